@@ -1,0 +1,419 @@
+//! What can go wrong, as one small opaque type.
+//!
+//! Every error names the operation that failed, why it failed and, where there is something to do about it,
+//! what to do next. `Display` prints this level alone; [`source`](std::error::Error::source) has the rest.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::types::RequestErrorCategory;
+
+/// A `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The most bytes of an answer's body that an error keeps.
+const MAX_BODY: usize = 8 * 1024;
+
+/// What failed. A fieldless summary to match on; the details are methods of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting is missing or makes no sense. Nothing was sent.
+    Config,
+    /// An argument makes no sense. Nothing was sent.
+    InvalidInput,
+    /// No connection, or the connection was lost.
+    Connect,
+    /// A time limit ran out; the [`Limit`] says which.
+    Timeout(Limit),
+    /// The server answered with an HTTP status that means failure: [`Error::status`].
+    Status,
+    /// The server accepted the request and then failed to carry it out: [`Error::category`].
+    RequestFailed,
+    /// The server no longer knows the promise, so the outcome of the request is unknown.
+    Expired,
+    /// The server's answer could not be understood.
+    Decode,
+    /// The client was closed, or its last handle dropped.
+    Closed,
+    /// A thread of the client, or a callback of the program, panicked.
+    Panicked,
+    /// A bounded queue is full.
+    QueueFull,
+    /// The caller cancelled the operation.
+    Cancelled,
+    /// A local file or a thread could not be had.
+    Io,
+}
+
+/// The time limit behind an [`ErrorKind::Timeout`]. Each is a setting of [`Config`](crate::Config).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Limit {
+    /// `timeout_connect`: resolving the name, TCP and TLS.
+    Connect,
+    /// `timeout_idle`, while sending: no byte could be written.
+    Write,
+    /// `timeout_idle`, while waiting for the head of the answer.
+    Wait,
+    /// `timeout_idle`, while reading the answer: no byte arrived.
+    Read,
+    /// `timeout_submit`: the window in which a submission is sent again.
+    Submit,
+    /// `timeout_progress`: nothing was heard of a promise, not even "not yet".
+    Progress,
+    /// `timeout_operation`: the whole call.
+    Operation,
+}
+
+impl Limit {
+    /// The name of the setting that this limit comes from.
+    #[must_use]
+    pub fn setting(self) -> &'static str {
+        match self {
+            Limit::Connect => "timeout_connect",
+            Limit::Write | Limit::Wait | Limit::Read => "timeout_idle",
+            Limit::Submit => "timeout_submit",
+            Limit::Progress => "timeout_progress",
+            Limit::Operation => "timeout_operation",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::Connect => "connecting took too long",
+            Limit::Write => "nothing could be sent for too long",
+            Limit::Wait => "the server did not begin to answer in time",
+            Limit::Read => "the answer stopped in the middle for too long",
+            Limit::Submit => "the request was not accepted within the submit window",
+            Limit::Progress => "nothing was heard of the request for too long",
+            Limit::Operation => "the operation did not finish within its time limit",
+        })?;
+        write!(f, " ({})", self.setting())
+    }
+}
+
+/// The error of every fallible call in this crate.
+///
+/// # Examples
+///
+/// ```
+/// use tinkex::{Config, ErrorKind};
+///
+/// let error = Config::builder().api_key("").build().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// assert!(error.to_string().contains("TINKER_API_KEY"));
+/// assert!(!error.is_retryable());
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    operation: Option<Cow<'static, str>>,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    status: Option<u16>,
+    category: Option<RequestErrorCategory>,
+    request_id: Option<Arc<str>>,
+    retry_after: Option<Duration>,
+    headers: Arc<[(String, String)]>,
+    body: Option<Box<str>>,
+    may_have_taken_effect: bool,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            operation: None,
+            message: message.into(),
+            hint: None,
+            status: None,
+            category: None,
+            request_id: None,
+            retry_after: None,
+            headers: Arc::new([]),
+            body: None,
+            may_have_taken_effect: false,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn invalid_input(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(ErrorKind::InvalidInput, message)
+    }
+
+    pub(crate) fn timeout(limit: Limit) -> Self {
+        Error::new(ErrorKind::Timeout(limit), limit.to_string())
+    }
+
+    pub(crate) fn closed() -> Self {
+        Error::new(ErrorKind::Closed, "the client was closed before the result arrived")
+    }
+
+    /// Names the operation, unless an inner layer already did.
+    pub(crate) fn operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
+        self.0.operation.get_or_insert_with(|| operation.into());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_category(mut self, category: RequestErrorCategory) -> Self {
+        self.0.category = Some(category);
+        self
+    }
+
+    pub(crate) fn with_request_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.0.request_id.get_or_insert_with(|| id.into());
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.0.retry_after = wait;
+        self
+    }
+
+    pub(crate) fn with_headers(mut self, headers: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.0.headers = headers.into_iter().collect();
+        self
+    }
+
+    /// Keeps the first bytes of the answer's body, as text.
+    pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
+        let kept = &body[..body.len().min(MAX_BODY)];
+        self.0.body = Some(String::from_utf8_lossy(kept).into());
+        self
+    }
+
+    pub(crate) fn with_effect(mut self, may_have_taken_effect: bool) -> Self {
+        self.0.may_have_taken_effect = may_have_taken_effect;
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What failed, to match on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The operation that failed, by the name of the client's method or of the request.
+    #[must_use]
+    pub fn failed_operation(&self) -> Option<&str> {
+        self.0.operation.as_deref()
+    }
+
+    /// What to do next, where there is something to do.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The HTTP status of the server's answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    /// Whose fault a failed request is, as the server says.
+    #[must_use]
+    pub fn category(&self) -> Option<&RequestErrorCategory> {
+        self.0.category.as_ref()
+    }
+
+    /// The id of the promise that the error is about. With it,
+    /// [`ServiceClient::pending`](crate::ServiceClient::pending) can ask for the result again.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// How long the server asked to wait before the next attempt.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The first value of one header of the server's answer, by its name in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The first 8 KiB of the answer's body.
+    #[must_use]
+    pub fn body(&self) -> Option<&str> {
+        self.0.body.as_deref()
+    }
+
+    /// Whether the same call may succeed when it is made again later.
+    ///
+    /// It says nothing about whether the first attempt had an effect: see
+    /// [`may_have_taken_effect`](Error::may_have_taken_effect).
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self.0.kind {
+            ErrorKind::Connect | ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
+            ErrorKind::Status => matches!(self.0.status, Some(408 | 409 | 429 | 500..)),
+            ErrorKind::RequestFailed => self.0.category.as_ref().is_some_and(RequestErrorCategory::is_retryable),
+            _ => false,
+        }
+    }
+
+    /// Whether the program is at fault, here or anywhere down the chain of sources: a 4xx other than 408 and 429, a failure
+    /// of category user, a wrong setting or argument.
+    #[must_use]
+    pub fn is_user_error(&self) -> bool {
+        let here = match self.0.kind {
+            ErrorKind::Config | ErrorKind::InvalidInput => true,
+            ErrorKind::Status => {
+                matches!(self.0.status, Some(status @ 400..=499) if status != 408 && status != 429)
+            }
+            ErrorKind::RequestFailed => self.0.category == Some(RequestErrorCategory::User),
+            _ => false,
+        };
+        here || self.sources().filter_map(|error| error.downcast_ref::<Error>()).any(Error::is_user_error)
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        std::iter::successors(StdError::source(self), |error| error.source())
+    }
+
+    /// Whether a time limit ran out.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Timeout(_))
+    }
+
+    /// Whether the request may have been carried out although the call failed: it was sent and its answer was lost, or
+    /// its promise was given up. Making the call again may then run the step twice.
+    #[must_use]
+    pub fn may_have_taken_effect(&self) -> bool {
+        self.0.may_have_taken_effect
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(operation) = &self.0.operation {
+            write!(f, "{operation}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        if let Some(id) = &self.0.request_id {
+            write!(f, " (request {id})")?;
+        }
+        if self.0.may_have_taken_effect {
+            f.write_str("; the server may have carried it out")?;
+        }
+        if let Some(hint) = &self.0.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.0.kind).field("message", &self.to_string());
+        if let Some(status) = self.0.status {
+            out.field("status", &status);
+        }
+        if let Some(category) = &self.0.category {
+            out.field("category", category);
+        }
+        if let Some(body) = &self.0.body {
+            out.field("body", body);
+        }
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16) -> Error {
+        Error::new(ErrorKind::Status, "refused").with_status(status)
+    }
+
+    #[test]
+    fn statuses_are_sorted_into_retryable_and_user_errors() {
+        for (code, retryable, user) in [
+            (400, false, true),
+            (401, false, true),
+            (404, false, true),
+            (408, true, false),
+            (409, true, true),
+            (410, false, true),
+            (429, true, false),
+            (500, true, false),
+            (503, true, false),
+        ] {
+            assert_eq!((status(code).is_retryable(), status(code).is_user_error()), (retryable, user), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_user_error_is_found_down_the_source_chain() {
+        let outer = Error::new(ErrorKind::Closed, "stopped").with_source(status(422));
+        assert!(outer.is_user_error());
+        assert!(!Error::new(ErrorKind::Closed, "stopped").with_source(status(503)).is_user_error());
+    }
+
+    #[test]
+    fn display_names_the_operation_the_request_and_the_remedy_once() {
+        let error = Error::timeout(Limit::Operation)
+            .operation("optim_step")
+            .operation("outer")
+            .with_request_id("r-1")
+            .with_effect(true)
+            .hint("ask again with ServiceClient::pending")
+            .with_source(status(500));
+        assert_eq!(
+            error.to_string(),
+            "optim_step: the operation did not finish within its time limit (timeout_operation) (request r-1); \
+             the server may have carried it out; ask again with ServiceClient::pending"
+        );
+    }
+
+    #[test]
+    fn a_body_is_kept_up_to_its_bound() {
+        let error = status(500).with_body(&vec![b'x'; 2 * MAX_BODY]);
+        assert_eq!(error.body().unwrap().len(), MAX_BODY);
+    }
+}

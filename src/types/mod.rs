@@ -1,0 +1,5 @@
+//! The wire types: what travels between this crate and a Tinker server.
+
+mod category;
+
+pub use category::RequestErrorCategory;
