@@ -301,7 +301,7 @@ impl Error {
     }
 
     fn sources(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-        std::iter::successors(StdError::source(self), |error| error.source())
+        std::iter::successors(StdError::source(self), |&error| error.source())
     }
 
     /// Whether a time limit ran out.
