@@ -4,7 +4,9 @@
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod types;
 
+pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
