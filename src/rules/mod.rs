@@ -8,9 +8,11 @@
 //! |---|---|
 //! | [`retry`] | whether a failed HTTP attempt is made again, and when |
 //! | [`backoff`] | how a wait grows with each failure |
+//! | [`bucket`] | how fast samples may be submitted |
 //! | [`chunking`] | how a batch is split into requests |
 
 pub(crate) mod backoff;
+pub(crate) mod bucket;
 pub(crate) mod chunking;
 pub(crate) mod retry;
 #[cfg(test)]
