@@ -10,6 +10,7 @@
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`bucket`] | how fast samples may be submitted |
 //! | [`answer`] | what a poll's answer means |
+//! | [`poll`] | when a promise is asked for again, and when to stop |
 //! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
 
@@ -18,6 +19,7 @@ pub(crate) mod backoff;
 pub(crate) mod bucket;
 pub(crate) mod chunking;
 pub(crate) mod message;
+pub(crate) mod poll;
 pub(crate) mod retry;
 #[cfg(test)]
 mod testing;
