@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+mod rules;
 pub mod types;
 
 pub use config::Config;

@@ -1,0 +1,17 @@
+//! The decisions of the protocol, as pure functions on data and an instant.
+//!
+//! Nothing here reads the clock, draws a random number, waits or talks to anyone: the time and the randomness are
+//! arguments, and threads elsewhere carry the decisions out. So each rule is tested by a table or a property, in
+//! microseconds.
+//!
+//! | rule | decides |
+//! |---|---|
+//! | [`retry`] | whether a failed HTTP attempt is made again, and when |
+//! | [`backoff`] | how a wait grows with each failure |
+//! | [`chunking`] | how a batch is split into requests |
+
+pub(crate) mod backoff;
+pub(crate) mod chunking;
+pub(crate) mod retry;
+#[cfg(test)]
+mod testing;
