@@ -9,7 +9,7 @@ use ureq::http::HeaderMap;
 
 use super::transport::Flight;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::rules::message;
+use crate::rules::message::message_of;
 use crate::rules::retry::retry_after;
 
 /// What a request is for. Each purpose has connections of its own, so that none waits behind another.
@@ -81,7 +81,12 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn get(operation: &'static str, purpose: Purpose, path: impl Into<Cow<'a, str>>, idle: Duration) -> Self {
+    pub(crate) fn get(
+        operation: &'static str,
+        purpose: Purpose,
+        path: impl Into<Cow<'a, str>>,
+        idle: Duration,
+    ) -> Self {
         Call {
             operation,
             purpose,
@@ -144,7 +149,7 @@ impl Answer {
 
     /// The error that this answer's status stands for.
     pub(crate) fn into_error(self, operation: &'static str, now: std::time::SystemTime) -> Error {
-        let text = message::of(self.status, &self.body);
+        let text = message_of(self.status, &self.body);
         let error = Error::new(ErrorKind::Status, format!("the server answered {}: {text}", self.status))
             .operation(operation)
             .with_retry_after(retry_after(|name| self.header(name), now));
@@ -160,9 +165,10 @@ impl Answer {
     }
 
     fn describe(&self, error: Error) -> Error {
-        let headers = self.headers.iter().filter_map(|(name, value)| {
-            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-        });
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
         error.with_status(self.status).with_body(&self.body).with_headers(headers)
     }
 }

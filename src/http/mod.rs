@@ -48,9 +48,8 @@ impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let addresses = CachingResolver::new(config.clock().clone(), config.dns_retention(), config.timeout_connect());
         let agent = agent_config(config)?;
-        let agents = Purpose::ALL.map(|_| {
-            Agent::with_parts(agent.clone(), WatchingConnector::new(addresses.clone()), addresses.clone())
-        });
+        let agents = Purpose::ALL
+            .map(|_| Agent::with_parts(agent.clone(), WatchingConnector::new(addresses.clone()), addresses.clone()));
         let query = query::encode(config.query().iter().map(|(name, value)| (name.as_str(), value.as_str())));
         Ok(Http {
             config: config.clone(),
@@ -242,13 +241,12 @@ fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {
 
 fn agent_config(config: &Config) -> Result<ureq::config::Config> {
     let proxy = match config.proxy() {
-        Proxy::Environment => ureq::Proxy::try_from_env().filter(|proxy| {
-            matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)
-        }),
+        Proxy::Environment => ureq::Proxy::try_from_env()
+            .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
         Proxy::Off => None,
-        Proxy::Url(url) => {
-            Some(ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL makes no sense").with_source(error))?)
-        }
+        Proxy::Url(url) => Some(
+            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL makes no sense").with_source(error))?,
+        ),
     };
     let builder = Agent::config_builder()
         .http_status_as_error(false)
@@ -264,8 +262,7 @@ fn agent_config(config: &Config) -> Result<ureq::config::Config> {
         .max_idle_age(config.idle_retention())
         .timeout_connect(Some(config.timeout_connect()));
     #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
-    let builder = builder.tls_config(
-        ureq::tls::TlsConfig::builder().provider(ureq::tls::TlsProvider::NativeTls).build(),
-    );
+    let builder =
+        builder.tls_config(ureq::tls::TlsConfig::builder().provider(ureq::tls::TlsProvider::NativeTls).build());
     Ok(builder.build())
 }

@@ -12,6 +12,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod chunking;
+pub(crate) mod message;
 pub(crate) mod retry;
 #[cfg(test)]
 mod testing;
