@@ -6,6 +6,8 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+mod http;
+mod query;
 mod rules;
 pub mod types;
 
