@@ -8,11 +8,18 @@
 //! |---|---|
 //! | [`retry`] | whether a failed HTTP attempt is made again, and when |
 //! | [`backoff`] | how a wait grows with each failure |
+//! | [`bucket`] | how fast samples may be submitted |
+//! | [`answer`] | what a poll's answer means |
+//! | [`poll`] | when a promise is asked for again, and when to stop |
+//! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
 
+pub(crate) mod answer;
 pub(crate) mod backoff;
+pub(crate) mod bucket;
 pub(crate) mod chunking;
 pub(crate) mod message;
+pub(crate) mod poll;
 pub(crate) mod retry;
 #[cfg(test)]
 mod testing;
