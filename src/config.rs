@@ -197,7 +197,7 @@ settings! {
     /// How many sample submissions may leave at once before `sampling_rate` holds them back. Defaults to 400.
     sampling_burst: u32 = 400, zero refused;
     /// How many sample submissions leave per second in the long run. Defaults to 10 000.
-    sampling_rate: f64 = 10_000.0, zero refused;
+    sampling_rate: u32 = 10_000, zero refused;
     /// How many calls may wait in the queue of a training client, or of all sampling clients of a service client together.
     /// Defaults to 10 000.
     max_queued: usize = 10_000, zero refused;
@@ -230,12 +230,6 @@ impl Limited for Duration {
 impl Limited for Option<Duration> {
     fn is_zero_limit(&self) -> bool {
         self.is_some_and(|limit| limit.is_zero())
-    }
-}
-
-impl Limited for f64 {
-    fn is_zero_limit(&self) -> bool {
-        !self.is_finite() || *self <= 0.0
     }
 }
 
@@ -538,7 +532,7 @@ mod tests {
             (valid().timeout_idle(Duration::ZERO), "timeout_idle must be greater"),
             (valid().timeout_operation(Some(Duration::ZERO)), "timeout_operation must be greater"),
             (valid().max_poll_connections(0), "max_poll_connections must be greater"),
-            (valid().sampling_rate(f64::NAN), "sampling_rate must be greater"),
+            (valid().sampling_rate(0), "sampling_rate must be greater"),
             (valid().thread_stack_size(64 * 1024), "at least 131072 bytes"),
             (valid().header("a b", "c"), "no HTTP header may have"),
             (valid().proxy(Proxy::Url("socks5://127.0.0.1:1".into())), "not supported"),

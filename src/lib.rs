@@ -10,6 +10,7 @@ mod http;
 mod query;
 mod rules;
 pub mod types;
+mod worker;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
