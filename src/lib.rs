@@ -4,6 +4,7 @@
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 pub mod error;
+pub mod query;
 pub mod types;
 
 pub use error::{Error, ErrorKind, Limit, Result};

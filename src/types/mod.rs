@@ -32,6 +32,7 @@ mod nan;
 mod rest;
 mod sampling;
 mod session;
+mod session_duration;
 mod tensor;
 mod timestamp;
 mod training;
@@ -54,6 +55,7 @@ pub use session::{
     HealthResponse, HeartbeatRequest, HeartbeatResponse, LoraConfig, ModelData, SupportedModel, UnloadModelRequest,
     UnloadModelResponse,
 };
+pub use session_duration::SessionDuration;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 pub use training::{
