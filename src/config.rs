@@ -14,6 +14,7 @@ use ureq::http::Uri;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::query::{Query, Value};
 
 /// The service that the Python client talks to when it is not told otherwise.
 pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services/tinker-prod";
@@ -69,7 +70,7 @@ pub struct ConfigBuilder {
     tags: Option<Vec<String>>,
     user_metadata: BTreeMap<String, String>,
     headers: Vec<(String, Secret)>,
-    query: Vec<(String, String)>,
+    query: Query,
     proxy: Proxy,
     clock: Clock,
     settings: Settings,
@@ -313,7 +314,7 @@ impl Config {
         &self.0.builder.headers
     }
 
-    pub(crate) fn query(&self) -> &[(String, String)] {
+    pub(crate) fn query(&self) -> &Query {
         &self.0.builder.query
     }
 }
@@ -363,8 +364,8 @@ impl ConfigBuilder {
     }
 
     /// Adds a query parameter to every request.
-    pub fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.query.push((name.into(), value.into()));
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.query = self.query.field(name, value);
         self
     }
 

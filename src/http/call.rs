@@ -141,10 +141,14 @@ impl Answer {
             } else {
                 format!("the answer is not valid JSON: {error}")
             };
-            self.describe(Error::new(ErrorKind::Decode, format!("{what} (status {})", self.status)))
-                .operation(operation)
-                .hint("check that the base URL names a Tinker service")
+            self.not_understood(&what).operation(operation)
         })
+    }
+
+    /// The error of an answer with a status of success and a body that makes no sense.
+    pub(crate) fn not_understood(&self, why: &str) -> Error {
+        self.describe(Error::new(ErrorKind::Decode, format!("{why} (status {})", self.status)))
+            .hint("check that the base URL names a Tinker service")
     }
 
     /// The error that this answer's status stands for.

@@ -25,7 +25,6 @@ pub(crate) use transport::Flight;
 use crate::clock::Monitor;
 use crate::config::{Config, Proxy};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::query;
 use headers::{CommonHeaders, idempotency_key};
 use repeat::{Failed, Repeats};
 use resolver::CachingResolver;
@@ -50,7 +49,7 @@ impl Http {
         let agent = agent_config(config)?;
         let agents = Purpose::ALL
             .map(|_| Agent::with_parts(agent.clone(), WatchingConnector::new(addresses.clone()), addresses.clone()));
-        let query = query::encode(config.query().iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let query = config.query().to_string();
         Ok(Http {
             config: config.clone(),
             agents,
@@ -119,6 +118,15 @@ impl Http {
             debug!("{}: sent again in {wait:?}: {error}", call.operation);
             self.pause_until(next).map_err(|closed| closed.operation(call.operation).with_effect(unanswered))?;
             attempt += 1;
+        }
+    }
+
+    /// Sends a request once; any status is an answer.
+    pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
+        let key = idempotency_key();
+        match self.attempt(call, call.deadline, Some(&key), 0) {
+            Ok(answer) | Err(Failed::Refused(answer)) => Ok(answer),
+            Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
         }
     }
 

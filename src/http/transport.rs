@@ -25,6 +25,7 @@ pub(crate) struct Flight(Mutex<FlightState>);
 #[derive(Default)]
 struct FlightState {
     cut: bool,
+    /// In any attempt.
     written: bool,
     heard: bool,
     reused: bool,
@@ -48,7 +49,7 @@ impl Flight {
         self.0.lock().cut
     }
 
-    /// Whether the server may have seen the request: some of it was written.
+    /// Whether the server may have seen the request: some of it was written, in this attempt or an earlier one.
     pub(crate) fn was_written(&self) -> bool {
         self.0.lock().written
     }
@@ -67,7 +68,7 @@ impl Flight {
     pub(super) fn take_off(self: &Arc<Self>) -> InTheAir {
         {
             let mut state = self.0.lock();
-            *state = FlightState { cut: state.cut, ..FlightState::default() };
+            *state = FlightState { cut: state.cut, written: state.written, ..FlightState::default() };
         }
         CURRENT.set(Some(Arc::clone(self)));
         InTheAir

@@ -212,9 +212,14 @@ impl Part {
     }
 
     /// The server promised a result, which the poller will ask for under this ticket. Returns whether somebody waits for it
-    /// already, or `None` when nobody ever will.
-    pub(super) fn promised(&mut self, request_id: &Arc<str>, ticket: Ticket, poller: &PollerHandle) -> Option<bool> {
-        let mut board = self.board.lock();
+    /// already, or `None` when nobody ever will. The caller holds the board's lock until the poller knows the ticket.
+    pub(super) fn promised(
+        &self,
+        board: &mut Board,
+        request_id: &Arc<str>,
+        ticket: Ticket,
+        poller: &PollerHandle,
+    ) -> Option<bool> {
         board.poller.get_or_insert_with(|| poller.clone());
         let part = &mut board.parts[self.index];
         part.written = true;

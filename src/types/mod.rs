@@ -29,9 +29,11 @@ mod future;
 mod image;
 mod model_input;
 mod nan;
+mod request_kind;
 mod rest;
 mod sampling;
 mod session;
+mod session_duration;
 mod tensor;
 mod timestamp;
 mod training;
@@ -43,6 +45,7 @@ pub use datum::{Batch, Datum, LossInput};
 pub use future::{Promise, QueueState, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use request_kind::RequestKind;
 pub use rest::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, Cursor, SamplerResponse,
     SessionResponse, SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoRequest, WeightsInfoResponse,
@@ -54,6 +57,7 @@ pub use session::{
     HealthResponse, HeartbeatRequest, HeartbeatResponse, LoraConfig, ModelData, SupportedModel, UnloadModelRequest,
     UnloadModelResponse,
 };
+pub use session_duration::SessionDuration;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 pub use training::{

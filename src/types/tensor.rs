@@ -1,5 +1,7 @@
 //! Flat arrays of numbers with a shape.
 
+#[cfg(feature = "ndarray")]
+mod array;
 mod parse;
 
 use std::any::Any;
@@ -19,6 +21,15 @@ pub enum Dtype {
     Float32,
     /// 64-bit signed integers.
     Int64,
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Dtype::Float32 => "float32",
+            Dtype::Int64 => "int64",
+        })
+    }
 }
 
 /// An array of `f32` or `i64` with a shape, flattened row by row. Cheap to clone: the numbers are shared.
@@ -154,16 +165,31 @@ impl TensorData {
         }
     }
 
+    /// The numbers, row by row, if they are of this type, `f32` or `i64`; a copy only if the tensor has clones.
+    #[must_use]
+    pub fn into_vec<T: Element>(self) -> Option<Vec<T>> {
+        match self.values {
+            Values::F32(values) => same_type(Arc::unwrap_or_clone(values)).ok(),
+            Values::I64(values) => same_type(Arc::unwrap_or_clone(values)).ok(),
+        }
+    }
+
     /// Checks that every number can be sent: JSON has no NaN and no infinities.
     ///
     /// # Errors
     ///
     /// The index of the first float that is not finite.
     pub fn validate(&self) -> Result<()> {
-        let bad = self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite());
-        match bad {
-            Some((index, value)) => Err(Error::invalid_input(format!("the number at index {index} is {value}"))
-                .hint("only finite float32 numbers can be sent")),
+        self.check_finite(&"this tensor")
+    }
+
+    /// [`validate`](TensorData::validate), for a tensor with a name or a place.
+    pub(super) fn check_finite(&self, place: &dyn std::fmt::Display) -> Result<()> {
+        match self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            Some((index, value)) => {
+                Err(Error::invalid_input(format!("the number at index {index} of {place} is {value}"))
+                    .hint("only finite float32 numbers can be sent"))
+            }
             None => Ok(()),
         }
     }
