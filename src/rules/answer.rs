@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::message::{message_of, one_line, said_in};
-use crate::types::RequestErrorCategory;
+use crate::types::{QueueState, RequestErrorCategory};
 
 /// What came of one poll.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +45,8 @@ pub(crate) enum Meaning<T> {
     },
     /// The server says that it is not done.
     NotYet {
-        /// The state of the queue that it waits in, as the server's word.
-        queue_state: Option<String>,
+        /// The state of the queue that it waits in.
+        queue_state: Option<QueueState>,
         /// Why the queue is in this state, in the server's words.
         reason: Option<String>,
     },
@@ -175,11 +175,14 @@ impl<'a> Head<'a> {
                     .and_then(|error| one_line(error.get()))
             })
             .unwrap_or_else(|| "the server gave no reason".to_owned());
-        Meaning::Failed { message, category: category(text(self.category).as_deref()) }
+        let category =
+            text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::parse(&word));
+        Meaning::Failed { message, category }
     }
 
     fn not_yet<T>(&self) -> Meaning<T> {
-        Meaning::NotYet { queue_state: text(self.queue_state), reason: text(self.queue_state_reason) }
+        let queue_state = text(self.queue_state).map(|word| QueueState::from(&*word));
+        Meaning::NotYet { queue_state, reason: text(self.queue_state_reason) }
     }
 }
 
@@ -238,15 +241,6 @@ impl<'de> Visitor<'de> for HeadVisitor {
 /// The text of a key, when it is a text.
 fn text(value: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(value?.get()).ok()
-}
-
-/// The category by its word, in any case. 0.4.1 knows the words in lower case only.
-fn category(word: Option<&str>) -> RequestErrorCategory {
-    match word {
-        Some(word) if word.eq_ignore_ascii_case("server") => RequestErrorCategory::Server,
-        Some(word) if word.eq_ignore_ascii_case("user") => RequestErrorCategory::User,
-        _ => RequestErrorCategory::Unknown,
-    }
 }
 
 #[cfg(test)]
@@ -366,7 +360,7 @@ mod tests {
             let Meaning::Failed { message, category: found } = read(200, &json.to_string()) else { panic!("{json}") };
             let word = json.get("category").and_then(Value::as_str);
             let known = understood.iter().find(|(name, _)| Some(*name) == word).map(|(_, category)| *category == found);
-            assert!(known.unwrap_or_else(|| found == category(exception["category"].as_str())), "{json}");
+            assert!(known.unwrap_or_else(|| found.as_str() == exception["category"]), "{json}");
             if json["error"] != "" {
                 assert!(exception["message"].as_str().unwrap().starts_with(&format!("Request failed: {message} for ")));
             }

@@ -11,6 +11,7 @@
 //! | [`bucket`] | how fast samples may be submitted |
 //! | [`answer`] | what a poll's answer means |
 //! | [`poll`] | when a promise is asked for again, and when to stop |
+//! | [`seats`] | which promise is polled next when connections are few |
 //! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
 
@@ -21,5 +22,6 @@ pub(crate) mod chunking;
 pub(crate) mod message;
 pub(crate) mod poll;
 pub(crate) mod retry;
+pub(crate) mod seats;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::answer::Meaning;
 use super::backoff::{backoff, shortened};
 use super::retry::MAX_RETRY_AFTER;
+use crate::types::QueueState;
 
 /// A poll that the server held for this long is repeated at once: it sets a pace that does no harm.
 const HELD: Duration = Duration::from_secs(1);
@@ -93,7 +94,7 @@ impl PollState {
                 self.asked = None;
                 self.trouble = 0;
                 let wait = self.after_not_yet(held, jitter);
-                if is_paused(queue_state.as_deref()) { wait.max(PAUSED) } else { wait }
+                if queue_state.as_ref().is_some_and(is_paused) { wait.max(PAUSED) } else { wait }
             }
             Meaning::Silent => Duration::ZERO,
             Meaning::Transient { .. } => self.after_trouble(jitter),
@@ -130,9 +131,9 @@ fn row(count: &mut u32) -> u32 {
     before
 }
 
-/// Whether a queue state, by the server's word, says that the queue stands still.
-fn is_paused(queue_state: Option<&str>) -> bool {
-    queue_state.is_some_and(|word| word.starts_with("paused_"))
+/// Whether the queue stands still, also in a paused state that this version does not know.
+fn is_paused(queue_state: &QueueState) -> bool {
+    queue_state.as_str().starts_with("paused_")
 }
 
 #[cfg(test)]
