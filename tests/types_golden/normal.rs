@@ -1,12 +1,12 @@
-//! The one normalisation between a body of Python 0.4.1 and ours, as `wire.md` section 9 has it: `type` added, unset defaults
-//! filled in, numbers of float32 tensors compared as `f32`, tags as a set, the version left out.
+//! The one normalisation between a body of Python 0.4.1 and ours, as `wire.md` section 9 has it: `type` added, unset
+//! defaults filled in, numbers of float32 tensors compared as `f32`, tags as a set, the version left out.
 //!
 //! Nulls are compared exactly, but for one: `stop` set to None is a null in Python and unset here.
 
 use serde_json::{Value, json};
 
-/// A body in the one form; `kind` is the last segment of the request's path. Ours is left as it is but for numbers, tags and
-/// version.
+/// A body in the one form; `kind` is the last segment of the request's path. Ours is left as it is but for numbers,
+/// tags and version.
 pub(crate) fn normal(kind: &str, mut body: Value) -> Value {
     walk(kind, &mut body);
     body

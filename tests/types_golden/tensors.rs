@@ -52,7 +52,7 @@ fn parsed() {
 fn numbers_are_the_shortest_that_read_back() {
     // The first one would be rounded twice on the way through an f64.
     let numbers =
-        [7.038_531e-26_f32, 0.1, 1.0, -0.0, 1e-7, 1e20, f32::MAX, f32::MIN_POSITIVE, 1e-45, 0.300_000_01, 16_777_216.0];
+        [7.038_531e-26_f32, 0.1, 1.0, -0.0, 1e-7, 1e20, f32::MAX, f32::MIN_POSITIVE, 1e-45, 0.333_333_34, 16_777_216.0];
     let text = serde_json::to_string(&TensorData::from(numbers.as_slice())).unwrap();
     assert!(text.starts_with(r#"{"data":[7.038531e-26,0.1,1.0,-0.0,1e-7,1e+20,"#) || text.contains(",1e20,"), "{text}");
     let read: TensorData = serde_json::from_str(&text).unwrap();
@@ -93,13 +93,13 @@ fn loss_inputs_by_name() {
             "ints" => datum.input(key, whole()),
             "floats" | "mixed" | "empty" => datum.input(key, numbers()),
             "bools" => datum.input(key, [true, false]),
-            "dict" => datum.input(key, &serde_json::from_value::<TensorData>(case["value"].clone()).unwrap()),
+            "dict" => datum.input(key, serde_json::from_value::<TensorData>(case["value"].clone()).unwrap()),
             #[cfg(feature = "ndarray")]
             "numpy int32" => {
                 datum.input(key, ndarray::Array1::from_iter(whole().into_iter().map(|number| number as i32)))
             }
             #[cfg(feature = "ndarray")]
-            "numpy float64" => datum.input(key, &ndarray::Array1::from_vec(numbers())),
+            "numpy float64" => datum.input(key, ndarray::Array1::from_vec(numbers())),
             #[cfg(feature = "ndarray")]
             "numpy uint8" => {
                 // Python refuses unsigned integers; here they are int64.
