@@ -10,8 +10,16 @@ mod http;
 mod pending;
 pub mod query;
 mod rules;
+mod sampling;
+mod service;
+mod session;
+mod training;
 pub mod types;
 mod worker;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
+pub use pending::Pending;
+pub use sampling::{SampleOptions, SamplingClient};
+pub use service::ServiceClient;
+pub use training::TrainingClient;

@@ -185,8 +185,8 @@ fn encode(text: &str) -> String {
     encoded
 }
 
-/// The fields of an encoded query string, in order. Fields without a value are left out, as Python's `parse_qs` does; bytes
-/// that are not UTF-8 are replaced.
+/// The fields of an encoded query string, in order. Fields without a value are left out, as Python's `parse_qs` does;
+/// bytes that are not UTF-8 are replaced.
 ///
 /// ```
 /// assert_eq!(tinkex::query::parse("a=%20x+y&b=").len(), 1);

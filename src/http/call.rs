@@ -57,6 +57,14 @@ pub(crate) enum Repeat {
     Policy,
     /// As the retry policy says, and then again within the submit window.
     Window,
+    /// Within the submit window; a 429 comes back at once, since the sampling gate decides about it.
+    Gated,
+}
+
+impl Repeat {
+    pub(super) fn has_window(self) -> bool {
+        matches!(self, Repeat::Window | Repeat::Gated)
+    }
 }
 
 /// One request.
@@ -71,6 +79,8 @@ pub(crate) struct Call<'a> {
     /// JSON.
     pub(crate) body: &'a [u8],
     pub(crate) headers: Vec<(&'static str, Cow<'a, str>)>,
+    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send); each makes its own without.
+    pub(crate) idempotency_key: Option<&'a str>,
     /// When failures are repeated.
     pub(crate) repeat: Repeat,
     /// How long may pass without progress.
@@ -94,6 +104,7 @@ impl<'a> Call<'a> {
             path: path.into(),
             body: &[],
             headers: Vec::new(),
+            idempotency_key: None,
             repeat: Repeat::Policy,
             idle,
             deadline: None,

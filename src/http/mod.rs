@@ -14,18 +14,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use ureq::config::AutoHeaderValue;
 use ureq::http::Request;
 use ureq::{Agent, Timeout};
 
 pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Repeat};
-pub(crate) use headers::PROTOCOL_VERSION;
+pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
 pub(crate) use transport::Flight;
 
 use crate::clock::Monitor;
 use crate::config::{Config, Proxy};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use headers::{CommonHeaders, idempotency_key};
+use headers::CommonHeaders;
 use repeat::{Failed, Repeats};
 use resolver::CachingResolver;
 use transport::WatchingConnector;
@@ -94,16 +96,12 @@ impl Http {
         let clock = self.config.clock();
         let started = clock.now();
         let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
-        let deadline = match call.repeat {
-            Repeat::Window => Some(window.earlier(call.deadline)),
-            Repeat::Never | Repeat::Policy => call.deadline,
-        };
+        let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
         let mut repeats = Repeats::new(&self.config, call.repeat, started);
-        let key = (call.method != Method::Get).then(idempotency_key);
+        let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
         let mut unanswered = false;
-        let mut attempt = 0;
         loop {
-            let failed = match self.attempt(call, deadline, key.as_deref(), attempt) {
+            let failed = match self.attempt(call, deadline, &key) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -117,43 +115,36 @@ impl Http {
             }
             debug!("{}: sent again in {wait:?}: {error}", call.operation);
             self.pause_until(next).map_err(|closed| closed.operation(call.operation).with_effect(unanswered))?;
-            attempt += 1;
         }
+    }
+
+    /// Sends a request with a body and parses the answer.
+    pub(crate) fn ask<T: DeserializeOwned>(&self, call: Call<'_>, request: &impl Serialize) -> Result<T> {
+        let body = to_json(call.operation, request)?;
+        self.send(&Call { body: &body, ..call })?.json(call.operation)
     }
 
     /// Sends a request once; any status is an answer.
     pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
         let key = idempotency_key();
-        match self.attempt(call, call.deadline, Some(&key), 0) {
+        match self.attempt(call, call.deadline, &key) {
             Ok(answer) | Err(Failed::Refused(answer)) => Ok(answer),
             Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
         }
     }
 
     /// One attempt, over another connection when a pooled one turns out to be closed.
-    fn attempt(
-        &self,
-        call: &Call<'_>,
-        deadline: Option<Deadline>,
-        key: Option<&str>,
-        attempt: u32,
-    ) -> Result<Answer, Failed> {
+    fn attempt(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
         for _ in 0..MAX_STALE_CONNECTIONS {
-            match self.exchange(call, deadline, key, attempt) {
+            match self.exchange(call, deadline, key) {
                 Err(Failed::Connection(_)) if call.flight.was_reused() && !call.flight.was_heard() => {}
                 other => return other,
             }
         }
-        self.exchange(call, deadline, key, attempt)
+        self.exchange(call, deadline, key)
     }
 
-    fn exchange(
-        &self,
-        call: &Call<'_>,
-        deadline: Option<Deadline>,
-        key: Option<&str>,
-        attempt: u32,
-    ) -> Result<Answer, Failed> {
+    fn exchange(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
         let clock = self.config.clock();
         if self.is_closed() {
             return Err(Failed::Final(Error::closed()));
@@ -162,7 +153,7 @@ impl Http {
         if let (Some(Duration::ZERO), Some(deadline)) = (remaining, deadline) {
             return Err(Failed::Final(timed_out(deadline.limit, call, false)));
         }
-        let request = self.request(call, key, attempt).map_err(Failed::Final)?;
+        let request = self.request(call, key).map_err(Failed::Final)?;
         let agent = &self.agents[call.purpose as usize];
         let in_the_air = call.flight.take_off();
         let outcome = clock.outside(|| {
@@ -186,14 +177,13 @@ impl Http {
         }
     }
 
-    fn request<'c>(&self, call: &Call<'c>, key: Option<&str>, attempt: u32) -> Result<Request<&'c [u8]>> {
+    fn request<'c>(&self, call: &Call<'c>, key: &str) -> Result<Request<&'c [u8]>> {
         let uri = format!("{}/api/v1/{}{}", self.config.base_url(), call.path, self.query);
-        let (attempt, idle) = (attempt.to_string(), call.idle.as_secs().to_string());
+        let (attempt, idle) = (call.flight.attempts().to_string(), call.idle.as_secs().to_string());
         let mut of_call = vec![("x-stainless-retry-count", &*attempt), ("x-stainless-read-timeout", &*idle)];
         if call.method != Method::Get {
-            of_call.push(("content-type", "application/json"));
+            of_call.extend([("content-type", "application/json"), ("x-idempotency-key", key)]);
         }
-        of_call.extend(key.map(|key| ("x-idempotency-key", key)));
         of_call.extend(call.headers.iter().map(|(name, value)| (*name, &**value)));
         let method = match call.method {
             Method::Get => ureq::http::Method::GET,
@@ -241,6 +231,13 @@ impl Http {
         };
         Failed::Timeout(Error::timeout(limit).with_source(error))
     }
+}
+
+/// Writes a request's body.
+pub(crate) fn to_json(operation: &'static str, request: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(request).map_err(|error| {
+        Error::invalid_input("the request can not be written as JSON").operation(operation).with_source(error)
+    })
 }
 
 fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {

@@ -42,6 +42,7 @@ impl Failed {
 pub(super) struct Repeats {
     policy: RetryPolicy,
     window: Option<SubmitWindow>,
+    gated: bool,
     /// Attempts in this round.
     attempts: u32,
     rounds: u32,
@@ -49,10 +50,14 @@ pub(super) struct Repeats {
 
 impl Repeats {
     pub(super) fn new(config: &Config, repeat: Repeat, started: Instant) -> Self {
-        let max_retries = if repeat == Repeat::Never { 0 } else { config.max_retries() };
+        let max_retries = match repeat {
+            Repeat::Never | Repeat::Gated => 0,
+            Repeat::Policy | Repeat::Window => config.max_retries(),
+        };
         Repeats {
             policy: RetryPolicy { max_retries, base: config.retry_base(), cap: config.retry_cap() },
-            window: (repeat == Repeat::Window).then(|| SubmitWindow::new(started, config.timeout_submit())),
+            window: repeat.has_window().then(|| SubmitWindow::new(started, config.timeout_submit())),
+            gated: repeat == Repeat::Gated,
             attempts: 0,
             rounds: 0,
         }
@@ -61,6 +66,7 @@ impl Repeats {
     /// The wait before the next attempt, or `None` when there is none.
     pub(super) fn next(&mut self, failed: &Failed, clock: &Clock) -> Option<Duration> {
         match failed {
+            Failed::Refused(answer) if self.gated && answer.status == 429 => None,
             Failed::Refused(answer) => {
                 let headers = |name: &str| answer.header(name);
                 self.after(&Failure::Status { status: answer.status, headers: &headers }, clock)

@@ -18,13 +18,14 @@ use ureq::unversioned::transport::{
 
 use super::resolver::CachingResolver;
 
-/// One request on its way: what became of it, and the means to cut it off from another thread.
+/// One request on its way, over all its attempts: what became of it, and the means to cut it off from another thread.
 #[derive(Default)]
 pub(crate) struct Flight(Mutex<FlightState>);
 
 #[derive(Default)]
 struct FlightState {
     cut: bool,
+    attempts: u32,
     /// In any attempt.
     written: bool,
     heard: bool,
@@ -54,6 +55,11 @@ impl Flight {
         self.0.lock().written
     }
 
+    /// How often it was attempted so far.
+    pub(super) fn attempts(&self) -> u32 {
+        self.0.lock().attempts
+    }
+
     /// Whether the first byte of an answer came.
     pub(crate) fn was_heard(&self) -> bool {
         self.0.lock().heard
@@ -68,7 +74,8 @@ impl Flight {
     pub(super) fn take_off(self: &Arc<Self>) -> InTheAir {
         {
             let mut state = self.0.lock();
-            *state = FlightState { cut: state.cut, written: state.written, ..FlightState::default() };
+            let FlightState { cut, attempts, written, .. } = *state;
+            *state = FlightState { cut, attempts: attempts + 1, written, ..FlightState::default() };
         }
         CURRENT.set(Some(Arc::clone(self)));
         InTheAir

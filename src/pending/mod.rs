@@ -15,11 +15,13 @@ use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-pub(crate) use poller::{Promised, Poller, PollerHandle, PollGroup};
+pub(crate) use poller::{PollGroup, Poller, PollerHandle, Promised};
 pub(crate) use slots::{Part, Slots};
 
 use crate::clock::{Clock, Monitor};
 use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::http::Deadline;
+use crate::worker::Room;
 use slots::Board;
 
 /// A result that the service has yet to deliver.
@@ -51,30 +53,67 @@ pub struct Pending<T> {
     board: Arc<Monitor<Board>>,
     collect: Mutex<Option<Collect<T>>>,
     clock: Clock,
-    deadline: Option<Instant>,
+    manner: Manner,
     /// What must live until the result is there.
     _alive: Arc<dyn Any + Send + Sync>,
 }
 
 type Collect<T> = Box<dyn FnOnce() -> Result<T> + Send>;
 
+/// Whether a call blocks, and what follows from that: how long it may take, and what it does when its queue is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    timeout: Option<Duration>,
+    /// The end of a blocking call, from its beginning.
+    deadline: Option<Instant>,
+    blocks: bool,
+}
+
+impl Manner {
+    /// A call that returns when it is done.
+    pub(crate) fn blocking(clock: &Clock, timeout: Option<Duration>) -> Self {
+        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
+        Manner { timeout, deadline, blocks: true }
+    }
+
+    /// A call that returns at once; what it returns can be waited for, each time so long.
+    pub(crate) fn submitting(timeout: Option<Duration>) -> Self {
+        Manner { timeout, deadline: None, blocks: false }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.deadline.map(|at| Deadline { at, limit: Limit::Operation })
+    }
+
+    pub(crate) fn blocks(&self) -> bool {
+        self.blocks
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        if self.blocks { Room::Until(self.deadline) } else { Room::Now }
+    }
+
+    fn wait_until(&self, clock: &Clock) -> Option<Instant> {
+        if self.blocks { self.deadline } else { self.timeout.and_then(|timeout| clock.now().checked_add(timeout)) }
+    }
+}
+
 /// How a call's parts become its result, and what it needs meanwhile.
 pub(crate) struct Outcome<R> {
     pub(crate) slots: Arc<Slots<R>>,
     pub(crate) operation: &'static str,
     pub(crate) clock: Clock,
-    /// The end of `timeout_operation`.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) manner: Manner,
     pub(crate) alive: Arc<dyn Any + Send + Sync>,
 }
 
 impl<R: DeserializeOwned + Send + 'static> Outcome<R> {
     /// A pending result, made of the parts' results on the thread that waits for it.
     pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<R>) -> Result<T> + Send + 'static) -> Pending<T> {
-        let Outcome { slots, operation, clock, deadline, alive } = self;
+        let Outcome { slots, operation, clock, manner, alive } = self;
         let board = Arc::clone(&slots.board);
         let collect: Collect<T> = Box::new(move || combine(slots.take()));
-        Pending { operation, board, collect: Mutex::new(Some(collect)), clock, deadline, _alive: alive }
+        Pending { operation, board, collect: Mutex::new(Some(collect)), clock, manner, _alive: alive }
     }
 
     /// A pending result of a single part.
@@ -87,7 +126,7 @@ impl<R: DeserializeOwned + Send + 'static> Outcome<R> {
 
 impl<T> Pending<T> {
     /// Waits for the result, as long as it takes or until the client's
-    /// [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation) ends.
+    /// [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation) ends, counted from this call on.
     ///
     /// # Errors
     ///
@@ -95,7 +134,7 @@ impl<T> Pending<T> {
     /// the error has its [`request_id`](Error::request_id), and
     /// [`ServiceClient::pending`](crate::ServiceClient::pending) asks for the result again.
     pub fn wait(self) -> Result<T> {
-        if self.wait_until(self.deadline) {
+        if self.wait_until(self.manner.wait_until(&self.clock)) {
             return self.take();
         }
         let error = {
@@ -179,9 +218,8 @@ impl<T> Pending<T> {
             return Err(error.clone());
         }
         let collect = self.collect.lock().take();
-        let collect = collect.ok_or_else(|| {
-            Error::invalid_input("the result was taken before").operation(self.operation)
-        })?;
+        let collect =
+            collect.ok_or_else(|| Error::invalid_input("the result was taken before").operation(self.operation))?;
         collect().map_err(|error| error.operation(self.operation))
     }
 }

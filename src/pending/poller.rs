@@ -122,11 +122,7 @@ impl Poller {
     pub(crate) fn spawn(http: &Arc<Http>) -> Result<Self> {
         let config = http.config();
         let (commands, inbox) = unbounded();
-        let handle = PollerHandle {
-            commands: commands.clone(),
-            next_ticket: Arc::default(),
-            panicked: Arc::default(),
-        };
+        let handle = PollerHandle { commands: commands.clone(), next_ticket: Arc::default(), panicked: Arc::default() };
         let max = config.max_poll_connections();
         let pool = {
             let http = Arc::clone(http);
@@ -163,10 +159,10 @@ impl Poller {
     }
 
     /// Resolves everything with `Closed` and ends the threads; the connections must be shut down already.
-    pub(crate) fn close(&self, limit: Duration) {
+    pub(crate) fn close(&self, deadline: Instant) {
         self.handle.tell(Command::Close);
         self.pool.close();
-        self.thread.join_within(limit);
+        self.thread.join_by(deadline);
     }
 }
 

@@ -141,13 +141,10 @@ impl<R: Send + 'static> Store for Slots<R> {
 impl<R: DeserializeOwned + Send + 'static> Slots<R> {
     /// Slots for a call of so many parts, and the parts.
     pub(crate) fn new(operation: &'static str, count: usize) -> (Arc<Self>, Vec<Part>) {
-        let board =
-            Board { parts: vec![PartState::default(); count], unresolved: count, ..Board::default() };
+        let board = Board { parts: vec![PartState::default(); count], unresolved: count, ..Board::default() };
         let board = Monitor::new(board);
-        let slots = Arc::new(Slots {
-            board: Arc::clone(&board),
-            results: Mutex::new((0..count).map(|_| None).collect()),
-        });
+        let slots =
+            Arc::new(Slots { board: Arc::clone(&board), results: Mutex::new((0..count).map(|_| None).collect()) });
         let part = |index| Part {
             operation,
             index,
@@ -197,7 +194,7 @@ impl Part {
     }
 
     /// The request is about to be written, unless its caller gave the call up before any of it was.
-    pub(crate) fn begin(&mut self) -> Result<()> {
+    pub(crate) fn begin(&self) -> Result<()> {
         let mut board = self.board.lock();
         if board.error.is_some() && !board.was_written() {
             return Err(Error::new(ErrorKind::Cancelled, "given up by its caller"));
@@ -207,7 +204,7 @@ impl Part {
     }
 
     /// The request never reached the server after all.
-    pub(crate) fn was_not_written(&mut self) {
+    pub(crate) fn was_not_written(&self) {
         self.board.lock().parts[self.index].written = false;
     }
 

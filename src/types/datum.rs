@@ -122,6 +122,12 @@ impl<T: Element, const N: usize> LossInput for [T; N] {
     }
 }
 
+impl<T: Element, const N: usize> LossInput for &[T; N] {
+    fn into_tensor(self, name: &str) -> Result<TensorData> {
+        self.as_slice().into_tensor(name)
+    }
+}
+
 /// The examples of one training step. Cheap to clone: the examples are shared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -34,14 +34,16 @@ impl std::fmt::Display for Dtype {
 
 /// An array of `f32` or `i64` with a shape, flattened row by row. Cheap to clone: the numbers are shared.
 ///
-/// The number of elements always agrees with the shape. A tensor without a shape, as servers may send it, is a flat list.
+/// The number of elements always agrees with the shape. A tensor without a shape, as servers may send it, is a flat
+/// list.
 ///
 /// ```
 /// use tinkex::types::{Dtype, TensorData};
 ///
 /// let tensor = TensorData::from(vec![0.5_f32, 1.0, 2.0, 4.0]).with_shape([2, 2])?;
 /// assert_eq!(tensor.dtype(), Dtype::Float32);
-/// assert_eq!(serde_json::to_string(&tensor).unwrap(), r#"{"data":[0.5,1.0,2.0,4.0],"dtype":"float32","shape":[2,2]}"#);
+/// assert_eq!(serde_json::to_string(&tensor).unwrap(),
+/// r#"{"data":[0.5,1.0,2.0,4.0],"dtype":"float32","shape":[2,2]}"#);
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -258,8 +260,8 @@ elements! {
     Int64: bool, |value| f32::from(u8::from(value)), |value| Some(i64::from(value));
     // 2^63 is the first float beyond i64, -2^63 the last one within.
     Float32: f32 f64, |value| value as f32, |value| {
-        let whole = value.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
-        whole.then_some(value as i64)
+        let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
+        (fits && value.fract() == 0.0).then_some(value as i64)
     };
 }
 

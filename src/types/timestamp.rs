@@ -14,15 +14,15 @@ use crate::{Error, Result};
 const DAY: i64 = 24 * 60 * 60;
 const NANOS: i128 = 1_000_000_000;
 
-/// A whole number of more than this is milliseconds since 1970, up to it seconds: pydantic's rule, which the Python client
-/// reads times by.
+/// A whole number of more than this is milliseconds since 1970, up to it seconds: pydantic's rule, which the Python
+/// client reads times by.
 const LAST_SECONDS: u64 = 20_000_000_000;
 
 /// A point in time, with the offset from UTC and the text that it came with.
 ///
-/// Reads ISO 8601 with or without seconds, fraction and offset, a date alone, and seconds or milliseconds since 1970. Without
-/// an offset it is UTC. Written as ISO 8601, with as many digits as it takes: none, six, or nine. Two timestamps are equal when they
-/// mean the same instant.
+/// Reads ISO 8601 with or without seconds, fraction and offset, a date alone, and seconds or milliseconds since 1970.
+/// Without an offset it is UTC. Written as ISO 8601, with as many digits as it takes: none, six, or nine. Two
+/// timestamps are equal when they mean the same instant.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle, ThreadId};
-use std::time::Duration;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 use log::{error, warn};
@@ -48,15 +48,15 @@ impl OwnedThread {
         Ok(OwnedThread { name, id: handle.thread().id(), handle: Mutex::new(Some(handle)), ended })
     }
 
-    /// Waits for the end of the thread; one that does not end within `limit` (a name lookup, a TCP connect) is left behind
-    /// with a warning. Does nothing on the thread itself, or the second time.
-    pub(crate) fn join_within(&self, limit: Duration) {
+    /// Waits for the end of the thread, in real time; one that does not end by then (a name lookup, a TCP connect) is left
+    /// behind with a warning. Does nothing on the thread itself, or the second time.
+    pub(crate) fn join_by(&self, deadline: Instant) {
         let Some(handle) = self.handle.lock().take() else { return };
         if thread::current().id() == self.id {
             return;
         }
-        if self.ended.recv_timeout(limit).is_err_and(|error| error.is_timeout()) {
-            warn!("the thread {} did not end within {limit:?} and is left behind", self.name);
+        if self.ended.recv_deadline(deadline).is_err_and(|error| error.is_timeout()) {
+            warn!("the thread {} did not end in time and is left behind", self.name);
         } else if handle.join().is_err() {
             error!("the thread {} panicked at its end", self.name);
         }

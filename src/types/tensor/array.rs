@@ -9,8 +9,8 @@ use crate::types::LossInput;
 use crate::{Error, Result};
 
 impl TensorData {
-    /// An array of any dimension and memory order as a tensor of the same shape: floats as float32, integers and booleans as
-    /// int64.
+    /// An array of any dimension and memory order as a tensor of the same shape: floats as float32, integers and
+    /// booleans as int64.
     ///
     /// An owned array of `f32` or `i64` in row-major order is taken over without a copy.
     ///
@@ -48,8 +48,8 @@ impl TensorData {
         TensorData::new(values)?.with_shape(shape)
     }
 
-    /// A view of the tensor as an array of its shape, or of one dimension if it has none. `T` is `f32` or `i64`, and `D`
-    /// may be [`IxDyn`] for any number of dimensions.
+    /// A view of the tensor as an array of its shape, or of one dimension if it has none. `T` is `f32` or `i64`, and
+    /// `D` may be [`IxDyn`](type@IxDyn) for any number of dimensions.
     ///
     /// # Errors
     ///
