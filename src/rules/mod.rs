@@ -20,6 +20,7 @@ pub(crate) mod backoff;
 pub(crate) mod bucket;
 pub(crate) mod chunking;
 pub(crate) mod message;
+pub(crate) mod metrics;
 pub(crate) mod poll;
 pub(crate) mod retry;
 pub(crate) mod seats;
