@@ -193,7 +193,7 @@ impl ServiceClient {
             model_seq_id: self.session.next_model(),
             base_model: base_model.into(),
             user_metadata: None,
-            lora_config: lora,
+            lora_config: Some(lora),
         };
         let body = to_json(operation, &request)?;
         let (slots, parts) = Slots::<CreateModelResponse>::new(operation, 1);
@@ -224,7 +224,8 @@ impl ServiceClient {
                 ..Call::post(part.operation(), Purpose::Training, "create_model", config.timeout_idle(), &body)
             };
             let began = config.clock().now();
-            match part.begin().and_then(|()| http.send(&call)).and_then(|answer| answer.json::<Promise>(call.operation)) {
+            match part.begin().and_then(|()| http.send(&call)).and_then(|answer| answer.json::<Promise>(call.operation))
+            {
                 Ok(promise) => poller.ask(Promised {
                     request_id: promise.request_id.into(),
                     kind: RequestKind::CreateModel,

@@ -24,17 +24,17 @@ use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::poll::{Next, PollState};
 use crate::rules::retry::retry_after;
-use crate::rules::seats::Seats;
+use crate::rules::seats::{GroupId, Id, Seats};
 use crate::types::{RequestKind, RetrieveFutureRequest};
 use crate::worker::{OwnedThread, Pool, panic_text};
 
 /// The poller's name for one promise.
-pub(crate) type Ticket = u64;
+pub(crate) type Ticket = Id;
 
 /// Whose promise it is: clients take turns, and those of a training client are resolved in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PollGroup {
-    pub(crate) client: u64,
+    pub(crate) client: GroupId,
     pub(crate) ordered: bool,
 }
 
@@ -79,8 +79,8 @@ enum Reply {
 
 impl PollerHandle {
     /// Asks for the result of a promise until it is there or nobody wants it any more.
-    pub(crate) fn ask(&self, mut promised: Promised) {
-        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn ask(&self, promised: Promised) {
+        let ticket = Id(self.next_ticket.fetch_add(1, Ordering::Relaxed));
         let board = Arc::clone(promised.part.board());
         let unsent = {
             // Under the lock, so that nobody can refer to the ticket before the poller knows it.
@@ -136,7 +136,7 @@ impl Poller {
             pool: Arc::clone(&pool),
             max,
             under_way: 0,
-            seats: Seats::new(),
+            seats: Seats::default(),
             open: HashMap::new(),
         };
         let thread = OwnedThread::spawn(config, "poller", move || {
@@ -185,7 +185,7 @@ struct Polls {
     max: usize,
     /// Jobs that have not replied.
     under_way: usize,
-    seats: Seats<Ticket>,
+    seats: Seats,
     open: HashMap<Ticket, Open>,
 }
 
@@ -297,7 +297,7 @@ impl Polls {
             Meaning::Expired { detail } => {
                 let resubmit = self.open.get_mut(&ticket).and_then(|open| open.promised.resubmit.take());
                 if let Some(resubmit) = resubmit {
-                    debug!("promise {ticket} expired, submitted anew");
+                    debug!("promise {} expired, submitted anew", ticket.0);
                     self.seats.remove(ticket);
                     if let Some(open) = self.open.remove(&ticket) {
                         resubmit(open.promised.part);

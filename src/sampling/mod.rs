@@ -159,7 +159,8 @@ impl SamplingClient {
         let length = prompt.len();
         Ok(self.run("compute_logprobs", options, manner)?.pending(move |replies| {
             let logprobs = replies.into_iter().find_map(|reply| reply.prompt_logprobs);
-            let logprobs = logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the answer has no prompt_logprobs"))?;
+            let logprobs =
+                logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the answer has no prompt_logprobs"))?;
             one_per_token(logprobs, length)
         }))
     }
@@ -173,8 +174,7 @@ impl SamplingClient {
         options.validate().map_err(|error| error.operation(operation))?;
         let (slots, parts) = Slots::new(operation, 1);
         let clock = self.session.config().clock().clone();
-        let outcome =
-            Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> };
+        let outcome = Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> };
         let options = Arc::new(options.into_owned());
         for part in parts {
             let job = SampleJob {
@@ -188,7 +188,8 @@ impl SamplingClient {
                 job.run();
             } else {
                 let bytes = options.prompt.len() * size_of::<u32>();
-                let reservation = self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.operation(operation))?;
+                let reservation =
+                    self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.operation(operation))?;
                 let task: Task = Box::new(move || {
                     drop(reservation);
                     job.run();

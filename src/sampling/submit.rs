@@ -66,12 +66,13 @@ impl SampleJob {
                 let round_trip = clock.now() - began;
                 let sampler = Arc::clone(&self.sampler);
                 let SampleJob { sampler: again, options, part, deadline, expired } = self;
-                let resubmit = (expired < again.http.config().max_retries()).then(|| -> Box<dyn FnOnce(Part) + Send> {
-                    Box::new(move |part| {
-                        let job = SampleJob { sampler: again, options, part, deadline, expired: expired + 1 };
-                        job.run_anew();
-                    })
-                });
+                let resubmit =
+                    (expired < again.http.config().max_retries()).then(|| -> Box<dyn FnOnce(Part) + Send> {
+                        Box::new(move |part| {
+                            let job = SampleJob { sampler: again, options, part, deadline, expired: expired + 1 };
+                            job.run_anew();
+                        })
+                    });
                 sampler.poller.ask(Promised {
                     request_id: promise.request_id.into(),
                     kind: RequestKind::Sample,

@@ -13,7 +13,7 @@ use ureq::http::Uri;
 
 use crate::clock::{Clock, Monitor};
 use crate::config::{Config, Secret};
-use crate::error::{Error, Limit, Result};
+use crate::error::{Error, Result};
 use crate::http::{Deadline, Http};
 use crate::rules::bucket::Bucket;
 

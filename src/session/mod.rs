@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
 use crate::pending::{Poller, PollerHandle};
+use crate::rules::seats::GroupId;
 use crate::training::TrainingQueue;
 use crate::types::{CreateSessionRequest, CreateSessionResponse};
 use crate::worker::{Budget, OwnedThread, Pool};
@@ -53,8 +54,10 @@ impl Session {
             user_metadata: Some(std::borrow::Cow::Borrowed(config.user_metadata())),
             sdk_version: PROTOCOL_VERSION.into(),
         };
-        let session: CreateSessionResponse =
-            http.ask(Call::post("create_session", Purpose::Session, "create_session", config.timeout_idle(), &[]), &request)?;
+        let session: CreateSessionResponse = http.ask(
+            Call::post("create_session", Purpose::Session, "create_session", config.timeout_idle(), &[]),
+            &request,
+        )?;
         for (message, level) in [
             (&session.info_message, Level::Info),
             (&session.warning_message, Level::Warn),
@@ -126,8 +129,9 @@ impl Session {
         &self.next_sampling_session
     }
 
-    pub(crate) fn next_client(&self) -> u64 {
-        self.next_client.fetch_add(1, Ordering::Relaxed)
+    /// A group of its own in the poller.
+    pub(crate) fn next_client(&self) -> GroupId {
+        GroupId(self.next_client.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Makes the close of the session close this queue.
@@ -170,6 +174,9 @@ impl Drop for Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &self.id).field("base_url", &self.config().base_url()).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("base_url", &self.config().base_url())
+            .finish_non_exhaustive()
     }
 }

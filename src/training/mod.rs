@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-pub(crate) use queue::{Job, TrainingQueue};
 use queue::Body;
+pub(crate) use queue::{Job, TrainingQueue};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,8 +21,9 @@ use crate::sampling::SamplingClient;
 use crate::session::Session;
 use crate::types::{
     AdamParams, Batch, Datum, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest,
-    GetInfoRequest, GetInfoResponse, LoadWeightsRequest, LoadWeightsResponse, Loss, OptimStepRequest, OptimStepResponse,
-    RequestKind, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest, SaveWeightsResponse, check_tinker_scheme,
+    GetInfoRequest, GetInfoResponse, LoadWeightsRequest, LoadWeightsResponse, Loss, OptimStepRequest,
+    OptimStepResponse, RequestKind, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest,
+    SaveWeightsResponse, check_tinker_scheme,
 };
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
@@ -347,9 +348,8 @@ impl TrainingClient {
         let outcome = self.save_for_sampler(operation, Some(name), manner)?;
         Ok(outcome.pending(move |saved| {
             let path = saved.into_iter().find_map(|saved| saved.path);
-            path.map(SaveWeightsResponse::new).ok_or_else(|| {
-                Error::new(ErrorKind::Decode, "the service saved the weights and did not say where")
-            })
+            path.map(|path| SaveWeightsResponse { path })
+                .ok_or_else(|| Error::new(ErrorKind::Decode, "the service saved the weights and did not say where"))
         }))
     }
 

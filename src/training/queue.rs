@@ -15,6 +15,7 @@ use crate::clock::Received;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};
+use crate::rules::seats::GroupId;
 use crate::types::{Promise, RequestKind};
 use crate::worker::{Budget, OwnedThread, Reservation, Room};
 
@@ -48,7 +49,7 @@ struct Shared {
 }
 
 impl TrainingQueue {
-    pub(crate) fn spawn(http: &Arc<Http>, poller: &PollerHandle, client: u64) -> Result<Self> {
+    pub(crate) fn spawn(http: &Arc<Http>, poller: &PollerHandle, client: GroupId) -> Result<Self> {
         let config = http.config();
         let (sender, receiver) = unbounded();
         let shared = Arc::<Shared>::default();
@@ -174,7 +175,8 @@ impl Worker {
         } else {
             part.was_not_written();
         }
-        match answer.and_then(|answer| answer.json::<Promise>(call.operation).map_err(|error| error.with_effect(true))) {
+        match answer.and_then(|answer| answer.json::<Promise>(call.operation).map_err(|error| error.with_effect(true)))
+        {
             Ok(promise) => {
                 self.poller.ask(Promised {
                     request_id: promise.request_id.into(),
