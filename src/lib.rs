@@ -4,6 +4,8 @@
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 pub mod error;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod types;
 
 pub use error::{Error, ErrorKind, Limit, Result};

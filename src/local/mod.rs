@@ -1,0 +1,3 @@
+//! A Tinker service in this process, for tests, demonstrations and devices without a network.
+
+mod server;
