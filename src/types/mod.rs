@@ -1,5 +1,66 @@
 //! The wire types: what travels between this crate and a Tinker server.
+//!
+//! Requests and answers have the names and the fields of the Python client 0.4.1. Requests borrow what they can
+//! ([`Cow`](std::borrow::Cow) fields), so that a batch is written without being copied; the same types parse, for a server.
+//! Answers ignore keys and keep words that this version does not know.
+//!
+//! A training batch is a list of [`Datum`]s, each a [`ModelInput`] and the [`TensorData`] that its loss function needs:
+//!
+//! ```
+//! use tinkex::types::{Batch, Datum, ModelInput};
+//!
+//! # fn main() -> tinkex::Result<()> {
+//! let datum = Datum::new(ModelInput::from_tokens([10, 11, 12]))
+//!     .input("target_tokens", [11, 12, 13])?
+//!     .input("weights", [0.0, 1.0, 1.0])?;
+//! let batch = Batch::from(vec![datum]);
+//! assert_eq!(batch.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+
+#[macro_use]
+mod open_enum;
 
 mod category;
+mod checkpoint_path;
+mod datum;
+mod future;
+mod image;
+mod model_input;
+mod nan;
+mod rest;
+mod sampling;
+mod session;
+mod tensor;
+mod timestamp;
+mod training;
+mod weights;
 
 pub use category::RequestErrorCategory;
+pub use checkpoint_path::{CheckpointPath, check_tinker_scheme};
+pub use datum::{Batch, Datum, LossInput};
+pub use future::{Promise, QueueState, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
+pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
+pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use rest::{
+    Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, Cursor, SamplerResponse,
+    SessionResponse, SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoRequest, WeightsInfoResponse,
+};
+pub use sampling::{SampleRequest, SampleResponse, SampledSequence, SamplingParams, Stop, StopReason, TopLogprobs};
+pub use session::{
+    CreateModelRequest, CreateModelResponse, CreateSamplingSessionRequest, CreateSamplingSessionResponse,
+    CreateSessionRequest, CreateSessionResponse, GetInfoRequest, GetInfoResponse, GetServerCapabilitiesResponse,
+    HealthResponse, HeartbeatRequest, HeartbeatResponse, LoraConfig, ModelData, SupportedModel, UnloadModelRequest,
+    UnloadModelResponse,
+};
+pub use tensor::{Dtype, Element, TensorData};
+pub use timestamp::Timestamp;
+pub use training::{
+    AdamParams, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest, Loss, LossFn,
+    LossFnOutput, OptimStepRequest, OptimStepResponse,
+};
+pub use weights::{
+    LoadWeightsRequest, LoadWeightsResponse, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse,
+    SaveWeightsRequest, SaveWeightsResponse,
+};

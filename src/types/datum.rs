@@ -1,0 +1,190 @@
+//! Training examples.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dtype, Element, ModelInput, TensorData};
+use crate::{Error, Result};
+
+/// One training example: what the model reads, and what the loss function needs to judge it.
+///
+/// ```
+/// use tinkex::types::{Datum, ModelInput};
+///
+/// let datum = Datum::new(ModelInput::from_tokens([10, 11, 12]))
+///     .input("target_tokens", [11, 12, 13])?
+///     .input("weights", [0.0, 1.0, 1.0])?;
+/// assert_eq!(datum.loss_fn_inputs["weights"].as_f32(), Some(&[0.0, 1.0, 1.0][..]));
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Datum {
+    /// What the loss function needs, by name: `target_tokens`, `weights`, `logprobs`, `advantages` …
+    pub loss_fn_inputs: BTreeMap<String, TensorData>,
+    /// What the model reads.
+    pub model_input: ModelInput,
+}
+
+impl Datum {
+    /// An example without any loss inputs yet.
+    #[must_use]
+    pub fn new(model_input: impl Into<ModelInput>) -> Self {
+        Datum { loss_fn_inputs: BTreeMap::new(), model_input: model_input.into() }
+    }
+
+    /// Adds a loss input. A plain list gets its type from the name: `target_tokens` is int64; `weights`, `advantages`,
+    /// `logprobs`, `clip_low_threshold` and `clip_high_threshold` are float32. A tensor or an array keeps its own.
+    ///
+    /// # Errors
+    ///
+    /// A plain list under another name; a number that does not fit the type; NaN and infinities.
+    pub fn input(mut self, name: impl Into<String>, values: impl LossInput) -> Result<Self> {
+        let name = name.into();
+        let tensor = values.into_tensor(&name).and_then(|tensor| tensor.validate().map(|()| tensor));
+        let tensor = tensor.map_err(|error| in_input(&name, error))?;
+        self.loss_fn_inputs.insert(name, tensor);
+        Ok(self)
+    }
+
+    /// Checks that everything can be sent.
+    ///
+    /// # Errors
+    ///
+    /// A loss input with NaN or an infinity, by name and index.
+    pub fn validate(&self) -> Result<()> {
+        self.loss_fn_inputs
+            .iter()
+            .try_for_each(|(name, tensor)| tensor.validate().map_err(|error| in_input(name, error)))
+    }
+
+    /// The size that batches are split by: the length of the input and of all loss inputs together.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()
+    }
+}
+
+fn in_input(name: &str, error: Error) -> Error {
+    Error::invalid_input(format!("the loss input {name:?} can not be sent")).with_source(error)
+}
+
+/// What [`Datum::input`] takes: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array.
+pub trait LossInput {
+    /// The tensor of a loss input with this name.
+    ///
+    /// # Errors
+    ///
+    /// A list of numbers whose type does not follow from the name, and a number that does not fit.
+    fn into_tensor(self, name: &str) -> Result<TensorData>;
+}
+
+impl LossInput for TensorData {
+    fn into_tensor(self, _name: &str) -> Result<TensorData> {
+        Ok(self)
+    }
+}
+
+impl LossInput for &TensorData {
+    fn into_tensor(self, _name: &str) -> Result<TensorData> {
+        Ok(self.clone())
+    }
+}
+
+impl<T: Element> LossInput for Vec<T> {
+    fn into_tensor(self, name: &str) -> Result<TensorData> {
+        let dtype = match name {
+            "target_tokens" => Dtype::Int64,
+            "weights" | "advantages" | "logprobs" | "clip_low_threshold" | "clip_high_threshold" => Dtype::Float32,
+            _ => {
+                return Err(Error::invalid_input("the type of a plain list does not follow from this name")
+                    .hint("give a TensorData, which has a type of its own"));
+            }
+        };
+        TensorData::of_dtype(self, dtype)
+    }
+}
+
+impl<T: Element> LossInput for &[T] {
+    fn into_tensor(self, name: &str) -> Result<TensorData> {
+        self.to_vec().into_tensor(name)
+    }
+}
+
+impl<T: Element> LossInput for &Vec<T> {
+    fn into_tensor(self, name: &str) -> Result<TensorData> {
+        self.as_slice().into_tensor(name)
+    }
+}
+
+impl<T: Element, const N: usize> LossInput for [T; N] {
+    fn into_tensor(self, name: &str) -> Result<TensorData> {
+        self.as_slice().into_tensor(name)
+    }
+}
+
+/// The examples of one training step. Cheap to clone: the examples are shared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Batch(Arc<[Datum]>);
+
+impl Batch {
+    /// Checks that everything can be sent.
+    ///
+    /// # Errors
+    ///
+    /// NaN or an infinity, by the index of the datum, the name of the loss input and the index in it.
+    pub fn validate(&self) -> Result<()> {
+        self.iter().enumerate().try_for_each(|(index, datum)| {
+            datum
+                .validate()
+                .map_err(|error| Error::invalid_input(format!("datum {index} can not be sent")).with_source(error))
+        })
+    }
+}
+
+impl Deref for Batch {
+    type Target = [Datum];
+
+    fn deref(&self) -> &[Datum] {
+        &self.0
+    }
+}
+
+impl From<Vec<Datum>> for Batch {
+    fn from(data: Vec<Datum>) -> Self {
+        Batch(data.into())
+    }
+}
+
+impl From<&[Datum]> for Batch {
+    fn from(data: &[Datum]) -> Self {
+        Batch(data.into())
+    }
+}
+
+impl<const N: usize> From<[Datum; N]> for Batch {
+    fn from(data: [Datum; N]) -> Self {
+        Batch(data.into())
+    }
+}
+
+impl From<Datum> for Batch {
+    fn from(datum: Datum) -> Self {
+        Batch::from([datum])
+    }
+}
+
+impl From<&Batch> for Batch {
+    fn from(batch: &Batch) -> Self {
+        batch.clone()
+    }
+}
+
+impl FromIterator<Datum> for Batch {
+    fn from_iter<I: IntoIterator<Item = Datum>>(data: I) -> Self {
+        Batch(data.into_iter().collect())
+    }
+}

@@ -1,0 +1,238 @@
+//! What a model reads: tokens, with images between them.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{ImageAssetPointerChunk, ImageChunk};
+use crate::{Error, Result};
+
+/// What a model reads, as a list of chunks: runs of tokens, with images between them.
+///
+/// ```
+/// use tinkex::types::ModelInput;
+///
+/// let mut input = ModelInput::from_tokens([1, 2]);
+/// input.append_token(3);
+/// assert_eq!(input.len(), 3);
+/// assert_eq!(input.to_tokens()?, [1, 2, 3]);
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelInput {
+    /// The chunks, in reading order.
+    pub chunks: Vec<ModelInputChunk>,
+}
+
+impl ModelInput {
+    /// An input of one run of tokens.
+    #[must_use]
+    pub fn from_tokens(tokens: impl Into<Vec<u32>>) -> Self {
+        ModelInput { chunks: vec![EncodedTextChunk { tokens: tokens.into() }.into()] }
+    }
+
+    /// Adds a chunk at the end.
+    pub fn append(&mut self, chunk: impl Into<ModelInputChunk>) {
+        self.chunks.push(chunk.into());
+    }
+
+    /// Adds a token at the end: to the last chunk if that is text, else as a chunk of its own.
+    pub fn append_token(&mut self, token: u32) {
+        match self.chunks.last_mut() {
+            Some(ModelInputChunk::EncodedText(text)) => text.tokens.push(token),
+            _ => self.append(EncodedTextChunk { tokens: vec![token] }),
+        }
+    }
+
+    /// The length in tokens, where an image counts as many as it says.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(ModelInputChunk::len).sum()
+    }
+
+    /// Whether the length is zero.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.iter().all(ModelInputChunk::is_empty)
+    }
+
+    /// All the tokens.
+    ///
+    /// # Errors
+    ///
+    /// An input with images has no list of tokens.
+    pub fn to_tokens(&self) -> Result<Vec<u32>> {
+        let mut tokens = Vec::with_capacity(self.len());
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            match chunk {
+                ModelInputChunk::EncodedText(text) => tokens.extend_from_slice(&text.tokens),
+                _ => {
+                    return Err(Error::invalid_input(format!(
+                        "chunk {index} of the model input is an image, so the input has no list of tokens"
+                    )));
+                }
+            }
+        }
+        Ok(tokens)
+    }
+}
+
+impl<T: Into<ModelInputChunk>> FromIterator<T> for ModelInput {
+    fn from_iter<I: IntoIterator<Item = T>>(chunks: I) -> Self {
+        ModelInput { chunks: chunks.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<Vec<u32>> for ModelInput {
+    fn from(tokens: Vec<u32>) -> Self {
+        ModelInput::from_tokens(tokens)
+    }
+}
+
+impl From<&[u32]> for ModelInput {
+    fn from(tokens: &[u32]) -> Self {
+        ModelInput::from_tokens(tokens)
+    }
+}
+
+impl<const N: usize> From<[u32; N]> for ModelInput {
+    fn from(tokens: [u32; N]) -> Self {
+        ModelInput::from_tokens(tokens)
+    }
+}
+
+/// One part of a [`ModelInput`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum ModelInputChunk {
+    /// A run of tokens.
+    EncodedText(EncodedTextChunk),
+    /// An image, sent along.
+    Image(ImageChunk),
+    /// An image that the server fetches itself.
+    ImageAssetPointer(ImageAssetPointerChunk),
+}
+
+impl ModelInputChunk {
+    /// The length in tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            ModelInputChunk::EncodedText(text) => text.tokens.len(),
+            ModelInputChunk::Image(image) => image.tokens as usize,
+            ModelInputChunk::ImageAssetPointer(image) => image.tokens as usize,
+        }
+    }
+
+    /// Whether the length is zero.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<EncodedTextChunk> for ModelInputChunk {
+    fn from(text: EncodedTextChunk) -> Self {
+        ModelInputChunk::EncodedText(text)
+    }
+}
+
+impl From<ImageChunk> for ModelInputChunk {
+    fn from(image: ImageChunk) -> Self {
+        ModelInputChunk::Image(image)
+    }
+}
+
+impl From<ImageAssetPointerChunk> for ModelInputChunk {
+    fn from(image: ImageAssetPointerChunk) -> Self {
+        ModelInputChunk::ImageAssetPointer(image)
+    }
+}
+
+/// A run of tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "encoded_text")]
+pub struct EncodedTextChunk {
+    /// The token ids.
+    pub tokens: Vec<u32>,
+}
+
+impl<'de> Deserialize<'de> for ModelInputChunk {
+    /// Told apart by `type`; without it (0.4.1 leaves it away) by the keys that only one kind has.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use super::image::{Base64, ImageFormat};
+        use serde::de::Error as _;
+
+        #[derive(Deserialize)]
+        struct Fields {
+            r#type: Option<String>,
+            tokens: Tokens,
+            data: Option<Base64>,
+            location: Option<String>,
+            format: Option<ImageFormat>,
+            height: Option<u32>,
+            width: Option<u32>,
+        }
+
+        let Fields { r#type, tokens, data, location, format, height, width } = Fields::deserialize(deserializer)?;
+        let kind = match r#type.as_deref() {
+            Some(kind) => kind,
+            None if data.is_some() => "image",
+            None if location.is_some() => "image_asset_pointer",
+            None => "encoded_text",
+        };
+        let format = || format.ok_or_else(|| D::Error::missing_field("format"));
+        let height = || height.ok_or_else(|| D::Error::missing_field("height"));
+        let width = || width.ok_or_else(|| D::Error::missing_field("width"));
+        match (kind, tokens) {
+            ("encoded_text", Tokens::Ids(tokens)) => Ok(EncodedTextChunk { tokens }.into()),
+            ("image", Tokens::Count(tokens)) => {
+                let Base64(data) = data.ok_or_else(|| D::Error::missing_field("data"))?;
+                Ok(ImageChunk { data, format: format()?, height: height()?, width: width()?, tokens }.into())
+            }
+            ("image_asset_pointer", Tokens::Count(tokens)) => {
+                let location = location.ok_or_else(|| D::Error::missing_field("location"))?;
+                Ok(ImageAssetPointerChunk { location, format: format()?, height: height()?, width: width()?, tokens }
+                    .into())
+            }
+            ("encoded_text", Tokens::Count(_)) => Err(D::Error::custom("the tokens of a text chunk are a list")),
+            ("image" | "image_asset_pointer", Tokens::Ids(_)) => {
+                Err(D::Error::custom("the tokens of an image chunk are a number"))
+            }
+            (kind, _) => Err(D::Error::custom(format!(
+                "unknown chunk type {kind:?}, expected encoded_text, image or image_asset_pointer"
+            ))),
+        }
+    }
+}
+
+/// The key `tokens`: token ids of text, the number of tokens of an image.
+enum Tokens {
+    Ids(Vec<u32>),
+    Count(u32),
+}
+
+impl<'de> Deserialize<'de> for Tokens {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Tokens;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("token ids or a number of tokens")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Tokens, E> {
+                u32::try_from(count)
+                    .map(Tokens::Count)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(count), &self))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, ids: A) -> Result<Tokens, A::Error> {
+                Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(ids)).map(Tokens::Ids)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}

@@ -1,0 +1,33 @@
+//! Numbers of an answer that may be `null`: servers write NaN and infinities so. They read as NaN.
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer};
+
+/// A float where `null` is NaN.
+struct Number<T>(T);
+
+impl<'de, T: Deserialize<'de> + From<f32>> Deserialize<'de> for Number<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Number(Option::deserialize(deserializer)?.unwrap_or_else(|| T::from(f32::NAN))))
+    }
+}
+
+/// Metrics; `null` is no metrics at all.
+pub(super) fn metrics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    optional_metrics(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Metrics that may be absent.
+pub(super) fn optional_metrics<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, f64>>, D::Error> {
+    let metrics = Option::<BTreeMap<String, Number<f64>>>::deserialize(deserializer)?;
+    Ok(metrics.map(|metrics| metrics.into_iter().map(|(name, Number(value))| (name, value)).collect()))
+}
+
+/// Log-probabilities that may be absent.
+pub(super) fn optional_logprobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f32>>, D::Error> {
+    let values = Option::<Vec<Number<f32>>>::deserialize(deserializer)?;
+    Ok(values.map(|values| values.into_iter().map(|Number(value)| value).collect()))
+}

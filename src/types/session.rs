@@ -1,0 +1,216 @@
+//! Sessions, models and what the server offers.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Opens a session: `POST create_session`, answered by [`CreateSessionResponse`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "create_session")]
+pub struct CreateSessionRequest<'a> {
+    /// Tags to find the session by.
+    pub tags: Cow<'a, [String]>,
+    /// Anything to remember with the session; null when none.
+    pub user_metadata: Option<Cow<'a, BTreeMap<String, String>>>,
+    /// The version of the protocol that the client speaks.
+    pub sdk_version: Cow<'a, str>,
+}
+
+/// The answer to [`CreateSessionRequest`]. The messages are for the user's log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CreateSessionResponse {
+    /// The session.
+    pub session_id: String,
+    /// To be logged at level info.
+    pub info_message: Option<String>,
+    /// To be logged at level warn.
+    pub warning_message: Option<String>,
+    /// To be logged at level error.
+    pub error_message: Option<String>,
+}
+
+/// Keeps a session alive: `POST session_heartbeat`, every 10 s.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "session_heartbeat")]
+pub struct HeartbeatRequest<'a> {
+    /// The session.
+    pub session_id: Cow<'a, str>,
+}
+
+/// The answer to [`HeartbeatRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "session_heartbeat")]
+#[non_exhaustive]
+pub struct HeartbeatResponse {}
+
+/// What the server offers: `GET get_server_capabilities`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GetServerCapabilitiesResponse {
+    /// The base models.
+    pub supported_models: Vec<SupportedModel>,
+}
+
+/// A base model that the server offers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SupportedModel {
+    /// Its name, as in [`CreateModelRequest::base_model`].
+    pub model_name: Option<String>,
+}
+
+/// Whether the server is up: `GET healthz`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HealthResponse {
+    /// `ok`, or what is the matter.
+    pub status: String,
+}
+
+/// The shape of a LoRA adapter. Defaults to rank 32, the server's seed, and all layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoraConfig {
+    /// The rank. Defaults to 32.
+    pub rank: u32,
+    /// The seed of the initial weights; null, and the server's choice, when none.
+    pub seed: Option<u64>,
+    /// Whether the unembedding layer is trained. Defaults to true.
+    pub train_unembed: bool,
+    /// Whether the MLP layers are trained. Defaults to true.
+    pub train_mlp: bool,
+    /// Whether the attention layers are trained. Defaults to true.
+    pub train_attn: bool,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        LoraConfig { rank: 32, seed: None, train_unembed: true, train_mlp: true, train_attn: true }
+    }
+}
+
+impl LoraConfig {
+    /// All layers, with this rank.
+    #[must_use]
+    pub fn rank(rank: u32) -> Self {
+        LoraConfig { rank, ..LoraConfig::default() }
+    }
+
+    /// Checks what can be checked before anything is sent.
+    ///
+    /// # Errors
+    ///
+    /// A rank of zero, and an adapter that trains no layer.
+    pub fn validate(&self) -> Result<()> {
+        if self.rank == 0 {
+            return Err(Error::invalid_input("the LoRA rank must be at least 1"));
+        }
+        if !(self.train_unembed || self.train_mlp || self.train_attn) {
+            return Err(Error::invalid_input("at least one of train_unembed, train_mlp and train_attn must be true"));
+        }
+        Ok(())
+    }
+}
+
+/// Creates a model to train: `POST create_model`, answered by a promise of [`CreateModelResponse`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "create_model")]
+pub struct CreateModelRequest<'a> {
+    /// The session.
+    pub session_id: Cow<'a, str>,
+    /// The number of the model in the session, from 0.
+    pub model_seq_id: u64,
+    /// The base model.
+    pub base_model: Cow<'a, str>,
+    /// Anything to remember with the training run; null when none.
+    pub user_metadata: Option<Cow<'a, BTreeMap<String, String>>>,
+    /// The adapter. Absent when none; the training client always sends one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_config: Option<LoraConfig>,
+}
+
+/// The answer to [`CreateModelRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CreateModelResponse {
+    /// The model.
+    pub model_id: String,
+}
+
+/// Asks about a model: `POST get_info`, answered by [`GetInfoResponse`] at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "get_info")]
+pub struct GetInfoRequest<'a> {
+    /// The model.
+    pub model_id: Cow<'a, str>,
+}
+
+/// The answer to [`GetInfoRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GetInfoResponse {
+    /// The model.
+    pub model_id: String,
+    /// Its base model.
+    pub model_data: ModelData,
+    /// Whether it is a LoRA adapter.
+    pub is_lora: Option<bool>,
+    /// The rank of the adapter.
+    pub lora_rank: Option<u32>,
+    /// The name of the base model.
+    pub model_name: Option<String>,
+}
+
+/// What is known of a base model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelData {
+    /// The architecture.
+    pub arch: Option<String>,
+    /// The name.
+    pub model_name: Option<String>,
+    /// The tokenizer to encode text with.
+    pub tokenizer_id: Option<String>,
+}
+
+/// Frees a model: `POST unload_model`, answered by a promise of [`UnloadModelResponse`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "unload_model")]
+pub struct UnloadModelRequest<'a> {
+    /// The model.
+    pub model_id: Cow<'a, str>,
+}
+
+/// The answer to [`UnloadModelRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UnloadModelResponse {
+    /// The model that was freed.
+    pub model_id: String,
+}
+
+/// Opens a session to sample in: `POST create_sampling_session`, answered by [`CreateSamplingSessionResponse`] at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "create_sampling_session")]
+pub struct CreateSamplingSessionRequest<'a> {
+    /// The session.
+    pub session_id: Cow<'a, str>,
+    /// The number of the sampling session in the session, from 0.
+    pub sampling_session_seq_id: u64,
+    /// The base model to sample from; null when none.
+    pub base_model: Option<Cow<'a, str>>,
+    /// The tinker path of the weights to sample from; null when none.
+    pub model_path: Option<Cow<'a, str>>,
+}
+
+/// The answer to [`CreateSamplingSessionRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CreateSamplingSessionResponse {
+    /// The sampling session.
+    pub sampling_session_id: String,
+}

@@ -1,0 +1,291 @@
+//! Flat arrays of numbers with a shape.
+
+mod parse;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{Error, Result};
+
+/// The type of a tensor's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Dtype {
+    /// 32-bit floats.
+    Float32,
+    /// 64-bit signed integers.
+    Int64,
+}
+
+/// An array of `f32` or `i64` with a shape, flattened row by row. Cheap to clone: the numbers are shared.
+///
+/// The number of elements always agrees with the shape. A tensor without a shape, as servers may send it, is a flat list.
+///
+/// ```
+/// use tinkex::types::{Dtype, TensorData};
+///
+/// let tensor = TensorData::from(vec![0.5_f32, 1.0, 2.0, 4.0]).with_shape([2, 2])?;
+/// assert_eq!(tensor.dtype(), Dtype::Float32);
+/// assert_eq!(serde_json::to_string(&tensor).unwrap(), r#"{"data":[0.5,1.0,2.0,4.0],"dtype":"float32","shape":[2,2]}"#);
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorData {
+    values: Values,
+    shape: Option<Box<[usize]>>,
+}
+
+/// The numbers, by type.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Values {
+    F32(Arc<Vec<f32>>),
+    I64(Arc<Vec<i64>>),
+}
+
+impl TensorData {
+    /// A list of numbers as a tensor of one dimension: floats as float32, integers and booleans as int64.
+    ///
+    /// Vectors of `f32` and `i64` are taken over without a copy.
+    ///
+    /// # Errors
+    ///
+    /// An integer that does not fit into an `i64`.
+    pub fn new<T: Element>(values: impl Into<Vec<T>>) -> Result<Self> {
+        TensorData::of_dtype(values.into(), T::DTYPE)
+    }
+
+    /// A list of numbers as a tensor of one dimension and of this type.
+    ///
+    /// # Errors
+    ///
+    /// For int64, a number that is not whole or does not fit.
+    pub fn of_dtype<T: Element>(values: impl Into<Vec<T>>, dtype: Dtype) -> Result<Self> {
+        let values = values.into();
+        Ok(match dtype {
+            Dtype::Float32 => {
+                same_type::<T, f32>(values).unwrap_or_else(|values| values.into_iter().map(T::to_f32).collect()).into()
+            }
+            Dtype::Int64 => match same_type::<T, i64>(values) {
+                Ok(values) => values.into(),
+                Err(values) => {
+                    let whole = |(index, value): (usize, T)| {
+                        value.to_i64().ok_or_else(|| {
+                            Error::invalid_input(format!("the number {value} at index {index} does not fit int64"))
+                        })
+                    };
+                    values.into_iter().enumerate().map(whole).collect::<Result<Vec<i64>>>()?.into()
+                }
+            },
+        })
+    }
+
+    /// The same numbers in another shape, the last dimension running fastest.
+    ///
+    /// # Errors
+    ///
+    /// A shape that does not hold exactly as many numbers.
+    pub fn with_shape(mut self, shape: impl Into<Vec<usize>>) -> Result<Self> {
+        let shape = shape.into();
+        if holds(&shape, self.len()) {
+            self.shape = Some(shape.into());
+            Ok(self)
+        } else {
+            Err(Error::invalid_input(shape_mismatch(&shape, self.len())))
+        }
+    }
+
+    /// The same numbers as a flat list, with no shape said.
+    #[must_use]
+    pub fn without_shape(mut self) -> Self {
+        self.shape = None;
+        self
+    }
+
+    /// The type of the numbers.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        match self.values {
+            Values::F32(_) => Dtype::Float32,
+            Values::I64(_) => Dtype::Int64,
+        }
+    }
+
+    /// The shape; none when it was not said, and the tensor is a flat list.
+    #[must_use]
+    pub fn shape(&self) -> Option<&[usize]> {
+        self.shape.as_deref()
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.values {
+            Values::F32(values) => values.len(),
+            Values::I64(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers of a float32 tensor, row by row.
+    #[must_use]
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        match &self.values {
+            Values::F32(values) => Some(values),
+            Values::I64(_) => None,
+        }
+    }
+
+    /// The numbers of an int64 tensor, row by row.
+    #[must_use]
+    pub fn as_i64(&self) -> Option<&[i64]> {
+        match &self.values {
+            Values::I64(values) => Some(values),
+            Values::F32(_) => None,
+        }
+    }
+
+    /// Checks that every number can be sent: JSON has no NaN and no infinities.
+    ///
+    /// # Errors
+    ///
+    /// The index of the first float that is not finite.
+    pub fn validate(&self) -> Result<()> {
+        let bad = self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite());
+        match bad {
+            Some((index, value)) => Err(Error::invalid_input(format!("the number at index {index} is {value}"))
+                .hint("only finite float32 numbers can be sent")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a shape holds exactly this many numbers.
+fn holds(shape: &[usize], len: usize) -> bool {
+    shape.contains(&0) && len == 0
+        || shape.iter().try_fold(1_usize, |product, &dimension| product.checked_mul(dimension)) == Some(len)
+}
+
+fn shape_mismatch(shape: &[usize], len: usize) -> String {
+    format!("the shape {shape:?} does not hold {len} numbers")
+}
+
+/// The same vector, if the two types are one.
+fn same_type<T: 'static, U: 'static>(values: Vec<T>) -> Result<Vec<U>, Vec<T>> {
+    let mut slot = Some(values);
+    match (&mut slot as &mut dyn Any).downcast_mut::<Option<Vec<U>>>().and_then(Option::take) {
+        Some(values) => Ok(values),
+        None => Err(slot.unwrap_or_default()),
+    }
+}
+
+/// A Rust number that a tensor can be made of. Sealed: all of Rust's integers up to 64 bits, floats, and `bool`.
+pub trait Element: sealed::Sealed + Copy + std::fmt::Display + 'static {
+    /// The tensor type that these numbers become of themselves.
+    const DTYPE: Dtype;
+
+    /// The nearest `f32`; an `f64` beyond its range becomes infinite, which [`TensorData::validate`] finds.
+    fn to_f32(self) -> f32;
+
+    /// The same number as an `i64`, if it is one.
+    fn to_i64(self) -> Option<i64>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! elements {
+    ($($dtype:ident: $($Type:ty)*, $to_f32:expr, $to_i64:expr;)*) => {$($(
+        impl sealed::Sealed for $Type {}
+
+        // Some of the types are the targets of the casts themselves.
+        #[allow(clippy::unnecessary_cast)]
+        impl Element for $Type {
+            const DTYPE: Dtype = Dtype::$dtype;
+
+            fn to_f32(self) -> f32 {
+                let convert: fn($Type) -> f32 = $to_f32;
+                convert(self)
+            }
+
+            fn to_i64(self) -> Option<i64> {
+                let convert: fn($Type) -> Option<i64> = $to_i64;
+                convert(self)
+            }
+        }
+    )*)*};
+}
+
+elements! {
+    Int64: i8 i16 i32 i64 u8 u16 u32, |value| value as f32, |value| Some(value as i64);
+    Int64: isize u64 usize, |value| value as f32, |value| value.try_into().ok();
+    Int64: bool, |value| f32::from(u8::from(value)), |value| Some(i64::from(value));
+    // 2^63 is the first float beyond i64, -2^63 the last one within.
+    Float32: f32 f64, |value| value as f32, |value| {
+        let whole = value.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
+        whole.then_some(value as i64)
+    };
+}
+
+impl From<Vec<f32>> for TensorData {
+    fn from(values: Vec<f32>) -> Self {
+        let shape = Some(Box::from([values.len()]));
+        TensorData { values: Values::F32(Arc::new(values)), shape }
+    }
+}
+
+impl From<Vec<i64>> for TensorData {
+    fn from(values: Vec<i64>) -> Self {
+        let shape = Some(Box::from([values.len()]));
+        TensorData { values: Values::I64(Arc::new(values)), shape }
+    }
+}
+
+impl From<Vec<u32>> for TensorData {
+    /// Token ids as int64.
+    fn from(values: Vec<u32>) -> Self {
+        values.into_iter().map(i64::from).collect::<Vec<i64>>().into()
+    }
+}
+
+impl From<&[f32]> for TensorData {
+    fn from(values: &[f32]) -> Self {
+        values.to_vec().into()
+    }
+}
+
+impl From<&[i64]> for TensorData {
+    fn from(values: &[i64]) -> Self {
+        values.to_vec().into()
+    }
+}
+
+impl From<&[u32]> for TensorData {
+    /// Token ids as int64.
+    fn from(values: &[u32]) -> Self {
+        values.to_vec().into()
+    }
+}
+
+impl Serialize for TensorData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tensor = serializer.serialize_struct("TensorData", 2 + usize::from(self.shape.is_some()))?;
+        tensor.serialize_field("data", &self.values)?;
+        tensor.serialize_field("dtype", &self.dtype())?;
+        match &self.shape {
+            Some(shape) => tensor.serialize_field("shape", shape)?,
+            None => tensor.skip_field("shape")?,
+        }
+        tensor.end()
+    }
+}

@@ -1,0 +1,121 @@
+//! Reading a tensor off the wire in one pass, although its type follows its numbers there.
+
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+
+use super::{Dtype, TensorData, holds, shape_mismatch};
+
+/// Above this, not every integer is an `f32`.
+const EXACT_F32: f32 = 16_777_216.0;
+
+impl<'de> Deserialize<'de> for TensorData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        struct Fields {
+            data: Numbers,
+            dtype: Dtype,
+            shape: Option<Vec<usize>>,
+        }
+
+        let Fields { data, dtype, shape } = Fields::deserialize(deserializer)?;
+        let tensor = match (data, dtype) {
+            (Numbers::Floats(values), Dtype::Float32) => TensorData::from(values),
+            (Numbers::Integers(values), Dtype::Int64) => TensorData::from(values),
+            (Numbers::Integers(values), Dtype::Float32) => {
+                values.into_iter().map(|value| value as f32).collect::<Vec<_>>().into()
+            }
+            (Numbers::Floats(values), Dtype::Int64) => whole(&values).map_err(de::Error::custom)?.into(),
+        };
+        match shape {
+            Some(shape) if !holds(&shape, tensor.len()) => Err(de::Error::custom(shape_mismatch(&shape, tensor.len()))),
+            shape => Ok(TensorData { shape: shape.map(Vec::into_boxed_slice), ..tensor }),
+        }
+    }
+}
+
+fn whole(values: &[f32]) -> Result<Vec<i64>, String> {
+    let whole = |(index, &value): (usize, &f32)| {
+        let fits = value.fract() == 0.0 && value.abs() < EXACT_F32;
+        fits.then_some(value as i64).ok_or_else(|| format!("the number {value} at index {index} does not fit int64"))
+    };
+    values.iter().enumerate().map(whole).collect()
+}
+
+/// Numbers of a type that is not known yet: integers until the first one that is not.
+enum Numbers {
+    Integers(Vec<i64>),
+    Floats(Vec<f32>),
+}
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Numbers;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a flat list of numbers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Numbers, A::Error> {
+                let mut integers = Vec::new();
+                let first = loop {
+                    match list.next_element()? {
+                        None => return Ok(Numbers::Integers(integers)),
+                        Some(Number::Integer(value)) => integers.push(value),
+                        Some(Number::Float(value)) => break value,
+                    }
+                };
+                let mut floats: Vec<f32> = integers.into_iter().map(|value| value as f32).collect();
+                floats.push(first);
+                while let Some(number) = list.next_element()? {
+                    floats.push(match number {
+                        Number::Integer(value) => value as f32,
+                        Number::Float(value) => value,
+                    });
+                }
+                Ok(Numbers::Floats(floats))
+            }
+        }
+
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// One number; null is NaN.
+enum Number {
+    Integer(i64),
+    Float(f32),
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct One;
+
+        impl Visitor<'_> for One {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number or null")
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
+                Ok(Number::Integer(value))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
+                Ok(i64::try_from(value).map_or(Number::Float(value as f32), Number::Integer))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Number, E> {
+                Ok(Number::Float(value as f32))
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Number, E> {
+                Ok(Number::Float(f32::NAN))
+            }
+        }
+
+        deserializer.deserialize_any(One)
+    }
+}

@@ -1,0 +1,82 @@
+//! Saving and loading weights.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// Saves weights and optimizer state under a name: `POST save_weights`, answered by a promise of
+/// [`SaveWeightsResponse`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "save_weights")]
+pub struct SaveWeightsRequest<'a> {
+    /// The model.
+    pub model_id: Cow<'a, str>,
+    /// The name of the checkpoint, not a whole tinker path. Absent when none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Cow<'a, str>>,
+    /// The place in the model's order of requests, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_id: Option<u64>,
+}
+
+/// The answer to [`SaveWeightsRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SaveWeightsResponse {
+    /// The checkpoint's tinker path, `tinker://RUN/weights/NAME`.
+    pub path: String,
+}
+
+/// Loads the weights of a training checkpoint: `POST load_weights`, answered by a promise of [`LoadWeightsResponse`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "load_weights")]
+pub struct LoadWeightsRequest<'a> {
+    /// The model.
+    pub model_id: Cow<'a, str>,
+    /// The checkpoint's tinker path.
+    pub path: Cow<'a, str>,
+    /// Whether the optimizer state is loaded too. Absent when none: servers of 0.4.1 do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<bool>,
+    /// The place in the model's order of requests, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_id: Option<u64>,
+}
+
+/// The answer to [`LoadWeightsRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LoadWeightsResponse {
+    /// The tinker path that was loaded, where the server says so.
+    pub path: Option<String>,
+}
+
+/// Saves weights to sample from: `POST save_weights_for_sampler`, answered by a promise of
+/// [`SaveWeightsForSamplerResponse`].
+///
+/// Either under a name (`path`), or unnamed for one sampling session (`sampling_session_seq_id`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "save_weights_for_sampler")]
+pub struct SaveWeightsForSamplerRequest<'a> {
+    /// The model.
+    pub model_id: Cow<'a, str>,
+    /// The name of the checkpoint, not a whole tinker path. Absent when none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Cow<'a, str>>,
+    /// The number of the sampling session to create, counted per session from 0. Absent when none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling_session_seq_id: Option<u64>,
+    /// The place in the model's order of requests, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_id: Option<u64>,
+}
+
+/// The answer to [`SaveWeightsForSamplerRequest`]: one of the two, according to the request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SaveWeightsForSamplerResponse {
+    /// The checkpoint's tinker path, `tinker://RUN/sampler_weights/NAME`.
+    pub path: Option<String>,
+    /// The sampling session of the unnamed weights.
+    pub sampling_session_id: Option<String>,
+}
