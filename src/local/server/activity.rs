@@ -106,7 +106,7 @@ impl Activity {
 
 /// The activity, shared by the threads of the server, with a way to wait for a change.
 #[derive(Debug)]
-pub(super) struct Monitor {
+pub(in crate::local) struct Monitor {
     seen: Mutex<Activity>,
     changed: Condvar,
     started: Instant,
@@ -152,12 +152,12 @@ impl Monitor {
         self.changed.notify_all();
     }
 
-    pub(super) fn view<T>(&self, view: impl FnOnce(&Activity) -> T) -> T {
+    pub(in crate::local) fn view<T>(&self, view: impl FnOnce(&Activity) -> T) -> T {
         view(&self.seen.lock())
     }
 
     /// Waits until the condition holds; false when it doesn't within the time.
-    pub(super) fn wait_until(&self, timeout: Duration, mut condition: impl FnMut(&Activity) -> bool) -> bool {
+    pub(in crate::local) fn wait_until(&self, timeout: Duration, mut condition: impl FnMut(&Activity) -> bool) -> bool {
         let mut seen = self.seen.lock();
         !self.changed.wait_while_for(&mut seen, |seen| !condition(seen), timeout).timed_out()
     }

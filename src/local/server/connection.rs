@@ -19,13 +19,13 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// The limits of every connection.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
+pub(in crate::local) struct Limits {
     /// The longest body of a request.
-    pub(super) max_body: usize,
+    pub(in crate::local) max_body: usize,
     /// From the first byte of a request to the end of its headers.
-    pub(super) timeout_header: Duration,
+    pub(in crate::local) timeout_header: Duration,
     /// Without a byte between requests, within a body, or while an answer is written.
-    pub(super) timeout_idle: Duration,
+    pub(in crate::local) timeout_idle: Duration,
 }
 
 /// What the event loop has to do.

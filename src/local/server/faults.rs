@@ -185,14 +185,14 @@ pub(super) enum How {
 
 /// The rules that are still in force.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<Vec<Fault>>);
+pub(in crate::local) struct Faults(Mutex<Vec<Fault>>);
 
 impl Faults {
     pub(super) fn new(rules: Vec<Fault>) -> Self {
         Faults(Mutex::new(rules))
     }
 
-    pub(super) fn add(&self, rule: Fault) {
+    pub(in crate::local) fn add(&self, rule: Fault) {
         self.0.lock().push(rule);
     }
 
@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_rule_applies_to_its_endpoint_after_and_as_often_as_it_says() {
-        let faults = Faults::new(vec![Fault::on("a").after(1).times(2).status(500), Fault::on("*").after(4).status(404)]);
+        let faults =
+            Faults::new(vec![Fault::on("a").after(1).times(2).status(500), Fault::on("*").after(4).status(404)]);
         assert_eq!(statuses(&faults, "b", 2), [200, 200]);
         assert_eq!(statuses(&faults, "a", 5), [200, 500, 500, 404, 404]);
         assert_eq!(statuses(&faults, "b", 1), [404]);

@@ -395,13 +395,17 @@ mod tests {
         ] {
             let mut parser = Parser::new(20);
             parser.push(format!("{head}\r\n").as_bytes());
-            assert!(matches!(parser.next(), Ok(Some(Event::Request(request))) if request.keep_alive == expected), "{head:?}");
+            assert!(
+                matches!(parser.next(), Ok(Some(Event::Request(request))) if request.keep_alive == expected),
+                "{head:?}"
+            );
         }
     }
 
     #[test]
     fn an_answer_says_its_length_and_type_once() {
-        let response = Response { headers: vec![("Content-Type".into(), "text/plain".into())], ..Response::new(200, "ab") };
+        let response =
+            Response { headers: vec![("Content-Type".into(), "text/plain".into())], ..Response::new(200, "ab") };
         assert_eq!(
             String::from_utf8(response.head(false)).unwrap(),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
