@@ -53,7 +53,6 @@ impl LocalServer {
     }
 
     /// A server to set up first.
-    #[must_use]
     pub fn builder() -> LocalServerBuilder {
         LocalServerBuilder::default()
     }

@@ -240,6 +240,7 @@ impl Connection {
                 }
                 return Next::Close;
             }
+            How::Never if self.ended => return Next::Close,
             How::Never => {
                 self.enter(Phase::Silent, None);
                 return Next::Wait;

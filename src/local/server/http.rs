@@ -322,8 +322,10 @@ fn check_body(length: usize, max_body: usize) -> Result<(), Response> {
 mod tests {
     use super::*;
 
+    type Parsed = (String, String, Vec<u8>);
+
     /// Feeds the bytes in pieces of `size` and returns what came out, with the first refusal's status.
-    fn parse(bytes: &[u8], size: usize) -> (Vec<(String, String, Vec<u8>)>, Option<u16>) {
+    fn parse(bytes: &[u8], size: usize) -> (Vec<Parsed>, Option<u16>) {
         let mut parser = Parser::new(20);
         let mut requests = Vec::new();
         for piece in bytes.chunks(size) {
