@@ -7,6 +7,8 @@ pub mod clock;
 pub mod config;
 pub mod error;
 mod http;
+#[cfg(feature = "local")]
+pub mod local;
 mod pending;
 pub mod query;
 mod rules;

@@ -1,0 +1,247 @@
+//! A Tinker service in this process: the same protocol over loopback, with a small model that really trains.
+//!
+//! It is what a program can be tried with before it has a key, what a device without a network runs, and what tests talk to.
+//!
+//! ```
+//! use tinkex::local::LocalServer;
+//!
+//! # fn main() -> tinkex::Result<()> {
+//! let server = LocalServer::start()?;
+//! println!("export TINKER_BASE_URL={} TINKER_API_KEY=tml-local", server.base_url());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The server knows requests, promises and checkpoints; a [`Model`](model::Model) knows tokens and tensors. Either can be read, and
+//! exchanged, without the other.
+
+pub mod adam;
+mod loss;
+pub mod model;
+mod server;
+pub mod transformer;
+
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::model::Model;
+pub use self::server::{Activity, Fault, LoggedRequest};
+use self::server::{Server, Settings};
+use self::transformer::Transformer;
+use crate::{Error, ErrorKind, Result};
+
+/// A Tinker service on a port of this machine.
+///
+/// Everything it knows is in memory and goes with it. It ends when it is dropped: at once, but for a training step or a sample in hand,
+/// which runs to its end on a thread of its own.
+///
+/// It serves plain HTTP and takes any API key, unless told otherwise: it is no server for a network that is not trusted.
+#[derive(Debug)]
+pub struct LocalServer(Server);
+
+impl LocalServer {
+    /// Starts a server on a free port of the loopback interface, with the model `tinkex/bytes-tiny`.
+    ///
+    /// # Errors
+    ///
+    /// No socket or no thread could be had ([`ErrorKind::Io`]).
+    pub fn start() -> Result<LocalServer> {
+        LocalServer::builder().start()
+    }
+
+    /// A server to set up first.
+    pub fn builder() -> LocalServerBuilder {
+        LocalServerBuilder::default()
+    }
+
+    /// What to use as `TINKER_BASE_URL`, such as `http://127.0.0.1:40123`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.0.address())
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.address().port()
+    }
+
+    /// The requests that have arrived, in their order; only the newest, when there were more than
+    /// [`log_capacity`](LocalServerBuilder::log_capacity).
+    #[must_use]
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.0.monitor().view(|activity| activity.requests().cloned().collect())
+    }
+
+    /// What has arrived and what is open at this moment.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        self.0.monitor().view(Clone::clone)
+    }
+
+    /// Waits until a condition on the requests and connections holds, at most for `timeout`. Returns whether it holds.
+    ///
+    /// The condition is asked whenever something changes, under a lock: it should be quick, and must not call this server.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let server = tinkex::local::LocalServer::start().unwrap();
+    /// // Two polls are on their way; now the client can be closed under them.
+    /// assert!(server.wait_until(Duration::from_secs(10), |seen| seen.held_polls() == 2));
+    /// ```
+    #[must_use]
+    pub fn wait_until(&self, timeout: Duration, condition: impl FnMut(&Activity) -> bool) -> bool {
+        self.0.monitor().wait_until(timeout, condition)
+    }
+
+    /// Adds a failure to show, after those that were given before.
+    pub fn inject(&self, fault: Fault) {
+        self.0.faults().add(fault);
+    }
+
+    /// Stops listening and closes every connection, as a server that went down, but keeps what it knows and goes on with the work that it
+    /// has. New connections are refused until [`resume`](LocalServer::resume).
+    ///
+    /// # Errors
+    ///
+    /// The server is paused already, or its port could not be kept ([`ErrorKind::Io`]).
+    pub fn pause(&self) -> Result<()> {
+        self.0.pause().map_err(|error| failed("LocalServer::pause", error))
+    }
+
+    /// Listens again, on the same port.
+    ///
+    /// # Errors
+    ///
+    /// The server is not paused, or its port could not be had again ([`ErrorKind::Io`]).
+    pub fn resume(&self) -> Result<()> {
+        self.0.resume().map_err(|error| failed("LocalServer::resume", error))
+    }
+
+    /// Ends the server, as dropping it does.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+fn failed(operation: &'static str, error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, "the local server can not do that").operation(operation).with_source(error)
+}
+
+/// Sets up a [`LocalServer`].
+#[must_use]
+pub struct LocalServerBuilder {
+    address: String,
+    settings: Settings,
+}
+
+impl Default for LocalServerBuilder {
+    fn default() -> Self {
+        LocalServerBuilder { address: "127.0.0.1:0".to_owned(), settings: Settings::default() }
+    }
+}
+
+impl LocalServerBuilder {
+    /// Where to listen. Port 0 takes a free one. Defaults to `127.0.0.1:0`.
+    pub fn addr(mut self, address: impl Into<String>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    /// Adds a model to offer. Defaults to `tinkex/bytes-tiny` alone.
+    pub fn model(mut self, model: Arc<dyn Model>) -> Self {
+        self.settings.models.push(model);
+        self
+    }
+
+    /// How long a poll for a result is held before it is answered with "not yet". Defaults to 30 s, as the service does.
+    pub fn hold_time(mut self, hold_time: Duration) -> Self {
+        self.settings.hold_time = hold_time;
+        self
+    }
+
+    /// How long a result can be fetched again after it was handed out. Defaults to 10 min.
+    pub fn result_time(mut self, result_time: Duration) -> Self {
+        self.settings.result_time = result_time;
+        self
+    }
+
+    /// Which API keys may use the server; an empty one never may. Defaults to all.
+    pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.settings.key_check = Arc::new(check);
+        self
+    }
+
+    /// Adds a failure to show.
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.settings.faults.push(fault);
+        self
+    }
+
+    /// How many requests the log keeps; 0 turns it off. Defaults to 10 000.
+    pub fn log_capacity(mut self, requests: usize) -> Self {
+        self.settings.log_capacity = requests;
+        self
+    }
+
+    /// How many connections may be open at once; more are answered with 503. Defaults to 4096.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.settings.max_connections = connections;
+        self
+    }
+
+    /// The longest body of a request, in bytes; a longer one is answered with 413. Defaults to 64 MiB.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.settings.limits.max_body = bytes;
+        self
+    }
+
+    /// The time that a request's headers may take. Defaults to 10 s.
+    pub fn timeout_header(mut self, timeout: Duration) -> Self {
+        self.settings.limits.timeout_header = timeout;
+        self
+    }
+
+    /// The time after which a connection is closed on which nothing moves. Held polls are not affected. Defaults to 120 s.
+    pub fn timeout_idle(mut self, timeout: Duration) -> Self {
+        self.settings.limits.timeout_idle = timeout;
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    ///
+    /// The address makes no sense or is taken, or no socket or thread could be had ([`ErrorKind::Io`]); two models have one name
+    /// ([`ErrorKind::Config`]).
+    pub fn start(mut self) -> Result<LocalServer> {
+        let operation = "LocalServer::start";
+        let models = &mut self.settings.models;
+        if models.is_empty() {
+            models.push(Arc::new(Transformer::bytes_tiny()));
+        }
+        let twice = models
+            .iter()
+            .enumerate()
+            .find(|(index, model)| models[..*index].iter().any(|other| other.name() == model.name()));
+        if let Some((_, model)) = twice {
+            return Err(Error::config(format!("two models have the name {:?}", model.name())).operation(operation));
+        }
+        let mut addresses = self.address.to_socket_addrs().map_err(|error| failed(operation, error))?;
+        let address = addresses.next().ok_or_else(|| failed(operation, io::ErrorKind::AddrNotAvailable.into()))?;
+        Server::start(address, self.settings).map(LocalServer).map_err(|error| failed(operation, error))
+    }
+}
+
+impl fmt::Debug for LocalServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalServerBuilder")
+            .field("address", &self.address)
+            .field("models", &self.settings.models)
+            .field("faults", &self.settings.faults)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,416 @@
+//! HTTP/1.1 as bytes: requests out of a buffer, answers into one.
+//!
+//! Decides what a well-formed request is and how large it may be. Knows no sockets, no threads and no clock.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// Servers and proxies commonly stop at 8 to 64 KiB; signed cookies of a proxy in front may take some.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+/// A chunk's size in hexadecimal digits, and extensions that nobody sends.
+const MAX_CHUNK_LINE: usize = 1024;
+
+/// A complete request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) method: String,
+    /// Without the query.
+    pub(super) path: String,
+    /// Names in lower case, in the order in which they came.
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+    pub(super) keep_alive: bool,
+}
+
+impl Request {
+    /// The first value of a header, by its name in lower case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer. Its body is shared, because a promise's result may be asked for more than once.
+#[derive(Clone, Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(Cow<'static, str>, String)>,
+    pub(super) body: Arc<Vec<u8>>,
+}
+
+impl Response {
+    pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Response { status, headers: Vec::new(), body: Arc::new(body.into()) }
+    }
+
+    /// A body of JSON; numbers that JSON can not express become `null`.
+    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(body) => Response::new(status, body),
+            Err(error) => Response::detail(500, &format!("the answer could not be written as JSON: {error}")),
+        }
+    }
+
+    /// A refusal in the form of the service: `{"detail": text}`.
+    pub(super) fn detail(status: u16, detail: &str) -> Self {
+        Response::new(status, serde_json::json!({ "detail": detail }).to_string())
+    }
+
+    /// The status line and the headers.
+    pub(super) fn head(&self, keep_alive: bool) -> Vec<u8> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        let mut line = |name: &str, value: &str| {
+            head.push_str(name);
+            head.push_str(": ");
+            head.push_str(value);
+            head.push_str("\r\n");
+        };
+        for (name, value) in &self.headers {
+            line(name, value);
+        }
+        if self.status != 204 {
+            if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+                line("content-type", "application/json");
+            }
+            line("content-length", &self.body.len().to_string());
+        }
+        if !keep_alive {
+            line("connection", "close");
+        }
+        head.push_str("\r\n");
+        head.into_bytes()
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        302 => "Found",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "Content Too Large",
+        422 => "Unprocessable Entity",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+/// What the bytes of a connection have come to.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The client waits for `100 Continue` before it sends the body.
+    Continue,
+    /// A request is complete.
+    Request(Request),
+}
+
+/// Collects the bytes of a connection and takes requests out of them.
+#[derive(Debug)]
+pub(super) struct Parser {
+    buffer: Vec<u8>,
+    stage: Stage,
+    max_body: usize,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Head,
+    Body { request: Request, rest: Rest },
+}
+
+/// What is still to come of a body.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    Length(usize),
+    ChunkSize,
+    /// Zero stands for the line end after the data.
+    Chunk(usize),
+    Trailers,
+}
+
+/// One step of taking a body out of the buffer.
+enum Step {
+    Done,
+    Again,
+    Starved,
+}
+
+impl Parser {
+    pub(super) fn new(max_body: usize) -> Self {
+        Parser { buffer: Vec::new(), stage: Stage::Head, max_body }
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether no byte of a next request has come.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Head) && self.buffer.is_empty()
+    }
+
+    /// Whether the head of a request is complete and its body is not.
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.stage, Stage::Body { .. })
+    }
+
+    /// Whether as much is waiting here as anyone may send ahead of an answer.
+    pub(super) fn is_full(&self) -> bool {
+        self.buffer.len() >= MAX_HEAD
+    }
+
+    /// The next event, or none until more bytes come. An error is the refusal to send before closing.
+    pub(super) fn next(&mut self) -> Result<Option<Event>, Response> {
+        if let Stage::Head = self.stage {
+            let Some((request, rest)) = self.head()? else { return Ok(None) };
+            let waits = request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+            self.stage = Stage::Body { request, rest };
+            if waits && self.buffer.is_empty() {
+                return Ok(Some(Event::Continue));
+            }
+        }
+        self.body()
+    }
+
+    fn head(&mut self) -> Result<Option<(Request, Rest)>, Response> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut parsed = httparse::Request::new(&mut headers);
+        let length = match parsed.parse(&self.buffer) {
+            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+            Ok(httparse::Status::Partial) if self.buffer.len() <= MAX_HEAD => return Ok(None),
+            Ok(_) => return Err(Response::detail(431, "the headers are too long")),
+            Err(httparse::Error::TooManyHeaders) => return Err(Response::detail(431, "too many headers")),
+            Err(error) => return Err(Response::detail(400, &format!("not an HTTP request: {error}"))),
+        };
+        let target = parsed.path.unwrap_or_default();
+        let mut request = Request {
+            method: parsed.method.unwrap_or_default().to_owned(),
+            path: target.split_once('?').map_or(target, |(path, _)| path).to_owned(),
+            headers: (parsed.headers.iter())
+                .map(|header| (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).into_owned()))
+                .collect(),
+            body: Vec::new(),
+            keep_alive: parsed.version == Some(1),
+        };
+        self.buffer.drain(..length);
+        if let Some(connection) = request.header("connection").map(str::to_ascii_lowercase) {
+            request.keep_alive = match connection.as_str() {
+                "close" => false,
+                "keep-alive" => true,
+                _ => request.keep_alive,
+            };
+        }
+        let rest = self.framing(&request)?;
+        Ok(Some((request, rest)))
+    }
+
+    /// How the end of the body is to be found. Two answers to that question are refused, as they invite smuggling (RFC 9112, 6.3).
+    fn framing(&self, request: &Request) -> Result<Rest, Response> {
+        let mut lengths = request.headers.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value);
+        let length = lengths.next();
+        match request.header("transfer-encoding") {
+            Some(_) if length.is_some() => {
+                Err(Response::detail(400, "both content-length and transfer-encoding are given"))
+            }
+            Some(coding) if coding.eq_ignore_ascii_case("chunked") => Ok(Rest::ChunkSize),
+            Some(_) => Err(Response::detail(501, "only the transfer encoding chunked is known")),
+            None => {
+                if lengths.any(|other| Some(other) != length) {
+                    return Err(Response::detail(400, "content-length is given twice"));
+                }
+                let length = length.map_or(Ok(0), |value| value.parse::<usize>());
+                let length = length.map_err(|_| Response::detail(400, "content-length is not a number"))?;
+                check_body(length, self.max_body)?;
+                Ok(Rest::Length(length))
+            }
+        }
+    }
+
+    fn body(&mut self) -> Result<Option<Event>, Response> {
+        loop {
+            match self.body_step()? {
+                Step::Again => {}
+                Step::Starved => return Ok(None),
+                Step::Done => {
+                    return Ok(match std::mem::replace(&mut self.stage, Stage::Head) {
+                        Stage::Body { request, .. } => Some(Event::Request(request)),
+                        Stage::Head => None,
+                    });
+                }
+            }
+        }
+    }
+
+    fn body_step(&mut self) -> Result<Step, Response> {
+        let Stage::Body { request, rest } = &mut self.stage else { return Ok(Step::Starved) };
+        match *rest {
+            Rest::Length(wanted) => {
+                let taken = wanted.min(self.buffer.len());
+                request.body.extend_from_slice(&self.buffer[..taken]);
+                self.buffer.drain(..taken);
+                *rest = Rest::Length(wanted - taken);
+                return Ok(if taken == wanted { Step::Done } else { Step::Starved });
+            }
+            Rest::Chunk(0) => match self.buffer.get(..2) {
+                Some(b"\r\n") => {
+                    self.buffer.drain(..2);
+                    *rest = Rest::ChunkSize;
+                }
+                Some(_) => return Err(Response::detail(400, "a chunk is longer than it says")),
+                None => return Ok(Step::Starved),
+            },
+            Rest::Chunk(wanted) => {
+                let taken = wanted.min(self.buffer.len());
+                request.body.extend_from_slice(&self.buffer[..taken]);
+                self.buffer.drain(..taken);
+                *rest = Rest::Chunk(wanted - taken);
+                if taken < wanted {
+                    return Ok(Step::Starved);
+                }
+            }
+            Rest::ChunkSize => match httparse::parse_chunk_size(&self.buffer) {
+                Ok(httparse::Status::Complete((line, size))) => {
+                    let size = usize::try_from(size).unwrap_or(usize::MAX);
+                    check_body(request.body.len().saturating_add(size), self.max_body)?;
+                    self.buffer.drain(..line);
+                    *rest = if size == 0 { Rest::Trailers } else { Rest::Chunk(size) };
+                }
+                Ok(httparse::Status::Partial) if self.buffer.len() <= MAX_CHUNK_LINE => return Ok(Step::Starved),
+                _ => return Err(Response::detail(400, "a chunk's size is not a number")),
+            },
+            Rest::Trailers => match self.buffer.windows(2).position(|pair| pair == b"\r\n") {
+                Some(end) => {
+                    self.buffer.drain(..end + 2);
+                    if end == 0 {
+                        return Ok(Step::Done);
+                    }
+                }
+                None if self.buffer.len() > MAX_HEAD => {
+                    return Err(Response::detail(431, "the trailers are too long"));
+                }
+                None => return Ok(Step::Starved),
+            },
+        }
+        Ok(Step::Again)
+    }
+}
+
+fn check_body(length: usize, max_body: usize) -> Result<(), Response> {
+    if length <= max_body {
+        return Ok(());
+    }
+    Err(Response::detail(413, &format!("the body is longer than {max_body} bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Parsed = (String, String, Vec<u8>);
+
+    /// Feeds the bytes in pieces of `size` and returns what came out, with the first refusal's status.
+    fn parse(bytes: &[u8], size: usize) -> (Vec<Parsed>, Option<u16>) {
+        let mut parser = Parser::new(20);
+        let mut requests = Vec::new();
+        for piece in bytes.chunks(size) {
+            parser.push(piece);
+            loop {
+                match parser.next() {
+                    Ok(None) => break,
+                    Ok(Some(Event::Continue)) => {}
+                    Ok(Some(Event::Request(request))) => requests.push((request.method, request.path, request.body)),
+                    Err(refusal) => return (requests, Some(refusal.status)),
+                }
+            }
+        }
+        (requests, None)
+    }
+
+    #[test]
+    fn requests_are_the_same_however_the_bytes_are_cut() {
+        let bytes = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n\
+            POST /d HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\
+            POST /e HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\nT: t\r\n\r\n\
+            POST /f HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        let expected = [("GET", "/a", ""), ("POST", "/d", "abc"), ("POST", "/e", "abc"), ("POST", "/f", "")]
+            .map(|(method, path, body)| (method.to_owned(), path.to_owned(), body.as_bytes().to_vec()));
+        for size in 1..bytes.len() {
+            assert_eq!(parse(bytes, size), (expected.to_vec(), None), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn malformed_and_oversized_requests_are_refused_with_their_status() {
+        let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS + 1));
+        for (bytes, status) in [
+            ("nonsense\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+            ("POST / HTTP/1.1\r\nContent-Length: 21\r\n\r\n", 413),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n", 413),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", 400),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", 400),
+            (&long, 431),
+            (&many, 431),
+        ] {
+            assert_eq!(parse(bytes.as_bytes(), 4096), (Vec::new(), Some(status)), "{}", &bytes[..bytes.len().min(90)]);
+        }
+    }
+
+    #[test]
+    fn a_client_that_waits_before_its_body_is_told_to_go_on() {
+        let mut parser = Parser::new(20);
+        parser.push(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+        assert!(matches!(parser.next(), Ok(Some(Event::Continue))));
+        assert!(matches!(parser.next(), Ok(None)));
+        parser.push(b"x");
+        assert!(matches!(parser.next(), Ok(Some(Event::Request(request))) if request.body == b"x"));
+    }
+
+    #[test]
+    fn keep_alive_follows_the_version_and_the_header() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\n", true),
+            ("GET / HTTP/1.0\r\n", false),
+            ("GET / HTTP/1.1\r\nConnection: Close\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n", true),
+        ] {
+            let mut parser = Parser::new(20);
+            parser.push(format!("{head}\r\n").as_bytes());
+            assert!(
+                matches!(parser.next(), Ok(Some(Event::Request(request))) if request.keep_alive == expected),
+                "{head:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_says_its_length_and_type_once() {
+        let response =
+            Response { headers: vec![("Content-Type".into(), "text/plain".into())], ..Response::new(200, "ab") };
+        assert_eq!(
+            String::from_utf8(response.head(false)).unwrap(),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+        );
+    }
+}

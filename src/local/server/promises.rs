@@ -1,0 +1,157 @@
+//! Promises: what is given out for work that takes time, and how its result is fetched.
+//!
+//! A promise is made when the request arrives, kept when a worker has the result, and forgotten some time after the result was first
+//! handed out. A poll that comes too early leaves its [`Reply`] here and costs nothing until then.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::http::Response;
+use super::reply::Reply;
+use crate::types::{RequestErrorCategory, RequestFailedResponse};
+
+/// Why a promise can not be kept.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) category: RequestErrorCategory,
+    pub(super) error: String,
+}
+
+impl Failure {
+    pub(super) fn user(error: impl Into<String>) -> Self {
+        Failure { category: RequestErrorCategory::User, error: error.into() }
+    }
+
+    pub(super) fn server(error: impl Into<String>) -> Self {
+        Failure { category: RequestErrorCategory::Server, error: error.into() }
+    }
+}
+
+/// The number of a promise, in the order in which they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct PromiseId(u64);
+
+impl PromiseId {
+    fn parse(text: &str) -> Option<Self> {
+        let number = text.strip_prefix("request-")?;
+        // One spelling for each: neither "+1" nor "01".
+        number.parse().ok().filter(|parsed: &u64| parsed.to_string() == number).map(PromiseId)
+    }
+}
+
+impl std::fmt::Display for PromiseId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "request-{}", self.0)
+    }
+}
+
+/// What a poll finds.
+#[derive(Debug)]
+pub(super) enum Polled {
+    Ready(Response),
+    /// The reply is kept and will be answered when the result is there.
+    Held,
+    /// It was there once: its result was handed out long ago.
+    Expired,
+    Unknown,
+}
+
+/// All promises of a server.
+#[derive(Debug)]
+pub(super) struct Promises {
+    table: Mutex<Table>,
+    result_time: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    made: u64,
+    open: HashMap<PromiseId, Promise>,
+    /// When a result was first handed out, oldest first.
+    handed_out: VecDeque<(Instant, PromiseId)>,
+}
+
+#[derive(Debug)]
+enum Promise {
+    Open(Vec<Reply>),
+    Kept { result: Response, handed_out: bool },
+}
+
+impl Promises {
+    /// Results stay for `result_time` after they were first handed out.
+    pub(super) fn new(result_time: Duration) -> Self {
+        Promises { table: Mutex::default(), result_time }
+    }
+
+    pub(super) fn make(&self) -> PromiseId {
+        let mut table = self.table.lock();
+        table.forget(self.result_time);
+        let id = PromiseId(table.made);
+        table.made += 1;
+        table.open.insert(id, Promise::Open(Vec::new()));
+        id
+    }
+
+    /// Keeps a promise and answers the polls that wait for it. Only the first result counts.
+    pub(super) fn keep<T: Serialize>(&self, id: PromiseId, result: Result<T, Failure>) {
+        let result = match result {
+            Ok(value) => Response::json(200, &value),
+            Err(Failure { category, error }) => {
+                log::warn!("{id} failed: {error}");
+                Response::json(200, &RequestFailedResponse { error, category })
+            }
+        };
+        let mut table = self.table.lock();
+        let Some(promise @ Promise::Open(_)) = table.open.get_mut(&id) else { return };
+        let kept = Promise::Kept { result: result.clone(), handed_out: false };
+        let Promise::Open(replies) = std::mem::replace(promise, kept) else { return };
+        for reply in replies.into_iter().filter(Reply::is_awaited) {
+            table.hand_out(id);
+            reply.answer(result.clone());
+        }
+    }
+
+    pub(super) fn poll(&self, id: &str, reply: &Reply) -> Polled {
+        let mut table = self.table.lock();
+        table.forget(self.result_time);
+        let Some(id) = PromiseId::parse(id).filter(|id| id.0 < table.made) else { return Polled::Unknown };
+        let result = match table.open.get_mut(&id) {
+            None => return Polled::Expired,
+            Some(Promise::Kept { result, .. }) => result.clone(),
+            Some(Promise::Open(replies)) => {
+                // Polls that ran out of time, or whose connection is gone, are swept out by the next one.
+                replies.retain(Reply::is_awaited);
+                replies.push(reply.clone());
+                return Polled::Held;
+            }
+        };
+        table.hand_out(id);
+        Polled::Ready(result)
+    }
+}
+
+impl Table {
+    fn hand_out(&mut self, id: PromiseId) {
+        if let Some(Promise::Kept { handed_out: handed_out @ false, .. }) = self.open.get_mut(&id) {
+            *handed_out = true;
+            self.handed_out.push_back((super::now(), id));
+        }
+    }
+
+    fn forget(&mut self, result_time: Duration) {
+        if self.handed_out.is_empty() {
+            return;
+        }
+        let now = super::now();
+        while let Some((when, id)) = self.handed_out.front() {
+            if now.duration_since(*when) < result_time {
+                break;
+            }
+            self.open.remove(id);
+            self.handed_out.pop_front();
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The local server through real sockets, by a client that knows nothing but bytes.
+#![cfg(feature = "local")]
+
+mod client;
+mod faults;
+mod http;
+mod lifetime;
+mod models;
+mod promises;
+mod protocol;
+mod training;
