@@ -182,7 +182,8 @@ impl Seats {
     }
 
     /// How many promises there are, abandoned ones too.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.promises.len()
     }
 
