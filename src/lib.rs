@@ -6,6 +6,7 @@
 pub mod error;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod query;
 pub mod types;
 
 pub use error::{Error, ErrorKind, Limit, Result};

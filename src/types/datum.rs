@@ -43,8 +43,8 @@ impl Datum {
     /// A plain list under another name; a number that does not fit the type; NaN and infinities.
     pub fn input(mut self, name: impl Into<String>, values: impl LossInput) -> Result<Self> {
         let name = name.into();
-        let tensor = values.into_tensor(&name).and_then(|tensor| tensor.validate().map(|()| tensor));
-        let tensor = tensor.map_err(|error| in_input(&name, error))?;
+        let tensor = values.into_tensor(&name)?;
+        tensor.check_finite(&format_args!("the loss input {name:?}"))?;
         self.loss_fn_inputs.insert(name, tensor);
         Ok(self)
     }
@@ -57,7 +57,7 @@ impl Datum {
     pub fn validate(&self) -> Result<()> {
         self.loss_fn_inputs
             .iter()
-            .try_for_each(|(name, tensor)| tensor.validate().map_err(|error| in_input(name, error)))
+            .try_for_each(|(name, tensor)| tensor.check_finite(&format_args!("the loss input {name:?}")))
     }
 
     /// The size that batches are split by: the length of the input and of all loss inputs together.
@@ -65,10 +65,6 @@ impl Datum {
     pub fn size(&self) -> usize {
         self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()
     }
-}
-
-fn in_input(name: &str, error: Error) -> Error {
-    Error::invalid_input(format!("the loss input {name:?} can not be sent")).with_source(error)
 }
 
 /// What [`Datum::input`] takes: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array.
@@ -99,11 +95,12 @@ impl<T: Element> LossInput for Vec<T> {
             "target_tokens" => Dtype::Int64,
             "weights" | "advantages" | "logprobs" | "clip_low_threshold" | "clip_high_threshold" => Dtype::Float32,
             _ => {
-                return Err(Error::invalid_input("the type of a plain list does not follow from this name")
+                return Err(Error::invalid_input(format!("the loss input {name:?} is a plain list of no known type"))
                     .hint("give a TensorData, which has a type of its own"));
             }
         };
         TensorData::of_dtype(self, dtype)
+            .map_err(|error| Error::invalid_input(format!("the loss input {name:?}: {error}")))
     }
 }
 
@@ -125,6 +122,12 @@ impl<T: Element, const N: usize> LossInput for [T; N] {
     }
 }
 
+impl<T: Element, const N: usize> LossInput for &[T; N] {
+    fn into_tensor(self, name: &str) -> Result<TensorData> {
+        self.as_slice().into_tensor(name)
+    }
+}
+
 /// The examples of one training step. Cheap to clone: the examples are shared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -138,9 +141,9 @@ impl Batch {
     /// NaN or an infinity, by the index of the datum, the name of the loss input and the index in it.
     pub fn validate(&self) -> Result<()> {
         self.iter().enumerate().try_for_each(|(index, datum)| {
-            datum
-                .validate()
-                .map_err(|error| Error::invalid_input(format!("datum {index} can not be sent")).with_source(error))
+            datum.loss_fn_inputs.iter().try_for_each(|(name, tensor)| {
+                tensor.check_finite(&format_args!("the loss input {name:?} of datum {index}"))
+            })
         })
     }
 }

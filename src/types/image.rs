@@ -1,8 +1,12 @@
 //! Images in a model's input.
 
+use std::path::Path;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Error, ErrorKind, Result};
 
 /// The encoding of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,6 +20,15 @@ pub enum ImageFormat {
 }
 
 /// An image that is sent along with the request, base64 on the wire.
+///
+/// ```no_run
+/// use tinkex::types::{ImageChunk, ModelInput};
+///
+/// let mut input = ModelInput::from_tokens([1, 2]);
+/// input.append(ImageChunk::from_file("cat.png", 256)?);
+/// assert_eq!(input.len(), 258);
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "image")]
 pub struct ImageChunk {
@@ -30,6 +43,76 @@ pub struct ImageChunk {
     pub tokens: u32,
     /// The width in pixels.
     pub width: u32,
+}
+
+impl ImageChunk {
+    /// An image from the bytes of its file, which takes this many tokens in the input. Format and size are read from
+    /// the file's header; the rest of it is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are neither PNG nor JPEG, or that have no size.
+    pub fn new(data: impl Into<Vec<u8>>, tokens: u32) -> Result<Self> {
+        let data = data.into();
+        let (format, width, height) = match png_size(&data) {
+            Some((width, height)) => (ImageFormat::Png, width, height),
+            None => match jpeg_size(&data) {
+                Some((width, height)) => (ImageFormat::Jpeg, width, height),
+                None => {
+                    return Err(Error::invalid_input(
+                        "the image is neither a PNG nor a JPEG with a size in its header",
+                    ));
+                }
+            },
+        };
+        Ok(ImageChunk { data, format, height, tokens, width })
+    }
+
+    /// An image from a PNG or JPEG file, which takes this many tokens in the input.
+    ///
+    /// # Errors
+    ///
+    /// A file that can not be read, and what [`ImageChunk::new`] refuses.
+    pub fn from_file(path: impl AsRef<Path>, tokens: u32) -> Result<Self> {
+        let path = path.as_ref();
+        let data = std::fs::read(path).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("the image {} can not be read: {error}", path.display()))
+                .with_source(error)
+        })?;
+        ImageChunk::new(data, tokens).map_err(|error| Error::invalid_input(format!("{}: {error}", path.display())))
+    }
+}
+
+/// Width and height of a PNG: the first chunk, IHDR, begins with them (PNG specification, 11.2.1).
+fn png_size(data: &[u8]) -> Option<(u32, u32)> {
+    let header = data.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(4..)?.strip_prefix(b"IHDR")?;
+    let number = |at: usize| header.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+    number(0).zip(number(4)).filter(|&(width, height)| width > 0 && height > 0)
+}
+
+/// Width and height of a JPEG: its start-of-frame segment has them (ITU T.81, B.2.2).
+fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
+    let mut rest = data.strip_prefix(b"\xff\xd8")?;
+    loop {
+        // A marker is one byte after any number of fill bytes.
+        let fill = rest.iter().take_while(|&&byte| byte == 0xff).count();
+        let marker = *rest.get(fill).filter(|_| fill > 0)?;
+        rest = &rest[fill + 1..];
+        match marker {
+            // Start of scan, end of image: too late for a frame.
+            0xda | 0xd9 => return None,
+            // TEM and RST stand alone.
+            0x01 | 0xd0..=0xd7 => continue,
+            _ => {}
+        }
+        let length = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
+        // SOF0 to SOF15, without DHT, JPG and DAC among them.
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            let number = |at: usize| Some(u32::from(u16::from_be_bytes([*rest.get(at)?, *rest.get(at + 1)?])));
+            return number(5).zip(number(3)).filter(|&(width, height)| width > 0 && height > 0);
+        }
+        rest = rest.get(length.max(2)..)?;
+    }
 }
 
 /// An image that the server fetches itself.
@@ -64,4 +147,46 @@ fn to_base64<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Erro
 fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
     STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x02\x80\0\0\x01\xe0\x08\x02";
+    /// JFIF header, a comment behind fill bytes, a Huffman table, then a progressive frame.
+    const JPEG: &[u8] =
+        b"\xff\xd8\xff\xe0\0\x04JF\xff\xff\xfe\0\x03x\xff\xc4\0\x02\xff\xc2\0\x0b\x08\x01\xe0\x02\x80\x03";
+
+    #[test]
+    fn format_and_size_come_from_the_header() {
+        for (data, format) in [(PNG, ImageFormat::Png), (JPEG, ImageFormat::Jpeg)] {
+            let image = ImageChunk::new(data, 7).unwrap();
+            assert_eq!((image.format, image.width, image.height, image.tokens), (format, 640, 480, 7));
+        }
+    }
+
+    #[test]
+    fn a_header_that_ends_early_is_refused() {
+        for data in [&PNG[..24], &JPEG[..JPEG.len() - 1]] {
+            assert!(ImageChunk::new(data, 1).is_ok());
+            for end in 0..data.len() {
+                assert!(ImageChunk::new(&data[..end], 1).is_err(), "{end}");
+            }
+        }
+        assert!(ImageChunk::new(b"\xff\xd8\xff\xda\0\x02\xff\xc0\0\x0b\x08\x01\xe0\x02\x80".as_slice(), 1).is_err());
+        assert!(ImageChunk::new(b"GIF89a".as_slice(), 1).is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_and_a_missing_one_is_named() {
+        let path = std::env::temp_dir().join(format!("tinkex-image-{}.png", std::process::id()));
+        std::fs::write(&path, PNG).unwrap();
+        let image = ImageChunk::from_file(&path, 3).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(image.data, PNG);
+        let error = ImageChunk::from_file(&path, 3).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("tinkex-image-"), "{error}");
+    }
 }

@@ -1,8 +1,8 @@
 //! The wire types: what travels between this crate and a Tinker server.
 //!
 //! Requests and answers have the names and the fields of the Python client 0.4.1. Requests borrow what they can
-//! ([`Cow`](std::borrow::Cow) fields), so that a batch is written without being copied; the same types parse, for a server.
-//! Answers ignore keys and keep words that this version does not know.
+//! ([`Cow`](std::borrow::Cow) fields), so that a batch is written without being copied; the same types parse, for a
+//! server. Answers ignore keys and keep words that this version does not know.
 //!
 //! A training batch is a list of [`Datum`]s, each a [`ModelInput`] and the [`TensorData`] that its loss function needs:
 //!
@@ -32,6 +32,7 @@ mod nan;
 mod rest;
 mod sampling;
 mod session;
+mod session_duration;
 mod tensor;
 mod timestamp;
 mod training;
@@ -54,6 +55,7 @@ pub use session::{
     HealthResponse, HeartbeatRequest, HeartbeatResponse, LoraConfig, ModelData, SupportedModel, UnloadModelRequest,
     UnloadModelResponse,
 };
+pub use session_duration::SessionDuration;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 pub use training::{
@@ -64,3 +66,6 @@ pub use weights::{
     LoadWeightsRequest, LoadWeightsResponse, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse,
     SaveWeightsRequest, SaveWeightsResponse,
 };
+
+#[cfg(test)]
+mod roundtrip_tests;

@@ -228,7 +228,8 @@ pub struct SampleResponse {
     /// The log-probability of each token of the prompt; none for the first one, which nothing precedes.
     #[serde(default)]
     pub prompt_logprobs: Option<Vec<Option<f32>>>,
-    /// The most likely tokens at each place of the prompt, with their log-probabilities; none where the server has none.
+    /// The most likely tokens at each place of the prompt, with their log-probabilities; none where the server has
+    /// none.
     #[serde(default)]
     pub topk_prompt_logprobs: Option<Vec<Option<TopLogprobs>>>,
 }

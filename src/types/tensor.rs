@@ -1,5 +1,7 @@
 //! Flat arrays of numbers with a shape.
 
+#[cfg(feature = "ndarray")]
+mod array;
 mod parse;
 
 use std::any::Any;
@@ -21,16 +23,27 @@ pub enum Dtype {
     Int64,
 }
 
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Dtype::Float32 => "float32",
+            Dtype::Int64 => "int64",
+        })
+    }
+}
+
 /// An array of `f32` or `i64` with a shape, flattened row by row. Cheap to clone: the numbers are shared.
 ///
-/// The number of elements always agrees with the shape. A tensor without a shape, as servers may send it, is a flat list.
+/// The number of elements always agrees with the shape. A tensor without a shape, as servers may send it, is a flat
+/// list.
 ///
 /// ```
 /// use tinkex::types::{Dtype, TensorData};
 ///
 /// let tensor = TensorData::from(vec![0.5_f32, 1.0, 2.0, 4.0]).with_shape([2, 2])?;
 /// assert_eq!(tensor.dtype(), Dtype::Float32);
-/// assert_eq!(serde_json::to_string(&tensor).unwrap(), r#"{"data":[0.5,1.0,2.0,4.0],"dtype":"float32","shape":[2,2]}"#);
+/// assert_eq!(serde_json::to_string(&tensor).unwrap(),
+/// r#"{"data":[0.5,1.0,2.0,4.0],"dtype":"float32","shape":[2,2]}"#);
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -154,16 +167,31 @@ impl TensorData {
         }
     }
 
+    /// The numbers, row by row, if they are of this type, `f32` or `i64`; a copy only if the tensor has clones.
+    #[must_use]
+    pub fn into_vec<T: Element>(self) -> Option<Vec<T>> {
+        match self.values {
+            Values::F32(values) => same_type(Arc::unwrap_or_clone(values)).ok(),
+            Values::I64(values) => same_type(Arc::unwrap_or_clone(values)).ok(),
+        }
+    }
+
     /// Checks that every number can be sent: JSON has no NaN and no infinities.
     ///
     /// # Errors
     ///
     /// The index of the first float that is not finite.
     pub fn validate(&self) -> Result<()> {
-        let bad = self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite());
-        match bad {
-            Some((index, value)) => Err(Error::invalid_input(format!("the number at index {index} is {value}"))
-                .hint("only finite float32 numbers can be sent")),
+        self.check_finite(&"this tensor")
+    }
+
+    /// [`validate`](TensorData::validate), for a tensor with a name or a place.
+    pub(super) fn check_finite(&self, place: &dyn std::fmt::Display) -> Result<()> {
+        match self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            Some((index, value)) => {
+                Err(Error::invalid_input(format!("the number at index {index} of {place} is {value}"))
+                    .hint("only finite float32 numbers can be sent"))
+            }
             None => Ok(()),
         }
     }
@@ -232,8 +260,8 @@ elements! {
     Int64: bool, |value| f32::from(u8::from(value)), |value| Some(i64::from(value));
     // 2^63 is the first float beyond i64, -2^63 the last one within.
     Float32: f32 f64, |value| value as f32, |value| {
-        let whole = value.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
-        whole.then_some(value as i64)
+        let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
+        (fits && value.fract() == 0.0).then_some(value as i64)
     };
 }
 

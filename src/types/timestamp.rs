@@ -1,10 +1,402 @@
-//! Points in time and durations, as text on the wire.
+//! Points in time, as text on the wire.
 
-use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A point in time.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+use crate::{Error, Result};
+
+const DAY: i64 = 24 * 60 * 60;
+const NANOS: i128 = 1_000_000_000;
+
+/// A whole number of more than this is milliseconds since 1970, up to it seconds: pydantic's rule, which the Python
+/// client reads times by.
+const LAST_SECONDS: u64 = 20_000_000_000;
+
+/// A point in time, with the offset from UTC and the text that it came with.
+///
+/// Reads ISO 8601 with or without seconds, fraction and offset, a date alone, and seconds or milliseconds since 1970.
+/// Without an offset it is UTC. Written as ISO 8601, with as many digits as it takes: none, six, or nine. Two
+/// timestamps are equal when they mean the same instant.
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tinkex::types::Timestamp;
+///
+/// let time = Timestamp::parse("2025-11-01T12:00:00.5+02:00")?;
+/// assert_eq!(time.system_time(), UNIX_EPOCH + Duration::from_millis(1_761_991_200_500));
+/// assert_eq!(time.to_string(), "2025-11-01T12:00:00.500000+02:00");
+/// assert_eq!(time, Timestamp::parse("2025-11-01 10:00:00.500")?);
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone)]
 pub struct Timestamp {
-    raw: String,
+    /// Seconds since 1970, UTC.
+    seconds: i64,
+    /// Nanoseconds after that.
+    nanos: u32,
+    /// Seconds east of UTC; none when not said.
+    offset: Option<i32>,
+    raw: Box<str>,
+}
+
+impl Timestamp {
+    /// Reads a point in time.
+    ///
+    /// # Errors
+    ///
+    /// A text that is none, and a time outside of the years 0 to 9999.
+    pub fn parse(text: &str) -> Result<Self> {
+        let time = if let Ok(number) = text.parse::<i64>() {
+            from_epoch(i128::from(number) * if number.unsigned_abs() > LAST_SECONDS { NANOS / 1000 } else { NANOS })
+        } else if let Some(number) = text.parse::<f64>().ok().filter(|number| number.is_finite()) {
+            // A float has microseconds at best at this distance from 1970.
+            let micros = number * if number.abs() > LAST_SECONDS as f64 { 1e3 } else { 1e6 };
+            (micros.round() as i128).checked_mul(1000).and_then(from_epoch)
+        } else {
+            Reader(text).time()
+        };
+        match time {
+            Some((seconds, nanos, offset)) => Ok(Timestamp { seconds, nanos, offset, raw: text.into() }),
+            None => Err(Error::invalid_input(format!("{text:?} is not a point in time"))
+                .hint("it looks like 2025-11-01T10:00:00Z")),
+        }
+    }
+
+    /// The text as it came.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.raw
+    }
+
+    /// Whole seconds since 1970, UTC.
+    #[must_use]
+    pub fn unix_seconds(&self) -> i64 {
+        self.seconds
+    }
+
+    /// Nanoseconds after the whole second.
+    #[must_use]
+    pub fn subsec_nanos(&self) -> u32 {
+        self.nanos
+    }
+
+    /// The offset in seconds east of UTC; none when the text has none.
+    #[must_use]
+    pub fn offset_seconds(&self) -> Option<i32> {
+        self.offset
+    }
+
+    /// The instant, for comparing with other clocks. One that the platform can not express is 1970.
+    #[must_use]
+    pub fn system_time(&self) -> SystemTime {
+        let seconds = Duration::from_secs(self.seconds.unsigned_abs());
+        let whole = if self.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+        whole.and_then(|time| time.checked_add(Duration::new(0, self.nanos))).unwrap_or(UNIX_EPOCH)
+    }
+
+    fn instant(&self) -> (i64, u32) {
+        (self.seconds, self.nanos)
+    }
+}
+
+/// Seconds, nanoseconds and offset of a number of nanoseconds since 1970.
+fn from_epoch(nanos: i128) -> Option<(i64, u32, Option<i32>)> {
+    let seconds = i64::try_from(nanos.div_euclid(NANOS)).ok()?;
+    in_range(seconds).then_some((seconds, nanos.rem_euclid(NANOS) as u32, Some(0)))
+}
+
+/// Whether the year has four digits.
+fn in_range(seconds: i64) -> bool {
+    (days(0, 1, 1) * DAY..days(10_000, 1, 1) * DAY).contains(&seconds)
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant's `days_from_civil`: years begin in March).
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year.div_euclid(400) * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// The date that is so many days after 1970-01-01: the inverse of [`days`].
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let (day, month) = (day_of_year - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1);
+    (days.div_euclid(146_097) * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+/// The rest of an ISO 8601 text.
+struct Reader<'a>(&'a str);
+
+impl Reader<'_> {
+    fn time(&mut self) -> Option<(i64, u32, Option<i32>)> {
+        let date = self.date()?;
+        if self.0.is_empty() {
+            return in_range(date).then_some((date, 0, None));
+        }
+        self.eat(&['T', 't', ' ', '_'])?;
+        let mut seconds = date + self.number(2, 0..=23)? * 3600;
+        self.eat(&[':'])?;
+        seconds += self.number(2, 0..=59)? * 60;
+        let mut nanos = 0;
+        if self.eat(&[':']).is_some() {
+            seconds += self.number(2, 0..=59)?;
+            if self.eat(&['.', ',']).is_some() {
+                nanos = self.fraction()?;
+            }
+        }
+        let offset = self.offset()?;
+        seconds -= i64::from(offset.unwrap_or_default());
+        (self.0.is_empty() && in_range(seconds)).then_some((seconds, nanos, offset))
+    }
+
+    /// A date, as seconds since 1970.
+    fn date(&mut self) -> Option<i64> {
+        let year = self.number(4, 0..=9999)?;
+        self.eat(&['-'])?;
+        let month = self.number(2, 1..=12)?;
+        self.eat(&['-'])?;
+        let day = self.number(2, 1..=31)?;
+        let first = days(year, month, 1);
+        let length = days(year + month / 12, month % 12 + 1, 1) - first;
+        (day <= length).then_some((first + day - 1) * DAY)
+    }
+
+    /// The digits after the point, as nanoseconds; more than nine are cut.
+    fn fraction(&mut self) -> Option<u32> {
+        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (fraction, rest) = self.0.split_at(digits);
+        self.0 = rest;
+        format!("{:0<9}", fraction.get(..9).unwrap_or(fraction)).parse().ok().filter(|_| digits > 0)
+    }
+
+    /// Seconds east of UTC: `Z`, `±HH:MM`, `±HHMM`, `±HH`, or nothing.
+    fn offset(&mut self) -> Option<Option<i32>> {
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        if self.eat(&['Z', 'z']).is_some() {
+            return Some(Some(0));
+        }
+        let sign = if self.eat(&['-']).is_some() { -1 } else { self.eat(&['+']).map(|()| 1)? };
+        let mut offset = self.number(2, 0..=23)? * 3600;
+        if self.eat(&[':']).is_some() || !self.0.is_empty() {
+            offset += self.number(2, 0..=59)? * 60;
+        }
+        i32::try_from(sign * offset).ok().map(Some)
+    }
+
+    /// One of these characters.
+    fn eat(&mut self, choice: &[char]) -> Option<()> {
+        self.0 = self.0.strip_prefix(choice)?;
+        Some(())
+    }
+
+    /// A number of exactly so many digits, in a range.
+    fn number(&mut self, digits: usize, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
+        let text = self.0.get(..digits).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+        self.0 = &self.0[digits..];
+        text.parse().ok().filter(|number| range.contains(number))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// The instant in UTC; one outside of the years 0 to 9999 becomes 1970.
+    fn from(time: SystemTime) -> Self {
+        let nanos = match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => after.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let (seconds, nanos, offset) = from_epoch(nanos).unwrap_or((0, 0, Some(0)));
+        let mut time = Timestamp { seconds, nanos, offset, raw: "".into() };
+        time.raw = time.to_string().into();
+        time
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Timestamp::parse(text)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let local = self.seconds + i64::from(self.offset.unwrap_or_default());
+        let ((year, month, day), second) = (date(local.div_euclid(DAY)), local.rem_euclid(DAY));
+        write!(f, "{year:04}-{month:02}-{day:02}T")?;
+        write!(f, "{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)?;
+        match self.nanos {
+            0 => {}
+            nanos if nanos % 1000 == 0 => write!(f, ".{:06}", nanos / 1000)?,
+            nanos => write!(f, ".{nanos:09}")?,
+        }
+        match self.offset {
+            None => Ok(()),
+            Some(0) => f.write_str("Z"),
+            Some(offset) => {
+                let sign = if offset < 0 { '-' } else { '+' };
+                write!(f, "{sign}{:02}:{:02}", offset.abs() / 3600, offset.abs() / 60 % 60)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({self})")
+    }
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Self) -> bool {
+        self.instant() == other.instant()
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl Hash for Timestamp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.instant().hash(state);
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.instant().cmp(&other.instant())
+    }
+}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Timestamp;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a point in time")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
+                Timestamp::parse(text).map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Timestamp, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Timestamp, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Timestamp, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+
+        deserializer.deserialize_any(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_day_of_a_cycle_of_the_calendar_is_found_again() {
+        let (first, last) = (days(1800, 1, 1), days(2200, 1, 1));
+        let mut before = date(first - 1);
+        for day in first..last {
+            let (year, month, of_month) = date(day);
+            assert_eq!(days(year, month, of_month), day);
+            assert!(date(day) > before, "{before:?}");
+            before = date(day);
+        }
+        for ymd in [(0, 1, 1), (1, 3, 1), (1970, 1, 1), (9999, 12, 31)] {
+            assert_eq!(date(days(ymd.0, ymd.1, ymd.2)), ymd);
+        }
+    }
+
+    #[test]
+    fn forms_beyond_the_fixtures_are_read_too() {
+        for text in [
+            "2025-11-01t12:00:00.000000+0200",
+            "2025-11-01T12:00+02",
+            "2025-11-01T10:00:00,000z",
+            "1761991200.0",
+            "1761991200000.0",
+        ] {
+            assert_eq!(Timestamp::parse(text).unwrap().unix_seconds(), 1_761_991_200, "{text}");
+        }
+        assert_eq!(
+            Timestamp::parse("1969-12-31T23:59:59.75Z").unwrap().system_time(),
+            UNIX_EPOCH - Duration::from_millis(250)
+        );
+        assert_eq!(Timestamp::parse("-0.25").unwrap().to_string(), "1969-12-31T23:59:59.750000Z");
+        assert_eq!(Timestamp::parse("2024-02-29").unwrap().to_string(), "2024-02-29T00:00:00");
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in [
+            "",
+            "2025-11",
+            "2025-02-29",
+            "2025-11-00",
+            "2025-11-31",
+            "2025-11-01T",
+            "2025-11-01T24:00:00Z",
+            "2025-11-01T10",
+            "2025-11-01T10:00:60Z",
+            "2025-11-01T10:00:00.",
+            "2025-11-01T10:00:00Zjunk",
+            "2025-11-01T10:00:00+",
+            "2025-11-01T10:00:00+2",
+            "2025-11-01T10:00:00+99:00",
+            "+2025-11-01",
+            "NaN",
+            "inf",
+            "1e300",
+            "9223372036854775807",
+            "0000-01-01T00:00:00+01:00",
+            "２025-11-01",
+        ] {
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_raw_text_is_kept_and_system_times_round_trip() {
+        let time = Timestamp::parse("2025-11-01 10:00").unwrap();
+        assert_eq!((time.as_str(), time.offset_seconds()), ("2025-11-01 10:00", None));
+        let now = UNIX_EPOCH + Duration::new(1_761_991_200, 123_456_789);
+        assert_eq!(Timestamp::from(now).system_time(), now);
+        assert_eq!(Timestamp::from(now).as_str(), "2025-11-01T10:00:00.123456789Z");
+    }
 }

@@ -141,7 +141,8 @@ pub struct ForwardRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// Computes the loss and adds up gradients: `POST forward_backward`, answered by a promise of [`ForwardBackwardOutput`].
+/// Computes the loss and adds up gradients: `POST forward_backward`, answered by a promise of
+/// [`ForwardBackwardOutput`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ForwardBackwardRequest<'a> {
     /// The examples and the loss.

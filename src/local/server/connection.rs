@@ -202,14 +202,20 @@ impl Connection {
     }
 
     /// The answer to a request will come later.
-    pub(super) fn on_hold(&mut self, exchange: u64, until: Instant, otherwise: Response, delivery: Delivery) -> Next {
+    pub(super) fn on_hold(
+        &mut self,
+        exchange: u64,
+        until: Option<Instant>,
+        otherwise: Response,
+        delivery: Delivery,
+    ) -> Next {
         if exchange != self.exchange || !matches!(self.phase, Phase::Handling) {
             return Next::Wait;
         }
         if self.ended {
             return Next::Close;
         }
-        self.enter(Phase::Held(otherwise, delivery), Some(until));
+        self.enter(Phase::Held(otherwise, delivery), until);
         Next::Wait
     }
 

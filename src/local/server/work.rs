@@ -103,7 +103,10 @@ pub(super) fn start_run(
 
 /// A panic of the model fails the one promise that it was about.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::server("the model panicked")))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        Err(Failure::server(format!("the model panicked: {}", text.unwrap_or("without words"))))
+    })
 }
 
 impl Trainee {

@@ -90,32 +90,45 @@ enum Number {
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct One;
+        deserializer.deserialize_option(One)
+    }
+}
 
-        impl Visitor<'_> for One {
-            type Value = Number;
+struct One;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number or null")
-            }
+impl<'de> Visitor<'de> for One {
+    type Value = Number;
 
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
-                Ok(Number::Integer(value))
-            }
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number or null")
+    }
 
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
-                Ok(i64::try_from(value).map_or(Number::Float(value as f32), Number::Integer))
-            }
+    fn visit_none<E: de::Error>(self) -> Result<Number, E> {
+        Ok(Number::Float(f32::NAN))
+    }
 
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Number, E> {
-                Ok(Number::Float(value as f32))
-            }
+    fn visit_unit<E: de::Error>(self) -> Result<Number, E> {
+        Ok(Number::Float(f32::NAN))
+    }
 
-            fn visit_unit<E: de::Error>(self) -> Result<Number, E> {
-                Ok(Number::Float(f32::NAN))
-            }
-        }
+    /// Asks for an `f32`, although integers are welcome: by way of an `f64`, 7.038531e-26 would be rounded twice.
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Number, D::Error> {
+        deserializer.deserialize_f32(One)
+    }
 
-        deserializer.deserialize_any(One)
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
+        Ok(Number::Integer(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
+        Ok(i64::try_from(value).map_or(Number::Float(value as f32), Number::Integer))
+    }
+
+    fn visit_f32<E: de::Error>(self, value: f32) -> Result<Number, E> {
+        Ok(Number::Float(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Number, E> {
+        Ok(Number::Float(value as f32))
     }
 }

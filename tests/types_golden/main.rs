@@ -1,0 +1,30 @@
+//! The wire types against the traffic of the Python client 0.4.1, in `tests/golden/v0.4.1`.
+//!
+//! Where the crate differs on purpose, the test has a table of the differences, by the fixture's own names.
+
+mod model_input;
+mod normal;
+mod parsing;
+mod query;
+mod requests;
+mod tensors;
+mod types;
+
+use serde_json::Value;
+
+/// One fixture.
+fn fixture(name: &str) -> Value {
+    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The entries of a list in a fixture.
+fn entries(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+/// JSON text within a fixture.
+fn inner(value: &Value) -> Value {
+    serde_json::from_str(value.as_str().unwrap()).unwrap()
+}

@@ -1,0 +1,96 @@
+//! The one normalisation between a body of Python 0.4.1 and ours, as `wire.md` section 9 has it: `type` added, unset
+//! defaults filled in, numbers of float32 tensors compared as `f32`, tags as a set, the version left out.
+//!
+//! Nulls are compared exactly, but for one: `stop` set to None is a null in Python and unset here.
+
+use serde_json::{Value, json};
+
+/// A body in the one form; `kind` is the last segment of the request's path. Ours is left as it is but for numbers,
+/// tags and version.
+pub(crate) fn normal(kind: &str, mut body: Value) -> Value {
+    walk(kind, &mut body);
+    body
+}
+
+fn walk(kind: &str, value: &mut Value) {
+    if let Value::Array(items) = value {
+        // `chunks` of `chunk`, `data` of datums; numbers have nothing to fill.
+        let kind = if kind == "chunks" { "chunk" } else { "" };
+        items.iter_mut().for_each(|item| walk(kind, item));
+        return;
+    }
+    for (key, default) in defaults(kind, value).as_object().unwrap() {
+        let Some(fields) = value.as_object_mut() else { return };
+        fields.entry(key).or_insert_with(|| default.clone());
+    }
+    let Some(fields) = value.as_object_mut() else { return };
+    if kind == "sampling_params" && fields.get("stop") == Some(&Value::Null) {
+        fields.remove("stop");
+    }
+    if fields.get("dtype") == Some(&json!("float32")) {
+        let numbers = fields["data"].as_array_mut().unwrap();
+        // A fixture that was cut has a text among the numbers.
+        numbers.iter_mut().filter(|number| number.is_number()).for_each(|number| {
+            *number = json!(number.as_f64().unwrap() as f32);
+        });
+        return;
+    }
+    if let Some(Value::Array(tags)) = fields.get_mut("tags") {
+        tags.sort_by_key(ToString::to_string);
+    }
+    if let Some(version) = fields.get_mut("sdk_version") {
+        *version = json!("VERSION");
+    }
+    fields.iter_mut().for_each(|(key, field)| walk(key, field));
+}
+
+/// What Python leaves away when the caller does not set it, and we write.
+fn defaults(kind: &str, value: &Value) -> Value {
+    match kind {
+        "adam_params" => json!({"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-12}),
+        "sampling_params" => json!({"temperature": 1.0, "top_k": -1, "top_p": 1.0}),
+        "lora_config" => json!({"seed": null, "train_unembed": true, "train_mlp": true, "train_attn": true}),
+        "forward_input" | "forward_backward_input" => json!({"loss_fn_config": null}),
+        "chunk" if value.get("data").is_some() => json!({"type": "image"}),
+        "chunk" if value.get("location").is_some() => json!({"type": "image_asset_pointer"}),
+        "chunk" => json!({"type": "encoded_text"}),
+        "asample" => json!({"type": "sample", "num_samples": 1, "prompt_logprobs": null, "topk_prompt_logprobs": 0}),
+        "create_session" | "create_model" => json!({"type": kind, "user_metadata": null}),
+        "create_sampling_session" => json!({"type": kind, "base_model": null, "model_path": null}),
+        "session_heartbeat"
+        | "get_info"
+        | "unload_model"
+        | "optim_step"
+        | "save_weights"
+        | "load_weights"
+        | "save_weights_for_sampler" => json!({"type": kind}),
+        _ => json!({}),
+    }
+}
+
+/// Asserts that ours is the fixture's, where a fixture's list may be cut: `"<<3 more>>"` stands for three items.
+pub(crate) fn assert_same(ours: &Value, golden: &Value, place: &str) {
+    match (ours, golden) {
+        (Value::Object(ours), Value::Object(golden)) => {
+            assert_eq!(ours.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>(), "{place}");
+            ours.iter().for_each(|(key, value)| assert_same(value, &golden[key], &format!("{place}.{key}")));
+        }
+        (Value::Array(ours), Value::Array(golden)) => {
+            let cut = golden.iter().enumerate().find_map(|(index, item)| Some((index, cut(item)?)));
+            let (head, left_out) = cut.unwrap_or((golden.len(), 0));
+            let tail = golden.len() - head - usize::from(cut.is_some());
+            assert_eq!(ours.len(), head + left_out + tail, "{place}");
+            let ends = ours[..head]
+                .iter()
+                .zip(&golden[..head])
+                .chain(ours[head + left_out..].iter().zip(&golden[golden.len() - tail..]));
+            ends.enumerate()
+                .for_each(|(index, (ours, golden))| assert_same(ours, golden, &format!("{place}[{index}]")));
+        }
+        _ => assert_eq!(ours, golden, "{place}"),
+    }
+}
+
+fn cut(item: &Value) -> Option<usize> {
+    item.as_str()?.strip_prefix("<<")?.strip_suffix(" more>>")?.parse().ok()
+}
