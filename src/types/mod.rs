@@ -29,6 +29,7 @@ mod future;
 mod image;
 mod model_input;
 mod nan;
+mod request_kind;
 mod rest;
 mod sampling;
 mod session;
@@ -44,6 +45,7 @@ pub use datum::{Batch, Datum, LossInput};
 pub use future::{Promise, QueueState, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use request_kind::RequestKind;
 pub use rest::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, Cursor, SamplerResponse,
     SessionResponse, SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoRequest, WeightsInfoResponse,

@@ -2,6 +2,7 @@
 //!
 //! Where the crate differs on purpose, the test has a table of the differences, by the fixture's own names.
 
+mod answers;
 mod model_input;
 mod normal;
 mod parsing;

@@ -5,43 +5,64 @@
 
 use serde_json::{Value, json};
 
-/// A body in the one form; `kind` is the last segment of the request's path. Ours is left as it is but for numbers,
-/// tags and version.
-pub(crate) fn normal(kind: &str, mut body: Value) -> Value {
-    walk(kind, &mut body);
+/// A body of Python, completed; `kind` is the last segment of the request's path.
+pub(crate) fn python(kind: &str, mut body: Value) -> Value {
+    complete(kind, &mut body);
+    comparable(&mut body);
     body
 }
 
-fn walk(kind: &str, value: &mut Value) {
-    if let Value::Array(items) = value {
+/// A body of ours, in which nothing is filled in.
+pub(crate) fn ours(mut body: Value) -> Value {
+    comparable(&mut body);
+    body
+}
+
+/// Adds `type` and unset defaults.
+fn complete(kind: &str, value: &mut Value) {
+    match value {
         // `chunks` of `chunk`, `data` of datums; numbers have nothing to fill.
-        let kind = if kind == "chunks" { "chunk" } else { "" };
-        items.iter_mut().for_each(|item| walk(kind, item));
-        return;
+        Value::Array(items) => {
+            let kind = if kind == "chunks" { "chunk" } else { "" };
+            items.iter_mut().for_each(|item| complete(kind, item));
+        }
+        Value::Object(_) => {
+            let defaults = defaults(kind, value);
+            let fields = value.as_object_mut().unwrap();
+            for (key, default) in defaults.as_object().unwrap() {
+                fields.entry(key).or_insert_with(|| default.clone());
+            }
+            if kind == "sampling_params" && fields.get("stop") == Some(&Value::Null) {
+                fields.remove("stop");
+            }
+            fields.iter_mut().for_each(|(key, field)| complete(key, field));
+        }
+        _ => {}
     }
-    for (key, default) in defaults(kind, value).as_object().unwrap() {
-        let Some(fields) = value.as_object_mut() else { return };
-        fields.entry(key).or_insert_with(|| default.clone());
+}
+
+/// Rounds the numbers of float32 tensors to `f32`, orders tags, and takes the version out.
+fn comparable(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(comparable),
+        Value::Object(fields) => {
+            if fields.get("dtype") == Some(&json!("float32")) {
+                let numbers = fields["data"].as_array_mut().unwrap();
+                // A fixture that was cut has a text among the numbers.
+                numbers.iter_mut().filter(|number| number.is_number()).for_each(|number| {
+                    *number = json!(number.as_f64().unwrap() as f32);
+                });
+            }
+            if let Some(Value::Array(tags)) = fields.get_mut("tags") {
+                tags.sort_by_key(ToString::to_string);
+            }
+            if let Some(version) = fields.get_mut("sdk_version") {
+                *version = json!("VERSION");
+            }
+            fields.values_mut().for_each(comparable);
+        }
+        _ => {}
     }
-    let Some(fields) = value.as_object_mut() else { return };
-    if kind == "sampling_params" && fields.get("stop") == Some(&Value::Null) {
-        fields.remove("stop");
-    }
-    if fields.get("dtype") == Some(&json!("float32")) {
-        let numbers = fields["data"].as_array_mut().unwrap();
-        // A fixture that was cut has a text among the numbers.
-        numbers.iter_mut().filter(|number| number.is_number()).for_each(|number| {
-            *number = json!(number.as_f64().unwrap() as f32);
-        });
-        return;
-    }
-    if let Some(Value::Array(tags)) = fields.get_mut("tags") {
-        tags.sort_by_key(ToString::to_string);
-    }
-    if let Some(version) = fields.get_mut("sdk_version") {
-        *version = json!("VERSION");
-    }
-    fields.iter_mut().for_each(|(key, field)| walk(key, field));
 }
 
 /// What Python leaves away when the caller does not set it, and we write.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tinkex::types::*;
 
-use crate::normal::{assert_same, normal};
+use crate::normal::{assert_same, ours, python};
 use crate::{entries, fixture};
 
 const MODEL: &str = "sess-golden-0001:train:0";
@@ -21,8 +21,8 @@ fn request(kind: &'static str, body: impl Serialize) -> Request {
 }
 
 /// Compares the requests of a scenario, in order, but for telemetry; asking for promises is compared on the way.
-fn assert_scenario(name: &str, ours: &[Request]) {
-    let mut ours = ours.iter();
+fn assert_scenario(name: &str, requests: &[Request]) {
+    let mut requests = requests.iter();
     for (index, exchange) in entries(&fixture(name)["exchanges"]).iter().enumerate() {
         let kind = exchange["path"].as_str().unwrap().rsplit('/').next().unwrap();
         let golden = &exchange["body"]["json"];
@@ -35,14 +35,13 @@ fn assert_scenario(name: &str, ours: &[Request]) {
             }
             _ => {
                 let place = format!("{name}, exchange {index}");
-                let (our_kind, our_body) = ours.next().unwrap_or_else(|| panic!("{place}: {kind} was not built"));
+                let (our_kind, our_body) = requests.next().unwrap_or_else(|| panic!("{place}: {kind} was not built"));
                 assert_eq!(*our_kind, kind, "{place}");
-                let body = normal("", our_body.clone());
-                assert_same(&body, &normal(kind, golden.clone()), &place);
+                assert_same(&ours(our_body.clone()), &python(kind, golden.clone()), &place);
             }
         }
     }
-    assert!(ours.next().is_none(), "{name} has fewer requests");
+    assert!(requests.next().is_none(), "{name} has fewer requests");
 }
 
 fn metadata(entries: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tinkex::Result;
 use tinkex::types::*;
 
-use crate::normal::normal;
+use crate::normal;
 use crate::{entries, fixture, inner};
 
 fn cases(part: &str) -> Vec<Value> {
@@ -13,7 +13,7 @@ fn cases(part: &str) -> Vec<Value> {
 
 /// Ours is what Python has on the wire, up to the precision of float32.
 fn assert_tensor(ours: &TensorData, golden: &Value, place: &str) {
-    assert_eq!(normal("", json!(ours)), normal("", inner(golden)), "{place}");
+    assert_eq!(normal::ours(json!(ours)), normal::python("", inner(golden)), "{place}");
     ours.validate().unwrap();
 }
 

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tinkex::types::*;
 
-use crate::normal::{assert_same, normal};
+use crate::normal::{assert_same, ours, python};
 use crate::{entries, fixture, inner};
 
 /// Samples that are not compared, with the reason.
@@ -26,7 +26,7 @@ fn rewrite<T: Serialize + DeserializeOwned>(json: &Value) -> Value {
 /// How a type is read and written again.
 type Rewrite = fn(&Value) -> Value;
 
-/// Requests and what is in them, by Python's name, with the name that [`normal`] knows the type by.
+/// Requests and what is in them, by Python's name, with the name that [`python`] knows the type by.
 fn of_request(name: &str) -> Option<(&'static str, Rewrite)> {
     Some(match name {
         "SamplingParams" => ("sampling_params", rewrite::<SamplingParams>),
@@ -92,9 +92,9 @@ fn every_sample_is_read_and_written_as_python_writes_it() {
         let wire = inner(&sample["out"]["wire"]["out"]);
         let dump = inner(&sample["out"]["model_dump_json"]);
         if let Some((kind, rewrite)) = of_request(kind) {
-            let golden = normal(kind, wire.clone());
-            assert_same(&normal("", rewrite(&wire)), &golden, name);
-            assert_same(&normal("", rewrite(&dump)), &golden, name);
+            let golden = python(kind, wire.clone());
+            assert_same(&ours(rewrite(&wire)), &golden, name);
+            assert_same(&ours(rewrite(&dump)), &golden, name);
         } else {
             let rewrite = of_answer(kind).unwrap_or_else(|| panic!("{kind} is not covered"));
             // Our answers name every field, as the dump does, but `type`, which no client needs, nor a promise's model.

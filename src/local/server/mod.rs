@@ -45,11 +45,11 @@ use self::reply::{Mailbox, Message};
 use self::routes::{KeyCheck, Service};
 use self::state::State;
 use super::model::Model;
+use crate::clock::Clock;
 
 /// The time. The server lives in real time: nothing in it is driven by a test's clock.
-#[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
-    Instant::now()
+    Clock::system().now()
 }
 
 /// How a server is set up.

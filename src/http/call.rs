@@ -1,0 +1,189 @@
+//! What is asked of the service in one request, and what it answered.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use ureq::http::HeaderMap;
+
+use super::transport::Flight;
+use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::rules::message::message_of;
+use crate::rules::retry::retry_after;
+
+/// What a request is for. Each purpose has connections of its own, so that none waits behind another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Training,
+    Sampling,
+    Session,
+    Futures,
+    Telemetry,
+}
+
+impl Purpose {
+    pub(super) const ALL: [Purpose; 5] =
+        [Purpose::Training, Purpose::Sampling, Purpose::Session, Purpose::Futures, Purpose::Telemetry];
+}
+
+/// The HTTP method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Post,
+}
+
+/// An instant that ends a call, and the limit it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    pub(crate) limit: Limit,
+}
+
+impl Deadline {
+    /// The earlier of the two.
+    pub(crate) fn earlier(self, other: Option<Deadline>) -> Deadline {
+        other.filter(|other| other.at < self.at).unwrap_or(self)
+    }
+}
+
+/// When a failed request is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Never: the caller has its own rules.
+    Never,
+    /// As the retry policy says.
+    Policy,
+    /// As the retry policy says, and then again within the submit window.
+    Window,
+    /// Within the submit window; a 429 comes back at once, since the sampling gate decides about it.
+    Gated,
+}
+
+impl Repeat {
+    pub(super) fn has_window(self) -> bool {
+        matches!(self, Repeat::Window | Repeat::Gated)
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Call<'a> {
+    /// The client's method or the request's name, for errors.
+    pub(crate) operation: &'static str,
+    pub(crate) purpose: Purpose,
+    pub(crate) method: Method,
+    /// Below `/api/v1/`, without a slash in front.
+    pub(crate) path: Cow<'a, str>,
+    /// JSON.
+    pub(crate) body: &'a [u8],
+    pub(crate) headers: Vec<(&'static str, Cow<'a, str>)>,
+    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send); each makes its own without.
+    pub(crate) idempotency_key: Option<&'a str>,
+    /// When failures are repeated.
+    pub(crate) repeat: Repeat,
+    /// How long may pass without progress.
+    pub(crate) idle: Duration,
+    pub(crate) deadline: Option<Deadline>,
+    /// To cut the request off, and to learn what became of it.
+    pub(crate) flight: Arc<Flight>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn get(
+        operation: &'static str,
+        purpose: Purpose,
+        path: impl Into<Cow<'a, str>>,
+        idle: Duration,
+    ) -> Self {
+        Call {
+            operation,
+            purpose,
+            method: Method::Get,
+            path: path.into(),
+            body: &[],
+            headers: Vec::new(),
+            idempotency_key: None,
+            repeat: Repeat::Policy,
+            idle,
+            deadline: None,
+            flight: Arc::default(),
+        }
+    }
+
+    pub(crate) fn post(
+        operation: &'static str,
+        purpose: Purpose,
+        path: impl Into<Cow<'a, str>>,
+        idle: Duration,
+        body: &'a [u8],
+    ) -> Self {
+        Call { method: Method::Post, body, ..Call::get(operation, purpose, path, idle) }
+    }
+}
+
+/// An answer, of any status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Parses the body.
+    pub(crate) fn json<T: DeserializeOwned>(&self, operation: &'static str) -> Result<T> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let what = if self.body.iter().all(u8::is_ascii_whitespace) {
+                "the answer is empty".to_owned()
+            } else if error.is_data() {
+                format!("the answer has not the expected shape: {error}")
+            } else if let Some(kind) = self.header("content-type").filter(|kind| !kind.contains("json")) {
+                format!("the answer is not JSON but {kind}")
+            } else {
+                format!("the answer is not valid JSON: {error}")
+            };
+            self.not_understood(&what).operation(operation)
+        })
+    }
+
+    /// The error of an answer with a status of success and a body that makes no sense.
+    pub(crate) fn not_understood(&self, why: &str) -> Error {
+        self.describe(Error::new(ErrorKind::Decode, format!("{why} (status {})", self.status)))
+            .hint("check that the base URL names a Tinker service")
+    }
+
+    /// The error that this answer's status stands for.
+    pub(crate) fn into_error(self, operation: &'static str, now: std::time::SystemTime) -> Error {
+        let text = message_of(self.status, &self.body);
+        let error = Error::new(ErrorKind::Status, format!("the server answered {}: {text}", self.status))
+            .operation(operation)
+            .with_retry_after(retry_after(|name| self.header(name), now));
+        let error = self.describe(error);
+        match self.status {
+            401 => error.hint("check TINKER_API_KEY"),
+            403 => error.hint("this key may not do that; check whose run or checkpoint it is"),
+            404 => error.hint("check the name or id, and that the base URL names a Tinker service"),
+            429 => error.hint("the service is busy; try again later"),
+            500.. => error.hint("the service has a problem; try again later"),
+            _ => error,
+        }
+    }
+
+    fn describe(&self, error: Error) -> Error {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+        error.with_status(self.status).with_body(&self.body).with_headers(headers)
+    }
+}

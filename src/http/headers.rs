@@ -1,0 +1,125 @@
+//! The headers of a request: who asks, with what, and for the how-many-eth time.
+
+use ureq::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::Config;
+
+/// The version of the protocol that this crate speaks. Servers gate on it.
+pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
+
+const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
+
+/// The headers that all requests of a client share, in the order of precedence: a later one of a name overrides.
+#[derive(Clone)]
+pub(super) struct CommonHeaders {
+    own: HeaderMap,
+    user: HeaderMap,
+}
+
+impl CommonHeaders {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut own = HeaderMap::new();
+        let mut set = |name: &'static str, value: &str| insert(&mut own, HeaderName::from_static(name), value);
+        set("accept", "application/json");
+        set("user-agent", USER_AGENT);
+        set("x-stainless-package-version", PROTOCOL_VERSION);
+        set("x-stainless-os", os(std::env::consts::OS));
+        set("x-stainless-arch", &arch(std::env::consts::ARCH));
+        set("x-stainless-runtime", "rust");
+        set("x-stainless-runtime-version", env!("CARGO_PKG_RUST_VERSION"));
+        set("x-api-key", config.api_key().expose());
+        if let Some((id, secret)) = config.cloudflare() {
+            set("cf-access-client-id", id.expose());
+            set("cf-access-client-secret", secret.expose());
+        }
+        for name in ["x-api-key", "cf-access-client-id", "cf-access-client-secret"] {
+            if let Some(value) = own.get_mut(name) {
+                value.set_sensitive(true);
+            }
+        }
+        let mut user = HeaderMap::new();
+        for (name, value) in config.headers() {
+            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                insert(&mut user, name.clone(), value.expose());
+                if let Some(value) = user.get_mut(name) {
+                    value.set_sensitive(true);
+                }
+            }
+        }
+        CommonHeaders { own, user }
+    }
+
+    /// The headers of one request: the shared ones, then `of_call`, then the user's.
+    pub(super) fn with<'a>(&self, of_call: impl IntoIterator<Item = (&'static str, &'a str)>) -> HeaderMap {
+        let mut headers = self.own.clone();
+        for (name, value) in of_call {
+            insert(&mut headers, HeaderName::from_static(name), value);
+        }
+        for (name, value) in &self.user {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
+    }
+}
+
+/// Values are checked where they come from: the configuration, or this crate. One that HTTP forbids is left out.
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn os(name: &str) -> &str {
+    match name {
+        "linux" => "Linux",
+        "macos" => "MacOS",
+        "windows" => "Windows",
+        "ios" => "iOS",
+        "android" => "Android",
+        "freebsd" => "FreeBSD",
+        "openbsd" => "OpenBSD",
+        _ => "Unknown",
+    }
+}
+
+fn arch(name: &str) -> String {
+    match name {
+        "x86_64" => "x64".into(),
+        "aarch64" => "arm64".into(),
+        "arm" => "arm".into(),
+        "x86" => "x32".into(),
+        other => format!("other:{other}"),
+    }
+}
+
+/// A key under which the server recognises the attempts of one request.
+pub(crate) fn idempotency_key() -> String {
+    format!("tinkex-{:032x}", fastrand::u128(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_have_the_names_that_the_protocol_gives_them() {
+        for (name, expected) in
+            [("x86_64", "x64"), ("aarch64", "arm64"), ("arm", "arm"), ("x86", "x32"), ("riscv64", "other:riscv64")]
+        {
+            assert_eq!(arch(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_users_header_overrides_and_the_key_is_marked_sensitive() {
+        let config = Config::builder()
+            .api_key("tml-hidden")
+            .base_url("http://127.0.0.1:1")
+            .header("Accept", "text/plain")
+            .build_with(|_| None)
+            .unwrap();
+        let headers = CommonHeaders::new(&config).with([("accept", "application/gzip")]);
+        assert_eq!(headers["accept"], "text/plain");
+        assert!(!format!("{headers:?}").contains("hidden"), "{headers:?}");
+    }
+}

@@ -1,0 +1,273 @@
+//! One request over HTTP, with its retries.
+//!
+//! This layer decides nothing about promises or order: it sends what it is given, repeats what
+//! [`rules::retry`](crate::rules::retry) says, keeps the time limits and turns every outcome into an [`Answer`] or an
+//! [`Error`].
+
+mod call;
+mod headers;
+mod repeat;
+mod resolver;
+mod transport;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::config::AutoHeaderValue;
+use ureq::http::Request;
+use ureq::{Agent, Timeout};
+
+pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Repeat};
+pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
+pub(crate) use transport::Flight;
+
+use crate::clock::Monitor;
+use crate::config::{Config, Proxy};
+use crate::error::{Error, ErrorKind, Limit, Result};
+use headers::CommonHeaders;
+use repeat::{Failed, Repeats};
+use resolver::CachingResolver;
+use transport::WatchingConnector;
+
+/// How often in a row a pooled connection may turn out to be closed by the server before that counts as a failure.
+const MAX_STALE_CONNECTIONS: usize = 3;
+
+/// The connections of one client, one agent a purpose.
+pub(crate) struct Http {
+    config: Config,
+    agents: [Agent; Purpose::ALL.len()],
+    headers: CommonHeaders,
+    /// `?a=b`, or nothing.
+    query: String,
+    closed: Arc<Monitor<bool>>,
+}
+
+impl Http {
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let addresses = CachingResolver::new(config.clock().clone(), config.dns_retention(), config.timeout_connect());
+        let agent = agent_config(config)?;
+        let agents = Purpose::ALL
+            .map(|_| Agent::with_parts(agent.clone(), WatchingConnector::new(addresses.clone()), addresses.clone()));
+        let query = config.query().to_string();
+        Ok(Http {
+            config: config.clone(),
+            agents,
+            headers: CommonHeaders::new(config),
+            query: if query.is_empty() { query } else { format!("?{query}") },
+            closed: Monitor::new(false),
+        })
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Ends every request in flight and every wait for a repeat, and refuses new ones.
+    pub(crate) fn close(&self) {
+        *self.closed.lock() = true;
+        self.closed.notify_all();
+        for agent in &self.agents {
+            agent.clone().shutdown();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.closed.lock()
+    }
+
+    /// Waits, unless the client is closed meanwhile.
+    pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
+        let mut closed = self.closed.lock();
+        while !*closed {
+            if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
+                return Ok(());
+            }
+        }
+        Err(Error::closed())
+    }
+
+    /// Sends a request, again if it must be, until the service answers with success.
+    ///
+    /// The body, and with it a sequence number in it, and the idempotency key are the same in all attempts.
+    pub(crate) fn send(&self, call: &Call<'_>) -> Result<Answer> {
+        let clock = self.config.clock();
+        let started = clock.now();
+        let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
+        let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
+        let mut repeats = Repeats::new(&self.config, call.repeat, started);
+        let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
+        let mut unanswered = false;
+        loop {
+            let failed = match self.attempt(call, deadline, &key) {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            unanswered |= call.method != Method::Get && call.flight.was_written() && failed.is_unanswered();
+            let wait = repeats.next(&failed, clock);
+            let error = failed.into_error(call.operation, clock.wall()).with_effect(unanswered);
+            let Some(wait) = wait else { return Err(error) };
+            let next = clock.now() + wait;
+            if let Some(deadline) = deadline.filter(|deadline| deadline.at <= next) {
+                return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
+            }
+            debug!("{}: sent again in {wait:?}: {error}", call.operation);
+            self.pause_until(next).map_err(|closed| closed.operation(call.operation).with_effect(unanswered))?;
+        }
+    }
+
+    /// Sends a request with a body and parses the answer.
+    pub(crate) fn ask<T: DeserializeOwned>(&self, call: Call<'_>, request: &impl Serialize) -> Result<T> {
+        let body = to_json(call.operation, request)?;
+        self.send(&Call { body: &body, ..call })?.json(call.operation)
+    }
+
+    /// Sends a request once; any status is an answer.
+    pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
+        let key = idempotency_key();
+        match self.attempt(call, call.deadline, &key) {
+            Ok(answer) | Err(Failed::Refused(answer)) => Ok(answer),
+            Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
+        }
+    }
+
+    /// One attempt, over another connection when a pooled one turns out to be closed.
+    fn attempt(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
+        for _ in 0..MAX_STALE_CONNECTIONS {
+            match self.exchange(call, deadline, key) {
+                Err(Failed::Connection(_)) if call.flight.was_reused() && !call.flight.was_heard() => {}
+                other => return other,
+            }
+        }
+        self.exchange(call, deadline, key)
+    }
+
+    fn exchange(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
+        let clock = self.config.clock();
+        if self.is_closed() {
+            return Err(Failed::Final(Error::closed()));
+        }
+        let remaining = deadline.map(|deadline| deadline.at.saturating_duration_since(clock.now()));
+        if let (Some(Duration::ZERO), Some(deadline)) = (remaining, deadline) {
+            return Err(Failed::Final(timed_out(deadline.limit, call, false)));
+        }
+        let request = self.request(call, key).map_err(Failed::Final)?;
+        let agent = &self.agents[call.purpose as usize];
+        let in_the_air = call.flight.take_off();
+        let outcome = clock.outside(|| {
+            let request = agent
+                .configure_request(request)
+                .timeout_global(remaining)
+                .timeout_per_write(Some(call.idle))
+                .timeout_per_read(Some(call.idle))
+                .timeout_recv_response(Some(call.idle))
+                .build();
+            let (head, mut body) = agent.run(request)?.into_parts();
+            let limit = self.config.max_response_bytes();
+            let body = body.with_config().limit(limit).read_to_vec()?;
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        });
+        drop(in_the_air);
+        match outcome {
+            Ok(answer) if answer.is_success() => Ok(answer),
+            Ok(answer) => Err(Failed::Refused(answer)),
+            Err(error) => Err(self.failed(error, call, deadline)),
+        }
+    }
+
+    fn request<'c>(&self, call: &Call<'c>, key: &str) -> Result<Request<&'c [u8]>> {
+        let uri = format!("{}/api/v1/{}{}", self.config.base_url(), call.path, self.query);
+        let (attempt, idle) = (call.flight.attempts().to_string(), call.idle.as_secs().to_string());
+        let mut of_call = vec![("x-stainless-retry-count", &*attempt), ("x-stainless-read-timeout", &*idle)];
+        if call.method != Method::Get {
+            of_call.extend([("content-type", "application/json"), ("x-idempotency-key", key)]);
+        }
+        of_call.extend(call.headers.iter().map(|(name, value)| (*name, &**value)));
+        let method = match call.method {
+            Method::Get => ureq::http::Method::GET,
+            Method::Post => ureq::http::Method::POST,
+        };
+        let mut request = Request::new(call.body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().map_err(|error| {
+            Error::invalid_input(format!("{:?} is not a path", call.path)).operation(call.operation).with_source(error)
+        })?;
+        *request.headers_mut() = self.headers.with(of_call);
+        Ok(request)
+    }
+
+    /// What an error of ureq means for the call.
+    fn failed(&self, error: ureq::Error, call: &Call<'_>, deadline: Option<Deadline>) -> Failed {
+        let heard = call.flight.was_heard();
+        let limit = match &error {
+            _ if self.is_closed() => return Failed::Final(Error::closed()),
+            _ if call.flight.is_cut() => {
+                return Failed::Final(Error::new(ErrorKind::Cancelled, "the request was cancelled"));
+            }
+            ureq::Error::Timeout(Timeout::Global) => match deadline {
+                Some(deadline) => return Failed::Final(timed_out(deadline.limit, call, false)),
+                None => Limit::Operation,
+            },
+            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Limit::Connect,
+            ureq::Error::Timeout(Timeout::PerWrite | Timeout::SendRequest | Timeout::SendBody) => Limit::Write,
+            ureq::Error::Timeout(Timeout::RecvResponse) => Limit::Wait,
+            ureq::Error::Timeout(_) if !heard => Limit::Wait,
+            ureq::Error::Timeout(_) => Limit::Read,
+            ureq::Error::BodyExceedsLimit(limit) => {
+                let error = Error::new(ErrorKind::Decode, format!("the answer is larger than {limit} bytes"));
+                return Failed::Final(error.hint("raise max_response_bytes"));
+            }
+            _ => {
+                let what = match (call.flight.was_written(), heard) {
+                    (false, _) => format!("no connection to {}", self.config.base_url()),
+                    (true, false) => "the connection was lost before an answer came".to_owned(),
+                    (true, true) => "the connection was lost in the middle of the answer".to_owned(),
+                };
+                let error = Error::new(ErrorKind::Connect, what).with_source(error);
+                return Failed::Connection(error.hint("check the base URL, the network and the proxy"));
+            }
+        };
+        Failed::Timeout(Error::timeout(limit).with_source(error))
+    }
+}
+
+/// Writes a request's body.
+pub(crate) fn to_json(operation: &'static str, request: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(request).map_err(|error| {
+        Error::invalid_input("the request can not be written as JSON").operation(operation).with_source(error)
+    })
+}
+
+fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {
+    Error::timeout(limit).operation(call.operation).with_effect(unanswered)
+}
+
+fn agent_config(config: &Config) -> Result<ureq::config::Config> {
+    let proxy = match config.proxy() {
+        Proxy::Environment => ureq::Proxy::try_from_env()
+            .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
+        Proxy::Off => None,
+        Proxy::Url(url) => Some(
+            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL makes no sense").with_source(error))?,
+        ),
+    };
+    let builder = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(proxy)
+        .user_agent(AutoHeaderValue::None)
+        .accept(AutoHeaderValue::None)
+        .input_buffer_size(config.connection_buffer())
+        .output_buffer_size(config.connection_buffer())
+        .max_idle_connections(config.max_idle_connections())
+        .max_idle_connections_per_host(config.max_idle_connections())
+        .max_idle_age(config.idle_retention())
+        .timeout_connect(Some(config.timeout_connect()));
+    #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
+    let builder =
+        builder.tls_config(ureq::tls::TlsConfig::builder().provider(ureq::tls::TlsProvider::NativeTls).build());
+    Ok(builder.build())
+}

@@ -1,0 +1,416 @@
+//! The one thread that owns every unresolved promise of a client.
+//!
+//! It decides who is polled when, what an answer means and who gets it; the rules are [`rules::answer`], [`rules::poll`]
+//! and [`rules::seats`]. The polls themselves run on a pool, one long poll a thread, which also decodes the answers.
+//!
+//! [`rules::answer`]: crate::rules::answer
+//! [`rules::poll`]: crate::rules::poll
+//! [`rules::seats`]: crate::rules::seats
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use log::{debug, error};
+
+use super::slots::{Decode, Decoded, Part};
+use crate::clock::Received;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::http::{Call, Flight, Http, Purpose, Repeat};
+use crate::rules::answer::{Meaning, PollReply};
+use crate::rules::poll::{Next, PollState};
+use crate::rules::retry::retry_after;
+use crate::rules::seats::{GroupId, Id, Seats};
+use crate::types::{RequestKind, RetrieveFutureRequest};
+use crate::worker::{OwnedThread, Pool, panic_text};
+
+/// The poller's name for one promise.
+pub(crate) type Ticket = Id;
+
+/// Whose promise it is: clients take turns, and those of a training client are resolved in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PollGroup {
+    pub(crate) client: GroupId,
+    pub(crate) ordered: bool,
+}
+
+/// A promise of the server, and who waits for it.
+pub(crate) struct Promised {
+    pub(crate) request_id: Arc<str>,
+    pub(crate) kind: RequestKind,
+    /// How long the submission took until the promise was there.
+    pub(crate) round_trip: Duration,
+    pub(crate) group: PollGroup,
+    pub(crate) part: Part,
+    /// Submits the request anew when the promise has expired; without it that is an error.
+    pub(crate) resubmit: Option<Box<dyn FnOnce(Part) + Send>>,
+}
+
+/// Hands promises to the poller.
+#[derive(Clone)]
+pub(crate) struct PollerHandle {
+    commands: Sender<Command>,
+    next_ticket: Arc<AtomicU64>,
+    panicked: Arc<AtomicBool>,
+}
+
+enum Command {
+    Add(Ticket, Box<Promised>, bool),
+    Waited(Ticket, bool),
+    Abandon(Ticket),
+    Replied(Ticket, Reply),
+    Close,
+}
+
+/// What a poll brought.
+enum Reply {
+    Heard {
+        meaning: Meaning<Decoded>,
+        /// The answer as an error, for those meanings that are one.
+        error: Option<Error>,
+        held: Duration,
+    },
+    Panicked,
+}
+
+impl PollerHandle {
+    /// Asks for the result of a promise until it is there or nobody wants it any more.
+    pub(crate) fn ask(&self, promised: Promised) {
+        let ticket = Id(self.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let board = Arc::clone(promised.part.board());
+        let unsent = {
+            // Under the lock, so that nobody can refer to the ticket before the poller knows it.
+            let mut board = board.lock();
+            match promised.part.promised(&mut board, &promised.request_id, ticket, self) {
+                Some(waited) => self.commands.send(Command::Add(ticket, Box::new(promised), waited)).map_err(|e| e.0),
+                None => Err(Command::Add(ticket, Box::new(promised), false)),
+            }
+        };
+        if let Err(Command::Add(_, promised, _)) = unsent {
+            if self.panicked.load(Ordering::Acquire) {
+                promised.part.resolve(Err(panicked()));
+            }
+        }
+    }
+
+    pub(super) fn waited(&self, ticket: Ticket, waited: bool) {
+        self.tell(Command::Waited(ticket, waited));
+    }
+
+    pub(super) fn abandon(&self, ticket: Ticket) {
+        self.tell(Command::Abandon(ticket));
+    }
+
+    /// A poller that has ended has resolved all it had.
+    fn tell(&self, command: Command) {
+        self.commands.send(command).ok();
+    }
+}
+
+/// Owns the poller's thread and pool.
+pub(crate) struct Poller {
+    handle: PollerHandle,
+    thread: OwnedThread,
+    pool: Arc<Pool<PollJob>>,
+}
+
+impl Poller {
+    pub(crate) fn spawn(http: &Arc<Http>) -> Result<Self> {
+        let config = http.config();
+        let (commands, inbox) = unbounded();
+        let handle = PollerHandle { commands: commands.clone(), next_ticket: Arc::default(), panicked: Arc::default() };
+        let max = config.max_poll_connections();
+        let pool = {
+            let http = Arc::clone(http);
+            Arc::new(Pool::new(config, "poll", max, move |job: PollJob| job.run(&http)))
+        };
+        let panicked = Arc::clone(&handle.panicked);
+        let polls = Polls {
+            config: config.clone(),
+            inbox,
+            replies: commands,
+            pool: Arc::clone(&pool),
+            max,
+            under_way: 0,
+            seats: Seats::default(),
+            open: HashMap::new(),
+        };
+        let thread = OwnedThread::spawn(config, "poller", move || {
+            // Unwinding drops the promises, which tells those who wait that a thread panicked.
+            let run = AssertUnwindSafe(|| {
+                let mut polls = polls;
+                // Dropped with `polls`, after the flag is set: later promises learn of the panic from it.
+                let _flag = FlagPanic(&panicked);
+                polls.run();
+            });
+            if let Err(panic) = catch_unwind(run) {
+                error!("the poller panicked: {}", panic_text(&*panic));
+            }
+        })?;
+        Ok(Poller { handle, thread, pool })
+    }
+
+    pub(crate) fn handle(&self) -> &PollerHandle {
+        &self.handle
+    }
+
+    /// Resolves everything with `Closed` and ends the threads; the connections must be shut down already.
+    pub(crate) fn close(&self, deadline: Instant) {
+        self.handle.tell(Command::Close);
+        self.pool.close();
+        self.thread.join_by(deadline);
+    }
+}
+
+struct FlagPanic<'a>(&'a AtomicBool);
+
+impl Drop for FlagPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The state of the poller's thread.
+struct Polls {
+    config: Config,
+    inbox: Receiver<Command>,
+    replies: Sender<Command>,
+    pool: Arc<Pool<PollJob>>,
+    max: usize,
+    /// Jobs that have not replied.
+    under_way: usize,
+    seats: Seats,
+    open: HashMap<Ticket, Open>,
+}
+
+struct Open {
+    promised: Box<Promised>,
+    state: PollState,
+    flight: Option<Arc<Flight>>,
+}
+
+impl Polls {
+    fn run(&mut self) {
+        let clock = self.config.clock().clone();
+        loop {
+            let wake_at = if self.under_way < self.max { self.seats.wake_at() } else { None };
+            let mut next = match clock.receive_until(&self.inbox, wake_at) {
+                Received::Message(command) => Some(command),
+                Received::Deadline => None,
+                Received::Disconnected => return,
+            };
+            while let Some(command) = next {
+                if matches!(command, Command::Close) {
+                    return;
+                }
+                self.carry_out(command, clock.now());
+                next = self.inbox.try_recv().ok();
+            }
+            self.dispatch(clock.now());
+        }
+    }
+
+    fn carry_out(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Add(ticket, promised, waited) => {
+                self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
+                self.seats.set_waited(ticket, waited);
+                let state = PollState::new(self.config.timeout_progress());
+                self.open.insert(ticket, Open { promised, state, flight: None });
+            }
+            Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
+            Command::Abandon(ticket) => {
+                self.seats.remove(ticket);
+                if let Some(flight) = self.open.remove(&ticket).and_then(|open| open.flight) {
+                    flight.cut();
+                }
+            }
+            Command::Replied(ticket, reply) => {
+                self.under_way -= 1;
+                self.replied(ticket, reply, now);
+            }
+            Command::Close => {}
+        }
+    }
+
+    /// Starts as many polls as there are connections for.
+    fn dispatch(&mut self, now: Instant) {
+        while self.under_way < self.max {
+            let Some(ticket) = self.seats.next(now) else { return };
+            let Some(open) = self.open.get_mut(&ticket) else { continue };
+            self.seats.mark_polling(ticket);
+            let iteration = open.state.begin(now);
+            let flight = Arc::new(Flight::default());
+            open.flight = Some(Arc::clone(&flight));
+            let job = PollJob {
+                request_id: Arc::clone(&open.promised.request_id),
+                kind: open.promised.kind,
+                iteration,
+                round_trip: open.promised.round_trip,
+                operation: open.promised.part.operation(),
+                decode: open.promised.part.decode(),
+                flight,
+                idle: self.config.timeout_poll(),
+                reply: ReplyTo { ticket, replies: Some(self.replies.clone()) },
+            };
+            self.under_way += 1;
+            if let Err((job, error)) = self.pool.submit(job) {
+                job.reply.forget();
+                self.under_way -= 1;
+                self.finish(ticket, Err(error));
+            }
+        }
+    }
+
+    fn replied(&mut self, ticket: Ticket, reply: Reply, now: Instant) {
+        let Some(open) = self.open.get_mut(&ticket) else { return };
+        open.flight = None;
+        let (meaning, error, held) = match reply {
+            Reply::Heard { meaning, error, held } => (meaning, error, held),
+            Reply::Panicked => return self.finish(ticket, Err(panicked())),
+        };
+        match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
+            Next::Poll(at) => self.seats.set_due(ticket, at),
+            Next::GiveUp => {
+                let hint = "the service may be down; ask for the result again later with ServiceClient::pending";
+                let error = Error::timeout(Limit::Progress).with_effect(true).hint(hint);
+                self.finish(ticket, Err(error));
+            }
+            Next::Finish => self.conclude(ticket, meaning, error),
+        }
+    }
+
+    /// A final answer.
+    fn conclude(&mut self, ticket: Ticket, meaning: Meaning<Decoded>, error: Option<Error>) {
+        let outcome = match meaning {
+            Meaning::Done(result) => Ok(result),
+            Meaning::Failed { message, category } => {
+                Err(Error::new(ErrorKind::RequestFailed, format!("the service could not carry it out: {message}"))
+                    .with_category(category))
+            }
+            Meaning::Expired { detail } => {
+                let resubmit = self.open.get_mut(&ticket).and_then(|open| open.promised.resubmit.take());
+                if let Some(resubmit) = resubmit {
+                    debug!("promise {} expired, submitted anew", ticket.0);
+                    self.seats.remove(ticket);
+                    if let Some(open) = self.open.remove(&ticket) {
+                        resubmit(open.promised.part);
+                    }
+                    return;
+                }
+                let message = format!("the service no longer knows the promise, the outcome is unknown: {detail}");
+                Err(Error::new(ErrorKind::Expired, message)
+                    .with_status(410)
+                    .with_effect(true)
+                    .hint("load the last checkpoint, or compare the model's state, before making the step again"))
+            }
+            other => Err(error.unwrap_or_else(|| {
+                Error::new(ErrorKind::Decode, format!("an answer that does not end the request: {other:?}"))
+            })),
+        };
+        self.finish(ticket, outcome);
+    }
+
+    fn finish(&mut self, ticket: Ticket, outcome: Result<Decoded>) {
+        self.seats.remove(ticket);
+        if let Some(open) = self.open.remove(&ticket) {
+            open.promised.part.resolve(outcome);
+        }
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Panicked, "a thread of the client panicked")
+        .hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
+}
+
+/// One poll, for a thread of the pool.
+struct PollJob {
+    request_id: Arc<str>,
+    kind: RequestKind,
+    iteration: u32,
+    round_trip: Duration,
+    operation: &'static str,
+    decode: Decode,
+    flight: Arc<Flight>,
+    idle: Duration,
+    reply: ReplyTo,
+}
+
+impl PollJob {
+    fn run(self, http: &Http) {
+        let clock = http.config().clock();
+        let body = serde_json::to_vec(&RetrieveFutureRequest { request_id: (&*self.request_id).into() });
+        // A struct of one text always becomes JSON.
+        let body = body.unwrap_or_default();
+        let mut headers = vec![
+            ("x-tinker-request-iteration", self.iteration.to_string().into()),
+            ("x-tinker-request-type", self.kind.as_str().into()),
+        ];
+        if self.iteration == 0 {
+            let seconds = self.round_trip.as_secs_f64().to_string();
+            headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
+        }
+        let call = Call {
+            headers,
+            repeat: Repeat::Never,
+            flight: Arc::clone(&self.flight),
+            ..Call::post(self.operation, Purpose::Futures, "retrieve_future", self.idle, &body)
+        };
+        let began = clock.now();
+        let answer = http.once(&call);
+        let held = clock.now() - began;
+        let (meaning, error) = match answer {
+            Ok(answer) => {
+                let wish = retry_after(|name| answer.header(name), clock.wall());
+                let reply = PollReply::Answer { status: answer.status, body: &answer.body, retry_after: wish };
+                let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
+                let error = match &meaning {
+                    Meaning::Fatal { .. } => Some(answer.into_error(self.operation, clock.wall())),
+                    Meaning::Undecodable { why } => Some(answer.not_understood(why)),
+                    _ => None,
+                };
+                (meaning, error)
+            }
+            Err(error) => {
+                debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
+                let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.flight.was_written();
+                let reply = if silent { PollReply::HeaderTimeout } else { PollReply::ConnectionFailed };
+                (reply.read().decode(|bytes| (self.decode)(bytes)), None)
+            }
+        };
+        self.reply.send(Reply::Heard { meaning, error, held });
+    }
+}
+
+/// Makes sure that each job replies once, also when it panics or is dropped in the queue.
+struct ReplyTo {
+    ticket: Ticket,
+    replies: Option<Sender<Command>>,
+}
+
+impl ReplyTo {
+    fn send(mut self, reply: Reply) {
+        if let Some(replies) = self.replies.take() {
+            replies.send(Command::Replied(self.ticket, reply)).ok();
+        }
+    }
+
+    fn forget(mut self) {
+        self.replies = None;
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if let Some(replies) = self.replies.take() {
+            replies.send(Command::Replied(self.ticket, Reply::Panicked)).ok();
+        }
+    }
+}

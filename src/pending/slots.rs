@@ -1,0 +1,272 @@
+//! Where the parts of one call's result come together.
+//!
+//! A call is one request or several (the chunks of a batch). Each has a [`Part`], which travels with the request through
+//! queue, submission and polling, and is resolved exactly once; one that is dropped on the way resolves itself with an
+//! error, so that whoever waits always gets an answer. The [`Board`] is what the waiting side looks at.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use log::warn;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use super::poller::{PollerHandle, Ticket};
+use crate::clock::Monitor;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A decoded result on its way from a pool thread to its slot.
+pub(crate) type Decoded = Box<dyn Any + Send>;
+
+/// Decodes the bytes of a result.
+pub(crate) type Decode = fn(&[u8]) -> Result<Decoded, String>;
+
+/// What is known of a call.
+#[derive(Default)]
+pub(crate) struct Board {
+    parts: Vec<PartState>,
+    unresolved: usize,
+    /// The error of the first part that failed.
+    error: Option<Error>,
+    /// Nobody will ask for the result.
+    abandoned: bool,
+    waiting: usize,
+    ready: Vec<Sender<()>>,
+    poller: Option<PollerHandle>,
+}
+
+#[derive(Clone, Default)]
+struct PartState {
+    request_id: Option<Arc<str>>,
+    written: bool,
+    ticket: Option<Ticket>,
+    resolved: bool,
+}
+
+impl Board {
+    pub(super) fn is_ready(&self) -> bool {
+        self.unresolved == 0 || self.error.is_some()
+    }
+
+    pub(super) fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// Whether any request of the call was written, so that it may have an effect.
+    pub(crate) fn was_written(&self) -> bool {
+        self.parts.iter().any(|part| part.written)
+    }
+
+    /// The id of the first promise whose result has not come, else of the first promise.
+    pub(super) fn request_id(&self) -> Option<Arc<str>> {
+        let open = self.parts.iter().find(|part| !part.resolved && part.request_id.is_some());
+        open.or(self.parts.first()).and_then(|part| part.request_id.clone())
+    }
+
+    /// Says when the result is there; at once when it already is.
+    pub(super) fn notify(&mut self, ready: Sender<()>) {
+        if self.is_ready() {
+            ready.try_send(()).ok();
+        } else {
+            self.ready.push(ready);
+        }
+    }
+
+    /// Somebody begins or ends to wait: what is waited for is polled first.
+    pub(super) fn waited(&mut self, more: bool) {
+        let before = self.waiting > 0;
+        self.waiting = if more { self.waiting + 1 } else { self.waiting.saturating_sub(1) };
+        let after = self.waiting > 0;
+        if before != after {
+            self.each_open(|poller, ticket| poller.waited(ticket, after));
+        }
+    }
+
+    /// Nobody asks for the result any more: its polls stop.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+        self.each_open(|poller, ticket| poller.abandon(ticket));
+    }
+
+    /// Ends the call for its caller, whatever becomes of its requests.
+    pub(super) fn fail(&mut self, error: Error) {
+        if !self.is_ready() {
+            self.error = Some(error);
+            self.tell_ready();
+        }
+    }
+
+    fn tell_ready(&mut self) {
+        for ready in self.ready.drain(..) {
+            ready.try_send(()).ok();
+        }
+    }
+
+    fn each_open(&self, act: impl Fn(&PollerHandle, Ticket)) {
+        if let Some(poller) = &self.poller {
+            let open = self.parts.iter().filter(|part| !part.resolved);
+            open.filter_map(|part| part.ticket).for_each(|ticket| act(poller, ticket));
+        }
+    }
+}
+
+/// The results of a call's parts, of one type, in order.
+pub(crate) struct Slots<R> {
+    pub(super) board: Arc<Monitor<Board>>,
+    results: Mutex<Vec<Option<R>>>,
+}
+
+/// What a part needs of its slots, whatever their type.
+trait Store: Send + Sync {
+    fn put(&self, index: usize, result: Decoded) -> Result<(), Error>;
+}
+
+impl<R: Send + 'static> Store for Slots<R> {
+    fn put(&self, index: usize, result: Decoded) -> Result<(), Error> {
+        let result = result
+            .downcast::<R>()
+            .map_err(|_| Error::new(ErrorKind::Decode, "the result was decoded into another type than asked for"))?;
+        if let Some(slot) = self.results.lock().get_mut(index) {
+            *slot = Some(*result);
+        }
+        Ok(())
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Slots<R> {
+    /// Slots for a call of so many parts, and the parts.
+    pub(crate) fn new(operation: &'static str, count: usize) -> (Arc<Self>, Vec<Part>) {
+        let board = Board { parts: vec![PartState::default(); count], unresolved: count, ..Board::default() };
+        let board = Monitor::new(board);
+        let slots =
+            Arc::new(Slots { board: Arc::clone(&board), results: Mutex::new((0..count).map(|_| None).collect()) });
+        let part = |index| Part {
+            operation,
+            index,
+            decode: decode::<R>,
+            board: Arc::clone(&board),
+            store: Arc::clone(&slots) as Arc<dyn Store>,
+            resolved: false,
+        };
+        let parts = (0..count).map(part).collect();
+        (slots, parts)
+    }
+
+    /// The results, once all are there; taken once.
+    pub(super) fn take(&self) -> Vec<R> {
+        std::mem::take(&mut *self.results.lock()).into_iter().flatten().collect()
+    }
+}
+
+fn decode<R: DeserializeOwned + Send + 'static>(bytes: &[u8]) -> Result<Decoded, String> {
+    match serde_json::from_slice::<R>(bytes) {
+        Ok(result) => Ok(Box::new(result)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// One request of a call, to be resolved.
+pub(crate) struct Part {
+    operation: &'static str,
+    index: usize,
+    decode: Decode,
+    board: Arc<Monitor<Board>>,
+    store: Arc<dyn Store>,
+    resolved: bool,
+}
+
+impl Part {
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    pub(crate) fn decode(&self) -> Decode {
+        self.decode
+    }
+
+    pub(crate) fn board(&self) -> &Arc<Monitor<Board>> {
+        &self.board
+    }
+
+    /// The request is about to be written, unless its caller gave the call up before any of it was.
+    pub(crate) fn begin(&self) -> Result<()> {
+        let mut board = self.board.lock();
+        if board.error.is_some() && !board.was_written() {
+            return Err(Error::new(ErrorKind::Cancelled, "given up by its caller"));
+        }
+        board.parts[self.index].written = true;
+        Ok(())
+    }
+
+    /// The request never reached the server after all.
+    pub(crate) fn was_not_written(&self) {
+        self.board.lock().parts[self.index].written = false;
+    }
+
+    /// The server promised a result, which the poller will ask for under this ticket. Returns whether somebody waits for it
+    /// already, or `None` when nobody ever will. The caller holds the board's lock until the poller knows the ticket.
+    pub(super) fn promised(
+        &self,
+        board: &mut Board,
+        request_id: &Arc<str>,
+        ticket: Ticket,
+        poller: &PollerHandle,
+    ) -> Option<bool> {
+        board.poller.get_or_insert_with(|| poller.clone());
+        let part = &mut board.parts[self.index];
+        part.written = true;
+        part.request_id = Some(Arc::clone(request_id));
+        part.ticket = Some(ticket);
+        (!board.abandoned).then_some(board.waiting > 0)
+    }
+
+    /// Hands over the result.
+    pub(crate) fn resolve(mut self, outcome: Result<Decoded>) {
+        let outcome = outcome.and_then(|result| self.store.put(self.index, result));
+        self.settle(outcome.map_err(|error| error.operation(self.operation)));
+    }
+
+    fn settle(&mut self, outcome: Result<()>) {
+        self.resolved = true;
+        let mut board = self.board.lock();
+        let part = &mut board.parts[self.index];
+        part.resolved = true;
+        let request_id = part.request_id.clone();
+        board.unresolved = board.unresolved.saturating_sub(1);
+        if let Err(error) = outcome {
+            let error = match request_id {
+                Some(id) => error.with_request_id(id),
+                None => error,
+            };
+            if board.abandoned && error.kind() != ErrorKind::Cancelled {
+                warn!("{error}; nobody waits for its result");
+            }
+            board.error.get_or_insert(error);
+        }
+        if board.is_ready() {
+            board.tell_ready();
+            drop(board);
+            self.board.notify_all();
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.resolved {
+            let written = self.board.lock().parts[self.index].written;
+            let error = if std::thread::panicking() {
+                Error::new(ErrorKind::Panicked, "a thread of the client panicked")
+                    .hint("see the log for the panic; close the client and connect again")
+            } else {
+                Error::closed()
+            };
+            self.settle(Err(error.operation(self.operation).with_effect(written)));
+        }
+    }
+}

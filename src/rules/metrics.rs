@@ -1,0 +1,304 @@
+//! How the metrics of a batch's chunks become those of the batch.
+//!
+//! The name of a metric ends in a colon and its reduction. What cannot be reduced is left out with a warning, since a wrong
+//! number is worse than none.
+
+use std::collections::BTreeMap;
+
+/// The number in the key of the second value of a `unique` metric: `k`, `k_2`, `k_3`. (Python client: 1.)
+const FIRST_UNIQUE_SUFFIX: usize = 2;
+
+/// Reduces the metrics of a batch's chunks, each with its number of `loss_fn_outputs`, which is its weight. The metrics of
+/// the first chunk count; one that another chunk is without is left out.
+pub(crate) fn reduce(parts: &[(&BTreeMap<String, f64>, usize)]) -> BTreeMap<String, f64> {
+    let mut reduced = BTreeMap::new();
+    let Some((first, _)) = parts.first() else { return reduced };
+    for name in first.keys() {
+        let found: Option<Vec<Value>> =
+            parts.iter().map(|(metrics, outputs)| Some((*metrics.get(name)?, *outputs as f64))).collect();
+        let Some(values) = found else {
+            left_out(name, "a chunk of the batch is without it");
+            continue;
+        };
+        match (Reduction::of(name), &values[..]) {
+            (Some(reduction), values) => reduction.apply(name, values, &mut reduced),
+            // With nothing to combine, there is no need to know how.
+            (None, [(value, _)]) => {
+                reduced.insert(name.clone(), *value);
+            }
+            (None, _) => left_out(name, "its name does not end in a reduction that this version knows"),
+        }
+    }
+    reduced
+}
+
+/// A chunk's value of a metric, and the chunk's weight.
+type Value = (f64, f64);
+
+/// How the values of a metric are combined.
+enum Reduction {
+    /// Their weighted mean.
+    Mean,
+    /// Their sum.
+    Sum,
+    /// The least of them.
+    Min,
+    /// The greatest of them.
+    Max,
+    /// How far the weighted mean lies below the greatest: what the slowest chunk cost.
+    Slack,
+    /// A number that is the same for the same values in any order.
+    HashUnordered,
+    /// All of them, under numbered names.
+    Unique,
+}
+
+impl Reduction {
+    fn of(name: &str) -> Option<Self> {
+        let (_, reduction) = name.rsplit_once(':')?;
+        Some(match reduction {
+            "mean" => Reduction::Mean,
+            "sum" => Reduction::Sum,
+            "min" => Reduction::Min,
+            "max" => Reduction::Max,
+            "slack" => Reduction::Slack,
+            "hash_unordered" => Reduction::HashUnordered,
+            "unique" => Reduction::Unique,
+            _ => return None,
+        })
+    }
+
+    fn apply(&self, name: &str, values: &[Value], reduced: &mut BTreeMap<String, f64>) {
+        let numbers = values.iter().map(|(value, _)| *value);
+        let number = match self {
+            Reduction::Mean => mean(values),
+            Reduction::Sum => numbers.sum(),
+            Reduction::Min => extreme(numbers, |a, b| a < b),
+            Reduction::Max => extreme(numbers, |a, b| a > b),
+            Reduction::Slack => extreme(numbers, |a, b| a > b) - mean(values),
+            Reduction::HashUnordered => match hash_unordered(numbers) {
+                Some(hash) => hash as f64,
+                None => return left_out(name, "a value is not finite, and has no hash"),
+            },
+            Reduction::Unique => {
+                let mut names = (FIRST_UNIQUE_SUFFIX..).map(|suffix| format!("{name}_{suffix}"));
+                let names = std::iter::once(name.to_owned()).chain(&mut names);
+                return reduced.extend(names.zip(numbers));
+            }
+        };
+        reduced.insert(name.to_owned(), number);
+    }
+}
+
+fn left_out(name: &str, why: &str) {
+    log::warn!("the metric {name:?} is left out: {why}");
+}
+
+/// The mean by weight, or the plain mean when nothing has any weight.
+fn mean(values: &[Value]) -> f64 {
+    let weights: f64 = values.iter().map(|(_, weight)| weight).sum();
+    if weights > 0.0 {
+        values.iter().map(|(value, weight)| value * weight).sum::<f64>() / weights
+    } else {
+        values.iter().map(|(value, _)| value).sum::<f64>() / values.len() as f64
+    }
+}
+
+/// The first value that is ahead of all others, or NaN when there is one, as in numpy.
+fn extreme(values: impl Iterator<Item = f64>, ahead: impl Fn(f64, f64) -> bool) -> f64 {
+    values
+        .reduce(|best, value| if best.is_nan() || !(ahead(value, best) || value.is_nan()) { best } else { value })
+        .unwrap_or(f64::NAN)
+}
+
+/// CPython's `hash(tuple(sorted(int(x) for x in values)))`, so that both clients report the same number. `None` when a value
+/// is not finite.
+fn hash_unordered(values: impl Iterator<Item = f64>) -> Option<i64> {
+    let mut values: Vec<f64> = values.map(|value| value.is_finite().then_some(value.trunc())).collect::<Option<_>>()?;
+    values.sort_by(f64::total_cmp);
+    Some(tuple_hash(values.into_iter().map(int_hash)))
+}
+
+/// CPython's hash of a tuple, from the hashes of its items (`tuplehash`, after xxHash).
+fn tuple_hash(items: impl ExactSizeIterator<Item = i64>) -> i64 {
+    const PRIME_1: u64 = 11_400_714_785_074_694_791;
+    const PRIME_2: u64 = 14_029_467_366_897_019_727;
+    const PRIME_5: u64 = 2_870_177_450_012_600_261;
+    let length = items.len() as u64;
+    let mixed = items.fold(PRIME_5, |hash, item| {
+        hash.wrapping_add(item.cast_unsigned().wrapping_mul(PRIME_2)).rotate_left(31).wrapping_mul(PRIME_1)
+    });
+    match mixed.wrapping_add(length ^ PRIME_5 ^ 3_527_539) {
+        // −1 means an error in C.
+        u64::MAX => 1_546_275_796,
+        hash => hash.cast_signed(),
+    }
+}
+
+/// CPython's hash of the integer that a whole float is: its remainder by 2⁶¹ − 1, with its sign.
+fn int_hash(whole: f64) -> i64 {
+    const MODULUS: u128 = (1 << 61) - 1;
+    let bits = whole.abs().to_bits();
+    // A float is mantissa × 2^exponent, and 2⁶¹ is 1 by this modulus.
+    let exponent = i32::try_from(bits >> 52).unwrap_or(0) - 1075;
+    let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
+    let size = match u32::try_from(exponent) {
+        Ok(exponent) => mantissa << (exponent % 61),
+        // The bits below the point are zero. Zero itself has an exponent far below.
+        Err(_) => mantissa.checked_shr(exponent.unsigned_abs()).unwrap_or(0),
+    };
+    let size = i64::try_from(size % MODULUS).unwrap_or(0);
+    match if whole < 0.0 { -size } else { size } {
+        -1 => -2,
+        hash => hash,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::super::testing::{float, golden, list};
+    use super::*;
+
+    fn metrics(json: &serde_json::Value) -> BTreeMap<String, f64> {
+        json.as_object().unwrap().iter().map(|(name, value)| (name.clone(), float(value))).collect()
+    }
+
+    fn reduce_all(parts: &[(BTreeMap<String, f64>, usize)]) -> BTreeMap<String, f64> {
+        reduce(&parts.iter().map(|(metrics, outputs)| (metrics, *outputs)).collect::<Vec<_>>())
+    }
+
+    fn one(name: &str, values: &[(f64, usize)]) -> BTreeMap<String, f64> {
+        let parts: Vec<_> =
+            values.iter().map(|(value, outputs)| (BTreeMap::from([(name.to_owned(), *value)]), *outputs)).collect();
+        reduce_all(&parts)
+    }
+
+    /// Equal up to what reading decimal digits and cancellation at this scale can change.
+    fn same(left: &BTreeMap<String, f64>, right: &BTreeMap<String, f64>, scale: f64) -> bool {
+        left.len() == right.len()
+            && left.iter().zip(right).all(|((name, a), (other, b))| {
+                name == other && (a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-14 * scale)
+            })
+    }
+
+    /// Where the numbers of the fixture are not wanted, and what is, by the name of the case.
+    fn intended(name: &str) -> Option<&'static [(&'static str, f64)]> {
+        Some(match name {
+            // Without any weight, the Python client divides by zero; here it is the plain mean.
+            "a:mean single n=0" => &[("a:mean", 1.5)],
+            "a:mean all zero weights" => &[("a:mean", 1.375)],
+            "a:slack single n=0" => &[("a:slack", 0.0)],
+            "a:slack all zero weights" => &[("a:slack", 5.625)],
+            // Without a finite value, it raises; here the metric is left out.
+            "a:hash_unordered nan" | "a:hash_unordered inf" | "a:hash_unordered -inf,inf" => &[],
+            // Without a colon, it raises, too.
+            "key 'nocolon'" => &[],
+            "key 'nocolon' after a good one" => &[("g:sum", 3.0)],
+            // With two colons, it raises; here the last one counts.
+            "key 'a:b:mean'" => &[("a:b:mean", 1.5)],
+            "key 'a:b:mean' after a good one" => &[("g:sum", 3.0), ("a:b:mean", 1.5)],
+            // A reduction that it does not know is dropped; here it stays when there is nothing to reduce.
+            "a:hash2 single" | "a:hash2 single n=0" => &[("a:hash2", 1.5)],
+            "a:count single" | "a:count single n=0" => &[("a:count", 1.5)],
+            "a:std single" | "a:std single n=0" => &[("a:std", 1.5)],
+            "a:MEAN single" | "a:MEAN single n=0" => &[("a:MEAN", 1.5)],
+            "a: single" | "a: single n=0" => &[("a:", 1.5)],
+            "a: mean single" | "a: mean single n=0" => &[("a: mean", 1.5)],
+            _ => return None,
+        })
+    }
+
+    /// The required names of `unique` metrics count from 2, the Python client's from 1.
+    fn renumbered(metrics: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+        let rename = |name: String| match name.rsplit_once(":unique_") {
+            Some((stem, number)) => format!("{stem}:unique_{}", number.parse::<usize>().unwrap() + 1),
+            None => name,
+        };
+        metrics.into_iter().map(|(name, value)| (rename(name), value)).collect()
+    }
+
+    #[test]
+    fn every_case_of_the_fixture_reduces_to_its_numbers_or_to_the_intended_ones() {
+        let fixture = golden("pure_metrics_reduction");
+        let (cases, mut differences) = (list(&fixture["cases"]), 0);
+        assert_eq!(cases.len(), 278);
+        for case in cases {
+            let parts: Vec<_> = list(&case["input"])
+                .iter()
+                .map(|part| (metrics(&part["metrics"]), part["n_outputs"].as_u64().unwrap() as usize))
+                .collect();
+            let scale = parts
+                .iter()
+                .flat_map(|(metrics, _)| metrics.values())
+                .fold(0.0, |scale: f64, value| scale.max(value.abs()));
+            let expected = match intended(case["name"].as_str().unwrap()) {
+                Some(wanted) => {
+                    differences += 1;
+                    wanted.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+                }
+                None => renumbered(metrics(&case["combined_metrics"]["out"])),
+            };
+            let reduced = reduce_all(&parts);
+            assert!(same(&reduced, &expected, scale), "{case}\n{reduced:?}");
+        }
+        assert_eq!(differences, 23);
+    }
+
+    #[test]
+    fn hashes_are_those_of_cpython() {
+        for case in list(&golden("pure_metrics_reduction")["order_insensitive_hash"]) {
+            let hash = hash_unordered(list(&case["in"]).iter().map(float));
+            assert_eq!(hash, case["out"].as_i64(), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_mean_is_weighted_by_the_outputs_and_unique_values_are_numbered_from_2() {
+        assert_eq!(one("loss:mean", &[(1.0, 1), (3.0, 3)])["loss:mean"], 2.5);
+        let unique = one("clock_cycle:unique", &[(10.0, 1), (11.0, 1), (12.0, 1)]);
+        let expected = [("clock_cycle:unique", 10.0), ("clock_cycle:unique_2", 11.0), ("clock_cycle:unique_3", 12.0)];
+        assert_eq!(unique.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn nan_is_never_passed_over() {
+        for name in ["a:min", "a:max", "a:sum", "a:mean", "a:slack"] {
+            for values in [[(f64::NAN, 1), (2.0, 1)], [(2.0, 1), (f64::NAN, 1)]] {
+                assert!(one(name, &values)[name].is_nan(), "{name} {values:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_chunk_keeps_what_no_reduction_is_known_for() {
+        assert_eq!(one("loss", &[(1.5, 1)])["loss"], 1.5);
+        assert!(one("loss", &[(1.5, 1), (1.5, 1)]).is_empty());
+        assert!(reduce(&[]).is_empty());
+    }
+
+    quickcheck! {
+        fn a_hash_does_not_depend_on_the_order(values: Vec<f64>) -> bool {
+            let backwards = hash_unordered(values.iter().rev().copied());
+            hash_unordered(values.into_iter()) == backwards
+        }
+
+        fn the_hash_of_a_small_integer_is_itself(value: i32) -> bool {
+            int_hash(value.into()) == if value == -1 { -2 } else { value.into() }
+        }
+
+        fn any_metrics_reduce_without_a_panic(parts: Vec<(std::collections::HashMap<String, f64>, u8)>) -> bool {
+            let kinds = [":mean", ":slack", ":hash_unordered", ":unique", ":min"];
+            let parts: Vec<_> = parts
+                .into_iter()
+                .map(|(metrics, outputs)| {
+                    let named = metrics.into_iter().enumerate().map(|(n, (name, value))| (name + kinds[n % 5], value));
+                    (named.chain([("steps:sum".to_owned(), 1.0)]).collect(), usize::from(outputs))
+                })
+                .collect();
+            let steps = parts.len() as f64;
+            reduce_all(&parts).get("steps:sum").is_none_or(|sum| *sum == steps)
+        }
+    }
+}

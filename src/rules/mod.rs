@@ -1,0 +1,28 @@
+//! The decisions of the protocol, as pure functions on data and an instant.
+//!
+//! Nothing here reads the clock, draws a random number, waits or talks to anyone: the time and the randomness are
+//! arguments, and threads elsewhere carry the decisions out. So each rule is tested by a table or a property, in
+//! microseconds.
+//!
+//! | rule | decides |
+//! |---|---|
+//! | [`retry`] | whether a failed HTTP attempt is made again, and when |
+//! | [`backoff`] | how a wait grows with each failure |
+//! | [`bucket`] | how fast samples may be submitted |
+//! | [`answer`] | what a poll's answer means |
+//! | [`poll`] | when a promise is asked for again, and when to stop |
+//! | [`seats`] | which promise is polled next when connections are few |
+//! | [`message`] | what a server says about a failure |
+//! | [`chunking`] | how a batch is split into requests |
+
+pub(crate) mod answer;
+pub(crate) mod backoff;
+pub(crate) mod bucket;
+pub(crate) mod chunking;
+pub(crate) mod message;
+pub(crate) mod metrics;
+pub(crate) mod poll;
+pub(crate) mod retry;
+pub(crate) mod seats;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,356 @@
+//! Whether a failed HTTP attempt is made again, and after how long.
+//!
+//! Two loops stand around a request. The inner one ([`RetryPolicy`]) repeats an attempt a bounded number of times and
+//! listens to the server's headers; every ordinary request has it. Around that, submissions have a window of time
+//! ([`SubmitWindow`]) in which they are sent again. What to send, and that it is safe to send again, is decided
+//! elsewhere.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::backoff::{backoff, scaled, shortened};
+
+/// The longest wait that a server may ask for between two attempts; a longer wish is ignored (Python client: 60 s).
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The retries of a 409 that does not say `x-should-retry: true`. A conflict may be a passing one, but a checkpoint name
+/// that is taken stays taken.
+const CONFLICT_RETRIES: u32 = 2;
+
+/// The first and the longest wait between two rounds of the submit window (Python client: `execute_with_retries`).
+const WINDOW_BASE: Duration = Duration::from_secs(1);
+const WINDOW_CAP: Duration = Duration::from_secs(30);
+
+/// How an attempt failed.
+pub(crate) enum Failure<'a> {
+    /// The server answered with a status that means failure.
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// Looks up the first value of a header by its name in lower case.
+        headers: &'a dyn Fn(&str) -> Option<&'a str>,
+    },
+    /// No connection, or the connection was lost.
+    Connection,
+    /// An idle timeout.
+    Timeout,
+}
+
+/// How often an attempt is repeated, and how the wait between two attempts grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetryPolicy {
+    /// The most retries after the first attempt.
+    pub(crate) max_retries: u32,
+    /// The wait before the first retry.
+    pub(crate) base: Duration,
+    /// The longest wait.
+    pub(crate) cap: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// The Python client's: 10 retries, 0.5 s doubled up to 10 s.
+    fn default() -> Self {
+        RetryPolicy { max_retries: 10, base: Duration::from_millis(500), cap: Duration::from_secs(10) }
+    }
+}
+
+impl RetryPolicy {
+    /// The wait before the next attempt, or `None` when there is none.
+    ///
+    /// `attempt` is the number of the attempt that failed, from 0, as in `x-stainless-retry-count`; `jitter` is a random
+    /// number in 0..1.
+    pub(crate) fn next(&self, attempt: u32, failure: &Failure<'_>, now: SystemTime, jitter: f64) -> Option<Duration> {
+        let wish = match failure {
+            Failure::Status { headers, .. } => retry_after(headers, now).filter(|wait| *wait <= MAX_RETRY_AFTER),
+            Failure::Connection | Failure::Timeout => None,
+        };
+        (attempt < self.retries(failure)).then(|| wish.unwrap_or_else(|| self.wait(attempt, jitter)))
+    }
+
+    /// The wait after the failure of the attempt of this number, when the server does not say how long.
+    pub(crate) fn wait(&self, attempt: u32, jitter: f64) -> Duration {
+        shortened(backoff(self.base, attempt, self.cap), jitter)
+    }
+
+    /// The most retries after this kind of failure.
+    fn retries(&self, failure: &Failure<'_>) -> u32 {
+        match failure {
+            Failure::Connection | Failure::Timeout => self.max_retries,
+            Failure::Status { status, headers } => match (should_retry(headers), status) {
+                (Some(true), _) => self.max_retries,
+                (Some(false), _) => 0,
+                (None, 409) => self.max_retries.min(CONFLICT_RETRIES),
+                (None, status) if is_transient(*status) => self.max_retries,
+                (None, _) => 0,
+            },
+        }
+    }
+}
+
+/// The stretch of time in which a submission is sent again. It is absolute: it also ends an attempt under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SubmitWindow {
+    started: Instant,
+    length: Duration,
+}
+
+impl SubmitWindow {
+    /// A window of this length (`timeout_submit`, 300 s) that began at `started`, when the first attempt did.
+    pub(crate) fn new(started: Instant, length: Duration) -> Self {
+        SubmitWindow { started, length }
+    }
+
+    /// What is left for an attempt that begins at `now`: zero when the window is over.
+    pub(crate) fn remaining(&self, now: Instant) -> Duration {
+        self.length.saturating_sub(now.saturating_duration_since(self.started))
+    }
+
+    /// The wait before the submission is sent again, or `None` when it is not: 1, 2, 4 … 30 s.
+    ///
+    /// `failures` counts the rounds that failed, this one included. A wait that would leave no time for an attempt is not
+    /// begun, so that the caller learns of the failure itself rather than of the end of the window.
+    pub(crate) fn next(&self, failures: u32, failure: &Failure<'_>, now: Instant) -> Option<Duration> {
+        let wait = backoff(WINDOW_BASE, failures.saturating_sub(1), WINDOW_CAP);
+        (is_worth_resending(failure) && wait < self.remaining(now)).then_some(wait)
+    }
+}
+
+/// Whether the submit window sends again after this failure. `x-should-retry` concerns the inner loop, but a 409 is final
+/// unless the server says otherwise.
+fn is_worth_resending(failure: &Failure<'_>) -> bool {
+    match failure {
+        Failure::Connection | Failure::Timeout => true,
+        Failure::Status { status: 409, headers } => should_retry(headers) == Some(true),
+        Failure::Status { status, .. } => is_transient(*status),
+    }
+}
+
+/// The wait before a sample is submitted again as a new request, because the promise of the last one expired: `base`
+/// doubled with each of the `n` earlier failures up to `cap`, then moved up or down by at most the part `spread` of it
+/// (Python client: `RetryHandler`, 0.5 s, 10 s, 0.25). `jitter` is a random number in 0..1.
+pub(crate) fn resubmit_after(base: Duration, cap: Duration, spread: f64, n: u32, jitter: f64) -> Duration {
+    scaled(backoff(base, n, cap), (1.0 + spread * (2.0 * jitter - 1.0)).max(0.0)).min(cap)
+}
+
+/// How long the server asks to wait, of any length above zero: `retry-after-ms` in milliseconds, else `retry-after` in
+/// seconds or as a date. `header` looks up the first value of a header by its name in lower case.
+pub(crate) fn retry_after<'h>(header: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> Option<Duration> {
+    let number = |name| header(name)?.trim().parse::<f64>().ok();
+    let wish = if let Some(millis) = number("retry-after-ms") {
+        Duration::try_from_secs_f64(millis / 1000.0).ok()
+    } else if let Some(seconds) = number("retry-after") {
+        Duration::try_from_secs_f64(seconds).ok()
+    } else {
+        date(header("retry-after")?.trim())?.duration_since(now).ok()
+    };
+    wish.filter(|wait| !wait.is_zero())
+}
+
+/// Reads a date of HTTP, or one of mail, which has a numeric zone or none (the Python client reads both).
+fn date(text: &str) -> Option<SystemTime> {
+    if let Ok(date) = httpdate::parse_http_date(text) {
+        return Some(date);
+    }
+    let (local, zone) = match text.rsplit_once(' ') {
+        Some((local, zone)) if zone.starts_with(['+', '-']) => (local, zone),
+        _ => (text, "+0000"),
+    };
+    let (hours, minutes) = zone[1..].split_at_checked(2)?;
+    let offset = Duration::from_secs(60 * (60 * hours.parse::<u64>().ok()? + minutes.parse::<u64>().ok()?));
+    let local = httpdate::parse_http_date(&format!("{local} GMT")).ok()?;
+    if zone.starts_with('+') { local.checked_sub(offset) } else { local.checked_add(offset) }
+}
+
+/// What the server says about a retry, in exactly these words.
+fn should_retry<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<bool> {
+    match header("x-should-retry") {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether a status means a failure that may pass by itself. 409 has its own rules.
+fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..=599)
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+    use serde_json::Value;
+
+    use super::super::testing::{float, golden, list, start};
+    use super::*;
+
+    const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn policy(max_retries: u32) -> RetryPolicy {
+        RetryPolicy { max_retries, ..RetryPolicy::default() }
+    }
+
+    /// Calls `f` with a failure of this status and these headers.
+    fn with_status<T>(status: u16, headers: &[(&str, &str)], f: impl FnOnce(&Failure<'_>) -> T) -> T {
+        let lookup = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        f(&Failure::Status { status, headers: &lookup })
+    }
+
+    fn window_retries(status: u16, headers: &[(&str, &str)]) -> bool {
+        with_status(status, headers, is_worth_resending)
+    }
+
+    fn u16_of(value: &Value) -> u16 {
+        u16::try_from(value.as_u64().unwrap()).unwrap()
+    }
+
+    fn close(wait: Duration, seconds: f64) -> bool {
+        (wait.as_secs_f64() - seconds).abs() < 1e-8
+    }
+
+    #[test]
+    fn the_first_failure_is_retried_by_status_and_header_as_in_the_fixture() {
+        for case in list(&golden("pure_retry")["should_retry"]) {
+            let headers: Vec<_> =
+                case["x-should-retry"].as_str().map(|value| ("x-should-retry", value)).into_iter().collect();
+            let wait =
+                with_status(u16_of(&case["status"]), &headers, |failure| policy(10).next(0, failure, EPOCH, 0.0));
+            assert_eq!(wait.is_some(), case["out"], "{case}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_is_retried_twice_and_never_by_the_window_unless_the_server_says_so() {
+        let retries = |headers: &[_]| {
+            with_status(409, headers, |failure| {
+                (0..20).filter(|n| policy(10).next(*n, failure, EPOCH, 0.5).is_some()).count()
+            })
+        };
+        assert_eq!((retries(&[]), window_retries(409, &[])), (2, false));
+        let yes = [("x-should-retry", "true")];
+        assert_eq!((retries(&yes), window_retries(409, &yes)), (10, true));
+        let loud = [("x-should-retry", "TRUE")];
+        assert_eq!((retries(&loud), window_retries(409, &loud)), (2, false));
+        assert_eq!(with_status(409, &[], |failure| policy(1).next(1, failure, EPOCH, 0.5)), None);
+    }
+
+    #[test]
+    fn attempts_end_with_the_policys_retries() {
+        for failure in [Failure::Connection, Failure::Timeout] {
+            assert!(policy(2).next(1, &failure, EPOCH, 0.0).is_some());
+            assert_eq!(policy(2).next(2, &failure, EPOCH, 0.0), None);
+            assert_eq!(policy(0).next(0, &failure, EPOCH, 0.0), None);
+        }
+    }
+
+    #[test]
+    fn the_servers_wish_is_read_and_obeyed_as_in_the_fixture() {
+        for case in list(&golden("pure_retry")["calculate_retry_timeout_headers"]) {
+            let headers: Vec<_> = case["headers"]
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(name, value)| (&**name, value.as_str().unwrap()))
+                .collect();
+            let now = EPOCH + Duration::from_secs_f64(float(&case["now"]));
+            let wish = retry_after(|name| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value), now);
+            let parsed = &case["parsed"]["out"];
+            match Some(parsed).filter(|out| !out.is_null()).map(float).filter(|out| *out > 0.0 && out.is_finite()) {
+                Some(seconds) => assert!(close(wish.unwrap(), seconds), "{case}"),
+                None => assert_eq!(wish, None, "{case}"),
+            }
+            let attempt = (case["max_retries"].as_u64().unwrap() - case["remaining_retries"].as_u64().unwrap()) as u32;
+            let wait =
+                with_status(503, &headers, |failure| policy(10).next(attempt, failure, now, float(&case["random"])))
+                    .unwrap();
+            assert!(close(wait, float(&case["out"])), "{wait:?} {case}");
+        }
+    }
+
+    #[test]
+    fn a_huge_wish_is_no_wish() {
+        let wish = |value: &'static str| retry_after(|name| (name == "retry-after").then_some(value), EPOCH);
+        assert_eq!(wish("1e300"), None);
+        assert_eq!(wish("99999999999999999999999"), None);
+        assert_eq!(wish("86400"), Some(Duration::from_secs(86_400)));
+        assert_eq!(wish("Sat, 01 Nov 2025 10:00:03 +99"), None);
+        assert_eq!(wish("+é0"), None);
+    }
+
+    #[test]
+    fn the_wait_grows_as_in_the_fixture() {
+        for case in list(&golden("pure_retry")["calculate_retry_timeout_backoff"]["cases"]) {
+            let attempt = (case["max_retries"].as_u64().unwrap() - case["remaining_retries"].as_u64().unwrap()) as u32;
+            assert!(close(policy(10).wait(attempt, float(&case["random"])), float(&case["out"])), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_resubmission_waits_as_in_the_fixture() {
+        for case in list(&golden("pure_retry")["RetryHandler._calculate_retry_delay"]["cases"]) {
+            let setting = |name, default| case["config"].get(name).map_or(default, float);
+            let base = setting("retry_delay_base", 0.5);
+            // 0.4.1 jumps to the cap when its 2ⁿ overflows, also from a base of zero; here zero stays zero.
+            let expected = if base == 0.0 { 0.0 } else { float(&case["out"]) };
+            let wait = resubmit_after(
+                Duration::from_secs_f64(base),
+                Duration::from_secs_f64(setting("retry_delay_max", 10.0)),
+                setting("jitter_factor", 0.25),
+                case["attempt"].as_u64().unwrap() as u32,
+                float(&case["random"]),
+            );
+            assert!(close(wait, expected), "{wait:?} {case}");
+        }
+    }
+
+    /// Where the window sends again after fewer failures than the Python client, on purpose: a used checkpoint name never
+    /// returns.
+    const FINAL_HERE: [u16; 1] = [409];
+
+    #[test]
+    fn the_window_sends_again_after_the_statuses_of_the_fixture() {
+        let fixture = golden("pure_retry");
+        let by_code =
+            list(&fixture["is_retryable_status_code"]).iter().map(|case| (u16_of(&case["status"]), &case["out"]));
+        let by_error = list(&fixture["exceptions"]).iter().filter_map(|case| {
+            let status = case["exception"].as_str()?.strip_prefix("status ")?.parse().unwrap();
+            Some((status, &case["InternalClientHolder._is_retryable_exception"]))
+        });
+        for (status, out) in by_code.chain(by_error) {
+            assert_eq!(window_retries(status, &[]), *out == true && !FINAL_HERE.contains(&status), "{status}");
+        }
+        assert!(
+            window_retries(500, &[("x-should-retry", "false")]),
+            "scenario 76: the header ends the inner loop alone"
+        );
+        assert!(is_worth_resending(&Failure::Connection) && is_worth_resending(&Failure::Timeout));
+    }
+
+    #[test]
+    fn the_window_waits_1_2_4_up_to_30_seconds_and_ends_for_good() {
+        let started = start();
+        let window = SubmitWindow::new(started, Duration::from_secs(300));
+        let (mut now, mut waits) = (started, Vec::new());
+        while let Some(wait) = window.next(waits.len() as u32 + 1, &Failure::Connection, now) {
+            waits.push(wait.as_secs());
+            now += wait;
+        }
+        // 0.4.1 makes a last attempt at the very end; here the window is absolute, and that attempt would have no time.
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30, 30]);
+        assert_eq!(window.remaining(now), Duration::from_secs(29));
+        assert_eq!(window.remaining(started + Duration::from_secs(400)), Duration::ZERO);
+        assert_eq!(window.next(1, &Failure::Timeout, started + Duration::from_secs(300)), None);
+    }
+
+    quickcheck! {
+        fn any_header_is_read_without_a_panic(value: String, millis: bool) -> bool {
+            let name = if millis { "retry-after-ms" } else { "retry-after" };
+            retry_after(|key| (key == name).then_some(&*value), EPOCH).is_none_or(|wait| !wait.is_zero())
+        }
+
+        fn a_wait_is_never_longer_than_a_minute(attempt: u32, seconds: f64, jitter: f64) -> bool {
+            let value = seconds.to_string();
+            with_status(429, &[("retry-after", &value)], |failure| {
+                policy(u32::MAX).next(attempt, failure, EPOCH, jitter).is_none_or(|wait| wait <= MAX_RETRY_AFTER)
+            })
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What the tests of the rules share: reading the fixtures of the Python client, and an instant to count from.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+/// Some instant. There is no way to make one from nothing.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn start() -> Instant {
+    Instant::now()
+}
+
+/// The fixture `tests/golden/v0.4.1/<name>.json`.
+pub(crate) fn golden(name: &str) -> Value {
+    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A list in a fixture.
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+/// A float in a fixture, where NaN and the infinities are written as `{"__float__": "nan"}`.
+pub(crate) fn float(value: &Value) -> f64 {
+    match value.get("__float__") {
+        Some(word) => word.as_str().unwrap().parse().unwrap(),
+        None => value.as_f64().unwrap(),
+    }
+}

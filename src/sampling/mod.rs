@@ -1,0 +1,229 @@
+//! Sampling from a model.
+
+mod options;
+mod submit;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+pub use options::SampleOptions;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Call, Deadline, Purpose};
+use crate::pending::{Manner, Outcome, Pending, Slots};
+use crate::session::{Session, Task};
+use crate::types::{
+    CreateSamplingSessionRequest, CreateSamplingSessionResponse, ModelInput, SampleResponse, SamplingParams,
+    check_tinker_scheme,
+};
+use submit::{SampleJob, Sampler};
+
+/// Samples from one model. Cheap to clone; all clones count their samples together.
+///
+/// Obtained from [`ServiceClient::create_sampling_client`](crate::ServiceClient::create_sampling_client) and
+/// [`TrainingClient::save_weights_and_get_sampling_client`](crate::TrainingClient::save_weights_and_get_sampling_client).
+/// Call it from as many threads as you like: all sampling with one base URL and key in the process passes the same two
+/// gates, a rate and a cap on submissions in flight, and waits together when the service answers 429.
+///
+/// # Examples
+///
+/// ```no_run
+/// use tinkex::types::{ModelInput, SamplingParams};
+/// use tinkex::{Config, SampleOptions, ServiceClient};
+///
+/// let service = ServiceClient::connect(Config::from_env()?)?;
+/// let sampler = service.create_sampling_client("Qwen/Qwen3-8B")?;
+/// let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
+/// let reply = sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(64))?;
+/// println!("{:?}", reply.sequences[0].tokens);
+/// let more = sampler.sample_with(SampleOptions::new(&prompt).num_samples(4).prompt_logprobs(true))?;
+/// assert_eq!(more.sequences.len(), 4);
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SamplingClient {
+    session: Arc<Session>,
+    sampler: Arc<Sampler>,
+    timeout_operation: Option<Duration>,
+}
+
+impl SamplingClient {
+    pub(crate) fn new(session: &Arc<Session>, sampling_session_id: String) -> Self {
+        SamplingClient {
+            session: Arc::clone(session),
+            sampler: Arc::new(Sampler::new(session, sampling_session_id)),
+            timeout_operation: session.config().timeout_operation(),
+        }
+    }
+
+    /// Opens a sampling session on a base model or a path.
+    pub(crate) fn open(
+        session: &Arc<Session>,
+        base_model: Option<&str>,
+        model_path: Option<&str>,
+        deadline: Option<Deadline>,
+    ) -> Result<Self> {
+        let operation = "create_sampling_session";
+        model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.operation(operation))?;
+        let request = CreateSamplingSessionRequest {
+            session_id: session.id().into(),
+            sampling_session_seq_id: session.sampling_sessions().fetch_add(1, Ordering::Relaxed),
+            base_model: base_model.map(Into::into),
+            model_path: model_path.map(Into::into),
+        };
+        let idle = session.config().timeout_idle();
+        let call = Call { deadline, ..Call::post(operation, Purpose::Session, "create_sampling_session", idle, &[]) };
+        let opened: CreateSamplingSessionResponse = session.http().ask(call, &request)?;
+        Ok(SamplingClient::new(session, opened.sampling_session_id))
+    }
+
+    /// The id of the sampling session.
+    #[must_use]
+    pub fn sampling_session_id(&self) -> &str {
+        &self.sampler.sampling_session_id
+    }
+
+    /// A client of the same sampling session whose blocking calls and waits end after so long; `None` is without end.
+    #[must_use]
+    pub fn timeout_operation(&self, timeout: Option<Duration>) -> Self {
+        SamplingClient { timeout_operation: timeout, ..self.clone() }
+    }
+
+    /// Samples `num_samples` continuations of a prompt. Blocks; submits on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for parameters out of range, before any request; else whatever ended the
+    /// request.
+    pub fn sample(&self, prompt: &ModelInput, num_samples: u32, params: &SamplingParams) -> Result<SampleResponse> {
+        self.sample_with(SampleOptions::new(prompt).num_samples(num_samples).sampling_params(params.clone()))
+    }
+
+    /// Submits [`sample`](SamplingClient::sample).
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
+    pub fn submit_sample(
+        &self,
+        prompt: &ModelInput,
+        num_samples: u32,
+        params: &SamplingParams,
+    ) -> Result<Pending<SampleResponse>> {
+        self.submit_sample_with(SampleOptions::new(prompt).num_samples(num_samples).sampling_params(params.clone()))
+    }
+
+    /// Samples with all options. Blocks; submits on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](SamplingClient::sample).
+    pub fn sample_with(&self, options: SampleOptions<'_>) -> Result<SampleResponse> {
+        self.run("sample", options, self.blocking())?.pending_one().wait()
+    }
+
+    /// Submits [`sample_with`](SamplingClient::sample_with) on a thread of the client's pool.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) when
+    /// [`max_queued`](crate::config::ConfigBuilder::max_queued) samples wait for a thread, or
+    /// [`Closed`](ErrorKind::Closed); the rest comes from the [`Pending`].
+    pub fn submit_sample_with(&self, options: SampleOptions<'_>) -> Result<Pending<SampleResponse>> {
+        Ok(self.run("sample", options, self.submitting())?.pending_one())
+    }
+
+    /// The log-probability of each token of a prompt given those before it, in nats; none for the first. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](SamplingClient::sample).
+    pub fn compute_logprobs(&self, prompt: &ModelInput) -> Result<Vec<Option<f32>>> {
+        self.logprobs(prompt, self.blocking())?.wait()
+    }
+
+    /// Submits [`compute_logprobs`](SamplingClient::compute_logprobs).
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
+    pub fn submit_compute_logprobs(&self, prompt: &ModelInput) -> Result<Pending<Vec<Option<f32>>>> {
+        self.logprobs(prompt, self.submitting())
+    }
+
+    fn logprobs(&self, prompt: &ModelInput, manner: Manner) -> Result<Pending<Vec<Option<f32>>>> {
+        let params = SamplingParams::default().max_tokens(1);
+        let options = SampleOptions::new(prompt).sampling_params(params).prompt_logprobs(true);
+        let length = prompt.len();
+        Ok(self.run("compute_logprobs", options, manner)?.pending(move |replies| {
+            let logprobs = replies.into_iter().find_map(|reply| reply.prompt_logprobs);
+            let logprobs =
+                logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the answer has no prompt_logprobs"))?;
+            one_per_token(logprobs, length)
+        }))
+    }
+
+    fn run(
+        &self,
+        operation: &'static str,
+        options: SampleOptions<'_>,
+        manner: Manner,
+    ) -> Result<Outcome<SampleResponse>> {
+        options.validate().map_err(|error| error.operation(operation))?;
+        let (slots, parts) = Slots::new(operation, 1);
+        let clock = self.session.config().clock().clone();
+        let outcome = Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> };
+        let options = Arc::new(options.into_owned());
+        for part in parts {
+            let job = SampleJob {
+                sampler: Arc::clone(&self.sampler),
+                options: Arc::clone(&options),
+                part,
+                deadline: manner.deadline(),
+                expired: 0,
+            };
+            if manner.blocks() {
+                job.run();
+            } else {
+                let bytes = options.prompt.len() * size_of::<u32>();
+                let reservation =
+                    self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.operation(operation))?;
+                let task: Task = Box::new(move || {
+                    drop(reservation);
+                    job.run();
+                });
+                self.session.submitters().submit(task).map_err(|(_, error)| error.operation(operation))?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn blocking(&self) -> Manner {
+        Manner::blocking(self.session.config().clock(), self.timeout_operation)
+    }
+
+    fn submitting(&self) -> Manner {
+        Manner::submitting(self.timeout_operation)
+    }
+}
+
+/// Some servers leave the first token out, which nothing comes before.
+fn one_per_token(mut logprobs: Vec<Option<f32>>, tokens: usize) -> Result<Vec<Option<f32>>> {
+    if logprobs.len() + 1 == tokens {
+        logprobs.insert(0, None);
+    }
+    if logprobs.len() == tokens {
+        return Ok(logprobs);
+    }
+    let message = format!("the answer has {} prompt_logprobs for {tokens} tokens", logprobs.len());
+    Err(Error::new(ErrorKind::Decode, message))
+}
+
+impl fmt::Debug for SamplingClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = &self.sampler.sampling_session_id;
+        f.debug_struct("SamplingClient").field("sampling_session_id", id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! What to sample.
+
+use std::borrow::Cow;
+
+use crate::error::{Error, Result};
+use crate::types::{ModelInput, SampleRequest, SamplingParams};
+
+/// What to sample: a prompt, and how.
+///
+/// # Examples
+///
+/// ```
+/// use tinkex::SampleOptions;
+/// use tinkex::types::{ModelInput, SamplingParams};
+///
+/// let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
+/// let options = SampleOptions::new(&prompt)
+///     .num_samples(4)
+///     .sampling_params(SamplingParams::default().temperature(0.7).max_tokens(32))
+///     .topk_prompt_logprobs(5);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct SampleOptions<'a> {
+    pub(super) prompt: Cow<'a, ModelInput>,
+    num_samples: u32,
+    sampling_params: SamplingParams,
+    prompt_logprobs: bool,
+    topk_prompt_logprobs: u32,
+}
+
+impl<'a> SampleOptions<'a> {
+    /// One continuation of this prompt, with the default parameters.
+    pub fn new(prompt: &'a ModelInput) -> Self {
+        SampleOptions {
+            prompt: Cow::Borrowed(prompt),
+            num_samples: 1,
+            sampling_params: SamplingParams::default(),
+            prompt_logprobs: false,
+            topk_prompt_logprobs: 0,
+        }
+    }
+
+    /// How many continuations. Defaults to 1.
+    pub fn num_samples(mut self, num_samples: u32) -> Self {
+        self.num_samples = num_samples;
+        self
+    }
+
+    /// Temperature, limits, seed and stops.
+    pub fn sampling_params(mut self, params: SamplingParams) -> Self {
+        self.sampling_params = params;
+        self
+    }
+
+    /// Whether the answer has the log-probability of each token of the prompt. Defaults to `false`.
+    pub fn prompt_logprobs(mut self, prompt_logprobs: bool) -> Self {
+        self.prompt_logprobs = prompt_logprobs;
+        self
+    }
+
+    /// How many of the most likely tokens the answer has for each place in the prompt. Defaults to 0.
+    pub fn topk_prompt_logprobs(mut self, k: u32) -> Self {
+        self.topk_prompt_logprobs = k;
+        self
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        if self.num_samples == 0 {
+            return Err(Error::invalid_input("num_samples is 0; ask for at least one"));
+        }
+        if self.prompt.is_empty() {
+            return Err(Error::invalid_input("the prompt is empty; it needs at least one token"));
+        }
+        self.sampling_params.validate()
+    }
+
+    pub(super) fn into_owned(self) -> SampleOptions<'static> {
+        SampleOptions { prompt: Cow::Owned(self.prompt.into_owned()), ..self }
+    }
+
+    /// The request with this number in this sampling session.
+    pub(super) fn request<'r>(&'r self, sampling_session_id: &'r str, seq_id: u64) -> SampleRequest<'r> {
+        SampleRequest {
+            num_samples: self.num_samples,
+            prompt: Cow::Borrowed(&self.prompt),
+            sampling_params: Cow::Borrowed(&self.sampling_params),
+            sampling_session_id: Some(sampling_session_id.into()),
+            seq_id: Some(seq_id),
+            prompt_logprobs: Some(self.prompt_logprobs),
+            topk_prompt_logprobs: self.topk_prompt_logprobs,
+            base_model: None,
+            model_path: None,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The submission of one sample: through the gates, with one number and key over all its attempts.
+
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use log::debug;
+
+use super::SampleOptions;
+use crate::error::{Error, Result};
+use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
+use crate::pending::{Part, PollGroup, PollerHandle, Promised};
+use crate::rules::bucket::DEFAULT_PAUSE;
+use crate::rules::retry::resubmit_after;
+use crate::session::{Gate, Session, Task};
+use crate::types::{Promise, RequestKind};
+use crate::worker::Pool;
+
+/// How far the wait before a sample whose promise expired moves up or down: the Python client's `RetryConfig`.
+const RESUBMIT_SPREAD: f64 = 0.25;
+
+/// What the submissions of one sampling client share. Threads hold it; it does not hold the session.
+pub(super) struct Sampler {
+    pub(super) sampling_session_id: String,
+    http: Arc<Http>,
+    gate: Arc<Gate>,
+    poller: PollerHandle,
+    submitters: Weak<Pool<Task>>,
+    group: PollGroup,
+    /// The number of the next sample, from 0.
+    next_seq_id: AtomicU64,
+}
+
+/// One sample to submit.
+pub(super) struct SampleJob {
+    pub(super) sampler: Arc<Sampler>,
+    pub(super) options: Arc<SampleOptions<'static>>,
+    pub(super) part: Part,
+    pub(super) deadline: Option<Deadline>,
+    /// How often its promise has expired.
+    pub(super) expired: u32,
+}
+
+impl Sampler {
+    pub(super) fn new(session: &Session, sampling_session_id: String) -> Self {
+        Sampler {
+            sampling_session_id,
+            http: Arc::clone(session.http()),
+            gate: Arc::clone(session.gate()),
+            poller: session.poller().clone(),
+            submitters: Arc::downgrade(session.submitters()),
+            group: PollGroup { client: session.next_client(), ordered: false },
+            next_seq_id: AtomicU64::new(0),
+        }
+    }
+}
+
+impl SampleJob {
+    /// Submits the sample on the calling thread and hands its promise to the poller. Blocks at the gates and during the
+    /// request.
+    pub(super) fn run(self) {
+        let clock = self.sampler.http.config().clock();
+        let began = clock.now();
+        match self.submit() {
+            Ok(promise) => {
+                let round_trip = clock.now() - began;
+                let sampler = Arc::clone(&self.sampler);
+                let SampleJob { sampler: again, options, part, deadline, expired } = self;
+                let resubmit =
+                    (expired < again.http.config().max_retries()).then(|| -> Box<dyn FnOnce(Part) + Send> {
+                        Box::new(move |part| {
+                            let job = SampleJob { sampler: again, options, part, deadline, expired: expired + 1 };
+                            job.run_anew();
+                        })
+                    });
+                sampler.poller.ask(Promised {
+                    request_id: promise.request_id.into(),
+                    kind: RequestKind::Sample,
+                    round_trip,
+                    group: sampler.group,
+                    part,
+                    resubmit,
+                });
+            }
+            Err(error) => self.part.resolve(Err(error)),
+        }
+    }
+
+    /// Submits the sample as a new request, on a thread of the pool.
+    fn run_anew(self) {
+        let Some(submitters) = self.sampler.submitters.upgrade() else { return };
+        let task: Task = Box::new(move || {
+            let http = &self.sampler.http;
+            let (base, cap) = (http.config().retry_base(), http.config().retry_cap());
+            let wait = resubmit_after(base, cap, RESUBMIT_SPREAD, self.expired - 1, fastrand::f64());
+            match http.pause_until(http.config().clock().now() + wait) {
+                Ok(()) => self.run(),
+                Err(closed) => self.part.resolve(Err(closed)),
+            }
+        });
+        // A refused task is dropped, and its part resolves itself.
+        drop(submitters.submit(task));
+    }
+
+    fn submit(&self) -> Result<Promise> {
+        let (http, gate, operation) = (&self.sampler.http, &self.sampler.gate, self.part.operation());
+        let (key, flight) = (idempotency_key(), Arc::<Flight>::default());
+        let mut body: Option<Vec<u8>> = None;
+        loop {
+            let pass = gate.pass(http, self.deadline)?;
+            let body = match &mut body {
+                Some(body) => body,
+                None => {
+                    self.part.begin()?;
+                    // Taken here, so that a sample which never passes the gate leaves no hole.
+                    let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
+                    let request = self.options.request(&self.sampler.sampling_session_id, seq_id);
+                    body.insert(to_json(operation, &request)?)
+                }
+            };
+            let call = Call {
+                headers: vec![("x-tinker-sampling-backpressure", "1".into())],
+                idempotency_key: Some(&key),
+                repeat: Repeat::Gated,
+                deadline: self.deadline,
+                flight: Arc::clone(&flight),
+                ..Call::post(operation, Purpose::Sampling, "asample", http.config().timeout_idle(), body)
+            };
+            let answer = http.send(&call);
+            drop(pass);
+            match answer {
+                Ok(answer) => return answer.json(operation).map_err(|error: Error| error.with_effect(true)),
+                Err(error) if error.status() == Some(429) => {
+                    let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
+                    debug!("{operation}: the service asks all sampling with this key to wait {wait:?}");
+                    gate.pause(wait);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! How many samples may be submitted, and how fast, by all clients of one service and key in the process.
+//!
+//! Two gates stand before a submission: the token bucket of [`rules::bucket`](crate::rules::bucket), and a cap on the
+//! submissions in flight. Nothing is held while a result is waited for. The registry forgets a service and key with the last
+//! client that uses them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use ureq::http::Uri;
+
+use crate::clock::{Clock, Monitor};
+use crate::config::{Config, Secret};
+use crate::error::{Error, Result};
+use crate::http::{Deadline, Http};
+use crate::rules::bucket::Bucket;
+
+static GATES: LazyLock<Mutex<HashMap<Key, Weak<Gate>>>> = LazyLock::new(Mutex::default);
+
+/// A service and a key on it.
+type Key = (String, Secret);
+
+/// The gates before sampling under one key.
+pub(crate) struct Gate {
+    key: Key,
+    state: Arc<Monitor<State>>,
+    clock: Clock,
+    max_in_flight: usize,
+}
+
+struct State {
+    bucket: Bucket,
+    in_flight: usize,
+}
+
+/// The right to have one submission in flight, given back when it drops.
+pub(crate) struct Pass<'a>(&'a Gate);
+
+impl Gate {
+    /// The gate of this service and key. The first client of a key decides the limits while the key is in use.
+    pub(crate) fn of(config: &Config) -> Arc<Gate> {
+        let key = (normalised(config.base_url()), config.api_key().clone());
+        let mut gates = GATES.lock();
+        if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
+            return gate;
+        }
+        let clock = config.clock().clone();
+        let bucket = Bucket::new(config.sampling_burst(), config.sampling_rate(), clock.now());
+        let gate = Arc::new(Gate {
+            key: key.clone(),
+            state: Monitor::new(State { bucket, in_flight: 0 }),
+            clock,
+            max_in_flight: config.max_sampling_in_flight(),
+        });
+        gates.insert(key, Arc::downgrade(&gate));
+        gate
+    }
+
+    /// Waits for its turn, the deadline or the close of the client.
+    pub(crate) fn pass(&self, http: &Http, deadline: Option<Deadline>) -> Result<Pass<'_>> {
+        let mut state = self.state.lock();
+        loop {
+            let now = self.clock.now();
+            if http.is_closed() {
+                self.state.notify_one();
+                return Err(Error::closed());
+            }
+            if let Some(deadline) = deadline.filter(|deadline| deadline.at <= now) {
+                self.state.notify_one();
+                return Err(Error::timeout(deadline.limit));
+            }
+            let mut until = deadline.map(|deadline| deadline.at);
+            if state.in_flight < self.max_in_flight {
+                match state.bucket.take(now) {
+                    Ok(()) => {
+                        state.in_flight += 1;
+                        return Ok(Pass(self));
+                    }
+                    Err(at) => until = Some(until.map_or(at, |until: Instant| until.min(at))),
+                }
+            }
+            self.clock.wait_until(&self.state, &mut state, until);
+        }
+    }
+
+    /// The service said 429: everyone waits.
+    pub(crate) fn pause(&self, wait: Duration) {
+        self.state.lock().bucket.pause(self.clock.now(), wait);
+    }
+
+    /// Makes all waiting threads look whether their client was closed.
+    pub(crate) fn wake_all(&self) {
+        drop(self.state.lock());
+        self.state.notify_all();
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        drop(state);
+        self.0.state.notify_one();
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let mut gates = GATES.lock();
+        // A new gate for the key may have been made since the last client let go of this one.
+        if gates.get(&self.key).is_some_and(|gate| gate.strong_count() == 0) {
+            gates.remove(&self.key);
+        }
+    }
+}
+
+/// The base URL with its host in lower case and without a default port.
+fn normalised(base_url: &str) -> String {
+    let Ok(uri) = base_url.parse::<Uri>() else { return base_url.to_owned() };
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let default_port = if scheme == "https" { 443 } else { 80 };
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    let path = uri.path().trim_end_matches('/');
+    format!("{scheme}://{host}:{}{path}", uri.port_u16().unwrap_or(default_port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(base_url: &str, key: &str) -> Config {
+        Config::builder().api_key(key).base_url(base_url).build_with(|_| None).unwrap()
+    }
+
+    #[test]
+    fn one_service_and_key_share_a_gate_however_the_url_is_written() {
+        let gate = Gate::of(&config("http://Localhost:80/a/", "tml-shared"));
+        assert!(Arc::ptr_eq(&gate, &Gate::of(&config("http://localhost/a", "tml-shared"))));
+        for (url, key) in [
+            ("http://localhost/a", "tml-other"),
+            ("http://localhost/b", "tml-shared"),
+            ("http://localhost:81/a", "tml-shared"),
+            ("http://127.0.0.1/a", "tml-shared"),
+        ] {
+            assert!(!Arc::ptr_eq(&gate, &Gate::of(&config(url, key))), "{url} {key}");
+        }
+    }
+
+    #[test]
+    fn the_registry_forgets_a_key_with_its_last_client() {
+        let config = config("http://localhost:9", "tml-forgotten");
+        let (first, second) = (Gate::of(&config), Gate::of(&config));
+        let key = first.key.clone();
+        drop(first);
+        assert!(GATES.lock().contains_key(&key));
+        drop(second);
+        assert!(!GATES.lock().contains_key(&key));
+    }
+}

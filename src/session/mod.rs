@@ -1,0 +1,182 @@
+//! What the clients of one connection to the service share: its HTTP connections, session id, counters, poller,
+//! submitting threads, sampling gate and heartbeat.
+
+mod gate;
+mod heartbeat;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use log::{Level, log};
+use parking_lot::Mutex;
+
+pub(crate) use gate::Gate;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::Result;
+use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
+use crate::pending::{Poller, PollerHandle};
+use crate::rules::seats::GroupId;
+use crate::training::TrainingQueue;
+use crate::types::{CreateSessionRequest, CreateSessionResponse};
+use crate::worker::{Budget, OwnedThread, Pool};
+
+/// A job for a submitting thread.
+pub(crate) type Task = Box<dyn FnOnce() + Send>;
+
+/// One session with the service. Threads hold its parts, never the session itself.
+pub(crate) struct Session {
+    http: Arc<Http>,
+    id: String,
+    poller: Poller,
+    submitters: Arc<Pool<Task>>,
+    budget: Budget,
+    gate: Arc<Gate>,
+    heartbeat: OwnedThread,
+    stop_heartbeat: Mutex<Option<Sender<()>>>,
+    queues: Mutex<Vec<Weak<TrainingQueue>>>,
+    next_model: AtomicU64,
+    next_sampling_session: Arc<AtomicU64>,
+    next_client: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Session {
+    pub(crate) fn open(config: &Config) -> Result<Self> {
+        let http = Arc::new(Http::new(config)?);
+        let request = CreateSessionRequest {
+            tags: config.tags().into(),
+            user_metadata: Some(std::borrow::Cow::Borrowed(config.user_metadata())),
+            sdk_version: PROTOCOL_VERSION.into(),
+        };
+        let session: CreateSessionResponse = http.ask(
+            Call::post("create_session", Purpose::Session, "create_session", config.timeout_idle(), &[]),
+            &request,
+        )?;
+        for (message, level) in [
+            (&session.info_message, Level::Info),
+            (&session.warning_message, Level::Warn),
+            (&session.error_message, Level::Error),
+        ] {
+            if let Some(message) = message {
+                log!(level, "the service says: {message}");
+            }
+        }
+        let poller = Poller::spawn(&http)?;
+        let (stop, stopped) = bounded(0);
+        let heartbeat = {
+            let (http, id) = (Arc::clone(&http), session.session_id.clone());
+            OwnedThread::spawn(config, "heartbeat", move || heartbeat::run(&http, &id, &stopped))
+        };
+        let heartbeat = heartbeat.inspect_err(|_| poller.close(deadline_in(config.timeout_drop())))?;
+        Ok(Session {
+            id: session.session_id,
+            poller,
+            submitters: Arc::new(Pool::new(config, "submit", config.max_sampling_threads(), |task: Task| task())),
+            budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
+            gate: Gate::of(config),
+            heartbeat,
+            stop_heartbeat: Mutex::new(Some(stop)),
+            queues: Mutex::default(),
+            next_model: AtomicU64::new(0),
+            next_sampling_session: Arc::default(),
+            next_client: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            http,
+        })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn http(&self) -> &Arc<Http> {
+        &self.http
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        self.http.config()
+    }
+
+    pub(crate) fn poller(&self) -> &PollerHandle {
+        self.poller.handle()
+    }
+
+    pub(crate) fn submitters(&self) -> &Arc<Pool<Task>> {
+        &self.submitters
+    }
+
+    /// Bounds what waits for the submitting threads.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    pub(crate) fn next_model(&self) -> u64 {
+        self.next_model.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// One counter for create_sampling_session and the unnamed save_weights_for_sampler.
+    pub(crate) fn sampling_sessions(&self) -> &Arc<AtomicU64> {
+        &self.next_sampling_session
+    }
+
+    /// A group of its own in the poller.
+    pub(crate) fn next_client(&self) -> GroupId {
+        GroupId(self.next_client.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes the close of the session close this queue.
+    pub(crate) fn own(&self, queue: &Arc<TrainingQueue>) {
+        let mut queues = self.queues.lock();
+        queues.retain(|queue| queue.strong_count() > 0);
+        queues.push(Arc::downgrade(queue));
+    }
+
+    /// Ends everything: whoever waits gets `Closed`, and the threads end within the limit. Does nothing the second time.
+    pub(crate) fn close(&self, limit: Duration) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let deadline = deadline_in(limit);
+        self.http.close();
+        self.gate.wake_all();
+        self.budget.close();
+        self.submitters.close();
+        self.stop_heartbeat.lock().take();
+        let queues = std::mem::take(&mut *self.queues.lock());
+        for queue in queues.iter().filter_map(Weak::upgrade) {
+            queue.close(deadline);
+        }
+        self.poller.close(deadline);
+        self.heartbeat.join_by(deadline);
+    }
+}
+
+/// Joining threads takes real time, whatever clock drives them.
+fn deadline_in(limit: Duration) -> Instant {
+    Clock::system().now() + limit
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close(self.config().timeout_drop());
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("base_url", &self.config().base_url())
+            .finish_non_exhaustive()
+    }
+}

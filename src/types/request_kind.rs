@@ -1,0 +1,51 @@
+//! What kind of request a promise belongs to.
+
+/// What kind of request a promise belongs to. The service is told with each poll.
+///
+/// # Examples
+///
+/// ```
+/// use tinkex::types::RequestKind;
+///
+/// assert_eq!(RequestKind::ForwardBackward.as_str(), "ForwardBackward");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestKind {
+    /// `create_model`.
+    CreateModel,
+    /// `forward`.
+    Forward,
+    /// `forward_backward`.
+    ForwardBackward,
+    /// `optim_step`.
+    OptimStep,
+    /// `save_weights`.
+    SaveWeights,
+    /// `load_weights`.
+    LoadWeights,
+    /// `save_weights_for_sampler`.
+    SaveWeightsForSampler,
+    /// `asample`.
+    Sample,
+    /// `unload_model`.
+    UnloadModel,
+}
+
+impl RequestKind {
+    /// The name in the header `x-tinker-request-type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RequestKind::CreateModel => "CreateModel",
+            RequestKind::Forward => "Forward",
+            RequestKind::ForwardBackward => "ForwardBackward",
+            RequestKind::OptimStep => "OptimStep",
+            RequestKind::SaveWeights => "SaveWeights",
+            RequestKind::LoadWeights => "LoadWeights",
+            RequestKind::SaveWeightsForSampler => "SaveWeightsForSampler",
+            RequestKind::Sample => "Sample",
+            RequestKind::UnloadModel => "UnloadModel",
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! A scripted Tinker service on loopback: it records every request and answers as the test says.
+//!
+//! It does what a mock can not: hold an answer until the test lets go, reset, fall silent, and say which requests came over
+//! which connection and when a connection ended.
+#![allow(dead_code, reason = "each test file uses its own part of the support")]
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tinkex::Config;
+use tinkex::config::{ConfigBuilder, Proxy};
+
+/// A test that waits longer than this for something that must happen has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request as the service saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The number of the TCP connection, from 0.
+    pub connection: usize,
+    pub method: String,
+    /// Below `/api/v1/`, with the query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Value,
+    pub raw: Vec<u8>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn request_id(&self) -> &str {
+        self.body["request_id"].as_str().unwrap_or_default()
+    }
+
+    pub fn seq_id(&self) -> Option<u64> {
+        self.body["seq_id"].as_u64()
+    }
+}
+
+/// What the service does with a request.
+pub enum Reply {
+    Json(u16, Value),
+    Full {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    },
+    /// Never answers; the connection stays open until the client closes it.
+    Silence,
+    /// Closes the connection without an answer.
+    Close,
+    /// These bytes, then the end of the connection.
+    Raw(Vec<u8>),
+}
+
+impl Reply {
+    pub fn ok(body: Value) -> Self {
+        Reply::Json(200, body)
+    }
+
+    pub fn with_headers(status: u16, headers: &[(&'static str, &str)], body: &Value) -> Self {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Reply::Full { status, headers, body: body.to_string().into_bytes() }
+    }
+}
+
+#[derive(Default)]
+struct Record {
+    seen: Vec<Seen>,
+    opened: usize,
+    ended: HashSet<usize>,
+    streams: Vec<TcpStream>,
+}
+
+struct Shared {
+    record: Mutex<Record>,
+    changed: Condvar,
+    script: Box<dyn Fn(&Seen) -> Reply + Send + Sync>,
+}
+
+pub struct Service {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Service {
+    pub fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), script: Box::new(script) });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                let shared = Arc::clone(&accepting);
+                let connection = {
+                    let mut record = shared.record.lock().unwrap();
+                    record.opened += 1;
+                    record.streams.push(stream.try_clone().unwrap());
+                    record.opened - 1
+                };
+                thread::spawn(move || {
+                    serve(&shared, connection, stream);
+                    shared.record.lock().unwrap().ended.insert(connection);
+                    shared.changed.notify_all();
+                });
+            }
+        });
+        Service { address, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A configuration for this service, with a key of its own so that tests share no sampling gate.
+    pub fn config(&self) -> ConfigBuilder {
+        Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off)
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.record.lock().unwrap().seen.clone()
+    }
+
+    pub fn seen_at(&self, path: &str) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.path == path).collect()
+    }
+
+    /// Blocks until what was seen is as expected, and returns it.
+    pub fn until_seen(&self, expected: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
+        let record = self.shared.record.lock().unwrap();
+        let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |record| !expected(&record.seen));
+        let (record, timeout) = waited.unwrap();
+        let paths: Vec<_> = record.seen.iter().map(|seen| &seen.path).collect();
+        assert!(!timeout.timed_out(), "not seen in time; seen: {paths:?}");
+        record.seen.clone()
+    }
+
+    /// Blocks until so many requests to this path were seen.
+    pub fn until_count(&self, path: &str, count: usize) -> Vec<Seen> {
+        self.until_seen(|seen| seen.iter().filter(|seen| seen.path == path).count() >= count);
+        self.seen_at(path)
+    }
+
+    /// Blocks until this connection has ended.
+    pub fn until_ended(&self, connection: usize) {
+        let record = self.shared.record.lock().unwrap();
+        let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |r| !r.ended.contains(&connection));
+        assert!(!waited.unwrap().1.timed_out(), "connection {connection} is still open");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        for stream in &self.shared.record.lock().unwrap().streams {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
+    let mut buffer = Vec::new();
+    while let Some(seen) = read_request(connection, &mut stream, &mut buffer) {
+        {
+            let mut record = shared.record.lock().unwrap();
+            record.seen.push(seen.clone());
+        }
+        shared.changed.notify_all();
+        let (status, headers, body) = match (shared.script)(&seen) {
+            Reply::Json(status, body) => {
+                (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
+            }
+            Reply::Full { status, headers, body } => (status, headers, body),
+            Reply::Silence => {
+                let mut rest = [0; 1024];
+                while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
+                return;
+            }
+            Reply::Close => return,
+            Reply::Raw(bytes) => {
+                stream.write_all(&bytes).ok();
+                stream.shutdown(Shutdown::Write).ok();
+                return;
+            }
+        };
+        let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(connection: usize, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        if let Ok(httparse::Status::Complete(head)) = request.parse(buffer) {
+            let headers: Vec<(String, String)> = request
+                .headers
+                .iter()
+                .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()))
+                .collect();
+            let length = headers.iter().find(|(name, _)| name == "content-length");
+            let length: usize = length.map_or(0, |(_, value)| value.parse().unwrap());
+            if buffer.len() >= head + length {
+                let path = request.path.unwrap().trim_start_matches("/api/v1/").to_owned();
+                let method = request.method.unwrap().to_owned();
+                let raw = buffer[head..head + length].to_vec();
+                buffer.drain(..head + length);
+                let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
+                return Some(Seen { connection, method, path, headers, body, raw });
+            }
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+        }
+    }
+}
+
+/// What a service that is well answers. Promises are named after the request: `PATH:MODEL OR SAMPLER:SEQ`.
+pub fn well(seen: &Seen) -> Reply {
+    let body = &seen.body;
+    Reply::ok(match seen.path.as_str() {
+        "create_session" => json!({"session_id": "session-1"}),
+        "session_heartbeat" => json!({"type": "session_heartbeat"}),
+        "healthz" => json!({"status": "ok"}),
+        "get_server_capabilities" => json!({"supported_models": [{"model_name": "base"}]}),
+        "get_info" => json!({"model_id": body["model_id"], "model_data": {}}),
+        "create_sampling_session" => {
+            json!({"sampling_session_id": format!("sampler-{}", body["sampling_session_seq_id"])})
+        }
+        "create_model" => json!({"request_id": format!("create_model:model-{}:0", body["model_seq_id"])}),
+        "retrieve_future" => return result(seen.request_id()),
+        path => {
+            let owner = body["model_id"].as_str().or(body["sampling_session_id"].as_str()).unwrap_or_default();
+            json!({"request_id": format!("{path}:{owner}:{}", body["seq_id"])})
+        }
+    })
+}
+
+/// The result of a promise of [`well`].
+pub fn result(request_id: &str) -> Reply {
+    let mut parts = request_id.split(':');
+    let (path, owner, seq_id) = (parts.next(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let seq_id: u32 = seq_id.parse().unwrap_or_default();
+    Reply::ok(match path.unwrap_or_default() {
+        "create_model" => json!({"model_id": owner}),
+        "forward" | "forward_backward" => json!({
+            "loss_fn_output_type": "ArrayRecord",
+            "loss_fn_outputs": [{"logprobs": {"data": [-0.5], "dtype": "float32", "shape": [1]}}],
+            "metrics": {"loss:sum": f64::from(seq_id)},
+        }),
+        "optim_step" => json!({"metrics": {"step": f64::from(seq_id)}}),
+        "save_weights" => json!({"path": "tinker://run/weights/a"}),
+        "load_weights" => json!({"path": "tinker://run/weights/a"}),
+        "save_weights_for_sampler" => json!({"path": "tinker://run/sampler_weights/a", "sampling_session_id": "saved"}),
+        "asample" => json!({"sequences": [{"stop_reason": "stop", "tokens": [seq_id], "logprobs": [-0.25]}]}),
+        other => panic!("no result for {other:?}"),
+    })
+}
+
+/// One datum of three tokens.
+pub fn batch() -> tinkex::types::Batch {
+    use tinkex::types::{Datum, ModelInput};
+    let datum = Datum::new(ModelInput::from_tokens(vec![1, 2, 3])).input("target_tokens", vec![2_i64, 3, 4]).unwrap();
+    vec![datum.input("weights", vec![1.0_f32; 3]).unwrap()].into()
+}
+
+/// A gate that a script waits at until the test opens it.
+#[derive(Default)]
+pub struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    pub fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        drop(self.changed.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+    }
+}

@@ -1,0 +1,154 @@
+//! Training through the public API: order, numbers, chunks, failures.
+
+mod support;
+
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::json;
+use support::{Gate, Reply, Service, batch, well};
+use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
+use tinkex::{ErrorKind, ServiceClient, TrainingClient};
+
+fn trainer(service: &Service) -> TrainingClient {
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    client.create_lora_training_client("base", LoraConfig::default()).unwrap()
+}
+
+#[test]
+fn blocking_calls_return_their_own_results_and_count_from_one() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let output = trainer.forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+    assert_eq!(output.metrics["loss:sum"], 1.0);
+    assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-0.5_f32][..]));
+    let step = trainer.optim_step(AdamParams::default()).unwrap();
+    assert_eq!(step.metrics.unwrap()["step"], 2.0);
+    assert_eq!(trainer.save_weights_for_sampler("a").unwrap().path, "tinker://run/sampler_weights/a");
+    let forward = trainer.forward(&batch(), LossFn::CrossEntropy).unwrap();
+    assert_eq!(forward.metrics["loss:sum"], 4.0);
+}
+
+#[test]
+fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let mut pending = Vec::new();
+    for _ in 0..20 {
+        let pass = trainer.submit_forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+        pending.push((pass, trainer.submit_optim_step(AdamParams::default()).unwrap()));
+    }
+    for (index, (pass, step)) in pending.into_iter().enumerate() {
+        // Results may be collected in any order.
+        assert_eq!(step.wait().unwrap().metrics.unwrap()["step"], (2 * index + 2) as f64);
+        assert_eq!(pass.wait().unwrap().metrics["loss:sum"], (2 * index + 1) as f64);
+    }
+    let sent: Vec<_> = service
+        .seen()
+        .iter()
+        .filter(|seen| seen.path == "forward_backward" || seen.path == "optim_step")
+        .map(|seen| (seen.path.clone(), seen.seq_id().unwrap()))
+        .collect();
+    let expected: Vec<_> = (1..=40)
+        .map(|seq_id| (if seq_id % 2 == 1 { "forward_backward" } else { "optim_step" }.to_owned(), seq_id))
+        .collect();
+    assert_eq!(sent, expected);
+}
+
+#[test]
+fn the_next_submission_waits_for_the_promise_of_the_last_and_not_for_its_result() {
+    let result = Arc::new(Gate::default());
+    let gate = Arc::clone(&result);
+    let service = Service::start(move |seen| {
+        if seen.path == "retrieve_future" && seen.request_id().starts_with("forward_backward") {
+            gate.pass();
+        }
+        well(seen)
+    });
+    let trainer = trainer(&service);
+    let pass = trainer.submit_forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    step.wait().unwrap();
+    assert!(!pass.is_ready());
+    result.open();
+    pass.wait().unwrap();
+}
+
+#[test]
+fn a_large_batch_is_sent_in_chunks_and_its_outputs_come_back_in_order() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
+    let output = trainer.forward_backward(&Batch::from(datums), LossFn::CrossEntropy).unwrap();
+    assert_eq!(output.loss_fn_outputs.len(), 2);
+    assert_eq!(output.metrics["loss:sum"], 3.0);
+    let chunks: Vec<_> = service
+        .seen_at("forward_backward")
+        .iter()
+        .map(|seen| (seen.seq_id().unwrap(), seen.body["forward_backward_input"]["data"].as_array().unwrap().len()))
+        .collect();
+    assert_eq!(chunks, [(1, 128), (2, 2)]);
+}
+
+#[test]
+fn a_refused_submission_fails_its_own_call_and_leaves_the_client_usable() {
+    let service = Service::start(|seen| match seen.seq_id() {
+        Some(1) => Reply::Json(400, json!({"detail": "no such loss"})),
+        _ => well(seen),
+    });
+    let trainer = trainer(&service);
+    let refused = trainer.forward_backward(&batch(), LossFn::CrossEntropy).unwrap_err();
+    assert_eq!((refused.kind(), refused.status()), (ErrorKind::Status, Some(400)));
+    assert!(refused.to_string().contains("forward_backward: the server answered 400: no such loss"), "{refused}");
+    assert!(!refused.may_have_taken_effect());
+    // The written number stays used.
+    assert_eq!(trainer.optim_step(AdamParams::default()).unwrap().metrics.unwrap()["step"], 2.0);
+}
+
+#[test]
+fn bad_input_is_refused_before_any_request() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let before = service.seen().len();
+    let errors = [
+        trainer.forward_backward(&Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
+        trainer.optim_step(AdamParams { learning_rate: f64::NAN, ..AdamParams::default() }).unwrap_err(),
+        trainer.save_weights_for_sampler(" ").unwrap_err(),
+        trainer.load_state("run/weights/a").unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    assert_eq!(service.seen().len(), before);
+}
+
+#[test]
+fn four_threads_share_one_client_and_each_keeps_its_order() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let trainer = trainer.clone();
+            scope.spawn(move || {
+                let pending: Vec<_> = (0..25)
+                    .map(|call| {
+                        let learning_rate = f64::from(thread * 100 + call + 1);
+                        trainer.submit_optim_step(AdamParams { learning_rate, ..AdamParams::default() }).unwrap()
+                    })
+                    .collect();
+                pending.into_iter().for_each(|step| drop(step.wait().unwrap()));
+            });
+        }
+    });
+    let steps = service.seen_at("optim_step");
+    let numbers: Vec<_> = steps.iter().map(|seen| seen.seq_id().unwrap()).collect();
+    assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
+    for thread in 0..4_u64 {
+        let calls: Vec<_> = steps
+            .iter()
+            .map(|seen| seen.body["adam_params"]["learning_rate"].as_f64().unwrap() as u64 - 1)
+            .filter(|rate| rate / 100 == thread)
+            .collect();
+        assert_eq!(calls, (thread * 100..thread * 100 + 25).collect::<Vec<_>>());
+    }
+}
