@@ -41,7 +41,6 @@ use self::faults::Faults;
 use self::http::Response;
 use self::promises::Promises;
 use self::reply::{Mailbox, Message};
-
 use self::routes::{KeyCheck, Service};
 use self::state::State;
 use super::model::Model;
@@ -106,8 +105,8 @@ impl Server {
         let state = Arc::new(State::new(settings.models, Promises::new(settings.result_time), sampling));
         let service = Service { state: state.clone(), hold_time: settings.hold_time, key_check: settings.key_check };
 
-        // From here on the server ends properly, should a thread not start. It ends its handlers by dropping the event loop, so that
-        // must be the younger.
+        // From here on the server ends properly, should a thread not start. It ends its handlers by dropping the event
+        // loop, so that must be the younger.
         let mut server = Server { address, monitor, faults, state, mailbox, threads: Vec::new() };
         let (jobs, arriving) = unbounded();
         let event_loop = EventLoop::new(

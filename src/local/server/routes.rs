@@ -292,8 +292,8 @@ impl Call<'_> {
         Ok(self.state.lock().run(model_id)?.model.clone())
     }
 
-    /// Gives a task to a run's worker, unless the request was here before. `task` runs under the lock, so that what it reserves is
-    /// reserved for what is queued.
+    /// Gives a task to a run's worker, unless the request was here before. `task` runs under the lock, so that what it
+    /// reserves is reserved for what is queued.
     fn submit(
         &self,
         model_id: &str,

@@ -1,5 +1,5 @@
-//! Where models compute: one thread for each training run, which carries out its tasks in the order of arrival, and a few threads that
-//! sample, so that no sample waits for a training step.
+//! Where models compute: one thread for each training run, which carries out its tasks in the order of arrival, and a
+//! few threads that sample, so that no sample waits for a training step.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -152,8 +152,8 @@ impl Trainee {
         self.state.lock().checkpoints.insert(path.to_owned(), checkpoint);
     }
 
-    /// Goes on from a checkpoint. Gradients that were accumulated for the old weights are dropped, and so is the optimizer's state
-    /// unless the checkpoint's is wanted.
+    /// Goes on from a checkpoint. Gradients that were accumulated for the old weights are dropped, and so is the
+    /// optimizer's state unless the checkpoint's is wanted.
     fn load(&mut self, path: String, optimizer: bool) -> Result<Outcome, Failure> {
         let found = self.state.lock().checkpoints.get(&path).cloned();
         let Some(checkpoint) = found else {
