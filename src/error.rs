@@ -279,7 +279,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
             ErrorKind::Connect | ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
-            ErrorKind::Status => matches!(self.0.status, Some(408 | 409 | 429 | 500..)),
+            ErrorKind::Status => matches!(self.0.status, Some(408 | 409 | 429 | 500..=599)),
             ErrorKind::RequestFailed => self.0.category.as_ref().is_some_and(RequestErrorCategory::is_retryable),
             _ => false,
         }

@@ -24,7 +24,7 @@ use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::poll::{Next, PollState};
 use crate::rules::retry::retry_after;
-use crate::rules::seats::{GroupId, Id, Seats};
+use crate::rules::seats::{GroupId, Id, Seats, seat_time};
 use crate::types::{RequestKind, RetrieveFutureRequest};
 use crate::worker::{OwnedThread, Pool, panic_text};
 
@@ -138,6 +138,7 @@ impl Poller {
             under_way: 0,
             seats: Seats::default(),
             open: HashMap::new(),
+            flying: HashMap::new(),
         };
         let thread = OwnedThread::spawn(config, "poller", move || {
             // Unwinding drops the promises, which tells those who wait that a thread panicked.
@@ -187,19 +188,27 @@ struct Polls {
     under_way: usize,
     seats: Seats,
     open: HashMap<Ticket, Open>,
+    /// The polls under way, except those that were cut off.
+    flying: HashMap<Ticket, Flying>,
 }
 
 struct Open {
     promised: Box<Promised>,
     state: PollState,
-    flight: Option<Arc<Flight>>,
+    /// Its last poll was cut off to make room.
+    gave_way: bool,
+}
+
+struct Flying {
+    flight: Arc<Flight>,
+    began: Instant,
 }
 
 impl Polls {
     fn run(&mut self) {
         let clock = self.config.clock().clone();
         loop {
-            let wake_at = if self.under_way < self.max { self.seats.wake_at() } else { None };
+            let wake_at = self.wake_at(clock.now());
             let mut next = match clock.receive_until(&self.inbox, wake_at) {
                 Received::Message(command) => Some(command),
                 Received::Deadline => None,
@@ -213,6 +222,42 @@ impl Polls {
                 next = self.inbox.try_recv().ok();
             }
             self.dispatch(clock.now());
+            self.make_room(clock.now());
+        }
+    }
+
+    /// When something is to be done, if nothing is heard before.
+    fn wake_at(&mut self, now: Instant) -> Option<Instant> {
+        if self.under_way < self.max {
+            return self.seats.wake_at();
+        }
+        let room = self.waits_for_room(now).and_then(|_| self.next_to_give_way()).map(|(at, _)| at);
+        room.into_iter().chain(self.seats.wake_at().filter(|at| *at > now)).min()
+    }
+
+    /// A promise that someone waits for and that has no connection, nor will get one that was just cut off.
+    fn waits_for_room(&mut self, now: Instant) -> Option<Ticket> {
+        let cut_off = self.under_way - self.flying.len();
+        self.seats.next(now).filter(|ticket| cut_off == 0 && self.seats.is_waited(*ticket))
+    }
+
+    /// The poll under way that gives its connection up first, and when it may have to.
+    fn next_to_give_way(&self) -> Option<(Instant, Ticket)> {
+        let ends =
+            |(ticket, flying): (&Ticket, &Flying)| (flying.began + seat_time(self.seats.is_waited(*ticket)), *ticket);
+        self.flying.iter().map(ends).min()
+    }
+
+    /// Cuts off a poll when all connections are taken and someone waits for a promise without one.
+    fn make_room(&mut self, now: Instant) {
+        if self.under_way < self.max || self.waits_for_room(now).is_none() {
+            return;
+        }
+        if let Some((_, ticket)) = self.next_to_give_way().filter(|(at, _)| *at <= now) {
+            if let (Some(flying), Some(open)) = (self.flying.remove(&ticket), self.open.get_mut(&ticket)) {
+                open.gave_way = true;
+                flying.flight.cut();
+            }
         }
     }
 
@@ -222,17 +267,19 @@ impl Polls {
                 self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
                 self.seats.set_waited(ticket, waited);
                 let state = PollState::new(self.config.timeout_progress());
-                self.open.insert(ticket, Open { promised, state, flight: None });
+                self.open.insert(ticket, Open { promised, state, gave_way: false });
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
             Command::Abandon(ticket) => {
                 self.seats.remove(ticket);
-                if let Some(flight) = self.open.remove(&ticket).and_then(|open| open.flight) {
-                    flight.cut();
+                self.open.remove(&ticket);
+                if let Some(flying) = self.flying.remove(&ticket) {
+                    flying.flight.cut();
                 }
             }
             Command::Replied(ticket, reply) => {
                 self.under_way -= 1;
+                self.flying.remove(&ticket);
                 self.replied(ticket, reply, now);
             }
             Command::Close => {}
@@ -243,11 +290,15 @@ impl Polls {
     fn dispatch(&mut self, now: Instant) {
         while self.under_way < self.max {
             let Some(ticket) = self.seats.next(now) else { return };
-            let Some(open) = self.open.get_mut(&ticket) else { continue };
+            let Some(open) = self.open.get_mut(&ticket) else {
+                self.seats.remove(ticket);
+                continue;
+            };
             self.seats.mark_polling(ticket);
             let iteration = open.state.begin(now);
             let flight = Arc::new(Flight::default());
-            open.flight = Some(Arc::clone(&flight));
+            open.gave_way = false;
+            self.flying.insert(ticket, Flying { flight: Arc::clone(&flight), began: now });
             let job = PollJob {
                 request_id: Arc::clone(&open.promised.request_id),
                 kind: open.promised.kind,
@@ -263,6 +314,7 @@ impl Polls {
             if let Err((job, error)) = self.pool.submit(job) {
                 job.reply.forget();
                 self.under_way -= 1;
+                self.flying.remove(&ticket);
                 self.finish(ticket, Err(error));
             }
         }
@@ -270,11 +322,13 @@ impl Polls {
 
     fn replied(&mut self, ticket: Ticket, reply: Reply, now: Instant) {
         let Some(open) = self.open.get_mut(&ticket) else { return };
-        open.flight = None;
         let (meaning, error, held) = match reply {
             Reply::Heard { meaning, error, held } => (meaning, error, held),
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
+        if open.gave_way && matches!(meaning, Meaning::Disconnected) {
+            return self.seats.set_due(ticket, now);
+        }
         match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
             Next::Poll(at) => self.seats.set_due(ticket, at),
             Next::GiveUp => {

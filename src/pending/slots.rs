@@ -53,10 +53,6 @@ impl Board {
         self.error.as_ref()
     }
 
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned
-    }
-
     /// Whether any request of the call was written, so that it may have an effect.
     pub(crate) fn was_written(&self) -> bool {
         self.parts.iter().any(|part| part.written)

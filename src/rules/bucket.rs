@@ -10,12 +10,6 @@ use std::time::{Duration, Instant};
 
 use super::retry::MAX_RETRY_AFTER;
 
-/// The tokens that a rested bucket holds (design: 400, as many as submissions in flight).
-pub(crate) const BURST: u32 = 400;
-
-/// The tokens per second that fill it.
-pub(crate) const RATE: u32 = 10_000;
-
 /// The pause after a 429 that does not say how long (Python client: 1 s).
 pub(crate) const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -83,7 +77,8 @@ impl Bucket {
     }
 
     /// The tokens per second at present.
-    pub(crate) fn rate(&self) -> u32 {
+    #[cfg(test)]
+    fn rate(&self) -> u32 {
         self.rate
     }
 
@@ -114,6 +109,10 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    /// The defaults of `sampling_burst` and `sampling_rate`.
+    const BURST: u32 = 400;
+    const RATE: u32 = 10_000;
 
     /// How many tokens can be had at once.
     fn drain(bucket: &mut Bucket, now: Instant) -> usize {

@@ -171,7 +171,7 @@ mod tests {
     }
 
     quickcheck! {
-        fn any_body_gives_one_short_line(body: Vec<u8>, text: String, repeat: u16) -> bool {
+        fn any_body_gives_one_short_line(body: Vec<u8>, text: String, repeat: u8) -> bool {
             let long = text.repeat(usize::from(repeat));
             [message_of(500, &body), message_of(500, text.as_bytes()), of(&json!({ "detail": long }))].iter().all(|line| {
                 !line.is_empty() && line.len() <= MAX_MESSAGE && !line.chars().any(char::is_control)

@@ -14,6 +14,7 @@
 //! | [`seats`] | which promise is polled next when connections are few |
 //! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
+//! | [`metrics`] | how the metrics of its parts become those of the batch |
 
 pub(crate) mod answer;
 pub(crate) mod backoff;

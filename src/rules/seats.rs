@@ -6,11 +6,13 @@
 //! - A training client's requests finish in the order in which they were made, so only its two oldest promises are polled:
 //!   the one that runs and the one behind it. Who waits for a later one waits for those before it, too.
 //! - A promise that nobody can ask for any more is not polled.
+//! - A poll under way gives its seat up to a promise that someone waits for: at once when nobody waits for its own, else after
+//!   a while.
 //!
 //! Every change and every pick takes a time logarithmic in the number of promises.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many of a training client's promises are polled at once.
 const FRONT: usize = 2;
@@ -22,6 +24,15 @@ pub(crate) struct Id(pub(crate) u64);
 /// A client, whose promises share its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct GroupId(pub(crate) u64);
+
+/// How long a promise that someone waits for keeps its seat when another one waits for a seat. Servers hold a poll for half a
+/// minute and more; without this, two of them would keep two connections from everyone else for that long.
+const SLICE: Duration = Duration::from_secs(2);
+
+/// How long after its beginning a poll gives its seat up to a promise that someone waits for.
+pub(crate) fn seat_time(waited: bool) -> Duration {
+    if waited { SLICE } else { Duration::ZERO }
+}
 
 /// The classes of priority: those that someone waits for, and the rest.
 const CLASSES: [usize; 2] = [WAITED, IDLE];
@@ -181,8 +192,18 @@ impl Seats {
         sleeping.into_iter().chain(ready).min()
     }
 
+    /// Whether someone waits for the promise: of a client whose promises finish in order, also for one behind it.
+    pub(crate) fn is_waited(&self, id: Id) -> bool {
+        let Some(promise) = self.promises.get(&id) else { return false };
+        match self.groups.get(&promise.group) {
+            Some(group) if group.ordered => group.waited.last() >= Some(&id),
+            _ => promise.waited,
+        }
+    }
+
     /// How many promises there are, abandoned ones too.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.promises.len()
     }
 
@@ -241,11 +262,9 @@ impl Seats {
 
     /// Lists a candidate among those that are due.
     fn ready(&mut self, id: Id) {
+        let class = if self.is_waited(id) { WAITED } else { IDLE };
         let Some(promise) = self.promises.get_mut(&id) else { return };
         let Some(group) = self.groups.get_mut(&promise.group) else { return };
-        // In an ordered group, whoever waits for a promise waits for those before it.
-        let waited = if group.ordered { group.waited.last() >= Some(&id) } else { promise.waited };
-        let class = if waited { WAITED } else { IDLE };
         group.ready[class].insert((promise.due, id));
         self.turns[class].insert((group.turn, promise.group));
         promise.place = Place::Ready(class);

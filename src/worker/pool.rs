@@ -101,6 +101,7 @@ impl<J> Pool<J> {
     }
 
     /// How many threads there are.
+    #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {
         self.state.lock().threads
     }
