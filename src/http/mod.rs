@@ -128,7 +128,8 @@ impl Http {
     pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
         let key = idempotency_key();
         match self.attempt(call, call.deadline, &key) {
-            Ok(answer) | Err(Failed::Refused(answer)) => Ok(answer),
+            Ok(answer) => Ok(answer),
+            Err(Failed::Refused(answer)) => Ok(*answer),
             Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
         }
     }
@@ -172,7 +173,7 @@ impl Http {
         drop(in_the_air);
         match outcome {
             Ok(answer) if answer.is_success() => Ok(answer),
-            Ok(answer) => Err(Failed::Refused(answer)),
+            Ok(answer) => Err(Failed::Refused(Box::new(answer))),
             Err(error) => Err(self.failed(error, call, deadline)),
         }
     }

@@ -11,7 +11,7 @@ use crate::rules::retry::{Failure, RetryPolicy, SubmitWindow};
 /// An attempt without success.
 pub(super) enum Failed {
     /// The server answered with a status that means failure.
-    Refused(Answer),
+    Refused(Box<Answer>),
     /// No connection, or it was lost.
     Connection(Error),
     /// An idle limit ran out.
