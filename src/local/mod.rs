@@ -17,6 +17,7 @@
 //! exchanged, without the other.
 
 pub mod adam;
+mod checkpoint;
 mod loss;
 pub mod model;
 mod server;
@@ -25,6 +26,7 @@ pub mod transformer;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// A Tinker service on a port of this machine.
 ///
-/// Everything it knows is in memory and goes with it. It ends when it is dropped: at once, but for a training step or a
+/// Everything it knows is in memory and goes with it, unless it is given a [`data_dir`](LocalServerBuilder::data_dir). It ends when it is dropped: at once, but for a training step or a
 /// sample in hand, which runs to its end on a thread of its own.
 ///
 /// It serves plain HTTP and takes any API key, unless told otherwise: it is no server for a network that is not
@@ -45,7 +47,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct LocalServer(Server);
 
 impl LocalServer {
-    /// Starts a server on a free port of the loopback interface, with the model `tinkex/bytes-tiny`.
+    /// Starts a server on a free port of the loopback interface, with the models `tinkex/bytes-tiny`,
+    /// `tinkex/bytes-small` and `tinkex/bytes-medium`, whose sizes are in [`transformer`].
     ///
     /// # Errors
     ///
@@ -154,7 +157,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Adds a model to offer. Defaults to `tinkex/bytes-tiny` alone.
+    /// Adds a model to offer. Defaults to the three sizes of [`Transformer`].
     pub fn model(mut self, model: Arc<dyn Model>) -> Self {
         self.settings.models.push(model);
         self
@@ -170,6 +173,36 @@ impl LocalServerBuilder {
     /// How long a result can be fetched again after it was handed out. Defaults to 10 min.
     pub fn result_time(mut self, result_time: Duration) -> Self {
         self.settings.result_time = result_time;
+        self
+    }
+
+    /// Keeps sessions, training runs, samplers and checkpoints in this directory, which is made where it is missing, and
+    /// goes on from what is there. Defaults to none: everything is in memory and ends with the server.
+    ///
+    /// Whatever the server has answered is on the disk by then, whole, and survives a crash. What is only in memory does
+    /// not: models in training go on from their last checkpoint, and promises that were open have expired. Only one
+    /// server may use a directory at a time.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.data_dir = Some(path.into());
+        self
+    }
+
+    /// How many training runs may be in memory; one more is answered with 429. Defaults to 64.
+    pub fn max_models(mut self, models: usize) -> Self {
+        self.settings.max_models = models;
+        self
+    }
+
+    /// How long a session lives without a heartbeat or another request; then its models are unloaded. Clients send a
+    /// heartbeat every 10 s. Defaults to 10 min.
+    pub fn session_time(mut self, session_time: Duration) -> Self {
+        self.settings.session_time = session_time;
+        self
+    }
+
+    /// How long a link to the archive of a checkpoint holds. Defaults to 15 min.
+    pub fn link_time(mut self, link_time: Duration) -> Self {
+        self.settings.link_time = link_time;
         self
     }
 
@@ -220,13 +253,14 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address makes no sense or is taken, or no socket or thread could be had ([`ErrorKind::Io`]); two models have
-    /// one name ([`ErrorKind::Config`]).
+    /// The address makes no sense or is taken, no socket or thread could be had, or the data directory can not be used
+    /// ([`ErrorKind::Io`]); two models have one name ([`ErrorKind::Config`]).
     pub fn start(mut self) -> Result<LocalServer> {
         let operation = "LocalServer::start";
         let models = &mut self.settings.models;
         if models.is_empty() {
-            models.push(Arc::new(Transformer::bytes_tiny()));
+            let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];
+            models.extend(all.map(|model| Arc::new(model) as Arc<dyn Model>));
         }
         let twice = models
             .iter()

@@ -8,4 +8,5 @@ mod lifetime;
 mod models;
 mod promises;
 mod protocol;
+mod rest;
 mod training;

@@ -47,7 +47,7 @@ fn a_few_steps_teach_a_text_that_a_sampler_then_says() {
     let named = json!({ "model_id": model_id, "path": "final", "seq_id": next() });
     let saved = client.call("save_weights_for_sampler", named);
     let path = format!("tinker://{model_id}/sampler_weights/final");
-    assert_eq!(saved, json!({ "path": path, "sampling_session_id": null }));
+    assert_eq!(saved, json!({ "path": path, "type": "save_weights_for_sampler" }));
     let session_id = client.session();
     let body =
         json!({ "session_id": session_id, "sampling_session_seq_id": 0, "base_model": null, "model_path": path });
@@ -105,14 +105,14 @@ fn saved_weights_are_loaded_again_and_only_where_they_fit() {
     let at_save = loss(&mut client, &model_id, 3, "abc");
     let path = format!("tinker://{model_id}/weights/one");
     let save = |seq: u64| json!({ "model_id": model_id, "path": "one", "seq_id": seq });
-    assert_eq!(client.call("save_weights", save(4)), json!({ "path": path }));
+    assert_eq!(client.call("save_weights", save(4)), json!({ "path": path, "type": "save_weights" }));
     assert_eq!(client.post("save_weights", save(5)).status, 409);
 
     client.call("forward_backward", forward_backward(&model_id, 6, "abc"));
     client.call("optim_step", optim_step(&model_id, 7, 0.01));
     assert_ne!(loss(&mut client, &model_id, 8, "abc"), at_save);
     let load = |model_id: &str, seq: u64, path: &str| json!({ "model_id": model_id, "path": path, "seq_id": seq });
-    assert_eq!(client.call("load_weights", load(&model_id, 9, &path)), json!({ "path": path }));
+    assert_eq!(client.call("load_weights", load(&model_id, 9, &path)), json!({ "path": path, "type": "load_weights" }));
     assert_eq!(loss(&mut client, &model_id, 10, "abc"), at_save);
 
     let fresh = client.model(BASE);

@@ -18,7 +18,7 @@ fn options() -> AdapterOptions {
 
 /// An adapter that has learned something: neither factor is zero.
 fn trained<T: NdFloat>(model: &Transformer<T>) -> Adapter<T> {
-    let mut adapter = lora::fresh(&model.base, &options());
+    let mut adapter = lora::fresh(&model.weights().base, &options());
     let mut random = Random::new(9);
     for tensor in adapter.tensors.values_mut() {
         *tensor = random.matrix(tensor.dim(), 0.1);
@@ -138,7 +138,7 @@ fn results_are_the_same_to_the_last_bit_on_any_number_of_threads() {
 fn training_twice_from_one_seed_ends_at_the_same_weights_to_the_last_bit() {
     let model = tiny::<f32>();
     let batch = batch(&[20; 30], 11);
-    let params = AdamStep { learning_rate: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-12 };
+    let params = AdamStep { learning_rate: 0.01, ..AdamStep::default() };
     let train = || {
         let (mut adapter, mut adam) = (model.new_adapter(&options()), Adam::default());
         for _ in 0..4 {
@@ -185,7 +185,7 @@ fn training_lowers_the_loss() {
         loss: Loss::CrossEntropy { weights: vec![1.0; 7] },
     };
     let batch = [example(&tokens), example(&tokens.iter().rev().copied().collect::<Vec<_>>())];
-    let params = AdamStep { learning_rate: 0.02, beta1: 0.9, beta2: 0.95, eps: 1e-12 };
+    let params = AdamStep { learning_rate: 0.02, ..AdamStep::default() };
     let before = loss(&model, &adapter, &batch);
     let mut adam = Adam::default();
     for _ in 0..60 {
