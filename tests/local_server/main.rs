@@ -2,6 +2,7 @@
 #![cfg(feature = "local")]
 
 mod client;
+mod disk;
 mod faults;
 mod http;
 mod lifetime;
