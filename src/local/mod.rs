@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::model::Model;
-pub use self::server::{Activity, Fault, LoggedRequest};
+pub use self::server::{Activity, Fault, Faults, LoggedRequest, ParseFaultsError};
 use self::server::{Server, Settings};
 use self::transformer::Transformer;
 use crate::{Error, ErrorKind, Result};
@@ -215,6 +215,18 @@ impl LocalServerBuilder {
     /// Adds a failure to show.
     pub fn fault(mut self, fault: Fault) -> Self {
         self.settings.faults.push(fault);
+        self
+    }
+
+    /// Adds failures to show, such as those that [`Faults::parse`] reads.
+    pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.settings.faults.extend(faults);
+        self
+    }
+
+    /// Where the random numbers start that decide which requests a [rate](Fault::rate) hits. Defaults to 0.
+    pub fn fault_seed(mut self, seed: u64) -> Self {
+        self.settings.fault_seed = seed;
         self
     }
 

@@ -4,9 +4,12 @@
 mod client;
 mod disk;
 mod faults;
+mod golden;
 mod http;
 mod lifetime;
+mod limits;
 mod models;
+mod processes;
 mod promises;
 mod protocol;
 mod rest;

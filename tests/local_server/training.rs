@@ -56,7 +56,43 @@ fn a_few_steps_teach_a_text_that_a_sampler_then_says() {
     let said = client.call("asample", sample(&sampler, 0, "abcde", greedy));
     assert_eq!(said["sequences"][0]["tokens"], json!("fghi".as_bytes()));
     assert_eq!(said["sequences"][0]["stop_reason"], "length");
+    // A stop text is found across tokens, and what stops a sample belongs to it.
+    for (seq, stop) in (1..).zip([json!("gh"), json!(["nothing", "gh"]), json!([b'h'])]) {
+        let greedy = json!({ "max_tokens": 4, "temperature": 0.0, "stop": stop });
+        let stopped = &client.call("asample", sample(&sampler, seq, "abcde", greedy))["sequences"][0];
+        assert_eq!((&stopped["tokens"], &stopped["stop_reason"]), (&json!("fgh".as_bytes()), &json!("stop")));
+    }
     assert_eq!((&said["prompt_logprobs"], &said["topk_prompt_logprobs"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn the_losses_of_reinforcement_learning_weigh_advantages_by_the_ratio_of_probabilities() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let model_id = client.model(BASE);
+    let mut seq = 0;
+    // Two tokens that were sampled ten times less and ten times more probably than now.
+    let logprobs = client.call("forward", json!({ "forward_input": batch("abc"), "model_id": model_id, "seq_id": 99 }));
+    let logprobs: Vec<f64> = serde_json::from_value(logprobs["loss_fn_outputs"][0]["logprobs"]["data"].clone()).unwrap();
+    let ten = 10_f64.ln();
+    let float = |data: [f64; 2]| json!({ "data": data, "dtype": "float32", "shape": [2] });
+    let mut loss = |name: &str, config: Value, more: Value| {
+        seq += 1;
+        let mut input = batch("abc");
+        (input["loss_fn"], input["loss_fn_config"]) = (json!(name), config);
+        let inputs = input["data"][0]["loss_fn_inputs"].as_object_mut().unwrap();
+        inputs.insert("logprobs".to_owned(), float([logprobs[0] - ten, logprobs[1] + ten]));
+        inputs.insert("advantages".to_owned(), float([1.0, -1.0]));
+        inputs.extend(more.as_object().unwrap().clone());
+        let body = json!({ "forward_backward_input": input, "model_id": model_id, "seq_id": seq });
+        let found = client.call("forward_backward", body);
+        (found["metrics"]["loss:sum"].as_f64().unwrap() * 1000.0).round() / 1000.0
+    };
+    assert_eq!(loss("importance_sampling", json!(null), json!({})), -10.0 + 0.1);
+    assert_eq!(loss("ppo", json!(null), json!({})), -1.2 + 0.8);
+    assert_eq!(loss("ppo", json!({ "clip_low_threshold": 0.5, "clip_high_threshold": 3.0 }), json!({})), -3.0 + 0.5);
+    let bounds = json!({ "clip_high_threshold": float([2.0, 2.0]) });
+    assert_eq!(loss("ppo", json!({ "clip_low_threshold": 0.6 }), bounds), -2.0 + 0.6);
 }
 
 #[test]

@@ -135,15 +135,9 @@ enum LossKind {
 }
 
 impl LossKind {
+    /// Settings of other losses are left alone, as the service does.
     fn new(function: &LossFn, settings: &BTreeMap<String, f64>) -> Result<Self, String> {
-        let known: &[&str] = match function {
-            LossFn::Ppo => &[CLIP_LOW, CLIP_HIGH],
-            _ => &[],
-        };
         let name = function.as_str();
-        if let Some(unknown) = settings.keys().find(|setting| !known.contains(&setting.as_str())) {
-            return Err(format!("the loss function {name} has no setting {unknown:?}"));
-        }
         let setting = |name: &str, otherwise| settings.get(name).copied().unwrap_or(otherwise);
         match function {
             LossFn::CrossEntropy => Ok(LossKind::CrossEntropy),

@@ -46,8 +46,8 @@ use self::activity::Monitor;
 pub use self::activity::{Activity, LoggedRequest};
 use self::connection::Limits;
 use self::event_loop::{EventLoop, Job, WAKER, bind, listen};
-pub use self::faults::Fault;
-use self::faults::Faults;
+use self::faults::Chaos;
+pub use self::faults::{Fault, Faults, ParseFaultsError};
 use self::http::Response;
 use self::keys::Signer;
 use self::promises::Promises;
@@ -80,6 +80,7 @@ pub(super) struct Settings {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) key_check: KeyCheck,
     pub(super) faults: Vec<Fault>,
+    pub(super) fault_seed: u64,
     pub(super) log_capacity: usize,
     pub(super) max_connections: usize,
     pub(super) limits: Limits,
@@ -97,6 +98,7 @@ impl Default for Settings {
             data_dir: None,
             key_check: Arc::new(|_| true),
             faults: Vec::new(),
+            fault_seed: 0,
             log_capacity: 10_000,
             max_connections: 4096,
             limits: Limits {
@@ -112,7 +114,7 @@ impl Default for Settings {
 pub(super) struct Server {
     address: SocketAddr,
     monitor: Arc<Monitor>,
-    faults: Arc<Faults>,
+    faults: Arc<Chaos>,
     state: Arc<State>,
     mailbox: Arc<Mailbox>,
     /// The event loop and the handlers. The threads that compute are told to end and end after the task in hand.
@@ -126,7 +128,7 @@ impl Server {
         let listener = listen(bind(address)?)?;
         let address = listener.local_addr()?;
         let monitor = Arc::new(Monitor::new(settings.log_capacity));
-        let faults = Arc::new(Faults::new(settings.faults));
+        let faults = Arc::new(Chaos::new(settings.faults, settings.fault_seed));
         let (sampling, samples) = unbounded();
         let store = settings.data_dir.map_or_else(|| Ok(Store::in_memory()), |folder| Store::open(&folder))?;
         let past = Past::begin(&store)?;
@@ -182,7 +184,7 @@ impl Server {
         &self.monitor
     }
 
-    pub(super) fn faults(&self) -> &Faults {
+    pub(super) fn faults(&self) -> &Chaos {
         &self.faults
     }
 
@@ -256,7 +258,7 @@ fn secret() -> [u8; 32] {
 struct Desk {
     service: Service,
     monitor: Arc<Monitor>,
-    faults: Arc<Faults>,
+    faults: Arc<Chaos>,
     /// How often silent sessions are looked for when no request comes.
     reap_after: Duration,
 }
@@ -272,7 +274,7 @@ impl Desk {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             self.monitor.log(reply.to.connection, &request);
-            let verdict = self.faults.judge(activity::endpoint(&request.path));
+            let verdict = self.faults.judge(&request.path, &request.body);
             reply.delivery = verdict.delivery;
             if let Some(response) = verdict.instead {
                 reply.answer(response);
