@@ -185,7 +185,10 @@ fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
                 while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
                 return;
             }
-            Reply::Close => return,
+            Reply::Close => {
+                stream.shutdown(Shutdown::Both).ok();
+                return;
+            }
             Reply::Raw(bytes) => {
                 stream.write_all(&bytes).ok();
                 stream.shutdown(Shutdown::Write).ok();
