@@ -473,7 +473,8 @@ fn a_repeated_submission_keeps_its_number_and_key() {
     let keys: Vec<_> = steps.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();
     assert!(keys[..4].iter().all(|key| *key == keys[0]) && keys[4] != keys[0], "{keys:?}");
     let attempts: Vec<_> = steps.iter().map(|seen| seen.header("x-stainless-retry-count").unwrap()).collect();
-    assert_eq!(attempts, ["0", "1", "2", "3", "0"]);
+    // A pooled connection that turns out to be closed is replaced within the attempt.
+    assert_eq!(attempts, ["0", "1", "2", "2", "0"]);
 }
 
 #[test]
