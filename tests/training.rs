@@ -79,7 +79,7 @@ fn a_large_batch_is_sent_in_chunks_and_its_outputs_come_back_in_order() {
     let service = Service::start(well);
     let trainer = trainer(&service);
     let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
-    let output = trainer.forward_backward(&Batch::from(datums), LossFn::CrossEntropy).unwrap();
+    let output = trainer.forward_backward(Batch::from(datums), LossFn::CrossEntropy).unwrap();
     assert_eq!(output.loss_fn_outputs.len(), 2);
     assert_eq!(output.metrics["loss:sum"], 3.0);
     let chunks: Vec<_> = service
@@ -111,7 +111,7 @@ fn bad_input_is_refused_before_any_request() {
     let trainer = trainer(&service);
     let before = service.seen().len();
     let errors = [
-        trainer.forward_backward(&Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
+        trainer.forward_backward(Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
         trainer.optim_step(AdamParams { learning_rate: f64::NAN, ..AdamParams::default() }).unwrap_err(),
         trainer.save_weights_for_sampler(" ").unwrap_err(),
         trainer.load_state("run/weights/a").unwrap_err(),

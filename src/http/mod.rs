@@ -82,13 +82,26 @@ impl Http {
 
     /// Waits, unless the client is closed meanwhile.
     pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
+        self.pause(at, &Flight::default())
+    }
+
+    /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
+    fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
         let mut closed = self.closed.lock();
-        while !*closed {
+        while !*closed && !flight.is_cut() {
             if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
                 return Ok(());
             }
         }
-        Err(Error::closed())
+        Err(if *closed { Error::closed() } else { Error::new(ErrorKind::Cancelled, "the request was cancelled") })
+    }
+
+    /// Ends a request at once, on its way or between two attempts.
+    pub(crate) fn cut(&self, flight: &Flight) {
+        flight.cut();
+        // Whoever looked at the flight before holds the lock until it waits.
+        drop(self.closed.lock());
+        self.closed.notify_all();
     }
 
     /// Sends a request, again if it must be, until the service answers with success.
@@ -117,7 +130,7 @@ impl Http {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
             log!(level, "{error}; it is sent again in {wait:?}");
-            self.pause_until(next).map_err(|closed| closed.operation(call.operation).with_effect(unanswered))?;
+            self.pause(next, &call.flight).map_err(|ended| ended.operation(call.operation).with_effect(unanswered))?;
         }
     }
 
