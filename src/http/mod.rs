@@ -81,8 +81,21 @@ impl Http {
 
     /// Waits, unless the client is closed meanwhile.
     pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
+        self.pause_while(at, || true)
+    }
+
+    /// Waits for the next attempt, unless the call is cut off or the client closed meanwhile.
+    fn pause_before_repeat(&self, call: &Call<'_>, at: Instant) -> Result<()> {
+        call.flight.waits(&self.closed);
+        self.pause_while(at, || !call.flight.is_cut())
+    }
+
+    fn pause_while(&self, at: Instant, wanted: impl Fn() -> bool) -> Result<()> {
         let mut closed = self.closed.lock();
         while !*closed {
+            if !wanted() {
+                return Err(cancelled());
+            }
             if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
                 return Ok(());
             }
@@ -100,13 +113,12 @@ impl Http {
         let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
         let mut repeats = Repeats::new(&self.config, call.repeat, started);
         let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
-        let mut unanswered = false;
         loop {
             let failed = match self.attempt(call, deadline, &key) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            unanswered |= call.method != Method::Get && call.flight.was_written() && failed.is_unanswered();
+            let unanswered = call.flight.is_unanswered();
             let wait = repeats.next(&failed, clock);
             let error = failed.into_error(call.operation, clock.wall()).with_effect(unanswered);
             let Some(wait) = wait else { return Err(error) };
@@ -115,7 +127,8 @@ impl Http {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
             debug!("{}: sent again in {wait:?}: {error}", call.operation);
-            self.pause_until(next).map_err(|closed| closed.operation(call.operation).with_effect(unanswered))?;
+            let paused = self.pause_before_repeat(call, next);
+            paused.map_err(|ended| ended.operation(call.operation).with_effect(unanswered))?;
         }
     }
 
@@ -181,12 +194,16 @@ impl Http {
             Ok((answer, end))
         });
         drop(in_the_air);
-        match outcome {
-            Ok((answer, Ok(_))) if answer.is_success() => Ok(answer),
-            Ok((answer, Ok(_))) => Err(Failed::Refused(Box::new(answer))),
-            Ok((answer, Err(error))) => Err(self.failed(error, call, deadline).in_the_middle_of(answer)),
-            Err(error) => Err(self.failed(error, call, deadline)),
+        let failed = match outcome {
+            Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
+            Ok((answer, Ok(_))) => Failed::Refused(Box::new(answer)),
+            Ok((answer, Err(error))) => self.failed(error, call, deadline).in_the_middle_of(answer),
+            Err(error) => self.failed(error, call, deadline),
+        };
+        if call.method != Method::Get && failed.is_unanswered() {
+            call.flight.note_unanswered();
         }
+        Err(failed)
     }
 
     /// The request but for its body.
@@ -235,7 +252,7 @@ impl Http {
                 return Failed::Connection(error.hint("check the base URL and the proxy"));
             }
             _ => {
-                let what = match (call.flight.was_written(), heard) {
+                let what = match (call.flight.was_written_now(), heard) {
                     (false, _) => format!("no connection to {}", self.config.base_url()),
                     (true, false) => "the connection was lost before an answer came".to_owned(),
                     (true, true) => "the connection was lost in the middle of the answer".to_owned(),
