@@ -24,7 +24,7 @@ use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::poll::{Next, PollState};
 use crate::rules::retry::retry_after;
-use crate::rules::seats::{GroupId, Id, Seats, seat_time};
+use crate::rules::seats::{GroupId, Id, SLICE, Seats, seat_time};
 use crate::types::{RequestKind, RetrieveFutureRequest};
 use crate::worker::{OwnedThread, Pool, panic_text};
 
@@ -327,7 +327,7 @@ impl Polls {
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
         if open.gave_way && matches!(meaning, Meaning::Disconnected) {
-            return self.seats.set_due(ticket, now);
+            return self.seats.set_due(ticket, now + SLICE);
         }
         match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
             Next::Poll(at) => self.seats.set_due(ticket, at),
@@ -381,6 +381,7 @@ impl Polls {
 
 fn panicked() -> Error {
     Error::new(ErrorKind::Panicked, "a thread of the client panicked")
+        .with_effect(true)
         .hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
 }
 
@@ -427,7 +428,7 @@ impl PollJob {
                 let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
                 let error = match &meaning {
                     Meaning::Fatal { .. } => Some(answer.into_error(self.operation, clock.wall())),
-                    Meaning::Undecodable { why } => Some(answer.not_understood(why)),
+                    Meaning::Undecodable { why } => Some(answer.not_understood(why).with_effect(true)),
                     _ => None,
                 };
                 (meaning, error)

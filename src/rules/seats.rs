@@ -7,7 +7,7 @@
 //!   the one that runs and the one behind it. Who waits for a later one waits for those before it, too.
 //! - A promise that nobody can ask for any more is not polled.
 //! - A poll under way gives its seat up to a promise that someone waits for: at once when nobody waits for its own, else after
-//!   a while.
+//!   a while. It leaves the seat to others for as long, since their turn may be much shorter than its own.
 //!
 //! Every change and every pick takes a time logarithmic in the number of promises.
 
@@ -27,7 +27,7 @@ pub(crate) struct GroupId(pub(crate) u64);
 
 /// How long a promise that someone waits for keeps its seat when another one waits for a seat. Servers hold a poll for half a
 /// minute and more; without this, two of them would keep two connections from everyone else for that long.
-const SLICE: Duration = Duration::from_secs(2);
+pub(crate) const SLICE: Duration = Duration::from_secs(2);
 
 /// How long after its beginning a poll gives its seat up to a promise that someone waits for.
 pub(crate) fn seat_time(waited: bool) -> Duration {
