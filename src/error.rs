@@ -169,6 +169,12 @@ impl Error {
         self
     }
 
+    /// Adds to the message, in brackets.
+    pub(crate) fn detail(mut self, detail: impl fmt::Display) -> Self {
+        self.0.message = format!("{} ({detail})", self.0.message).into();
+        self
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self

@@ -1,4 +1,55 @@
-//! tinkex
+//! A blocking client of the Tinker API: fine-tune language models with LoRA on a remote service, and sample from them.
+//!
+//! There is no async runtime: calls block, or return a [`Pending`] to collect later, and a few plain threads do the rest.
+//!
+//! ```no_run
+//! use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
+//! use tinkex::{Config, ServiceClient};
+//!
+//! let service = ServiceClient::connect(Config::from_env()?)?;
+//! let trainer = service.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default())?;
+//!
+//! let datum = Datum::new(ModelInput::from_tokens(vec![10, 11, 12]))
+//!     .input("target_tokens", vec![11_i64, 12, 13])?
+//!     .input("weights", vec![0.0_f32, 1.0, 1.0])?;
+//! let batch = Batch::from(vec![datum]);
+//!
+//! // Blocking.
+//! let output = trainer.forward_backward(&batch, LossFn::CrossEntropy)?;
+//! trainer.optim_step(AdamParams { learning_rate: 1e-4, ..AdamParams::default() })?;
+//!
+//! // Pipelined: submit, go on, collect later.
+//! let pass = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
+//! let step = trainer.submit_optim_step(AdamParams::default())?;
+//! let (output, _) = (pass.wait()?, step.wait()?);
+//!
+//! let sampler = trainer.save_weights_and_get_sampling_client()?;
+//! let prompt = ModelInput::from_tokens(vec![10]);
+//! let reply = sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(64))?;
+//! # Ok::<(), tinkex::Error>(())
+//! ```
+//!
+//! # Where things are
+//!
+//! - [`ServiceClient`] is the way in. It makes [`TrainingClient`]s and [`SamplingClient`]s; all are cheap to clone and can be
+//!   used from any thread.
+//! - [`Config`] has every setting with its default, and reads the environment.
+//! - [`Error`] says what failed, why, and whether the request may have taken effect.
+//! - [`types`] has what travels: datums, tensors, parameters, results.
+//! - [`local`](crate::local) (feature `local`) is a Tinker service in the process, with a small model that really trains.
+//! - [`clock`] lets a test drive the client's time.
+//!
+//! # Order and repetition
+//!
+//! The requests of a training client are carried out in the order in which the calls are made. A request keeps its sequence
+//! number and idempotency key over all attempts, so a lost answer never runs a step twice. Where the outcome can not be known,
+//! [`Error::may_have_taken_effect`] says so.
+//!
+//! # Panics
+//!
+//! No method panics. A panic in a thread of the client or in a type of the program becomes an error of kind
+//! [`Panicked`](ErrorKind::Panicked) for those who wait, provided that the program is built with `panic = "unwind"`, the default.
+
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
@@ -25,3 +76,8 @@ pub use pending::Pending;
 pub use sampling::{SampleOptions, SamplingClient};
 pub use service::ServiceClient;
 pub use training::TrainingClient;
+
+/// Compiles and runs the README's first program.
+#[cfg(all(doctest, feature = "local"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,7 +5,7 @@ mod support;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,6 +36,12 @@ fn submit(sampler: &SamplingClient, token: u32) -> Pending<SampleResponse> {
 
 fn sample(sampler: &SamplingClient, token: u32) -> SampleResponse {
     sampler.sample(&prompt(&[token]), 1, &SamplingParams::default()).unwrap()
+}
+
+/// A blocking call on a thread of its own; gives the number of its request.
+fn in_thread(sampler: &SamplingClient, token: u32) -> JoinHandle<u64> {
+    let sampler = sampler.clone();
+    thread::spawn(move || number(&sample(&sampler, token)))
 }
 
 /// The scripted sample is one token: the number of the request.
@@ -282,22 +288,13 @@ fn three_hundred_submitted_samples_pass_over_the_configured_threads_and_poll_con
 fn three_hundred_threads_sample_at_once_within_the_caps_on_submissions_and_polls() {
     let (service, crowd) = crowd();
     let sampler = sampler(service.config().max_sampling_in_flight(20).max_poll_connections(8));
-    let numbers: Vec<_> = thread::scope(|scope| {
-        let calls: Vec<_> = (0..300)
-            .map(|call| {
-                scope.spawn({
-                    let sampler = &sampler;
-                    move || number(&sample(sampler, call))
-                })
-            })
-            .collect();
-        service.until_count("asample", 20);
-        crowd.submit.open();
-        service.until_count("asample", 300);
-        service.until_seen(|seen| seen.iter().filter(|seen| is_sample(seen)).count() >= 8);
-        crowd.poll.open();
-        calls.into_iter().map(|call| call.join().unwrap()).collect()
-    });
+    let calls: Vec<_> = (0..300).map(|call| in_thread(&sampler, call)).collect();
+    service.until_count("asample", 20);
+    crowd.submit.open();
+    service.until_count("asample", 300);
+    service.until_seen(|seen| seen.iter().filter(|seen| is_sample(seen)).count() >= 8);
+    crowd.poll.open();
+    let numbers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
     none_lost_none_doubled(&service, &numbers);
     assert_eq!((crowd.submissions.most(), crowd.polls.most()), (20, 8));
 }
@@ -335,27 +332,24 @@ fn short_samples_are_not_stuck_behind_long_training() {
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let sampler = client.create_sampling_client("base").unwrap();
     let training = |seen: &[Seen]| seen.iter().filter(|s| s.request_id().starts_with("optim_step")).count();
-    thread::scope(|scope| {
-        let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
-        let second = trainer.submit_optim_step(AdamParams::default()).unwrap();
-        // Who waits for the second step waits for the first one too: both connections are held for someone who waits.
-        let step = scope.spawn(move || second.wait().unwrap().metrics.unwrap()["step"]);
-        service.until_seen(|seen| training(seen) == 2);
-        let samples: Vec<_> = (0..50).map(|call| submit(&sampler, call)).collect();
-        let samples = scope.spawn(move || samples.into_iter().map(|sample| number(&sample.wait().unwrap())).collect());
-        manual.until_waiting(|waits| waits.contains(&SLICE));
-        manual.advance(SLICE);
-        let numbers: Vec<u64> = samples.join().unwrap();
-        none_lost_none_doubled(&service, &numbers);
-        assert!(!first.is_ready() && !step.is_finished());
-        // After as long again, training has its turn.
-        manual.until_waiting(|waits| waits.contains(&SLICE));
-        manual.advance(SLICE);
-        service.until_seen(|seen| training(seen) == 4);
-        end.open();
-        assert_eq!(step.join().unwrap(), 2.0);
-        first.wait().unwrap();
-    });
+    let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    let second = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    // Who waits for the second step waits for the first one too: both connections are held for someone who waits.
+    let step = thread::spawn(move || second.wait().unwrap().metrics.unwrap()["step"]);
+    service.until_seen(|seen| training(seen) == 2);
+    let samples: Vec<_> = (0..50).map(|call| submit(&sampler, call)).collect();
+    let samples = thread::spawn(move || samples.into_iter().map(|s| number(&s.wait().unwrap())).collect::<Vec<_>>());
+    manual.until_waiting(|waits| waits.contains(&SLICE));
+    manual.advance(SLICE);
+    none_lost_none_doubled(&service, &samples.join().unwrap());
+    assert!(!first.is_ready() && !step.is_finished());
+    // After as long again, training has its turn.
+    manual.until_waiting(|waits| waits.contains(&SLICE));
+    manual.advance(SLICE);
+    service.until_seen(|seen| training(seen) == 4);
+    end.open();
+    assert_eq!(step.join().unwrap(), 2.0);
+    first.wait().unwrap();
 }
 
 /// The waits at the gate, of those at a pause of this length, a little longer for the first token after it.
@@ -366,41 +360,36 @@ fn paused(waits: &[Duration], pause: Duration) -> usize {
 #[test]
 fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
     let manual = ManualClock::new();
-    let service = Service::start(|seen| {
-        let limited = seen.path == "asample" && seen.header("x-api-key") == Some("tml-limited");
-        if limited && seen.header("x-stainless-retry-count") == Some("0") && seen.seq_id() == Some(0) {
+    let limited = |seen: &Seen| seen.path == "asample" && seen.header("x-api-key") == Some("tml-limited");
+    let service = Service::start(move |seen| {
+        if limited(seen) && asked(seen) == 0 && seen.header("x-stainless-retry-count") == Some("0") {
             return Reply::with_headers(429, &[("retry-after-ms", "7000")], &json!({"detail": "slow down"}));
         }
         well(seen)
     });
-    let limited = sampler(service.manual_config(&manual).api_key("tml-limited"));
-    let clone_of_key = sampler(service.manual_config(&manual).api_key("tml-limited"));
-    let other = sampler(service.manual_config(&manual).api_key("tml-other"));
-    let first = submit(&limited, 0);
+    let client = |key| sampler(service.manual_config(&manual).api_key(key));
+    let (one, another, other_key) = (client("tml-limited"), client("tml-limited"), client("tml-other"));
+    let first = submit(&one, 0);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
-    thread::scope(|scope| {
-        let blocking: Vec<_> = [&limited, &clone_of_key].map(|sampler| scope.spawn(|| sample(sampler, 1))).into();
-        let submitted: Vec<_> = [&limited, &clone_of_key, &limited].map(|sampler| submit(sampler, 2)).into();
-        manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 6);
-        for _ in 0..3 {
-            sample(&other, 3);
-        }
-        let of_key = |seen: &Seen| seen.path == "asample" && seen.header("x-api-key") == Some("tml-limited");
-        manual.advance(7 * SECOND);
-        assert_eq!(service.seen().into_iter().filter(of_key).count(), 1);
-        manual.advance(SECOND);
-        assert_eq!(number(&first.wait().unwrap()), 0);
-        blocking.into_iter().for_each(|call| drop(call.join().unwrap()));
-        submitted.into_iter().for_each(|call| drop(call.wait().unwrap()));
-        let sent: Vec<_> = service.seen().into_iter().filter(of_key).collect();
-        assert_eq!(sent.len(), 7);
-        let attempts: Vec<_> = sent.iter().filter(|seen| asked(seen) == 0).collect();
-        assert_eq!(attempts[0].raw, attempts[1].raw);
-        for (name, values) in [("x-stainless-retry-count", [Some("0"), Some("1")])] {
-            assert_eq!([attempts[0].header(name), attempts[1].header(name)], values);
-        }
-        assert_eq!(attempts[0].header("x-idempotency-key"), attempts[1].header("x-idempotency-key"));
-    });
+    let blocking = [&one, &another].map(|sampler| in_thread(sampler, 1));
+    let submitted = [&one, &another, &one].map(|sampler| submit(sampler, 2));
+    manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 6);
+    for _ in 0..3 {
+        sample(&other_key, 3);
+    }
+    manual.advance(7 * SECOND);
+    assert_eq!(service.seen().into_iter().filter(limited).count(), 1);
+    manual.advance(SECOND);
+    assert_eq!(number(&first.wait().unwrap()), 0);
+    blocking.into_iter().for_each(|call| drop(call.join().unwrap()));
+    submitted.into_iter().for_each(|call| drop(call.wait().unwrap()));
+    let sent: Vec<_> = service.seen().into_iter().filter(limited).collect();
+    assert_eq!(sent.len(), 7);
+    let attempts: Vec<_> = sent.iter().filter(|seen| asked(seen) == 0).collect();
+    assert_eq!(attempts.len(), 2);
+    assert_eq!(attempts[0].raw, attempts[1].raw);
+    assert_eq!(attempts[0].header("x-idempotency-key"), attempts[1].header("x-idempotency-key"));
+    assert_eq!(attempts[1].header("x-stainless-retry-count"), Some("1"));
 }
 
 #[test]
@@ -453,22 +442,13 @@ fn no_more_submissions_are_in_flight_than_allowed_whoever_makes_them() {
     crowd.poll.open();
     let config = service.manual_config(&manual).max_sampling_in_flight(3).timeout_operation(Some(HOUR));
     let sampler = sampler(config);
-    thread::scope(|scope| {
-        let calls: Vec<_> = (0..8)
-            .map(|call| {
-                scope.spawn({
-                    let sampler = &sampler;
-                    move || number(&sample(sampler, call))
-                })
-            })
-            .collect();
-        service.until_count("asample", 3);
-        // The others wait at the gate, until the end of their call at the latest.
-        manual.until_waiting(|waits| waits.iter().filter(|wait| **wait == HOUR).count() == 5);
-        crowd.submit.open();
-        let numbers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
-        none_lost_none_doubled(&service, &numbers);
-    });
+    let calls: Vec<_> = (0..8).map(|call| in_thread(&sampler, call)).collect();
+    service.until_count("asample", 3);
+    // The others wait at the gate, until the end of their call at the latest.
+    manual.until_waiting(|waits| waits.iter().filter(|wait| **wait == HOUR).count() == 5);
+    crowd.submit.open();
+    let numbers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+    none_lost_none_doubled(&service, &numbers);
     assert_eq!(crowd.submissions.most(), 3);
 }
 
@@ -494,15 +474,13 @@ fn a_call_that_waits_at_the_gate_ends_by_its_time_limit_and_takes_no_number() {
     let sampler = sampler(service.manual_config(&manual));
     let limited = submit(&sampler, 0);
     manual.until_waiting(|waits| paused(waits, 30 * SECOND) == 1);
-    thread::scope(|scope| {
-        let brief = sampler.timeout_operation(Some(5 * SECOND));
-        let call = scope.spawn(move || brief.sample(&prompt(&[1]), 1, &SamplingParams::default()).unwrap_err());
-        manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
-        manual.advance(5 * SECOND);
-        let error = call.join().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
-        assert_eq!((error.failed_operation(), error.may_have_taken_effect()), (Some("sample"), false));
-    });
+    let brief = sampler.timeout_operation(Some(5 * SECOND));
+    let call = thread::spawn(move || brief.sample(&prompt(&[1]), 1, &SamplingParams::default()).unwrap_err());
+    manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
+    manual.advance(5 * SECOND);
+    let error = call.join().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
+    assert_eq!((error.failed_operation(), error.may_have_taken_effect()), (Some("sample"), false));
     manual.advance(26 * SECOND);
     limited.wait().unwrap();
     let seq_ids: Vec<_> = service.seen_at("asample").iter().map(|seen| seen.seq_id().unwrap()).collect();
@@ -525,15 +503,13 @@ fn a_sample_whose_promise_expired_is_submitted_again_under_a_new_number_and_key(
     let manual = ManualClock::new();
     let service = forgetful(2);
     let sampler = sampler(service.manual_config(&manual));
-    thread::scope(|scope| {
-        let call = scope.spawn(|| number(&sample(&sampler, 5)));
-        // Half a second, doubled, moved by up to a quarter.
-        for millis in [375..=625, 750..=1250] {
-            manual.until_waiting(|waits| waits.first().is_some_and(|wait| millis.contains(&wait.as_millis())));
-            manual.advance(2 * SECOND);
-        }
-        assert_eq!(call.join().unwrap(), 2);
-    });
+    let call = in_thread(&sampler, 5);
+    // Half a second, doubled, moved by up to a quarter.
+    for millis in [375..=625, 750..=1250] {
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| millis.contains(&wait.as_millis())));
+        manual.advance(2 * SECOND);
+    }
+    assert_eq!(call.join().unwrap(), 2);
     let sent = service.seen_at("asample");
     assert_eq!(sent.iter().map(|seen| seen.seq_id().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
     let keys: HashSet<_> = sent.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();

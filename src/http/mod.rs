@@ -10,6 +10,7 @@ mod repeat;
 mod resolver;
 mod transport;
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -128,32 +129,37 @@ impl Http {
     pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
         let key = idempotency_key();
         match self.attempt(call, call.deadline, &key) {
-            Ok(answer) | Err(Failed::Refused(answer)) => Ok(answer),
+            Ok(answer) => Ok(answer),
+            Err(Failed::Refused(answer)) => Ok(*answer),
             Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
         }
     }
 
     /// One attempt, over another connection when a pooled one turns out to be closed.
     fn attempt(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
+        let number = call.flight.begin_attempt();
         for _ in 0..MAX_STALE_CONNECTIONS {
-            match self.exchange(call, deadline, key) {
+            match self.exchange(call, deadline, key, number) {
                 Err(Failed::Connection(_)) if call.flight.was_reused() && !call.flight.was_heard() => {}
                 other => return other,
             }
         }
-        self.exchange(call, deadline, key)
+        self.exchange(call, deadline, key, number)
     }
 
-    fn exchange(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
+    fn exchange(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str, attempt: u32) -> Result<Answer, Failed> {
         let clock = self.config.clock();
         if self.is_closed() {
             return Err(Failed::Final(Error::closed()));
+        }
+        if call.flight.is_cut() {
+            return Err(Failed::Final(cancelled()));
         }
         let remaining = deadline.map(|deadline| deadline.at.saturating_duration_since(clock.now()));
         if let (Some(Duration::ZERO), Some(deadline)) = (remaining, deadline) {
             return Err(Failed::Final(timed_out(deadline.limit, call, false)));
         }
-        let request = self.request(call, key).map_err(Failed::Final)?;
+        let request = self.request(call, key, attempt).map_err(Failed::Final)?;
         let agent = &self.agents[call.purpose as usize];
         let in_the_air = call.flight.take_off();
         let outcome = clock.outside(|| {
@@ -164,22 +170,29 @@ impl Http {
                 .timeout_per_read(Some(call.idle))
                 .timeout_recv_response(Some(call.idle))
                 .build();
-            let (head, mut body) = agent.run(request)?.into_parts();
-            let limit = self.config.max_response_bytes();
-            let body = body.with_config().limit(limit).read_to_vec()?;
-            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+            let response = match call.method {
+                Method::Get => agent.run(request),
+                Method::Post => agent.run(request.map(|()| call.body)),
+            };
+            let (head, body) = response?.into_parts();
+            let mut answer = Answer { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+            let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
+            let end = body.read_to_end(&mut answer.body).map_err(ureq::Error::from);
+            Ok((answer, end))
         });
         drop(in_the_air);
         match outcome {
-            Ok(answer) if answer.is_success() => Ok(answer),
-            Ok(answer) => Err(Failed::Refused(answer)),
+            Ok((answer, Ok(_))) if answer.is_success() => Ok(answer),
+            Ok((answer, Ok(_))) => Err(Failed::Refused(Box::new(answer))),
+            Ok((answer, Err(error))) => Err(self.failed(error, call, deadline).in_the_middle_of(answer)),
             Err(error) => Err(self.failed(error, call, deadline)),
         }
     }
 
-    fn request<'c>(&self, call: &Call<'c>, key: &str) -> Result<Request<&'c [u8]>> {
+    /// The request but for its body.
+    fn request(&self, call: &Call<'_>, key: &str, attempt: u32) -> Result<Request<()>> {
         let uri = format!("{}/api/v1/{}{}", self.config.base_url(), call.path, self.query);
-        let (attempt, idle) = (call.flight.attempts().to_string(), call.idle.as_secs().to_string());
+        let (attempt, idle) = (attempt.to_string(), call.idle.as_secs_f64().to_string());
         let mut of_call = vec![("x-stainless-retry-count", &*attempt), ("x-stainless-read-timeout", &*idle)];
         if call.method != Method::Get {
             of_call.extend([("content-type", "application/json"), ("x-idempotency-key", key)]);
@@ -189,7 +202,7 @@ impl Http {
             Method::Get => ureq::http::Method::GET,
             Method::Post => ureq::http::Method::POST,
         };
-        let mut request = Request::new(call.body);
+        let mut request = Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = uri.parse().map_err(|error| {
             Error::invalid_input(format!("{:?} is not a path", call.path)).operation(call.operation).with_source(error)
@@ -203,9 +216,7 @@ impl Http {
         let heard = call.flight.was_heard();
         let limit = match &error {
             _ if self.is_closed() => return Failed::Final(Error::closed()),
-            _ if call.flight.is_cut() => {
-                return Failed::Final(Error::new(ErrorKind::Cancelled, "the request was cancelled"));
-            }
+            _ if call.flight.is_cut() => return Failed::Final(cancelled()),
             ureq::Error::Timeout(Timeout::Global) => match deadline {
                 Some(deadline) => return Failed::Final(timed_out(deadline.limit, call, false)),
                 None => Limit::Operation,
@@ -217,7 +228,11 @@ impl Http {
             ureq::Error::Timeout(_) => Limit::Read,
             ureq::Error::BodyExceedsLimit(limit) => {
                 let error = Error::new(ErrorKind::Decode, format!("the answer is larger than {limit} bytes"));
-                return Failed::Final(error.hint("raise max_response_bytes"));
+                return Failed::Unusable(error.hint("raise max_response_bytes"));
+            }
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
+                let error = Error::new(ErrorKind::Connect, "the answer is not HTTP/1.1, or damaged").with_source(error);
+                return Failed::Connection(error.hint("check the base URL and the proxy"));
             }
             _ => {
                 let what = match (call.flight.was_written(), heard) {
@@ -238,6 +253,10 @@ pub(crate) fn to_json(operation: &'static str, request: &impl Serialize) -> Resu
     serde_json::to_vec(request).map_err(|error| {
         Error::invalid_input("the request can not be written as JSON").operation(operation).with_source(error)
     })
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the request was cancelled")
 }
 
 fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {

@@ -55,9 +55,11 @@ impl Flight {
         self.0.lock().written
     }
 
-    /// How often it was attempted so far.
-    pub(super) fn attempts(&self) -> u32 {
-        self.0.lock().attempts
+    /// Begins an attempt, of any number of exchanges. Returns its number, from 0.
+    pub(super) fn begin_attempt(&self) -> u32 {
+        let mut state = self.0.lock();
+        state.attempts += 1;
+        state.attempts - 1
     }
 
     /// Whether the first byte of an answer came.
@@ -75,7 +77,7 @@ impl Flight {
         {
             let mut state = self.0.lock();
             let FlightState { cut, attempts, written, .. } = *state;
-            *state = FlightState { cut, attempts: attempts + 1, written, ..FlightState::default() };
+            *state = FlightState { cut, attempts, written, ..FlightState::default() };
         }
         CURRENT.set(Some(Arc::clone(self)));
         InTheAir
@@ -93,6 +95,12 @@ impl Flight {
     fn land(&self) {
         self.0.lock().socket = None;
     }
+
+    /// Forgets what was said while the connection was made: words with a proxy are no part of the request.
+    fn connected(&self, written_before: bool) {
+        let mut state = self.0.lock();
+        (state.written, state.heard, state.reused) = (written_before, false, false);
+    }
 }
 
 thread_local! {
@@ -100,8 +108,8 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Flight>>> = const { RefCell::new(None) };
 }
 
-fn current(act: impl FnOnce(&Flight) -> Result<(), Error>) -> Result<(), Error> {
-    CURRENT.with_borrow(|flight| flight.as_deref().map_or(Ok(()), act))
+fn current<R>(act: impl FnOnce(&Flight) -> R) -> Option<R> {
+    CURRENT.with_borrow(|flight| flight.as_deref().map(act))
 }
 
 /// While it lives, the connections that the thread uses belong to a flight.
@@ -146,13 +154,16 @@ impl Connector<()> for WatchingConnector {
             run_connector: Arc::clone(&details.run_connector),
             register_shutdown: Arc::new(move |handle: Socket| {
                 *seen.lock() = Some(Weak::clone(&handle));
-                current(|flight| flight.attach(&handle))?;
+                current(|flight| flight.attach(&handle)).transpose()?;
                 register(handle)
             }),
         };
-        let inner = self.inner.connect(&details, chained).inspect_err(|_| self.addresses.forget(details.uri))?;
+        let written = current(Flight::was_written).unwrap_or_default();
+        let connected = self.inner.connect(&details, chained);
+        current(|flight| flight.connected(written));
+        let inner = connected.inspect_err(|_| self.addresses.forget(details.uri))?;
         let socket = socket.lock().take();
-        Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false, broken: None }))
+        Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false, broken: false, write_error: None }))
     }
 }
 
@@ -162,8 +173,10 @@ pub(super) struct WatchedTransport {
     socket: Option<Socket>,
     /// Whether an answer was read from it before.
     used: bool,
-    /// A write that failed. What follows is not written, and the answer, if there is one, is read.
-    broken: Option<io::Error>,
+    /// A write has failed. What follows is not written, and the answer, if there is one, is read.
+    broken: bool,
+    /// Why it failed, until an answer is heard.
+    write_error: Option<io::Error>,
 }
 
 impl Transport for WatchedTransport {
@@ -172,43 +185,43 @@ impl Transport for WatchedTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if self.broken.is_some() {
+        if self.broken {
             return Ok(());
         }
         if let Some(socket) = &self.socket {
-            current(|flight| flight.attach(socket))?;
+            current(|flight| flight.attach(socket)).transpose()?;
         }
-        match self.inner.transmit_output(amount, timeout) {
-            Err(Error::Io(error)) if is_closed_by_peer(&error) => self.broken = Some(error),
-            other => other?,
-        }
-        let reused = self.used;
+        // Also when the write fails: some of it may have left.
         current(|flight| {
             let mut state = flight.0.lock();
-            state.written = true;
-            state.reused = reused;
-            Ok(())
-        })
+            (state.written, state.reused) = (true, self.used);
+        });
+        match self.inner.transmit_output(amount, timeout) {
+            Err(Error::Io(error)) if is_closed_by_peer(&error) => {
+                (self.broken, self.write_error) = (true, Some(error));
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        match (self.inner.await_input(timeout), self.broken.take()) {
-            (Ok(true), broken) => {
-                self.broken = broken;
+        match (self.inner.await_input(timeout), self.write_error.take()) {
+            (Ok(true), _) => {
                 self.used = true;
-                current(|flight| {
-                    flight.0.lock().heard = true;
-                    Ok(())
-                })?;
+                current(|flight| flight.0.lock().heard = true);
                 Ok(true)
             }
-            (_, Some(broken)) => Err(broken.into()),
+            (_, Some(write_error)) => Err(write_error.into()),
             (other, None) => other,
         }
     }
 
+    /// Asked before the connection goes into the pool, and when it comes out: from then on a cut of the flight that used it
+    /// must not hit whoever uses it next.
     fn is_open(&mut self) -> bool {
-        self.broken.is_none() && self.inner.is_open()
+        current(Flight::land);
+        !self.broken && self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A Tinker service in this process: the same protocol over loopback, with a small model that really trains.
 //!
-//! It is what a program can be tried with before it has a key, what a device without a network runs, and what tests talk to.
+//! It is what a program can be tried with before it has a key, what a device without a network runs, and what tests
+//! talk to.
 //!
 //! ```
 //! use tinkex::local::LocalServer;
@@ -12,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! The server knows requests, promises and checkpoints; a [`Model`](model::Model) knows tokens and tensors. Either can be read, and
+//! The server knows requests, promises and checkpoints; a [`Model`] knows tokens and tensors. Either can be read, and
 //! exchanged, without the other.
 
 pub mod adam;
@@ -35,10 +36,11 @@ use crate::{Error, ErrorKind, Result};
 
 /// A Tinker service on a port of this machine.
 ///
-/// Everything it knows is in memory and goes with it. It ends when it is dropped: at once, but for a training step or a sample in hand,
-/// which runs to its end on a thread of its own.
+/// Everything it knows is in memory and goes with it. It ends when it is dropped: at once, but for a training step or a
+/// sample in hand, which runs to its end on a thread of its own.
 ///
-/// It serves plain HTTP and takes any API key, unless told otherwise: it is no server for a network that is not trusted.
+/// It serves plain HTTP and takes any API key, unless told otherwise: it is no server for a network that is not
+/// trusted.
 #[derive(Debug)]
 pub struct LocalServer(Server);
 
@@ -84,7 +86,8 @@ impl LocalServer {
 
     /// Waits until a condition on the requests and connections holds, at most for `timeout`. Returns whether it holds.
     ///
-    /// The condition is asked whenever something changes, under a lock: it should be quick, and must not call this server.
+    /// The condition is asked whenever something changes, under a lock: it should be quick, and must not call this
+    /// server.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -102,8 +105,8 @@ impl LocalServer {
         self.0.faults().add(fault);
     }
 
-    /// Stops listening and closes every connection, as a server that went down, but keeps what it knows and goes on with the work that it
-    /// has. New connections are refused until [`resume`](LocalServer::resume).
+    /// Stops listening and closes every connection, as a server that went down, but keeps what it knows and goes on
+    /// with the work that it has. New connections are refused until [`resume`](LocalServer::resume).
     ///
     /// # Errors
     ///
@@ -157,7 +160,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// How long a poll for a result is held before it is answered with "not yet". Defaults to 30 s, as the service does.
+    /// How long a poll for a result is held before it is answered with "not yet". Defaults to 30 s, as the service
+    /// does.
     pub fn hold_time(mut self, hold_time: Duration) -> Self {
         self.settings.hold_time = hold_time;
         self
@@ -205,7 +209,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// The time after which a connection is closed on which nothing moves. Held polls are not affected. Defaults to 120 s.
+    /// The time after which a connection is closed on which nothing moves. Held polls are not affected. Defaults to 120
+    /// s.
     pub fn timeout_idle(mut self, timeout: Duration) -> Self {
         self.settings.limits.timeout_idle = timeout;
         self
@@ -215,8 +220,8 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address makes no sense or is taken, or no socket or thread could be had ([`ErrorKind::Io`]); two models have one name
-    /// ([`ErrorKind::Config`]).
+    /// The address makes no sense or is taken, or no socket or thread could be had ([`ErrorKind::Io`]); two models have
+    /// one name ([`ErrorKind::Config`]).
     pub fn start(mut self) -> Result<LocalServer> {
         let operation = "LocalServer::start";
         let models = &mut self.settings.models;

@@ -435,6 +435,11 @@ impl PollJob {
             }
             Err(error) => {
                 debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
+                if error.kind() == ErrorKind::Decode {
+                    // It would be the same again: too large.
+                    let meaning = Meaning::Undecodable { why: error.to_string() };
+                    return self.reply.send(Reply::Heard { meaning, error: Some(error), held });
+                }
                 let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.flight.was_written();
                 let reply = if silent { PollReply::HeaderTimeout } else { PollReply::ConnectionFailed };
                 (reply.read().decode(|bytes| (self.decode)(bytes)), None)

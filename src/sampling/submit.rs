@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::debug;
 
-use super::SampleOptions;
+use super::options::SampleOptions;
 use crate::error::{Error, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};

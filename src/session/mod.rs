@@ -22,12 +22,17 @@ use crate::error::Result;
 use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
 use crate::pending::{Poller, PollerHandle};
 use crate::rules::seats::GroupId;
-use crate::training::TrainingQueue;
 use crate::types::{CreateSessionRequest, CreateSessionResponse};
 use crate::worker::{Budget, OwnedThread, Pool};
 
 /// A job for a submitting thread.
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
+
+/// Something with threads of its own that ends with the session.
+pub(crate) trait Dependent: Send + Sync {
+    /// Ends it, within a real time limit.
+    fn close(&self, deadline: Instant);
+}
 
 /// One session with the service. Threads hold its parts, never the session itself.
 pub(crate) struct Session {
@@ -39,7 +44,7 @@ pub(crate) struct Session {
     gate: Arc<Gate>,
     heartbeat: OwnedThread,
     stop_heartbeat: Mutex<Option<Sender<()>>>,
-    queues: Mutex<Vec<Weak<TrainingQueue>>>,
+    dependents: Mutex<Vec<Weak<dyn Dependent>>>,
     next_model: AtomicU64,
     next_sampling_session: Arc<AtomicU64>,
     next_client: AtomicU64,
@@ -82,7 +87,7 @@ impl Session {
             gate: Gate::of(config),
             heartbeat,
             stop_heartbeat: Mutex::new(Some(stop)),
-            queues: Mutex::default(),
+            dependents: Mutex::default(),
             next_model: AtomicU64::new(0),
             next_sampling_session: Arc::default(),
             next_client: AtomicU64::new(0),
@@ -134,11 +139,11 @@ impl Session {
         GroupId(self.next_client.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes the close of the session close this queue.
-    pub(crate) fn own(&self, queue: &Arc<TrainingQueue>) {
-        let mut queues = self.queues.lock();
-        queues.retain(|queue| queue.strong_count() > 0);
-        queues.push(Arc::downgrade(queue));
+    /// Makes the close of the session close this, too.
+    pub(crate) fn adopt(&self, dependent: Weak<dyn Dependent>) {
+        let mut dependents = self.dependents.lock();
+        dependents.retain(|dependent| dependent.strong_count() > 0);
+        dependents.push(dependent);
     }
 
     /// Ends everything: whoever waits gets `Closed`, and the threads end within the limit. Does nothing the second time.
@@ -152,9 +157,9 @@ impl Session {
         self.budget.close();
         self.submitters.close();
         self.stop_heartbeat.lock().take();
-        let queues = std::mem::take(&mut *self.queues.lock());
-        for queue in queues.iter().filter_map(Weak::upgrade) {
-            queue.close(deadline);
+        let dependents = std::mem::take(&mut *self.dependents.lock());
+        for dependent in dependents.iter().filter_map(Weak::upgrade) {
+            dependent.close(deadline);
         }
         self.poller.close(deadline);
         self.heartbeat.join_by(deadline);

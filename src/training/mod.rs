@@ -3,8 +3,8 @@
 mod queue;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ use crate::http::{Call, Purpose, to_json};
 use crate::pending::{Manner, Outcome, Part, Pending, Slots};
 use crate::rules::{chunking, metrics};
 use crate::sampling::SamplingClient;
-use crate::session::Session;
+use crate::session::{Dependent, Session};
 use crate::types::{
     AdamParams, Batch, Datum, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest,
     GetInfoRequest, GetInfoResponse, LoadWeightsRequest, LoadWeightsResponse, Loss, OptimStepRequest,
@@ -91,7 +91,7 @@ impl Request {
 impl TrainingClient {
     pub(crate) fn new(session: &Arc<Session>, model_id: &str) -> Result<Self> {
         let queue = Arc::new(TrainingQueue::spawn(session.http(), session.poller(), session.next_client())?);
-        session.own(&queue);
+        session.adopt(Arc::downgrade(&queue) as Weak<_>);
         let core = Core { session: Arc::clone(session), queue, model_id: model_id.into() };
         Ok(TrainingClient { core: Arc::new(core), timeout_operation: session.config().timeout_operation() })
     }

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};
 use crate::rules::seats::GroupId;
+use crate::session::Dependent;
 use crate::types::{Promise, RequestKind};
 use crate::worker::{Budget, OwnedThread, Reservation, Room};
 
@@ -86,9 +87,11 @@ impl TrainingQueue {
             Err(_) => Err(Error::closed()),
         }
     }
+}
 
-    /// Ends the thread: what is not sent yet is answered with `Closed`.
-    pub(crate) fn close(&self, deadline: Instant) {
+impl Dependent for TrainingQueue {
+    /// What is not sent yet is answered with `Closed`.
+    fn close(&self, deadline: Instant) {
         self.shared.stopping.store(true, Ordering::Release);
         self.sender.lock().take();
         self.budget.close();

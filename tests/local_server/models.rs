@@ -8,8 +8,8 @@ use tinkex::local::model::{
     Adapter, AdapterOptions, Example, Model, PromptLogprobs, Sample, SampleOptions, StopReason, Tensors,
 };
 
-/// A model of one weight, whose training waits at a gate. It gives every target the weight as its log-probability, and panics
-/// at token 13.
+/// A model of one weight, whose training waits at a gate. It gives every target the weight as its log-probability, and
+/// panics at token 13.
 #[derive(Debug)]
 pub struct Gated {
     name: &'static str,

@@ -26,7 +26,8 @@ pub struct LoggedRequest {
     pub headers: Vec<(String, String)>,
     /// The sequence number in the body: `seq_id`, `model_seq_id` or `sampling_session_seq_id`, the first that is there.
     pub seq: Option<u64>,
-    /// What the sequence number counts for: the id of the model, sampling session or session in the body, the first that is there.
+    /// What the sequence number counts for: the id of the model, sampling session or session in the body, the first
+    /// that is there.
     pub subject: Option<String>,
     /// The promise that `retrieve_future` asks for.
     pub request_id: Option<String>,

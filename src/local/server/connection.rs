@@ -1,7 +1,7 @@
 //! One connection: what it is doing, and what the next event makes of it.
 //!
-//! A connection reads a request, hands it over, waits for the answer, writes it, and begins again. It never blocks; the event loop calls
-//! it when the socket, a message or a deadline has news, and does what it returns.
+//! A connection reads a request, hands it over, waits for the answer, writes it, and begins again. It never blocks; the
+//! event loop calls it when the socket, a message or a deadline has news, and does what it returns.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -67,7 +67,8 @@ enum Phase {
     Writing(Output),
     /// Was told never to answer.
     Silent,
-    /// Has said everything and reads on, so that what the client still sends does not reset the connection under the answer.
+    /// Has said everything and reads on, so that what the client still sends does not reset the connection under the
+    /// answer.
     Draining,
 }
 
@@ -154,13 +155,9 @@ impl Connection {
     fn on_bytes(&mut self, bytes: &[u8], now: Instant) {
         let was_idle = self.parser.is_idle();
         self.parser.push(bytes);
-        if let Phase::Reading = self.phase {
-            // The headers have one deadline from their first byte; a body only has to make progress.
-            if self.parser.is_in_body() {
-                self.deadline = now.checked_add(self.limits.timeout_idle);
-            } else if was_idle {
-                self.deadline = now.checked_add(self.limits.timeout_header);
-            }
+        // The headers have one deadline from their first byte; a body only has to make progress.
+        if was_idle && matches!(self.phase, Phase::Reading) {
+            self.deadline = now.checked_add(self.limits.timeout_header);
         }
     }
 
@@ -168,9 +165,15 @@ impl Connection {
     fn advance(&mut self, now: Instant) -> Next {
         loop {
             match self.parser.next() {
-                Ok(None) => return Next::Wait,
+                Ok(None) => {
+                    if self.parser.is_in_body() {
+                        self.deadline = now.checked_add(self.limits.timeout_idle);
+                    }
+                    return Next::Wait;
+                }
                 Ok(Some(Event::Continue)) => {
-                    // A fresh connection has room for these few bytes; if not, the client goes on by itself after a moment.
+                    // A fresh connection has room for these few bytes; if not, the client goes on by itself after a
+                    // moment.
                     let _ = self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
                 Ok(Some(Event::Request(request))) => {
@@ -202,14 +205,20 @@ impl Connection {
     }
 
     /// The answer to a request will come later.
-    pub(super) fn on_hold(&mut self, exchange: u64, until: Instant, otherwise: Response, delivery: Delivery) -> Next {
+    pub(super) fn on_hold(
+        &mut self,
+        exchange: u64,
+        until: Option<Instant>,
+        otherwise: Response,
+        delivery: Delivery,
+    ) -> Next {
         if exchange != self.exchange || !matches!(self.phase, Phase::Handling) {
             return Next::Wait;
         }
         if self.ended {
             return Next::Close;
         }
-        self.enter(Phase::Held(otherwise, delivery), Some(until));
+        self.enter(Phase::Held(otherwise, delivery), until);
         Next::Wait
     }
 

@@ -1,7 +1,8 @@
-//! The one thread that owns all sockets: it accepts, reads, writes and keeps the deadlines, and never waits for anything else.
+//! The one thread that owns all sockets: it accepts, reads, writes and keeps the deadlines, and never waits for
+//! anything else.
 //!
-//! Complete requests leave through a channel to the handlers; answers come back through the [`Mailbox`]. A held poll is one entry in a
-//! table here, so a thousand of them need no thread.
+//! Complete requests leave through a channel to the handlers; answers come back through the [`Mailbox`]. A held poll is
+//! one entry in a table here, so a thousand of them need no thread.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind, Write};

@@ -8,8 +8,8 @@ use super::http::Response;
 
 /// A failure that the server shows on request, to test what a client makes of it.
 ///
-/// A rule names an endpoint, says which of its requests are meant, and what happens to them. The rules are asked in the order in
-/// which they were given, and the first that applies is used.
+/// A rule names an endpoint, says which of its requests are meant, and what happens to them. The rules are asked in the
+/// order in which they were given, and the first that applies is used.
 ///
 /// # Examples
 ///
@@ -48,7 +48,8 @@ enum Action {
 }
 
 impl Fault {
-    /// A rule for the requests to one endpoint, by the last segment of its path, such as `asample`; `*` means every endpoint.
+    /// A rule for the requests to one endpoint, by the last segment of its path, such as `asample`; `*` means every
+    /// endpoint.
     ///
     /// Without further calls it applies to all of them, always, and changes nothing.
     #[must_use]
@@ -78,7 +79,8 @@ impl Fault {
         self
     }
 
-    /// Keeps the answer back for that long; also the answer or the reset of another action. The request itself is carried out at once.
+    /// Keeps the answer back for that long; also the answer or the reset of another action. The request itself is
+    /// carried out at once.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;

@@ -220,7 +220,8 @@ impl Parser {
         Ok(Some((request, rest)))
     }
 
-    /// How the end of the body is to be found. Two answers to that question are refused, as they invite smuggling (RFC 9112, 6.3).
+    /// How the end of the body is to be found. Two answers to that question are refused, as they invite smuggling (RFC
+    /// 9112, 6.3).
     fn framing(&self, request: &Request) -> Result<Rest, Response> {
         let mut lengths = request.headers.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value);
         let length = lengths.next();

@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
+use serde_path_to_error::Segment;
 
 use super::http::{Request, Response};
 use crate::local::adam::AdamStep;
@@ -14,24 +15,20 @@ use crate::types::{
 
 /// Reads the body of a request.
 pub(super) fn body<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Response> {
-    let mut json = serde_json::Deserializer::from_slice(&request.body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| unprocessable(&error))?;
-    json.end()
-        .map_err(|error| invalid(vec![json!("body"), json!(error.column())], &error.to_string(), "json_invalid"))?;
-    Ok(value)
+    serde_json::from_slice(&request.body).map_err(|error| {
+        // Keeping track of the place costs time, so it is looked for only now that it is needed.
+        let mut json = serde_json::Deserializer::from_slice(&request.body);
+        match serde_path_to_error::deserialize::<_, T>(&mut json) {
+            Err(placed) if error.is_data() => misplaced(&error, placed.path()),
+            _ => invalid(vec![json!("body"), json!(error.column())], &error.to_string(), "json_invalid"),
+        }
+    })
 }
 
 /// The refusal of a body of the wrong form, as FastAPI words it.
-fn unprocessable(error: &serde_path_to_error::Error<serde_json::Error>) -> Response {
-    use serde_path_to_error::Segment;
-
-    let cause = error.inner();
+fn misplaced(cause: &serde_json::Error, path: &serde_path_to_error::Path) -> Response {
     let mut place = vec![json!("body")];
-    if !cause.is_data() {
-        place.push(json!(cause.column()));
-        return invalid(place, &cause.to_string(), "json_invalid");
-    }
-    place.extend(error.path().iter().filter_map(|segment| match segment {
+    place.extend(path.iter().filter_map(|segment| match segment {
         Segment::Seq { index } => Some(json!(index)),
         Segment::Map { key } => Some(json!(key)),
         Segment::Enum { variant } => Some(json!(variant)),

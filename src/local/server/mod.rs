@@ -41,15 +41,14 @@ use self::faults::Faults;
 use self::http::Response;
 use self::promises::Promises;
 use self::reply::{Mailbox, Message};
-
 use self::routes::{KeyCheck, Service};
 use self::state::State;
 use super::model::Model;
+use crate::clock::Clock;
 
 /// The time. The server lives in real time: nothing in it is driven by a test's clock.
-#[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
-    Instant::now()
+    Clock::system().now()
 }
 
 /// How a server is set up.
@@ -105,19 +104,20 @@ impl Server {
         let (sampling, samples) = unbounded();
         let state = Arc::new(State::new(settings.models, Promises::new(settings.result_time), sampling));
         let service = Service { state: state.clone(), hold_time: settings.hold_time, key_check: settings.key_check };
+
+        // From here on the server ends properly, should a thread not start. It ends its handlers by dropping the event
+        // loop, so that must be the younger.
+        let mut server = Server { address, monitor, faults, state, mailbox, threads: Vec::new() };
         let (jobs, arriving) = unbounded();
         let event_loop = EventLoop::new(
             poll,
             listener,
             settings.max_connections,
             settings.limits,
-            mailbox.clone(),
+            server.mailbox.clone(),
             jobs,
-            monitor.clone(),
+            server.monitor.clone(),
         )?;
-
-        // From here on the server ends properly, should a thread not start.
-        let mut server = Server { address, monitor, faults, state, mailbox, threads: Vec::new() };
         let processors = available_parallelism().map_or(1, usize::from);
         for _ in 0..processors {
             let (state, samples) = (server.state.clone(), samples.clone());

@@ -1,7 +1,7 @@
 //! Promises: what is given out for work that takes time, and how its result is fetched.
 //!
-//! A promise is made when the request arrives, kept when a worker has the result, and forgotten some time after the result was first
-//! handed out. A poll that comes too early leaves its [`Reply`] here and costs nothing until then.
+//! A promise is made when the request arrives, kept when a worker has the result, and forgotten some time after the
+//! result was first handed out. A poll that comes too early leaves its [`Reply`] here and costs nothing until then.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

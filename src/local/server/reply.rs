@@ -15,8 +15,8 @@ use super::http::Response;
 pub(super) enum Message {
     /// The answer to a request.
     Answer { to: Address, response: Response, delivery: Delivery },
-    /// A request's answer will come later; at `until` this one is sent instead.
-    Hold { to: Address, until: Instant, otherwise: Response, delivery: Delivery },
+    /// A request's answer will come later; at `until`, if ever, this one is sent instead.
+    Hold { to: Address, until: Option<Instant>, otherwise: Response, delivery: Delivery },
     /// Close the listener and every connection, then tell.
     Pause(crossbeam_channel::Sender<io::Result<()>>),
     /// Listen again, then tell.
@@ -76,8 +76,8 @@ impl Reply {
         self.mailbox.send(Message::Answer { to: self.to, response, delivery: self.delivery });
     }
 
-    /// Answers at `until`, unless [`answer`](Reply::answer) came first.
-    pub(super) fn hold(&self, until: Instant, otherwise: Response) {
+    /// Answers at `until`, if ever, unless [`answer`](Reply::answer) came first.
+    pub(super) fn hold(&self, until: Option<Instant>, otherwise: Response) {
         self.mailbox.send(Message::Hold { to: self.to, until, otherwise, delivery: self.delivery });
     }
 }

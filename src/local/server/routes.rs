@@ -9,7 +9,7 @@ use serde_json::json;
 use super::http::{Request, Response};
 use super::promises::{Polled, PromiseId};
 use super::reply::Reply;
-use super::state::{Run, Sampler, State, Tables};
+use super::state::{Fingerprint, Run, Sampler, State, Tables};
 use super::work::{SampleJob, Task, start_run};
 use super::{input, now};
 use crate::local::model::Model;
@@ -40,6 +40,7 @@ struct Call<'a> {
     service: &'a Service,
     state: &'a Arc<State>,
     request: &'a Request,
+    print: Fingerprint,
     reply: &'a Reply,
 }
 
@@ -93,7 +94,10 @@ impl Service {
         match ROUTES.iter().find(|(_, path, _)| *path == name) {
             None => Err(Response::detail(404, "Not Found")),
             Some((method, ..)) if *method != request.method => Err(Response::detail(405, "Method Not Allowed")),
-            Some((_, _, handler)) => handler(&Call { service: self, state: &self.state, request, reply }),
+            Some((_, _, handler)) => {
+                let print = Fingerprint::of(request);
+                handler(&Call { service: self, state: &self.state, request, print, reply })
+            }
         }
     }
 }
@@ -136,14 +140,14 @@ fn create_model(call: &Call<'_>) -> Result<Answer, Response> {
     let mut tables = call.state.lock();
     let session = tables.session(&body.session_id)?;
     let model_id = format!("{}:train:{}", body.session_id, body.model_seq_id);
-    if let Some(first) = session.models.repeated(seq, call.request)? {
+    if let Some(first) = session.models.repeated(seq, call.print)? {
         return respond(&promise(*first, &model_id));
     }
     let lora_rank = options.rank;
     let queue = start_run(call.state, &model_id, &model, options)
         .map_err(|error| Response::detail(503, &format!("no thread for another model: {error}")))?;
     let id = call.state.promises.make();
-    session.models.record(seq, call.request, id);
+    session.models.record(seq, call.print, id);
     // The worker has just begun to wait for it.
     let _ = queue.send((id, Task::Create));
     tables.runs.insert(model_id.clone(), Run::new(&body.session_id, model, lora_rank, queue));
@@ -226,7 +230,7 @@ fn save_weights_for_sampler(call: &Call<'_>) -> Result<Answer, Response> {
     };
     call.submit(&body.model_id, body.seq_id, |tables| {
         let session_id = tables.run(&body.model_id)?.session_id.clone();
-        let sampler_id = tables.session(&session_id)?.number_sampler(&session_id, sampler_seq, call.request)?;
+        let sampler_id = tables.session(&session_id)?.number_sampler(&session_id, sampler_seq, call.print)?;
         Ok(Task::Snapshot(sampler_id))
     })
 }
@@ -244,7 +248,7 @@ fn create_sampling_session(call: &Call<'_>) -> Result<Answer, Response> {
         (None, None) => return Err(Response::detail(400, "either base_model or model_path is needed")),
     };
     let session = tables.session(&body.session_id)?;
-    let id = session.number_sampler(&body.session_id, body.sampling_session_seq_id, call.request)?;
+    let id = session.number_sampler(&body.session_id, body.sampling_session_seq_id, call.print)?;
     tables.samplers.entry(id.clone()).or_insert_with(|| Sampler::new(model, adapter));
     respond(&CreateSamplingSessionResponse { sampling_session_id: id })
 }
@@ -258,11 +262,11 @@ fn asample(call: &Call<'_>) -> Result<Answer, Response> {
 
     let mut tables = call.state.lock();
     let sampler = tables.sampler(sampler_id)?;
-    if let Some(first) = sampler.requests.repeated(body.seq_id, call.request)? {
+    if let Some(first) = sampler.requests.repeated(body.seq_id, call.print)? {
         return respond(&Promise::new(first.to_string()));
     }
     let id = call.state.promises.make();
-    sampler.requests.record(body.seq_id, call.request, id);
+    sampler.requests.record(body.seq_id, call.print, id);
     let job = SampleJob { promise: id, model, adapter: sampler.adapter.clone(), task };
     tables.sample(job)?;
     respond(&Promise::new(id.to_string()))
@@ -274,7 +278,7 @@ fn retrieve_future(call: &Call<'_>) -> Result<Answer, Response> {
         Polled::Ready(result) => Ok(Answer::Now(result)),
         Polled::Held => {
             let not_yet = Response::json(408, &json!({ "queue_state": QueueState::Active }));
-            call.reply.hold(now() + call.service.hold_time, not_yet);
+            call.reply.hold(now().checked_add(call.service.hold_time), not_yet);
             Ok(Answer::Later)
         }
         Polled::Expired => Err(Response::detail(410, &format!("the result of {request_id} is no longer kept"))),
@@ -288,8 +292,8 @@ impl Call<'_> {
         Ok(self.state.lock().run(model_id)?.model.clone())
     }
 
-    /// Gives a task to a run's worker, unless the request was here before. `task` runs under the lock, so that what it reserves is
-    /// reserved for what is queued.
+    /// Gives a task to a run's worker, unless the request was here before. `task` runs under the lock, so that what it
+    /// reserves is reserved for what is queued.
     fn submit(
         &self,
         model_id: &str,
@@ -297,14 +301,14 @@ impl Call<'_> {
         task: impl FnOnce(&mut Tables) -> Result<Task, Response>,
     ) -> Result<Answer, Response> {
         let mut tables = self.state.lock();
-        if let Some(first) = tables.run(model_id)?.requests.repeated(seq, self.request)? {
+        if let Some(first) = tables.run(model_id)?.requests.repeated(seq, self.print)? {
             return respond(&promise(*first, model_id));
         }
         tables.run(model_id)?.queue()?;
         let task = task(&mut tables)?;
         let id = self.state.promises.make();
         let run = tables.run(model_id)?;
-        run.requests.record(seq, self.request, id);
+        run.requests.record(seq, self.print, id);
         // A worker ends before its queue only when the server stops.
         let _ = run.queue()?.send((id, task));
         respond(&promise(id, model_id))

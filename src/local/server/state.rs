@@ -73,7 +73,7 @@ pub(super) struct Checkpoint {
 
 /// What was answered to each sequence number, and to which request.
 #[derive(Debug)]
-pub(super) struct Numbered<T>(HashMap<u64, (u64, T)>);
+pub(super) struct Numbered<T>(HashMap<u64, (Fingerprint, T)>);
 
 impl<T> Default for Numbered<T> {
     fn default() -> Self {
@@ -83,26 +83,31 @@ impl<T> Default for Numbered<T> {
 
 impl<T> Numbered<T> {
     /// The first answer to this number, if it was used; a refusal, if it was used for another request.
-    pub(super) fn repeated(&self, seq: Option<u64>, request: &Request) -> Result<Option<&T>, Response> {
+    pub(super) fn repeated(&self, seq: Option<u64>, print: Fingerprint) -> Result<Option<&T>, Response> {
         match seq.and_then(|seq| self.0.get(&seq)) {
             None => Ok(None),
-            Some((print, answer)) if *print == fingerprint(request) => Ok(Some(answer)),
+            Some((first, answer)) if *first == print => Ok(Some(answer)),
             Some(_) => Err(Response::detail(409, "this sequence number was used for another request")),
         }
     }
 
-    pub(super) fn record(&mut self, seq: Option<u64>, request: &Request, answer: T) {
+    pub(super) fn record(&mut self, seq: Option<u64>, print: Fingerprint, answer: T) {
         if let Some(seq) = seq {
-            self.0.insert(seq, (fingerprint(request), answer));
+            self.0.insert(seq, (print, answer));
         }
     }
 }
 
 /// Tells requests apart by path and body. Attempts of one request have the same bytes.
-fn fingerprint(request: &Request) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&request.path, &request.body).hash(&mut hasher);
-    hasher.finish()
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub(super) fn of(request: &Request) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&request.path, &request.body).hash(&mut hasher);
+        Fingerprint(hasher.finish())
+    }
 }
 
 impl State {
@@ -164,12 +169,12 @@ impl Tables {
 
 impl Session {
     /// The id of a sampling session by its number, which is given out once.
-    pub(super) fn number_sampler(&mut self, session: &str, seq: u64, request: &Request) -> Result<String, Response> {
-        if let Some(first) = self.samplers.repeated(Some(seq), request)? {
+    pub(super) fn number_sampler(&mut self, session: &str, seq: u64, print: Fingerprint) -> Result<String, Response> {
+        if let Some(first) = self.samplers.repeated(Some(seq), print)? {
             return Ok(first.clone());
         }
         let id = format!("{session}:sample:{seq}");
-        self.samplers.record(Some(seq), request, id.clone());
+        self.samplers.record(Some(seq), print, id.clone());
         Ok(id)
     }
 }

@@ -1,5 +1,5 @@
-//! Where models compute: one thread for each training run, which carries out its tasks in the order of arrival, and a few threads that
-//! sample, so that no sample waits for a training step.
+//! Where models compute: one thread for each training run, which carries out its tasks in the order of arrival, and a
+//! few threads that sample, so that no sample waits for a training step.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -103,7 +103,10 @@ pub(super) fn start_run(
 
 /// A panic of the model fails the one promise that it was about.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::server("the model panicked")))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        Err(Failure::server(format!("the model panicked: {}", text.unwrap_or("without words"))))
+    })
 }
 
 impl Trainee {
@@ -149,8 +152,8 @@ impl Trainee {
         self.state.lock().checkpoints.insert(path.to_owned(), checkpoint);
     }
 
-    /// Goes on from a checkpoint. Gradients that were accumulated for the old weights are dropped, and so is the optimizer's state
-    /// unless the checkpoint's is wanted.
+    /// Goes on from a checkpoint. Gradients that were accumulated for the old weights are dropped, and so is the
+    /// optimizer's state unless the checkpoint's is wanted.
     fn load(&mut self, path: String, optimizer: bool) -> Result<Outcome, Failure> {
         let found = self.state.lock().checkpoints.get(&path).cloned();
         let Some(checkpoint) = found else {

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use ndarray::NdFloat;
+use ndarray::{ArrayViewMut1, NdFloat};
 
 use super::{
     network::{Network, Projections},
@@ -97,27 +97,30 @@ fn run_pack<T: NdFloat>(network: Network<'_, T>, pack: &Pack<'_>, sum: &mut Lane
     logprobs.rows_mut().into_iter().for_each(log_softmax);
 
     let mut rows = logprobs.rows_mut().into_iter();
-    for &(at, example) in pack {
-        let mut rows: Vec<_> = rows.by_ref().take(example.tokens.len()).collect();
+    for &(place, example) in pack {
+        let rows: Vec<_> = rows.by_ref().take(example.tokens.len()).collect();
         let targets: Vec<_> = example.targets.iter().map(|&target| network.sizes.known(target)).collect();
         let chosen: Vec<T> = rows.iter().zip(&targets).map(|(row, &target)| row[target]).collect();
         if sum.slopes.is_some() {
-            // With respect to the scores, the derivative of a target's log-probability is one at the target, less the
-            // probabilities.
-            let mut slopes = example.loss.slopes(&chosen).into_iter();
-            for (at, row) in rows.iter_mut().enumerate() {
-                let (slope, target) = (slopes.next().unwrap_or_else(T::zero), targets.get(at));
-                row.mapv_inplace(|logprob| -slope * logprob.exp());
-                if let Some(&target) = target {
-                    row[target] += slope;
-                }
-            }
+            into_score_slopes(rows, &targets, &example.loss.slopes(&chosen));
         }
-        sum.logprobs.push((at, chosen));
+        sum.logprobs.push((place, chosen));
     }
     if let Some(slopes) = &mut sum.slopes {
         let dscores = logprobs;
         network.backward(&dscores, &pass, slopes);
+    }
+}
+
+/// Replaces an example's log-probabilities by the derivatives of its loss with respect to the scores: the derivative of
+/// a target's log-probability is one at the target, less the probabilities.
+fn into_score_slopes<T: NdFloat>(rows: Vec<ArrayViewMut1<'_, T>>, targets: &[usize], slopes: &[T]) {
+    for (at, mut row) in rows.into_iter().enumerate() {
+        let slope = slopes.get(at).copied().unwrap_or_else(T::zero);
+        row.mapv_inplace(|logprob| -slope * logprob.exp());
+        if let Some(&target) = targets.get(at) {
+            row[target] += slope;
+        }
     }
 }
 

@@ -1,0 +1,198 @@
+//! Teaches a model Pig Latin and asks it for what it learned.
+//!
+//! ```text
+//! cargo run --release --features local --example quickstart [DATA.jsonl]
+//! ```
+//!
+//! Without more, it starts the local server and trains the small model there. With `TINKER_BASE_URL` and `TINKER_API_KEY`
+//! set it does the same on that service, with the model that `TINKER_BASE_MODEL` names or else the first that the service
+//! lists.
+//!
+//! The tokens are the bytes of the text. That is what the local model reads; another model learns them as well as it would
+//! learn any other numbers.
+
+use std::error::Error;
+use std::fs;
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use tinkex::local::LocalServer;
+use tinkex::types::{
+    AdamParams, Batch, Datum, ForwardBackwardOutput, LoraConfig, LossFn, ModelInput, SampleResponse, SamplingParams,
+};
+use tinkex::{Config, Pending, SamplingClient, ServiceClient, TrainingClient};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/piglatin.jsonl");
+const STEPS: usize = 100;
+/// The local model is tiny and learns fast; a large one wants smaller steps.
+const LEARNING_RATE_LOCAL: f64 = 1e-2;
+const LEARNING_RATE: f64 = 1e-4;
+/// Ends a completion.
+const NEWLINE: u32 = b'\n' as u32;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quickstart: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let path = std::env::args().nth(1).unwrap_or_else(|| DATA.to_owned());
+    let pairs = read_pairs(&path)?;
+    let (held_out, trained): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(Pair::is_held_out);
+    let batch = trained.iter().map(Pair::datum).collect::<Result<Vec<_>, _>>()?;
+    let batch = Batch::from(batch);
+
+    // A local server, unless the environment names a service. It ends when it is dropped.
+    let server = if std::env::var_os("TINKER_BASE_URL").is_none() { Some(LocalServer::start()?) } else { None };
+    let config = match &server {
+        Some(server) => Config::builder().base_url(server.base_url()).api_key("tml-local").build()?,
+        None => Config::from_env()?,
+    };
+    let learning_rate = if server.is_some() { LEARNING_RATE_LOCAL } else { LEARNING_RATE };
+    let service = ServiceClient::connect(config)?;
+    let base_model = base_model(&service)?;
+    println!("training {base_model} at {} on {} pairs", service.config().base_url(), trained.len());
+
+    let lora = LoraConfig { seed: Some(1), ..LoraConfig::default() };
+    let trainer = service.create_lora_training_client(&base_model, lora)?;
+    let (first, last) = train(&trainer, &batch, learning_rate)?;
+
+    let saved = trainer.save_weights_for_sampler("quickstart")?;
+    println!("saved {}", saved.path);
+    let sampler = service.create_sampling_client(&saved.path)?;
+    println!("held-out prompts:");
+    ask(&sampler, &held_out)?;
+    println!("trained prompts:");
+    let exact = ask(&sampler, &trained)?;
+
+    println!("loss: {first:.4} -> {last:.4} nats/token");
+    println!("exact matches: {exact}/{} trained prompts", trained.len());
+    Ok(())
+}
+
+/// The model to train.
+fn base_model(service: &ServiceClient) -> Result<String, Box<dyn Error>> {
+    if let Ok(name) = std::env::var("TINKER_BASE_MODEL") {
+        return Ok(name);
+    }
+    let offered = service.get_server_capabilities()?.supported_models;
+    let first = offered.into_iter().find_map(|model| model.model_name);
+    Ok(first.ok_or("the service lists no model; name one in TINKER_BASE_MODEL")?)
+}
+
+/// Trains on the batch, and returns the loss of the first and of the last step in nats per token.
+///
+/// Each step is submitted before the result of the one before is awaited, so that the service never waits for us.
+fn train(trainer: &TrainingClient, batch: &Batch, learning_rate: f64) -> Result<(f64, f64), Box<dyn Error>> {
+    let submit = || -> Result<_, tinkex::Error> {
+        let pass = trainer.submit_forward_backward(batch, LossFn::CrossEntropy)?;
+        let update = trainer.submit_optim_step(AdamParams { learning_rate, ..AdamParams::default() })?;
+        Ok((pass, update))
+    };
+    let mut losses = Vec::new();
+    let mut in_flight = Some(submit()?);
+    while let Some((pass, update)) = in_flight.take() {
+        let step = losses.len() + 1;
+        if step < STEPS {
+            in_flight = Some(submit()?);
+        }
+        let loss = nats_per_token(batch, &pass.wait()?);
+        update.wait()?;
+        println!("step {step:3}/{STEPS}: {loss:.4} nats/token");
+        losses.push(loss);
+    }
+    Ok((losses[0], losses[STEPS - 1]))
+}
+
+/// The mean negative log-probability of the tokens with weight, from the log-probabilities in the answer.
+fn nats_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> f64 {
+    let (mut nats, mut tokens) = (0.0, 0.0);
+    for (datum, output) in batch.iter().zip(&output.loss_fn_outputs) {
+        let weights = datum.loss_fn_inputs["weights"].as_f32().unwrap_or_default();
+        for (weight, logprob) in weights.iter().zip(output.logprobs().unwrap_or_default()) {
+            nats -= f64::from(weight * logprob);
+            tokens += f64::from(*weight);
+        }
+    }
+    nats / tokens
+}
+
+/// Samples an answer for each prompt, prints them, and returns how many are exactly right.
+fn ask(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box<dyn Error>> {
+    let params = SamplingParams::default().max_tokens(64).temperature(0.0).stop(vec![NEWLINE]);
+    let replies: Vec<Pending<SampleResponse>> =
+        pairs.iter().map(|pair| sampler.submit_sample(&pair.model_prompt(), 1, &params)).collect::<Result<_, _>>()?;
+    let mut exact = 0;
+    for (pair, reply) in pairs.iter().zip(replies) {
+        let tokens = reply.wait()?.sequences.into_iter().next().map(|sequence| sequence.tokens).unwrap_or_default();
+        let bytes: Vec<u8> = tokens.iter().map(|&token| u8::try_from(token).unwrap_or(b'?')).collect();
+        let answer = String::from_utf8_lossy(&bytes).trim().to_owned();
+        let right = answer == pair.completion;
+        exact += usize::from(right);
+        println!("  {} {} -> {answer:?}", if right { "right" } else { "wrong" }, pair.prompt);
+    }
+    Ok(exact)
+}
+
+/// A line of the data file.
+#[derive(Deserialize)]
+struct Pair {
+    prompt: String,
+    completion: String,
+    split: Option<String>,
+}
+
+impl Pair {
+    fn is_held_out(&self) -> bool {
+        self.split.as_deref() == Some("test")
+    }
+
+    fn prompt_tokens(&self) -> Vec<u32> {
+        format!("{} ->", self.prompt).bytes().map(u32::from).collect()
+    }
+
+    fn model_prompt(&self) -> ModelInput {
+        ModelInput::from_tokens(self.prompt_tokens())
+    }
+
+    /// The model reads all tokens but the last and predicts all but the first. Only those of the completion count.
+    fn datum(&self) -> Result<Datum, tinkex::Error> {
+        let mut tokens = self.prompt_tokens();
+        let prompt = tokens.len();
+        tokens.extend(format!(" {}\n", self.completion).bytes().map(u32::from));
+        let weights: Vec<f32> = (1..tokens.len()).map(|at| if at < prompt { 0.0 } else { 1.0 }).collect();
+        let targets = tokens.split_off(1);
+        let mut input = tokens;
+        input.extend(&targets[..targets.len() - 1]);
+        Datum::new(ModelInput::from_tokens(input)).input("target_tokens", targets)?.input("weights", weights)
+    }
+}
+
+/// Reads one pair a line; a line that is none is named by its number.
+fn read_pairs(path: &str) -> Result<Vec<Pair>, Box<dyn Error>> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{path} can not be read: {error}"))?;
+    let pair = |(index, line): (usize, &str)| {
+        let pair: Pair = serde_json::from_str(line).map_err(|error| format!("{path}, line {}: {error}", index + 1))?;
+        if pair.prompt.is_empty() || pair.completion.is_empty() {
+            return Err(format!("{path}, line {}: prompt or completion is empty", index + 1));
+        }
+        Ok(pair)
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let pairs = lines.map(pair).collect::<Result<Vec<_>, _>>()?;
+    if pairs.iter().all(Pair::is_held_out) {
+        return Err(format!("{path} has no pair to train on").into());
+    }
+    Ok(pairs)
+}
