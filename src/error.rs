@@ -53,7 +53,7 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
-    /// `timeout_connect`: resolving the name, TCP and TLS.
+    /// `timeout_connect`: resolving the name, or TCP and TLS.
     Connect,
     /// `timeout_idle`, while sending: no byte could be written.
     Write,

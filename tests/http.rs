@@ -147,7 +147,7 @@ fn the_headers_of_submissions_and_polls_are_those_of_the_fixture() {
     let service = Service::start(well);
     let client = connect(service.config().api_key("tml-golden-key")).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    trainer.forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+    trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     let seen = service.seen();
     assert_headers_as_in("20_fwdbwd_ce_1", &seen);
     let round_trip = seen[2].header("x-tinker-create-promise-roundtrip-time").unwrap();
@@ -200,7 +200,7 @@ fn a_submission_keeps_its_key_and_number_over_all_attempts_while_the_retry_count
     });
     let client = connect(quiet(&service, &clock).max_retries(2)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    let pending = trainer.submit_forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+    let pending = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     let waits: Vec<_> = (0..4).map(|_| let_a_wait_pass(&clock)).collect();
     pending.wait().unwrap();
     assert!(is_own_wait(waits[0], 0) && is_own_wait(waits[1], 1) && is_own_wait(waits[3], 0), "{waits:?}");

@@ -11,10 +11,11 @@ mod resolver;
 mod transport;
 
 use std::io::Read;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{Level, log};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::config::AutoHeaderValue;
@@ -81,13 +82,26 @@ impl Http {
 
     /// Waits, unless the client is closed meanwhile.
     pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
+        self.pause(at, &Flight::default())
+    }
+
+    /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
+    fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
         let mut closed = self.closed.lock();
-        while !*closed {
+        while !*closed && !flight.is_cut() {
             if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
                 return Ok(());
             }
         }
-        Err(Error::closed())
+        Err(if *closed { Error::closed() } else { Error::new(ErrorKind::Cancelled, "the request was cancelled") })
+    }
+
+    /// Ends a request at once, on its way or between two attempts.
+    pub(crate) fn cut(&self, flight: &Flight) {
+        flight.cut();
+        // Whoever looked at the flight before holds the lock until it waits.
+        drop(self.closed.lock());
+        self.closed.notify_all();
     }
 
     /// Sends a request, again if it must be, until the service answers with success.
@@ -100,13 +114,14 @@ impl Http {
         let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
         let mut repeats = Repeats::new(&self.config, call.repeat, started);
         let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
-        let mut unanswered = false;
+        let (mut unanswered, mut warned) = (false, false);
         loop {
             let failed = match self.attempt(call, deadline, &key) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             unanswered |= call.method != Method::Get && call.flight.was_written() && failed.is_unanswered();
+            let level = if failed.is_lost() && !mem::replace(&mut warned, true) { Level::Warn } else { Level::Debug };
             let wait = repeats.next(&failed, clock);
             let error = failed.into_error(call.operation, clock.wall()).with_effect(unanswered);
             let Some(wait) = wait else { return Err(error) };
@@ -114,8 +129,8 @@ impl Http {
             if let Some(deadline) = deadline.filter(|deadline| deadline.at <= next) {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
-            debug!("{}: sent again in {wait:?}: {error}", call.operation);
-            self.pause_until(next).map_err(|closed| closed.operation(call.operation).with_effect(unanswered))?;
+            log!(level, "{error}; it is sent again in {wait:?}");
+            self.pause(next, &call.flight).map_err(|ended| ended.operation(call.operation).with_effect(unanswered))?;
         }
     }
 
@@ -265,11 +280,12 @@ fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {
 
 fn agent_config(config: &Config) -> Result<ureq::config::Config> {
     let proxy = match config.proxy() {
+        Proxy::Environment if config.is_loopback() => None,
         Proxy::Environment => ureq::Proxy::try_from_env()
             .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
         Proxy::Off => None,
         Proxy::Url(url) => Some(
-            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL makes no sense").with_source(error))?,
+            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL is not valid").with_source(error))?,
         ),
     };
     let builder = Agent::config_builder()

@@ -43,6 +43,11 @@ impl Failed {
         }
     }
 
+    /// Whether the server was not reached, or did not answer.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Failed::Connection(_) | Failed::Timeout(_))
+    }
+
     /// Whether nobody knows what the server made of the request, provided that it was written: no answer came, or one of a
     /// gateway that got none.
     pub(super) fn is_unanswered(&self) -> bool {

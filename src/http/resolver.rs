@@ -55,14 +55,19 @@ impl CachingResolver {
 }
 
 impl Resolver for CachingResolver {
-    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(&self, uri: &Uri, _: &Config, call: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let name = host_and_port(uri).ok_or_else(|| Error::BadUri(uri.to_string()))?;
         let now = self.clock.now();
         let remembered = self.known.lock().get(&name).filter(|known| now < known.until).map(|k| k.addresses.clone());
         let addresses = match remembered {
             Some(addresses) => addresses,
             None => {
-                let addresses = look_up(&name, self.lookup_limit)?;
+                let (limit, reason) = if *call.after < self.lookup_limit {
+                    (*call.after, call.reason)
+                } else {
+                    (self.lookup_limit, Timeout::Resolve)
+                };
+                let addresses = look_up(&name, limit)?.ok_or(Error::Timeout(reason))?;
                 let mut known = self.known.lock();
                 if known.len() >= MAX_NAMES {
                     known.clear();
@@ -81,10 +86,11 @@ fn host_and_port(uri: &Uri) -> Option<String> {
     DefaultResolver::host_and_port(uri.scheme()?, uri.authority()?)
 }
 
-/// Looks a name up on a thread of its own, since the system's call can not be bounded; an address needs no lookup.
-fn look_up(name: &str, limit: Duration) -> Result<Vec<SocketAddr>, Error> {
+/// Looks a name up on a thread of its own, since the system's call cannot be bounded; an address needs no lookup. `None`
+/// when it takes too long.
+fn look_up(name: &str, limit: Duration) -> Result<Option<Vec<SocketAddr>>, Error> {
     if let Ok(address) = name.parse() {
-        return Ok(vec![address]);
+        return Ok(Some(vec![address]));
     }
     let (found, addresses) = bounded(1);
     let owned = name.to_owned();
@@ -94,7 +100,7 @@ fn look_up(name: &str, limit: Duration) -> Result<Vec<SocketAddr>, Error> {
         found.send(result).ok();
     })?;
     match addresses.recv_timeout(limit) {
-        Ok(result) => result.map_err(|error: io::Error| Error::Io(error)),
-        Err(_) => Err(Error::Timeout(Timeout::Resolve)),
+        Ok(result) => result.map(Some).map_err(|error: io::Error| Error::Io(error)),
+        Err(_) => Ok(None),
     }
 }

@@ -8,13 +8,14 @@
 //! [`rules::seats`]: crate::rules::seats
 
 use std::collections::HashMap;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use log::{debug, error};
+use log::{debug, error, info, warn};
 
 use super::slots::{Decode, Decoded, Part};
 use crate::clock::Received;
@@ -139,6 +140,7 @@ impl Poller {
             seats: Seats::default(),
             open: HashMap::new(),
             flying: HashMap::new(),
+            out_of_reach: false,
         };
         let thread = OwnedThread::spawn(config, "poller", move || {
             // Unwinding drops the promises, which tells those who wait that a thread panicked.
@@ -188,6 +190,8 @@ struct Polls {
     under_way: usize,
     seats: Seats,
     open: HashMap<Ticket, Open>,
+    /// The last answer to a poll was none.
+    out_of_reach: bool,
     /// The polls under way, except those that were cut off.
     flying: HashMap<Ticket, Flying>,
 }
@@ -329,6 +333,8 @@ impl Polls {
         if open.gave_way && matches!(meaning, Meaning::Disconnected) {
             return self.seats.set_due(ticket, now + SLICE);
         }
+        self.note_reach(&meaning);
+        let Some(open) = self.open.get_mut(&ticket) else { return };
         match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
             Next::Poll(at) => self.seats.set_due(ticket, at),
             Next::GiveUp => {
@@ -337,6 +343,18 @@ impl Polls {
                 self.finish(ticket, Err(error));
             }
             Next::Finish => self.conclude(ticket, meaning, error),
+        }
+    }
+
+    /// Says once when the service goes out of reach, and when it is back.
+    fn note_reach(&mut self, meaning: &Meaning<Decoded>) {
+        let out_of_reach = matches!(meaning, Meaning::Disconnected);
+        if out_of_reach != mem::replace(&mut self.out_of_reach, out_of_reach) {
+            if out_of_reach {
+                warn!("the service is out of reach; results are asked for until it is back");
+            } else {
+                info!("the service is back");
+            }
         }
     }
 

@@ -60,12 +60,12 @@ impl SamplingClient {
 
     /// Opens a sampling session on a base model or a path.
     pub(crate) fn open(
+        operation: &'static str,
         session: &Arc<Session>,
         base_model: Option<&str>,
         model_path: Option<&str>,
         deadline: Option<Deadline>,
     ) -> Result<Self> {
-        let operation = "create_sampling_session";
         model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.operation(operation))?;
         let request = CreateSamplingSessionRequest {
             session_id: session.id().into(),
@@ -199,7 +199,7 @@ impl SamplingClient {
             if manner.blocks() {
                 job.run();
             } else {
-                let bytes = options.prompt.len() * size_of::<u32>();
+                let bytes = options.prompt.heap_bytes();
                 let reservation =
                     self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.operation(operation))?;
                 let task: Task = Box::new(move || {

@@ -50,9 +50,11 @@ impl<J: Send + 'static> Pool<J> {
             return Err((job, Error::closed()));
         }
         state.queue.push_back(job);
+        let mut not_started = None;
         if state.idle < state.queue.len() && state.threads < self.max {
-            if let Err(error) = self.grow() {
-                if state.threads == 0 {
+            match self.grow() {
+                Ok(()) => state.threads += 1,
+                Err(error) if state.threads == 0 => {
                     if let Some(job) = state.queue.pop_back() {
                         let message = format!("no {} thread could be started", self.name);
                         let hint =
@@ -60,13 +62,15 @@ impl<J: Send + 'static> Pool<J> {
                         return Err((job, Error::new(ErrorKind::Io, message).hint(hint).with_source(error)));
                     }
                 }
-                warn!("no further {} thread could be started, {} go on: {error}", self.name, state.threads);
-            } else {
-                state.threads += 1;
+                Err(error) => not_started = Some((error, state.threads)),
             }
         }
         drop(state);
         self.state.notify_one();
+        // Not under the lock: a logger may do anything, also close the client.
+        if let Some((error, threads)) = not_started {
+            warn!("no further {} thread could be started, {threads} go on: {error}", self.name);
+        }
         Ok(())
     }
 
@@ -204,6 +208,18 @@ mod tests {
         pool.submit(1).unwrap();
         assert_eq!(dones.recv().unwrap(), 1);
         assert_eq!(pool.threads(), 1);
+    }
+
+    #[test]
+    fn a_job_comes_back_with_an_error_when_no_thread_can_be_started() {
+        let config = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").thread_stack_size(1 << 47);
+        let pool = Pool::new(&config.build_with(|_| None).unwrap(), "test", 1, |_: u32| {});
+        for job in [1, 2] {
+            let (returned, error) = pool.submit(job).unwrap_err();
+            assert_eq!((returned, error.kind()), (job, ErrorKind::Io), "{error}");
+            assert!(error.remedy().unwrap().contains("thread_stack_size"), "{error}");
+        }
+        assert_eq!(pool.threads(), 0);
     }
 
     #[test]
