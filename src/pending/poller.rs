@@ -25,7 +25,7 @@ use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::poll::{Next, PollState};
 use crate::rules::retry::retry_after;
-use crate::rules::seats::{GroupId, Id, SLICE, Seats, seat_time};
+use crate::rules::seats::{GroupId, Id, Seats, seat_time};
 use crate::types::{RequestKind, RetrieveFutureRequest};
 use crate::worker::{OwnedThread, Pool, panic_text};
 
@@ -199,8 +199,8 @@ struct Polls {
 struct Open {
     promised: Box<Promised>,
     state: PollState,
-    /// Its last poll was cut off to make room.
-    gave_way: bool,
+    /// Its last poll was cut off to make room, and it stays away for so long.
+    gave_way: Option<Duration>,
 }
 
 struct Flying {
@@ -259,7 +259,7 @@ impl Polls {
         }
         if let Some((_, ticket)) = self.next_to_give_way().filter(|(at, _)| *at <= now) {
             if let (Some(flying), Some(open)) = (self.flying.remove(&ticket), self.open.get_mut(&ticket)) {
-                open.gave_way = true;
+                open.gave_way = Some(seat_time(self.seats.is_waited(ticket)));
                 flying.flight.cut();
             }
         }
@@ -271,7 +271,7 @@ impl Polls {
                 self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
                 self.seats.set_waited(ticket, waited);
                 let state = PollState::new(self.config.timeout_progress());
-                self.open.insert(ticket, Open { promised, state, gave_way: false });
+                self.open.insert(ticket, Open { promised, state, gave_way: None });
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
             Command::Abandon(ticket) => {
@@ -301,7 +301,7 @@ impl Polls {
             self.seats.mark_polling(ticket);
             let iteration = open.state.begin(now);
             let flight = Arc::new(Flight::default());
-            open.gave_way = false;
+            open.gave_way = None;
             self.flying.insert(ticket, Flying { flight: Arc::clone(&flight), began: now });
             let job = PollJob {
                 request_id: Arc::clone(&open.promised.request_id),
@@ -330,8 +330,8 @@ impl Polls {
             Reply::Heard { meaning, error, held } => (meaning, error, held),
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
-        if open.gave_way && matches!(meaning, Meaning::Disconnected) {
-            return self.seats.set_due(ticket, now + SLICE);
+        if let Some(away) = open.gave_way.filter(|_| matches!(meaning, Meaning::Disconnected)) {
+            return self.seats.set_due(ticket, now + away);
         }
         self.note_reach(&meaning);
         let Some(open) = self.open.get_mut(&ticket) else { return };

@@ -27,9 +27,10 @@ pub(crate) struct GroupId(pub(crate) u64);
 
 /// How long a promise that someone waits for keeps its seat when another one waits for a seat. Servers hold a poll for half a
 /// minute and more; without this, two of them would keep two connections from everyone else for that long.
-pub(crate) const SLICE: Duration = Duration::from_secs(2);
+const SLICE: Duration = Duration::from_secs(2);
 
-/// How long after its beginning a poll gives its seat up to a promise that someone waits for.
+/// How long after its beginning a poll gives its seat up to a promise that someone waits for, and how long it then stays
+/// away: without that, long polls would be back after each short one and hold the seat for most of the time.
 pub(crate) fn seat_time(waited: bool) -> Duration {
     if waited { SLICE } else { Duration::ZERO }
 }
