@@ -199,8 +199,8 @@ struct Polls {
 struct Open {
     promised: Box<Promised>,
     state: PollState,
-    /// Its last poll was cut off to make room.
-    gave_way: bool,
+    /// Its last poll was cut off to make room, and it stays away for so long.
+    gave_way: Option<Duration>,
 }
 
 struct Flying {
@@ -259,7 +259,7 @@ impl Polls {
         }
         if let Some((_, ticket)) = self.next_to_give_way().filter(|(at, _)| *at <= now) {
             if let (Some(flying), Some(open)) = (self.flying.remove(&ticket), self.open.get_mut(&ticket)) {
-                open.gave_way = true;
+                open.gave_way = Some(seat_time(self.seats.is_waited(ticket)));
                 flying.flight.cut();
             }
         }
@@ -271,7 +271,7 @@ impl Polls {
                 self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
                 self.seats.set_waited(ticket, waited);
                 let state = PollState::new(self.config.timeout_progress());
-                self.open.insert(ticket, Open { promised, state, gave_way: false });
+                self.open.insert(ticket, Open { promised, state, gave_way: None });
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
             Command::Abandon(ticket) => {
@@ -301,7 +301,7 @@ impl Polls {
             self.seats.mark_polling(ticket);
             let iteration = open.state.begin(now);
             let flight = Arc::new(Flight::default());
-            open.gave_way = false;
+            open.gave_way = None;
             self.flying.insert(ticket, Flying { flight: Arc::clone(&flight), began: now });
             let job = PollJob {
                 request_id: Arc::clone(&open.promised.request_id),
@@ -330,8 +330,8 @@ impl Polls {
             Reply::Heard { meaning, error, held } => (meaning, error, held),
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
-        if open.gave_way && matches!(meaning, Meaning::Disconnected) {
-            return self.seats.set_due(ticket, now);
+        if let Some(away) = open.gave_way.filter(|_| matches!(meaning, Meaning::Disconnected)) {
+            return self.seats.set_due(ticket, now + away);
         }
         self.note_reach(&meaning);
         let Some(open) = self.open.get_mut(&ticket) else { return };
@@ -399,6 +399,7 @@ impl Polls {
 
 fn panicked() -> Error {
     Error::new(ErrorKind::Panicked, "a thread of the client panicked")
+        .with_effect(true)
         .hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
 }
 
@@ -445,7 +446,7 @@ impl PollJob {
                 let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
                 let error = match &meaning {
                     Meaning::Fatal { .. } => Some(answer.into_error(self.operation, clock.wall())),
-                    Meaning::Undecodable { why } => Some(answer.not_understood(why)),
+                    Meaning::Undecodable { why } => Some(answer.not_understood(why).with_effect(true)),
                     _ => None,
                 };
                 (meaning, error)

@@ -78,6 +78,8 @@ impl Gate {
                 match state.bucket.take(now) {
                     Ok(()) => {
                         state.in_flight += 1;
+                        // The next in line may have slept through a notification that came to one who waited for a token.
+                        self.state.notify_one();
                         return Ok(Pass(self));
                     }
                     Err(at) => until = Some(until.map_or(at, |until: Instant| until.min(at))),
@@ -87,15 +89,18 @@ impl Gate {
         }
     }
 
-    /// The service said 429: everyone waits.
-    pub(crate) fn pause(&self, wait: Duration) {
-        self.state.lock().bucket.pause(self.clock.now(), wait);
-    }
-
     /// Makes all waiting threads look whether their client was closed.
     pub(crate) fn wake_all(&self) {
         drop(self.state.lock());
         self.state.notify_all();
+    }
+}
+
+impl Pass<'_> {
+    /// The service said 429: everyone waits. Nobody passes between the end of this submission and the pause.
+    pub(crate) fn pause(self, wait: Duration) {
+        let now = self.0.clock.now();
+        self.0.state.lock().bucket.pause(now, wait);
     }
 }
 

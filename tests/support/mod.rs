@@ -7,12 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex::Config;
+use tinkex::clock::ManualClock;
 use tinkex::config::{ConfigBuilder, Proxy};
 
 /// A test that waits longer than this for something that must happen has failed.
@@ -37,6 +39,11 @@ impl Seen {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Which poll of its promise it is, from 0.
+    pub fn iteration(&self) -> Option<u32> {
+        self.header("x-tinker-request-iteration")?.parse().ok()
+    }
+
     pub fn request_id(&self) -> &str {
         self.body["request_id"].as_str().unwrap_or_default()
     }
@@ -54,6 +61,8 @@ pub enum Reply {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     },
+    /// This answer, once the gate is open; the connection ends when the client closes it before.
+    Held(Arc<Gate>, Box<Reply>),
     /// Never answers; the connection stays open until the client closes it.
     Silence,
     /// Closes the connection without an answer.
@@ -69,6 +78,10 @@ pub enum Reply {
 impl Reply {
     pub fn ok(body: Value) -> Self {
         Reply::Json(200, body)
+    }
+
+    pub fn held(gate: &Arc<Gate>, reply: Reply) -> Self {
+        Reply::Held(Arc::clone(gate), Box::new(reply))
     }
 
     pub fn with_headers(status: u16, headers: &[(&'static str, &str)], body: &Value) -> Self {
@@ -149,6 +162,11 @@ impl Service {
         Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off)
     }
 
+    /// The same, by a clock that the test drives. No heartbeat is due.
+    pub fn manual_config(&self, manual: &ManualClock) -> ConfigBuilder {
+        self.config().clock(manual.clock()).heartbeat_interval(Duration::from_secs(365 * 24 * 3600))
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.record.lock().unwrap().seen.clone()
     }
@@ -224,6 +242,7 @@ fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
             (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
         }
         Reply::Full { status, headers, body } => (status, headers, body),
+        Reply::Held(gate, then) => return gate.pass_unless_closed(stream) && answer(stream, *then),
         Reply::Silence => return answer(stream, Reply::Stall(Vec::new())),
         Reply::Close => return false,
         Reply::Raw(bytes) => {
@@ -355,5 +374,45 @@ impl Gate {
     pub fn pass(&self) {
         let open = self.open.lock().unwrap();
         drop(self.changed.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+    }
+
+    /// Waits until it is open, or until the client closes the connection; says whether it is open.
+    fn pass_unless_closed(self: &Arc<Self>, stream: &TcpStream) -> bool {
+        let closed = Arc::new(AtomicBool::new(false));
+        let (watched, gate, gone) = (stream.try_clone().unwrap(), Arc::clone(self), Arc::clone(&closed));
+        // Ends with the connection, or with the next request on it.
+        thread::spawn(move || {
+            if watched.peek(&mut [0]).map_or(true, |read| read == 0) {
+                gone.store(true, Ordering::Release);
+                drop(gate.open.lock().unwrap());
+                gate.changed.notify_all();
+            }
+        });
+        let waits = |open: &mut bool| !*open && !closed.load(Ordering::Acquire);
+        *self.changed.wait_timeout_while(self.open.lock().unwrap(), PATIENCE, waits).unwrap().0
+    }
+}
+
+/// How many are inside at once, now and at most.
+#[derive(Default)]
+pub struct Gauge {
+    inside: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Gauge {
+    pub fn enter(&self) -> impl Drop + '_ {
+        struct Inside<'a>(&'a Gauge);
+        impl Drop for Inside<'_> {
+            fn drop(&mut self) {
+                self.0.inside.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.most.fetch_max(self.inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Inside(self)
+    }
+
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
     }
 }
