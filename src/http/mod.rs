@@ -49,7 +49,12 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let addresses = CachingResolver::new(config.clock().clone(), config.dns_retention(), config.timeout_connect());
+        let addresses = CachingResolver::new(
+            config.clock().clone(),
+            config.dns_retention(),
+            config.timeout_connect(),
+            config.thread_stack_size(),
+        );
         let agent = agent_config(config)?;
         let agents = Purpose::ALL
             .map(|_| Agent::with_parts(agent.clone(), WatchingConnector::new(addresses.clone()), addresses.clone()));
