@@ -87,21 +87,14 @@ impl Http {
 
     /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
     fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
+        flight.waits(&self.closed);
         let mut closed = self.closed.lock();
         while !*closed && !flight.is_cut() {
             if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
                 return Ok(());
             }
         }
-        Err(if *closed { Error::closed() } else { Error::new(ErrorKind::Cancelled, "the request was cancelled") })
-    }
-
-    /// Ends a request at once, on its way or between two attempts.
-    pub(crate) fn cut(&self, flight: &Flight) {
-        flight.cut();
-        // Whoever looked at the flight before holds the lock until it waits.
-        drop(self.closed.lock());
-        self.closed.notify_all();
+        Err(if *closed { Error::closed() } else { cancelled() })
     }
 
     /// Sends a request, again if it must be, until the service answers with success.
@@ -114,14 +107,14 @@ impl Http {
         let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
         let mut repeats = Repeats::new(&self.config, call.repeat, started);
         let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
-        let (mut unanswered, mut warned) = (false, false);
+        let mut warned = false;
         loop {
             let failed = match self.attempt(call, deadline, &key) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            unanswered |= call.method != Method::Get && call.flight.was_written() && failed.is_unanswered();
             let level = if failed.is_lost() && !mem::replace(&mut warned, true) { Level::Warn } else { Level::Debug };
+            let unanswered = call.flight.is_unanswered();
             let wait = repeats.next(&failed, clock);
             let error = failed.into_error(call.operation, clock.wall()).with_effect(unanswered);
             let Some(wait) = wait else { return Err(error) };
@@ -196,12 +189,16 @@ impl Http {
             Ok((answer, end))
         });
         drop(in_the_air);
-        match outcome {
-            Ok((answer, Ok(_))) if answer.is_success() => Ok(answer),
-            Ok((answer, Ok(_))) => Err(Failed::Refused(Box::new(answer))),
-            Ok((answer, Err(error))) => Err(self.failed(error, call, deadline).in_the_middle_of(answer)),
-            Err(error) => Err(self.failed(error, call, deadline)),
+        let failed = match outcome {
+            Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
+            Ok((answer, Ok(_))) => Failed::Refused(Box::new(answer)),
+            Ok((answer, Err(error))) => self.failed(error, call, deadline).in_the_middle_of(answer),
+            Err(error) => self.failed(error, call, deadline),
+        };
+        if call.method != Method::Get && failed.is_unanswered() {
+            call.flight.note_unanswered();
         }
+        Err(failed)
     }
 
     /// The request but for its body.
@@ -250,7 +247,7 @@ impl Http {
                 return Failed::Connection(error.hint("check the base URL and the proxy"));
             }
             _ => {
-                let what = match (call.flight.was_written(), heard) {
+                let what = match (call.flight.was_written_now(), heard) {
                     (false, _) => format!("no connection to {}", self.config.base_url()),
                     (true, false) => "the connection was lost before an answer came".to_owned(),
                     (true, true) => "the connection was lost in the middle of the answer".to_owned(),

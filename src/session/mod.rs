@@ -61,7 +61,7 @@ impl Session {
         };
         let deadline = Manner::blocking(config.clock(), config.timeout_operation()).deadline();
         let idle = config.timeout_idle();
-        let call = Call { deadline, ..Call::post("connect", Purpose::Session, "create_session", idle, &[]) };
+        let call = Call { deadline, ..Call::post("create_session", Purpose::Session, "create_session", idle, &[]) };
         let session: CreateSessionResponse = http.ask(call, &request)?;
         for (message, level) in [
             (&session.info_message, Level::Info),
