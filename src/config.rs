@@ -80,7 +80,8 @@ pub struct ConfigBuilder {
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proxy {
-    /// The one that the environment names, if any: `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, except for `NO_PROXY`.
+    /// The one that the environment names, if any: `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, except for `NO_PROXY`. None
+    /// where the service is on this machine (loopback).
     #[default]
     Environment,
     /// None.
@@ -132,6 +133,11 @@ macro_rules! settings {
         }
 
         impl Settings {
+            /// Durations are cut at a year, so that every instant can be computed.
+            fn cut(&mut self) {
+                $(self.$name.cut();)*
+            }
+
             fn check(&self) -> Result<()> {
                 $(if !zero_is!($zero) && self.$name.is_zero_limit() {
                     return Err(Error::config(concat!(stringify!($name), " must be greater than zero")));
@@ -163,13 +169,13 @@ macro_rules! zero_is {
 }
 
 settings! {
-    /// How long resolving a name, connecting and the TLS handshake may take together. Defaults to 5 s, the Python client's.
+    /// How long resolving a name may take, and after it connecting with the TLS handshake. Defaults to 5 s, the Python client's.
     timeout_connect: Duration = Duration::from_secs(5), zero refused;
     /// How long a request may go without a byte of progress while it is sent, waited for or read. Not a total: a large body
     /// over a slow link gets through. Defaults to 60 s, the Python client's.
     timeout_idle: Duration = Duration::from_secs(60), zero refused;
     /// How long a submission is sent again after retryable failures, from the first attempt on. Attempts are cut off at its
-    /// end. Defaults to 300 s.
+    /// end. While the service asks all sampling to wait (429), the window of a sample does not run. Defaults to 300 s.
     timeout_submit: Duration = Duration::from_secs(300), zero refused;
     /// How long a poll waits for the head of its answer before it is repeated. Must be longer than the server holds a poll
     /// without answering. Defaults to 45 s, the Python client's.
@@ -183,7 +189,9 @@ settings! {
     timeout_drop: Duration = Duration::from_millis(500), zero refused;
     /// The time between two heartbeats. Defaults to 10 s, the Python client's.
     heartbeat_interval: Duration = Duration::from_secs(10), zero refused;
-    /// How often one request is repeated after a retryable failure. Defaults to 10; 0 switches repeats off.
+    /// How often one request is repeated after a retryable failure, and how often a sample is submitted anew when its promise
+    /// has expired. Defaults to 10. With 0, submissions are still sent again within
+    /// [`timeout_submit`](ConfigBuilder::timeout_submit).
     max_retries: u32 = 10, zero allowed;
     /// The wait before the first repeat; it doubles with each. Defaults to 500 ms.
     retry_base: Duration = Duration::from_millis(500), zero refused;
@@ -193,7 +201,8 @@ settings! {
     max_poll_connections: usize = 128, zero refused;
     /// How many threads submit samples and models for `submit_` calls. Defaults to 32.
     max_sampling_threads: usize = 32, zero refused;
-    /// How many sample submissions of this base URL and key are under way at once in the process. Defaults to 400.
+    /// How many sample submissions of this base URL and key are under way at once in the process. Of several clients with one
+    /// base URL and key, the first decides this, `sampling_burst` and `sampling_rate`. Defaults to 400.
     max_sampling_in_flight: usize = 400, zero refused;
     /// How many sample submissions may leave at once before `sampling_rate` holds them back. Defaults to 400.
     sampling_burst: u32 = 400, zero refused;
@@ -218,19 +227,32 @@ settings! {
     thread_stack_size: usize = 256 * 1024, zero refused;
 }
 
+/// The longest time that a limit means: longer ones are as good as none.
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 trait Limited {
     fn is_zero_limit(&self) -> bool;
+
+    fn cut(&mut self) {}
 }
 
 impl Limited for Duration {
     fn is_zero_limit(&self) -> bool {
         self.is_zero()
     }
+
+    fn cut(&mut self) {
+        *self = (*self).min(MAX_DURATION);
+    }
 }
 
 impl Limited for Option<Duration> {
     fn is_zero_limit(&self) -> bool {
         self.is_some_and(|limit| limit.is_zero())
+    }
+
+    fn cut(&mut self) {
+        *self = self.map(|limit| limit.min(MAX_DURATION));
     }
 }
 
@@ -253,19 +275,27 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When `TINKER_API_KEY` is missing or empty, or a variable makes no sense.
+    /// When `TINKER_API_KEY` is missing or empty, or a variable has an invalid value.
     pub fn from_env() -> Result<Config> {
         Config::builder().build()
     }
 
-    /// Starts a configuration for a device with little memory: two poll connections, two sampling threads, one idle
-    /// connection per purpose, 4 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
+    /// Starts a configuration for a device with little memory: two poll connections, two sampling threads and submissions in
+    /// flight, two idle connections per purpose, 4 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::constrained().api_key("tml-k").base_url("http://127.0.0.1:8000").build()?;
+    /// assert_eq!(config.max_poll_connections(), 2);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn constrained() -> ConfigBuilder {
         Config::builder()
             .max_poll_connections(2)
             .max_sampling_threads(2)
             .max_sampling_in_flight(2)
-            .max_idle_connections(1)
+            .max_idle_connections(2)
             .max_queued(64)
             .max_queued_bytes(8 << 20)
             .max_response_bytes(16 << 20)
@@ -300,6 +330,11 @@ impl Config {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.builder.clock
+    }
+
+    /// Whether the service is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        is_loopback(&self.0.base_url)
     }
 
     pub(crate) fn api_key(&self) -> &Secret {
@@ -442,6 +477,7 @@ impl ConfigBuilder {
             check_proxy(url)?;
         }
         self.settings.check()?;
+        self.settings.cut();
         if self.settings.thread_stack_size < MIN_STACK {
             return Err(Error::config(format!("thread_stack_size must be at least {MIN_STACK} bytes")));
         }
@@ -458,12 +494,18 @@ impl ConfigBuilder {
 fn check_header(name: &str, value: &str, what: &str) -> Result<()> {
     use ureq::http::{HeaderName, HeaderValue};
     let allowed = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
-    if allowed { Ok(()) } else { Err(Error::config(format!("{what} has characters that no HTTP header may have"))) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(Error::config(format!(
+            "{what} has characters that no HTTP header may have; copy it again, without quotes or line breaks"
+        )))
+    }
 }
 
 fn check_proxy(url: &str) -> Result<()> {
     let refused = |why: &str| Err(Error::config(format!("the proxy URL {why}; use http://host:port")));
-    let Ok(proxy) = ureq::Proxy::new(url) else { return refused("makes no sense") };
+    let Ok(proxy) = ureq::Proxy::new(url) else { return refused("is not valid") };
     match proxy.protocol() {
         ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(()),
         _ => refused("names a kind of proxy that is not supported"),
@@ -499,11 +541,14 @@ fn checked_base_url(text: &str) -> Result<String> {
 
 /// Whether nobody else can read what is sent to this URL.
 fn is_private(base_url: &str) -> bool {
+    base_url.starts_with("https://") || is_loopback(base_url)
+}
+
+/// Whether this URL is on this machine.
+fn is_loopback(base_url: &str) -> bool {
     let Ok(uri) = base_url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    uri.scheme_str() == Some("https")
-        || host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
-    /// `timeout_connect`: resolving the name, TCP and TLS.
+    /// `timeout_connect`: resolving the name, or TCP and TLS.
     Connect,
     /// `timeout_idle`, while sending: no byte could be written.
     Write,
@@ -166,6 +166,12 @@ impl Error {
     /// Names the operation, unless an inner layer already did.
     pub(crate) fn operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
         self.0.operation.get_or_insert_with(|| operation.into());
+        self
+    }
+
+    /// Adds to the message, in brackets.
+    pub(crate) fn detail(mut self, detail: impl fmt::Display) -> Self {
+        self.0.message = format!("{} ({detail})", self.0.message).into();
         self
     }
 

@@ -124,7 +124,7 @@ impl ServiceClient {
             return Err(Error::invalid_input("the name of the model is empty").operation(operation));
         }
         let (base_model, path) = if model.contains("://") { (None, Some(model)) } else { (Some(model), None) };
-        let client = SamplingClient::open(&self.session, base_model, path, self.blocking().deadline())?;
+        let client = SamplingClient::open(operation, &self.session, base_model, path, self.blocking().deadline())?;
         Ok(client.timeout_operation(self.timeout_operation))
     }
 

@@ -53,7 +53,7 @@ fn everything(builder: ConfigBuilder) {
     client.get_server_capabilities().unwrap();
     let trainer = train(&client);
     trainer.get_info().unwrap();
-    trainer.forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+    trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     trainer.optim_step(adam()).unwrap();
     sample(&client.create_sampling_client("base").unwrap()).unwrap();
     sample(&trainer.save_weights_and_get_sampling_client().unwrap()).unwrap();

@@ -9,8 +9,11 @@ use ureq::http::HeaderMap;
 
 use super::transport::Flight;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::rules::message::message_of;
+use crate::rules::message::{message_of, one_line};
 use crate::rules::retry::retry_after;
+
+/// The most bytes of an answer that an error message shows.
+const MAX_EXCERPT: usize = 80;
 
 /// What a request is for. Each purpose has connections of its own, so that none waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,18 +161,37 @@ impl Answer {
 
     /// The error of an answer with a status of success and a body that makes no sense.
     pub(crate) fn not_understood(&self, why: &str) -> Error {
-        self.describe(Error::new(ErrorKind::Decode, format!("{why} (status {})", self.status)))
+        self.describe(Error::new(ErrorKind::Decode, format!("{why} ({})", self.summary())))
             .hint("check that the base URL names a Tinker service")
+    }
+
+    /// The status and how the body begins.
+    pub(super) fn summary(&self) -> String {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(MAX_EXCERPT)]);
+        match one_line(&start) {
+            Some(start) => format!("status {}, it begins with {start:?}", self.status),
+            None => format!("status {}", self.status),
+        }
+    }
+
+    /// Where a redirect points, without its query, which may hold a secret.
+    fn redirects_to(&self) -> Option<&str> {
+        let target = self.header("location").filter(|_| (300..400).contains(&self.status))?;
+        target.split(['?', '#']).next()
     }
 
     /// The error that this answer's status stands for.
     pub(crate) fn into_error(self, operation: &'static str, now: std::time::SystemTime) -> Error {
-        let text = message_of(self.status, &self.body);
+        let text = match self.redirects_to() {
+            Some(target) => format!("it redirects to {target:?}, which is not followed"),
+            None => message_of(self.status, &self.body),
+        };
         let error = Error::new(ErrorKind::Status, format!("the server answered {}: {text}", self.status))
             .operation(operation)
             .with_retry_after(retry_after(|name| self.header(name), now));
         let error = self.describe(error);
         match self.status {
+            300..=399 => error.hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
             401 => error.hint("check TINKER_API_KEY"),
             403 => error.hint("this key may not do that; check whose run or checkpoint it is"),
             404 => error.hint("check the name or id, and that the base URL names a Tinker service"),
@@ -179,7 +201,7 @@ impl Answer {
         }
     }
 
-    fn describe(&self, error: Error) -> Error {
+    pub(super) fn describe(&self, error: Error) -> Error {
         let headers = self
             .headers
             .iter()

@@ -55,14 +55,19 @@ impl CachingResolver {
 }
 
 impl Resolver for CachingResolver {
-    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(&self, uri: &Uri, _: &Config, call: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let name = host_and_port(uri).ok_or_else(|| Error::BadUri(uri.to_string()))?;
         let now = self.clock.now();
         let remembered = self.known.lock().get(&name).filter(|known| now < known.until).map(|k| k.addresses.clone());
         let addresses = match remembered {
             Some(addresses) => addresses,
             None => {
-                let addresses = look_up(&name, self.lookup_limit)?;
+                let (limit, reason) = if *call.after < self.lookup_limit {
+                    (*call.after, call.reason)
+                } else {
+                    (self.lookup_limit, Timeout::Resolve)
+                };
+                let addresses = look_up(&name, limit)?.ok_or(Error::Timeout(reason))?;
                 let mut known = self.known.lock();
                 if known.len() >= MAX_NAMES {
                     known.clear();
@@ -81,10 +86,11 @@ fn host_and_port(uri: &Uri) -> Option<String> {
     DefaultResolver::host_and_port(uri.scheme()?, uri.authority()?)
 }
 
-/// Looks a name up on a thread of its own, since the system's call can not be bounded; an address needs no lookup.
-fn look_up(name: &str, limit: Duration) -> Result<Vec<SocketAddr>, Error> {
+/// Looks a name up on a thread of its own, since the system's call cannot be bounded; an address needs no lookup. `None`
+/// when it takes too long.
+fn look_up(name: &str, limit: Duration) -> Result<Option<Vec<SocketAddr>>, Error> {
     if let Ok(address) = name.parse() {
-        return Ok(vec![address]);
+        return Ok(Some(vec![address]));
     }
     let (found, addresses) = bounded(1);
     let owned = name.to_owned();
@@ -94,7 +100,117 @@ fn look_up(name: &str, limit: Duration) -> Result<Vec<SocketAddr>, Error> {
         found.send(result).ok();
     })?;
     match addresses.recv_timeout(limit) {
-        Ok(result) => result.map_err(|error: io::Error| Error::Io(error)),
-        Err(_) => Err(Error::Timeout(Timeout::Resolve)),
+        Ok(result) => result.map(Some).map_err(|error: io::Error| Error::Io(error)),
+        Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use ureq::Agent;
+
+    use super::super::transport::WatchingConnector;
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const RETENTION: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn resolver(clock: &ManualClock, lookup_limit: Duration) -> CachingResolver {
+        CachingResolver::new(clock.clock(), RETENTION, lookup_limit)
+    }
+
+    fn resolve(resolver: &CachingResolver, uri: &str) -> Vec<SocketAddr> {
+        resolver.resolve(&uri.parse().unwrap(), &Config::default(), NextTimeout::default()).unwrap().to_vec()
+    }
+
+    /// Makes the resolver remember an address that the name does not have, to tell memory from a lookup.
+    fn remember(resolver: &CachingResolver, name: &str, address: &str) {
+        let until = resolver.clock.now() + RETENTION;
+        resolver.known.lock().insert(name.to_owned(), Known { addresses: vec![address.parse().unwrap()], until });
+    }
+
+    #[test]
+    fn a_name_is_looked_up_once_and_remembered_with_its_port() {
+        let resolver = resolver(&ManualClock::new(), PATIENCE);
+        let found = resolve(&resolver, "http://localhost/a");
+        assert!(!found.is_empty() && found.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
+        assert_eq!(resolver.known.lock()["localhost:80"].addresses, found);
+        remember(&resolver, "localhost:80", "192.0.2.1:80");
+        assert_eq!(resolve(&resolver, "http://localhost/b"), ["192.0.2.1:80".parse().unwrap()]);
+        assert!(resolve(&resolver, "https://localhost").iter().all(|address| address.port() == 443));
+        assert_eq!(resolver.known.lock().len(), 2);
+    }
+
+    #[test]
+    fn an_address_is_forgotten_after_the_retention() {
+        let clock = ManualClock::new();
+        let resolver = resolver(&clock, PATIENCE);
+        remember(&resolver, "localhost:80", "192.0.2.1:80");
+        clock.advance(RETENTION - Duration::from_nanos(1));
+        assert_eq!(resolve(&resolver, "http://localhost"), ["192.0.2.1:80".parse().unwrap()]);
+        clock.advance(Duration::from_nanos(1));
+        assert!(resolve(&resolver, "http://localhost").iter().all(|address| address.ip().is_loopback()));
+        assert_eq!(resolver.known.lock()["localhost:80"].until, clock.clock().now() + RETENTION);
+    }
+
+    #[test]
+    fn an_address_that_refused_is_looked_up_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("localhost:{}", listener.local_addr().unwrap().port());
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let resolver = resolver(&ManualClock::new(), PATIENCE);
+        remember(&resolver, &name, &refusing.to_string());
+        let agent = Agent::with_parts(
+            Agent::config_builder().proxy(None).build(),
+            WatchingConnector::new(resolver.clone()),
+            resolver.clone(),
+        );
+        let url = format!("http://{name}/");
+        assert!(agent.get(&url).call().is_err());
+        assert!(resolver.known.lock().is_empty());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = listener.accept().unwrap().0;
+                assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 204 OK\r\n\r\n").unwrap();
+            });
+            assert_eq!(agent.get(&url).call().unwrap().status(), 204);
+        });
+    }
+
+    #[test]
+    fn an_address_in_the_url_needs_no_lookup_and_no_thread() {
+        // A lookup with no time at all fails; an address needs none.
+        let resolver = resolver(&ManualClock::new(), Duration::ZERO);
+        for (uri, address) in [
+            ("http://127.0.0.1", "127.0.0.1:80"),
+            ("http://192.0.2.1:8000/x", "192.0.2.1:8000"),
+            ("https://[::1]", "[::1]:443"),
+            ("http://[2001:db8::1]:81", "[2001:db8::1]:81"),
+        ] {
+            assert_eq!(resolve(&resolver, uri), [address.parse().unwrap()], "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let resolver = resolver(&ManualClock::new(), PATIENCE);
+        for port in 1..=3 * MAX_NAMES {
+            resolve(&resolver, &format!("http://127.0.0.1:{port}"));
+            assert!(resolver.known.lock().len() <= MAX_NAMES);
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_an_error_and_not_remembered() {
+        let resolver = resolver(&ManualClock::new(), PATIENCE);
+        // Too long for a name: refused without asking anybody.
+        let uri = format!("http://{}.invalid", "a".repeat(64)).parse().unwrap();
+        assert!(resolver.resolve(&uri, &Config::default(), NextTimeout::default()).is_err());
+        assert!(resolver.known.lock().is_empty());
     }
 }

@@ -118,10 +118,13 @@ impl<R: DeserializeOwned + Send + 'static> Outcome<R> {
 
     /// A pending result of a single part.
     pub(crate) fn pending_one(self) -> Pending<R> {
-        self.pending(|results| {
-            results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Decode, "the result is missing"))
-        })
+        self.pending(the_one)
     }
+}
+
+/// The result of a call of a single part.
+pub(crate) fn the_one<R>(results: Vec<R>) -> Result<R> {
+    results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Decode, "the result is missing"))
 }
 
 impl<T> Pending<T> {

@@ -8,13 +8,14 @@
 //! [`rules::seats`]: crate::rules::seats
 
 use std::collections::HashMap;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use log::{debug, error};
+use log::{debug, error, info, warn};
 
 use super::slots::{Decode, Decoded, Part};
 use crate::clock::Received;
@@ -139,6 +140,7 @@ impl Poller {
             seats: Seats::default(),
             open: HashMap::new(),
             flying: HashMap::new(),
+            out_of_reach: false,
         };
         let thread = OwnedThread::spawn(config, "poller", move || {
             // Unwinding drops the promises, which tells those who wait that a thread panicked.
@@ -188,6 +190,8 @@ struct Polls {
     under_way: usize,
     seats: Seats,
     open: HashMap<Ticket, Open>,
+    /// The last answer to a poll was none.
+    out_of_reach: bool,
     /// The polls under way, except those that were cut off.
     flying: HashMap<Ticket, Flying>,
 }
@@ -195,8 +199,8 @@ struct Polls {
 struct Open {
     promised: Box<Promised>,
     state: PollState,
-    /// Its last poll was cut off to make room.
-    gave_way: bool,
+    /// Its last poll was cut off to make room, and it stays away for so long.
+    gave_way: Option<Duration>,
 }
 
 struct Flying {
@@ -255,7 +259,7 @@ impl Polls {
         }
         if let Some((_, ticket)) = self.next_to_give_way().filter(|(at, _)| *at <= now) {
             if let (Some(flying), Some(open)) = (self.flying.remove(&ticket), self.open.get_mut(&ticket)) {
-                open.gave_way = true;
+                open.gave_way = Some(seat_time(self.seats.is_waited(ticket)));
                 flying.flight.cut();
             }
         }
@@ -267,7 +271,7 @@ impl Polls {
                 self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
                 self.seats.set_waited(ticket, waited);
                 let state = PollState::new(self.config.timeout_progress());
-                self.open.insert(ticket, Open { promised, state, gave_way: false });
+                self.open.insert(ticket, Open { promised, state, gave_way: None });
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
             Command::Abandon(ticket) => {
@@ -297,7 +301,7 @@ impl Polls {
             self.seats.mark_polling(ticket);
             let iteration = open.state.begin(now);
             let flight = Arc::new(Flight::default());
-            open.gave_way = false;
+            open.gave_way = None;
             self.flying.insert(ticket, Flying { flight: Arc::clone(&flight), began: now });
             let job = PollJob {
                 request_id: Arc::clone(&open.promised.request_id),
@@ -326,9 +330,11 @@ impl Polls {
             Reply::Heard { meaning, error, held } => (meaning, error, held),
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
-        if open.gave_way && matches!(meaning, Meaning::Disconnected) {
-            return self.seats.set_due(ticket, now);
+        if let Some(away) = open.gave_way.filter(|_| matches!(meaning, Meaning::Disconnected)) {
+            return self.seats.set_due(ticket, now + away);
         }
+        self.note_reach(&meaning);
+        let Some(open) = self.open.get_mut(&ticket) else { return };
         match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
             Next::Poll(at) => self.seats.set_due(ticket, at),
             Next::GiveUp => {
@@ -337,6 +343,18 @@ impl Polls {
                 self.finish(ticket, Err(error));
             }
             Next::Finish => self.conclude(ticket, meaning, error),
+        }
+    }
+
+    /// Says once when the service goes out of reach, and when it is back.
+    fn note_reach(&mut self, meaning: &Meaning<Decoded>) {
+        let out_of_reach = matches!(meaning, Meaning::Disconnected);
+        if out_of_reach != mem::replace(&mut self.out_of_reach, out_of_reach) {
+            if out_of_reach {
+                warn!("the service is out of reach; results are asked for until it is back");
+            } else {
+                info!("the service is back");
+            }
         }
     }
 
@@ -381,6 +399,7 @@ impl Polls {
 
 fn panicked() -> Error {
     Error::new(ErrorKind::Panicked, "a thread of the client panicked")
+        .with_effect(true)
         .hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
 }
 
@@ -427,13 +446,18 @@ impl PollJob {
                 let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
                 let error = match &meaning {
                     Meaning::Fatal { .. } => Some(answer.into_error(self.operation, clock.wall())),
-                    Meaning::Undecodable { why } => Some(answer.not_understood(why)),
+                    Meaning::Undecodable { why } => Some(answer.not_understood(why).with_effect(true)),
                     _ => None,
                 };
                 (meaning, error)
             }
             Err(error) => {
                 debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
+                if error.kind() == ErrorKind::Decode {
+                    // It would be the same again: too large.
+                    let meaning = Meaning::Undecodable { why: error.to_string() };
+                    return self.reply.send(Reply::Heard { meaning, error: Some(error), held });
+                }
                 let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.flight.was_written();
                 let reply = if silent { PollReply::HeaderTimeout } else { PollReply::ConnectionFailed };
                 (reply.read().decode(|bytes| (self.decode)(bytes)), None)

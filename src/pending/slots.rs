@@ -233,21 +233,27 @@ impl Part {
         let part = &mut board.parts[self.index];
         part.resolved = true;
         let request_id = part.request_id.clone();
+        let mut unheard = None;
         board.unresolved = board.unresolved.saturating_sub(1);
         if let Err(error) = outcome {
             let error = match request_id {
                 Some(id) => error.with_request_id(id),
                 None => error,
             };
-            if board.abandoned && error.kind() != ErrorKind::Cancelled {
-                warn!("{error}; nobody waits for its result");
-            }
+            unheard = (board.abandoned && error.kind() != ErrorKind::Cancelled).then(|| error.clone());
             board.error.get_or_insert(error);
         }
-        if board.is_ready() {
+        let ready = board.is_ready();
+        if ready {
             board.tell_ready();
-            drop(board);
+        }
+        drop(board);
+        if ready {
             self.board.notify_all();
+        }
+        // Without the lock: a logger may be the program's, and use the client.
+        if let Some(error) = unheard {
+            warn!("{error}; nobody waits for its result");
         }
     }
 }

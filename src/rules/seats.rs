@@ -7,7 +7,7 @@
 //!   the one that runs and the one behind it. Who waits for a later one waits for those before it, too.
 //! - A promise that nobody can ask for any more is not polled.
 //! - A poll under way gives its seat up to a promise that someone waits for: at once when nobody waits for its own, else after
-//!   a while.
+//!   a while. It leaves the seat to others for as long, since their turn may be much shorter than its own.
 //!
 //! Every change and every pick takes a time logarithmic in the number of promises.
 
@@ -29,7 +29,8 @@ pub(crate) struct GroupId(pub(crate) u64);
 /// minute and more; without this, two of them would keep two connections from everyone else for that long.
 const SLICE: Duration = Duration::from_secs(2);
 
-/// How long after its beginning a poll gives its seat up to a promise that someone waits for.
+/// How long after its beginning a poll gives its seat up to a promise that someone waits for, and how long it then stays
+/// away: without that, long polls would be back after each short one and hold the seat for most of the time.
 pub(crate) fn seat_time(waited: bool) -> Duration {
     if waited { SLICE } else { Duration::ZERO }
 }

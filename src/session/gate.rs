@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
+use log::warn;
 use parking_lot::Mutex;
 use ureq::http::Uri;
 
@@ -27,7 +28,8 @@ pub(crate) struct Gate {
     key: Key,
     state: Arc<Monitor<State>>,
     clock: Clock,
-    max_in_flight: usize,
+    /// Burst, rate and submissions in flight.
+    limits: (u32, u32, usize),
 }
 
 struct State {
@@ -43,17 +45,17 @@ impl Gate {
     pub(crate) fn of(config: &Config) -> Arc<Gate> {
         let key = (normalised(config.base_url()), config.api_key().clone());
         let mut gates = GATES.lock();
+        let limits = (config.sampling_burst(), config.sampling_rate(), config.max_sampling_in_flight());
         if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
+            if gate.limits != limits {
+                warn!("another client of this service and key was first: its sampling limits hold");
+            }
             return gate;
         }
         let clock = config.clock().clone();
         let bucket = Bucket::new(config.sampling_burst(), config.sampling_rate(), clock.now());
-        let gate = Arc::new(Gate {
-            key: key.clone(),
-            state: Monitor::new(State { bucket, in_flight: 0 }),
-            clock,
-            max_in_flight: config.max_sampling_in_flight(),
-        });
+        let gate =
+            Arc::new(Gate { key: key.clone(), state: Monitor::new(State { bucket, in_flight: 0 }), clock, limits });
         gates.insert(key, Arc::downgrade(&gate));
         gate
     }
@@ -72,10 +74,12 @@ impl Gate {
                 return Err(Error::timeout(deadline.limit));
             }
             let mut until = deadline.map(|deadline| deadline.at);
-            if state.in_flight < self.max_in_flight {
+            if state.in_flight < self.limits.2 {
                 match state.bucket.take(now) {
                     Ok(()) => {
                         state.in_flight += 1;
+                        // The next in line may have slept through a notification that came to one who waited for a token.
+                        self.state.notify_one();
                         return Ok(Pass(self));
                     }
                     Err(at) => until = Some(until.map_or(at, |until: Instant| until.min(at))),
@@ -85,15 +89,18 @@ impl Gate {
         }
     }
 
-    /// The service said 429: everyone waits.
-    pub(crate) fn pause(&self, wait: Duration) {
-        self.state.lock().bucket.pause(self.clock.now(), wait);
-    }
-
     /// Makes all waiting threads look whether their client was closed.
     pub(crate) fn wake_all(&self) {
         drop(self.state.lock());
         self.state.notify_all();
+    }
+}
+
+impl Pass<'_> {
+    /// The service said 429: everyone waits. Nobody passes between the end of this submission and the pause.
+    pub(crate) fn pause(self, wait: Duration) {
+        let now = self.0.clock.now();
+        self.0.state.lock().bucket.pause(now, wait);
     }
 }
 

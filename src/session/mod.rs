@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 pub(crate) use gate::Gate;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
 use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
-use crate::pending::{Poller, PollerHandle};
+use crate::pending::{Manner, Poller, PollerHandle};
 use crate::rules::seats::GroupId;
 use crate::types::{CreateSessionRequest, CreateSessionResponse};
 use crate::worker::{Budget, OwnedThread, Pool};
@@ -59,10 +59,10 @@ impl Session {
             user_metadata: Some(std::borrow::Cow::Borrowed(config.user_metadata())),
             sdk_version: PROTOCOL_VERSION.into(),
         };
-        let session: CreateSessionResponse = http.ask(
-            Call::post("create_session", Purpose::Session, "create_session", config.timeout_idle(), &[]),
-            &request,
-        )?;
+        let deadline = Manner::blocking(config.clock(), config.timeout_operation()).deadline();
+        let idle = config.timeout_idle();
+        let call = Call { deadline, ..Call::post("create_session", Purpose::Session, "create_session", idle, &[]) };
+        let session: CreateSessionResponse = http.ask(call, &request)?;
         for (message, level) in [
             (&session.info_message, Level::Info),
             (&session.warning_message, Level::Warn),
@@ -168,7 +168,7 @@ impl Session {
 
 /// Joining threads takes real time, whatever clock drives them.
 fn deadline_in(limit: Duration) -> Instant {
-    Clock::system().now() + limit
+    Clock::system().now() + limit.min(MAX_DURATION)
 }
 
 impl Drop for Session {

@@ -126,8 +126,8 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`forward_backward`](TrainingClient::forward_backward).
-    pub fn forward(&self, batch: &Batch, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
-        self.pass(Pass::Forward, batch, loss.into(), self.blocking())?.wait()
+    pub fn forward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
+        self.pass(Pass::Forward, &batch.into(), loss.into(), self.blocking())?.wait()
     }
 
     /// Submits [`forward`](TrainingClient::forward).
@@ -135,8 +135,12 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_forward(&self, batch: &Batch, loss: impl Into<Loss>) -> Result<Pending<ForwardBackwardOutput>> {
-        self.pass(Pass::Forward, batch, loss.into(), self.submitting())
+    pub fn submit_forward(
+        &self,
+        batch: impl Into<Batch>,
+        loss: impl Into<Loss>,
+    ) -> Result<Pending<ForwardBackwardOutput>> {
+        self.pass(Pass::Forward, &batch.into(), loss.into(), self.submitting())
     }
 
     /// Computes the loss of a batch and adds its gradient to the model's. Blocks.
@@ -149,8 +153,8 @@ impl TrainingClient {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty batch or a number that is not finite, before any request; else
     /// whatever ended the request. When [`may_have_taken_effect`](Error::may_have_taken_effect) is set, the gradient may
     /// have been added.
-    pub fn forward_backward(&self, batch: &Batch, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
-        self.pass(Pass::ForwardBackward, batch, loss.into(), self.blocking())?.wait()
+    pub fn forward_backward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
+        self.pass(Pass::ForwardBackward, &batch.into(), loss.into(), self.blocking())?.wait()
     }
 
     /// Submits [`forward_backward`](TrainingClient::forward_backward).
@@ -161,10 +165,10 @@ impl TrainingClient {
     /// rest comes from the [`Pending`].
     pub fn submit_forward_backward(
         &self,
-        batch: &Batch,
+        batch: impl Into<Batch>,
         loss: impl Into<Loss>,
     ) -> Result<Pending<ForwardBackwardOutput>> {
-        self.pass(Pass::ForwardBackward, batch, loss.into(), self.submitting())
+        self.pass(Pass::ForwardBackward, &batch.into(), loss.into(), self.submitting())
     }
 
     /// Updates the adapter with Adam from the gradient so far, and clears the gradient. Blocks.
@@ -302,7 +306,7 @@ impl TrainingClient {
             path: operation,
             kind: pass.kind(),
             bodies: bodies.collect(),
-            bytes: batch.iter().map(Datum::size).sum::<usize>() * size_of::<u32>(),
+            bytes: batch.iter().map(Datum::heap_bytes).sum(),
         };
         Ok(self.enqueue(request, manner)?.pending(|chunks| Ok(combine(chunks))))
     }
@@ -362,7 +366,9 @@ impl TrainingClient {
             let saved = saved.into_iter().next();
             let client = match saved.map(|saved| (saved.sampling_session_id, saved.path)) {
                 Some((Some(id), _)) => SamplingClient::new(&session, id),
-                Some((None, Some(path))) => SamplingClient::open(&session, None, Some(&path), manner.deadline())?,
+                Some((None, Some(path))) => {
+                    SamplingClient::open(operation, &session, None, Some(&path), manner.deadline())?
+                }
                 _ => {
                     let message = "the service saved the weights and named neither a sampling session nor a path";
                     return Err(Error::new(ErrorKind::Decode, message));

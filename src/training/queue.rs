@@ -38,7 +38,6 @@ pub(crate) struct Job {
 pub(crate) struct TrainingQueue {
     sender: Mutex<Option<Sender<(Job, Reservation)>>>,
     budget: Budget,
-    http: Arc<Http>,
     shared: Arc<Shared>,
     thread: OwnedThread,
 }
@@ -65,7 +64,6 @@ impl TrainingQueue {
         Ok(TrainingQueue {
             sender: Mutex::new(Some(sender)),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
-            http: Arc::clone(http),
             shared,
             thread: OwnedThread::spawn(config, "training", move || worker.run(&receiver))?,
         })
@@ -98,7 +96,7 @@ impl Dependent for TrainingQueue {
         self.sender.lock().take();
         self.budget.close();
         if let Some(flight) = self.shared.flight.lock().take() {
-            self.http.cut(&flight);
+            flight.cut();
         }
         self.thread.join_by(deadline);
     }

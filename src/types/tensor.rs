@@ -143,6 +143,14 @@ impl TensorData {
         }
     }
 
+    /// The bytes that its numbers take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match &self.values {
+            Values::F32(values) => size_of_val(values.as_slice()),
+            Values::I64(values) => size_of_val(values.as_slice()),
+        }
+    }
+
     /// Whether there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
