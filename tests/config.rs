@@ -350,8 +350,8 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
         let (service, gate) = gated("optim_step");
         let manual = ManualClock::new();
         let config = service.config().clock(manual.clock());
-        // The batch has nine numbers of four bytes.
-        let config = if by_bytes { config.max_queued_bytes(40) } else { config.max_queued(2) };
+        // Room for one batch, of 48 bytes, and not for two.
+        let config = if by_bytes { config.max_queued_bytes(80) } else { config.max_queued(2) };
         let trainer = train(&connect(config).unwrap());
         let first = trainer.submit_optim_step(adam()).unwrap();
         let second = trainer.submit_forward(&batch(), LossFn::CrossEntropy).unwrap();
