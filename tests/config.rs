@@ -385,7 +385,7 @@ fn a_wait_for_room_in_the_queue_ends_with_the_operation_limit() {
     manual.until_waiting(|waits| waits.contains(&limit));
     manual.advance(limit);
     let error = waiting.join().unwrap();
-    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::QueueFull, false));
+    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Timeout(Limit::Operation), false));
     gate.open();
     first.wait().unwrap();
     assert_eq!(trainer.optim_step(adam()).unwrap().metrics.unwrap()["step"], 2.0);
