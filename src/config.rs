@@ -221,7 +221,7 @@ settings! {
     idle_retention: Duration = Duration::from_secs(15), zero refused;
     /// How long a resolved address is used before the name is looked up again. Defaults to 60 s.
     dns_retention: Duration = Duration::from_secs(60), zero refused;
-    /// The size of each connection's input and output buffer in bytes. Defaults to 16 KiB.
+    /// The size of each connection's input and output buffer in bytes; the head of an answer must fit. Defaults to 16 KiB.
     connection_buffer: usize = 16 * 1024, zero refused;
     /// The stack of each thread of the library in bytes. Defaults to 256 KiB; less than 128 KiB is refused.
     thread_stack_size: usize = 256 * 1024, zero refused;

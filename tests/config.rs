@@ -118,7 +118,7 @@ fn the_idle_limit_ends_a_wait_for_the_head_of_an_answer() {
 #[test]
 fn the_idle_limit_ends_an_answer_that_stops_and_a_body_that_nobody_takes() {
     let (url, accepted) = raw_server(|mut stream| {
-        stream.read(&mut [0; 16 * 1024]).unwrap();
+        assert!(stream.read(&mut [0; 16 * 1024]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
     });
     let config = || Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
@@ -267,11 +267,9 @@ fn the_operation_limit_is_the_configurations_unless_a_client_has_its_own() {
     let trainer = train(&client);
     let sampler = client.create_sampling_client("base").unwrap();
     let own = trainer.timeout_operation(Some(Duration::from_secs(61)));
-    let calls: [(u64, Box<dyn FnOnce() -> Result<(), Error> + Send>); 3] = [
-        (60, Box::new(move || trainer.optim_step(adam()).map(drop))),
-        (60, Box::new(move || sample(&sampler))),
-        (61, Box::new(move || own.optim_step(adam()).map(drop))),
-    ];
+    type Call = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+    let step = |trainer: TrainingClient| -> Call { Box::new(move || trainer.optim_step(adam()).map(drop)) };
+    let calls = [(60, step(trainer)), (60, Box::new(move || sample(&sampler))), (61, step(own))];
     for (limit, call) in calls {
         let limit = Duration::from_secs(limit);
         let failing = thread::spawn(|| call().unwrap_err());
@@ -281,9 +279,12 @@ fn the_operation_limit_is_the_configurations_unless_a_client_has_its_own() {
     }
 }
 
-/// The tunnel that ureq asks a proxy for, also for plain http.
+/// A service behind itself as a proxy: ureq asks for a tunnel also for plain http.
 fn proxy() -> Service {
-    Service::start(|seen| if seen.method == "CONNECT" { Reply::with_headers(200, &[], &json!("")) } else { well(seen) })
+    Service::start(|seen| match &*seen.method {
+        "CONNECT" => Reply::Full { status: 200, headers: vec![], body: vec![] },
+        _ => well(seen),
+    })
 }
 
 fn tunnels(service: &Service) -> BTreeSet<String> {
@@ -292,11 +293,7 @@ fn tunnels(service: &Service) -> BTreeSet<String> {
 
 #[test]
 fn requests_go_through_the_proxy() {
-    // ureq takes no body of an answer to CONNECT.
-    let service = Service::start(|seen| match &*seen.method {
-        "CONNECT" => Reply::Full { status: 200, headers: vec![], body: vec![] },
-        _ => well(seen),
-    });
+    let service = proxy();
     let target = "service.invalid:8123";
     let with_user = service.url().replace("http://", "http://me:word@");
     let config = Config::builder().api_key("tml-k").base_url(format!("http://{target}")).proxy(Proxy::Url(with_user));
@@ -308,4 +305,220 @@ fn requests_go_through_the_proxy() {
         assert_eq!(seen.header("proxy-authorization"), is_tunnel.then_some("Basic bWU6d29yZA=="));
         assert_eq!(seen.header("x-api-key").is_some(), !is_tunnel);
     }
+}
+
+/// Variables of the environment are the process's, so this test runs itself again in a process with a proxy set.
+#[test]
+fn the_environments_proxy_is_used_unless_it_is_switched_off() {
+    const TARGET: &str = "TINKEX_TEST_TARGET";
+    if let Ok(target) = std::env::var(TARGET) {
+        connect(Config::builder().api_key("tml-k").base_url(target).proxy(Proxy::Off)).unwrap();
+        connect(Config::builder().api_key("tml-k").base_url("http://service.invalid:8123")).unwrap();
+        return;
+    }
+    let (direct, proxy) = (Service::start(well), proxy());
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
+        again.env_remove(name).env_remove(name.to_lowercase());
+    }
+    let name = "the_environments_proxy_is_used_unless_it_is_switched_off";
+    let output = again.args(["--exact", name]).env(TARGET, direct.url()).env("HTTP_PROXY", proxy.url()).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(direct.seen_at("create_session").len(), 1);
+    assert_eq!(tunnels(&direct), BTreeSet::new());
+    assert_eq!(proxy.seen_at("create_session").len(), 1);
+    assert_eq!(tunnels(&proxy), BTreeSet::from(["service.invalid:8123".to_owned()]));
+}
+
+/// Holds all requests to a path back until the gate opens.
+fn gated(path: &'static str) -> (Service, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let opened = Arc::clone(&gate);
+    let service = Service::start(move |seen| {
+        if seen.path == path {
+            gate.pass();
+        }
+        well(seen)
+    });
+    (service, opened)
+}
+
+#[test]
+fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
+    for by_bytes in [false, true] {
+        let (service, gate) = gated("optim_step");
+        let manual = ManualClock::new();
+        let config = service.config().clock(manual.clock());
+        // Room for one batch, of 48 bytes, and not for two.
+        let config = if by_bytes { config.max_queued_bytes(80) } else { config.max_queued(2) };
+        let trainer = train(&connect(config).unwrap());
+        let first = trainer.submit_optim_step(adam()).unwrap();
+        let second = trainer.submit_forward(&batch(), LossFn::CrossEntropy).unwrap();
+        let error = trainer.submit_forward(&batch(), LossFn::CrossEntropy).unwrap_err();
+        assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::QueueFull, Some("forward")));
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.contains("max_queued") && remedy.contains("max_queued_bytes"), "{error}");
+        let limit = Duration::from_secs(77);
+        let patient = trainer.timeout_operation(Some(limit));
+        let waiting = thread::spawn(move || patient.forward(&batch(), LossFn::CrossEntropy));
+        manual.until_waiting(|waits| waits.contains(&limit));
+        assert_eq!(service.seen_at("forward").len(), 0);
+        gate.open();
+        first.wait().unwrap();
+        second.wait().unwrap();
+        waiting.join().unwrap().unwrap();
+        let numbers: Vec<_> = service.seen_at("forward").iter().map(|seen| seen.seq_id().unwrap()).collect();
+        assert_eq!(numbers, [2, 3]);
+    }
+}
+
+#[test]
+fn a_wait_for_room_in_the_queue_ends_with_the_operation_limit() {
+    let (service, gate) = gated("optim_step");
+    let manual = ManualClock::new();
+    let trainer = train(&connect(service.config().clock(manual.clock()).max_queued(1)).unwrap());
+    let first = trainer.submit_optim_step(adam()).unwrap();
+    let limit = Duration::from_secs(77);
+    let patient = trainer.timeout_operation(Some(limit));
+    let waiting = thread::spawn(move || patient.optim_step(adam()).unwrap_err());
+    manual.until_waiting(|waits| waits.contains(&limit));
+    manual.advance(limit);
+    let error = waiting.join().unwrap();
+    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::QueueFull, false));
+    gate.open();
+    first.wait().unwrap();
+    assert_eq!(trainer.optim_step(adam()).unwrap().metrics.unwrap()["step"], 2.0);
+}
+
+#[test]
+fn a_queue_of_samples_is_bounded_too() {
+    let (service, gate) = gated("asample");
+    let config = service.config().api_key("tml-queue-of-samples").max_sampling_threads(1).max_queued(1);
+    let sampler = connect(config).unwrap().create_sampling_client("base").unwrap();
+    let submit = || {
+        let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
+        sampler.submit_sample(&prompt, 1, &SamplingParams::default().max_tokens(1))
+    };
+    let first = submit().unwrap();
+    service.until_count("asample", 1);
+    let second = submit().unwrap();
+    assert_eq!(submit().unwrap_err().kind(), ErrorKind::QueueFull);
+    gate.open();
+    first.wait().unwrap();
+    second.wait().unwrap();
+    submit().unwrap().wait().unwrap();
+}
+
+#[test]
+fn an_answer_larger_than_the_limit_is_refused() {
+    let service = except("healthz", || Reply::ok(json!({"status": "x".repeat(2000)})));
+    let error = connect(service.config().max_response_bytes(1000)).unwrap().health().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
+    assert!(error.to_string().contains("1000 bytes") && error.to_string().contains("max_response_bytes"), "{error}");
+    assert_eq!(service.seen_at("healthz").len(), 1);
+    connect(service.config().max_response_bytes(3000)).unwrap().health().unwrap();
+}
+
+/// Calls health from two threads at once; their connections.
+fn two_at_once(service: &Service, gate: &Gate, client: &ServiceClient) -> BTreeSet<usize> {
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| client.health().unwrap());
+        }
+        let both = service.until_count("healthz", 2);
+        gate.open();
+        both.iter().map(|seen| seen.connection).collect()
+    })
+}
+
+#[test]
+fn no_more_idle_connections_are_kept_than_configured() {
+    let (service, gate) = gated("healthz");
+    let client = connect(service.config().max_idle_connections(1)).unwrap();
+    let both = two_at_once(&service, &gate, &client);
+    assert_eq!(both.len(), 2);
+    client.health().unwrap();
+    let kept = service.seen_at("healthz")[2].connection;
+    for connection in both.into_iter().filter(|connection| *connection != kept) {
+        service.until_ended(connection);
+    }
+
+    let (service, gate) = gated("healthz");
+    let client = connect(service.config().max_idle_connections(2)).unwrap();
+    let both = two_at_once(&service, &gate, &client);
+    client.health().unwrap();
+    assert!(both.contains(&service.seen_at("healthz")[2].connection));
+}
+
+#[test]
+fn an_idle_connection_is_not_used_after_its_retention() {
+    let service = Service::start(well);
+    // Real time, which moves on by more than that between any two requests.
+    let client = connect(service.config().idle_retention(Duration::from_nanos(1))).unwrap();
+    client.health().unwrap();
+    client.health().unwrap();
+    let connections: BTreeSet<_> = service.seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections.len(), 3);
+}
+
+#[test]
+fn threads_that_can_not_have_their_stack_are_an_error_and_not_a_panic() {
+    let service = Service::start(well);
+    // As large as the address space.
+    let error = connect(service.config().thread_stack_size(1 << 47)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("thread_stack_size"), "{error}");
+    connect(service.config().thread_stack_size(128 * 1024)).unwrap().health().unwrap();
+}
+
+#[test]
+fn a_small_connection_buffer_carries_everything() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "healthz" => {
+            Reply::with_headers(200, &[("x-long", &"y".repeat(3000))], &json!({"status": "x".repeat(100_000)}))
+        }
+        _ => well(seen),
+    });
+    let config = || service.config().connection_buffer(4096);
+    everything(config().user_metadata("large", "x".repeat(100_000)).header("x-long", "z".repeat(3000)));
+    assert_eq!(service.seen_at("create_session")[0].body["user_metadata"]["large"].as_str().unwrap().len(), 100_000);
+}
+
+#[test]
+fn polls_and_submissions_are_no_more_at_once_than_configured() {
+    for (path, config) in [
+        ("retrieve_future", Config::builder().max_poll_connections(2)),
+        ("asample", Config::builder().max_sampling_threads(2)),
+        ("asample", Config::builder().max_sampling_in_flight(2)),
+    ] {
+        let (service, gate) = gated(path);
+        let config = config.base_url(service.url()).api_key("tml-at-once").proxy(Proxy::Off);
+        let sampler = connect(config).unwrap().create_sampling_client("base").unwrap();
+        let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
+        let params = SamplingParams::default().max_tokens(1);
+        let replies: Vec<_> = (0..6).map(|_| sampler.submit_sample(&prompt, 1, &params).unwrap()).collect();
+        service.until_count(path, 2);
+        gate.open();
+        // Not by `wait`: a poll gives its connection up to one that is waited for.
+        replies.iter().for_each(|reply| reply.ready().recv_timeout(FAR).unwrap());
+        let connections: BTreeSet<_> = service.seen_at(path).iter().map(|seen| seen.connection).collect();
+        assert_eq!((service.seen_at(path).len(), connections.len()), (6, 2), "{path}");
+    }
+}
+
+#[test]
+fn samples_leave_at_the_configured_rate_after_the_burst() {
+    let service = Service::start(well);
+    let manual = ManualClock::new();
+    let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);
+    let config = config.api_key("tml-rate").sampling_burst(2).sampling_rate(4);
+    let sampler = connect(config).unwrap().create_sampling_client("base").unwrap();
+    sample(&sampler).unwrap();
+    sample(&sampler).unwrap();
+    let third = thread::spawn(move || sample(&sampler));
+    manual.until_waiting(|waits| waits.contains(&Duration::from_millis(250)));
+    assert_eq!(service.seen_at("asample").len(), 2);
+    manual.advance(Duration::from_millis(250));
+    third.join().unwrap().unwrap();
 }

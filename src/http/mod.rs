@@ -8,6 +8,7 @@ mod call;
 mod headers;
 mod repeat;
 mod resolver;
+mod secrets;
 mod transport;
 
 use std::io::Read;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::config::AutoHeaderValue;
 use ureq::http::Request;
+use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Timeout};
 
 pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Repeat};
@@ -49,15 +51,23 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let addresses = CachingResolver::new(config.clock().clone(), config.dns_retention(), config.timeout_connect());
+        let addresses = CachingResolver::new(
+            config.clock().clone(),
+            config.dns_retention(),
+            config.timeout_connect(),
+            config.thread_stack_size(),
+        );
         let agent = agent_config(config)?;
-        let agents = Purpose::ALL
-            .map(|_| Agent::with_parts(agent.clone(), WatchingConnector::new(addresses.clone()), addresses.clone()));
+        let headers = CommonHeaders::new(config);
+        let agents = Purpose::ALL.map(|_| {
+            let connector = WatchingConnector::new(addresses.clone()).chain(headers.secret_lines().clone());
+            Agent::with_parts(agent.clone(), connector, addresses.clone())
+        });
         let query = config.query().to_string();
         Ok(Http {
             config: config.clone(),
             agents,
-            headers: CommonHeaders::new(config),
+            headers,
             query: if query.is_empty() { query } else { format!("?{query}") },
             closed: Monitor::new(false),
         })
