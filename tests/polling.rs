@@ -112,23 +112,24 @@ fn of_a_training_client_only_the_two_oldest_promises_are_polled() {
     let client = connect(service.config());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let steps: Vec<_> = (0..5).map(|_| trainer.submit_optim_step(AdamParams::default()).unwrap()).collect();
-    let polled = || -> Vec<String> {
-        let polls = service.seen_at("retrieve_future").into_iter();
-        polls.filter_map(|seen| seen.request_id().strip_prefix("optim_step:model-0:").map(str::to_owned)).collect()
+    let until_polled = |count: usize| -> Vec<String> {
+        let number = |seen: &Seen| seen.request_id().strip_prefix("optim_step:model-0:").map(str::to_owned);
+        let seen = service.until_seen(|seen| seen.iter().filter_map(number).count() >= count);
+        seen.iter().filter_map(number).collect()
     };
-    // Promised before the marker, and so polled before it if at all.
-    service.until_seen(|_| steps.iter().all(|step| step.request_id().is_some()));
+    // It is sent when the five have their promises, and the poller hears of things in order: when the marker is answered,
+    // it has known of the five for long enough.
+    let _last = trainer.submit_save_state("last").unwrap();
+    service.until_count("save_weights", 1);
     pending(&client, "marker").wait().unwrap();
-    let mut first = polled();
+    let mut first = until_polled(2);
     first.sort();
     assert_eq!(first, ["1", "2"]);
     for (index, step) in steps.into_iter().enumerate() {
+        assert_eq!(until_polled((index + 2).min(5))[2..], ["3", "4", "5"][..index.min(3)]);
         gates[index].open();
         assert_eq!(step.wait().unwrap().metrics.unwrap()["step"], (index + 1) as f64);
     }
-    let mut all = polled();
-    all.sort();
-    assert_eq!(all, ["1", "2", "3", "4", "5"]);
 }
 
 #[test]
@@ -227,7 +228,8 @@ fn a_poll_without_an_answer_in_time_is_repeated_at_once() {
     // The clock stands still: no wait comes between.
     assert_eq!(pending(&client, "r-1").wait().unwrap().value, 1);
     let polls = polls_of(&service, "r-1");
-    assert_eq!(polls.iter().map(|seen| seen.iteration().unwrap()).collect::<Vec<_>>(), [0, 1]);
+    // On a busy machine, more than one may be too late.
+    assert!(polls.len() >= 2 && polls[0].iteration() == Some(0));
     service.until_ended(polls[0].connection);
 }
 
