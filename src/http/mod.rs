@@ -51,7 +51,12 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let addresses = CachingResolver::new(config.clock().clone(), config.dns_retention(), config.timeout_connect());
+        let addresses = CachingResolver::new(
+            config.clock().clone(),
+            config.dns_retention(),
+            config.timeout_connect(),
+            config.thread_stack_size(),
+        );
         let agent = agent_config(config)?;
         let headers = CommonHeaders::new(config);
         let agents = Purpose::ALL.map(|_| {

@@ -30,9 +30,12 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct CachingResolver {
     known: Arc<Mutex<HashMap<String, Known>>>,
+    /// Held by whoever looks a name up.
+    lookup: Arc<Mutex<()>>,
     clock: Clock,
     retention: Duration,
     lookup_limit: Duration,
+    stack_size: usize,
 }
 
 #[derive(Debug)]
@@ -42,9 +45,9 @@ struct Known {
 }
 
 impl CachingResolver {
-    /// Remembers addresses for `retention`; a lookup may take `lookup_limit`.
-    pub(super) fn new(clock: Clock, retention: Duration, lookup_limit: Duration) -> Self {
-        CachingResolver { known: Arc::default(), clock, retention, lookup_limit }
+    /// Remembers addresses for `retention`; a lookup may take `lookup_limit`, on a thread with this stack.
+    pub(super) fn new(clock: Clock, retention: Duration, lookup_limit: Duration, stack_size: usize) -> Self {
+        CachingResolver { known: Arc::default(), lookup: Arc::default(), clock, retention, lookup_limit, stack_size }
     }
 
     pub(super) fn forget(&self, uri: &Uri) {
@@ -52,31 +55,50 @@ impl CachingResolver {
             self.known.lock().remove(&name);
         }
     }
+
+    fn remembered(&self, name: &str) -> Option<Vec<SocketAddr>> {
+        let now = self.clock.now();
+        self.known.lock().get(name).filter(|known| now < known.until).map(|known| known.addresses.clone())
+    }
+
+    fn remember(&self, name: &str, addresses: &[SocketAddr]) {
+        let mut known = self.known.lock();
+        if known.len() >= MAX_NAMES {
+            known.clear();
+        }
+        let until = self.clock.now() + self.retention;
+        known.insert(name.to_owned(), Known { addresses: addresses.to_vec(), until });
+    }
+
+    /// The addresses of a name, from memory or by a lookup within the limits; an address needs none.
+    fn addresses(&self, name: &str, call: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
+        if let Ok(address) = name.parse() {
+            return Ok(vec![address]);
+        }
+        if let Some(addresses) = self.remembered(name) {
+            return Ok(addresses);
+        }
+        let (limit, reason) = if *call.after < self.lookup_limit {
+            (*call.after, call.reason)
+        } else {
+            (self.lookup_limit, Timeout::Resolve)
+        };
+        // One lookup at a time: when the system's resolver hangs, only one thread hangs with it.
+        let _turn = self.lookup.try_lock_for(limit).ok_or(Error::Timeout(reason))?;
+        if let Some(addresses) = self.remembered(name) {
+            return Ok(addresses);
+        }
+        let addresses = look_up(name, limit, self.stack_size)?.ok_or(Error::Timeout(reason))?;
+        self.remember(name, &addresses);
+        Ok(addresses)
+    }
 }
 
 impl Resolver for CachingResolver {
     fn resolve(&self, uri: &Uri, _: &Config, call: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let name = host_and_port(uri).ok_or_else(|| Error::BadUri(uri.to_string()))?;
-        let now = self.clock.now();
-        let remembered = self.known.lock().get(&name).filter(|known| now < known.until).map(|k| k.addresses.clone());
-        let addresses = match remembered {
-            Some(addresses) => addresses,
-            None => {
-                let (limit, reason) = if *call.after < self.lookup_limit {
-                    (*call.after, call.reason)
-                } else {
-                    (self.lookup_limit, Timeout::Resolve)
-                };
-                let addresses = look_up(&name, limit)?.ok_or(Error::Timeout(reason))?;
-                let mut known = self.known.lock();
-                if known.len() >= MAX_NAMES {
-                    known.clear();
-                }
-                known.insert(name, Known { addresses: addresses.clone(), until: now + self.retention });
-                addresses
-            }
-        };
         let mut resolved = self.empty();
+        let addresses = self.addresses(&name, call)?;
         addresses.into_iter().take(MAX_ADDRESSES).for_each(|address| resolved.push(address));
         if resolved.is_empty() { Err(Error::HostNotFound) } else { Ok(resolved) }
     }
@@ -86,15 +108,11 @@ fn host_and_port(uri: &Uri) -> Option<String> {
     DefaultResolver::host_and_port(uri.scheme()?, uri.authority()?)
 }
 
-/// Looks a name up on a thread of its own, since the system's call cannot be bounded; an address needs no lookup. `None`
-/// when it takes too long.
-fn look_up(name: &str, limit: Duration) -> Result<Option<Vec<SocketAddr>>, Error> {
-    if let Ok(address) = name.parse() {
-        return Ok(Some(vec![address]));
-    }
+/// Looks a name up on a thread of its own, since the system's call cannot be bounded. `None` when it takes too long.
+fn look_up(name: &str, limit: Duration, stack_size: usize) -> Result<Option<Vec<SocketAddr>>, Error> {
     let (found, addresses) = bounded(1);
     let owned = name.to_owned();
-    thread::Builder::new().name("tinkex-dns".into()).spawn(move || {
+    thread::Builder::new().name("tinkex-dns".into()).stack_size(stack_size).spawn(move || {
         let result = owned.to_socket_addrs().map(Iterator::collect);
         // Nobody listens any more when the limit has passed.
         found.send(result).ok();
@@ -120,7 +138,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn resolver(clock: &ManualClock, lookup_limit: Duration) -> CachingResolver {
-        CachingResolver::new(clock.clock(), RETENTION, lookup_limit)
+        CachingResolver::new(clock.clock(), RETENTION, lookup_limit, 256 * 1024)
     }
 
     fn resolve(resolver: &CachingResolver, uri: &str) -> Vec<SocketAddr> {

@@ -195,7 +195,11 @@ impl Connector<()> for WatchingConnector {
         let written = current(Flight::was_written).unwrap_or_default();
         let connected = self.inner.connect(&details, chained);
         current(|flight| flight.connected(written));
-        let inner = connected.inspect_err(|_| self.addresses.forget(details.uri))?;
+        let inner = connected.inspect_err(|_| {
+            if !current(Flight::is_cut).unwrap_or_default() {
+                self.addresses.forget(details.uri);
+            }
+        })?;
         let socket = socket.lock().take();
         Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false, broken: false, write_error: None }))
     }

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -32,7 +32,8 @@ pub(crate) struct Board {
     /// Nobody will ask for the result.
     abandoned: bool,
     waiting: usize,
-    ready: Vec<Sender<()>>,
+    /// Disconnected when the result is there; made when it is asked for.
+    ready: Option<(Sender<()>, Receiver<()>)>,
     poller: Option<PollerHandle>,
 }
 
@@ -64,13 +65,13 @@ impl Board {
         open.or(self.parts.first()).and_then(|part| part.request_id.clone())
     }
 
-    /// Says when the result is there; at once when it already is.
-    pub(super) fn notify(&mut self, ready: Sender<()>) {
+    /// A channel that is disconnected when the result is there.
+    pub(super) fn ready(&mut self) -> Receiver<()> {
+        let receiver = self.ready.get_or_insert_with(|| bounded(0)).1.clone();
         if self.is_ready() {
-            ready.try_send(()).ok();
-        } else {
-            self.ready.push(ready);
+            self.ready = None;
         }
+        receiver
     }
 
     /// Somebody begins or ends to wait: what is waited for is polled first.
@@ -93,13 +94,7 @@ impl Board {
     pub(super) fn fail(&mut self, error: Error) {
         if !self.is_ready() {
             self.error = Some(error);
-            self.tell_ready();
-        }
-    }
-
-    fn tell_ready(&mut self) {
-        for ready in self.ready.drain(..) {
-            ready.try_send(()).ok();
+            self.ready = None;
         }
     }
 
@@ -189,6 +184,12 @@ impl Part {
         &self.board
     }
 
+    /// Whether nobody will ever ask for the result.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        let board = self.board.lock();
+        board.abandoned || board.error.is_some()
+    }
+
     /// The request is about to be written, unless its caller gave the call up before any of it was.
     pub(crate) fn begin(&self) -> Result<()> {
         let mut board = self.board.lock();
@@ -224,12 +225,18 @@ impl Part {
     /// Hands over the result.
     pub(crate) fn resolve(mut self, outcome: Result<Decoded>) {
         let outcome = outcome.and_then(|result| self.store.put(self.index, result));
-        self.settle(outcome.map_err(|error| error.operation(self.operation)));
+        let unheard = self.settle(outcome.map_err(|error| error.operation(self.operation)));
+        // Without the lock: a logger may be the program's, and use the client.
+        if let Some(error) = unheard.filter(|error| error.kind() != ErrorKind::Cancelled) {
+            warn!("{error}; nobody waits for its result");
+        }
     }
 
-    fn settle(&mut self, outcome: Result<()>) {
+    /// Returns an error that nobody will be told.
+    fn settle(&mut self, outcome: Result<()>) -> Option<Error> {
         self.resolved = true;
         let mut board = self.board.lock();
+        let others_written = board.parts.iter().enumerate().any(|(index, part)| index != self.index && part.written);
         let part = &mut board.parts[self.index];
         part.resolved = true;
         let request_id = part.request_id.clone();
@@ -240,21 +247,22 @@ impl Part {
                 Some(id) => error.with_request_id(id),
                 None => error,
             };
-            unheard = (board.abandoned && error.kind() != ErrorKind::Cancelled).then(|| error.clone());
+            // A promised request may have been carried out, unless the service itself says that it failed; so may the other
+            // requests of the call.
+            let promised = error.request_id().is_some() && error.kind() != ErrorKind::RequestFailed;
+            let error = if promised || others_written { error.with_effect(true) } else { error };
+            unheard = board.abandoned.then(|| error.clone());
             board.error.get_or_insert(error);
         }
         let ready = board.is_ready();
         if ready {
-            board.tell_ready();
+            board.ready = None;
         }
         drop(board);
         if ready {
             self.board.notify_all();
         }
-        // Without the lock: a logger may be the program's, and use the client.
-        if let Some(error) = unheard {
-            warn!("{error}; nobody waits for its result");
-        }
+        unheard
     }
 }
 
@@ -268,7 +276,8 @@ impl Drop for Part {
             } else {
                 Error::closed()
             };
-            self.settle(Err(error.operation(self.operation).with_effect(written)));
+            // Nobody is told what nobody waits for: the poller drops what was abandoned.
+            drop(self.settle(Err(error.operation(self.operation).with_effect(written))));
         }
     }
 }

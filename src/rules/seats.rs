@@ -182,15 +182,10 @@ impl Seats {
         })
     }
 
-    /// When to call [`next`](Seats::next) again, if nothing changes before: the earliest instant at which a promise that can
-    /// be polled is due. It may have passed.
+    /// When the next promise becomes due that was not at the last [`next`](Seats::next). Those that were need no alarm: they
+    /// wait for a seat.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let sleeping = self.sleeping.first().map(|(due, _)| *due);
-        let ready = CLASSES.into_iter().find_map(|class| {
-            let (_, group) = self.turns[class].first()?;
-            Some(self.groups.get(group)?.ready[class].first()?.0)
-        });
-        sleeping.into_iter().chain(ready).min()
+        self.sleeping.first().map(|(due, _)| *due)
     }
 
     /// Whether someone waits for the promise: of a client whose promises finish in order, also for one behind it.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::debug;
 
 use super::options::SampleOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};
 use crate::rules::bucket::DEFAULT_PAUSE;
@@ -109,6 +109,9 @@ impl SampleJob {
         let (key, flight) = (idempotency_key(), Arc::<Flight>::default());
         let mut body: Option<Vec<u8>> = None;
         loop {
+            if self.part.is_unwanted() {
+                return Err(Error::new(ErrorKind::Cancelled, "given up by its caller"));
+            }
             let pass = gate.pass(http, self.deadline)?;
             let body = match &mut body {
                 Some(body) => body,

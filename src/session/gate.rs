@@ -44,12 +44,18 @@ impl Gate {
     /// The gate of this service and key. The first client of a key decides the limits while the key is in use.
     pub(crate) fn of(config: &Config) -> Arc<Gate> {
         let key = (normalised(config.base_url()), config.api_key().clone());
-        let mut gates = GATES.lock();
         let limits = (config.sampling_burst(), config.sampling_rate(), config.max_sampling_in_flight());
+        let gate = Gate::registered(config, key, limits);
+        // Not under the registry's lock: a logger may be the program's, and drop a client.
+        if gate.limits != limits {
+            warn!("another client of this service and key was first: its sampling limits hold");
+        }
+        gate
+    }
+
+    fn registered(config: &Config, key: Key, limits: (u32, u32, usize)) -> Arc<Gate> {
+        let mut gates = GATES.lock();
         if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
-            if gate.limits != limits {
-                warn!("another client of this service and key was first: its sampling limits hold");
-            }
             return gate;
         }
         let clock = config.clock().clone();

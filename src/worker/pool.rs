@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, warn};
 
-use crate::clock::Monitor;
+use crate::clock::{Clock, Monitor};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 
@@ -74,11 +74,26 @@ impl<J: Send + 'static> Pool<J> {
         Ok(())
     }
 
+    /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them.
+    pub(crate) fn join_by(&self, deadline: Instant) {
+        if thread::current().name() == Some(&thread_name(self.name)) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let system = Clock::system();
+        while state.threads > 0 && !system.wait_until(&self.state, &mut state, Some(deadline)) {}
+        if state.threads > 0 {
+            let (threads, name) = (state.threads, self.name);
+            drop(state);
+            warn!("{threads} {name} threads did not end in time and are left behind");
+        }
+    }
+
     fn grow(&self) -> std::io::Result<()> {
         let (state, run) = (Arc::clone(&self.state), Arc::clone(&self.run));
         let (clock, retention, name) = (self.config.clock().clone(), self.config.idle_retention(), self.name);
         thread::Builder::new()
-            .name(format!("tinkex-{name}"))
+            .name(thread_name(name))
             .stack_size(self.config.thread_stack_size())
             .spawn(move || {
                 let _own = clock.own_thread();
@@ -111,12 +126,12 @@ impl<J> Pool<J> {
     }
 }
 
+fn thread_name(name: &str) -> String {
+    format!("tinkex-{name}")
+}
+
 /// The next job for a thread of the pool; `None` when it is to end, and then it no longer counts.
-fn next<J: Send + 'static>(
-    monitor: &Arc<Monitor<State<J>>>,
-    clock: &crate::clock::Clock,
-    retention: Duration,
-) -> Option<J> {
+fn next<J: Send + 'static>(monitor: &Arc<Monitor<State<J>>>, clock: &Clock, retention: Duration) -> Option<J> {
     let mut state = monitor.lock();
     let retire_at = clock.now() + retention;
     loop {
@@ -131,6 +146,11 @@ fn next<J: Send + 'static>(
         };
         if state.closed || (expired && state.queue.is_empty()) {
             state.threads -= 1;
+            let joins = state.closed;
+            drop(state);
+            if joins {
+                monitor.notify_all();
+            }
             return None;
         }
     }
