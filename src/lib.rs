@@ -36,7 +36,7 @@
 //! - [`Config`] has every setting with its default, and reads the environment.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`types`] has what travels: datums, tensors, parameters, results.
-//! - [`local`](crate::local) (feature `local`) is a Tinker service in the process, with a small model that really trains.
+//! - `local` (the feature of that name) is a Tinker service in the process, with a small model that really trains.
 //! - [`clock`] lets a test drive the client's time.
 //!
 //! # Order and repetition
