@@ -354,14 +354,14 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
         let config = if by_bytes { config.max_queued_bytes(80) } else { config.max_queued(2) };
         let trainer = train(&connect(config).unwrap());
         let first = trainer.submit_optim_step(adam()).unwrap();
-        let second = trainer.submit_forward(&batch(), LossFn::CrossEntropy).unwrap();
-        let error = trainer.submit_forward(&batch(), LossFn::CrossEntropy).unwrap_err();
+        let second = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap();
+        let error = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap_err();
         assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::QueueFull, Some("forward")));
         let remedy = error.remedy().unwrap();
         assert!(remedy.contains("max_queued") && remedy.contains("max_queued_bytes"), "{error}");
         let limit = Duration::from_secs(77);
         let patient = trainer.timeout_operation(Some(limit));
-        let waiting = thread::spawn(move || patient.forward(&batch(), LossFn::CrossEntropy));
+        let waiting = thread::spawn(move || patient.forward(batch(), LossFn::CrossEntropy));
         manual.until_waiting(|waits| waits.contains(&limit));
         assert_eq!(service.seen_at("forward").len(), 0);
         gate.open();
@@ -385,7 +385,7 @@ fn a_wait_for_room_in_the_queue_ends_with_the_operation_limit() {
     manual.until_waiting(|waits| waits.contains(&limit));
     manual.advance(limit);
     let error = waiting.join().unwrap();
-    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::QueueFull, false));
+    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Timeout(Limit::Operation), false));
     gate.open();
     first.wait().unwrap();
     assert_eq!(trainer.optim_step(adam()).unwrap().metrics.unwrap()["step"], 2.0);

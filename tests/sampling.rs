@@ -52,7 +52,7 @@ fn number(response: &SampleResponse) -> u64 {
 /// The number of a submitted sample once it is there. Nobody counts as waiting for it, so that no poll is cut off for it:
 /// the service counts such a poll for a moment longer than the client.
 fn ready(pending: &Pending<SampleResponse>) -> u64 {
-    pending.ready().recv().unwrap_err();
+    pending.ready().recv().unwrap();
     number(&pending.try_get().unwrap().unwrap())
 }
 

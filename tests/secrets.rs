@@ -103,7 +103,7 @@ fn no_secret_shows_in_debug_errors_or_the_log() {
     let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
     let options = SampleOptions::new(&prompt).sampling_params(SamplingParams::default().max_tokens(1));
     for _ in 0..5 {
-        let pass = trainer.submit_forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+        let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
         shown.debug(&pass);
         pass.wait().unwrap();
         trainer.optim_step(AdamParams::default()).unwrap();

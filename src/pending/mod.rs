@@ -185,7 +185,8 @@ impl<T> Pending<T> {
         self.board.lock().request_id().map(|id| id.to_string())
     }
 
-    /// A channel that is disconnected when the result is there, for `crossbeam_channel::select!`: nothing is ever sent.
+    /// A channel to wait for the result with others, in `crossbeam_channel::select!`. When the result is there, the channel
+    /// has one message and is disconnected after it, so that every receiver is ready.
     ///
     /// # Examples
     ///

@@ -32,8 +32,8 @@ pub(crate) struct Board {
     /// Nobody will ask for the result.
     abandoned: bool,
     waiting: usize,
-    /// Disconnected when the result is there; made when it is asked for.
-    ready: Option<(Sender<()>, Receiver<()>)>,
+    /// Made when it is asked for. When the result is there, it gets one message and loses its sender.
+    ready: Option<(Option<Sender<()>>, Receiver<()>)>,
     poller: Option<PollerHandle>,
 }
 
@@ -65,13 +65,24 @@ impl Board {
         open.or(self.parts.first()).and_then(|part| part.request_id.clone())
     }
 
-    /// A channel that is disconnected when the result is there.
+    /// A channel that has a message, or is disconnected, when the result is there.
     pub(super) fn ready(&mut self) -> Receiver<()> {
-        let receiver = self.ready.get_or_insert_with(|| bounded(0)).1.clone();
+        let (_, receiver) = self.ready.get_or_insert_with(|| {
+            let (sender, receiver) = bounded(1);
+            (Some(sender), receiver)
+        });
+        let receiver = receiver.clone();
         if self.is_ready() {
-            self.ready = None;
+            self.tell_ready();
         }
         receiver
+    }
+
+    fn tell_ready(&mut self) {
+        let sender = self.ready.as_mut().and_then(|(sender, _)| sender.take());
+        if let Some(sender) = sender {
+            sender.try_send(()).ok();
+        }
     }
 
     /// Somebody begins or ends to wait: what is waited for is polled first.
@@ -94,7 +105,7 @@ impl Board {
     pub(super) fn fail(&mut self, error: Error) {
         if !self.is_ready() {
             self.error = Some(error);
-            self.ready = None;
+            self.tell_ready();
         }
     }
 
@@ -261,7 +272,7 @@ impl Part {
         }
         let ready = board.is_ready();
         if ready {
-            board.ready = None;
+            board.tell_ready();
         }
         drop(board);
         if ready {
@@ -313,7 +324,8 @@ mod tests {
         let ready = slots.board.lock().ready();
         assert!(ready.try_recv().unwrap_err().is_empty());
         parts.remove(1).resolve(Err(Error::new(ErrorKind::Status, "first")));
-        assert!(ready.try_recv().unwrap_err().is_disconnected() && slots.board.lock().is_ready());
+        assert!(ready.try_recv().is_ok() && slots.board.lock().is_ready());
+        assert!(ready.try_recv().unwrap_err().is_disconnected());
         parts.remove(0).resolve(Err(Error::new(ErrorKind::Decode, "second")));
         let result = decoded(&parts[0], "1");
         parts.remove(0).resolve(result);
