@@ -164,18 +164,18 @@ impl Error {
     }
 
     /// Names the operation, unless an inner layer already did.
-    pub(crate) fn operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
         self.0.operation.get_or_insert_with(|| operation.into());
         self
     }
 
     /// Adds to the message, in brackets.
-    pub(crate) fn detail(mut self, detail: impl fmt::Display) -> Self {
+    pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.0.message = format!("{} ({detail})", self.0.message).into();
         self
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
@@ -230,13 +230,13 @@ impl Error {
 
     /// The operation that failed, by the name of the client's method or of the request.
     #[must_use]
-    pub fn failed_operation(&self) -> Option<&str> {
+    pub fn operation(&self) -> Option<&str> {
         self.0.operation.as_deref()
     }
 
     /// What to do next, where there is something to do.
     #[must_use]
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
@@ -404,11 +404,11 @@ mod tests {
     #[test]
     fn display_names_the_operation_the_request_and_the_remedy_once() {
         let error = Error::timeout(Limit::Operation)
-            .operation("optim_step")
-            .operation("outer")
+            .with_operation("optim_step")
+            .with_operation("outer")
             .with_request_id("r-1")
             .with_effect(true)
-            .hint("ask again with ServiceClient::pending")
+            .with_hint("ask again with ServiceClient::pending")
             .with_source(status(500));
         assert_eq!(
             error.to_string(),

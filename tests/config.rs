@@ -356,8 +356,8 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
         let first = trainer.submit_optim_step(adam()).unwrap();
         let second = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap();
         let error = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap_err();
-        assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::QueueFull, Some("forward")));
-        let remedy = error.remedy().unwrap();
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::QueueFull, Some("forward")));
+        let remedy = error.hint().unwrap();
         assert!(remedy.contains("max_queued") && remedy.contains("max_queued_bytes"), "{error}");
         let limit = Duration::from_secs(77);
         let patient = trainer.timeout_operation(Some(limit));

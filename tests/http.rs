@@ -333,7 +333,7 @@ fn a_refusal_is_not_tried_again_and_keeps_status_body_and_headers() {
         let error = client.health().unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
         assert_eq!((error.body(), error.header("X-Reason")), (Some(r#"{"detail":"not now"}"#), Some("because")));
-        assert_eq!(error.failed_operation(), Some("health"));
+        assert_eq!(error.operation(), Some("health"));
         assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
         assert!(error.to_string().starts_with(&format!("health: the server answered {status}: not now")), "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
@@ -522,7 +522,7 @@ fn nobody_there_is_no_connection_and_nothing_was_sent() {
 fn assert_limit(error: &Error, limit: Limit) {
     assert_eq!(error.kind(), ErrorKind::Timeout(limit), "{error}");
     assert!(error.is_timeout() && error.is_retryable());
-    assert_eq!(error.failed_operation(), Some("create_session"));
+    assert_eq!(error.operation(), Some("create_session"));
     assert!(error.to_string().contains(limit.setting()), "{error}");
 }
 
@@ -571,7 +571,7 @@ fn a_call_that_is_out_of_time_ends_with_the_operations_limit() {
     let service = replying([Reply::Silence]);
     let client = connect(service.config()).unwrap().timeout_operation(Some(ms(100)));
     let error = client.health().unwrap_err();
-    assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
             ]
             .map(|error| {
                 assert!(!error.may_have_taken_effect(), "{error}");
-                assert!(error.failed_operation().is_some(), "{error}");
+                assert!(error.operation().is_some(), "{error}");
                 error.kind()
             })
         }

@@ -245,7 +245,7 @@ fn an_unknown_key_is_refused_with_a_hint_and_without_repeats() {
     let config = Config::builder().api_key("tml-unknown").base_url(server.base_url()).proxy(Proxy::Off);
     let error = ServiceClient::connect(config.build().unwrap()).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(401)));
-    assert!(error.remedy().unwrap().contains("TINKER_API_KEY"), "{error}");
+    assert!(error.hint().unwrap().contains("TINKER_API_KEY"), "{error}");
     assert!(error.is_user_error() && !error.is_retryable());
     assert_eq!(server.requests().len(), 1);
 }
@@ -259,7 +259,7 @@ fn an_unknown_model_is_not_found() {
     let weights = service.create_sampling_client("tinker://session-1:train:0/sampler_weights/none").unwrap_err();
     for error in [&trainer, &sampler, &weights] {
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(404)), "{error}");
-        assert!(error.remedy().is_some(), "{error}");
+        assert!(error.hint().is_some(), "{error}");
     }
     assert!(trainer.to_string().contains("no/such-model"), "{trainer}");
     // The session is none the worse for it.
@@ -290,12 +290,12 @@ fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_
     let request_id = first.request_id().unwrap();
     let error = first.wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
-    assert_eq!(error.failed_operation(), Some("forward_backward"));
+    assert_eq!(error.operation(), Some("forward_backward"));
     assert_eq!(error.request_id(), Some(&*request_id));
     assert!(error.may_have_taken_effect() && error.is_timeout());
     assert!(error.to_string().contains(&request_id) && error.to_string().contains("ServiceClient::pending"), "{error}");
     let none = service.timeout_operation(Some(Duration::from_millis(200))).health().unwrap_err();
-    assert_eq!((none.kind(), none.failed_operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
+    assert_eq!((none.kind(), none.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 
     drop(gate);
     server.resume().unwrap();

@@ -152,7 +152,7 @@ fn a_failed_request_has_the_reason_and_the_category_that_the_service_gives() {
         let error = pending(&client, request_id).wait().unwrap_err();
         assert_eq!((error.kind(), error.category()), (ErrorKind::RequestFailed, Some(&category)));
         assert_eq!((error.is_retryable(), error.is_user_error()), (retryable, !retryable), "{error}");
-        assert_eq!((error.request_id(), error.failed_operation()), (Some(request_id), Some("pending")));
+        assert_eq!((error.request_id(), error.operation()), (Some(request_id), Some("pending")));
         assert!(error.to_string().contains(reason), "{error}");
         assert_eq!(polls_of(&service, request_id).len(), 1);
     }
@@ -389,7 +389,7 @@ fn a_result_type_that_panics_fails_its_own_call_alone() {
     gate.open();
     let error = panics.wait().unwrap_err();
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::Panicked, Some("r-1")));
-    assert!(error.may_have_taken_effect() && error.failed_operation() == Some("pending"), "{error}");
+    assert!(error.may_have_taken_effect() && error.operation() == Some("pending"), "{error}");
     assert_eq!(other.wait().unwrap().value, 1);
     // The result is not lost.
     assert_eq!(pending(&client, "r-1").wait().unwrap().value, 2);

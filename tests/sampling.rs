@@ -193,7 +193,7 @@ fn compute_logprobs_gives_one_entry_a_token_and_pads_what_is_one_short_in_front(
                 None => {
                     let error = outcome.unwrap_err();
                     assert_eq!(error.kind(), ErrorKind::Decode, "{served}");
-                    assert_eq!(error.failed_operation(), Some("compute_logprobs"));
+                    assert_eq!(error.operation(), Some("compute_logprobs"));
                 }
             }
         }
@@ -487,7 +487,7 @@ fn a_call_that_waits_at_the_gate_ends_by_its_time_limit_and_takes_no_number() {
     manual.advance(5 * SECOND);
     let error = call.join().unwrap();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
-    assert_eq!((error.failed_operation(), error.may_have_taken_effect()), (Some("sample"), false));
+    assert_eq!((error.operation(), error.may_have_taken_effect()), (Some("sample"), false));
     manual.advance(26 * SECOND);
     limited.wait().unwrap();
     let seq_ids: Vec<_> = service.seen_at("asample").iter().map(|seen| seen.seq_id().unwrap()).collect();
@@ -612,7 +612,7 @@ fn a_full_queue_is_an_error_at_once() {
     service.until_count("asample", 1);
     let queued = [submit(&sampler, 1), submit(&sampler, 2)];
     let error = sampler.submit_sample(&prompt(&[3]), 1, &SamplingParams::default()).unwrap_err();
-    assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::QueueFull, Some("sample")));
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::QueueFull, Some("sample")));
     crowd.submit.open();
     sending.wait().unwrap();
     queued.into_iter().for_each(|pending| drop(pending.wait().unwrap()));

@@ -47,7 +47,7 @@ impl Shown {
 
     fn error(&mut self, error: &Error) {
         self.debug(error);
-        writeln!(self.0, "{error} {:?} {:?} {:?}", error.body(), error.remedy(), error.header("x-echo")).unwrap();
+        writeln!(self.0, "{error} {:?} {:?} {:?}", error.body(), error.hint(), error.header("x-echo")).unwrap();
         let mut source = error.source();
         while let Some(error) = source {
             writeln!(self.0, "{error} {error:?}").unwrap();

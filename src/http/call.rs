@@ -155,14 +155,14 @@ impl Answer {
             } else {
                 format!("the answer is not valid JSON: {error}")
             };
-            self.not_understood(&what).operation(operation)
+            self.not_understood(&what).with_operation(operation)
         })
     }
 
     /// The error of an answer with a status of success and a body that makes no sense.
     pub(crate) fn not_understood(&self, why: &str) -> Error {
         self.describe(Error::new(ErrorKind::Decode, format!("{why} ({})", self.summary())))
-            .hint("check that the base URL names a Tinker service")
+            .with_hint("check that the base URL names a Tinker service")
     }
 
     /// The status and how the body begins.
@@ -187,16 +187,16 @@ impl Answer {
             None => message_of(self.status, &self.body),
         };
         let error = Error::new(ErrorKind::Status, format!("the server answered {}: {text}", self.status))
-            .operation(operation)
+            .with_operation(operation)
             .with_retry_after(retry_after(|name| self.header(name), now));
         let error = self.describe(error);
         match self.status {
-            300..=399 => error.hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
-            401 => error.hint("check TINKER_API_KEY"),
-            403 => error.hint("this key may not do that; check whose run or checkpoint it is"),
-            404 => error.hint("check the name or id, and that the base URL names a Tinker service"),
-            429 => error.hint("the service is busy; try again later"),
-            500.. => error.hint("the service has a problem; try again later"),
+            300..=399 => error.with_hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
+            401 => error.with_hint("check TINKER_API_KEY"),
+            403 => error.with_hint("this key may not do that; check whose run or checkpoint it is"),
+            404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),
+            429 => error.with_hint("the service is busy; try again later"),
+            500.. => error.with_hint("the service has a problem; try again later"),
             _ => error,
         }
     }

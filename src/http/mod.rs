@@ -133,7 +133,8 @@ impl Http {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
             log!(level, "{error}; it is sent again in {wait:?}");
-            self.pause(next, &call.flight).map_err(|ended| ended.operation(call.operation).with_effect(unanswered))?;
+            self.pause(next, &call.flight)
+                .map_err(|ended| ended.with_operation(call.operation).with_effect(unanswered))?;
         }
     }
 
@@ -227,7 +228,9 @@ impl Http {
         let mut request = Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = uri.parse().map_err(|error| {
-            Error::invalid_input(format!("{:?} is not a path", call.path)).operation(call.operation).with_source(error)
+            Error::invalid_input(format!("{:?} is not a path", call.path))
+                .with_operation(call.operation)
+                .with_source(error)
         })?;
         *request.headers_mut() = self.headers.with(of_call);
         Ok(request)
@@ -250,11 +253,11 @@ impl Http {
             ureq::Error::Timeout(_) => Limit::Read,
             ureq::Error::BodyExceedsLimit(limit) => {
                 let error = Error::new(ErrorKind::Decode, format!("the answer is larger than {limit} bytes"));
-                return Failed::Unusable(error.hint("raise max_response_bytes"));
+                return Failed::Unusable(error.with_hint("raise max_response_bytes"));
             }
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 let error = Error::new(ErrorKind::Connect, "the answer is not HTTP/1.1, or damaged").with_source(error);
-                return Failed::Connection(error.hint("check the base URL and the proxy"));
+                return Failed::Connection(error.with_hint("check the base URL and the proxy"));
             }
             _ => {
                 let what = match (call.flight.was_written_now(), heard) {
@@ -263,7 +266,7 @@ impl Http {
                     (true, true) => "the connection was lost in the middle of the answer".to_owned(),
                 };
                 let error = Error::new(ErrorKind::Connect, what).with_source(error);
-                return Failed::Connection(error.hint("check the base URL, the network and the proxy"));
+                return Failed::Connection(error.with_hint("check the base URL, the network and the proxy"));
             }
         };
         Failed::Timeout(Error::timeout(limit).with_source(error))
@@ -273,7 +276,7 @@ impl Http {
 /// Writes a request's body.
 pub(crate) fn to_json(operation: &'static str, request: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(request).map_err(|error| {
-        Error::invalid_input("the request can not be written as JSON").operation(operation).with_source(error)
+        Error::invalid_input("the request can not be written as JSON").with_operation(operation).with_source(error)
     })
 }
 
@@ -282,7 +285,7 @@ fn cancelled() -> Error {
 }
 
 fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {
-    Error::timeout(limit).operation(call.operation).with_effect(unanswered)
+    Error::timeout(limit).with_operation(call.operation).with_effect(unanswered)
 }
 
 fn agent_config(config: &Config) -> Result<ureq::config::Config> {

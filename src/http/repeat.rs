@@ -28,9 +28,9 @@ impl Failed {
         match self {
             Failed::Final(_) | Failed::Refused(_) => self,
             _ if !answer.is_success() => Failed::Refused(Box::new(answer)),
-            Failed::Connection(error) => Failed::Connection(answer.describe(error.detail(answer.summary()))),
-            Failed::Timeout(error) => Failed::Timeout(answer.describe(error.detail(answer.summary()))),
-            Failed::Unusable(error) => Failed::Unusable(answer.describe(error.detail(answer.summary()))),
+            Failed::Connection(error) => Failed::Connection(answer.describe(error.with_detail(answer.summary()))),
+            Failed::Timeout(error) => Failed::Timeout(answer.describe(error.with_detail(answer.summary()))),
+            Failed::Unusable(error) => Failed::Unusable(answer.describe(error.with_detail(answer.summary()))),
         }
     }
 
@@ -38,7 +38,7 @@ impl Failed {
         match self {
             Failed::Refused(answer) => answer.into_error(operation, now),
             Failed::Connection(error) | Failed::Timeout(error) | Failed::Unusable(error) | Failed::Final(error) => {
-                error.operation(operation)
+                error.with_operation(operation)
             }
         }
     }

@@ -405,7 +405,7 @@ mod tests {
             manual.until_waiting(|waits| waits.len() == 1);
             flight.cut();
             let error = cut.join().unwrap().unwrap_err();
-            assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::Cancelled, Some("test")));
+            assert_eq!((error.kind(), error.operation()), (ErrorKind::Cancelled, Some("test")));
         });
     }
 

@@ -145,9 +145,10 @@ impl<T> Pending<T> {
         }
         let error = {
             let board = self.board.lock();
-            let error = Error::timeout(Limit::Operation).operation(self.operation).with_effect(board.was_written());
+            let error =
+                Error::timeout(Limit::Operation).with_operation(self.operation).with_effect(board.was_written());
             match board.request_id() {
-                Some(id) => error.with_request_id(id).hint("ask for the result again with ServiceClient::pending"),
+                Some(id) => error.with_request_id(id).with_hint("ask for the result again with ServiceClient::pending"),
                 None => error,
             }
         };
@@ -176,7 +177,9 @@ impl<T> Pending<T> {
     /// Gives the call up. A request that was not sent yet is taken back; one that was sent may be carried out, but its
     /// result is no longer asked for. Of a batch in several requests, all are sent or none.
     pub fn cancel(self) {
-        self.board.lock().fail(Error::new(ErrorKind::Cancelled, "cancelled by the program").operation(self.operation));
+        self.board
+            .lock()
+            .fail(Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation));
     }
 
     /// The id of the server's promise, once it is known. Of a batch in several chunks, the first whose result is open.
@@ -226,10 +229,10 @@ impl<T> Pending<T> {
         let collect = self.collect.lock().take();
         let collect = collect.ok_or_else(|| {
             Error::invalid_input("the result was taken before")
-                .hint("keep what the first wait_timeout or try_get returned")
-                .operation(self.operation)
+                .with_hint("keep what the first wait_timeout or try_get returned")
+                .with_operation(self.operation)
         })?;
-        collect().map_err(|error| error.operation(self.operation))
+        collect().map_err(|error| error.with_operation(self.operation))
     }
 }
 

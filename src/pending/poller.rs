@@ -350,7 +350,7 @@ impl Polls {
             Next::Poll(at) => self.seats.set_due(ticket, at),
             Next::GiveUp => {
                 let hint = "the service may be down; ask for the result again later with ServiceClient::pending";
-                let error = Error::timeout(Limit::Progress).hint(hint);
+                let error = Error::timeout(Limit::Progress).with_hint(hint);
                 self.finish(ticket, Err(error));
             }
             Next::Finish => self.conclude(ticket, meaning, error),
@@ -378,7 +378,7 @@ impl Polls {
                 let message = format!("the service no longer knows the promise, the outcome is unknown: {detail}");
                 Err(Error::new(ErrorKind::Expired, message)
                     .with_status(410)
-                    .hint("load the last checkpoint, or compare the model's state, before making the step again"))
+                    .with_hint("load the last checkpoint, or compare the model's state, before making the step again"))
             }
             other => Err(error.unwrap_or_else(|| {
                 Error::new(ErrorKind::Decode, format!("an answer that does not end the request: {other:?}"))
@@ -397,7 +397,7 @@ impl Polls {
 
 fn panicked() -> Error {
     Error::new(ErrorKind::Panicked, "a thread of the client panicked")
-        .hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
+        .with_hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
 }
 
 #[cfg(test)]

@@ -241,7 +241,7 @@ impl Part {
     /// Hands over the result.
     pub(crate) fn resolve(mut self, outcome: Result<Decoded>) {
         let outcome = outcome.and_then(|result| self.store.put(self.index, result));
-        let unheard = self.settle(outcome.map_err(|error| error.operation(self.operation)));
+        let unheard = self.settle(outcome.map_err(|error| error.with_operation(self.operation)));
         // Without the lock: a logger may be the program's, and use the client.
         if let Some(error) = unheard.filter(|error| error.kind() != ErrorKind::Cancelled) {
             warn!("{error}; nobody waits for its result");
@@ -288,12 +288,12 @@ impl Drop for Part {
             let written = self.board.lock().parts[self.index].written;
             let error = if std::thread::panicking() {
                 Error::new(ErrorKind::Panicked, "a thread of the client panicked")
-                    .hint("see the log for the panic; close the client and connect again")
+                    .with_hint("see the log for the panic; close the client and connect again")
             } else {
                 Error::closed()
             };
             // Nobody is told what nobody waits for: the poller drops what was abandoned.
-            drop(self.settle(Err(error.operation(self.operation).with_effect(written))));
+            drop(self.settle(Err(error.with_operation(self.operation).with_effect(written))));
         }
     }
 }

@@ -66,7 +66,7 @@ impl SamplingClient {
         model_path: Option<&str>,
         deadline: Option<Deadline>,
     ) -> Result<Self> {
-        model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.operation(operation))?;
+        model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.with_operation(operation))?;
         let request = CreateSamplingSessionRequest {
             session_id: session.id().into(),
             sampling_session_seq_id: session.sampling_sessions().fetch_add(1, Ordering::Relaxed),
@@ -183,7 +183,7 @@ impl SamplingClient {
         options: SampleOptions<'_>,
         manner: Manner,
     ) -> Result<Outcome<SampleResponse>> {
-        options.validate().map_err(|error| error.operation(operation))?;
+        options.validate().map_err(|error| error.with_operation(operation))?;
         let (slots, parts) = Slots::new(operation, 1);
         if manner.blocks() {
             slots.waited_for();
@@ -204,12 +204,12 @@ impl SamplingClient {
             } else {
                 let bytes = options.prompt.heap_bytes();
                 let reservation =
-                    self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.operation(operation))?;
+                    self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.with_operation(operation))?;
                 let task: Task = Box::new(move || {
                     drop(reservation);
                     job.run();
                 });
-                self.session.submitters().submit(task).map_err(|(_, error)| error.operation(operation))?;
+                self.session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
             }
         }
         Ok(outcome)

@@ -290,9 +290,11 @@ impl TrainingClient {
     fn pass(&self, pass: Pass, batch: &Batch, loss: Loss, manner: Manner) -> Result<Pending<ForwardBackwardOutput>> {
         let operation = pass.name();
         if batch.is_empty() {
-            return Err(Error::invalid_input("the batch is empty; it needs at least one datum").operation(operation));
+            return Err(
+                Error::invalid_input("the batch is empty; it needs at least one datum").with_operation(operation)
+            );
         }
-        batch.validate().and_then(|()| loss.validate()).map_err(|error| error.operation(operation))?;
+        batch.validate().and_then(|()| loss.validate()).map_err(|error| error.with_operation(operation))?;
         let loss = Arc::new(loss);
         let bodies = chunking::split(batch.iter().map(Datum::size)).into_iter().map(|range| -> Body {
             let (batch, loss, model_id) = (batch.clone(), Arc::clone(&loss), Arc::clone(&self.core.model_id));
@@ -313,7 +315,7 @@ impl TrainingClient {
 
     fn optim_step_in(&self, params: AdamParams, manner: Manner) -> Result<Pending<OptimStepResponse>> {
         let operation = "optim_step";
-        params.validate().map_err(|error| error.operation(operation))?;
+        params.validate().map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
             let adam_params = std::borrow::Cow::Borrowed(&params);
@@ -336,7 +338,7 @@ impl TrainingClient {
 
     fn load_state_in(&self, path: &str, manner: Manner) -> Result<Pending<LoadWeightsResponse>> {
         let operation = "load_state";
-        check_tinker_scheme(path).map_err(|error| error.operation(operation))?;
+        check_tinker_scheme(path).map_err(|error| error.with_operation(operation))?;
         let (path, model_id) = (path.to_owned(), Arc::clone(&self.core.model_id));
         let body: Body = Box::new(move |seq_id| {
             let (model_id, path) = ((&*model_id).into(), (&*path).into());
@@ -400,7 +402,7 @@ impl TrainingClient {
         let (slots, parts) = Slots::<R>::new(operation, bodies.len());
         let requests: Vec<(Body, Part)> = bodies.into_iter().zip(parts).collect();
         let job = Job { path, kind, requests, bytes, deadline: manner.deadline() };
-        self.core.queue.submit(job, manner.room()).map_err(|error| error.operation(operation))?;
+        self.core.queue.submit(job, manner.room()).map_err(|error| error.with_operation(operation))?;
         let clock = self.core.session.config().clock().clone();
         let alive = Arc::clone(&self.core) as Arc<_>;
         Ok(Outcome { slots, operation, clock, manner, alive })
@@ -461,7 +463,7 @@ fn combine(chunks: Vec<ForwardBackwardOutput>) -> ForwardBackwardOutput {
 
 fn checked_name(operation: &'static str, name: &str) -> Result<String> {
     if name.trim().is_empty() {
-        return Err(Error::invalid_input("the name of the checkpoint is empty").operation(operation));
+        return Err(Error::invalid_input("the name of the checkpoint is empty").with_operation(operation));
     }
     Ok(name.to_owned())
 }

@@ -83,7 +83,7 @@ impl TrainingQueue {
             Ok(()) => Ok(()),
             // Only a panic ends the thread before the sender is dropped.
             Err(_) if open => Err(Error::new(ErrorKind::Panicked, "the training client's thread panicked")
-                .hint("see the log for the panic; create the training client anew from a checkpoint")),
+                .with_hint("see the log for the panic; create the training client anew from a checkpoint")),
             Err(_) => Err(Error::closed()),
         }
     }
@@ -282,7 +282,7 @@ mod tests {
         bench.queue.thread.join_by(Clock::system().now() + Duration::from_secs(5));
         let error = bench.submit(vec![body()], Room::Now).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panicked);
-        assert!(error.remedy().is_some());
+        assert!(error.hint().is_some());
     }
 
     #[test]

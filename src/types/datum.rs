@@ -105,7 +105,7 @@ impl<T: Element> LossInput for Vec<T> {
             "weights" | "advantages" | "logprobs" | "clip_low_threshold" | "clip_high_threshold" => Dtype::Float32,
             _ => {
                 return Err(Error::invalid_input(format!("the loss input {name:?} is a plain list of no known type"))
-                    .hint("give a TensorData, which has a type of its own"));
+                    .with_hint("give a TensorData, which has a type of its own"));
             }
         };
         TensorData::of_dtype(self, dtype)

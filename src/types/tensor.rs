@@ -198,7 +198,7 @@ impl TensorData {
         match self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite()) {
             Some((index, value)) => {
                 Err(Error::invalid_input(format!("the number at index {index} of {place} is {value}"))
-                    .hint("only finite float32 numbers can be sent"))
+                    .with_hint("only finite float32 numbers can be sent"))
             }
             None => Ok(()),
         }

@@ -74,7 +74,7 @@ impl Budget {
     fn full(&self, used: &Used) -> Error {
         let message = format!("the queue is full: {} calls, {} bytes wait", used.calls, used.bytes);
         Error::new(ErrorKind::QueueFull, message)
-            .hint("wait for earlier results first, or raise max_queued or max_queued_bytes")
+            .with_hint("wait for earlier results first, or raise max_queued or max_queued_bytes")
     }
 }
 

@@ -42,7 +42,7 @@ impl OwnedThread {
             })
             .map_err(|error| {
                 Error::new(ErrorKind::Io, format!("the thread {name} could not be started"))
-                    .hint("the system is out of threads or memory; lower thread_stack_size or the thread limits")
+                    .with_hint("the system is out of threads or memory; lower thread_stack_size or the thread limits")
                     .with_source(error)
             })?;
         Ok(OwnedThread { name, id: handle.thread().id(), handle: Mutex::new(Some(handle)), ended })
@@ -95,7 +95,7 @@ mod tests {
     fn a_thread_that_can_not_be_started_is_an_error_that_says_what_to_do() {
         let error = OwnedThread::spawn(&config(1 << 47), "test", || {}).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
-        assert!(error.remedy().unwrap().contains("thread_stack_size"), "{error}");
+        assert!(error.hint().unwrap().contains("thread_stack_size"), "{error}");
     }
 
     #[test]

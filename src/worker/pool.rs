@@ -59,7 +59,7 @@ impl<J: Send + 'static> Pool<J> {
                         let message = format!("no {} thread could be started", self.name);
                         let hint =
                             "the system is out of threads or memory; lower thread_stack_size or the thread limits";
-                        return Err((job, Error::new(ErrorKind::Io, message).hint(hint).with_source(error)));
+                        return Err((job, Error::new(ErrorKind::Io, message).with_hint(hint).with_source(error)));
                     }
                 }
                 Err(error) => not_started = Some((error, state.threads)),
@@ -237,7 +237,7 @@ mod tests {
         for job in [1, 2] {
             let (returned, error) = pool.submit(job).unwrap_err();
             assert_eq!((returned, error.kind()), (job, ErrorKind::Io), "{error}");
-            assert!(error.remedy().unwrap().contains("thread_stack_size"), "{error}");
+            assert!(error.hint().unwrap().contains("thread_stack_size"), "{error}");
         }
         assert_eq!(pool.threads(), 0);
     }

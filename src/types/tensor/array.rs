@@ -86,7 +86,7 @@ impl TensorData {
 fn wrong_type<T>(dtype: Dtype) -> Error {
     let asked = std::any::type_name::<T>();
     Error::invalid_input(format!("a {dtype} tensor does not turn into an array of {asked}"))
-        .hint("float32 tensors turn into arrays of f32, int64 tensors into arrays of i64")
+        .with_hint("float32 tensors turn into arrays of f32, int64 tensors into arrays of i64")
 }
 
 fn wrong_shape(dimensions: &[usize], error: &ShapeError) -> Error {
