@@ -200,6 +200,7 @@ impl ServiceClient {
         for part in parts {
             let submit = self.model_submission(body.clone(), part, manner);
             if manner.blocks() {
+                slots.waited_for();
                 submit();
             } else {
                 self.session.submitters().submit(submit).map_err(|(_, error)| error.with_operation(operation))?;

@@ -159,6 +159,11 @@ impl<R: DeserializeOwned + Send + 'static> Slots<R> {
         (slots, parts)
     }
 
+    /// Somebody waits from the beginning: the caller itself submits, and its promise must not look idle until it gets to wait.
+    pub(crate) fn waited_for(&self) {
+        self.board.lock().waited(true);
+    }
+
     /// The results, once all are there; taken once.
     pub(super) fn take(&self) -> Vec<R> {
         std::mem::take(&mut *self.results.lock()).into_iter().flatten().collect()

@@ -185,6 +185,9 @@ impl SamplingClient {
     ) -> Result<Outcome<SampleResponse>> {
         options.validate().map_err(|error| error.with_operation(operation))?;
         let (slots, parts) = Slots::new(operation, 1);
+        if manner.blocks() {
+            slots.waited_for();
+        }
         let clock = self.session.config().clock().clone();
         let outcome = Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> };
         let options = Arc::new(options.into_owned());
