@@ -83,7 +83,7 @@ impl Error {
     }
 
     pub(crate) fn closed() -> Self {
-        Error::new(ErrorKind::Closed, "the client was closed before the result arrived")
+        Error::new(ErrorKind::Closed, "the client is closed").with_hint("connect again with ServiceClient::connect")
     }
 
     /// Names the operation, unless an inner layer already did.

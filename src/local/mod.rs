@@ -131,7 +131,10 @@ impl LocalServer {
 }
 
 fn failed(operation: &'static str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Io, "the local server can not do that").with_operation(operation).with_source(error)
+    Error::new(ErrorKind::Io, format!("the socket or thread could not be had: {error}"))
+        .with_hint("choose another address, or port 0 for any free one")
+        .with_operation(operation)
+        .with_source(error)
 }
 
 /// Sets up a [`LocalServer`].

@@ -106,6 +106,7 @@ pub fn check_tinker_scheme(path: &str) -> Result<()> {
     if path.starts_with(SCHEME) {
         Ok(())
     } else {
-        Err(Error::invalid_input(format!("the path {path:?} does not begin with {SCHEME}")))
+        Err(Error::invalid_input(format!("the path {path:?} does not begin with {SCHEME}"))
+            .with_hint("use the path that the service gave when it saved"))
     }
 }
