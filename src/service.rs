@@ -129,7 +129,11 @@ impl ServiceClient {
     }
 
     /// A promise known only by its id, for instance from an error's
-    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered.
+    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered. Does not block.
+    ///
+    /// `T` is the answer's type: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
+    /// `ForwardBackward` (of one request: a large batch has several), otherwise the type that the kind's name begins, such as
+    /// [`OptimStepResponse`](crate::types::OptimStepResponse).
     ///
     /// # Examples
     ///

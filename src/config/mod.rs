@@ -118,7 +118,7 @@ impl Config {
     }
 
     /// Starts a configuration for a device with little memory: two poll connections, two sampling threads and submissions in
-    /// flight, two idle connections per purpose, 4 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
+    /// flight, two idle connections per purpose, 8 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
     ///
     /// # Examples
     ///
@@ -136,7 +136,7 @@ impl Config {
             .max_queued(64)
             .max_queued_bytes(8 << 20)
             .max_response_bytes(16 << 20)
-            .connection_buffer(4 * 1024)
+            .connection_buffer(8 * 1024)
     }
 
     /// The service's base URL, without a slash at its end.

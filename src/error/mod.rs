@@ -23,6 +23,8 @@ const MAX_BODY: usize = 8 * 1024;
 
 /// The error of every fallible call in this crate.
 ///
+/// What ends a request is listed in [the crate's documentation](crate#errors-of-a-request).
+///
 /// # Examples
 ///
 /// ```
