@@ -417,6 +417,7 @@ fn an_early_429_is_waited_out_and_the_body_is_sent_again() {
 
 #[test]
 fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later() {
+    const COUNT: usize = 200_000;
     let clock = ManualClock::new();
     let refused = AtomicUsize::new(0);
     let early = move |seen: &Seen| {
@@ -426,9 +427,11 @@ fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later()
     let service = Service::start_early(early, well);
     let client = connect(quiet(&service, &clock)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    let datum =
-        Datum::new(ModelInput::from_tokens(vec![100_000; 600_000])).input("target_tokens", vec![100_000_i64; 600_000]);
-    let batch = Batch::from(vec![datum.unwrap().input("weights", vec![1.0_f32; 600_000]).unwrap()]);
+    // Some 8 MB in few numbers: they take long in a build without optimisation.
+    let datum = Datum::new(ModelInput::from_tokens(vec![100_000; COUNT]))
+        .input("target_tokens", vec![i64::MAX; COUNT])
+        .and_then(|datum| datum.input("weights", vec![1.234_567_8e-20_f32; COUNT]));
+    let batch = Batch::from(vec![datum.unwrap()]);
     let pending = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy).unwrap();
     assert_eq!(let_a_wait_pass(&clock), ms(750));
     assert_eq!(pending.wait().unwrap().metrics["loss:sum"], 1.0);
@@ -519,6 +522,9 @@ fn nobody_there_is_no_connection_and_nothing_was_sent() {
 
 // ---- Time limits. They are those of the socket, in real time. ----
 
+/// How often something is tried that a busy machine may be too slow for.
+const TRIES: usize = 20;
+
 fn assert_limit(error: &Error, limit: Limit) {
     assert_eq!(error.kind(), ErrorKind::Timeout(limit), "{error}");
     assert!(error.is_timeout() && error.is_retryable());
@@ -560,7 +566,9 @@ fn a_server_that_does_not_begin_to_answer_is_a_wait_timeout() {
 #[test]
 fn an_answer_that_stops_in_the_middle_is_a_read_timeout() {
     let stop = || Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"session".into());
-    let error = refused_session(|config| config.timeout_idle(ms(100)), stop);
+    // On a busy machine even the beginning may take longer than the limit.
+    let mut tries = (0..TRIES).map(|_| refused_session(|config| config.timeout_idle(ms(100)), stop));
+    let error = tries.find(|error| error.kind() != ErrorKind::Timeout(Limit::Wait)).unwrap();
     assert_limit(&error, Limit::Read);
     assert!(error.may_have_taken_effect());
     assert_eq!((error.status(), error.body()), (Some(200), Some("{\"session")));
@@ -582,7 +590,9 @@ fn a_slow_but_steady_answer_may_take_longer_than_the_idle_limit() {
     let pieces: Vec<_> = std::iter::once(head.into_bytes()).chain(body.bytes().map(|byte| vec![byte])).collect();
     assert!(pieces.len() >= 40);
     let service = Service::start(move |_| Reply::Slow(pieces.clone(), ms(10)));
-    connect(service.config().max_retries(0).timeout_idle(ms(200))).unwrap();
+    // On a busy machine a pause may take longer than the limit.
+    let config = || service.config().max_retries(0).timeout_idle(ms(200));
+    assert!((0..TRIES).any(|_| connect(config()).is_ok()));
 }
 
 // ---- Answers that make no sense ----
