@@ -109,6 +109,7 @@ impl ConfigBuilder {
     ///
     /// let config = Config::builder().build_with(|name| match name {
     ///     "TINKER_API_KEY" => Some("tml-example".to_owned()),
+    ///     "TINKER_BASE_URL" => Some("http://127.0.0.1:8000".to_owned()),
     ///     "TINKER_TAGS" => Some("nightly, llama".to_owned()),
     ///     _ => None,
     /// })?;
