@@ -121,15 +121,19 @@ impl ServiceClient {
     pub fn create_sampling_client(&self, model: &str) -> Result<SamplingClient> {
         let operation = "create_sampling_client";
         if model.trim().is_empty() {
-            return Err(Error::invalid_input("the name of the model is empty").operation(operation));
+            return Err(Error::invalid_input("the name of the model is empty").with_operation(operation));
         }
         let (base_model, path) = if model.contains("://") { (None, Some(model)) } else { (Some(model), None) };
-        let client = SamplingClient::open(&self.session, base_model, path, self.blocking().deadline())?;
+        let client = SamplingClient::open(operation, &self.session, base_model, path, self.blocking().deadline())?;
         Ok(client.timeout_operation(self.timeout_operation))
     }
 
     /// A promise known only by its id, for instance from an error's
-    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered.
+    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered. Does not block.
+    ///
+    /// `T` is the answer's type: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
+    /// `ForwardBackward` (of one request: a large batch has several), otherwise the type that the kind's name begins, such as
+    /// [`OptimStepResponse`](crate::types::OptimStepResponse).
     ///
     /// # Examples
     ///
@@ -185,9 +189,9 @@ impl ServiceClient {
     fn create_in(&self, base_model: &str, lora: LoraConfig, manner: Manner) -> Result<Pending<TrainingClient>> {
         let operation = "create_lora_training_client";
         if base_model.trim().is_empty() {
-            return Err(Error::invalid_input("the name of the base model is empty").operation(operation));
+            return Err(Error::invalid_input("the name of the base model is empty").with_operation(operation));
         }
-        lora.validate().map_err(|error| error.operation(operation))?;
+        lora.validate().map_err(|error| error.with_operation(operation))?;
         let request = CreateModelRequest {
             session_id: self.session.id().into(),
             model_seq_id: self.session.next_model(),
@@ -200,9 +204,10 @@ impl ServiceClient {
         for part in parts {
             let submit = self.model_submission(body.clone(), part, manner);
             if manner.blocks() {
+                slots.waited_for();
                 submit();
             } else {
-                self.session.submitters().submit(submit).map_err(|(_, error)| error.operation(operation))?;
+                self.session.submitters().submit(submit).map_err(|(_, error)| error.with_operation(operation))?;
             }
         }
         let (session, timeout) = (Arc::clone(&self.session), self.timeout_operation);

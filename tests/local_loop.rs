@@ -59,7 +59,7 @@ fn greedy(max_tokens: u32) -> SamplingParams {
 /// The losses of so many steps, each waited for.
 fn train(trainer: &TrainingClient, steps: usize) -> Vec<f64> {
     let step = |_| {
-        let output = trainer.forward_backward(&batch(TEXT), LossFn::CrossEntropy).unwrap();
+        let output = trainer.forward_backward(batch(TEXT), LossFn::CrossEntropy).unwrap();
         trainer.optim_step(adam()).unwrap();
         loss(&output)
     };
@@ -113,7 +113,7 @@ fn a_pipelined_loop_arrives_in_order_and_learns_the_same_to_the_last_bit() {
 
     let mut pending = Vec::new();
     for _ in 0..10 {
-        let pass = pipelined.submit_forward_backward(&batch(TEXT), LossFn::CrossEntropy).unwrap();
+        let pass = pipelined.submit_forward_backward(batch(TEXT), LossFn::CrossEntropy).unwrap();
         pending.push((pass, pipelined.submit_optim_step(adam()).unwrap()));
     }
     let sampler = pipelined.submit_save_weights_and_get_sampling_client().unwrap();
@@ -158,7 +158,7 @@ fn four_threads_share_a_client_and_each_keeps_its_order() {
                 scope.spawn(move || {
                     let mut ids = Vec::new();
                     for round in 0..8 {
-                        let pass = trainer.submit_forward_backward(&batch("abc"), LossFn::CrossEntropy).unwrap();
+                        let pass = trainer.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
                         let step = trainer.submit_optim_step(adam()).unwrap();
                         // Two threads wait for their results in each round, two collect them later.
                         if thread % 2 == 0 {
@@ -208,7 +208,7 @@ fn a_constrained_client_completes_the_loop() {
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
     let mut pending = Vec::new();
     for _ in 0..20 {
-        let pass = trainer.submit_forward_backward(&batch(TEXT), LossFn::CrossEntropy).unwrap();
+        let pass = trainer.submit_forward_backward(batch(TEXT), LossFn::CrossEntropy).unwrap();
         pending.push((pass, trainer.submit_optim_step(adam()).unwrap()));
     }
     let mut losses = Vec::new();
@@ -245,7 +245,7 @@ fn an_unknown_key_is_refused_with_a_hint_and_without_repeats() {
     let config = Config::builder().api_key("tml-unknown").base_url(server.base_url()).proxy(Proxy::Off);
     let error = ServiceClient::connect(config.build().unwrap()).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(401)));
-    assert!(error.remedy().unwrap().contains("TINKER_API_KEY"), "{error}");
+    assert!(error.hint().unwrap().contains("TINKER_API_KEY"), "{error}");
     assert!(error.is_user_error() && !error.is_retryable());
     assert_eq!(server.requests().len(), 1);
 }
@@ -259,7 +259,7 @@ fn an_unknown_model_is_not_found() {
     let weights = service.create_sampling_client("tinker://session-1:train:0/sampler_weights/none").unwrap_err();
     for error in [&trainer, &sampler, &weights] {
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(404)), "{error}");
-        assert!(error.remedy().is_some(), "{error}");
+        assert!(error.hint().is_some(), "{error}");
     }
     assert!(trainer.to_string().contains("no/such-model"), "{trainer}");
     // The session is none the worse for it.
@@ -276,12 +276,12 @@ fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_
 
     // Both are promised, and computed only when the gate opens.
     let limited = trainer.timeout_operation(Some(Duration::from_millis(200)));
-    let first = limited.submit_forward_backward(&batch("abc"), LossFn::CrossEntropy).unwrap();
+    let first = limited.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let second = trainer.submit_optim_step(adam()).unwrap();
     assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 2));
     server.pause().unwrap();
     // Submitted while nobody listens.
-    let third = trainer.submit_forward_backward(&batch("abc"), LossFn::CrossEntropy).unwrap();
+    let third = trainer.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let unlimited = thread::spawn({
         let trainer = trainer.clone();
         move || trainer.optim_step(adam())
@@ -290,12 +290,12 @@ fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_
     let request_id = first.request_id().unwrap();
     let error = first.wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
-    assert_eq!(error.failed_operation(), Some("forward_backward"));
+    assert_eq!(error.operation(), Some("forward_backward"));
     assert_eq!(error.request_id(), Some(&*request_id));
     assert!(error.may_have_taken_effect() && error.is_timeout());
     assert!(error.to_string().contains(&request_id) && error.to_string().contains("ServiceClient::pending"), "{error}");
     let none = service.timeout_operation(Some(Duration::from_millis(200))).health().unwrap_err();
-    assert_eq!((none.kind(), none.failed_operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
+    assert_eq!((none.kind(), none.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 
     drop(gate);
     server.resume().unwrap();
@@ -319,12 +319,12 @@ fn a_call_that_never_reached_the_server_leaves_no_hole() {
     trainer.optim_step(adam()).unwrap();
     server.pause().unwrap();
     let limited = trainer.timeout_operation(Some(Duration::from_millis(50)));
-    let error = limited.forward_backward(&batch("abc"), LossFn::CrossEntropy).unwrap_err();
+    let error = limited.forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
     assert!(!error.may_have_taken_effect(), "{error}");
     assert_eq!(error.request_id(), None);
     server.resume().unwrap();
-    trainer.forward_backward(&batch("abc"), LossFn::CrossEntropy).unwrap();
+    trainer.forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let requests = training_requests(&server, &trainer);
     assert_eq!(requests.iter().map(LoggedRequest::endpoint).collect::<Vec<_>>(), ["optim_step", "forward_backward"]);
     assert_numbered_from_one(&requests);
@@ -336,7 +336,7 @@ fn a_result_can_be_asked_for_again_by_its_id() {
     let server = LocalServer::start().unwrap();
     let service = connect(&server);
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
-    let pass = trainer.submit_forward_backward(&batch(TEXT), LossFn::CrossEntropy).unwrap();
+    let pass = trainer.submit_forward_backward(batch(TEXT), LossFn::CrossEntropy).unwrap();
     pass.ready().recv_timeout(PATIENCE).unwrap();
     let id = pass.request_id().unwrap();
     let first = pass.wait().unwrap();

@@ -19,13 +19,13 @@ fn trainer(service: &Service) -> TrainingClient {
 fn blocking_calls_return_their_own_results_and_count_from_one() {
     let service = Service::start(well);
     let trainer = trainer(&service);
-    let output = trainer.forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+    let output = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     assert_eq!(output.metrics["loss:sum"], 1.0);
     assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-0.5_f32][..]));
     let step = trainer.optim_step(AdamParams::default()).unwrap();
     assert_eq!(step.metrics.unwrap()["step"], 2.0);
     assert_eq!(trainer.save_weights_for_sampler("a").unwrap().path, "tinker://run/sampler_weights/a");
-    let forward = trainer.forward(&batch(), LossFn::CrossEntropy).unwrap();
+    let forward = trainer.forward(batch(), LossFn::CrossEntropy).unwrap();
     assert_eq!(forward.metrics["loss:sum"], 4.0);
 }
 
@@ -35,7 +35,7 @@ fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
     let trainer = trainer(&service);
     let mut pending = Vec::new();
     for _ in 0..20 {
-        let pass = trainer.submit_forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+        let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
         pending.push((pass, trainer.submit_optim_step(AdamParams::default()).unwrap()));
     }
     for (index, (pass, step)) in pending.into_iter().enumerate() {
@@ -66,7 +66,7 @@ fn the_next_submission_waits_for_the_promise_of_the_last_and_not_for_its_result(
         well(seen)
     });
     let trainer = trainer(&service);
-    let pass = trainer.submit_forward_backward(&batch(), LossFn::CrossEntropy).unwrap();
+    let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
     step.wait().unwrap();
     assert!(!pass.is_ready());
@@ -79,7 +79,7 @@ fn a_large_batch_is_sent_in_chunks_and_its_outputs_come_back_in_order() {
     let service = Service::start(well);
     let trainer = trainer(&service);
     let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
-    let output = trainer.forward_backward(&Batch::from(datums), LossFn::CrossEntropy).unwrap();
+    let output = trainer.forward_backward(Batch::from(datums), LossFn::CrossEntropy).unwrap();
     assert_eq!(output.loss_fn_outputs.len(), 2);
     assert_eq!(output.metrics["loss:sum"], 3.0);
     let chunks: Vec<_> = service
@@ -97,7 +97,7 @@ fn a_refused_submission_fails_its_own_call_and_leaves_the_client_usable() {
         _ => well(seen),
     });
     let trainer = trainer(&service);
-    let refused = trainer.forward_backward(&batch(), LossFn::CrossEntropy).unwrap_err();
+    let refused = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap_err();
     assert_eq!((refused.kind(), refused.status()), (ErrorKind::Status, Some(400)));
     assert!(refused.to_string().contains("forward_backward: the server answered 400: no such loss"), "{refused}");
     assert!(!refused.may_have_taken_effect());
@@ -111,7 +111,7 @@ fn bad_input_is_refused_before_any_request() {
     let trainer = trainer(&service);
     let before = service.seen().len();
     let errors = [
-        trainer.forward_backward(&Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
+        trainer.forward_backward(Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
         trainer.optim_step(AdamParams { learning_rate: f64::NAN, ..AdamParams::default() }).unwrap_err(),
         trainer.save_weights_for_sampler(" ").unwrap_err(),
         trainer.load_state("run/weights/a").unwrap_err(),

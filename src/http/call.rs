@@ -9,8 +9,11 @@ use ureq::http::HeaderMap;
 
 use super::transport::Flight;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::rules::message::message_of;
+use crate::rules::message::{message_of, one_line};
 use crate::rules::retry::retry_after;
+
+/// The most bytes of an answer that an error message shows.
+const MAX_EXCERPT: usize = 80;
 
 /// What a request is for. Each purpose has connections of its own, so that none waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,40 +149,62 @@ impl Answer {
             let what = if self.body.iter().all(u8::is_ascii_whitespace) {
                 "the answer is empty".to_owned()
             } else if error.is_data() {
-                format!("the answer has not the expected shape: {error}")
+                format!("the answer does not have the expected shape: {error}")
             } else if let Some(kind) = self.header("content-type").filter(|kind| !kind.contains("json")) {
                 format!("the answer is not JSON but {kind}")
             } else {
                 format!("the answer is not valid JSON: {error}")
             };
-            self.not_understood(&what).operation(operation)
+            self.not_understood(&what).with_operation(operation)
         })
     }
 
     /// The error of an answer with a status of success and a body that makes no sense.
     pub(crate) fn not_understood(&self, why: &str) -> Error {
-        self.describe(Error::new(ErrorKind::Decode, format!("{why} (status {})", self.status)))
-            .hint("check that the base URL names a Tinker service")
+        self.describe(Error::new(ErrorKind::Decode, format!("{why} ({})", self.summary())))
+            .with_hint("check that the base URL names a Tinker service")
+    }
+
+    /// The status and how the body begins.
+    pub(super) fn summary(&self) -> String {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(MAX_EXCERPT)]);
+        match one_line(&start) {
+            Some(start) => format!("status {}, it begins with {start:?}", self.status),
+            None => format!("status {}", self.status),
+        }
+    }
+
+    /// Where a redirect points, without its query, which may hold a secret.
+    fn redirects_to(&self) -> Option<&str> {
+        let target = self.header("location").filter(|_| (300..400).contains(&self.status))?;
+        target.split(['?', '#']).next()
     }
 
     /// The error that this answer's status stands for.
     pub(crate) fn into_error(self, operation: &'static str, now: std::time::SystemTime) -> Error {
-        let text = message_of(self.status, &self.body);
+        let text = match self.redirects_to() {
+            Some(target) => format!("it redirects to {target:?}, which is not followed"),
+            None => message_of(self.status, &self.body),
+        };
         let error = Error::new(ErrorKind::Status, format!("the server answered {}: {text}", self.status))
-            .operation(operation)
+            .with_operation(operation)
             .with_retry_after(retry_after(|name| self.header(name), now));
         let error = self.describe(error);
         match self.status {
-            401 => error.hint("check TINKER_API_KEY"),
-            403 => error.hint("this key may not do that; check whose run or checkpoint it is"),
-            404 => error.hint("check the name or id, and that the base URL names a Tinker service"),
-            429 => error.hint("the service is busy; try again later"),
-            500.. => error.hint("the service has a problem; try again later"),
+            300..=399 => error.with_hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
+            400 | 422 => error.with_hint("the request itself must change, as the message says"),
+            401 => error.with_hint("check TINKER_API_KEY or api_key"),
+            403 => error.with_hint("this key may not do that; check whose run or checkpoint it is"),
+            404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),
+            409 => error.with_hint("something of that name or number is there already; choose another name"),
+            413 => error.with_hint("send smaller batches"),
+            429 => error.with_hint("the service is busy; try again later"),
+            500.. => error.with_hint("the service has a problem; try again later"),
             _ => error,
         }
     }
 
-    fn describe(&self, error: Error) -> Error {
+    pub(super) fn describe(&self, error: Error) -> Error {
         let headers = self
             .headers
             .iter()

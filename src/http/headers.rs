@@ -1,7 +1,8 @@
-//! The headers of a request: who asks, with what, and for the how-many-eth time.
+//! The headers of a request: who asks, with what, and which attempt it is.
 
-use ureq::http::{HeaderMap, HeaderName, HeaderValue};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::secrets::{SecretLines, stars};
 use crate::config::Config;
 
 /// The version of the protocol that this crate speaks. Servers gate on it.
@@ -9,11 +10,25 @@ pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
 
 const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
 
-/// The headers that all requests of a client share, in the order of precedence: a later one of a name overrides.
+/// Headers of the user that ureq goes by, and that are no secrets.
+const PLAIN: [HeaderName; 8] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::CONNECTION,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::TRANSFER_ENCODING,
+    header::USER_AGENT,
+];
+
+/// The headers that all requests of a client share, in the order of precedence: a later one of a name overrides. Secrets
+/// are stars in them.
 #[derive(Clone)]
 pub(super) struct CommonHeaders {
     own: HeaderMap,
     user: HeaderMap,
+    secrets: SecretLines,
 }
 
 impl CommonHeaders {
@@ -27,26 +42,31 @@ impl CommonHeaders {
         set("x-stainless-arch", &arch(std::env::consts::ARCH));
         set("x-stainless-runtime", "rust");
         set("x-stainless-runtime-version", env!("CARGO_PKG_RUST_VERSION"));
-        set("x-api-key", config.api_key().expose());
+        let mut secrets = vec![(HeaderName::from_static("x-api-key"), config.api_key())];
         if let Some((id, secret)) = config.cloudflare() {
-            set("cf-access-client-id", id.expose());
-            set("cf-access-client-secret", secret.expose());
+            secrets.push((HeaderName::from_static("cf-access-client-id"), id));
+            secrets.push((HeaderName::from_static("cf-access-client-secret"), secret));
         }
-        for name in ["x-api-key", "cf-access-client-id", "cf-access-client-secret"] {
-            if let Some(value) = own.get_mut(name) {
-                value.set_sensitive(true);
-            }
-        }
+        own.extend(secrets.iter().map(|(name, secret)| (name.clone(), stars(secret))));
         let mut user = HeaderMap::new();
         for (name, value) in config.headers() {
-            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-                insert(&mut user, name.clone(), value.expose());
-                if let Some(value) = user.get_mut(name) {
-                    value.set_sensitive(true);
-                }
+            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+            if PLAIN.contains(&name) {
+                insert(&mut user, name, value.expose());
+            } else {
+                // In place of an own one, or an earlier one, of that name.
+                secrets.retain(|(other, _)| *other != name);
+                user.insert(name.clone(), stars(value));
+                secrets.push((name, value));
             }
         }
-        CommonHeaders { own, user }
+        let secrets = SecretLines::new(secrets.iter().map(|(name, secret)| (name, *secret)));
+        CommonHeaders { own, user, secrets }
+    }
+
+    /// What the connections are to send in place of the stars.
+    pub(super) fn secret_lines(&self) -> &SecretLines {
+        &self.secrets
     }
 
     /// The headers of one request: the shared ones, then `of_call`, then the user's.
@@ -111,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_header_overrides_and_the_key_is_marked_sensitive() {
+    fn a_users_header_overrides_and_the_key_is_not_among_them() {
         let config = Config::builder()
             .api_key("tml-hidden")
             .base_url("http://127.0.0.1:1")
@@ -120,6 +140,6 @@ mod tests {
             .unwrap();
         let headers = CommonHeaders::new(&config).with([("accept", "application/gzip")]);
         assert_eq!(headers["accept"], "text/plain");
-        assert!(!format!("{headers:?}").contains("hidden"), "{headers:?}");
+        assert_eq!(headers["x-api-key"], "**********");
     }
 }

@@ -8,16 +8,20 @@ mod call;
 mod headers;
 mod repeat;
 mod resolver;
+mod secrets;
 mod transport;
 
+use std::io::Read;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{Level, log};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::config::AutoHeaderValue;
 use ureq::http::Request;
+use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Timeout};
 
 pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Repeat};
@@ -47,15 +51,23 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let addresses = CachingResolver::new(config.clock().clone(), config.dns_retention(), config.timeout_connect());
+        let addresses = CachingResolver::new(
+            config.clock().clone(),
+            config.dns_retention(),
+            config.timeout_connect(),
+            config.thread_stack_size(),
+        );
         let agent = agent_config(config)?;
-        let agents = Purpose::ALL
-            .map(|_| Agent::with_parts(agent.clone(), WatchingConnector::new(addresses.clone()), addresses.clone()));
+        let headers = CommonHeaders::new(config);
+        let agents = Purpose::ALL.map(|_| {
+            let connector = WatchingConnector::new(addresses.clone()).chain(headers.secret_lines().clone());
+            Agent::with_parts(agent.clone(), connector, addresses.clone())
+        });
         let query = config.query().to_string();
         Ok(Http {
             config: config.clone(),
             agents,
-            headers: CommonHeaders::new(config),
+            headers,
             query: if query.is_empty() { query } else { format!("?{query}") },
             closed: Monitor::new(false),
         })
@@ -80,13 +92,19 @@ impl Http {
 
     /// Waits, unless the client is closed meanwhile.
     pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
+        self.pause(at, &Flight::default())
+    }
+
+    /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
+    fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
+        flight.waits(&self.closed);
         let mut closed = self.closed.lock();
-        while !*closed {
+        while !*closed && !flight.is_cut() {
             if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
                 return Ok(());
             }
         }
-        Err(Error::closed())
+        Err(if *closed { Error::closed() } else { cancelled() })
     }
 
     /// Sends a request, again if it must be, until the service answers with success.
@@ -99,13 +117,14 @@ impl Http {
         let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
         let mut repeats = Repeats::new(&self.config, call.repeat, started);
         let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
-        let mut unanswered = false;
+        let mut warned = false;
         loop {
             let failed = match self.attempt(call, deadline, &key) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            unanswered |= call.method != Method::Get && call.flight.was_written() && failed.is_unanswered();
+            let level = if failed.is_lost() && !mem::replace(&mut warned, true) { Level::Warn } else { Level::Debug };
+            let unanswered = call.flight.is_unanswered();
             let wait = repeats.next(&failed, clock);
             let error = failed.into_error(call.operation, clock.wall()).with_effect(unanswered);
             let Some(wait) = wait else { return Err(error) };
@@ -113,8 +132,9 @@ impl Http {
             if let Some(deadline) = deadline.filter(|deadline| deadline.at <= next) {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
-            debug!("{}: sent again in {wait:?}: {error}", call.operation);
-            self.pause_until(next).map_err(|closed| closed.operation(call.operation).with_effect(unanswered))?;
+            log!(level, "{error}; it is sent again in {wait:?}");
+            self.pause(next, &call.flight)
+                .map_err(|ended| ended.with_operation(call.operation).with_effect(unanswered))?;
         }
     }
 
@@ -136,25 +156,29 @@ impl Http {
 
     /// One attempt, over another connection when a pooled one turns out to be closed.
     fn attempt(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
+        let number = call.flight.begin_attempt();
         for _ in 0..MAX_STALE_CONNECTIONS {
-            match self.exchange(call, deadline, key) {
+            match self.exchange(call, deadline, key, number) {
                 Err(Failed::Connection(_)) if call.flight.was_reused() && !call.flight.was_heard() => {}
                 other => return other,
             }
         }
-        self.exchange(call, deadline, key)
+        self.exchange(call, deadline, key, number)
     }
 
-    fn exchange(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
+    fn exchange(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str, attempt: u32) -> Result<Answer, Failed> {
         let clock = self.config.clock();
         if self.is_closed() {
             return Err(Failed::Final(Error::closed()));
+        }
+        if call.flight.is_cut() {
+            return Err(Failed::Final(cancelled()));
         }
         let remaining = deadline.map(|deadline| deadline.at.saturating_duration_since(clock.now()));
         if let (Some(Duration::ZERO), Some(deadline)) = (remaining, deadline) {
             return Err(Failed::Final(timed_out(deadline.limit, call, false)));
         }
-        let request = self.request(call, key).map_err(Failed::Final)?;
+        let request = self.request(call, key, attempt).map_err(Failed::Final)?;
         let agent = &self.agents[call.purpose as usize];
         let in_the_air = call.flight.take_off();
         let outcome = clock.outside(|| {
@@ -165,22 +189,33 @@ impl Http {
                 .timeout_per_read(Some(call.idle))
                 .timeout_recv_response(Some(call.idle))
                 .build();
-            let (head, mut body) = agent.run(request)?.into_parts();
-            let limit = self.config.max_response_bytes();
-            let body = body.with_config().limit(limit).read_to_vec()?;
-            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+            let response = match call.method {
+                Method::Get => agent.run(request),
+                Method::Post => agent.run(request.map(|()| call.body)),
+            };
+            let (head, body) = response?.into_parts();
+            let mut answer = Answer { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+            let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
+            let end = body.read_to_end(&mut answer.body).map_err(ureq::Error::from);
+            Ok((answer, end))
         });
         drop(in_the_air);
-        match outcome {
-            Ok(answer) if answer.is_success() => Ok(answer),
-            Ok(answer) => Err(Failed::Refused(Box::new(answer))),
-            Err(error) => Err(self.failed(error, call, deadline)),
+        let failed = match outcome {
+            Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
+            Ok((answer, Ok(_))) => Failed::Refused(Box::new(answer)),
+            Ok((answer, Err(error))) => self.failed(error, call, deadline).in_the_middle_of(answer),
+            Err(error) => self.failed(error, call, deadline),
+        };
+        if call.method != Method::Get && failed.is_unanswered() {
+            call.flight.note_unanswered();
         }
+        Err(failed)
     }
 
-    fn request<'c>(&self, call: &Call<'c>, key: &str) -> Result<Request<&'c [u8]>> {
+    /// The request but for its body.
+    fn request(&self, call: &Call<'_>, key: &str, attempt: u32) -> Result<Request<()>> {
         let uri = format!("{}/api/v1/{}{}", self.config.base_url(), call.path, self.query);
-        let (attempt, idle) = (call.flight.attempts().to_string(), call.idle.as_secs().to_string());
+        let (attempt, idle) = (attempt.to_string(), call.idle.as_secs_f64().to_string());
         let mut of_call = vec![("x-stainless-retry-count", &*attempt), ("x-stainless-read-timeout", &*idle)];
         if call.method != Method::Get {
             of_call.extend([("content-type", "application/json"), ("x-idempotency-key", key)]);
@@ -190,10 +225,12 @@ impl Http {
             Method::Get => ureq::http::Method::GET,
             Method::Post => ureq::http::Method::POST,
         };
-        let mut request = Request::new(call.body);
+        let mut request = Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = uri.parse().map_err(|error| {
-            Error::invalid_input(format!("{:?} is not a path", call.path)).operation(call.operation).with_source(error)
+            Error::invalid_input(format!("{:?} is not a path", call.path))
+                .with_operation(call.operation)
+                .with_source(error)
         })?;
         *request.headers_mut() = self.headers.with(of_call);
         Ok(request)
@@ -204,9 +241,7 @@ impl Http {
         let heard = call.flight.was_heard();
         let limit = match &error {
             _ if self.is_closed() => return Failed::Final(Error::closed()),
-            _ if call.flight.is_cut() => {
-                return Failed::Final(Error::new(ErrorKind::Cancelled, "the request was cancelled"));
-            }
+            _ if call.flight.is_cut() => return Failed::Final(cancelled()),
             ureq::Error::Timeout(Timeout::Global) => match deadline {
                 Some(deadline) => return Failed::Final(timed_out(deadline.limit, call, false)),
                 None => Limit::Operation,
@@ -218,16 +253,20 @@ impl Http {
             ureq::Error::Timeout(_) => Limit::Read,
             ureq::Error::BodyExceedsLimit(limit) => {
                 let error = Error::new(ErrorKind::Decode, format!("the answer is larger than {limit} bytes"));
-                return Failed::Final(error.hint("raise max_response_bytes"));
+                return Failed::Unusable(error.with_hint("raise max_response_bytes"));
+            }
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
+                let error = Error::new(ErrorKind::Connect, "the answer is not HTTP/1.1, or damaged").with_source(error);
+                return Failed::Connection(error.with_hint("check the base URL and the proxy"));
             }
             _ => {
-                let what = match (call.flight.was_written(), heard) {
+                let what = match (call.flight.was_written_now(), heard) {
                     (false, _) => format!("no connection to {}", self.config.base_url()),
                     (true, false) => "the connection was lost before an answer came".to_owned(),
                     (true, true) => "the connection was lost in the middle of the answer".to_owned(),
                 };
                 let error = Error::new(ErrorKind::Connect, what).with_source(error);
-                return Failed::Connection(error.hint("check the base URL, the network and the proxy"));
+                return Failed::Connection(error.with_hint("check the base URL, the network and the proxy"));
             }
         };
         Failed::Timeout(Error::timeout(limit).with_source(error))
@@ -237,21 +276,26 @@ impl Http {
 /// Writes a request's body.
 pub(crate) fn to_json(operation: &'static str, request: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(request).map_err(|error| {
-        Error::invalid_input("the request can not be written as JSON").operation(operation).with_source(error)
+        Error::invalid_input("the request can not be written as JSON").with_operation(operation).with_source(error)
     })
 }
 
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the request was cancelled")
+}
+
 fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {
-    Error::timeout(limit).operation(call.operation).with_effect(unanswered)
+    Error::timeout(limit).with_operation(call.operation).with_effect(unanswered)
 }
 
 fn agent_config(config: &Config) -> Result<ureq::config::Config> {
     let proxy = match config.proxy() {
+        Proxy::Environment if config.is_loopback() => None,
         Proxy::Environment => ureq::Proxy::try_from_env()
             .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
         Proxy::Off => None,
         Proxy::Url(url) => Some(
-            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL makes no sense").with_source(error))?,
+            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL is not valid").with_source(error))?,
         ),
     };
     let builder = Agent::config_builder()

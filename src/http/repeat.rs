@@ -16,16 +16,36 @@ pub(super) enum Failed {
     Connection(Error),
     /// An idle limit ran out.
     Timeout(Error),
+    /// The answer can not be used, and another one would be the same.
+    Unusable(Error),
     /// The client was closed, the call was cut off or its time is over: another attempt makes no sense.
     Final(Error),
 }
 
 impl Failed {
+    /// The same after the head of this answer had come. A status that means failure stands, however its body ended.
+    pub(super) fn in_the_middle_of(self, answer: Answer) -> Self {
+        match self {
+            Failed::Final(_) | Failed::Refused(_) => self,
+            _ if !answer.is_success() => Failed::Refused(Box::new(answer)),
+            Failed::Connection(error) => Failed::Connection(answer.describe(error.with_detail(answer.summary()))),
+            Failed::Timeout(error) => Failed::Timeout(answer.describe(error.with_detail(answer.summary()))),
+            Failed::Unusable(error) => Failed::Unusable(answer.describe(error.with_detail(answer.summary()))),
+        }
+    }
+
     pub(super) fn into_error(self, operation: &'static str, now: SystemTime) -> Error {
         match self {
             Failed::Refused(answer) => answer.into_error(operation, now),
-            Failed::Connection(error) | Failed::Timeout(error) | Failed::Final(error) => error.operation(operation),
+            Failed::Connection(error) | Failed::Timeout(error) | Failed::Unusable(error) | Failed::Final(error) => {
+                error.with_operation(operation)
+            }
         }
+    }
+
+    /// Whether the server was not reached, or did not answer.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Failed::Connection(_) | Failed::Timeout(_))
     }
 
     /// Whether nobody knows what the server made of the request, provided that it was written: no answer came, or one of a
@@ -33,7 +53,7 @@ impl Failed {
     pub(super) fn is_unanswered(&self) -> bool {
         match self {
             Failed::Refused(answer) => matches!(answer.status, 502 | 504),
-            Failed::Connection(_) | Failed::Timeout(_) | Failed::Final(_) => true,
+            Failed::Connection(_) | Failed::Timeout(_) | Failed::Unusable(_) | Failed::Final(_) => true,
         }
     }
 }
@@ -73,7 +93,7 @@ impl Repeats {
             }
             Failed::Connection(_) => self.after(&Failure::Connection, clock),
             Failed::Timeout(_) => self.after(&Failure::Timeout, clock),
-            Failed::Final(_) => None,
+            Failed::Unusable(_) | Failed::Final(_) => None,
         }
     }
 

@@ -17,6 +17,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::resolver::CachingResolver;
+use crate::clock::Monitor;
 
 /// One request on its way, over all its attempts: what became of it, and the means to cut it off from another thread.
 #[derive(Default)]
@@ -26,11 +27,16 @@ pub(crate) struct Flight(Mutex<FlightState>);
 struct FlightState {
     cut: bool,
     attempts: u32,
-    /// In any attempt.
+    /// In any exchange.
     written: bool,
+    /// In any exchange: it was written, and what the server made of it is unknown.
+    unanswered: bool,
+    written_now: bool,
     heard: bool,
     reused: bool,
     socket: Option<Socket>,
+    /// What the request waits at between two attempts.
+    waits_at: Option<Arc<Monitor<bool>>>,
 }
 
 /// A connection's means of shutting down. Weak: the connection closes as usual when it is dropped.
@@ -44,6 +50,18 @@ impl Flight {
         if let Some(socket) = state.socket.take().and_then(|socket| socket.upgrade()) {
             socket.shutdown();
         }
+        let waits_at = state.waits_at.take();
+        // Whoever waits looks at this flight with the monitor locked.
+        drop(state);
+        if let Some(monitor) = waits_at {
+            drop(monitor.lock());
+            monitor.notify_all();
+        }
+    }
+
+    /// Makes a cut wake those who wait at this monitor.
+    pub(super) fn waits(&self, monitor: &Arc<Monitor<bool>>) {
+        self.0.lock().waits_at = Some(Arc::clone(monitor));
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -55,9 +73,27 @@ impl Flight {
         self.0.lock().written
     }
 
-    /// How often it was attempted so far.
-    pub(super) fn attempts(&self) -> u32 {
-        self.0.lock().attempts
+    /// Whether some of it was written in this exchange.
+    pub(super) fn was_written_now(&self) -> bool {
+        self.0.lock().written_now
+    }
+
+    /// This exchange brought no answer that tells what became of the request.
+    pub(super) fn note_unanswered(&self) {
+        let mut state = self.0.lock();
+        state.unanswered |= state.written_now;
+    }
+
+    /// Whether it was written without such an answer, in this attempt or an earlier one.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.0.lock().unanswered
+    }
+
+    /// Begins an attempt, of any number of exchanges. Returns its number, from 0.
+    pub(super) fn begin_attempt(&self) -> u32 {
+        let mut state = self.0.lock();
+        state.attempts += 1;
+        state.attempts - 1
     }
 
     /// Whether the first byte of an answer came.
@@ -74,8 +110,8 @@ impl Flight {
     pub(super) fn take_off(self: &Arc<Self>) -> InTheAir {
         {
             let mut state = self.0.lock();
-            let FlightState { cut, attempts, written, .. } = *state;
-            *state = FlightState { cut, attempts: attempts + 1, written, ..FlightState::default() };
+            let FlightState { cut, attempts, written, unanswered, .. } = *state;
+            *state = FlightState { cut, attempts, written, unanswered, ..FlightState::default() };
         }
         CURRENT.set(Some(Arc::clone(self)));
         InTheAir
@@ -93,6 +129,12 @@ impl Flight {
     fn land(&self) {
         self.0.lock().socket = None;
     }
+
+    /// Forgets what was said while the connection was made: words with a proxy are no part of the request.
+    fn connected(&self, written_before: bool) {
+        let mut state = self.0.lock();
+        (state.written, state.written_now, state.heard, state.reused) = (written_before, false, false, false);
+    }
 }
 
 thread_local! {
@@ -100,8 +142,8 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Flight>>> = const { RefCell::new(None) };
 }
 
-fn current(act: impl FnOnce(&Flight) -> Result<(), Error>) -> Result<(), Error> {
-    CURRENT.with_borrow(|flight| flight.as_deref().map_or(Ok(()), act))
+fn current<R>(act: impl FnOnce(&Flight) -> R) -> Option<R> {
+    CURRENT.with_borrow(|flight| flight.as_deref().map(act))
 }
 
 /// While it lives, the connections that the thread uses belong to a flight.
@@ -146,13 +188,20 @@ impl Connector<()> for WatchingConnector {
             run_connector: Arc::clone(&details.run_connector),
             register_shutdown: Arc::new(move |handle: Socket| {
                 *seen.lock() = Some(Weak::clone(&handle));
-                current(|flight| flight.attach(&handle))?;
+                current(|flight| flight.attach(&handle)).transpose()?;
                 register(handle)
             }),
         };
-        let inner = self.inner.connect(&details, chained).inspect_err(|_| self.addresses.forget(details.uri))?;
+        let written = current(Flight::was_written).unwrap_or_default();
+        let connected = self.inner.connect(&details, chained);
+        current(|flight| flight.connected(written));
+        let inner = connected.inspect_err(|_| {
+            if !current(Flight::is_cut).unwrap_or_default() {
+                self.addresses.forget(details.uri);
+            }
+        })?;
         let socket = socket.lock().take();
-        Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false, broken: None }))
+        Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false, broken: false, write_error: None }))
     }
 }
 
@@ -162,8 +211,10 @@ pub(super) struct WatchedTransport {
     socket: Option<Socket>,
     /// Whether an answer was read from it before.
     used: bool,
-    /// A write that failed. What follows is not written, and the answer, if there is one, is read.
-    broken: Option<io::Error>,
+    /// A write has failed. What follows is not written, and the answer, if there is one, is read.
+    broken: bool,
+    /// Why it failed, until an answer is heard.
+    write_error: Option<io::Error>,
 }
 
 impl Transport for WatchedTransport {
@@ -172,43 +223,43 @@ impl Transport for WatchedTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if self.broken.is_some() {
+        if self.broken {
             return Ok(());
         }
         if let Some(socket) = &self.socket {
-            current(|flight| flight.attach(socket))?;
+            current(|flight| flight.attach(socket)).transpose()?;
         }
-        match self.inner.transmit_output(amount, timeout) {
-            Err(Error::Io(error)) if is_closed_by_peer(&error) => self.broken = Some(error),
-            other => other?,
-        }
-        let reused = self.used;
+        // Also when the write fails: some of it may have left.
         current(|flight| {
             let mut state = flight.0.lock();
-            state.written = true;
-            state.reused = reused;
-            Ok(())
-        })
+            (state.written, state.written_now, state.reused) = (true, true, self.used);
+        });
+        match self.inner.transmit_output(amount, timeout) {
+            Err(Error::Io(error)) if is_closed_by_peer(&error) => {
+                (self.broken, self.write_error) = (true, Some(error));
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        match (self.inner.await_input(timeout), self.broken.take()) {
-            (Ok(true), broken) => {
-                self.broken = broken;
+        match (self.inner.await_input(timeout), self.write_error.take()) {
+            (Ok(true), _) => {
                 self.used = true;
-                current(|flight| {
-                    flight.0.lock().heard = true;
-                    Ok(())
-                })?;
+                current(|flight| flight.0.lock().heard = true);
                 Ok(true)
             }
-            (_, Some(broken)) => Err(broken.into()),
+            (_, Some(write_error)) => Err(write_error.into()),
             (other, None) => other,
         }
     }
 
+    /// Asked before the connection goes into the pool, and when it comes out: from then on a cut of the flight that used it
+    /// must not hit whoever uses it next.
     fn is_open(&mut self) -> bool {
-        self.broken.is_none() && self.inner.is_open()
+        current(Flight::land);
+        !self.broken && self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {
@@ -231,5 +282,210 @@ impl fmt::Debug for Flight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.lock();
         f.debug_struct("Flight").field("cut", &state.cut).field("written", &state.written).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use ureq::unversioned::transport::LazyBuffers;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::{Config, ConfigBuilder, Proxy};
+    use crate::error::ErrorKind;
+    use crate::http::{Call, Http, Purpose};
+
+    fn config(listener: &TcpListener) -> ConfigBuilder {
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        Config::builder().api_key("tml-k").base_url(url).proxy(Proxy::Off)
+    }
+
+    fn client() -> (Http, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        (Http::new(&config(&listener).build_with(|_| None).unwrap()).unwrap(), listener)
+    }
+
+    fn call(flight: &Arc<Flight>) -> Call<'static> {
+        let idle = Duration::from_secs(30);
+        Call { flight: Arc::clone(flight), ..Call::get("test", Purpose::Futures, "x", idle) }
+    }
+
+    fn read_request(stream: &TcpStream) {
+        let mut lines = BufReader::new(stream).lines();
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+    }
+
+    fn respond(mut stream: &TcpStream) {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+    }
+
+    fn nobody_connects(listener: &TcpListener) -> bool {
+        listener.set_nonblocking(true).unwrap();
+        listener.accept().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn a_cut_ends_its_request_and_leaves_the_agents_others_alone() {
+        let (http, listener) = client();
+        let (first, second) = (Arc::<Flight>::default(), Arc::<Flight>::default());
+        thread::scope(|scope| {
+            let cut = scope.spawn(|| http.once(&call(&first)).map(drop));
+            let mut first_stream = listener.accept().unwrap().0;
+            read_request(&first_stream);
+            let kept = scope.spawn(|| http.once(&call(&second)).map(drop));
+            let second_stream = listener.accept().unwrap().0;
+            read_request(&second_stream);
+            first.cut();
+            assert_eq!(cut.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+            assert_eq!(first_stream.read(&mut [0]).unwrap(), 0, "the connection is still open");
+            respond(&second_stream);
+            kept.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_cut_ends_an_answer_that_is_being_read() {
+        let (http, listener) = client();
+        let flight = Arc::<Flight>::default();
+        thread::scope(|scope| {
+            let cut = scope.spawn(|| http.once(&call(&flight)).map(drop));
+            let mut stream = listener.accept().unwrap().0;
+            read_request(&stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{").unwrap();
+            flight.cut();
+            assert_eq!(cut.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+        });
+    }
+
+    #[test]
+    fn a_cut_after_the_answer_leaves_the_pooled_connection_to_the_next_request() {
+        let (http, listener) = client();
+        let (first, second) = (Arc::<Flight>::default(), Arc::<Flight>::default());
+        thread::scope(|scope| {
+            let done = scope.spawn(|| http.once(&call(&first)).map(drop));
+            let stream = listener.accept().unwrap().0;
+            read_request(&stream);
+            respond(&stream);
+            done.join().unwrap().unwrap();
+            let next = scope.spawn(|| http.once(&call(&second)).map(drop));
+            read_request(&stream);
+            first.cut();
+            respond(&stream);
+            next.join().unwrap().unwrap();
+        });
+        assert!(nobody_connects(&listener));
+    }
+
+    #[test]
+    fn a_cut_before_connecting_refuses() {
+        let (http, listener) = client();
+        let flight = Arc::<Flight>::default();
+        flight.cut();
+        assert_eq!(http.once(&call(&flight)).unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(http.send(&call(&flight)).unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(nobody_connects(&listener));
+        assert!(!flight.was_written());
+    }
+
+    #[test]
+    fn a_cut_ends_the_wait_between_two_attempts() {
+        let manual = ManualClock::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let http = Http::new(&config(&listener).clock(manual.clock()).build_with(|_| None).unwrap()).unwrap();
+        let flight = Arc::<Flight>::default();
+        thread::scope(|scope| {
+            let cut = scope.spawn(|| http.send(&call(&flight)).map(drop));
+            drop(listener.accept().unwrap());
+            manual.until_waiting(|waits| waits.len() == 1);
+            flight.cut();
+            let error = cut.join().unwrap().unwrap_err();
+            assert_eq!((error.kind(), error.operation()), (ErrorKind::Cancelled, Some("test")));
+        });
+    }
+
+    #[test]
+    fn each_attempt_fails_for_its_own_reason() {
+        let manual = ManualClock::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = config(&listener).max_retries(1).clock(manual.clock());
+        let http = Http::new(&config.build_with(|_| None).unwrap()).unwrap();
+        let idle = Duration::from_secs(30);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| http.send(&Call::post("test", Purpose::Training, "x", idle, b"")).map(drop));
+            let mut stream = listener.accept().unwrap().0;
+            read_request(&stream);
+            drop(listener);
+            stream.write_all(b"HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+            manual.until_waiting(|waits| waits.len() == 1);
+            manual.advance(Duration::from_secs(1));
+            let error = call.join().unwrap().unwrap_err();
+            assert!(error.to_string().starts_with("test: no connection to"), "{error}");
+            // The only request that was written was answered with a refusal.
+            assert!(!error.may_have_taken_effect());
+        });
+    }
+
+    /// A connection that takes everything and says when it was shut down.
+    #[derive(Debug)]
+    struct Endless {
+        buffers: LazyBuffers,
+    }
+
+    impl Transport for Endless {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            &mut self.buffers
+        }
+
+        fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+            Ok(true)
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+    }
+
+    #[derive(Default)]
+    struct Handle(AtomicBool);
+
+    impl ShutdownHandle for Handle {
+        fn shutdown(&self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    #[test]
+    fn a_connection_no_longer_belongs_to_a_flight_once_it_goes_back_to_the_pool() {
+        for (goes_back, shut) in [(false, true), (true, false)] {
+            let handle = Arc::<Handle>::default();
+            let socket: Socket = Arc::downgrade(&(Arc::clone(&handle) as Arc<dyn ShutdownHandle>));
+            let mut connection = WatchedTransport {
+                inner: Box::new(Endless { buffers: LazyBuffers::new(1, 1) }),
+                socket: Some(socket),
+                used: false,
+                broken: false,
+                write_error: None,
+            };
+            let flight = Arc::<Flight>::default();
+            let _in_the_air = flight.take_off();
+            connection.transmit_output(0, NextTimeout::default()).unwrap();
+            assert!(connection.await_input(NextTimeout::default()).unwrap());
+            if goes_back {
+                // As the pool asks before it takes a connection.
+                assert!(connection.is_open());
+            }
+            flight.cut();
+            assert_eq!(handle.0.load(Ordering::Acquire), shut);
+        }
     }
 }

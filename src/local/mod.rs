@@ -134,7 +134,10 @@ impl LocalServer {
 }
 
 fn failed(operation: &'static str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Io, "the local server can not do that").operation(operation).with_source(error)
+    Error::new(ErrorKind::Io, format!("the socket or thread could not be had: {error}"))
+        .with_hint("choose another address, or port 0 for any free one")
+        .with_operation(operation)
+        .with_source(error)
 }
 
 /// Sets up a [`LocalServer`].
@@ -279,7 +282,7 @@ impl LocalServerBuilder {
             .enumerate()
             .find(|(index, model)| models[..*index].iter().any(|other| other.name() == model.name()));
         if let Some((_, model)) = twice {
-            return Err(Error::config(format!("two models have the name {:?}", model.name())).operation(operation));
+            return Err(Error::config(format!("two models have the name {:?}", model.name())).with_operation(operation));
         }
         let mut addresses = self.address.to_socket_addrs().map_err(|error| failed(operation, error))?;
         let address = addresses.next().ok_or_else(|| failed(operation, io::ErrorKind::AddrNotAvailable.into()))?;

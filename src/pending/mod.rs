@@ -3,7 +3,9 @@
 //! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`slots`] where results come
 //! together, and [`poller`] asks for them.
 
+mod poll_job;
 mod poller;
+mod reach;
 mod slots;
 
 use std::any::Any;
@@ -11,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
@@ -28,7 +30,8 @@ use slots::Board;
 ///
 /// It is not a `std::future::Future`: nothing has to drive it. The request is on its way and the result is asked for in the
 /// background, whether or not somebody waits. Dropping a `Pending` stops the asking, but does not take the request back: a
-/// submitted training step is carried out. A `Pending` keeps its session alive.
+/// submitted training step is carried out, as long as its client or the `Pending` lives until it was sent. A `Pending` keeps
+/// its session and its client alive.
 ///
 /// # Examples
 ///
@@ -118,10 +121,13 @@ impl<R: DeserializeOwned + Send + 'static> Outcome<R> {
 
     /// A pending result of a single part.
     pub(crate) fn pending_one(self) -> Pending<R> {
-        self.pending(|results| {
-            results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Decode, "the result is missing"))
-        })
+        self.pending(the_one)
     }
+}
+
+/// The result of a call of a single part.
+pub(crate) fn the_one<R>(results: Vec<R>) -> Result<R> {
+    results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Decode, "the result is missing"))
 }
 
 impl<T> Pending<T> {
@@ -139,9 +145,10 @@ impl<T> Pending<T> {
         }
         let error = {
             let board = self.board.lock();
-            let error = Error::timeout(Limit::Operation).operation(self.operation).with_effect(board.was_written());
+            let error =
+                Error::timeout(Limit::Operation).with_operation(self.operation).with_effect(board.was_written());
             match board.request_id() {
-                Some(id) => error.with_request_id(id).hint("ask for the result again with ServiceClient::pending"),
+                Some(id) => error.with_request_id(id).with_hint("ask for the result again with ServiceClient::pending"),
                 None => error,
             }
         };
@@ -149,7 +156,8 @@ impl<T> Pending<T> {
         Err(error)
     }
 
-    /// Waits for the result for so long; `None` when it has not come, and then it can be waited for again.
+    /// Waits for the result for so long; `None` when it has not come, and then it can be waited for again. A result is taken
+    /// once: asking again after it was returned is an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T>> {
         let deadline = self.clock.now().checked_add(timeout);
         self.wait_until(deadline).then(|| self.take())
@@ -167,9 +175,11 @@ impl<T> Pending<T> {
     }
 
     /// Gives the call up. A request that was not sent yet is taken back; one that was sent may be carried out, but its
-    /// result is no longer asked for.
+    /// result is no longer asked for. Of a batch in several requests, all are sent or none.
     pub fn cancel(self) {
-        self.board.lock().fail(Error::new(ErrorKind::Cancelled, "cancelled by the program").operation(self.operation));
+        self.board
+            .lock()
+            .fail(Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation));
     }
 
     /// The id of the server's promise, once it is known. Of a batch in several chunks, the first whose result is open.
@@ -178,7 +188,8 @@ impl<T> Pending<T> {
         self.board.lock().request_id().map(|id| id.to_string())
     }
 
-    /// A channel that receives one message when the result is there, for `crossbeam_channel::select!`.
+    /// A channel to wait for the result with others, in `crossbeam_channel::select!`. When the result is there, the channel
+    /// has one message and is disconnected after it, so that every receiver is ready.
     ///
     /// # Examples
     ///
@@ -193,9 +204,7 @@ impl<T> Pending<T> {
     /// ```
     #[must_use]
     pub fn ready(&self) -> Receiver<()> {
-        let (sender, receiver) = bounded(1);
-        self.board.lock().notify(sender);
-        receiver
+        self.board.lock().ready()
     }
 
     /// Says whether the result came by then.
@@ -218,9 +227,12 @@ impl<T> Pending<T> {
             return Err(error.clone());
         }
         let collect = self.collect.lock().take();
-        let collect =
-            collect.ok_or_else(|| Error::invalid_input("the result was taken before").operation(self.operation))?;
-        collect().map_err(|error| error.operation(self.operation))
+        let collect = collect.ok_or_else(|| {
+            Error::invalid_input("the result was taken before")
+                .with_hint("keep what the first wait_timeout or try_get returned")
+                .with_operation(self.operation)
+        })?;
+        collect().map_err(|error| error.with_operation(self.operation))
     }
 }
 

@@ -14,19 +14,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use log::{debug, error};
+use log::{debug, error, warn};
 
-use super::slots::{Decode, Decoded, Part};
+use super::poll_job::{PollJob, Reply, ReplyTo};
+use super::reach::Reach;
+use super::slots::{Decoded, Part};
 use crate::clock::Received;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::http::{Call, Flight, Http, Purpose, Repeat};
-use crate::rules::answer::{Meaning, PollReply};
+use crate::http::{Flight, Http};
+use crate::rules::answer::Meaning;
 use crate::rules::poll::{Next, PollState};
-use crate::rules::retry::retry_after;
 use crate::rules::seats::{GroupId, Id, Seats, seat_time};
-use crate::types::{RequestKind, RetrieveFutureRequest};
+use crate::types::RequestKind;
 use crate::worker::{OwnedThread, Pool, panic_text};
+
+/// The least time between two polls that are cut off to make room: each costs a connection.
+const MIN_BETWEEN_CUTS: Duration = Duration::from_millis(250);
 
 /// The poller's name for one promise.
 pub(crate) type Ticket = Id;
@@ -58,23 +62,12 @@ pub(crate) struct PollerHandle {
     panicked: Arc<AtomicBool>,
 }
 
-enum Command {
+pub(super) enum Command {
     Add(Ticket, Box<Promised>, bool),
     Waited(Ticket, bool),
     Abandon(Ticket),
     Replied(Ticket, Reply),
     Close,
-}
-
-/// What a poll brought.
-enum Reply {
-    Heard {
-        meaning: Meaning<Decoded>,
-        /// The answer as an error, for those meanings that are one.
-        error: Option<Error>,
-        held: Duration,
-    },
-    Panicked,
 }
 
 impl PollerHandle {
@@ -139,6 +132,8 @@ impl Poller {
             seats: Seats::default(),
             open: HashMap::new(),
             flying: HashMap::new(),
+            reach: Reach::default(),
+            next_cut: config.clock().now(),
         };
         let thread = OwnedThread::spawn(config, "poller", move || {
             // Unwinding drops the promises, which tells those who wait that a thread panicked.
@@ -164,6 +159,7 @@ impl Poller {
         self.handle.tell(Command::Close);
         self.pool.close();
         self.thread.join_by(deadline);
+        self.pool.join_by(deadline);
     }
 }
 
@@ -188,6 +184,9 @@ struct Polls {
     under_way: usize,
     seats: Seats,
     open: HashMap<Ticket, Open>,
+    reach: Reach,
+    /// When the next poll may be cut off at the earliest.
+    next_cut: Instant,
     /// The polls under way, except those that were cut off.
     flying: HashMap<Ticket, Flying>,
 }
@@ -195,8 +194,8 @@ struct Polls {
 struct Open {
     promised: Box<Promised>,
     state: PollState,
-    /// Its last poll was cut off to make room.
-    gave_way: bool,
+    /// How long it stays away after its poll was cut off to make room.
+    away: Duration,
 }
 
 struct Flying {
@@ -208,7 +207,11 @@ impl Polls {
     fn run(&mut self) {
         let clock = self.config.clock().clone();
         loop {
-            let wake_at = self.wake_at(clock.now());
+            // One instant for all: a promise that becomes due meanwhile is still asleep, and rings the alarm.
+            let now = clock.now();
+            self.dispatch(now);
+            self.make_room(now);
+            let wake_at = self.wake_at(now);
             let mut next = match clock.receive_until(&self.inbox, wake_at) {
                 Received::Message(command) => Some(command),
                 Received::Deadline => None,
@@ -221,18 +224,18 @@ impl Polls {
                 self.carry_out(command, clock.now());
                 next = self.inbox.try_recv().ok();
             }
-            self.dispatch(clock.now());
-            self.make_room(clock.now());
         }
     }
 
     /// When something is to be done, if nothing is heard before.
     fn wake_at(&mut self, now: Instant) -> Option<Instant> {
         if self.under_way < self.max {
-            return self.seats.wake_at();
+            // What is due already waits for the service to be back.
+            let due = self.seats.next(now).and(self.reach.next());
+            return due.into_iter().chain(self.seats.wake_at()).min();
         }
         let room = self.waits_for_room(now).and_then(|_| self.next_to_give_way()).map(|(at, _)| at);
-        room.into_iter().chain(self.seats.wake_at().filter(|at| *at > now)).min()
+        room.into_iter().chain(self.seats.wake_at()).min()
     }
 
     /// A promise that someone waits for and that has no connection, nor will get one that was just cut off.
@@ -243,9 +246,11 @@ impl Polls {
 
     /// The poll under way that gives its connection up first, and when it may have to.
     fn next_to_give_way(&self) -> Option<(Instant, Ticket)> {
-        let ends =
-            |(ticket, flying): (&Ticket, &Flying)| (flying.began + seat_time(self.seats.is_waited(*ticket)), *ticket);
-        self.flying.iter().map(ends).min()
+        let ends = |(ticket, flying): (&Ticket, &Flying)| {
+            let waited = self.seats.is_waited(*ticket);
+            (waited, (flying.began + seat_time(waited)).max(self.next_cut), *ticket)
+        };
+        self.flying.iter().map(ends).min().map(|(_, at, ticket)| (at, ticket))
     }
 
     /// Cuts off a poll when all connections are taken and someone waits for a promise without one.
@@ -255,7 +260,8 @@ impl Polls {
         }
         if let Some((_, ticket)) = self.next_to_give_way().filter(|(at, _)| *at <= now) {
             if let (Some(flying), Some(open)) = (self.flying.remove(&ticket), self.open.get_mut(&ticket)) {
-                open.gave_way = true;
+                open.away = seat_time(self.seats.is_waited(ticket));
+                self.next_cut = now + MIN_BETWEEN_CUTS;
                 flying.flight.cut();
             }
         }
@@ -267,7 +273,7 @@ impl Polls {
                 self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
                 self.seats.set_waited(ticket, waited);
                 let state = PollState::new(self.config.timeout_progress());
-                self.open.insert(ticket, Open { promised, state, gave_way: false });
+                self.open.insert(ticket, Open { promised, state, away: Duration::ZERO });
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
             Command::Abandon(ticket) => {
@@ -288,16 +294,15 @@ impl Polls {
 
     /// Starts as many polls as there are connections for.
     fn dispatch(&mut self, now: Instant) {
-        while self.under_way < self.max {
+        while self.under_way < self.max && self.reach.allows(now) {
             let Some(ticket) = self.seats.next(now) else { return };
             let Some(open) = self.open.get_mut(&ticket) else {
                 self.seats.remove(ticket);
                 continue;
             };
             self.seats.mark_polling(ticket);
-            let iteration = open.state.begin(now);
+            let iteration = open.state.begin();
             let flight = Arc::new(Flight::default());
-            open.gave_way = false;
             self.flying.insert(ticket, Flying { flight: Arc::clone(&flight), began: now });
             let job = PollJob {
                 request_id: Arc::clone(&open.promised.request_id),
@@ -311,11 +316,23 @@ impl Polls {
                 reply: ReplyTo { ticket, replies: Some(self.replies.clone()) },
             };
             self.under_way += 1;
+            self.reach.begin(now);
             if let Err((job, error)) = self.pool.submit(job) {
                 job.reply.forget();
                 self.under_way -= 1;
                 self.flying.remove(&ticket);
-                self.finish(ticket, Err(error));
+                if error.kind() == ErrorKind::Closed {
+                    self.finish(ticket, Err(error));
+                } else {
+                    // There is no thread for it now; perhaps there is one later.
+                    warn!("{error}");
+                    let held = Duration::ZERO;
+                    match open.state.on_reply::<Decoded>(&Meaning::Disconnected, held, now, fastrand::f64()) {
+                        Next::Poll(at) => self.seats.set_due(ticket, at),
+                        Next::Finish | Next::GiveUp => self.finish(ticket, Err(error)),
+                    }
+                }
+                return;
             }
         }
     }
@@ -324,16 +341,16 @@ impl Polls {
         let Some(open) = self.open.get_mut(&ticket) else { return };
         let (meaning, error, held) = match reply {
             Reply::Heard { meaning, error, held } => (meaning, error, held),
+            Reply::CutOff => return self.seats.set_due(ticket, now + open.away),
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
-        if open.gave_way && matches!(meaning, Meaning::Disconnected) {
-            return self.seats.set_due(ticket, now);
-        }
+        self.reach.note(&meaning, now);
+        let Some(open) = self.open.get_mut(&ticket) else { return };
         match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
             Next::Poll(at) => self.seats.set_due(ticket, at),
             Next::GiveUp => {
                 let hint = "the service may be down; ask for the result again later with ServiceClient::pending";
-                let error = Error::timeout(Limit::Progress).with_effect(true).hint(hint);
+                let error = Error::timeout(Limit::Progress).with_hint(hint);
                 self.finish(ticket, Err(error));
             }
             Next::Finish => self.conclude(ticket, meaning, error),
@@ -361,8 +378,7 @@ impl Polls {
                 let message = format!("the service no longer knows the promise, the outcome is unknown: {detail}");
                 Err(Error::new(ErrorKind::Expired, message)
                     .with_status(410)
-                    .with_effect(true)
-                    .hint("load the last checkpoint, or compare the model's state, before making the step again"))
+                    .with_hint("load the last checkpoint, or compare the model's state, before making the step again"))
             }
             other => Err(error.unwrap_or_else(|| {
                 Error::new(ErrorKind::Decode, format!("an answer that does not end the request: {other:?}"))
@@ -381,90 +397,61 @@ impl Polls {
 
 fn panicked() -> Error {
     Error::new(ErrorKind::Panicked, "a thread of the client panicked")
-        .hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
+        .with_hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
 }
 
-/// One poll, for a thread of the pool.
-struct PollJob {
-    request_id: Arc<str>,
-    kind: RequestKind,
-    iteration: u32,
-    round_trip: Duration,
-    operation: &'static str,
-    decode: Decode,
-    flight: Arc<Flight>,
-    idle: Duration,
-    reply: ReplyTo,
-}
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
 
-impl PollJob {
-    fn run(self, http: &Http) {
-        let clock = http.config().clock();
-        let body = serde_json::to_vec(&RetrieveFutureRequest { request_id: (&*self.request_id).into() });
-        // A struct of one text always becomes JSON.
-        let body = body.unwrap_or_default();
-        let mut headers = vec![
-            ("x-tinker-request-iteration", self.iteration.to_string().into()),
-            ("x-tinker-request-type", self.kind.as_str().into()),
-        ];
-        if self.iteration == 0 {
-            let seconds = self.round_trip.as_secs_f64().to_string();
-            headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
-        }
-        let call = Call {
-            headers,
-            repeat: Repeat::Never,
-            flight: Arc::clone(&self.flight),
-            ..Call::post(self.operation, Purpose::Futures, "retrieve_future", self.idle, &body)
-        };
-        let began = clock.now();
-        let answer = http.once(&call);
-        let held = clock.now() - began;
-        let (meaning, error) = match answer {
-            Ok(answer) => {
-                let wish = retry_after(|name| answer.header(name), clock.wall());
-                let reply = PollReply::Answer { status: answer.status, body: &answer.body, retry_after: wish };
-                let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
-                let error = match &meaning {
-                    Meaning::Fatal { .. } => Some(answer.into_error(self.operation, clock.wall())),
-                    Meaning::Undecodable { why } => Some(answer.not_understood(why)),
-                    _ => None,
-                };
-                (meaning, error)
-            }
-            Err(error) => {
-                debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
-                let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.flight.was_written();
-                let reply = if silent { PollReply::HeaderTimeout } else { PollReply::ConnectionFailed };
-                (reply.read().decode(|bytes| (self.decode)(bytes)), None)
-            }
-        };
-        self.reply.send(Reply::Heard { meaning, error, held });
-    }
-}
+    use serde_json::Value;
 
-/// Makes sure that each job replies once, also when it panics or is dropped in the queue.
-struct ReplyTo {
-    ticket: Ticket,
-    replies: Option<Sender<Command>>,
-}
+    use super::super::slots::Slots;
+    use super::super::{Manner, Outcome, Pending};
+    use super::*;
 
-impl ReplyTo {
-    fn send(mut self, reply: Reply) {
-        if let Some(replies) = self.replies.take() {
-            replies.send(Command::Replied(self.ticket, reply)).ok();
-        }
+    type Resubmit = Box<dyn FnOnce(Part) + Send>;
+
+    /// Asks for a promise under the next ticket.
+    fn ask(poller: &Poller, config: &Config, resubmit: Option<Resubmit>) -> Pending<Value> {
+        let (slots, mut parts) = Slots::new("test", 1);
+        poller.handle().ask(Promised {
+            request_id: "r-1".into(),
+            kind: RequestKind::Sample,
+            round_trip: Duration::ZERO,
+            group: PollGroup { client: GroupId(0), ordered: false },
+            part: parts.remove(0),
+            resubmit,
+        });
+        let (clock, manner) = (config.clock().clone(), Manner::submitting(None));
+        Outcome { slots, operation: "test", clock, manner, alive: Arc::new(()) }.pending_one()
     }
 
-    fn forget(mut self) {
-        self.replies = None;
-    }
-}
-
-impl Drop for ReplyTo {
-    fn drop(&mut self) {
-        if let Some(replies) = self.replies.take() {
-            replies.send(Command::Replied(self.ticket, Reply::Panicked)).ok();
+    #[test]
+    fn a_panic_of_the_poller_is_an_error_for_all_who_wait_and_for_all_who_come_later() {
+        // Connections are made and never answered.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let config = Config::builder().api_key("tml-k").base_url(url).proxy(crate::config::Proxy::Off);
+        let config = config.build_with(|_| None).unwrap();
+        let http = Arc::new(Http::new(&config).unwrap());
+        let poller = Poller::spawn(&http).unwrap();
+        let first = ask(&poller, &config, Some(Box::new(|_part| panic!("resubmitting panics"))));
+        let others = [ask(&poller, &config, None), ask(&poller, &config, None)];
+        // All three are being polled.
+        let _connections: Vec<_> = (0..3).map(|_| silent.accept().unwrap()).collect();
+        let waiting = others.map(|pending| thread::spawn(move || pending.wait().unwrap_err()));
+        let meaning = Meaning::Expired { detail: "gone".into() };
+        poller.handle().tell(Command::Replied(Id(0), Reply::Heard { meaning, error: None, held: Duration::ZERO }));
+        let errors = [first.wait().unwrap_err()].into_iter().chain(waiting.map(|thread| thread.join().unwrap()));
+        for error in errors {
+            assert_eq!((error.kind(), error.request_id()), (ErrorKind::Panicked, Some("r-1")));
+            assert!(error.may_have_taken_effect(), "{error}");
         }
+        let later = ask(&poller, &config, None).wait().unwrap_err();
+        assert_eq!((later.kind(), later.request_id()), (ErrorKind::Panicked, Some("r-1")));
+        http.close();
+        poller.close(config.clock().now() + Duration::from_secs(30));
     }
 }

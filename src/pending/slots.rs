@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -32,7 +32,8 @@ pub(crate) struct Board {
     /// Nobody will ask for the result.
     abandoned: bool,
     waiting: usize,
-    ready: Vec<Sender<()>>,
+    /// Made when it is asked for. When the result is there, it gets one message and loses its sender.
+    ready: Option<(Option<Sender<()>>, Receiver<()>)>,
     poller: Option<PollerHandle>,
 }
 
@@ -64,12 +65,23 @@ impl Board {
         open.or(self.parts.first()).and_then(|part| part.request_id.clone())
     }
 
-    /// Says when the result is there; at once when it already is.
-    pub(super) fn notify(&mut self, ready: Sender<()>) {
+    /// A channel that has a message, or is disconnected, when the result is there.
+    pub(super) fn ready(&mut self) -> Receiver<()> {
+        let (_, receiver) = self.ready.get_or_insert_with(|| {
+            let (sender, receiver) = bounded(1);
+            (Some(sender), receiver)
+        });
+        let receiver = receiver.clone();
         if self.is_ready() {
-            ready.try_send(()).ok();
-        } else {
-            self.ready.push(ready);
+            self.tell_ready();
+        }
+        receiver
+    }
+
+    fn tell_ready(&mut self) {
+        let sender = self.ready.as_mut().and_then(|(sender, _)| sender.take());
+        if let Some(sender) = sender {
+            sender.try_send(()).ok();
         }
     }
 
@@ -94,12 +106,6 @@ impl Board {
         if !self.is_ready() {
             self.error = Some(error);
             self.tell_ready();
-        }
-    }
-
-    fn tell_ready(&mut self) {
-        for ready in self.ready.drain(..) {
-            ready.try_send(()).ok();
         }
     }
 
@@ -153,6 +159,11 @@ impl<R: DeserializeOwned + Send + 'static> Slots<R> {
         (slots, parts)
     }
 
+    /// Somebody waits from the beginning: the caller itself submits, and its promise must not look idle until it gets to wait.
+    pub(crate) fn waited_for(&self) {
+        self.board.lock().waited(true);
+    }
+
     /// The results, once all are there; taken once.
     pub(super) fn take(&self) -> Vec<R> {
         std::mem::take(&mut *self.results.lock()).into_iter().flatten().collect()
@@ -187,6 +198,12 @@ impl Part {
 
     pub(crate) fn board(&self) -> &Arc<Monitor<Board>> {
         &self.board
+    }
+
+    /// Whether nobody will ever ask for the result.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        let board = self.board.lock();
+        board.abandoned || board.error.is_some()
     }
 
     /// The request is about to be written, unless its caller gave the call up before any of it was.
@@ -224,31 +241,44 @@ impl Part {
     /// Hands over the result.
     pub(crate) fn resolve(mut self, outcome: Result<Decoded>) {
         let outcome = outcome.and_then(|result| self.store.put(self.index, result));
-        self.settle(outcome.map_err(|error| error.operation(self.operation)));
+        let unheard = self.settle(outcome.map_err(|error| error.with_operation(self.operation)));
+        // Without the lock: a logger may be the program's, and use the client.
+        if let Some(error) = unheard.filter(|error| error.kind() != ErrorKind::Cancelled) {
+            warn!("{error}; nobody waits for its result");
+        }
     }
 
-    fn settle(&mut self, outcome: Result<()>) {
+    /// Returns an error that nobody will be told.
+    fn settle(&mut self, outcome: Result<()>) -> Option<Error> {
         self.resolved = true;
         let mut board = self.board.lock();
+        let others_written = board.parts.iter().enumerate().any(|(index, part)| index != self.index && part.written);
         let part = &mut board.parts[self.index];
         part.resolved = true;
         let request_id = part.request_id.clone();
+        let mut unheard = None;
         board.unresolved = board.unresolved.saturating_sub(1);
         if let Err(error) = outcome {
             let error = match request_id {
                 Some(id) => error.with_request_id(id),
                 None => error,
             };
-            if board.abandoned && error.kind() != ErrorKind::Cancelled {
-                warn!("{error}; nobody waits for its result");
-            }
+            // A promised request may have been carried out, unless the service itself says that it failed; so may the other
+            // requests of the call.
+            let promised = error.request_id().is_some() && error.kind() != ErrorKind::RequestFailed;
+            let error = if promised || others_written { error.with_effect(true) } else { error };
+            unheard = board.abandoned.then(|| error.clone());
             board.error.get_or_insert(error);
         }
-        if board.is_ready() {
+        let ready = board.is_ready();
+        if ready {
             board.tell_ready();
-            drop(board);
+        }
+        drop(board);
+        if ready {
             self.board.notify_all();
         }
+        unheard
     }
 }
 
@@ -258,11 +288,83 @@ impl Drop for Part {
             let written = self.board.lock().parts[self.index].written;
             let error = if std::thread::panicking() {
                 Error::new(ErrorKind::Panicked, "a thread of the client panicked")
-                    .hint("see the log for the panic; close the client and connect again")
+                    .with_hint("see the log for the panic; close the client and connect again")
             } else {
                 Error::closed()
             };
-            self.settle(Err(error.operation(self.operation).with_effect(written)));
+            // Nobody is told what nobody waits for: the poller drops what was abandoned.
+            drop(self.settle(Err(error.with_operation(self.operation).with_effect(written))));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(part: &Part, json: &str) -> Result<Decoded> {
+        Ok((part.decode())(json.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn results_come_together_in_the_order_of_the_parts_whichever_is_first() {
+        let (slots, parts) = Slots::<u32>::new("test", 3);
+        for (index, part) in parts.into_iter().enumerate().rev() {
+            assert!(!slots.board.lock().is_ready());
+            let result = decoded(&part, &index.to_string());
+            part.resolve(result);
+        }
+        assert!(slots.board.lock().is_ready() && slots.board.lock().error().is_none());
+        assert_eq!(slots.take(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_first_error_ends_the_call_and_stays() {
+        let (slots, mut parts) = Slots::<u32>::new("test", 3);
+        let ready = slots.board.lock().ready();
+        assert!(ready.try_recv().unwrap_err().is_empty());
+        parts.remove(1).resolve(Err(Error::new(ErrorKind::Status, "first")));
+        assert!(ready.try_recv().is_ok() && slots.board.lock().is_ready());
+        assert!(ready.try_recv().unwrap_err().is_disconnected());
+        parts.remove(0).resolve(Err(Error::new(ErrorKind::Decode, "second")));
+        let result = decoded(&parts[0], "1");
+        parts.remove(0).resolve(result);
+        assert_eq!(slots.board.lock().error().unwrap().to_string(), "test: first");
+    }
+
+    #[test]
+    fn a_part_that_is_dropped_on_the_way_is_resolved_with_closed_and_in_a_panic_with_panicked() {
+        let (slots, mut parts) = Slots::<u32>::new("test", 2);
+        drop(parts.remove(0));
+        let error = slots.board.lock().error().cloned().unwrap();
+        assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Closed, false));
+        let (slots, mut parts) = Slots::<u32>::new("test", 1);
+        let part = parts.remove(0);
+        part.begin().unwrap();
+        let panic = std::thread::spawn(move || {
+            let _part = part;
+            panic!("on purpose");
+        });
+        assert!(panic.join().is_err());
+        let error = slots.board.lock().error().cloned().unwrap();
+        assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Panicked, true));
+    }
+
+    #[test]
+    fn a_call_that_was_given_up_can_be_taken_back_only_while_nothing_of_it_is_written() {
+        let give_up = |slots: &Slots<u32>| slots.board.lock().fail(Error::new(ErrorKind::Cancelled, "enough"));
+        let (slots, parts) = Slots::<u32>::new("test", 2);
+        give_up(&slots);
+        assert_eq!(parts[0].begin().unwrap_err().kind(), ErrorKind::Cancelled);
+        let (slots, parts) = Slots::<u32>::new("test", 2);
+        parts[0].begin().unwrap();
+        give_up(&slots);
+        // The second chunk of a batch whose first is on its way goes, too: half a batch would be another step.
+        parts[1].begin().unwrap();
+        let (slots, parts) = Slots::<u32>::new("test", 1);
+        parts[0].begin().unwrap();
+        parts[0].was_not_written();
+        give_up(&slots);
+        assert!(parts[0].begin().is_err());
     }
 }

@@ -26,4 +26,4 @@ pub(crate) mod poll;
 pub(crate) mod retry;
 pub(crate) mod seats;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -47,8 +47,9 @@ pub(crate) enum Next {
 pub(crate) struct PollState {
     /// How long nothing may be heard of the promise.
     progress: Duration,
-    /// When the first poll began since something was last heard. Time in which nobody asked is not the server's silence.
-    asked: Option<Instant>,
+    /// How long nothing was heard of the promise, polls and the waits after them together. Time in which the promise had to
+    /// wait for its turn is not the server's silence.
+    silent: Duration,
     /// The polls so far.
     polls: u32,
     /// "Not yet" that came early, in a row, since a poll that was held.
@@ -62,21 +63,14 @@ pub(crate) struct PollState {
 impl PollState {
     /// A promise that has not been asked for, with its progress timeout (30 min by default).
     pub(crate) fn new(progress: Duration) -> Self {
-        PollState { progress, asked: None, polls: 0, early: 0, trouble: 0, lost: 0 }
+        PollState { progress, silent: Duration::ZERO, polls: 0, early: 0, trouble: 0, lost: 0 }
     }
 
     /// Notes that a poll begins, and returns its number, from 0, for `x-tinker-request-iteration`.
-    pub(crate) fn begin(&mut self, now: Instant) -> u32 {
-        self.asked.get_or_insert(now);
+    pub(crate) fn begin(&mut self) -> u32 {
         let iteration = self.polls;
         self.polls = self.polls.saturating_add(1);
         iteration
-    }
-
-    /// When to give the promise up unless something is heard of it before; none before its first poll.
-    pub(crate) fn progress_deadline(&self) -> Option<Instant> {
-        // A timeout too long for the clock is no timeout.
-        self.asked?.checked_add(self.progress)
     }
 
     /// Decides what is next after a poll that took the time `held` and ended at `now`. `jitter` is a random number in 0..1.
@@ -91,7 +85,7 @@ impl PollState {
             | Meaning::Fatal { .. }
             | Meaning::Undecodable { .. } => return Next::Finish,
             Meaning::NotYet { queue_state, .. } => {
-                self.asked = None;
+                self.silent = Duration::ZERO;
                 self.trouble = 0;
                 let wait = self.after_not_yet(held, jitter);
                 if queue_state.as_ref().is_some_and(is_paused) { wait.max(PAUSED) } else { wait }
@@ -102,12 +96,16 @@ impl PollState {
                 let usual = self.after_trouble(jitter);
                 retry_after.filter(|wish| *wish <= MAX_RETRY_AFTER).unwrap_or(usual)
             }
-            Meaning::Disconnected => backoff(LOST_BASE, row(&mut self.lost), LOST_CAP),
+            Meaning::Disconnected => lost_wait(row(&mut self.lost)),
         };
-        match self.progress_deadline() {
-            Some(deadline) if deadline <= now => Next::GiveUp,
-            _ => Next::Poll(now + wait),
+        if !matches!(meaning, Meaning::NotYet { .. }) {
+            self.silent = self.silent.saturating_add(held);
+            if self.silent >= self.progress {
+                return Next::GiveUp;
+            }
+            self.silent = self.silent.saturating_add(wait);
         }
+        Next::Poll(now + wait)
     }
 
     fn after_not_yet(&mut self, held: Duration, jitter: f64) -> Duration {
@@ -122,6 +120,11 @@ impl PollState {
     fn after_trouble(&mut self, jitter: f64) -> Duration {
         shortened(backoff(TROUBLE_BASE, row(&mut self.trouble), CAP), jitter)
     }
+}
+
+/// The wait before the server is asked again after it was out of reach `n` times before, in a row.
+pub(crate) fn lost_wait(n: u32) -> Duration {
+    backoff(LOST_BASE, n, LOST_CAP)
 }
 
 /// Adds one to the count of a row of failures, and returns how many came before.
@@ -155,7 +158,7 @@ mod tests {
     /// Polls once, held for this time, and gives the wait before the next poll in milliseconds.
     fn wait(state: &mut PollState, meaning: &Meaning<()>, held: Duration) -> u128 {
         let now = start();
-        state.begin(now);
+        state.begin();
         match state.on_reply(meaning, held, now + held, 0.0) {
             Next::Poll(at) => (at - now - held).as_millis(),
             next => panic!("{next:?}"),
@@ -172,7 +175,7 @@ mod tests {
         let (mut waits, mut finished) = (Vec::new(), false);
         for poll in polls {
             assert!(!finished, "{request_id} is polled after a final answer");
-            let iteration = state.begin(at(&poll["t"]));
+            let iteration = state.begin();
             assert_eq!(poll["headers"]["x-tinker-request-iteration"], iteration.to_string());
             let response = &poll["response"];
             let text = match (&response["json"], response["raw"].as_str()) {
@@ -290,19 +293,26 @@ mod tests {
     fn only_a_word_about_the_promise_keeps_it_from_being_given_up() {
         let t0 = start();
         let mut state = PollState::new(HOUR);
-        assert_eq!(state.progress_deadline(), None, "a promise that waits for its turn is not silent");
-        state.begin(t0);
-        assert_eq!(state.progress_deadline(), Some(t0 + HOUR));
-        for silence in [Meaning::Silent, Meaning::Disconnected, Meaning::Transient { status: 500 }] {
-            assert!(matches!(state.on_reply::<()>(&silence, SECOND, t0 + HOUR / 2, 0.0), Next::Poll(_)));
-            state.begin(t0 + HOUR / 2);
+        let hear = |state: &mut PollState, meaning: Meaning<()>, held| state.on_reply(&meaning, held, t0, 0.0);
+        for silence in [Meaning::Silent, Meaning::Transient { status: 500 }, Meaning::Silent] {
+            assert!(matches!(hear(&mut state, silence, HOUR / 4), Next::Poll(_)));
         }
-        assert_eq!(state.on_reply::<()>(&Meaning::Disconnected, SECOND, t0 + HOUR, 0.0), Next::GiveUp);
-        assert!(matches!(state.on_reply(&not_yet(None), SECOND, t0 + HOUR, 0.0), Next::Poll(_)));
-        state.begin(t0 + HOUR);
-        assert_eq!(state.progress_deadline(), Some(t0 + 2 * HOUR));
-        assert_eq!(state.on_reply(&Meaning::Done(()), SECOND, t0 + 9 * HOUR, 0.0), Next::Finish);
-        assert_eq!(PollState { progress: Duration::MAX, ..state }.progress_deadline(), None);
+        assert!(matches!(hear(&mut state, not_yet(None), HOUR / 2), Next::Poll(_)), "a word resets the silence");
+        assert!(matches!(hear(&mut state, Meaning::Silent, HOUR / 2), Next::Poll(_)));
+        assert_eq!(hear(&mut state, Meaning::Silent, HOUR / 2), Next::GiveUp);
+        assert_eq!(hear(&mut state, Meaning::Done(()), 9 * HOUR), Next::Finish);
+    }
+
+    #[test]
+    fn the_waits_between_polls_count_as_silence_and_the_time_without_a_seat_does_not() {
+        let t0 = start();
+        let mut state = PollState::new(5 * SECOND);
+        // Waits of 1 and 2 s, then 4: 7 s of silence.
+        for n in 0..3 {
+            let reply = state.on_reply::<()>(&Meaning::Disconnected, Duration::ZERO, t0 + n * HOUR, 0.0);
+            assert!(matches!(reply, Next::Poll(_)), "{n}");
+        }
+        assert_eq!(state.on_reply::<()>(&Meaning::Disconnected, Duration::ZERO, t0, 0.0), Next::GiveUp);
     }
 
     quickcheck! {
@@ -311,7 +321,7 @@ mod tests {
             let mut now = t0;
             let polls = replies.len() as u128;
             for reply in replies {
-                state.begin(now);
+                state.begin();
                 let meaning = match reply % 6 {
                     0 => not_yet(None),
                     1 => not_yet(Some("paused_capacity")),

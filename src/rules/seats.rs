@@ -7,7 +7,7 @@
 //!   the one that runs and the one behind it. Who waits for a later one waits for those before it, too.
 //! - A promise that nobody can ask for any more is not polled.
 //! - A poll under way gives its seat up to a promise that someone waits for: at once when nobody waits for its own, else after
-//!   a while.
+//!   a while. It leaves the seat to others for as long, since their turn may be much shorter than its own.
 //!
 //! Every change and every pick takes a time logarithmic in the number of promises.
 
@@ -29,7 +29,8 @@ pub(crate) struct GroupId(pub(crate) u64);
 /// minute and more; without this, two of them would keep two connections from everyone else for that long.
 const SLICE: Duration = Duration::from_secs(2);
 
-/// How long after its beginning a poll gives its seat up to a promise that someone waits for.
+/// How long after its beginning a poll gives its seat up to a promise that someone waits for, and how long it then stays
+/// away: without that, long polls would be back after each short one and hold the seat for most of the time.
 pub(crate) fn seat_time(waited: bool) -> Duration {
     if waited { SLICE } else { Duration::ZERO }
 }
@@ -181,15 +182,10 @@ impl Seats {
         })
     }
 
-    /// When to call [`next`](Seats::next) again, if nothing changes before: the earliest instant at which a promise that can
-    /// be polled is due. It may have passed.
+    /// When the next promise becomes due that was not at the last [`next`](Seats::next). Those that were need no alarm: they
+    /// wait for a seat.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let sleeping = self.sleeping.first().map(|(due, _)| *due);
-        let ready = CLASSES.into_iter().find_map(|class| {
-            let (_, group) = self.turns[class].first()?;
-            Some(self.groups.get(group)?.ready[class].first()?.0)
-        });
-        sleeping.into_iter().chain(ready).min()
+        self.sleeping.first().map(|(due, _)| *due)
     }
 
     /// Whether someone waits for the promise: of a client whose promises finish in order, also for one behind it.

@@ -12,7 +12,7 @@ pub use options::SampleOptions;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Purpose};
-use crate::pending::{Manner, Outcome, Pending, Slots};
+use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
 use crate::session::{Session, Task};
 use crate::types::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, ModelInput, SampleResponse, SamplingParams,
@@ -60,13 +60,13 @@ impl SamplingClient {
 
     /// Opens a sampling session on a base model or a path.
     pub(crate) fn open(
+        operation: &'static str,
         session: &Arc<Session>,
         base_model: Option<&str>,
         model_path: Option<&str>,
         deadline: Option<Deadline>,
     ) -> Result<Self> {
-        let operation = "create_sampling_session";
-        model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.operation(operation))?;
+        model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.with_operation(operation))?;
         let request = CreateSamplingSessionRequest {
             session_id: session.id().into(),
             sampling_session_seq_id: session.sampling_sessions().fetch_add(1, Ordering::Relaxed),
@@ -121,7 +121,7 @@ impl SamplingClient {
     ///
     /// As [`sample`](SamplingClient::sample).
     pub fn sample_with(&self, options: SampleOptions<'_>) -> Result<SampleResponse> {
-        self.run("sample", options, self.blocking())?.pending_one().wait()
+        self.samples(options, self.blocking())?.wait()
     }
 
     /// Submits [`sample_with`](SamplingClient::sample_with) on a thread of the client's pool.
@@ -132,7 +132,7 @@ impl SamplingClient {
     /// [`max_queued`](crate::config::ConfigBuilder::max_queued) samples wait for a thread, or
     /// [`Closed`](ErrorKind::Closed); the rest comes from the [`Pending`].
     pub fn submit_sample_with(&self, options: SampleOptions<'_>) -> Result<Pending<SampleResponse>> {
-        Ok(self.run("sample", options, self.submitting())?.pending_one())
+        self.samples(options, self.submitting())
     }
 
     /// The log-probability of each token of a prompt given those before it, in nats; none for the first. Blocks.
@@ -153,15 +153,27 @@ impl SamplingClient {
         self.logprobs(prompt, self.submitting())
     }
 
+    fn samples(&self, options: SampleOptions<'_>, manner: Manner) -> Result<Pending<SampleResponse>> {
+        let length = options.prompt_logprobs.then(|| options.prompt.len());
+        Ok(self.run("sample", options, manner)?.pending(move |replies| {
+            let mut reply = the_one(replies)?;
+            if let (Some(length), Some(logprobs)) = (length, reply.prompt_logprobs.as_mut()) {
+                one_per_token(logprobs, length)?;
+            }
+            Ok(reply)
+        }))
+    }
+
     fn logprobs(&self, prompt: &ModelInput, manner: Manner) -> Result<Pending<Vec<Option<f32>>>> {
         let params = SamplingParams::default().max_tokens(1);
         let options = SampleOptions::new(prompt).sampling_params(params).prompt_logprobs(true);
         let length = prompt.len();
         Ok(self.run("compute_logprobs", options, manner)?.pending(move |replies| {
-            let logprobs = replies.into_iter().find_map(|reply| reply.prompt_logprobs);
-            let logprobs =
+            let logprobs = the_one(replies)?.prompt_logprobs;
+            let mut logprobs =
                 logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the answer has no prompt_logprobs"))?;
-            one_per_token(logprobs, length)
+            one_per_token(&mut logprobs, length)?;
+            Ok(logprobs)
         }))
     }
 
@@ -171,8 +183,11 @@ impl SamplingClient {
         options: SampleOptions<'_>,
         manner: Manner,
     ) -> Result<Outcome<SampleResponse>> {
-        options.validate().map_err(|error| error.operation(operation))?;
+        options.validate().map_err(|error| error.with_operation(operation))?;
         let (slots, parts) = Slots::new(operation, 1);
+        if manner.blocks() {
+            slots.waited_for();
+        }
         let clock = self.session.config().clock().clone();
         let outcome = Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> };
         let options = Arc::new(options.into_owned());
@@ -187,14 +202,14 @@ impl SamplingClient {
             if manner.blocks() {
                 job.run();
             } else {
-                let bytes = options.prompt.len() * size_of::<u32>();
+                let bytes = options.prompt.heap_bytes();
                 let reservation =
-                    self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.operation(operation))?;
+                    self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.with_operation(operation))?;
                 let task: Task = Box::new(move || {
                     drop(reservation);
                     job.run();
                 });
-                self.session.submitters().submit(task).map_err(|(_, error)| error.operation(operation))?;
+                self.session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
             }
         }
         Ok(outcome)
@@ -210,12 +225,12 @@ impl SamplingClient {
 }
 
 /// Some servers leave the first token out, which nothing comes before.
-fn one_per_token(mut logprobs: Vec<Option<f32>>, tokens: usize) -> Result<Vec<Option<f32>>> {
+fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: usize) -> Result<()> {
     if logprobs.len() + 1 == tokens {
         logprobs.insert(0, None);
     }
     if logprobs.len() == tokens {
-        return Ok(logprobs);
+        return Ok(());
     }
     let message = format!("the answer has {} prompt_logprobs for {tokens} tokens", logprobs.len());
     Err(Error::new(ErrorKind::Decode, message))

@@ -25,7 +25,7 @@ pub struct SampleOptions<'a> {
     pub(super) prompt: Cow<'a, ModelInput>,
     num_samples: u32,
     sampling_params: SamplingParams,
-    prompt_logprobs: bool,
+    pub(super) prompt_logprobs: bool,
     topk_prompt_logprobs: u32,
 }
 
@@ -53,7 +53,7 @@ impl<'a> SampleOptions<'a> {
         self
     }
 
-    /// Whether the answer has the log-probability of each token of the prompt. Defaults to `false`.
+    /// Whether the answer has the log-probability of each token of the prompt, none for the first. Defaults to `false`.
     pub fn prompt_logprobs(mut self, prompt_logprobs: bool) -> Self {
         self.prompt_logprobs = prompt_logprobs;
         self

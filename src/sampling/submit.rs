@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::debug;
 
 use super::options::SampleOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};
 use crate::rules::bucket::DEFAULT_PAUSE;
@@ -89,6 +89,8 @@ impl SampleJob {
     /// Submits the sample as a new request, on a thread of the pool.
     fn run_anew(self) {
         let Some(submitters) = self.sampler.submitters.upgrade() else { return };
+        // The new request, unlike the one that expired, can still be taken back.
+        self.part.was_not_written();
         let task: Task = Box::new(move || {
             let http = &self.sampler.http;
             let (base, cap) = (http.config().retry_base(), http.config().retry_cap());
@@ -107,6 +109,9 @@ impl SampleJob {
         let (key, flight) = (idempotency_key(), Arc::<Flight>::default());
         let mut body: Option<Vec<u8>> = None;
         loop {
+            if self.part.is_unwanted() {
+                return Err(Error::new(ErrorKind::Cancelled, "given up by its caller"));
+            }
             let pass = gate.pass(http, self.deadline)?;
             let body = match &mut body {
                 Some(body) => body,
@@ -126,14 +131,12 @@ impl SampleJob {
                 flight: Arc::clone(&flight),
                 ..Call::post(operation, Purpose::Sampling, "asample", http.config().timeout_idle(), body)
             };
-            let answer = http.send(&call);
-            drop(pass);
-            match answer {
+            match http.send(&call) {
                 Ok(answer) => return answer.json(operation).map_err(|error: Error| error.with_effect(true)),
                 Err(error) if error.status() == Some(429) => {
                     let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
                     debug!("{operation}: the service asks all sampling with this key to wait {wait:?}");
-                    gate.pause(wait);
+                    pass.pause(wait);
                 }
                 Err(error) => return Err(error),
             }

@@ -1,12 +1,9 @@
 //! Tells the service that the session is alive.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use log::{debug, warn};
 
-use crate::clock::Received;
 use crate::error::Limit;
 use crate::http::{Call, Deadline, Http, Purpose, Repeat};
 use crate::types::HeartbeatRequest;
@@ -14,13 +11,13 @@ use crate::types::HeartbeatRequest;
 /// How long one heartbeat may take: the Python client's.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends heartbeats until `stop` is disconnected or the service says that the session has ended.
-pub(super) fn run(http: &Arc<Http>, session_id: &str, stop: &Receiver<()>) {
+/// Sends heartbeats until the client is closed or the service says that the session has ended.
+pub(super) fn run(http: &Http, session_id: &str) {
     let (clock, interval) = (http.config().clock(), http.config().heartbeat_interval());
     // A struct of one text always becomes JSON.
     let body = serde_json::to_vec(&HeartbeatRequest { session_id: session_id.into() }).unwrap_or_default();
     let mut next = clock.now() + interval;
-    while let Received::Deadline = clock.receive_until(stop, Some(next)) {
+    while http.pause_until(next).is_ok() {
         next = clock.now() + interval;
         let call = Call {
             repeat: Repeat::Never,

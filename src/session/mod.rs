@@ -10,17 +10,16 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
 use log::{Level, log};
 use parking_lot::Mutex;
 
 pub(crate) use gate::Gate;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
 use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
-use crate::pending::{Poller, PollerHandle};
+use crate::pending::{Manner, Poller, PollerHandle};
 use crate::rules::seats::GroupId;
 use crate::types::{CreateSessionRequest, CreateSessionResponse};
 use crate::worker::{Budget, OwnedThread, Pool};
@@ -43,7 +42,6 @@ pub(crate) struct Session {
     budget: Budget,
     gate: Arc<Gate>,
     heartbeat: OwnedThread,
-    stop_heartbeat: Mutex<Option<Sender<()>>>,
     dependents: Mutex<Vec<Weak<dyn Dependent>>>,
     next_model: AtomicU64,
     next_sampling_session: Arc<AtomicU64>,
@@ -59,10 +57,10 @@ impl Session {
             user_metadata: Some(std::borrow::Cow::Borrowed(config.user_metadata())),
             sdk_version: PROTOCOL_VERSION.into(),
         };
-        let session: CreateSessionResponse = http.ask(
-            Call::post("create_session", Purpose::Session, "create_session", config.timeout_idle(), &[]),
-            &request,
-        )?;
+        let deadline = Manner::blocking(config.clock(), config.timeout_operation()).deadline();
+        let idle = config.timeout_idle();
+        let call = Call { deadline, ..Call::post("create_session", Purpose::Session, "create_session", idle, &[]) };
+        let session: CreateSessionResponse = http.ask(call, &request)?;
         for (message, level) in [
             (&session.info_message, Level::Info),
             (&session.warning_message, Level::Warn),
@@ -73,10 +71,9 @@ impl Session {
             }
         }
         let poller = Poller::spawn(&http)?;
-        let (stop, stopped) = bounded(0);
         let heartbeat = {
             let (http, id) = (Arc::clone(&http), session.session_id.clone());
-            OwnedThread::spawn(config, "heartbeat", move || heartbeat::run(&http, &id, &stopped))
+            OwnedThread::spawn(config, "heartbeat", move || heartbeat::run(&http, &id))
         };
         let heartbeat = heartbeat.inspect_err(|_| poller.close(deadline_in(config.timeout_drop())))?;
         Ok(Session {
@@ -86,7 +83,6 @@ impl Session {
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
             gate: Gate::of(config),
             heartbeat,
-            stop_heartbeat: Mutex::new(Some(stop)),
             dependents: Mutex::default(),
             next_model: AtomicU64::new(0),
             next_sampling_session: Arc::default(),
@@ -139,36 +135,44 @@ impl Session {
         GroupId(self.next_client.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes the close of the session close this, too.
+    /// Makes the close of the session close this, too; at once when it is closed already.
     pub(crate) fn adopt(&self, dependent: Weak<dyn Dependent>) {
         let mut dependents = self.dependents.lock();
         dependents.retain(|dependent| dependent.strong_count() > 0);
         dependents.push(dependent);
+        drop(dependents);
+        if self.closed.load(Ordering::Acquire) {
+            self.close_dependents(deadline_in(self.config().timeout_drop()));
+        }
     }
 
-    /// Ends everything: whoever waits gets `Closed`, and the threads end within the limit. Does nothing the second time.
-    pub(crate) fn close(&self, limit: Duration) {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let deadline = deadline_in(limit);
-        self.http.close();
-        self.gate.wake_all();
-        self.budget.close();
-        self.submitters.close();
-        self.stop_heartbeat.lock().take();
+    fn close_dependents(&self, deadline: Instant) {
         let dependents = std::mem::take(&mut *self.dependents.lock());
         for dependent in dependents.iter().filter_map(Weak::upgrade) {
             dependent.close(deadline);
         }
+    }
+
+    /// Ends everything: whoever waits gets `Closed`, and the threads end within the limit. Does nothing the second time.
+    pub(crate) fn close(&self, limit: Duration) {
+        let deadline = deadline_in(limit);
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.http.close();
+        self.gate.wake_all();
+        self.budget.close();
+        self.submitters.close();
+        self.close_dependents(deadline);
         self.poller.close(deadline);
         self.heartbeat.join_by(deadline);
+        self.submitters.join_by(deadline);
     }
 }
 
 /// Joining threads takes real time, whatever clock drives them.
 fn deadline_in(limit: Duration) -> Instant {
-    Clock::system().now() + limit
+    Clock::system().now() + limit.min(MAX_DURATION)
 }
 
 impl Drop for Session {

@@ -1,29 +1,24 @@
 //! Training one LoRA adapter.
 
 mod queue;
+mod requests;
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-
-use queue::Body;
-pub(crate) use queue::{Job, TrainingQueue};
+use queue::TrainingQueue;
+use requests::Pass;
 
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Purpose, to_json};
-use crate::pending::{Manner, Outcome, Part, Pending, Slots};
-use crate::rules::{chunking, metrics};
+use crate::error::Result;
+use crate::http::{Call, Purpose};
+use crate::pending::Pending;
 use crate::sampling::SamplingClient;
 use crate::session::{Dependent, Session};
 use crate::types::{
-    AdamParams, Batch, Datum, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest,
-    GetInfoRequest, GetInfoResponse, LoadWeightsRequest, LoadWeightsResponse, Loss, OptimStepRequest,
-    OptimStepResponse, RequestKind, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest,
-    SaveWeightsResponse, check_tinker_scheme,
+    AdamParams, Batch, ForwardBackwardOutput, GetInfoRequest, GetInfoResponse, LoadWeightsResponse, Loss,
+    OptimStepResponse, SaveWeightsResponse,
 };
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
@@ -35,7 +30,7 @@ use crate::types::{
 /// Each operation has a blocking form and a `submit_` form. The blocking form returns the result, waits for room when the
 /// queue of [`max_queued`](crate::config::ConfigBuilder::max_queued) calls is full, and ends by
 /// [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation). The `submit_` form does not wait: a full queue is
-/// an error of kind [`QueueFull`](ErrorKind::QueueFull).
+/// an error of kind [`QueueFull`](crate::ErrorKind::QueueFull).
 ///
 /// # Examples
 ///
@@ -69,22 +64,6 @@ struct Core {
 impl Drop for Core {
     fn drop(&mut self) {
         self.queue.close(Clock::system().now() + self.session.config().timeout_drop());
-    }
-}
-
-/// One call, as the queue takes it.
-struct Request {
-    operation: &'static str,
-    path: &'static str,
-    kind: RequestKind,
-    bodies: Vec<Body>,
-    /// An estimate of the bytes that wait in the queue.
-    bytes: usize,
-}
-
-impl Request {
-    fn one(operation: &'static str, path: &'static str, kind: RequestKind, body: Body) -> Self {
-        Request { operation, path, kind, bodies: vec![body], bytes: 0 }
     }
 }
 
@@ -126,8 +105,8 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`forward_backward`](TrainingClient::forward_backward).
-    pub fn forward(&self, batch: &Batch, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
-        self.pass(Pass::Forward, batch, loss.into(), self.blocking())?.wait()
+    pub fn forward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
+        self.pass(Pass::Forward, &batch.into(), loss.into(), self.blocking())?.wait()
     }
 
     /// Submits [`forward`](TrainingClient::forward).
@@ -135,8 +114,12 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_forward(&self, batch: &Batch, loss: impl Into<Loss>) -> Result<Pending<ForwardBackwardOutput>> {
-        self.pass(Pass::Forward, batch, loss.into(), self.submitting())
+    pub fn submit_forward(
+        &self,
+        batch: impl Into<Batch>,
+        loss: impl Into<Loss>,
+    ) -> Result<Pending<ForwardBackwardOutput>> {
+        self.pass(Pass::Forward, &batch.into(), loss.into(), self.submitting())
     }
 
     /// Computes the loss of a batch and adds its gradient to the model's. Blocks.
@@ -146,33 +129,33 @@ impl TrainingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty batch or a number that is not finite, before any request; else
-    /// whatever ended the request. When [`may_have_taken_effect`](Error::may_have_taken_effect) is set, the gradient may
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty batch or a number that is not finite, before any request; else
+    /// whatever ended the request. When [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the gradient may
     /// have been added.
-    pub fn forward_backward(&self, batch: &Batch, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
-        self.pass(Pass::ForwardBackward, batch, loss.into(), self.blocking())?.wait()
+    pub fn forward_backward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
+        self.pass(Pass::ForwardBackward, &batch.into(), loss.into(), self.blocking())?.wait()
     }
 
     /// Submits [`forward_backward`](TrainingClient::forward_backward).
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) or [`Closed`](ErrorKind::Closed); the
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`QueueFull`](crate::ErrorKind::QueueFull) or [`Closed`](crate::ErrorKind::Closed); the
     /// rest comes from the [`Pending`].
     pub fn submit_forward_backward(
         &self,
-        batch: &Batch,
+        batch: impl Into<Batch>,
         loss: impl Into<Loss>,
     ) -> Result<Pending<ForwardBackwardOutput>> {
-        self.pass(Pass::ForwardBackward, batch, loss.into(), self.submitting())
+        self.pass(Pass::ForwardBackward, &batch.into(), loss.into(), self.submitting())
     }
 
     /// Updates the adapter with Adam from the gradient so far, and clears the gradient. Blocks.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for parameters that are not finite, before any request; else whatever
-    /// ended the request. When [`may_have_taken_effect`](Error::may_have_taken_effect) is set, the step may have been made.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for parameters that are not finite, before any request; else whatever
+    /// ended the request. When [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the step may have been made.
     pub fn optim_step(&self, params: AdamParams) -> Result<OptimStepResponse> {
         self.optim_step_in(params, self.blocking())?.wait()
     }
@@ -190,7 +173,7 @@ impl TrainingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty name; status 409 for a name that is taken; else whatever
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name; status 409 for a name that is taken; else whatever
     /// ended the request.
     pub fn save_state(&self, name: &str) -> Result<SaveWeightsResponse> {
         self.save_state_in(name, self.blocking())?.wait()
@@ -209,7 +192,7 @@ impl TrainingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a path that does not begin with `tinker://`; else whatever ended the
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that does not begin with `tinker://`; else whatever ended the
     /// request.
     pub fn load_state(&self, path: &str) -> Result<LoadWeightsResponse> {
         self.load_state_in(path, self.blocking())?.wait()
@@ -274,188 +257,10 @@ impl TrainingClient {
         };
         self.core.session.http().ask(call, &GetInfoRequest { model_id: (&*self.core.model_id).into() })
     }
-
-    fn blocking(&self) -> Manner {
-        Manner::blocking(self.core.session.config().clock(), self.timeout_operation)
-    }
-
-    fn submitting(&self) -> Manner {
-        Manner::submitting(self.timeout_operation)
-    }
-
-    fn pass(&self, pass: Pass, batch: &Batch, loss: Loss, manner: Manner) -> Result<Pending<ForwardBackwardOutput>> {
-        let operation = pass.name();
-        if batch.is_empty() {
-            return Err(Error::invalid_input("the batch is empty; it needs at least one datum").operation(operation));
-        }
-        batch.validate().and_then(|()| loss.validate()).map_err(|error| error.operation(operation))?;
-        let loss = Arc::new(loss);
-        let bodies = chunking::split(batch.iter().map(Datum::size)).into_iter().map(|range| -> Body {
-            let (batch, loss, model_id) = (batch.clone(), Arc::clone(&loss), Arc::clone(&self.core.model_id));
-            Box::new(move |seq_id| {
-                let input = ForwardBackwardInput::new(&batch[range], &loss);
-                pass.body(input, &model_id, seq_id)
-            })
-        });
-        let request = Request {
-            operation,
-            path: operation,
-            kind: pass.kind(),
-            bodies: bodies.collect(),
-            bytes: batch.iter().map(Datum::size).sum::<usize>() * size_of::<u32>(),
-        };
-        Ok(self.enqueue(request, manner)?.pending(|chunks| Ok(combine(chunks))))
-    }
-
-    fn optim_step_in(&self, params: AdamParams, manner: Manner) -> Result<Pending<OptimStepResponse>> {
-        let operation = "optim_step";
-        params.validate().map_err(|error| error.operation(operation))?;
-        let model_id = Arc::clone(&self.core.model_id);
-        let body: Body = Box::new(move |seq_id| {
-            let adam_params = std::borrow::Cow::Borrowed(&params);
-            to_json(operation, &OptimStepRequest { adam_params, model_id: (&*model_id).into(), seq_id: Some(seq_id) })
-        });
-        let request = Request::one(operation, "optim_step", RequestKind::OptimStep, body);
-        Ok(self.enqueue(request, manner)?.pending_one())
-    }
-
-    fn save_state_in(&self, name: &str, manner: Manner) -> Result<Pending<SaveWeightsResponse>> {
-        let operation = "save_state";
-        let (name, model_id) = (checked_name(operation, name)?, Arc::clone(&self.core.model_id));
-        let body: Body = Box::new(move |seq_id| {
-            let path = Some((&*name).into());
-            to_json(operation, &SaveWeightsRequest { model_id: (&*model_id).into(), path, seq_id: Some(seq_id) })
-        });
-        let request = Request::one(operation, "save_weights", RequestKind::SaveWeights, body);
-        Ok(self.enqueue(request, manner)?.pending_one())
-    }
-
-    fn load_state_in(&self, path: &str, manner: Manner) -> Result<Pending<LoadWeightsResponse>> {
-        let operation = "load_state";
-        check_tinker_scheme(path).map_err(|error| error.operation(operation))?;
-        let (path, model_id) = (path.to_owned(), Arc::clone(&self.core.model_id));
-        let body: Body = Box::new(move |seq_id| {
-            let (model_id, path) = ((&*model_id).into(), (&*path).into());
-            to_json(operation, &LoadWeightsRequest { model_id, path, optimizer: None, seq_id: Some(seq_id) })
-        });
-        let request = Request::one(operation, "load_weights", RequestKind::LoadWeights, body);
-        Ok(self.enqueue(request, manner)?.pending_one())
-    }
-
-    fn save_for_sampler_in(&self, name: &str, manner: Manner) -> Result<Pending<SaveWeightsResponse>> {
-        let operation = "save_weights_for_sampler";
-        let name = checked_name(operation, name)?;
-        let outcome = self.save_for_sampler(operation, Some(name), manner)?;
-        Ok(outcome.pending(move |saved| {
-            let path = saved.into_iter().find_map(|saved| saved.path);
-            path.map(|path| SaveWeightsResponse { path })
-                .ok_or_else(|| Error::new(ErrorKind::Decode, "the service saved the weights and did not say where"))
-        }))
-    }
-
-    fn sampling_client_in(&self, manner: Manner) -> Result<Pending<SamplingClient>> {
-        let operation = "save_weights_and_get_sampling_client";
-        let session = Arc::clone(&self.core.session);
-        let timeout = self.timeout_operation;
-        let outcome = self.save_for_sampler(operation, None, manner)?;
-        Ok(outcome.pending(move |saved| {
-            let saved = saved.into_iter().next();
-            let client = match saved.map(|saved| (saved.sampling_session_id, saved.path)) {
-                Some((Some(id), _)) => SamplingClient::new(&session, id),
-                Some((None, Some(path))) => SamplingClient::open(&session, None, Some(&path), manner.deadline())?,
-                _ => {
-                    let message = "the service saved the weights and named neither a sampling session nor a path";
-                    return Err(Error::new(ErrorKind::Decode, message));
-                }
-            };
-            Ok(client.timeout_operation(timeout))
-        }))
-    }
-
-    fn save_for_sampler(
-        &self,
-        operation: &'static str,
-        name: Option<String>,
-        manner: Manner,
-    ) -> Result<Outcome<SaveWeightsForSamplerResponse>> {
-        let (model_id, counter) = (Arc::clone(&self.core.model_id), Arc::clone(self.core.session.sampling_sessions()));
-        let body: Body = Box::new(move |seq_id| {
-            let sampling_session_seq_id = name.is_none().then(|| counter.fetch_add(1, Ordering::Relaxed));
-            let (model_id, path) = ((&*model_id).into(), name.as_deref().map(Into::into));
-            let seq_id = Some(seq_id);
-            to_json(operation, &SaveWeightsForSamplerRequest { model_id, path, sampling_session_seq_id, seq_id })
-        });
-        let kind = RequestKind::SaveWeightsForSampler;
-        self.enqueue(Request::one(operation, "save_weights_for_sampler", kind, body), manner)
-    }
-
-    fn enqueue<R: DeserializeOwned + Send + 'static>(&self, request: Request, manner: Manner) -> Result<Outcome<R>> {
-        let Request { operation, path, kind, bodies, bytes } = request;
-        let (slots, parts) = Slots::<R>::new(operation, bodies.len());
-        let requests: Vec<(Body, Part)> = bodies.into_iter().zip(parts).collect();
-        let job = Job { path, kind, requests, bytes, deadline: manner.deadline() };
-        self.core.queue.submit(job, manner.room()).map_err(|error| error.operation(operation))?;
-        let clock = self.core.session.config().clock().clone();
-        let alive = Arc::clone(&self.core) as Arc<_>;
-        Ok(Outcome { slots, operation, clock, manner, alive })
-    }
 }
 
 impl fmt::Debug for TrainingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrainingClient").field("model_id", &self.core.model_id).finish_non_exhaustive()
     }
-}
-
-/// The two kinds of pass over a batch.
-#[derive(Clone, Copy)]
-enum Pass {
-    Forward,
-    ForwardBackward,
-}
-
-impl Pass {
-    fn name(self) -> &'static str {
-        match self {
-            Pass::Forward => "forward",
-            Pass::ForwardBackward => "forward_backward",
-        }
-    }
-
-    fn kind(self) -> RequestKind {
-        match self {
-            Pass::Forward => RequestKind::Forward,
-            Pass::ForwardBackward => RequestKind::ForwardBackward,
-        }
-    }
-
-    fn body(self, input: ForwardBackwardInput<'_>, model_id: &str, seq_id: u64) -> Result<Vec<u8>> {
-        let (model_id, seq_id) = (model_id.into(), Some(seq_id));
-        match self {
-            Pass::Forward => to_json(self.name(), &ForwardRequest { forward_input: input, model_id, seq_id }),
-            Pass::ForwardBackward => {
-                to_json(self.name(), &ForwardBackwardRequest { forward_backward_input: input, model_id, seq_id })
-            }
-        }
-    }
-}
-
-/// The result of a batch from those of its chunks: outputs in order, metrics reduced.
-fn combine(chunks: Vec<ForwardBackwardOutput>) -> ForwardBackwardOutput {
-    let parts: Vec<_> = chunks.iter().map(|chunk| (&chunk.metrics, chunk.loss_fn_outputs.len())).collect();
-    let metrics = metrics::reduce(&parts);
-    let mut combined = ForwardBackwardOutput::default();
-    for chunk in chunks {
-        combined.loss_fn_output_type = chunk.loss_fn_output_type;
-        combined.loss_fn_outputs.extend(chunk.loss_fn_outputs);
-    }
-    combined.metrics = metrics;
-    combined
-}
-
-fn checked_name(operation: &'static str, name: &str) -> Result<String> {
-    if name.trim().is_empty() {
-        return Err(Error::invalid_input("the name of the checkpoint is empty").operation(operation));
-    }
-    Ok(name.to_owned())
 }

@@ -83,7 +83,7 @@ impl TrainingQueue {
             Ok(()) => Ok(()),
             // Only a panic ends the thread before the sender is dropped.
             Err(_) if open => Err(Error::new(ErrorKind::Panicked, "the training client's thread panicked")
-                .hint("see the log for the panic; create the training client anew from a checkpoint")),
+                .with_hint("see the log for the panic; create the training client anew from a checkpoint")),
             Err(_) => Err(Error::closed()),
         }
     }
@@ -169,6 +169,10 @@ impl Worker {
             ..Call::post(part.operation(), Purpose::Training, path, config.timeout_idle(), &body)
         };
         *self.shared.flight.lock() = Some(Arc::clone(&call.flight));
+        if self.shared.stopping.load(Ordering::Acquire) {
+            // The close may have looked for a flight before there was one.
+            call.flight.cut();
+        }
         let began = config.clock().now();
         let answer = self.http.send(&call);
         self.shared.flight.lock().take();
@@ -193,5 +197,167 @@ impl Worker {
             }
             Err(error) => Err((error, part)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::config::Config;
+    use crate::error::Limit;
+    use crate::pending::{Manner, Outcome, Pending, Poller, Slots};
+    use crate::types::OptimStepResponse;
+    use crossbeam_channel::bounded;
+    use std::thread;
+    use std::time::Duration;
+
+    /// A queue for a service that nobody offers: what is written fails.
+    struct Bench {
+        poller: Poller,
+        queue: Arc<TrainingQueue>,
+        manual: ManualClock,
+    }
+
+    impl Bench {
+        fn new(max_queued: usize) -> Self {
+            let manual = ManualClock::new();
+            let builder = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").clock(manual.clock());
+            let config = builder.max_queued(max_queued).build_with(|_| None).unwrap();
+            let http = Arc::new(Http::new(&config).unwrap());
+            let poller = Poller::spawn(&http).unwrap();
+            let queue = Arc::new(TrainingQueue::spawn(&http, poller.handle(), GroupId(0)).unwrap());
+            Bench { poller, queue, manual }
+        }
+
+        /// Queues a call of these requests.
+        fn submit(&self, bodies: Vec<Body>, room: Room) -> Result<Pending<OptimStepResponse>> {
+            let (slots, parts) = Slots::new("optim_step", bodies.len());
+            let requests = bodies.into_iter().zip(parts).collect();
+            let job = Job { path: "optim_step", kind: RequestKind::OptimStep, requests, bytes: 0, deadline: None };
+            self.queue.submit(job, room)?;
+            let (clock, manner) = (self.manual.clock(), Manner::submitting(None));
+            Ok(Outcome { slots, operation: "optim_step", clock, manner, alive: Arc::new(()) }.pending_one())
+        }
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            let deadline = Clock::system().now() + Duration::from_secs(5);
+            self.queue.close(deadline);
+            self.poller.close(deadline);
+        }
+    }
+
+    fn body() -> Body {
+        Box::new(|_| Ok(Vec::new()))
+    }
+
+    /// A body that panics once it may.
+    fn panicking() -> (Sender<()>, Body) {
+        let (release, released) = bounded::<()>(0);
+        let body: Body = Box::new(move |_| {
+            released.recv().ok();
+            panic!("told to")
+        });
+        (release, body)
+    }
+
+    fn kind(pending: Pending<OptimStepResponse>) -> ErrorKind {
+        pending.wait().unwrap_err().kind()
+    }
+
+    #[test]
+    fn a_panic_ends_the_call_the_queued_ones_and_the_later_ones_with_panicked() {
+        let bench = Bench::new(100);
+        let (release, fatal) = panicking();
+        let first = bench.submit(vec![fatal, body()], Room::Now).unwrap();
+        let queued: Vec<_> = (0..3).map(|_| bench.submit(vec![body()], Room::Now).unwrap()).collect();
+        drop(release);
+        assert_eq!(kind(first), ErrorKind::Panicked);
+        queued.into_iter().for_each(|pending| assert_eq!(kind(pending), ErrorKind::Panicked));
+        // The last answer may come before the channel is closed.
+        let later = bench.submit(vec![body()], Room::Now).map(kind).unwrap_or_else(|error| error.kind());
+        assert_eq!(later, ErrorKind::Panicked);
+        bench.queue.thread.join_by(Clock::system().now() + Duration::from_secs(5));
+        let error = bench.submit(vec![body()], Room::Now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Panicked);
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn a_panic_ends_a_wait_for_room() {
+        let bench = Bench::new(1);
+        let (release, fatal) = panicking();
+        let first = bench.submit(vec![fatal], Room::Now).unwrap();
+        assert_eq!(bench.submit(vec![body()], Room::Now).unwrap_err().kind(), ErrorKind::QueueFull);
+        let limit = Duration::from_secs(77);
+        let until = Room::Until(Some(bench.manual.clock().now() + limit));
+        let waiting = thread::scope(|scope| {
+            let waiting = scope.spawn(|| bench.submit(vec![body()], until).map(kind).unwrap_or_else(|e| e.kind()));
+            bench.manual.until_waiting(|waits| waits.contains(&limit));
+            drop(release);
+            waiting.join().unwrap()
+        });
+        assert_eq!((kind(first), waiting), (ErrorKind::Panicked, ErrorKind::Panicked));
+    }
+
+    #[test]
+    fn a_body_that_can_not_be_written_takes_no_number_and_the_rest_of_its_call_with_it() {
+        let bench = Bench::new(100);
+        let (tell, told) = bounded(3);
+        let numbered = |fails: bool| -> Body {
+            let tell = tell.clone();
+            Box::new(move |seq_id| {
+                tell.send(seq_id).unwrap();
+                if fails { Err(Error::invalid_input("refused")) } else { Err(Error::timeout(Limit::Submit)) }
+            })
+        };
+        let refused = bench.submit(vec![numbered(true), numbered(false)], Room::Now).unwrap();
+        let next = bench.submit(vec![numbered(false)], Room::Now).unwrap();
+        let error = refused.wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(!error.may_have_taken_effect());
+        assert_eq!(kind(next), ErrorKind::Timeout(Limit::Submit));
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn a_close_answers_what_is_queued_and_those_who_wait_for_room() {
+        let bench = Bench::new(2);
+        let (began, begun) = bounded(1);
+        let (release, released) = bounded::<()>(0);
+        let held: Body = Box::new(move |_| {
+            began.send(()).unwrap();
+            released.recv().ok();
+            Ok(Vec::new())
+        });
+        let first = bench.submit(vec![held], Room::Now).unwrap();
+        let queued = bench.submit(vec![body()], Room::Now).unwrap();
+        begun.recv().unwrap();
+        let limit = Duration::from_secs(77);
+        let until = Room::Until(Some(bench.manual.clock().now() + limit));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| bench.submit(vec![body()], until).map(drop).unwrap_err().kind());
+            bench.manual.until_waiting(|waits| waits.contains(&limit));
+            // Does not wait for the thread, which is held.
+            bench.queue.close(Clock::system().now());
+            assert_eq!(waiting.join().unwrap(), ErrorKind::Closed);
+        });
+        assert_eq!(bench.submit(vec![body()], Room::Now).unwrap_err().kind(), ErrorKind::Closed);
+        drop(release);
+        assert_eq!((kind(first), kind(queued)), (ErrorKind::Cancelled, ErrorKind::Closed));
+    }
+
+    #[test]
+    fn a_close_ends_the_wait_for_the_next_attempt() {
+        let bench = Bench::new(1);
+        let first = bench.submit(vec![body()], Room::Now).unwrap();
+        // Nobody listens at the address, so the worker waits to try again.
+        bench.manual.until_waiting(|waits| !waits.is_empty());
+        bench.queue.close(Clock::system().now() + Duration::from_secs(3600));
+        let error = first.wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!(!error.may_have_taken_effect());
     }
 }

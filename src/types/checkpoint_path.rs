@@ -47,7 +47,7 @@ impl CheckpointPath {
         match bounds {
             Some((run_end, name_start)) => Ok(CheckpointPath { path, run_end, name_start }),
             None => Err(Error::invalid_input(format!("{path:?} is not the path of a checkpoint"))
-                .hint("it looks like tinker://RUN/weights/NAME or tinker://RUN/sampler_weights/NAME")),
+                .with_hint("it looks like tinker://RUN/weights/NAME or tinker://RUN/sampler_weights/NAME")),
         }
     }
 
@@ -106,6 +106,7 @@ pub fn check_tinker_scheme(path: &str) -> Result<()> {
     if path.starts_with(SCHEME) {
         Ok(())
     } else {
-        Err(Error::invalid_input(format!("the path {path:?} does not begin with {SCHEME}")))
+        Err(Error::invalid_input(format!("the path {path:?} does not begin with {SCHEME}"))
+            .with_hint("use the path that the service gave when it saved"))
     }
 }

@@ -11,6 +11,10 @@ use crate::{Error, Result};
 
 /// One training example: what the model reads, and what the loss function needs to judge it.
 ///
+/// Each loss input has one number for each token of the input. For [`LossFn::CrossEntropy`](super::LossFn::CrossEntropy),
+/// `target_tokens[i]` is the token that is to come after input token `i`, so the targets are the text shifted by one, and
+/// `weights[i]` says how much that prediction counts: 0 for the prompt, 1 for the completion.
+///
 /// ```
 /// use tinkex::types::{Datum, ModelInput};
 ///
@@ -65,10 +69,15 @@ impl Datum {
     pub fn size(&self) -> usize {
         self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()
     }
+
+    /// The bytes that its numbers and images take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.model_input.heap_bytes() + self.loss_fn_inputs.values().map(TensorData::heap_bytes).sum::<usize>()
+    }
 }
 
-/// What [`Datum::input`] takes: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array.
-pub trait LossInput {
+/// What [`Datum::input`] takes: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array. Implemented here alone.
+pub trait LossInput: sealed::Sealed {
     /// The tensor of a loss input with this name.
     ///
     /// # Errors
@@ -96,7 +105,7 @@ impl<T: Element> LossInput for Vec<T> {
             "weights" | "advantages" | "logprobs" | "clip_low_threshold" | "clip_high_threshold" => Dtype::Float32,
             _ => {
                 return Err(Error::invalid_input(format!("the loss input {name:?} is a plain list of no known type"))
-                    .hint("give a TensorData, which has a type of its own"));
+                    .with_hint("give a TensorData, which has a type of its own"));
             }
         };
         TensorData::of_dtype(self, dtype)
@@ -126,6 +135,20 @@ impl<T: Element, const N: usize> LossInput for &[T; N] {
     fn into_tensor(self, name: &str) -> Result<TensorData> {
         self.as_slice().into_tensor(name)
     }
+}
+
+pub(super) mod sealed {
+    use super::{Element, TensorData};
+
+    pub trait Sealed {}
+
+    impl Sealed for TensorData {}
+    impl Sealed for &TensorData {}
+    impl<T: Element> Sealed for Vec<T> {}
+    impl<T: Element> Sealed for &[T] {}
+    impl<T: Element> Sealed for &Vec<T> {}
+    impl<T: Element, const N: usize> Sealed for [T; N] {}
+    impl<T: Element, const N: usize> Sealed for &[T; N] {}
 }
 
 /// The examples of one training step. Cheap to clone: the examples are shared.

@@ -48,6 +48,16 @@ impl ModelInput {
         self.chunks.iter().map(ModelInputChunk::len).sum()
     }
 
+    /// The bytes that its tokens and images take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let bytes = |chunk: &ModelInputChunk| match chunk {
+            ModelInputChunk::EncodedText(text) => size_of_val(text.tokens.as_slice()),
+            ModelInputChunk::Image(image) => image.data.len(),
+            ModelInputChunk::ImageAssetPointer(image) => image.location.len(),
+        };
+        self.chunks.iter().map(bytes).sum()
+    }
+
     /// Whether the length is zero.
     #[must_use]
     pub fn is_empty(&self) -> bool {

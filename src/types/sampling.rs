@@ -43,6 +43,12 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
+    /// The defaults: no limit, seed or stops, temperature 1, all tokens.
+    #[must_use]
+    pub fn new() -> Self {
+        SamplingParams::default()
+    }
+
     /// The most tokens to sample. Defaults to the server's choice.
     #[must_use]
     pub fn max_tokens(mut self, max_tokens: u32) -> Self {

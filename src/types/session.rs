@@ -94,10 +94,18 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// All layers, with this rank.
+    /// Sets the rank. Defaults to 32.
     #[must_use]
-    pub fn rank(rank: u32) -> Self {
-        LoraConfig { rank, ..LoraConfig::default() }
+    pub fn rank(mut self, rank: u32) -> Self {
+        self.rank = rank;
+        self
+    }
+
+    /// Sets the seed of the adapter's random start. Defaults to none: the service picks one.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
     }
 
     /// Checks what can be checked before anything is sent.

@@ -143,6 +143,14 @@ impl TensorData {
         }
     }
 
+    /// The bytes that its numbers take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match &self.values {
+            Values::F32(values) => size_of_val(values.as_slice()),
+            Values::I64(values) => size_of_val(values.as_slice()),
+        }
+    }
+
     /// Whether there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -190,7 +198,7 @@ impl TensorData {
         match self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite()) {
             Some((index, value)) => {
                 Err(Error::invalid_input(format!("the number at index {index} of {place} is {value}"))
-                    .hint("only finite float32 numbers can be sent"))
+                    .with_hint("only finite float32 numbers can be sent"))
             }
             None => Ok(()),
         }

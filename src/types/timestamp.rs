@@ -64,7 +64,7 @@ impl Timestamp {
         match time {
             Some((seconds, nanos, offset)) => Ok(Timestamp { seconds, nanos, offset, raw: text.into() }),
             None => Err(Error::invalid_input(format!("{text:?} is not a point in time"))
-                .hint("it looks like 2025-11-01T10:00:00Z")),
+                .with_hint("it looks like 2025-11-01T10:00:00Z")),
         }
     }
 

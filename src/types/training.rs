@@ -13,12 +13,14 @@ open_enum! {
     /// A loss function of the server.
     #[derive(Default)]
     pub enum LossFn {
-        /// Negative log-likelihood of `target_tokens`, each times its `weights`.
+        /// The sum over tokens of `weights` times the negative log-probability of `target_tokens`, in nats.
         #[default]
         CrossEntropy = "cross_entropy",
-        /// Policy gradient with importance weights: `target_tokens`, `logprobs`, `advantages`.
+        /// Policy gradient with importance weights: the negative sum over tokens of exp(new − old log-probability) times the
+        /// advantage. Inputs: `target_tokens`, `logprobs` (the old ones, of the model that sampled), `advantages`.
         ImportanceSampling = "importance_sampling",
-        /// Proximal policy optimization: the same inputs, clipped.
+        /// Proximal policy optimization: the same inputs, with the ratio clipped to between the settings
+        /// `clip_low_threshold` and `clip_high_threshold`, for instance 0.8 and 1.2.
         Ppo = "ppo",
         /// Clipped importance-sampling policy optimization: the same inputs. Later than 0.4.1.
         Cispo = "cispo",
@@ -217,10 +219,11 @@ impl Default for AdamParams {
 }
 
 impl AdamParams {
-    /// The defaults with another learning rate.
+    /// Sets the learning rate. Defaults to 1e-4.
     #[must_use]
-    pub fn learning_rate(learning_rate: f64) -> Self {
-        AdamParams { learning_rate, ..AdamParams::default() }
+    pub fn learning_rate(mut self, learning_rate: f64) -> Self {
+        self.learning_rate = learning_rate;
+        self
     }
 
     /// Checks that everything can be sent.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::{Clock, Monitor};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Limit, Result};
 
 /// Bounds a queue by calls and bytes. A single call that is larger than the whole budget is let in alone.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Budget {
                 Room::Until(deadline) => deadline,
             };
             if self.clock.wait_until(&self.used, &mut used, deadline) {
-                return Err(self.full(&used));
+                return Err(Error::timeout(Limit::Operation).with_source(self.full(&used)));
             }
         }
     }
@@ -74,7 +74,7 @@ impl Budget {
     fn full(&self, used: &Used) -> Error {
         let message = format!("the queue is full: {} calls, {} bytes wait", used.calls, used.bytes);
         Error::new(ErrorKind::QueueFull, message)
-            .hint("wait for earlier results first, or raise max_queued or max_queued_bytes")
+            .with_hint("wait for earlier results first, or raise max_queued or max_queued_bytes")
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
         let late = waiting(Some(deadline));
         manual.until_waiting(|waits| waits.len() == 1);
         manual.advance(Duration::from_secs(5));
-        assert_eq!(late.join().unwrap().unwrap_err(), ErrorKind::QueueFull);
+        assert_eq!(late.join().unwrap().unwrap_err(), ErrorKind::Timeout(Limit::Operation));
         let patient = waiting(None);
         drop(first);
         let second = patient.join().unwrap().unwrap();

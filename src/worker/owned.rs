@@ -42,7 +42,7 @@ impl OwnedThread {
             })
             .map_err(|error| {
                 Error::new(ErrorKind::Io, format!("the thread {name} could not be started"))
-                    .hint("the system is out of threads or memory; lower thread_stack_size or the thread limits")
+                    .with_hint("the system is out of threads or memory; lower thread_stack_size or the thread limits")
                     .with_source(error)
             })?;
         Ok(OwnedThread { name, id: handle.thread().id(), handle: Mutex::new(Some(handle)), ended })
@@ -70,4 +70,60 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crossbeam_channel::unbounded;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const FAR: Duration = Duration::from_secs(3600);
+
+    fn config(stack: usize) -> Config {
+        let builder = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").thread_stack_size(stack);
+        builder.build_with(|_| None).unwrap()
+    }
+
+    fn spawn(run: impl FnOnce() + Send + 'static) -> OwnedThread {
+        OwnedThread::spawn(&config(256 * 1024), "test", run).unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_can_not_be_started_is_an_error_that_says_what_to_do() {
+        let error = OwnedThread::spawn(&config(1 << 47), "test", || {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.hint().unwrap().contains("thread_stack_size"), "{error}");
+    }
+
+    #[test]
+    fn a_thread_that_is_joined_by_itself_goes_on() {
+        let (give, given) = bounded::<Arc<OwnedThread>>(1);
+        let (done, is_done) = bounded(1);
+        let thread = Arc::new(spawn(move || {
+            given.recv().unwrap().join_by(Clock::system().now() + FAR);
+            done.send(()).unwrap();
+        }));
+        give.send(thread).unwrap();
+        is_done.recv_timeout(Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_does_not_end_in_time_is_left_behind() {
+        let (release, released) = unbounded::<()>();
+        let thread = spawn(move || released.recv().unwrap_or_default());
+        thread.join_by(Clock::system().now());
+        thread.join_by(Clock::system().now() + FAR);
+        drop(release);
+        thread.ended.recv().unwrap_err();
+    }
+
+    #[test]
+    fn a_thread_that_panicked_is_joined_like_any_other() {
+        let thread = spawn(|| panic!("told to"));
+        thread.join_by(Clock::system().now() + FAR);
+        assert!(thread.handle.lock().is_none());
+    }
 }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, warn};
 
-use crate::clock::Monitor;
+use crate::clock::{Clock, Monitor};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 
@@ -50,31 +50,50 @@ impl<J: Send + 'static> Pool<J> {
             return Err((job, Error::closed()));
         }
         state.queue.push_back(job);
+        let mut not_started = None;
         if state.idle < state.queue.len() && state.threads < self.max {
-            if let Err(error) = self.grow() {
-                if state.threads == 0 {
+            match self.grow() {
+                Ok(()) => state.threads += 1,
+                Err(error) if state.threads == 0 => {
                     if let Some(job) = state.queue.pop_back() {
                         let message = format!("no {} thread could be started", self.name);
                         let hint =
                             "the system is out of threads or memory; lower thread_stack_size or the thread limits";
-                        return Err((job, Error::new(ErrorKind::Io, message).hint(hint).with_source(error)));
+                        return Err((job, Error::new(ErrorKind::Io, message).with_hint(hint).with_source(error)));
                     }
                 }
-                warn!("no further {} thread could be started, {} go on: {error}", self.name, state.threads);
-            } else {
-                state.threads += 1;
+                Err(error) => not_started = Some((error, state.threads)),
             }
         }
         drop(state);
         self.state.notify_one();
+        // Not under the lock: a logger may do anything, also close the client.
+        if let Some((error, threads)) = not_started {
+            warn!("no further {} thread could be started, {threads} go on: {error}", self.name);
+        }
         Ok(())
+    }
+
+    /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them.
+    pub(crate) fn join_by(&self, deadline: Instant) {
+        if thread::current().name() == Some(&thread_name(self.name)) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let system = Clock::system();
+        while state.threads > 0 && !system.wait_until(&self.state, &mut state, Some(deadline)) {}
+        if state.threads > 0 {
+            let (threads, name) = (state.threads, self.name);
+            drop(state);
+            warn!("{threads} {name} threads did not end in time and are left behind");
+        }
     }
 
     fn grow(&self) -> std::io::Result<()> {
         let (state, run) = (Arc::clone(&self.state), Arc::clone(&self.run));
         let (clock, retention, name) = (self.config.clock().clone(), self.config.idle_retention(), self.name);
         thread::Builder::new()
-            .name(format!("tinkex-{name}"))
+            .name(thread_name(name))
             .stack_size(self.config.thread_stack_size())
             .spawn(move || {
                 let _own = clock.own_thread();
@@ -107,12 +126,12 @@ impl<J> Pool<J> {
     }
 }
 
+fn thread_name(name: &str) -> String {
+    format!("tinkex-{name}")
+}
+
 /// The next job for a thread of the pool; `None` when it is to end, and then it no longer counts.
-fn next<J: Send + 'static>(
-    monitor: &Arc<Monitor<State<J>>>,
-    clock: &crate::clock::Clock,
-    retention: Duration,
-) -> Option<J> {
+fn next<J: Send + 'static>(monitor: &Arc<Monitor<State<J>>>, clock: &Clock, retention: Duration) -> Option<J> {
     let mut state = monitor.lock();
     let retire_at = clock.now() + retention;
     loop {
@@ -127,6 +146,11 @@ fn next<J: Send + 'static>(
         };
         if state.closed || (expired && state.queue.is_empty()) {
             state.threads -= 1;
+            let joins = state.closed;
+            drop(state);
+            if joins {
+                monitor.notify_all();
+            }
             return None;
         }
     }
@@ -204,6 +228,18 @@ mod tests {
         pool.submit(1).unwrap();
         assert_eq!(dones.recv().unwrap(), 1);
         assert_eq!(pool.threads(), 1);
+    }
+
+    #[test]
+    fn a_job_comes_back_with_an_error_when_no_thread_can_be_started() {
+        let config = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").thread_stack_size(1 << 47);
+        let pool = Pool::new(&config.build_with(|_| None).unwrap(), "test", 1, |_: u32| {});
+        for job in [1, 2] {
+            let (returned, error) = pool.submit(job).unwrap_err();
+            assert_eq!((returned, error.kind()), (job, ErrorKind::Io), "{error}");
+            assert!(error.hint().unwrap().contains("thread_stack_size"), "{error}");
+        }
+        assert_eq!(pool.threads(), 0);
     }
 
     #[test]

@@ -4,15 +4,17 @@
 //! which connection and when a connection ended.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex::Config;
+use tinkex::clock::ManualClock;
 use tinkex::config::{ConfigBuilder, Proxy};
 
 /// A test that waits longer than this for something that must happen has failed.
@@ -37,6 +39,11 @@ impl Seen {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Which poll of its promise it is, from 0.
+    pub fn iteration(&self) -> Option<u32> {
+        self.header("x-tinker-request-iteration")?.parse().ok()
+    }
+
     pub fn request_id(&self) -> &str {
         self.body["request_id"].as_str().unwrap_or_default()
     }
@@ -54,17 +61,27 @@ pub enum Reply {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     },
+    /// This answer, once the gate is open; the connection ends when the client closes it before.
+    Held(Arc<Gate>, Box<Reply>),
     /// Never answers; the connection stays open until the client closes it.
     Silence,
     /// Closes the connection without an answer.
     Close,
     /// These bytes, then the end of the connection.
     Raw(Vec<u8>),
+    /// These bytes, then silence.
+    Stall(Vec<u8>),
+    /// These bytes one after the other, with a pause of real time before each.
+    Slow(Vec<Vec<u8>>, Duration),
 }
 
 impl Reply {
     pub fn ok(body: Value) -> Self {
         Reply::Json(200, body)
+    }
+
+    pub fn held(gate: &Arc<Gate>, reply: Reply) -> Self {
+        Reply::Held(Arc::clone(gate), Box::new(reply))
     }
 
     pub fn with_headers(status: u16, headers: &[(&'static str, &str)], body: &Value) -> Self {
@@ -78,13 +95,16 @@ struct Record {
     seen: Vec<Seen>,
     opened: usize,
     ended: HashSet<usize>,
-    streams: Vec<TcpStream>,
+    streams: HashMap<usize, TcpStream>,
 }
+
+type Script<R> = Box<dyn Fn(&Seen) -> R + Send + Sync>;
 
 struct Shared {
     record: Mutex<Record>,
     changed: Condvar,
-    script: Box<dyn Fn(&Seen) -> Reply + Send + Sync>,
+    at_head: Script<Option<Reply>>,
+    script: Script<Reply>,
 }
 
 pub struct Service {
@@ -94,23 +114,38 @@ pub struct Service {
 
 impl Service {
     pub fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Service::start_early(|_| None, script)
+    }
+
+    /// A service that may also reply to the head of a request. The connection is then closed while the body is on its way,
+    /// which resets it.
+    pub fn start_early(
+        at_head: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), script: Box::new(script) });
+        let (at_head, script) = (Box::new(at_head), Box::new(script));
+        let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), at_head, script });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
+                stream.set_nodelay(true).unwrap();
                 let shared = Arc::clone(&accepting);
                 let connection = {
                     let mut record = shared.record.lock().unwrap();
+                    let connection = record.opened;
                     record.opened += 1;
-                    record.streams.push(stream.try_clone().unwrap());
-                    record.opened - 1
+                    record.streams.insert(connection, stream.try_clone().unwrap());
+                    connection
                 };
                 thread::spawn(move || {
                     serve(&shared, connection, stream);
-                    shared.record.lock().unwrap().ended.insert(connection);
+                    let mut record = shared.record.lock().unwrap();
+                    record.streams.remove(&connection);
+                    record.ended.insert(connection);
+                    drop(record);
                     shared.changed.notify_all();
                 });
             }
@@ -125,6 +160,11 @@ impl Service {
     /// A configuration for this service, with a key of its own so that tests share no sampling gate.
     pub fn config(&self) -> ConfigBuilder {
         Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off)
+    }
+
+    /// The same, by a clock that the test drives. No heartbeat is due.
+    pub fn manual_config(&self, manual: &ManualClock) -> ConfigBuilder {
+        self.config().clock(manual.clock()).heartbeat_interval(Duration::from_secs(365 * 24 * 3600))
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -161,7 +201,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        for stream in &self.shared.record.lock().unwrap().streams {
+        for stream in self.shared.record.lock().unwrap().streams.values() {
             stream.shutdown(Shutdown::Both).ok();
         }
     }
@@ -169,42 +209,73 @@ impl Drop for Service {
 
 fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
     let mut buffer = Vec::new();
-    while let Some(seen) = read_request(connection, &mut stream, &mut buffer) {
-        {
-            let mut record = shared.record.lock().unwrap();
-            record.seen.push(seen.clone());
+    while let Some((mut seen, head, length)) = read_head(connection, &mut stream, &mut buffer) {
+        let early = (shared.at_head)(&seen);
+        if early.is_none() {
+            while buffer.len() < head + length {
+                if !read_more(&mut stream, &mut buffer) {
+                    return;
+                }
+            }
+            seen.raw = buffer[head..head + length].to_vec();
+            seen.body = serde_json::from_slice(&seen.raw).unwrap_or(Value::Null);
+            buffer.drain(..head + length);
         }
+        shared.record.lock().unwrap().seen.push(seen.clone());
         shared.changed.notify_all();
-        let (status, headers, body) = match (shared.script)(&seen) {
-            Reply::Json(status, body) => {
-                (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
-            }
-            Reply::Full { status, headers, body } => (status, headers, body),
-            Reply::Silence => {
-                let mut rest = [0; 1024];
-                while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
-                return;
-            }
-            Reply::Close => return,
-            Reply::Raw(bytes) => {
-                stream.write_all(&bytes).ok();
-                stream.shutdown(Shutdown::Write).ok();
-                return;
-            }
-        };
-        let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+        if let Some(reply) = early {
+            answer(&mut stream, reply);
+            // Data that nobody has read makes the close a reset.
+            stream.peek(&mut [0]).ok();
+            return;
         }
-        head.push_str("\r\n");
-        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_err() {
+        if !answer(&mut stream, (shared.script)(&seen)) {
             return;
         }
     }
 }
 
-fn read_request(connection: usize, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
-    let mut chunk = [0; 16 * 1024];
+/// Whether the connection goes on.
+fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
+    let (status, headers, body) = match reply {
+        Reply::Json(status, body) => {
+            (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
+        }
+        Reply::Full { status, headers, body } => (status, headers, body),
+        Reply::Held(gate, then) => return gate.pass_unless_closed(stream) && answer(stream, *then),
+        Reply::Silence => return answer(stream, Reply::Stall(Vec::new())),
+        Reply::Close => return false,
+        Reply::Raw(bytes) => {
+            stream.write_all(&bytes).ok();
+            stream.shutdown(Shutdown::Write).ok();
+            return false;
+        }
+        Reply::Stall(bytes) => {
+            stream.write_all(&bytes).ok();
+            let mut rest = [0; 1024];
+            while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
+            return false;
+        }
+        Reply::Slow(pieces, pause) => {
+            stream.set_read_timeout(Some(pause)).unwrap();
+            let sent = pieces.iter().all(|piece| {
+                // The client sends nothing meanwhile: this waits for as long as the pause.
+                stream.peek(&mut [0]).is_err() && stream.write_all(piece).is_ok()
+            });
+            stream.set_read_timeout(None).unwrap();
+            return sent;
+        }
+    };
+    let mut bytes = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        bytes.push_str(&format!("{name}: {value}\r\n"));
+    }
+    bytes.push_str("\r\n");
+    stream.write_all(&[bytes.as_bytes(), &body].concat()).is_ok()
+}
+
+/// The request without its body, the length of its head, and the length of its body.
+fn read_head(connection: usize, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(Seen, usize, usize)> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -215,19 +286,25 @@ fn read_request(connection: usize, stream: &mut TcpStream, buffer: &mut Vec<u8>)
                 .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()))
                 .collect();
             let length = headers.iter().find(|(name, _)| name == "content-length");
-            let length: usize = length.map_or(0, |(_, value)| value.parse().unwrap());
-            if buffer.len() >= head + length {
-                let path = request.path.unwrap().trim_start_matches("/api/v1/").to_owned();
-                let method = request.method.unwrap().to_owned();
-                let raw = buffer[head..head + length].to_vec();
-                buffer.drain(..head + length);
-                let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
-                return Some(Seen { connection, method, path, headers, body, raw });
-            }
+            let length = length.map_or(0, |(_, value)| value.parse().unwrap());
+            let path = request.path.unwrap().trim_start_matches("/api/v1/").to_owned();
+            let method = request.method.unwrap().to_owned();
+            let seen = Seen { connection, method, path, headers, body: Value::Null, raw: Vec::new() };
+            return Some((seen, head, length));
         }
-        match stream.read(&mut chunk) {
-            Ok(0) | Err(_) => return None,
-            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+        if !read_more(stream, buffer) {
+            return None;
+        }
+    }
+}
+
+fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
+    let mut chunk = [0; 16 * 1024];
+    match stream.read(&mut chunk) {
+        Ok(0) | Err(_) => false,
+        Ok(read) => {
+            buffer.extend_from_slice(&chunk[..read]);
+            true
         }
     }
 }
@@ -297,5 +374,45 @@ impl Gate {
     pub fn pass(&self) {
         let open = self.open.lock().unwrap();
         drop(self.changed.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+    }
+
+    /// Waits until it is open, or until the client closes the connection; says whether it is open.
+    fn pass_unless_closed(self: &Arc<Self>, stream: &TcpStream) -> bool {
+        let closed = Arc::new(AtomicBool::new(false));
+        let (watched, gate, gone) = (stream.try_clone().unwrap(), Arc::clone(self), Arc::clone(&closed));
+        // Ends with the connection, or with the next request on it.
+        thread::spawn(move || {
+            if watched.peek(&mut [0]).map_or(true, |read| read == 0) {
+                gone.store(true, Ordering::Release);
+                drop(gate.open.lock().unwrap());
+                gate.changed.notify_all();
+            }
+        });
+        let waits = |open: &mut bool| !*open && !closed.load(Ordering::Acquire);
+        *self.changed.wait_timeout_while(self.open.lock().unwrap(), PATIENCE, waits).unwrap().0
+    }
+}
+
+/// How many are inside at once, now and at most.
+#[derive(Default)]
+pub struct Gauge {
+    inside: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Gauge {
+    pub fn enter(&self) -> impl Drop + '_ {
+        struct Inside<'a>(&'a Gauge);
+        impl Drop for Inside<'_> {
+            fn drop(&mut self) {
+                self.0.inside.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.most.fetch_max(self.inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Inside(self)
+    }
+
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
     }
 }

@@ -193,7 +193,7 @@ fn sessions() {
 
 #[test]
 fn models() {
-    let ranked = create_model(1, "Qwen/Qwen3-8B", LoraConfig::rank(16), None);
+    let ranked = create_model(1, "Qwen/Qwen3-8B", LoraConfig::default().rank(16), None);
     assert_scenario("10_create_model_default", &[create_session(), default_model(), ranked]);
     let config = LoraConfig { rank: 8, seed: Some(42), train_unembed: false, train_mlp: false, train_attn: true };
     let all = create_model(0, "meta-llama/Llama-3.1-8B", config, Some(&[("purpose", "golden"), ("n", "1")]));
@@ -293,7 +293,7 @@ fn large_batches_by_count_shapes_and_ends() {
 #[test]
 fn steps_and_weights() {
     let all = AdamParams { learning_rate: 1e-5, beta1: 0.8, beta2: 0.99, eps: 1e-8 };
-    let steps = [AdamParams::default(), all, AdamParams::learning_rate(3.0)];
+    let steps = [AdamParams::default(), all, AdamParams::default().learning_rate(3.0)];
     let steps = (1..).zip(steps).map(|(seq_id, params)| optim_step(seq_id, params));
     assert_scenario("28_optim_step", &[create_session(), default_model()].into_iter().chain(steps).collect::<Vec<_>>());
 

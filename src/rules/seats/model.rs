@@ -125,10 +125,9 @@ quickcheck! {
                     }
                 }
             }
-            let earliest = model.candidates().map(|promise| promise.due).min();
-            let woken = seats.wake_at() == earliest
-                || (seats.wake_at() <= Some(now) && earliest.is_some_and(|earliest| earliest <= now));
-            woken && seats.len() == model.promises.len() && seats.next(now) == model.next(now)
+            let same = seats.len() == model.promises.len() && seats.next(now) == model.next(now);
+            let earliest = model.candidates().map(|promise| promise.due).filter(|due| *due > now).min();
+            same && seats.wake_at() == earliest
         })
     }
 }

@@ -6,6 +6,7 @@ use ndarray::{Array, ArrayBase, ArrayView, Data, Dimension, IxDyn, ShapeError};
 
 use super::{Dtype, Element, TensorData, Values};
 use crate::types::LossInput;
+use crate::types::datum::sealed::Sealed;
 use crate::{Error, Result};
 
 impl TensorData {
@@ -85,12 +86,15 @@ impl TensorData {
 fn wrong_type<T>(dtype: Dtype) -> Error {
     let asked = std::any::type_name::<T>();
     Error::invalid_input(format!("a {dtype} tensor does not turn into an array of {asked}"))
-        .hint("float32 tensors turn into arrays of f32, int64 tensors into arrays of i64")
+        .with_hint("float32 tensors turn into arrays of f32, int64 tensors into arrays of i64")
 }
 
 fn wrong_shape(dimensions: &[usize], error: &ShapeError) -> Error {
     Error::invalid_input(format!("a tensor of shape {dimensions:?} does not turn into such an array: {error}"))
 }
+
+impl<T: Element, S: Data<Elem = T>, D: Dimension> Sealed for ArrayBase<S, D> {}
+impl<T: Element, S: Data<Elem = T>, D: Dimension> Sealed for &ArrayBase<S, D> {}
 
 impl<T: Element, S: Data<Elem = T>, D: Dimension> LossInput for ArrayBase<S, D> {
     fn into_tensor(self, name: &str) -> Result<TensorData> {

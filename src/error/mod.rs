@@ -3,11 +3,15 @@
 //! Every error names the operation that failed, why it failed and, where there is something to do about it,
 //! what to do next. `Display` prints this level alone; [`source`](std::error::Error::source) has the rest.
 
+mod kind;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use kind::{ErrorKind, Limit};
 
 use crate::types::RequestErrorCategory;
 
@@ -17,88 +21,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The most bytes of an answer's body that an error keeps.
 const MAX_BODY: usize = 8 * 1024;
 
-/// What failed. A fieldless summary to match on; the details are methods of [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// A setting is missing or makes no sense. Nothing was sent.
-    Config,
-    /// An argument makes no sense. Nothing was sent.
-    InvalidInput,
-    /// No connection, or the connection was lost.
-    Connect,
-    /// A time limit ran out; the [`Limit`] says which.
-    Timeout(Limit),
-    /// The server answered with an HTTP status that means failure: [`Error::status`].
-    Status,
-    /// The server accepted the request and then failed to carry it out: [`Error::category`].
-    RequestFailed,
-    /// The server no longer knows the promise, so the outcome of the request is unknown.
-    Expired,
-    /// The server's answer could not be understood.
-    Decode,
-    /// The client was closed, or its last handle dropped.
-    Closed,
-    /// A thread of the client, or a callback of the program, panicked.
-    Panicked,
-    /// A bounded queue is full.
-    QueueFull,
-    /// The caller cancelled the operation.
-    Cancelled,
-    /// A local file or a thread could not be had.
-    Io,
-}
-
-/// The time limit behind an [`ErrorKind::Timeout`]. Each is a setting of [`Config`](crate::Config).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Limit {
-    /// `timeout_connect`: resolving the name, TCP and TLS.
-    Connect,
-    /// `timeout_idle`, while sending: no byte could be written.
-    Write,
-    /// `timeout_idle`, while waiting for the head of the answer.
-    Wait,
-    /// `timeout_idle`, while reading the answer: no byte arrived.
-    Read,
-    /// `timeout_submit`: the window in which a submission is sent again.
-    Submit,
-    /// `timeout_progress`: nothing was heard of a promise, not even "not yet".
-    Progress,
-    /// `timeout_operation`: the whole call.
-    Operation,
-}
-
-impl Limit {
-    /// The name of the setting that this limit comes from.
-    #[must_use]
-    pub fn setting(self) -> &'static str {
-        match self {
-            Limit::Connect => "timeout_connect",
-            Limit::Write | Limit::Wait | Limit::Read => "timeout_idle",
-            Limit::Submit => "timeout_submit",
-            Limit::Progress => "timeout_progress",
-            Limit::Operation => "timeout_operation",
-        }
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Limit::Connect => "connecting took too long",
-            Limit::Write => "nothing could be sent for too long",
-            Limit::Wait => "the server did not begin to answer in time",
-            Limit::Read => "the answer stopped in the middle for too long",
-            Limit::Submit => "the request was not accepted within the submit window",
-            Limit::Progress => "nothing was heard of the request for too long",
-            Limit::Operation => "the operation did not finish within its time limit",
-        })?;
-        write!(f, " ({})", self.setting())
-    }
-}
-
 /// The error of every fallible call in this crate.
+///
+/// What ends a request is listed in [the crate's documentation](crate#errors-of-a-request).
 ///
 /// # Examples
 ///
@@ -160,16 +85,22 @@ impl Error {
     }
 
     pub(crate) fn closed() -> Self {
-        Error::new(ErrorKind::Closed, "the client was closed before the result arrived")
+        Error::new(ErrorKind::Closed, "the client is closed").with_hint("connect again with ServiceClient::connect")
     }
 
     /// Names the operation, unless an inner layer already did.
-    pub(crate) fn operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
         self.0.operation.get_or_insert_with(|| operation.into());
         self
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+    /// Adds to the message, in brackets.
+    pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
+        self.0.message = format!("{} ({detail})", self.0.message).into();
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
@@ -224,13 +155,13 @@ impl Error {
 
     /// The operation that failed, by the name of the client's method or of the request.
     #[must_use]
-    pub fn failed_operation(&self) -> Option<&str> {
+    pub fn operation(&self) -> Option<&str> {
         self.0.operation.as_deref()
     }
 
     /// What to do next, where there is something to do.
     #[must_use]
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
@@ -398,11 +329,11 @@ mod tests {
     #[test]
     fn display_names_the_operation_the_request_and_the_remedy_once() {
         let error = Error::timeout(Limit::Operation)
-            .operation("optim_step")
-            .operation("outer")
+            .with_operation("optim_step")
+            .with_operation("outer")
             .with_request_id("r-1")
             .with_effect(true)
-            .hint("ask again with ServiceClient::pending")
+            .with_hint("ask again with ServiceClient::pending")
             .with_source(status(500));
         assert_eq!(
             error.to_string(),

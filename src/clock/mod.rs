@@ -5,19 +5,18 @@
 //! The timeouts on a socket are the operating system's and stay real.
 #![allow(clippy::disallowed_methods)]
 
-use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::sync::Arc;
-use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant, SystemTime};
+mod manual;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// How long, in real time, [`ManualClock`] waits for threads before it gives up: a test that hangs is worse than one that
-/// fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub use manual::ManualClock;
+use manual::Waker;
 
 /// Where a client takes the time from: the system's clock, or one that a test drives.
 ///
@@ -56,7 +55,7 @@ impl Clock {
     pub fn now(&self) -> Instant {
         match &self.0 {
             None => Instant::now(),
-            Some(manual) => manual.0.state.lock().now,
+            Some(manual) => manual.now(),
         }
     }
 
@@ -65,10 +64,7 @@ impl Clock {
     pub fn wall(&self) -> SystemTime {
         match &self.0 {
             None => SystemTime::now(),
-            Some(manual) => {
-                let state = manual.0.state.lock();
-                state.wall_at_start + state.now.duration_since(state.start)
-            }
+            Some(manual) => manual.wall(),
         }
     }
 
@@ -162,178 +158,6 @@ impl<T> Monitor<T> {
     }
 }
 
-/// A clock that a test drives.
-///
-/// It stands still until it is told to move. Give a client its [`clock`](ManualClock::clock) through
-/// [`ConfigBuilder::clock`](crate::config::ConfigBuilder::clock).
-#[derive(Clone)]
-pub struct ManualClock(Arc<Manual>);
-
-struct Manual {
-    state: Mutex<ManualState>,
-    changed: Condvar,
-}
-
-struct ManualState {
-    start: Instant,
-    wall_at_start: SystemTime,
-    now: Instant,
-    next_wait: u64,
-    waits: HashMap<u64, Wait>,
-    /// Threads of the library that an advance woke and that do not wait again yet.
-    awake: HashSet<ThreadId>,
-}
-
-struct Wait {
-    thread: ThreadId,
-    own: bool,
-    deadline: Option<Instant>,
-    waker: Waker,
-}
-
-#[derive(Clone)]
-enum Waker {
-    Channel(Sender<()>),
-    Monitor(Arc<dyn Wake>),
-}
-
-trait Wake: Send + Sync {
-    fn wake(&self);
-}
-
-impl<T: Send> Wake for Monitor<T> {
-    fn wake(&self) {
-        // Whoever registered holds the lock until it waits; taking it first means that the notification is not lost.
-        drop(self.state.lock());
-        self.changed.notify_all();
-    }
-}
-
-impl ManualClock {
-    /// A clock that shows the present time and stands still.
-    #[must_use]
-    pub fn new() -> Self {
-        let now = Instant::now();
-        ManualClock(Arc::new(Manual {
-            state: Mutex::new(ManualState {
-                start: now,
-                wall_at_start: SystemTime::now(),
-                now,
-                next_wait: 0,
-                waits: HashMap::new(),
-                awake: HashSet::new(),
-            }),
-            changed: Condvar::new(),
-        }))
-    }
-
-    /// The clock to hand to a client.
-    #[must_use]
-    pub fn clock(&self) -> Clock {
-        Clock(Some(self.clone()))
-    }
-
-    /// Moves the time on, wakes those whose deadline has come and returns when the library's threads among them wait again,
-    /// have ended, or talk to a server.
-    pub fn advance(&self, by: Duration) {
-        let mut state = self.0.state.lock();
-        state.now += by;
-        let now = state.now;
-        let (due, woken): (Vec<Waker>, Vec<Option<ThreadId>>) = state
-            .waits
-            .values()
-            .filter(|wait| wait.deadline.is_some_and(|at| at <= now))
-            .map(|wait| (wait.waker.clone(), wait.own.then_some(wait.thread)))
-            .unzip();
-        state.awake.extend(woken.into_iter().flatten());
-        drop(state);
-        for waker in due {
-            match waker {
-                Waker::Channel(tick) => drop(tick.try_send(())),
-                Waker::Monitor(monitor) => monitor.wake(),
-            }
-        }
-        let mut state = self.0.state.lock();
-        let patience = Instant::now() + PATIENCE;
-        while !state.awake.is_empty() && !self.0.changed.wait_until(&mut state, patience).timed_out() {}
-    }
-
-    /// How long each waiting thread has still to wait, the shortest first; those without a deadline are left out.
-    #[must_use]
-    pub fn waits(&self) -> Vec<Duration> {
-        self.0.state.lock().remaining()
-    }
-
-    /// Blocks until the waits, as [`waits`](ManualClock::waits) lists them, are as the test expects.
-    ///
-    /// # Panics
-    ///
-    /// When that does not happen within 30 seconds of real time.
-    pub fn until_waiting(&self, mut expected: impl FnMut(&[Duration]) -> bool) {
-        let patience = Instant::now() + PATIENCE;
-        let mut state = self.0.state.lock();
-        while !expected(&state.remaining()) {
-            let waited = self.0.changed.wait_until(&mut state, patience);
-            assert!(!waited.timed_out(), "the expected wait did not begin; waiting: {:?}", state.remaining());
-        }
-    }
-
-    /// Enters a wait, unless its deadline has passed already.
-    fn register(&self, deadline: Option<Instant>, waker: Waker) -> Option<Registered<'_>> {
-        let thread = thread::current().id();
-        let mut state = self.0.state.lock();
-        if deadline.is_some_and(|at| at <= state.now) {
-            return None;
-        }
-        let id = state.next_wait;
-        state.next_wait += 1;
-        state.waits.insert(id, Wait { thread, own: OWN.get(), deadline, waker });
-        state.awake.remove(&thread);
-        drop(state);
-        self.0.changed.notify_all();
-        Some(Registered { clock: self, id })
-    }
-
-    /// The thread no longer owes a new wait.
-    fn settle(&self, thread: ThreadId) {
-        self.0.state.lock().awake.remove(&thread);
-        self.0.changed.notify_all();
-    }
-}
-
-impl ManualState {
-    fn remaining(&self) -> Vec<Duration> {
-        let mut all: Vec<_> =
-            self.waits.values().filter_map(|w| w.deadline).map(|at| at.saturating_duration_since(self.now)).collect();
-        all.sort_unstable();
-        all
-    }
-}
-
-impl Default for ManualClock {
-    fn default() -> Self {
-        ManualClock::new()
-    }
-}
-
-impl fmt::Debug for ManualClock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManualClock").field("waits", &self.waits()).finish_non_exhaustive()
-    }
-}
-
-struct Registered<'a> {
-    clock: &'a ManualClock,
-    id: u64,
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        self.clock.0.state.lock().waits.remove(&self.id);
-        self.clock.0.changed.notify_all();
-    }
-}
-
 thread_local! {
     static OWN: Cell<bool> = const { Cell::new(false) };
 }
@@ -354,6 +178,7 @@ impl Drop for OwnThread {
 mod tests {
     use super::*;
     use crossbeam_channel::unbounded;
+    use std::time::Duration;
 
     #[test]
     fn advance_returns_when_the_woken_thread_waits_again() {

@@ -1,0 +1,246 @@
+//! How a configuration is put together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use log::warn;
+
+use super::settings::Settings;
+use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, check};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::query::{Query, Value};
+
+/// The smallest stack a thread of the library may have: nested JSON and TLS overflow less, and an overflow aborts.
+const MIN_STACK: usize = 128 * 1024;
+
+/// Builds a [`Config`]. Obtained from [`Config::builder`] or [`Config::constrained`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ConfigBuilder {
+    pub(super) base_url: Option<String>,
+    pub(super) api_key: Option<Secret>,
+    pub(super) cloudflare: Option<(Secret, Secret)>,
+    pub(super) tags: Option<Vec<String>>,
+    pub(super) user_metadata: BTreeMap<String, String>,
+    pub(super) headers: Vec<(String, Secret)>,
+    pub(super) query: Query,
+    pub(super) proxy: Proxy,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+}
+
+impl ConfigBuilder {
+    /// The API key. Defaults to `TINKER_API_KEY`. It is sent in the `x-api-key` header and shown nowhere.
+    pub fn api_key(mut self, key: impl Into<String>) -> Self {
+        self.api_key = Some(Secret::new(key));
+        self
+    }
+
+    /// Where the service is: `http://` or `https://`, a host and perhaps a port and path. Defaults to `TINKER_BASE_URL`,
+    /// else [`DEFAULT_BASE_URL`].
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
+    /// The service token of a Cloudflare Access gateway, as an id and a secret. Defaults to the environment's.
+    pub fn cloudflare_access(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.cloudflare = Some((Secret::new(id), Secret::new(secret)));
+        self
+    }
+
+    /// Tags that the service keeps with the session. Defaults to `TINKER_TAGS`, else none.
+    pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = Some(tags.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Adds one entry to the metadata that the service keeps with the session.
+    pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.user_metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds a header to every request. It overrides the library's own of that name.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), Secret::new(value)));
+        self
+    }
+
+    /// Adds a query parameter to every request.
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.query = self.query.field(name, value);
+        self
+    }
+
+    /// The proxy. Defaults to the one that the environment names.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// The clock that every wait of the client goes by. Defaults to the system's; tests drive one of their own.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks the settings, with the environment for what is unset.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), saying what to set: a missing or empty key, a base URL without
+    /// scheme or host, a limit of zero, a stack below 128 KiB, a header that HTTP does not allow.
+    pub fn build(self) -> Result<Config> {
+        self.build_with(|name| std::env::var(name).ok())
+    }
+
+    /// The same as [`build`](ConfigBuilder::build), with another environment than the process's.
+    ///
+    /// # Errors
+    ///
+    /// The same as of [`build`](ConfigBuilder::build).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::Config;
+    ///
+    /// let config = Config::builder().build_with(|name| match name {
+    ///     "TINKER_API_KEY" => Some("tml-example".to_owned()),
+    ///     "TINKER_BASE_URL" => Some("http://127.0.0.1:8000".to_owned()),
+    ///     "TINKER_TAGS" => Some("nightly, llama".to_owned()),
+    ///     _ => None,
+    /// })?;
+    /// assert_eq!(config.tags(), ["nightly", "llama"]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn build_with(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        let set = |name: &str| environment(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let api_key = match self.api_key.take().or_else(|| environment("TINKER_API_KEY").map(Secret::new)) {
+            None => return Err(Error::config("no API key; set TINKER_API_KEY, or call api_key on the builder")),
+            Some(key) if key.expose().trim().is_empty() => {
+                return Err(Error::config("the API key is empty; set TINKER_API_KEY, or pass one to api_key"));
+            }
+            Some(key) => Secret::new(key.expose().trim()),
+        };
+        check::header("x-api-key", api_key.expose(), "the API key")?;
+        let base_url = self.base_url.take().or_else(|| set("TINKER_BASE_URL"));
+        let base_url = check::base_url(base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
+        if self.tags.is_none() {
+            self.tags = set("TINKER_TAGS")
+                .map(|tags| tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect());
+        }
+        if self.cloudflare.is_none() {
+            self.cloudflare = set("CLOUDFLARE_ACCESS_CLIENT_ID")
+                .zip(set("CLOUDFLARE_ACCESS_CLIENT_SECRET"))
+                .map(|(id, secret)| (Secret::new(id), Secret::new(secret)));
+        }
+        if let Some((id, secret)) = &self.cloudflare {
+            check::header("cf-access-client-id", id.expose(), "the Cloudflare Access id")?;
+            check::header("cf-access-client-secret", secret.expose(), "the Cloudflare Access secret")?;
+        }
+        for (name, value) in &self.headers {
+            check::header(name, value.expose(), &format!("the header {name:?}"))?;
+        }
+        if let Proxy::Url(url) = &self.proxy {
+            check::proxy(url)?;
+        }
+        self.settings.check()?;
+        self.settings.cut();
+        if self.settings.thread_stack_size < MIN_STACK {
+            return Err(Error::config(format!("thread_stack_size must be at least {MIN_STACK} bytes")));
+        }
+        if !api_key.expose().starts_with("tml-") {
+            warn!("the API key does not begin with `tml-`, as keys of the Tinker service do");
+        }
+        if !check::is_private(&base_url) {
+            warn!("{base_url} is plain http: the API key and all data travel unencrypted; use https");
+        }
+        Ok(Config(Arc::new(Checked { base_url, api_key, builder: self })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use std::time::Duration;
+
+    fn build(builder: ConfigBuilder) -> Result<Config> {
+        builder.build_with(|_| None)
+    }
+
+    fn valid() -> ConfigBuilder {
+        Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1")
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_says_what_to_set() {
+        for (builder, expected) in [
+            (Config::builder(), "set TINKER_API_KEY"),
+            (Config::builder().api_key(" "), "set TINKER_API_KEY"),
+            (valid().api_key("tml-\u{7f}"), "no HTTP header may have"),
+            (valid().base_url("example.com"), "does not begin with http"),
+            (valid().base_url("ftp://example.com"), "does not begin with http"),
+            (valid().base_url("http://"), "base URL"),
+            (valid().base_url("http://me:secret@example.com"), "user name or password"),
+            (valid().base_url("http://example.com/?a=b"), "query"),
+            (valid().timeout_idle(Duration::ZERO), "timeout_idle must be greater"),
+            (valid().timeout_operation(Some(Duration::ZERO)), "timeout_operation must be greater"),
+            (valid().max_poll_connections(0), "max_poll_connections must be greater"),
+            (valid().sampling_rate(0), "sampling_rate must be greater"),
+            (valid().thread_stack_size(64 * 1024), "at least 131072 bytes"),
+            (valid().header("a b", "c"), "no HTTP header may have"),
+            (valid().proxy(Proxy::Url("socks5://127.0.0.1:1".into())), "not supported"),
+        ] {
+            let error = build(builder).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn zero_retries_are_a_setting_like_any_other() {
+        assert_eq!(build(valid().max_retries(0)).unwrap().max_retries(), 0);
+    }
+
+    #[test]
+    fn code_wins_over_the_environment_and_the_environment_over_defaults() {
+        let environment = |name: &str| {
+            Some(match name {
+                "TINKER_API_KEY" => "tml-env".to_owned(),
+                "TINKER_BASE_URL" => "http://localhost:9/path/".to_owned(),
+                "TINKER_TAGS" => "a, b,".to_owned(),
+                "CLOUDFLARE_ACCESS_CLIENT_ID" => "id".to_owned(),
+                "CLOUDFLARE_ACCESS_CLIENT_SECRET" => "hidden".to_owned(),
+                _ => return None,
+            })
+        };
+        let from_env = Config::builder().build_with(environment).unwrap();
+        assert_eq!(from_env.base_url(), "http://localhost:9/path");
+        assert_eq!(from_env.api_key().expose(), "tml-env");
+        assert_eq!(from_env.tags(), ["a", "b"]);
+        assert_eq!(from_env.cloudflare().unwrap().1.expose(), "hidden");
+        let from_code = valid().tags(["c"]).cloudflare_access("x", "y").build_with(environment).unwrap();
+        assert_eq!(from_code.base_url(), "http://127.0.0.1:1");
+        assert_eq!(from_code.api_key().expose(), "tml-k");
+        assert_eq!(from_code.tags(), ["c"]);
+        assert_eq!(from_code.cloudflare().unwrap().1.expose(), "y");
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let config = build(
+            valid()
+                .api_key("tml-hidden")
+                .cloudflare_access("hidden-id", "hidden-secret")
+                .header("authorization", "hidden-token")
+                .proxy(Proxy::Url("http://hidden-user:hidden@127.0.0.1:1".into())),
+        )
+        .unwrap();
+        assert!(!format!("{config:?} {config:#?}").contains("hidden"), "{config:?}");
+    }
+}

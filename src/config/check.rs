@@ -1,0 +1,87 @@
+//! What URLs, headers and proxies must be like.
+
+use std::net::IpAddr;
+
+use ureq::http::Uri;
+
+use super::DEFAULT_BASE_URL;
+use crate::error::{Error, Result};
+
+pub(super) fn header(name: &str, value: &str, what: &str) -> Result<()> {
+    use ureq::http::{HeaderName, HeaderValue};
+    let allowed = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
+    if allowed {
+        Ok(())
+    } else {
+        Err(Error::config(format!(
+            "{what} has characters that no HTTP header may have; copy it again, without quotes or line breaks"
+        )))
+    }
+}
+
+pub(super) fn proxy(url: &str) -> Result<()> {
+    let refused = |why: &str| Err(Error::config(format!("the proxy URL {why}; use http://host:port")));
+    let Ok(proxy) = ureq::Proxy::new(url) else { return refused("is not valid") };
+    match proxy.protocol() {
+        ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(()),
+        _ => refused("names a kind of proxy that is not supported"),
+    }
+}
+
+pub(super) fn base_url(text: &str) -> Result<String> {
+    let shown = text.trim().trim_end_matches('/');
+    let refused = |why: &str| {
+        let shown = if shown.contains('@') { "…" } else { shown };
+        Err(Error::config(format!(
+            "the base URL {shown:?} {why}; set TINKER_BASE_URL or base_url to something like {DEFAULT_BASE_URL}"
+        )))
+    };
+    let Ok(uri) = shown.parse::<Uri>() else { return refused("is not a URL") };
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") if cfg!(any(feature = "rustls", feature = "native-tls")) => {}
+        Some("https") => return refused("needs TLS, which this build lacks (feature `rustls` or `native-tls`)"),
+        _ => return refused("does not begin with http:// or https://"),
+    }
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+        return refused("has no host");
+    };
+    if authority.as_str().contains('@') {
+        return refused("has a user name or password in it");
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return refused("has a query or fragment");
+    }
+    Ok(shown.to_owned())
+}
+
+/// Whether nobody else can read what is sent to this URL.
+pub(super) fn is_private(base_url: &str) -> bool {
+    base_url.starts_with("https://") || is_loopback(base_url)
+}
+
+/// Whether this URL is on this machine.
+pub(super) fn is_loopback(base_url: &str) -> bool {
+    let Ok(uri) = base_url.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_loopback_are_private() {
+        for (url, private) in [
+            ("https://example.com", true),
+            ("http://localhost:1", true),
+            ("http://127.0.0.9", true),
+            ("http://[::1]:80", true),
+            ("http://example.com", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_private(url), private, "{url}");
+        }
+    }
+}

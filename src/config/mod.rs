@@ -1,0 +1,198 @@
+//! Where the service is, who is asking, and every limit the client keeps.
+//!
+//! A [`Config`] is built once, checked as a whole, and then never changes. What the program sets wins over the
+//! environment, and the environment over the defaults.
+
+mod builder;
+mod check;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub use builder::ConfigBuilder;
+pub(crate) use settings::MAX_DURATION;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::query::Query;
+
+/// The service that the Python client talks to when it is not told otherwise.
+pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services/tinker-prod";
+
+/// Everything a client needs to know before its first request.
+///
+/// # Environment
+///
+/// Read by [`build`](ConfigBuilder::build) for what the program did not set:
+///
+/// | variable | setting |
+/// |---|---|
+/// | `TINKER_API_KEY` | [`api_key`](ConfigBuilder::api_key) |
+/// | `TINKER_BASE_URL` | [`base_url`](ConfigBuilder::base_url) |
+/// | `TINKER_TAGS` | [`tags`](ConfigBuilder::tags), separated by commas |
+/// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
+/// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | [`proxy`](ConfigBuilder::proxy) |
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tinkex::Config;
+///
+/// let config = Config::builder()
+///     .api_key("tml-example")
+///     .base_url("http://127.0.0.1:8000")
+///     .timeout_operation(Some(Duration::from_secs(600)))
+///     .build()?;
+/// assert_eq!(config.base_url(), "http://127.0.0.1:8000");
+/// assert!(!format!("{config:?}").contains("tml-example"));
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Config(Arc<Checked>);
+
+struct Checked {
+    base_url: String,
+    api_key: Secret,
+    builder: ConfigBuilder,
+}
+
+/// Which proxy the client's requests go through.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proxy {
+    /// The one that the environment names, if any: `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, except for `NO_PROXY`. None
+    /// where the service is on this machine (loopback).
+    #[default]
+    Environment,
+    /// None.
+    Off,
+    /// This one: `http://[user:password@]host:port` or `https://…`.
+    Url(String),
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Proxy::Environment => "Environment",
+            Proxy::Off => "Off",
+            Proxy::Url(_) => "Url(***)",
+        })
+    }
+}
+
+/// A text that never shows in `Debug`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Secret(Arc<str>);
+
+impl Secret {
+    fn new(text: impl Into<String>) -> Self {
+        Secret(text.into().into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+impl Config {
+    /// Starts a configuration with the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// The configuration that the environment describes: see [the table](Config#environment).
+    ///
+    /// # Errors
+    ///
+    /// When `TINKER_API_KEY` is missing or empty, or a variable has an invalid value.
+    pub fn from_env() -> Result<Config> {
+        Config::builder().build()
+    }
+
+    /// Starts a configuration for a device with little memory: two poll connections, two sampling threads and submissions in
+    /// flight, two idle connections per purpose, 8 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::constrained().api_key("tml-k").base_url("http://127.0.0.1:8000").build()?;
+    /// assert_eq!(config.max_poll_connections(), 2);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn constrained() -> ConfigBuilder {
+        Config::builder()
+            .max_poll_connections(2)
+            .max_sampling_threads(2)
+            .max_sampling_in_flight(2)
+            .max_idle_connections(2)
+            .max_queued(64)
+            .max_queued_bytes(8 << 20)
+            .max_response_bytes(16 << 20)
+            .connection_buffer(8 * 1024)
+    }
+
+    /// The service's base URL, without a slash at its end.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        &self.0.base_url
+    }
+
+    /// The tags of the session.
+    #[must_use]
+    pub fn tags(&self) -> &[String] {
+        self.0.builder.tags.as_deref().unwrap_or_default()
+    }
+
+    /// The metadata of the session.
+    #[must_use]
+    pub fn user_metadata(&self) -> &BTreeMap<String, String> {
+        &self.0.builder.user_metadata
+    }
+
+    /// The proxy.
+    #[must_use]
+    pub fn proxy(&self) -> &Proxy {
+        &self.0.builder.proxy
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.builder.clock
+    }
+
+    /// Whether the service is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        check::is_loopback(&self.0.base_url)
+    }
+
+    pub(crate) fn api_key(&self) -> &Secret {
+        &self.0.api_key
+    }
+
+    pub(crate) fn cloudflare(&self) -> Option<(&Secret, &Secret)> {
+        self.0.builder.cloudflare.as_ref().map(|(id, secret)| (id, secret))
+    }
+
+    pub(crate) fn headers(&self) -> &[(String, Secret)] {
+        &self.0.builder.headers
+    }
+
+    pub(crate) fn query(&self) -> &Query {
+        &self.0.builder.query
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("base_url", &self.0.base_url).field("settings", &self.0.builder).finish()
+    }
+}

@@ -1,0 +1,119 @@
+//! One long poll, on a thread of the pool, and the decoding of its answer. It decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use log::debug;
+
+use super::poller::{Command, Ticket};
+use super::slots::{Decode, Decoded};
+use crate::error::{Error, ErrorKind, Limit};
+use crate::http::{Call, Flight, Http, Purpose, Repeat};
+use crate::rules::answer::{Meaning, PollReply};
+use crate::rules::retry::retry_after;
+use crate::types::{RequestKind, RetrieveFutureRequest};
+
+/// What a poll brought.
+pub(super) enum Reply {
+    Heard {
+        meaning: Meaning<Decoded>,
+        /// The answer as an error, for those meanings that are one.
+        error: Option<Error>,
+        held: Duration,
+    },
+    /// The poller cut it off.
+    CutOff,
+    Panicked,
+}
+
+/// One poll, for a thread of the pool.
+pub(super) struct PollJob {
+    pub(super) request_id: Arc<str>,
+    pub(super) kind: RequestKind,
+    pub(super) iteration: u32,
+    pub(super) round_trip: Duration,
+    pub(super) operation: &'static str,
+    pub(super) decode: Decode,
+    pub(super) flight: Arc<Flight>,
+    pub(super) idle: Duration,
+    pub(super) reply: ReplyTo,
+}
+
+impl PollJob {
+    pub(super) fn run(self, http: &Http) {
+        let clock = http.config().clock();
+        let body = serde_json::to_vec(&RetrieveFutureRequest { request_id: (&*self.request_id).into() });
+        // A struct of one text always becomes JSON.
+        let body = body.unwrap_or_default();
+        let mut headers = vec![
+            ("x-tinker-request-iteration", self.iteration.to_string().into()),
+            ("x-tinker-request-type", self.kind.as_str().into()),
+        ];
+        if self.iteration == 0 {
+            let seconds = self.round_trip.as_secs_f64().to_string();
+            headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
+        }
+        let call = Call {
+            headers,
+            repeat: Repeat::Never,
+            flight: Arc::clone(&self.flight),
+            ..Call::post(self.operation, Purpose::Futures, "retrieve_future", self.idle, &body)
+        };
+        let began = clock.now();
+        let answer = http.once(&call);
+        let held = clock.now() - began;
+        let (meaning, error) = match answer {
+            Ok(answer) => {
+                let wish = retry_after(|name| answer.header(name), clock.wall());
+                let reply = PollReply::Answer { status: answer.status, body: &answer.body, retry_after: wish };
+                let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
+                let error = match &meaning {
+                    Meaning::Fatal { .. } => Some(answer.into_error(self.operation, clock.wall())),
+                    Meaning::Undecodable { why } => Some(answer.not_understood(why)),
+                    _ => None,
+                };
+                (meaning, error)
+            }
+            Err(_) if self.flight.is_cut() => return self.reply.send(Reply::CutOff),
+            Err(error) => {
+                debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
+                if error.kind() == ErrorKind::Decode {
+                    // It would be the same again: too large.
+                    let meaning = Meaning::Undecodable { why: error.to_string() };
+                    return self.reply.send(Reply::Heard { meaning, error: Some(error), held });
+                }
+                let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.flight.was_written();
+                let reply = if silent { PollReply::HeaderTimeout } else { PollReply::ConnectionFailed };
+                (reply.read().decode(|bytes| (self.decode)(bytes)), None)
+            }
+        };
+        self.reply.send(Reply::Heard { meaning, error, held });
+    }
+}
+
+/// Makes sure that each job replies once, also when it panics or is dropped in the queue.
+pub(super) struct ReplyTo {
+    pub(super) ticket: Ticket,
+    pub(super) replies: Option<Sender<Command>>,
+}
+
+impl ReplyTo {
+    fn send(mut self, reply: Reply) {
+        if let Some(replies) = self.replies.take() {
+            replies.send(Command::Replied(self.ticket, reply)).ok();
+        }
+    }
+
+    pub(super) fn forget(mut self) {
+        self.replies = None;
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if let Some(replies) = self.replies.take() {
+            replies.send(Command::Replied(self.ticket, Reply::Panicked)).ok();
+        }
+    }
+}

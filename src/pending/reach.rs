@@ -1,0 +1,92 @@
+//! Whether the service can be reached at all.
+//!
+//! When it cannot, polls begin one after the other, with growing waits after each that is lost; all others stay where they
+//! are. Without this, each of thousands of promises would knock by itself. A single lost connection says nothing yet.
+
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::rules::answer::Meaning;
+use crate::rules::poll::lost_wait;
+
+/// So many polls in a row that find no service mean that it is out of reach.
+const LOST: u32 = 3;
+
+/// The least time between the beginnings of two polls until an answer is heard again.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What the polls have shown of the service.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// Polls in a row that found no service.
+    lost: u32,
+    /// While it is out of reach, when the next poll may begin.
+    next: Option<Instant>,
+}
+
+impl Reach {
+    /// When the next poll may begin, if not at once.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Whether a poll may begin now.
+    pub(super) fn allows(&self, now: Instant) -> bool {
+        self.next.is_none_or(|at| at <= now)
+    }
+
+    /// A poll begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.next = self.next.map(|_| now + PACE);
+    }
+
+    /// Takes up what a poll has shown. Says once when the service goes out of reach, and when it is back.
+    pub(super) fn note<T>(&mut self, meaning: &Meaning<T>, now: Instant) {
+        if matches!(meaning, Meaning::Disconnected) {
+            self.lost = self.lost.saturating_add(1);
+            if self.lost == LOST {
+                warn!("the service is out of reach; results are asked for until it is back");
+            }
+            self.next = self.lost.checked_sub(LOST).map(|n| now + lost_wait(n));
+        } else {
+            self.lost = 0;
+            if self.next.take().is_some() {
+                info!("the service is back");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::start;
+
+    fn lose(reach: &mut Reach, now: Instant) {
+        reach.note(&Meaning::<()>::Disconnected, now);
+    }
+
+    #[test]
+    fn polls_begin_one_after_the_other_while_the_service_is_out_of_reach() {
+        let (mut reach, now) = (Reach::default(), start());
+        for _ in 0..2 {
+            lose(&mut reach, now);
+            assert!(reach.allows(now), "one lost connection is no outage");
+        }
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            lose(&mut reach, now);
+            assert_eq!(reach.next(), Some(now + Duration::from_secs(seconds)));
+            assert!(!reach.allows(now));
+        }
+        let now = now + Duration::from_secs(30);
+        assert!(reach.allows(now));
+        reach.begin(now);
+        assert!(!reach.allows(now));
+        assert!(reach.allows(now + PACE));
+        reach.note(&Meaning::<()>::Transient { status: 503 }, now);
+        assert!(reach.allows(now), "an answer is an answer");
+        lose(&mut reach, now);
+        assert!(reach.allows(now));
+    }
+}
