@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut losses = vec![trainer.forward(&batch, LossFn::CrossEntropy)?.metrics["loss:sum"]];
     for _ in 0..5 {
         let passed = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
-        let stepped = trainer.submit_optim_step(AdamParams::learning_rate(0.01))?;
+        let stepped = trainer.submit_optim_step(AdamParams { learning_rate: 0.01, ..AdamParams::default() })?;
         losses.push(passed.wait()?.metrics["loss:sum"]);
         stepped.wait()?;
     }

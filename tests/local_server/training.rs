@@ -73,7 +73,8 @@ fn the_losses_of_reinforcement_learning_weigh_advantages_by_the_ratio_of_probabi
     let mut seq = 0;
     // Two tokens that were sampled ten times less and ten times more probably than now.
     let logprobs = client.call("forward", json!({ "forward_input": batch("abc"), "model_id": model_id, "seq_id": 99 }));
-    let logprobs: Vec<f64> = serde_json::from_value(logprobs["loss_fn_outputs"][0]["logprobs"]["data"].clone()).unwrap();
+    let logprobs: Vec<f64> =
+        serde_json::from_value(logprobs["loss_fn_outputs"][0]["logprobs"]["data"].clone()).unwrap();
     let ten = 10_f64.ln();
     let float = |data: [f64; 2]| json!({ "data": data, "dtype": "float32", "shape": [2] });
     let mut loss = |name: &str, config: Value, more: Value| {
