@@ -199,8 +199,8 @@ impl Fault {
         self
     }
 
-    /// Tells the state of [`queue_state`](Fault::queue_state) with status 200 and the type `try_again`. Defaults to status
-    /// 408.
+    /// Tells the state of [`queue_state`](Fault::queue_state) with status 200 and the type `try_again`. Defaults to
+    /// status 408.
     #[must_use]
     pub fn try_again(mut self) -> Self {
         self.try_again = true;
