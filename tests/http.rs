@@ -610,7 +610,11 @@ fn an_answer_that_can_not_be_understood_says_why_with_status_and_first_bytes() {
         ("application/json", " \n", "the answer is empty (status 200)"),
         ("text/html", page, "the answer is not JSON but text/html (status 200, it begins with \"<html> <body>Sign in"),
         ("application/json", "{\"status\": \"o", "the answer is not valid JSON: EOF while parsing"),
-        ("application/json", "{\"status\": 7}", "the answer does not have the expected shape: invalid type: integer `7`"),
+        (
+            "application/json",
+            "{\"status\": 7}",
+            "the answer does not have the expected shape: invalid type: integer `7`",
+        ),
     ];
     for (content_type, body, expected) in cases {
         let service = replying([answer(content_type, body)]);

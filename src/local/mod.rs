@@ -38,8 +38,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// A Tinker service on a port of this machine.
 ///
-/// Everything it knows is in memory and goes with it, unless it is given a [`data_dir`](LocalServerBuilder::data_dir). It ends when it is dropped: at once, but for a training step or a
-/// sample in hand, which runs to its end on a thread of its own.
+/// Everything it knows is in memory and goes with it, unless it is given a [`data_dir`](LocalServerBuilder::data_dir).
+/// It ends when it is dropped: at once, but for a training step or a sample in hand, which runs to its end on a thread
+/// of its own.
 ///
 /// It serves plain HTTP and takes any API key, unless told otherwise: it is no server for a network that is not
 /// trusted.
@@ -179,12 +180,12 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Keeps sessions, training runs, samplers and checkpoints in this directory, which is made where it is missing, and
-    /// goes on from what is there. Defaults to none: everything is in memory and ends with the server.
+    /// Keeps sessions, training runs, samplers and checkpoints in this directory, which is made where it is missing,
+    /// and goes on from what is there. Defaults to none: everything is in memory and ends with the server.
     ///
-    /// Whatever the server has answered is on the disk by then, whole, and survives a crash. What is only in memory does
-    /// not: models in training go on from their last checkpoint, and promises that were open have expired. Only one
-    /// server may use a directory at a time.
+    /// Whatever the server has answered is on the disk by then, whole, and survives a crash. What is only in memory
+    /// does not: models in training go on from their last checkpoint, and promises that were open have expired. Only
+    /// one server may use a directory at a time.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.data_dir = Some(path.into());
         self
