@@ -74,7 +74,7 @@ pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
 pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
 pub use sampling::{SampleOptions, SamplingClient};
-pub use service::ServiceClient;
+pub use service::{ServiceClient, TrainingOptions};
 pub use training::TrainingClient;
 
 /// Compiles and runs the README's first program.
