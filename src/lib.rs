@@ -108,9 +108,9 @@ mod worker;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
-pub use pending::Pending;
+pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
 pub use sampling::{SampleOptions, SamplingClient};
-pub use service::ServiceClient;
+pub use service::{ServiceClient, TrainingOptions};
 pub use training::TrainingClient;
 
 /// Compiles and runs the README's first program.

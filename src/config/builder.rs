@@ -9,6 +9,7 @@ use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, check};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::pending::{Observer, QueueStateObserver};
 use crate::query::{Query, Value};
 
 /// The smallest stack a thread of the library may have: nested JSON and TLS overflow less, and an overflow aborts.
@@ -27,6 +28,7 @@ pub struct ConfigBuilder {
     pub(super) query: Query,
     pub(super) proxy: Proxy,
     pub(super) clock: Clock,
+    pub(super) observer: Option<Observer>,
     pub(super) settings: Settings,
 }
 
@@ -83,6 +85,12 @@ impl ConfigBuilder {
     /// The clock that every wait of the client goes by. Defaults to the system's; tests drive one of their own.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Who is told of the state of the queues that requests wait in. Defaults to nobody but the log.
+    pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
+        self.observer = Some(Observer(Arc::new(observer)));
         self
     }
 

@@ -16,6 +16,7 @@ pub(crate) use settings::MAX_DURATION;
 
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::pending::Observer;
 use crate::query::Query;
 
 /// The service that the Python client talks to when it is not told otherwise.
@@ -180,6 +181,10 @@ impl Config {
 
     pub(crate) fn cloudflare(&self) -> Option<(&Secret, &Secret)> {
         self.0.builder.cloudflare.as_ref().map(|(id, secret)| (id, secret))
+    }
+
+    pub(crate) fn queue_state_observer(&self) -> Option<&Observer> {
+        self.0.builder.observer.as_ref()
     }
 
     pub(crate) fn headers(&self) -> &[(String, Secret)] {

@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::{debug, error, warn};
 
 use super::poll_job::{PollJob, Reply, ReplyTo};
+use super::queue_watch::QueueWatch;
 use super::reach::Reach;
 use super::slots::{Decoded, Part};
 use crate::clock::Received;
@@ -109,6 +110,7 @@ pub(crate) struct Poller {
     handle: PollerHandle,
     thread: OwnedThread,
     pool: Arc<Pool<PollJob>>,
+    watch: Arc<QueueWatch>,
 }
 
 impl Poller {
@@ -122,11 +124,13 @@ impl Poller {
             Arc::new(Pool::new(config, "poll", max, move |job: PollJob| job.run(&http)))
         };
         let panicked = Arc::clone(&handle.panicked);
+        let watch = Arc::new(QueueWatch::new(config));
         let polls = Polls {
             config: config.clone(),
             inbox,
             replies: commands,
             pool: Arc::clone(&pool),
+            watch: Arc::clone(&watch),
             max,
             under_way: 0,
             seats: Seats::default(),
@@ -147,7 +151,7 @@ impl Poller {
                 error!("the poller panicked: {}", panic_text(&*panic));
             }
         })?;
-        Ok(Poller { handle, thread, pool })
+        Ok(Poller { handle, thread, pool, watch })
     }
 
     pub(crate) fn handle(&self) -> &PollerHandle {
@@ -158,8 +162,10 @@ impl Poller {
     pub(crate) fn close(&self, deadline: Instant) {
         self.handle.tell(Command::Close);
         self.pool.close();
+        self.watch.close();
         self.thread.join_by(deadline);
         self.pool.join_by(deadline);
+        self.watch.join_by(deadline);
     }
 }
 
@@ -179,6 +185,7 @@ struct Polls {
     inbox: Receiver<Command>,
     replies: Sender<Command>,
     pool: Arc<Pool<PollJob>>,
+    watch: Arc<QueueWatch>,
     max: usize,
     /// Jobs that have not replied.
     under_way: usize,
@@ -313,6 +320,8 @@ impl Polls {
                 decode: open.promised.part.decode(),
                 flight,
                 idle: self.config.timeout_poll(),
+                client: open.promised.group.client,
+                watch: Arc::clone(&self.watch),
                 reply: ReplyTo { ticket, replies: Some(self.replies.clone()) },
             };
             self.under_way += 1;

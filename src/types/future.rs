@@ -45,10 +45,10 @@ open_enum! {
 }
 
 impl QueueState {
-    /// Whether the queue stands still.
+    /// Whether the queue stands still, also in a paused state that this version does not know.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        matches!(self, QueueState::PausedRateLimit | QueueState::PausedCapacity)
+        self.as_str().starts_with("paused_")
     }
 }
 
