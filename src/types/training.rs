@@ -30,7 +30,7 @@ open_enum! {
     /// | [`Dro`](LossFn::Dro) | −(*new* · *A* − ½ · `beta` · (*new* − *old*)²) | the same | `beta` |
     ///
     /// The formulas are those of [Tinker's documentation](https://tinker-docs.thinkingmachines.ai/tinker/losses). Other
-    /// servers may know fewer: the local one has `cross_entropy` alone.
+    /// servers may know fewer; one that they do not know is refused.
     ///
     /// ```
     /// use tinkex::types::{Datum, LossFn, ModelInput};
