@@ -41,9 +41,9 @@
 //!
 //! # Order and repetition
 //!
-//! The requests of a training client are carried out in the order in which the calls are made. A request keeps its sequence
-//! number and idempotency key over all attempts, so a lost answer never runs a step twice. Where the outcome can not be known,
-//! [`Error::may_have_taken_effect`] says so.
+//! The requests of a training client are carried out in the order in which the calls are made. A request keeps its
+//! sequence number and idempotency key over all attempts, so a lost answer never runs a step twice. Where the outcome
+//! cannot be known, [`Error::may_have_taken_effect`] says so.
 //!
 //! # How long a call blocks
 //!
@@ -56,7 +56,7 @@
 //!
 //! # Errors of a request
 //!
-//! Beside what each method says of its arguments, every request can end with
+//! Besides what each method says of its arguments, every request can end with
 //!
 //! | [`ErrorKind`] | when |
 //! |---|---|
@@ -83,8 +83,10 @@
 //!
 //! # Panics
 //!
-//! No method panics. A panic in a thread of the client or in a type of the program becomes an error of kind
-//! [`Panicked`](ErrorKind::Panicked) for those who wait, provided that the program is built with `panic = "unwind"`, the default.
+//! No method panics, but for those of [`ManualClock`](clock::ManualClock#method.until_waiting), which is for tests. A
+//! panic in a thread of the client or in a type of the program becomes an error of kind
+//! [`Panicked`](ErrorKind::Panicked) for those who wait, provided that the program is built with `panic = "unwind"`,
+//! the default.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]

@@ -68,6 +68,18 @@ impl fmt::Display for Query {
 }
 
 /// The value of a field.
+///
+/// Texts, numbers, booleans, lists and options of them turn into one by themselves.
+///
+/// ```
+/// use tinkex::query::{Query, Value};
+///
+/// assert_eq!(Value::from(1e16), Value::Text("1e+16".to_owned()));
+/// assert_eq!(Value::from(vec![1, 2]), Value::list([1, 2]));
+/// let nested = Value::map([("a", Value::from(true)), ("b", Value::Null), ("c", Value::map([("d", 1)]))]);
+/// let pairs = Query::new().field("x", nested).pairs();
+/// assert_eq!(pairs, [("x[a]", "true"), ("x[c][d]", "1")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -199,7 +211,8 @@ fn encode(text: &str) -> String {
 /// bytes that are not UTF-8 are replaced.
 ///
 /// ```
-/// assert_eq!(tinkex::query::parse("a=%20x+y&b=").len(), 1);
+/// let fields = tinkex::query::parse("a=%20x+y&b=&c=1");
+/// assert_eq!(fields, [("a", " x y"), ("c", "1")].map(|(name, value)| (name.to_owned(), value.to_owned())));
 /// ```
 #[must_use]
 pub fn parse(query: &str) -> Vec<(String, String)> {
