@@ -60,6 +60,8 @@ pub mod error;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "ndarray")]
+pub mod losses;
 mod pending;
 pub mod query;
 mod rules;
@@ -75,6 +77,8 @@ pub use error::{Error, ErrorKind, Limit, Result};
 pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
 pub use sampling::{SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
+#[cfg(feature = "ndarray")]
+pub use training::CustomLoss;
 pub use training::TrainingClient;
 
 /// Compiles and runs the README's first program.
