@@ -75,7 +75,7 @@ mod worker;
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
 pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
-pub use sampling::{SampleOptions, SamplingClient};
+pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
 #[cfg(feature = "ndarray")]
 pub use training::CustomLoss;
