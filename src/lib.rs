@@ -98,6 +98,8 @@ pub mod error;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "ndarray")]
+pub mod losses;
 mod pending;
 pub mod query;
 mod rules;
@@ -111,8 +113,10 @@ mod worker;
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
 pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
-pub use sampling::{SampleOptions, SamplingClient};
+pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
+#[cfg(feature = "ndarray")]
+pub use training::CustomLoss;
 pub use training::TrainingClient;
 
 /// Compiles and runs the README's first program.

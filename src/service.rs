@@ -252,6 +252,7 @@ impl ServiceClient {
                 group: PollGroup { client: self.session.next_client(), ordered: false },
                 part,
                 resubmit: None,
+                timeout_progress: None,
             });
         }
         self.outcome(slots, "pending", self.submitting()).pending_one()

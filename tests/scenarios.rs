@@ -159,3 +159,31 @@ fn with_the_optimizer_the_same_is_asked_and_the_load_says_so() {
     let created = &scenario.service.seen_at("create_model")[0].body;
     assert_eq!(created["user_metadata"], serde_json::json!({"k": "v"}), "the run's own");
 }
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn scenario_27_a_custom_loss_is_a_forward_and_a_weighted_cross_entropy() {
+    use tinkex::CustomLoss;
+    use tinkex::types::{AdamParams, Datum, LossFn, ModelInput};
+    let scenario = Scenario::start("27_fwdbwd_custom");
+    let trainer = scenario.trainer();
+    let datum = |tokens: &[u32], targets: &[i64], weights: &[f32]| {
+        let datum = Datum::new(ModelInput::from_tokens(tokens)).input("target_tokens", targets).unwrap();
+        datum.input("weights", weights).unwrap()
+    };
+    let data = [datum(&[10, 11, 12], &[11, 12, 13], &[0.0, 1.0, 1.0]), datum(&[30, 31], &[31, 32], &[0.0, 1.0])];
+    let output = trainer.forward_backward_custom(data, |data, logprobs| {
+        assert_eq!((data.len(), logprobs[0].as_slice()), (2, Some(&[-0.1_f32, -0.2, -0.3][..])));
+        let loss = f64::from(logprobs.iter().flatten().map(|logprob| logprob * logprob).sum::<f32>());
+        let gradients = logprobs.iter().map(|logprobs| logprobs * 2.0).collect();
+        Ok(CustomLoss::new(loss, gradients).metric("custom/loss:sum", loss))
+    });
+    let output = output.unwrap();
+    assert!((output.metrics["custom/loss:sum"] - 0.196_2).abs() < 1e-6);
+    assert_eq!((output.metrics["loss:sum"], output.metrics["clock_cycle:unique"]), (3.0, 1002.0));
+    assert_eq!((output.metrics.len(), output.loss_fn_outputs.len()), (6, 2));
+    trainer.optim_step(AdamParams::default()).unwrap();
+    let last = [datum(&[1, 2], &[1, 2], &[0.5, 1.5])];
+    trainer.forward_backward(last, LossFn::CrossEntropy).unwrap();
+    scenario.is_played();
+}

@@ -113,6 +113,18 @@ impl Error {
         }))
     }
 
+    /// An error of the program's own, for a loss function to return. Its kind is [`InvalidInput`](ErrorKind::InvalidInput).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = tinkex::Error::other("the reward model is not loaded");
+    /// assert_eq!(error.to_string(), "the reward model is not loaded");
+    /// ```
+    pub fn other(error: impl fmt::Display) -> Self {
+        Error::invalid_input(error.to_string())
+    }
+
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(ErrorKind::Config, message)
     }

@@ -8,6 +8,7 @@ mod poll_job;
 mod poller;
 mod queue_watch;
 mod reach;
+mod resubmit;
 mod slots;
 
 use std::any::Any;
@@ -23,6 +24,7 @@ pub use many::{wait_all, wait_any};
 pub(crate) use poller::{PollGroup, Poller, PollerHandle, Promised};
 pub(crate) use queue_watch::Observer;
 pub use queue_watch::{QueueStateObserver, QueueStateUpdate};
+pub(crate) use resubmit::Resubmit;
 pub(crate) use slots::{Part, Slots};
 
 use crate::clock::{Clock, Monitor};

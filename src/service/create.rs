@@ -159,6 +159,7 @@ impl ServiceClient {
                     group,
                     part,
                     resubmit: None,
+                    timeout_progress: None,
                 }),
                 Err(error) => part.resolve(Err(error)),
             }

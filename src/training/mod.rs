@@ -1,5 +1,7 @@
 //! Training one LoRA adapter.
 
+#[cfg(feature = "ndarray")]
+mod custom;
 mod queue;
 mod requests;
 
@@ -7,6 +9,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+#[cfg(feature = "ndarray")]
+pub use custom::CustomLoss;
 use queue::TrainingQueue;
 use requests::Pass;
 

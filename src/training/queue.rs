@@ -192,6 +192,7 @@ impl Worker {
                     group: self.group,
                     part,
                     resubmit: None,
+                    timeout_progress: None,
                 });
                 Ok(())
             }

@@ -52,7 +52,19 @@ impl TrainingClient {
         loss: Loss,
         manner: Manner,
     ) -> Result<Pending<ForwardBackwardOutput>> {
-        let operation = pass.name();
+        self.pass_as(pass.name(), pass, batch, loss, manner, |_| ())
+    }
+
+    /// A pass on behalf of another operation, which has the last word on the result.
+    pub(super) fn pass_as(
+        &self,
+        operation: &'static str,
+        pass: Pass,
+        batch: &Batch,
+        loss: Loss,
+        manner: Manner,
+        finish: impl FnOnce(&mut ForwardBackwardOutput) + Send + 'static,
+    ) -> Result<Pending<ForwardBackwardOutput>> {
         if batch.is_empty() {
             return Err(
                 Error::invalid_input("the batch is empty; it needs at least one datum").with_operation(operation)
@@ -69,12 +81,16 @@ impl TrainingClient {
         });
         let request = Request {
             operation,
-            path: operation,
+            path: pass.name(),
             kind: pass.kind(),
             bodies: bodies.collect(),
             bytes: batch.iter().map(Datum::heap_bytes).sum(),
         };
-        Ok(self.enqueue(request, manner)?.pending(|chunks| Ok(combine(chunks))))
+        Ok(self.enqueue(request, manner)?.pending(|chunks| {
+            let mut output = combine(chunks);
+            finish(&mut output);
+            Ok(output)
+        }))
     }
 
     pub(super) fn optim_step_in(&self, params: AdamParams, manner: Manner) -> Result<Pending<OptimStepResponse>> {
