@@ -36,6 +36,7 @@
 //! - [`Config`] has every setting with its default, and reads the environment.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`types`] has what travels: datums, tensors, parameters, results.
+//! - [`api`] is the low-level door: any path, any body, any answer.
 //! - `local` (the feature of that name) is a Tinker service in the process, with a small model that really trains.
 //! - [`clock`] lets a test drive the client's time.
 //!
@@ -92,6 +93,7 @@
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -33,6 +33,13 @@ impl Query {
         self
     }
 
+    /// These fields after those of `defaults` that have other names.
+    pub(crate) fn over(&self, defaults: &Query) -> Query {
+        let is_ours = |name: &str| self.fields.iter().any(|(ours, _)| ours == name);
+        let kept = defaults.fields.iter().filter(|(name, _)| !is_ours(name));
+        Query { fields: kept.chain(&self.fields).cloned().collect() }
+    }
+
     /// Names and values as they are written, before encoding.
     #[must_use]
     pub fn pairs(&self) -> Vec<(String, String)> {

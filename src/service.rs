@@ -9,6 +9,7 @@ use std::time::Duration;
 pub use create::TrainingOptions;
 use serde::de::DeserializeOwned;
 
+use crate::api::Api;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{Call, Purpose};
@@ -256,6 +257,21 @@ impl ServiceClient {
             });
         }
         self.outcome(slots, "pending", self.submitting()).pending_one()
+    }
+
+    /// The low-level door to the service, over the connections of this session, for what the clients lack.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// let health: tinkex::types::HealthResponse = service.api().get("/api/v1/healthz").send()?.json()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::of(Arc::clone(self.session.http()), Some(Arc::clone(&self.session)), self.timeout_operation)
     }
 
     /// Ends the session: every request in flight and every thread. Whoever waits gets an error of kind

@@ -147,6 +147,12 @@ impl Error {
         self
     }
 
+    /// Names the operation in place of what an inner layer called it.
+    pub(crate) fn renamed(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
+        self.0.operation = Some(operation.into());
+        self
+    }
+
     /// Adds to the message, in brackets.
     pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.0.message = format!("{} ({detail})", self.0.message).into();
