@@ -33,6 +33,13 @@ impl Query {
         self
     }
 
+    /// These fields after those of `defaults` that have other names.
+    pub(crate) fn over(&self, defaults: &Query) -> Query {
+        let is_ours = |name: &str| self.fields.iter().any(|(ours, _)| ours == name);
+        let kept = defaults.fields.iter().filter(|(name, _)| !is_ours(name));
+        Query { fields: kept.chain(&self.fields).cloned().collect() }
+    }
+
     /// Names and values as they are written, before encoding.
     #[must_use]
     pub fn pairs(&self) -> Vec<(String, String)> {
@@ -68,6 +75,18 @@ impl fmt::Display for Query {
 }
 
 /// The value of a field.
+///
+/// Texts, numbers, booleans, lists and options of them turn into one by themselves.
+///
+/// ```
+/// use tinkex::query::{Query, Value};
+///
+/// assert_eq!(Value::from(1e16), Value::Text("1e+16".to_owned()));
+/// assert_eq!(Value::from(vec![1, 2]), Value::list([1, 2]));
+/// let nested = Value::map([("a", Value::from(true)), ("b", Value::Null), ("c", Value::map([("d", 1)]))]);
+/// let pairs = Query::new().field("x", nested).pairs();
+/// assert_eq!(pairs, [("x[a]", "true"), ("x[c][d]", "1")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -199,7 +218,8 @@ fn encode(text: &str) -> String {
 /// bytes that are not UTF-8 are replaced.
 ///
 /// ```
-/// assert_eq!(tinkex::query::parse("a=%20x+y&b=").len(), 1);
+/// let fields = tinkex::query::parse("a=%20x+y&b=&c=1");
+/// assert_eq!(fields, [("a", " x y"), ("c", "1")].map(|(name, value)| (name.to_owned(), value.to_owned())));
 /// ```
 #[must_use]
 pub fn parse(query: &str) -> Vec<(String, String)> {

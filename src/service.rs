@@ -9,6 +9,7 @@ use std::time::Duration;
 pub use create::TrainingOptions;
 use serde::de::DeserializeOwned;
 
+use crate::api::Api;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{Call, Purpose};
@@ -224,7 +225,11 @@ impl ServiceClient {
     }
 
     /// A promise known only by its id, for instance from an error's
-    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered.
+    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered. Does not block.
+    ///
+    /// `T` is the answer's type: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
+    /// `ForwardBackward` (of one request: a large batch has several), otherwise the type that the kind's name begins, such as
+    /// [`OptimStepResponse`](crate::types::OptimStepResponse).
     ///
     /// # Examples
     ///
@@ -252,6 +257,21 @@ impl ServiceClient {
             });
         }
         self.outcome(slots, "pending", self.submitting()).pending_one()
+    }
+
+    /// The low-level door to the service, over the connections of this session, for what the clients lack.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// let health: tinkex::types::HealthResponse = service.api().get("/api/v1/healthz").send()?.json()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::of(Arc::clone(self.session.http()), Some(Arc::clone(&self.session)), self.timeout_operation)
     }
 
     /// Ends the session: every request in flight and every thread. Whoever waits gets an error of kind

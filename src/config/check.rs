@@ -29,7 +29,8 @@ pub(super) fn proxy(url: &str) -> Result<()> {
 }
 
 pub(super) fn base_url(text: &str) -> Result<String> {
-    let shown = text.trim().trim_end_matches('/');
+    let text = text.trim();
+    let shown = text.strip_suffix('/').unwrap_or(text);
     let refused = |why: &str| {
         let shown = if shown.contains('@') { "…" } else { shown };
         Err(Error::config(format!(

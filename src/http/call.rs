@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::transport::Flight;
+use super::flight::Flight;
 use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::query::Query;
 use crate::rules::message::{message_of, one_line};
 use crate::rules::retry::retry_after;
 
@@ -35,6 +36,16 @@ impl Purpose {
 pub(crate) enum Method {
     Get,
     Post,
+    Delete,
+}
+
+/// What becomes of an answer that redirects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redirects {
+    /// It is followed on the same origin; else it is an error.
+    Follow,
+    /// It is the answer.
+    HandBack,
 }
 
 /// An instant that ends a call, and the limit it comes from.
@@ -77,15 +88,22 @@ pub(crate) struct Call<'a> {
     pub(crate) operation: &'static str,
     pub(crate) purpose: Purpose,
     pub(crate) method: Method,
-    /// Below `/api/v1/`, without a slash in front.
+    /// Below `/api/v1/`, or with a slash in front below the base URL.
     pub(crate) path: Cow<'a, str>,
-    /// JSON.
+    /// Besides that of the configuration; a field of the same name overrides.
+    pub(crate) query: Option<&'a Query>,
+    /// JSON, unless a header says otherwise.
     pub(crate) body: &'a [u8],
     pub(crate) headers: Vec<(&'static str, Cow<'a, str>)>,
+    /// Headers that override all others; without a value, the header is not sent.
+    pub(crate) overrides: &'a [(HeaderName, Option<HeaderValue>)],
+    pub(crate) redirects: Redirects,
     /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send); each makes its own without.
     pub(crate) idempotency_key: Option<&'a str>,
     /// When failures are repeated.
     pub(crate) repeat: Repeat,
+    /// How often the retry policy repeats it, when it is not the configuration that says so.
+    pub(crate) max_retries: Option<u32>,
     /// How long may pass without progress.
     pub(crate) idle: Duration,
     pub(crate) deadline: Option<Deadline>,
@@ -105,10 +123,14 @@ impl<'a> Call<'a> {
             purpose,
             method: Method::Get,
             path: path.into(),
+            query: None,
             body: &[],
             headers: Vec::new(),
+            overrides: &[],
+            redirects: Redirects::Follow,
             idempotency_key: None,
             repeat: Repeat::Policy,
+            max_retries: None,
             idle,
             deadline: None,
             flight: Arc::default(),
@@ -127,7 +149,7 @@ impl<'a> Call<'a> {
 }
 
 /// An answer, of any status.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -143,19 +165,28 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    pub(crate) fn is_redirect(&self) -> bool {
+        (300..400).contains(&self.status)
+    }
+
     /// Parses the body.
     pub(crate) fn json<T: DeserializeOwned>(&self, operation: &'static str) -> Result<T> {
+        self.parse().map_err(|error| error.with_operation(operation))
+    }
+
+    /// The same, for a caller that names the operation.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let what = if self.body.iter().all(u8::is_ascii_whitespace) {
                 "the answer is empty".to_owned()
             } else if error.is_data() {
-                format!("the answer has not the expected shape: {error}")
+                format!("the answer does not have the expected shape: {error}")
             } else if let Some(kind) = self.header("content-type").filter(|kind| !kind.contains("json")) {
                 format!("the answer is not JSON but {kind}")
             } else {
                 format!("the answer is not valid JSON: {error}")
             };
-            self.not_understood(&what).with_operation(operation)
+            self.not_understood(&what)
         })
     }
 
@@ -176,7 +207,7 @@ impl Answer {
 
     /// Where a redirect points, without its query, which may hold a secret.
     fn redirects_to(&self) -> Option<&str> {
-        let target = self.header("location").filter(|_| (300..400).contains(&self.status))?;
+        let target = self.header("location").filter(|_| self.is_redirect())?;
         target.split(['?', '#']).next()
     }
 
@@ -192,9 +223,12 @@ impl Answer {
         let error = self.describe(error);
         match self.status {
             300..=399 => error.with_hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
-            401 => error.with_hint("check TINKER_API_KEY"),
+            400 | 422 => error.with_hint("the request itself must change, as the message says"),
+            401 => error.with_hint("check TINKER_API_KEY or api_key"),
             403 => error.with_hint("this key may not do that; check whose run or checkpoint it is"),
             404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),
+            409 => error.with_hint("something of that name or number is there already; choose another name"),
+            413 => error.with_hint("send smaller batches"),
             429 => error.with_hint("the service is busy; try again later"),
             500.. => error.with_hint("the service has a problem; try again later"),
             _ => error,

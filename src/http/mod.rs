@@ -5,7 +5,9 @@
 //! [`Error`].
 
 mod call;
+mod flight;
 mod headers;
+mod place;
 mod repeat;
 mod resolver;
 mod secrets;
@@ -16,7 +18,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{Level, log};
+use log::{Level, debug, log};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::config::AutoHeaderValue;
@@ -24,14 +26,16 @@ use ureq::http::Request;
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Timeout};
 
-pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Repeat};
+pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat};
+pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
-pub(crate) use transport::Flight;
+pub(crate) use place::{is_url, segment};
 
 use crate::clock::Monitor;
 use crate::config::{Config, Proxy};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use headers::CommonHeaders;
+use place::{Stop, joined};
 use repeat::{Failed, Repeats};
 use resolver::CachingResolver;
 use transport::WatchingConnector;
@@ -39,12 +43,15 @@ use transport::WatchingConnector;
 /// How often in a row a pooled connection may turn out to be closed by the server before that counts as a failure.
 const MAX_STALE_CONNECTIONS: usize = 3;
 
+/// How often in a row an answer may send a request on.
+const MAX_REDIRECTS: usize = 10;
+
 /// The connections of one client, one agent a purpose.
 pub(crate) struct Http {
     config: Config,
     agents: [Agent; Purpose::ALL.len()],
     headers: CommonHeaders,
-    /// `?a=b`, or nothing.
+    /// `a=b`, or nothing.
     query: String,
     closed: Arc<Monitor<bool>>,
 }
@@ -64,13 +71,7 @@ impl Http {
             Agent::with_parts(agent.clone(), connector, addresses.clone())
         });
         let query = config.query().to_string();
-        Ok(Http {
-            config: config.clone(),
-            agents,
-            headers,
-            query: if query.is_empty() { query } else { format!("?{query}") },
-            closed: Monitor::new(false),
-        })
+        Ok(Http { config: config.clone(), agents, headers, query, closed: Monitor::new(false) })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -115,7 +116,7 @@ impl Http {
         let started = clock.now();
         let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
         let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
-        let mut repeats = Repeats::new(&self.config, call.repeat, started);
+        let mut repeats = Repeats::new(&self.config, call, started);
         let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
         let mut warned = false;
         loop {
@@ -154,19 +155,49 @@ impl Http {
         }
     }
 
-    /// One attempt, over another connection when a pooled one turns out to be closed.
+    /// One attempt, with the redirects that it meets.
     fn attempt(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str) -> Result<Answer, Failed> {
         let number = call.flight.begin_attempt();
+        let mut stop = self.first_stop(call).map_err(Failed::Final)?;
+        let mut redirects = 0;
+        loop {
+            match self.exchange_anew(call, &stop, deadline, key, number) {
+                Err(Failed::Refused(answer)) if call.redirects == Redirects::Follow && redirects < MAX_REDIRECTS => {
+                    stop = stop.redirected(&answer).ok_or(Failed::Refused(answer))?;
+                    redirects += 1;
+                    debug!("{}: redirected to {}", call.operation, stop.uri.path());
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// One exchange, over another connection when a pooled one turns out to be closed.
+    fn exchange_anew(
+        &self,
+        call: &Call<'_>,
+        stop: &Stop,
+        deadline: Option<Deadline>,
+        key: &str,
+        number: u32,
+    ) -> Result<Answer, Failed> {
         for _ in 0..MAX_STALE_CONNECTIONS {
-            match self.exchange(call, deadline, key, number) {
+            match self.exchange(call, stop, deadline, key, number) {
                 Err(Failed::Connection(_)) if call.flight.was_reused() && !call.flight.was_heard() => {}
                 other => return other,
             }
         }
-        self.exchange(call, deadline, key, number)
+        self.exchange(call, stop, deadline, key, number)
     }
 
-    fn exchange(&self, call: &Call<'_>, deadline: Option<Deadline>, key: &str, attempt: u32) -> Result<Answer, Failed> {
+    fn exchange(
+        &self,
+        call: &Call<'_>,
+        stop: &Stop,
+        deadline: Option<Deadline>,
+        key: &str,
+        attempt: u32,
+    ) -> Result<Answer, Failed> {
         let clock = self.config.clock();
         if self.is_closed() {
             return Err(Failed::Final(Error::closed()));
@@ -178,7 +209,7 @@ impl Http {
         if let (Some(Duration::ZERO), Some(deadline)) = (remaining, deadline) {
             return Err(Failed::Final(timed_out(deadline.limit, call, false)));
         }
-        let request = self.request(call, key, attempt).map_err(Failed::Final)?;
+        let request = self.request(call, stop, key, attempt);
         let agent = &self.agents[call.purpose as usize];
         let in_the_air = call.flight.take_off();
         let outcome = clock.outside(|| {
@@ -189,9 +220,10 @@ impl Http {
                 .timeout_per_read(Some(call.idle))
                 .timeout_recv_response(Some(call.idle))
                 .build();
-            let response = match call.method {
-                Method::Get => agent.run(request),
+            let response = match stop.method {
                 Method::Post => agent.run(request.map(|()| call.body)),
+                Method::Delete if !call.body.is_empty() => agent.run(request.map(|()| call.body)),
+                Method::Get | Method::Delete => agent.run(request),
             };
             let (head, body) = response?.into_parts();
             let mut answer = Answer { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
@@ -202,38 +234,57 @@ impl Http {
         drop(in_the_air);
         let failed = match outcome {
             Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
+            Ok((answer, Ok(_))) if answer.is_redirect() && call.redirects == Redirects::HandBack => return Ok(answer),
             Ok((answer, Ok(_))) => Failed::Refused(Box::new(answer)),
             Ok((answer, Err(error))) => self.failed(error, call, deadline).in_the_middle_of(answer),
             Err(error) => self.failed(error, call, deadline),
         };
-        if call.method != Method::Get && failed.is_unanswered() {
+        if stop.method != Method::Get && failed.is_unanswered() {
             call.flight.note_unanswered();
         }
         Err(failed)
     }
 
+    fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
+        let query = match call.query {
+            Some(query) => &*query.over(self.config.query()).to_string(),
+            None => &*self.query,
+        };
+        let (base_url, path) = (self.config.base_url(), &*call.path);
+        let url = if path.starts_with('/') {
+            joined(base_url, path, query)
+        } else {
+            joined(base_url, &format!("api/v1/{path}"), query)
+        };
+        let refused = || Error::invalid_input(format!("{path:?} is not a path below the base URL"));
+        let uri = url.ok_or_else(refused).and_then(|url| url.parse().map_err(|error| refused().with_source(error)));
+        Ok(Stop { method: call.method, uri: uri.map_err(|error| error.with_operation(call.operation))? })
+    }
+
     /// The request but for its body.
-    fn request(&self, call: &Call<'_>, key: &str, attempt: u32) -> Result<Request<()>> {
-        let uri = format!("{}/api/v1/{}{}", self.config.base_url(), call.path, self.query);
+    fn request(&self, call: &Call<'_>, stop: &Stop, key: &str, attempt: u32) -> Request<()> {
         let (attempt, idle) = (attempt.to_string(), call.idle.as_secs_f64().to_string());
         let mut of_call = vec![("x-stainless-retry-count", &*attempt), ("x-stainless-read-timeout", &*idle)];
-        if call.method != Method::Get {
+        if stop.method != Method::Get {
             of_call.extend([("content-type", "application/json"), ("x-idempotency-key", key)]);
         }
         of_call.extend(call.headers.iter().map(|(name, value)| (*name, &**value)));
-        let method = match call.method {
+        let mut headers = self.headers.with(of_call);
+        for (name, value) in call.overrides {
+            match value {
+                Some(value) => headers.insert(name, value.clone()),
+                None => headers.remove(name),
+            };
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = match stop.method {
             Method::Get => ureq::http::Method::GET,
             Method::Post => ureq::http::Method::POST,
+            Method::Delete => ureq::http::Method::DELETE,
         };
-        let mut request = Request::new(());
-        *request.method_mut() = method;
-        *request.uri_mut() = uri.parse().map_err(|error| {
-            Error::invalid_input(format!("{:?} is not a path", call.path))
-                .with_operation(call.operation)
-                .with_source(error)
-        })?;
-        *request.headers_mut() = self.headers.with(of_call);
-        Ok(request)
+        *request.uri_mut() = stop.uri.clone();
+        *request.headers_mut() = headers;
+        request
     }
 
     /// What an error of ureq means for the call.
@@ -274,7 +325,7 @@ impl Http {
 }
 
 /// Writes a request's body.
-pub(crate) fn to_json(operation: &'static str, request: &impl Serialize) -> Result<Vec<u8>> {
+pub(crate) fn to_json(operation: &'static str, request: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
     serde_json::to_vec(request).map_err(|error| {
         Error::invalid_input("the request can not be written as JSON").with_operation(operation).with_source(error)
     })

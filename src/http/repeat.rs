@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::call::{Answer, Repeat};
+use super::call::{Answer, Call, Repeat};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Error;
@@ -69,10 +69,11 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    pub(super) fn new(config: &Config, repeat: Repeat, started: Instant) -> Self {
+    pub(super) fn new(config: &Config, call: &Call<'_>, started: Instant) -> Self {
+        let repeat = call.repeat;
         let max_retries = match repeat {
             Repeat::Never | Repeat::Gated => 0,
-            Repeat::Policy | Repeat::Window => config.max_retries(),
+            Repeat::Policy | Repeat::Window => call.max_retries.unwrap_or_else(|| config.max_retries()),
         };
         Repeats {
             policy: RetryPolicy { max_retries, base: config.retry_base(), cap: config.retry_cap() },

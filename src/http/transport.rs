@@ -5,157 +5,16 @@
 //! wrapper notes whether a request was written, and lets an answer be read after a failed write: a server that refuses a
 //! large body answers and closes while the body is still on its way.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use ureq::Error;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, ShutdownHandle, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport};
 
+use super::flight::{Flight, Socket, current};
 use super::resolver::CachingResolver;
-use crate::clock::Monitor;
-
-/// One request on its way, over all its attempts: what became of it, and the means to cut it off from another thread.
-#[derive(Default)]
-pub(crate) struct Flight(Mutex<FlightState>);
-
-#[derive(Default)]
-struct FlightState {
-    cut: bool,
-    attempts: u32,
-    /// In any exchange.
-    written: bool,
-    /// In any exchange: it was written, and what the server made of it is unknown.
-    unanswered: bool,
-    written_now: bool,
-    heard: bool,
-    reused: bool,
-    socket: Option<Socket>,
-    /// What the request waits at between two attempts.
-    waits_at: Option<Arc<Monitor<bool>>>,
-}
-
-/// A connection's means of shutting down. Weak: the connection closes as usual when it is dropped.
-type Socket = Weak<dyn ShutdownHandle>;
-
-impl Flight {
-    /// Ends the request: it fails at once, and its connection is freed.
-    pub(crate) fn cut(&self) {
-        let mut state = self.0.lock();
-        state.cut = true;
-        if let Some(socket) = state.socket.take().and_then(|socket| socket.upgrade()) {
-            socket.shutdown();
-        }
-        let waits_at = state.waits_at.take();
-        // Whoever waits looks at this flight with the monitor locked.
-        drop(state);
-        if let Some(monitor) = waits_at {
-            drop(monitor.lock());
-            monitor.notify_all();
-        }
-    }
-
-    /// Makes a cut wake those who wait at this monitor.
-    pub(super) fn waits(&self, monitor: &Arc<Monitor<bool>>) {
-        self.0.lock().waits_at = Some(Arc::clone(monitor));
-    }
-
-    pub(crate) fn is_cut(&self) -> bool {
-        self.0.lock().cut
-    }
-
-    /// Whether the server may have seen the request: some of it was written, in this attempt or an earlier one.
-    pub(crate) fn was_written(&self) -> bool {
-        self.0.lock().written
-    }
-
-    /// Whether some of it was written in this exchange.
-    pub(super) fn was_written_now(&self) -> bool {
-        self.0.lock().written_now
-    }
-
-    /// This exchange brought no answer that tells what became of the request.
-    pub(super) fn note_unanswered(&self) {
-        let mut state = self.0.lock();
-        state.unanswered |= state.written_now;
-    }
-
-    /// Whether it was written without such an answer, in this attempt or an earlier one.
-    pub(super) fn is_unanswered(&self) -> bool {
-        self.0.lock().unanswered
-    }
-
-    /// Begins an attempt, of any number of exchanges. Returns its number, from 0.
-    pub(super) fn begin_attempt(&self) -> u32 {
-        let mut state = self.0.lock();
-        state.attempts += 1;
-        state.attempts - 1
-    }
-
-    /// Whether the first byte of an answer came.
-    pub(crate) fn was_heard(&self) -> bool {
-        self.0.lock().heard
-    }
-
-    /// Whether it was sent over a connection that had served before, and that the server may have closed meanwhile.
-    pub(crate) fn was_reused(&self) -> bool {
-        self.0.lock().reused
-    }
-
-    /// Makes this the request of the calling thread, until the guard drops.
-    pub(super) fn take_off(self: &Arc<Self>) -> InTheAir {
-        {
-            let mut state = self.0.lock();
-            let FlightState { cut, attempts, written, unanswered, .. } = *state;
-            *state = FlightState { cut, attempts, written, unanswered, ..FlightState::default() };
-        }
-        CURRENT.set(Some(Arc::clone(self)));
-        InTheAir
-    }
-
-    fn attach(&self, socket: &Socket) -> Result<(), Error> {
-        let mut state = self.0.lock();
-        if state.cut {
-            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
-        }
-        state.socket = Some(Weak::clone(socket));
-        Ok(())
-    }
-
-    fn land(&self) {
-        self.0.lock().socket = None;
-    }
-
-    /// Forgets what was said while the connection was made: words with a proxy are no part of the request.
-    fn connected(&self, written_before: bool) {
-        let mut state = self.0.lock();
-        (state.written, state.written_now, state.heard, state.reused) = (written_before, false, false, false);
-    }
-}
-
-thread_local! {
-    /// ureq calls connectors and transports on the requesting thread and hands them nothing of the request.
-    static CURRENT: RefCell<Option<Arc<Flight>>> = const { RefCell::new(None) };
-}
-
-fn current<R>(act: impl FnOnce(&Flight) -> R) -> Option<R> {
-    CURRENT.with_borrow(|flight| flight.as_deref().map(act))
-}
-
-/// While it lives, the connections that the thread uses belong to a flight.
-pub(super) struct InTheAir;
-
-impl Drop for InTheAir {
-    fn drop(&mut self) {
-        if let Some(flight) = CURRENT.take() {
-            flight.land();
-        }
-    }
-}
 
 /// ureq's connector, watched.
 #[derive(Debug)]
@@ -230,10 +89,7 @@ impl Transport for WatchedTransport {
             current(|flight| flight.attach(socket)).transpose()?;
         }
         // Also when the write fails: some of it may have left.
-        current(|flight| {
-            let mut state = flight.0.lock();
-            (state.written, state.written_now, state.reused) = (true, true, self.used);
-        });
+        current(|flight| flight.note_written(self.used));
         match self.inner.transmit_output(amount, timeout) {
             Err(Error::Io(error)) if is_closed_by_peer(&error) => {
                 (self.broken, self.write_error) = (true, Some(error));
@@ -247,7 +103,7 @@ impl Transport for WatchedTransport {
         match (self.inner.await_input(timeout), self.write_error.take()) {
             (Ok(true), _) => {
                 self.used = true;
-                current(|flight| flight.0.lock().heard = true);
+                current(Flight::note_heard);
                 Ok(true)
             }
             (_, Some(write_error)) => Err(write_error.into()),
@@ -278,13 +134,6 @@ impl fmt::Debug for WatchedTransport {
     }
 }
 
-impl fmt::Debug for Flight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.0.lock();
-        f.debug_struct("Flight").field("cut", &state.cut).field("written", &state.written).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
@@ -293,7 +142,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use ureq::unversioned::transport::LazyBuffers;
+    use ureq::unversioned::transport::{LazyBuffers, ShutdownHandle};
 
     use super::*;
     use crate::clock::ManualClock;

@@ -58,6 +58,7 @@ use slots::Board;
 /// # }
 /// ```
 #[must_use = "dropping a `Pending` gives its result up; call `wait`"]
+#[doc(alias = "APIFuture")]
 pub struct Pending<T> {
     operation: &'static str,
     board: Arc<Monitor<Board>>,
@@ -146,6 +147,7 @@ impl<T> Pending<T> {
     /// Whatever ended the request: see [`ErrorKind`]. After a [`Limit::Operation`] the request may still be carried out:
     /// the error has its [`request_id`](Error::request_id), and
     /// [`ServiceClient::pending`](crate::ServiceClient::pending) asks for the result again.
+    #[doc(alias = "result")]
     pub fn wait(self) -> Result<T> {
         if !self.wait_until(self.manner.wait_until(&self.clock)) {
             self.expire();

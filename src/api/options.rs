@@ -1,0 +1,64 @@
+//! What a client of the low-level door and its requests can be told.
+
+use std::time::Duration;
+
+use ureq::http::{HeaderName, HeaderValue};
+
+use crate::config::{Config, MAX_DURATION};
+use crate::error::Error;
+use crate::http::Redirects;
+use crate::query::{Query, Value};
+
+#[derive(Clone)]
+pub(super) struct Options {
+    pub(super) max_retries: Option<u32>,
+    pub(super) timeout_idle: Duration,
+    pub(super) timeout_operation: Option<Duration>,
+    pub(super) headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    pub(super) query: Query,
+    pub(super) redirects: Redirects,
+    /// The first option that makes no sense. It is reported when a request is sent.
+    pub(super) refused: Option<Error>,
+}
+
+impl Options {
+    pub(super) fn new(config: &Config, timeout_operation: Option<Duration>) -> Self {
+        Options {
+            max_retries: None,
+            timeout_idle: config.timeout_idle(),
+            timeout_operation,
+            headers: Vec::new(),
+            query: Query::new(),
+            redirects: Redirects::Follow,
+            refused: None,
+        }
+    }
+
+    /// Sets a header, or leaves it out. The last word on a name counts.
+    pub(super) fn header(&mut self, name: &str, value: Option<&str>) {
+        let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(match value {
+            Some(value) => HeaderValue::from_str(value).ok().map(Some),
+            None => Some(None),
+        });
+        match parsed {
+            Some((name, value)) => {
+                self.headers.retain(|(other, _)| *other != name);
+                self.headers.push((name, value));
+            }
+            None => self.refuse(format!("the header {name:?} has characters that no HTTP header may have")),
+        }
+    }
+
+    pub(super) fn query(&mut self, name: String, value: Value) {
+        self.query = Query::new().field(name, value).over(&self.query);
+    }
+
+    pub(super) fn refuse(&mut self, why: String) {
+        self.refused.get_or_insert_with(|| Error::invalid_input(why));
+    }
+
+    /// Limits that every instant can be computed with.
+    pub(super) fn limits(&self) -> (Duration, Option<Duration>) {
+        (self.timeout_idle.min(MAX_DURATION), self.timeout_operation.map(|limit| limit.min(MAX_DURATION)))
+    }
+}
