@@ -54,7 +54,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     let batch = Batch::from(batch);
 
     // A local server, unless the environment names a service. It ends when it is dropped.
-    let server = if std::env::var_os("TINKER_BASE_URL").is_none() { Some(LocalServer::start()?) } else { None };
+    let is_remote = std::env::var("TINKER_BASE_URL").is_ok_and(|url| !url.trim().is_empty());
+    let server = if is_remote { None } else { Some(LocalServer::start()?) };
     let config = match &server {
         Some(server) => Config::builder().base_url(server.base_url()).api_key("tml-local").build()?,
         None => Config::from_env()?,
@@ -181,15 +182,16 @@ impl Pair {
 
 /// Reads one pair a line; a line that is none is named by its number.
 fn read_pairs(path: &str) -> Result<Vec<Pair>, Box<dyn Error>> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{path} can not be read: {error}"))?;
-    let pair = |(index, line): (usize, &str)| {
-        let pair: Pair = serde_json::from_str(line).map_err(|error| format!("{path}, line {}: {error}", index + 1))?;
+    let text = fs::read(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    let pair = |(index, line): (usize, &[u8])| {
+        let refuse = |why: String| format!("{path}, line {}: {why}", index + 1);
+        let pair: Pair = serde_json::from_slice(line).map_err(|error| refuse(error.to_string()))?;
         if pair.prompt.is_empty() || pair.completion.is_empty() {
-            return Err(format!("{path}, line {}: prompt or completion is empty", index + 1));
+            return Err(refuse("prompt or completion is empty".to_owned()));
         }
         Ok(pair)
     };
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let pairs = lines.map(pair).collect::<Result<Vec<_>, _>>()?;
     if pairs.iter().all(Pair::is_held_out) {
         return Err(format!("{path} has no pair to train on").into());

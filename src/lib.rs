@@ -42,14 +42,52 @@
 //!
 //! # Order and repetition
 //!
-//! The requests of a training client are carried out in the order in which the calls are made. A request keeps its sequence
-//! number and idempotency key over all attempts, so a lost answer never runs a step twice. Where the outcome can not be known,
-//! [`Error::may_have_taken_effect`] says so.
+//! The requests of a training client are carried out in the order in which the calls are made. A request keeps its
+//! sequence number and idempotency key over all attempts, so a lost answer never runs a step twice. Where the outcome
+//! cannot be known, [`Error::may_have_taken_effect`] says so.
+//!
+//! # How long a call blocks
+//!
+//! A blocking call ends by [`timeout_operation`](config::ConfigBuilder::timeout_operation), which is none by default. Without
+//! it, a call that makes a promise is sent again for at most [`timeout_submit`](config::ConfigBuilder::timeout_submit) until
+//! the service accepts it, and is then waited for until the service answers or says nothing of it for
+//! [`timeout_progress`](config::ConfigBuilder::timeout_progress). Other calls end after
+//! [`max_retries`](config::ConfigBuilder::max_retries) repeats, each of which may take
+//! [`timeout_idle`](config::ConfigBuilder::timeout_idle) without a byte of progress.
+//!
+//! # Errors of a request
+//!
+//! Besides what each method says of its arguments, every request can end with
+//!
+//! | [`ErrorKind`] | when |
+//! |---|---|
+//! | [`Connect`](ErrorKind::Connect), [`Timeout`](ErrorKind::Timeout) | the service was not reached, or not in time; the [`Limit`] says which |
+//! | [`Status`](ErrorKind::Status) | it refused the request: [`Error::status`], [`Error::body`] |
+//! | [`RequestFailed`](ErrorKind::RequestFailed) | it accepted the request and failed to carry it out: [`Error::category`] |
+//! | [`Expired`](ErrorKind::Expired) | it no longer knows the request; the outcome is unknown |
+//! | [`Decode`](ErrorKind::Decode) | it answered something that is not of the protocol |
+//! | [`Closed`](ErrorKind::Closed), [`Cancelled`](ErrorKind::Cancelled), [`Panicked`](ErrorKind::Panicked) | the client was closed, the call given up, or a thread of the client panicked |
+//!
+//! ```no_run
+//! # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+//! use tinkex::types::AdamParams;
+//!
+//! match trainer.optim_step(AdamParams::default()) {
+//!     Ok(_) => println!("done"),
+//!     Err(error) if error.may_have_taken_effect() => println!("nobody knows: {error}"),
+//!     Err(error) if error.is_retryable() => println!("not made, worth another try: {error}"),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Panics
 //!
-//! No method panics. A panic in a thread of the client or in a type of the program becomes an error of kind
-//! [`Panicked`](ErrorKind::Panicked) for those who wait, provided that the program is built with `panic = "unwind"`, the default.
+//! No method panics, but for those of [`ManualClock`](clock::ManualClock#method.until_waiting), which is for tests. A
+//! panic in a thread of the client or in a type of the program becomes an error of kind
+//! [`Panicked`](ErrorKind::Panicked) for those who wait, provided that the program is built with `panic = "unwind"`,
+//! the default.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
@@ -62,6 +100,8 @@ pub mod error;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "ndarray")]
+pub mod losses;
 mod pending;
 pub mod query;
 mod rules;
@@ -74,9 +114,11 @@ mod worker;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
-pub use pending::Pending;
-pub use sampling::{SampleOptions, SamplingClient};
-pub use service::ServiceClient;
+pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
+pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
+pub use service::{ServiceClient, TrainingOptions};
+#[cfg(feature = "ndarray")]
+pub use training::CustomLoss;
 pub use training::TrainingClient;
 
 /// Compiles and runs the README's first program.

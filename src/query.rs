@@ -75,6 +75,18 @@ impl fmt::Display for Query {
 }
 
 /// The value of a field.
+///
+/// Texts, numbers, booleans, lists and options of them turn into one by themselves.
+///
+/// ```
+/// use tinkex::query::{Query, Value};
+///
+/// assert_eq!(Value::from(1e16), Value::Text("1e+16".to_owned()));
+/// assert_eq!(Value::from(vec![1, 2]), Value::list([1, 2]));
+/// let nested = Value::map([("a", Value::from(true)), ("b", Value::Null), ("c", Value::map([("d", 1)]))]);
+/// let pairs = Query::new().field("x", nested).pairs();
+/// assert_eq!(pairs, [("x[a]", "true"), ("x[c][d]", "1")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -179,6 +191,16 @@ impl<V: Into<Value>, const N: usize> From<[V; N]> for Value {
     }
 }
 
+/// A text as one segment of a path: everything but letters, digits and `_.-~` is percent-encoded. A text of dots alone would
+/// name another folder, so its dots are encoded, too.
+pub(crate) fn path_segment(text: &str) -> String {
+    if text.bytes().all(|byte| byte == b'.') {
+        return text.replace('.', "%2E");
+    }
+    // Form encoding writes no other plus.
+    encode(text).replace('+', "%20")
+}
+
 /// Form encoding: a space is `+`, and everything but letters, digits and `_.-~` is percent-encoded.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -196,7 +218,8 @@ fn encode(text: &str) -> String {
 /// bytes that are not UTF-8 are replaced.
 ///
 /// ```
-/// assert_eq!(tinkex::query::parse("a=%20x+y&b=").len(), 1);
+/// let fields = tinkex::query::parse("a=%20x+y&b=&c=1");
+/// assert_eq!(fields, [("a", " x y"), ("c", "1")].map(|(name, value)| (name.to_owned(), value.to_owned())));
 /// ```
 #[must_use]
 pub fn parse(query: &str) -> Vec<(String, String)> {
@@ -230,6 +253,19 @@ mod tests {
         let pairs = parse("a=100%&b=%zz&c=%C3%28&=x&d");
         let expected = [("a", "100%"), ("b", "%zz"), ("c", "\u{fffd}("), ("", "x")];
         assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_path_segment_stays_one_segment() {
+        for (text, segment) in [
+            ("run-1_a.b~c", "run-1_a.b~c"),
+            ("a/b?c#d%20", "a%2Fb%3Fc%23d%2520"),
+            ("a b+c:0", "a%20b%2Bc%3A0"),
+            ("..", "%2E%2E"),
+            ("é", "%C3%A9"),
+        ] {
+            assert_eq!(path_segment(text), segment);
+        }
     }
 
     #[test]

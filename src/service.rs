@@ -1,22 +1,23 @@
 //! The way in: one connection to the service.
 
+mod create;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use create::TrainingOptions;
 use serde::de::DeserializeOwned;
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::http::{Call, Purpose, Repeat, to_json};
-use crate::pending::{Manner, Outcome, Part, Pending, PollGroup, Promised, Slots};
+use crate::http::{Call, Purpose};
+use crate::pending::{Manner, Outcome, Pending, PollGroup, Promised, Slots};
 use crate::sampling::SamplingClient;
-use crate::session::{Session, Task};
+use crate::session::Session;
 use crate::training::TrainingClient;
-use crate::types::{
-    CreateModelRequest, CreateModelResponse, GetServerCapabilitiesResponse, HealthResponse, LoraConfig, Promise,
-    RequestKind,
-};
+use crate::types::{GetServerCapabilitiesResponse, HealthResponse, RequestKind};
 
 /// One session with the service, and the maker of its clients. Cheap to clone.
 ///
@@ -91,12 +92,32 @@ impl ServiceClient {
 
     /// Creates a LoRA adapter on a base model, to train. Blocks.
     ///
+    /// The options are a [`LoraConfig`](crate::types::LoraConfig), or [`TrainingOptions`] to give metadata along.
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or a LoRA configuration that trains nothing,
     /// before any request; else whatever ended the request.
-    pub fn create_lora_training_client(&self, base_model: &str, lora: LoraConfig) -> Result<TrainingClient> {
-        self.create_in(base_model, lora, self.blocking())?.wait()
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// use tinkex::TrainingOptions;
+    /// use tinkex::types::LoraConfig;
+    ///
+    /// let plain = service.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default())?;
+    /// let options = TrainingOptions::from(LoraConfig::default().rank(16)).user_metadata("experiment", "7b");
+    /// let noted = service.create_lora_training_client("Qwen/Qwen3-8B", options)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn create_lora_training_client(
+        &self,
+        base_model: &str,
+        options: impl Into<TrainingOptions>,
+    ) -> Result<TrainingClient> {
+        self.create_in(base_model, options.into(), self.blocking())?.wait()
     }
 
     /// Submits [`create_lora_training_client`](ServiceClient::create_lora_training_client).
@@ -108,9 +129,83 @@ impl ServiceClient {
     pub fn submit_create_lora_training_client(
         &self,
         base_model: &str,
-        lora: LoraConfig,
+        options: impl Into<TrainingOptions>,
     ) -> Result<Pending<TrainingClient>> {
-        self.create_in(base_model, lora, Manner::submitting(self.timeout_operation))
+        self.create_in(base_model, options.into(), self.submitting())
+    }
+
+    /// Creates a LoRA adapter like the one that a checkpoint was saved from, and loads its weights; the optimizer begins
+    /// anew. Blocks.
+    ///
+    /// Base model and rank are those of the checkpoint's training run, and so is the metadata, under the entries given here.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://RUN/weights/NAME`, before any
+    /// request, and for a run that is not of a LoRA adapter; else whatever ended one of the requests.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// use std::collections::BTreeMap;
+    ///
+    /// let metadata = BTreeMap::from([("continued".to_owned(), "yes".to_owned())]);
+    /// let trainer = service.create_training_client_from_state("tinker://run-1/weights/0100", &metadata)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn create_training_client_from_state(
+        &self,
+        path: &str,
+        user_metadata: &BTreeMap<String, String>,
+    ) -> Result<TrainingClient> {
+        self.create_from_state_in(path, user_metadata, false, self.blocking())?.wait()
+    }
+
+    /// Submits [`create_training_client_from_state`](ServiceClient::create_training_client_from_state). The result is there
+    /// when the adapter is; waiting for it then loads the weights, on the waiting thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_create_lora_training_client`](ServiceClient::submit_create_lora_training_client).
+    pub fn submit_create_training_client_from_state(
+        &self,
+        path: &str,
+        user_metadata: &BTreeMap<String, String>,
+    ) -> Result<Pending<TrainingClient>> {
+        self.create_from_state_in(path, user_metadata, false, self.submitting())
+    }
+
+    /// The same as [`create_training_client_from_state`](ServiceClient::create_training_client_from_state), with the
+    /// optimizer's state. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_training_client_from_state`](ServiceClient::create_training_client_from_state).
+    pub fn create_training_client_from_state_with_optimizer(
+        &self,
+        path: &str,
+        user_metadata: &BTreeMap<String, String>,
+    ) -> Result<TrainingClient> {
+        self.create_from_state_in(path, user_metadata, true, self.blocking())?.wait()
+    }
+
+    /// Submits [`create_training_client_from_state_with_optimizer`], as
+    /// [`submit_create_training_client_from_state`](ServiceClient::submit_create_training_client_from_state) does.
+    ///
+    /// [`create_training_client_from_state_with_optimizer`]:
+    ///     ServiceClient::create_training_client_from_state_with_optimizer
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_create_lora_training_client`](ServiceClient::submit_create_lora_training_client).
+    pub fn submit_create_training_client_from_state_with_optimizer(
+        &self,
+        path: &str,
+        user_metadata: &BTreeMap<String, String>,
+    ) -> Result<Pending<TrainingClient>> {
+        self.create_from_state_in(path, user_metadata, true, self.submitting())
     }
 
     /// Opens a client that samples from a base model, or from saved weights by their `tinker://` path. Blocks.
@@ -130,7 +225,11 @@ impl ServiceClient {
     }
 
     /// A promise known only by its id, for instance from an error's
-    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered.
+    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered. Does not block.
+    ///
+    /// `T` is the answer's type: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
+    /// `ForwardBackward` (of one request: a large batch has several), otherwise the type that the kind's name begins, such as
+    /// [`OptimStepResponse`](crate::types::OptimStepResponse).
     ///
     /// # Examples
     ///
@@ -154,9 +253,10 @@ impl ServiceClient {
                 group: PollGroup { client: self.session.next_client(), ordered: false },
                 part,
                 resubmit: None,
+                timeout_progress: None,
             });
         }
-        self.outcome(slots, "pending", Manner::submitting(self.timeout_operation)).pending_one()
+        self.outcome(slots, "pending", self.submitting()).pending_one()
     }
 
     /// The low-level door to the service, over the connections of this session, for what the clients lack.
@@ -193,66 +293,12 @@ impl ServiceClient {
         Manner::blocking(self.config().clock(), self.timeout_operation)
     }
 
+    fn submitting(&self) -> Manner {
+        Manner::submitting(self.timeout_operation)
+    }
+
     fn outcome<R>(&self, slots: Arc<Slots<R>>, operation: &'static str, manner: Manner) -> Outcome<R> {
         let clock = self.config().clock().clone();
         Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> }
-    }
-
-    fn create_in(&self, base_model: &str, lora: LoraConfig, manner: Manner) -> Result<Pending<TrainingClient>> {
-        let operation = "create_lora_training_client";
-        if base_model.trim().is_empty() {
-            return Err(Error::invalid_input("the name of the base model is empty").with_operation(operation));
-        }
-        lora.validate().map_err(|error| error.with_operation(operation))?;
-        let request = CreateModelRequest {
-            session_id: self.session.id().into(),
-            model_seq_id: self.session.next_model(),
-            base_model: base_model.into(),
-            user_metadata: None,
-            lora_config: Some(lora),
-        };
-        let body = to_json(operation, &request)?;
-        let (slots, parts) = Slots::<CreateModelResponse>::new(operation, 1);
-        for part in parts {
-            let submit = self.model_submission(body.clone(), part, manner);
-            if manner.blocks() {
-                slots.waited_for();
-                submit();
-            } else {
-                self.session.submitters().submit(submit).map_err(|(_, error)| error.with_operation(operation))?;
-            }
-        }
-        let (session, timeout) = (Arc::clone(&self.session), self.timeout_operation);
-        Ok(self.outcome(slots, operation, manner).pending(move |created| {
-            let model_id = created.into_iter().next().map(|created| created.model_id).unwrap_or_default();
-            Ok(TrainingClient::new(&session, &model_id)?.timeout_operation(timeout))
-        }))
-    }
-
-    /// Submits a create_model; holds no session, since a thread of the session runs it.
-    fn model_submission(&self, body: Vec<u8>, part: Part, manner: Manner) -> Task {
-        let (http, poller) = (Arc::clone(self.session.http()), self.session.poller().clone());
-        let group = PollGroup { client: self.session.next_client(), ordered: false };
-        Box::new(move || {
-            let config = http.config();
-            let call = Call {
-                repeat: Repeat::Window,
-                deadline: manner.deadline(),
-                ..Call::post(part.operation(), Purpose::Training, "create_model", config.timeout_idle(), &body)
-            };
-            let began = config.clock().now();
-            match part.begin().and_then(|()| http.send(&call)).and_then(|answer| answer.json::<Promise>(call.operation))
-            {
-                Ok(promise) => poller.ask(Promised {
-                    request_id: promise.request_id.into(),
-                    kind: RequestKind::CreateModel,
-                    round_trip: config.clock().now() - began,
-                    group,
-                    part,
-                    resubmit: None,
-                }),
-                Err(error) => part.resolve(Err(error)),
-            }
-        })
     }
 }

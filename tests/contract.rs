@@ -82,14 +82,15 @@ fn keeps_the_contract(config: Config, model: &str) -> Result<(), Error> {
         let greedy = SamplingParams::default().max_tokens(4).temperature(0.0);
         let reply = sampler.sample(&prompt, 1, &greedy)?;
         let sequence = &reply.sequences[0];
-        assert!((1..=4).contains(&sequence.tokens.len()), "{sequence:?}");
+        assert!(sequence.tokens.len() <= 4, "{sequence:?}");
         let reply = sampler
             .sample_with(SampleOptions::new(&prompt).num_samples(2).sampling_params(greedy).prompt_logprobs(true))?;
         assert_eq!(reply.sequences.len(), 2);
+        assert_eq!(reply.prompt_logprobs.map(|logprobs| logprobs.len()), Some(prompt.len()));
         let logprobs = sampler.compute_logprobs(&prompt)?;
         assert_eq!(logprobs.len(), prompt.len());
         assert!(logprobs[0].is_none());
-        assert!(logprobs[1..].iter().all(|logprob| logprob.is_some_and(|logprob| logprob <= 0.0)), "{logprobs:?}");
+        assert!(logprobs[1..].iter().all(|logprob| logprob.is_some_and(|logprob| logprob <= 1e-3)), "{logprobs:?}");
     }
 
     let unknown = service.create_sampling_client("tinker://no-such-run/sampler_weights/none");

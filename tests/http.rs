@@ -356,7 +356,8 @@ fn the_message_of_an_error_is_what_the_server_says_about_it() {
     ] {
         let service = replying([Reply::Json(422, body)]);
         let error = connect(service.config()).unwrap().health().unwrap_err();
-        assert_eq!(error.to_string(), format!("health: the server answered 422: {expected}"));
+        let hint = "the request itself must change, as the message says";
+        assert_eq!(error.to_string(), format!("health: the server answered 422: {expected}; {hint}"));
     }
 }
 
@@ -418,6 +419,7 @@ fn an_early_429_is_waited_out_and_the_body_is_sent_again() {
 
 #[test]
 fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later() {
+    const COUNT: usize = 200_000;
     let clock = ManualClock::new();
     let refused = AtomicUsize::new(0);
     let early = move |seen: &Seen| {
@@ -427,9 +429,11 @@ fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later()
     let service = Service::start_early(early, well);
     let client = connect(quiet(&service, &clock)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    let datum =
-        Datum::new(ModelInput::from_tokens(vec![100_000; 300_000])).input("target_tokens", vec![100_000_i64; 300_000]);
-    let batch = Batch::from(vec![datum.unwrap().input("weights", vec![1.0_f32; 300_000]).unwrap()]);
+    // Some 8 MB in few numbers: they take long in a build without optimisation.
+    let datum = Datum::new(ModelInput::from_tokens(vec![100_000; COUNT]))
+        .input("target_tokens", vec![i64::MAX; COUNT])
+        .and_then(|datum| datum.input("weights", vec![1.234_567_8e-20_f32; COUNT]));
+    let batch = Batch::from(vec![datum.unwrap()]);
     let pending = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy).unwrap();
     assert_eq!(let_a_wait_pass(&clock), ms(750));
     assert_eq!(pending.wait().unwrap().metrics["loss:sum"], 1.0);
@@ -520,6 +524,9 @@ fn nobody_there_is_no_connection_and_nothing_was_sent() {
 
 // ---- Time limits. They are those of the socket, in real time. ----
 
+/// How often something is tried that a busy machine may be too slow for.
+const TRIES: usize = 20;
+
 fn assert_limit(error: &Error, limit: Limit) {
     assert_eq!(error.kind(), ErrorKind::Timeout(limit), "{error}");
     assert!(error.is_timeout() && error.is_retryable());
@@ -561,7 +568,9 @@ fn a_server_that_does_not_begin_to_answer_is_a_wait_timeout() {
 #[test]
 fn an_answer_that_stops_in_the_middle_is_a_read_timeout() {
     let stop = || Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"session".into());
-    let error = refused_session(|config| config.timeout_idle(ms(100)), stop);
+    // On a busy machine even the beginning may take longer than the limit.
+    let mut tries = (0..TRIES).map(|_| refused_session(|config| config.timeout_idle(ms(100)), stop));
+    let error = tries.find(|error| error.kind() != ErrorKind::Timeout(Limit::Wait)).unwrap();
     assert_limit(&error, Limit::Read);
     assert!(error.may_have_taken_effect());
     assert_eq!((error.status(), error.body()), (Some(200), Some("{\"session")));
@@ -583,7 +592,9 @@ fn a_slow_but_steady_answer_may_take_longer_than_the_idle_limit() {
     let pieces: Vec<_> = std::iter::once(head.into_bytes()).chain(body.bytes().map(|byte| vec![byte])).collect();
     assert!(pieces.len() >= 40);
     let service = Service::start(move |_| Reply::Slow(pieces.clone(), ms(10)));
-    connect(service.config().max_retries(0).timeout_idle(ms(200))).unwrap();
+    // On a busy machine a pause may take longer than the limit.
+    let config = || service.config().max_retries(0).timeout_idle(ms(200));
+    assert!((0..TRIES).any(|_| connect(config()).is_ok()));
 }
 
 #[test]
@@ -596,7 +607,9 @@ fn a_slow_but_steady_upload_may_take_longer_than_the_idle_limit() {
         well(seen)
     });
     let api = Api::new(service.config().max_retries(0).timeout_idle(ms(200)).build().unwrap()).unwrap();
-    let answer = api.post("/api/v1/session_heartbeat").body(vec![b'x'; 10 << 20]).send().unwrap();
+    // On a busy machine a pause may take longer than the limit.
+    let upload = || api.post("/api/v1/session_heartbeat").body(vec![b'x'; 10 << 20]).send();
+    let answer = (0..TRIES).find_map(|_| upload().ok()).unwrap();
     assert!(answer.elapsed() > ms(200));
     assert_eq!(taken.load(Ordering::Relaxed), 10 << 20);
 }
@@ -615,7 +628,11 @@ fn an_answer_that_can_not_be_understood_says_why_with_status_and_first_bytes() {
         ("application/json", " \n", "the answer is empty (status 200)"),
         ("text/html", page, "the answer is not JSON but text/html (status 200, it begins with \"<html> <body>Sign in"),
         ("application/json", "{\"status\": \"o", "the answer is not valid JSON: EOF while parsing"),
-        ("application/json", "{\"status\": 7}", "the answer has not the expected shape: invalid type: integer `7`"),
+        (
+            "application/json",
+            "{\"status\": 7}",
+            "the answer does not have the expected shape: invalid type: integer `7`",
+        ),
     ];
     for (content_type, body, expected) in cases {
         let service = replying([answer(content_type, body)]);

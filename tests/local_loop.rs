@@ -231,7 +231,7 @@ fn what_the_service_knows_can_be_asked_for() {
     let service = connect(&server);
     assert_eq!(service.health().unwrap().status, "ok");
     let models = service.get_server_capabilities().unwrap().supported_models;
-    assert_eq!(models.iter().map(|model| model.model_name.as_deref().unwrap()).collect::<Vec<_>>(), [BASE]);
+    assert_eq!(models.iter().filter(|model| model.model_name.as_deref() == Some(BASE)).count(), 1);
     let trainer = service.create_lora_training_client(BASE, LoraConfig { rank: 4, ..lora() }).unwrap();
     let info = trainer.get_info().unwrap();
     assert_eq!(info.model_id, trainer.model_id());

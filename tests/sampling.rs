@@ -13,7 +13,7 @@ use support::{Gate, Gauge, Reply, Seen, Service, result, well};
 use tinkex::clock::ManualClock;
 use tinkex::config::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SampleResponse, SamplingParams};
-use tinkex::{ErrorKind, Limit, Pending, SampleOptions, SamplingClient, ServiceClient};
+use tinkex::{ErrorKind, Limit, Pending, RetryConfig, SampleOptions, SamplingClient, ServiceClient};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -550,6 +550,45 @@ fn an_expired_sample_that_is_cancelled_meanwhile_is_not_submitted_again() {
     manual.advance(SECOND);
     assert_eq!(number(&next.wait().unwrap()), 1);
     assert_eq!(service.seen_at("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6]);
+}
+
+#[test]
+fn an_expired_sample_holds_no_thread_while_it_waits_to_be_submitted_anew() {
+    let manual = ManualClock::new();
+    let service = forgetful(1);
+    let sampler = sampler(service.manual_config(&manual).max_sampling_threads(1));
+    let expired = submit(&sampler.retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
+    manual.until_waiting(|waits| waits.contains(&HOUR));
+    // The clock stands still.
+    assert_eq!(number(&submit(&sampler, 6).wait().unwrap()), 1);
+    assert!(!expired.is_ready());
+    manual.advance(HOUR);
+    assert_eq!(number(&expired.wait().unwrap()), 2);
+    assert_eq!(service.seen_at("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6, 5]);
+}
+
+#[test]
+fn without_retries_an_expired_sample_is_an_error_at_once() {
+    let service = forgetful(1);
+    let sampler = sampler(service.config()).retry_config(RetryConfig::off());
+    let error = sampler.sample(&prompt(&[5]), 1, &SamplingParams::default()).unwrap_err();
+    assert_eq!((error.kind(), service.seen_at("asample").len()), (ErrorKind::Expired, 1));
+}
+
+#[test]
+fn a_sampling_client_may_have_a_progress_timeout_of_its_own() {
+    let manual = ManualClock::new();
+    let service = Service::start(|seen| match is_sample(seen) {
+        true => Reply::Json(503, json!({})),
+        false => well(seen),
+    });
+    let sampler = sampler(service.manual_config(&manual));
+    let pending = submit(&sampler.retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
+    for _ in 0..2 {
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
+        manual.advance(SECOND);
+    }
+    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Timeout(Limit::Progress));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::json;
 use support::{Gate, Reply, Service, batch, well};
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
-use tinkex::{ErrorKind, ServiceClient, TrainingClient};
+use tinkex::{ErrorKind, ServiceClient, TrainingClient, TrainingOptions};
 
 fn trainer(service: &Service) -> TrainingClient {
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
@@ -151,4 +151,56 @@ fn four_threads_share_one_client_and_each_keeps_its_order() {
             .collect();
         assert_eq!(calls, (thread * 100..thread * 100 + 25).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn metadata_of_a_training_run_is_sent_with_its_creation() {
+    let service = Service::start(well);
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let options = TrainingOptions::from(LoraConfig::default().rank(8)).user_metadata("experiment", "7b");
+    client.create_lora_training_client("base", options.clone()).unwrap();
+    client.submit_create_lora_training_client("base", options).unwrap().wait().unwrap();
+    for (number, seen) in service.seen_at("create_model").iter().enumerate() {
+        assert_eq!((&seen.body["model_seq_id"], &seen.body["lora_config"]["rank"]), (&json!(number), &json!(8)));
+        assert_eq!(seen.body["user_metadata"], json!({"experiment": "7b"}));
+    }
+}
+
+#[test]
+fn an_unload_waits_its_turn_and_takes_no_number() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    let unload = trainer.submit_unload_model().unwrap();
+    let late = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    assert_eq!(unload.wait().unwrap().model_id, "model-0");
+    step.wait().unwrap();
+    late.wait().unwrap();
+    let sent: Vec<_> = service.seen().into_iter().filter(|seen| seen.body["model_id"].is_string()).collect();
+    let sent: Vec<_> = sent.iter().map(|seen| (&*seen.path, seen.seq_id())).collect();
+    assert_eq!(sent, [("optim_step", Some(1)), ("unload_model", None), ("optim_step", Some(2))]);
+}
+
+#[test]
+fn a_run_that_can_not_be_gone_on_from_is_an_error_and_takes_no_number() {
+    let run = |lora_rank| {
+        json!({"training_run_id": "a/b", "base_model": "base", "model_owner": "me", "is_lora": true,
+            "lora_rank": lora_rank, "last_request_time": "2025-11-01T12:00:00Z"})
+    };
+    let service = Service::start(move |seen| match &*seen.path {
+        "training_runs/whole" => Reply::ok(run(json!(null))),
+        "training_runs/gone" => Reply::Json(404, json!({"detail": "no such run"})),
+        "training_runs/a%20b" => Reply::ok(run(json!(4))),
+        _ => well(seen),
+    });
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let create = |path: &str| client.create_training_client_from_state(path, &Default::default());
+    let error = create("tinker://whole/weights/1").unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("create_training_client_from_state")));
+    assert_eq!(create("tinker://gone/weights/1").unwrap_err().status(), Some(404));
+    create("tinker://a b/weights/1").unwrap();
+    let created = &service.seen_at("create_model")[0].body;
+    assert_eq!((&created["model_seq_id"], &created["user_metadata"]), (&json!(0), &json!(null)));
+    assert_eq!(created["lora_config"]["rank"], 4);
+    assert_eq!(service.seen_at("load_weights")[0].body["path"], "tinker://a b/weights/1");
 }

@@ -19,6 +19,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// It stands still until it is told to move. Give a client its [`clock`](ManualClock::clock) through
 /// [`ConfigBuilder::clock`](crate::config::ConfigBuilder::clock).
+///
+/// ```
+/// # #[cfg(feature = "local")] {
+/// use std::time::Duration;
+/// use tinkex::clock::ManualClock;
+/// use tinkex::local::LocalServer;
+/// use tinkex::{Config, ServiceClient};
+///
+/// let (server, manual) = (LocalServer::start()?, ManualClock::new());
+/// let config = Config::builder().api_key("tml-local").base_url(server.base_url()).clock(manual.clock()).build()?;
+/// let service = ServiceClient::connect(config)?;
+///
+/// // The next heartbeat is due in 10 seconds. A minute of them takes no time at all.
+/// for _ in 0..6 {
+///     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(10)));
+///     manual.advance(Duration::from_secs(10));
+/// }
+/// println!("what is waited for now: {:?}", manual.waits());
+/// # }
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct ManualClock(Arc<Manual>);
 
@@ -87,7 +108,11 @@ impl ManualClock {
     }
 
     /// Moves the time on, wakes those whose deadline has come and returns when the library's threads among them wait again,
-    /// have ended, or talk to a server.
+    /// have ended, or talk to a server; at the latest after 30 seconds of real time.
+    ///
+    /// # Panics
+    ///
+    /// When the time would be beyond what an [`Instant`] can hold.
     pub fn advance(&self, by: Duration) {
         let mut state = self.0.state.lock();
         state.now += by;

@@ -24,13 +24,14 @@ use manual::Waker;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tinkex::clock::ManualClock;
+/// use tinkex::clock::{Clock, ManualClock};
 ///
 /// let manual = ManualClock::new();
 /// let clock = manual.clock();
 /// let before = clock.now();
 /// manual.advance(Duration::from_secs(3600));
 /// assert_eq!(clock.now() - before, Duration::from_secs(3600));
+/// assert!(clock.wall() >= Clock::system().wall() + Duration::from_secs(3599));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<ManualClock>);
@@ -59,7 +60,7 @@ impl Clock {
         }
     }
 
-    /// The time of day now.
+    /// The date and time of day now.
     #[must_use]
     pub fn wall(&self) -> SystemTime {
         match &self.0 {

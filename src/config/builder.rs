@@ -9,12 +9,45 @@ use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, check};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::pending::{Observer, QueueStateObserver};
 use crate::query::{Query, Value};
 
 /// The smallest stack a thread of the library may have: nested JSON and TLS overflow less, and an overflow aborts.
 const MIN_STACK: usize = 128 * 1024;
 
 /// Builds a [`Config`]. Obtained from [`Config::builder`] or [`Config::constrained`].
+///
+/// Each setting has a getter of the same name on [`Config`], but for what may hold secrets: the key, the gateway's
+/// token, headers and query parameters.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tinkex::Config;
+/// use tinkex::config::Proxy;
+///
+/// let config = Config::builder()
+///     .api_key("tml-example")
+///     .base_url("http://127.0.0.1:8000/prod/")
+///     .cloudflare_access("id", "secret")
+///     .tags(["nightly", "llama"])
+///     .user_metadata("commit", "388b44d")
+///     .header("x-team", "alignment")
+///     .query("trace", true)
+///     .proxy(Proxy::Off)
+///     .timeout_idle(Duration::from_secs(120))
+///     .max_retries(3)
+///     .build()?;
+/// assert_eq!(config.base_url(), "http://127.0.0.1:8000/prod");
+/// assert_eq!(config.user_metadata()["commit"], "388b44d");
+/// assert_eq!((config.timeout_idle(), config.max_retries()), (Duration::from_secs(120), 3));
+///
+/// let local = Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000");
+/// let error = local.max_queued(0).build().unwrap_err();
+/// assert_eq!(error.to_string(), "max_queued must be greater than zero");
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ConfigBuilder {
@@ -28,6 +61,7 @@ pub struct ConfigBuilder {
     pub(super) proxy: Proxy,
     pub(super) root_certificates: Vec<Vec<u8>>,
     pub(super) clock: Clock,
+    pub(super) observer: Option<Observer>,
     pub(super) settings: Settings,
 }
 
@@ -57,7 +91,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// Adds one entry to the metadata that the service keeps with the session.
+    /// Adds one entry to the metadata that the service keeps with the session. Defaults to none.
     pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.user_metadata.insert(key.into(), value.into());
         self
@@ -75,7 +109,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// The proxy. Defaults to the one that the environment names.
+    /// The proxy. Defaults to [`Proxy::Environment`]: the one that the environment names.
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
         self
@@ -97,9 +131,16 @@ impl ConfigBuilder {
         self
     }
 
-    /// The clock that every wait of the client goes by. Defaults to the system's; tests drive one of their own.
+    /// The clock that every wait of the client goes by. Defaults to the system's; tests drive a
+    /// [`ManualClock`](crate::clock::ManualClock).
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Who is told of the state of the queues that requests wait in. Defaults to nobody but the log.
+    pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
+        self.observer = Some(Observer(Arc::new(observer)));
         self
     }
 
@@ -126,6 +167,7 @@ impl ConfigBuilder {
     ///
     /// let config = Config::builder().build_with(|name| match name {
     ///     "TINKER_API_KEY" => Some("tml-example".to_owned()),
+    ///     "TINKER_BASE_URL" => Some("http://127.0.0.1:8000".to_owned()),
     ///     "TINKER_TAGS" => Some("nightly, llama".to_owned()),
     ///     _ => None,
     /// })?;

@@ -18,9 +18,19 @@ pub(crate) use settings::MAX_DURATION;
 
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::pending::Observer;
 use crate::query::Query;
 
 /// The service that the Python client talks to when it is not told otherwise.
+///
+/// ```
+/// # #[cfg(any(feature = "rustls", feature = "native-tls"))] {
+/// let environment = |name: &str| (name == "TINKER_API_KEY").then(|| "tml-example".to_owned());
+/// let config = tinkex::Config::builder().build_with(environment)?;
+/// assert_eq!(config.base_url(), tinkex::config::DEFAULT_BASE_URL);
+/// # }
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services/tinker-prod";
 
 /// Everything a client needs to know before its first request.
@@ -62,6 +72,19 @@ struct Checked {
 }
 
 /// Which proxy the client's requests go through.
+///
+/// ```
+/// use tinkex::Config;
+/// use tinkex::config::Proxy;
+///
+/// let config = Config::builder()
+///     .api_key("tml-example")
+///     .base_url("http://127.0.0.1:8000")
+///     .proxy(Proxy::Url("http://user:secret@proxy.example.com:3128".to_owned()))
+///     .build()?;
+/// assert_eq!(format!("{:?}", config.proxy()), "Url(***)");
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proxy {
@@ -105,6 +128,7 @@ impl fmt::Debug for Secret {
         f.write_str("***")
     }
 }
+
 impl Config {
     /// Starts a configuration with the defaults.
     pub fn builder() -> ConfigBuilder {
@@ -115,13 +139,21 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When `TINKER_API_KEY` is missing or empty, or a variable has an invalid value.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when `TINKER_API_KEY` is missing or empty, or a variable has an
+    /// invalid value.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let service = tinkex::ServiceClient::connect(tinkex::Config::from_env()?)?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn from_env() -> Result<Config> {
         Config::builder().build()
     }
 
     /// Starts a configuration for a device with little memory: two poll connections, two sampling threads and submissions in
-    /// flight, two idle connections per purpose, 4 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
+    /// flight, two idle connections per purpose, 8 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
     ///
     /// # Examples
     ///
@@ -139,7 +171,7 @@ impl Config {
             .max_queued(64)
             .max_queued_bytes(8 << 20)
             .max_response_bytes(16 << 20)
-            .connection_buffer(4 * 1024)
+            .connection_buffer(8 * 1024)
     }
 
     /// The service's base URL, without a slash at its end.
@@ -189,6 +221,10 @@ impl Config {
 
     pub(crate) fn cloudflare(&self) -> Option<(&Secret, &Secret)> {
         self.0.builder.cloudflare.as_ref().map(|(id, secret)| (id, secret))
+    }
+
+    pub(crate) fn queue_state_observer(&self) -> Option<&Observer> {
+        self.0.builder.observer.as_ref()
     }
 
     pub(crate) fn headers(&self) -> &[(String, Secret)] {

@@ -3,6 +3,19 @@
 use std::fmt;
 
 /// What failed, to match on; the details are methods of [`Error`](crate::Error).
+///
+/// ```
+/// use tinkex::types::SamplingParams;
+/// use tinkex::{ErrorKind, Limit};
+///
+/// let error = SamplingParams::default().temperature(-1.0).validate().unwrap_err();
+/// match error.kind() {
+///     ErrorKind::InvalidInput => println!("nothing was sent: {error}"),
+///     ErrorKind::Timeout(Limit::Operation) => println!("still running: {:?}", error.request_id()),
+///     kind => println!("{kind:?}"),
+/// }
+/// # assert_eq!(error.kind(), ErrorKind::InvalidInput);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -35,6 +48,13 @@ pub enum ErrorKind {
 }
 
 /// The time limit behind an [`ErrorKind::Timeout`]. Each is a setting of [`Config`](crate::Config).
+///
+/// ```
+/// use tinkex::Limit;
+///
+/// assert_eq!(Limit::Read.setting(), "timeout_idle");
+/// assert_eq!(Limit::Connect.to_string(), "connecting took too long (timeout_connect)");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {

@@ -2,6 +2,20 @@
 //!
 //! Every error names the operation that failed, why it failed and, where there is something to do about it,
 //! what to do next. `Display` prints this level alone; [`source`](std::error::Error::source) has the rest.
+//!
+//! ```
+//! use std::error::Error as _;
+//!
+//! /// The whole chain on one line.
+//! fn report(error: &tinkex::Error) -> String {
+//!     let causes = std::iter::successors(error.source(), |&cause| cause.source());
+//!     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+//! }
+//!
+//! let error = tinkex::types::ImageChunk::from_file("/no/such/file.png", 1).unwrap_err();
+//! assert_eq!(error.kind(), tinkex::ErrorKind::Io);
+//! assert!(report(&error).len() > error.to_string().len());
+//! ```
 
 mod kind;
 
@@ -16,12 +30,21 @@ pub use kind::{ErrorKind, Limit};
 use crate::types::RequestErrorCategory;
 
 /// A `Result` with this crate's [`Error`].
+///
+/// ```
+/// fn config() -> tinkex::Result<tinkex::Config> {
+///     tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()
+/// }
+/// # assert!(config().is_ok());
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The most bytes of an answer's body that an error keeps.
 const MAX_BODY: usize = 8 * 1024;
 
 /// The error of every fallible call in this crate.
+///
+/// What ends a request is listed in [the crate's documentation](crate#errors-of-a-request).
 ///
 /// # Examples
 ///
@@ -32,6 +55,26 @@ const MAX_BODY: usize = 8 * 1024;
 /// assert_eq!(error.kind(), ErrorKind::Config);
 /// assert!(error.to_string().contains("TINKER_API_KEY"));
 /// assert!(!error.is_retryable());
+/// ```
+///
+/// What an error of a request has to say:
+///
+/// ```
+/// use tinkex::{Error, ErrorKind};
+///
+/// fn advice(error: &Error) -> String {
+///     match error.kind() {
+///         ErrorKind::Status => match (error.status(), error.retry_after()) {
+///             (Some(429), Some(wait)) => format!("come back in {wait:?}"),
+///             (status, _) => format!("{status:?}, the server says {:?}", error.body().unwrap_or_default()),
+///         },
+///         ErrorKind::Timeout(limit) => format!("raise {}", limit.setting()),
+///         ErrorKind::RequestFailed => format!("the fault is of category {:?}", error.category()),
+///         _ if error.is_user_error() => format!("look at the call of {:?}", error.operation()),
+///         _ => error.to_string(),
+///     }
+/// }
+/// # assert_eq!(advice(&tinkex::types::check_tinker_scheme("x").unwrap_err()), "look at the call of None");
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -70,6 +113,18 @@ impl Error {
         }))
     }
 
+    /// An error of the program's own, for a loss function to return. Its kind is [`InvalidInput`](ErrorKind::InvalidInput).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = tinkex::Error::other("the reward model is not loaded");
+    /// assert_eq!(error.to_string(), "the reward model is not loaded");
+    /// ```
+    pub fn other(error: impl fmt::Display) -> Self {
+        Error::invalid_input(error.to_string())
+    }
+
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(ErrorKind::Config, message)
     }
@@ -83,7 +138,7 @@ impl Error {
     }
 
     pub(crate) fn closed() -> Self {
-        Error::new(ErrorKind::Closed, "the client was closed before the result arrived")
+        Error::new(ErrorKind::Closed, "the client is closed").with_hint("connect again with ServiceClient::connect")
     }
 
     /// Names the operation, unless an inner layer already did.

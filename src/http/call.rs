@@ -180,7 +180,7 @@ impl Answer {
             let what = if self.body.iter().all(u8::is_ascii_whitespace) {
                 "the answer is empty".to_owned()
             } else if error.is_data() {
-                format!("the answer has not the expected shape: {error}")
+                format!("the answer does not have the expected shape: {error}")
             } else if let Some(kind) = self.header("content-type").filter(|kind| !kind.contains("json")) {
                 format!("the answer is not JSON but {kind}")
             } else {
@@ -223,9 +223,12 @@ impl Answer {
         let error = self.describe(error);
         match self.status {
             300..=399 => error.with_hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
-            401 => error.with_hint("check TINKER_API_KEY"),
+            400 | 422 => error.with_hint("the request itself must change, as the message says"),
+            401 => error.with_hint("check TINKER_API_KEY or api_key"),
             403 => error.with_hint("this key may not do that; check whose run or checkpoint it is"),
             404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),
+            409 => error.with_hint("something of that name or number is there already; choose another name"),
+            413 => error.with_hint("send smaller batches"),
             429 => error.with_hint("the service is busy; try again later"),
             500.. => error.with_hint("the service has a problem; try again later"),
             _ => error,

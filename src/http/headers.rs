@@ -1,4 +1,4 @@
-//! The headers of a request: who asks, with what, and for the how-many-eth time.
+//! The headers of a request: who asks, with what, and which attempt it is.
 
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 

@@ -15,6 +15,18 @@ pub struct AdamStep {
     pub beta2: f32,
     /// Added to the root of the latter, against division by zero.
     pub eps: f32,
+    /// How much of itself every weight loses, times the learning rate: decoupled from the gradient (Loshchilov & Hutter
+    /// 2019, "Decoupled weight decay regularization"). Zero for none.
+    pub weight_decay: f32,
+    /// The longest gradient, as the norm over all tensors together; a longer one is shortened to it. Zero for no limit.
+    pub grad_clip_norm: f32,
+}
+
+impl Default for AdamStep {
+    /// Tinker's: learning rate 1e-4, betas 0.9 and 0.95, eps 1e-12, neither decay nor clipping.
+    fn default() -> Self {
+        AdamStep { learning_rate: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-12, weight_decay: 0.0, grad_clip_norm: 0.0 }
+    }
 }
 
 /// Running moments of a gradient (Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1).
@@ -35,7 +47,8 @@ impl Adam {
     /// goes on by what is left of them.
     pub fn step(&mut self, tensors: &mut Tensors, gradient: &Tensors, params: &AdamStep) {
         self.step += 1;
-        let AdamStep { learning_rate, beta1, beta2, eps } = *params;
+        let AdamStep { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm } = *params;
+        let clip = shortening(gradient, grad_clip_norm);
         // Both means start at zero and are too small by these factors (section 3 of the paper). In double precision,
         // because beta2 to the n-th rounds to 1 in single precision sooner.
         let unbias1 = (1.0 / (1.0 - f64::from(beta1).powf(self.step as f64))) as f32;
@@ -46,12 +59,23 @@ impl Adam {
             let m = moment(&mut self.m, name, tensor);
             let v = moment(&mut self.v, name, tensor);
             Zip::from(tensor).and(m).and(v).and(gradient).for_each(|parameter, m, v, &gradient| {
+                let gradient = clip * gradient;
+                *parameter -= learning_rate * weight_decay * *parameter;
                 *m = beta1 * *m + (1.0 - beta1) * gradient;
                 *v = beta2 * *v + (1.0 - beta2) * gradient * gradient;
                 *parameter -= learning_rate * (*m * unbias1) / ((*v * unbias2).sqrt() + eps);
             });
         }
     }
+}
+
+/// What a gradient is to be multiplied by so that it is not longer than `most`, as PyTorch's `clip_grad_norm_` does.
+fn shortening(gradient: &Tensors, most: f32) -> f32 {
+    if most <= 0.0 {
+        return 1.0;
+    }
+    let squares: f64 = gradient.values().flatten().map(|&slope| f64::from(slope).powi(2)).sum();
+    (f64::from(most) / (squares.sqrt() + 1e-6)).min(1.0) as f32
 }
 
 /// The moment kept for a tensor, zero at first.
@@ -75,7 +99,7 @@ mod tests {
 
     #[test]
     fn two_steps_give_the_numbers_worked_out_by_hand() {
-        let params = AdamStep { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8 };
+        let params = AdamStep { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, ..AdamStep::default() };
         let (mut adam, mut weights) = (Adam::default(), one(1.0));
 
         // m = 0.1 · 2 = 0.2, v = 0.01 · 4 = 0.04; unbiased 2 and 4; 1 − 0.1 · 2 / √4 = 0.9
@@ -91,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_first_step_is_as_long_as_the_learning_rate_whatever_the_gradients_scale() {
-        let params = AdamStep { learning_rate: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-12 };
+        let params = AdamStep { learning_rate: 0.01, ..AdamStep::default() };
         for gradient in [1e-6, 1.0, -1e6] {
             let mut weights = one(0.0);
             Adam::default().step(&mut weights, &one(gradient), &params);
@@ -101,9 +125,28 @@ mod tests {
 
     #[test]
     fn a_tensor_without_gradient_stays_where_it_is() {
-        let params = AdamStep { learning_rate: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-12 };
+        let params = AdamStep { learning_rate: 0.1, ..AdamStep::default() };
         let mut weights = one(3.0);
         Adam::default().step(&mut weights, &Tensors::new(), &params);
         assert_eq!(weights, one(3.0));
+    }
+
+    #[test]
+    fn weight_decay_is_apart_from_the_gradient() {
+        let params = AdamStep { learning_rate: 0.1, weight_decay: 0.5, ..AdamStep::default() };
+        let mut weights = one(2.0);
+        Adam::default().step(&mut weights, &Tensors::new(), &params);
+        assert!((weights["w"][[0, 0]] - 1.9).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_long_gradient_is_shortened_over_all_tensors_together_and_a_short_one_is_not() {
+        let gradient = || Tensors::from([("a".to_owned(), array![[3.0]]), ("b".to_owned(), array![[0.0, 4.0]])]);
+        for (most, scale) in [(0.0, 1.0), (10.0, 1.0), (1.0, 0.2)] {
+            let (mut adam, mut weights) = (Adam::default(), gradient());
+            adam.step(&mut weights, &gradient(), &AdamStep { grad_clip_norm: most, ..AdamStep::default() });
+            assert!((adam.m["a"][[0, 0]] - 0.1 * 3.0 * scale).abs() < 1e-6, "{most}");
+            assert!((adam.m["b"][[0, 1]] - 0.1 * 4.0 * scale).abs() < 1e-6, "{most}");
+        }
     }
 }

@@ -17,6 +17,7 @@
 //! exchanged, without the other.
 
 pub mod adam;
+mod checkpoint;
 mod loss;
 pub mod model;
 mod server;
@@ -25,19 +26,21 @@ pub mod transformer;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::model::Model;
-pub use self::server::{Activity, Fault, LoggedRequest};
+pub use self::server::{Activity, Fault, Faults, LoggedRequest, ParseFaultsError};
 use self::server::{Server, Settings};
 use self::transformer::Transformer;
 use crate::{Error, ErrorKind, Result};
 
 /// A Tinker service on a port of this machine.
 ///
-/// Everything it knows is in memory and goes with it. It ends when it is dropped: at once, but for a training step or a
-/// sample in hand, which runs to its end on a thread of its own.
+/// Everything it knows is in memory and goes with it, unless it is given a [`data_dir`](LocalServerBuilder::data_dir).
+/// It ends when it is dropped: at once, but for a training step or a sample in hand, which runs to its end on a thread
+/// of its own.
 ///
 /// It serves plain HTTP and takes any API key, unless told otherwise: it is no server for a network that is not
 /// trusted.
@@ -45,7 +48,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct LocalServer(Server);
 
 impl LocalServer {
-    /// Starts a server on a free port of the loopback interface, with the model `tinkex/bytes-tiny`.
+    /// Starts a server on a free port of the loopback interface, with the models `tinkex/bytes-tiny`,
+    /// `tinkex/bytes-small` and `tinkex/bytes-medium`, whose sizes are in [`transformer`].
     ///
     /// # Errors
     ///
@@ -131,7 +135,10 @@ impl LocalServer {
 }
 
 fn failed(operation: &'static str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Io, "the local server can not do that").with_operation(operation).with_source(error)
+    Error::new(ErrorKind::Io, format!("the socket or thread could not be had: {error}"))
+        .with_hint("choose another address, or port 0 for any free one")
+        .with_operation(operation)
+        .with_source(error)
 }
 
 /// Sets up a [`LocalServer`].
@@ -154,7 +161,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Adds a model to offer. Defaults to `tinkex/bytes-tiny` alone.
+    /// Adds a model to offer. Defaults to the three sizes of [`Transformer`].
     pub fn model(mut self, model: Arc<dyn Model>) -> Self {
         self.settings.models.push(model);
         self
@@ -173,6 +180,36 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Keeps sessions, training runs, samplers and checkpoints in this directory, which is made where it is missing,
+    /// and goes on from what is there. Defaults to none: everything is in memory and ends with the server.
+    ///
+    /// Whatever the server has answered is on the disk by then, whole, and survives a crash. What is only in memory
+    /// does not: models in training go on from their last checkpoint, and promises that were open have expired. Only
+    /// one server may use a directory at a time.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.data_dir = Some(path.into());
+        self
+    }
+
+    /// How many training runs may be in memory; one more is answered with 429. Defaults to 64.
+    pub fn max_models(mut self, models: usize) -> Self {
+        self.settings.max_models = models;
+        self
+    }
+
+    /// How long a session lives without a heartbeat or another request; then its models are unloaded. Clients send a
+    /// heartbeat every 10 s. Defaults to 10 min.
+    pub fn session_time(mut self, session_time: Duration) -> Self {
+        self.settings.session_time = session_time;
+        self
+    }
+
+    /// How long a link to the archive of a checkpoint holds. Defaults to 15 min.
+    pub fn link_time(mut self, link_time: Duration) -> Self {
+        self.settings.link_time = link_time;
+        self
+    }
+
     /// Which API keys may use the server; an empty one never may. Defaults to all.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
@@ -182,6 +219,18 @@ impl LocalServerBuilder {
     /// Adds a failure to show.
     pub fn fault(mut self, fault: Fault) -> Self {
         self.settings.faults.push(fault);
+        self
+    }
+
+    /// Adds failures to show, such as those that [`Faults::parse`] reads.
+    pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.settings.faults.extend(faults);
+        self
+    }
+
+    /// Where the random numbers start that decide which requests a [rate](Fault::rate) hits. Defaults to 0.
+    pub fn fault_seed(mut self, seed: u64) -> Self {
+        self.settings.fault_seed = seed;
         self
     }
 
@@ -220,13 +269,14 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address makes no sense or is taken, or no socket or thread could be had ([`ErrorKind::Io`]); two models have
-    /// one name ([`ErrorKind::Config`]).
+    /// The address makes no sense or is taken, no socket or thread could be had, or the data directory can not be used
+    /// ([`ErrorKind::Io`]); two models have one name ([`ErrorKind::Config`]).
     pub fn start(mut self) -> Result<LocalServer> {
         let operation = "LocalServer::start";
         let models = &mut self.settings.models;
         if models.is_empty() {
-            models.push(Arc::new(Transformer::bytes_tiny()));
+            let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];
+            models.extend(all.map(|model| Arc::new(model) as Arc<dyn Model>));
         }
         let twice = models
             .iter()

@@ -24,6 +24,12 @@ pub trait Model: Debug + Send + Sync {
     /// The name under which clients ask for it, such as `tinkex/bytes-tiny`.
     fn name(&self) -> &str;
 
+    /// What turns text into tokens. Defaults to `bytes`: the tokens of a text are its bytes in UTF-8. The server itself
+    /// knows no other, and reads stop strings so.
+    fn tokenizer(&self) -> &str {
+        "bytes"
+    }
+
     /// Number of distinct tokens; ids run from zero to one less.
     fn vocab_size(&self) -> usize;
 
@@ -95,6 +101,22 @@ pub enum Loss {
         /// One per token; zero where nothing is to be learned, as in a prompt. Negative ones are allowed: custom
         /// losses send them.
         weights: Vec<f32>,
+    },
+    /// −Σ ratioₜ · advantageₜ, where the ratio is exp(logprobₜ − the log-probability when it was sampled).
+    ImportanceSampling {
+        /// The log-probability of each target when it was sampled.
+        logprobs: Vec<f32>,
+        /// How much better than expected each target turned out.
+        advantages: Vec<f32>,
+    },
+    /// −Σ min(ratioₜ · advantageₜ, clipped ratioₜ · advantageₜ).
+    Ppo {
+        /// The log-probability of each target when it was sampled.
+        logprobs: Vec<f32>,
+        /// How much better than expected each target turned out.
+        advantages: Vec<f32>,
+        /// The bounds of each clipped ratio, lower and upper.
+        clip: Vec<(f32, f32)>,
     },
 }
 

@@ -3,9 +3,12 @@
 //! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`slots`] where results come
 //! together, and [`poller`] asks for them.
 
+mod many;
 mod poll_job;
 mod poller;
+mod queue_watch;
 mod reach;
+mod resubmit;
 mod slots;
 
 use std::any::Any;
@@ -17,7 +20,11 @@ use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
+pub use many::{wait_all, wait_any};
 pub(crate) use poller::{PollGroup, Poller, PollerHandle, Promised};
+pub(crate) use queue_watch::Observer;
+pub use queue_watch::{QueueStateObserver, QueueStateUpdate};
+pub(crate) use resubmit::Resubmit;
 pub(crate) use slots::{Part, Slots};
 
 use crate::clock::{Clock, Monitor};
@@ -51,6 +58,7 @@ use slots::Board;
 /// # }
 /// ```
 #[must_use = "dropping a `Pending` gives its result up; call `wait`"]
+#[doc(alias = "APIFuture")]
 pub struct Pending<T> {
     operation: &'static str,
     board: Arc<Monitor<Board>>,
@@ -139,21 +147,12 @@ impl<T> Pending<T> {
     /// Whatever ended the request: see [`ErrorKind`]. After a [`Limit::Operation`] the request may still be carried out:
     /// the error has its [`request_id`](Error::request_id), and
     /// [`ServiceClient::pending`](crate::ServiceClient::pending) asks for the result again.
+    #[doc(alias = "result")]
     pub fn wait(self) -> Result<T> {
-        if self.wait_until(self.manner.wait_until(&self.clock)) {
-            return self.take();
+        if !self.wait_until(self.manner.wait_until(&self.clock)) {
+            self.expire();
         }
-        let error = {
-            let board = self.board.lock();
-            let error =
-                Error::timeout(Limit::Operation).with_operation(self.operation).with_effect(board.was_written());
-            match board.request_id() {
-                Some(id) => error.with_request_id(id).with_hint("ask for the result again with ServiceClient::pending"),
-                None => error,
-            }
-        };
-        self.board.lock().fail(error.clone());
-        Err(error)
+        self.take()
     }
 
     /// Waits for the result for so long; `None` when it has not come, and then it can be waited for again. A result is taken
@@ -220,6 +219,19 @@ impl<T> Pending<T> {
         }
         board.waited(false);
         board.is_ready()
+    }
+
+    /// The time for it is over: without a result, the call ends with an error that says how to go on.
+    fn expire(&self) {
+        let mut board = self.board.lock();
+        let error = Error::timeout(Limit::Operation).with_operation(self.operation).with_effect(board.was_written());
+        let error = match board.request_id() {
+            Some(id) => error.with_request_id(id).with_hint("ask for the result again with ServiceClient::pending"),
+            None => error,
+        };
+        board.fail(error);
+        drop(board);
+        self.board.notify_all();
     }
 
     fn take(&self) -> Result<T> {

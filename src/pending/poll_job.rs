@@ -7,11 +7,13 @@ use crossbeam_channel::Sender;
 use log::debug;
 
 use super::poller::{Command, Ticket};
+use super::queue_watch::{QueueStateUpdate, QueueWatch};
 use super::slots::{Decode, Decoded};
 use crate::error::{Error, ErrorKind, Limit};
 use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::retry::retry_after;
+use crate::rules::seats::GroupId;
 use crate::types::{RequestKind, RetrieveFutureRequest};
 
 /// What a poll brought.
@@ -37,6 +39,8 @@ pub(super) struct PollJob {
     pub(super) decode: Decode,
     pub(super) flight: Arc<Flight>,
     pub(super) idle: Duration,
+    pub(super) client: GroupId,
+    pub(super) watch: Arc<QueueWatch>,
     pub(super) reply: ReplyTo,
 }
 
@@ -88,6 +92,13 @@ impl PollJob {
                 (reply.read().decode(|bytes| (self.decode)(bytes)), None)
             }
         };
+        if let Meaning::NotYet { queue_state: Some(queue_state), reason } = &meaning {
+            // Before the reply, so that nobody has the result before its states were told.
+            let (queue_state, reason) = (queue_state.clone(), reason.clone());
+            let (operation, request_id) = (self.operation, self.request_id);
+            let update = QueueStateUpdate { operation, request_id, queue_state, reason };
+            self.watch.heard(self.client, self.kind, update);
+        }
         self.reply.send(Reply::Heard { meaning, error, held });
     }
 }

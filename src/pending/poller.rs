@@ -17,7 +17,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::{debug, error, warn};
 
 use super::poll_job::{PollJob, Reply, ReplyTo};
+use super::queue_watch::QueueWatch;
 use super::reach::Reach;
+use super::resubmit::{Later, Resubmit};
 use super::slots::{Decoded, Part};
 use crate::clock::Received;
 use crate::config::Config;
@@ -50,8 +52,10 @@ pub(crate) struct Promised {
     pub(crate) round_trip: Duration,
     pub(crate) group: PollGroup,
     pub(crate) part: Part,
-    /// Submits the request anew when the promise has expired; without it that is an error.
-    pub(crate) resubmit: Option<Box<dyn FnOnce(Part) + Send>>,
+    /// What to do when the promise has expired; without it that is an error.
+    pub(crate) resubmit: Option<Resubmit>,
+    /// How long nothing may be heard of it; the configuration's limit without.
+    pub(crate) timeout_progress: Option<Duration>,
 }
 
 /// Hands promises to the poller.
@@ -109,6 +113,7 @@ pub(crate) struct Poller {
     handle: PollerHandle,
     thread: OwnedThread,
     pool: Arc<Pool<PollJob>>,
+    watch: Arc<QueueWatch>,
 }
 
 impl Poller {
@@ -122,17 +127,20 @@ impl Poller {
             Arc::new(Pool::new(config, "poll", max, move |job: PollJob| job.run(&http)))
         };
         let panicked = Arc::clone(&handle.panicked);
+        let watch = Arc::new(QueueWatch::new(config));
         let polls = Polls {
             config: config.clone(),
             inbox,
             replies: commands,
             pool: Arc::clone(&pool),
+            watch: Arc::clone(&watch),
             max,
             under_way: 0,
             seats: Seats::default(),
             open: HashMap::new(),
             flying: HashMap::new(),
             reach: Reach::default(),
+            later: Later::default(),
             next_cut: config.clock().now(),
         };
         let thread = OwnedThread::spawn(config, "poller", move || {
@@ -147,7 +155,7 @@ impl Poller {
                 error!("the poller panicked: {}", panic_text(&*panic));
             }
         })?;
-        Ok(Poller { handle, thread, pool })
+        Ok(Poller { handle, thread, pool, watch })
     }
 
     pub(crate) fn handle(&self) -> &PollerHandle {
@@ -158,8 +166,10 @@ impl Poller {
     pub(crate) fn close(&self, deadline: Instant) {
         self.handle.tell(Command::Close);
         self.pool.close();
+        self.watch.close();
         self.thread.join_by(deadline);
         self.pool.join_by(deadline);
+        self.watch.join_by(deadline);
     }
 }
 
@@ -179,12 +189,14 @@ struct Polls {
     inbox: Receiver<Command>,
     replies: Sender<Command>,
     pool: Arc<Pool<PollJob>>,
+    watch: Arc<QueueWatch>,
     max: usize,
     /// Jobs that have not replied.
     under_way: usize,
     seats: Seats,
     open: HashMap<Ticket, Open>,
     reach: Reach,
+    later: Later,
     /// When the next poll may be cut off at the earliest.
     next_cut: Instant,
     /// The polls under way, except those that were cut off.
@@ -209,9 +221,10 @@ impl Polls {
         loop {
             // One instant for all: a promise that becomes due meanwhile is still asleep, and rings the alarm.
             let now = clock.now();
+            self.later.run_due(now);
             self.dispatch(now);
             self.make_room(now);
-            let wake_at = self.wake_at(now);
+            let wake_at = self.wake_at(now).into_iter().chain(self.later.wake_at()).min();
             let mut next = match clock.receive_until(&self.inbox, wake_at) {
                 Received::Message(command) => Some(command),
                 Received::Deadline => None,
@@ -272,12 +285,14 @@ impl Polls {
             Command::Add(ticket, promised, waited) => {
                 self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
                 self.seats.set_waited(ticket, waited);
-                let state = PollState::new(self.config.timeout_progress());
+                let progress = promised.timeout_progress.unwrap_or(self.config.timeout_progress());
+                let state = PollState::new(progress);
                 self.open.insert(ticket, Open { promised, state, away: Duration::ZERO });
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
             Command::Abandon(ticket) => {
                 self.seats.remove(ticket);
+                self.later.remove(ticket);
                 self.open.remove(&ticket);
                 if let Some(flying) = self.flying.remove(&ticket) {
                     flying.flight.cut();
@@ -313,6 +328,8 @@ impl Polls {
                 decode: open.promised.part.decode(),
                 flight,
                 idle: self.config.timeout_poll(),
+                client: open.promised.group.client,
+                watch: Arc::clone(&self.watch),
                 reply: ReplyTo { ticket, replies: Some(self.replies.clone()) },
             };
             self.under_way += 1;
@@ -353,12 +370,12 @@ impl Polls {
                 let error = Error::timeout(Limit::Progress).with_hint(hint);
                 self.finish(ticket, Err(error));
             }
-            Next::Finish => self.conclude(ticket, meaning, error),
+            Next::Finish => self.conclude(ticket, meaning, error, now),
         }
     }
 
     /// A final answer.
-    fn conclude(&mut self, ticket: Ticket, meaning: Meaning<Decoded>, error: Option<Error>) {
+    fn conclude(&mut self, ticket: Ticket, meaning: Meaning<Decoded>, error: Option<Error>, now: Instant) {
         let outcome = match meaning {
             Meaning::Done(result) => Ok(result),
             Meaning::Failed { message, category } => {
@@ -366,13 +383,7 @@ impl Polls {
                     .with_category(category))
             }
             Meaning::Expired { detail } => {
-                let resubmit = self.open.get_mut(&ticket).and_then(|open| open.promised.resubmit.take());
-                if let Some(resubmit) = resubmit {
-                    debug!("promise {} expired, submitted anew", ticket.0);
-                    self.seats.remove(ticket);
-                    if let Some(open) = self.open.remove(&ticket) {
-                        resubmit(open.promised.part);
-                    }
+                if self.resubmit_later(ticket, now) {
                     return;
                 }
                 let message = format!("the service no longer knows the promise, the outcome is unknown: {detail}");
@@ -385,6 +396,21 @@ impl Polls {
             })),
         };
         self.finish(ticket, outcome);
+    }
+
+    /// Sets an expired promise aside until its request is submitted anew; says whether it will be.
+    fn resubmit_later(&mut self, ticket: Ticket, now: Instant) -> bool {
+        let Some(resubmit) = self.open.get_mut(&ticket).and_then(|open| open.promised.resubmit.take()) else {
+            return false;
+        };
+        debug!("promise {} expired, submitted anew in {:?}", ticket.0, resubmit.wait);
+        self.seats.remove(ticket);
+        if let Some(open) = self.open.remove(&ticket) {
+            // The new request, unlike the one that expired, can still be taken back.
+            open.promised.part.was_not_written();
+            self.later.insert(ticket, resubmit, open.promised.part, now);
+        }
+        true
     }
 
     fn finish(&mut self, ticket: Ticket, outcome: Result<Decoded>) {
@@ -411,8 +437,6 @@ mod tests {
     use super::super::{Manner, Outcome, Pending};
     use super::*;
 
-    type Resubmit = Box<dyn FnOnce(Part) + Send>;
-
     /// Asks for a promise under the next ticket.
     fn ask(poller: &Poller, config: &Config, resubmit: Option<Resubmit>) -> Pending<Value> {
         let (slots, mut parts) = Slots::new("test", 1);
@@ -423,6 +447,7 @@ mod tests {
             group: PollGroup { client: GroupId(0), ordered: false },
             part: parts.remove(0),
             resubmit,
+            timeout_progress: None,
         });
         let (clock, manner) = (config.clock().clone(), Manner::submitting(None));
         Outcome { slots, operation: "test", clock, manner, alive: Arc::new(()) }.pending_one()
@@ -437,7 +462,8 @@ mod tests {
         let config = config.build_with(|_| None).unwrap();
         let http = Arc::new(Http::new(&config).unwrap());
         let poller = Poller::spawn(&http).unwrap();
-        let first = ask(&poller, &config, Some(Box::new(|_part| panic!("resubmitting panics"))));
+        let panics = Resubmit { wait: Duration::ZERO, run: Box::new(|_part| panic!("resubmitting panics")) };
+        let first = ask(&poller, &config, Some(panics));
         let others = [ask(&poller, &config, None), ask(&poller, &config, None)];
         // All three are being polled.
         let _connections: Vec<_> = (0..3).map(|_| silent.accept().unwrap()).collect();

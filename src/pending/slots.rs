@@ -34,6 +34,8 @@ pub(crate) struct Board {
     waiting: usize,
     /// Made when it is asked for. When the result is there, it gets one message and loses its sender.
     ready: Option<(Option<Sender<()>>, Receiver<()>)>,
+    /// Who waits for several calls, and this call's place among them.
+    watchers: Vec<(usize, Sender<usize>)>,
     poller: Option<PollerHandle>,
 }
 
@@ -83,6 +85,21 @@ impl Board {
         if let Some(sender) = sender {
             sender.try_send(()).ok();
         }
+        for (index, watcher) in self.watchers.drain(..) {
+            watcher.send(index).ok();
+        }
+    }
+
+    /// Sends this index when the result is there.
+    pub(super) fn watch(&mut self, index: usize, watcher: &Sender<usize>) {
+        self.watchers.push((index, watcher.clone()));
+        if self.is_ready() {
+            self.tell_ready();
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, watcher: &Sender<usize>) {
+        self.watchers.retain(|(_, other)| !other.same_channel(watcher));
     }
 
     /// Somebody begins or ends to wait: what is waited for is polled first.

@@ -11,6 +11,7 @@
 //! | [`bucket`] | how fast samples may be submitted |
 //! | [`answer`] | what a poll's answer means |
 //! | [`poll`] | when a promise is asked for again, and when to stop |
+//! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`seats`] | which promise is polled next when connections are few |
 //! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
@@ -23,6 +24,7 @@ pub(crate) mod chunking;
 pub(crate) mod message;
 pub(crate) mod metrics;
 pub(crate) mod poll;
+pub(crate) mod queue_log;
 pub(crate) mod retry;
 pub(crate) mod seats;
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl PollState {
                 self.silent = Duration::ZERO;
                 self.trouble = 0;
                 let wait = self.after_not_yet(held, jitter);
-                if queue_state.as_ref().is_some_and(is_paused) { wait.max(PAUSED) } else { wait }
+                if queue_state.as_ref().is_some_and(QueueState::is_paused) { wait.max(PAUSED) } else { wait }
             }
             Meaning::Silent => Duration::ZERO,
             Meaning::Transient { .. } => self.after_trouble(jitter),
@@ -132,11 +132,6 @@ fn row(count: &mut u32) -> u32 {
     let before = *count;
     *count = before.saturating_add(1);
     before
-}
-
-/// Whether the queue stands still, also in a paused state that this version does not know.
-fn is_paused(queue_state: &QueueState) -> bool {
-    queue_state.as_str().starts_with("paused_")
 }
 
 #[cfg(test)]

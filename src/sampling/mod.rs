@@ -1,6 +1,7 @@
 //! Sampling from a model.
 
 mod options;
+mod retry;
 mod submit;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use options::SampleOptions;
+pub use retry::RetryConfig;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Purpose};
@@ -46,6 +48,7 @@ use submit::{SampleJob, Sampler};
 pub struct SamplingClient {
     session: Arc<Session>,
     sampler: Arc<Sampler>,
+    retry: RetryConfig,
     timeout_operation: Option<Duration>,
 }
 
@@ -54,6 +57,7 @@ impl SamplingClient {
         SamplingClient {
             session: Arc::clone(session),
             sampler: Arc::new(Sampler::new(session, sampling_session_id)),
+            retry: RetryConfig::of(session.config()),
             timeout_operation: session.config().timeout_operation(),
         }
     }
@@ -89,6 +93,22 @@ impl SamplingClient {
     #[must_use]
     pub fn timeout_operation(&self, timeout: Option<Duration>) -> Self {
         SamplingClient { timeout_operation: timeout, ..self.clone() }
+    }
+
+    /// A client of the same sampling session that submits expired samples anew as this says. Without it, that is as the
+    /// configuration's [`max_retries`](crate::config::ConfigBuilder::max_retries),
+    /// [`retry_base`](crate::config::ConfigBuilder::retry_base) and [`retry_cap`](crate::config::ConfigBuilder::retry_cap) say.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient) {
+    /// let careful = sampler.retry_config(tinkex::RetryConfig::default().attempts(100));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_config(&self, retry: RetryConfig) -> Self {
+        SamplingClient { retry, ..self.clone() }
     }
 
     /// Samples `num_samples` continuations of a prompt. Blocks; submits on the calling thread.
@@ -197,6 +217,7 @@ impl SamplingClient {
                 options: Arc::clone(&options),
                 part,
                 deadline: manner.deadline(),
+                retry: self.retry,
                 expired: 0,
             };
             if manner.blocks() {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::types::{ModelInput, SampleRequest, SamplingParams};
 
-/// What to sample: a prompt, and how.
+/// What to sample: a prompt, and how. Handed to [`SamplingClient::sample_with`](crate::SamplingClient::sample_with).
 ///
 /// # Examples
 ///
@@ -13,11 +13,19 @@ use crate::types::{ModelInput, SampleRequest, SamplingParams};
 /// use tinkex::SampleOptions;
 /// use tinkex::types::{ModelInput, SamplingParams};
 ///
+/// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
 /// let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
 /// let options = SampleOptions::new(&prompt)
 ///     .num_samples(4)
 ///     .sampling_params(SamplingParams::default().temperature(0.7).max_tokens(32))
+///     .prompt_logprobs(true)
 ///     .topk_prompt_logprobs(5);
+///
+/// let reply = sampler.sample_with(options)?;
+/// assert_eq!(reply.sequences.len(), 4);
+/// assert_eq!(reply.prompt_logprobs.map(|logprobs| logprobs.len()), Some(3));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
@@ -41,19 +49,20 @@ impl<'a> SampleOptions<'a> {
         }
     }
 
-    /// How many continuations. Defaults to 1.
+    /// How many continuations, at least 1. Defaults to 1.
     pub fn num_samples(mut self, num_samples: u32) -> Self {
         self.num_samples = num_samples;
         self
     }
 
-    /// Temperature, limits, seed and stops.
+    /// Temperature, limits, seed and stops. Defaults to [`SamplingParams::default`].
     pub fn sampling_params(mut self, params: SamplingParams) -> Self {
         self.sampling_params = params;
         self
     }
 
     /// Whether the answer has the log-probability of each token of the prompt, none for the first. Defaults to `false`.
+    #[doc(alias = "include_prompt_logprobs")]
     pub fn prompt_logprobs(mut self, prompt_logprobs: bool) -> Self {
         self.prompt_logprobs = prompt_logprobs;
         self

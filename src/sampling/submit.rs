@@ -7,17 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::debug;
 
 use super::options::SampleOptions;
+use super::retry::RetryConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
-use crate::pending::{Part, PollGroup, PollerHandle, Promised};
+use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
 use crate::rules::bucket::DEFAULT_PAUSE;
-use crate::rules::retry::resubmit_after;
 use crate::session::{Gate, Session, Task};
 use crate::types::{Promise, RequestKind};
 use crate::worker::Pool;
-
-/// How far the wait before a sample whose promise expired moves up or down: the Python client's `RetryConfig`.
-const RESUBMIT_SPREAD: f64 = 0.25;
 
 /// What the submissions of one sampling client share. Threads hold it; it does not hold the session.
 pub(super) struct Sampler {
@@ -37,6 +34,7 @@ pub(super) struct SampleJob {
     pub(super) options: Arc<SampleOptions<'static>>,
     pub(super) part: Part,
     pub(super) deadline: Option<Deadline>,
+    pub(super) retry: RetryConfig,
     /// How often its promise has expired.
     pub(super) expired: u32,
 }
@@ -65,14 +63,14 @@ impl SampleJob {
             Ok(promise) => {
                 let round_trip = clock.now() - began;
                 let sampler = Arc::clone(&self.sampler);
-                let SampleJob { sampler: again, options, part, deadline, expired } = self;
-                let resubmit =
-                    (expired < again.http.config().max_retries()).then(|| -> Box<dyn FnOnce(Part) + Send> {
-                        Box::new(move |part| {
-                            let job = SampleJob { sampler: again, options, part, deadline, expired: expired + 1 };
-                            job.run_anew();
-                        })
+                let SampleJob { sampler: again, options, part, deadline, retry, expired } = self;
+                let resubmit = retry.after(expired, fastrand::f64()).map(|wait| {
+                    let run = Box::new(move |part| {
+                        let job = SampleJob { sampler: again, options, part, deadline, retry, expired: expired + 1 };
+                        job.run_in_pool();
                     });
+                    Resubmit { wait, run }
+                });
                 sampler.poller.ask(Promised {
                     request_id: promise.request_id.into(),
                     kind: RequestKind::Sample,
@@ -80,28 +78,18 @@ impl SampleJob {
                     group: sampler.group,
                     part,
                     resubmit,
+                    timeout_progress: retry.progress(),
                 });
             }
             Err(error) => self.part.resolve(Err(error)),
         }
     }
 
-    /// Submits the sample as a new request, on a thread of the pool.
-    fn run_anew(self) {
+    /// Submits the sample on a thread of the pool.
+    fn run_in_pool(self) {
         let Some(submitters) = self.sampler.submitters.upgrade() else { return };
-        // The new request, unlike the one that expired, can still be taken back.
-        self.part.was_not_written();
-        let task: Task = Box::new(move || {
-            let http = &self.sampler.http;
-            let (base, cap) = (http.config().retry_base(), http.config().retry_cap());
-            let wait = resubmit_after(base, cap, RESUBMIT_SPREAD, self.expired - 1, fastrand::f64());
-            match http.pause_until(http.config().clock().now() + wait) {
-                Ok(()) => self.run(),
-                Err(closed) => self.part.resolve(Err(closed)),
-            }
-        });
         // A refused task is dropped, and its part resolves itself.
-        drop(submitters.submit(task));
+        drop(submitters.submit(Box::new(move || self.run())));
     }
 
     fn submit(&self) -> Result<Promise> {

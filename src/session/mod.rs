@@ -43,7 +43,7 @@ pub(crate) struct Session {
     gate: Arc<Gate>,
     heartbeat: OwnedThread,
     dependents: Mutex<Vec<Weak<dyn Dependent>>>,
-    next_model: AtomicU64,
+    next_model: Arc<AtomicU64>,
     next_sampling_session: Arc<AtomicU64>,
     next_client: AtomicU64,
     closed: AtomicBool,
@@ -84,7 +84,7 @@ impl Session {
             gate: Gate::of(config),
             heartbeat,
             dependents: Mutex::default(),
-            next_model: AtomicU64::new(0),
+            next_model: Arc::default(),
             next_sampling_session: Arc::default(),
             next_client: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -121,8 +121,9 @@ impl Session {
         &self.gate
     }
 
-    pub(crate) fn next_model(&self) -> u64 {
-        self.next_model.fetch_add(1, Ordering::Relaxed)
+    /// Counts the models of the session.
+    pub(crate) fn models(&self) -> &Arc<AtomicU64> {
+        &self.next_model
     }
 
     /// One counter for create_sampling_session and the unnamed save_weights_for_sampler.

@@ -1,5 +1,7 @@
 //! Training one LoRA adapter.
 
+#[cfg(feature = "ndarray")]
+mod custom;
 mod queue;
 mod requests;
 
@@ -7,6 +9,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+#[cfg(feature = "ndarray")]
+pub use custom::CustomLoss;
 use queue::TrainingQueue;
 use requests::Pass;
 
@@ -18,7 +22,7 @@ use crate::sampling::SamplingClient;
 use crate::session::{Dependent, Session};
 use crate::types::{
     AdamParams, Batch, ForwardBackwardOutput, GetInfoRequest, GetInfoResponse, LoadWeightsResponse, Loss,
-    OptimStepResponse, SaveWeightsResponse,
+    OptimStepResponse, SaveWeightsResponse, UnloadModelResponse,
 };
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
@@ -195,7 +199,7 @@ impl TrainingClient {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that does not begin with `tinker://`; else whatever ended the
     /// request.
     pub fn load_state(&self, path: &str) -> Result<LoadWeightsResponse> {
-        self.load_state_in(path, self.blocking())?.wait()
+        self.load_state_in(path, false, self.blocking())?.wait()
     }
 
     /// Submits [`load_state`](TrainingClient::load_state).
@@ -204,7 +208,46 @@ impl TrainingClient {
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_load_state(&self, path: &str) -> Result<Pending<LoadWeightsResponse>> {
-        self.load_state_in(path, self.submitting())
+        self.load_state_in(path, false, self.submitting())
+    }
+
+    /// Loads an adapter and the optimizer's state, as [`save_state`](TrainingClient::save_state) saved them. Blocks.
+    ///
+    /// Servers of the protocol 0.4.1 do not know of the optimizer's state and load the adapter alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_state`](TrainingClient::load_state).
+    pub fn load_state_with_optimizer(&self, path: &str) -> Result<LoadWeightsResponse> {
+        self.load_state_in(path, true, self.blocking())?.wait()
+    }
+
+    /// Submits [`load_state_with_optimizer`](TrainingClient::load_state_with_optimizer).
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    pub fn submit_load_state_with_optimizer(&self, path: &str) -> Result<Pending<LoadWeightsResponse>> {
+        self.load_state_in(path, true, self.submitting())
+    }
+
+    /// Frees the model on the service, after all that was submitted before. What is not saved by then is lost, and later
+    /// calls fail. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the request.
+    pub fn unload_model(&self) -> Result<UnloadModelResponse> {
+        self.unload_model_in(self.blocking())?.wait()
+    }
+
+    /// Submits [`unload_model`](TrainingClient::unload_model).
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    pub fn submit_unload_model(&self) -> Result<Pending<UnloadModelResponse>> {
+        self.unload_model_in(self.submitting())
     }
 
     /// Saves the adapter under a name, to sample from. Returns its `tinker://` path. Blocks.

@@ -25,12 +25,19 @@ pub(crate) type Body = Box<dyn FnOnce(u64) -> Result<Vec<u8>> + Send>;
 
 /// One call: one request or several, sent one after the other.
 pub(crate) struct Job {
-    /// The path below `/api/v1/`.
-    pub(crate) path: &'static str,
-    pub(crate) kind: RequestKind,
+    pub(crate) head: Head,
     pub(crate) requests: Vec<(Body, Part)>,
     /// An estimate of the bytes that wait in the queue.
     pub(crate) bytes: usize,
+}
+
+/// What the requests of a call have in common.
+pub(crate) struct Head {
+    /// The path below `/api/v1/`.
+    pub(crate) path: &'static str,
+    pub(crate) kind: RequestKind,
+    /// Whether each has a sequence number.
+    pub(crate) numbered: bool,
     pub(crate) deadline: Option<Deadline>,
 }
 
@@ -134,7 +141,7 @@ impl Worker {
         let mut failed: Option<Error> = None;
         for (body, part) in job.requests {
             let sent = match failed.clone() {
-                None => self.send(job.path, job.kind, job.deadline, body, part),
+                None => self.send(&job.head, body, part),
                 Some(error) => Err((error, part)),
             };
             if let Err((error, part)) = sent {
@@ -144,14 +151,7 @@ impl Worker {
         }
     }
 
-    fn send(
-        &mut self,
-        path: &'static str,
-        kind: RequestKind,
-        deadline: Option<Deadline>,
-        body: Body,
-        part: Part,
-    ) -> Result<(), (Error, Part)> {
+    fn send(&mut self, head: &Head, body: Body, part: Part) -> Result<(), (Error, Part)> {
         if let Err(error) = part.begin() {
             return Err((error, part));
         }
@@ -165,8 +165,8 @@ impl Worker {
         let config = self.http.config();
         let call = Call {
             repeat: Repeat::Window,
-            deadline,
-            ..Call::post(part.operation(), Purpose::Training, path, config.timeout_idle(), &body)
+            deadline: head.deadline,
+            ..Call::post(part.operation(), Purpose::Training, head.path, config.timeout_idle(), &body)
         };
         *self.shared.flight.lock() = Some(Arc::clone(&call.flight));
         if self.shared.stopping.load(Ordering::Acquire) {
@@ -178,7 +178,7 @@ impl Worker {
         self.shared.flight.lock().take();
         if call.flight.was_written() {
             // A written number is never used again, whatever came of it.
-            self.next_seq_id += 1;
+            self.next_seq_id += u64::from(head.numbered);
         } else {
             part.was_not_written();
         }
@@ -187,11 +187,12 @@ impl Worker {
             Ok(promise) => {
                 self.poller.ask(Promised {
                     request_id: promise.request_id.into(),
-                    kind,
+                    kind: head.kind,
                     round_trip: config.clock().now() - began,
                     group: self.group,
                     part,
                     resubmit: None,
+                    timeout_progress: None,
                 });
                 Ok(())
             }
@@ -234,7 +235,8 @@ mod tests {
         fn submit(&self, bodies: Vec<Body>, room: Room) -> Result<Pending<OptimStepResponse>> {
             let (slots, parts) = Slots::new("optim_step", bodies.len());
             let requests = bodies.into_iter().zip(parts).collect();
-            let job = Job { path: "optim_step", kind: RequestKind::OptimStep, requests, bytes: 0, deadline: None };
+            let head = Head { path: "optim_step", kind: RequestKind::OptimStep, numbered: true, deadline: None };
+            let job = Job { head, requests, bytes: 0 };
             self.queue.submit(job, room)?;
             let (clock, manner) = (self.manual.clock(), Manner::submitting(None));
             Ok(Outcome { slots, operation: "optim_step", clock, manner, alive: Arc::new(()) }.pending_one())

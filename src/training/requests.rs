@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use serde::de::DeserializeOwned;
 
 use super::TrainingClient;
-use super::queue::{Body, Job};
+use super::queue::{Body, Head, Job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::to_json;
 use crate::pending::{Manner, Outcome, Part, Pending, Slots};
@@ -17,7 +17,7 @@ use crate::types::{
     AdamParams, Batch, Datum, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest,
     LoadWeightsRequest, LoadWeightsResponse, Loss, OptimStepRequest, OptimStepResponse, RequestKind,
     SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest, SaveWeightsResponse,
-    check_tinker_scheme,
+    UnloadModelRequest, UnloadModelResponse, check_tinker_scheme,
 };
 
 /// One call, as the queue takes it.
@@ -52,7 +52,19 @@ impl TrainingClient {
         loss: Loss,
         manner: Manner,
     ) -> Result<Pending<ForwardBackwardOutput>> {
-        let operation = pass.name();
+        self.pass_as(pass.name(), pass, batch, loss, manner, |_| ())
+    }
+
+    /// A pass on behalf of another operation, which has the last word on the result.
+    pub(super) fn pass_as(
+        &self,
+        operation: &'static str,
+        pass: Pass,
+        batch: &Batch,
+        loss: Loss,
+        manner: Manner,
+        finish: impl FnOnce(&mut ForwardBackwardOutput) + Send + 'static,
+    ) -> Result<Pending<ForwardBackwardOutput>> {
         if batch.is_empty() {
             return Err(
                 Error::invalid_input("the batch is empty; it needs at least one datum").with_operation(operation)
@@ -69,12 +81,16 @@ impl TrainingClient {
         });
         let request = Request {
             operation,
-            path: operation,
+            path: pass.name(),
             kind: pass.kind(),
             bodies: bodies.collect(),
             bytes: batch.iter().map(Datum::heap_bytes).sum(),
         };
-        Ok(self.enqueue(request, manner)?.pending(|chunks| Ok(combine(chunks))))
+        Ok(self.enqueue(request, manner)?.pending(|chunks| {
+            let mut output = combine(chunks);
+            finish(&mut output);
+            Ok(output)
+        }))
     }
 
     pub(super) fn optim_step_in(&self, params: AdamParams, manner: Manner) -> Result<Pending<OptimStepResponse>> {
@@ -100,15 +116,30 @@ impl TrainingClient {
         Ok(self.enqueue(request, manner)?.pending_one())
     }
 
-    pub(super) fn load_state_in(&self, path: &str, manner: Manner) -> Result<Pending<LoadWeightsResponse>> {
-        let operation = "load_state";
+    pub(crate) fn load_state_in(
+        &self,
+        path: &str,
+        optimizer: bool,
+        manner: Manner,
+    ) -> Result<Pending<LoadWeightsResponse>> {
+        let operation = if optimizer { "load_state_with_optimizer" } else { "load_state" };
+        // Servers of 0.4.1 do not know the field.
+        let optimizer = optimizer.then_some(true);
         check_tinker_scheme(path).map_err(|error| error.with_operation(operation))?;
         let (path, model_id) = (path.to_owned(), Arc::clone(&self.core.model_id));
         let body: Body = Box::new(move |seq_id| {
             let (model_id, path) = ((&*model_id).into(), (&*path).into());
-            to_json(operation, &LoadWeightsRequest { model_id, path, optimizer: None, seq_id: Some(seq_id) })
+            to_json(operation, &LoadWeightsRequest { model_id, path, optimizer, seq_id: Some(seq_id) })
         });
         let request = Request::one(operation, "load_weights", RequestKind::LoadWeights, body);
+        Ok(self.enqueue(request, manner)?.pending_one())
+    }
+
+    pub(super) fn unload_model_in(&self, manner: Manner) -> Result<Pending<UnloadModelResponse>> {
+        let operation = "unload_model";
+        let model_id = Arc::clone(&self.core.model_id);
+        let body: Body = Box::new(move |_| to_json(operation, &UnloadModelRequest { model_id: (&*model_id).into() }));
+        let request = Request::one(operation, "unload_model", RequestKind::UnloadModel, body);
         Ok(self.enqueue(request, manner)?.pending_one())
     }
 
@@ -165,7 +196,8 @@ impl TrainingClient {
         let Request { operation, path, kind, bodies, bytes } = request;
         let (slots, parts) = Slots::<R>::new(operation, bodies.len());
         let requests: Vec<(Body, Part)> = bodies.into_iter().zip(parts).collect();
-        let job = Job { path, kind, requests, bytes, deadline: manner.deadline() };
+        let numbered = kind != RequestKind::UnloadModel;
+        let job = Job { head: Head { path, kind, numbered, deadline: manner.deadline() }, requests, bytes };
         self.core.queue.submit(job, manner.room()).map_err(|error| error.with_operation(operation))?;
         let clock = self.core.session.config().clock().clone();
         let alive = Arc::clone(&self.core) as Arc<_>;

@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 /// assert_eq!(RequestErrorCategory::parse("USER"), RequestErrorCategory::User);
 /// assert!(!RequestErrorCategory::User.is_retryable());
 /// assert!(RequestErrorCategory::parse("who knows").is_retryable());
+/// assert_eq!(RequestErrorCategory::Server.to_string(), "server");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]

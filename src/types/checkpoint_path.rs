@@ -17,6 +17,9 @@ const SCHEME: &str = "tinker://";
 /// assert_eq!(path.training_run_id(), "run-1");
 /// assert_eq!(path.checkpoint_type(), CheckpointType::Training);
 /// assert_eq!(path.checkpoint_id(), "weights/0001");
+/// assert_eq!(path.name(), "0001");
+/// assert_eq!(path.to_string().parse::<CheckpointPath>()?, path);
+/// assert!(CheckpointPath::parse("tinker://run-1/0001").is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +37,7 @@ impl CheckpointPath {
     ///
     /// # Errors
     ///
-    /// Anything else.
+    /// Anything else ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)).
     pub fn parse(path: impl Into<String>) -> Result<Self> {
         let path = path.into();
         let bounds = path.strip_prefix(SCHEME).and_then(|rest| {
@@ -102,10 +105,18 @@ impl fmt::Display for CheckpointPath {
 /// # Errors
 ///
 /// A path with another scheme, or with none.
+///
+/// ```
+/// use tinkex::types::check_tinker_scheme;
+///
+/// assert!(check_tinker_scheme("tinker://model-1/0001").is_ok());
+/// assert!(check_tinker_scheme("/home/me/weights").is_err());
+/// ```
 pub fn check_tinker_scheme(path: &str) -> Result<()> {
     if path.starts_with(SCHEME) {
         Ok(())
     } else {
-        Err(Error::invalid_input(format!("the path {path:?} does not begin with {SCHEME}")))
+        Err(Error::invalid_input(format!("the path {path:?} does not begin with {SCHEME}"))
+            .with_hint("use the path that the service gave when it saved"))
     }
 }

@@ -11,17 +11,26 @@ use crate::{Error, Result};
 
 /// One training example: what the model reads, and what the loss function needs to judge it.
 ///
-/// Each loss input has one number for each token of the input. For [`LossFn::CrossEntropy`](super::LossFn::CrossEntropy),
-/// `target_tokens[i]` is the token that is to come after input token `i`, so the targets are the text shifted by one, and
-/// `weights[i]` says how much that prediction counts: 0 for the prompt, 1 for the completion.
+/// Each loss input has the shape `[N]`, one number for each of the input's N tokens. For every loss function,
+/// `target_tokens[i]` is the token that is to come after input token `i`, so a text of N + 1 tokens is an input of its
+/// first N and targets of its last N. For [`LossFn::CrossEntropy`](super::LossFn::CrossEntropy), `weights[i]` says how
+/// much that prediction counts: 0 for the prompt, 1 for the completion. [`LossFn`](super::LossFn) has the inputs of the
+/// others.
 ///
 /// ```
 /// use tinkex::types::{Datum, ModelInput};
 ///
+/// // The prompt is 10, 11, its completion 12, 13.
 /// let datum = Datum::new(ModelInput::from_tokens([10, 11, 12]))
 ///     .input("target_tokens", [11, 12, 13])?
 ///     .input("weights", [0.0, 1.0, 1.0])?;
 /// assert_eq!(datum.loss_fn_inputs["weights"].as_f32(), Some(&[0.0, 1.0, 1.0][..]));
+/// assert_eq!(datum.size(), 9);
+/// datum.validate()?;
+///
+/// // What the server could not read is refused here, by name and index.
+/// assert!(datum.clone().input("advantages", [f32::NAN]).is_err());
+/// assert!(datum.clone().input("target_tokens", [0.5]).is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,7 +73,10 @@ impl Datum {
             .try_for_each(|(name, tensor)| tensor.check_finite(&format_args!("the loss input {name:?}")))
     }
 
-    /// The size that batches are split by: the length of the input and of all loss inputs together.
+    /// The size that batches are split by: the length of the input and of all loss inputs together, in numbers.
+    ///
+    /// A batch goes to the server in chunks of at most 128 datums and 500 000 numbers, as the Python client splits it;
+    /// a datum that is larger alone is a chunk alone.
     #[must_use]
     pub fn size(&self) -> usize {
         self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()
@@ -76,7 +88,21 @@ impl Datum {
     }
 }
 
-/// What [`Datum::input`] takes: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array. Implemented here alone.
+/// What [`Datum::input`] takes: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array. Sealed: a program
+/// cannot implement it.
+///
+/// ```
+/// use tinkex::types::{Datum, TensorData};
+///
+/// let datum = Datum::default()
+///     .input("target_tokens", vec![7_u32, 8])? // a plain list: int64, after its name
+///     .input("weights", &[1, 0])? // integers are welcome where floats are asked for
+///     .input("my_mask", TensorData::new([true, false])?)?; // another name: a tensor, with a type of its own
+/// assert_eq!(datum.loss_fn_inputs["weights"].as_f32(), Some(&[1.0, 0.0][..]));
+/// assert_eq!(datum.loss_fn_inputs["my_mask"].as_i64(), Some(&[1, 0][..]));
+/// assert!(Datum::default().input("my_mask", [1, 0]).is_err());
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 pub trait LossInput: sealed::Sealed {
     /// The tensor of a loss input with this name.
     ///
@@ -152,6 +178,18 @@ pub(super) mod sealed {
 }
 
 /// The examples of one training step. Cheap to clone: the examples are shared.
+///
+/// It is made of a list, an array, an iterator or a single datum, and read as a slice of them.
+///
+/// ```
+/// use tinkex::types::{Batch, Datum, ModelInput};
+///
+/// let batch: Batch = (0..3).map(|token| Datum::new(ModelInput::from_tokens([token]))).collect();
+/// assert_eq!(batch.len(), 3);
+/// assert_eq!(batch[2].model_input.to_tokens()?, [2]);
+/// batch.validate()?;
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Batch(Arc<[Datum]>);

@@ -7,6 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::RequestErrorCategory;
 
 /// What the server answers to a request whose result comes later: the id to ask for it with.
+///
+/// The result is asked for with a [`RetrieveFutureRequest`].
+///
+/// ```
+/// use tinkex::types::{Promise, RetrieveFutureRequest};
+///
+/// let promise: Promise = serde_json::from_str(r#"{"request_id":"r-1"}"#)?;
+/// assert_eq!(promise, Promise::new("r-1"));
+/// let request = RetrieveFutureRequest { request_id: promise.request_id.into() };
+/// assert_eq!(serde_json::to_string(&request)?, r#"{"request_id":"r-1"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Promise {
@@ -34,6 +46,14 @@ pub struct RetrieveFutureRequest<'a> {
 
 open_enum! {
     /// Whether the server's queue for a request is moving.
+    ///
+    /// ```
+    /// use tinkex::types::QueueState;
+    ///
+    /// assert!(QueueState::from("paused_capacity").is_paused());
+    /// assert!(!QueueState::Active.is_paused());
+    /// assert_eq!(QueueState::from("draining"), QueueState::Other("draining".to_owned()));
+    /// ```
     pub enum QueueState {
         /// It is moving.
         Active = "active",
@@ -45,14 +65,23 @@ open_enum! {
 }
 
 impl QueueState {
-    /// Whether the queue stands still.
+    /// Whether the queue stands still, also in a paused state that this version does not know.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        matches!(self, QueueState::PausedRateLimit | QueueState::PausedCapacity)
+        self.as_str().starts_with("paused_")
     }
 }
 
 /// "Not yet": the answer of `retrieve_future` while the result is not there.
+///
+/// ```
+/// use tinkex::types::{QueueState, TryAgainResponse};
+///
+/// let json = r#"{"type":"try_again","request_id":"r-1","queue_state":"paused_rate_limit"}"#;
+/// let answer: TryAgainResponse = serde_json::from_str(json)?;
+/// assert_eq!(answer.queue_state, Some(QueueState::PausedRateLimit));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "try_again")]
 #[non_exhaustive]
@@ -66,6 +95,14 @@ pub struct TryAgainResponse {
 }
 
 /// The answer of `retrieve_future` when the request failed for good.
+///
+/// ```
+/// use tinkex::types::{RequestErrorCategory, RequestFailedResponse};
+///
+/// let answer: RequestFailedResponse = serde_json::from_str(r#"{"error":"no such token","category":"user"}"#)?;
+/// assert_eq!(answer.category, RequestErrorCategory::User);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RequestFailedResponse {

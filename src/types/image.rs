@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Error, ErrorKind, Result};
 
-/// The encoding of an image.
+/// The encoding of an image, `png` or `jpeg` on the wire. [`ImageChunk::new`] finds it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -21,12 +21,18 @@ pub enum ImageFormat {
 
 /// An image that is sent along with the request, base64 on the wire.
 ///
-/// ```no_run
-/// use tinkex::types::{ImageChunk, ModelInput};
+/// ```
+/// use tinkex::types::{ImageChunk, ImageFormat, ModelInput};
+///
+/// // From a file, this is `ImageChunk::from_file("cat.png", 256)?`.
+/// let file = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x02\x80\0\0\x01\xe0";
+/// let image = ImageChunk::new(*file, 256)?;
+/// assert_eq!((image.format, image.width, image.height), (ImageFormat::Png, 640, 480));
 ///
 /// let mut input = ModelInput::from_tokens([1, 2]);
-/// input.append(ImageChunk::from_file("cat.png", 256)?);
+/// input.append(image);
 /// assert_eq!(input.len(), 258);
+/// assert!(ImageChunk::new(*b"GIF89a", 256).is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,11 +78,11 @@ impl ImageChunk {
     ///
     /// # Errors
     ///
-    /// A file that can not be read, and what [`ImageChunk::new`] refuses.
+    /// A file that cannot be read ([`ErrorKind::Io`]), and what [`ImageChunk::new`] refuses.
     pub fn from_file(path: impl AsRef<Path>, tokens: u32) -> Result<Self> {
         let path = path.as_ref();
         let data = std::fs::read(path).map_err(|error| {
-            Error::new(ErrorKind::Io, format!("the image {} can not be read: {error}", path.display()))
+            Error::new(ErrorKind::Io, format!("the image {} cannot be read: {error}", path.display()))
                 .with_source(error)
         })?;
         ImageChunk::new(data, tokens).map_err(|error| Error::invalid_input(format!("{}: {error}", path.display())))
@@ -116,6 +122,20 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// An image that the server fetches itself.
+///
+/// ```
+/// use tinkex::types::{ImageAssetPointerChunk, ImageFormat, ModelInput};
+///
+/// let mut input = ModelInput::from_tokens([1, 2]);
+/// input.append(ImageAssetPointerChunk {
+///     location: "https://example.com/cat.jpg".to_owned(),
+///     format: ImageFormat::Jpeg,
+///     height: 480,
+///     width: 640,
+///     tokens: 256,
+/// });
+/// assert_eq!(input.len(), 258);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "image_asset_pointer")]
 pub struct ImageAssetPointerChunk {
@@ -123,7 +143,7 @@ pub struct ImageAssetPointerChunk {
     pub format: ImageFormat,
     /// The height in pixels.
     pub height: u32,
-    /// Where the image lies.
+    /// Where the server finds the image.
     pub location: String,
     /// The number of tokens that the image takes in the input.
     pub tokens: u32,

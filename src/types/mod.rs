@@ -4,6 +4,21 @@
 //! ([`Cow`](std::borrow::Cow) fields), so that a batch is written without being copied; the same types parse, for a
 //! server. Answers ignore keys and keep words that this version does not know.
 //!
+//! Every request and answer is plain data with public fields. Requests are made with `..Default::default()`; answers,
+//! which may gain fields, are read:
+//!
+//! ```
+//! use tinkex::types::{GetInfoRequest, GetInfoResponse};
+//!
+//! let request = GetInfoRequest { model_id: "m-1".into() };
+//! assert_eq!(serde_json::to_string(&request)?, r#"{"type":"get_info","model_id":"m-1"}"#);
+//!
+//! let answer = r#"{"model_id":"m-1","model_data":{"tokenizer_id":"Qwen/Qwen3-8B"},"lora_rank":32,"later":"ignored"}"#;
+//! let info: GetInfoResponse = serde_json::from_str(answer)?;
+//! assert_eq!((info.lora_rank, info.model_data.tokenizer_id.as_deref()), (Some(32), Some("Qwen/Qwen3-8B")));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
 //! A training batch is a list of [`Datum`]s, each a [`ModelInput`] and the [`TensorData`] that its loss function needs:
 //!
 //! ```

@@ -14,6 +14,10 @@ use crate::{Error, Result};
 /// input.append_token(3);
 /// assert_eq!(input.len(), 3);
 /// assert_eq!(input.to_tokens()?, [1, 2, 3]);
+/// assert_eq!(serde_json::to_string(&input).unwrap(), r#"{"chunks":[{"type":"encoded_text","tokens":[1,2,3]}]}"#);
+///
+/// // An input with images has a length, but no list of tokens: see `ImageChunk`.
+/// assert!(ModelInput::default().is_empty());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +28,7 @@ pub struct ModelInput {
 
 impl ModelInput {
     /// An input of one run of tokens.
+    #[doc(alias = "from_ints")]
     #[must_use]
     pub fn from_tokens(tokens: impl Into<Vec<u32>>) -> Self {
         ModelInput { chunks: vec![EncodedTextChunk { tokens: tokens.into() }.into()] }
@@ -35,6 +40,7 @@ impl ModelInput {
     }
 
     /// Adds a token at the end: to the last chunk if that is text, else as a chunk of its own.
+    #[doc(alias = "append_int")]
     pub fn append_token(&mut self, token: u32) {
         match self.chunks.last_mut() {
             Some(ModelInputChunk::EncodedText(text)) => text.tokens.push(token),
@@ -43,6 +49,7 @@ impl ModelInput {
     }
 
     /// The length in tokens, where an image counts as many as it says.
+    #[doc(alias = "length")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.chunks.iter().map(ModelInputChunk::len).sum()
@@ -68,7 +75,8 @@ impl ModelInput {
     ///
     /// # Errors
     ///
-    /// An input with images has no list of tokens.
+    /// An input with images has no list of tokens ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)).
+    #[doc(alias = "to_ints")]
     pub fn to_tokens(&self) -> Result<Vec<u32>> {
         let mut tokens = Vec::with_capacity(self.len());
         for (index, chunk) in self.chunks.iter().enumerate() {
@@ -110,6 +118,14 @@ impl<const N: usize> From<[u32; N]> for ModelInput {
 }
 
 /// One part of a [`ModelInput`].
+///
+/// ```
+/// use tinkex::types::{EncodedTextChunk, ModelInput, ModelInputChunk};
+///
+/// let input: ModelInput = [vec![1, 2], vec![3]].into_iter().map(|tokens| EncodedTextChunk { tokens }).collect();
+/// let lengths: Vec<usize> = input.chunks.iter().map(ModelInputChunk::len).collect();
+/// assert_eq!(lengths, [2, 1]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
@@ -158,7 +174,7 @@ impl From<ImageAssetPointerChunk> for ModelInputChunk {
     }
 }
 
-/// A run of tokens.
+/// A run of tokens. [`ModelInputChunk`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "encoded_text")]
 pub struct EncodedTextChunk {
@@ -167,7 +183,7 @@ pub struct EncodedTextChunk {
 }
 
 impl<'de> Deserialize<'de> for ModelInputChunk {
-    /// Told apart by `type`; without it (0.4.1 leaves it away) by the keys that only one kind has.
+    /// Told apart by `type`; without it (0.4.1 leaves it out) by the keys that only one kind has.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use super::image::{Base64, ImageFormat};
         use serde::de::Error as _;

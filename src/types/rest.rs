@@ -9,6 +9,14 @@ use super::Timestamp;
 
 open_enum! {
     /// What a checkpoint is for.
+    ///
+    /// ```
+    /// use tinkex::types::CheckpointType;
+    ///
+    /// assert_eq!(CheckpointType::Training.as_str(), "training");
+    /// assert_eq!(CheckpointType::from("sampler"), CheckpointType::Sampler);
+    /// assert!(matches!(CheckpointType::from("archive"), CheckpointType::Other(_)));
+    /// ```
     pub enum CheckpointType {
         /// To go on training from: weights and optimizer state.
         Training = "training",
@@ -17,7 +25,7 @@ open_enum! {
     }
 }
 
-/// A saved checkpoint.
+/// A saved checkpoint. [`CheckpointsListResponse`] has an example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Checkpoint {
@@ -36,7 +44,28 @@ pub struct Checkpoint {
     pub public: bool,
 }
 
-/// A training run.
+/// A training run: `GET training_runs/{run}`.
+///
+/// ```
+/// use tinkex::types::{TrainingRun, TrainingRunsResponse};
+///
+/// let json = r#"{
+///     "training_run_id": "run-1",
+///     "base_model": "Qwen/Qwen3-8B",
+///     "model_owner": "me",
+///     "is_lora": true,
+///     "lora_rank": 32,
+///     "last_request_time": "2025-11-01T10:00:00Z"
+/// }"#;
+/// let run: TrainingRun = serde_json::from_str(json)?;
+/// assert_eq!((run.lora_rank, run.corrupted, run.last_checkpoint), (Some(32), false, None));
+///
+/// // A list has them in pages.
+/// let page = format!(r#"{{"training_runs":[{json}],"cursor":{{"offset":0,"limit":20,"total_count":1}}}}"#);
+/// let page: TrainingRunsResponse = serde_json::from_str(&page)?;
+/// assert_eq!(page.training_runs.len() as u64, page.cursor.total_count);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrainingRun {
@@ -48,7 +77,7 @@ pub struct TrainingRun {
     pub model_owner: String,
     /// Whether a LoRA adapter is trained.
     pub is_lora: bool,
-    /// Whether the run is damaged and can not be continued. Defaults to false.
+    /// Whether the run is damaged and cannot be continued. Defaults to false.
     #[serde(default)]
     pub corrupted: bool,
     /// The rank of the adapter.
@@ -59,11 +88,11 @@ pub struct TrainingRun {
     pub last_checkpoint: Option<Checkpoint>,
     /// The last checkpoint to sample from.
     pub last_sampler_checkpoint: Option<Checkpoint>,
-    /// What the user gave along when the model was created.
+    /// What the user attached when the model was created.
     pub user_metadata: Option<BTreeMap<String, String>>,
 }
 
-/// Where a page lies in the whole list.
+/// Where a page lies in the whole list. [`CheckpointsListResponse`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Cursor {
@@ -75,7 +104,7 @@ pub struct Cursor {
     pub total_count: u64,
 }
 
-/// A page of training runs: `GET training_runs`.
+/// A page of training runs: `GET training_runs`. [`TrainingRun`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrainingRunsResponse {
@@ -86,6 +115,31 @@ pub struct TrainingRunsResponse {
 }
 
 /// A page of checkpoints: `GET checkpoints`, or of one run: `GET training_runs/{run}/checkpoints`.
+///
+/// ```
+/// use tinkex::types::{CheckpointPath, CheckpointType, CheckpointsListResponse};
+///
+/// let page: CheckpointsListResponse = serde_json::from_str(
+///     r#"{
+///         "checkpoints": [{
+///             "checkpoint_id": "weights/0001",
+///             "checkpoint_type": "training",
+///             "time": "2025-11-01T10:00:00Z",
+///             "tinker_path": "tinker://run-1/weights/0001",
+///             "size_bytes": 4096
+///         }],
+///         "cursor": {"offset": 0, "limit": 100, "total_count": 1}
+///     }"#,
+/// )
+/// .unwrap();
+/// let checkpoint = &page.checkpoints[0];
+/// assert_eq!(checkpoint.checkpoint_type, CheckpointType::Training);
+/// assert_eq!(checkpoint.time.unix_seconds(), 1_761_991_200);
+/// assert_eq!(CheckpointPath::parse(&checkpoint.tinker_path)?.training_run_id(), "run-1");
+/// assert!(!checkpoint.public);
+/// assert!(page.cursor.is_some_and(|cursor| cursor.offset + 1 == cursor.total_count));
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CheckpointsListResponse {
@@ -96,16 +150,39 @@ pub struct CheckpointsListResponse {
 }
 
 /// Where the archive of a checkpoint can be fetched for a while.
+///
+/// ```
+/// use tinkex::types::CheckpointArchiveUrlResponse;
+///
+/// let json = r#"{"url":"https://example.com/archive.tar.gz?sig=x","expires":"2025-11-01T10:15:00Z"}"#;
+/// let archive: CheckpointArchiveUrlResponse = serde_json::from_str(json)?;
+/// assert_eq!(archive.expires.to_string(), "2025-11-01T10:15:00Z");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CheckpointArchiveUrlResponse {
     /// The signed URL.
     pub url: String,
-    /// When it ends.
+    /// When it stops working.
     pub expires: Timestamp,
 }
 
 /// A page of the user's sessions: `GET sessions`.
+///
+/// Each id leads to a [`SessionResponse`], and that one's to [`TrainingRun`]s and [`SamplerResponse`]s.
+///
+/// ```
+/// use tinkex::types::{SamplerResponse, SessionResponse, SessionsListResponse};
+///
+/// let sessions: SessionsListResponse = serde_json::from_str(r#"{"sessions":["s-1"]}"#)?;
+/// assert_eq!(sessions.sessions, ["s-1"]);
+/// let session: SessionResponse = serde_json::from_str(r#"{"training_run_ids":["run-1"],"sampler_ids":["s-1:0"]}"#)?;
+/// assert_eq!(session.sampler_ids, ["s-1:0"]);
+/// let sampler: SamplerResponse = serde_json::from_str(r#"{"sampler_id":"s-1:0","base_model":"Qwen/Qwen3-8B"}"#)?;
+/// assert_eq!(sampler.model_path, None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionsListResponse {
@@ -113,7 +190,7 @@ pub struct SessionsListResponse {
     pub sessions: Vec<String>,
 }
 
-/// What belongs to a session: `GET sessions/{id}`.
+/// What belongs to a session: `GET sessions/{id}`. [`SessionsListResponse`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionResponse {
@@ -123,7 +200,7 @@ pub struct SessionResponse {
     pub sampler_ids: Vec<String>,
 }
 
-/// A sampler: `GET samplers/{id}`.
+/// A sampler: `GET samplers/{id}`. [`SessionsListResponse`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SamplerResponse {
@@ -136,6 +213,17 @@ pub struct SamplerResponse {
 }
 
 /// Asks about weights: `POST weights_info`, answered by [`WeightsInfoResponse`].
+///
+/// ```
+/// use tinkex::types::{WeightsInfoRequest, WeightsInfoResponse};
+///
+/// let request = WeightsInfoRequest { tinker_path: "tinker://run-1/weights/0001".into() };
+/// assert_eq!(serde_json::to_string(&request)?, r#"{"tinker_path":"tinker://run-1/weights/0001"}"#);
+/// let answer = r#"{"base_model":"Qwen/Qwen3-8B","is_lora":true,"lora_rank":32}"#;
+/// let info: WeightsInfoResponse = serde_json::from_str(answer)?;
+/// assert_eq!(info.lora_rank, Some(32));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WeightsInfoRequest<'a> {
     /// The tinker path of the weights.

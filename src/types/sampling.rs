@@ -14,6 +14,11 @@ use crate::{Error, Result};
 ///
 /// let params = SamplingParams::default().max_tokens(64).temperature(0.7).stop(["\n\n"]);
 /// params.validate()?;
+/// assert_eq!(
+///     serde_json::to_string(&params).unwrap(),
+///     r#"{"max_tokens":64,"stop":["\n\n"],"temperature":0.7,"top_k":-1,"top_p":1.0}"#
+/// );
+/// assert!(params.top_p(1.5).validate().is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +27,7 @@ pub struct SamplingParams {
     /// The most tokens to sample. Absent, and the server's choice, when none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// The seed. Absent, and the server's choice, when none.
+    /// The seed of the random choice. Absent, and the server's choice, when none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Where to stop. Absent when none.
@@ -77,7 +82,7 @@ impl SamplingParams {
         self
     }
 
-    /// The seed. Defaults to the server's choice.
+    /// The seed of the random choice. Defaults to the server's choice.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -95,7 +100,7 @@ impl SamplingParams {
     ///
     /// # Errors
     ///
-    /// A temperature that is negative or not finite, a `top_p` outside of 0 to 1, a `top_k` below −1 or 0, zero
+    /// A temperature that is negative or not finite, a `top_p` outside 0 to 1, a `top_k` below −1 or 0, zero
     /// `max_tokens`.
     pub fn validate(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::invalid_input(message));
@@ -116,6 +121,14 @@ impl SamplingParams {
 }
 
 /// Where sampling stops.
+///
+/// ```
+/// use tinkex::types::Stop;
+///
+/// assert_eq!(Stop::from("\n"), Stop::Text("\n".to_owned()));
+/// assert_eq!(Stop::from(["END", "###"]), Stop::Texts(vec!["END".to_owned(), "###".to_owned()]));
+/// assert_eq!(Stop::from([151_645_u32]), Stop::Tokens(vec![151_645]));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Stop {
@@ -173,6 +186,24 @@ impl<const N: usize> From<[u32; N]> for Stop {
 ///
 /// What to sample from is a sampling session, or (0.4.1 has the fields, its high-level client never uses them) a base
 /// model or a path of weights.
+///
+/// ```
+/// use std::borrow::Cow;
+/// use tinkex::types::{ModelInput, SampleRequest, SamplingParams};
+///
+/// let (prompt, params) = (ModelInput::from_tokens([1, 2]), SamplingParams::default().max_tokens(8));
+/// let request = SampleRequest {
+///     prompt: Cow::Borrowed(&prompt),
+///     sampling_params: Cow::Borrowed(&params),
+///     sampling_session_id: Some("s-1:sample:0".into()),
+///     seq_id: Some(0),
+///     ..SampleRequest::default()
+/// };
+/// let json = serde_json::to_string(&request)?;
+/// assert!(json.starts_with(r#"{"type":"sample","num_samples":1,"prompt":{"chunks":["#));
+/// assert_eq!(serde_json::from_str::<SampleRequest<'_>>(&json)?, request);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "sample")]
 pub struct SampleRequest<'a> {
@@ -222,16 +253,35 @@ impl Default for SampleRequest<'_> {
     }
 }
 
-/// The most likely tokens at one place, each with its log-probability.
+/// The most likely tokens at one place, each with its log-probability in nats. [`SampleResponse`] has an example.
 pub type TopLogprobs = Vec<(u32, f32)>;
 
-/// What was sampled.
+/// What was sampled. Log-probabilities are natural logarithms (nats).
+///
+/// ```
+/// use tinkex::types::{SampleResponse, StopReason};
+///
+/// let answer: SampleResponse = serde_json::from_str(
+///     r#"{
+///         "sequences": [{"stop_reason": "length", "tokens": [5, 6], "logprobs": [-0.5, -1.25]}],
+///         "prompt_logprobs": [null, -2.5],
+///         "topk_prompt_logprobs": [null, [[7, -0.25], [8, -2.5]]]
+///     }"#,
+/// )?;
+/// let sequence = &answer.sequences[0];
+/// assert_eq!(sequence.stop_reason, StopReason::Length);
+/// assert_eq!(sequence.tokens.len(), sequence.logprobs.as_ref().map_or(0, Vec::len));
+/// assert_eq!(answer.prompt_logprobs, Some(vec![None, Some(-2.5)]));
+/// assert_eq!(answer.topk_prompt_logprobs, Some(vec![None, Some(vec![(7, -0.25), (8, -2.5)])]));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SampleResponse {
     /// The sequences, as many as were asked for.
     pub sequences: Vec<SampledSequence>,
-    /// The log-probability of each token of the prompt; none for the first one, which nothing precedes.
+    /// The log-probability of each token of the prompt, as many as it has tokens; none for the first one, which nothing
+    /// precedes. Present when it was asked for.
     #[serde(default)]
     pub prompt_logprobs: Option<Vec<Option<f32>>>,
     /// The most likely tokens at each place of the prompt, with their log-probabilities; none where the server has
@@ -240,7 +290,7 @@ pub struct SampleResponse {
     pub topk_prompt_logprobs: Option<Vec<Option<TopLogprobs>>>,
 }
 
-/// One sampled sequence.
+/// One sampled sequence. [`SampleResponse`] has an example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SampledSequence {
@@ -248,13 +298,20 @@ pub struct SampledSequence {
     pub stop_reason: StopReason,
     /// The token ids.
     pub tokens: Vec<u32>,
-    /// The log-probability of each token.
+    /// The log-probability of each token, as many as `tokens`; NaN where the server sent null.
     #[serde(default, deserialize_with = "super::nan::optional_logprobs")]
     pub logprobs: Option<Vec<f32>>,
 }
 
 open_enum! {
     /// Why a sampled sequence ends.
+    ///
+    /// ```
+    /// use tinkex::types::StopReason;
+    ///
+    /// assert_eq!(StopReason::from("stop"), StopReason::Stop);
+    /// assert_eq!(StopReason::Length.as_str(), "length");
+    /// ```
     pub enum StopReason {
         /// It has as many tokens as were asked for.
         Length = "length",

@@ -8,6 +8,20 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// Opens a session: `POST create_session`, answered by [`CreateSessionResponse`].
+///
+/// ```
+/// use tinkex::types::{CreateSessionRequest, CreateSessionResponse};
+///
+/// let tags = ["nightly".to_owned()];
+/// let request = CreateSessionRequest { tags: (&tags[..]).into(), sdk_version: "0.4.1".into(), ..Default::default() };
+/// assert_eq!(
+///     serde_json::to_string(&request)?,
+///     r#"{"type":"create_session","tags":["nightly"],"user_metadata":null,"sdk_version":"0.4.1"}"#
+/// );
+/// let answer: CreateSessionResponse = serde_json::from_str(r#"{"session_id":"s-1","info_message":"welcome"}"#)?;
+/// assert_eq!((answer.session_id.as_str(), answer.info_message.as_deref()), ("s-1", Some("welcome")));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "create_session")]
 pub struct CreateSessionRequest<'a> {
@@ -33,7 +47,16 @@ pub struct CreateSessionResponse {
     pub error_message: Option<String>,
 }
 
-/// Keeps a session alive: `POST session_heartbeat`, every 10 s.
+/// Keeps a session alive: `POST session_heartbeat`, every 10 s, answered by [`HeartbeatResponse`].
+///
+/// ```
+/// use tinkex::types::{HeartbeatRequest, HeartbeatResponse};
+///
+/// let request = HeartbeatRequest { session_id: "s-1".into() };
+/// assert_eq!(serde_json::to_string(&request)?, r#"{"type":"session_heartbeat","session_id":"s-1"}"#);
+/// let _answer: HeartbeatResponse = serde_json::from_str(r#"{"type":"session_heartbeat"}"#)?;
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "session_heartbeat")]
 pub struct HeartbeatRequest<'a> {
@@ -48,6 +71,16 @@ pub struct HeartbeatRequest<'a> {
 pub struct HeartbeatResponse {}
 
 /// What the server offers: `GET get_server_capabilities`.
+///
+/// ```
+/// use tinkex::types::GetServerCapabilitiesResponse;
+///
+/// let answer: GetServerCapabilitiesResponse =
+///     serde_json::from_str(r#"{"supported_models":[{"model_name":"Qwen/Qwen3-8B"}]}"#)?;
+/// let names: Vec<&str> = answer.supported_models.iter().filter_map(|model| model.model_name.as_deref()).collect();
+/// assert_eq!(names, ["Qwen/Qwen3-8B"]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GetServerCapabilitiesResponse {
@@ -55,7 +88,7 @@ pub struct GetServerCapabilitiesResponse {
     pub supported_models: Vec<SupportedModel>,
 }
 
-/// A base model that the server offers.
+/// A base model that the server offers. [`GetServerCapabilitiesResponse`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SupportedModel {
@@ -64,6 +97,14 @@ pub struct SupportedModel {
 }
 
 /// Whether the server is up: `GET healthz`.
+///
+/// ```
+/// use tinkex::types::HealthResponse;
+///
+/// let answer: HealthResponse = serde_json::from_str(r#"{"status":"ok"}"#)?;
+/// assert_eq!(answer.status, "ok");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HealthResponse {
@@ -72,10 +113,19 @@ pub struct HealthResponse {
 }
 
 /// The shape of a LoRA adapter. Defaults to rank 32, the server's seed, and all layers.
+///
+/// ```
+/// use tinkex::types::LoraConfig;
+///
+/// let attention_only = LoraConfig { train_mlp: false, train_unembed: false, ..LoraConfig::default().rank(8).seed(1) };
+/// attention_only.validate()?;
+/// assert!(LoraConfig { train_attn: false, ..attention_only }.validate().is_err());
+/// # Ok::<(), tinkex::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoraConfig {
-    /// The rank. Defaults to 32.
+    /// The rank, at least 1. Defaults to 32, the Python client's.
     pub rank: u32,
     /// The seed of the initial weights; null, and the server's choice, when none.
     pub seed: Option<u64>,
@@ -125,6 +175,22 @@ impl LoraConfig {
 }
 
 /// Creates a model to train: `POST create_model`, answered by a promise of [`CreateModelResponse`].
+///
+/// ```
+/// use tinkex::types::{CreateModelRequest, CreateModelResponse, LoraConfig};
+///
+/// let request = CreateModelRequest {
+///     session_id: "s-1".into(),
+///     base_model: "Qwen/Qwen3-8B".into(),
+///     lora_config: Some(LoraConfig::default()),
+///     ..CreateModelRequest::default()
+/// };
+/// let json = serde_json::to_string(&request)?;
+/// assert_eq!(serde_json::from_str::<CreateModelRequest<'_>>(&json)?, request);
+/// let answer: CreateModelResponse = serde_json::from_str(r#"{"model_id":"s-1:train:0"}"#)?;
+/// assert_eq!(answer.model_id, "s-1:train:0");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "create_model")]
 pub struct CreateModelRequest<'a> {
@@ -150,6 +216,8 @@ pub struct CreateModelResponse {
 }
 
 /// Asks about a model: `POST get_info`, answered by [`GetInfoResponse`] at once.
+///
+/// [The module](crate::types) has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "get_info")]
 pub struct GetInfoRequest<'a> {
@@ -173,7 +241,7 @@ pub struct GetInfoResponse {
     pub model_name: Option<String>,
 }
 
-/// What is known of a base model.
+/// What is known of a base model. [The module](crate::types) has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModelData {
@@ -186,6 +254,16 @@ pub struct ModelData {
 }
 
 /// Frees a model: `POST unload_model`, answered by a promise of [`UnloadModelResponse`].
+///
+/// ```
+/// use tinkex::types::{UnloadModelRequest, UnloadModelResponse};
+///
+/// let request = UnloadModelRequest { model_id: "m-1".into() };
+/// assert_eq!(serde_json::to_string(&request)?, r#"{"type":"unload_model","model_id":"m-1"}"#);
+/// let answer: UnloadModelResponse = serde_json::from_str(r#"{"model_id":"m-1","status":"unloaded"}"#)?;
+/// assert_eq!(answer.model_id, "m-1");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "unload_model")]
 pub struct UnloadModelRequest<'a> {
@@ -202,6 +280,21 @@ pub struct UnloadModelResponse {
 }
 
 /// Opens a session to sample in: `POST create_sampling_session`, answered by [`CreateSamplingSessionResponse`] at once.
+///
+/// ```
+/// use tinkex::types::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
+///
+/// let request = CreateSamplingSessionRequest {
+///     session_id: "s-1".into(),
+///     base_model: Some("Qwen/Qwen3-8B".into()),
+///     ..CreateSamplingSessionRequest::default()
+/// };
+/// let json = serde_json::to_string(&request)?;
+/// assert!(json.ends_with(r#""base_model":"Qwen/Qwen3-8B","model_path":null}"#));
+/// let answer: CreateSamplingSessionResponse = serde_json::from_str(r#"{"sampling_session_id":"s-1:sample:0"}"#)?;
+/// assert_eq!(answer.sampling_session_id, "s-1:sample:0");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "create_sampling_session")]
 pub struct CreateSamplingSessionRequest<'a> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Error, Result};
 
-/// The type of a tensor's numbers.
+/// The type of a tensor's numbers, `float32` or `int64` on the wire. [`TensorData`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -44,6 +44,17 @@ impl std::fmt::Display for Dtype {
 /// assert_eq!(tensor.dtype(), Dtype::Float32);
 /// assert_eq!(serde_json::to_string(&tensor).unwrap(),
 /// r#"{"data":[0.5,1.0,2.0,4.0],"dtype":"float32","shape":[2,2]}"#);
+/// assert!(tensor.with_shape([3]).is_err());
+///
+/// // Lists of other numbers: integers become int64, or the type that is asked for.
+/// let tokens = TensorData::new([7_u32, 8])?;
+/// assert_eq!((tokens.as_i64(), tokens.as_f32()), (Some(&[7, 8][..]), None));
+/// assert_eq!((tokens.len(), tokens.shape()), (2, Some(&[2][..])));
+/// let weights = TensorData::of_dtype([0, 1], Dtype::Float32)?;
+/// assert_eq!(weights.into_vec::<f32>(), Some(vec![0.0, 1.0]));
+///
+/// // NaN and infinities can be held, as a server may answer them, but not sent.
+/// assert!(TensorData::from(vec![f32::NAN]).validate().is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +123,7 @@ impl TensorData {
         }
     }
 
-    /// The same numbers as a flat list, with no shape said.
+    /// The same numbers as a flat list, with no shape given.
     #[must_use]
     pub fn without_shape(mut self) -> Self {
         self.shape = None;
@@ -128,7 +139,7 @@ impl TensorData {
         }
     }
 
-    /// The shape; none when it was not said, and the tensor is a flat list.
+    /// The shape; none when none was given, and the tensor is a flat list.
     #[must_use]
     pub fn shape(&self) -> Option<&[usize]> {
         self.shape.as_deref()
@@ -225,6 +236,14 @@ fn same_type<T: 'static, U: 'static>(values: Vec<T>) -> Result<Vec<U>, Vec<T>> {
 }
 
 /// A Rust number that a tensor can be made of. Sealed: all of Rust's integers up to 64 bits, floats, and `bool`.
+///
+/// ```
+/// use tinkex::types::{Dtype, Element};
+///
+/// assert_eq!((u8::DTYPE, bool::DTYPE, f64::DTYPE), (Dtype::Int64, Dtype::Int64, Dtype::Float32));
+/// assert_eq!(true.to_f32(), 1.0);
+/// assert_eq!((2.0_f64.to_i64(), 2.5_f64.to_i64(), u64::MAX.to_i64()), (Some(2), None, None));
+/// ```
 pub trait Element: sealed::Sealed + Copy + std::fmt::Display + 'static {
     /// The tensor type that these numbers become of themselves.
     const DTYPE: Dtype;

@@ -32,6 +32,9 @@ const LAST_SECONDS: u64 = 20_000_000_000;
 /// assert_eq!(time.system_time(), UNIX_EPOCH + Duration::from_millis(1_761_991_200_500));
 /// assert_eq!(time.to_string(), "2025-11-01T12:00:00.500000+02:00");
 /// assert_eq!(time, Timestamp::parse("2025-11-01 10:00:00.500")?);
+/// assert_eq!((time.unix_seconds(), time.subsec_nanos()), (1_761_991_200, 500_000_000));
+/// assert_eq!(time.offset_seconds(), Some(7200));
+/// assert_eq!(time.as_str(), "2025-11-01T12:00:00.5+02:00");
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone)]
@@ -50,7 +53,7 @@ impl Timestamp {
     ///
     /// # Errors
     ///
-    /// A text that is none, and a time outside of the years 0 to 9999.
+    /// A text that is no point in time, and a time outside the years 0 to 9999.
     pub fn parse(text: &str) -> Result<Self> {
         let time = if let Ok(number) = text.parse::<i64>() {
             from_epoch(i128::from(number) * if number.unsigned_abs() > LAST_SECONDS { NANOS / 1000 } else { NANOS })
@@ -92,7 +95,7 @@ impl Timestamp {
         self.offset
     }
 
-    /// The instant, for comparing with other clocks. One that the platform can not express is 1970.
+    /// The instant, for comparing with other clocks. One that the platform cannot express is 1970.
     #[must_use]
     pub fn system_time(&self) -> SystemTime {
         let seconds = Duration::from_secs(self.seconds.unsigned_abs());

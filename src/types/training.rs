@@ -11,20 +11,60 @@ use crate::{Error, Result};
 
 open_enum! {
     /// A loss function of the server.
+    ///
+    /// Each is a sum, not a mean, over the tokens of all datums; the metric `loss:sum` has it. All inputs of a
+    /// [`Datum`] have the shape `[N]`, one number for each token of its model input. Of token i,
+    ///
+    /// - *new* is the log-probability of `target_tokens[i]` under the model that is trained, in nats,
+    /// - *old* is `logprobs[i]`: the same under the model that sampled the token, as [`SampledSequence::logprobs`] has
+    ///   it,
+    /// - *A* is `advantages[i]`, 0 for a token of the prompt,
+    /// - *r* is exp(*new* − *old*), and *clip(r)* is *r* kept between `clip_low_threshold` and `clip_high_threshold`.
+    ///
+    /// | function | the loss of a token | inputs | settings |
+    /// |---|---|---|---|
+    /// | [`CrossEntropy`](LossFn::CrossEntropy) | −`weights[i]` · *new* | `target_tokens`, `weights` | |
+    /// | [`ImportanceSampling`](LossFn::ImportanceSampling) | −*r* · *A* | `target_tokens`, `logprobs`, `advantages` | |
+    /// | [`Ppo`](LossFn::Ppo) | −min(*r* · *A*, *clip(r)* · *A*) | the same | `clip_low_threshold`, `clip_high_threshold` |
+    /// | [`Cispo`](LossFn::Cispo) | −*clip(r)* · *new* · *A*, with *clip(r)* as a constant | the same | the same |
+    /// | [`Dro`](LossFn::Dro) | −(*new* · *A* − ½ · `beta` · (*new* − *old*)²) | the same | `beta` |
+    ///
+    /// The formulas are those of [Tinker's documentation](https://tinker-docs.thinkingmachines.ai/tinker/losses). Other
+    /// servers may know fewer; one that they do not know is refused.
+    ///
+    /// ```
+    /// use tinkex::types::{Datum, LossFn, ModelInput};
+    ///
+    /// // Token 12 was sampled after the prompt 10, 11, with log-probability -0.7, and was better than expected.
+    /// let datum = Datum::new(ModelInput::from_tokens([10, 11]))
+    ///     .input("target_tokens", [11, 12])?
+    ///     .input("logprobs", [0.0, -0.7])?
+    ///     .input("advantages", [0.0, 1.5])?;
+    /// assert_eq!(datum.loss_fn_inputs.len(), 3);
+    /// assert_eq!(LossFn::ImportanceSampling.as_str(), "importance_sampling");
+    /// assert_eq!(LossFn::from("ppo"), LossFn::Ppo);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    ///
+    /// [`SampledSequence::logprobs`]: super::SampledSequence::logprobs
     #[derive(Default)]
     pub enum LossFn {
-        /// The sum over tokens of `weights` times the negative log-probability of `target_tokens`, in nats.
+        /// Negative log-likelihood: the sum over tokens of `weights` times the negative log-probability of
+        /// `target_tokens`, in nats.
         #[default]
         CrossEntropy = "cross_entropy",
         /// Policy gradient with importance weights: the negative sum over tokens of exp(new − old log-probability) times the
         /// advantage. Inputs: `target_tokens`, `logprobs` (the old ones, of the model that sampled), `advantages`.
         ImportanceSampling = "importance_sampling",
-        /// Proximal policy optimization: the same inputs, with the ratio clipped to between the settings
+        /// Proximal policy optimization: the same inputs. Of each token, the smaller of its advantage times the ratio
+        /// and its advantage times the clipped ratio counts; the ratio is clipped to between the settings
         /// `clip_low_threshold` and `clip_high_threshold`, for instance 0.8 and 1.2.
         Ppo = "ppo",
-        /// Clipped importance-sampling policy optimization: the same inputs. Later than 0.4.1.
+        /// Clipped importance-sampling policy optimization: the same inputs and settings. The clipped ratio weights the
+        /// log-probability and has no gradient of its own. Later than 0.4.1.
         Cispo = "cispo",
-        /// Direct reward optimization: the same inputs. Later than 0.4.1.
+        /// Direct reward optimization: the same inputs, with a quadratic penalty on leaving the old log-probabilities,
+        /// of the strength `beta`, for instance 0.05. Later than 0.4.1.
         Dro = "dro",
     }
 }
@@ -32,10 +72,15 @@ open_enum! {
 /// A loss function with its settings.
 ///
 /// ```
-/// use tinkex::types::Loss;
+/// use tinkex::types::{Loss, LossFn};
 ///
 /// let loss = Loss::ppo().config("clip_low_threshold", 0.8).config("clip_high_threshold", 1.2);
-/// assert_eq!(loss.config.len(), 2);
+/// assert_eq!(loss.config["clip_high_threshold"], 1.2);
+/// assert!(loss.validate().is_ok());
+/// assert!(Loss::dro().config("beta", f64::NAN).validate().is_err());
+///
+/// // Where no settings are needed, the function alone will do.
+/// assert_eq!(Loss::from(LossFn::CrossEntropy), Loss::cross_entropy());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loss {
@@ -82,7 +127,8 @@ impl Loss {
         LossFn::Dro.into()
     }
 
-    /// Sets one of the function's settings.
+    /// Sets one of the function's settings: [`LossFn`] has their names.
+    #[doc(alias = "loss_fn_config")]
     #[must_use]
     pub fn config(mut self, name: impl Into<String>, value: f64) -> Self {
         self.config.insert(name.into(), value);
@@ -109,6 +155,22 @@ impl From<LossFn> for Loss {
 }
 
 /// A batch and the loss to compute on it: the body of [`ForwardRequest`] and [`ForwardBackwardRequest`].
+///
+/// ```
+/// use tinkex::types::{Datum, ForwardBackwardInput, ForwardBackwardRequest, Loss, ModelInput};
+///
+/// let data = [Datum::new(ModelInput::from_tokens([1, 2]))];
+/// let loss = Loss::cross_entropy();
+/// let request = ForwardBackwardRequest {
+///     forward_backward_input: ForwardBackwardInput::new(&data, &loss),
+///     model_id: "m-1".into(),
+///     seq_id: Some(1),
+/// };
+/// let json = serde_json::to_string(&request)?;
+/// assert!(json.ends_with(r#""loss_fn":"cross_entropy","loss_fn_config":null},"model_id":"m-1","seq_id":1}"#));
+/// assert_eq!(serde_json::from_str::<ForwardBackwardRequest<'_>>(&json)?, request);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ForwardBackwardInput<'a> {
     /// The examples.
@@ -132,6 +194,8 @@ impl<'a> ForwardBackwardInput<'a> {
 }
 
 /// Computes the loss alone: `POST forward`, answered by a promise of [`ForwardBackwardOutput`].
+///
+/// [`ForwardBackwardInput`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ForwardRequest<'a> {
     /// The examples and the loss.
@@ -145,6 +209,8 @@ pub struct ForwardRequest<'a> {
 
 /// Computes the loss and adds up gradients: `POST forward_backward`, answered by a promise of
 /// [`ForwardBackwardOutput`].
+///
+/// [`ForwardBackwardInput`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ForwardBackwardRequest<'a> {
     /// The examples and the loss.
@@ -157,6 +223,21 @@ pub struct ForwardBackwardRequest<'a> {
 }
 
 /// What a loss function gave for a batch.
+///
+/// ```
+/// use tinkex::types::ForwardBackwardOutput;
+///
+/// let output: ForwardBackwardOutput = serde_json::from_str(
+///     r#"{
+///         "loss_fn_output_type": "ArrayRecord",
+///         "loss_fn_outputs": [{"logprobs": {"data": [-0.5, -1.5], "dtype": "float32", "shape": [2]}}],
+///         "metrics": {"loss:sum": 2.0}
+///     }"#,
+/// )?;
+/// assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-0.5, -1.5][..]));
+/// assert_eq!(output.metrics["loss:sum"], 2.0);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ForwardBackwardOutput {
@@ -165,18 +246,20 @@ pub struct ForwardBackwardOutput {
     pub loss_fn_output_type: String,
     /// One entry for each datum, in the order of the batch.
     pub loss_fn_outputs: Vec<LossFnOutput>,
-    /// Numbers about the whole batch, by a name that ends in how they are reduced, such as `loss:sum`.
+    /// Numbers about the whole batch, by a name that ends in how those of several chunks become one: `loss:sum`,
+    /// `mfu:mean`, `step_max:max`. NaN where the server sent null.
     #[serde(default, deserialize_with = "super::nan::metrics")]
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// What a loss function gave for one datum, by name.
+/// What a loss function gave for one datum, by name. [`ForwardBackwardOutput`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LossFnOutput(pub BTreeMap<String, TensorData>);
 
 impl LossFnOutput {
-    /// The log-probability of each target token.
+    /// The log-probability of each target token, in nats, one for each token of the model input. None when the output
+    /// has no such tensor, or one of integers.
     #[must_use]
     pub fn logprobs(&self) -> Option<&[f32]> {
         self.get("logprobs").and_then(TensorData::as_f32)
@@ -191,24 +274,26 @@ impl Deref for LossFnOutput {
     }
 }
 
-/// The settings of an Adam step.
+/// The settings of an Adam step. The defaults are the Python client's.
 ///
 /// ```
 /// use tinkex::types::AdamParams;
 ///
 /// let params = AdamParams { learning_rate: 3e-4, ..AdamParams::default() };
 /// assert_eq!(params.eps, 1e-12);
+/// assert_eq!(params, AdamParams::default().learning_rate(3e-4));
+/// assert!(params.learning_rate(f64::NAN).validate().is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AdamParams {
     /// The learning rate. Defaults to 1e-4.
     pub learning_rate: f64,
-    /// The decay of the mean. Defaults to 0.9.
+    /// The decay of the gradients' running mean, per step. Defaults to 0.9.
     pub beta1: f64,
-    /// The decay of the variance. Defaults to 0.95.
+    /// The decay of the running mean of their squares, per step. Defaults to 0.95.
     pub beta2: f64,
-    /// What keeps the division stable. Defaults to 1e-12.
+    /// What is added to the divisor to keep the division stable. Defaults to 1e-12.
     pub eps: f64,
 }
 
@@ -241,7 +326,23 @@ impl AdamParams {
     }
 }
 
-/// Moves the weights along the gradients: `POST optim_step`, answered by a promise of [`OptimStepResponse`].
+/// Moves the weights against the gradients: `POST optim_step`, answered by a promise of [`OptimStepResponse`].
+///
+/// ```
+/// use std::borrow::Cow;
+/// use tinkex::types::{AdamParams, OptimStepRequest, OptimStepResponse};
+///
+/// let request = OptimStepRequest {
+///     adam_params: Cow::Owned(AdamParams::default()),
+///     model_id: "m-1".into(),
+///     seq_id: Some(2),
+/// };
+/// let json = serde_json::to_string(&request)?;
+/// assert_eq!(serde_json::from_str::<OptimStepRequest<'_>>(&json)?, request);
+/// let answer: OptimStepResponse = serde_json::from_str(r#"{"metrics":{"grad_norm":0.5}}"#)?;
+/// assert_eq!(answer.metrics.map(|metrics| metrics["grad_norm"]), Some(0.5));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "optim_step")]
 pub struct OptimStepRequest<'a> {

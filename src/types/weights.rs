@@ -6,6 +6,19 @@ use serde::{Deserialize, Serialize};
 
 /// Saves weights and optimizer state under a name: `POST save_weights`, answered by a promise of
 /// [`SaveWeightsResponse`].
+///
+/// ```
+/// use tinkex::types::{SaveWeightsRequest, SaveWeightsResponse};
+///
+/// let request = SaveWeightsRequest { model_id: "m-1".into(), path: Some("0001".into()), seq_id: Some(3) };
+/// assert_eq!(
+///     serde_json::to_string(&request)?,
+///     r#"{"type":"save_weights","model_id":"m-1","path":"0001","seq_id":3}"#
+/// );
+/// let answer: SaveWeightsResponse = serde_json::from_str(r#"{"path":"tinker://run-1/weights/0001"}"#)?;
+/// assert_eq!(answer.path, "tinker://run-1/weights/0001");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "save_weights")]
 pub struct SaveWeightsRequest<'a> {
@@ -28,6 +41,22 @@ pub struct SaveWeightsResponse {
 }
 
 /// Loads the weights of a training checkpoint: `POST load_weights`, answered by a promise of [`LoadWeightsResponse`].
+///
+/// ```
+/// use tinkex::types::{LoadWeightsRequest, LoadWeightsResponse};
+///
+/// let request = LoadWeightsRequest {
+///     model_id: "m-1".into(),
+///     path: "tinker://run-1/weights/0001".into(),
+///     optimizer: Some(true),
+///     seq_id: Some(4),
+/// };
+/// let json = serde_json::to_string(&request)?;
+/// assert_eq!(serde_json::from_str::<LoadWeightsRequest<'_>>(&json)?, request);
+/// let answer: LoadWeightsResponse = serde_json::from_str("{}")?;
+/// assert_eq!(answer.path, None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "load_weights")]
 pub struct LoadWeightsRequest<'a> {
@@ -55,6 +84,21 @@ pub struct LoadWeightsResponse {
 /// [`SaveWeightsForSamplerResponse`].
 ///
 /// Either under a name (`path`), or unnamed for one sampling session (`sampling_session_seq_id`).
+///
+/// ```
+/// use tinkex::types::{SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse};
+///
+/// let unnamed = SaveWeightsForSamplerRequest {
+///     model_id: "m-1".into(),
+///     sampling_session_seq_id: Some(0),
+///     seq_id: Some(5),
+///     ..SaveWeightsForSamplerRequest::default()
+/// };
+/// assert!(!serde_json::to_string(&unnamed)?.contains("path"));
+/// let answer: SaveWeightsForSamplerResponse = serde_json::from_str(r#"{"sampling_session_id":"s-1:sample:0"}"#)?;
+/// assert_eq!((answer.path, answer.sampling_session_id.as_deref()), (None, Some("s-1:sample:0")));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "save_weights_for_sampler")]
 pub struct SaveWeightsForSamplerRequest<'a> {

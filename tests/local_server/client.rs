@@ -34,13 +34,24 @@ impl Answer {
 
 pub struct Client {
     stream: BufReader<TcpStream>,
+    key: &'static str,
 }
 
 impl Client {
     pub fn new(server: &LocalServer) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+        Client::at(server.port())
+    }
+
+    pub fn at(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream: BufReader::new(stream) }
+        Client { stream: BufReader::new(stream), key: "tml-test" }
+    }
+
+    /// From now on with another API key.
+    pub fn key(mut self, key: &'static str) -> Self {
+        self.key = key;
+        self
     }
 
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
@@ -49,11 +60,9 @@ impl Client {
 
     /// Sends a request without waiting for its answer.
     pub fn send(&mut self, method: &str, endpoint: &str, body: &str) {
-        let length = body.len();
-        self.write(format!(
-            "{method} /api/v1/{endpoint} HTTP/1.1\r\nhost: x\r\nx-api-key: tml-test\r\ncontent-length: {length}\r\n\r\n{body}"
-        ))
-        .unwrap();
+        let (length, key) = (body.len(), self.key);
+        let head = format!("host: local.test\r\nx-api-key: {key}\r\ncontent-length: {length}");
+        self.write(format!("{method} /api/v1/{endpoint} HTTP/1.1\r\n{head}\r\n\r\n{body}")).unwrap();
     }
 
     pub fn receive(&mut self) -> io::Result<Answer> {
@@ -86,6 +95,12 @@ impl Client {
 
     pub fn get(&mut self, endpoint: &str) -> Answer {
         self.send("GET", endpoint, "");
+        self.receive().unwrap()
+    }
+
+    /// Any other method, without a body.
+    pub fn ask(&mut self, method: &str, endpoint: &str) -> Answer {
+        self.send(method, endpoint, "");
         self.receive().unwrap()
     }
 
@@ -178,6 +193,10 @@ pub fn forward_backward(model_id: &str, seq_id: u64, text: &str) -> Value {
 
 pub fn optim_step(model_id: &str, seq_id: u64, learning_rate: f64) -> Value {
     json!({ "adam_params": { "learning_rate": learning_rate }, "model_id": model_id, "seq_id": seq_id })
+}
+
+pub fn save(model_id: &str, seq_id: u64, name: &str) -> Value {
+    json!({ "model_id": model_id, "path": name, "seq_id": seq_id })
 }
 
 pub fn sample(sampler_id: &str, seq_id: u64, prompt: &str, params: Value) -> Value {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex::local::{Fault, LocalServer};
+use tinkex::local::{Fault, Faults, LocalServer};
 
 use crate::client::{Client, PATIENCE};
 
@@ -86,4 +86,46 @@ fn a_delay_keeps_the_answer_back_but_not_the_work() {
     let delayed = server.requests()[1].at + Duration::from_millis(30);
     assert_eq!(client.get("healthz").status, 200);
     assert!(server.requests()[2].at >= delayed);
+}
+
+#[test]
+fn a_reset_comes_in_the_middle_of_an_answer_or_after_it() {
+    let faults = Faults::parse("healthz:reset_during*1; healthz:reset_after*1").unwrap();
+    let server = LocalServer::builder().faults(faults).start().unwrap();
+    let mut client = Client::new(&server);
+    client.send("GET", "healthz", "");
+    assert!(client.receive().is_err());
+    let mut client = Client::new(&server);
+    assert_eq!(client.get("healthz").status, 200);
+    let refused = client.write("GET /api/v1/healthz HTTP/1.1\r\nx-api-key: k\r\n\r\n").and_then(|()| client.receive());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(Client::new(&server).get("healthz").status, 200);
+}
+
+#[test]
+fn a_malformed_answer_is_whole_and_no_json() {
+    let server = LocalServer::builder().fault(Fault::on("healthz").times(1).malformed()).start().unwrap();
+    let mut client = Client::new(&server);
+    let answer = client.get("healthz");
+    assert_eq!((answer.status, answer.body.first()), (200, Some(&b'<')));
+    assert!(serde_json::from_slice::<serde_json::Value>(&answer.body).is_err());
+    assert_eq!(client.get("healthz").json(), json!({ "status": "ok" }));
+}
+
+#[test]
+fn a_queue_state_is_told_in_either_form_and_then_the_result() {
+    let rules = "retrieve_future:paused_capacity*1,reason=full; retrieve_future:paused_rate_limit*1,form=try_again";
+    let server = LocalServer::builder().faults(Faults::parse(rules).unwrap()).start().unwrap();
+    let mut client = Client::new(&server);
+    let session = client.session();
+    let create = json!({ "session_id": session, "model_seq_id": 0, "base_model": "tinkex/bytes-tiny" });
+    let id = client.promise("create_model", create);
+    let mut poll = || client.post("retrieve_future", json!({ "request_id": id }));
+    let first = poll();
+    let state = json!({ "queue_state": "paused_capacity", "queue_state_reason": "full" });
+    assert_eq!((first.status, first.json()), (408, state));
+    let second = poll();
+    let state = json!({ "type": "try_again", "request_id": id, "queue_state": "paused_rate_limit" });
+    assert_eq!((second.status, second.json()), (200, state));
+    assert_eq!(poll().json()["type"], "create_model");
 }

@@ -2,10 +2,15 @@
 #![cfg(feature = "local")]
 
 mod client;
+mod disk;
 mod faults;
+mod golden;
 mod http;
 mod lifetime;
+mod limits;
 mod models;
+mod processes;
 mod promises;
 mod protocol;
+mod rest;
 mod training;

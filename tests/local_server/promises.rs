@@ -42,16 +42,16 @@ fn a_poll_is_told_not_yet_when_its_hold_time_is_over() {
 }
 
 #[test]
-fn hundreds_of_polls_are_held_at_once_and_all_answered() {
+fn a_thousand_polls_are_held_at_once_while_submissions_go_on_and_all_are_answered() {
     let (server, gate, mut client, model_id) = gated(PATIENCE);
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
-    let mut polls: Vec<Client> = (0..300).map(|_| Client::new(&server)).collect();
+    let mut polls: Vec<Client> = (0..1000).map(|_| Client::new(&server)).collect();
     for poll in &mut polls {
         poll.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
     }
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 300));
+    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1000));
     // Submissions go on meanwhile.
-    let later: Vec<_> = (2..50).map(|seq| client.promise("optim_step", optim_step(&model_id, seq, 0.1))).collect();
+    let later: Vec<_> = (2..202).map(|seq| client.promise("optim_step", optim_step(&model_id, seq, 0.1))).collect();
     drop(gate);
     for poll in &mut polls {
         assert_eq!(poll.receive().unwrap().json()["metrics"]["tokens:sum"], 2.0);

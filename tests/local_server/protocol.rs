@@ -11,11 +11,13 @@ const BASE: &str = "tinkex/bytes-tiny";
 fn the_offered_models_are_listed_and_described() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
-    assert_eq!(client.get("get_server_capabilities").json(), json!({ "supported_models": [{ "model_name": BASE }] }));
+    let models = ["tinkex/bytes-tiny", "tinkex/bytes-small", "tinkex/bytes-medium"];
+    let listed = models.map(|name| json!({ "model_name": name }));
+    assert_eq!(client.get("get_server_capabilities").json(), json!({ "supported_models": listed }));
     let model_id = client.model(BASE);
     let info = client.ok("get_info", json!({ "model_id": model_id }));
     assert_eq!((&info["model_name"], &info["lora_rank"], &info["is_lora"]), (&json!(BASE), &json!(32), &json!(true)));
-    assert_eq!(info["model_data"]["tokenizer_id"], BASE);
+    assert_eq!((&info["model_data"]["tokenizer_id"], &info["type"]), (&json!("bytes"), &json!("get_info")));
 }
 
 #[test]

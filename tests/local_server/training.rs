@@ -47,7 +47,7 @@ fn a_few_steps_teach_a_text_that_a_sampler_then_says() {
     let named = json!({ "model_id": model_id, "path": "final", "seq_id": next() });
     let saved = client.call("save_weights_for_sampler", named);
     let path = format!("tinker://{model_id}/sampler_weights/final");
-    assert_eq!(saved, json!({ "path": path, "sampling_session_id": null }));
+    assert_eq!(saved, json!({ "path": path, "type": "save_weights_for_sampler" }));
     let session_id = client.session();
     let body =
         json!({ "session_id": session_id, "sampling_session_seq_id": 0, "base_model": null, "model_path": path });
@@ -56,7 +56,44 @@ fn a_few_steps_teach_a_text_that_a_sampler_then_says() {
     let said = client.call("asample", sample(&sampler, 0, "abcde", greedy));
     assert_eq!(said["sequences"][0]["tokens"], json!("fghi".as_bytes()));
     assert_eq!(said["sequences"][0]["stop_reason"], "length");
+    // A stop text is found across tokens, and what stops a sample belongs to it.
+    for (seq, stop) in (1..).zip([json!("gh"), json!(["nothing", "gh"]), json!([b'h'])]) {
+        let greedy = json!({ "max_tokens": 4, "temperature": 0.0, "stop": stop });
+        let stopped = &client.call("asample", sample(&sampler, seq, "abcde", greedy))["sequences"][0];
+        assert_eq!((&stopped["tokens"], &stopped["stop_reason"]), (&json!("fgh".as_bytes()), &json!("stop")));
+    }
     assert_eq!((&said["prompt_logprobs"], &said["topk_prompt_logprobs"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn the_losses_of_reinforcement_learning_weigh_advantages_by_the_ratio_of_probabilities() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let model_id = client.model(BASE);
+    let mut seq = 0;
+    // Two tokens that were sampled ten times less and ten times more probably than now.
+    let logprobs = client.call("forward", json!({ "forward_input": batch("abc"), "model_id": model_id, "seq_id": 99 }));
+    let logprobs: Vec<f64> =
+        serde_json::from_value(logprobs["loss_fn_outputs"][0]["logprobs"]["data"].clone()).unwrap();
+    let ten = 10_f64.ln();
+    let float = |data: [f64; 2]| json!({ "data": data, "dtype": "float32", "shape": [2] });
+    let mut loss = |name: &str, config: Value, more: Value| {
+        seq += 1;
+        let mut input = batch("abc");
+        (input["loss_fn"], input["loss_fn_config"]) = (json!(name), config);
+        let inputs = input["data"][0]["loss_fn_inputs"].as_object_mut().unwrap();
+        inputs.insert("logprobs".to_owned(), float([logprobs[0] - ten, logprobs[1] + ten]));
+        inputs.insert("advantages".to_owned(), float([1.0, -1.0]));
+        inputs.extend(more.as_object().unwrap().clone());
+        let body = json!({ "forward_backward_input": input, "model_id": model_id, "seq_id": seq });
+        let found = client.call("forward_backward", body);
+        (found["metrics"]["loss:sum"].as_f64().unwrap() * 1000.0).round() / 1000.0
+    };
+    assert_eq!(loss("importance_sampling", json!(null), json!({})), -9.9);
+    assert_eq!(loss("ppo", json!(null), json!({})), -0.4);
+    assert_eq!(loss("ppo", json!({ "clip_low_threshold": 0.5, "clip_high_threshold": 3.0 }), json!({})), -2.5);
+    let bounds = json!({ "clip_high_threshold": float([2.0, 2.0]) });
+    assert_eq!(loss("ppo", json!({ "clip_low_threshold": 0.6 }), bounds), -1.4);
 }
 
 #[test]
@@ -105,14 +142,14 @@ fn saved_weights_are_loaded_again_and_only_where_they_fit() {
     let at_save = loss(&mut client, &model_id, 3, "abc");
     let path = format!("tinker://{model_id}/weights/one");
     let save = |seq: u64| json!({ "model_id": model_id, "path": "one", "seq_id": seq });
-    assert_eq!(client.call("save_weights", save(4)), json!({ "path": path }));
+    assert_eq!(client.call("save_weights", save(4)), json!({ "path": path, "type": "save_weights" }));
     assert_eq!(client.post("save_weights", save(5)).status, 409);
 
     client.call("forward_backward", forward_backward(&model_id, 6, "abc"));
     client.call("optim_step", optim_step(&model_id, 7, 0.01));
     assert_ne!(loss(&mut client, &model_id, 8, "abc"), at_save);
     let load = |model_id: &str, seq: u64, path: &str| json!({ "model_id": model_id, "path": path, "seq_id": seq });
-    assert_eq!(client.call("load_weights", load(&model_id, 9, &path)), json!({ "path": path }));
+    assert_eq!(client.call("load_weights", load(&model_id, 9, &path)), json!({ "path": path, "type": "load_weights" }));
     assert_eq!(loss(&mut client, &model_id, 10, "abc"), at_save);
 
     let fresh = client.model(BASE);

@@ -374,6 +374,7 @@ pub fn result(request_id: &str) -> Reply {
             "metrics": {"loss:sum": f64::from(seq_id)},
         }),
         "optim_step" => json!({"metrics": {"step": f64::from(seq_id)}}),
+        "unload_model" => json!({"model_id": owner}),
         "save_weights" => json!({"path": "tinker://run/weights/a"}),
         "load_weights" => json!({"path": "tinker://run/weights/a"}),
         "save_weights_for_sampler" => json!({"path": "tinker://run/sampler_weights/a", "sampling_session_id": "saved"}),

@@ -49,8 +49,8 @@ impl LoggedRequest {
     }
 }
 
-/// What faults and tests call a path by.
-pub(super) fn endpoint(path: &str) -> &str {
+/// What tests call a path by.
+fn endpoint(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 

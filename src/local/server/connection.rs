@@ -67,6 +67,8 @@ enum Phase {
     Writing(Output),
     /// Was told never to answer.
     Silent,
+    /// Was told to answer with a reset what comes next.
+    Doomed,
     /// Has said everything and reads on, so that what the client still sends does not reset the connection under the
     /// answer.
     Draining,
@@ -87,6 +89,8 @@ enum Then {
     Read,
     Drain,
     Close,
+    Reset,
+    ResetLater,
 }
 
 impl Connection {
@@ -138,6 +142,7 @@ impl Connection {
                     break;
                 }
                 Ok(_) if matches!(self.phase, Phase::Draining) => {}
+                Ok(_) if matches!(self.phase, Phase::Doomed) => return self.reset(),
                 Ok(length) => self.on_bytes(&piece[..length], now),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -239,16 +244,18 @@ impl Connection {
     }
 
     fn deliver(&mut self, response: Response, how: How, now: Instant) -> Next {
+        let whole = response.body.len();
         let (length, then) = match how {
-            How::Whole => (response.body.len(), if self.keep_alive { Then::Read } else { Then::Drain }),
-            How::Truncated => (response.body.len() / 2, Then::Close),
-            How::Reset => {
-                // A connection that is closed without lingering is reset.
-                if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
-                    log::warn!("a connection is closed instead of reset: {error}");
-                }
-                return Next::Close;
+            How::Whole => (whole, if self.keep_alive { Then::Read } else { Then::Drain }),
+            How::Malformed => {
+                // As long as it says, but no JSON, whatever it was before.
+                let body = Arc::new([b"<", response.body.as_slice()].concat());
+                return self.deliver(Response { body, ..response }, How::Whole, now);
             }
+            How::Truncated => (whole / 2, Then::Close),
+            How::ResetDuring => (whole / 2, Then::Reset),
+            How::ResetAfter => (whole, Then::ResetLater),
+            How::Reset => return self.reset(),
             How::Never if self.ended => return Next::Close,
             How::Never => {
                 self.enter(Phase::Silent, None);
@@ -282,8 +289,21 @@ impl Connection {
                 self.enter(Phase::Draining, now.checked_add(LINGER));
                 self.on_readable(now)
             }
+            Then::Reset => self.reset(),
+            Then::ResetLater if !self.ended => {
+                self.enter(Phase::Doomed, None);
+                self.on_readable(now)
+            }
             _ => Next::Close,
         }
+    }
+
+    /// A connection that is closed without lingering is reset; what was written before may be lost with it.
+    fn reset(&mut self) -> Next {
+        if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            log::warn!("a connection is closed instead of reset: {error}");
+        }
+        Next::Close
     }
 
     fn enter(&mut self, phase: Phase, deadline: Option<Instant>) {

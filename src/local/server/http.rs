@@ -19,6 +19,8 @@ pub(super) struct Request {
     pub(super) method: String,
     /// Without the query.
     pub(super) path: String,
+    /// What follows the `?`; empty if nothing does.
+    pub(super) query: String,
     /// Names in lower case, in the order in which they came.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
@@ -56,6 +58,18 @@ impl Response {
     /// A refusal in the form of the service: `{"detail": text}`.
     pub(super) fn detail(status: u16, detail: &str) -> Self {
         Response::new(status, serde_json::json!({ "detail": detail }).to_string())
+    }
+
+    /// Adds a header.
+    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The text of a refusal.
+    pub(super) fn words(&self) -> String {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        body["detail"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The status line and the headers.
@@ -199,9 +213,11 @@ impl Parser {
             Err(error) => return Err(Response::detail(400, &format!("not an HTTP request: {error}"))),
         };
         let target = parsed.path.unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut request = Request {
             method: parsed.method.unwrap_or_default().to_owned(),
-            path: target.split_once('?').map_or(target, |(path, _)| path).to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
             headers: (parsed.headers.iter())
                 .map(|header| (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).into_owned()))
                 .collect(),

@@ -2,27 +2,78 @@
 //!
 //! What has the wrong form is refused with 422 and the place in the body; what makes no sense, with 400 and a sentence.
 
-use serde::Deserialize;
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
 use super::http::{Request, Response};
 use crate::local::adam::AdamStep;
-use crate::local::model::{AdapterOptions, Example, Loss, Model, SampleOptions};
-use crate::types::{
-    AdamParams, Datum, ForwardBackwardInput, LoraConfig, LossFn, ModelInput, SampleRequest, Stop, TensorData,
-};
+use crate::local::model::{Example, Loss, Model, SampleOptions};
+use crate::types::{Datum, ForwardBackwardInput, LoraConfig, LossFn, ModelInput, SampleRequest, Stop, TensorData};
 
-/// Reads the body of a request.
-pub(super) fn body<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Response> {
-    serde_json::from_slice(&request.body).map_err(|error| {
-        // Keeping track of the place costs time, so it is looked for only now that it is needed.
+/// More would be a slip: no model here is wider.
+const MAX_RANK: u32 = 1024;
+
+const CLIP_LOW: &str = "clip_low_threshold";
+const CLIP_HIGH: &str = "clip_high_threshold";
+
+/// Reads the body of a request. A field that is null and may not be counts as one that is not there.
+pub(super) fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Response> {
+    serde_json::from_slice(&request.body).or_else(|error| {
+        // All this takes time, so it is done only now that it is needed: without nulls, then with the place in mind.
+        let without_nulls = error.is_data().then(|| serde_json::from_slice(&request.body).ok().map(without_nulls));
+        if let Some(body) = without_nulls.flatten().and_then(|body| serde_json::from_value(body).ok()) {
+            return Ok(body);
+        }
         let mut json = serde_json::Deserializer::from_slice(&request.body);
-        match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(match serde_path_to_error::deserialize::<_, T>(&mut json) {
             Err(placed) if error.is_data() => misplaced(&error, placed.path()),
             _ => invalid(vec![json!("body"), json!(error.column())], &error.to_string(), "json_invalid"),
-        }
+        })
     })
+}
+
+/// A value whose objects have lost the fields that are null.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(fields.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
+}
+
+/// Which part of a list is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) offset: u64,
+    pub(super) limit: u64,
+}
+
+impl Page {
+    /// Reads `limit` and `offset` from a query; what else is there is left alone.
+    pub(super) fn of(request: &Request, limit: u64) -> Result<Self, Response> {
+        let mut page = Page { offset: 0, limit };
+        for (name, value) in request.query.split('&').filter_map(|field| field.split_once('=')) {
+            let field = match name {
+                "limit" => &mut page.limit,
+                "offset" => &mut page.offset,
+                _ => continue,
+            };
+            let place = || vec![json!("query"), json!(name)];
+            *field = value.parse().map_err(|_| invalid(place(), "Input should be a valid integer", "int_parsing"))?;
+        }
+        Ok(page)
+    }
+
+    pub(super) fn cut<T>(&self, items: Vec<T>) -> Vec<T> {
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        items.into_iter().skip(size(self.offset)).take(size(self.limit)).collect()
+    }
 }
 
 /// The refusal of a body of the wrong form, as FastAPI words it.
@@ -54,30 +105,51 @@ fn senseless(detail: impl AsRef<str>) -> Response {
 }
 
 /// The adapter of a new training run.
-pub(super) fn adapter_options(config: &LoraConfig) -> Result<AdapterOptions, Response> {
+pub(super) fn lora(config: Option<LoraConfig>) -> Result<LoraConfig, Response> {
+    let config = config.unwrap_or_default();
     config.validate().map_err(|error| senseless(error.to_string()))?;
-    Ok(AdapterOptions {
-        rank: config.rank as usize,
-        seed: config.seed.unwrap_or_default(),
-        train_attn: config.train_attn,
-        train_mlp: config.train_mlp,
-        train_unembed: config.train_unembed,
-    })
+    if config.rank > MAX_RANK {
+        return Err(senseless(format!("the LoRA rank is {}, more than {MAX_RANK}", config.rank)));
+    }
+    Ok(config)
 }
 
 /// A batch to compute a loss on.
 pub(super) fn batch(model: &dyn Model, input: &ForwardBackwardInput<'_>) -> Result<Vec<Example>, Response> {
-    if input.loss_fn != LossFn::CrossEntropy {
-        return Err(senseless(format!("unknown loss function {:?}: there is cross_entropy", input.loss_fn.as_str())));
-    }
+    let settings = input.loss_fn_config.as_deref();
+    let loss = LossKind::new(&input.loss_fn, settings.unwrap_or(&BTreeMap::new())).map_err(senseless)?;
     if input.data.is_empty() {
         return Err(senseless("the batch is empty"));
     }
-    let example = |(index, datum)| example(model, datum).map_err(|error| senseless(format!("datum {index}: {error}")));
+    let example =
+        |(index, datum)| example(model, datum, loss).map_err(|error| senseless(format!("datum {index}: {error}")));
     input.data.iter().enumerate().map(example).collect()
 }
 
-fn example(model: &dyn Model, datum: &Datum) -> Result<Example, String> {
+/// A loss function with its settings.
+#[derive(Clone, Copy, Debug)]
+enum LossKind {
+    CrossEntropy,
+    ImportanceSampling,
+    Ppo { low: f64, high: f64 },
+}
+
+impl LossKind {
+    /// Settings of other losses are left alone, as the service does.
+    fn new(function: &LossFn, settings: &BTreeMap<String, f64>) -> Result<Self, String> {
+        let name = function.as_str();
+        let setting = |name: &str, otherwise| settings.get(name).copied().unwrap_or(otherwise);
+        match function {
+            LossFn::CrossEntropy => Ok(LossKind::CrossEntropy),
+            LossFn::ImportanceSampling => Ok(LossKind::ImportanceSampling),
+            // Tinker's own defaults.
+            LossFn::Ppo => Ok(LossKind::Ppo { low: setting(CLIP_LOW, 0.8), high: setting(CLIP_HIGH, 1.2) }),
+            _ => Err(format!("unknown loss function {name:?}: there are cross_entropy, importance_sampling and ppo")),
+        }
+    }
+}
+
+fn example(model: &dyn Model, datum: &Datum, loss: LossKind) -> Result<Example, String> {
     let tokens = tokens(model, &datum.model_input)?;
     if tokens.is_empty() {
         return Err("the model input is empty".to_owned());
@@ -86,19 +158,36 @@ fn example(model: &dyn Model, datum: &Datum) -> Result<Example, String> {
         let (length, most) = (tokens.len(), model.context_length());
         return Err(format!("the model input has {length} tokens, more than the context of {most}"));
     }
-    let input = |name: &str| {
-        let tensor = datum.loss_fn_inputs.get(name).ok_or_else(|| format!("the loss input {name} is missing"))?;
-        if tensor.len() != tokens.len() {
+    let given = |name: &str| {
+        let tensor = datum.loss_fn_inputs.get(name)?;
+        Some(if tensor.len() == tokens.len() {
+            Ok(tensor)
+        } else {
             let (found, wanted) = (tensor.len(), tokens.len());
-            return Err(format!("{name} has {found} values for a model input of {wanted} tokens"));
-        }
-        Ok(tensor)
+            Err(format!("{name} has {found} values for a model input of {wanted} tokens"))
+        })
     };
-    let targets = input("target_tokens")?;
+    let needed = |name: &str| given(name).unwrap_or_else(|| Err(format!("the loss input {name} is missing")));
+    let numbers = |name: &str| floats(name, needed(name)?);
+    let targets = needed("target_tokens")?;
     let targets = targets.as_i64().ok_or("target_tokens must be of dtype int64")?;
     let targets = targets.iter().map(|&token| known(model, token)).collect::<Result<_, _>>()?;
-    let weights = floats("weights", input("weights")?)?;
-    Ok(Example { tokens, targets, loss: Loss::CrossEntropy { weights } })
+    let loss = match loss {
+        LossKind::CrossEntropy => Loss::CrossEntropy { weights: numbers("weights")? },
+        LossKind::ImportanceSampling => {
+            Loss::ImportanceSampling { logprobs: numbers("logprobs")?, advantages: numbers("advantages")? }
+        }
+        LossKind::Ppo { low, high } => {
+            // A bound may also be given for every token by itself.
+            let bounds = |name, one: f64| match given(name) {
+                Some(tensor) => floats(name, tensor?),
+                None => Ok(vec![one as f32; tokens.len()]),
+            };
+            let clip = bounds(CLIP_LOW, low)?.into_iter().zip(bounds(CLIP_HIGH, high)?).collect();
+            Loss::Ppo { logprobs: numbers("logprobs")?, advantages: numbers("advantages")?, clip }
+        }
+    };
+    Ok(Example { tokens, targets, loss })
 }
 
 fn floats(name: &str, tensor: &TensorData) -> Result<Vec<f32>, String> {
@@ -120,20 +209,46 @@ fn known(model: &dyn Model, token: i64) -> Result<u32, String> {
     id.ok_or_else(|| format!("token {token} is outside the vocabulary of {} tokens", model.vocab_size()))
 }
 
-/// The settings of an optimizer step.
-pub(super) fn adam_step(params: &AdamParams) -> Result<AdamStep, Response> {
-    params.validate().map_err(|error| senseless(error.to_string()))?;
-    for (name, decay) in [("beta1", params.beta1), ("beta2", params.beta2)] {
-        if !(0.0..1.0).contains(&decay) {
-            return Err(senseless(format!("{name} must be at least 0 and less than 1, it is {decay}")));
-        }
+/// A request for an optimizer step, with the settings of later versions of the protocol.
+#[derive(Debug, Deserialize)]
+pub(super) struct OptimStep {
+    pub(super) model_id: String,
+    pub(super) seq_id: Option<u64>,
+    #[serde(default)]
+    pub(super) adam_params: AdamSettings,
+}
+
+/// The settings of an optimizer step; each of them may be left away.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct AdamSettings {
+    learning_rate: Option<f64>,
+    beta1: Option<f64>,
+    beta2: Option<f64>,
+    eps: Option<f64>,
+    weight_decay: Option<f64>,
+    grad_clip_norm: Option<f64>,
+}
+
+impl AdamSettings {
+    pub(super) fn step(&self) -> Result<AdamStep, Response> {
+        let number = |name: &str, value: Option<f64>, otherwise: f32, allowed: std::ops::Range<f64>| match value {
+            None => Ok(otherwise),
+            Some(value) if allowed.contains(&value) => Ok(value as f32),
+            Some(value) if allowed.end > 1.0 => Err(senseless(format!("{name} must not be negative, it is {value}"))),
+            Some(value) => Err(senseless(format!("{name} must be at least 0 and less than 1, it is {value}"))),
+        };
+        let (any, decay) = (0.0..f64::MAX, 0.0..1.0);
+        let default = AdamStep::default();
+        Ok(AdamStep {
+            learning_rate: number("learning_rate", self.learning_rate, default.learning_rate, any.clone())?,
+            beta1: number("beta1", self.beta1, default.beta1, decay.clone())?,
+            beta2: number("beta2", self.beta2, default.beta2, decay)?,
+            eps: number("eps", self.eps, default.eps, any.clone())?,
+            weight_decay: number("weight_decay", self.weight_decay, default.weight_decay, any.clone())?,
+            grad_clip_norm: number("grad_clip_norm", self.grad_clip_norm, default.grad_clip_norm, any)?,
+        })
     }
-    Ok(AdamStep {
-        learning_rate: params.learning_rate as f32,
-        beta1: params.beta1 as f32,
-        beta2: params.beta2 as f32,
-        eps: params.eps as f32,
-    })
 }
 
 /// The name of a checkpoint, which is one segment of its path.

@@ -2,6 +2,8 @@
 //!
 //! A promise is made when the request arrives, kept when a worker has the result, and forgotten some time after the
 //! result was first handed out. A poll that comes too early leaves its [`Reply`] here and costs nothing until then.
+//! Promises end with the server, so their numbers go on where those of the server before it ended at the latest: a poll
+//! for an older one is told that it has expired, never another's result.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::http::Response;
+use super::keys::Owner;
 use super::reply::Reply;
 use crate::types::{RequestErrorCategory, RequestFailedResponse};
 
@@ -57,6 +60,8 @@ pub(super) enum Polled {
     /// It was there once: its result was handed out long ago.
     Expired,
     Unknown,
+    /// It was promised to another key.
+    Foreign,
 }
 
 /// All promises of a server.
@@ -75,23 +80,29 @@ struct Table {
 }
 
 #[derive(Debug)]
-enum Promise {
+struct Promise {
+    owner: Owner,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
     Open(Vec<Reply>),
     Kept { result: Response, handed_out: bool },
 }
 
 impl Promises {
-    /// Results stay for `result_time` after they were first handed out.
-    pub(super) fn new(result_time: Duration) -> Self {
-        Promises { table: Mutex::default(), result_time }
+    /// Results stay for `result_time` after they were first handed out. The first promise has the number `first`.
+    pub(super) fn new(result_time: Duration, first: u64) -> Self {
+        Promises { table: Mutex::new(Table { made: first, ..Table::default() }), result_time }
     }
 
-    pub(super) fn make(&self) -> PromiseId {
+    pub(super) fn make(&self, owner: &Owner) -> PromiseId {
         let mut table = self.table.lock();
         table.forget(self.result_time);
         let id = PromiseId(table.made);
         table.made += 1;
-        table.open.insert(id, Promise::Open(Vec::new()));
+        table.open.insert(id, Promise { owner: owner.clone(), stage: Stage::Open(Vec::new()) });
         id
     }
 
@@ -105,23 +116,24 @@ impl Promises {
             }
         };
         let mut table = self.table.lock();
-        let Some(promise @ Promise::Open(_)) = table.open.get_mut(&id) else { return };
-        let kept = Promise::Kept { result: result.clone(), handed_out: false };
-        let Promise::Open(replies) = std::mem::replace(promise, kept) else { return };
+        let Some(Promise { stage: stage @ Stage::Open(_), .. }) = table.open.get_mut(&id) else { return };
+        let kept = Stage::Kept { result: result.clone(), handed_out: false };
+        let Stage::Open(replies) = std::mem::replace(stage, kept) else { return };
         for reply in replies.into_iter().filter(Reply::is_awaited) {
             table.hand_out(id);
             reply.answer(result.clone());
         }
     }
 
-    pub(super) fn poll(&self, id: &str, reply: &Reply) -> Polled {
+    pub(super) fn poll(&self, id: &str, owner: &Owner, reply: &Reply) -> Polled {
         let mut table = self.table.lock();
         table.forget(self.result_time);
         let Some(id) = PromiseId::parse(id).filter(|id| id.0 < table.made) else { return Polled::Unknown };
         let result = match table.open.get_mut(&id) {
             None => return Polled::Expired,
-            Some(Promise::Kept { result, .. }) => result.clone(),
-            Some(Promise::Open(replies)) => {
+            Some(promise) if promise.owner != *owner => return Polled::Foreign,
+            Some(Promise { stage: Stage::Kept { result, .. }, .. }) => result.clone(),
+            Some(Promise { stage: Stage::Open(replies), .. }) => {
                 // Polls that ran out of time, or whose connection is gone, are swept out by the next one.
                 replies.retain(Reply::is_awaited);
                 replies.push(reply.clone());
@@ -135,8 +147,8 @@ impl Promises {
 
 impl Table {
     fn hand_out(&mut self, id: PromiseId) {
-        if let Some(Promise::Kept { handed_out: handed_out @ false, .. }) = self.open.get_mut(&id) {
-            *handed_out = true;
+        let Some(Promise { stage: Stage::Kept { handed_out, .. }, .. }) = self.open.get_mut(&id) else { return };
+        if !std::mem::replace(handed_out, true) {
             self.handed_out.push_back((super::now(), id));
         }
     }

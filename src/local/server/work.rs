@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::input::SampleTask;
+use super::output::{Typed, losses, samples, typed};
 use super::promises::{Failure, PromiseId};
-use super::state::{Checkpoint, Sampler, State};
+use super::records::{CheckpointRecord, RunRecord, SamplerRecord, Weights, timestamp, timestamp_in};
+use super::state::{CHECKPOINT, RUN, SAMPLER, Sampler, State};
+use super::weights::{Loaded, load_checkpoint, options, place};
 use crate::local::adam::{Adam, AdamStep};
-use crate::local::model::{self, Adapter, AdapterOptions, Example, Model, Tensors};
-use crate::types::{
-    CreateModelResponse, ForwardBackwardOutput, LoadWeightsResponse, LossFnOutput, OptimStepResponse, SampleResponse,
-    SampledSequence, SaveWeightsForSamplerResponse, SaveWeightsResponse, StopReason, TensorData, UnloadModelResponse,
-};
+use crate::local::checkpoint::pack;
+use crate::local::model::{Adapter, Example, Model, Tensors};
+use crate::types::{CheckpointPath, CheckpointType, ForwardBackwardOutput, OptimStepResponse, SampleResponse};
 
 /// What a run's worker can be asked for.
 #[derive(Debug)]
@@ -28,9 +29,8 @@ pub(super) enum Task {
     Forward(Vec<Example>),
     ForwardBackward(Vec<Example>),
     OptimStep(AdamStep),
-    /// Under this tinker path.
-    Save(String),
-    SaveForSampler(String),
+    /// Under this path, for that many seconds if not for ever.
+    Save(CheckpointPath, Option<u64>),
     /// For the sampling session with this id, which is opened.
     Snapshot(String),
     Load {
@@ -45,22 +45,19 @@ pub(super) enum Task {
 pub(super) type TaskQueue = Sender<(PromiseId, Task)>;
 
 /// The result of a task, as the protocol has it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, serde::Serialize)]
 #[serde(untagged)]
 enum Outcome {
-    Created(CreateModelResponse),
     Computed(ForwardBackwardOutput),
     Stepped(OptimStepResponse),
-    Saved(SaveWeightsResponse),
-    SavedForSampler(SaveWeightsForSamplerResponse),
-    Loaded(LoadWeightsResponse),
-    Unloaded(UnloadModelResponse),
+    Done(Typed<Value>),
 }
 
 /// A training run as its worker has it.
 #[derive(Debug)]
 struct Trainee {
     id: String,
+    record: RunRecord,
     state: Arc<State>,
     model: Arc<dyn Model>,
     adapter: Arc<Adapter>,
@@ -73,11 +70,11 @@ struct Trainee {
 pub(super) fn start_run(
     state: &Arc<State>,
     id: &str,
+    record: &RunRecord,
     model: &Arc<dyn Model>,
-    options: AdapterOptions,
 ) -> io::Result<TaskQueue> {
     let (queue, tasks) = unbounded::<(PromiseId, Task)>();
-    let (state, id, model) = (state.clone(), id.to_owned(), model.clone());
+    let (state, id, record, model) = (state.clone(), id.to_owned(), record.clone(), model.clone());
     thread::Builder::new().name("tinkex-train".to_owned()).spawn(move || {
         let mut trainee = None;
         for (promise, task) in tasks {
@@ -87,9 +84,10 @@ pub(super) fn start_run(
             let result = guarded(|| {
                 let trainee = trainee.get_or_insert_with(|| Trainee {
                     id: id.clone(),
+                    adapter: Arc::new(model.new_adapter(&options(&record.lora))),
+                    record: record.clone(),
                     state: state.clone(),
                     model: model.clone(),
-                    adapter: Arc::new(model.new_adapter(&options)),
                     gradient: Tensors::new(),
                     optimizer: Adam::default(),
                 });
@@ -109,10 +107,14 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     })
 }
 
+fn unwritable(error: impl std::fmt::Display) -> Failure {
+    Failure::server(format!("the weights could not be saved: {error}"))
+}
+
 impl Trainee {
     fn carry_out(&mut self, task: Task) -> Result<Outcome, Failure> {
         match task {
-            Task::Create => Ok(Outcome::Created(CreateModelResponse { model_id: self.id.clone() })),
+            Task::Create => Ok(Outcome::Done(typed("create_model", json!({ "model_id": self.id })))),
             Task::Forward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, None);
                 Ok(Outcome::Computed(losses(&batch, logprobs)))
@@ -127,67 +129,75 @@ impl Trainee {
                 self.optimizer.step(&mut Arc::make_mut(&mut self.adapter).tensors, &gradient, &step);
                 Ok(Outcome::Stepped(OptimStepResponse { metrics: Some(BTreeMap::new()) }))
             }
-            Task::Save(path) => {
-                self.save(&path, Some(self.optimizer.clone()));
-                Ok(Outcome::Saved(SaveWeightsResponse { path }))
-            }
-            Task::SaveForSampler(path) => {
-                self.save(&path, None);
-                let path = Some(path);
-                Ok(Outcome::SavedForSampler(SaveWeightsForSamplerResponse { path, sampling_session_id: None }))
-            }
-            Task::Snapshot(sampler) => {
-                let snapshot = Sampler::new(self.model.clone(), Some(self.adapter.clone()));
-                self.state.lock().samplers.insert(sampler.clone(), snapshot);
-                let sampling_session_id = Some(sampler);
-                Ok(Outcome::SavedForSampler(SaveWeightsForSamplerResponse { path: None, sampling_session_id }))
-            }
-            Task::Load { path, optimizer } => self.load(path, optimizer),
-            Task::Unload => Ok(Outcome::Unloaded(UnloadModelResponse { model_id: self.id.clone() })),
+            Task::Save(path, seconds) => self.save(&path, seconds),
+            Task::Snapshot(sampler) => self.snapshot(sampler),
+            Task::Load { path, optimizer } => self.load(&path, optimizer),
+            Task::Unload => Ok(Outcome::Done(typed("unload_model", json!({ "model_id": self.id })))),
         }
     }
 
-    fn save(&self, path: &str, optimizer: Option<Adam>) {
-        let checkpoint = Checkpoint { model: self.model.clone(), adapter: self.adapter.clone(), optimizer };
-        self.state.lock().checkpoints.insert(path.to_owned(), checkpoint);
+    /// Saves a checkpoint, whose name was reserved; it is free again when that fails.
+    fn save(&self, path: &CheckpointPath, seconds: Option<u64>) -> Result<Outcome, Failure> {
+        let (kind, optimizer) = match path.checkpoint_type() {
+            CheckpointType::Training => ("save_weights", Some(&self.optimizer)),
+            _ => ("save_weights_for_sampler", None),
+        };
+        let saved = pack(&self.record.base_model, &self.adapter, optimizer).and_then(|files| {
+            let checkpoint = CheckpointRecord {
+                owner: self.record.owner.clone(),
+                base_model: self.record.base_model.clone(),
+                lora: self.record.lora.clone(),
+                time: timestamp(),
+                size_bytes: files.values().map(|file| file.len() as u64).sum(),
+                public: false,
+                expires_at: seconds.and_then(timestamp_in),
+            };
+            self.state.store.save(&place(path), files, CHECKPOINT, &checkpoint).map(|()| checkpoint)
+        });
+        let mut tables = self.state.lock();
+        tables.reserved.remove(path.as_str());
+        tables.checkpoints.insert(path.as_str().to_owned(), saved.map_err(unwritable)?);
+        if let Some(run) = tables.runs.get(&self.id) {
+            self.state.store.record(&["runs", &self.id], RUN, &run.record).map_err(unwritable)?;
+        }
+        Ok(Outcome::Done(typed(kind, json!({ "path": path.as_str() }))))
+    }
+
+    /// Opens a sampling session on the weights as they are, which training goes on from without it.
+    fn snapshot(&self, sampler: String) -> Result<Outcome, Failure> {
+        let record = SamplerRecord {
+            owner: self.record.owner.clone(),
+            session_id: self.record.session_id.clone(),
+            base_model: self.record.base_model.clone(),
+            weights: Weights::Snapshot(self.record.lora.clone()),
+        };
+        let files = pack(&self.record.base_model, &self.adapter, None).map_err(unwritable)?;
+        self.state.store.save(&["samplers", &sampler], files, SAMPLER, &record).map_err(unwritable)?;
+        let session = Sampler::new(record, self.model.clone(), Loaded::now(self.adapter.clone()));
+        self.state.lock().samplers.insert(sampler.clone(), session);
+        Ok(Outcome::Done(typed("save_weights_for_sampler", json!({ "path": null, "sampling_session_id": sampler }))))
     }
 
     /// Goes on from a checkpoint. Gradients that were accumulated for the old weights are dropped, and so is the
     /// optimizer's state unless the checkpoint's is wanted.
-    fn load(&mut self, path: String, optimizer: bool) -> Result<Outcome, Failure> {
-        let found = self.state.lock().checkpoints.get(&path).cloned();
-        let Some(checkpoint) = found else {
-            return Err(Failure::user(format!("there is no checkpoint {path}")));
-        };
-        let Some(saved) = checkpoint.optimizer else {
+    fn load(&mut self, path: &str, optimizer: bool) -> Result<Outcome, Failure> {
+        let readable =
+            self.state.lock().checkpoint(path, &self.record.owner, true).map(|record| record.base_model.clone());
+        let base_model = readable.map_err(|refusal| Failure::user(refusal.words()))?;
+        let (adapter, saved) = load_checkpoint(&self.state, path)?;
+        let Some(saved) = saved else {
             return Err(Failure::user(format!("{path} is a checkpoint for sampling, not for training")));
         };
         let shape = |adapter: &Adapter| -> Vec<_> {
             adapter.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dim())).collect()
         };
-        if checkpoint.model.name() != self.model.name() || shape(&checkpoint.adapter) != shape(&self.adapter) {
+        if base_model != self.record.base_model || shape(&adapter) != shape(&self.adapter) {
             return Err(Failure::user(format!("{path} has another base model, rank or set of layers than this model")));
         }
-        self.adapter = checkpoint.adapter;
+        self.adapter = Arc::new(adapter);
         self.gradient = Tensors::new();
         self.optimizer = if optimizer { saved } else { Adam::default() };
-        Ok(Outcome::Loaded(LoadWeightsResponse { path: Some(path) }))
-    }
-}
-
-/// The losses of a batch, with the sums over it. A loss is in nats.
-fn losses(batch: &[Example], logprobs: Vec<Vec<f32>>) -> ForwardBackwardOutput {
-    let loss: f64 = batch.iter().zip(&logprobs).map(|(example, logprobs)| example.loss.value(logprobs)).sum();
-    let tokens: usize = logprobs.iter().map(Vec::len).sum();
-    let outputs = batch.iter().zip(logprobs).map(|(example, logprobs)| {
-        let elementwise = TensorData::from(example.loss.elementwise(&logprobs));
-        let logprobs = TensorData::from(logprobs);
-        LossFnOutput([("logprobs".to_owned(), logprobs), ("elementwise_loss".to_owned(), elementwise)].into())
-    });
-    ForwardBackwardOutput {
-        loss_fn_output_type: "ArrayRecord".to_owned(),
-        loss_fn_outputs: outputs.collect(),
-        metrics: [("loss:sum".to_owned(), loss), ("tokens:sum".to_owned(), tokens as f64)].into(),
+        Ok(Outcome::Done(typed("load_weights", json!({ "path": path }))))
     }
 }
 
@@ -195,8 +205,10 @@ fn losses(batch: &[Example], logprobs: Vec<Vec<f32>>) -> ForwardBackwardOutput {
 #[derive(Debug)]
 pub(super) struct SampleJob {
     pub(super) promise: PromiseId,
+    pub(super) sampler: String,
+    pub(super) record: SamplerRecord,
     pub(super) model: Arc<dyn Model>,
-    pub(super) adapter: Option<Arc<Adapter>>,
+    pub(super) weights: Arc<Loaded>,
     pub(super) task: SampleTask,
 }
 
@@ -206,28 +218,14 @@ pub(super) fn sample_all(state: &State, jobs: &Receiver<SampleJob>) {
         if state.is_stopping() {
             break;
         }
-        state.promises.keep(job.promise, guarded(|| Ok(sample(&job))));
+        state.promises.keep(job.promise, guarded(|| sample(state, &job)));
     }
 }
 
-fn sample(job: &SampleJob) -> SampleResponse {
-    let SampleTask { prompt, count, options, prompt_logprobs, topk_prompt_logprobs } = &job.task;
-    let adapter = job.adapter.as_deref();
-    let top_k = *topk_prompt_logprobs;
-    let about_prompt = (*prompt_logprobs || top_k > 0).then(|| job.model.prompt_logprobs(adapter, prompt, top_k));
-    let sequence = |sample: model::Sample| SampledSequence {
-        stop_reason: match sample.stop_reason {
-            model::StopReason::Stop => StopReason::Stop,
-            model::StopReason::Length => StopReason::Length,
-        },
-        tokens: sample.tokens,
-        logprobs: Some(sample.logprobs),
-    };
-    let sequences = job.model.sample(adapter, prompt, *count, options).into_iter().map(sequence).collect();
-    let (logprobs, topk) = about_prompt.map(|about| (about.logprobs, about.top_k)).unzip();
-    SampleResponse {
-        sequences,
-        prompt_logprobs: logprobs.filter(|_| *prompt_logprobs),
-        topk_prompt_logprobs: topk.filter(|_| top_k > 0),
-    }
+fn sample(state: &State, job: &SampleJob) -> Result<Typed<SampleResponse>, Failure> {
+    let adapter = job.weights.adapter(state, &job.sampler, &job.record)?;
+    let adapter = adapter.as_deref();
+    let SampleTask { prompt, count, options, prompt_logprobs, topk_prompt_logprobs: top_k } = &job.task;
+    let about = (*prompt_logprobs || *top_k > 0).then(|| job.model.prompt_logprobs(adapter, prompt, *top_k));
+    Ok(samples(&job.task, about, job.model.sample(adapter, prompt, *count, options)))
 }

@@ -14,7 +14,7 @@ use crate::local::model::{Adapter, AdapterOptions, Tensors};
 
 /// Tinker's own (Schulman et al. 2025, "LoRA without regret"): held fixed while the change is divided by the rank, it
 /// makes the best learning rate nearly independent of the rank.
-const ALPHA: f64 = 32.0;
+pub(in crate::local) const ALPHA: f64 = 32.0;
 
 impl AdapterOptions {
     fn adapts(&self, part: Part) -> bool {

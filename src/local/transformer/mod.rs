@@ -1,7 +1,15 @@
-//! A small decoder-only transformer over bytes.
+//! A small decoder-only transformer over bytes, in three sizes.
 //!
-//! Its base weights come from a fixed seed and know nothing; what it can do it learns in an adapter. `layer` has the
-//! architecture, `ops` and `attention` the mathematics, `network` the way from tokens to scores and back, `lora` the
+//! | model | layers | width | heads | MLP | context | weights |
+//! |---|---|---|---|---|---|---|
+//! | `tinkex/bytes-tiny` | 2 | 64 | 4 | 128 | 1024 | 0.1 million |
+//! | `tinkex/bytes-small` | 4 | 128 | 4 | 384 | 1024 | 0.9 million |
+//! | `tinkex/bytes-medium` | 6 | 256 | 8 | 768 | 1024 | 5.2 million |
+//!
+//! Their base weights come from fixed seeds and know nothing; what a model can do it learns in an adapter. They are made
+//! when they are first needed.
+//!
+//! `layer` has the architecture, `ops` and `attention` the mathematics, `network` the way from tokens to scores and back, `lora` the
 //! adapters, `batch` the threads, `sample` the choice of tokens.
 
 mod attention;
@@ -15,10 +23,11 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, thread::available_parallelism};
+use std::{borrow::Cow, sync::OnceLock, thread::available_parallelism};
 
 use ndarray::{Array2, NdFloat};
 
+pub(super) use self::lora::ALPHA as LORA_ALPHA;
 use self::{
     network::{Network, Projections},
     ops::{Rotary, log_softmax},
@@ -31,8 +40,8 @@ use super::model::{Adapter, AdapterOptions, Example, Model, PromptLogprobs, Samp
 /// sequences.
 pub const END_OF_TEXT: u32 = 256;
 
-/// Where the base weights of `tinkex/bytes-tiny` start. Part of its definition, as saved adapters fit no other base.
-const BYTES_TINY_SEED: u64 = 0;
+/// Where the base weights of all sizes start. Part of their definition, as saved adapters fit no other base.
+const BYTES_SEED: u64 = 0;
 
 /// The sizes of a [`Transformer`], in numbers of features and tokens.
 #[derive(Clone, Debug)]
@@ -58,6 +67,13 @@ struct Sizes {
 pub struct Transformer<T = f32> {
     name: String,
     sizes: Sizes,
+    seed: u64,
+    weights: OnceLock<Weights<T>>,
+}
+
+/// What every call needs and none changes.
+#[derive(Debug)]
+struct Weights<T> {
     rotary: Rotary<T>,
     embedding: Array2<T>,
     base: Projections<T>,
@@ -72,38 +88,59 @@ impl Sizes {
 }
 
 impl Transformer {
-    /// `tinkex/bytes-tiny`, the model that the local server offers: some hundred thousand weights, built in a
-    /// millisecond.
+    /// `tinkex/bytes-tiny`: quick enough for tests in a debug build.
     pub fn bytes_tiny() -> Transformer {
-        let sizes =
-            Sizes { vocab: END_OF_TEXT as usize + 1, width: 64, layers: 2, heads: 4, hidden: 128, context: 1024 };
-        Transformer::new("tinkex/bytes-tiny", sizes, BYTES_TINY_SEED)
+        Transformer::bytes("tinkex/bytes-tiny", 64, 2, 4, 128)
+    }
+
+    /// `tinkex/bytes-small`.
+    pub fn bytes_small() -> Transformer {
+        Transformer::bytes("tinkex/bytes-small", 128, 4, 4, 384)
+    }
+
+    /// `tinkex/bytes-medium`: as large as is bearable on two cores.
+    pub fn bytes_medium() -> Transformer {
+        Transformer::bytes("tinkex/bytes-medium", 256, 6, 8, 768)
+    }
+
+    fn bytes(name: &str, width: usize, layers: usize, heads: usize, hidden: usize) -> Transformer {
+        let sizes = Sizes { vocab: END_OF_TEXT as usize + 1, width, layers, heads, hidden, context: 1024 };
+        Transformer::new(name, sizes, BYTES_SEED)
+    }
+}
+
+impl<T: NdFloat> Weights<T> {
+    /// The deviation of the embeddings hardly matters, since every part normalises what it reads; one is about what the
+    /// layers add to them, so that a token still knows itself at the end.
+    fn random(sizes: &Sizes, seed: u64) -> Weights<T> {
+        let mut random = Random::new(seed);
+        Weights {
+            rotary: Rotary::new(sizes.context, sizes.width / sizes.heads),
+            embedding: random.matrix((sizes.vocab, sizes.width), 1.0),
+            base: Projections::random(sizes, &mut random),
+        }
     }
 }
 
 impl<T: NdFloat> Transformer<T> {
     /// A model whose base weights come from a seed.
-    ///
-    /// The deviation of the embeddings hardly matters, since every part normalises what it reads; one is about what the
-    /// layers add to them, so that a token still knows itself at the end.
     fn new(name: &str, sizes: Sizes, seed: u64) -> Transformer<T> {
-        let mut random = Random::new(seed);
-        Transformer {
-            name: name.to_owned(),
-            rotary: Rotary::new(sizes.context, sizes.width / sizes.heads),
-            embedding: random.matrix((sizes.vocab, sizes.width), 1.0),
-            base: Projections::random(&sizes, &mut random),
-            sizes,
-        }
+        Transformer { name: name.to_owned(), sizes, seed, weights: OnceLock::new() }
+    }
+
+    fn weights(&self) -> &Weights<T> {
+        self.weights.get_or_init(|| Weights::random(&self.sizes, self.seed))
     }
 
     /// The base projections, or those that an adapter makes of them.
     fn projections(&self, adapter: Option<&Adapter<T>>) -> Cow<'_, Projections<T>> {
-        adapter.map_or(Cow::Borrowed(&self.base), |adapter| Cow::Owned(lora::merge(&self.base, adapter)))
+        let base = &self.weights().base;
+        adapter.map_or(Cow::Borrowed(base), |adapter| Cow::Owned(lora::merge(base, adapter)))
     }
 
     fn network<'a>(&'a self, projections: &'a Projections<T>) -> Network<'a, T> {
-        Network { sizes: &self.sizes, rotary: &self.rotary, embedding: &self.embedding, projections }
+        let Weights { rotary, embedding, .. } = self.weights();
+        Network { sizes: &self.sizes, rotary, embedding, projections }
     }
 
     fn forward_backward(
@@ -136,7 +173,7 @@ impl Model for Transformer {
     }
 
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter {
-        lora::fresh(&self.base, options)
+        lora::fresh(&self.weights().base, options)
     }
 
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {

@@ -27,8 +27,10 @@ impl TensorData {
     /// assert_eq!(tensor.as_f32(), Some(&[0.5, 2.0, 1.0, 4.0][..]));
     /// let back: ArrayView2<'_, f32> = tensor.array()?;
     /// assert_eq!(back, array![[0.5, 2.0], [1.0, 4.0]]);
+    /// assert_eq!(tensor.into_array::<f32, ndarray::Ix2>()?, array![[0.5, 2.0], [1.0, 4.0]]);
     /// # Ok::<(), tinkex::Error>(())
     /// ```
+    #[doc(alias = "from_numpy")]
     pub fn from_array<T, S, D>(array: ArrayBase<S, D>) -> Result<Self>
     where
         T: Element,
@@ -54,7 +56,9 @@ impl TensorData {
     ///
     /// # Errors
     ///
-    /// Numbers of another type, and another number of dimensions.
+    /// Numbers of another type, and another number of dimensions. [`from_array`](TensorData::from_array) has an
+    /// example.
+    #[doc(alias = "to_numpy")]
     pub fn array<T: Element, D: Dimension>(&self) -> Result<ArrayView<'_, T, D>> {
         let values: &dyn Any = match &self.values {
             Values::F32(values) => &**values,

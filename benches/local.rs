@@ -1,0 +1,153 @@
+//! How fast the local server's models are, next to the bare matrix products of the same shapes.
+//!
+//! ```text
+//! cargo bench --no-default-features --features local --bench local
+//! ```
+//!
+//! Prints tokens per second of `forward_backward` and of sampling, and how many times as long as the floor they take:
+//! the products that no implementation can leave out, done by the same library on as many threads. Attention's own
+//! products, whose shapes depend on the lengths, are left out of the floor.
+
+use std::hint::black_box;
+use std::thread;
+use std::time::Duration;
+
+use ndarray::Array2;
+use ndarray::linalg::general_mat_mul;
+use tinkex::clock::Clock;
+use tinkex::local::model::{AdapterOptions, Example, Loss, Model, SampleOptions, Tensors};
+use tinkex::local::transformer::Transformer;
+
+/// Examples and tokens of each, as in a batch of short texts.
+const BATCH: (usize, usize) = (32, 128);
+const SAMPLE: usize = 256;
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
+
+fn main() {
+    println!("{:<22} {:>16} {:>10} {:>8}   {:>16} {:>10} {:>8}", "", "training", "floor", "", "sampling", "floor", "");
+    // Layers, width and MLP, as in the table of the docs.
+    let models: [(Transformer, usize, usize, usize); 3] = [
+        (Transformer::bytes_tiny(), 2, 64, 128),
+        (Transformer::bytes_small(), 4, 128, 384),
+        (Transformer::bytes_medium(), 6, 256, 768),
+    ];
+    for (model, layers, width, hidden) in models {
+        let shapes = shapes(layers, width, hidden, model.vocab_size());
+        let (trained, floor) = (training(&model), training_floor(&shapes));
+        let tokens = (BATCH.0 * BATCH.1) as f64;
+        let (sampled, sample_floor) = (sampling(&model), sampling_floor(&shapes));
+        let line = |took: Duration, floor: Duration, tokens: f64| {
+            let (took, floor) = (took.as_secs_f64(), floor.as_secs_f64());
+            format!("{:>10.0} tok/s {:>10.0} {:>7.2}x", tokens / took, tokens / floor, took / floor)
+        };
+        let name = model.name();
+        println!("{name:<22} {}   {}", line(trained, floor, tokens), line(sampled, sample_floor, SAMPLE as f64));
+    }
+}
+
+/// How long something takes that keeps so many threads busy: the mean over enough rounds, after one to warm up.
+///
+/// Where the system tells it, processor time counts, so that other programs on the machine don't.
+fn time(threads: usize, mut run: impl FnMut()) -> Duration {
+    run();
+    let clock = Clock::system();
+    let (start, processor) = (clock.now(), processor_time());
+    let spent = || match (processor, processor_time()) {
+        (Some(before), Some(now)) => (now - before) / threads as u32,
+        _ => clock.now() - start,
+    };
+    for rounds in 1.. {
+        run();
+        if spent() > LONG_ENOUGH {
+            return spent() / rounds;
+        }
+    }
+    Duration::ZERO
+}
+
+/// What this process has used of all processors, from Linux, in its hundredths of a second.
+fn processor_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name, which may contain anything: fields 3 and later; user and system time are 14 and 15.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn training(model: &dyn Model) -> Duration {
+    let options = AdapterOptions { rank: 32, seed: 1, train_attn: true, train_mlp: true, train_unembed: true };
+    let adapter = model.new_adapter(&options);
+    let (examples, length) = BATCH;
+    let text = |start: usize| (start..start + length).map(|at| (at * 7 % 256) as u32).collect();
+    let example = |start: usize| Example {
+        tokens: text(start),
+        targets: text(start + 1),
+        loss: Loss::CrossEntropy { weights: vec![1.0; length] },
+    };
+    let batch: Vec<_> = (0..examples).map(example).collect();
+    time(threads(), || {
+        let mut gradient = Tensors::new();
+        black_box(model.forward_backward(&adapter, &batch, Some(&mut gradient)));
+    })
+}
+
+fn sampling(model: &dyn Model) -> Duration {
+    let options = AdapterOptions { rank: 32, seed: 1, train_attn: true, train_mlp: true, train_unembed: true };
+    let adapter = model.new_adapter(&options);
+    let sample = |seed| {
+        let options = SampleOptions { max_tokens: Some(SAMPLE), seed: Some(seed), ..SampleOptions::default() };
+        model.sample(Some(&adapter), &[104, 101], 1, &options).remove(0).tokens.len()
+    };
+    // Most samples end earlier, as a model without training says anything, also the end of text.
+    let seed = (0..).find(|&seed| sample(seed) == SAMPLE).unwrap_or_default();
+    time(1, || {
+        black_box(sample(seed));
+    })
+}
+
+/// Outputs × inputs of every projection.
+fn shapes(layers: usize, width: usize, hidden: usize, vocab: usize) -> Vec<(usize, usize)> {
+    let layer = [(width, width); 4].into_iter().chain([(hidden, width), (hidden, width), (width, hidden)]);
+    let mut shapes: Vec<_> = (0..layers).flat_map(|_| layer.clone()).collect();
+    shapes.push((vocab, width));
+    shapes
+}
+
+/// Every projection once forward, and twice backward: for its input and for its weights.
+fn training_floor(shapes: &[(usize, usize)]) -> Duration {
+    let threads = threads();
+    let rows = BATCH.0 * BATCH.1 / threads;
+    let work = || {
+        for &(outputs, inputs) in shapes {
+            let weight = Array2::<f32>::ones((outputs, inputs));
+            let (x, dy) = (Array2::<f32>::ones((rows, inputs)), Array2::<f32>::ones((rows, outputs)));
+            black_box((x.dot(&weight.t()), dy.dot(&weight)));
+            let mut slope = Array2::<f32>::zeros((outputs, inputs));
+            general_mat_mul(1.0, &dy.t(), &x, 1.0, &mut slope);
+            black_box(slope);
+        }
+    };
+    time(threads, || {
+        thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+    })
+}
+
+/// Every projection of one row, for each token.
+fn sampling_floor(shapes: &[(usize, usize)]) -> Duration {
+    let weights: Vec<_> = shapes
+        .iter()
+        .map(|&(outputs, inputs)| (Array2::<f32>::ones((outputs, inputs)), ndarray::Array1::<f32>::ones(inputs)))
+        .collect();
+    time(1, || {
+        for _ in 0..SAMPLE {
+            weights.iter().for_each(|(weight, x)| drop(black_box(weight.dot(x))));
+        }
+    })
+}

@@ -1,0 +1,53 @@
+//! Prints what this crate's client gets from the server at `TINKER_BASE_URL` for fixed seeds: what
+//! `scripts/conformance/client.py` compares with what the Python client gets for the same.
+
+use std::error::Error;
+use std::io::Write;
+
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
+use tinkex::{Config, ServiceClient};
+
+const BASE: &str = "tinkex/bytes-tiny";
+const TEXTS: [&str; 3] = ["the quick brown fox", "jumps over", "the lazy dog again and again"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let service = ServiceClient::connect(Config::from_env()?)?;
+    let lora = LoraConfig { rank: 8, seed: Some(1), ..LoraConfig::default() };
+    let trainer = service.create_lora_training_client(BASE, lora)?;
+    let batch = TEXTS.iter().map(|text| datum(text)).collect::<Result<Batch, _>>()?;
+
+    let mut losses = vec![trainer.forward(&batch, LossFn::CrossEntropy)?.metrics["loss:sum"]];
+    for _ in 0..5 {
+        let passed = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
+        let stepped = trainer.submit_optim_step(AdamParams { learning_rate: 0.01, ..AdamParams::default() })?;
+        losses.push(passed.wait()?.metrics["loss:sum"]);
+        stepped.wait()?;
+    }
+
+    let sampler = trainer.save_weights_and_get_sampling_client()?;
+    let greedy = SamplingParams::default().max_tokens(12).temperature(0.0);
+    let said = sampler.sample(&prompt("the "), 1, &greedy)?;
+    let seeded = SamplingParams::default().max_tokens(12).temperature(0.9).top_k(40).top_p(0.95).seed(5);
+    let drawn = sampler.sample(&prompt("the "), 2, &seeded)?;
+    let logprobs = sampler.compute_logprobs(&prompt("the lazy dog"))?;
+
+    let found = serde_json::json!({
+        "losses": losses,
+        "greedy": said.sequences[0].tokens,
+        "seeded": drawn.sequences.iter().map(|sequence| &sequence.tokens).collect::<Vec<_>>(),
+        "logprobs": logprobs[1..],
+    });
+    writeln!(std::io::stdout(), "{found}")?;
+    Ok(())
+}
+
+fn prompt(text: &str) -> ModelInput {
+    ModelInput::from_tokens(text.bytes().map(u32::from).collect::<Vec<_>>())
+}
+
+/// Every byte is to be predicted from those before it.
+fn datum(text: &str) -> tinkex::Result<Datum> {
+    let targets: Vec<i64> = text.bytes().skip(1).map(i64::from).collect();
+    let weights = vec![1.0; targets.len()];
+    Datum::new(prompt(&text[..text.len() - 1])).input("target_tokens", targets)?.input("weights", weights)
+}

@@ -1,0 +1,248 @@
+"""Uses the whole public surface of the Python client against a server; the argument is what this crate's client got."""
+
+import asyncio
+import io
+import json
+import math
+import subprocess
+import sys
+import tarfile
+import urllib.error
+import urllib.request
+
+import tinker
+from tinker import types
+
+BASE = "tinkex/bytes-tiny"
+TEXTS = ["the quick brown fox", "jumps over", "the lazy dog again and again"]
+LATER = not tinker.__version__.startswith("0.4.")
+
+
+def check(condition, *about):
+    assert condition, about
+
+
+def datum(text, **inputs):
+    tokens = list(text.encode())
+    targets = tokens[1:]
+    inputs = inputs or {"weights": [1.0] * len(targets)}
+    return types.Datum(
+        model_input=types.ModelInput.from_ints(tokens[:-1]), loss_fn_inputs={"target_tokens": targets, **inputs}
+    )
+
+
+def prompt(text):
+    return types.ModelInput.from_ints(list(text.encode()))
+
+
+def near(a, b):
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
+
+
+def train(service):
+    """What examples/conformance.rs does too, step by step."""
+    trainer = service.create_lora_training_client(BASE, rank=8, seed=1)
+    batch = [datum(text) for text in TEXTS]
+    losses = [trainer.forward(batch, "cross_entropy").result().metrics["loss:sum"]]
+    for _ in range(5):
+        # Pipelined: neither is waited for before the next is sent.
+        passed = trainer.forward_backward(batch, "cross_entropy")
+        stepped = trainer.optim_step(types.AdamParams(learning_rate=0.01))
+        losses.append(passed.result().metrics["loss:sum"])
+        check(stepped.result().metrics is not None)
+    sampler = trainer.save_weights_and_get_sampling_client(name="final")
+    greedy = types.SamplingParams(max_tokens=12, temperature=0.0)
+    said = sampler.sample(prompt("the "), num_samples=1, sampling_params=greedy).result().sequences[0]
+    seeded = types.SamplingParams(max_tokens=12, temperature=0.9, top_k=40, top_p=0.95, seed=5)
+    drawn = sampler.sample(prompt("the "), num_samples=2, sampling_params=seeded).result().sequences
+    logprobs = sampler.compute_logprobs(prompt("the lazy dog")).result()
+    found = {
+        "losses": losses,
+        "greedy": list(said.tokens),
+        "seeded": [list(sequence.tokens) for sequence in drawn],
+        "logprobs": logprobs[1:],
+    }
+    check(logprobs[0] is None and len(logprobs) == 12)
+    return trainer, sampler, found
+
+
+def compare(found, expected):
+    for name in ("greedy", "seeded"):
+        check(found[name] == expected[name], name, found[name], expected[name])
+    for name in ("losses", "logprobs"):
+        pairs = list(zip(found[name], expected[name], strict=True))
+        check(all(near(a, b) for a, b in pairs), name, pairs)
+
+
+def other_losses(trainer):
+    text = "abcde"
+    for loss in ("importance_sampling", "ppo"):
+        inputs = {"logprobs": [-1.0] * 4, "advantages": [0.5, -0.5, 1.0, 0.0]}
+        out = trainer.forward_backward([datum(text, **inputs)], loss).result()
+        check(len(out.loss_fn_outputs[0]["logprobs"].data) == 4)
+        check(math.isfinite(out.metrics["loss:sum"]))
+    if LATER:
+        clip = {"clip_low_threshold": 0.9, "clip_high_threshold": 1.1}
+        trainer.forward_backward([datum(text, **inputs)], "ppo", loss_fn_config=clip).result()
+        trainer.optim_step(types.AdamParams(learning_rate=1e-4, weight_decay=0.01, grad_clip_norm=1.0)).result()
+    else:
+        custom_loss(trainer)
+    # More than the client puts into one request.
+    many = trainer.forward_backward([datum("abc")] * 300, "cross_entropy").result()
+    check(len(many.loss_fn_outputs) == 300 and many.metrics["tokens:sum"] == 600.0)
+
+
+def custom_loss(trainer):
+    import torch
+
+    class Loss:
+        def __init__(self, logprobs):
+            self.logprobs = logprobs
+
+        def backward(self):
+            for logprobs in self.logprobs:
+                logprobs.grad = torch.tensor([-1.0] * len(logprobs.tolist()))
+
+    out = trainer.forward_backward_custom([datum("abcd")], lambda data, logprobs: (Loss(logprobs), {"mine": 7.0}))
+    check(out.result().metrics["mine"] == 7.0)
+
+
+def weights(service, trainer):
+    info = trainer.get_info()
+    check(info.model_data.tokenizer_id == "bytes" and info.lora_rank == 8, info)
+    saved = trainer.save_state("state").result().path
+    check(saved.endswith("/weights/state"))
+    for_sampler = trainer.save_weights_for_sampler("sampler").result().path
+    trainer.load_state(saved).result()
+    batch = [datum(TEXTS[0])]
+    loss = trainer.forward(batch, "cross_entropy").result().metrics["loss:sum"]
+    again = service.create_training_client_from_state(saved)
+    check(near(again.forward(batch, "cross_entropy").result().metrics["loss:sum"], loss))
+    if LATER:
+        trainer.load_state_with_optimizer(saved).result()
+        service.create_training_client_from_state_with_optimizer(saved)
+    sampler = service.create_sampling_client(model_path=for_sampler)
+    check(len(sampler.sample(prompt("a"), 1, types.SamplingParams(max_tokens=3)).result().sequences[0].tokens) <= 3)
+    unnamed = trainer.save_weights_and_get_sampling_client()
+    if LATER:
+        check(sampler.get_base_model() == BASE and unnamed.get_base_model() == BASE)
+    return saved, for_sampler
+
+
+def samples(service):
+    sampler = service.create_sampling_client(base_model=BASE)
+    sample = lambda **params: sampler.sample(
+        prompt("hello"),
+        num_samples=params.pop("num_samples", 1),
+        sampling_params=types.SamplingParams(**params),
+        include_prompt_logprobs=True,
+        topk_prompt_logprobs=3,
+    ).result()
+    out = sample(max_tokens=4, temperature=0.5, top_k=5, top_p=0.9, seed=3, num_samples=3)
+    check(len(out.sequences) == 3 and all(len(s.tokens) == len(s.logprobs) <= 4 for s in out.sequences))
+    check(out.prompt_logprobs[0] is None and len(out.prompt_logprobs) == 5)
+    check(out.topk_prompt_logprobs[0] is None and len(out.topk_prompt_logprobs[4]) == 3)
+    greedy = sample(max_tokens=6, temperature=0.0).sequences[0].tokens
+    stop = sample(max_tokens=6, temperature=0.0, stop=[greedy[2]]).sequences[0]
+    check(stop.stop_reason == "stop" and len(stop.tokens) <= 3)
+    sample(max_tokens=6, stop="nothing like it")
+    sample(max_tokens=6, stop=["one", "two"])
+    check(sample().sequences[0].stop_reason in ("stop", "length"))
+    return sampler
+
+
+def rest(service, saved, for_sampler):
+    client = service.create_rest_client()
+    run = saved.split("/")[2]
+    check(client.get_training_run(run).result().base_model == BASE)
+    check(client.get_training_run_by_tinker_path(saved).result().last_checkpoint is not None)
+    check(run in [r.training_run_id for r in client.list_training_runs(limit=5).result().training_runs])
+    check(saved in [c.tinker_path for c in client.list_checkpoints(run).result().checkpoints])
+    check(client.list_user_checkpoints(limit=50).result().cursor.total_count >= 2)
+    client.publish_checkpoint_from_tinker_path(saved).result()
+    public = {c.tinker_path: c.public for c in client.list_checkpoints(run).result().checkpoints}
+    check(public[saved] and not public[for_sampler])
+    client.unpublish_checkpoint_from_tinker_path(saved).result()
+
+    link = client.get_checkpoint_archive_url_from_tinker_path(for_sampler).result()
+    with urllib.request.urlopen(link.url) as answer, tarfile.open(fileobj=io.BytesIO(answer.read())) as archive:
+        check(sorted(archive.getnames()) == ["adapter_config.json", "adapter_model.safetensors"])
+    try:
+        urllib.request.urlopen(link.url[:-1] + "x")
+        check(False, "a changed link works")
+    except urllib.error.HTTPError as error:
+        check(error.code == 403)
+
+    if LATER:
+        check(client.get_weights_info_by_tinker_path(saved).result().lora_rank == 8)
+        client.set_checkpoint_ttl_from_tinker_path(saved, 3600).result()
+        session = client.list_sessions().result().sessions[0]
+        check(run in client.get_session(session).result().training_run_ids)
+        sampler = client.get_session(session).result().sampler_ids[0]
+        check(client.get_sampler(sampler).result().base_model == BASE)
+    return client
+
+
+def command_line(saved):
+    def run(*arguments):
+        done = subprocess.run(["tinker", "--format", "json", *arguments], capture_output=True, text=True)
+        check(done.returncode == 0, arguments, done.stdout, done.stderr)
+        return json.loads(done.stdout) if done.stdout.strip().startswith(("{", "[")) else done.stdout
+
+    run_id = saved.split("/")[2]
+    run("version")
+    check(run_id in json.dumps(run("run", "list")))
+    check(run_id in json.dumps(run("run", "info", run_id)))
+    check(saved in json.dumps(run("checkpoint", "list", "--run-id", run_id)))
+    check(saved in json.dumps(run("checkpoint", "info", saved)))
+    run("checkpoint", "publish", saved)
+    run("checkpoint", "unpublish", saved)
+
+
+def errors(service, trainer):
+    def refused(kind, act):
+        try:
+            act()
+        except kind:
+            return
+        check(False, "not refused", kind)
+
+    refused(tinker.APIStatusError, lambda: service.create_lora_training_client("no/such-model"))
+    bad = types.Datum(
+        model_input=types.ModelInput.from_ints([1, 2]),
+        loss_fn_inputs={"target_tokens": [2, 99999], "weights": [1.0, 1.0]},
+    )
+    refused(tinker.BadRequestError, lambda: trainer.forward_backward([bad], "cross_entropy").result())
+    refused(tinker.RequestFailedError, lambda: trainer.load_state("tinker://x/weights/y").result())
+
+
+async def asynchronous(service, sampler):
+    trainer = await service.create_lora_training_client_async(BASE, rank=2)
+    passed = await trainer.forward_backward_async([datum("async")], "cross_entropy")
+    stepped = await trainer.optim_step_async(types.AdamParams())
+    await passed.result_async()
+    await stepped.result_async()
+    params = types.SamplingParams(max_tokens=2)
+    await asyncio.gather(*(sampler.sample_async(prompt("a"), 1, params) for _ in range(100)))
+
+
+def main():
+    with open(sys.argv[1]) as file:
+        expected = json.load(file)
+    service = tinker.ServiceClient()
+    names = [model.model_name for model in service.get_server_capabilities().supported_models]
+    check(BASE in names, names)
+    trainer, _, found = train(service)
+    compare(found, expected)
+    other_losses(trainer)
+    saved, for_sampler = weights(service, trainer)
+    sampler = samples(service)
+    client = rest(service, saved, for_sampler)
+    command_line(saved)
+    errors(service, trainer)
+    asyncio.run(asynchronous(service, sampler))
+    client.delete_checkpoint_from_tinker_path(for_sampler).result()
+    check(for_sampler not in [c.tinker_path for c in client.list_user_checkpoints().result().checkpoints])
+
+
+main()

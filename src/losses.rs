@@ -1,0 +1,240 @@
+//! Losses to use with [`forward_backward_custom`](crate::TrainingClient::forward_backward_custom), and to start own ones from.
+//!
+//! Each returns a function of the data and their log-probabilities. A datum's loss input `weights`, where it has one, says how
+//! much each of its tokens counts; without it, each counts 1.
+//!
+//! ```no_run
+//! # fn f(trainer: tinkex::TrainingClient, pairs: tinkex::types::Batch) -> tinkex::Result<()> {
+//! use tinkex::losses;
+//! use tinkex::types::{AdamParams, LossFn};
+//!
+//! // The log-probabilities before any training are the reference.
+//! let before = trainer.forward(&pairs, LossFn::CrossEntropy)?;
+//! let reference: Vec<_> =
+//!     before.loss_fn_outputs.iter().filter_map(|output| output.logprobs()).map(|logprobs| logprobs.to_vec().into()).collect();
+//! for _ in 0..10 {
+//!     let output = trainer.forward_backward_custom(&pairs, losses::dpo(&reference, 0.1))?;
+//!     trainer.optim_step(AdamParams::default())?;
+//!     println!("{} {}", output.metrics["dpo_loss"], output.metrics["accuracy"]);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use ndarray::Array1;
+
+use crate::error::{Error, Result};
+use crate::training::CustomLoss;
+use crate::types::Datum;
+
+/// Direct preference optimisation (Rafailov et al. 2023, equation 7). The data are pairs: a preferred answer, then the
+/// rejected one.
+///
+/// The loss is the mean over the pairs of −log σ(β·margin), where the margin is how much more likely than in the reference the
+/// preferred answer has become, minus the same for the rejected one. `reference` has the log-probabilities of the reference
+/// model, one array for each datum. `beta` is often 0.1. The metrics are those of Tinker's cookbook: `dpo_loss`, `accuracy`,
+/// `margin`, `chosen_reward` and `rejected_reward`, all means over the pairs.
+///
+/// The returned function fails for an odd number of data, and for a reference or weights of another shape than the
+/// log-probabilities.
+///
+/// # Examples
+///
+/// ```
+/// use ndarray::array;
+/// use tinkex::losses;
+/// use tinkex::types::{Datum, ModelInput};
+///
+/// let data = vec![Datum::new(ModelInput::from_tokens([1, 2])); 2];
+/// let reference = [array![-1.0_f32, -1.0], array![-1.0, -1.0]];
+/// // Nothing has changed yet: the loss is log 2, and more of the first answer lowers it.
+/// let loss = losses::dpo(&reference, 0.1)(&data, &reference)?;
+/// assert!((loss.loss - 2.0_f64.ln()).abs() < 1e-12);
+/// assert!(loss.gradients[0][0] < 0.0 && loss.gradients[1][0] > 0.0);
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f32>]) -> Result<CustomLoss> + '_ {
+    move |data, logprobs| {
+        check(data, logprobs, reference, "reference")?;
+        if data.is_empty() || data.len() % 2 == 1 {
+            let message =
+                format!("DPO needs pairs of data, a preferred and a rejected answer; there are {}", data.len());
+            return Err(Error::invalid_input(message));
+        }
+        let pairs = (data.len() / 2) as f64;
+        let weights: Vec<_> =
+            data.iter().zip(logprobs).map(|(datum, logprobs)| weights(datum, logprobs.len())).collect();
+        let weights = weights.into_iter().collect::<Result<Vec<_>>>()?;
+        let gain = |index: usize| -> f64 {
+            let changes = logprobs[index].iter().zip(&reference[index]);
+            let weighted = changes.zip(&weights[index]);
+            weighted.map(|((now, before), weight)| f64::from(*weight) * (f64::from(*now) - f64::from(*before))).sum()
+        };
+        let mut gradients = Vec::with_capacity(data.len());
+        let (mut loss, mut hits, mut chosen, mut rejected) = (0.0, 0.0, 0.0, 0.0);
+        for pair in 0..data.len() / 2 {
+            let gains = [gain(2 * pair), gain(2 * pair + 1)];
+            let scaled = beta * (gains[0] - gains[1]);
+            loss += softplus(-scaled) / pairs;
+            hits += f64::from(u8::from(gains[0] > gains[1])) / pairs;
+            chosen += beta * gains[0] / pairs;
+            rejected += beta * gains[1] / pairs;
+            let slope = beta * sigmoid(-scaled) / pairs;
+            gradients.push(weights[2 * pair].mapv(|weight| (-slope * f64::from(weight)) as f32));
+            gradients.push(weights[2 * pair + 1].mapv(|weight| (slope * f64::from(weight)) as f32));
+        }
+        let custom = CustomLoss::new(loss, gradients).metric("dpo_loss", loss).metric("accuracy", hits);
+        Ok(custom
+            .metric("margin", chosen - rejected)
+            .metric("chosen_reward", chosen)
+            .metric("rejected_reward", rejected))
+    }
+}
+
+/// The squared distance of the log-probabilities from given ones, summed over the tokens of all data: an example of a loss
+/// with a simple gradient, and a way to make a model repeat another one's log-probabilities.
+///
+/// `targets` has one array for each datum. The metric is `squared_error`. The returned function fails for targets or weights of
+/// another shape than the log-probabilities.
+///
+/// # Examples
+///
+/// ```
+/// use ndarray::array;
+/// use tinkex::losses;
+/// use tinkex::types::{Datum, ModelInput};
+///
+/// let data = [Datum::new(ModelInput::from_tokens([1, 2]))];
+/// let loss = losses::squared_error(&[array![0.0, -1.0]])(&data, &[array![-0.5, -3.0]])?;
+/// assert_eq!((loss.loss, &loss.gradients[0]), (0.25 + 4.0, &array![-1.0, -4.0]));
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+pub fn squared_error(targets: &[Array1<f32>]) -> impl Fn(&[Datum], &[Array1<f32>]) -> Result<CustomLoss> + '_ {
+    move |data, logprobs| {
+        check(data, logprobs, targets, "targets")?;
+        let mut loss = 0.0;
+        let mut gradients = Vec::with_capacity(data.len());
+        for ((datum, logprobs), targets) in data.iter().zip(logprobs).zip(targets) {
+            let weights = weights(datum, logprobs.len())?;
+            let distances = logprobs.iter().zip(targets).map(|(now, aim)| f64::from(*now) - f64::from(*aim));
+            let weighted = distances.zip(&weights).map(|(distance, weight)| (distance, f64::from(*weight)));
+            loss += weighted.clone().map(|(distance, weight)| weight * distance.powi(2)).sum::<f64>();
+            gradients.push(weighted.map(|(distance, weight)| (2.0 * weight * distance) as f32).collect());
+        }
+        Ok(CustomLoss::new(loss, gradients).metric("squared_error", loss))
+    }
+}
+
+/// Checks that there is one array like the log-probabilities for each datum.
+fn check(data: &[Datum], logprobs: &[Array1<f32>], others: &[Array1<f32>], what: &str) -> Result<()> {
+    let lengths = |arrays: &[Array1<f32>]| arrays.iter().map(Array1::len).collect::<Vec<_>>();
+    if data.len() == logprobs.len() && lengths(logprobs) == lengths(others) {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "the {what} must have one array for each datum, as long as its log-probabilities"
+    )))
+}
+
+/// How much each token of a datum counts.
+fn weights(datum: &Datum, tokens: usize) -> Result<Array1<f32>> {
+    let Some(weights) = datum.loss_fn_inputs.get("weights") else { return Ok(Array1::ones(tokens)) };
+    match weights.as_f32() {
+        Some(weights) if weights.len() == tokens => Ok(weights.to_vec().into()),
+        _ => Err(Error::invalid_input(format!("the weights of a datum are not {tokens} numbers of float32"))),
+    }
+}
+
+/// log(1 + eˣ), without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    (-softplus(-x)).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+    use crate::types::ModelInput;
+
+    fn data() -> Vec<Datum> {
+        let datum = |tokens: u32| Datum::new(ModelInput::from_tokens((0..tokens).collect::<Vec<_>>()));
+        vec![
+            datum(3).input("weights", [0.0_f32, 1.0, 0.5]).unwrap(),
+            datum(2),
+            datum(1),
+            datum(3).input("weights", [2.0_f32, 1.0, 1.0]).unwrap(),
+        ]
+    }
+
+    fn logprobs() -> Vec<Array1<f32>> {
+        vec![array![-0.3, -1.7, -2.2], array![-0.9, -0.1], array![-3.0], array![-1.1, -0.6, -2.4]]
+    }
+
+    fn others() -> Vec<Array1<f32>> {
+        vec![array![-0.5, -1.2, -2.0], array![-0.4, -0.7], array![-2.5], array![-1.4, -0.2, -2.9]]
+    }
+
+    /// Compares the gradients with central differences of the loss.
+    fn differs_as_its_gradient_says(loss: impl Fn(&[Datum], &[Array1<f32>]) -> Result<CustomLoss>) {
+        let at = logprobs();
+        let gradients = loss(&data(), &at).unwrap().gradients;
+        for (index, gradient) in gradients.iter().enumerate() {
+            assert_eq!(gradient.len(), at[index].len());
+            for (place, slope) in gradient.iter().enumerate() {
+                let moved = |by: f32| {
+                    let mut moved = at.clone();
+                    moved[index][place] += by;
+                    (loss(&data(), &moved).unwrap().loss, f64::from(moved[index][place]))
+                };
+                let ((above, right), (below, left)) = (moved(1e-3), moved(-1e-3));
+                let difference = (above - below) / (right - left);
+                let slope = f64::from(*slope);
+                assert!(
+                    (difference - slope).abs() < 1e-5 * slope.abs().max(1.0),
+                    "{index} {place}: {slope} {difference}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradients_are_those_of_finite_differences() {
+        differs_as_its_gradient_says(dpo(&others(), 0.1));
+        differs_as_its_gradient_says(dpo(&others(), 5.0));
+        differs_as_its_gradient_says(squared_error(&others()));
+    }
+
+    #[test]
+    fn dpo_reports_what_it_prefers_and_stays_finite_far_out() {
+        let reference = [array![-1.0_f32], array![-1.0]];
+        let pair = vec![Datum::new(ModelInput::from_tokens([1])); 2];
+        let custom = dpo(&reference, 0.5)(&pair, &[array![-0.5], array![-3.0]]).unwrap();
+        let expected = [("accuracy", 1.0), ("chosen_reward", 0.25), ("margin", 1.25), ("rejected_reward", -1.0)];
+        for (name, value) in expected {
+            assert!((custom.metrics[name] - value).abs() < 1e-12, "{name}");
+        }
+        assert!((custom.metrics["dpo_loss"] - (1.0 + (-1.25_f64).exp()).ln()).abs() < 1e-12);
+        for (good, bad) in [(-1e4, -1.0), (-1.0, -1e4)] {
+            let custom = dpo(&reference, 1.0)(&pair, &[array![good], array![bad]]).unwrap();
+            assert!(custom.loss.is_finite() && custom.gradients.iter().flatten().all(|slope| slope.is_finite()));
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_errors() {
+        let mut short = others();
+        short[1] = array![-1.0];
+        assert!(dpo(&short, 0.1)(&data(), &logprobs()).is_err());
+        assert!(dpo(&others()[..3], 0.1)(&data()[..3], &logprobs()[..3]).is_err(), "three are no pairs");
+        assert!(dpo(&[], 0.1)(&[], &[]).is_err());
+        assert!(squared_error(&short)(&data(), &logprobs()).is_err());
+        let mut data = data();
+        data[1] = data[1].clone().input("weights", [1.0_f32]).unwrap();
+        assert!(squared_error(&others())(&data, &logprobs()).is_err());
+    }
+}

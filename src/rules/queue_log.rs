@@ -1,0 +1,109 @@
+//! When a paused queue is worth a line in the log, and what the line says.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::seats::GroupId;
+use crate::types::{QueueState, RequestKind};
+
+/// The least time between two lines about one client (Python client: `_last_queue_state_logged`, 60 s).
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Which clients' paused queues were logged lately.
+#[derive(Debug, Default)]
+pub(crate) struct QueueLog {
+    logged: HashMap<GroupId, Instant>,
+}
+
+impl QueueLog {
+    /// The line to log now, if one is due.
+    pub(crate) fn line(
+        &mut self,
+        client: GroupId,
+        kind: RequestKind,
+        queue_state: &QueueState,
+        reason: Option<&str>,
+        now: Instant,
+    ) -> Option<String> {
+        let reason = why(kind, queue_state, reason)?;
+        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < INTERVAL;
+        if self.logged.get(&client).is_some_and(is_recent) {
+            return None;
+        }
+        // Forgets the clients that are gone, too.
+        self.logged.retain(|_, at| is_recent(at));
+        self.logged.insert(client, now);
+        let what = if kind == RequestKind::Sample { "sampling" } else { "training" };
+        Some(format!("{what} is paused: {reason}"))
+    }
+}
+
+/// Why a queue is paused: the server's word, else the Python client's for the state. `None` for one that is not.
+fn why<'a>(kind: RequestKind, queue_state: &'a QueueState, reason: Option<&'a str>) -> Option<Cow<'a, str>> {
+    let usual = match queue_state {
+        QueueState::PausedRateLimit if kind == RequestKind::Sample => "concurrent LoRA rate limit hit",
+        QueueState::PausedRateLimit => "concurrent models rate limit hit",
+        QueueState::PausedCapacity => "out of capacity",
+        QueueState::Other(word) if queue_state.is_paused() => word,
+        QueueState::Active | QueueState::Other(_) => return None,
+    };
+    Some(reason.filter(|reason| !reason.trim().is_empty()).unwrap_or(usual).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::start;
+    use super::*;
+
+    const CLIENT: GroupId = GroupId(1);
+
+    fn line(kind: RequestKind, state: &str, reason: Option<&str>) -> Option<String> {
+        QueueLog::default().line(CLIENT, kind, &state.into(), reason, start())
+    }
+
+    #[test]
+    fn the_line_says_what_is_paused_and_why_and_the_servers_reason_wins() {
+        for (kind, state, reason, expected) in [
+            (
+                RequestKind::Sample,
+                "paused_rate_limit",
+                None,
+                Some("sampling is paused: concurrent LoRA rate limit hit"),
+            ),
+            (RequestKind::Sample, "paused_capacity", None, Some("sampling is paused: out of capacity")),
+            (
+                RequestKind::OptimStep,
+                "paused_rate_limit",
+                None,
+                Some("training is paused: concurrent models rate limit hit"),
+            ),
+            (RequestKind::CreateModel, "paused_capacity", Some(" "), Some("training is paused: out of capacity")),
+            (RequestKind::Forward, "paused_capacity", Some("out of quota"), Some("training is paused: out of quota")),
+            (RequestKind::Sample, "paused_for_lunch", None, Some("sampling is paused: paused_for_lunch")),
+            (RequestKind::Sample, "active", Some("busy"), None),
+            (RequestKind::Sample, "resting", None, None),
+        ] {
+            assert_eq!(line(kind, state, reason).as_deref(), expected, "{kind:?} {state} {reason:?}");
+        }
+    }
+
+    #[test]
+    fn one_line_a_minute_for_each_client_and_a_moving_queue_counts_for_nothing() {
+        let (mut log, t0) = (QueueLog::default(), start());
+        let mut lines = |client, state: &str, seconds| {
+            let now = t0 + Duration::from_secs(seconds);
+            log.line(GroupId(client), RequestKind::Sample, &state.into(), None, now).is_some()
+        };
+        assert!(!lines(1, "active", 0));
+        assert!(lines(1, "paused_capacity", 1));
+        assert!(!lines(1, "paused_rate_limit", 60));
+        assert!(lines(2, "paused_capacity", 60), "another client has lines of its own");
+        assert!(lines(1, "paused_capacity", 61));
+        assert!(!lines(2, "paused_capacity", 119));
+        for client in 0..1000 {
+            lines(client, "paused_capacity", 300 + 60 * client);
+        }
+        assert_eq!(log.logged.len(), 1, "clients that are gone are forgotten");
+    }
+}
