@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Gate, Reply, Seen, Service, batch, well};
+use tinkex::api::Api;
 use tinkex::clock::ManualClock;
 use tinkex::config::{ConfigBuilder, Proxy};
 use tinkex::types::{Batch, Datum, LoraConfig, LossFn, ModelInput};
@@ -19,8 +20,8 @@ use tinkex::{Error, ErrorKind, Limit, Result, ServiceClient};
 /// Longer than any wait that a test looks at: what is not tested stays quiet.
 const QUIET: Duration = Duration::from_secs(24 * 3600);
 
-/// More than a loopback connection takes in without a reader.
-const LARGE: usize = 8 << 20;
+/// More than a loopback connection to a [`Service`] takes in without a reader.
+const LARGE: usize = 5 << 20;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -596,6 +597,23 @@ fn a_slow_but_steady_answer_may_take_longer_than_the_idle_limit() {
     assert!((0..TRIES).any(|_| connect(config()).is_ok()));
 }
 
+#[test]
+fn a_slow_but_steady_upload_may_take_longer_than_the_idle_limit() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    // The first 6 MiB in pieces of 256 KiB, 10 ms apart, are 240 ms; the limit is 200 ms.
+    let service = Service::start_slow(256 << 10, ms(10), move |seen| {
+        counted.store(seen.raw.len(), Ordering::Relaxed);
+        well(seen)
+    });
+    let api = Api::new(service.config().max_retries(0).timeout_idle(ms(200)).build().unwrap()).unwrap();
+    // On a busy machine a pause may take longer than the limit.
+    let upload = || api.post("/api/v1/session_heartbeat").body(vec![b'x'; 10 << 20]).send();
+    let answer = (0..TRIES).find_map(|_| upload().ok()).unwrap();
+    assert!(answer.elapsed() > ms(200));
+    assert_eq!(taken.load(Ordering::Relaxed), 10 << 20);
+}
+
 // ---- Answers that make no sense ----
 
 fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
@@ -674,6 +692,30 @@ fn a_result_over_the_largest_size_fails_instead_of_being_asked_for_again() {
     assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     assert!(error.to_string().contains("raise max_response_bytes"), "{error}");
     assert_eq!(error.request_id(), Some("optim_step:model-0:1"));
+}
+
+#[cfg(feature = "gzip")]
+#[test]
+fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
+    // {"status":"ok"}
+    let ok = [
+        31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 42, 46, 73, 44, 41, 45, 86, 178, 82, 202, 207, 86, 170, 5, 0, 221,
+        237, 19, 29, 15, 0, 0, 0,
+    ];
+    let zipped = move |body: &[u8]| {
+        let headers = ["content-type", "content-encoding"].into_iter().zip(["application/json", "gzip"]);
+        let headers = headers.map(|(name, value)| (name, value.to_owned())).collect();
+        Reply::Full { status: 200, headers, body: body.to_vec() }
+    };
+    let service = replying([zipped(&ok), zipped(&ok[..20])]);
+    let client = connect(service.config().max_retries(0)).unwrap();
+    assert_eq!(client.health().unwrap().status, "ok");
+    assert_eq!(service.seen_at("healthz")[0].header("accept-encoding"), Some("gzip"));
+    // One that ends early is no answer.
+    assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Connect);
+    let service = Service::start(move |_| zipped(&ok));
+    let error = connect(service.config().max_retries(0).max_response_bytes(14)).unwrap_err();
+    assert!(error.to_string().contains("the answer is larger than 14 bytes"), "{error}");
 }
 
 #[test]

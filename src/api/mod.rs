@@ -29,6 +29,7 @@ mod options;
 mod path;
 mod request;
 mod response;
+pub mod sse;
 
 use std::fmt;
 use std::sync::Arc;

@@ -59,6 +59,7 @@ pub struct ConfigBuilder {
     pub(super) headers: Vec<(String, Secret)>,
     pub(super) query: Query,
     pub(super) proxy: Proxy,
+    pub(super) root_certificates: Vec<Vec<u8>>,
     pub(super) clock: Clock,
     pub(super) observer: Option<Observer>,
     pub(super) settings: Settings,
@@ -111,6 +112,22 @@ impl ConfigBuilder {
     /// The proxy. Defaults to [`Proxy::Environment`]: the one that the environment names.
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
+        self
+    }
+
+    /// Trusts this certificate authority, as the text of a PEM file with one certificate or more, in place of those that are
+    /// built in; for a gateway or proxy with a certificate of its own. Further calls add further ones. They hold for the
+    /// service and for an `https` proxy.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let pem = std::fs::read("/etc/ssl/company.pem")?;
+    /// let config = tinkex::Config::builder().root_certificate(pem).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates.push(pem.into());
         self
     }
 
@@ -188,6 +205,9 @@ impl ConfigBuilder {
         if let Proxy::Url(url) = &self.proxy {
             check::proxy(url)?;
         }
+        for pem in &self.root_certificates {
+            check::root_certificates(pem)?;
+        }
         self.settings.check()?;
         self.settings.cut();
         if self.settings.thread_stack_size < MIN_STACK {
@@ -224,6 +244,11 @@ mod tests {
             (Config::builder().api_key(" "), "set TINKER_API_KEY"),
             (valid().api_key("tml-\u{7f}"), "no HTTP header may have"),
             (valid().base_url("example.com"), "does not begin with http"),
+            (valid().root_certificate("no certificate"), "BEGIN CERTIFICATE"),
+            (
+                valid().root_certificate("-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n"),
+                "the root certificate is not valid PEM",
+            ),
             (valid().base_url("ftp://example.com"), "does not begin with http"),
             (valid().base_url("http://"), "base URL"),
             (valid().base_url("http://me:secret@example.com"), "user name or password"),

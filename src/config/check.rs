@@ -19,6 +19,36 @@ pub(super) fn header(name: &str, value: &str, what: &str) -> Result<()> {
     }
 }
 
+/// The certificates in these PEM texts.
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<ureq::tls::Certificate<'static>>> {
+    use ureq::tls::{PemItem, parse_pem};
+    let invalid = || Error::config("the root certificate is not valid PEM");
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| invalid().with_source(error))? {
+            certificates.push(certificate);
+        }
+    }
+    Ok(certificates)
+}
+
+pub(super) fn root_certificates(pem: &[u8]) -> Result<()> {
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    if certificates(pem)?.is_empty() {
+        return Err(Error::config(
+            "root_certificate has no certificate in it; pass the text of a PEM file, with `BEGIN CERTIFICATE`",
+        ));
+    }
+    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+    if !pem.is_empty() {
+        return Err(Error::config(
+            "root_certificate needs TLS, which this build lacks (feature `rustls` or `native-tls`)",
+        ));
+    }
+    Ok(())
+}
+
 pub(super) fn proxy(url: &str) -> Result<()> {
     let refused = |why: &str| Err(Error::config(format!("the proxy URL {why}; use http://host:port")));
     let Ok(proxy) = ureq::Proxy::new(url) else { return refused("is not valid") };

@@ -12,6 +12,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use builder::ConfigBuilder;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+pub(crate) use check::certificates;
 pub(crate) use settings::MAX_DURATION;
 
 use crate::clock::Clock;
@@ -92,7 +94,8 @@ pub enum Proxy {
     Environment,
     /// None.
     Off,
-    /// This one: `http://[user:password@]host:port` or `https://…`.
+    /// This one: `http://[user:password@]host:port` or `https://…`, with TLS to the proxy itself. User name and password are
+    /// percent-encoded.
     Url(String),
 }
 
@@ -193,6 +196,12 @@ impl Config {
     #[must_use]
     pub fn proxy(&self) -> &Proxy {
         &self.0.builder.proxy
+    }
+
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    /// The PEM texts of the certificate authorities that are trusted in place of the built-in ones.
+    pub(crate) fn root_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.builder.root_certificates.iter().map(Vec::as_slice)
     }
 
     /// The clock.

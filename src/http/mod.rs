@@ -4,6 +4,7 @@
 //! [`rules::retry`](crate::rules::retry) says, keeps the time limits and turns every outcome into an [`Answer`] or an
 //! [`Error`].
 
+mod agent;
 mod call;
 mod flight;
 mod headers;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 use log::{Level, debug, log};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::config::AutoHeaderValue;
 use ureq::http::Request;
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Timeout};
@@ -32,7 +32,7 @@ pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
 pub(crate) use place::{is_url, segment};
 
 use crate::clock::Monitor;
-use crate::config::{Config, Proxy};
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use headers::CommonHeaders;
 use place::{Stop, joined};
@@ -64,7 +64,7 @@ impl Http {
             config.timeout_connect(),
             config.thread_stack_size(),
         );
-        let agent = agent_config(config)?;
+        let agent = agent::config(config)?;
         let headers = CommonHeaders::new(config);
         let agents = Purpose::ALL.map(|_| {
             let connector = WatchingConnector::new(addresses.clone()).chain(headers.secret_lines().clone());
@@ -337,33 +337,4 @@ fn cancelled() -> Error {
 
 fn timed_out(limit: Limit, call: &Call<'_>, unanswered: bool) -> Error {
     Error::timeout(limit).with_operation(call.operation).with_effect(unanswered)
-}
-
-fn agent_config(config: &Config) -> Result<ureq::config::Config> {
-    let proxy = match config.proxy() {
-        Proxy::Environment if config.is_loopback() => None,
-        Proxy::Environment => ureq::Proxy::try_from_env()
-            .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
-        Proxy::Off => None,
-        Proxy::Url(url) => Some(
-            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL is not valid").with_source(error))?,
-        ),
-    };
-    let builder = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(proxy)
-        .user_agent(AutoHeaderValue::None)
-        .accept(AutoHeaderValue::None)
-        .input_buffer_size(config.connection_buffer())
-        .output_buffer_size(config.connection_buffer())
-        .max_idle_connections(config.max_idle_connections())
-        .max_idle_connections_per_host(config.max_idle_connections())
-        .max_idle_age(config.idle_retention())
-        .timeout_connect(Some(config.timeout_connect()));
-    #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
-    let builder =
-        builder.tls_config(ureq::tls::TlsConfig::builder().provider(ureq::tls::TlsProvider::NativeTls).build());
-    Ok(builder.build())
 }

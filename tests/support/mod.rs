@@ -105,6 +105,16 @@ struct Shared {
     changed: Condvar,
     at_head: Script<Option<Reply>>,
     script: Script<Reply>,
+    slow: Option<(usize, Duration)>,
+}
+
+/// One whose connections hold little that nobody has read, so that a body need not be huge to get stuck.
+fn small_listener() -> TcpListener {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(128).unwrap();
+    socket.into()
 }
 
 pub struct Service {
@@ -114,7 +124,7 @@ pub struct Service {
 
 impl Service {
     pub fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Service::start_early(|_| None, script)
+        Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), None, |_| None, script)
     }
 
     /// A service that may also reply to the head of a request. The connection is then closed while the body is on its way,
@@ -123,10 +133,24 @@ impl Service {
         at_head: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Service::listen(small_listener(), None, at_head, script)
+    }
+
+    /// A service that takes requests in pieces of this size, with a pause of real time before each. Once no more is left than
+    /// the client's side of the connection holds, it takes the rest at once.
+    pub fn start_slow(piece: usize, pause: Duration, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Service::listen(small_listener(), Some((piece, pause)), |_| None, script)
+    }
+
+    fn listen(
+        listener: TcpListener,
+        slow: Option<(usize, Duration)>,
+        at_head: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let (at_head, script) = (Box::new(at_head), Box::new(script));
-        let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), at_head, script });
+        let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), at_head, script, slow });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -213,7 +237,14 @@ fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
         let early = (shared.at_head)(&seen);
         if early.is_none() {
             while buffer.len() < head + length {
-                if !read_more(&mut stream, &mut buffer) {
+                let left = head + length - buffer.len();
+                if let Some((piece, pause)) = shared.slow.filter(|_| left > 4 << 20) {
+                    // Nobody ever notifies: this waits for as long as the pause.
+                    let nothing = Mutex::new(());
+                    drop(Condvar::new().wait_timeout(nothing.lock().unwrap(), pause).unwrap());
+                    let goal = buffer.len() + piece;
+                    while buffer.len() < goal.min(head + length) && read_more(&mut stream, &mut buffer) {}
+                } else if !read_more(&mut stream, &mut buffer) {
                     return;
                 }
             }

@@ -1,0 +1,52 @@
+//! How ureq is set up: proxy, certificates, buffers and connections.
+
+use ureq::Agent;
+use ureq::config::AutoHeaderValue;
+
+use crate::config::{Config, Proxy};
+use crate::error::{Error, Result};
+
+pub(super) fn config(config: &Config) -> Result<ureq::config::Config> {
+    let proxy = match config.proxy() {
+        Proxy::Environment if config.is_loopback() => None,
+        Proxy::Environment => ureq::Proxy::try_from_env()
+            .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
+        Proxy::Off => None,
+        Proxy::Url(url) => Some(
+            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL is not valid").with_source(error))?,
+        ),
+    };
+    let builder = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(proxy)
+        .user_agent(AutoHeaderValue::None)
+        .accept(AutoHeaderValue::None)
+        .input_buffer_size(config.connection_buffer())
+        .output_buffer_size(config.connection_buffer())
+        .max_idle_connections(config.max_idle_connections())
+        .max_idle_connections_per_host(config.max_idle_connections())
+        .max_idle_age(config.idle_retention())
+        .timeout_connect(Some(config.timeout_connect()));
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    let builder = builder.tls_config(tls(config)?);
+    Ok(builder.build())
+}
+
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+fn tls(config: &Config) -> Result<ureq::tls::TlsConfig> {
+    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+
+    let provider = if cfg!(feature = "rustls") { TlsProvider::Rustls } else { TlsProvider::NativeTls };
+    let builder = TlsConfig::builder().provider(provider);
+    let mut certificates = Vec::new();
+    for pem in config.root_certificates() {
+        certificates.extend(crate::config::certificates(pem)?);
+    }
+    let builder = match certificates.is_empty() {
+        true => builder,
+        false => builder.root_certs(RootCerts::new_with_certs(&certificates)),
+    };
+    Ok(builder.build())
+}

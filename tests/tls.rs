@@ -1,0 +1,126 @@
+//! TLS with a certificate authority of one's own, to the service and to a proxy.
+
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use support::{Service, well};
+use tinkex::config::{ConfigBuilder, Proxy};
+use tinkex::{Config, ErrorKind, ServiceClient};
+
+/// Signed the one of `localhost` below. Its key is lost.
+const ROOT: &str = include_str!("tls/root.pem");
+
+fn server_config() -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let builder = ServerConfig::builder().with_no_client_auth();
+    Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
+}
+
+/// What came as the head of each connection to a TLS server, where that is a CONNECT.
+type Tunnels = Arc<Mutex<Vec<String>>>;
+
+/// Ends TLS in front of a service. When `is_proxy`, a CONNECT comes first. Returns its port.
+fn tls_in_front_of(service: &Service, is_proxy: bool) -> (u16, Tunnels) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = service.url().replace("http://", "");
+    let tunnels = Tunnels::default();
+    let seen = Arc::clone(&tunnels);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (target, seen) = (target.clone(), Arc::clone(&seen));
+            thread::spawn(move || serve(stream.unwrap(), &target, is_proxy.then_some(&seen)).ok());
+        }
+    });
+    (port, tunnels)
+}
+
+fn serve(stream: TcpStream, target: &str, tunnels: Option<&Tunnels>) -> io::Result<()> {
+    let connection = ServerConnection::new(server_config()).unwrap();
+    let mut outside = StreamOwned::new(connection, stream);
+    if let Some(tunnels) = tunnels {
+        let head = read_message(&mut outside)?;
+        tunnels.lock().unwrap().push(String::from_utf8(head).unwrap());
+        outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    }
+    let mut inside = TcpStream::connect(target)?;
+    loop {
+        inside.write_all(&read_message(&mut outside)?)?;
+        outside.write_all(&read_message(&mut inside)?)?;
+    }
+}
+
+/// A head, and the body whose length it tells.
+fn read_message(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut message = Vec::new();
+    while !message.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        message.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&message).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let end = message.len();
+    message.resize(end + length.unwrap_or(0), 0);
+    stream.read_exact(&mut message[end..])?;
+    Ok(message)
+}
+
+fn connect(config: ConfigBuilder) -> tinkex::Result<ServiceClient> {
+    ServiceClient::connect(config.api_key("tml-k").max_retries(0).build_with(|_| None).unwrap())
+}
+
+#[test]
+fn a_root_certificate_of_ones_own_is_trusted() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    for host in ["localhost", "127.0.0.1"] {
+        let config = Config::builder().base_url(format!("https://{host}:{port}")).proxy(Proxy::Off);
+        connect(config.root_certificate(ROOT)).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused_and_nothing_is_sent() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let error = connect(Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(!error.may_have_taken_effect());
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("UnknownIssuer"), "{reason}");
+    assert!(service.seen().is_empty());
+}
+
+#[test]
+fn a_certificate_of_another_host_is_refused() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let config = Config::builder().base_url(format!("https://127.0.0.2:{port}")).proxy(Proxy::Off);
+    assert_eq!(connect(config.root_certificate(ROOT)).unwrap_err().kind(), ErrorKind::Connect);
+    assert!(service.seen().is_empty());
+}
+
+#[test]
+fn a_proxy_may_be_spoken_to_over_tls_with_a_user_and_a_password() {
+    let service = Service::start(well);
+    let (port, tunnels) = tls_in_front_of(&service, true);
+    let proxy = Proxy::Url(format!("https://me:w%40rd@localhost:{port}"));
+    let config = Config::builder().base_url("http://service.invalid:8123").proxy(proxy);
+    connect(config.root_certificate(ROOT)).unwrap();
+    let tunnel = tunnels.lock().unwrap()[0].to_ascii_lowercase();
+    assert!(tunnel.starts_with("connect service.invalid:8123 http/1.1\r\n"), "{tunnel}");
+    // me:w@rd
+    assert!(tunnel.contains("proxy-authorization: basic bwu6d0byza==\r\n"), "{tunnel}");
+    assert!(!tunnel.contains("x-api-key"), "{tunnel}");
+    assert_eq!(service.seen()[0].path, "create_session");
+    assert_eq!(service.seen()[0].header("proxy-authorization"), None);
+}
