@@ -30,6 +30,7 @@ const MAX_UPDATES: usize = 1024;
 ///
 /// let config = Config::builder()
 ///     .api_key("tml-example")
+///     .base_url("http://127.0.0.1:8000")
 ///     .queue_state_observer(|update: &QueueStateUpdate| {
 ///         println!("{} of {}: {}", update.request_id, update.operation, update.queue_state);
 ///     })
