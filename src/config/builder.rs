@@ -244,11 +244,6 @@ mod tests {
             (Config::builder().api_key(" "), "set TINKER_API_KEY"),
             (valid().api_key("tml-\u{7f}"), "no HTTP header may have"),
             (valid().base_url("example.com"), "does not begin with http"),
-            (valid().root_certificate("no certificate"), "BEGIN CERTIFICATE"),
-            (
-                valid().root_certificate("-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n"),
-                "the root certificate is not valid PEM",
-            ),
             (valid().base_url("ftp://example.com"), "does not begin with http"),
             (valid().base_url("http://"), "base URL"),
             (valid().base_url("http://me:secret@example.com"), "user name or password"),
@@ -265,6 +260,21 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Config, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
             assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    #[test]
+    fn a_root_certificate_that_is_none_is_refused() {
+        for (builder, expected) in [
+            (valid().root_certificate("no certificate"), "BEGIN CERTIFICATE"),
+            (
+                valid().root_certificate("-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n"),
+                "the root certificate is not valid PEM",
+            ),
+        ] {
+            let error = build(builder).unwrap_err();
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains(expected), "{error}");
         }
     }
 
