@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use support::{Gate, Reply, Seen, Service, result, well};
+use support::{Gate, Reply, Seen, Service, connect, polled, result, well};
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, OptimStepResponse, RequestErrorCategory, RequestKind};
 use tinkex::{ErrorKind, Limit, Pending, ServiceClient};
 
@@ -22,17 +21,8 @@ struct Answer {
     value: u32,
 }
 
-fn connect(config: ConfigBuilder) -> ServiceClient {
-    ServiceClient::connect(config.build().unwrap()).unwrap()
-}
-
 fn pending(client: &ServiceClient, request_id: &str) -> Pending<Answer> {
     client.pending(request_id, RequestKind::Sample)
-}
-
-/// A service that answers polls so.
-fn polled(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Service {
-    Service::start(move |seen| if seen.path == "retrieve_future" { script(seen) } else { well(seen) })
 }
 
 fn done(value: u32) -> Reply {

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use serde_json::{Value, json};
-use support::{Gate, Reply, Seen, Service, well};
+use support::{Gate, Reply, Service, connect, polled, well};
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
 use tinkex::types::{ModelInput, QueueState, RequestKind, SamplingParams};
 use tinkex::{ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, wait_all, wait_any};
 
@@ -20,16 +19,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A test that waits longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn connect(config: ConfigBuilder) -> ServiceClient {
-    ServiceClient::connect(config.build().unwrap()).unwrap()
-}
-
 fn pending(client: &ServiceClient, request_id: &str) -> Pending<Value> {
     client.pending(request_id, RequestKind::OptimStep)
-}
-
-fn polled(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Service {
-    Service::start(move |seen| if seen.path == "retrieve_future" { script(seen) } else { well(seen) })
 }
 
 fn done(value: impl Into<Value>) -> Reply {

@@ -383,6 +383,16 @@ pub fn result(request_id: &str) -> Reply {
     })
 }
 
+/// A client of this configuration.
+pub fn connect(config: ConfigBuilder) -> tinkex::ServiceClient {
+    tinkex::ServiceClient::connect(config.build().unwrap()).unwrap()
+}
+
+/// A service that answers polls as the script says, and the rest well.
+pub fn polled(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Service {
+    Service::start(move |seen| if seen.path == "retrieve_future" { script(seen) } else { well(seen) })
+}
+
 /// One datum of three tokens.
 pub fn batch() -> tinkex::types::Batch {
     use tinkex::types::{Datum, ModelInput};
