@@ -112,7 +112,7 @@ impl Request {
     }
 
     /// Whether redirects are followed, which happens on the same origin only. Defaults to true. When they are not, an answer
-    /// that redirects is returned like any other, with its header `location`; else one that can not be followed is an error.
+    /// that redirects is returned like any other, with its header `location`; else one that cannot be followed is an error.
     pub fn follow_redirects(mut self, follow: bool) -> Self {
         self.options.redirects = if follow { Redirects::Follow } else { Redirects::HandBack };
         self
@@ -123,7 +123,7 @@ impl Request {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before anything is sent, for a path with a host or an empty
-    /// [`segment`](Path::segment), a header that HTTP does not allow, a GET with a body or a value that JSON can not hold;
+    /// [`segment`](Path::segment), a header that HTTP does not allow, a GET with a body or a value that JSON cannot hold;
     /// [`Status`](crate::ErrorKind::Status) for any answer but success, and whatever else ends a request.
     pub fn send(self) -> Result<Response> {
         let method = match self.method {

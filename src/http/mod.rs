@@ -327,7 +327,7 @@ impl Http {
 /// Writes a request's body.
 pub(crate) fn to_json(operation: &'static str, request: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
     serde_json::to_vec(request).map_err(|error| {
-        Error::invalid_input("the request can not be written as JSON").with_operation(operation).with_source(error)
+        Error::invalid_input("the request cannot be written as JSON").with_operation(operation).with_source(error)
     })
 }
 

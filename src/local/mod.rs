@@ -269,7 +269,7 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address makes no sense or is taken, no socket or thread could be had, or the data directory can not be used
+    /// The address makes no sense or is taken, no socket or thread could be had, or the data directory cannot be used
     /// ([`ErrorKind::Io`]); two models have one name ([`ErrorKind::Config`]).
     pub fn start(mut self) -> Result<LocalServer> {
         let operation = "LocalServer::start";

@@ -1,6 +1,6 @@
 //! A scripted Tinker service on loopback: it records every request and answers as the test says.
 //!
-//! It does what a mock can not: hold an answer until the test lets go, reset, fall silent, and say which requests came over
+//! It does what a mock cannot: hold an answer until the test lets go, reset, fall silent, and say which requests came over
 //! which connection and when a connection ended.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
