@@ -297,7 +297,7 @@ impl ServiceClient {
         Manner::submitting(self.timeout_operation)
     }
 
-    fn outcome<R>(&self, slots: Arc<Slots<R>>, operation: &'static str, manner: Manner) -> Outcome<R> {
+    fn outcome<R>(&self, slots: Slots<R>, operation: &'static str, manner: Manner) -> Outcome<R> {
         let clock = self.config().clock().clone();
         Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> }
     }
