@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tinkex::ErrorKind;
+use tinkex::api::Api;
 use tinkex::types::LoraConfig;
 
 use crate::support::{Reply, Service, well};
@@ -111,8 +112,9 @@ fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
 
 #[test]
 fn answers_over_10_mib_are_read() {
-    let service = Service::start(|_| Reply::ok(json!({"session_id": "s".repeat(11 << 20)})));
-    assert_eq!(connect(service.config()).unwrap().session_id().len(), 11 << 20);
+    let service = Service::start(|_| answer("text/plain", vec![b's'; 11 << 20]));
+    let api = Api::new(service.config().build().unwrap()).unwrap();
+    assert_eq!(api.get("/api/v1/x").send().unwrap().bytes(), vec![b's'; 11 << 20]);
 }
 
 #[test]
