@@ -12,7 +12,7 @@ use tinkex::clock::ManualClock;
 use tinkex::config::Proxy;
 use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
 
-use crate::support::{Reply, Service, well};
+use crate::support::{Reply, Service, small_listener, well};
 use crate::{FAR, SHORT, adam, connect, except, sample, train};
 
 /// With real time: 100 ms.
@@ -40,14 +40,14 @@ fn the_idle_limit_ends_an_answer_that_stops_and_a_body_that_nobody_takes() {
 
     let (url, accepted) = raw_server(|_| {});
     // More than the system's buffers take.
-    let error = connect(config().base_url(url).user_metadata("large", "x".repeat(32 << 20))).unwrap_err();
+    let error = connect(config().base_url(url).user_metadata("large", "x".repeat(512 << 10))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Write), "{error}");
     drop(accepted);
 }
 
 /// Accepts connections, does this with each, and keeps them open as long as the second value lives.
 fn raw_server(serve: impl Fn(&TcpStream) + Send + 'static) -> (String, Arc<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = small_listener();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let alive = Arc::new(());
     let watched = Arc::downgrade(&alive);

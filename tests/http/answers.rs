@@ -1,11 +1,12 @@
 //! Answers that make no sense, are too large, or point elsewhere.
 
 use serde_json::json;
-use tinkex::ErrorKind;
+use tinkex::api::Api;
 use tinkex::types::LoraConfig;
+use tinkex::{ErrorKind, Limit};
 
 use crate::support::{Reply, Service, well};
-use crate::{connect, refused_session, replying};
+use crate::{connect, ms, refused_session, replying};
 
 fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
     Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
@@ -44,6 +45,22 @@ fn a_body_that_ends_early_is_a_lost_connection_with_status_and_first_bytes() {
     assert!(error.may_have_taken_effect());
     let expected = "create_session: the connection was lost in the middle of the answer (status 200, it begins with \"{\\\"session_id\\\"\")";
     assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+/// With real time: 100 ms.
+#[test]
+fn half_a_head_is_no_answer_whether_the_connection_ends_or_falls_silent() {
+    for half in ["H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"] {
+        let lost = refused_session(|config| config, move || Reply::Raw(half.into()));
+        assert_eq!((lost.kind(), lost.status()), (ErrorKind::Connect, None), "{half}");
+        let expected = "create_session: the connection was lost in the middle of the answer";
+        assert!(lost.to_string().starts_with(expected), "{half}: {lost}");
+        let silent = refused_session(|config| config.timeout_idle(ms(100)), move || Reply::Stall(half.into()));
+        assert!(matches!(silent.kind(), ErrorKind::Timeout(Limit::Wait | Limit::Read)), "{half}: {silent}");
+        for error in [lost, silent] {
+            assert!(error.may_have_taken_effect() && error.is_retryable(), "{half}");
+        }
+    }
 }
 
 #[test]
@@ -111,8 +128,9 @@ fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
 
 #[test]
 fn answers_over_10_mib_are_read() {
-    let service = Service::start(|_| Reply::ok(json!({"session_id": "s".repeat(11 << 20)})));
-    assert_eq!(connect(service.config()).unwrap().session_id().len(), 11 << 20);
+    let service = Service::start(|_| answer("text/plain", vec![b's'; 11 << 20]));
+    let api = Api::new(service.config().build().unwrap()).unwrap();
+    assert_eq!(api.get("/api/v1/x").send().unwrap().bytes(), vec![b's'; 11 << 20]);
 }
 
 #[test]
