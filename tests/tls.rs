@@ -15,6 +15,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::{Gate, Service, well};
 use tinkex::api::Api;
 use tinkex::config::{ConfigBuilder, Proxy};
+use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ErrorKind, ServiceClient};
 
 /// Signed the one of `localhost` below. Its key is lost.
@@ -165,6 +166,17 @@ fn a_service_over_tls_is_reached_through_the_tunnel_of_a_plain_proxy() {
     let seen = &service.seen()[0];
     assert_eq!((seen.path.as_str(), seen.header("x-api-key")), ("create_session", Some("tml-k")));
     assert_eq!(seen.header("proxy-authorization"), None);
+}
+
+#[test]
+fn threads_with_a_small_stack_have_room_for_tls_without_optimisation() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
+    let client = connect(config.root_certificate(ROOT).thread_stack_size(192 * 1024)).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    trainer.optim_step(AdamParams::default()).unwrap();
+    assert!(!service.seen_at("retrieve_future").is_empty());
 }
 
 /// What the server does after its early answer.
