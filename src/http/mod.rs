@@ -15,6 +15,7 @@ mod repeat;
 mod resolver;
 mod secrets;
 mod transport;
+mod visit;
 
 use std::mem;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat
 pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
 pub(crate) use place::{is_url, pointed_at, segment};
+pub(crate) use visit::{Receive, Visit};
 
 use crate::clock::Monitor;
 use crate::config::Config;
@@ -43,6 +45,8 @@ use transport::watching_connector;
 pub(crate) struct Http {
     config: Config,
     agents: [Agent; Purpose::ALL.len()],
+    /// To other servers than the service: it knows no secret.
+    visitor: Agent,
     headers: CommonHeaders,
     /// `a=b`, or nothing.
     query: String,
@@ -61,8 +65,9 @@ impl Http {
         let headers = CommonHeaders::new(config);
         let agents = Purpose::ALL
             .map(|_| Agent::with_parts(agent.clone(), watching_connector(addresses.clone()), addresses.clone()));
+        let visitor = Agent::with_parts(agent, watching_connector(addresses.clone()), addresses);
         let query = config.query().to_string();
-        Ok(Http { config: config.clone(), agents, headers, query, closed: Monitor::new(false) })
+        Ok(Http { config: config.clone(), agents, visitor, headers, query, closed: Monitor::new(false) })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -73,7 +78,7 @@ impl Http {
     pub(crate) fn close(&self) {
         *self.closed.lock() = true;
         self.closed.notify_all();
-        for agent in &self.agents {
+        for agent in self.agents.iter().chain([&self.visitor]) {
             agent.clone().shutdown();
         }
     }
@@ -88,7 +93,7 @@ impl Http {
     }
 
     /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
-    fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
+    pub(crate) fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
         flight.waits(&self.closed);
         let mut closed = self.closed.lock();
         while !*closed && !flight.is_cut() {
