@@ -60,6 +60,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// These bytes, then silence.
     Stall(Vec<u8>),
+    /// These bytes; after them nothing is read until the gate opens.
+    Deaf(Vec<u8>, Arc<Gate>),
     /// These bytes one after the other, with a pause of real time before each.
     Slow(Vec<Vec<u8>>, Duration),
 }
@@ -133,6 +135,11 @@ fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
             stream.write_all(&bytes).ok();
             let mut rest = [0; 1024];
             while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
+            return false;
+        }
+        Reply::Deaf(bytes, gate) => {
+            stream.write_all(&bytes).ok();
+            gate.pass();
             return false;
         }
         Reply::Slow(pieces, pause) => {

@@ -1,6 +1,6 @@
 //! A scripted Tinker service on loopback: it records every request and answers as the test says.
 //!
-//! It does what a mock can not: hold an answer until the test lets go, reset, fall silent, and say which requests came over
+//! It does what a mock cannot: hold an answer until the test lets go, reset, fall silent, and say which requests came over
 //! which connection and when a connection ended.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of the support")]
 
@@ -42,10 +42,18 @@ struct Shared {
     slow: Option<(usize, Duration)>,
 }
 
-/// One whose connections hold little that nobody has read, so that a body need not be huge to get stuck.
-fn small_listener() -> TcpListener {
+/// One whose connections hold little that nobody has read, so that a body need not be huge to get stuck: by their small packets,
+/// the client's side holds little, too. On Linux both together hold some 100 kB.
+pub fn small_listener() -> TcpListener {
+    listener(16 * 1024, Some(536))
+}
+
+fn listener(receive_buffer: usize, packet: Option<u32>) -> TcpListener {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    socket.set_recv_buffer_size(receive_buffer).unwrap();
+    if let Some(packet) = packet.filter(|_| cfg!(unix)) {
+        socket.set_tcp_mss(packet).unwrap();
+    }
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(128).unwrap();
     socket.into()
@@ -73,7 +81,7 @@ impl Service {
     /// A service that takes requests in pieces of this size, with a pause of real time before each. Once no more is left than
     /// the client's side of the connection holds, it takes the rest at once.
     pub fn start_slow(piece: usize, pause: Duration, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Service::listen(small_listener(), Some((piece, pause)), |_| None, script)
+        Service::listen(listener(32 * 1024, None), Some((piece, pause)), |_| None, script)
     }
 
     fn listen(

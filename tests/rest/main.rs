@@ -1,0 +1,13 @@
+//! The REST client: the Python client's scenarios replayed, pages, and the local server.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archives;
+mod calls;
+mod download;
+mod listings;
+#[cfg(feature = "local")]
+mod local;
+mod scenarios;
+mod scene;
