@@ -126,14 +126,9 @@ impl Request {
     /// [`segment`](Path::segment), a header that HTTP does not allow, a GET with a body or a value that JSON can not hold;
     /// [`Status`](crate::ErrorKind::Status) for any answer but success, and whatever else ends a request.
     pub fn send(self) -> Result<Response> {
-        let method = match self.method {
-            Method::Get => "GET",
-            Method::Post => "POST",
-            Method::Delete => "DELETE",
-        };
         // Without a query, which may hold a secret.
         let shown = self.path.as_str().split(['?', '#']).next().unwrap_or_default();
-        let operation = format!("{method} {shown}");
+        let operation = format!("{} {shown}", self.method.as_str());
         self.sent(operation.clone()).map_err(|error| error.renamed(operation))
     }
 

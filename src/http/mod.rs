@@ -12,11 +12,13 @@ mod place;
 mod repeat;
 mod resolver;
 mod secrets;
+mod told;
 mod transport;
 
 use std::io::Read;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{Level, debug, log};
@@ -28,16 +30,18 @@ use ureq::{Agent, Timeout};
 
 pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat};
 pub(crate) use flight::Flight;
-pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
+pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use place::{is_url, segment};
 
 use crate::clock::Monitor;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::events::Events;
 use headers::CommonHeaders;
 use place::{Stop, joined};
 use repeat::{Failed, Repeats};
 use resolver::CachingResolver;
+use told::Told;
 use transport::WatchingConnector;
 
 /// How often in a row a pooled connection may turn out to be closed by the server before that counts as a failure.
@@ -54,6 +58,9 @@ pub(crate) struct Http {
     /// `a=b`, or nothing.
     query: String,
     closed: Arc<Monitor<bool>>,
+    /// Telemetry outlives the rest, to tell its end.
+    telemetry_closed: AtomicBool,
+    events: Events,
 }
 
 impl Http {
@@ -71,24 +78,50 @@ impl Http {
             Agent::with_parts(agent.clone(), connector, addresses.clone())
         });
         let query = config.query().to_string();
-        Ok(Http { config: config.clone(), agents, headers, query, closed: Monitor::new(false) })
+        Ok(Http {
+            config: config.clone(),
+            agents,
+            headers,
+            query,
+            closed: Monitor::new(false),
+            telemetry_closed: AtomicBool::new(false),
+            events: Events::new(config),
+        })
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Ends every request in flight and every wait for a repeat, and refuses new ones.
+    /// Where everything that happens is told.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Ends every request in flight and every wait for a repeat, and refuses new ones, but for telemetry.
     pub(crate) fn close(&self) {
         *self.closed.lock() = true;
         self.closed.notify_all();
-        for agent in &self.agents {
-            agent.clone().shutdown();
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry) {
+            self.agents[purpose as usize].clone().shutdown();
         }
+    }
+
+    /// The same for telemetry.
+    pub(crate) fn close_telemetry(&self) {
+        self.telemetry_closed.store(true, Ordering::Release);
+        self.agents[Purpose::Telemetry as usize].clone().shutdown();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         *self.closed.lock()
+    }
+
+    fn is_closed_for(&self, call: &Call<'_>) -> bool {
+        match call.purpose {
+            Purpose::Telemetry => self.telemetry_closed.load(Ordering::Acquire),
+            _ => self.is_closed(),
+        }
     }
 
     /// Waits, unless the client is closed meanwhile.
@@ -112,6 +145,20 @@ impl Http {
     ///
     /// The body, and with it a sequence number in it, and the idempotency key are the same in all attempts.
     pub(crate) fn send(&self, call: &Call<'_>) -> Result<Answer> {
+        self.telling(call, |told| self.send_telling(call, told))
+    }
+
+    /// Tells when a request begins and ends, where somebody wants to know.
+    fn telling(&self, call: &Call<'_>, send: impl FnOnce(Option<&Told<'_>>) -> Result<Answer>) -> Result<Answer> {
+        let told = Told::begin(self, call);
+        let outcome = send(told.as_ref());
+        if let Some(told) = told {
+            told.stop(&outcome);
+        }
+        outcome
+    }
+
+    fn send_telling(&self, call: &Call<'_>, told: Option<&Told<'_>>) -> Result<Answer> {
         let clock = self.config.clock();
         let started = clock.now();
         let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
@@ -134,6 +181,9 @@ impl Http {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
             log!(level, "{error}; it is sent again in {wait:?}");
+            if let Some(told) = told {
+                told.again(&error, wait);
+            }
             self.pause(next, &call.flight)
                 .map_err(|ended| ended.with_operation(call.operation).with_effect(unanswered))?;
         }
@@ -148,11 +198,11 @@ impl Http {
     /// Sends a request once; any status is an answer.
     pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
         let key = idempotency_key();
-        match self.attempt(call, call.deadline, &key) {
+        self.telling(call, |_| match self.attempt(call, call.deadline, &key) {
             Ok(answer) => Ok(answer),
             Err(Failed::Refused(answer)) => Ok(*answer),
             Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
-        }
+        })
     }
 
     /// One attempt, with the redirects that it meets.
@@ -199,7 +249,7 @@ impl Http {
         attempt: u32,
     ) -> Result<Answer, Failed> {
         let clock = self.config.clock();
-        if self.is_closed() {
+        if self.is_closed_for(call) {
             return Err(Failed::Final(Error::closed()));
         }
         if call.flight.is_cut() {
@@ -291,7 +341,7 @@ impl Http {
     fn failed(&self, error: ureq::Error, call: &Call<'_>, deadline: Option<Deadline>) -> Failed {
         let heard = call.flight.was_heard();
         let limit = match &error {
-            _ if self.is_closed() => return Failed::Final(Error::closed()),
+            _ if self.is_closed_for(call) => return Failed::Final(Error::closed()),
             _ if call.flight.is_cut() => return Failed::Final(cancelled()),
             ureq::Error::Timeout(Timeout::Global) => match deadline {
                 Some(deadline) => return Failed::Final(timed_out(deadline.limit, call, false)),

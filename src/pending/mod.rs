@@ -22,8 +22,6 @@ use serde::de::DeserializeOwned;
 
 pub use many::{wait_all, wait_any};
 pub(crate) use poller::{PollGroup, Poller, PollerHandle, Promised};
-pub(crate) use queue_watch::Observer;
-pub use queue_watch::{QueueStateObserver, QueueStateUpdate};
 pub(crate) use resubmit::Resubmit;
 pub(crate) use slots::{Part, Slots};
 

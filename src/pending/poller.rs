@@ -69,7 +69,8 @@ pub(crate) struct PollerHandle {
 pub(super) enum Command {
     Add(Ticket, Box<Promised>, bool),
     Waited(Ticket, bool),
-    Abandon(Ticket),
+    /// Nobody asks for it any more; whether that is because the time for it was over.
+    Abandon(Ticket, bool),
     Replied(Ticket, Reply),
     Close,
 }
@@ -98,8 +99,8 @@ impl PollerHandle {
         self.tell(Command::Waited(ticket, waited));
     }
 
-    pub(super) fn abandon(&self, ticket: Ticket) {
-        self.tell(Command::Abandon(ticket));
+    pub(super) fn abandon(&self, ticket: Ticket, expired: bool) {
+        self.tell(Command::Abandon(ticket, expired));
     }
 
     /// A poller that has ended has resolved all it had.
@@ -113,7 +114,6 @@ pub(crate) struct Poller {
     handle: PollerHandle,
     thread: OwnedThread,
     pool: Arc<Pool<PollJob>>,
-    watch: Arc<QueueWatch>,
 }
 
 impl Poller {
@@ -127,13 +127,12 @@ impl Poller {
             Arc::new(Pool::new(config, "poll", max, move |job: PollJob| job.run(&http)))
         };
         let panicked = Arc::clone(&handle.panicked);
-        let watch = Arc::new(QueueWatch::new(config));
         let polls = Polls {
             config: config.clone(),
             inbox,
             replies: commands,
             pool: Arc::clone(&pool),
-            watch: Arc::clone(&watch),
+            watch: Arc::new(QueueWatch::new(http)),
             max,
             under_way: 0,
             seats: Seats::default(),
@@ -155,7 +154,7 @@ impl Poller {
                 error!("the poller panicked: {}", panic_text(&*panic));
             }
         })?;
-        Ok(Poller { handle, thread, pool, watch })
+        Ok(Poller { handle, thread, pool })
     }
 
     pub(crate) fn handle(&self) -> &PollerHandle {
@@ -166,10 +165,8 @@ impl Poller {
     pub(crate) fn close(&self, deadline: Instant) {
         self.handle.tell(Command::Close);
         self.pool.close();
-        self.watch.close();
         self.thread.join_by(deadline);
         self.pool.join_by(deadline);
-        self.watch.join_by(deadline);
     }
 }
 
@@ -206,6 +203,8 @@ struct Polls {
 struct Open {
     promised: Box<Promised>,
     state: PollState,
+    /// When the promise was there.
+    asked: Instant,
     /// How long it stays away after its poll was cut off to make room.
     away: Duration,
 }
@@ -287,13 +286,15 @@ impl Polls {
                 self.seats.set_waited(ticket, waited);
                 let progress = promised.timeout_progress.unwrap_or(self.config.timeout_progress());
                 let state = PollState::new(progress);
-                self.open.insert(ticket, Open { promised, state, away: Duration::ZERO });
+                self.open.insert(ticket, Open { promised, state, asked: now, away: Duration::ZERO });
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
-            Command::Abandon(ticket) => {
+            Command::Abandon(ticket, expired) => {
                 self.seats.remove(ticket);
                 self.later.remove(ticket);
-                self.open.remove(&ticket);
+                if let Some(open) = self.open.remove(&ticket).filter(|_| expired) {
+                    open.tell_resolved(&self.watch, Some(&Error::timeout(Limit::Operation)), now);
+                }
                 if let Some(flying) = self.flying.remove(&ticket) {
                     flying.flight.cut();
                 }
@@ -323,6 +324,8 @@ impl Polls {
                 request_id: Arc::clone(&open.promised.request_id),
                 kind: open.promised.kind,
                 iteration,
+                lost: open.state.lost(),
+                asked: open.asked,
                 round_trip: open.promised.round_trip,
                 operation: open.promised.part.operation(),
                 decode: open.promised.part.decode(),
@@ -378,10 +381,6 @@ impl Polls {
     fn conclude(&mut self, ticket: Ticket, meaning: Meaning<Decoded>, error: Option<Error>, now: Instant) {
         let outcome = match meaning {
             Meaning::Done(result) => Ok(result),
-            Meaning::Failed { message, category } => {
-                Err(Error::new(ErrorKind::RequestFailed, format!("the service could not carry it out: {message}"))
-                    .with_category(category))
-            }
             Meaning::Expired { detail } => {
                 if self.resubmit_later(ticket, now) {
                     return;
@@ -416,8 +415,17 @@ impl Polls {
     fn finish(&mut self, ticket: Ticket, outcome: Result<Decoded>) {
         self.seats.remove(ticket);
         if let Some(open) = self.open.remove(&ticket) {
+            // Before the result, so that whoever has it was told.
+            open.tell_resolved(&self.watch, outcome.as_ref().err(), self.config.clock().now());
             open.promised.part.resolve(outcome);
         }
+    }
+}
+
+impl Open {
+    fn tell_resolved(&self, watch: &QueueWatch, error: Option<&Error>, now: Instant) {
+        let (part, request_id) = (&self.promised.part, &self.promised.request_id);
+        watch.resolved(part.operation(), request_id, self.promised.kind, error, now - self.asked);
     }
 }
 

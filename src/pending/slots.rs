@@ -115,7 +115,8 @@ impl Board {
     /// Nobody asks for the result any more: its polls stop.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
-        self.each_open(|poller, ticket| poller.abandon(ticket));
+        let expired = self.error.as_ref().is_some_and(Error::is_timeout);
+        self.each_open(|poller, ticket| poller.abandon(ticket, expired));
     }
 
     /// Ends the call for its caller, whatever becomes of its requests.

@@ -14,6 +14,8 @@
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`seats`] | which promise is polled next when connections are few |
 //! | [`message`] | what a server says about a failure |
+//! | [`heartbeat`] | when a session's silence is worth a warning |
+//! | [`reporting`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 
@@ -21,10 +23,12 @@ pub(crate) mod answer;
 pub(crate) mod backoff;
 pub(crate) mod bucket;
 pub(crate) mod chunking;
+pub(crate) mod heartbeat;
 pub(crate) mod message;
 pub(crate) mod metrics;
 pub(crate) mod poll;
 pub(crate) mod queue_log;
+pub(crate) mod reporting;
 pub(crate) mod retry;
 pub(crate) mod seats;
 #[cfg(test)]

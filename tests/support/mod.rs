@@ -181,9 +181,10 @@ impl Service {
         format!("http://{}", self.address)
     }
 
-    /// A configuration for this service, with a key of its own so that tests share no sampling gate.
+    /// A configuration for this service, with a key of its own so that tests share no sampling gate. Without telemetry, so that
+    /// every request is one that the test is about.
     pub fn config(&self) -> ConfigBuilder {
-        Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off)
+        Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off).telemetry(false)
     }
 
     /// The same, by a clock that the test drives. No heartbeat is due.
@@ -346,6 +347,7 @@ pub fn well(seen: &Seen) -> Reply {
     Reply::ok(match seen.path.as_str() {
         "create_session" => json!({"session_id": "session-1"}),
         "session_heartbeat" => json!({"type": "session_heartbeat"}),
+        "telemetry" => json!({"status": "accepted"}),
         "healthz" => json!({"status": "ok"}),
         "get_server_capabilities" => json!({"supported_models": [{"model_name": "base"}]}),
         "get_info" => json!({"model_id": body["model_id"], "model_data": {}}),
