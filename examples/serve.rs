@@ -16,7 +16,7 @@ use tinkex::local::LocalServer;
 const USAGE: &str = "usage: serve [--addr HOST:PORT] [--data-dir DIRECTORY]";
 
 fn main() -> ExitCode {
-    env_logger::init();
+    env_logger::Builder::from_env(env_logger::Env::new().filter("TINKER_LOG")).init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -47,27 +47,21 @@ fn pending(client: &ServiceClient, id: &str) -> Pending<Value> {
 fn a_request_begins_is_repeated_and_stops_with_its_duration() {
     let manual = ManualClock::new();
     let failures = AtomicUsize::new(2);
-    let service = Service::start(move |seen| {
-        let left = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        match (&*seen.path, left) {
-            ("healthz", Ok(_)) => Reply::with_headers(503, &[("retry-after", "3")], &json!({"detail": "busy"})),
-            _ => well(seen),
-        }
+    let fails = move || failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+    let service = Service::start(move |seen| match &*seen.path {
+        "healthz" if fails() => Reply::with_headers(503, &[("retry-after", "3")], &json!({"detail": "busy"})),
+        _ => well(seen),
     });
     let (observer, told) = observer();
+    let client = connect(service.manual_config(&manual).observer(observer));
     // The request that opens the session is told, too.
-    let client = {
-        let opening = Service::start(well);
-        connect(opening.manual_config(&manual).observer(observer)).close(PATIENCE);
-        let session = until_stop(&told, "create_session");
-        assert!(matches!(session[0], Event::RequestStart { operation: "create_session", method: "POST", .. }));
-        assert_eq!(session.len(), 2);
-        let (observer, told) = self::observer();
-        (connect(service.manual_config(&manual).observer(observer)), told)
+    let opening = until_stop(&told, "create_session");
+    assert!(matches!(opening[0], Event::RequestStart { operation: "create_session", method: "POST", .. }));
+    assert_eq!(opening.len(), 2);
+    let asking = {
+        let client = client.clone();
+        std::thread::spawn(move || client.health().unwrap())
     };
-    let (client, told) = client;
-    until_stop(&told, "create_session");
-    let asking = std::thread::spawn(move || client.health().unwrap());
     for _ in 0..2 {
         manual.until_waiting(|waits| waits.contains(&(3 * SECOND)));
         manual.advance(3 * SECOND);
@@ -217,6 +211,24 @@ fn a_slow_observer_is_told_how_much_it_missed_and_slows_nobody() {
         }
     }
     assert_eq!((missed, heard), (2 * REQUESTS + 2 - 1025, 1025));
+}
+
+#[test]
+fn a_close_waits_until_the_observer_has_heard_everything() {
+    let service = Service::start(well);
+    let (observer, told) = observer();
+    let (slow, released) = bounded::<()>(0);
+    let client = connect(service.config().observer(move |event: &Event| {
+        released.recv().ok();
+        observer(event);
+    }));
+    client.health().unwrap();
+    let closing = std::thread::spawn(move || client.close(PATIENCE));
+    for _ in 0..4 {
+        slow.send(()).unwrap();
+    }
+    closing.join().unwrap();
+    assert_eq!(told.len(), 4);
 }
 
 #[test]

@@ -98,15 +98,15 @@ impl Events {
         }
     }
 
-    pub(crate) fn close(&self) {
-        if let Some(told) = &self.told {
-            told.pool.close();
-        }
-    }
-
-    pub(crate) fn join_by(&self, deadline: Instant) {
-        if let Some(told) = &self.told {
-            told.pool.join_by(deadline);
+    /// Lets the observers hear what waits, up to the deadline in real time, and ends their thread.
+    pub(crate) fn close(&self, deadline: Instant) {
+        let Some(told) = &self.told else { return };
+        told.pool.finish();
+        told.pool.join_by(deadline);
+        told.pool.close();
+        let untold = told.backlog.waiting.load(Ordering::Relaxed);
+        if untold > 0 {
+            warn!("the client was closed with {untold} events that its observer was too slow to hear");
         }
     }
 }

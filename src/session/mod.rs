@@ -176,7 +176,6 @@ impl Session {
         self.gate.wake_all();
         self.budget.close();
         self.submitters.close();
-        self.http.events().close();
         self.close_dependents(deadline);
         self.poller.close(deadline);
         self.heartbeat.join_by(deadline);
@@ -184,7 +183,7 @@ impl Session {
         if let Some(reporter) = &self.reporter {
             reporter.join_by(deadline);
         }
-        self.http.events().join_by(deadline);
+        self.http.events().close(deadline);
     }
 }
 

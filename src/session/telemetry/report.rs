@@ -93,13 +93,22 @@ pub(super) fn paused(update: &QueueStateUpdate, kind: RequestKind) -> Told {
     generic("APIFuture.result_async.queue_state", data, Severity::Warning)
 }
 
-/// What the service is told of an error that the program reports.
+/// What the service is told of an error that the program reports. One of this crate, wherever it is in the chain, goes
+/// before those around it: their texts often repeat its own.
 pub(super) fn reported(error: &(dyn StdError + 'static)) -> Told {
     if let Some(told) = user_error(error) {
         return told;
     }
-    let (error_message, error_type) = (message(error), error_type(error));
-    (What::UnhandledException { error_message, error_type, traceback: chain(error) }, Severity::Error)
+    let (error_message, error_type, traceback) = match ours(error).next() {
+        Some(error) => (words(error), error_type(error), chain(error)),
+        None => {
+            let mut texts: Vec<String> = levels(error).map(ToString::to_string).collect();
+            // Who wraps an error often says the same.
+            texts.dedup();
+            (error.to_string(), "Error".to_owned(), texts.join("\n"))
+        }
+    };
+    (What::UnhandledException { error_message, error_type, traceback }, Severity::Error)
 }
 
 /// An event of the program's own.
@@ -140,7 +149,7 @@ fn attempt_failed(
 
 /// The event of an error that is the program's fault, in the service's view.
 fn user_error(error: &(dyn StdError + 'static)) -> Option<Told> {
-    let blamed = levels(error).filter_map(|error| error.downcast_ref::<Error>()).find(|error| is_blamed(error))?;
+    let blamed = ours(error).find(|error| is_blamed(error))?;
     let mut data = json!({"error_type": error_type(blamed), "message": words(blamed)});
     if let Some(status) = blamed.status() {
         data["status_code"] = status.into();
@@ -188,34 +197,26 @@ fn words(error: &Error) -> String {
     }
 }
 
-/// The text of an error that the program reports: of this crate's, only the words that are safe; its own are its own matter.
-fn message(error: &(dyn StdError + 'static)) -> String {
-    error.downcast_ref().map_or_else(|| error.to_string(), words)
+/// An error of this crate and those of this crate below it, a line each. Others may repeat an answer.
+fn chain(error: &Error) -> String {
+    ours(error).map(words).collect::<Vec<_>>().join("\n")
 }
 
-/// The errors from this one down to the first cause.
+fn error_type(error: &Error) -> String {
+    format!("{:?}", error.kind())
+}
+
+/// The errors of this crate in a chain.
+fn ours<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a Error> {
+    levels(error).filter_map(|error| error.downcast_ref())
+}
+
+/// The errors from this one down to the first cause. What an I/O error was made of is not its source, but its reference.
 fn levels<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// The texts of an error and its causes, a line each. What lies below an error of this crate may repeat an answer, unless it
-/// is one of this crate, too.
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut below_ours = false;
-    let lines: Vec<String> = levels(error)
-        .filter(|error| {
-            let ours = error.is::<Error>();
-            below_ours |= ours;
-            ours || !below_ours
-        })
-        .map(message)
-        .collect();
-    lines.join("\n")
-}
-
-/// The kind of an error of this crate. Others do not say what they are.
-fn error_type(error: &(dyn StdError + 'static)) -> String {
-    error.downcast_ref::<Error>().map_or_else(|| "Error".to_owned(), |error| format!("{:?}", error.kind()))
+    std::iter::successors(Some(error), |&error| match error.downcast_ref().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner as &(dyn StdError + 'static)),
+        None => error.source(),
+    })
 }
 
 #[cfg(test)]
