@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{Call, Purpose};
 use crate::pending::{Manner, Outcome, Pending, PollGroup, Promised, Slots};
+use crate::rest::RestClient;
 use crate::sampling::SamplingClient;
 use crate::session::{Session, Telemetry};
 use crate::training::TrainingClient;
@@ -259,6 +260,23 @@ impl ServiceClient {
         self.outcome(slots, "pending", self.submitting()).pending_one()
     }
 
+    /// A client of training runs, checkpoints, sessions and samplers, over the connections of this session. Makes no request.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// for run in service.create_rest_client().training_runs() {
+    ///     println!("{}", run?.training_run_id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn create_rest_client(&self) -> RestClient {
+        RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(&self.session)), self.timeout_operation)
+    }
+
     /// The low-level door to the service, over the connections of this session, for what the clients lack.
     ///
     /// # Examples
@@ -295,7 +313,7 @@ impl ServiceClient {
     /// [`Closed`](crate::ErrorKind::Closed), also through clones and the clients made from it.
     ///
     /// Blocks until the threads have ended and the telemetry that is left was sent, at most so long, and less when the service
-    /// does not take it; what can not be ended by then (a name lookup) is left behind
+    /// does not take it; what cannot be ended by then (a name lookup) is left behind
     /// with a warning. A second call does nothing.
     pub fn close(&self, timeout: Duration) {
         self.session.close(timeout);
@@ -315,7 +333,7 @@ impl ServiceClient {
         Manner::submitting(self.timeout_operation)
     }
 
-    fn outcome<R>(&self, slots: Arc<Slots<R>>, operation: &'static str, manner: Manner) -> Outcome<R> {
+    fn outcome<R>(&self, slots: Slots<R>, operation: &'static str, manner: Manner) -> Outcome<R> {
         let clock = self.config().clock().clone();
         Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> }
     }

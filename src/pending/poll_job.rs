@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::debug;
 
-use super::poller::{Command, Ticket};
+use super::ask::Command;
 use super::queue_watch::QueueWatch;
-use super::slots::{Decode, Decoded};
+use super::slots::{Decode, Decoded, Ticket};
 use crate::error::{Error, ErrorKind, Limit};
 use crate::events::{Event, QueueStateUpdate};
 use crate::http::{Call, Flight, Http, Purpose, Repeat};

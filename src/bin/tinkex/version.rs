@@ -1,0 +1,26 @@
+//! `tinkex version`.
+
+use serde::Serialize;
+
+use crate::app::App;
+use crate::errors::Failure;
+
+#[derive(Serialize)]
+struct Version {
+    version: &'static str,
+    features: Vec<&'static str>,
+}
+
+pub(crate) fn run(app: &App) -> Result<(), Failure> {
+    let all = [
+        ("cli", cfg!(feature = "cli")),
+        ("gzip", cfg!(feature = "gzip")),
+        ("local", cfg!(feature = "local")),
+        ("native-tls", cfg!(feature = "native-tls")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("rustls", cfg!(feature = "rustls")),
+    ];
+    let features = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
+    let version = Version { version: env!("CARGO_PKG_VERSION"), features };
+    app.output.report(&format_args!("tinkex {}", version.version), &version)
+}
