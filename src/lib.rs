@@ -98,6 +98,7 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod error;
+mod events;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;
@@ -116,10 +117,12 @@ mod worker;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
-pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
+pub use events::{Event, Observer, QueueStateObserver, QueueStateUpdate};
+pub use pending::{Pending, wait_all, wait_any};
 pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
+pub use session::{Severity, Telemetry};
 #[cfg(feature = "ndarray")]
 pub use training::CustomLoss;
 pub use training::TrainingClient;
