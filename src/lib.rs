@@ -33,6 +33,7 @@
 //!
 //! - [`ServiceClient`] is the way in. It makes [`TrainingClient`]s and [`SamplingClient`]s; all are cheap to clone and can be
 //!   used from any thread.
+//! - [`RestClient`] lists, shows and changes what the service keeps: training runs, checkpoints, sessions.
 //! - [`Config`] has every setting with its default, and reads the environment.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] turns text into tokens and back; clients know that of their model.
@@ -105,6 +106,7 @@ pub mod local;
 pub mod losses;
 mod pending;
 pub mod query;
+pub mod rest;
 mod rules;
 mod sampling;
 mod service;
@@ -117,6 +119,7 @@ mod worker;
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
 pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
+pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
 #[cfg(feature = "tokenizers")]

@@ -191,16 +191,6 @@ impl<V: Into<Value>, const N: usize> From<[V; N]> for Value {
     }
 }
 
-/// A text as one segment of a path: everything but letters, digits and `_.-~` is percent-encoded. A text of dots alone would
-/// name another folder, so its dots are encoded, too.
-pub(crate) fn path_segment(text: &str) -> String {
-    if text.bytes().all(|byte| byte == b'.') {
-        return text.replace('.', "%2E");
-    }
-    // Form encoding writes no other plus.
-    encode(text).replace('+', "%20")
-}
-
 /// Form encoding: a space is `+`, and everything but letters, digits and `_.-~` is percent-encoded.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -253,19 +243,6 @@ mod tests {
         let pairs = parse("a=100%&b=%zz&c=%C3%28&=x&d");
         let expected = [("a", "100%"), ("b", "%zz"), ("c", "\u{fffd}("), ("", "x")];
         assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
-
-    #[test]
-    fn a_path_segment_stays_one_segment() {
-        for (text, segment) in [
-            ("run-1_a.b~c", "run-1_a.b~c"),
-            ("a/b?c#d%20", "a%2Fb%3Fc%23d%2520"),
-            ("a b+c:0", "a%20b%2Bc%3A0"),
-            ("..", "%2E%2E"),
-            ("é", "%C3%A9"),
-        ] {
-            assert_eq!(path_segment(text), segment);
-        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{Call, Purpose};
 use crate::pending::{Manner, Outcome, Pending, PollGroup, Promised, Slots};
+use crate::rest::RestClient;
 use crate::sampling::SamplingClient;
 use crate::session::Session;
 use crate::training::TrainingClient;
@@ -257,6 +258,23 @@ impl ServiceClient {
             });
         }
         self.outcome(slots, "pending", self.submitting()).pending_one()
+    }
+
+    /// A client of training runs, checkpoints, sessions and samplers, over the connections of this session. Makes no request.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// for run in service.create_rest_client().training_runs() {
+    ///     println!("{}", run?.training_run_id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn create_rest_client(&self) -> RestClient {
+        RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(&self.session)), self.timeout_operation)
     }
 
     /// The low-level door to the service, over the connections of this session, for what the clients lack.

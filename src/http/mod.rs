@@ -33,7 +33,7 @@ pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat
 pub(crate) use fetch::Fetch;
 pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
-pub(crate) use place::{is_url, segment};
+pub(crate) use place::{is_url, pointed_at, segment};
 
 use crate::clock::Monitor;
 use crate::config::Config;

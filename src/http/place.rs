@@ -98,6 +98,18 @@ pub(super) fn resolved(at: &Uri, location: &str) -> Option<Uri> {
     format!("{}://{}{}{query}", uri.scheme_str()?, uri.authority()?, without_dots(uri.path())).parse().ok()
 }
 
+/// Where an answer points that is not followed with our headers, as the server wrote it where it can be used as it is: a
+/// signature may cover every byte of it.
+pub(crate) fn pointed_at(base_url: &str, location: &str) -> Option<String> {
+    let location = location.trim().split('#').next().unwrap_or_default();
+    let is_http = |url: &Uri| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https"));
+    if has_scheme(location) {
+        return location.parse().ok().filter(is_http).map(|_| location.to_owned());
+    }
+    let base_url = format!("{}/", cleaned(base_url)).parse().ok()?;
+    (!location.is_empty()).then(|| resolved(&base_url, location)).flatten().filter(is_http).map(|url| url.to_string())
+}
+
 /// Carries out the segments `.` and `..`.
 fn without_dots(path: &str) -> String {
     let mut kept = Vec::new();
@@ -238,6 +250,22 @@ mod tests {
         ] {
             let next = after(307, Method::Post, location).map(|(_, uri)| uri);
             assert_eq!(next.as_deref(), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn where_an_answer_points_is_kept_as_it_is() {
+        for (location, expected) in [
+            ("https://storage/a%2fb?sig=A%2B/=", Some("https://storage/a%2fb?sig=A%2B/=")),
+            (" http://storage/../a#x ", Some("http://storage/../a")),
+            ("/archives/a?sig=b", Some("http://host/archives/a?sig=b")),
+            ("a", Some("http://host/base/a")),
+            ("//storage/a", Some("http://storage/a")),
+            ("ftp://storage/a", None),
+            ("https://", None),
+            ("", None),
+        ] {
+            assert_eq!(pointed_at("http://host/base", location).as_deref(), expected, "{location}");
         }
     }
 

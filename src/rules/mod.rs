@@ -13,6 +13,7 @@
 //! | [`poll`] | when a promise is asked for again, and when to stop |
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`seats`] | which promise is polled next when connections are few |
+//! | [`paging`] | which page of a list is asked for next, and when the list has ended |
 //! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
@@ -24,6 +25,7 @@ pub(crate) mod bucket;
 pub(crate) mod chunking;
 pub(crate) mod message;
 pub(crate) mod metrics;
+pub(crate) mod paging;
 pub(crate) mod poll;
 pub(crate) mod queue_log;
 pub(crate) mod retry;

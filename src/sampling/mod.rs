@@ -13,9 +13,9 @@ pub use options::SampleOptions;
 pub use retry::RetryConfig;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Deadline, Purpose};
+use crate::http::{Call, Deadline, Purpose, segment};
 use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
-use crate::query::path_segment;
+
 use crate::rules::tokenizer_id;
 use crate::session::{Session, Task};
 use crate::tokenizer::Tokenizer;
@@ -191,7 +191,7 @@ impl SamplingClient {
             return Ok(tokenizer_id::of_model(base_model));
         }
         let operation = "tokenizer_id";
-        let path = format!("samplers/{}", path_segment(self.sampling_session_id()));
+        let path = format!("samplers/{}", segment(self.sampling_session_id()));
         let idle = self.session.config().timeout_idle();
         let call = Call { deadline: self.blocking().deadline(), ..Call::get(operation, Purpose::Session, path, idle) };
         let sampler: SamplerResponse = self.session.http().send(&call)?.json(operation)?;

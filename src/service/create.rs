@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ServiceClient;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Http, Purpose, Repeat, to_json};
+use crate::http::{Call, Http, Purpose, Repeat, segment, to_json};
 use crate::pending::{Manner, Part, Pending, PollGroup, Promised, Slots};
-use crate::query::path_segment;
 use crate::session::Task;
 use crate::training::TrainingClient;
 use crate::types::{
@@ -90,11 +89,7 @@ impl ServiceClient {
             true => "create_training_client_from_state_with_optimizer",
             false => "create_training_client_from_state",
         };
-        let path = CheckpointPath::parse(path).map_err(|error| error.with_operation(operation))?;
-        if path.training_run_id().is_empty() || path.name().is_empty() {
-            let message = format!("the path {:?} names no training run or no checkpoint", path.as_str());
-            return Err(Error::invalid_input(message).with_operation(operation));
-        }
+        let path = CheckpointPath::named(path).map_err(|error| error.with_operation(operation))?;
         let prepare = from_run(
             operation,
             path.training_run_id(),
@@ -176,7 +171,7 @@ fn from_run(
     models: Arc<AtomicU64>,
     manner: Manner,
 ) -> Prepare {
-    let path = format!("training_runs/{}", path_segment(run));
+    let path = format!("training_runs/{}", segment(run));
     Box::new(move |http| {
         let idle = http.config().timeout_idle();
         let call = Call { deadline: manner.deadline(), ..Call::get(operation, Purpose::Session, path, idle) };

@@ -54,6 +54,17 @@ impl CheckpointPath {
         }
     }
 
+    /// The same for a path that goes into a URL: its run and its name are not empty, since without them it would be the URL
+    /// of something else.
+    pub(crate) fn named(path: &str) -> Result<Self> {
+        let path = CheckpointPath::parse(path)?;
+        if path.training_run_id().is_empty() || path.name().is_empty() {
+            let message = format!("the path {:?} names no training run or no checkpoint", path.as_str());
+            return Err(Error::invalid_input(message));
+        }
+        Ok(path)
+    }
+
     /// The whole path.
     #[must_use]
     pub fn as_str(&self) -> &str {

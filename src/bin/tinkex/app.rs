@@ -1,0 +1,39 @@
+//! What every command is given.
+
+use std::env;
+
+use env_logger::Env;
+use tinkex::Config;
+
+use crate::args::Global;
+use crate::errors::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+
+pub(crate) struct App {
+    pub(crate) output: Output,
+    pub(crate) interrupt: Interrupt,
+    base_url: Option<String>,
+}
+
+impl App {
+    /// Sets up the log and the interrupt.
+    pub(crate) fn start(global: Global) -> Result<App, Failure> {
+        env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", "warn"));
+        let output = Output::new(global.format);
+        Ok(App { output, interrupt: Interrupt::install()?, base_url: global.base_url })
+    }
+
+    /// The configuration that the arguments and the environment give.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        if env::var("TINKER_API_KEY").unwrap_or_default().trim().is_empty() {
+            return Err(Failure::usage("no API key")
+                .hint("set TINKER_API_KEY to your key; for `tinkex serve` any text will do, such as tml-local"));
+        }
+        let mut builder = Config::builder();
+        if let Some(url) = &self.base_url {
+            builder = builder.base_url(url);
+        }
+        Ok(builder.build()?)
+    }
+}

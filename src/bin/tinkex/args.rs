@@ -1,0 +1,62 @@
+//! The commands, and the options that all of them share. Options of one command are in its own file.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{generate, serve};
+
+/// Fine-tune and sample language models on a Tinker service.
+///
+/// The key is read from TINKER_API_KEY and the address from TINKER_BASE_URL.
+#[derive(Debug, Parser)]
+#[command(name = "tinkex", version, max_term_width = 100, after_long_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Environment:
+  TINKER_API_KEY   the key; never an argument, which other users of the machine could read
+  TINKER_BASE_URL  where the service is, unless --base-url says so
+  TINKER_LOG       what is logged to stderr: error, warn (the default), info, debug, trace or off, or by
+                   module, such as tinkex=debug
+  NO_COLOR         no colours, whatever its value
+  The proxy variables ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold as well.
+
+Exit codes:
+  0    done; also when the reader of the output went away
+  1    failed
+  2    wrong usage: the arguments or the settings make no sense, and nothing was done
+  130  interrupted";
+
+/// Options that may stand before or after the command.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// How results are printed: as tables, or as one JSON document.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    /// With an error, say what caused it.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Where the service is; else TINKER_BASE_URL says so.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(serve::Options),
+    /// Print the version of the program.
+    Version,
+    Completions(generate::CompletionsOptions),
+    Man(generate::ManOptions),
+}

@@ -1,0 +1,167 @@
+//! What ends a command early: the exit code, and one line, a hint and the causes on stderr.
+//!
+//! Errors are text whatever the format: with `--format json`, stdout then has no document, but for the commands that report on
+//! several things and say which of them failed.
+
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anstream::stderr;
+use clap::builder::styling::{AnsiColor, Style};
+use tinkex::ErrorKind;
+
+use crate::output::one_line;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Yellow.on_default();
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// The reader of stdout went away.
+    ClosedPipe,
+    Failed,
+    Usage,
+    Interrupted,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Exit::ClosedPipe => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Interrupted => INTERRUPTED,
+        }
+    }
+}
+
+/// 128 and the number of SIGINT, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    /// None when all has been said.
+    message: Option<String>,
+    hint: Option<String>,
+    causes: Vec<String>,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: Option<String>) -> Self {
+        Failure { exit, message, hint: None, causes: Vec::new() }
+    }
+
+    /// The operation failed.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Failure::new(Exit::Failed, Some(message.into()))
+    }
+
+    /// The operation failed, and its output already says so.
+    pub(crate) fn reported() -> Self {
+        Failure::new(Exit::Failed, None)
+    }
+
+    /// The arguments or settings make no sense, and nothing was done.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Failure::new(Exit::Usage, Some(message.into()))
+    }
+
+    /// Ended by Ctrl-C or SIGTERM.
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Failure::new(Exit::Interrupted, Some(message.into()))
+    }
+
+    /// What to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What `-v` shows.
+    pub(crate) fn cause(mut self, cause: impl ToString) -> Self {
+        self.causes.push(cause.to_string());
+        self
+    }
+
+    /// Stdout could not be written to.
+    pub(crate) fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::new(Exit::ClosedPipe, None),
+            _ => Failure::failed(format!("the output could not be written: {error}")),
+        }
+    }
+
+    /// Prints it and gives the exit code.
+    pub(crate) fn report(self, verbose: bool) -> ExitCode {
+        self.print(verbose);
+        self.exit.code().into()
+    }
+
+    /// Prints it: `error: MESSAGE`, `hint: HINT` and, where asked for, `cause: CAUSE`. That stderr is closed is nobody's
+    /// concern any more.
+    pub(crate) fn print(&self, verbose: bool) {
+        let mut err = stderr().lock();
+        let mut line = |style: Style, name: &str, text: &str| {
+            writeln!(err, "{style}{name}:{style:#} {}", one_line(text)).ok();
+        };
+        if let Some(message) = &self.message {
+            line(ERROR, "error", message);
+        }
+        if let Some(hint) = &self.hint {
+            line(HINT, "hint", hint);
+        }
+        for cause in self.causes.iter().filter(|_| verbose) {
+            line(HINT, "cause", cause);
+        }
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+}
+
+impl From<tinkex::Error> for Failure {
+    fn from(error: tinkex::Error) -> Self {
+        let exit = if error.kind() == ErrorKind::Config { Exit::Usage } else { Exit::Failed };
+        let text = error.to_string();
+        let hint = error.hint();
+        let message = hint.and_then(|hint| text.strip_suffix(hint)?.strip_suffix("; ")).unwrap_or(&text);
+        let mut failure = Failure::new(exit, Some(message.to_owned()));
+        failure.hint = hint.map(str::to_owned);
+        let sources = std::iter::successors(error.source(), |&cause| cause.source());
+        failure.causes = error.body().map(|body| format!("the service answered {body}")).into_iter().collect();
+        failure.causes.extend(sources.map(ToString::to_string));
+        failure
+    }
+}
+
+/// Prints what clap has to say of the command line: help and version on stdout, errors on stderr.
+pub(crate) fn not_understood(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(io) if !error.use_stderr() => Failure::output(io).report(false),
+        _ => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_of_an_error_is_not_in_its_message() {
+        let error = tinkex::types::CheckpointPath::parse("nonsense").unwrap_err();
+        let failure = Failure::from(error.clone());
+        let hint = failure.hint.as_deref().unwrap();
+        assert_eq!(format!("{}; {hint}", failure.message()), error.to_string());
+        assert!(!failure.message().contains(hint));
+    }
+
+    #[test]
+    fn a_closed_pipe_is_success_and_a_full_disk_is_not() {
+        let exit = |kind: io::ErrorKind| Failure::output(kind.into()).exit.code();
+        assert_eq!((exit(io::ErrorKind::BrokenPipe), exit(io::ErrorKind::StorageFull)), (0, 1));
+    }
+}

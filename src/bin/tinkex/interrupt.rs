@@ -1,0 +1,51 @@
+//! What Ctrl-C, SIGTERM and SIGHUP do.
+
+use std::convert::Infallible;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+
+use crate::errors::{Failure, INTERRUPTED};
+
+/// At first a signal ends the program at once, with exit code 130. A command that can end in an orderly way
+/// [takes](Interrupt::take) the first one as a request; the second still ends the program at once.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    taken: Arc<AtomicBool>,
+    /// Disconnected by the first signal.
+    requested: Receiver<Infallible>,
+}
+
+impl Interrupt {
+    /// Handles the signals from now on. Possible once in a process.
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let taken = Arc::new(AtomicBool::new(false));
+        let (sender, requested) = bounded(0);
+        let (mut sender, seen) = (Some(sender), Arc::clone(&taken));
+        ctrlc::set_handler(move || {
+            let first = sender.take().is_some();
+            if !(first && seen.load(Ordering::SeqCst)) {
+                process::exit(i32::from(INTERRUPTED));
+            }
+        })
+        .map_err(|error| Failure::failed("signals can not be handled").cause(error))?;
+        Ok(Interrupt { taken, requested })
+    }
+
+    /// From now on the first signal is a request to end.
+    pub(crate) fn take(&self) {
+        self.taken.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the request was made.
+    pub(crate) fn is_requested(&self) -> bool {
+        self.requested.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Blocks until the request is made.
+    pub(crate) fn wait(&self) {
+        self.requested.recv().ok();
+    }
+}

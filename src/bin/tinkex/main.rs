@@ -1,0 +1,56 @@
+//! The program `tinkex`: training runs, checkpoints and sessions of a Tinker service from the command line, and the local
+//! server.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `args.rs` | the commands and options that all commands share |
+//! | `app.rs` | what a command is given: the output, the configuration, the interrupt |
+//! | `output.rs` | tables and JSON on stdout, notes on stderr |
+//! | `errors.rs` | what ends a command early: exit code, message, hint, causes |
+//! | `interrupt.rs` | Ctrl-C and SIGTERM |
+//! | the others | one command group each: its options, what it does, and what it prints |
+//!
+//! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` alone, so that
+//! stdout has one table or one JSON document and nothing else, and a closed pipe ends it quietly.
+
+#![forbid(unsafe_code)]
+#![warn(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
+mod app;
+mod args;
+mod errors;
+mod generate;
+mod interrupt;
+mod output;
+mod serve;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use app::App;
+use args::{Arguments, Command};
+use errors::Failure;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return errors::not_understood(&error),
+    };
+    let verbose = arguments.global.verbose;
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(verbose),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let app = App::start(arguments.global)?;
+    match arguments.command {
+        Command::Serve(options) => serve::run(&app, options),
+        Command::Version => version::run(&app),
+        Command::Completions(options) => generate::completions(&app, &options),
+        Command::Man(options) => generate::man(&app, &options),
+    }
+}

@@ -1,0 +1,32 @@
+//! `tinkex version`.
+
+use serde::Serialize;
+
+use crate::app::App;
+use crate::errors::Failure;
+use crate::output::Report;
+
+#[derive(Serialize)]
+struct Version {
+    version: &'static str,
+    features: Vec<&'static str>,
+}
+
+impl Report for Version {
+    fn text(&self) -> String {
+        format!("tinkex {}", self.version)
+    }
+}
+
+pub(crate) fn run(app: &App) -> Result<(), Failure> {
+    let all = [
+        ("cli", cfg!(feature = "cli")),
+        ("gzip", cfg!(feature = "gzip")),
+        ("local", cfg!(feature = "local")),
+        ("native-tls", cfg!(feature = "native-tls")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("rustls", cfg!(feature = "rustls")),
+    ];
+    let features = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
+    app.output.report(&Version { version: env!("CARGO_PKG_VERSION"), features })
+}

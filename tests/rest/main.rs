@@ -1,0 +1,10 @@
+//! The REST client: the Python client's scenarios replayed, pages, and the local server.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod listings;
+#[cfg(feature = "local")]
+mod local;
+mod scenarios;
