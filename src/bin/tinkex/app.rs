@@ -1,9 +1,11 @@
 //! What every command is given.
 
 use std::env;
+use std::time::SystemTime;
 
 use env_logger::Env;
-use tinkex::Config;
+use tinkex::clock::Clock;
+use tinkex::{Config, RestClient};
 
 use crate::args::Global;
 use crate::errors::Failure;
@@ -13,6 +15,8 @@ use crate::output::Output;
 pub(crate) struct App {
     pub(crate) output: Output,
     pub(crate) interrupt: Interrupt,
+    /// Whether errors say what caused them.
+    pub(crate) verbose: bool,
     base_url: Option<String>,
 }
 
@@ -21,19 +25,35 @@ impl App {
     pub(crate) fn start(global: Global) -> Result<App, Failure> {
         env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", "warn"));
         let output = Output::new(global.format);
-        Ok(App { output, interrupt: Interrupt::install()?, base_url: global.base_url })
+        Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url: global.base_url })
     }
 
-    /// The configuration that the arguments and the environment give.
-    pub(crate) fn config(&self) -> Result<Config, Failure> {
+    /// Whether there is a key.
+    pub(crate) fn key(&self) -> Result<(), Failure> {
         if env::var("TINKER_API_KEY").unwrap_or_default().trim().is_empty() {
             return Err(Failure::usage("no API key")
                 .hint("set TINKER_API_KEY to your key; for `tinkex serve` any text will do, such as tml-local"));
         }
+        Ok(())
+    }
+
+    /// The configuration that the arguments and the environment give.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        self.key()?;
         let mut builder = Config::builder();
         if let Some(url) = &self.base_url {
             builder = builder.base_url(url);
         }
         Ok(builder.build()?)
+    }
+
+    /// A client that lists, shows and changes what the service keeps.
+    pub(crate) fn rest(&self) -> Result<RestClient, Failure> {
+        Ok(RestClient::connect(self.config()?)?)
+    }
+
+    /// The time of day.
+    pub(crate) fn now(&self) -> SystemTime {
+        Clock::system().wall()
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{generate, serve};
+use crate::{checkpoint, generate, run, serve, session};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
@@ -10,7 +10,7 @@ use crate::{generate, serve};
 #[derive(Debug, Parser)]
 #[command(name = "tinkex", version, max_term_width = 100, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Global options")]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -18,18 +18,22 @@ pub(crate) struct Arguments {
 
 const AFTER_HELP: &str = "\
 Environment:
-  TINKER_API_KEY   the key; never an argument, which other users of the machine could read
+  TINKER_API_KEY   the key; never an argument, which others on the machine could see
   TINKER_BASE_URL  where the service is, unless --base-url says so
-  TINKER_LOG       what is logged to stderr: error, warn (the default), info, debug, trace or off, or by
-                   module, such as tinkex=debug
-  NO_COLOR         no colours, whatever its value
-  The proxy variables ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold as well.
+  TINKER_LOG       what is logged to stderr: error, warn (the default), info, debug,
+                   trace or off; or by module, such as tinkex=debug
+  NO_COLOR         no colours
+  ALL_PROXY, HTTPS_PROXY, HTTP_PROXY, NO_PROXY
+                   the proxy
 
 Exit codes:
-  0    done; also when the reader of the output went away
+  0    done, or the reader of the output went away
   1    failed
-  2    wrong usage: the arguments or the settings make no sense, and nothing was done
-  130  interrupted";
+  2    wrong usage: arguments or settings that make no sense; nothing was done
+  130  interrupted
+
+With --format json, stdout has one JSON document and nothing else. Errors are text on
+stderr in both formats; without a document, stdout is empty.";
 
 /// Options that may stand before or after the command.
 #[derive(Args, Debug)]
@@ -54,7 +58,20 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(subcommand)]
+    Run(run::Run),
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Command),
+    #[command(subcommand)]
+    Session(session::Session),
+    #[command(subcommand)]
+    Sampler(session::Sampler),
     Serve(serve::Options),
+    /// Check the key, the address, the network and the service, and say what to do.
+    ///
+    /// The checks are key, url, dns, connection, tls, server, access, clock and tokenizer; after one that fails, the others are
+    /// skipped. The exit code is 1 when one failed.
+    Doctor,
     /// Print the version of the program.
     Version,
     Completions(generate::CompletionsOptions),

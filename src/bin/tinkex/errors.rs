@@ -80,6 +80,12 @@ impl Failure {
         self
     }
 
+    /// Says first what it is about.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.message = self.message.map(|message| format!("{what}: {message}"));
+        self
+    }
+
     /// What `-v` shows.
     pub(crate) fn cause(mut self, cause: impl ToString) -> Self {
         self.causes.push(cause.to_string());
@@ -120,6 +126,11 @@ impl Failure {
 
     pub(crate) fn message(&self) -> &str {
         self.message.as_deref().unwrap_or_default()
+    }
+
+    /// The hint.
+    pub(crate) fn what_to_do(&self) -> &str {
+        self.hint.as_deref().unwrap_or_default()
     }
 }
 

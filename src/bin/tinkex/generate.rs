@@ -30,7 +30,7 @@ pub(crate) struct ManOptions {
 pub(crate) fn completions(app: &App, options: &CompletionsOptions) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut Arguments::command(), "tinkex", &mut script);
-    app.output.text(String::from_utf8_lossy(&script).trim_end())
+    app.output.raw(&String::from_utf8_lossy(&script).trim_end())
 }
 
 pub(crate) fn man(app: &App, options: &ManOptions) -> Result<(), Failure> {
@@ -41,7 +41,7 @@ pub(crate) fn man(app: &App, options: &ManOptions) -> Result<(), Failure> {
         None => {
             let mut page = Vec::new();
             Man::new(Arguments::command()).render(&mut page).map_err(Failure::output)?;
-            app.output.text(String::from_utf8_lossy(&page).trim_end())
+            app.output.raw(&String::from_utf8_lossy(&page).trim_end())
         }
     }
 }

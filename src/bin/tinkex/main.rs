@@ -8,6 +8,7 @@
 //! | `output.rs` | tables and JSON on stdout, notes on stderr |
 //! | `errors.rs` | what ends a command early: exit code, message, hint, causes |
 //! | `interrupt.rs` | Ctrl-C and SIGTERM |
+//! | `listing.rs`, `human.rs`, `progress.rs` | `--limit` and titles; sizes and ages; progress bars |
 //! | the others | one command group each: its options, what it does, and what it prints |
 //!
 //! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` alone, so that
@@ -18,11 +19,18 @@
 
 mod app;
 mod args;
+mod checkpoint;
+mod doctor;
 mod errors;
 mod generate;
+mod human;
 mod interrupt;
+mod listing;
 mod output;
+mod progress;
+mod run;
 mod serve;
+mod session;
 mod version;
 
 use std::process::ExitCode;
@@ -39,15 +47,20 @@ fn main() -> ExitCode {
         Err(error) => return errors::not_understood(&error),
     };
     let verbose = arguments.global.verbose;
-    match run(arguments) {
+    match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(verbose),
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
+fn start(arguments: Arguments) -> Result<(), Failure> {
     let app = App::start(arguments.global)?;
     match arguments.command {
+        Command::Run(command) => run::run(&app, &command),
+        Command::Checkpoint(command) => checkpoint::run(&app, &command),
+        Command::Session(command) => session::run(&app, &command),
+        Command::Sampler(command) => session::sampler(&app, &command),
+        Command::Doctor => doctor::run(&app),
         Command::Serve(options) => serve::run(&app, options),
         Command::Version => version::run(&app),
         Command::Completions(options) => generate::completions(&app, &options),

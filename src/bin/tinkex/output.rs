@@ -9,12 +9,6 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::errors::Failure;
 
-/// What a command reports. Serialised, it is the JSON document.
-pub(crate) trait Report: Serialize {
-    /// The text for a person, such as a [`Table`]. Empty when there is nothing to say.
-    fn text(&self) -> String;
-}
-
 #[derive(Debug)]
 pub(crate) struct Output {
     format: Format,
@@ -25,20 +19,28 @@ impl Output {
         Output { format }
     }
 
-    /// Prints what a command reports, in the format that was asked for. A command calls this at most once.
-    pub(crate) fn report(&self, report: &impl Report) -> Result<(), Failure> {
-        let text = match self.format {
-            Format::Table => report.text(),
-            Format::Json => {
-                let json = serde_json::to_string_pretty(report);
-                json.map_err(|error| Failure::failed(format!("the result can not be written as JSON: {error}")))?
-            }
-        };
-        if text.is_empty() { Ok(()) } else { self.text(text.trim_end()) }
+    /// Prints what a command reports: the text for a person, such as a [`Table`], or the document.
+    pub(crate) fn report(&self, text: &impl fmt::Display, document: &impl Serialize) -> Result<(), Failure> {
+        self.line(text)?;
+        self.document(document)
+    }
+
+    /// Prints text and a line's end; nothing with `--format json`.
+    pub(crate) fn line(&self, text: &impl fmt::Display) -> Result<(), Failure> {
+        if self.format == Format::Table { self.raw(text) } else { Ok(()) }
+    }
+
+    /// Prints the one document; nothing without `--format json`.
+    pub(crate) fn document(&self, document: &impl Serialize) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            return Ok(());
+        }
+        let json = serde_json::to_string_pretty(document);
+        self.raw(&json.map_err(|error| Failure::failed(format!("the result can not be written as JSON: {error}")))?)
     }
 
     /// Prints text and a line's end, whatever the format.
-    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn raw(&self, text: &impl fmt::Display) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::output)
     }
@@ -77,12 +79,11 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", one_line(&self.title))?;
+        f.write_str(&one_line(&self.title))?;
         if self.table.row_iter().next().is_none() {
             return Ok(());
         }
-        // The cells of a row without borders are padded to the end.
-        self.table.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))
+        self.table.lines().try_for_each(|line| write!(f, "\n{line}"))
     }
 }
 
@@ -111,6 +112,6 @@ mod tests {
 
     #[test]
     fn a_table_without_rows_is_its_title() {
-        assert_eq!(Table::new("0 sessions", ["Session ID"]).to_string(), "0 sessions\n");
+        assert_eq!(Table::new("0 sessions", ["Session ID"]).to_string(), "0 sessions");
     }
 }

@@ -4,18 +4,11 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::errors::Failure;
-use crate::output::Report;
 
 #[derive(Serialize)]
 struct Version {
     version: &'static str,
     features: Vec<&'static str>,
-}
-
-impl Report for Version {
-    fn text(&self) -> String {
-        format!("tinkex {}", self.version)
-    }
 }
 
 pub(crate) fn run(app: &App) -> Result<(), Failure> {
@@ -28,5 +21,6 @@ pub(crate) fn run(app: &App) -> Result<(), Failure> {
         ("rustls", cfg!(feature = "rustls")),
     ];
     let features = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
-    app.output.report(&Version { version: env!("CARGO_PKG_VERSION"), features })
+    let version = Version { version: env!("CARGO_PKG_VERSION"), features };
+    app.output.report(&format_args!("tinkex {}", version.version), &version)
 }

@@ -1,0 +1,103 @@
+//! What changes checkpoints, one or several at once: publish, unpublish and delete.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use clap::Args;
+use serde_json::json;
+use tinkex::types::CheckpointPath;
+
+use super::path;
+use crate::app::App;
+use crate::errors::Failure;
+
+#[derive(Args, Debug)]
+pub(crate) struct Paths {
+    /// Such as tinker://RUN_ID/weights/0001.
+    #[arg(required = true, value_name = "PATH", value_parser = path)]
+    paths: Vec<CheckpointPath>,
+}
+
+/// Delete checkpoints for good.
+///
+/// Asks first. Without a terminal to ask on, --yes must be given.
+#[derive(Args, Debug)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    paths: Paths,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub(crate) fn publish(app: &App, Paths { paths }: &Paths) -> Result<(), Failure> {
+    let rest = app.rest()?;
+    each(app, "published", paths, |path| rest.publish_checkpoint_from_tinker_path(path))
+}
+
+pub(crate) fn unpublish(app: &App, Paths { paths }: &Paths) -> Result<(), Failure> {
+    let rest = app.rest()?;
+    each(app, "unpublished", paths, |path| rest.unpublish_checkpoint_from_tinker_path(path))
+}
+
+pub(crate) fn delete(app: &App, Delete { paths: Paths { paths }, yes }: &Delete) -> Result<(), Failure> {
+    let rest = app.rest()?;
+    if !yes {
+        confirm(paths)?;
+    }
+    each(app, "deleted", paths, |path| rest.delete_checkpoint_from_tinker_path(path))
+}
+
+/// Asks on the terminal, on stderr.
+fn confirm(paths: &[CheckpointPath]) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("delete asks first, and stdin is no terminal; nothing was deleted")
+            .hint("give --yes to delete without being asked"));
+    }
+    let mut err = io::stderr().lock();
+    let mut answer = String::new();
+    paths
+        .iter()
+        .try_for_each(|path| writeln!(err, "{}", path.as_str()))
+        .and_then(|()| {
+            let what = if paths.len() == 1 {
+                "this checkpoint".to_owned()
+            } else {
+                format!("these {} checkpoints", paths.len())
+            };
+            write!(err, "Delete {what} for good? [y/N]: ")
+        })
+        .and_then(|()| err.flush())
+        .and_then(|()| io::stdin().lock().read_line(&mut answer))
+        .map_err(|error| Failure::failed(format!("the answer could not be read: {error}")))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::failed("nothing was deleted")),
+    }
+}
+
+/// Changes one checkpoint after the other, also when one fails, and reports on each: `done PATH` on stdout and errors on
+/// stderr, or one document of those that were done and those that failed.
+fn each(
+    app: &App,
+    done: &str,
+    paths: &[CheckpointPath],
+    change: impl Fn(&str) -> tinkex::Result<()>,
+) -> Result<(), Failure> {
+    let (mut changed, mut failed) = (Vec::new(), Vec::new());
+    for path in paths.iter().map(CheckpointPath::as_str) {
+        match change(path) {
+            Ok(()) => {
+                app.output.line(&format_args!("{done} {path}"))?;
+                changed.push(json!(path));
+            }
+            Err(error) => {
+                let failure = Failure::from(error).about(path);
+                failure.print(app.verbose);
+                failed.push(json!({ "tinker_path": path, "error": failure.message() }));
+            }
+        }
+    }
+    let is_whole = failed.is_empty();
+    app.output.document(&json!({ done: changed, "failed": failed }))?;
+    if is_whole { Ok(()) } else { Err(Failure::reported()) }
+}

@@ -1,0 +1,92 @@
+//! `tinkex run`: training runs.
+
+use std::time::SystemTime;
+
+use clap::Subcommand;
+use serde::Serialize;
+use tinkex::types::{Checkpoint, TrainingRun};
+
+use crate::app::App;
+use crate::errors::Failure;
+use crate::human::age;
+use crate::listing::{Limit, Listed};
+use crate::output::Table;
+
+/// List training runs, or show one.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// List your training runs, the latest first.
+    List(Limit),
+    /// Show a training run.
+    Info {
+        /// The id of the run, as `run list` shows it.
+        #[arg(value_name = "RUN_ID")]
+        run_id: String,
+    },
+}
+
+pub(crate) fn run(app: &App, command: &Run) -> Result<(), Failure> {
+    let rest = app.rest()?;
+    match command {
+        Run::List(limit) => {
+            let listed = limit.read(rest.training_runs())?;
+            app.output.report(&list(&listed, app.now()), &Runs { runs: &listed.items })
+        }
+        Run::Info { run_id } => {
+            let run = rest.get_training_run(run_id)?;
+            app.output.report(&info(&run, app.now()), &run)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Runs<'a> {
+    runs: &'a [TrainingRun],
+}
+
+fn list(listed: &Listed<TrainingRun>, now: SystemTime) -> Table {
+    let columns = ["Run ID", "Base Model", "Owner", "LoRA", "Last Update", "Corrupted"];
+    let mut table = Table::new(listed.title("training run", "training runs", ""), columns);
+    for run in &listed.items {
+        let lora = match (run.is_lora, run.lora_rank) {
+            (false, _) => "No".to_owned(),
+            (true, None) => "Yes".to_owned(),
+            (true, Some(rank)) => format!("Rank {rank}"),
+        };
+        let corrupted = if run.corrupted { "True" } else { "False" };
+        let updated = age(&run.last_request_time, now);
+        table.row([&run.training_run_id, &run.base_model, &run.model_owner, &lora, &updated, corrupted]);
+    }
+    table
+}
+
+fn info(run: &TrainingRun, now: SystemTime) -> Table {
+    let lora = match (run.is_lora, run.lora_rank) {
+        (false, _) => "No".to_owned(),
+        (true, None) => "Yes".to_owned(),
+        (true, Some(rank)) => format!("Yes (Rank {rank})"),
+    };
+    let mut table = Table::properties(format!("Training Run: {}", run.training_run_id));
+    table.row(["Run ID", &run.training_run_id]);
+    table.row(["Base Model", &run.base_model]);
+    table.row(["Owner", &run.model_owner]);
+    table.row(["LoRA", &lora]);
+    table.row(["Last Update", &age(&run.last_request_time, now)]);
+    table.row(["Status", if run.corrupted { "Corrupted" } else { "Active" }]);
+    let mut last = |name, checkpoint: Option<&Checkpoint>| {
+        if let Some(checkpoint) = checkpoint {
+            table.row([name, &checkpoint.checkpoint_id]);
+            table.row(["  - Time", &age(&checkpoint.time, now)]);
+            table.row(["  - Path", &checkpoint.tinker_path]);
+        }
+    };
+    last("Last Training Checkpoint", run.last_checkpoint.as_ref());
+    last("Last Sampler Checkpoint", run.last_sampler_checkpoint.as_ref());
+    if let Some(metadata) = run.user_metadata.as_ref().filter(|metadata| !metadata.is_empty()) {
+        table.row(["Metadata", ""]);
+        for (key, value) in metadata {
+            table.row([&format!("  - {key}"), value]);
+        }
+    }
+    table
+}
