@@ -32,7 +32,8 @@ impl Hub<'_> {
     pub(super) fn files(&self, id: &str, hint: &str) -> Result<Files> {
         let advised = |error: Error| {
             let hint = match error.status() {
-                Some(401 | 403) => format!("set HF_TOKEN to a token that may read it, or {hint}"),
+                // The hub says 401 of what is not there, too.
+                Some(401 | 403) => format!("check the id, set HF_TOKEN to a token that may read it, or {hint}"),
                 Some(404) => format!("check the id, or {hint}"),
                 _ => hint.to_owned(),
             };

@@ -33,7 +33,7 @@ pub use stream::TextDecoder;
 
 use crate::error::Result;
 use crate::http::Deadline;
-use crate::rules::tokenizer_id::BYTES;
+use crate::rules::tokenizer_id::{self, BYTES};
 use crate::types::ModelInput;
 
 /// What ends a text in a tokenizer of bytes: the token after the last byte.
@@ -119,6 +119,23 @@ impl Tokenizer {
         return Err(crate::Error::config(format!("the tokenizer {id:?} can not be read by this build"))
             .with_operation(operation)
             .with_hint("build with the feature `tokenizers`"));
+    }
+
+    /// The id of the tokenizer that a model has when the service names none: that of the model, but for a few rules that the
+    /// Python client has too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::Tokenizer;
+    ///
+    /// assert_eq!(Tokenizer::id_of_model("openai/gpt-oss-120b/variant"), "openai/gpt-oss-120b");
+    /// assert_eq!(Tokenizer::id_of_model("meta-llama/Llama-3.1-8B"), "baseten/Meta-Llama-3-tokenizer");
+    /// assert_eq!(Tokenizer::id_of_model("tinkex/bytes-tiny"), "bytes");
+    /// ```
+    #[must_use]
+    pub fn id_of_model(model_name: &str) -> String {
+        tokenizer_id::of_model(model_name)
     }
 
     /// Its id on the hub, the path it was read from, or `bytes`.

@@ -15,10 +15,6 @@ fn an_interrupted_training_is_saved_and_says_how_to_go_on() {
     let place = Place::new(&server.base_url());
     let arguments =
         ["train", "data.jsonl", "--base-model", "tinkex/bytes-tiny", "--batch-size", "2", "--steps", "100000"];
-    let mut running = place.start(&[&arguments, ["--log-every", "1", "--name", "it's"].as_slice()].concat());
-    running.until("expected letters");
-    assert_eq!(running.finish().code, Some(2));
-
     let mut running = place.start(&[&arguments, ["--log-every", "1", "--output", "my run"].as_slice()].concat());
     running.until("step 2/100000");
     running.interrupt();

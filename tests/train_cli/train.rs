@@ -1,12 +1,14 @@
 //! Training: what it leaves, that it learns, and that it goes on as if it had never stopped.
 
 use std::fs;
+use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 use tinkex::{Config, RestClient};
 
 use crate::program::Place;
+use crate::support::{Gate, Reply, Service, result, well};
 
 const MODEL: &str = "tinkex/bytes-tiny";
 const FAST: [&str; 8] = ["--base-model", MODEL, "--batch-size", "4", "--learning-rate", "0.01", "--log-every", "1"];
@@ -139,4 +141,67 @@ fn a_model_must_be_named_where_there_are_several() {
     let trained = place.run(&train(&["--steps", "1"]));
     assert_eq!(trained.code, Some(0), "{}", trained.stderr);
     assert!(place.path("runs/data/metrics.jsonl").is_file());
+}
+
+/// A service that says its models read bytes, and answers polls as the script says.
+fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service {
+    Service::start(move |seen| match seen.path.as_str() {
+        "get_info" => Reply::ok(json!({"model_id": "m", "model_data": {"model_name": "m", "tokenizer_id": "bytes"}})),
+        "retrieve_future" => poll(seen.request_id()),
+        _ => well(seen),
+    })
+}
+
+#[test]
+fn one_step_is_submitted_ahead_and_no_more() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let service = scripted(move |id| match id.starts_with("forward_backward") && id.ends_with(":1") {
+        true => Reply::held(&held, result(id)),
+        false => result(id),
+    });
+    let place = Place::new(&service.url());
+    let mut running = place.start(&["train", "data.jsonl", "--base-model", "m", "--steps", "4", "--log-every", "1"]);
+    // The second step is all there while the first is not done: nothing more is sent before it is.
+    service.until_count("optim_step", 2);
+    assert_eq!(service.seen_at("forward_backward").len(), 2);
+    gate.open();
+    running.until("step 4/4");
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!((service.seen_at("forward_backward").len(), service.seen_at("optim_step").len()), (4, 4));
+}
+
+#[test]
+fn a_failed_step_says_how_to_go_on_from_the_last_checkpoint() {
+    // The numbers count all requests: 1 and 2 are the first step, 3 its checkpoint.
+    let service = scripted(|id| match id.starts_with("forward_backward") && id.ends_with(":4") {
+        true => Reply::ok(json!({"error": "out of memory", "category": "server"})),
+        false => result(id),
+    });
+    let place = Place::new(&service.url());
+    let arguments = ["train", "data.jsonl", "--base-model", "m", "--steps", "4", "--save-every", "1", "--name", "x"];
+    let finished = place.run(&arguments);
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("out of memory"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("go on from step 1 with: "), "{}", finished.stderr);
+    assert_eq!(place.lines("runs/x/metrics.jsonl").len(), 1);
+    assert_eq!(place.lines("runs/x/checkpoints.jsonl").len(), 1);
+}
+
+#[test]
+fn a_run_does_not_go_on_with_other_data_or_another_model() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let begun = place.run(&train(&["--steps", "1"]));
+    assert_eq!(begun.code, Some(0), "{}", begun.stderr);
+    let other = ["train", "data.jsonl", "--base-model", "tinkex/bytes-small", "--batch-size", "4", "--steps", "2"];
+    let model = place.run(&[&other, ["--resume", "latest"].as_slice()].concat());
+    assert_eq!(model.code, Some(2), "{}", model.stderr);
+    assert!(model.stderr.contains("the checkpoint is of tinkex/bytes-tiny"), "{}", model.stderr);
+    let more = place.read("data.jsonl") + &place.read("data.jsonl");
+    fs::write(place.path("data.jsonl"), more).unwrap();
+    let data = place.run(&train(&["--steps", "2", "--resume", "latest"]));
+    assert_eq!(data.code, Some(2), "{}", data.stderr);
+    assert!(data.stderr.contains("the content of the data"), "{}", data.stderr);
 }

@@ -87,7 +87,8 @@ pub(crate) struct Options {
     /// Save a checkpoint after each of so many steps, and after the last; else after the last alone.
     #[arg(long, value_name = "N", default_value_t = 0)]
     save_every: u64,
-    /// Go on from a checkpoint: `latest`, or its path. Data, batch size and seed must be those that the run began with.
+    /// Go on from a checkpoint: `latest`, or its path. Data, batch size and seed must be those that the run began with; model
+    /// and rank are the checkpoint's.
     #[arg(long, value_name = "PATH|latest")]
     resume: Option<Resume>,
     /// Use this tokenizer in place of the model's: `bytes`, a tokenizer.json, its directory, or an id on the Hugging Face hub.
@@ -230,17 +231,17 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     drop(progress);
     let drawn = record.draw(&name);
     let last = outcome.map_err(|failure| match record.checkpoint() {
-        Some(checkpoint) => failure.cause(format!("step {} is saved; go on with: {again}", checkpoint.step)),
+        Some(checkpoint) => failure.and_hint(format!("go on from step {} with: {again}", checkpoint.step)),
         None => failure,
     })?;
     drawn?;
     let path = record.checkpoint().map(|checkpoint| checkpoint.path.clone());
     if last < steps {
-        let saved = path.unwrap_or_default();
-        return Err(Failure::interrupted(format!(
-            "interrupted after step {last} of {steps}, which is saved as {saved}"
-        ))
-        .hint(format!("go on with: {again}")));
+        return Err(match path {
+            Some(path) => Failure::interrupted(format!("interrupted after step {last} of {steps}, saved as {path}"))
+                .hint(format!("go on with: {again}")),
+            None => Failure::interrupted("interrupted before the first step"),
+        });
     }
     let sampler = trainer.save_weights_for_sampler(&checkpoint_name(&name, last))?.path;
     let metrics = record.last();
@@ -274,6 +275,12 @@ fn trainer(
 ) -> Result<TrainingClient, Failure> {
     if let Some(Checkpoint { path, .. }) = from {
         let trainer = service.create_training_client_from_state_with_optimizer(path, &BTreeMap::new())?;
+        let info = trainer.get_info()?;
+        let (wanted, found) = (options.base_model.as_ref(), info.model_data.model_name.or(info.model_name));
+        if let Some((wanted, found)) = wanted.zip(found).filter(|(wanted, found)| *wanted != found) {
+            return Err(Failure::usage(format!("the checkpoint is of {found}, not of {wanted}"))
+                .hint("leave --base-model out to go on from it"));
+        }
         return Ok(trainer);
     }
     let base_model = match &options.base_model {

@@ -54,7 +54,7 @@ struct Submitted {
 
 impl Course<'_> {
     /// Makes the steps after `done` until all are made or the program is asked to end; then those that were submitted are
-    /// finished. There is a checkpoint of the last one afterwards. Returns its step.
+    /// finished. Where there was one, there is a checkpoint of the last one afterwards. Returns its step.
     pub(crate) fn run(
         &self,
         done: u64,
@@ -75,7 +75,7 @@ impl Course<'_> {
             last = step.metrics.step;
             self.finish(step, &evaluation, &clock, &mut since, record, progress)?;
         }
-        if record.checkpoint().is_none_or(|checkpoint| checkpoint.step != last) {
+        if last > done && record.checkpoint().is_none_or(|checkpoint| checkpoint.step != last) {
             let saved = self.trainer.save_state(&checkpoint_name(self.name, last))?;
             record.add_checkpoint(Checkpoint { step: last, path: saved.path })?;
         }
