@@ -3,7 +3,7 @@
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::secrets::{SecretLines, stars};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 
 /// The version of the protocol that this crate speaks. Servers gate on it.
 pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
@@ -29,6 +29,8 @@ pub(super) struct CommonHeaders {
     own: HeaderMap,
     user: HeaderMap,
     secrets: SecretLines,
+    /// Whether the requests go to the service, which is told which attempt they are.
+    is_service: bool,
 }
 
 impl CommonHeaders {
@@ -48,6 +50,23 @@ impl CommonHeaders {
             secrets.push((HeaderName::from_static("cf-access-client-secret"), secret));
         }
         own.extend(secrets.iter().map(|(name, secret)| (name.clone(), stars(secret))));
+        CommonHeaders::with_users(own, secrets, config, true)
+    }
+
+    /// The headers of requests to a server that is not the service: who asks, and those of the configuration.
+    #[cfg(feature = "tokenizers")]
+    pub(super) fn foreign(config: &Config) -> Self {
+        let mut own = HeaderMap::new();
+        insert(&mut own, header::USER_AGENT, USER_AGENT);
+        CommonHeaders::with_users(own, Vec::new(), config, false)
+    }
+
+    fn with_users<'a>(
+        own: HeaderMap,
+        mut secrets: Vec<(HeaderName, &'a Secret)>,
+        config: &'a Config,
+        is_service: bool,
+    ) -> Self {
         let mut user = HeaderMap::new();
         for (name, value) in config.headers() {
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
@@ -61,7 +80,7 @@ impl CommonHeaders {
             }
         }
         let secrets = SecretLines::new(secrets.iter().map(|(name, secret)| (name, *secret)));
-        CommonHeaders { own, user, secrets }
+        CommonHeaders { own, user, secrets, is_service }
     }
 
     /// What the connections are to send in place of the stars.
@@ -72,7 +91,7 @@ impl CommonHeaders {
     /// The headers of one request: the shared ones, then `of_call`, then the user's.
     pub(super) fn with<'a>(&self, of_call: impl IntoIterator<Item = (&'static str, &'a str)>) -> HeaderMap {
         let mut headers = self.own.clone();
-        for (name, value) in of_call {
+        for (name, value) in of_call.into_iter().filter(|_| self.is_service) {
             insert(&mut headers, HeaderName::from_static(name), value);
         }
         for (name, value) in &self.user {

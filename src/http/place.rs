@@ -78,7 +78,7 @@ impl Stop {
 }
 
 /// What a `Location` means at this URL (RFC 3986, section 5.2).
-fn resolved(at: &Uri, location: &str) -> Option<Uri> {
+pub(super) fn resolved(at: &Uri, location: &str) -> Option<Uri> {
     let location = cleaned(location.trim().split('#').next().unwrap_or_default());
     let origin = format!("{}://{}", at.scheme_str()?, at.authority()?);
     let target = if has_scheme(&location) {
@@ -144,6 +144,14 @@ fn without_dots(path: &str) -> String {
         }
     }
     format!("/{}", kept.join("/"))
+}
+
+/// The origin in lower case, as a base URL, and what follows it. `None` where a user name is in it.
+#[cfg(feature = "tokenizers")]
+pub(super) fn origin_and_path(uri: &Uri) -> Option<(String, String)> {
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+    let origin = format!("{}://{authority}", uri.scheme_str()?).to_ascii_lowercase();
+    Some((origin, uri.path_and_query()?.to_string()))
 }
 
 fn same_origin(one: &Uri, other: &Uri) -> bool {

@@ -18,6 +18,7 @@
 //! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`tokenizer_id`] | which tokenizer a model has |
 
 pub(crate) mod answer;
 pub(crate) mod backoff;
@@ -33,3 +34,4 @@ pub(crate) mod retry;
 pub(crate) mod seats;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod tokenizer_id;

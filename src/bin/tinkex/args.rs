@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{checkpoint, generate, run, serve, session};
+use crate::{checkpoint, generate, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Session(session::Session),
     #[command(subcommand)]
     Sampler(session::Sampler),
+    Sample(sample::Options),
+    Train(train::Options),
     Serve(serve::Options),
     /// Check the key, the address, the network and the service, and say what to do.
     ///
