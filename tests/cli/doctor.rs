@@ -47,6 +47,9 @@ fn service(date: SystemTime, refuse: &'static str, status: u16) -> Service {
             return Reply::with_headers(status, &[], &json!({ "detail": "not for you" }));
         }
         match well(seen) {
+            Reply::Json(200, _) if seen.path == "get_server_capabilities" => {
+                Reply::ok(json!({ "supported_models": [{ "model_name": "tinkex/bytes-tiny" }] }))
+            }
             Reply::Json(status, body) => {
                 let date = httpdate::fmt_http_date(date);
                 Reply::with_headers(status, &[("date", &date)], &body)
@@ -117,4 +120,19 @@ fn a_server_without_tls_fails_the_check_of_tls() {
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
     assert_eq!(["connection", "tls", "server"].map(status), ["ok", "failed", "skipped"]);
+}
+
+#[test]
+fn a_tokenizer_that_is_not_there_is_told_with_the_place_for_it() {
+    let service = service(tinkex::clock::Clock::system().wall(), "", 0);
+    let done = tinkex("doctor -f json --model org/model").at(&service.url()).env("TINKEX_CACHE", "/no/cache").run();
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    let check = find(&document, "tokenizer");
+    if cfg!(feature = "tokenizers") {
+        assert_eq!((done.code, &check["status"]), (Some(1), &json!("failed")));
+        assert!(check.to_string().contains("/no/cache/tokenizers/org--model/tokenizer.json"), "{check}");
+    } else {
+        assert_eq!((done.code, &check["status"]), (Some(0), &json!("skipped")));
+        assert!(check.to_string().contains("lacks the feature tokenizers"), "{check}");
+    }
 }

@@ -8,6 +8,7 @@
 mod support;
 
 mod doctor;
+mod download;
 mod errors;
 mod fixture;
 mod help;

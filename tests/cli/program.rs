@@ -12,7 +12,8 @@ pub const KEY: &str = "tml-secret-of-the-tests";
 /// A command line of the program, its words separated by blanks, in an environment with nothing but the key.
 pub fn tinkex(words: &str) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tinkex"));
-    command.env_clear().env("TINKER_API_KEY", KEY).stdin(Stdio::null());
+    // Tokenizers are not fetched from the internet.
+    command.env_clear().env("TINKER_API_KEY", KEY).env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
     command.args(words.split_whitespace());
     Program { command, words: words.to_owned() }
 }

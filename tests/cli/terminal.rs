@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::download::{self, Folder};
 use crate::program::{Program, read_to_end, tinkex};
 use crate::support::{Gate, Reply, Service};
 
@@ -133,6 +134,20 @@ fn ctrl_c_ends_a_command_that_waits() {
     kill(Pid::from_raw(terminal.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     let (code, stdout, _) = terminal.end();
     assert_eq!((code, stdout.as_str()), (Some(130), ""));
+}
+
+#[test]
+fn ctrl_c_ends_a_download_and_leaves_nothing() {
+    let (service, folder) = (download::endless(), Folder::new("interrupted"));
+    let mut program = tinkex("checkpoint download tinker://run/weights/a -o here").at(&service.url());
+    program.command.current_dir(&folder.0);
+    let mut terminal = at_terminal(program);
+    terminal.until_shown("1.00 KiB/4.00 KiB");
+    kill(Pid::from_raw(terminal.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let (code, stdout, shown) = terminal.end();
+    assert_eq!((code, stdout.as_str()), (Some(130), ""));
+    assert!(shown.contains("the download was interrupted; nothing of it is left"), "{shown:?}");
+    assert!(folder.names().is_empty(), "{:?}", folder.names());
 }
 
 #[test]

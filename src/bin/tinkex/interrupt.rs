@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::process;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
@@ -45,6 +46,19 @@ impl Interrupt {
     /// The same, and that signal is answered with this on stderr.
     pub(crate) fn take_saying(&self, note: &'static str) {
         self.taken.set(note).ok();
+    }
+
+    /// The same, and that signal calls this function, on a thread of its own.
+    pub(crate) fn take_calling(&self, function: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+        let requested = self.requested.clone();
+        let wait = move || {
+            requested.recv().ok();
+            function();
+        };
+        let spawned = thread::Builder::new().name("tinkex-interrupt".to_owned()).spawn(wait);
+        spawned.map_err(|error| Failure::failed("signals can not be handled").cause(error))?;
+        self.take();
+        Ok(())
     }
 
     /// Whether the request was made.

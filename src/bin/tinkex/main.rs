@@ -67,7 +67,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Sampler(command) => session::sampler(&app, &command),
         Command::Sample(options) => sample::run(&app, &options),
         Command::Train(options) => train::run(&app, &options),
-        Command::Doctor => doctor::run(&app),
+        Command::Doctor(options) => doctor::run(&app, &options),
         Command::Serve(options) => serve::run(&app, options),
         Command::Version => version::run(&app),
         Command::Completions(options) => generate::completions(&app, &options),
