@@ -15,6 +15,7 @@ mod repeat;
 mod resolver;
 mod secrets;
 mod transport;
+mod visit;
 
 use std::io::Read;
 use std::mem;
@@ -34,6 +35,7 @@ pub(crate) use fetch::Fetch;
 pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
 pub(crate) use place::{is_url, pointed_at, segment};
+pub(crate) use visit::{Receive, Visit};
 
 use crate::clock::Monitor;
 use crate::config::Config;
@@ -54,6 +56,8 @@ const MAX_REDIRECTS: usize = 10;
 pub(crate) struct Http {
     config: Config,
     agents: [Agent; Purpose::ALL.len()],
+    /// To other servers than the service: it knows no secret.
+    visitor: Agent,
     headers: CommonHeaders,
     /// `a=b`, or nothing.
     query: String,
@@ -83,8 +87,9 @@ impl Http {
             let connector = WatchingConnector::new(addresses.clone()).chain(headers.secret_lines().clone());
             Agent::with_parts(agent.clone(), connector, addresses.clone())
         });
+        let visitor = Agent::with_parts(agent, WatchingConnector::new(addresses.clone()), addresses);
         let query = config.query().to_string();
-        Ok(Http { config: config.clone(), agents, headers, query, closed: Monitor::new(false) })
+        Ok(Http { config: config.clone(), agents, visitor, headers, query, closed: Monitor::new(false) })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -95,7 +100,7 @@ impl Http {
     pub(crate) fn close(&self) {
         *self.closed.lock() = true;
         self.closed.notify_all();
-        for agent in &self.agents {
+        for agent in self.agents.iter().chain([&self.visitor]) {
             agent.clone().shutdown();
         }
     }
@@ -110,7 +115,7 @@ impl Http {
     }
 
     /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
-    fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
+    pub(crate) fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
         flight.waits(&self.closed);
         let mut closed = self.closed.lock();
         while !*closed && !flight.is_cut() {
@@ -212,16 +217,7 @@ impl Http {
         attempt: u32,
     ) -> Result<Answer, Failed> {
         let clock = self.config.clock();
-        if self.is_closed() {
-            return Err(Failed::Final(Error::closed()));
-        }
-        if call.flight.is_cut() {
-            return Err(Failed::Final(cancelled()));
-        }
-        let remaining = deadline.map(|deadline| deadline.at.saturating_duration_since(clock.now()));
-        if let (Some(Duration::ZERO), Some(deadline)) = (remaining, deadline) {
-            return Err(Failed::Final(timed_out(deadline.limit, call, false)));
-        }
+        let remaining = self.remaining(call, deadline).map_err(Failed::Final)?;
         let request = self.request(call, stop, key, attempt);
         let agent = &self.agents[call.purpose as usize];
         let in_the_air = call.flight.take_off();
@@ -249,13 +245,30 @@ impl Http {
             Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
             Ok((answer, Ok(_))) if answer.is_redirect() && call.redirects == Redirects::HandBack => return Ok(answer),
             Ok((answer, Ok(_))) => Failed::Refused(Box::new(answer)),
-            Ok((answer, Err(error))) => self.failed(error, call, deadline).in_the_middle_of(answer),
-            Err(error) => self.failed(error, call, deadline),
+            Ok((answer, Err(error))) => {
+                self.failed(error, call, self.config.base_url(), deadline).in_the_middle_of(answer)
+            }
+            Err(error) => self.failed(error, call, self.config.base_url(), deadline),
         };
         if stop.method != Method::Get && failed.is_unanswered() {
             call.flight.note_unanswered();
         }
         Err(failed)
+    }
+
+    /// The time that is left for a call, unless it is over, the call was cut off or the client closed.
+    pub(crate) fn remaining(&self, call: &Call<'_>, deadline: Option<Deadline>) -> Result<Option<Duration>> {
+        if self.is_closed() {
+            return Err(Error::closed());
+        }
+        if call.flight.is_cut() {
+            return Err(cancelled());
+        }
+        let Some(deadline) = deadline else { return Ok(None) };
+        match deadline.at.saturating_duration_since(self.config.clock().now()) {
+            Duration::ZERO => Err(timed_out(deadline.limit, call, false)),
+            left => Ok(Some(left)),
+        }
     }
 
     fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
@@ -300,8 +313,8 @@ impl Http {
         request
     }
 
-    /// What an error of ureq means for the call.
-    fn failed(&self, error: ureq::Error, call: &Call<'_>, deadline: Option<Deadline>) -> Failed {
+    /// What an error of ureq means for the call, which goes to this address.
+    fn failed(&self, error: ureq::Error, call: &Call<'_>, whom: &str, deadline: Option<Deadline>) -> Failed {
         let heard = call.flight.was_heard();
         let limit = match &error {
             _ if self.is_closed() => return Failed::Final(Error::closed()),
@@ -325,7 +338,7 @@ impl Http {
             }
             _ => {
                 let what = match (call.flight.was_written_now(), heard) {
-                    (false, _) => format!("no connection to {}", self.config.base_url()),
+                    (false, _) => format!("no connection to {whom}"),
                     (true, false) => "the connection was lost before an answer came".to_owned(),
                     (true, true) => "the connection was lost in the middle of the answer".to_owned(),
                 };

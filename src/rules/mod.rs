@@ -14,6 +14,7 @@
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`seats`] | which promise is polled next when connections are few |
 //! | [`paging`] | which page of a list is asked for next, and when the list has ended |
+//! | [`download`] | how a large thing goes on that broke off on the way |
 //! | [`message`] | what a server says about a failure |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
@@ -23,6 +24,7 @@ pub(crate) mod answer;
 pub(crate) mod backoff;
 pub(crate) mod bucket;
 pub(crate) mod chunking;
+pub(crate) mod download;
 pub(crate) mod message;
 pub(crate) mod metrics;
 pub(crate) mod paging;
