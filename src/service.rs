@@ -295,7 +295,7 @@ impl ServiceClient {
     /// Ends the session: every request in flight and every thread. Whoever waits gets an error of kind
     /// [`Closed`](crate::ErrorKind::Closed), also through clones and the clients made from it.
     ///
-    /// Blocks until the threads have ended, at most so long; what can not be ended by then (a name lookup) is left behind
+    /// Blocks until the threads have ended, at most so long; what cannot be ended by then (a name lookup) is left behind
     /// with a warning. A second call does nothing.
     pub fn close(&self, timeout: Duration) {
         self.session.close(timeout);
@@ -315,7 +315,7 @@ impl ServiceClient {
         Manner::submitting(self.timeout_operation)
     }
 
-    fn outcome<R>(&self, slots: Arc<Slots<R>>, operation: &'static str, manner: Manner) -> Outcome<R> {
+    fn outcome<R>(&self, slots: Slots<R>, operation: &'static str, manner: Manner) -> Outcome<R> {
         let clock = self.config().clock().clone();
         Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> }
     }

@@ -189,7 +189,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         (api.get("/x").header("x-line", "a\nb"), "the header \"x-line\" has characters"),
         (api.header("x-line", "a\nb").get("/x"), "the header \"x-line\" has characters"),
         (api.post("/x").idempotency_key("a\nb"), "an idempotency key is ASCII text"),
-        (api.post("/x").json(&not_json), "the request can not be written as JSON"),
+        (api.post("/x").json(&not_json), "the request cannot be written as JSON"),
     ] {
         let error = request.send().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");

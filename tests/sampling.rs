@@ -359,9 +359,15 @@ fn short_samples_are_not_stuck_behind_long_training() {
     first.wait().unwrap();
 }
 
-/// The waits at the gate, of those at a pause of this length, a little longer for the first token after it.
+/// How many wait at the gate for the end of a pause of this length, and a little longer for the first token after it: the
+/// first in line, the others wait for their turn.
 fn paused(waits: &[Duration], pause: Duration) -> usize {
     waits.iter().filter(|wait| **wait > pause && **wait < pause + Duration::from_millis(50)).count()
+}
+
+/// How many wait until the end of their call at the latest.
+fn limited_to(waits: &[Duration], limit: Duration) -> usize {
+    waits.iter().filter(|wait| **wait == limit).count()
 }
 
 #[test]
@@ -378,9 +384,9 @@ fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
     let (one, another, other_key) = (client("tml-limited"), client("tml-limited"), client("tml-other"));
     let first = submit(&one, 0);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
-    let blocking = [&one, &another].map(|sampler| in_thread(sampler, 1));
+    let blocking = [&one, &another].map(|sampler| in_thread(&sampler.timeout_operation(Some(HOUR)), 1));
     let submitted = [&one, &another, &one].map(|sampler| submit(sampler, 2));
-    manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 6);
+    manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1 && limited_to(waits, HOUR) == 2);
     for _ in 0..3 {
         sample(&other_key, 3);
     }
@@ -431,15 +437,52 @@ fn a_pause_is_not_shortened_by_a_shorter_one() {
         if asked(seen) == 7 { limited("7000") } else { Reply::held(&gate, limited("1000")) }
     });
     let sampler = sampler(service.manual_config(&manual));
-    let other = submit(&sampler, 1);
+    let other = in_thread(&sampler.timeout_operation(Some(HOUR)), 1);
     service.until_count("asample", 1);
     let long = submit(&sampler, 7);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
     short.open();
-    manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 2);
-    manual.advance(8 * SECOND);
-    other.wait().unwrap();
+    manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1 && limited_to(waits, HOUR) == 1);
+    manual.advance(7 * SECOND);
+    assert_eq!(service.seen_at("asample").len(), 2);
+    manual.advance(SECOND);
+    other.join().unwrap();
     long.wait().unwrap();
+}
+
+#[test]
+fn four_hundred_threads_with_a_429_in_the_middle_all_arrive_and_none_in_the_pause() {
+    /// The submissions before the 429, of which the last so many are in flight with it.
+    const BEFORE: usize = 200;
+    const CAP: usize = 20;
+    let manual = ManualClock::new();
+    let (arrived, in_flight, rest) = (AtomicUsize::new(0), Arc::<Gauge>::default(), Arc::<Gate>::default());
+    let (gauge, gate) = (Arc::clone(&in_flight), Arc::clone(&rest));
+    let service = Service::start(move |seen| {
+        if seen.path != "asample" {
+            return well(seen);
+        }
+        let _inside = gauge.enter();
+        match arrived.fetch_add(1, Ordering::SeqCst) {
+            BEFORE => return Reply::with_headers(429, &[("retry-after", "7")], &json!({})),
+            place if place > BEFORE - CAP && place < BEFORE => gate.pass(),
+            _ => {}
+        }
+        well(seen)
+    });
+    let config = service.manual_config(&manual).max_sampling_in_flight(CAP).timeout_operation(Some(HOUR));
+    let sampler = sampler(config);
+    let calls: Vec<_> = (0..400).map(|call| in_thread(&sampler, call)).collect();
+    manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
+    // Those that passed before the pause come through in it; their places stay empty.
+    rest.open();
+    manual.until_waiting(|waits| paused(waits, 7 * SECOND) + limited_to(waits, HOUR) == 400 - BEFORE);
+    manual.advance(7 * SECOND);
+    assert_eq!(service.seen_at("asample").len(), BEFORE + 1, "somebody arrived in the pause");
+    manual.advance(SECOND);
+    let numbers: HashSet<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+    assert_eq!((numbers.len(), service.seen_at("asample").len()), (400, 401));
+    assert_eq!(in_flight.most(), CAP);
 }
 
 #[test]
@@ -452,7 +495,7 @@ fn no_more_submissions_are_in_flight_than_allowed_whoever_makes_them() {
     let calls: Vec<_> = (0..8).map(|call| in_thread(&sampler, call)).collect();
     service.until_count("asample", 3);
     // The others wait at the gate, until the end of their call at the latest.
-    manual.until_waiting(|waits| waits.iter().filter(|wait| **wait == HOUR).count() == 5);
+    manual.until_waiting(|waits| limited_to(waits, HOUR) == 5);
     crowd.submit.open();
     let numbers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
     none_lost_none_doubled(&service, &numbers);

@@ -121,6 +121,21 @@ fn no_secret_shows_in_debug_errors_or_the_log() {
     ] {
         shown.error(&error);
     }
+    // Headers of one call, which may hold credentials too.
+    let api = client.api().header("x-copy", format!("{WORD}-copy"));
+    let names = ["authorization", "x-api-key", "cookie", "cf-access-client-secret", "x-own"];
+    let request = names
+        .iter()
+        .fold(api.post("/api/v1/echo").json(&"x"), |request, name| request.header(name, format!("{WORD}-{name}")));
+    shown.debug(&api);
+    shown.debug(&request);
+    shown.debug(&request.clone().send().unwrap());
+    shown.error(&request.header("x-bad", format!("{WORD}\n")).send().unwrap_err());
+    let sent = &service.seen_at("echo")[0];
+    for name in names.into_iter().chain(["x-copy"]) {
+        assert!(sent.header(name).unwrap().starts_with(WORD), "{name} was not sent");
+    }
+    assert_eq!(sent.header("x-team"), Some(&*format!("{WORD}-team")));
     client.close(Duration::from_secs(60));
     shown.error(&trainer.optim_step(AdamParams::default()).unwrap_err());
     shown.error(&pending.wait().err().unwrap_or_else(|| client.health().unwrap_err()));

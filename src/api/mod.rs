@@ -75,7 +75,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a proxy or certificate that can not be used.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a proxy or certificate that cannot be used.
     pub fn new(config: Config) -> Result<Self> {
         let timeout_operation = config.timeout_operation();
         Ok(Api::of(Arc::new(Http::new(&config)?), None, timeout_operation))

@@ -41,7 +41,11 @@ impl Options {
             None => Some(None),
         });
         match parsed {
-            Some((name, value)) => {
+            Some((name, mut value)) => {
+                if let Some(value) = &mut value {
+                    // It may be a credential: `Debug` does not show it.
+                    value.set_sensitive(true);
+                }
                 self.headers.retain(|(other, _)| *other != name);
                 self.headers.push((name, value));
             }

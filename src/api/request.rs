@@ -64,8 +64,9 @@ impl Request {
         self
     }
 
-    /// Sets a header of this request. It overrides the configuration's and the library's own of that name. Its value may
-    /// appear in ureq's log at level trace, which those of the configuration do not.
+    /// Sets a header of this request. It overrides the configuration's and the library's own of that name. Its value is
+    /// logged nowhere, but for those headers that say how the request is made, such as `accept`, `content-type`, `host` and
+    /// `user-agent`.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.options.header(name.as_ref(), Some(value.as_ref()));
         self
@@ -112,7 +113,7 @@ impl Request {
     }
 
     /// Whether redirects are followed, which happens on the same origin only. Defaults to true. When they are not, an answer
-    /// that redirects is returned like any other, with its header `location`; else one that can not be followed is an error.
+    /// that redirects is returned like any other, with its header `location`; else one that cannot be followed is an error.
     pub fn follow_redirects(mut self, follow: bool) -> Self {
         self.options.redirects = if follow { Redirects::Follow } else { Redirects::HandBack };
         self
@@ -123,7 +124,7 @@ impl Request {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before anything is sent, for a path with a host or an empty
-    /// [`segment`](Path::segment), a header that HTTP does not allow, a GET with a body or a value that JSON can not hold;
+    /// [`segment`](Path::segment), a header that HTTP does not allow, a GET with a body or a value that JSON cannot hold;
     /// [`Status`](crate::ErrorKind::Status) for any answer but success, and whatever else ends a request.
     pub fn send(self) -> Result<Response> {
         let method = match self.method {
@@ -131,9 +132,7 @@ impl Request {
             Method::Post => "POST",
             Method::Delete => "DELETE",
         };
-        // Without a query, which may hold a secret.
-        let shown = self.path.as_str().split(['?', '#']).next().unwrap_or_default();
-        let operation = format!("{method} {shown}");
+        let operation = format!("{method} {}", self.shown_path());
         self.sent(operation.clone()).map_err(|error| error.renamed(operation))
     }
 
@@ -157,6 +156,11 @@ impl Request {
             ..Call::get("api", Purpose::Session, path, idle)
         })?;
         Ok(Response { answer, operation, elapsed: clock.now() - started, attempts: flight.attempts() })
+    }
+
+    /// Without a query, which may hold a secret.
+    fn shown_path(&self) -> &str {
+        self.path.as_str().split(['?', '#']).next().unwrap_or_default()
     }
 
     fn checked_path(&self) -> Result<Cow<'_, str>> {
@@ -186,7 +190,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("method", &self.method)
-            .field("path", &self.path)
+            .field("path", &self.shown_path())
             .field("body_length", &self.body.len())
             .finish_non_exhaustive()
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The longest event and line that [`Events`] reads.
 const MAX_EVENT: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
-/// One event.
+/// One event. [`Decoder`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {

@@ -17,6 +17,7 @@
 //! assert!(report(&error).len() > error.to_string().len());
 //! ```
 
+mod build;
 mod kind;
 
 use std::borrow::Cow;
@@ -38,9 +39,6 @@ use crate::types::RequestErrorCategory;
 /// # assert!(config().is_ok());
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The most bytes of an answer's body that an error keeps.
-const MAX_BODY: usize = 8 * 1024;
 
 /// The error of every fallible call in this crate.
 ///
@@ -96,23 +94,6 @@ struct Inner {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error(Box::new(Inner {
-            kind,
-            operation: None,
-            message: message.into(),
-            hint: None,
-            status: None,
-            category: None,
-            request_id: None,
-            retry_after: None,
-            headers: Arc::new([]),
-            body: None,
-            may_have_taken_effect: false,
-            source: None,
-        }))
-    }
-
     /// An error of the program's own, for a loss function to return. Its kind is [`InvalidInput`](ErrorKind::InvalidInput).
     ///
     /// # Examples
@@ -123,87 +104,6 @@ impl Error {
     /// ```
     pub fn other(error: impl fmt::Display) -> Self {
         Error::invalid_input(error.to_string())
-    }
-
-    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
-        Error::new(ErrorKind::Config, message)
-    }
-
-    pub(crate) fn invalid_input(message: impl Into<Cow<'static, str>>) -> Self {
-        Error::new(ErrorKind::InvalidInput, message)
-    }
-
-    pub(crate) fn timeout(limit: Limit) -> Self {
-        Error::new(ErrorKind::Timeout(limit), limit.to_string())
-    }
-
-    pub(crate) fn closed() -> Self {
-        Error::new(ErrorKind::Closed, "the client is closed").with_hint("connect again with ServiceClient::connect")
-    }
-
-    /// Names the operation, unless an inner layer already did.
-    pub(crate) fn with_operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
-        self.0.operation.get_or_insert_with(|| operation.into());
-        self
-    }
-
-    /// Names the operation in place of what an inner layer called it.
-    pub(crate) fn renamed(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
-        self.0.operation = Some(operation.into());
-        self
-    }
-
-    /// Adds to the message, in brackets.
-    pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
-        self.0.message = format!("{} ({detail})", self.0.message).into();
-        self
-    }
-
-    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.0.hint = Some(hint.into());
-        self
-    }
-
-    pub(crate) fn with_status(mut self, status: u16) -> Self {
-        self.0.status = Some(status);
-        self
-    }
-
-    pub(crate) fn with_category(mut self, category: RequestErrorCategory) -> Self {
-        self.0.category = Some(category);
-        self
-    }
-
-    pub(crate) fn with_request_id(mut self, id: impl Into<Arc<str>>) -> Self {
-        self.0.request_id.get_or_insert_with(|| id.into());
-        self
-    }
-
-    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.0.retry_after = wait;
-        self
-    }
-
-    pub(crate) fn with_headers(mut self, headers: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.0.headers = headers.into_iter().collect();
-        self
-    }
-
-    /// Keeps the first bytes of the answer's body, as text.
-    pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
-        let kept = &body[..body.len().min(MAX_BODY)];
-        self.0.body = Some(String::from_utf8_lossy(kept).into());
-        self
-    }
-
-    pub(crate) fn with_effect(mut self, may_have_taken_effect: bool) -> Self {
-        self.0.may_have_taken_effect = may_have_taken_effect;
-        self
-    }
-
-    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Arc::new(source));
-        self
     }
 
     /// What failed, to match on.
@@ -399,11 +299,5 @@ mod tests {
             "optim_step: the operation did not finish within its time limit (timeout_operation) (request r-1); \
              the server may have carried it out; ask again with ServiceClient::pending"
         );
-    }
-
-    #[test]
-    fn a_body_is_kept_up_to_its_bound() {
-        let error = status(500).with_body(&vec![b'x'; 2 * MAX_BODY]);
-        assert_eq!(error.body().unwrap().len(), MAX_BODY);
     }
 }

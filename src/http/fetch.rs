@@ -1,7 +1,8 @@
 //! Files from servers other than the service.
 
-use super::place::{origin_and_path, resolved};
-use super::{Call, Deadline, Http, MAX_REDIRECTS, Purpose, Redirects};
+use super::exchange::MAX_REDIRECTS;
+use super::place::{onward, origin_and_path};
+use super::{Call, Deadline, Http, Purpose, Redirects};
 use crate::config::{Config, Secret};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,10 +39,9 @@ impl Fetch<'_> {
                 return Ok(answer.body);
             }
             let at = http.first_stop(&call)?.uri;
-            let next = answer.header("location").and_then(|location| resolved(&at, location));
+            let next = answer.header("location").and_then(|location| onward(&at, location));
             let hop = origin_and_path(&at).zip(next.as_ref().and_then(origin_and_path));
-            let Some(((here, _), (there, next))) = hop.filter(|((here, _), (there, _))| !is_downgrade(here, there))
-            else {
+            let Some(((here, _), (there, next))) = hop else {
                 return Err(answer.into_error(self.operation, self.config.clock().wall()));
             };
             token = token.filter(|_| here == there);
@@ -49,8 +49,4 @@ impl Fetch<'_> {
         }
         Err(Error::new(ErrorKind::Connect, "the server redirects without end").with_operation(self.operation))
     }
-}
-
-fn is_downgrade(from: &str, to: &str) -> bool {
-    from.starts_with("https:") && !to.starts_with("https:")
 }

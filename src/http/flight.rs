@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use ureq::Error;
 use ureq::unversioned::transport::ShutdownHandle;
 
+use super::secrets::SecretLines;
 use crate::clock::Monitor;
 
 /// One request on its way, over all its attempts: what became of it, and the means to cut it off from another thread.
@@ -113,14 +114,14 @@ impl Flight {
         self.0.lock().reused
     }
 
-    /// Makes this the request of the calling thread, until the guard drops.
-    pub(super) fn take_off(self: &Arc<Self>) -> InTheAir {
+    /// Makes this the request of the calling thread, with these secrets in its head, until the guard drops.
+    pub(super) fn take_off(self: &Arc<Self>, secrets: SecretLines) -> InTheAir {
         {
             let mut state = self.0.lock();
             let FlightState { cut, attempts, written, unanswered, .. } = *state;
             *state = FlightState { cut, attempts, written, unanswered, ..FlightState::default() };
         }
-        CURRENT.set(Some(Arc::clone(self)));
+        CURRENT.set(Some(Current { flight: Arc::clone(self), secrets: Some(secrets), revealed: false }));
         InTheAir
     }
 
@@ -146,14 +147,34 @@ impl Flight {
     }
 }
 
+struct Current {
+    flight: Arc<Flight>,
+    /// Until the head is written.
+    secrets: Option<SecretLines>,
+    /// Some of them are written: this is the head of the request, not of words with a proxy.
+    revealed: bool,
+}
+
 thread_local! {
     /// ureq calls connectors and transports on the requesting thread and hands them nothing of the request.
-    static CURRENT: RefCell<Option<Arc<Flight>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
 /// Acts on the flight of the calling thread, if there is one.
 pub(super) fn current<R>(act: impl FnOnce(&Flight) -> R) -> Option<R> {
-    CURRENT.with_borrow(|flight| flight.as_deref().map(act))
+    CURRENT.with_borrow(|current| current.as_ref().map(|current| act(&current.flight)))
+}
+
+/// Puts the secrets of the calling thread's request into what is about to leave, as long as that is its head.
+pub(super) fn reveal(output: &mut [u8]) {
+    CURRENT.with_borrow_mut(|current| {
+        let Some(current) = current else { return };
+        let Some(secrets) = &current.secrets else { return };
+        current.revealed |= secrets.reveal(output);
+        if current.revealed && output.ends_with(b"\r\n\r\n") {
+            current.secrets = None;
+        }
+    });
 }
 
 /// While it lives, the connections that the thread uses belong to a flight.
@@ -161,8 +182,8 @@ pub(super) struct InTheAir;
 
 impl Drop for InTheAir {
     fn drop(&mut self) {
-        if let Some(flight) = CURRENT.take() {
-            flight.land();
+        if let Some(current) = CURRENT.take() {
+            current.flight.land();
         }
     }
 }

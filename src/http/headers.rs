@@ -3,7 +3,7 @@
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::secrets::{SecretLines, stars};
-use crate::config::{Config, Secret};
+use crate::config::Config;
 
 /// The version of the protocol that this crate speaks. Servers gate on it.
 pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
@@ -11,10 +11,11 @@ pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
 pub(super) const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
 
 /// Headers of the user that ureq goes by, and that are no secrets.
-const PLAIN: [HeaderName; 8] = [
+const PLAIN: [HeaderName; 9] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::CONNECTION,
+    header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::EXPECT,
     header::HOST,
@@ -44,10 +45,10 @@ impl CommonHeaders {
         set("x-stainless-arch", &arch(std::env::consts::ARCH));
         set("x-stainless-runtime", "rust");
         set("x-stainless-runtime-version", env!("CARGO_PKG_RUST_VERSION"));
-        let mut secrets = vec![(HeaderName::from_static("x-api-key"), config.api_key())];
+        let mut secrets = vec![(HeaderName::from_static("x-api-key"), config.api_key().expose().as_bytes())];
         if let Some((id, secret)) = config.cloudflare() {
-            secrets.push((HeaderName::from_static("cf-access-client-id"), id));
-            secrets.push((HeaderName::from_static("cf-access-client-secret"), secret));
+            secrets.push((HeaderName::from_static("cf-access-client-id"), id.expose().as_bytes()));
+            secrets.push((HeaderName::from_static("cf-access-client-secret"), secret.expose().as_bytes()));
         }
         own.extend(secrets.iter().map(|(name, secret)| (name.clone(), stars(secret))));
         CommonHeaders::with_users(own, secrets, config, true)
@@ -63,7 +64,7 @@ impl CommonHeaders {
 
     fn with_users<'a>(
         own: HeaderMap,
-        mut secrets: Vec<(HeaderName, &'a Secret)>,
+        mut secrets: Vec<(HeaderName, &'a [u8])>,
         config: &'a Config,
         is_service: bool,
     ) -> Self {
@@ -74,6 +75,7 @@ impl CommonHeaders {
                 insert(&mut user, name, value.expose());
             } else {
                 // In place of an own one, or an earlier one, of that name.
+                let value = value.expose().as_bytes();
                 secrets.retain(|(other, _)| *other != name);
                 user.insert(name.clone(), stars(value));
                 secrets.push((name, value));
@@ -83,13 +85,13 @@ impl CommonHeaders {
         CommonHeaders { own, user, secrets, is_service }
     }
 
-    /// What the connections are to send in place of the stars.
-    pub(super) fn secret_lines(&self) -> &SecretLines {
-        &self.secrets
-    }
-
-    /// The headers of one request: the shared ones, then `of_call`, then the user's.
-    pub(super) fn with<'a>(&self, of_call: impl IntoIterator<Item = (&'static str, &'a str)>) -> HeaderMap {
+    /// The headers of one request: the shared ones, then `of_call`, then the user's, then `overrides`, where one without a
+    /// value is left out. With them, what the connection is to send in place of the stars.
+    pub(super) fn with<'a>(
+        &self,
+        of_call: impl IntoIterator<Item = (&'static str, &'a str)>,
+        overrides: &[(HeaderName, Option<HeaderValue>)],
+    ) -> (HeaderMap, SecretLines) {
         let mut headers = self.own.clone();
         for (name, value) in of_call.into_iter().filter(|_| self.is_service) {
             insert(&mut headers, HeaderName::from_static(name), value);
@@ -97,7 +99,22 @@ impl CommonHeaders {
         for (name, value) in &self.user {
             headers.insert(name.clone(), value.clone());
         }
-        headers
+        let mut secrets = Vec::new();
+        for (name, value) in overrides {
+            match value {
+                None => {
+                    headers.remove(name);
+                }
+                Some(value) if PLAIN.contains(name) => {
+                    headers.insert(name, value.clone());
+                }
+                Some(value) => {
+                    headers.insert(name, stars(value.as_bytes()));
+                    secrets.push((name.clone(), value.clone()));
+                }
+            }
+        }
+        (headers, self.secrets.with(&secrets))
     }
 }
 
@@ -157,7 +174,7 @@ mod tests {
             .header("Accept", "text/plain")
             .build_with(|_| None)
             .unwrap();
-        let headers = CommonHeaders::new(&config).with([("accept", "application/gzip")]);
+        let (headers, _) = CommonHeaders::new(&config).with([("accept", "application/gzip")], &[]);
         assert_eq!(headers["accept"], "text/plain");
         assert_eq!(headers["x-api-key"], "**********");
     }

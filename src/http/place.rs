@@ -78,7 +78,7 @@ impl Stop {
 }
 
 /// What a `Location` means at this URL (RFC 3986, section 5.2).
-pub(super) fn resolved(at: &Uri, location: &str) -> Option<Uri> {
+fn resolved(at: &Uri, location: &str) -> Option<Uri> {
     let location = cleaned(location.trim().split('#').next().unwrap_or_default());
     let origin = format!("{}://{}", at.scheme_str()?, at.authority()?);
     let target = if has_scheme(&location) {

@@ -16,7 +16,7 @@ pub(super) enum Failed {
     Connection(Error),
     /// An idle limit ran out.
     Timeout(Error),
-    /// The answer can not be used, and another one would be the same.
+    /// The answer cannot be used, and another one would be the same.
     Unusable(Error),
     /// The client was closed, the call was cut off or its time is over: another attempt makes no sense.
     Final(Error),

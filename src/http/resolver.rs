@@ -130,7 +130,7 @@ mod tests {
 
     use ureq::Agent;
 
-    use super::super::transport::WatchingConnector;
+    use super::super::transport::watching_connector;
     use super::*;
     use crate::clock::ManualClock;
 
@@ -184,7 +184,7 @@ mod tests {
         remember(&resolver, &name, &refusing.to_string());
         let agent = Agent::with_parts(
             Agent::config_builder().proxy(None).build(),
-            WatchingConnector::new(resolver.clone()),
+            watching_connector(resolver.clone()),
             resolver.clone(),
         );
         let url = format!("http://{name}/");

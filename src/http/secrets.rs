@@ -6,41 +6,60 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ureq::Error;
 use ureq::http::{HeaderName, HeaderValue};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
-
-use crate::config::Secret;
 
 /// Header lines with a secret, each as ureq writes it and as it is sent. Both are of one length.
 #[derive(Clone, Default)]
-pub(super) struct SecretLines(Arc<[(Vec<u8>, Vec<u8>)]>);
+pub(super) struct SecretLines(Arc<[SecretLine]>);
+
+#[derive(Clone)]
+struct SecretLine {
+    name: HeaderName,
+    written: Vec<u8>,
+    sent: Vec<u8>,
+}
 
 impl SecretLines {
-    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = (&'a HeaderName, &'a Secret)>) -> Self {
-        let line = |name: &HeaderName, value: &[u8]| [name.as_str().as_bytes(), b": ", value].concat();
-        let lines = secrets
-            .into_iter()
-            .map(|(name, secret)| (line(name, stars(secret).as_bytes()), line(name, secret.expose().as_bytes())));
-        SecretLines(lines.collect())
+    /// The lines of these headers.
+    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = (&'a HeaderName, &'a [u8])>) -> Self {
+        SecretLines(secrets.into_iter().map(|(name, secret)| SecretLine::new(name, secret)).collect())
     }
 
-    /// Puts the secrets into the part of a request that is about to leave. ureq never parts a header line, and no JSON has
-    /// a carriage return in it, so a body is passed over in one go.
-    fn reveal(&self, output: &mut [u8]) {
+    /// These lines, and those of a call's own headers in place of the ones of the same names.
+    pub(super) fn with(&self, own: &[(HeaderName, HeaderValue)]) -> Self {
+        if own.is_empty() {
+            return self.clone();
+        }
+        let kept = self.0.iter().filter(|line| own.iter().all(|(name, _)| *name != line.name)).cloned();
+        SecretLines(kept.chain(own.iter().map(|(name, secret)| SecretLine::new(name, secret.as_bytes()))).collect())
+    }
+
+    /// Puts the secrets into a part of a request's head that is about to leave; ureq never parts a header line. Says whether
+    /// there were any.
+    pub(super) fn reveal(&self, output: &mut [u8]) -> bool {
+        let mut revealed = false;
         for line in output.split_mut(|byte| *byte == b'\r') {
             let start = usize::from(line.first() == Some(&b'\n'));
             let line = &mut line[start..];
-            if let Some((_, sent)) = self.0.iter().find(|(written, _)| *written == line) {
-                line.copy_from_slice(sent);
+            if let Some(secret) = self.0.iter().find(|secret| secret.written == line) {
+                line.copy_from_slice(&secret.sent);
+                revealed = true;
             }
         }
+        revealed
+    }
+}
+
+impl SecretLine {
+    fn new(name: &HeaderName, secret: &[u8]) -> Self {
+        let line = |value: &[u8]| [name.as_str().as_bytes(), b": ", value].concat();
+        SecretLine { name: name.clone(), written: line(stars(secret).as_bytes()), sent: line(secret) }
     }
 }
 
 /// As many stars as the secret has bytes.
-pub(super) fn stars(secret: &Secret) -> HeaderValue {
-    HeaderValue::from_str(&"*".repeat(secret.expose().len())).unwrap_or_else(|_| HeaderValue::from_static(""))
+pub(super) fn stars(secret: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(&vec![b'*'; secret.len()]).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 impl fmt::Debug for SecretLines {
@@ -49,56 +68,14 @@ impl fmt::Debug for SecretLines {
     }
 }
 
-impl<T: Transport> Connector<T> for SecretLines {
-    type Out = RevealingTransport<T>;
-
-    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<T>) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| RevealingTransport { inner, secrets: self.clone() }))
-    }
-}
-
-/// A connection that sends the secrets.
-#[derive(Debug)]
-pub(super) struct RevealingTransport<T> {
-    inner: T,
-    secrets: SecretLines,
-}
-
-impl<T: Transport> Transport for RevealingTransport<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let output = self.inner.buffers().output();
-        let end = amount.min(output.len());
-        self.secrets.reveal(&mut output[..end]);
-        self.inner.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.inner.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.inner.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.inner.is_tls()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn secrets_take_the_place_of_their_stars_and_nothing_else_changes() {
-        let config = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").build_with(|_| None).unwrap();
         let name = HeaderName::from_static("x-api-key");
-        let lines = SecretLines::new([(&name, config.api_key())]);
+        let lines = SecretLines::new([(&name, b"tml-k".as_slice())]);
         for (written, sent) in [
             (
                 "POST / HTTP/1.1\r\nx-api-key: *****\r\na: b\r\n\r\n",
@@ -109,9 +86,19 @@ mod tests {
             (r#"{"a":"x-api-key: *****"}"#, r#"{"a":"x-api-key: *****"}"#),
         ] {
             let mut output = written.as_bytes().to_vec();
-            lines.reveal(&mut output);
+            assert_eq!(lines.reveal(&mut output), written != sent);
             assert_eq!(String::from_utf8(output).unwrap(), sent);
         }
         assert!(!format!("{lines:?}").contains("tml-k"));
+    }
+
+    #[test]
+    fn a_calls_own_secret_takes_the_place_of_the_configurations() {
+        let [key, token] = ["x-api-key", "x-token"].map(HeaderName::from_static);
+        let lines = SecretLines::new([(&key, b"first".as_slice())]);
+        let own = [(key, HeaderValue::from_static("other")), (token, HeaderValue::from_static("t"))];
+        let mut output = b"x-api-key: *****\r\nx-token: *\r\n\r\n".to_vec();
+        assert!(lines.with(&own).reveal(&mut output));
+        assert_eq!(output, b"x-api-key: other\r\nx-token: t\r\n\r\n");
     }
 }

@@ -2,35 +2,40 @@
 //!
 //! ureq can shut down an agent as a whole. Here a connector wraps ureq's own, keeps each connection's shutdown handle,
 //! and lends it to the [`Flight`] of the request that uses the connection, also when it comes from the pool. The same
-//! wrapper notes whether a request was written, and lets an answer be read after a failed write: a server that refuses a
-//! large body answers and closes while the body is still on its way.
+//! wrapper notes whether a request was written, and puts the request's secrets into its head.
 
 use std::fmt;
-use std::io;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use ureq::Error;
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
+};
 
-use super::flight::{Flight, Socket, current};
+use super::early::EarlyAnswers;
+use super::flight::{Flight, Socket, current, reveal};
 use super::resolver::CachingResolver;
 
-/// ureq's connector, watched.
+/// ureq's connectors, watched.
 #[derive(Debug)]
-pub(super) struct WatchingConnector {
-    inner: DefaultConnector,
+pub(super) struct WatchingConnector<C> {
+    inner: C,
     addresses: CachingResolver,
 }
 
-impl WatchingConnector {
-    pub(super) fn new(addresses: CachingResolver) -> Self {
-        WatchingConnector { inner: DefaultConnector::new(), addresses }
-    }
+/// Connects by TCP, through a proxy and with TLS where that is configured, and watches the connections.
+pub(super) fn watching_connector(addresses: CachingResolver) -> impl Connector<()> {
+    let inner = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(EarlyAnswers);
+    #[cfg(feature = "rustls")]
+    let inner = inner.chain(ureq::unversioned::transport::RustlsConnector::default());
+    #[cfg(feature = "native-tls")]
+    let inner = inner.chain(ureq::unversioned::transport::NativeTlsConnector::default());
+    WatchingConnector { inner, addresses }
 }
 
-impl Connector<()> for WatchingConnector {
-    type Out = WatchedTransport;
+impl<C: Connector<()>> Connector<()> for WatchingConnector<C> {
+    type Out = WatchedTransport<C::Out>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
         let socket = Arc::new(Mutex::new(None::<Socket>));
@@ -60,62 +65,47 @@ impl Connector<()> for WatchingConnector {
             }
         })?;
         let socket = socket.lock().take();
-        Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false, broken: false, write_error: None }))
+        Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false }))
     }
 }
 
 /// A connection that tells the current flight what happens on it.
-pub(super) struct WatchedTransport {
-    inner: Box<dyn Transport>,
+pub(super) struct WatchedTransport<T> {
+    inner: T,
     socket: Option<Socket>,
     /// Whether an answer was read from it before.
     used: bool,
-    /// A write has failed. What follows is not written, and the answer, if there is one, is read.
-    broken: bool,
-    /// Why it failed, until an answer is heard.
-    write_error: Option<io::Error>,
 }
 
-impl Transport for WatchedTransport {
+impl<T: Transport> Transport for WatchedTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if self.broken {
-            return Ok(());
-        }
         if let Some(socket) = &self.socket {
             current(|flight| flight.attach(socket)).transpose()?;
         }
         // Also when the write fails: some of it may have left.
         current(|flight| flight.note_written(self.used));
-        match self.inner.transmit_output(amount, timeout) {
-            Err(Error::Io(error)) if is_closed_by_peer(&error) => {
-                (self.broken, self.write_error) = (true, Some(error));
-                Ok(())
-            }
-            other => other,
-        }
+        reveal(&mut self.inner.buffers().output()[..amount]);
+        self.inner.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        match (self.inner.await_input(timeout), self.write_error.take()) {
-            (Ok(true), _) => {
-                self.used = true;
-                current(Flight::note_heard);
-                Ok(true)
-            }
-            (_, Some(write_error)) => Err(write_error.into()),
-            (other, None) => other,
+        let heard = self.inner.await_input(timeout)?;
+        if heard {
+            self.used = true;
+            current(Flight::note_heard);
         }
+        Ok(heard)
     }
 
     /// Asked before the connection goes into the pool, and when it comes out: from then on a cut of the flight that used it
     /// must not hit whoever uses it next.
     fn is_open(&mut self) -> bool {
         current(Flight::land);
-        !self.broken && self.inner.is_open()
+        self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {
@@ -123,12 +113,7 @@ impl Transport for WatchedTransport {
     }
 }
 
-fn is_closed_by_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
-}
-
-impl fmt::Debug for WatchedTransport {
+impl<T: fmt::Debug> fmt::Debug for WatchedTransport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
@@ -136,7 +121,7 @@ impl fmt::Debug for WatchedTransport {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read, Write};
+    use std::io::{self, BufRead, BufReader, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
@@ -148,6 +133,7 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::config::{Config, ConfigBuilder, Proxy};
     use crate::error::ErrorKind;
+    use crate::http::secrets::SecretLines;
     use crate::http::{Call, Http, Purpose};
 
     fn config(listener: &TcpListener) -> ConfigBuilder {
@@ -319,14 +305,12 @@ mod tests {
             let handle = Arc::<Handle>::default();
             let socket: Socket = Arc::downgrade(&(Arc::clone(&handle) as Arc<dyn ShutdownHandle>));
             let mut connection = WatchedTransport {
-                inner: Box::new(Endless { buffers: LazyBuffers::new(1, 1) }),
+                inner: Endless { buffers: LazyBuffers::new(1, 1) },
                 socket: Some(socket),
                 used: false,
-                broken: false,
-                write_error: None,
             };
             let flight = Arc::<Flight>::default();
-            let _in_the_air = flight.take_off();
+            let _in_the_air = flight.take_off(SecretLines::default());
             connection.transmit_output(0, NextTimeout::default()).unwrap();
             assert!(connection.await_input(NextTimeout::default()).unwrap());
             if goes_back {

@@ -7,10 +7,12 @@ use std::io::Read;
 
 use ureq::http::{Request, Uri, header};
 
+use super::Http;
 use super::call::{Answer, Call};
+use super::exchange::MAX_REDIRECTS;
 use super::place::{is_as_safe, onward};
 use super::repeat::Failed;
-use super::{Http, MAX_REDIRECTS};
+use super::secrets::SecretLines;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much is handed on at once.
@@ -67,7 +69,7 @@ impl Http {
         let remaining = self.remaining(call, call.deadline).map_err(Failed::Final)?;
         let failed = |error| self.failed(error, call, &origin(uri), call.deadline);
         let request = request(uri, after).map_err(|error| failed(error.into()))?;
-        let _in_the_air = call.flight.take_off();
+        let _in_the_air = call.flight.take_off(SecretLines::default());
         clock.outside(|| {
             let request = self
                 .visitor

@@ -1,4 +1,16 @@
 //! The Adam optimiser, over named tensors and independent of any model.
+//!
+//! ```
+//! use ndarray::array;
+//! use tinkex::local::adam::{Adam, AdamStep};
+//! use tinkex::local::model::Tensors;
+//!
+//! let mut weights = Tensors::from([("a".to_owned(), array![[1.0, -1.0]])]);
+//! let gradient = Tensors::from([("a".to_owned(), array![[0.5, -2.0]])]);
+//! Adam::default().step(&mut weights, &gradient, &AdamStep { learning_rate: 0.1, ..AdamStep::default() });
+//! // The first step goes as far as the learning rate, whatever the size of the gradient.
+//! assert!((&weights["a"] - &array![[0.9, -0.9]]).iter().all(|off| off.abs() < 1e-6));
+//! ```
 
 use ndarray::{Array2, Zip};
 

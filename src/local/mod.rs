@@ -83,6 +83,23 @@ impl LocalServer {
     }
 
     /// What has arrived and what is open at this moment.
+    ///
+    /// ```
+    /// use tinkex::local::LocalServer;
+    /// use tinkex::{Config, ServiceClient};
+    ///
+    /// # fn main() -> tinkex::Result<()> {
+    /// let server = LocalServer::start()?;
+    /// let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build()?;
+    /// ServiceClient::connect(config)?.get_server_capabilities()?;
+    ///
+    /// let seen = server.activity();
+    /// let asked = seen.requests_to("get_server_capabilities").next().expect("it was asked");
+    /// assert_eq!((asked.method.as_str(), asked.attempt), ("GET", Some(0)));
+    /// assert_eq!(asked.header("x-api-key"), Some("…"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn activity(&self) -> Activity {
         self.0.monitor().view(Clone::clone)
@@ -142,6 +159,25 @@ fn failed(operation: &'static str, error: io::Error) -> Error {
 }
 
 /// Sets up a [`LocalServer`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tinkex::local::{Fault, LocalServer};
+///
+/// # fn main() -> tinkex::Result<()> {
+/// let server = LocalServer::builder()
+///     .addr("127.0.0.1:0")
+///     .data_dir(std::env::temp_dir().join(format!("tinkex-doc-{}", std::process::id())))
+///     .hold_time(Duration::from_secs(5))
+///     .api_key_check(|key| key == "tml-mine")
+///     .fault(Fault::on("asample").times(1).status(429).header("retry-after", "1"))
+///     .start()?;
+/// assert_ne!(server.port(), 0);
+/// # drop(server);
+/// # std::fs::remove_dir_all(std::env::temp_dir().join(format!("tinkex-doc-{}", std::process::id()))).unwrap();
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct LocalServerBuilder {
     address: String,
@@ -269,7 +305,7 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address makes no sense or is taken, no socket or thread could be had, or the data directory can not be used
+    /// The address makes no sense or is taken, no socket or thread could be had, or the data directory cannot be used
     /// ([`ErrorKind::Io`]); two models have one name ([`ErrorKind::Config`]).
     pub fn start(mut self) -> Result<LocalServer> {
         let operation = "LocalServer::start";

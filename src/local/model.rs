@@ -3,6 +3,33 @@
 //! The server knows requests, promises and checkpoints; a model knows tokens and tensors. Neither sees the other's
 //! inside: the server keeps an [`Adapter`] and the gradient accumulated for it per client, and lends both to the
 //! model for one call.
+//!
+//! A model can be used without a server, too:
+//!
+//! ```
+//! use tinkex::local::adam::{Adam, AdamStep};
+//! use tinkex::local::model::{AdapterOptions, Example, Loss, Model, SampleOptions, Tensors};
+//! use tinkex::local::transformer::Transformer;
+//!
+//! let model = Transformer::bytes_tiny();
+//! let options = AdapterOptions { rank: 8, seed: 1, train_attn: true, train_mlp: true, train_unembed: true };
+//! let mut adapter = model.new_adapter(&options);
+//! let example = Example {
+//!     tokens: vec![97, 98, 97],
+//!     targets: vec![98, 97, 98],
+//!     loss: Loss::CrossEntropy { weights: vec![1.0; 3] },
+//! };
+//!
+//! let mut gradient = Tensors::new();
+//! let before = model.forward_backward(&adapter, &[example.clone()], Some(&mut gradient));
+//! let step = AdamStep { learning_rate: 1e-2, ..AdamStep::default() };
+//! Adam::default().step(&mut adapter.tensors, &gradient, &step);
+//! let after = model.forward_backward(&adapter, &[example], None);
+//! assert!(after[0].iter().sum::<f32>() > before[0].iter().sum::<f32>());
+//!
+//! let greedy = SampleOptions { max_tokens: Some(4), temperature: 0.0, ..SampleOptions::default() };
+//! assert!(model.sample(Some(&adapter), &[97], 1, &greedy)[0].tokens.len() <= 4);
+//! ```
 
 use std::{collections::BTreeMap, fmt::Debug};
 

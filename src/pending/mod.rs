@@ -1,8 +1,9 @@
 //! Results that have not come yet.
 //!
 //! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`slots`] where results come
-//! together, and [`poller`] asks for them.
+//! together, [`ask`] hands promises to the [`poller`], which asks for their results.
 
+mod ask;
 mod many;
 mod poll_job;
 mod poller;
@@ -20,8 +21,9 @@ use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
+pub(crate) use ask::{PollGroup, PollerHandle, Promised};
 pub use many::{wait_all, wait_any};
-pub(crate) use poller::{PollGroup, Poller, PollerHandle, Promised};
+pub(crate) use poller::Poller;
 pub(crate) use queue_watch::Observer;
 pub use queue_watch::{QueueStateObserver, QueueStateUpdate};
 pub(crate) use resubmit::Resubmit;
@@ -69,49 +71,59 @@ pub struct Pending<T> {
     _alive: Arc<dyn Any + Send + Sync>,
 }
 
-type Collect<T> = Box<dyn FnOnce() -> Result<T> + Send>;
+/// Makes the result of what is on the board.
+type Collect<T> = Box<dyn FnOnce(&Monitor<Board>) -> Result<T> + Send>;
 
 /// Whether a call blocks, and what follows from that: how long it may take, and what it does when its queue is full.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
-    timeout: Option<Duration>,
-    /// The end of a blocking call, from its beginning.
-    deadline: Option<Instant>,
-    blocks: bool,
+pub(crate) enum Manner {
+    /// It returns when it is done, or ends at this instant.
+    Blocking(Option<Instant>),
+    /// It returns at once; what it returns can be waited for, each time so long.
+    Submitting(Option<Duration>),
 }
 
 impl Manner {
     /// A call that returns when it is done.
     pub(crate) fn blocking(clock: &Clock, timeout: Option<Duration>) -> Self {
-        let deadline = timeout.and_then(|timeout| clock.now().checked_add(timeout));
-        Manner { timeout, deadline, blocks: true }
+        Manner::Blocking(timeout.and_then(|timeout| clock.now().checked_add(timeout)))
     }
 
-    /// A call that returns at once; what it returns can be waited for, each time so long.
+    /// A call that returns at once.
     pub(crate) fn submitting(timeout: Option<Duration>) -> Self {
-        Manner { timeout, deadline: None, blocks: false }
+        Manner::Submitting(timeout)
     }
 
+    /// The end of a blocking call.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
-        self.deadline.map(|at| Deadline { at, limit: Limit::Operation })
+        match self {
+            Manner::Blocking(at) => at.map(|at| Deadline { at, limit: Limit::Operation }),
+            Manner::Submitting(_) => None,
+        }
     }
 
     pub(crate) fn blocks(&self) -> bool {
-        self.blocks
+        matches!(self, Manner::Blocking(_))
     }
 
     pub(crate) fn room(&self) -> Room {
-        if self.blocks { Room::Until(self.deadline) } else { Room::Now }
+        match self {
+            Manner::Blocking(at) => Room::Until(*at),
+            Manner::Submitting(_) => Room::Now,
+        }
     }
 
     fn wait_until(&self, clock: &Clock) -> Option<Instant> {
-        if self.blocks { self.deadline } else { self.timeout.and_then(|timeout| clock.now().checked_add(timeout)) }
+        match self {
+            Manner::Blocking(at) => *at,
+            Manner::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
+        }
     }
 }
 
 /// How a call's parts become its result, and what it needs meanwhile.
 pub(crate) struct Outcome<R> {
-    pub(crate) slots: Arc<Slots<R>>,
+    pub(crate) slots: Slots<R>,
     pub(crate) operation: &'static str,
     pub(crate) clock: Clock,
     pub(crate) manner: Manner,
@@ -122,9 +134,11 @@ impl<R: DeserializeOwned + Send + 'static> Outcome<R> {
     /// A pending result, made of the parts' results on the thread that waits for it.
     pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<R>) -> Result<T> + Send + 'static) -> Pending<T> {
         let Outcome { slots, operation, clock, manner, alive } = self;
-        let board = Arc::clone(&slots.board);
-        let collect: Collect<T> = Box::new(move || combine(slots.take()));
-        Pending { operation, board, collect: Mutex::new(Some(collect)), clock, manner, _alive: alive }
+        let collect: Collect<T> = Box::new(move |board| {
+            let results = board.lock().take()?;
+            combine(results)
+        });
+        Pending { operation, board: slots.board, collect: Mutex::new(Some(collect)), clock, manner, _alive: alive }
     }
 
     /// A pending result of a single part.
@@ -244,7 +258,7 @@ impl<T> Pending<T> {
                 .with_hint("keep what the first wait_timeout or try_get returned")
                 .with_operation(self.operation)
         })?;
-        collect().map_err(|error| error.with_operation(self.operation))
+        collect(&self.board).map_err(|error| error.with_operation(self.operation))
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use log::debug;
 
-use super::poller::{Command, Ticket};
+use super::ask::Command;
 use super::queue_watch::{QueueStateUpdate, QueueWatch};
-use super::slots::{Decode, Decoded};
+use super::slots::{Decode, Decoded, Ticket};
 use crate::error::{Error, ErrorKind, Limit};
 use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::rules::answer::{Meaning, PollReply};

@@ -10,103 +10,29 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::{debug, error, warn};
 
+use super::ask::{Command, PollerHandle, Promised, panicked};
 use super::poll_job::{PollJob, Reply, ReplyTo};
 use super::queue_watch::QueueWatch;
 use super::reach::Reach;
 use super::resubmit::{Later, Resubmit};
-use super::slots::{Decoded, Part};
+use super::slots::{Decoded, Part, Ticket};
 use crate::clock::Received;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Flight, Http};
 use crate::rules::answer::Meaning;
 use crate::rules::poll::{Next, PollState};
-use crate::rules::seats::{GroupId, Id, Seats, seat_time};
+use crate::rules::seats::{GroupId, Seats, seat_time};
 use crate::types::RequestKind;
 use crate::worker::{OwnedThread, Pool, panic_text};
 
 /// The least time between two polls that are cut off to make room: each costs a connection.
 const MIN_BETWEEN_CUTS: Duration = Duration::from_millis(250);
-
-/// The poller's name for one promise.
-pub(crate) type Ticket = Id;
-
-/// Whose promise it is: clients take turns, and those of a training client are resolved in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PollGroup {
-    pub(crate) client: GroupId,
-    pub(crate) ordered: bool,
-}
-
-/// A promise of the server, and who waits for it.
-pub(crate) struct Promised {
-    pub(crate) request_id: Arc<str>,
-    pub(crate) kind: RequestKind,
-    /// How long the submission took until the promise was there.
-    pub(crate) round_trip: Duration,
-    pub(crate) group: PollGroup,
-    pub(crate) part: Part,
-    /// What to do when the promise has expired; without it that is an error.
-    pub(crate) resubmit: Option<Resubmit>,
-    /// How long nothing may be heard of it; the configuration's limit without.
-    pub(crate) timeout_progress: Option<Duration>,
-}
-
-/// Hands promises to the poller.
-#[derive(Clone)]
-pub(crate) struct PollerHandle {
-    commands: Sender<Command>,
-    next_ticket: Arc<AtomicU64>,
-    panicked: Arc<AtomicBool>,
-}
-
-pub(super) enum Command {
-    Add(Ticket, Box<Promised>, bool),
-    Waited(Ticket, bool),
-    Abandon(Ticket),
-    Replied(Ticket, Reply),
-    Close,
-}
-
-impl PollerHandle {
-    /// Asks for the result of a promise until it is there or nobody wants it any more.
-    pub(crate) fn ask(&self, promised: Promised) {
-        let ticket = Id(self.next_ticket.fetch_add(1, Ordering::Relaxed));
-        let board = Arc::clone(promised.part.board());
-        let unsent = {
-            // Under the lock, so that nobody can refer to the ticket before the poller knows it.
-            let mut board = board.lock();
-            match promised.part.promised(&mut board, &promised.request_id, ticket, self) {
-                Some(waited) => self.commands.send(Command::Add(ticket, Box::new(promised), waited)).map_err(|e| e.0),
-                None => Err(Command::Add(ticket, Box::new(promised), false)),
-            }
-        };
-        if let Err(Command::Add(_, promised, _)) = unsent {
-            if self.panicked.load(Ordering::Acquire) {
-                promised.part.resolve(Err(panicked()));
-            }
-        }
-    }
-
-    pub(super) fn waited(&self, ticket: Ticket, waited: bool) {
-        self.tell(Command::Waited(ticket, waited));
-    }
-
-    pub(super) fn abandon(&self, ticket: Ticket) {
-        self.tell(Command::Abandon(ticket));
-    }
-
-    /// A poller that has ended has resolved all it had.
-    fn tell(&self, command: Command) {
-        self.commands.send(command).ok();
-    }
-}
 
 /// Owns the poller's thread and pool.
 pub(crate) struct Poller {
@@ -120,13 +46,13 @@ impl Poller {
     pub(crate) fn spawn(http: &Arc<Http>) -> Result<Self> {
         let config = http.config();
         let (commands, inbox) = unbounded();
-        let handle = PollerHandle { commands: commands.clone(), next_ticket: Arc::default(), panicked: Arc::default() };
+        let handle = PollerHandle::new(commands.clone());
         let max = config.max_poll_connections();
         let pool = {
             let http = Arc::clone(http);
             Arc::new(Pool::new(config, "poll", max, move |job: PollJob| job.run(&http)))
         };
-        let panicked = Arc::clone(&handle.panicked);
+        let flag = FlagPanic(handle.clone());
         let watch = Arc::new(QueueWatch::new(config));
         let polls = Polls {
             config: config.clone(),
@@ -148,7 +74,7 @@ impl Poller {
             let run = AssertUnwindSafe(|| {
                 let mut polls = polls;
                 // Dropped with `polls`, after the flag is set: later promises learn of the panic from it.
-                let _flag = FlagPanic(&panicked);
+                let _flag = flag;
                 polls.run();
             });
             if let Err(panic) = catch_unwind(run) {
@@ -173,12 +99,12 @@ impl Poller {
     }
 }
 
-struct FlagPanic<'a>(&'a AtomicBool);
+struct FlagPanic(PollerHandle);
 
-impl Drop for FlagPanic<'_> {
+impl Drop for FlagPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.store(true, Ordering::Release);
+            self.0.note_panic();
         }
     }
 }
@@ -194,7 +120,7 @@ struct Polls {
     /// Jobs that have not replied.
     under_way: usize,
     seats: Seats,
-    open: HashMap<Ticket, Open>,
+    open: HashMap<Ticket, Box<Open>>,
     reach: Reach,
     later: Later,
     /// When the next poll may be cut off at the earliest.
@@ -203,8 +129,14 @@ struct Polls {
     flying: HashMap<Ticket, Flying>,
 }
 
+/// A promise. There may be tens of thousands of them, and a table has empty places: they are boxed.
 struct Open {
-    promised: Box<Promised>,
+    request_id: Arc<str>,
+    kind: RequestKind,
+    round_trip: Duration,
+    client: GroupId,
+    part: Part,
+    resubmit: Option<Resubmit>,
     state: PollState,
     /// How long it stays away after its poll was cut off to make room.
     away: Duration,
@@ -285,9 +217,11 @@ impl Polls {
             Command::Add(ticket, promised, waited) => {
                 self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
                 self.seats.set_waited(ticket, waited);
-                let progress = promised.timeout_progress.unwrap_or(self.config.timeout_progress());
-                let state = PollState::new(progress);
-                self.open.insert(ticket, Open { promised, state, away: Duration::ZERO });
+                let Promised { request_id, kind, round_trip, group, part, resubmit, timeout_progress } = *promised;
+                let state = PollState::new(timeout_progress.unwrap_or(self.config.timeout_progress()));
+                let (client, away) = (group.client, Duration::ZERO);
+                let open = Open { request_id, kind, round_trip, client, part, resubmit, state, away };
+                self.open.insert(ticket, Box::new(open));
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
             Command::Abandon(ticket) => {
@@ -320,15 +254,15 @@ impl Polls {
             let flight = Arc::new(Flight::default());
             self.flying.insert(ticket, Flying { flight: Arc::clone(&flight), began: now });
             let job = PollJob {
-                request_id: Arc::clone(&open.promised.request_id),
-                kind: open.promised.kind,
+                request_id: Arc::clone(&open.request_id),
+                kind: open.kind,
                 iteration,
-                round_trip: open.promised.round_trip,
-                operation: open.promised.part.operation(),
-                decode: open.promised.part.decode(),
+                round_trip: open.round_trip,
+                operation: open.part.operation(),
+                decode: open.part.decode(),
                 flight,
                 idle: self.config.timeout_poll(),
-                client: open.promised.group.client,
+                client: open.client,
                 watch: Arc::clone(&self.watch),
                 reply: ReplyTo { ticket, replies: Some(self.replies.clone()) },
             };
@@ -400,15 +334,15 @@ impl Polls {
 
     /// Sets an expired promise aside until its request is submitted anew; says whether it will be.
     fn resubmit_later(&mut self, ticket: Ticket, now: Instant) -> bool {
-        let Some(resubmit) = self.open.get_mut(&ticket).and_then(|open| open.promised.resubmit.take()) else {
+        let Some(resubmit) = self.open.get_mut(&ticket).and_then(|open| open.resubmit.take()) else {
             return false;
         };
         debug!("promise {} expired, submitted anew in {:?}", ticket.0, resubmit.wait);
         self.seats.remove(ticket);
         if let Some(open) = self.open.remove(&ticket) {
             // The new request, unlike the one that expired, can still be taken back.
-            open.promised.part.was_not_written();
-            self.later.insert(ticket, resubmit, open.promised.part, now);
+            open.part.was_not_written();
+            self.later.insert(ticket, resubmit, open.part, now);
         }
         true
     }
@@ -416,14 +350,9 @@ impl Polls {
     fn finish(&mut self, ticket: Ticket, outcome: Result<Decoded>) {
         self.seats.remove(ticket);
         if let Some(open) = self.open.remove(&ticket) {
-            open.promised.part.resolve(outcome);
+            open.part.resolve(outcome);
         }
     }
-}
-
-fn panicked() -> Error {
-    Error::new(ErrorKind::Panicked, "a thread of the client panicked")
-        .with_hint("see the log for the panic; the result may be asked for again with ServiceClient::pending")
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use super::poller::Ticket;
-use super::slots::Part;
+use super::slots::{Part, Ticket};
 
 /// How to submit a request anew when its promise has expired.
 pub(crate) struct Resubmit {

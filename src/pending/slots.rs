@@ -2,25 +2,38 @@
 //!
 //! A call is one request or several (the chunks of a batch). Each has a [`Part`], which travels with the request through
 //! queue, submission and polling, and is resolved exactly once; one that is dropped on the way resolves itself with an
-//! error, so that whoever waits always gets an answer. The [`Board`] is what the waiting side looks at.
+//! error, so that whoever waits always gets an answer. The [`Board`] is what the waiting side looks at. There may be tens of
+//! thousands of them, so what few calls need is made when it is asked for.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-use super::poller::{PollerHandle, Ticket};
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rules::seats::Id;
 
-/// A decoded result on its way from a pool thread to its slot.
+/// A decoded result on its way from a pool thread to its caller.
 pub(crate) type Decoded = Box<dyn Any + Send>;
 
 /// Decodes the bytes of a result.
 pub(crate) type Decode = fn(&[u8]) -> Result<Decoded, String>;
+
+/// The poller's name for one promise.
+pub(crate) type Ticket = Id;
+
+/// Who asks for the results of promises, as their board sees it.
+pub(super) trait Asks: Send + Sync {
+    /// Somebody waits for the result, or nobody does any more.
+    fn waited(&self, ticket: Ticket, waited: bool);
+
+    /// Nobody will ever take the result.
+    fn abandon(&self, ticket: Ticket);
+}
 
 /// What is known of a call.
 #[derive(Default)]
@@ -32,18 +45,25 @@ pub(crate) struct Board {
     /// Nobody will ask for the result.
     abandoned: bool,
     waiting: usize,
-    /// Made when it is asked for. When the result is there, it gets one message and loses its sender.
+    listeners: Option<Box<Listeners>>,
+    asks: Option<Arc<dyn Asks>>,
+}
+
+/// Who is told when the result is there.
+#[derive(Default)]
+struct Listeners {
+    /// When the result is there, it gets one message and loses its sender.
     ready: Option<(Option<Sender<()>>, Receiver<()>)>,
     /// Who waits for several calls, and this call's place among them.
     watchers: Vec<(usize, Sender<usize>)>,
-    poller: Option<PollerHandle>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct PartState {
     request_id: Option<Arc<str>>,
-    written: bool,
     ticket: Option<Ticket>,
+    result: Option<Decoded>,
+    written: bool,
     resolved: bool,
 }
 
@@ -69,7 +89,8 @@ impl Board {
 
     /// A channel that has a message, or is disconnected, when the result is there.
     pub(super) fn ready(&mut self) -> Receiver<()> {
-        let (_, receiver) = self.ready.get_or_insert_with(|| {
+        let listeners = self.listeners.get_or_insert_default();
+        let (_, receiver) = listeners.ready.get_or_insert_with(|| {
             let (sender, receiver) = bounded(1);
             (Some(sender), receiver)
         });
@@ -81,25 +102,28 @@ impl Board {
     }
 
     fn tell_ready(&mut self) {
-        let sender = self.ready.as_mut().and_then(|(sender, _)| sender.take());
+        let Some(listeners) = &mut self.listeners else { return };
+        let sender = listeners.ready.as_mut().and_then(|(sender, _)| sender.take());
         if let Some(sender) = sender {
             sender.try_send(()).ok();
         }
-        for (index, watcher) in self.watchers.drain(..) {
+        for (index, watcher) in listeners.watchers.drain(..) {
             watcher.send(index).ok();
         }
     }
 
     /// Sends this index when the result is there.
     pub(super) fn watch(&mut self, index: usize, watcher: &Sender<usize>) {
-        self.watchers.push((index, watcher.clone()));
+        self.listeners.get_or_insert_default().watchers.push((index, watcher.clone()));
         if self.is_ready() {
             self.tell_ready();
         }
     }
 
     pub(super) fn unwatch(&mut self, watcher: &Sender<usize>) {
-        self.watchers.retain(|(_, other)| !other.same_channel(watcher));
+        if let Some(listeners) = &mut self.listeners {
+            listeners.watchers.retain(|(_, other)| !other.same_channel(watcher));
+        }
     }
 
     /// Somebody begins or ends to wait: what is waited for is polled first.
@@ -108,14 +132,14 @@ impl Board {
         self.waiting = if more { self.waiting + 1 } else { self.waiting.saturating_sub(1) };
         let after = self.waiting > 0;
         if before != after {
-            self.each_open(|poller, ticket| poller.waited(ticket, after));
+            self.each_open(|asks, ticket| asks.waited(ticket, after));
         }
     }
 
     /// Nobody asks for the result any more: its polls stop.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
-        self.each_open(|poller, ticket| poller.abandon(ticket));
+        self.each_open(|asks, ticket| asks.abandon(ticket));
     }
 
     /// Ends the call for its caller, whatever becomes of its requests.
@@ -126,64 +150,44 @@ impl Board {
         }
     }
 
-    fn each_open(&self, act: impl Fn(&PollerHandle, Ticket)) {
-        if let Some(poller) = &self.poller {
+    fn each_open(&self, act: impl Fn(&dyn Asks, Ticket)) {
+        if let Some(asks) = &self.asks {
             let open = self.parts.iter().filter(|part| !part.resolved);
-            open.filter_map(|part| part.ticket).for_each(|ticket| act(poller, ticket));
+            open.filter_map(|part| part.ticket).for_each(|ticket| act(&**asks, ticket));
         }
+    }
+
+    /// The results of the parts, in order, once all are there; taken once.
+    pub(super) fn take<R: 'static>(&mut self) -> Result<Vec<R>> {
+        let results = self.parts.iter_mut().filter_map(|part| part.result.take());
+        results
+            .map(|result| match result.downcast::<R>() {
+                Ok(result) => Ok(*result),
+                Err(_) => Err(Error::new(ErrorKind::Decode, "the result was decoded into another type than asked for")),
+            })
+            .collect()
     }
 }
 
-/// The results of a call's parts, of one type, in order.
+/// The results of a call's parts, all of one type.
 pub(crate) struct Slots<R> {
     pub(super) board: Arc<Monitor<Board>>,
-    results: Mutex<Vec<Option<R>>>,
-}
-
-/// What a part needs of its slots, whatever their type.
-trait Store: Send + Sync {
-    fn put(&self, index: usize, result: Decoded) -> Result<(), Error>;
-}
-
-impl<R: Send + 'static> Store for Slots<R> {
-    fn put(&self, index: usize, result: Decoded) -> Result<(), Error> {
-        let result = result
-            .downcast::<R>()
-            .map_err(|_| Error::new(ErrorKind::Decode, "the result was decoded into another type than asked for"))?;
-        if let Some(slot) = self.results.lock().get_mut(index) {
-            *slot = Some(*result);
-        }
-        Ok(())
-    }
+    of: PhantomData<fn() -> R>,
 }
 
 impl<R: DeserializeOwned + Send + 'static> Slots<R> {
     /// Slots for a call of so many parts, and the parts.
-    pub(crate) fn new(operation: &'static str, count: usize) -> (Arc<Self>, Vec<Part>) {
-        let board = Board { parts: vec![PartState::default(); count], unresolved: count, ..Board::default() };
-        let board = Monitor::new(board);
-        let slots =
-            Arc::new(Slots { board: Arc::clone(&board), results: Mutex::new((0..count).map(|_| None).collect()) });
-        let part = |index| Part {
-            operation,
-            index,
-            decode: decode::<R>,
-            board: Arc::clone(&board),
-            store: Arc::clone(&slots) as Arc<dyn Store>,
-            resolved: false,
-        };
+    pub(crate) fn new(operation: &'static str, count: usize) -> (Self, Vec<Part>) {
+        let parts = std::iter::repeat_with(PartState::default).take(count).collect();
+        let board = Monitor::new(Board { parts, unresolved: count, ..Board::default() });
+        let part = |index| Part { operation, index, decode: decode::<R>, board: Arc::clone(&board), resolved: false };
         let parts = (0..count).map(part).collect();
-        (slots, parts)
+        (Slots { board, of: PhantomData }, parts)
     }
 
     /// Somebody waits from the beginning: the caller itself submits, and its promise must not look idle until it gets to wait.
     pub(crate) fn waited_for(&self) {
         self.board.lock().waited(true);
-    }
-
-    /// The results, once all are there; taken once.
-    pub(super) fn take(&self) -> Vec<R> {
-        std::mem::take(&mut *self.results.lock()).into_iter().flatten().collect()
     }
 }
 
@@ -200,7 +204,6 @@ pub(crate) struct Part {
     index: usize,
     decode: Decode,
     board: Arc<Monitor<Board>>,
-    store: Arc<dyn Store>,
     resolved: bool,
 }
 
@@ -245,9 +248,9 @@ impl Part {
         board: &mut Board,
         request_id: &Arc<str>,
         ticket: Ticket,
-        poller: &PollerHandle,
+        asks: Arc<dyn Asks>,
     ) -> Option<bool> {
-        board.poller.get_or_insert_with(|| poller.clone());
+        board.asks.get_or_insert(asks);
         let part = &mut board.parts[self.index];
         part.written = true;
         part.request_id = Some(Arc::clone(request_id));
@@ -257,7 +260,6 @@ impl Part {
 
     /// Hands over the result.
     pub(crate) fn resolve(mut self, outcome: Result<Decoded>) {
-        let outcome = outcome.and_then(|result| self.store.put(self.index, result));
         let unheard = self.settle(outcome.map_err(|error| error.with_operation(self.operation)));
         // Without the lock: a logger may be the program's, and use the client.
         if let Some(error) = unheard.filter(|error| error.kind() != ErrorKind::Cancelled) {
@@ -266,7 +268,7 @@ impl Part {
     }
 
     /// Returns an error that nobody will be told.
-    fn settle(&mut self, outcome: Result<()>) -> Option<Error> {
+    fn settle(&mut self, outcome: Result<Decoded>) -> Option<Error> {
         self.resolved = true;
         let mut board = self.board.lock();
         let others_written = board.parts.iter().enumerate().any(|(index, part)| index != self.index && part.written);
@@ -275,17 +277,20 @@ impl Part {
         let request_id = part.request_id.clone();
         let mut unheard = None;
         board.unresolved = board.unresolved.saturating_sub(1);
-        if let Err(error) = outcome {
-            let error = match request_id {
-                Some(id) => error.with_request_id(id),
-                None => error,
-            };
-            // A promised request may have been carried out, unless the service itself says that it failed; so may the other
-            // requests of the call.
-            let promised = error.request_id().is_some() && error.kind() != ErrorKind::RequestFailed;
-            let error = if promised || others_written { error.with_effect(true) } else { error };
-            unheard = board.abandoned.then(|| error.clone());
-            board.error.get_or_insert(error);
+        match outcome {
+            Ok(result) => board.parts[self.index].result = Some(result),
+            Err(error) => {
+                let error = match request_id {
+                    Some(id) => error.with_request_id(id),
+                    None => error,
+                };
+                // A promised request may have been carried out, unless the service itself says that it failed; so may the
+                // other requests of the call.
+                let promised = error.request_id().is_some() && error.kind() != ErrorKind::RequestFailed;
+                let error = if promised || others_written { error.with_effect(true) } else { error };
+                unheard = board.abandoned.then(|| error.clone());
+                board.error.get_or_insert(error);
+            }
         }
         let ready = board.is_ready();
         if ready {
@@ -332,7 +337,7 @@ mod tests {
             part.resolve(result);
         }
         assert!(slots.board.lock().is_ready() && slots.board.lock().error().is_none());
-        assert_eq!(slots.take(), [0, 1, 2]);
+        assert_eq!(slots.board.lock().take::<u32>().unwrap(), [0, 1, 2]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::rules::retry::resubmit_after;
 /// When a sample is submitted anew, and when it is given up. Set with
 /// [`SamplingClient::retry_config`](crate::SamplingClient::retry_config).
 ///
-/// A service forgets promises that it can not keep, and answers 410. A sample changes nothing, so it is submitted again, as
+/// A service forgets promises that it cannot keep, and answers 410. A sample changes nothing, so it is submitted again, as
 /// a new request. The waits double from [`base`](RetryConfig::base) to [`cap`](RetryConfig::cap); no thread is held meanwhile.
 /// Refusals with 429 and lost connections are no matter of this: they are always waited out, under the same number.
 ///

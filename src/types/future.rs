@@ -37,7 +37,7 @@ impl Promise {
     }
 }
 
-/// Asks for the result of a promise: `POST retrieve_future`.
+/// Asks for the result of a promise: `POST retrieve_future`. [`Promise`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RetrieveFutureRequest<'a> {
     /// The id of the promise.

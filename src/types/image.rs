@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Error, ErrorKind, Result};
 
-/// The encoding of an image, `png` or `jpeg` on the wire. [`ImageChunk::new`] finds it out.
+/// The encoding of an image, `png` or `jpeg` on the wire. [`ImageChunk::new`] finds it out; [`ImageChunk`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

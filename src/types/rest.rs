@@ -230,7 +230,7 @@ pub struct WeightsInfoRequest<'a> {
     pub tinker_path: Cow<'a, str>,
 }
 
-/// The answer to [`WeightsInfoRequest`].
+/// The answer to [`WeightsInfoRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WeightsInfoResponse {

@@ -140,6 +140,7 @@ sample! { enum
         |g| LossFn::from(&*String::sample(g)),
     }
     ImageFormat { |_| ImageFormat::Png, |_| ImageFormat::Jpeg }
+    Dtype { |_| Dtype::Float32, |_| Dtype::Int64 }
     ModelInputChunk {
         |g| EncodedTextChunk::sample(g).into(), |g| ImageChunk::sample(g).into(),
         |g| ImageAssetPointerChunk::sample(g).into(),
@@ -332,7 +333,7 @@ macro_rules! check {
 }
 
 check! {
-    tensors_and_data: TensorData Datum Batch ModelInput ModelInputChunk EncodedTextChunk ImageChunk
+    tensors_and_data: TensorData Dtype Datum Batch ModelInput ModelInputChunk EncodedTextChunk ImageChunk
         ImageAssetPointerChunk ImageFormat;
     futures: Promise RetrieveFutureRequest<'static> TryAgainResponse RequestFailedResponse RequestErrorCategory
         QueueState;

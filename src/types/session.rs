@@ -33,7 +33,7 @@ pub struct CreateSessionRequest<'a> {
     pub sdk_version: Cow<'a, str>,
 }
 
-/// The answer to [`CreateSessionRequest`]. The messages are for the user's log.
+/// The answer to [`CreateSessionRequest`]. The messages are for the user's log. The request has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CreateSessionResponse {
@@ -64,7 +64,7 @@ pub struct HeartbeatRequest<'a> {
     pub session_id: Cow<'a, str>,
 }
 
-/// The answer to [`HeartbeatRequest`].
+/// The answer to [`HeartbeatRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "session_heartbeat")]
 #[non_exhaustive]
@@ -207,7 +207,7 @@ pub struct CreateModelRequest<'a> {
     pub lora_config: Option<LoraConfig>,
 }
 
-/// The answer to [`CreateModelRequest`].
+/// The answer to [`CreateModelRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CreateModelResponse {
@@ -225,7 +225,7 @@ pub struct GetInfoRequest<'a> {
     pub model_id: Cow<'a, str>,
 }
 
-/// The answer to [`GetInfoRequest`].
+/// The answer to [`GetInfoRequest`]. [The module](crate::types) has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GetInfoResponse {
@@ -271,7 +271,7 @@ pub struct UnloadModelRequest<'a> {
     pub model_id: Cow<'a, str>,
 }
 
-/// The answer to [`UnloadModelRequest`].
+/// The answer to [`UnloadModelRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UnloadModelResponse {
@@ -308,7 +308,7 @@ pub struct CreateSamplingSessionRequest<'a> {
     pub model_path: Option<Cow<'a, str>>,
 }
 
-/// The answer to [`CreateSamplingSessionRequest`].
+/// The answer to [`CreateSamplingSessionRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CreateSamplingSessionResponse {

@@ -1,5 +1,8 @@
 //! Points in time, as text on the wire.
 
+mod calendar;
+mod read;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,8 +13,8 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
 use crate::{Error, Result};
+use calendar::{DAY, date, in_range};
 
-const DAY: i64 = 24 * 60 * 60;
 const NANOS: i128 = 1_000_000_000;
 
 /// A whole number of more than this is milliseconds since 1970, up to it seconds: pydantic's rule, which the Python
@@ -62,7 +65,7 @@ impl Timestamp {
             let micros = number * if number.abs() > LAST_SECONDS as f64 { 1e3 } else { 1e6 };
             (micros.round() as i128).checked_mul(1000).and_then(from_epoch)
         } else {
-            Reader(text).time()
+            read::time(text)
         };
         match time {
             Some((seconds, nanos, offset)) => Ok(Timestamp { seconds, nanos, offset, raw: text.into() }),
@@ -112,105 +115,6 @@ impl Timestamp {
 fn from_epoch(nanos: i128) -> Option<(i64, u32, Option<i32>)> {
     let seconds = i64::try_from(nanos.div_euclid(NANOS)).ok()?;
     in_range(seconds).then_some((seconds, nanos.rem_euclid(NANOS) as u32, Some(0)))
-}
-
-/// Whether the year has four digits.
-fn in_range(seconds: i64) -> bool {
-    (days(0, 1, 1) * DAY..days(10_000, 1, 1) * DAY).contains(&seconds)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant's `days_from_civil`: years begin in March).
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    year.div_euclid(400) * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-/// The date that is so many days after 1970-01-01: the inverse of [`days`].
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let (day, month) = (day_of_year - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1);
-    (days.div_euclid(146_097) * 400 + year_of_era + i64::from(month <= 2), month, day)
-}
-
-/// The rest of an ISO 8601 text.
-struct Reader<'a>(&'a str);
-
-impl Reader<'_> {
-    fn time(&mut self) -> Option<(i64, u32, Option<i32>)> {
-        let date = self.date()?;
-        if self.0.is_empty() {
-            return in_range(date).then_some((date, 0, None));
-        }
-        self.eat(&['T', 't', ' ', '_'])?;
-        let mut seconds = date + self.number(2, 0..=23)? * 3600;
-        self.eat(&[':'])?;
-        seconds += self.number(2, 0..=59)? * 60;
-        let mut nanos = 0;
-        if self.eat(&[':']).is_some() {
-            seconds += self.number(2, 0..=59)?;
-            if self.eat(&['.', ',']).is_some() {
-                nanos = self.fraction()?;
-            }
-        }
-        let offset = self.offset()?;
-        seconds -= i64::from(offset.unwrap_or_default());
-        (self.0.is_empty() && in_range(seconds)).then_some((seconds, nanos, offset))
-    }
-
-    /// A date, as seconds since 1970.
-    fn date(&mut self) -> Option<i64> {
-        let year = self.number(4, 0..=9999)?;
-        self.eat(&['-'])?;
-        let month = self.number(2, 1..=12)?;
-        self.eat(&['-'])?;
-        let day = self.number(2, 1..=31)?;
-        let first = days(year, month, 1);
-        let length = days(year + month / 12, month % 12 + 1, 1) - first;
-        (day <= length).then_some((first + day - 1) * DAY)
-    }
-
-    /// The digits after the point, as nanoseconds; more than nine are cut.
-    fn fraction(&mut self) -> Option<u32> {
-        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
-        let (fraction, rest) = self.0.split_at(digits);
-        self.0 = rest;
-        format!("{:0<9}", fraction.get(..9).unwrap_or(fraction)).parse().ok().filter(|_| digits > 0)
-    }
-
-    /// Seconds east of UTC: `Z`, `±HH:MM`, `±HHMM`, `±HH`, or nothing.
-    fn offset(&mut self) -> Option<Option<i32>> {
-        if self.0.is_empty() {
-            return Some(None);
-        }
-        if self.eat(&['Z', 'z']).is_some() {
-            return Some(Some(0));
-        }
-        let sign = if self.eat(&['-']).is_some() { -1 } else { self.eat(&['+']).map(|()| 1)? };
-        let mut offset = self.number(2, 0..=23)? * 3600;
-        if self.eat(&[':']).is_some() || !self.0.is_empty() {
-            offset += self.number(2, 0..=59)? * 60;
-        }
-        i32::try_from(sign * offset).ok().map(Some)
-    }
-
-    /// One of these characters.
-    fn eat(&mut self, choice: &[char]) -> Option<()> {
-        self.0 = self.0.strip_prefix(choice)?;
-        Some(())
-    }
-
-    /// A number of exactly so many digits, in a range.
-    fn number(&mut self, digits: usize, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
-        let text = self.0.get(..digits).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-        self.0 = &self.0[digits..];
-        text.parse().ok().filter(|number| range.contains(number))
-    }
 }
 
 impl From<SystemTime> for Timestamp {
@@ -330,21 +234,6 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_day_of_a_cycle_of_the_calendar_is_found_again() {
-        let (first, last) = (days(1800, 1, 1), days(2200, 1, 1));
-        let mut before = date(first - 1);
-        for day in first..last {
-            let (year, month, of_month) = date(day);
-            assert_eq!(days(year, month, of_month), day);
-            assert!(date(day) > before, "{before:?}");
-            before = date(day);
-        }
-        for ymd in [(0, 1, 1), (1, 3, 1), (1970, 1, 1), (9999, 12, 31)] {
-            assert_eq!(date(days(ymd.0, ymd.1, ymd.2)), ymd);
-        }
-    }
 
     #[test]
     fn forms_beyond_the_fixtures_are_read_too() {

@@ -355,7 +355,7 @@ pub struct OptimStepRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// The answer to [`OptimStepRequest`].
+/// The answer to [`OptimStepRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OptimStepResponse {

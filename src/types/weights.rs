@@ -32,7 +32,7 @@ pub struct SaveWeightsRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// The answer to [`SaveWeightsRequest`].
+/// The answer to [`SaveWeightsRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SaveWeightsResponse {
@@ -72,7 +72,7 @@ pub struct LoadWeightsRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// The answer to [`LoadWeightsRequest`].
+/// The answer to [`LoadWeightsRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LoadWeightsResponse {
@@ -115,7 +115,7 @@ pub struct SaveWeightsForSamplerRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// The answer to [`SaveWeightsForSamplerRequest`]: one of the two, according to the request.
+/// The answer to [`SaveWeightsForSamplerRequest`]: one of the two, according to the request. The request has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SaveWeightsForSamplerResponse {

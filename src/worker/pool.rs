@@ -43,7 +43,7 @@ impl<J: Send + 'static> Pool<J> {
         Pool { state: Monitor::new(state), config: config.clone(), name, max, run: Arc::new(run) }
     }
 
-    /// Queues a job. Hands it back when the pool is closed, or has no thread and can not make one.
+    /// Queues a job. Hands it back when the pool is closed, or has no thread and cannot make one.
     pub(crate) fn submit(&self, job: J) -> Result<(), (J, Error)> {
         let mut state = self.state.lock();
         if state.closed {

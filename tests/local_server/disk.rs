@@ -187,3 +187,31 @@ fn a_directory_that_can_not_be_used_is_an_error_with_its_name() {
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("session.json"), "{error:?}");
 }
+
+#[test]
+fn a_directory_belongs_to_one_server_at_a_time() {
+    let scratch = Scratch::new("locked");
+    let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let error = LocalServer::builder().data_dir(&scratch.0).start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("another server"), "{error:?}");
+    drop(server);
+    LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+}
+
+#[test]
+fn a_checkpoint_whose_time_is_over_leaves_neither_its_files_nor_its_name() {
+    let scratch = Scratch::new("expired");
+    let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let mut client = Client::new(&server);
+    let run = client.model(BASE);
+    client.call("save_weights", save(&run, 1, "short"));
+    let folder = scratch.0.join("runs").join(run.replace(':', "%3A")).join("weights/short");
+    assert!(folder.join("adapter_model.safetensors").is_file());
+    client.send("PUT", &format!("training_runs/{run}/checkpoints/weights/short/ttl"), r#"{"ttl_seconds": 0}"#);
+    assert_eq!(client.receive().unwrap().status, 204);
+    // Whatever is asked next, it is gone by then.
+    client.get("healthz");
+    assert!(!folder.exists());
+    client.call("save_weights", save(&run, 2, "short"));
+}

@@ -1,6 +1,6 @@
 //! A scripted Tinker service on loopback: it records every request and answers as the test says.
 //!
-//! It does what a mock can not: hold an answer until the test lets go, reset, fall silent, and say which requests came over
+//! It does what a mock cannot: hold an answer until the test lets go, reset, fall silent, and say which requests came over
 //! which connection and when a connection ended.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
@@ -71,6 +71,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// These bytes, then silence.
     Stall(Vec<u8>),
+    /// These bytes; after them nothing is read until the gate opens.
+    Deaf(Vec<u8>, Arc<Gate>),
     /// These bytes one after the other, with a pause of real time before each.
     Slow(Vec<Vec<u8>>, Duration),
 }
@@ -108,10 +110,18 @@ struct Shared {
     slow: Option<(usize, Duration)>,
 }
 
-/// One whose connections hold little that nobody has read, so that a body need not be huge to get stuck.
-fn small_listener() -> TcpListener {
+/// One whose connections hold little that nobody has read, so that a body need not be huge to get stuck: by their small packets,
+/// the client's side holds little, too. On Linux both together hold some 100 kB.
+pub fn small_listener() -> TcpListener {
+    listener(16 * 1024, Some(536))
+}
+
+fn listener(receive_buffer: usize, packet: Option<u32>) -> TcpListener {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    socket.set_recv_buffer_size(receive_buffer).unwrap();
+    if let Some(packet) = packet.filter(|_| cfg!(unix)) {
+        socket.set_tcp_mss(packet).unwrap();
+    }
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(128).unwrap();
     socket.into()
@@ -139,7 +149,7 @@ impl Service {
     /// A service that takes requests in pieces of this size, with a pause of real time before each. Once no more is left than
     /// the client's side of the connection holds, it takes the rest at once.
     pub fn start_slow(piece: usize, pause: Duration, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Service::listen(small_listener(), Some((piece, pause)), |_| None, script)
+        Service::listen(listener(32 * 1024, None), Some((piece, pause)), |_| None, script)
     }
 
     fn listen(
@@ -285,6 +295,11 @@ fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
             stream.write_all(&bytes).ok();
             let mut rest = [0; 1024];
             while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
+            return false;
+        }
+        Reply::Deaf(bytes, gate) => {
+            stream.write_all(&bytes).ok();
+            gate.pass();
             return false;
         }
         Reply::Slow(pieces, pause) => {

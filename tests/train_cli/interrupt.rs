@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tinkex::local::LocalServer;
 
 use crate::program::Place;
+use crate::pty::Terminal;
 use crate::support::{Reply, Service, well};
 
 const NOTE: &str = "press Ctrl-C again to stop at once";
@@ -71,4 +72,22 @@ fn before_the_first_step_an_interrupt_ends_at_once() {
     running.interrupt();
     assert_eq!(running.finish().code, Some(130));
     assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn at_a_terminal_a_bar_shows_loss_and_speed_and_an_interrupt_is_answered() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let arguments =
+        ["train", "data.jsonl", "--base-model", "tinkex/bytes-tiny", "--steps", "100000", "--save-every", "2"];
+    let mut terminal = Terminal::start(place.command(&arguments));
+    terminal.until_shown("saved tinker://");
+    terminal.until_shown(" tokens/s");
+    terminal.interrupt();
+    terminal.until_shown(NOTE);
+    let (code, stdout, shown) = terminal.end();
+    assert_eq!((code, stdout.as_str()), (Some(130), ""), "{shown:?}");
+    assert!(shown.contains("/100000 loss ") && shown.contains("go on with: "), "{shown:?}");
+    // No lines for a log where there is a bar.
+    assert!(!shown.contains("step 1/100000"), "{shown:?}");
 }

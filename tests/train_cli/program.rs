@@ -84,11 +84,16 @@ impl Place {
             .env("HF_HUB_OFFLINE", "1");
     }
 
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    /// The program with these arguments, to be started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_tinkex"));
         program.args(arguments);
         self.set_up(&mut program);
-        Running::start(program)
+        program
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command(arguments))
     }
 
     /// A command line, as a shell reads it.

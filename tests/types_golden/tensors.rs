@@ -81,7 +81,7 @@ fn what_is_not_finite_is_refused_with_its_index() {
 
 #[test]
 fn loss_inputs_by_name() {
-    /// What a Rust list can not be, or what is no list.
+    /// What a Rust list cannot be, or what is no list.
     const NOT_EXPRESSIBLE: [&str; 5] = ["nested", "ragged", "strs", "scalar", "tuple"];
     for case in cases("datum_conversion") {
         let (key, kind) = (case["key"].as_str().unwrap(), case["value_name"].as_str().unwrap());
@@ -148,7 +148,7 @@ mod arrays {
 
     use super::*;
 
-    /// The numbers of a nested list, row by row; `{"__float__": "inf"}` for what JSON can not say.
+    /// The numbers of a nested list, row by row; `{"__float__": "inf"}` for what JSON cannot say.
     fn flat(list: &Value, numbers: &mut Vec<Value>) {
         match list {
             Value::Array(items) => items.iter().for_each(|item| flat(item, numbers)),

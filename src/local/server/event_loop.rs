@@ -26,7 +26,7 @@ const LISTENER: Token = Token(0);
 pub(super) const WAKER: Token = Token(usize::MAX);
 /// The system's own limit cuts it where it is lower.
 const BACKLOG: i32 = 1024;
-/// How long to wait when a connection can not be accepted, for want of file descriptors in most cases.
+/// How long to wait when a connection cannot be accepted, for want of file descriptors in most cases.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// A request on its way to a handler.
@@ -99,7 +99,7 @@ impl EventLoop {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    log::error!("the local server ends, as it can not wait for its sockets: {error}");
+                    log::error!("the local server ends, as it cannot wait for its sockets: {error}");
                     running = false;
                 }
             }

@@ -47,7 +47,7 @@ impl Response {
         Response { status, headers: Vec::new(), body: Arc::new(body.into()) }
     }
 
-    /// A body of JSON; numbers that JSON can not express become `null`.
+    /// A body of JSON; numbers that JSON cannot express become `null`.
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
             Ok(body) => Response::new(status, body),

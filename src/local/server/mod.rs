@@ -54,7 +54,7 @@ use self::promises::Promises;
 use self::reply::{Mailbox, Message};
 use self::routes::{KeyCheck, Service};
 use self::state::State;
-use self::store::Store;
+use self::store::{Lock, Store};
 use super::model::Model;
 use crate::clock::Clock;
 
@@ -119,6 +119,8 @@ pub(super) struct Server {
     mailbox: Arc<Mailbox>,
     /// The event loop and the handlers. The threads that compute are told to end and end after the task in hand.
     threads: Vec<JoinHandle<()>>,
+    /// Of the directory, where there is one.
+    _lock: Option<Lock>,
 }
 
 impl Server {
@@ -130,7 +132,10 @@ impl Server {
         let monitor = Arc::new(Monitor::new(settings.log_capacity));
         let faults = Arc::new(Chaos::new(settings.faults, settings.fault_seed));
         let (sampling, samples) = unbounded();
-        let store = settings.data_dir.map_or_else(|| Ok(Store::in_memory()), |folder| Store::open(&folder))?;
+        let (store, lock) = match settings.data_dir {
+            None => (Store::in_memory(), None),
+            Some(folder) => Store::open(&folder).map(|(store, lock)| (store, Some(lock)))?,
+        };
         let past = Past::begin(&store)?;
         let promises = Promises::new(settings.result_time, past.starts << 32);
         let (max_models, session_time) = (settings.max_models, settings.session_time);
@@ -146,7 +151,7 @@ impl Server {
 
         // From here on the server ends properly, should a thread not start. It ends its handlers by dropping the event
         // loop, so that must be the younger.
-        let mut server = Server { address, monitor, faults, state, mailbox, threads: Vec::new() };
+        let mut server = Server { address, monitor, faults, state, mailbox, threads: Vec::new(), _lock: lock };
         let (jobs, arriving) = unbounded();
         let event_loop = EventLoop::new(
             poll,
@@ -267,7 +272,7 @@ impl Desk {
     fn serve(&self, jobs: &Receiver<Job>) {
         loop {
             let received = jobs.recv_timeout(self.reap_after);
-            self.service.state.reap();
+            self.service.state.reap(now());
             let Job { request, mut reply } = match received {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => continue,

@@ -16,7 +16,7 @@ use super::keys::Owner;
 use super::reply::Reply;
 use crate::types::{RequestErrorCategory, RequestFailedResponse};
 
-/// Why a promise can not be kept.
+/// Why a promise cannot be kept.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) category: RequestErrorCategory,

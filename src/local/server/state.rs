@@ -19,7 +19,7 @@ use super::now;
 use super::promises::{PromiseId, Promises};
 use super::records::{CheckpointRecord, RunRecord, SamplerRecord, SessionRecord, timestamp};
 use super::store::{Place, Store};
-use super::weights::Loaded;
+use super::weights::{Loaded, place};
 use super::work::{SampleJob, TaskQueue};
 use crate::local::model::Model;
 use crate::types::CheckpointPath;
@@ -175,10 +175,11 @@ impl State {
         self.tables.lock()
     }
 
-    /// Gives up the sessions that have been silent for too long, and frees what they hold.
-    pub(super) fn reap(&self) {
-        let now = now();
+    /// Gives up the sessions that have been silent for too long, and frees what they hold; removes the checkpoints whose
+    /// time is over.
+    pub(super) fn reap(&self, now: Instant) {
         let mut tables = self.lock();
+        self.remove_expired(&mut tables);
         let Tables { sessions, runs, samplers, .. } = &mut *tables;
         for (id, session) in sessions {
             if session.alive.is_none_or(|seen| now.duration_since(seen) < self.session_time) {
@@ -189,6 +190,20 @@ impl State {
             runs.values_mut().filter(|run| run.record.session_id == *id).for_each(|run| run.queue = None);
             let theirs = samplers.values_mut().filter(|sampler| sampler.record.session_id == *id);
             theirs.for_each(|sampler| sampler.weights = Arc::default());
+        }
+    }
+
+    fn remove_expired(&self, tables: &mut Tables) {
+        let now = timestamp();
+        let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
+        for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            tables.checkpoints.remove(&path);
+            let removed = CheckpointPath::parse(path.as_str()).map(|path| self.store.remove(&place(&path)));
+            match removed {
+                Ok(Ok(())) => log::info!("{path} is removed: its time is over"),
+                Ok(Err(error)) => log::warn!("the files of {path}, whose time is over, could not be removed: {error}"),
+                Err(error) => log::warn!("{error}"),
+            }
         }
     }
 
@@ -318,5 +333,33 @@ impl Run {
     pub(super) fn queue(&self) -> Result<&TaskQueue, Response> {
         let gone = "the model is not in memory: it was unloaded, its session ended, or the server was restarted";
         self.queue.as_ref().ok_or_else(|| Response::detail(404, gone))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_what_a_session_lives_by() {
+        let (life, owner) = (Duration::from_secs(600), Owner::of("tml-test"));
+        let (sampling, _jobs) = crossbeam_channel::unbounded();
+        let promises = Promises::new(Duration::ZERO, 0);
+        let state = State::new(Vec::new(), promises, Store::in_memory(), 1, life, sampling).unwrap();
+        for id in ["silent", "alive"] {
+            let created = timestamp();
+            let record =
+                SessionRecord { owner: owner.clone(), number: 1, created, tags: Vec::new(), user_metadata: None };
+            let mut session = Session::new(record);
+            session.alive = now().checked_sub(life / 2);
+            state.lock().sessions.insert(id.to_owned(), session);
+        }
+        assert!(state.lock().session("alive", &owner).is_ok());
+        state.reap(now() + life / 2);
+        assert!(state.lock().session("alive", &owner).is_ok());
+        assert_eq!(
+            state.lock().session("silent", &owner).map(|_| ()).unwrap_err().words(),
+            "silent has ended: it gave no sign of life"
+        );
     }
 }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Every file and every checkpoint is written under another name, brought to the disk, and renamed: after a crash it is
-//! there whole, or not at all. Only one server may use a directory at a time.
+//! there whole, or not at all. One server uses a directory at a time: it holds a lock on `server.lock`, which the system
+//! takes back when the process ends, however it ends.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use fs4::{FileExt, TryLockError};
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -29,6 +31,24 @@ const UNFINISHED: &str = ".unfinished-";
 
 /// Something that is kept: the segments of its folder's path, which may be any text.
 pub(super) type Place<'a> = &'a [&'a str];
+
+/// What keeps a directory to one server.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the lock is held by holding the open file")] File);
+
+impl Lock {
+    fn take(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        match FileExt::try_lock(&file) {
+            Ok(()) => Ok(Lock(file)),
+            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let words = "another server is using this directory; stop it, or give this one a directory of its own";
+                Err(io::Error::new(ErrorKind::ResourceBusy, words))
+            }
+        }
+    }
+}
 
 /// Weights and records by their places.
 #[derive(Debug)]
@@ -43,11 +63,13 @@ impl Store {
         Store::Memory(Mutex::default())
     }
 
-    /// Opens a directory, making it where needed, and clears away what a crash left unfinished.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    /// Opens a directory, making it where needed, and clears away what a crash left unfinished. No other server can open
+    /// it until the lock is dropped.
+    pub(super) fn open(root: &Path) -> io::Result<(Self, Lock)> {
         fs::create_dir_all(root)?;
+        let lock = Lock::take(&root.join("server.lock"))?;
         clear(root)?;
-        Ok(Store::Directory(root.to_owned()))
+        Ok((Store::Directory(root.to_owned()), lock))
     }
 
     /// Keeps the files of a folder, all or none, with a record next to them.
@@ -133,7 +155,7 @@ impl Store {
         let file = root.join(relative(place)).join(name);
         match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                io::Error::new(ErrorKind::InvalidData, format!("{} can not be read: {error}", file.display()))
+                io::Error::new(ErrorKind::InvalidData, format!("{} cannot be read: {error}", file.display()))
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -229,7 +251,8 @@ mod tests {
     #[test]
     fn weights_are_kept_replaced_by_nothing_and_removed_in_memory_and_on_disk() {
         let scratch = Scratch::new("weights");
-        for store in [Store::in_memory(), Store::open(&scratch.0).unwrap()] {
+        let (directory, _lock) = Store::open(&scratch.0).unwrap();
+        for store in [Store::in_memory(), directory] {
             let place: Place<'_> = &["runs", "a:b/../c", "weights", "."];
             assert_eq!(store.load(place, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
             store.save(place, files("one"), "r.json", &1).unwrap();
@@ -243,7 +266,7 @@ mod tests {
     #[test]
     fn a_directory_is_found_again_without_what_was_unfinished() {
         let scratch = Scratch::new("again");
-        let store = Store::open(&scratch.0).unwrap();
+        let (store, lock) = Store::open(&scratch.0).unwrap();
         store.record(&["runs", "x:1"], "run.json", &"first").unwrap();
         store.record(&["runs", "x:1"], "run.json", &"second").unwrap();
         store.save(&["runs", "x:1", "weights", "n"], files("one"), "checkpoint.json", &3).unwrap();
@@ -251,7 +274,8 @@ mod tests {
         fs::create_dir(&half).unwrap();
         fs::write(half.join("checkpoint.json"), "3").unwrap();
 
-        let store = Store::open(&scratch.0).unwrap();
+        drop(lock);
+        let (store, _lock) = Store::open(&scratch.0).unwrap();
         assert_eq!(store.names(&["runs"]).unwrap(), ["x:1"]);
         assert_eq!(store.names(&["runs", "x:1", "weights"]).unwrap(), ["n"]);
         assert_eq!(store.recorded(&["runs", "x:1"], "run.json").unwrap(), Some("second".to_owned()));

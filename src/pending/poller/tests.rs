@@ -6,8 +6,9 @@ use std::thread;
 use serde_json::Value;
 
 use super::super::slots::Slots;
-use super::super::{Manner, Outcome, Pending};
+use super::super::{Manner, Outcome, Pending, PollGroup};
 use super::*;
+use crate::rules::seats::Id;
 
 /// Asks for a promise under the next ticket.
 fn ask(poller: &Poller, config: &Config, resubmit: Option<Resubmit>) -> Pending<Value> {

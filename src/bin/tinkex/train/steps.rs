@@ -117,13 +117,13 @@ impl Course<'_> {
         progress: &Progress,
     ) -> Result<(), Failure> {
         let mut metrics = step.metrics;
-        metrics.loss = loss_per_token(&step.batch, &step.pass.wait()?);
+        metrics.loss = loss_per_token(&step.batch, &step.pass.wait()?)?;
         step.update.wait()?;
         let now = clock.now();
         metrics.tokens_per_second = metrics.tokens as f64 / (now - *since).as_secs_f64().max(f64::EPSILON);
         *since = now;
         if let Some(pending) = step.evaluation {
-            metrics.eval_loss = Some(loss_per_token(evaluation, &pending.wait()?));
+            metrics.eval_loss = Some(loss_per_token(evaluation, &pending.wait()?)?);
         }
         if !metrics.loss.is_finite() {
             return Err(Failure::failed(format!("the loss of step {} is not a number", metrics.step))
@@ -142,15 +142,24 @@ impl Course<'_> {
     }
 }
 
-/// The mean negative log-probability of what is learned: their sum by the weights, divided by the sum of the weights.
-fn loss_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> f64 {
-    let (mut nats, mut tokens) = (0.0, 0.0);
-    for (datum, output) in batch.iter().zip(&output.loss_fn_outputs) {
-        let weights = datum.loss_fn_inputs.get("weights").and_then(|weights| weights.as_f32()).unwrap_or_default();
-        for (weight, logprob) in weights.iter().zip(output.logprobs().unwrap_or_default()) {
-            nats -= f64::from(weight * logprob);
-            tokens += f64::from(*weight);
+/// The mean negative log-probability of what is learned: their sum by the weights, divided by the sum of the weights. Where a
+/// service does not give each token's, the loss is the sum that it gives.
+fn loss_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> Result<f64, Failure> {
+    let weights: Vec<&[f32]> = batch
+        .iter()
+        .map(|datum| datum.loss_fn_inputs.get("weights").and_then(|weights| weights.as_f32()).unwrap_or_default())
+        .collect();
+    let logprobs: Vec<&[f32]> =
+        output.loss_fn_outputs.iter().map(|output| output.logprobs().unwrap_or_default()).collect();
+    let lengths = |lists: &[&[f32]]| lists.iter().map(|list| list.len()).collect::<Vec<_>>();
+    let nats = match lengths(&weights) == lengths(&logprobs) {
+        true => {
+            let pairs = weights.iter().copied().flatten().zip(logprobs.iter().copied().flatten());
+            -pairs.map(|(weight, logprob)| f64::from(weight * logprob)).sum::<f64>()
         }
-    }
-    nats / tokens
+        false => *output.metrics.get("loss:sum").ok_or_else(|| {
+            Failure::failed("the service gives neither the log-probability of each token nor the loss")
+        })?,
+    };
+    Ok(nats / weights.iter().copied().flatten().map(|weight| f64::from(*weight)).sum::<f64>())
 }

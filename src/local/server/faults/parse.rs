@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Fault;
 
-/// Where a line of rules can not be understood, and why.
+/// Where a line of rules cannot be understood, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseFaultsError {
     /// In bytes from the beginning.
