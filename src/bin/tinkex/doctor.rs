@@ -141,8 +141,10 @@ fn examine(app: &App, options: &Options) -> Report {
     });
     let url = config.as_ref().map(|config| Url::of(config.base_url())).unwrap_or_default();
     let addresses = report.check("dns", || look_up(&url, by_proxy));
+    let is_here = addresses.iter().flatten().all(|address| address.ip().is_loopback());
     report.check("connection", || match &addresses {
-        Some(addresses) if !by_proxy => connect(addresses),
+        // No proxy is used for a service on this machine.
+        Some(addresses) if is_here || !by_proxy => connect(addresses),
         _ => skipped("a proxy is set, which makes the connection"),
     });
     // The answer to a first request tells of TLS and of the server.
@@ -184,6 +186,7 @@ impl Url {
     }
 }
 
+/// Blocks for as long as the system's resolver takes.
 fn look_up(url: &Url, by_proxy: bool) -> Result<(Vec<SocketAddr>, String), Verdict> {
     let found: Vec<SocketAddr> = match url.place.to_socket_addrs() {
         Ok(found) => found.collect(),
@@ -219,7 +222,7 @@ fn tls(url: &Url, answer: Option<&Asked>) -> Result<((), String), Verdict> {
         // The connection itself was made before.
         Some(Err(error)) if matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout(Limit::Connect)) => failed(
             error.source().map_or_else(|| error.to_string(), ToString::to_string),
-            "check the clock, and that nothing between here and the service has a certificate of its own",
+            "check the clock, the proxy where one is set, and that nothing on the way has a certificate of its own",
         ),
         _ => Ok(((), "the certificate is good".to_owned())),
     }
