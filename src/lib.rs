@@ -36,6 +36,7 @@
 //! - [`RestClient`] lists, shows and changes what the service keeps: training runs, checkpoints, sessions.
 //! - [`Config`] has every setting with its default, and reads the environment.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
+//! - [`Tokenizer`] turns text into tokens and back; clients know that of their model.
 //! - [`types`] has what travels: datums, tensors, parameters, results.
 //! - [`api`] is the low-level door: any path, any body, any answer.
 //! - `local` (the feature of that name) is a Tinker service in the process, with a small model that really trains.
@@ -111,6 +112,7 @@ mod rules;
 mod sampling;
 mod service;
 mod session;
+mod tokenizer;
 mod training;
 pub mod types;
 mod worker;
@@ -123,6 +125,9 @@ pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
 pub use session::{Severity, Telemetry};
+#[cfg(feature = "tokenizers")]
+pub use tokenizer::TokenizerSource;
+pub use tokenizer::{TextDecoder, Tokenizer};
 #[cfg(feature = "ndarray")]
 pub use training::CustomLoss;
 pub use training::TrainingClient;

@@ -122,7 +122,7 @@ impl Http {
         }
     }
 
-    fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
+    pub(super) fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
         let query = match call.query {
             Some(query) => &*query.over(self.config.query()).to_string(),
             None => &*self.query,
