@@ -16,6 +16,12 @@ use tinkex::{ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, wait_al
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// How long a poll that someone waits for keeps its connection when another one waits for it, and stays away then.
+const SLICE: Duration = Duration::from_secs(2);
+
+/// The least time between two polls that give up their connections.
+const BETWEEN_CUTS: Duration = Duration::from_millis(250);
+
 /// A test that waits longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -99,19 +105,28 @@ fn any_takes_them_as_they_come() {
 
 #[test]
 fn all_count_as_waited_for_while_one_waits_and_none_after_it() {
+    let manual = ManualClock::new();
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
-    let client = connect(service.config().max_poll_connections(1));
+    let client = connect(service.manual_config(&manual).max_poll_connections(1));
     // Nobody waits for this one; it has the only connection.
     let idle = pending(&client, "held-idle");
     service.until_count("retrieve_future", 1);
     let pendings: Vec<_> = (0..3).map(|n| pending(&client, &format!("r-{n}"))).collect();
     // A connection is taken from what nobody waits for, for all of them.
     assert_eq!(wait_all(pendings).unwrap().len(), 3);
+    service.until_seen(|seen| seen.iter().filter(|seen| seen.request_id() == "held-idle").count() == 2);
     let rest = [pending(&client, "held-2"), pending(&client, "r-3")];
-    assert_eq!(wait_any(&rest), Some(1));
-    assert!(!rest[0].is_ready() && !idle.is_ready());
+    let waiting = thread::spawn(move || (wait_any(&rest), rest));
+    // Not at once again; and then the first of them has the connection for a while, although both are waited for.
+    manual.until_waiting(|waits| waits.contains(&BETWEEN_CUTS));
+    manual.advance(BETWEEN_CUTS);
+    manual.until_waiting(|waits| waits.contains(&SLICE));
+    manual.advance(SLICE);
+    let (index, rest) = waiting.join().unwrap();
+    assert!(index == Some(1) && !rest[0].is_ready() && !idle.is_ready());
     gate.open();
+    manual.advance(SLICE);
     rest.into_iter().chain([idle]).for_each(|pending| drop(pending.wait().unwrap()));
 }
 
@@ -208,8 +223,9 @@ fn an_observer_that_panics_or_blocks_hurts_nobody() {
         released.recv().ok();
     };
     let client = connect(service.config().max_poll_connections(1).queue_state_observer(observer));
-    for n in 0..5 {
-        assert_eq!(pending(&client, &format!("r-{n}")).wait().unwrap()["value"], format!("r-{n}"));
+    let pendings: Vec<_> = (0..5).map(|n| pending(&client, &format!("r-{n}"))).collect();
+    for (n, pending) in pendings.into_iter().enumerate() {
+        assert_eq!(pending.wait().unwrap()["value"], format!("r-{n}"));
     }
     assert!(calls.load(Ordering::SeqCst) <= 2, "one panicked, one blocks, the others wait");
     drop(release);

@@ -48,7 +48,7 @@ use submit::{SampleJob, Sampler};
 pub struct SamplingClient {
     session: Arc<Session>,
     sampler: Arc<Sampler>,
-    retry: RetryConfig,
+    retry: Arc<RetryConfig>,
     timeout_operation: Option<Duration>,
 }
 
@@ -57,7 +57,7 @@ impl SamplingClient {
         SamplingClient {
             session: Arc::clone(session),
             sampler: Arc::new(Sampler::new(session, sampling_session_id)),
-            retry: RetryConfig::of(session.config()),
+            retry: Arc::new(RetryConfig::of(session.config())),
             timeout_operation: session.config().timeout_operation(),
         }
     }
@@ -108,7 +108,7 @@ impl SamplingClient {
     /// ```
     #[must_use]
     pub fn retry_config(&self, retry: RetryConfig) -> Self {
-        SamplingClient { retry, ..self.clone() }
+        SamplingClient { retry: Arc::new(retry), ..self.clone() }
     }
 
     /// Samples `num_samples` continuations of a prompt. Blocks; submits on the calling thread.
@@ -174,7 +174,7 @@ impl SamplingClient {
     }
 
     fn samples(&self, options: SampleOptions<'_>, manner: Manner) -> Result<Pending<SampleResponse>> {
-        let length = options.prompt_logprobs.then(|| options.prompt.len());
+        let length = options.how.prompt_logprobs.then(|| options.prompt.len());
         Ok(self.run("sample", options, manner)?.pending(move |replies| {
             let mut reply = the_one(replies)?;
             if let (Some(length), Some(logprobs)) = (length, reply.prompt_logprobs.as_mut()) {
@@ -210,20 +210,21 @@ impl SamplingClient {
         }
         let clock = self.session.config().clock().clone();
         let outcome = Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> };
-        let options = Arc::new(options.into_owned());
+        let SampleOptions { prompt, how } = options;
         for part in parts {
             let job = SampleJob {
                 sampler: Arc::clone(&self.sampler),
-                options: Arc::clone(&options),
+                prompt: self.sampler.keep(prompt),
+                how: how.clone(),
                 part,
                 deadline: manner.deadline(),
-                retry: self.retry,
+                retry: Arc::clone(&self.retry),
                 expired: 0,
             };
             if manner.blocks() {
                 job.run();
             } else {
-                let bytes = options.prompt.heap_bytes();
+                let bytes = prompt.heap_bytes();
                 let reservation =
                     self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.with_operation(operation))?;
                 let task: Task = Box::new(move || {

@@ -30,7 +30,13 @@ use crate::types::{ModelInput, SampleRequest, SamplingParams};
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct SampleOptions<'a> {
-    pub(super) prompt: Cow<'a, ModelInput>,
+    pub(super) prompt: &'a ModelInput,
+    pub(super) how: How,
+}
+
+/// All but the prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct How {
     num_samples: u32,
     sampling_params: SamplingParams,
     pub(super) prompt_logprobs: bool,
@@ -40,59 +46,62 @@ pub struct SampleOptions<'a> {
 impl<'a> SampleOptions<'a> {
     /// One continuation of this prompt, with the default parameters.
     pub fn new(prompt: &'a ModelInput) -> Self {
-        SampleOptions {
-            prompt: Cow::Borrowed(prompt),
+        let how = How {
             num_samples: 1,
             sampling_params: SamplingParams::default(),
             prompt_logprobs: false,
             topk_prompt_logprobs: 0,
-        }
+        };
+        SampleOptions { prompt, how }
     }
 
     /// How many continuations, at least 1. Defaults to 1.
     pub fn num_samples(mut self, num_samples: u32) -> Self {
-        self.num_samples = num_samples;
+        self.how.num_samples = num_samples;
         self
     }
 
     /// Temperature, limits, seed and stops. Defaults to [`SamplingParams::default`].
     pub fn sampling_params(mut self, params: SamplingParams) -> Self {
-        self.sampling_params = params;
+        self.how.sampling_params = params;
         self
     }
 
     /// Whether the answer has the log-probability of each token of the prompt, none for the first. Defaults to `false`.
     #[doc(alias = "include_prompt_logprobs")]
     pub fn prompt_logprobs(mut self, prompt_logprobs: bool) -> Self {
-        self.prompt_logprobs = prompt_logprobs;
+        self.how.prompt_logprobs = prompt_logprobs;
         self
     }
 
     /// How many of the most likely tokens the answer has for each place in the prompt. Defaults to 0.
     pub fn topk_prompt_logprobs(mut self, k: u32) -> Self {
-        self.topk_prompt_logprobs = k;
+        self.how.topk_prompt_logprobs = k;
         self
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        if self.num_samples == 0 {
+        if self.how.num_samples == 0 {
             return Err(Error::invalid_input("num_samples is 0; ask for at least one"));
         }
         if self.prompt.is_empty() {
             return Err(Error::invalid_input("the prompt is empty; it needs at least one token"));
         }
-        self.sampling_params.validate()
+        self.how.sampling_params.validate()
     }
+}
 
-    pub(super) fn into_owned(self) -> SampleOptions<'static> {
-        SampleOptions { prompt: Cow::Owned(self.prompt.into_owned()), ..self }
-    }
-
-    /// The request with this number in this sampling session.
-    pub(super) fn request<'r>(&'r self, sampling_session_id: &'r str, seq_id: u64) -> SampleRequest<'r> {
+impl How {
+    /// The request for this prompt with this number in this sampling session.
+    pub(super) fn request<'r>(
+        &'r self,
+        prompt: &'r ModelInput,
+        sampling_session_id: &'r str,
+        seq_id: u64,
+    ) -> SampleRequest<'r> {
         SampleRequest {
             num_samples: self.num_samples,
-            prompt: Cow::Borrowed(&self.prompt),
+            prompt: Cow::Borrowed(prompt),
             sampling_params: Cow::Borrowed(&self.sampling_params),
             sampling_session_id: Some(sampling_session_id.into()),
             seq_id: Some(seq_id),

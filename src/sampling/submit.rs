@@ -5,15 +5,16 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::debug;
+use parking_lot::Mutex;
 
-use super::options::SampleOptions;
+use super::options::How;
 use super::retry::RetryConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
 use crate::rules::bucket::DEFAULT_PAUSE;
 use crate::session::{Gate, Session, Task};
-use crate::types::{Promise, RequestKind};
+use crate::types::{ModelInput, Promise, RequestKind};
 use crate::worker::Pool;
 
 /// What the submissions of one sampling client share. Threads hold it; it does not hold the session.
@@ -26,15 +27,18 @@ pub(super) struct Sampler {
     group: PollGroup,
     /// The number of the next sample, from 0.
     next_seq_id: AtomicU64,
+    /// The prompt of the last sample, while one of its samples is unresolved.
+    last_prompt: Mutex<Weak<ModelInput>>,
 }
 
 /// One sample to submit.
 pub(super) struct SampleJob {
     pub(super) sampler: Arc<Sampler>,
-    pub(super) options: Arc<SampleOptions<'static>>,
+    pub(super) prompt: Arc<ModelInput>,
+    pub(super) how: How,
     pub(super) part: Part,
     pub(super) deadline: Option<Deadline>,
-    pub(super) retry: RetryConfig,
+    pub(super) retry: Arc<RetryConfig>,
     /// How often its promise has expired.
     pub(super) expired: u32,
 }
@@ -49,7 +53,19 @@ impl Sampler {
             submitters: Arc::downgrade(session.submitters()),
             group: PollGroup { client: session.next_client(), ordered: false },
             next_seq_id: AtomicU64::new(0),
+            last_prompt: Mutex::default(),
         }
+    }
+
+    /// The prompt as a sample keeps it, to be submitted anew. Many samples are drawn from one prompt, one after the other:
+    /// they share it, and to compare two takes no longer than to copy one.
+    pub(super) fn keep(&self, prompt: &ModelInput) -> Arc<ModelInput> {
+        let last = self.last_prompt.lock().upgrade();
+        last.filter(|last| **last == *prompt).unwrap_or_else(|| {
+            let kept = Arc::new(prompt.clone());
+            *self.last_prompt.lock() = Arc::downgrade(&kept);
+            kept
+        })
     }
 }
 
@@ -63,11 +79,12 @@ impl SampleJob {
             Ok(promise) => {
                 let round_trip = clock.now() - began;
                 let sampler = Arc::clone(&self.sampler);
-                let SampleJob { sampler: again, options, part, deadline, retry, expired } = self;
+                let SampleJob { sampler: again, prompt, how, part, deadline, retry, expired } = self;
+                let timeout_progress = retry.progress();
                 let resubmit = retry.after(expired, fastrand::f64()).map(|wait| {
                     let run = Box::new(move |part| {
-                        let job = SampleJob { sampler: again, options, part, deadline, retry, expired: expired + 1 };
-                        job.run_in_pool();
+                        let expired = expired + 1;
+                        SampleJob { sampler: again, prompt, how, part, deadline, retry, expired }.run_in_pool();
                     });
                     Resubmit { wait, run }
                 });
@@ -78,7 +95,7 @@ impl SampleJob {
                     group: sampler.group,
                     part,
                     resubmit,
-                    timeout_progress: retry.progress(),
+                    timeout_progress,
                 });
             }
             Err(error) => self.part.resolve(Err(error)),
@@ -107,7 +124,7 @@ impl SampleJob {
                     self.part.begin()?;
                     // Taken here, so that a sample which never passes the gate leaves no hole.
                     let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
-                    let request = self.options.request(&self.sampler.sampling_session_id, seq_id);
+                    let request = self.how.request(&self.prompt, &self.sampler.sampling_session_id, seq_id);
                     body.insert(to_json(operation, &request)?)
                 }
             };

@@ -3,8 +3,11 @@
 //! Two gates stand before a submission: the token bucket of [`rules::bucket`](crate::rules::bucket), and a cap on the
 //! submissions in flight. Nothing is held while a result is waited for. The registry forgets a service and key with the last
 //! client that uses them.
+//!
+//! Who has to wait stands in line. Only the first in line waits for a place or a token, and calls the next when it goes; the
+//! others sleep until they are called, so that a token does not wake hundreds of threads for one of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,7 @@ type Key = (String, Secret);
 /// The gates before sampling under one key.
 pub(crate) struct Gate {
     key: Key,
-    state: Arc<Monitor<State>>,
+    state: Mutex<State>,
     clock: Clock,
     /// Burst, rate and submissions in flight.
     limits: (u32, u32, usize),
@@ -35,7 +38,16 @@ pub(crate) struct Gate {
 struct State {
     bucket: Bucket,
     in_flight: usize,
+    max_in_flight: usize,
+    /// Those who wait, by when they came.
+    line: VecDeque<Arc<Turn>>,
+    /// How often somebody looked whether it may go.
+    #[cfg(test)]
+    looks: usize,
 }
+
+/// Where one of those in line sleeps; true when it was called.
+type Turn = Monitor<bool>;
 
 /// The right to have one submission in flight, given back when it drops.
 pub(crate) struct Pass<'a>(&'a Gate);
@@ -59,47 +71,82 @@ impl Gate {
             return gate;
         }
         let clock = config.clock().clone();
-        let bucket = Bucket::new(config.sampling_burst(), config.sampling_rate(), clock.now());
-        let gate =
-            Arc::new(Gate { key: key.clone(), state: Monitor::new(State { bucket, in_flight: 0 }), clock, limits });
+        let state = State {
+            bucket: Bucket::new(config.sampling_burst(), config.sampling_rate(), clock.now()),
+            in_flight: 0,
+            max_in_flight: config.max_sampling_in_flight(),
+            line: VecDeque::new(),
+            #[cfg(test)]
+            looks: 0,
+        };
+        let gate = Arc::new(Gate { key: key.clone(), state: Mutex::new(state), clock, limits });
         gates.insert(key, Arc::downgrade(&gate));
         gate
     }
 
     /// Waits for its turn, the deadline or the close of the client.
     pub(crate) fn pass(&self, http: &Http, deadline: Option<Deadline>) -> Result<Pass<'_>> {
-        let mut state = self.state.lock();
+        let turn = Turn::new(false);
+        self.state.lock().line.push_back(Arc::clone(&turn));
         loop {
             let now = self.clock.now();
-            if http.is_closed() {
-                self.state.notify_one();
-                return Err(Error::closed());
+            let late = deadline.filter(|deadline| deadline.at <= now);
+            let mut state = self.state.lock();
+            if http.is_closed() || late.is_some() {
+                state.leave(&turn);
+                return Err(late.map_or_else(Error::closed, |deadline| Error::timeout(deadline.limit)));
             }
-            if let Some(deadline) = deadline.filter(|deadline| deadline.at <= now) {
-                self.state.notify_one();
-                return Err(Error::timeout(deadline.limit));
-            }
-            let mut until = deadline.map(|deadline| deadline.at);
-            if state.in_flight < self.limits.2 {
-                match state.bucket.take(now) {
-                    Ok(()) => {
-                        state.in_flight += 1;
-                        // The next in line may have slept through a notification that came to one who waited for a token.
-                        self.state.notify_one();
-                        return Ok(Pass(self));
-                    }
-                    Err(at) => until = Some(until.map_or(at, |until: Instant| until.min(at))),
+            let token_at = match state.look(&turn, now) {
+                Ok(()) => {
+                    state.in_flight += 1;
+                    state.leave(&turn);
+                    return Ok(Pass(self));
                 }
-            }
-            self.clock.wait_until(&self.state, &mut state, until);
+                Err(token_at) => token_at,
+            };
+            drop(state);
+            let until = deadline.map(|deadline| deadline.at).into_iter().chain(token_at).min();
+            let mut called = turn.lock();
+            while !*called && !self.clock.wait_until(&turn, &mut called, until) {}
+            *called = false;
         }
     }
 
     /// Makes all waiting threads look whether their client was closed.
     pub(crate) fn wake_all(&self) {
-        drop(self.state.lock());
-        self.state.notify_all();
+        self.state.lock().line.iter().for_each(call);
     }
+}
+
+impl State {
+    /// Whether this one may go now; else, when to look again if nobody calls before.
+    fn look(&mut self, turn: &Arc<Turn>, now: Instant) -> Result<(), Option<Instant>> {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        let first = self.line.front().is_some_and(|first| Arc::ptr_eq(first, turn));
+        if !first || self.in_flight >= self.max_in_flight {
+            return Err(None);
+        }
+        self.bucket.take(now).map_err(Some)
+    }
+
+    /// Takes one out of the line, and calls who is first then.
+    fn leave(&mut self, turn: &Arc<Turn>) {
+        let place = self.line.iter().position(|other| Arc::ptr_eq(other, turn));
+        if let Some(place) = place {
+            self.line.remove(place);
+            if place == 0 {
+                self.line.front().map(call);
+            }
+        }
+    }
+}
+
+fn call(turn: &Arc<Turn>) {
+    *turn.lock() = true;
+    turn.notify_one();
 }
 
 impl Pass<'_> {
@@ -113,9 +160,12 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
+        // Else the first in line waits for a token.
+        let was_full = state.in_flight >= state.max_in_flight;
         state.in_flight = state.in_flight.saturating_sub(1);
-        drop(state);
-        self.0.state.notify_one();
+        if was_full {
+            state.line.front().map(call);
+        }
     }
 }
 
@@ -147,6 +197,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::config::ConfigBuilder;
     use crate::error::{ErrorKind, Limit};
 
     fn config(base_url: &str, key: &str) -> Config {
@@ -178,86 +229,125 @@ mod tests {
         assert!(!GATES.lock().contains_key(&key));
     }
 
-    /// Threads that pass the gate and say so, and then stay inside until they are told to go on: with a pause or without.
-    fn pass_in_thread(
-        gate: &Arc<Gate>,
-        http: &Arc<Http>,
-        inside: &Sender<()>,
-        go_on: &Receiver<Option<Duration>>,
-    ) -> JoinHandle<Result<()>> {
-        let (gate, http, inside, go_on) = (Arc::clone(gate), Arc::clone(http), inside.clone(), go_on.clone());
-        // With a limit, so that the manual clock shows who waits.
-        let at = gate.clock.now() + HOUR;
-        thread::spawn(move || {
-            let pass = gate.pass(&http, Some(Deadline { at, limit: Limit::Operation }))?;
-            inside.send(()).unwrap();
-            if let Some(wait) = go_on.recv().unwrap() {
-                pass.pause(wait);
-            }
-            Ok(())
-        })
-    }
-
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn manual_gate(max_in_flight: usize) -> (ManualClock, Arc<Gate>, Arc<Http>) {
-        let manual = ManualClock::new();
-        let builder = Config::builder().api_key(format!("tml-{:x}", fastrand::u64(..))).base_url("http://127.0.0.1:1");
-        let builder = builder.clock(manual.clock()).max_sampling_in_flight(max_in_flight);
-        let config = builder.build_with(|_| None).unwrap();
-        let http = Arc::new(Http::new(&config).unwrap());
-        (manual, Gate::of(&config), http)
+    /// A gate on the manual clock, and the threads that go through it.
+    struct Bench {
+        manual: ManualClock,
+        gate: Arc<Gate>,
+        http: Arc<Http>,
+        /// Each that is inside says so, waits to be told to go on, with a pause or without, and says that it has left.
+        inside: (Sender<()>, Receiver<()>),
+        go_on: (Sender<Option<Duration>>, Receiver<Option<Duration>>),
+        left: (Sender<()>, Receiver<()>),
+    }
+
+    impl Bench {
+        fn new(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
+            let manual = ManualClock::new();
+            let builder =
+                Config::builder().api_key(format!("tml-{:x}", fastrand::u64(..))).base_url("http://127.0.0.1:1");
+            let config = set(builder.clock(manual.clock())).build_with(|_| None).unwrap();
+            let http = Arc::new(Http::new(&config).unwrap());
+            let (gate, inside, go_on, left) = (Gate::of(&config), unbounded(), unbounded(), unbounded());
+            Bench { manual, gate, http, inside, go_on, left }
+        }
+
+        fn pass_in_thread(&self, http: &Arc<Http>) -> JoinHandle<Result<()>> {
+            let (gate, http, inside) = (Arc::clone(&self.gate), Arc::clone(http), self.inside.0.clone());
+            let (go_on, left) = (self.go_on.1.clone(), self.left.0.clone());
+            // With a limit, so that the manual clock shows who waits.
+            let at = gate.clock.now() + HOUR;
+            thread::spawn(move || {
+                let pass = gate.pass(&http, Some(Deadline { at, limit: Limit::Operation }))?;
+                inside.send(()).unwrap();
+                match go_on.recv().unwrap() {
+                    Some(wait) => pass.pause(wait),
+                    None => drop(pass),
+                }
+                left.send(()).unwrap();
+                Ok(())
+            })
+        }
+
+        fn crowd(&self, count: usize) -> Vec<JoinHandle<Result<()>>> {
+            (0..count).map(|_| self.pass_in_thread(&self.http)).collect()
+        }
+
+        fn until_inside(&self, count: usize) {
+            (0..count).for_each(|_| self.inside.1.recv().unwrap());
+        }
+
+        fn release(&self, how: impl IntoIterator<Item = Option<Duration>>) {
+            for pause in how {
+                self.go_on.0.send(pause).unwrap();
+                self.left.1.recv().unwrap();
+            }
+        }
+
+        fn looks(&self) -> usize {
+            self.gate.state.lock().looks
+        }
     }
 
     #[test]
     fn who_waited_for_a_place_waits_out_the_pause_that_comes_with_it_and_then_all_places_are_taken() {
-        let (manual, gate, http) = manual_gate(2);
-        let ((inside, entered), (release, released)) = (unbounded(), unbounded());
-        let threads: Vec<_> = (0..5).map(|_| pass_in_thread(&gate, &http, &inside, &released)).collect();
-        entered.recv().unwrap();
-        entered.recv().unwrap();
-        manual.until_waiting(|waits| waits == [HOUR; 3]);
-        release.send(Some(SECOND)).unwrap();
-        release.send(Some(3 * SECOND)).unwrap();
-        // Each place that was given back wakes one who waited for it, to wait for the end of the pause.
-        let paused = |wait: &&Duration| **wait < 4 * SECOND;
-        manual.until_waiting(|waits| {
-            waits.iter().filter(paused).count() == 2 && waits.iter().any(|w| *w > 3 * SECOND && *w < 4 * SECOND)
-        });
-        manual.advance(3 * SECOND);
-        assert!(entered.is_empty(), "somebody passed in the pause");
-        manual.advance(SECOND);
-        entered.recv().unwrap();
-        entered.recv().unwrap();
-        manual.until_waiting(|waits| waits.len() == 1);
-        assert!(entered.is_empty(), "a third one passed");
-        for _ in 0..3 {
-            release.send(None).unwrap();
-        }
+        let bench = Bench::new(|config| config.max_sampling_in_flight(2));
+        let threads = bench.crowd(5);
+        bench.until_inside(2);
+        bench.manual.until_waiting(|waits| waits == [HOUR; 3]);
+        bench.release([Some(SECOND), Some(3 * SECOND)]);
+        // The first in line was called to the place, and waits for the end of the pause; at first perhaps of the shorter one.
+        bench.manual.until_waiting(|waits| waits[0] < 4 * SECOND && waits[1..] == [HOUR; 2]);
+        bench.manual.advance(2 * SECOND);
+        bench.manual.until_waiting(|waits| waits[0] > SECOND && waits[0] < 2 * SECOND);
+        bench.manual.advance(SECOND);
+        assert!(bench.inside.1.is_empty(), "somebody passed in the pause");
+        bench.manual.advance(SECOND);
+        bench.until_inside(2);
+        bench.manual.until_waiting(|waits| waits.len() == 1);
+        assert!(bench.inside.1.is_empty(), "a third one passed");
+        bench.release([None; 3]);
         threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
     }
 
     #[test]
     fn a_wait_at_the_gate_ends_with_its_limit_or_the_close_of_its_own_client() {
-        let (manual, gate, http) = manual_gate(1);
-        let ((inside, entered), (release, released)) = (unbounded(), unbounded());
-        let holder = pass_in_thread(&gate, &http, &inside, &released);
-        entered.recv().unwrap();
-        let late = pass_in_thread(&gate, &http, &inside, &released);
-        manual.until_waiting(|waits| waits == [HOUR]);
-        manual.advance(HOUR);
+        let bench = Bench::new(|config| config.max_sampling_in_flight(1));
+        let holder = bench.pass_in_thread(&bench.http);
+        bench.until_inside(1);
+        let late = bench.pass_in_thread(&bench.http);
+        bench.manual.until_waiting(|waits| waits == [HOUR]);
+        bench.manual.advance(HOUR);
         assert_eq!(late.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout(Limit::Operation));
-        let other = Arc::new(Http::new(http.config()).unwrap());
-        let threads = [&http, &other].map(|http| pass_in_thread(&gate, http, &inside, &released));
-        manual.until_waiting(|waits| waits == [HOUR; 2]);
-        http.close();
-        gate.wake_all();
+        let other = Arc::new(Http::new(bench.http.config()).unwrap());
+        let threads = [&bench.http, &other].map(|http| bench.pass_in_thread(http));
+        bench.manual.until_waiting(|waits| waits == [HOUR; 2]);
+        bench.http.close();
+        bench.gate.wake_all();
         let [closed, open] = threads;
         assert_eq!(closed.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
-        release.send(None).unwrap();
-        release.send(None).unwrap();
+        bench.release([None; 2]);
         holder.join().unwrap().unwrap();
         open.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn of_four_hundred_waiting_threads_only_the_first_looks_for_a_token() {
+        // One token each second.
+        let bench = Bench::new(|config| config.sampling_burst(1).sampling_rate(1));
+        let threads = bench.crowd(400);
+        bench.until_inside(1);
+        for waiting in (1..400).rev() {
+            bench.manual.until_waiting(|waits| waits.len() == waiting && waits[0] <= SECOND);
+            assert_eq!(bench.inside.1.len(), 0, "two passed for one token");
+            bench.manual.advance(SECOND);
+            bench.until_inside(1);
+        }
+        // Each when it came, when it was first, and at its token.
+        assert!(bench.looks() <= 3 * 400, "{} looks", bench.looks());
+        bench.release([None; 400]);
+        threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
     }
 }
