@@ -10,7 +10,7 @@ use std::thread;
 use ndarray::{Array1, array};
 use serde_json::json;
 use support::{Reply, Seen, Service, batch, well};
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, ModelInput};
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput};
 use tinkex::{CustomLoss, Error, ErrorKind, ServiceClient, TrainingClient};
 
 /// A service whose passes give one log-probability for each target, minus the number of the request.
@@ -80,6 +80,23 @@ fn what_is_submitted_after_it_comes_after_its_second_pass() {
     }
     let sent: Vec<_> = passes(&service).into_iter().map(|seen| seen.path).collect();
     assert_eq!(sent, ["forward", "forward_backward", "optim_step"].repeat(3));
+}
+
+#[test]
+fn the_function_may_submit_and_wait_itself() {
+    let service = service();
+    let trainer = trainer(&service);
+    let inner = trainer.clone();
+    let output = trainer.submit_forward_backward_custom(batch(), |_, logprobs| {
+        let step = inner.submit_optim_step(AdamParams::default())?;
+        assert_eq!(inner.forward(batch(), LossFn::CrossEntropy)?.loss_fn_outputs.len(), 1);
+        step.wait()?;
+        Ok(CustomLoss::new(0.0, ones(logprobs)))
+    });
+    output.unwrap().wait().unwrap();
+    let sent: Vec<_> = passes(&service).into_iter().map(|seen| (seen.path.clone(), seen.seq_id().unwrap())).collect();
+    let expected = [("forward", 1), ("optim_step", 2), ("forward", 3), ("forward_backward", 4)];
+    assert_eq!(sent, expected.map(|(path, seq_id)| (path.to_owned(), seq_id)));
 }
 
 #[test]
@@ -155,7 +172,6 @@ fn a_first_pass_that_fails_has_no_effect_and_a_second_may_have() {
 #[test]
 fn both_losses_train_the_local_model() {
     use tinkex::losses;
-    use tinkex::types::LossFn;
     let server = tinkex::local::LocalServer::start().unwrap();
     let config = tinkex::Config::builder().base_url(server.base_url()).api_key("tml-custom").build().unwrap();
     let service = ServiceClient::connect(config).unwrap();

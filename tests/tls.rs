@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::{Gate, Service, well};
 use tinkex::api::Api;
 use tinkex::config::{ConfigBuilder, Proxy};
+use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ErrorKind, ServiceClient};
 
 /// Signed the one of `localhost` below. Its key is lost.
@@ -127,6 +128,55 @@ fn a_proxy_may_be_spoken_to_over_tls_with_a_user_and_a_password() {
     assert!(!tunnel.contains("x-api-key"), "{tunnel}");
     assert_eq!(service.seen()[0].path, "create_session");
     assert_eq!(service.seen()[0].header("proxy-authorization"), None);
+}
+
+/// A plain proxy that makes a tunnel for each connection, to where the CONNECT says. Returns its port.
+fn tunnelling_proxy() -> (u16, Tunnels) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tunnels = Tunnels::default();
+    let seen = Arc::clone(&tunnels);
+    thread::spawn(move || {
+        for outside in listener.incoming() {
+            let mut outside = outside.unwrap();
+            let head = String::from_utf8(read_message(&mut outside).unwrap()).unwrap();
+            let inside = TcpStream::connect(head.split(' ').nth(1).unwrap()).unwrap();
+            seen.lock().unwrap().push(head);
+            outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let pairs = [(outside.try_clone(), inside.try_clone()), (Ok(inside), Ok(outside))];
+            for (from, to) in pairs.map(|(from, to)| (from.unwrap(), to.unwrap())) {
+                thread::spawn(move || io::copy(&mut &from, &mut &to).and_then(|_| to.shutdown(Shutdown::Write)).ok());
+            }
+        }
+    });
+    (port, tunnels)
+}
+
+#[test]
+fn a_service_over_tls_is_reached_through_the_tunnel_of_a_plain_proxy() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let (proxy_port, tunnels) = tunnelling_proxy();
+    let proxy = Proxy::Url(format!("http://me:word@127.0.0.1:{proxy_port}"));
+    let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(proxy);
+    connect(config.root_certificate(ROOT)).unwrap();
+    let tunnel = tunnels.lock().unwrap()[0].to_ascii_lowercase();
+    assert!(tunnel.starts_with(&format!("connect localhost:{port} http/1.1\r\n")), "{tunnel}");
+    assert!(tunnel.contains("proxy-authorization: basic ") && !tunnel.contains("x-api-key"), "{tunnel}");
+    let seen = &service.seen()[0];
+    assert_eq!((seen.path.as_str(), seen.header("x-api-key")), ("create_session", Some("tml-k")));
+    assert_eq!(seen.header("proxy-authorization"), None);
+}
+
+#[test]
+fn threads_with_a_small_stack_have_room_for_tls_without_optimisation() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
+    let client = connect(config.root_certificate(ROOT).thread_stack_size(192 * 1024)).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    trainer.optim_step(AdamParams::default()).unwrap();
+    assert!(!service.seen_at("retrieve_future").is_empty());
 }
 
 /// What the server does after its early answer.

@@ -4,11 +4,15 @@ mod support;
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 use support::{Gate, Reply, Service, batch, well};
+use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
 use tinkex::{ErrorKind, ServiceClient, TrainingClient, TrainingOptions};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn trainer(service: &Service) -> TrainingClient {
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
@@ -120,6 +124,57 @@ fn bad_input_is_refused_before_any_request() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
     assert_eq!(service.seen().len(), before);
+}
+
+#[test]
+fn what_can_not_be_created_is_refused_before_any_request() {
+    let service = Service::start(well);
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let before = service.seen().len();
+    let nothing = LoraConfig { train_mlp: false, train_attn: false, train_unembed: false, ..LoraConfig::default() };
+    let (lora, metadata) = (LoraConfig::default(), Default::default());
+    let errors = [
+        client.create_lora_training_client("base", nothing.clone()).unwrap_err(),
+        client.submit_create_lora_training_client("base", nothing).unwrap_err(),
+        client.create_lora_training_client(" ", lora.clone()).unwrap_err(),
+        client.submit_create_lora_training_client("", lora).unwrap_err(),
+        client.create_sampling_client(" ").unwrap_err(),
+        client.create_sampling_client("https://run/weights/a").unwrap_err(),
+        client.create_training_client_from_state("tinker://run/other/a", &metadata).unwrap_err(),
+        client.create_training_client_from_state_with_optimizer("tinker://run/weights", &metadata).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(error.kind() == ErrorKind::InvalidInput && error.operation().is_some(), "{error}");
+    }
+    assert_eq!(service.seen().len(), before);
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    assert_eq!(trainer.model_id(), "model-0", "a refused model takes no number");
+}
+
+#[test]
+fn a_full_queue_refuses_what_is_submitted_and_lets_a_blocking_call_wait_for_room() {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let service = Service::start(move |seen| match well(seen) {
+        reply if seen.path == "optim_step" && seen.seq_id() == Some(1) => Reply::held(&held, reply),
+        reply => reply,
+    });
+    let manual = ManualClock::new();
+    let config = service.manual_config(&manual).max_queued(1).timeout_operation(Some(HOUR));
+    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    // A call keeps its place until its promise is there.
+    let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    service.until_count("optim_step", 1);
+    let error = trainer.submit_optim_step(AdamParams::default()).map(drop).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::QueueFull, Some("optim_step")));
+    assert!(error.hint().is_some());
+    let waiting = trainer.clone();
+    let waiting = thread::spawn(move || waiting.optim_step(AdamParams::default()).unwrap().metrics.unwrap()["step"]);
+    manual.until_waiting(|waits| waits.contains(&HOUR));
+    gate.open();
+    assert_eq!(waiting.join().unwrap(), 2.0);
+    first.wait().unwrap();
 }
 
 #[test]

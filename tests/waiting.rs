@@ -223,8 +223,9 @@ fn an_observer_that_panics_or_blocks_hurts_nobody() {
         released.recv().ok();
     };
     let client = connect(service.config().max_poll_connections(1).queue_state_observer(observer));
-    for n in 0..5 {
-        assert_eq!(pending(&client, &format!("r-{n}")).wait().unwrap()["value"], format!("r-{n}"));
+    let pendings: Vec<_> = (0..5).map(|n| pending(&client, &format!("r-{n}"))).collect();
+    for (n, pending) in pendings.into_iter().enumerate() {
+        assert_eq!(pending.wait().unwrap()["value"], format!("r-{n}"));
     }
     assert!(calls.load(Ordering::SeqCst) <= 2, "one panicked, one blocks, the others wait");
     drop(release);

@@ -108,7 +108,8 @@ settings! {
     dns_retention: Duration = Duration::from_secs(60), zero refused;
     /// The size of each connection's input and output buffer in bytes; the head of an answer must fit. Defaults to 16 KiB.
     connection_buffer: usize = 16 * 1024, zero refused;
-    /// The stack of each thread of the library in bytes. Defaults to 256 KiB; less than 128 KiB is refused.
+    /// The stack of each thread of the library in bytes. Defaults to 256 KiB; less than 128 KiB is refused. A build without
+    /// optimisation needs 192 KiB for TLS.
     thread_stack_size: usize = 256 * 1024, zero refused;
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Limit, Result};
 const MAX_STALE_CONNECTIONS: usize = 3;
 
 /// How often in a row an answer may send a request on.
-const MAX_REDIRECTS: usize = 10;
+pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// What all exchanges of one attempt have in common.
 pub(super) struct Attempt<'a> {
@@ -69,16 +69,7 @@ impl Http {
     fn exchange(&self, attempt: &Attempt<'_>, stop: &Stop) -> Result<Answer, Failed> {
         let Attempt { call, deadline, .. } = *attempt;
         let clock = self.config.clock();
-        if self.is_closed_for(call) {
-            return Err(Failed::Final(Error::closed()));
-        }
-        if call.flight.is_cut() {
-            return Err(Failed::Final(cancelled()));
-        }
-        let remaining = deadline.map(|deadline| deadline.at.saturating_duration_since(clock.now()));
-        if let (Some(Duration::ZERO), Some(deadline)) = (remaining, deadline) {
-            return Err(Failed::Final(timed_out(deadline.limit, call, false)));
-        }
+        let remaining = self.remaining(call, deadline).map_err(Failed::Final)?;
         let (request, secrets) = self.request(attempt, stop);
         let agent = &self.agents[call.purpose as usize];
         let in_the_air = call.flight.take_off(secrets);
@@ -102,17 +93,33 @@ impl Http {
             Ok((answer, end))
         });
         drop(in_the_air);
+        let failed = |error| self.failed(error, call, self.config.base_url(), deadline);
         let failed = match outcome {
             Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
             Ok((answer, Ok(_))) if answer.is_redirect() && call.redirects == Redirects::HandBack => return Ok(answer),
             Ok((answer, Ok(_))) => Failed::Refused(Box::new(answer)),
-            Ok((answer, Err(error))) => self.failed(error, attempt).in_the_middle_of(answer),
-            Err(error) => self.failed(error, attempt),
+            Ok((answer, Err(error))) => failed(error).in_the_middle_of(answer),
+            Err(error) => failed(error),
         };
         if stop.method != Method::Get && failed.is_unanswered() {
             call.flight.note_unanswered();
         }
         Err(failed)
+    }
+
+    /// The time that is left for a call, unless it is over, the call was cut off or the client closed.
+    pub(crate) fn remaining(&self, call: &Call<'_>, deadline: Option<Deadline>) -> Result<Option<Duration>> {
+        if self.is_closed_for(call) {
+            return Err(Error::closed());
+        }
+        if call.flight.is_cut() {
+            return Err(cancelled());
+        }
+        let Some(deadline) = deadline else { return Ok(None) };
+        match deadline.at.saturating_duration_since(self.config.clock().now()) {
+            Duration::ZERO => Err(timed_out(deadline.limit, call, false)),
+            left => Ok(Some(left)),
+        }
     }
 
     fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
@@ -152,9 +159,8 @@ impl Http {
         (request, secrets)
     }
 
-    /// What an error of ureq means for the call.
-    fn failed(&self, error: ureq::Error, attempt: &Attempt<'_>) -> Failed {
-        let Attempt { call, deadline, .. } = *attempt;
+    /// What an error of ureq means for a call to this address.
+    pub(super) fn failed(&self, error: ureq::Error, call: &Call<'_>, whom: &str, deadline: Option<Deadline>) -> Failed {
         let heard = call.flight.was_heard();
         let limit = match &error {
             _ if self.is_closed_for(call) => return Failed::Final(Error::closed()),
@@ -178,7 +184,7 @@ impl Http {
             }
             _ => {
                 let what = match (call.flight.was_written_now(), heard) {
-                    (false, _) => format!("no connection to {}", self.config.base_url()),
+                    (false, _) => format!("no connection to {whom}"),
                     (true, false) => "the connection was lost before an answer came".to_owned(),
                     (true, true) => "the connection was lost in the middle of the answer".to_owned(),
                 };

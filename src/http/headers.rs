@@ -8,7 +8,7 @@ use crate::config::Config;
 /// The version of the protocol that this crate speaks. Servers gate on it.
 pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
 
-const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
 
 /// Headers of the user that ureq goes by, and that are no secrets.
 const PLAIN: [HeaderName; 9] = [

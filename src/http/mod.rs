@@ -16,6 +16,7 @@ mod resolver;
 mod secrets;
 mod told;
 mod transport;
+mod visit;
 
 use std::mem;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat
 pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use place::{is_url, pointed_at, segment};
+pub(crate) use visit::{Receive, Visit};
 
 use crate::clock::Monitor;
 use crate::config::Config;
@@ -47,6 +49,8 @@ use transport::watching_connector;
 pub(crate) struct Http {
     config: Config,
     agents: [Agent; Purpose::ALL.len()],
+    /// To other servers than the service: it knows no secret.
+    visitor: Agent,
     headers: CommonHeaders,
     /// `a=b`, or nothing.
     query: String,
@@ -68,10 +72,12 @@ impl Http {
         let headers = CommonHeaders::new(config);
         let agents = Purpose::ALL
             .map(|_| Agent::with_parts(agent.clone(), watching_connector(addresses.clone()), addresses.clone()));
+        let visitor = Agent::with_parts(agent, watching_connector(addresses.clone()), addresses);
         let query = config.query().to_string();
         Ok(Http {
             config: config.clone(),
             agents,
+            visitor,
             headers,
             query,
             closed: Monitor::new(false),
@@ -93,8 +99,9 @@ impl Http {
     pub(crate) fn close(&self) {
         *self.closed.lock() = true;
         self.closed.notify_all();
-        for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry) {
-            self.agents[purpose as usize].clone().shutdown();
+        let theirs = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry);
+        for agent in theirs.map(|purpose| &self.agents[purpose as usize]).chain([&self.visitor]) {
+            agent.clone().shutdown();
         }
     }
 
@@ -121,7 +128,7 @@ impl Http {
     }
 
     /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
-    fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
+    pub(crate) fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
         flight.waits(&self.closed);
         let mut closed = self.closed.lock();
         while !*closed && !flight.is_cut() {

@@ -110,6 +110,20 @@ pub(crate) fn pointed_at(base_url: &str, location: &str) -> Option<String> {
     (!location.is_empty()).then(|| resolved(&base_url, location)).flatten().filter(is_http).map(|url| url.to_string())
 }
 
+/// Where a redirect leads that is followed without anything of ours: to any host, but never from https to http.
+pub(super) fn onward(at: &Uri, location: &str) -> Option<Uri> {
+    let origin = format!("{}://{}", at.scheme_str()?, at.authority()?);
+    let path = at.path();
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let next: Uri = pointed_at(&format!("{origin}{folder}"), location)?.parse().ok()?;
+    is_as_safe(at, &next).then_some(next)
+}
+
+/// Whether a request may go on from one URL to the next: https never becomes http.
+pub(super) fn is_as_safe(one: &Uri, next: &Uri) -> bool {
+    one.scheme_str() != Some("https") || next.scheme_str() == Some("https")
+}
+
 /// Carries out the segments `.` and `..`.
 fn without_dots(path: &str) -> String {
     let mut kept = Vec::new();
@@ -258,6 +272,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(pointed_at("http://host/base", location).as_deref(), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_without_our_headers_leads_anywhere_but_from_https_to_http() {
+        for (at, location, expected) in [
+            ("https://a/x/y?s=1", "https://b/z?sig=2", Some("https://b/z?sig=2")),
+            ("http://a/x/y", "https://b/z", Some("https://b/z")),
+            ("http://a/x/y", "z?sig=2", Some("http://a/x/z?sig=2")),
+            ("https://a/x/y", "/z", Some("https://a/z")),
+            ("https://a/x", "http://a/x", None),
+            ("https://a/x", "ftp://a/x", None),
+        ] {
+            let next = onward(&at.parse().unwrap(), location).map(|next| next.to_string());
+            assert_eq!(next.as_deref(), expected, "{at} {location}");
         }
     }
 

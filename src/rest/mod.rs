@@ -1,7 +1,9 @@
 //! Training runs, checkpoints, sessions and samplers: what the service keeps, to list, to look at and to change.
 //!
-//! [`RestClient`] has a method for each request, [`Listing`] reads a list page by page.
+//! [`RestClient`] has a method for each request, [`Listing`] reads a list page by page,
+//! [`DownloadOptions`] say where the archive of a checkpoint goes.
 
+mod archive;
 mod listing;
 mod place;
 
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+pub use archive::{Canceller, DownloadOptions, DownloadProgress, Downloaded};
 pub use listing::Listing;
 
 use crate::config::Config;

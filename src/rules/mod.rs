@@ -14,6 +14,7 @@
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`seats`] | which promise is polled next when connections are few |
 //! | [`paging`] | which page of a list is asked for next, and when the list has ended |
+//! | [`download`] | how a large thing goes on that broke off on the way |
 //! | [`message`] | what a server says about a failure |
 //! | [`heartbeat`] | when a session's silence is worth a warning |
 //! | [`reporting`] | which telemetry events go into the next request, and when |
@@ -24,6 +25,7 @@ pub(crate) mod answer;
 pub(crate) mod backoff;
 pub(crate) mod bucket;
 pub(crate) mod chunking;
+pub(crate) mod download;
 pub(crate) mod heartbeat;
 pub(crate) mod message;
 pub(crate) mod metrics;

@@ -166,6 +166,10 @@ fn a_small_connection_buffer_carries_everything() {
     let config = || service.config().connection_buffer(4096);
     everything(config().user_metadata("large", "x".repeat(100_000)).header("x-long", "z".repeat(3000)));
     assert_eq!(service.seen_at("create_session")[0].body["user_metadata"]["large"].as_str().unwrap().len(), 100_000);
+    for seen in service.seen() {
+        assert_eq!(seen.header("x-long").unwrap(), "z".repeat(3000), "{}", seen.path);
+        assert_eq!(seen.header("x-api-key"), Some("tml-test-key"), "{}", seen.path);
+    }
 }
 
 #[test]

@@ -3,8 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod calls;
+mod download;
 mod listings;
 #[cfg(feature = "local")]
 mod local;
 mod scenarios;
+mod scene;

@@ -5,12 +5,16 @@ use std::time::SystemTime;
 
 use env_logger::Env;
 use tinkex::clock::Clock;
+use tinkex::config::ConfigBuilder;
 use tinkex::{Config, RestClient};
 
 use crate::args::Global;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
+
+/// How often a short request is repeated. Fewer than the library does: somebody waits, and can repeat the command.
+const RETRIES: u32 = 2;
 
 pub(crate) struct App {
     pub(crate) output: Output,
@@ -39,17 +43,21 @@ impl App {
 
     /// The configuration that the arguments and the environment give.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
+        Ok(self.builder()?.build()?)
+    }
+
+    fn builder(&self) -> Result<ConfigBuilder, Failure> {
         self.key()?;
-        let mut builder = Config::builder();
-        if let Some(url) = &self.base_url {
-            builder = builder.base_url(url);
-        }
-        Ok(builder.build()?)
+        let builder = Config::builder();
+        Ok(match &self.base_url {
+            Some(url) => builder.base_url(url),
+            None => builder,
+        })
     }
 
     /// A client that lists, shows and changes what the service keeps.
     pub(crate) fn rest(&self) -> Result<RestClient, Failure> {
-        Ok(RestClient::connect(self.config()?)?)
+        Ok(RestClient::connect(self.builder()?.max_retries(RETRIES).build()?)?)
     }
 
     /// The time of day.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tinkex::api::{Api, Response};
 use tinkex::types::GetServerCapabilitiesResponse;
-use tinkex::{Config, ErrorKind};
+use tinkex::{Config, ErrorKind, Limit};
 
 use crate::app::App;
 use crate::errors::Failure;
@@ -199,7 +199,8 @@ fn tls(url: &Url, answer: Option<&Asked>) -> Result<((), String), Verdict> {
         return skipped("the URL is plain http");
     }
     match answer {
-        Some(Err(error)) if error.kind() == ErrorKind::Connect => failed(
+        // The connection itself was made before.
+        Some(Err(error)) if matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout(Limit::Connect)) => failed(
             error.source().map_or_else(|| error.to_string(), ToString::to_string),
             "check the clock, and that nothing between here and the service has a certificate of its own",
         ),

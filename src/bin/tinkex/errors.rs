@@ -135,17 +135,29 @@ impl Failure {
 }
 
 impl From<tinkex::Error> for Failure {
+    /// Without the operation, which is a method's name and says nothing to a user of the program.
     fn from(error: tinkex::Error) -> Self {
         let exit = if error.kind() == ErrorKind::Config { Exit::Usage } else { Exit::Failed };
         let text = error.to_string();
-        let hint = error.hint();
-        let message = hint.and_then(|hint| text.strip_suffix(hint)?.strip_suffix("; ")).unwrap_or(&text);
-        let mut failure = Failure::new(exit, Some(message.to_owned()));
-        failure.hint = hint.map(str::to_owned);
+        let operation = error.operation().map(|operation| format!("{operation}: ")).unwrap_or_default();
+        let text = text.strip_prefix(&operation).unwrap_or(&text);
+        let (message, hint) = match error.hint() {
+            Some(hint) => {
+                (text.strip_suffix(hint).and_then(|text| text.strip_suffix("; ")).unwrap_or(text), Some(hint))
+            }
+            // What is wrong with a setting, and what to do about it.
+            None if exit == Exit::Usage => {
+                text.split_once("; ").map_or((text, None), |(what, hint)| (what, Some(hint)))
+            }
+            None => (text, None),
+        };
         let sources = std::iter::successors(error.source(), |&cause| cause.source());
-        failure.causes = error.body().map(|body| format!("the service answered {body}")).into_iter().collect();
-        failure.causes.extend(sources.map(ToString::to_string));
-        failure
+        let answer = error.body().map(|body| format!("the service answered {body}"));
+        Failure {
+            hint: hint.map(str::to_owned),
+            causes: answer.into_iter().chain(sources.map(ToString::to_string)).collect(),
+            ..Failure::new(exit, Some(message.to_owned()))
+        }
     }
 }
 
@@ -162,12 +174,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hint_of_an_error_is_not_in_its_message() {
+    fn an_error_comes_apart_into_what_is_wrong_and_what_to_do() {
         let error = tinkex::types::CheckpointPath::parse("nonsense").unwrap_err();
         let failure = Failure::from(error.clone());
-        let hint = failure.hint.as_deref().unwrap();
-        assert_eq!(format!("{}; {hint}", failure.message()), error.to_string());
-        assert!(!failure.message().contains(hint));
+        assert_eq!(format!("{}; {}", failure.message(), failure.what_to_do()), error.to_string());
+        assert_eq!(failure.what_to_do(), error.hint().unwrap());
+
+        let error = tinkex::Config::builder().build_with(|_| None).unwrap_err();
+        let failure = Failure::from(error);
+        assert_eq!((failure.message(), failure.exit), ("no API key", Exit::Usage));
+        assert!(failure.what_to_do().starts_with("set TINKER_API_KEY"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Progress bars: on stderr, and only when that is a terminal.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How many items of a list have arrived.
@@ -10,5 +12,8 @@ pub(crate) fn items() -> ProgressBar {
 fn bar(template: &str) -> ProgressBar {
     // Hidden where stderr is no terminal.
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let bar = bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // What arrived last is seen while the next is waited for.
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }

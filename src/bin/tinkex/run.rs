@@ -15,7 +15,7 @@ use crate::output::Table;
 /// List training runs, or show one.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Run {
-    /// List your training runs, the latest first.
+    /// List your training runs.
     List(Limit),
     /// Show a training run.
     Info {

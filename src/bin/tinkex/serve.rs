@@ -84,6 +84,10 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     }
     let server = builder.start()?;
     app.output.raw(&format_args!("listening on {}", server.base_url()))?;
+    app.output.note(format_args!(
+        "set TINKER_BASE_URL={} and TINKER_API_KEY to any text; Ctrl-C ends the server",
+        server.base_url()
+    ));
     app.interrupt.wait();
     server.stop();
     Ok(())

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 use tinkex::types::CheckpointPath;
 
 use super::path;
@@ -75,6 +75,19 @@ fn confirm(paths: &[CheckpointPath]) -> Result<(), Failure> {
     }
 }
 
+/// What became of each path.
+#[derive(Default, Serialize)]
+struct Outcome<'a> {
+    done: Vec<&'a str>,
+    failed: Vec<Refused<'a>>,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    tinker_path: &'a str,
+    error: String,
+}
+
 /// Changes one checkpoint after the other, also when one fails, and reports on each: `done PATH` on stdout and errors on
 /// stderr, or one document of those that were done and those that failed.
 fn each(
@@ -83,21 +96,20 @@ fn each(
     paths: &[CheckpointPath],
     change: impl Fn(&str) -> tinkex::Result<()>,
 ) -> Result<(), Failure> {
-    let (mut changed, mut failed) = (Vec::new(), Vec::new());
-    for path in paths.iter().map(CheckpointPath::as_str) {
-        match change(path) {
+    let mut outcome = Outcome::default();
+    for tinker_path in paths.iter().map(CheckpointPath::as_str) {
+        match change(tinker_path) {
             Ok(()) => {
-                app.output.line(&format_args!("{done} {path}"))?;
-                changed.push(json!(path));
+                app.output.line(&format_args!("{done} {tinker_path}"))?;
+                outcome.done.push(tinker_path);
             }
             Err(error) => {
-                let failure = Failure::from(error).about(path);
-                failure.print(app.verbose);
-                failed.push(json!({ "tinker_path": path, "error": failure.message() }));
+                let failure = Failure::from(error);
+                outcome.failed.push(Refused { tinker_path, error: failure.message().to_owned() });
+                failure.about(tinker_path).print(app.verbose);
             }
         }
     }
-    let is_whole = failed.is_empty();
-    app.output.document(&json!({ done: changed, "failed": failed }))?;
-    if is_whole { Ok(()) } else { Err(Failure::reported()) }
+    app.output.document(&outcome)?;
+    if outcome.failed.is_empty() { Ok(()) } else { Err(Failure::reported()) }
 }

@@ -1,0 +1,120 @@
+//! `tinkex doctor` against what can be wrong.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tinkex::local::LocalServer;
+
+use crate::program::{Volatile, golden, tinkex};
+use crate::support::{Reply, Seen, Service, well};
+
+#[test]
+fn all_is_well_with_the_local_server() {
+    let server = LocalServer::start().unwrap();
+    let runs = ["doctor", "doctor -f json"].map(|words| tinkex(words).at(&server.base_url()).run());
+    assert!(runs.iter().all(|done| done.code == Some(0)), "{runs:?}");
+    golden("doctor", &runs, &Volatile::default().url(&server.base_url()));
+}
+
+#[test]
+fn without_a_key_or_an_address_nothing_is_asked() {
+    let runs = [
+        tinkex("doctor").at("http://127.0.0.1:9").without_env("TINKER_API_KEY").run(),
+        tinkex("doctor").at("nonsense").run(),
+        tinkex("doctor -f json").at("http://no-such-host.invalid").run(),
+    ];
+    assert!(runs.iter().all(|done| done.code == Some(1)), "{runs:?}");
+    assert!(runs[2].stdout.contains("no-such-host.invalid:80 is not known"), "{:?}", runs[2]);
+    golden("doctor_settings", &runs[..2], &Volatile::default());
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_fails_the_connection() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}");
+    let done = tinkex("doctor").at(&url).run();
+    assert_eq!(done.code, Some(1));
+    golden("doctor_connection", &[done], &Volatile::default().url(&url));
+}
+
+/// A healthy service by this clock, but for what one test wants.
+fn service(date: SystemTime, refuse: &'static str, status: u16) -> Service {
+    Service::start(move |seen: &Seen| {
+        if seen.path == refuse {
+            return Reply::with_headers(status, &[], &json!({ "detail": "not for you" }));
+        }
+        match well(seen) {
+            Reply::Json(status, body) => {
+                let date = httpdate::fmt_http_date(date);
+                Reply::with_headers(status, &[("date", &date)], &body)
+            }
+            other => other,
+        }
+    })
+}
+
+fn find<'a>(document: &'a Value, name: &str) -> &'a Value {
+    document["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).unwrap()
+}
+
+/// Exit code, status, and what is said of one check.
+fn check(service: &Service, name: &str) -> (Option<i32>, String, String) {
+    let done = tinkex("doctor -f json").at(&service.url()).run();
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(document["ok"], done.code == Some(0));
+    let check = find(&document, name);
+    let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    (done.code, text("status"), text("detail") + " " + &text("hint"))
+}
+
+#[test]
+fn a_key_that_is_refused_is_told_from_a_server_that_is_down() {
+    let now = tinkex::clock::Clock::system().wall();
+    let refused = service(now, "get_server_capabilities", 401);
+    assert_eq!(check(&refused, "server").1, "ok");
+    let (code, status, said) = check(&refused, "access");
+    assert!(
+        said.contains("refuses the key: ") && said.contains("not for you") && said.contains("TINKER_API_KEY"),
+        "{said}"
+    );
+    assert_eq!((code, status.as_str()), (Some(1), "failed"));
+
+    let down = service(now, "healthz", 503);
+    assert_eq!(check(&down, "server").1, "failed");
+    assert_eq!(check(&down, "access").1, "skipped");
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_found_out() {
+    let now = tinkex::clock::Clock::system().wall();
+    let day = Duration::from_secs(24 * 3600);
+    let (code, status, _) = check(&service(now, "", 0), "clock");
+    assert_eq!((code, status.as_str()), (Some(0), "ok"));
+    for (theirs, said) in [(now - day, "ahead of the server's"), (now + day, "behind the server's")] {
+        let (code, status, detail) = check(&service(theirs, "", 0), "clock");
+        assert_eq!((code, status.as_str()), (Some(1), "failed"));
+        assert!(detail.contains(said) && detail.contains("NTP"), "{detail}");
+    }
+}
+
+#[test]
+fn a_server_without_tls_fails_the_check_of_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map(Result::unwrap) {
+            // A connection on which nothing comes is that of the check before.
+            if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").ok();
+            }
+        }
+    });
+    let done = tinkex("doctor -f json").at(&url).run();
+    assert_eq!(done.code, Some(1));
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
+    assert_eq!(["connection", "tls", "server"].map(status), ["ok", "failed", "skipped"]);
+}

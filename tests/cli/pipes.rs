@@ -1,0 +1,31 @@
+//! A reader that goes away is not an error.
+#![cfg(unix)]
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::program::{Program, read_to_end, tinkex};
+use crate::support::{Reply, Service};
+
+/// Runs it with a stdout that nobody reads. Returns its exit code and stderr.
+fn unread(mut program: Program) -> (Option<i32>, String) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(ours);
+    program.command.stdout(OwnedFd::from(theirs)).stderr(Stdio::piped());
+    let mut child = program.command.spawn().unwrap();
+    let stderr = read_to_end(child.stderr.take().unwrap());
+    (child.wait().unwrap().code(), stderr)
+}
+
+#[test]
+fn a_closed_pipe_ends_every_kind_of_output_with_success() {
+    let service = Service::start(|_| Reply::ok(json!({ "sessions": ["a"] })));
+    for words in
+        ["--help", "--version", "version", "completions bash", "man", "session list", "session list -f json", "serve"]
+    {
+        assert_eq!(unread(tinkex(words).at(&service.url())), (Some(0), String::new()), "{words}");
+    }
+}

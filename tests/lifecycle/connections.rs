@@ -1,0 +1,112 @@
+//! Which connections there are, and what a lost one does.
+
+use super::*;
+
+/// The purpose that a request belongs to.
+fn purpose(path: &str) -> &'static str {
+    match path {
+        "retrieve_future" => "futures",
+        "asample" => "sampling",
+        "create_session" | "session_heartbeat" | "healthz" | "get_server_capabilities" | "create_sampling_session" => {
+            "session"
+        }
+        _ => "training",
+    }
+}
+
+#[test]
+fn each_purpose_has_connections_of_its_own_and_reuses_them() {
+    let service = Service::start(well);
+    let client = connect(service.config());
+    let trainer = train(&client);
+    let sampler = client.create_sampling_client("base").unwrap();
+    for _ in 0..3 {
+        client.health().unwrap();
+        client.get_server_capabilities().unwrap();
+        trainer.get_info().unwrap();
+        trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+        trainer.optim_step(adam()).unwrap();
+        sampler.sample(&prompt(), 1, &params()).unwrap();
+    }
+    let mut connections: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for seen in service.seen() {
+        connections.entry(purpose(&seen.path)).or_default().insert(seen.connection);
+    }
+    assert_eq!(connections.keys().copied().collect::<Vec<_>>(), ["futures", "sampling", "session", "training"]);
+    // One call after the other needs one connection of each.
+    assert!(connections.values().all(|numbers| numbers.len() == 1), "{connections:?}");
+    let all: BTreeSet<_> = connections.values().flatten().collect();
+    assert_eq!(all.len(), 4, "{connections:?}");
+}
+
+#[test]
+fn a_dropped_pending_frees_its_connection_and_a_step_is_not_taken_back() {
+    let gate = Arc::new(Gate::default());
+    let opened = Arc::clone(&gate);
+    let service = Service::start(move |seen| {
+        if seen.path == "forward_backward" {
+            gate.pass();
+        }
+        silent(seen)
+    });
+    let client = connect(service.config());
+    let trainer = train(&client);
+    let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    let dropped = trainer.submit_optim_step(adam()).unwrap();
+    let cancelled = trainer.submit_save_state("never").unwrap();
+    let last = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap();
+    service.until_count("forward_backward", 1);
+    drop(dropped);
+    cancelled.cancel();
+    opened.open();
+    let seen = service.until_seen(|seen| polls(seen, "forward:") == 1 && polls(seen, "forward_backward:") == 1);
+    let sent: Vec<_> = seen.iter().filter_map(|seen| Some((&*seen.path, seen.seq_id()?))).collect();
+    // The number that the cancelled call did not need goes to the next.
+    assert_eq!(sent, [("forward_backward", 1), ("optim_step", 2), ("forward", 3)]);
+    assert_eq!(polls(&seen, "optim_step"), 0);
+
+    let poll = |of: &str| seen.iter().find(|seen| seen.request_id().starts_with(of)).unwrap().connection;
+    drop(pass);
+    service.until_ended(poll("forward_backward:"));
+    assert!(!last.is_ready());
+    last.cancel();
+    service.until_ended(poll("forward:"));
+}
+
+#[test]
+fn a_lost_answer_may_have_taken_effect_and_its_number_stays_used() {
+    let service = Service::start(|seen| match (seen.path.as_str(), seen.seq_id()) {
+        ("optim_step", Some(1)) => Reply::Close,
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    // Too short a window for a second round.
+    let config = service.config().clock(manual.clock()).max_retries(0).timeout_submit(Duration::from_millis(999));
+    let trainer = train(&connect(config));
+    let error = trainer.optim_step(adam()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert!(error.may_have_taken_effect() && error.is_retryable());
+    assert!(error.to_string().contains("the server may have carried it out"), "{error}");
+    assert_eq!(trainer.optim_step(adam()).unwrap().metrics.unwrap()["step"], 2.0);
+}
+
+#[test]
+fn a_repeated_submission_keeps_its_number_and_key() {
+    let failures = Mutex::new(vec![Reply::Close, Reply::Json(503, json!({})), Reply::Json(429, json!({}))]);
+    let service = Service::start(move |seen| match seen.path.as_str() {
+        "optim_step" => failures.lock().unwrap().pop().unwrap_or_else(|| well(seen)),
+        _ => well(seen),
+    });
+    let quick = service.config().retry_base(Duration::from_millis(1));
+    let trainer = train(&connect(quick));
+    trainer.optim_step(adam()).unwrap();
+    trainer.optim_step(adam()).unwrap();
+    let steps = service.seen_at("optim_step");
+    let numbers: Vec<_> = steps.iter().map(|seen| seen.seq_id().unwrap()).collect();
+    assert_eq!(numbers, [1, 1, 1, 1, 2]);
+    let keys: Vec<_> = steps.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();
+    assert!(keys[..4].iter().all(|key| *key == keys[0]) && keys[4] != keys[0], "{keys:?}");
+    let attempts: Vec<_> = steps.iter().map(|seen| seen.header("x-stainless-retry-count").unwrap()).collect();
+    // A pooled connection that turns out to be closed is replaced within the attempt.
+    assert_eq!(attempts, ["0", "1", "2", "2", "0"]);
+}

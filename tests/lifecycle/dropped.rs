@@ -1,0 +1,99 @@
+//! The last handle of a client may be dropped on any thread, its own too.
+
+use super::logger::on_log;
+use super::*;
+
+/// What the thread that drops the last handles is given.
+type Handles = Box<dyn Any + Send>;
+
+/// Drops what it gets on the thread that logs this text, and says which thread that was.
+fn dropped_on_log(text: &'static str) -> (Sender<Handles>, Receiver<String>) {
+    let (give, given) = bounded::<Handles>(1);
+    let (tell, told) = bounded(1);
+    on_log(text, move || {
+        drop(given.recv_timeout(HANG));
+        tell.send(thread::current().name().unwrap_or_default().to_owned()).ok();
+    });
+    (give, told)
+}
+
+#[test]
+fn the_last_handle_can_be_dropped_on_the_training_thread() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "optim_step" => Reply::Json(503, json!({"detail": "dropped by training"})),
+        _ => well(seen),
+    });
+    let (give, told) = dropped_on_log("dropped by training");
+    let client = connect(service.config());
+    let trainer = train(&client);
+    let step = trainer.submit_optim_step(adam()).unwrap();
+    give.send(Box::new((client, trainer, step))).unwrap();
+    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-training");
+}
+
+#[test]
+fn the_last_handle_can_be_dropped_on_a_submitting_thread() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "asample" => Reply::Json(503, json!({"detail": "dropped by submit"})),
+        _ => well(seen),
+    });
+    let (give, told) = dropped_on_log("dropped by submit");
+    let client = connect(service.config());
+    let sampler = client.create_sampling_client("base").unwrap();
+    let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
+    give.send(Box::new((client, sampler, reply))).unwrap();
+    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-submit");
+}
+
+#[test]
+fn the_last_handle_can_be_dropped_on_the_poller() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "retrieve_future" => Reply::Json(410, json!({"detail": "gone"})),
+        _ => well(seen),
+    });
+    let (give, told) = dropped_on_log("expired, submitted anew");
+    let client = connect(service.config());
+    let sampler = client.create_sampling_client("base").unwrap();
+    let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
+    give.send(Box::new((client, sampler, reply))).unwrap();
+    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-poller");
+}
+
+#[test]
+fn the_last_handle_can_be_dropped_on_the_heartbeats_thread() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "session_heartbeat" => Reply::Json(503, json!({"detail": "dropped by heartbeat"})),
+        _ => well(seen),
+    });
+    let (give, told) = dropped_on_log("dropped by heartbeat");
+    let client = connect(service.config().heartbeat_interval(Duration::from_millis(1)));
+    give.send(Box::new(client)).unwrap();
+    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-heartbeat");
+}
+
+/// What a [`Dropper`] is given, and whom it tells on which thread it dropped that.
+static TO_DROP: Mutex<Option<(Receiver<Handles>, Sender<String>)>> = Mutex::new(None);
+
+/// A user's type that drops things while it is read from JSON.
+struct Dropper;
+
+impl<'de> Deserialize<'de> for Dropper {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        let (given, tell) = TO_DROP.lock().unwrap().take().unwrap();
+        drop(given.recv_timeout(HANG));
+        tell.send(thread::current().name().unwrap_or_default().to_owned()).ok();
+        Ok(Dropper)
+    }
+}
+
+#[test]
+fn the_last_handle_can_be_dropped_while_a_users_type_is_decoded() {
+    let service = Service::start(well);
+    let client = connect(service.config());
+    let (give, given) = bounded(1);
+    let (tell, told) = bounded(1);
+    *TO_DROP.lock().unwrap() = Some((given, tell));
+    let pending = client.pending::<Dropper>("optim_step:model-0:1", RequestKind::OptimStep);
+    give.send(Box::new((client, pending)) as Handles).unwrap();
+    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-poll");
+}

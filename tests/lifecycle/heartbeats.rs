@@ -1,0 +1,43 @@
+//! Heartbeats, from the first to the last.
+
+use super::logger::on_log;
+use super::*;
+
+#[test]
+fn heartbeats_go_on_after_failures_and_stop_with_the_close() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "session_heartbeat" => Reply::Json(503, json!({})),
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let interval = Duration::from_secs(7);
+    let client = connect(service.config().clock(manual.clock()).heartbeat_interval(interval));
+    for beats in 1..=3 {
+        manual.until_waiting(|waits| waits == [interval]);
+        manual.advance(interval);
+        let last = service.until_count("session_heartbeat", beats).pop().unwrap();
+        assert_eq!(last.body["session_id"], "session-1");
+    }
+    promptly(move || client.close(FAR));
+    manual.advance(FAR);
+    assert_eq!(service.seen_at("session_heartbeat").len(), 3);
+    assert_eq!(manual.waits(), []);
+}
+
+#[test]
+fn heartbeats_stop_when_the_service_says_that_the_session_has_ended() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "session_heartbeat" => Reply::Json(410, json!({"detail": "this session has ended"})),
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let (tell, told) = bounded(1);
+    on_log("this session has ended; no more heartbeats are sent", move || tell.send(()).unwrap());
+    let client = connect(service.config().clock(manual.clock()));
+    manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
+    manual.advance(Duration::from_secs(10));
+    told.recv_timeout(HANG).unwrap();
+    manual.advance(FAR);
+    promptly(move || client.close(FAR));
+    assert_eq!(service.seen_at("session_heartbeat").len(), 1);
+}

@@ -1,0 +1,81 @@
+//! A result that is given up is no longer asked for.
+
+use super::*;
+
+#[test]
+fn a_dropped_or_cancelled_pending_frees_its_poll_connection_also_one_from_the_pool() {
+    let never = Arc::<Gate>::default();
+    let service = holding(&never);
+    let client = connect(service.config().max_poll_connections(1));
+    for (round, give_up) in [drop, Pending::cancel].into_iter().enumerate() {
+        // The first connection serves and goes back to the pool; the held poll takes it from there.
+        pending(&client, "quick").wait().unwrap();
+        let held = pending(&client, "held");
+        service.until_seen(|seen| seen.iter().filter(|seen| seen.request_id() == "held").count() == round + 1);
+        let connection = |request_id| polls_of(&service, request_id).last().unwrap().connection;
+        assert_eq!(connection("held"), connection("quick"));
+        give_up(held);
+        service.until_ended(connection("held"));
+    }
+    // The only place for a poll is free again.
+    pending(&client, "quick").wait().unwrap();
+}
+
+#[test]
+fn a_dropped_pending_on_a_new_connection_frees_it_too() {
+    let service = holding(&Arc::default());
+    let client = connect(service.config());
+    let held = pending(&client, "held");
+    let seen = service.until_seen(|seen| seen.iter().any(|seen| seen.request_id() == "held"));
+    drop(held);
+    service.until_ended(seen.last().unwrap().connection);
+}
+
+#[test]
+fn a_dropped_pending_is_not_asked_for_again() {
+    let manual = ManualClock::new();
+    let service = polled(|seen| match seen.request_id() {
+        "dropped" => Reply::Json(408, json!({})),
+        _ => done(1),
+    });
+    let client = connect(service.manual_config(&manual));
+    let dropped = pending(&client, "dropped");
+    manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND / 10));
+    drop(dropped);
+    // The poller hears of things in order: it knows of the drop when this is answered.
+    pending(&client, "marker").wait().unwrap();
+    manual.advance(SECOND);
+    pending(&client, "marker").wait().unwrap();
+    assert_eq!(polls_of(&service, "dropped").len(), 1);
+}
+
+#[test]
+fn an_unsent_training_step_that_is_cancelled_is_never_sent_and_takes_no_number() {
+    let gate = Arc::<Gate>::default();
+    let (held, steps) = (Arc::clone(&gate), AtomicUsize::new(0));
+    let service = Service::start(move |seen| {
+        if seen.path == "optim_step" && steps.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Reply::held(&held, well(seen));
+        }
+        well(seen)
+    });
+    let client = connect(service.config());
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let submit = |learning_rate| -> Pending<OptimStepResponse> {
+        trainer.submit_optim_step(AdamParams { learning_rate, ..AdamParams::default() }).unwrap()
+    };
+    let first = submit(1.0);
+    service.until_count("optim_step", 1);
+    submit(2.0).cancel();
+    let third = submit(3.0);
+    gate.open();
+    for (pending, number) in [(first, 1.0), (third, 2.0)] {
+        assert_eq!(pending.wait().unwrap().metrics.unwrap()["step"], number);
+    }
+    let sent: Vec<_> = service
+        .seen_at("optim_step")
+        .iter()
+        .map(|seen| (seen.body["adam_params"]["learning_rate"].as_f64().unwrap(), seen.seq_id().unwrap()))
+        .collect();
+    assert_eq!(sent, [(1.0, 1), (3.0, 2)]);
+}

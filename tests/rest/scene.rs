@@ -1,0 +1,182 @@
+//! A service that redirects to a storage of another origin, archives to serve from there, and a directory to put them in.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use tar::{EntryType, Header};
+use tinkex::RestClient;
+use tinkex::config::ConfigBuilder;
+
+use crate::support::{Reply, Seen, Service};
+
+/// What is secret about a link.
+pub const SIGNATURE: &str = "Sig7Hidden";
+
+/// A directory that is removed in the end.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("tinkex-rest-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::remove_dir_all(&path).ok();
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// All files and directories, hidden ones too, with the files' contents.
+    pub fn tree(&self) -> BTreeMap<String, Option<Vec<u8>>> {
+        let mut tree = BTreeMap::new();
+        let mut folders = vec![self.0.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(&self.0).unwrap().to_str().unwrap().to_owned();
+                if path.is_dir() {
+                    tree.insert(name, None);
+                    folders.push(path);
+                } else {
+                    tree.insert(name, Some(fs::read(path).unwrap()));
+                }
+            }
+        }
+        tree
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A tar member of any name and kind.
+pub fn member(name: &[u8], kind: EntryType, content: &[u8]) -> Vec<u8> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+    if matches!(kind, EntryType::Symlink | EntryType::Link) {
+        header.set_link_name("/etc/passwd").unwrap();
+    }
+    header.set_cksum();
+    let padding = vec![0; content.len().next_multiple_of(512) - content.len()];
+    [header.as_bytes(), content, &padding].concat()
+}
+
+pub fn file(name: &str, content: &[u8]) -> Vec<u8> {
+    member(name.as_bytes(), EntryType::Regular, content)
+}
+
+pub fn tar(members: &[Vec<u8>]) -> Vec<u8> {
+    [members.concat(), vec![0; 1024]].concat()
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Some bytes that no compression makes smaller.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// A checkpoint of two files and a directory.
+pub fn archive() -> Vec<u8> {
+    static ARCHIVE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        gzip(&tar(&[
+            file("adapter_config.json", b"{}"),
+            member(b"sub/", EntryType::Directory, b""),
+            file("sub/adapter_model.safetensors", &noise(300_000)),
+        ]))
+    });
+    ARCHIVE.clone()
+}
+
+/// What [`archive`] holds, below a directory of this name.
+pub fn unpacked(name: &str) -> BTreeMap<String, Option<Vec<u8>>> {
+    BTreeMap::from([
+        (name.to_owned(), None),
+        (format!("{name}/adapter_config.json"), Some(b"{}".to_vec())),
+        (format!("{name}/sub"), None),
+        (format!("{name}/sub/adapter_model.safetensors"), Some(noise(300_000))),
+    ])
+}
+
+/// A service that redirects all requests to a storage, and the storage.
+pub struct Scene {
+    pub service: Service,
+    pub storage: Service,
+    pub directory: Directory,
+}
+
+impl Scene {
+    /// The storage answers as this says; it sees the number of the request, from 0.
+    pub fn new(storage: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Scene::with(|_| None, storage)
+    }
+
+    /// The service answers the request of this number, from 0, as `before` says, if it says anything.
+    pub fn with(
+        before: impl Fn(usize) -> Option<Reply> + Send + Sync + 'static,
+        storage: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let visits = AtomicUsize::new(0);
+        let storage = Service::start(move |seen| storage(visits.fetch_add(1, Ordering::SeqCst), seen));
+        let (url, asked) = (storage.url(), AtomicUsize::new(0));
+        let service = Service::start(move |_| {
+            let number = asked.fetch_add(1, Ordering::SeqCst);
+            let link = format!("{url}/archive-{number}?sig={SIGNATURE}");
+            before(number).unwrap_or_else(|| Reply::with_headers(302, &[("location", &link)], &json!(null)))
+        });
+        Scene { service, storage, directory: Directory::new() }
+    }
+
+    pub fn config(&self) -> ConfigBuilder {
+        self.service.config().retry_base(std::time::Duration::from_millis(1)).max_retries(2)
+    }
+
+    pub fn rest(&self) -> RestClient {
+        RestClient::connect(self.config().build().unwrap()).unwrap()
+    }
+
+    /// The destination of a download.
+    pub fn out(&self) -> PathBuf {
+        self.directory.join("out")
+    }
+}
+
+/// The whole thing, with an entity tag.
+pub fn whole(bytes: Vec<u8>, tag: &str) -> Reply {
+    Reply::Full { status: 200, headers: vec![("etag", tag.to_owned())], body: bytes }
+}
+
+/// An answer that announces so many bytes and breaks off after these.
+pub fn cut(status: &str, headers: &str, announced: usize, bytes: &[u8]) -> Reply {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {announced}\r\n{headers}\r\n");
+    Reply::Raw([head.as_bytes(), bytes].concat())
+}

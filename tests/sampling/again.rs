@@ -1,0 +1,137 @@
+//! Samples that are submitted again.
+
+use super::*;
+
+/// A service on which the promises of the first samples, so many, have expired.
+fn forgetful(samples: usize) -> Service {
+    let expired = AtomicUsize::new(0);
+    Service::start(move |seen| {
+        if is_sample(seen) && expired.fetch_add(1, Ordering::SeqCst) < samples {
+            return Reply::Json(410, json!({"detail": "gone"}));
+        }
+        well(seen)
+    })
+}
+
+#[test]
+fn a_sample_whose_promise_expired_is_submitted_again_under_a_new_number_and_key() {
+    let manual = ManualClock::new();
+    let service = forgetful(2);
+    let sampler = sampler(service.manual_config(&manual));
+    let call = in_thread(&sampler, 5);
+    // Half a second, doubled, moved by up to a quarter.
+    for millis in [375..=625, 750..=1250] {
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| millis.contains(&wait.as_millis())));
+        manual.advance(2 * SECOND);
+    }
+    assert_eq!(call.join().unwrap(), 2);
+    let sent = service.seen_at("asample");
+    assert_eq!(sent.iter().map(|seen| seen.seq_id().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    let keys: HashSet<_> = sent.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(sent.iter().all(|seen| asked(seen) == 5 && seen.header("x-stainless-retry-count") == Some("0")));
+}
+
+#[test]
+fn a_sample_that_expires_every_time_is_given_up_after_the_configured_retries() {
+    let manual = ManualClock::new();
+    let service = forgetful(usize::MAX);
+    let sampler = sampler(service.manual_config(&manual).max_retries(1));
+    let pending = submit(&sampler, 5);
+    manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait < SECOND));
+    manual.advance(SECOND);
+    let error = pending.wait().unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Expired, Some(410)));
+    assert_eq!(error.request_id(), Some("asample:sampler-0:1"));
+    assert_eq!(service.seen_at("asample").len(), 2);
+}
+
+#[test]
+fn an_expired_sample_that_is_cancelled_meanwhile_is_not_submitted_again() {
+    let manual = ManualClock::new();
+    let service = forgetful(1);
+    let sampler = sampler(service.manual_config(&manual).max_sampling_threads(1));
+    let pending = submit(&sampler, 5);
+    manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait < SECOND));
+    pending.cancel();
+    let next = submit(&sampler, 6);
+    manual.advance(SECOND);
+    assert_eq!(number(&next.wait().unwrap()), 1);
+    assert_eq!(service.seen_at("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6]);
+}
+
+#[test]
+fn an_expired_sample_holds_no_thread_while_it_waits_to_be_submitted_anew() {
+    let manual = ManualClock::new();
+    let service = forgetful(1);
+    let sampler = sampler(service.manual_config(&manual).max_sampling_threads(1));
+    let expired = submit(&sampler.retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
+    manual.until_waiting(|waits| waits.contains(&HOUR));
+    // The clock stands still.
+    assert_eq!(number(&submit(&sampler, 6).wait().unwrap()), 1);
+    assert!(!expired.is_ready());
+    manual.advance(HOUR);
+    assert_eq!(number(&expired.wait().unwrap()), 2);
+    assert_eq!(service.seen_at("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6, 5]);
+}
+
+#[test]
+fn without_retries_an_expired_sample_is_an_error_at_once() {
+    let service = forgetful(1);
+    let sampler = sampler(service.config()).retry_config(RetryConfig::off());
+    let error = sampler.sample(&prompt(&[5]), 1, &SamplingParams::default()).unwrap_err();
+    assert_eq!((error.kind(), service.seen_at("asample").len()), (ErrorKind::Expired, 1));
+}
+
+#[test]
+fn a_sampling_client_may_have_a_progress_timeout_of_its_own() {
+    let manual = ManualClock::new();
+    let service = Service::start(|seen| match is_sample(seen) {
+        true => Reply::Json(503, json!({})),
+        false => well(seen),
+    });
+    let sampler = sampler(service.manual_config(&manual));
+    let pending = submit(&sampler.retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
+    for _ in 0..2 {
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
+        manual.advance(SECOND);
+    }
+    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Timeout(Limit::Progress));
+}
+
+#[test]
+fn an_expired_training_promise_is_an_error_and_its_outcome_unknown() {
+    let service = Service::start(|seen| match well(seen) {
+        _ if seen.request_id().starts_with("optim_step") => Reply::Json(410, json!({"detail": "gone"})),
+        reply => reply,
+    });
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let error = trainer.optim_step(AdamParams::default()).unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Expired, Some(410)));
+    assert!(!error.is_retryable() && error.may_have_taken_effect(), "{error}");
+    assert_eq!(error.request_id(), Some("optim_step:model-0:1"));
+    assert!(error.to_string().contains("gone"), "{error}");
+    assert_eq!(service.seen_at("optim_step").len(), 1);
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again_with_the_same_number_and_key() {
+    let manual = ManualClock::new();
+    let service = Service::start(|seen| match seen.header("x-stainless-retry-count") {
+        Some("0") if seen.path == "asample" => Reply::Close,
+        Some("1") if seen.path == "asample" => Reply::Json(503, json!({})),
+        _ => well(seen),
+    });
+    let sampler = sampler(service.manual_config(&manual));
+    let pending = submit(&sampler, 1);
+    for wait in [SECOND, 2 * SECOND] {
+        manual.until_waiting(|waits| waits.first() == Some(&wait));
+        manual.advance(wait);
+    }
+    assert_eq!(number(&pending.wait().unwrap()), 0);
+    let sent = service.seen_at("asample");
+    assert_eq!(sent.len(), 3);
+    assert!(sent.iter().all(|s| s.raw == sent[0].raw));
+    assert!(sent.iter().all(|s| s.header("x-idempotency-key") == sent[0].header("x-idempotency-key")));
+}

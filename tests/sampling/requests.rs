@@ -1,0 +1,167 @@
+//! What is sent, and what comes back.
+
+use super::*;
+
+/// Asserts that `ours` has all that `theirs` has, and returns what it has besides, as paths.
+fn besides(ours: &Value, theirs: &Value, path: &str) -> Vec<String> {
+    match (ours, theirs) {
+        (Value::Object(ours), Value::Object(theirs)) => {
+            theirs.keys().for_each(|key| assert!(ours.contains_key(key), "{path}.{key} is missing"));
+            let each = ours.iter().flat_map(|(key, value)| {
+                let path = format!("{path}.{key}");
+                theirs.get(key).map_or_else(|| vec![path.clone()], |theirs| besides(value, theirs, &path))
+            });
+            each.collect()
+        }
+        (Value::Array(ours), Value::Array(theirs)) => {
+            assert_eq!(ours.len(), theirs.len(), "{path}");
+            ours.iter().zip(theirs).flat_map(|(ours, theirs)| besides(ours, theirs, path)).collect()
+        }
+        _ => {
+            assert_eq!(ours, theirs, "{path}");
+            Vec::new()
+        }
+    }
+}
+
+/// The bodies of the Python client's asample requests in a fixture, with the session's name as our service has it.
+fn golden(name: &str) -> Vec<Value> {
+    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let fixture: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let samples = fixture["exchanges"].as_array().unwrap().iter().filter(|e| e["path"] == "/api/v1/asample");
+    samples
+        .map(|exchange| {
+            assert_eq!(exchange["headers"]["x-tinker-sampling-backpressure"], "1");
+            let mut body = exchange["body"]["json"].clone();
+            body["sampling_session_id"] = json!("sampler-0");
+            body
+        })
+        .collect()
+}
+
+#[test]
+fn samples_are_sent_as_the_python_client_sends_them_blocking_and_submitted() {
+    let golden = golden("40_sample_default");
+    let service = Service::start(well);
+    let sampler = sampler(service.config());
+    assert_eq!(sampler.sampling_session_id(), "sampler-0");
+    let prompt = prompt(&[1, 2, 3]);
+    let plain = sampler.sample(&prompt, 1, &SamplingParams::default()).unwrap();
+    assert_eq!((number(&plain), plain.sequences[0].logprobs.as_deref()), (0, Some(&[-0.25][..])));
+    let five = SamplingParams::default().max_tokens(5);
+    let submitted = sampler.submit_sample(&prompt, 1, &five).unwrap();
+    assert_eq!(number(&submitted.wait().unwrap()), 1);
+    let asked = service.seen_at("asample");
+    for (seen, golden) in asked.iter().zip(&golden) {
+        assert_eq!(
+            besides(&seen.body, golden, ""),
+            [
+                ".prompt.chunks.type",
+                ".sampling_params.temperature",
+                ".sampling_params.top_k",
+                ".sampling_params.top_p",
+                ".type",
+            ]
+        );
+        assert_eq!(seen.header("x-tinker-sampling-backpressure"), Some("1"));
+        assert_eq!(seen.header("x-stainless-retry-count"), Some("0"));
+    }
+    let keys: HashSet<_> = asked.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();
+    assert_eq!(keys.len(), 2);
+}
+
+#[test]
+fn every_option_of_a_sample_reaches_the_service() {
+    let service = Service::start(well);
+    let sampler = sampler(service.config());
+    let prompt = prompt(&[7, 8]);
+    let options = SampleOptions::new(&prompt)
+        .num_samples(4)
+        .sampling_params(SamplingParams::default().temperature(0.5).stop(["\n"]).seed(3).top_k(2).top_p(0.5))
+        .prompt_logprobs(true)
+        .topk_prompt_logprobs(5);
+    sampler.sample_with(options.clone()).unwrap();
+    sampler.submit_sample_with(options).unwrap().wait().unwrap();
+    for (seq_id, seen) in service.seen_at("asample").iter().enumerate() {
+        assert_eq!(
+            seen.body,
+            json!({
+                "type": "sample",
+                "num_samples": 4,
+                "prompt": {"chunks": [{"type": "encoded_text", "tokens": [7, 8]}]},
+                "sampling_params": {"temperature": 0.5, "stop": ["\n"], "seed": 3, "top_k": 2, "top_p": 0.5},
+                "sampling_session_id": "sampler-0",
+                "seq_id": seq_id,
+                "prompt_logprobs": true,
+                "topk_prompt_logprobs": 5,
+            })
+        );
+    }
+}
+
+/// A service whose samples have these log-probabilities of the prompt.
+fn with_prompt_logprobs(logprobs: Value) -> Service {
+    Service::start(move |seen| {
+        if is_sample(seen) {
+            return Reply::ok(json!({"sequences": [], "prompt_logprobs": logprobs}));
+        }
+        well(seen)
+    })
+}
+
+#[test]
+fn compute_logprobs_gives_one_entry_a_token_and_pads_what_is_one_short_in_front() {
+    for (served, expected) in [
+        (json!([null, -1.0, -2.0]), Some([None, Some(-1.0), Some(-2.0)])),
+        (json!([-1.0, -2.0]), Some([None, Some(-1.0), Some(-2.0)])),
+        (json!([-1.0]), None),
+        (json!([null, -1.0, -2.0, -3.0]), None),
+        (Value::Null, None),
+    ] {
+        let service = with_prompt_logprobs(served.clone());
+        let sampler = sampler(service.config());
+        let prompt = prompt(&[1, 2, 3]);
+        let blocking = sampler.compute_logprobs(&prompt);
+        let submitted = sampler.submit_compute_logprobs(&prompt).unwrap().wait();
+        let sampled = sampler.sample_with(SampleOptions::new(&prompt).prompt_logprobs(true));
+        for outcome in [blocking, submitted] {
+            match expected {
+                Some(expected) => assert_eq!(outcome.unwrap(), expected, "{served}"),
+                None => {
+                    let error = outcome.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Decode, "{served}");
+                    assert_eq!(error.operation(), Some("compute_logprobs"));
+                }
+            }
+        }
+        match expected {
+            Some(expected) => assert_eq!(sampled.unwrap().prompt_logprobs.unwrap(), expected, "{served}"),
+            None if served.is_null() => assert_eq!(sampled.unwrap().prompt_logprobs, None),
+            None => assert_eq!(sampled.unwrap_err().kind(), ErrorKind::Decode, "{served}"),
+        }
+        let golden = golden("43_compute_logprobs");
+        for seen in &service.seen_at("asample")[..2] {
+            assert_eq!(seen.body["prompt_logprobs"], golden[0]["prompt_logprobs"]);
+            assert_eq!(seen.body["sampling_params"]["max_tokens"], golden[0]["sampling_params"]["max_tokens"]);
+        }
+    }
+}
+
+#[test]
+fn bad_parameters_are_refused_before_any_request_and_take_no_number() {
+    let service = Service::start(well);
+    let sampler = sampler(service.config());
+    let cold = SamplingParams::default().temperature(-1.0);
+    let errors = [
+        sampler.sample(&prompt(&[1]), 0, &SamplingParams::default()).unwrap_err(),
+        sampler.sample(&prompt(&[]), 1, &SamplingParams::default()).unwrap_err(),
+        sampler.sample(&prompt(&[1]), 1, &cold).unwrap_err(),
+        sampler.submit_sample(&prompt(&[1]), 1, &cold).unwrap_err(),
+        sampler.compute_logprobs(&prompt(&[])).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    assert_eq!(number(&sample(&sampler, 1)), 0);
+    assert_eq!(service.seen_at("asample").len(), 1);
+}

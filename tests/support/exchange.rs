@@ -1,0 +1,196 @@
+//! One request and its answer, on the wire.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Gate, Shared};
+
+/// A request as the service saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The number of the TCP connection, from 0.
+    pub connection: usize,
+    pub method: String,
+    /// Below `/api/v1/`, with the query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Value,
+    pub raw: Vec<u8>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Which poll of its promise it is, from 0.
+    pub fn iteration(&self) -> Option<u32> {
+        self.header("x-tinker-request-iteration")?.parse().ok()
+    }
+
+    pub fn request_id(&self) -> &str {
+        self.body["request_id"].as_str().unwrap_or_default()
+    }
+
+    pub fn seq_id(&self) -> Option<u64> {
+        self.body["seq_id"].as_u64()
+    }
+}
+
+/// What the service does with a request.
+pub enum Reply {
+    Json(u16, Value),
+    Full {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    },
+    /// This answer, once the gate is open; the connection ends when the client closes it before.
+    Held(Arc<Gate>, Box<Reply>),
+    /// Never answers; the connection stays open until the client closes it.
+    Silence,
+    /// Closes the connection without an answer.
+    Close,
+    /// These bytes, then the end of the connection.
+    Raw(Vec<u8>),
+    /// These bytes, then silence.
+    Stall(Vec<u8>),
+    /// These bytes; after them nothing is read until the gate opens.
+    Deaf(Vec<u8>, Arc<Gate>),
+    /// These bytes one after the other, with a pause of real time before each.
+    Slow(Vec<Vec<u8>>, Duration),
+}
+
+impl Reply {
+    pub fn ok(body: Value) -> Self {
+        Reply::Json(200, body)
+    }
+
+    pub fn held(gate: &Arc<Gate>, reply: Reply) -> Self {
+        Reply::Held(Arc::clone(gate), Box::new(reply))
+    }
+
+    pub fn with_headers(status: u16, headers: &[(&'static str, &str)], body: &Value) -> Self {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Reply::Full { status, headers, body: body.to_string().into_bytes() }
+    }
+}
+
+pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
+    let mut buffer = Vec::new();
+    while let Some((mut seen, head, length)) = read_head(connection, &mut stream, &mut buffer) {
+        let early = (shared.at_head)(&seen);
+        if early.is_none() {
+            while buffer.len() < head + length {
+                let left = head + length - buffer.len();
+                if let Some((piece, pause)) = shared.slow.filter(|_| left > 4 << 20) {
+                    // Nobody ever notifies: this waits for as long as the pause.
+                    let nothing = Mutex::new(());
+                    drop(Condvar::new().wait_timeout(nothing.lock().unwrap(), pause).unwrap());
+                    let goal = buffer.len() + piece;
+                    while buffer.len() < goal.min(head + length) && read_more(&mut stream, &mut buffer) {}
+                } else if !read_more(&mut stream, &mut buffer) {
+                    return;
+                }
+            }
+            seen.raw = buffer[head..head + length].to_vec();
+            seen.body = serde_json::from_slice(&seen.raw).unwrap_or(Value::Null);
+            buffer.drain(..head + length);
+        }
+        shared.record.lock().unwrap().seen.push(seen.clone());
+        shared.changed.notify_all();
+        if let Some(reply) = early {
+            answer(&mut stream, reply);
+            // Data that nobody has read makes the close a reset.
+            stream.peek(&mut [0]).ok();
+            return;
+        }
+        if !answer(&mut stream, (shared.script)(&seen)) {
+            return;
+        }
+    }
+}
+
+/// Whether the connection goes on.
+fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
+    let (status, headers, body) = match reply {
+        Reply::Json(status, body) => {
+            (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
+        }
+        Reply::Full { status, headers, body } => (status, headers, body),
+        Reply::Held(gate, then) => return gate.pass_unless_closed(stream) && answer(stream, *then),
+        Reply::Silence => return answer(stream, Reply::Stall(Vec::new())),
+        Reply::Close => return false,
+        Reply::Raw(bytes) => {
+            stream.write_all(&bytes).ok();
+            stream.shutdown(Shutdown::Write).ok();
+            return false;
+        }
+        Reply::Stall(bytes) => {
+            stream.write_all(&bytes).ok();
+            let mut rest = [0; 1024];
+            while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
+            return false;
+        }
+        Reply::Deaf(bytes, gate) => {
+            stream.write_all(&bytes).ok();
+            gate.pass();
+            return false;
+        }
+        Reply::Slow(pieces, pause) => {
+            stream.set_read_timeout(Some(pause)).unwrap();
+            let sent = pieces.iter().all(|piece| {
+                // The client sends nothing meanwhile: this waits for as long as the pause.
+                stream.peek(&mut [0]).is_err() && stream.write_all(piece).is_ok()
+            });
+            stream.set_read_timeout(None).unwrap();
+            return sent;
+        }
+    };
+    let mut bytes = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        bytes.push_str(&format!("{name}: {value}\r\n"));
+    }
+    bytes.push_str("\r\n");
+    stream.write_all(&[bytes.as_bytes(), &body].concat()).is_ok()
+}
+
+/// The request without its body, the length of its head, and the length of its body.
+fn read_head(connection: usize, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(Seen, usize, usize)> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        if let Ok(httparse::Status::Complete(head)) = request.parse(buffer) {
+            let headers: Vec<(String, String)> = request
+                .headers
+                .iter()
+                .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()))
+                .collect();
+            let length = headers.iter().find(|(name, _)| name == "content-length");
+            let length = length.map_or(0, |(_, value)| value.parse().unwrap());
+            let path = request.path.unwrap().trim_start_matches("/api/v1/").to_owned();
+            let method = request.method.unwrap().to_owned();
+            let seen = Seen { connection, method, path, headers, body: Value::Null, raw: Vec::new() };
+            return Some((seen, head, length));
+        }
+        if !read_more(stream, buffer) {
+            return None;
+        }
+    }
+}
+
+fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
+    let mut chunk = [0; 16 * 1024];
+    match stream.read(&mut chunk) {
+        Ok(0) | Err(_) => false,
+        Ok(read) => {
+            buffer.extend_from_slice(&chunk[..read]);
+            true
+        }
+    }
+}
