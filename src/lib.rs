@@ -35,6 +35,7 @@
 //!   used from any thread.
 //! - [`RestClient`] lists, shows and changes what the service keeps: training runs, checkpoints, sessions.
 //! - [`Config`] has every setting with its default, and reads the environment.
+//! - [`Event`]s tell the program what happens in the client, [`Telemetry`] tells the service.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] turns text into tokens and back; clients know that of their model.
 //! - [`types`] has what travels: datums, tensors, parameters, results.

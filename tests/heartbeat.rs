@@ -81,8 +81,13 @@ fn an_outage_of_two_minutes_is_warned_of_once_and_again_after_a_recovery_and_410
         service.seen_at("session_heartbeat").iter().all(|seen| seen.header("x-stainless-retry-count") == Some("0"))
     );
 
-    let other = connect(service.config().clock(ManualClock::new().clock()));
-    other.close(Duration::from_secs(30));
+    let clock = ManualClock::new();
+    let closed = connect(service.config().clock(clock.clock()));
+    clock.until_waiting(|waits| waits.contains(&INTERVAL));
+    closed.close(Duration::from_secs(30));
+    let before = service.seen_at("session_heartbeat").len();
+    clock.advance(10 * INTERVAL);
+    assert_eq!(service.seen_at("session_heartbeat").len(), before, "it was closed");
 
     status.store(410, Ordering::SeqCst);
     let before = service.seen_at("session_heartbeat").len();
