@@ -93,14 +93,13 @@ impl Http {
             Ok((answer, end))
         });
         drop(in_the_air);
+        let failed = |error| self.failed(error, call, self.config.base_url(), deadline);
         let failed = match outcome {
             Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
             Ok((answer, Ok(_))) if answer.is_redirect() && call.redirects == Redirects::HandBack => return Ok(answer),
             Ok((answer, Ok(_))) => Failed::Refused(Box::new(answer)),
-            Ok((answer, Err(error))) => {
-                self.failed(error, call, self.config.base_url(), deadline).in_the_middle_of(answer)
-            }
-            Err(error) => self.failed(error, call, self.config.base_url(), deadline),
+            Ok((answer, Err(error))) => failed(error).in_the_middle_of(answer),
+            Err(error) => failed(error),
         };
         if stop.method != Method::Get && failed.is_unanswered() {
             call.flight.note_unanswered();
@@ -160,14 +159,8 @@ impl Http {
         (request, secrets)
     }
 
-    /// What an error of ureq means for the call, which goes to this address.
-    pub(super) fn failed(
-        &self,
-        error: ureq::Error,
-        call: &Call<'_>,
-        address: &str,
-        deadline: Option<Deadline>,
-    ) -> Failed {
+    /// What an error of ureq means for a call to this address.
+    pub(super) fn failed(&self, error: ureq::Error, call: &Call<'_>, whom: &str, deadline: Option<Deadline>) -> Failed {
         let heard = call.flight.was_heard();
         let limit = match &error {
             _ if self.is_closed() => return Failed::Final(Error::closed()),
@@ -191,7 +184,7 @@ impl Http {
             }
             _ => {
                 let what = match (call.flight.was_written_now(), heard) {
-                    (false, _) => format!("no connection to {address}"),
+                    (false, _) => format!("no connection to {whom}"),
                     (true, false) => "the connection was lost before an answer came".to_owned(),
                     (true, true) => "the connection was lost in the middle of the answer".to_owned(),
                 };

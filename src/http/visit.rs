@@ -45,7 +45,7 @@ impl Http {
         let service: Uri = self.config.base_url().parse().map_err(|_| no_url())?;
         let mut uri: Uri = visit.url.parse().map_err(|_| no_url())?;
         if !is_as_safe(&service, &uri) {
-            return Err(named(downgraded(&uri)));
+            return Err(named(downgraded(&service)));
         }
         for _ in 0..=MAX_REDIRECTS {
             let outcome = self.visit_one(call, &uri, visit.after, receiver);
@@ -122,4 +122,46 @@ fn origin(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{host}{port}", uri.scheme_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::http::Purpose;
+
+    struct Nobody;
+
+    impl Receive for Nobody {
+        fn head(&mut self, _: &Answer) -> Result<bool> {
+            panic!("nothing may come");
+        }
+
+        fn piece(&mut self, _: &[u8]) -> Result<()> {
+            panic!("nothing may come");
+        }
+    }
+
+    #[test]
+    fn a_service_behind_https_does_not_lead_to_http_and_the_query_is_not_shown() {
+        if !cfg!(any(feature = "rustls", feature = "native-tls")) {
+            return;
+        }
+        let config = Config::builder().api_key("tml-k").base_url("https://service:81/base");
+        let http = Http::new(&config.build_with(|_| None).unwrap()).unwrap();
+        let call = Call::get("test", Purpose::Session, "", Duration::from_secs(30));
+        for url in ["http://127.0.0.1:1/a?sig=hidden", "http://[/?sig=hidden"] {
+            let error = http.visit(&call, &Visit { url, after: None }, &mut Nobody).unwrap_err();
+            assert_eq!((error.kind(), error.operation()), (ErrorKind::Decode, Some("test")));
+            assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_origin_is_all_that_is_shown_of_a_url() {
+        let uri = "https://user:word@storage:8443/a?sig=hidden".parse().unwrap();
+        assert_eq!(origin(&uri), "https://storage:8443");
+    }
 }
