@@ -262,6 +262,20 @@ mod tests {
         assert_eq!((tokenizer.id(), tokenizer.eos_token()), ("bytes", Some(256)));
     }
 
+    #[cfg(not(feature = "tokenizers"))]
+    #[test]
+    fn a_tokenizer_that_this_build_can_not_read_names_the_feature() {
+        let config =
+            crate::Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").build_with(|_| None).unwrap();
+        let error = Tokenizer::named("Qwen/Qwen3-8B", &config, None, "tokenizer").unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        assert!(
+            error.to_string().contains("Qwen/Qwen3-8B") && error.to_string().contains("feature `tokenizers`"),
+            "{error}"
+        );
+        assert_eq!(Tokenizer::named("bytes", &config, None, "tokenizer").unwrap().id(), "bytes");
+    }
+
     #[test]
     fn every_text_survives() {
         quickcheck::quickcheck(

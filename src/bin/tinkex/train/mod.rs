@@ -87,7 +87,7 @@ pub(crate) struct Options {
     /// Save a checkpoint after each of so many steps, and after the last; else after the last alone.
     #[arg(long, value_name = "N", default_value_t = 0)]
     save_every: u64,
-    /// Go on from a checkpoint: `latest`, or its path. Data, batch size and seed must be those that the run began with; model
+    /// Go on from a checkpoint: `latest`, or its path. Data, batch size, seed, tokenizer and what is evaluated must be as when the run began; model
     /// and rank are the checkpoint's.
     #[arg(long, value_name = "PATH|latest")]
     resume: Option<Resume>,
@@ -190,6 +190,7 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
         batch_size: options.batch_size,
         seed: options.seed,
         eval_fraction: options.eval_fraction,
+        tokenizer: options.tokenizer.clone(),
     };
     let config = app.config()?;
     let (mut record, from) = match &options.resume {

@@ -30,6 +30,9 @@ pub(crate) struct Settings {
     pub(crate) batch_size: usize,
     pub(crate) seed: u64,
     pub(crate) eval_fraction: f64,
+    /// The one of `--tokenizer`, which makes other tokens of the same text.
+    #[serde(default)]
+    pub(crate) tokenizer: Option<String>,
 }
 
 impl Settings {
@@ -42,6 +45,10 @@ impl Settings {
             .or_else(|| differs("--batch-size", self.batch_size.to_string(), now.batch_size.to_string()))
             .or_else(|| differs("--seed", self.seed.to_string(), now.seed.to_string()))
             .or_else(|| differs("--eval-fraction", self.eval_fraction.to_string(), now.eval_fraction.to_string()))
+            .or_else(|| {
+                let shown = |choice: &Option<String>| choice.clone().unwrap_or_else(|| "the model's".to_owned());
+                differs("--tokenizer", shown(&self.tokenizer), shown(&now.tokenizer))
+            })
     }
 }
 
@@ -255,7 +262,7 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        Settings { data_sha256: "ab".to_owned(), batch_size: 4, seed: 1, eval_fraction: 0.0 }
+        Settings { data_sha256: "ab".to_owned(), batch_size: 4, seed: 1, eval_fraction: 0.0, tokenizer: None }
     }
 
     fn begun(folder: &Folder) -> Record {
@@ -308,6 +315,7 @@ mod tests {
             (Settings { batch_size: 8, ..settings() }, "--batch-size was 4"),
             (Settings { data_sha256: "cd".to_owned(), ..settings() }, "the content of the data"),
             (Settings { eval_fraction: 0.5, ..settings() }, "--eval-fraction was 0"),
+            (Settings { tokenizer: Some("bytes".to_owned()), ..settings() }, "--tokenizer was the model's"),
         ] {
             let failure = Record::resume(&folder.0, other, &Resume::Latest).unwrap_err();
             assert!(failure.message().contains(what), "{failure:?}");
