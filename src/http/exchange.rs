@@ -93,6 +93,7 @@ impl Http {
             Ok((answer, end))
         });
         drop(in_the_air);
+        let failed = |error| self.failed(error, call, self.config.base_url(), deadline);
         let failed = match outcome {
             Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
             Ok((answer, Ok(_))) if answer.is_redirect() && call.redirects == Redirects::HandBack => return Ok(answer),
