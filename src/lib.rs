@@ -37,6 +37,7 @@
 //! - [`Config`] has every setting with its default, and reads the environment.
 //! - [`Event`]s tell the program what happens in the client, [`Telemetry`] tells the service.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
+//! - [`Tokenizer`] turns text into tokens and back; clients know that of their model.
 //! - [`types`] has what travels: datums, tensors, parameters, results.
 //! - [`api`] is the low-level door: any path, any body, any answer.
 //! - `local` (the feature of that name) is a Tinker service in the process, with a small model that really trains.
@@ -112,6 +113,7 @@ mod rules;
 mod sampling;
 mod service;
 mod session;
+mod tokenizer;
 mod training;
 pub mod types;
 mod worker;
@@ -124,6 +126,9 @@ pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
 pub use session::{Severity, Telemetry};
+#[cfg(feature = "tokenizers")]
+pub use tokenizer::TokenizerSource;
+pub use tokenizer::{TextDecoder, Tokenizer};
 #[cfg(feature = "ndarray")]
 pub use training::CustomLoss;
 pub use training::TrainingClient;

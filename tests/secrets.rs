@@ -165,6 +165,17 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
         shown.error(&refused.build().unwrap_err());
     }
 
+    #[cfg(feature = "tokenizers")]
+    {
+        let source = tinkex::TokenizerSource::from_env_with(|_| None).endpoint(service.url());
+        let source = source.token(format!("hf_{WORD}"));
+        shown.debug(&source);
+        shown.error(&source.load("acme/words").unwrap_err());
+        shown.error(&source.token(format!("{WORD}\n")).load("acme/words").unwrap_err());
+        let asked = &service.seen_at("/acme/words/resolve/main/tokenizer.json")[0];
+        assert_eq!(asked.header("authorization"), Some(&*format!("Bearer hf_{WORD}")));
+    }
+
     assert_hidden("Debug or an error", &shown.0);
     let log = LOG.lock().unwrap();
     assert!(log.contains("tinkex::http") && log.contains("sent again"), "the log was not captured");

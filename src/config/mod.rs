@@ -115,7 +115,7 @@ impl fmt::Debug for Proxy {
 pub(crate) struct Secret(Arc<str>);
 
 impl Secret {
-    fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Secret(text.into().into())
     }
 
@@ -197,6 +197,23 @@ impl Config {
     #[must_use]
     pub fn proxy(&self) -> &Proxy {
         &self.0.builder.proxy
+    }
+
+    /// The configuration of requests to a server that is not the service: the same proxy, certificates, limits and clock, and
+    /// nothing else.
+    #[cfg(feature = "tokenizers")]
+    pub(crate) fn elsewhere(&self, base_url: &str, bearer: Option<&Secret>, max_response_bytes: u64) -> Result<Config> {
+        let base_url = check::base_url(base_url)
+            .map_err(|error| crate::Error::config(format!("{base_url:?} can not be reached")).with_source(error))?;
+        let mut builder = self.0.builder.clone().max_response_bytes(max_response_bytes);
+        builder.query = Query::new();
+        builder.headers = Vec::new();
+        if let Some(bearer) = bearer {
+            let value = format!("Bearer {}", bearer.expose());
+            check::header("authorization", &value, "the token")?;
+            builder.headers.push(("authorization".to_owned(), Secret::new(value)));
+        }
+        Ok(Config(Arc::new(Checked { base_url, api_key: Secret::new(""), builder })))
     }
 
     #[cfg(any(feature = "rustls", feature = "native-tls"))]

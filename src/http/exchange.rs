@@ -93,7 +93,6 @@ impl Http {
             Ok((answer, end))
         });
         drop(in_the_air);
-        let failed = |error| self.failed(error, call, self.config.base_url(), deadline);
         let failed = match outcome {
             Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
             Ok((answer, Ok(_))) if answer.is_redirect() && call.redirects == Redirects::HandBack => return Ok(answer),
@@ -122,7 +121,7 @@ impl Http {
         }
     }
 
-    fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
+    pub(super) fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
         let query = match call.query {
             Some(query) => &*query.over(self.config.query()).to_string(),
             None => &*self.query,

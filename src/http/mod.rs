@@ -8,6 +8,8 @@ mod agent;
 mod call;
 mod early;
 mod exchange;
+#[cfg(feature = "tokenizers")]
+mod fetch;
 mod flight;
 mod headers;
 mod place;
@@ -29,6 +31,8 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 
 pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat};
+#[cfg(feature = "tokenizers")]
+pub(crate) use fetch::Fetch;
 pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use place::{is_url, pointed_at, segment};
@@ -62,6 +66,16 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
+        Http::with_headers(config, CommonHeaders::new(config))
+    }
+
+    /// The connections to a server that is not the service.
+    #[cfg(feature = "tokenizers")]
+    fn foreign(config: &Config) -> Result<Self> {
+        Http::with_headers(config, CommonHeaders::foreign(config))
+    }
+
+    fn with_headers(config: &Config, headers: CommonHeaders) -> Result<Self> {
         let addresses = CachingResolver::new(
             config.clock().clone(),
             config.dns_retention(),
@@ -69,7 +83,6 @@ impl Http {
             config.thread_stack_size(),
         );
         let agent = agent::config(config)?;
-        let headers = CommonHeaders::new(config);
         let agents = Purpose::ALL
             .map(|_| Agent::with_parts(agent.clone(), watching_connector(addresses.clone()), addresses.clone()));
         let visitor = Agent::with_parts(agent, watching_connector(addresses.clone()), addresses);

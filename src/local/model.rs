@@ -51,8 +51,8 @@ pub trait Model: Debug + Send + Sync {
     /// The name under which clients ask for it, such as `tinkex/bytes-tiny`.
     fn name(&self) -> &str;
 
-    /// What turns text into tokens. Defaults to `bytes`: the tokens of a text are its bytes in UTF-8. The server itself
-    /// knows no other, and reads stop strings so.
+    /// What turns text into tokens. Defaults to `bytes`: the tokens of a text are its bytes in UTF-8, and 256 ends a text
+    /// ([`Tokenizer::bytes`](crate::Tokenizer::bytes)). The server itself knows no other, and reads stop strings so.
     fn tokenizer(&self) -> &str {
         "bytes"
     }

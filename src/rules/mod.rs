@@ -20,6 +20,7 @@
 //! | [`reporting`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`tokenizer_id`] | which tokenizer a model has |
 
 pub(crate) mod answer;
 pub(crate) mod backoff;
@@ -37,3 +38,4 @@ pub(crate) mod retry;
 pub(crate) mod seats;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod tokenizer_id;

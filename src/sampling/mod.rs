@@ -13,12 +13,15 @@ pub use options::SampleOptions;
 pub use retry::RetryConfig;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Deadline, Purpose};
+use crate::http::{Call, Deadline, Purpose, segment};
 use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
+
+use crate::rules::tokenizer_id;
 use crate::session::{Session, Task};
+use crate::tokenizer::Tokenizer;
 use crate::types::{
-    CreateSamplingSessionRequest, CreateSamplingSessionResponse, ModelInput, SampleResponse, SamplingParams,
-    check_tinker_scheme,
+    CreateSamplingSessionRequest, CreateSamplingSessionResponse, ModelInput, SampleResponse, SamplerResponse,
+    SamplingParams, check_tinker_scheme,
 };
 use submit::{SampleJob, Sampler};
 
@@ -48,6 +51,8 @@ use submit::{SampleJob, Sampler};
 pub struct SamplingClient {
     session: Arc<Session>,
     sampler: Arc<Sampler>,
+    /// Where it was opened on one.
+    base_model: Option<Arc<str>>,
     retry: Arc<RetryConfig>,
     timeout_operation: Option<Duration>,
 }
@@ -57,6 +62,7 @@ impl SamplingClient {
         SamplingClient {
             session: Arc::clone(session),
             sampler: Arc::new(Sampler::new(session, sampling_session_id)),
+            base_model: None,
             retry: Arc::new(RetryConfig::of(session.config())),
             timeout_operation: session.config().timeout_operation(),
         }
@@ -80,7 +86,8 @@ impl SamplingClient {
         let idle = session.config().timeout_idle();
         let call = Call { deadline, ..Call::post(operation, Purpose::Session, "create_sampling_session", idle, &[]) };
         let opened: CreateSamplingSessionResponse = session.http().ask(call, &request)?;
-        Ok(SamplingClient::new(session, opened.sampling_session_id))
+        let client = SamplingClient::new(session, opened.sampling_session_id);
+        Ok(SamplingClient { base_model: base_model.map(Into::into), ..client })
     }
 
     /// The id of the sampling session.
@@ -171,6 +178,36 @@ impl SamplingClient {
     /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
     pub fn submit_compute_logprobs(&self, prompt: &ModelInput) -> Result<Pending<Vec<Option<f32>>>> {
         self.logprobs(prompt, self.submitting())
+    }
+
+    /// The id of the tokenizer of the model that is sampled from, which follows from the name of its base model as the Python
+    /// client has it. Blocks for one request, unless the client was opened on a base model.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the request; status 404 from servers that do not tell of samplers, as those of the protocol 0.4.1.
+    pub fn tokenizer_id(&self) -> Result<String> {
+        if let Some(base_model) = &self.base_model {
+            return Ok(tokenizer_id::of_model(base_model));
+        }
+        let operation = "tokenizer_id";
+        let path = format!("samplers/{}", segment(self.sampling_session_id()));
+        let idle = self.session.config().timeout_idle();
+        let call = Call { deadline: self.blocking().deadline(), ..Call::get(operation, Purpose::Session, path, idle) };
+        let sampler: SamplerResponse = self.session.http().send(&call)?.json(operation)?;
+        tokenizer_id::of_info(None, Some(sampler.base_model)).map_err(|error| error.with_operation(operation))
+    }
+
+    /// The tokenizer of the model that is sampled from; [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) says
+    /// where it comes from. Reads it anew each time: keep it.
+    ///
+    /// # Errors
+    ///
+    /// As [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) and [`tokenizer_id`](SamplingClient::tokenizer_id).
+    #[doc(alias = "get_tokenizer")]
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let deadline = self.blocking().deadline();
+        Tokenizer::named(&self.tokenizer_id()?, self.session.config(), deadline, "tokenizer")
     }
 
     fn samples(&self, options: SampleOptions<'_>, manner: Manner) -> Result<Pending<SampleResponse>> {

@@ -18,8 +18,10 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::http::{Call, Purpose};
 use crate::pending::Pending;
+use crate::rules::tokenizer_id;
 use crate::sampling::SamplingClient;
 use crate::session::{Dependent, Session};
+use crate::tokenizer::Tokenizer;
 use crate::types::{
     AdamParams, Batch, ForwardBackwardOutput, GetInfoRequest, GetInfoResponse, LoadWeightsResponse, Loss,
     OptimStepResponse, SaveWeightsResponse, UnloadModelResponse,
@@ -299,6 +301,46 @@ impl TrainingClient {
             ..Call::post("get_info", Purpose::Training, "get_info", idle, &[])
         };
         self.core.session.http().ask(call, &GetInfoRequest { model_id: (&*self.core.model_id).into() })
+    }
+
+    /// The id of the model's tokenizer: what the service says, else what follows from the model's name, as the Python client
+    /// has it. Blocks for one request.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the request.
+    pub fn tokenizer_id(&self) -> Result<String> {
+        let info = self.get_info()?;
+        let model_name = info.model_data.model_name.or(info.model_name);
+        tokenizer_id::of_info(info.model_data.tokenizer_id, model_name)
+            .map_err(|error| error.with_operation("tokenizer_id"))
+    }
+
+    /// The model's tokenizer. Reads it anew each time: keep it. Blocks for one request, and for a tokenizer that is not of
+    /// bytes for its file, or its download to the cache.
+    ///
+    /// It is looked for where the environment says (`TokenizerSource::from_env`); to look elsewhere, pass the
+    /// [`tokenizer_id`](TrainingClient::tokenizer_id) to a `TokenizerSource` of your own, or read a file with
+    /// `Tokenizer::from_path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) in a build without the feature `tokenizers`, for a tokenizer that is not of bytes;
+    /// those of `TokenizerSource::load`; else whatever ended the request.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let tokenizer = trainer.tokenizer()?;
+    /// let tokens = tokenizer.encode("The weather today is")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "get_tokenizer")]
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let deadline = self.blocking().deadline();
+        Tokenizer::named(&self.tokenizer_id()?, self.core.session.config(), deadline, "tokenizer")
     }
 }
 

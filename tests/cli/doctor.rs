@@ -1,7 +1,7 @@
 //! `tinkex doctor` against what can be wrong.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +47,9 @@ fn service(date: SystemTime, refuse: &'static str, status: u16) -> Service {
             return Reply::with_headers(status, &[], &json!({ "detail": "not for you" }));
         }
         match well(seen) {
+            Reply::Json(200, _) if seen.path == "get_server_capabilities" => {
+                Reply::ok(json!({ "supported_models": [{ "model_name": "tinkex/bytes-tiny" }] }))
+            }
             Reply::Json(status, body) => {
                 let date = httpdate::fmt_http_date(date);
                 Reply::with_headers(status, &[("date", &date)], &body)
@@ -117,4 +120,58 @@ fn a_server_without_tls_fails_the_check_of_tls() {
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
     assert_eq!(["connection", "tls", "server"].map(status), ["ok", "failed", "skipped"]);
+}
+
+#[test]
+fn a_tokenizer_that_is_not_there_is_told_with_the_place_for_it() {
+    let service = service(tinkex::clock::Clock::system().wall(), "", 0);
+    let done = tinkex("doctor -f json --model org/model").at(&service.url()).env("TINKEX_CACHE", "/no/cache").run();
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    let check = find(&document, "tokenizer");
+    if cfg!(feature = "tokenizers") {
+        assert_eq!((done.code, &check["status"]), (Some(1), &json!("failed")));
+        assert!(check.to_string().contains("/no/cache/tokenizers/org--model/tokenizer.json"), "{check}");
+    } else {
+        assert_eq!((done.code, &check["status"]), (Some(0), &json!("skipped")));
+        assert!(check.to_string().contains("lacks the feature tokenizers"), "{check}");
+    }
+}
+
+/// A proxy that connects to this service, whatever it is asked for.
+fn proxy(service: &Service) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, target) = (format!("http://{}", listener.local_addr().unwrap()), service.url().replace("http://", ""));
+    thread::spawn(move || {
+        for stream in listener.incoming().map(Result::unwrap) {
+            let target = target.clone();
+            thread::spawn(move || tunnel(stream, &target).ok());
+        }
+    });
+    url
+}
+
+fn tunnel(mut outside: TcpStream, target: &str) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        outside.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"CONNECT "), "{}", String::from_utf8_lossy(&head));
+    outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let inside = TcpStream::connect(target)?;
+    let (mut from, mut to) = (outside.try_clone()?, inside.try_clone()?);
+    thread::spawn(move || io::copy(&mut from, &mut to));
+    io::copy(&mut &inside, &mut outside).map(drop)
+}
+
+#[test]
+fn through_a_proxy_names_need_not_be_known_here() {
+    let service = service(tinkex::clock::Clock::system().wall(), "", 0);
+    let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &proxy(&service)).run();
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
+    let expected = ["skipped", "skipped", "ok", "ok"];
+    assert_eq!(["dns", "connection", "server", "access"].map(status), expected, "{document}");
+    assert_eq!(done.code, Some(0));
 }

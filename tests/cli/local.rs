@@ -7,16 +7,16 @@ use tinkex::{Config, ServiceClient, TrainingOptions};
 use crate::program::{Done, KEY, Volatile, golden, tinkex};
 
 /// A server with a run that has a checkpoint of either kind, and what differs from run to run.
-struct Stocked {
-    server: LocalServer,
-    volatile: Volatile,
-    run: String,
+pub struct Stocked {
+    pub server: LocalServer,
+    pub volatile: Volatile,
+    pub run: String,
     session: String,
     sampler: String,
     _service: ServiceClient,
 }
 
-fn stocked() -> Stocked {
+pub fn stocked() -> Stocked {
     let server = LocalServer::start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
     let service = ServiceClient::connect(config).unwrap();
@@ -40,8 +40,12 @@ impl Stocked {
     }
 
     fn run(&self, words: &str) -> Done {
-        let words = words.replace("SESSION", &self.session).replace("SAMPLER", &self.sampler).replace("RUN", &self.run);
-        tinkex(&words).at(&self.server.base_url()).run()
+        tinkex(&self.words(words)).at(&self.server.base_url()).run()
+    }
+
+    /// The words with the ids in place of their names.
+    pub fn words(&self, words: &str) -> String {
+        words.replace("SESSION", &self.session).replace("SAMPLER", &self.sampler).replace("RUN", &self.run)
     }
 }
 

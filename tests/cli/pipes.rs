@@ -29,3 +29,14 @@ fn a_closed_pipe_ends_every_kind_of_output_with_success() {
         assert_eq!(unread(tinkex(words).at(&service.url())), (Some(0), String::new()), "{words}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error() {
+    let mut program = tinkex("version");
+    program.command.stdout(std::fs::File::create("/dev/full").unwrap()).stderr(Stdio::piped());
+    let output = program.command.spawn().unwrap().wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.starts_with("error: the output could not be written: "), "{stderr}");
+}

@@ -1,80 +1,16 @@
 //! What only a person at a terminal sees: progress, questions, colours.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::process::Child;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Duration;
 
-use nix::pty::{Winsize, openpty};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::program::{Program, read_to_end, tinkex};
+use crate::download::{self, Folder};
+use crate::program::{Program, tinkex};
+use crate::pty::Terminal;
 use crate::support::{Gate, Reply, Service};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The program with a terminal as stdin and stderr, and a pipe as stdout.
-struct Terminal {
-    child: Child,
-    keyboard: File,
-    screen: Receiver<Vec<u8>>,
-    shown: String,
-}
-
-fn at_terminal(mut program: Program) -> Terminal {
-    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    program
-        .command
-        .env("TERM", "xterm")
-        .stdin(pty.slave.try_clone().unwrap())
-        .stderr(pty.slave)
-        .stdout(std::process::Stdio::piped());
-    let child = program.command.spawn().unwrap();
-    // The command holds the slave's ends, which would keep the screen open.
-    drop(program);
-    let keyboard = File::from(pty.master.try_clone().unwrap());
-    let (sender, screen) = channel();
-    thread::spawn(move || read_all(pty.master, |bytes| drop(sender.send(bytes))));
-    Terminal { child, keyboard, screen, shown: String::new() }
-}
-
-/// Reads until the last slave is closed, which Linux tells as an error.
-fn read_all(master: OwnedFd, mut each: impl FnMut(Vec<u8>)) {
-    let (mut master, mut bytes) = (File::from(master), [0; 4096]);
-    while let Ok(read @ 1..) = master.read(&mut bytes) {
-        each(bytes[..read].to_vec());
-    }
-}
-
-impl Terminal {
-    fn until_shown(&mut self, expected: &str) {
-        while !self.shown.contains(expected) {
-            let bytes = self.screen.recv_timeout(PATIENCE);
-            let bytes = bytes.unwrap_or_else(|_| panic!("{expected:?} is not shown, but {:?}", self.shown));
-            self.shown.push_str(&String::from_utf8_lossy(&bytes));
-        }
-    }
-
-    fn types(&mut self, line: &str) {
-        self.keyboard.write_all(line.as_bytes()).unwrap();
-    }
-
-    /// The exit code, stdout, and all that was shown.
-    fn end(mut self) -> (Option<i32>, String, String) {
-        let stdout = read_to_end(self.child.stdout.take().unwrap());
-        let code = self.child.wait().unwrap().code();
-        while let Ok(bytes) = self.screen.recv_timeout(PATIENCE) {
-            self.shown.push_str(&String::from_utf8_lossy(&bytes));
-        }
-        (code, stdout, self.shown)
-    }
+fn at_terminal(program: Program) -> Terminal {
+    Terminal::start(program.command)
 }
 
 #[test]
@@ -130,9 +66,23 @@ fn ctrl_c_ends_a_command_that_waits() {
     let service = slow_list(&gate);
     let mut terminal = at_terminal(tinkex("session list --limit 0").at(&service.url()));
     terminal.until_shown("100/");
-    kill(Pid::from_raw(terminal.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    terminal.interrupt();
     let (code, stdout, _) = terminal.end();
     assert_eq!((code, stdout.as_str()), (Some(130), ""));
+}
+
+#[test]
+fn ctrl_c_ends_a_download_and_leaves_nothing() {
+    let (service, folder) = (download::endless(), Folder::new("interrupted"));
+    let mut program = tinkex("checkpoint download tinker://run/weights/a -o here").at(&service.url());
+    program.command.current_dir(&folder.0);
+    let mut terminal = at_terminal(program);
+    terminal.until_shown("1.00 KiB/4.00 KiB");
+    terminal.interrupt();
+    let (code, stdout, shown) = terminal.end();
+    assert_eq!((code, stdout.as_str()), (Some(130), ""));
+    assert!(shown.contains("the download was interrupted; nothing of it is left"), "{shown:?}");
+    assert!(folder.names().is_empty(), "{:?}", folder.names());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{checkpoint, generate, run, serve, session};
+use crate::{checkpoint, doctor, generate, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
@@ -66,12 +66,10 @@ pub(crate) enum Command {
     Session(session::Session),
     #[command(subcommand)]
     Sampler(session::Sampler),
+    Sample(sample::Options),
+    Train(train::Options),
     Serve(serve::Options),
-    /// Check the key, the address, the network and the service, and say what to do.
-    ///
-    /// The checks are key, url, dns, connection, tls, server, access, clock and tokenizer; after one that fails, the others are
-    /// skipped. The exit code is 1 when one failed.
-    Doctor,
+    Doctor(doctor::Options),
     /// Print the version of the program.
     Version,
     Completions(generate::CompletionsOptions),

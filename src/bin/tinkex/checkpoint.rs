@@ -1,6 +1,7 @@
 //! `tinkex checkpoint`: checkpoints of training runs.
 
 mod change;
+mod download;
 
 use std::time::SystemTime;
 
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     /// Keep checkpoints to yourself again.
     Unpublish(change::Paths),
     Delete(change::Delete),
+    Download(download::Download),
 }
 
 /// The argument that names a checkpoint.
@@ -66,6 +68,7 @@ pub(crate) fn run(app: &App, command: &Command) -> Result<(), Failure> {
         Command::Publish(paths) => change::publish(app, paths),
         Command::Unpublish(paths) => change::unpublish(app, paths),
         Command::Delete(delete) => change::delete(app, delete),
+        Command::Download(download) => download::run(app, download),
     }
 }
 

@@ -6,10 +6,11 @@ use std::fmt;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
 
+use clap::Args;
 use serde::Serialize;
 use tinkex::api::{Api, Response};
 use tinkex::types::GetServerCapabilitiesResponse;
-use tinkex::{Config, ErrorKind, Limit};
+use tinkex::{Config, ErrorKind, Limit, ServiceClient};
 
 use crate::app::App;
 use crate::errors::Failure;
@@ -23,6 +24,17 @@ const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// The variables that name a proxy, in either case.
 const PROXIES: [&str; 3] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"];
+
+/// Check the key, the address, the network and the service, and say what to do.
+///
+/// The checks are key, url, dns, connection, tls, server, access, clock and tokenizer; after one that fails, the others are
+/// skipped. The exit code is 1 when one failed.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Whose tokenizer is checked; else that of the first model that the service lists.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,17 +112,19 @@ impl fmt::Display for Report {
         }
         table.fmt(f)?;
         let hints = self.checks.iter().filter_map(|check| Some((check.check, check.hint.as_ref()?)));
-        hints.into_iter().try_for_each(|(check, hint)| write!(f, "\n{check}: {}", one_line(hint)))
+        hints
+            .filter(|(_, hint)| !hint.is_empty())
+            .try_for_each(|(check, hint)| write!(f, "\n{check}: {}", one_line(hint)))
     }
 }
 
-pub(crate) fn run(app: &App) -> Result<(), Failure> {
-    let report = examine(app);
+pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
+    let report = examine(app, options);
     app.output.report(&report, &report)?;
     if report.ok { Ok(()) } else { Err(Failure::reported()) }
 }
 
-fn examine(app: &App) -> Report {
+fn examine(app: &App, options: &Options) -> Report {
     let mut report = Report::new();
     let by_proxy =
         PROXIES.iter().any(|name| [*name, &name.to_lowercase()].into_iter().any(|name| env::var_os(name).is_some()));
@@ -127,17 +141,22 @@ fn examine(app: &App) -> Report {
     });
     let url = config.as_ref().map(|config| Url::of(config.base_url())).unwrap_or_default();
     let addresses = report.check("dns", || look_up(&url, by_proxy));
+    let is_here = addresses.iter().flatten().all(|address| address.ip().is_loopback());
     report.check("connection", || match &addresses {
-        Some(addresses) if !by_proxy => connect(addresses),
+        // No proxy is used for a service on this machine.
+        Some(addresses) if is_here || !by_proxy => connect(addresses),
         _ => skipped("a proxy is set, which makes the connection"),
     });
     // The answer to a first request tells of TLS and of the server.
     let answer = config.as_ref().filter(|_| report.ok).map(|config| ask(config, "/api/v1/healthz"));
     report.check("tls", || tls(&url, answer.as_ref()));
     let health = report.check("server", || server(answer));
-    report.check("access", || access(config.as_ref()));
+    let models = report.check("access", || access(config.as_ref()));
     report.check("clock", || clock(health.as_ref().and_then(|answer| answer.header("date")), app.now()));
-    report.check("tokenizer", || skipped::<((), String)>("built without the feature tokenizers"));
+    report.check("tokenizer", || match (&config, options.model.clone().or_else(|| models?.into_iter().next())) {
+        (Some(config), Some(model)) => tokenizer(config, &model),
+        _ => skipped("the service lists no model"),
+    });
     report
 }
 
@@ -167,6 +186,7 @@ impl Url {
     }
 }
 
+/// Blocks for as long as the system's resolver takes.
 fn look_up(url: &Url, by_proxy: bool) -> Result<(Vec<SocketAddr>, String), Verdict> {
     let found: Vec<SocketAddr> = match url.place.to_socket_addrs() {
         Ok(found) => found.collect(),
@@ -202,7 +222,7 @@ fn tls(url: &Url, answer: Option<&Asked>) -> Result<((), String), Verdict> {
         // The connection itself was made before.
         Some(Err(error)) if matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout(Limit::Connect)) => failed(
             error.source().map_or_else(|| error.to_string(), ToString::to_string),
-            "check the clock, and that nothing between here and the service has a certificate of its own",
+            "check the clock, the proxy where one is set, and that nothing on the way has a certificate of its own",
         ),
         _ => Ok(((), "the certificate is good".to_owned())),
     }
@@ -225,12 +245,18 @@ fn server(answer: Option<Asked>) -> Result<(Response, String), Verdict> {
     }
 }
 
-fn access(config: Option<&Config>) -> Result<((), String), Verdict> {
+/// The models that the service lists, which takes a key.
+fn access(config: Option<&Config>) -> Result<(Vec<String>, String), Verdict> {
     let Some(config) = config else { return skipped("not asked") };
     let answer = ask(config, "/api/v1/get_server_capabilities")
         .and_then(|answer| answer.json::<GetServerCapabilitiesResponse>());
     match answer {
-        Ok(capabilities) => Ok(((), format!("the key is accepted; {} models", capabilities.supported_models.len()))),
+        Ok(capabilities) => {
+            let models = capabilities.supported_models.into_iter().filter_map(|model| model.model_name);
+            let models: Vec<String> = models.collect();
+            let told = format!("the key is accepted; {} models", models.len());
+            Ok((models, told))
+        }
         Err(error) if matches!(error.status(), Some(401 | 403)) => failed(
             format!("the service refuses the key: {}", Failure::from(error).message()),
             "set TINKER_API_KEY to a key that is valid; behind Cloudflare Access, set CLOUDFLARE_ACCESS_CLIENT_ID and _SECRET",
@@ -249,6 +275,26 @@ fn clock(date: Option<&str>, now: SystemTime) -> Result<((), String), Verdict> {
     };
     let told = format!("{} s {direction} the server's", skew.as_secs());
     if skew <= MAX_SKEW { Ok(((), told)) } else { failed(told, "set this machine's clock, best by NTP") }
+}
+
+/// Asks and loads as `sample` and `train` do.
+fn tokenizer(config: &Config, model: &str) -> Result<((), String), Verdict> {
+    let make = || {
+        let service = ServiceClient::connect(config.clone())?.timeout_operation(Some(PATIENCE));
+        let sampler = service.create_sampling_client(model)?;
+        let id = sampler.tokenizer_id()?;
+        if !cfg!(feature = "tokenizers") && id != "bytes" {
+            return Ok(skipped(format!(
+                "{model} has {id}, which this build can not read: it lacks the feature tokenizers"
+            )));
+        }
+        sampler.tokenizer()?;
+        Ok(Ok(((), format!("{model} has {id}"))))
+    };
+    make().unwrap_or_else(|error: tinkex::Error| {
+        let failure = Failure::from(error);
+        failed(failure.message(), failure.what_to_do())
+    })
 }
 
 #[cfg(test)]

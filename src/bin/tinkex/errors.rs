@@ -86,6 +86,13 @@ impl Failure {
         self
     }
 
+    /// What to do next, after what an inner layer advises.
+    pub(crate) fn and_hint(mut self, hint: impl Into<String>) -> Self {
+        let hint = hint.into();
+        self.hint = Some(self.hint.take().map_or(hint.clone(), |first| format!("{first}; {hint}")));
+        self
+    }
+
     /// What `-v` shows.
     pub(crate) fn cause(mut self, cause: impl ToString) -> Self {
         self.causes.push(cause.to_string());

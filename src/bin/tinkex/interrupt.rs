@@ -1,9 +1,10 @@
 //! What Ctrl-C, SIGTERM and SIGHUP do.
 
 use std::convert::Infallible;
+use std::io::{self, Write};
 use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
@@ -13,7 +14,8 @@ use crate::errors::{Failure, INTERRUPTED};
 /// [takes](Interrupt::take) the first one as a request; the second still ends the program at once.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
-    taken: Arc<AtomicBool>,
+    /// What is said on stderr of the first signal, once it is taken.
+    taken: Arc<OnceLock<&'static str>>,
     /// Disconnected by the first signal.
     requested: Receiver<Infallible>,
 }
@@ -21,13 +23,15 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     /// Handles the signals from now on. Possible once in a process.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let taken = Arc::new(AtomicBool::new(false));
+        let taken = Arc::new(OnceLock::new());
         let (sender, requested) = bounded(0);
         let (mut sender, seen) = (Some(sender), Arc::clone(&taken));
         ctrlc::set_handler(move || {
             let first = sender.take().is_some();
-            if !(first && seen.load(Ordering::SeqCst)) {
-                process::exit(i32::from(INTERRUPTED));
+            match seen.get().filter(|_| first) {
+                None => process::exit(i32::from(INTERRUPTED)),
+                Some(&"") => {}
+                Some(note) => writeln!(io::stderr(), "\n{note}").unwrap_or_default(),
             }
         })
         .map_err(|error| Failure::failed("signals can not be handled").cause(error))?;
@@ -36,7 +40,25 @@ impl Interrupt {
 
     /// From now on the first signal is a request to end.
     pub(crate) fn take(&self) {
-        self.taken.store(true, Ordering::SeqCst);
+        self.take_saying("");
+    }
+
+    /// The same, and that signal is answered with this on stderr.
+    pub(crate) fn take_saying(&self, note: &'static str) {
+        self.taken.set(note).ok();
+    }
+
+    /// The same, and that signal calls this function, on a thread of its own.
+    pub(crate) fn take_calling(&self, function: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+        let requested = self.requested.clone();
+        let wait = move || {
+            requested.recv().ok();
+            function();
+        };
+        let spawned = thread::Builder::new().name("tinkex-interrupt".to_owned()).spawn(wait);
+        spawned.map_err(|error| Failure::failed("signals can not be handled").cause(error))?;
+        self.take();
+        Ok(())
     }
 
     /// Whether the request was made.

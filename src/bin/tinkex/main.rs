@@ -9,6 +9,7 @@
 //! | `errors.rs` | what ends a command early: exit code, message, hint, causes |
 //! | `interrupt.rs` | Ctrl-C and SIGTERM |
 //! | `listing.rs`, `human.rs`, `progress.rs` | `--limit` and titles; sizes and ages; progress bars |
+//! | `render.rs`, `tokenizer.rs` | how text becomes tokens, for `train` and `sample` |
 //! | the others | one command group each: its options, what it does, and what it prints |
 //!
 //! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` alone, so that
@@ -28,9 +29,13 @@ mod interrupt;
 mod listing;
 mod output;
 mod progress;
+mod render;
 mod run;
+mod sample;
 mod serve;
 mod session;
+mod tokenizer;
+mod train;
 mod version;
 
 use std::process::ExitCode;
@@ -60,7 +65,9 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Checkpoint(command) => checkpoint::run(&app, &command),
         Command::Session(command) => session::run(&app, &command),
         Command::Sampler(command) => session::sampler(&app, &command),
-        Command::Doctor => doctor::run(&app),
+        Command::Sample(options) => sample::run(&app, &options),
+        Command::Train(options) => train::run(&app, &options),
+        Command::Doctor(options) => doctor::run(&app, &options),
         Command::Serve(options) => serve::run(&app, options),
         Command::Version => version::run(&app),
         Command::Completions(options) => generate::completions(&app, &options),

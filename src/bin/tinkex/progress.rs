@@ -9,6 +9,11 @@ pub(crate) fn items() -> ProgressBar {
     bar("{bar:40} {pos}/{len}")
 }
 
+/// How many bytes of a download are there, once its size is known.
+pub(crate) fn bytes() -> ProgressBar {
+    bar("{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}")
+}
+
 fn bar(template: &str) -> ProgressBar {
     // Hidden where stderr is no terminal.
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());

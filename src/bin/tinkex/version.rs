@@ -19,6 +19,7 @@ pub(crate) fn run(app: &App) -> Result<(), Failure> {
         ("native-tls", cfg!(feature = "native-tls")),
         ("ndarray", cfg!(feature = "ndarray")),
         ("rustls", cfg!(feature = "rustls")),
+        ("tokenizers", cfg!(feature = "tokenizers")),
     ];
     let features = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
     let version = Version { version: env!("CARGO_PKG_VERSION"), features };

@@ -1,0 +1,149 @@
+//! What is trained when: which examples are kept for evaluation, which make a batch, and how fast is learned. Everything
+//! follows from a seed and the number of the step, so that a run can go on from any step.
+
+use clap::ValueEnum;
+
+/// Parts examples, given which the file itself keeps for evaluation, into those to train on and those to evaluate. Of the
+/// others, `fraction` is kept for evaluation, too, but never all.
+pub(crate) fn split(held_out: &[bool], fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let (mut evaluated, mut trained): (Vec<usize>, Vec<usize>) =
+        (0..held_out.len()).partition(|&index| held_out.get(index).copied().unwrap_or_default());
+    let wanted = (trained.len() as f64 * fraction).round() as usize;
+    let more = wanted.min(trained.len().saturating_sub(1));
+    let mut shuffled = trained.clone();
+    fastrand::Rng::with_seed(mixed(seed, u64::MAX)).shuffle(&mut shuffled);
+    evaluated.extend(&shuffled[..more]);
+    evaluated.sort_unstable();
+    trained.retain(|index| evaluated.binary_search(index).is_err());
+    (trained, evaluated)
+}
+
+/// The order of the examples: all of them once in each epoch, shuffled anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub(crate) examples: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) seed: u64,
+}
+
+impl Order {
+    /// The examples of a step, counted from 1. A batch may reach into the next epoch.
+    pub(crate) fn batch(&self, step: u64) -> Vec<usize> {
+        let examples = self.examples as u64;
+        let first = step.saturating_sub(1) * self.batch_size as u64;
+        let mut shuffled = (u64::MAX, Vec::new());
+        let mut batch = Vec::with_capacity(self.batch_size);
+        for place in first..first + self.batch_size as u64 {
+            let epoch = place / examples;
+            if shuffled.0 != epoch {
+                let mut order: Vec<usize> = (0..self.examples).collect();
+                fastrand::Rng::with_seed(mixed(self.seed, epoch)).shuffle(&mut order);
+                shuffled = (epoch, order);
+            }
+            batch.push(shuffled.1[(place % examples) as usize]);
+        }
+        batch
+    }
+
+    /// The steps that so many epochs take.
+    pub(crate) fn steps(&self, epochs: u64) -> u64 {
+        (epochs * self.examples as u64).div_ceil(self.batch_size as u64)
+    }
+}
+
+/// A seed of its own for each epoch: neighbouring numbers must not give neighbouring orders (the finaliser of SplitMix64).
+fn mixed(seed: u64, epoch: u64) -> u64 {
+    let mut bits = seed ^ epoch.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls in a line to nothing after the last step.
+    Linear,
+    /// It falls along half a cosine to nothing after the last step.
+    Cosine,
+}
+
+impl Schedule {
+    /// The learning rate of a step, counted from 1, out of `steps`, of which the first `warmup` climb to the full rate.
+    pub(crate) fn rate(self, full: f64, step: u64, steps: u64, warmup: u64) -> f64 {
+        if step <= warmup {
+            return full * step as f64 / warmup as f64;
+        }
+        let done = (step - 1 - warmup) as f64 / (steps.saturating_sub(warmup)).max(1) as f64;
+        full * match self {
+            Schedule::Constant => 1.0,
+            Schedule::Linear => (1.0 - done).max(0.0),
+            Schedule::Cosine => (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()) / 2.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    quickcheck! {
+        fn every_epoch_has_every_example_once(examples: u8, batch_size: u8, seed: u64) -> bool {
+            let order = Order { examples: examples as usize + 1, batch_size: batch_size as usize % 9 + 1, seed };
+            let steps = order.steps(3) + 1;
+            let all: Vec<usize> = (1..=steps).flat_map(|step| order.batch(step)).collect();
+            all.chunks_exact(order.examples).take(3).count() == 3
+                && all.chunks_exact(order.examples).take(3).all(|epoch| {
+                    let mut sorted = epoch.to_vec();
+                    sorted.sort_unstable();
+                    sorted.into_iter().eq(0..order.examples)
+                })
+        }
+
+        fn a_batch_follows_from_seed_and_step(examples: u8, step: u16, seed: u64) -> bool {
+            let order = Order { examples: examples as usize + 1, batch_size: 4, seed };
+            order.batch(step.into()) == order.batch(step.into())
+        }
+
+        fn a_split_loses_nothing(held_out: Vec<bool>, percent: u8, seed: u64) -> bool {
+            let (trained, evaluated) = split(&held_out, f64::from(percent % 101) / 100.0, seed);
+            let mut all = [trained.clone(), evaluated.clone()].concat();
+            all.sort_unstable();
+            all.into_iter().eq(0..held_out.len())
+                && (0..held_out.len()).filter(|&index| held_out[index]).all(|index| evaluated.contains(&index))
+                && (trained.is_empty() == held_out.iter().all(|held_out| *held_out))
+        }
+    }
+
+    #[test]
+    fn epochs_and_seeds_differ() {
+        let order = Order { examples: 100, batch_size: 100, seed: 1 };
+        assert_ne!(order.batch(1), order.batch(2));
+        assert_ne!(order.batch(1), Order { seed: 2, ..order }.batch(1));
+    }
+
+    #[test]
+    fn a_fraction_is_kept_for_evaluation() {
+        let (trained, evaluated) = split(&[false; 10], 0.2, 3);
+        assert_eq!((trained.len(), evaluated.len()), (8, 2));
+        assert_eq!(split(&[false, true], 1.0, 3), (vec![0], vec![1]));
+        assert_eq!(split(&[false; 10], 0.0, 3).1, Vec::<usize>::new());
+    }
+
+    #[test]
+    fn the_rate_climbs_and_falls_as_the_schedule_says() {
+        let rates = |schedule: Schedule, warmup| -> Vec<f64> {
+            (1..=4).map(|step| (schedule.rate(1.0, step, 4, warmup) * 1000.0).round() / 1000.0).collect()
+        };
+        assert_eq!(rates(Schedule::Constant, 0), [1.0; 4]);
+        assert_eq!(rates(Schedule::Constant, 2), [0.5, 1.0, 1.0, 1.0]);
+        assert_eq!(rates(Schedule::Linear, 0), [1.0, 0.75, 0.5, 0.25]);
+        assert_eq!(rates(Schedule::Linear, 2), [0.5, 1.0, 1.0, 0.5]);
+        assert_eq!(rates(Schedule::Cosine, 0), [1.0, 0.854, 0.5, 0.146]);
+    }
+}

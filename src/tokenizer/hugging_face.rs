@@ -1,0 +1,53 @@
+//! A tokenizer in Hugging Face's format.
+
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) struct HuggingFace {
+    id: String,
+    inner: tokenizers::Tokenizer,
+    eos_token: Option<u32>,
+}
+
+impl HuggingFace {
+    /// From the content of `tokenizer.json` and, where there is one, of `tokenizer_config.json`.
+    pub(super) fn parse(id: &str, json: &[u8], config: Option<&[u8]>) -> Result<Self> {
+        let unusable =
+            |why: String| Error::new(ErrorKind::Decode, format!("the tokenizer {id:?} can not be used: {why}"));
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| unusable(error.to_string()))?;
+        // Some files ask for texts of one length, which is for batches of another program.
+        inner.with_truncation(None).map_err(|error| unusable(error.to_string()))?;
+        inner.with_padding(None);
+        let config = config.and_then(|config| serde_json::from_slice::<Value>(config).ok());
+        let eos = config.as_ref().and_then(|config| text_of(&config["eos_token"]));
+        let eos_token = eos.and_then(|eos| inner.token_to_id(eos));
+        Ok(HuggingFace { id: id.to_owned(), inner, eos_token })
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn eos_token(&self) -> Option<u32> {
+        self.eos_token
+    }
+
+    pub(super) fn encode(&self, text: &str, whole: bool) -> Result<Vec<u32>> {
+        match self.inner.encode_fast(text, whole) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(error) => Err(Error::invalid_input(format!("{:?} has no tokens for the text: {error}", self.id))),
+        }
+    }
+
+    pub(super) fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.inner
+            .decode(tokens, true)
+            .map_err(|error| Error::invalid_input(format!("{:?} can not decode the tokens: {error}", self.id)))
+    }
+}
+
+/// A token in a configuration is its text, or an object that has it.
+fn text_of(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token["content"].as_str())
+}

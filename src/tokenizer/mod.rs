@@ -1,0 +1,288 @@
+//! Text to tokens and back.
+//!
+//! A [`Tokenizer`] comes from a client ([`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer),
+//! [`SamplingClient::tokenizer`](crate::SamplingClient::tokenizer)), which asks the service which one the model has. The models
+//! of the local server read bytes; for those this is all there is to it. Any other tokenizer is a `tokenizer.json` in Hugging
+//! Face's format, which the feature `tokenizers` reads: from a path, from a cache, or from the hub (`TokenizerSource`).
+//!
+//! ```
+//! use tinkex::Tokenizer;
+//! use tinkex::types::ModelInput;
+//!
+//! let tokenizer = Tokenizer::bytes();
+//! let prompt = ModelInput::from_text(&tokenizer, "héllo")?;
+//! assert_eq!(prompt.len(), 6);
+//! assert_eq!(tokenizer.decode(&prompt.to_tokens()?)?, "héllo");
+//! # Ok::<(), tinkex::Error>(())
+//! ```
+
+#[cfg(feature = "tokenizers")]
+mod hub;
+#[cfg(feature = "tokenizers")]
+mod hugging_face;
+#[cfg(feature = "tokenizers")]
+mod source;
+mod stream;
+
+use std::fmt;
+use std::sync::Arc;
+
+#[cfg(feature = "tokenizers")]
+pub use source::TokenizerSource;
+pub use stream::TextDecoder;
+
+use crate::error::Result;
+use crate::http::Deadline;
+use crate::rules::tokenizer_id::{self, BYTES};
+use crate::types::ModelInput;
+
+/// What ends a text in a tokenizer of bytes: the token after the last byte.
+const END_OF_BYTES: u32 = 256;
+
+/// Turns text into the tokens of a model, and back. Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "local")] {
+/// # let server = tinkex::local::LocalServer::start()?;
+/// # let config = tinkex::Config::builder().base_url(server.base_url()).api_key("tml-local").build()?;
+/// use tinkex::types::{LoraConfig, ModelInput, SamplingParams};
+///
+/// let service = tinkex::ServiceClient::connect(config)?;
+/// let sampler = service.create_sampling_client("tinkex/bytes-tiny")?;
+/// let tokenizer = sampler.tokenizer()?;
+/// let prompt = ModelInput::from_text(&tokenizer, "once upon")?;
+/// let reply = sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(8))?;
+/// println!("{}", tokenizer.decode(&reply.sequences[0].tokens)?);
+/// # }
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tokenizer(Arc<Kind>);
+
+enum Kind {
+    Bytes,
+    #[cfg(feature = "tokenizers")]
+    HuggingFace(Box<hugging_face::HuggingFace>),
+}
+
+impl Tokenizer {
+    /// The tokenizer of the local server's models: each byte of the text in UTF-8 is a token, and 256 ends a text.
+    #[must_use]
+    pub fn bytes() -> Self {
+        Tokenizer(Arc::new(Kind::Bytes))
+    }
+
+    /// Reads a `tokenizer.json`: the file itself, or the directory that it is in. The token that ends a text is taken from the
+    /// `tokenizer_config.json` beside it, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) for a file that can not be read,
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for one that is no tokenizer.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::Tokenizer::from_path("models/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    #[cfg(feature = "tokenizers")]
+    pub fn from_path(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        source::from_path(path.as_ref(), None)
+    }
+
+    #[cfg(feature = "tokenizers")]
+    fn hugging_face(inner: hugging_face::HuggingFace) -> Self {
+        Tokenizer(Arc::new(Kind::HuggingFace(Box::new(inner))))
+    }
+
+    /// The tokenizer with this id, for a client's `tokenizer` method.
+    #[cfg_attr(not(feature = "tokenizers"), allow(unused_variables, reason = "only bytes need no source"))]
+    pub(crate) fn named(
+        id: &str,
+        config: &crate::Config,
+        deadline: Option<Deadline>,
+        operation: &'static str,
+    ) -> Result<Self> {
+        if id == BYTES {
+            return Ok(Tokenizer::bytes());
+        }
+        #[cfg(feature = "tokenizers")]
+        return TokenizerSource::from_env()
+            .config(config)
+            .load_until(id, deadline)
+            .map_err(|error| error.with_operation(operation));
+        #[cfg(not(feature = "tokenizers"))]
+        return Err(crate::Error::config(format!("the tokenizer {id:?} can not be read by this build"))
+            .with_operation(operation)
+            .with_hint("build with the feature `tokenizers`"));
+    }
+
+    /// The id of the tokenizer that a model has when the service names none: that of the model, but for a few rules that the
+    /// Python client has too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::Tokenizer;
+    ///
+    /// assert_eq!(Tokenizer::id_of_model("openai/gpt-oss-120b/variant"), "openai/gpt-oss-120b");
+    /// assert_eq!(Tokenizer::id_of_model("meta-llama/Llama-3.1-8B"), "baseten/Meta-Llama-3-tokenizer");
+    /// assert_eq!(Tokenizer::id_of_model("tinkex/bytes-tiny"), "bytes");
+    /// ```
+    #[must_use]
+    pub fn id_of_model(model_name: &str) -> String {
+        tokenizer_id::of_model(model_name)
+    }
+
+    /// Its id on the hub, the path it was read from, or `bytes`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match &*self.0 {
+            Kind::Bytes => BYTES,
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.id(),
+        }
+    }
+
+    /// The tokens of a text, with those that the tokenizer puts around a whole text, such as one that begins it. The Python
+    /// client's `encode` does the same.
+    ///
+    /// # Errors
+    ///
+    /// A text that the tokenizer has no tokens for.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encoded(text, true)
+    }
+
+    /// The tokens of a text that goes on from another, such as a completion after its prompt: nothing is put around them.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Tokenizer::encode).
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
+        self.encoded(text, false)
+    }
+
+    #[cfg_attr(not(feature = "tokenizers"), allow(unused_variables, reason = "bytes put nothing around a text"))]
+    fn encoded(&self, text: &str, whole: bool) -> Result<Vec<u32>> {
+        match &*self.0 {
+            Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.encode(text, whole),
+        }
+    }
+
+    /// The text of tokens, without those that only structure it, such as the one that ends a text. What is no UTF-8 becomes
+    /// U+FFFD. For tokens that arrive bit by bit use a [`decoder`](Tokenizer::decoder).
+    ///
+    /// # Errors
+    ///
+    /// Tokens that the tokenizer can not decode.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        match &*self.0 {
+            Kind::Bytes => Ok(text_of_bytes(tokens)),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.decode(tokens),
+        }
+    }
+
+    /// A decoder for tokens that arrive bit by bit.
+    #[must_use]
+    pub fn decoder(&self) -> TextDecoder {
+        TextDecoder::new(self.clone())
+    }
+
+    /// The token that ends a text, where it is known.
+    #[must_use]
+    pub fn eos_token(&self) -> Option<u32> {
+        match &*self.0 {
+            Kind::Bytes => Some(END_OF_BYTES),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.eos_token(),
+        }
+    }
+}
+
+/// Tokens that are no bytes end a text, or are none of this tokenizer's; these show as U+FFFD.
+fn text_of_bytes(tokens: &[u32]) -> String {
+    let mut bytes = Vec::with_capacity(tokens.len());
+    for &token in tokens {
+        match u8::try_from(token) {
+            Ok(byte) => bytes.push(byte),
+            Err(_) if token == END_OF_BYTES => {}
+            Err(_) => bytes.extend("\u{FFFD}".bytes()),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").field("id", &self.id()).field("eos_token", &self.eos_token()).finish()
+    }
+}
+
+impl ModelInput {
+    /// The tokens of a text, as [`Tokenizer::encode`] makes them.
+    ///
+    /// # Errors
+    ///
+    /// A text that the tokenizer has no tokens for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::Tokenizer;
+    /// use tinkex::types::ModelInput;
+    ///
+    /// let prompt = ModelInput::from_text(&Tokenizer::bytes(), "hi")?;
+    /// assert_eq!(prompt.to_tokens()?, [104, 105]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn from_text(tokenizer: &Tokenizer, text: &str) -> Result<ModelInput> {
+        tokenizer.encode(text).map(ModelInput::from_tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_tokens_and_back() {
+        let tokenizer = Tokenizer::bytes();
+        assert_eq!(tokenizer.encode("aé").unwrap(), [97, 0xC3, 0xA9]);
+        assert_eq!(tokenizer.encode_continuation("b").unwrap(), [98]);
+        assert_eq!(tokenizer.decode(&[97, 0xC3, 0xA9, 256]).unwrap(), "aé");
+        assert_eq!(tokenizer.decode(&[97, 0xC3, 300, 98]).unwrap(), "a\u{FFFD}\u{FFFD}b");
+        assert_eq!((tokenizer.id(), tokenizer.eos_token()), ("bytes", Some(256)));
+    }
+
+    #[cfg(not(feature = "tokenizers"))]
+    #[test]
+    fn a_tokenizer_that_this_build_can_not_read_names_the_feature() {
+        let config =
+            crate::Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").build_with(|_| None).unwrap();
+        let error = Tokenizer::named("Qwen/Qwen3-8B", &config, None, "tokenizer").unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        assert!(
+            error.to_string().contains("Qwen/Qwen3-8B") && error.to_string().contains("feature `tokenizers`"),
+            "{error}"
+        );
+        assert_eq!(Tokenizer::named("bytes", &config, None, "tokenizer").unwrap().id(), "bytes");
+    }
+
+    #[test]
+    fn every_text_survives() {
+        quickcheck::quickcheck(
+            (|text: String| {
+                let tokenizer = Tokenizer::bytes();
+                tokenizer.decode(&tokenizer.encode(&text).unwrap()).unwrap() == text
+            }) as fn(_) -> bool,
+        );
+    }
+}

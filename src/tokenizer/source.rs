@@ -1,0 +1,225 @@
+//! Where tokenizers come from: a path, a cache or the hub.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use log::{debug, warn};
+
+use super::hub::{self, Hub};
+use super::hugging_face::HuggingFace;
+use super::{BYTES, Tokenizer};
+use crate::config::{Config, Secret};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::Deadline;
+use crate::rules::tokenizer_id;
+
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// Where tokenizers are looked for, by their id on the Hugging Face hub: in this crate's cache, in the cache of Hugging Face's
+/// own programs, then on the hub itself, from which they go into this crate's cache.
+///
+/// | variable | setting |
+/// |---|---|
+/// | `TINKEX_CACHE` | [`cache_dir`](TokenizerSource::cache_dir); defaults to `tinkex` in `XDG_CACHE_HOME`, which defaults to `~/.cache` |
+/// | `HF_HUB_CACHE`, `HF_HOME` | [`hub_cache_dir`](TokenizerSource::hub_cache_dir); defaults to `huggingface/hub` in the same place. It is read only |
+/// | `HF_ENDPOINT` | [`endpoint`](TokenizerSource::endpoint); defaults to `https://huggingface.co` |
+/// | `HF_TOKEN` | [`token`](TokenizerSource::token) |
+/// | `HF_HUB_OFFLINE` | [`offline`](TokenizerSource::offline), when it is `1`, `true`, `yes` or `on` |
+///
+/// In this crate's cache, the tokenizer `organisation/name` is the file `tokenizers/organisation--name/tokenizer.json`, with a
+/// `tokenizer_config.json` beside it where it has one. A machine without a network is served by putting them there.
+///
+/// # Examples
+///
+/// ```no_run
+/// use tinkex::TokenizerSource;
+///
+/// let tokenizer = TokenizerSource::from_env().load("Qwen/Qwen3-8B")?;
+/// assert_eq!(tokenizer.decode(&tokenizer.encode("hello")?)?, "hello");
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a source does nothing until `load` is called"]
+pub struct TokenizerSource {
+    cache_dir: Option<PathBuf>,
+    hub_cache_dir: Option<PathBuf>,
+    endpoint: String,
+    token: Option<Secret>,
+    offline: bool,
+    config: Option<Config>,
+}
+
+impl TokenizerSource {
+    /// The source that the environment describes: see [the table](TokenizerSource).
+    pub fn from_env() -> Self {
+        TokenizerSource::from_env_with(|name| std::env::var(name).ok())
+    }
+
+    /// The same, with another environment than the process's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let source = tinkex::TokenizerSource::from_env_with(|name| match name {
+    ///     "TINKEX_CACHE" => Some("/no/such/cache".to_owned()),
+    ///     "HF_HUB_OFFLINE" => Some("1".to_owned()),
+    ///     _ => None,
+    /// });
+    /// let error = source.load("Qwen/Qwen3-8B").unwrap_err();
+    /// assert!(error.to_string().contains("/no/such/cache/tokenizers/Qwen--Qwen3-8B/tokenizer.json"), "{error}");
+    /// ```
+    pub fn from_env_with(environment: impl Fn(&str) -> Option<String>) -> Self {
+        let set = |name: &str| environment(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let path = |name: &str| set(name).map(PathBuf::from);
+        let caches = path("XDG_CACHE_HOME")
+            .or_else(|| path("HOME").map(|home| home.join(".cache")))
+            .or_else(|| path("LOCALAPPDATA"));
+        let below = |name: &str| caches.as_ref().map(|caches| caches.join(name));
+        TokenizerSource {
+            cache_dir: path("TINKEX_CACHE").or_else(|| below("tinkex")),
+            hub_cache_dir: path("HF_HUB_CACHE")
+                .or_else(|| path("HF_HOME").or_else(|| below("huggingface")).map(|home| home.join("hub"))),
+            endpoint: set("HF_ENDPOINT").unwrap_or_else(|| hub::DEFAULT_ENDPOINT.to_owned()),
+            token: set("HF_TOKEN").map(Secret::new),
+            offline: set("HF_HUB_OFFLINE")
+                .is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())),
+            config: None,
+        }
+    }
+
+    /// This crate's cache. It is made when something is put there.
+    pub fn cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(directory.into());
+        self
+    }
+
+    /// The cache of Hugging Face's own programs, in their layout. It is never written to.
+    pub fn hub_cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.hub_cache_dir = Some(directory.into());
+        self
+    }
+
+    /// Where the hub, or a mirror of it, is: `http://` or `https://`, a host and perhaps a port and path.
+    pub fn endpoint(mut self, url: impl Into<String>) -> Self {
+        self.endpoint = url.into();
+        self
+    }
+
+    /// The token for tokenizers that not everybody may read. It is sent to the [`endpoint`](TokenizerSource::endpoint) alone,
+    /// not to where that redirects.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Secret::new(token));
+        self
+    }
+
+    /// Whether nothing is downloaded. Defaults to the environment's `HF_HUB_OFFLINE`, else false.
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.offline = offline;
+        self
+    }
+
+    /// Downloads with the proxy, certificates and time limits of this configuration, and with nothing else of it. Defaults to
+    /// those of [`Config::builder`].
+    pub fn config(mut self, config: &Config) -> Self {
+        self.config = Some(config.clone());
+        self
+    }
+
+    /// Loads a tokenizer by its id: `organisation/name`, or `bytes` for [`Tokenizer::bytes`]. Reads it anew each time: keep it.
+    /// Blocks for files, and where they are missing for two downloads and their retries.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for something that is no id, before any request; [`ErrorKind::Io`] when it is not in the
+    /// cache and nothing may be downloaded; [`ErrorKind::Status`], [`ErrorKind::Connect`] and the like when the download fails;
+    /// [`ErrorKind::Decode`] for a file that is no tokenizer, which is then not kept. The message says where a file can be put.
+    pub fn load(&self, id: &str) -> Result<Tokenizer> {
+        self.load_until(id, None).map_err(|error| error.with_operation("load"))
+    }
+
+    pub(super) fn load_until(&self, id: &str, deadline: Option<Deadline>) -> Result<Tokenizer> {
+        if id == BYTES {
+            return Ok(Tokenizer::bytes());
+        }
+        tokenizer_id::check(id)?;
+        let own = self.own_directory(id);
+        let cached = own.clone().into_iter().chain(self.snapshot(id)).find(|place| place.join(TOKENIZER).is_file());
+        if let Some(directory) = cached {
+            debug!("the tokenizer {id:?} is read from {}", directory.display());
+            return from_path(&directory, Some(id));
+        }
+        let hint = match &own {
+            Some(own) => format!("put its {TOKENIZER} at {}", own.join(TOKENIZER).display()),
+            None => "set TINKEX_CACHE to a directory for it".to_owned(),
+        };
+        if self.offline {
+            let message =
+                format!("the tokenizer {id:?} is not in the cache, and HF_HUB_OFFLINE forbids to download it");
+            return Err(Error::new(ErrorKind::Io, message).with_hint(hint));
+        }
+        let config = match &self.config {
+            Some(config) => config.clone(),
+            // Where the service is does not matter: nothing is sent there.
+            None => Config::builder().api_key("tml-unused").base_url("http://localhost").build_with(|_| None)?,
+        };
+        let hub = Hub { config, endpoint: &self.endpoint, token: self.token.as_ref(), deadline };
+        let files = hub.files(id, &hint)?;
+        let tokenizer = HuggingFace::parse(id, &files.tokenizer, files.config.as_deref())?;
+        if let Some(own) = own {
+            // The tokenizer last: its presence says that all is there.
+            let stored = files
+                .config
+                .map_or(Ok(()), |config| store(&own.join(TOKENIZER_CONFIG), &config))
+                .and_then(|()| store(&own.join(TOKENIZER), &files.tokenizer));
+            if let Err(error) = stored {
+                warn!("the tokenizer {id:?} can not be kept in {}: {error}", own.display());
+            }
+        }
+        Ok(Tokenizer::hugging_face(tokenizer))
+    }
+
+    /// The id has been checked: it has no dots alone and one slash at most.
+    fn own_directory(&self, id: &str) -> Option<PathBuf> {
+        Some(self.cache_dir.as_ref()?.join("tokenizers").join(id.replace('/', "--")))
+    }
+
+    /// The newest snapshot of the main branch in the cache of Hugging Face's programs.
+    fn snapshot(&self, id: &str) -> Option<PathBuf> {
+        let model = self.hub_cache_dir.as_ref()?.join(format!("models--{}", id.replace('/', "--")));
+        let commit = fs::read_to_string(model.join("refs").join("main")).ok()?;
+        let commit = commit.trim();
+        let is_hash = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then(|| model.join("snapshots").join(commit))
+    }
+}
+
+/// Reads a tokenizer from a file or the directory that it is in.
+pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
+    let file = if path.is_dir() { path.join(TOKENIZER) } else { path.to_owned() };
+    let shown = file.display();
+    let json = fs::read(&file).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("the tokenizer {shown} can not be read")).with_source(error)
+    })?;
+    let config = fs::read(file.with_file_name(TOKENIZER_CONFIG)).ok();
+    let name = path.to_string_lossy();
+    let parsed = HuggingFace::parse(id.unwrap_or(&name), &json, config.as_deref());
+    parsed
+        .map(Tokenizer::hugging_face)
+        .map_err(|error| error.with_hint(format!("{shown} is damaged or something else; replace or delete it")))
+}
+
+/// Writes a file under another name first, so that it is there whole or not at all.
+fn store(file: &Path, content: &[u8]) -> io::Result<()> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let unfinished = directory.join(format!(".{:016x}.part", fastrand::u64(..)));
+    let written = fs::File::create_new(&unfinished)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&unfinished, file));
+    if written.is_err() {
+        fs::remove_file(&unfinished).ok();
+    }
+    written
+}

@@ -1,0 +1,93 @@
+//! Ctrl-C: the first one ends the training in an orderly way, the second one at once.
+
+use std::collections::BTreeSet;
+
+use tinkex::local::LocalServer;
+
+use crate::program::Place;
+use crate::pty::Terminal;
+use crate::support::{Reply, Service, well};
+
+const NOTE: &str = "press Ctrl-C again to stop at once";
+
+#[test]
+fn an_interrupted_training_is_saved_and_says_how_to_go_on() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let arguments =
+        ["train", "data.jsonl", "--base-model", "tinkex/bytes-tiny", "--batch-size", "2", "--steps", "100000"];
+    let mut running = place.start(&[&arguments, ["--log-every", "1", "--output", "my run"].as_slice()].concat());
+    running.until("step 2/100000");
+    running.interrupt();
+    let finished = running.finish();
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(130), ""), "{}", finished.stderr);
+    assert!(finished.stderr.contains(NOTE), "{}", finished.stderr);
+    let hint = finished.stderr.lines().find_map(|line| line.strip_prefix("hint: go on with: ")).unwrap();
+    let made = place.lines("my run/metrics.jsonl").len();
+    let saved = place.lines("my run/checkpoints.jsonl");
+    assert_eq!(saved.last().unwrap()["step"], made, "{saved:?}");
+    assert!(finished.stderr.contains(saved.last().unwrap()["path"].as_str().unwrap()), "{}", finished.stderr);
+    assert!(place.path("my run/loss.svg").is_file());
+
+    let mut running = place.shell(hint);
+    running.until(&format!("step {}/100000", made + 2));
+    running.interrupt();
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(130), "{}", finished.stderr);
+    let steps: Vec<u64> =
+        place.lines("my run/metrics.jsonl").iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert!(steps.len() >= made + 2);
+    assert!(steps.iter().copied().eq(1..=steps.len() as u64), "{steps:?}");
+    assert_eq!(steps.iter().collect::<BTreeSet<_>>().len(), steps.len());
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once_when_the_service_is_silent() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "get_info" => {
+            Reply::ok(serde_json::json!({"model_id": "m", "model_data": {"tokenizer_id": "bytes"}, "model_name": "m"}))
+        }
+        "retrieve_future" if !seen.request_id().starts_with("create_model") => Reply::Silence,
+        _ => well(seen),
+    });
+    let place = Place::new(&service.url());
+    let mut running = place.start(&["train", "data.jsonl", "--base-model", "m"]);
+    service.until_seen(|seen| seen.iter().any(|seen| seen.request_id().starts_with("forward_backward")));
+    running.interrupt();
+    running.until(NOTE);
+    running.interrupt();
+    let finished = running.finish();
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(130), ""), "{}", finished.stderr);
+}
+
+#[test]
+fn before_the_first_step_an_interrupt_ends_at_once() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "create_session" => Reply::Silence,
+        _ => well(seen),
+    });
+    let place = Place::new(&service.url());
+    let running = place.start(&["train", "data.jsonl", "--base-model", "m"]);
+    service.until_count("create_session", 1);
+    running.interrupt();
+    assert_eq!(running.finish().code, Some(130));
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn at_a_terminal_a_bar_shows_loss_and_speed_and_an_interrupt_is_answered() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let arguments =
+        ["train", "data.jsonl", "--base-model", "tinkex/bytes-tiny", "--steps", "100000", "--save-every", "2"];
+    let mut terminal = Terminal::start(place.command(&arguments));
+    terminal.until_shown("saved tinker://");
+    terminal.until_shown(" tokens/s");
+    terminal.interrupt();
+    terminal.until_shown(NOTE);
+    let (code, stdout, shown) = terminal.end();
+    assert_eq!((code, stdout.as_str()), (Some(130), ""), "{shown:?}");
+    assert!(shown.contains("/100000 loss ") && shown.contains("go on with: "), "{shown:?}");
+    // No lines for a log where there is a bar.
+    assert!(!shown.contains("step 1/100000"), "{shown:?}");
+}

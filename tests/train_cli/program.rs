@@ -1,0 +1,189 @@
+//! The program as a child process, in a directory of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Twelve examples: ten to train on, two for evaluation.
+pub const DATA: [(&str, &str, bool); 12] = [
+    ("green", "eengray", false),
+    ("bottle", "ottlebay", false),
+    ("purple", "urplepay", false),
+    ("hat", "athay", false),
+    ("red", "edray", false),
+    ("sun", "unsay", false),
+    ("moon", "oonmay", false),
+    ("car", "arcay", false),
+    ("dog", "ogday", false),
+    ("cat", "atcay", false),
+    ("pen", "enpay", true),
+    ("box", "oxbay", true),
+];
+
+/// What must happen does so within this time, on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A directory with `data.jsonl` in it, gone after the test.
+pub struct Place {
+    pub directory: PathBuf,
+    base_url: String,
+}
+
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    pub fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+impl Place {
+    pub fn new(base_url: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("tinkex-train-{:016x}", fastrand::u64(..)));
+        fs::create_dir_all(&directory).unwrap();
+        let line = |(prompt, completion, held_out): &(&str, &str, bool)| {
+            let split = if *held_out { "test" } else { "train" };
+            format!("{{\"prompt\": \"{prompt}\", \"completion\": \"{completion}\", \"split\": \"{split}\"}}\n")
+        };
+        fs::write(directory.join("data.jsonl"), DATA.iter().map(line).collect::<String>()).unwrap();
+        Place { directory, base_url: base_url.to_owned() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The lines of a file of JSON lines.
+    pub fn lines(&self, name: &str) -> Vec<Value> {
+        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn set_up(&self, program: &mut Command) {
+        program
+            .current_dir(&self.directory)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", &self.directory)
+            .env("TINKER_BASE_URL", &self.base_url)
+            .env("TINKER_API_KEY", "tml-local")
+            .env("HF_HUB_OFFLINE", "1");
+    }
+
+    /// The program with these arguments, to be started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tinkex"));
+        program.args(arguments);
+        self.set_up(&mut program);
+        program
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command(arguments))
+    }
+
+    /// A command line, as a shell reads it.
+    pub fn shell(&self, line: &str) -> Running {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("exec {line}"));
+        self.set_up(&mut shell);
+        Running::start(shell)
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        self.start(arguments).finish()
+    }
+
+    pub fn run_with(&self, arguments: &[&str], stdin: &str) -> Finished {
+        let mut running = self.start(arguments);
+        running.stdin(stdin);
+        running.finish()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.directory).ok();
+    }
+}
+
+pub struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    heard: String,
+}
+
+impl Running {
+    fn start(mut program: Command) -> Self {
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stdout, mut out) = (channel(), child.stdout.take().unwrap());
+        let sender = stdout.0;
+        thread::spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).unwrap();
+            sender.send(text).ok();
+        });
+        let (stderr, err) = (channel(), child.stderr.take().unwrap());
+        let sender = stderr.0;
+        thread::spawn(move || BufReader::new(err).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Running { child, stdout: stdout.1, stderr: stderr.1, heard: String::new() }
+    }
+
+    /// Gives the program all of its input.
+    pub fn stdin(&mut self, text: &str) {
+        self.child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for a line on stderr that has this in it.
+    pub fn until(&mut self, part: &str) {
+        loop {
+            let line = self.stderr.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no {part:?} on stderr, but:\n{}", self.heard));
+            self.heard.push_str(&line);
+            self.heard.push('\n');
+            if line.contains(part) {
+                return;
+            }
+        }
+    }
+
+    /// Sends it a SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        let sent = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn finish(mut self) -> Finished {
+        drop(self.child.stdin.take());
+        while let Ok(line) = self.stderr.recv_timeout(PATIENCE) {
+            self.heard.push_str(&line);
+            self.heard.push('\n');
+        }
+        let stdout = self.stdout.recv_timeout(PATIENCE).expect("the program ends in time");
+        let code = self.child.wait().unwrap().code();
+        Finished { code, stdout, stderr: std::mem::take(&mut self.heard) }
+    }
+}
+
+impl Drop for Running {
+    /// Leaves no process behind when a test fails.
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

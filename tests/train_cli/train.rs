@@ -1,0 +1,207 @@
+//! Training: what it leaves, that it learns, and that it goes on as if it had never stopped.
+
+use std::fs;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tinkex::local::LocalServer;
+use tinkex::{Config, RestClient};
+
+use crate::program::Place;
+use crate::support::{Gate, Reply, Service, result, well};
+
+const MODEL: &str = "tinkex/bytes-tiny";
+const FAST: [&str; 8] = ["--base-model", MODEL, "--batch-size", "4", "--learning-rate", "0.01", "--log-every", "1"];
+
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "data.jsonl"], FAST.as_slice(), more].concat()
+}
+
+fn losses(lines: &[Value]) -> Vec<u64> {
+    lines.iter().map(|line| line["loss"].as_f64().unwrap().to_bits()).collect()
+}
+
+fn numbers(lines: &[Value]) -> Vec<u64> {
+    lines.iter().map(|line| line["step"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_training_learns_and_leaves_metrics_a_curve_and_checkpoints() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let trained =
+        place.run(&train(&["--steps", "12", "--save-every", "5", "--eval-every", "6", "--name", "pig", "-f", "json"]));
+    let report = trained.json();
+    assert_eq!((&report["steps"], &report["name"]), (&12.into(), &"pig".into()));
+
+    let metrics = place.lines("runs/pig/metrics.jsonl");
+    assert_eq!(numbers(&metrics), (1..=12).collect::<Vec<_>>());
+    let loss = |line: &Value| line["loss"].as_f64().unwrap();
+    assert!(loss(&metrics[11]) < 0.6 * loss(&metrics[0]), "{metrics:?}");
+    assert_eq!(report["loss"], metrics[11]["loss"]);
+    // A byte is one of 256, and a model that knows nothing is about as good as chance.
+    assert!((4.0..8.0).contains(&loss(&metrics[0])), "{metrics:?}");
+    let evaluated: Vec<u64> =
+        numbers(&metrics.iter().filter(|m| !m["eval_loss"].is_null()).cloned().collect::<Vec<_>>());
+    assert_eq!(evaluated, [6, 12]);
+    let tokens = metrics[0]["tokens"].as_u64().unwrap();
+    assert!(tokens > metrics[0]["learned_tokens"].as_u64().unwrap());
+
+    let checkpoints = place.lines("runs/pig/checkpoints.jsonl");
+    assert_eq!(numbers(&checkpoints), [5, 10, 12]);
+    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
+    let listed: Vec<String> = RestClient::connect(config)
+        .unwrap()
+        .user_checkpoints()
+        .map(|checkpoint| checkpoint.unwrap().tinker_path)
+        .collect();
+    for path in checkpoints.iter().map(|line| &line["path"]).chain([&report["checkpoint"], &report["sampler"]]) {
+        assert!(listed.iter().any(|listed| path == listed.as_str()), "{path} in {listed:?}");
+    }
+    assert!(place.read("runs/pig/loss.svg").contains("<polyline class=\"loss\" points=\""));
+    assert!(trained.stderr.contains("step 1/12: loss ") && trained.stderr.contains(" tokens/s"), "{}", trained.stderr);
+}
+
+#[test]
+fn a_training_that_goes_on_is_the_one_that_never_stopped() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let whole = place.run(&train(&["--steps", "7", "--seed", "3", "--output", "whole"]));
+    assert_eq!(whole.code, Some(0), "{}", whole.stderr);
+    // Two steps after the last checkpoint are made again.
+    let first = place.run(&train(&["--steps", "5", "--seed", "3", "--save-every", "3", "--output", "parts"]));
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let at_three = place.lines("parts/checkpoints.jsonl")[0]["path"].as_str().unwrap().to_owned();
+    let more = place.run(&train(&["--steps", "7", "--seed", "3", "--output", "parts", "--resume", &at_three]));
+    assert_eq!(more.code, Some(0), "{}", more.stderr);
+    assert!(!more.stderr.contains("step 3/7") && more.stderr.contains("step 4/7"), "{}", more.stderr);
+    let (whole, parts) = (place.lines("whole/metrics.jsonl"), place.lines("parts/metrics.jsonl"));
+    assert_eq!(numbers(&parts), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(losses(&parts), losses(&whole));
+    let evaluation = |lines: &[Value]| lines[6]["eval_loss"].as_f64().unwrap().to_bits();
+    assert_eq!(evaluation(&parts), evaluation(&whole));
+
+    // And again from `latest`, as the newest checkpoint is called.
+    let done = place.run(&train(&["--steps", "7", "--seed", "3", "--output", "parts", "--resume", "latest"]));
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(done.stderr.contains("the checkpoint is of step 7, and there are 7 steps"), "{}", done.stderr);
+}
+
+#[test]
+fn chats_are_learned_and_answered() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let chat = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}"#;
+    fs::write(place.path("chat.jsonl"), chat).unwrap();
+    let arguments = ["train", "chat.jsonl", "--base-model", MODEL, "--steps", "40", "--learning-rate", "0.01"];
+    let report = place.run(&[&arguments, ["--batch-size", "1", "-f", "json"].as_slice()].concat()).json();
+    assert!(report["loss"].as_f64().unwrap() < 0.1, "{report}");
+    let sampler = report["sampler"].as_str().unwrap();
+    let answer = place.run_with(&["sample", "--model", sampler, "--chat", "--temperature", "0"], "hi\n");
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), " yo\n"), "{}", answer.stderr);
+}
+
+#[test]
+fn bad_input_is_refused_before_any_request() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    fs::write(place.path("bad.jsonl"), "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\"}\n").unwrap();
+    fs::write(place.path("empty.jsonl"), "\n").unwrap();
+    fs::create_dir_all(place.path("taken")).unwrap();
+    fs::write(place.path("taken/metrics.jsonl"), "").unwrap();
+    for (arguments, what) in [
+        (vec!["train", "bad.jsonl"], "bad.jsonl:2: a prompt without a completion; expected {\"prompt\""),
+        (vec!["train", "empty.jsonl"], "empty.jsonl has no examples"),
+        (vec!["train", "missing.jsonl"], "missing.jsonl can not be read"),
+        (vec!["train", "data.jsonl", "--learning-rate", "0"], "expected a number above 0"),
+        (vec!["train", "data.jsonl", "--batch-size", "0"], "expected a number from 1"),
+        (vec!["train", "data.jsonl", "--resume", "x"], "expected `latest` or the tinker:// path"),
+        (vec!["train", "data.jsonl", "--resume", "latest"], "no checkpoint to go on from"),
+        (vec!["train", "data.jsonl", "--output", "taken"], "taken already has a run"),
+        (vec!["train", "data.jsonl", "--name", "../x"], "expected letters"),
+        (vec!["sample", "--model", "m", "--top-p", "2", "x"], "top_p must be between 0 and 1"),
+        (vec!["sample", "--model", "m", "--prompt-file", "missing"], "missing can not be read"),
+    ] {
+        let finished = place.run(&arguments);
+        assert_eq!(finished.code, Some(2), "{arguments:?}: {}", finished.stderr);
+        assert!(finished.stderr.contains(what), "{arguments:?}: {}", finished.stderr);
+        assert_eq!(finished.stdout, "");
+    }
+    assert!(server.requests().is_empty(), "{:?}", server.requests());
+}
+
+#[test]
+fn a_model_must_be_named_where_there_are_several() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let finished = place.run(&["train", "data.jsonl"]);
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.stderr.contains("--base-model") && finished.stderr.contains(MODEL), "{}", finished.stderr);
+    // Nothing was trained, so nothing is in the way of another try.
+    let trained = place.run(&train(&["--steps", "1"]));
+    assert_eq!(trained.code, Some(0), "{}", trained.stderr);
+    assert!(place.path("runs/data/metrics.jsonl").is_file());
+}
+
+/// A service that says its models read bytes, and answers polls as the script says.
+fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service {
+    Service::start(move |seen| match seen.path.as_str() {
+        "get_info" => Reply::ok(json!({"model_id": "m", "model_data": {"model_name": "m", "tokenizer_id": "bytes"}})),
+        "retrieve_future" => poll(seen.request_id()),
+        _ => well(seen),
+    })
+}
+
+#[test]
+fn one_step_is_submitted_ahead_and_no_more() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let service = scripted(move |id| match id.starts_with("forward_backward") && id.ends_with(":1") {
+        true => Reply::held(&held, result(id)),
+        false => result(id),
+    });
+    let place = Place::new(&service.url());
+    let mut running = place.start(&["train", "data.jsonl", "--base-model", "m", "--steps", "4", "--log-every", "1"]);
+    // The second step is all there while the first is not done: nothing more is sent before it is.
+    service.until_count("optim_step", 2);
+    assert_eq!(service.seen_at("forward_backward").len(), 2);
+    gate.open();
+    running.until("step 4/4");
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!((service.seen_at("forward_backward").len(), service.seen_at("optim_step").len()), (4, 4));
+}
+
+#[test]
+fn a_failed_step_says_how_to_go_on_from_the_last_checkpoint() {
+    // The numbers count all requests: 1 and 2 are the first step, 3 its checkpoint.
+    let service = scripted(|id| match id.starts_with("forward_backward") && id.ends_with(":4") {
+        true => Reply::ok(json!({"error": "out of memory", "category": "server"})),
+        false => result(id),
+    });
+    let place = Place::new(&service.url());
+    let arguments = ["train", "data.jsonl", "--base-model", "m", "--steps", "4", "--save-every", "1", "--name", "x"];
+    let finished = place.run(&arguments);
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("out of memory"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("go on from step 1 with: "), "{}", finished.stderr);
+    assert_eq!(place.lines("runs/x/metrics.jsonl").len(), 1);
+    assert_eq!(place.lines("runs/x/checkpoints.jsonl").len(), 1);
+}
+
+#[test]
+fn a_run_does_not_go_on_with_other_data_or_another_model() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let begun = place.run(&train(&["--steps", "1"]));
+    assert_eq!(begun.code, Some(0), "{}", begun.stderr);
+    let other = ["train", "data.jsonl", "--base-model", "tinkex/bytes-small", "--batch-size", "4", "--steps", "2"];
+    let model = place.run(&[&other, ["--resume", "latest"].as_slice()].concat());
+    assert_eq!(model.code, Some(2), "{}", model.stderr);
+    assert!(model.stderr.contains("the checkpoint is of tinkex/bytes-tiny"), "{}", model.stderr);
+    let more = place.read("data.jsonl") + &place.read("data.jsonl");
+    fs::write(place.path("data.jsonl"), more).unwrap();
+    let data = place.run(&train(&["--steps", "2", "--resume", "latest"]));
+    assert_eq!(data.code, Some(2), "{}", data.stderr);
+    assert!(data.stderr.contains("the content of the data"), "{}", data.stderr);
+}
