@@ -109,7 +109,7 @@ impl Http {
 
     /// The time that is left for a call, unless it is over, the call was cut off or the client closed.
     pub(crate) fn remaining(&self, call: &Call<'_>, deadline: Option<Deadline>) -> Result<Option<Duration>> {
-        if self.is_closed() {
+        if self.is_closed_for(call) {
             return Err(Error::closed());
         }
         if call.flight.is_cut() {
@@ -163,7 +163,7 @@ impl Http {
     pub(super) fn failed(&self, error: ureq::Error, call: &Call<'_>, whom: &str, deadline: Option<Deadline>) -> Failed {
         let heard = call.flight.was_heard();
         let limit = match &error {
-            _ if self.is_closed() => return Failed::Final(Error::closed()),
+            _ if self.is_closed_for(call) => return Failed::Final(Error::closed()),
             _ if call.flight.is_cut() => return Failed::Final(cancelled()),
             ureq::Error::Timeout(Timeout::Global) => match deadline {
                 Some(deadline) => return Failed::Final(timed_out(deadline.limit, call, false)),
