@@ -31,7 +31,7 @@ const LEARNING_RATE: f64 = 1e-4;
 const NEWLINE: u32 = b'\n' as u32;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("TINKER_LOG", "warn")).init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -35,6 +35,7 @@
 //!   used from any thread.
 //! - [`RestClient`] lists, shows and changes what the service keeps: training runs, checkpoints, sessions.
 //! - [`Config`] has every setting with its default, and reads the environment.
+//! - [`Event`]s tell the program what happens in the client, [`Telemetry`] tells the service.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] turns text into tokens and back; clients know that of their model.
 //! - [`types`] has what travels: datums, tensors, parameters, results.
@@ -99,6 +100,7 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod error;
+mod events;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;
@@ -118,10 +120,12 @@ mod worker;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Limit, Result};
-pub use pending::{Pending, QueueStateObserver, QueueStateUpdate, wait_all, wait_any};
+pub use events::{Event, Observer, QueueStateObserver, QueueStateUpdate};
+pub use pending::{Pending, wait_all, wait_any};
 pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
+pub use session::{Severity, Telemetry};
 #[cfg(feature = "tokenizers")]
 pub use tokenizer::TokenizerSource;
 pub use tokenizer::{TextDecoder, Tokenizer};

@@ -16,7 +16,7 @@ use crate::http::{Call, Purpose};
 use crate::pending::{Manner, Outcome, Pending, PollGroup, Promised, Slots};
 use crate::rest::RestClient;
 use crate::sampling::SamplingClient;
-use crate::session::Session;
+use crate::session::{Session, Telemetry};
 use crate::training::TrainingClient;
 use crate::types::{GetServerCapabilitiesResponse, HealthResponse, RequestKind};
 
@@ -292,10 +292,28 @@ impl ServiceClient {
         Api::of(Arc::clone(self.session.http()), Some(Arc::clone(&self.session)), self.timeout_operation)
     }
 
+    /// Reports to the service's operators. Does nothing where telemetry is off.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) {
+    /// use tinkex::Severity;
+    ///
+    /// service.telemetry().log("run.resumed", serde_json::json!({"step": 300}), Severity::Info);
+    /// # }
+    /// ```
+    #[must_use]
+    #[doc(alias = "get_telemetry")]
+    pub fn telemetry(&self) -> Telemetry {
+        self.session.telemetry()
+    }
+
     /// Ends the session: every request in flight and every thread. Whoever waits gets an error of kind
     /// [`Closed`](crate::ErrorKind::Closed), also through clones and the clients made from it.
     ///
-    /// Blocks until the threads have ended, at most so long; what cannot be ended by then (a name lookup) is left behind
+    /// Blocks until the threads have ended and the telemetry that is left was sent, at most so long, and less when the service
+    /// does not take it; what cannot be ended by then (a name lookup) is left behind
     /// with a warning. A second call does nothing.
     pub fn close(&self, timeout: Duration) {
         self.session.close(timeout);

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
 use support::{Reply, Service, well};
-use tinkex::{Config, ServiceClient};
+use tinkex::{Config, ServiceClient, Severity};
 
 static LINES: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
 
@@ -57,6 +57,16 @@ fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
         })),
         _ => well(seen),
     });
+    let silent = Service::start(|seen| if seen.path == "telemetry" { Reply::Silence } else { well(seen) });
+    let client = ServiceClient::connect(silent.config().telemetry(true).build().unwrap()).unwrap();
+    let dropped = logged(|| {
+        for _ in 0..20_000 {
+            client.telemetry().log("e", json!({}), Severity::Info);
+        }
+    });
+    assert!(dropped.len() == 1 && dropped[0].0 == Level::Warn && dropped[0].1.contains("10000"), "{dropped:?}");
+    drop(client);
+
     let said = logged(|| drop(ServiceClient::connect(service.config().build().unwrap()).unwrap()));
     let expected = [
         (Level::Info, "the service says: all well".to_owned()),

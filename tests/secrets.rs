@@ -1,4 +1,4 @@
-//! What is secret shows nowhere: not in `Debug`, not in errors, not in the log, whatever goes wrong.
+//! What is secret shows nowhere: not in `Debug`, not in errors, not in the log, not in the telemetry, whatever goes wrong.
 //!
 //! The log is the process's, so this file has one test.
 
@@ -57,7 +57,7 @@ impl Shown {
 }
 
 #[test]
-fn no_secret_shows_in_debug_errors_or_the_log() {
+fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
     log::set_logger(&Capture).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
     let key = format!("tml-{WORD}-key");
@@ -90,6 +90,7 @@ fn no_secret_shows_in_debug_errors_or_the_log() {
         .header("authorization", format!("Bearer {WORD}"))
         .header("x-team", format!("{WORD}-team"))
         .heartbeat_interval(Duration::from_millis(5))
+        .telemetry(true)
         .retry_base(Duration::from_millis(1))
         .retry_cap(Duration::from_millis(2));
     let mut shown = Shown::default();
@@ -121,6 +122,7 @@ fn no_secret_shows_in_debug_errors_or_the_log() {
     ] {
         shown.error(&error);
     }
+    client.telemetry().log_exception(&client.health().unwrap_err());
     // Headers of one call, which may hold credentials too.
     let api = client.api().header("x-copy", format!("{WORD}-copy"));
     let names = ["authorization", "x-api-key", "cookie", "cf-access-client-secret", "x-own"];
@@ -137,6 +139,12 @@ fn no_secret_shows_in_debug_errors_or_the_log() {
     }
     assert_eq!(sent.header("x-team"), Some(&*format!("{WORD}-team")));
     client.close(Duration::from_secs(60));
+    let reports = service.seen_at("telemetry");
+    let reported: String = reports.iter().map(|seen| String::from_utf8_lossy(&seen.raw).into_owned()).collect();
+    for event in ["SESSION_START", "execute_with_retries", "connection_error", "user_error", "SESSION_END"] {
+        assert!(reported.contains(event), "{event} was not reported");
+    }
+    assert_hidden("the telemetry", &reported);
     shown.error(&trainer.optim_step(AdamParams::default()).unwrap_err());
     shown.error(&pending.wait().err().unwrap_or_else(|| client.health().unwrap_err()));
 

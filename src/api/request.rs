@@ -127,12 +127,7 @@ impl Request {
     /// [`segment`](Path::segment), a header that HTTP does not allow, a GET with a body or a value that JSON cannot hold;
     /// [`Status`](crate::ErrorKind::Status) for any answer but success, and whatever else ends a request.
     pub fn send(self) -> Result<Response> {
-        let method = match self.method {
-            Method::Get => "GET",
-            Method::Post => "POST",
-            Method::Delete => "DELETE",
-        };
-        let operation = format!("{method} {}", self.shown_path());
+        let operation = format!("{} {}", self.method.as_str(), self.shown_path());
         self.sent(operation.clone()).map_err(|error| error.renamed(operation))
     }
 

@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, check};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::pending::{Observer, QueueStateObserver};
+use crate::events::{Observer, Observers, QueueStateObserver};
 use crate::query::{Query, Value};
 
 /// The smallest stack a thread of the library may have: nested JSON and TLS overflow less, and an overflow aborts.
@@ -61,7 +61,8 @@ pub struct ConfigBuilder {
     pub(super) proxy: Proxy,
     pub(super) root_certificates: Vec<Vec<u8>>,
     pub(super) clock: Clock,
-    pub(super) observer: Option<Observer>,
+    pub(super) observers: Observers,
+    pub(super) telemetry: Option<bool>,
     pub(super) settings: Settings,
 }
 
@@ -138,9 +139,23 @@ impl ConfigBuilder {
         self
     }
 
+    /// Who is told of everything that happens in the client: requests, retries, queues, results. Defaults to nobody.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.all = Some(Arc::new(observer));
+        self
+    }
+
     /// Who is told of the state of the queues that requests wait in. Defaults to nobody but the log.
     pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
-        self.observer = Some(Observer(Arc::new(observer)));
+        self.observers.queue_states = Some(Arc::new(observer));
+        self
+    }
+
+    /// Whether the service is told how the session goes: when it begins and ends, failed requests, and what the program
+    /// reports with [`Telemetry`](crate::Telemetry), which says what is in it. Defaults to `TINKER_TELEMETRY`, else true, as
+    /// the Python client's. Without it there is neither a thread nor a request for it.
+    pub fn telemetry(mut self, telemetry: bool) -> Self {
+        self.telemetry = Some(telemetry);
         self
     }
 
@@ -190,6 +205,9 @@ impl ConfigBuilder {
             self.tags = set("TINKER_TAGS")
                 .map(|tags| tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect());
         }
+        if self.telemetry.is_none() {
+            self.telemetry = environment("TINKER_TELEMETRY").map(|word| says_on(&word));
+        }
         if self.cloudflare.is_none() {
             self.cloudflare = set("CLOUDFLARE_ACCESS_CLIENT_ID")
                 .zip(set("CLOUDFLARE_ACCESS_CLIENT_SECRET"))
@@ -223,10 +241,16 @@ impl ConfigBuilder {
     }
 }
 
+/// Whether the word switches something on, as the Python client reads it: any other word switches it off.
+fn says_on(word: &str) -> bool {
+    ["1", "true", "yes", "on"].iter().any(|on| word.eq_ignore_ascii_case(on))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ErrorKind;
+    use crate::rules::testing::{golden, list};
     use std::time::Duration;
 
     fn build(builder: ConfigBuilder) -> Result<Config> {
@@ -305,6 +329,19 @@ mod tests {
         assert_eq!(from_code.api_key().expose(), "tml-k");
         assert_eq!(from_code.tags(), ["c"]);
         assert_eq!(from_code.cloudflare().unwrap().1.expose(), "y");
+    }
+
+    #[test]
+    fn telemetry_is_on_unless_the_environment_or_the_program_says_otherwise() {
+        for case in list(&golden("pure_misc")["enabled"]) {
+            let word = case["TINKER_TELEMETRY"].as_str();
+            let environment = |name: &str| word.filter(|_| name == "TINKER_TELEMETRY").map(str::to_owned);
+            let config = valid().build_with(environment).unwrap();
+            assert_eq!(config.telemetry(), case["enabled"].as_bool().unwrap(), "{word:?}");
+            for choice in [true, false] {
+                assert_eq!(valid().telemetry(choice).build_with(environment).unwrap().telemetry(), choice);
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) use settings::MAX_DURATION;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::pending::Observer;
+use crate::events::Observers;
 use crate::query::Query;
 
 /// The service that the Python client talks to when it is not told otherwise.
@@ -44,6 +44,7 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 /// | `TINKER_API_KEY` | [`api_key`](ConfigBuilder::api_key) |
 /// | `TINKER_BASE_URL` | [`base_url`](ConfigBuilder::base_url) |
 /// | `TINKER_TAGS` | [`tags`](ConfigBuilder::tags), separated by commas |
+/// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, in any case; any other word is off |
 /// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
 /// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | [`proxy`](ConfigBuilder::proxy) |
 ///
@@ -240,8 +241,14 @@ impl Config {
         self.0.builder.cloudflare.as_ref().map(|(id, secret)| (id, secret))
     }
 
-    pub(crate) fn queue_state_observer(&self) -> Option<&Observer> {
-        self.0.builder.observer.as_ref()
+    /// Whether the service is told how the session goes.
+    #[must_use]
+    pub fn telemetry(&self) -> bool {
+        self.0.builder.telemetry.unwrap_or(true)
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.0.builder.observers
     }
 
     pub(crate) fn headers(&self) -> &[(String, Secret)] {

@@ -93,7 +93,6 @@ impl Http {
             Ok((answer, end))
         });
         drop(in_the_air);
-        let failed = |error| self.failed(error, call, self.config.base_url(), deadline);
         let failed = match outcome {
             Ok((answer, Ok(_))) if answer.is_success() => return Ok(answer),
             Ok((answer, Ok(_))) if answer.is_redirect() && call.redirects == Redirects::HandBack => return Ok(answer),
@@ -109,7 +108,7 @@ impl Http {
 
     /// The time that is left for a call, unless it is over, the call was cut off or the client closed.
     pub(crate) fn remaining(&self, call: &Call<'_>, deadline: Option<Deadline>) -> Result<Option<Duration>> {
-        if self.is_closed() {
+        if self.is_closed_for(call) {
             return Err(Error::closed());
         }
         if call.flight.is_cut() {
@@ -163,7 +162,7 @@ impl Http {
     pub(super) fn failed(&self, error: ureq::Error, call: &Call<'_>, whom: &str, deadline: Option<Deadline>) -> Failed {
         let heard = call.flight.was_heard();
         let limit = match &error {
-            _ if self.is_closed() => return Failed::Final(Error::closed()),
+            _ if self.is_closed_for(call) => return Failed::Final(Error::closed()),
             _ if call.flight.is_cut() => return Failed::Final(cancelled()),
             ureq::Error::Timeout(Timeout::Global) => match deadline {
                 Some(deadline) => return Failed::Final(timed_out(deadline.limit, call, false)),

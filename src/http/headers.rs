@@ -41,7 +41,7 @@ impl CommonHeaders {
         set("accept", "application/json");
         set("user-agent", USER_AGENT);
         set("x-stainless-package-version", PROTOCOL_VERSION);
-        set("x-stainless-os", os(std::env::consts::OS));
+        set("x-stainless-os", platform());
         set("x-stainless-arch", &arch(std::env::consts::ARCH));
         set("x-stainless-runtime", "rust");
         set("x-stainless-runtime-version", env!("CARGO_PKG_RUST_VERSION"));
@@ -123,6 +123,11 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
+}
+
+/// The operating system, as the protocol names it.
+pub(crate) fn platform() -> &'static str {
+    os(std::env::consts::OS)
 }
 
 fn os(name: &str) -> &str {

@@ -16,11 +16,13 @@ mod place;
 mod repeat;
 mod resolver;
 mod secrets;
+mod told;
 mod transport;
 mod visit;
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use log::{Level, log};
@@ -32,17 +34,19 @@ pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat
 #[cfg(feature = "tokenizers")]
 pub(crate) use fetch::Fetch;
 pub(crate) use flight::Flight;
-pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key};
+pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use place::{is_url, pointed_at, segment};
 pub(crate) use visit::{Receive, Visit};
 
 use crate::clock::Monitor;
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
+use crate::events::Events;
 use exchange::{Attempt, cancelled, timed_out};
 use headers::CommonHeaders;
 use repeat::{Failed, Repeats};
 use resolver::CachingResolver;
+use told::Told;
 use transport::watching_connector;
 
 /// The connections of one client, one agent a purpose.
@@ -55,6 +59,9 @@ pub(crate) struct Http {
     /// `a=b`, or nothing.
     query: String,
     closed: Arc<Monitor<bool>>,
+    /// Telemetry outlives the rest, to tell its end.
+    telemetry_closed: AtomicBool,
+    events: Events,
 }
 
 impl Http {
@@ -80,24 +87,52 @@ impl Http {
             .map(|_| Agent::with_parts(agent.clone(), watching_connector(addresses.clone()), addresses.clone()));
         let visitor = Agent::with_parts(agent, watching_connector(addresses.clone()), addresses);
         let query = config.query().to_string();
-        Ok(Http { config: config.clone(), agents, visitor, headers, query, closed: Monitor::new(false) })
+        Ok(Http {
+            config: config.clone(),
+            agents,
+            visitor,
+            headers,
+            query,
+            closed: Monitor::new(false),
+            telemetry_closed: AtomicBool::new(false),
+            events: Events::new(config),
+        })
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Ends every request in flight and every wait for a repeat, and refuses new ones.
+    /// Where everything that happens is told.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Ends every request in flight and every wait for a repeat, and refuses new ones, but for telemetry.
     pub(crate) fn close(&self) {
         *self.closed.lock() = true;
         self.closed.notify_all();
-        for agent in self.agents.iter().chain([&self.visitor]) {
+        let theirs = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry);
+        for agent in theirs.map(|purpose| &self.agents[purpose as usize]).chain([&self.visitor]) {
             agent.clone().shutdown();
         }
     }
 
+    /// The same for telemetry.
+    pub(crate) fn close_telemetry(&self) {
+        self.telemetry_closed.store(true, Ordering::Release);
+        self.agents[Purpose::Telemetry as usize].clone().shutdown();
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         *self.closed.lock()
+    }
+
+    fn is_closed_for(&self, call: &Call<'_>) -> bool {
+        match call.purpose {
+            Purpose::Telemetry => self.telemetry_closed.load(Ordering::Acquire),
+            _ => self.is_closed(),
+        }
     }
 
     /// Waits, unless the client is closed meanwhile.
@@ -121,6 +156,20 @@ impl Http {
     ///
     /// The body, and with it a sequence number in it, and the idempotency key are the same in all attempts.
     pub(crate) fn send(&self, call: &Call<'_>) -> Result<Answer> {
+        self.telling(call, |told| self.send_telling(call, told))
+    }
+
+    /// Tells when a request begins and ends, where somebody wants to know.
+    fn telling(&self, call: &Call<'_>, send: impl FnOnce(Option<&Told<'_>>) -> Result<Answer>) -> Result<Answer> {
+        let told = Told::begin(self, call);
+        let outcome = send(told.as_ref());
+        if let Some(told) = told {
+            told.stop(&outcome);
+        }
+        outcome
+    }
+
+    fn send_telling(&self, call: &Call<'_>, told: Option<&Told<'_>>) -> Result<Answer> {
         let clock = self.config.clock();
         let started = clock.now();
         let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
@@ -143,6 +192,9 @@ impl Http {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
             log!(level, "{error}; it is sent again in {wait:?}");
+            if let Some(told) = told {
+                told.again(&error, wait);
+            }
             self.pause(next, &call.flight)
                 .map_err(|ended| ended.with_operation(call.operation).with_effect(unanswered))?;
         }
@@ -156,11 +208,12 @@ impl Http {
 
     /// Sends a request once; any status is an answer.
     pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
-        match self.attempt(&Attempt::begin(call, call.deadline, &idempotency_key())) {
+        let key = idempotency_key();
+        self.telling(call, |_| match self.attempt(&Attempt::begin(call, call.deadline, &key)) {
             Ok(answer) => Ok(answer),
             Err(Failed::Refused(answer)) => Ok(*answer),
             Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
-        }
+        })
     }
 }
 

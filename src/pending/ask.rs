@@ -48,7 +48,8 @@ struct Shared {
 pub(super) enum Command {
     Add(Ticket, Box<Promised>, bool),
     Waited(Ticket, bool),
-    Abandon(Ticket),
+    /// Nobody asks for it any more; whether that is because the time for it was over.
+    Abandon(Ticket, bool),
     Replied(Ticket, Reply),
     Close,
 }
@@ -101,8 +102,8 @@ impl Asks for Shared {
         self.tell(Command::Waited(ticket, waited));
     }
 
-    fn abandon(&self, ticket: Ticket) {
-        self.tell(Command::Abandon(ticket));
+    fn abandon(&self, ticket: Ticket, expired: bool) {
+        self.tell(Command::Abandon(ticket, expired));
     }
 }
 

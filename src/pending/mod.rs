@@ -24,8 +24,6 @@ use serde::de::DeserializeOwned;
 pub(crate) use ask::{PollGroup, PollerHandle, Promised};
 pub use many::{wait_all, wait_any};
 pub(crate) use poller::Poller;
-pub(crate) use queue_watch::Observer;
-pub use queue_watch::{QueueStateObserver, QueueStateUpdate};
 pub(crate) use resubmit::Resubmit;
 pub(crate) use slots::{Part, Slots};
 

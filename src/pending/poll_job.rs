@@ -1,26 +1,27 @@
 //! One long poll, on a thread of the pool, and the decoding of its answer. It decides nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use log::debug;
 
 use super::ask::Command;
-use super::queue_watch::{QueueStateUpdate, QueueWatch};
+use super::queue_watch::QueueWatch;
 use super::slots::{Decode, Decoded, Ticket};
 use crate::error::{Error, ErrorKind, Limit};
+use crate::events::{Event, QueueStateUpdate};
 use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::retry::retry_after;
 use crate::rules::seats::GroupId;
-use crate::types::{RequestKind, RetrieveFutureRequest};
+use crate::types::{RequestErrorCategory, RequestKind, RetrieveFutureRequest};
 
 /// What a poll brought.
 pub(super) enum Reply {
     Heard {
         meaning: Meaning<Decoded>,
-        /// The answer as an error, for those meanings that are one.
+        /// Why it brought no result, for those meanings that end the request, and for those who hear of failures.
         error: Option<Error>,
         held: Duration,
     },
@@ -34,6 +35,10 @@ pub(super) struct PollJob {
     pub(super) request_id: Arc<str>,
     pub(super) kind: RequestKind,
     pub(super) iteration: u32,
+    /// How many polls in a row have found no service.
+    pub(super) lost: u32,
+    /// When the promise was there.
+    pub(super) asked: Instant,
     pub(super) round_trip: Duration,
     pub(super) operation: &'static str,
     pub(super) decode: Decode,
@@ -64,6 +69,7 @@ impl PollJob {
             flight: Arc::clone(&self.flight),
             ..Call::post(self.operation, Purpose::Futures, "retrieve_future", self.idle, &body)
         };
+        let heard = http.events().is_heard();
         let began = clock.now();
         let answer = http.once(&call);
         let held = clock.now() - began;
@@ -73,8 +79,14 @@ impl PollJob {
                 let reply = PollReply::Answer { status: answer.status, body: &answer.body, retry_after: wish };
                 let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
                 let error = match &meaning {
-                    Meaning::Fatal { .. } => Some(answer.into_error(self.operation, clock.wall())),
+                    Meaning::Done(_) => None,
                     Meaning::Undecodable { why } => Some(answer.not_understood(why)),
+                    Meaning::Failed { message, category } => Some(request_failed(message, *category)),
+                    Meaning::NotYet { .. } if answer.is_success() => None,
+                    // The others do not end the request.
+                    meaning if heard || matches!(meaning, Meaning::Fatal { .. }) => {
+                        Some(answer.into_error(self.operation, clock.wall()))
+                    }
                     _ => None,
                 };
                 (meaning, error)
@@ -89,9 +101,20 @@ impl PollJob {
                 }
                 let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.flight.was_written();
                 let reply = if silent { PollReply::HeaderTimeout } else { PollReply::ConnectionFailed };
-                (reply.read().decode(|bytes| (self.decode)(bytes)), None)
+                (reply.read().decode(|bytes| (self.decode)(bytes)), Some(error))
             }
         };
+        if let Some(error) = error.as_ref().filter(|_| heard) {
+            http.events().tell(Event::PollFailed {
+                operation: self.operation,
+                request_id: Arc::clone(&self.request_id),
+                kind: self.kind,
+                iteration: self.iteration,
+                lost: self.lost,
+                error: error.clone().with_operation(self.operation).with_request_id(Arc::clone(&self.request_id)),
+                elapsed: clock.now().saturating_duration_since(self.asked),
+            });
+        }
         if let Meaning::NotYet { queue_state: Some(queue_state), reason } = &meaning {
             // Before the reply, so that nobody has the result before its states were told.
             let (queue_state, reason) = (queue_state.clone(), reason.clone());
@@ -101,6 +124,12 @@ impl PollJob {
         }
         self.reply.send(Reply::Heard { meaning, error, held });
     }
+}
+
+/// The service accepted the request and then failed to carry it out.
+fn request_failed(message: &str, category: RequestErrorCategory) -> Error {
+    Error::new(ErrorKind::RequestFailed, format!("the service could not carry it out: {message}"))
+        .with_category(category)
 }
 
 /// Makes sure that each job replies once, also when it panics or is dropped in the queue.

@@ -39,7 +39,6 @@ pub(crate) struct Poller {
     handle: PollerHandle,
     thread: OwnedThread,
     pool: Arc<Pool<PollJob>>,
-    watch: Arc<QueueWatch>,
 }
 
 impl Poller {
@@ -53,13 +52,12 @@ impl Poller {
             Arc::new(Pool::new(config, "poll", max, move |job: PollJob| job.run(&http)))
         };
         let flag = FlagPanic(handle.clone());
-        let watch = Arc::new(QueueWatch::new(config));
         let polls = Polls {
             config: config.clone(),
             inbox,
             replies: commands,
             pool: Arc::clone(&pool),
-            watch: Arc::clone(&watch),
+            watch: Arc::new(QueueWatch::new(http)),
             max,
             under_way: 0,
             seats: Seats::default(),
@@ -81,7 +79,7 @@ impl Poller {
                 error!("the poller panicked: {}", panic_text(&*panic));
             }
         })?;
-        Ok(Poller { handle, thread, pool, watch })
+        Ok(Poller { handle, thread, pool })
     }
 
     pub(crate) fn handle(&self) -> &PollerHandle {
@@ -92,10 +90,8 @@ impl Poller {
     pub(crate) fn close(&self, deadline: Instant) {
         self.handle.tell(Command::Close);
         self.pool.close();
-        self.watch.close();
         self.thread.join_by(deadline);
         self.pool.join_by(deadline);
-        self.watch.join_by(deadline);
     }
 }
 
@@ -138,6 +134,8 @@ struct Open {
     part: Part,
     resubmit: Option<Resubmit>,
     state: PollState,
+    /// When the promise was there.
+    asked: Instant,
     /// How long it stays away after its poll was cut off to make room.
     away: Duration,
 }
@@ -220,14 +218,16 @@ impl Polls {
                 let Promised { request_id, kind, round_trip, group, part, resubmit, timeout_progress } = *promised;
                 let state = PollState::new(timeout_progress.unwrap_or(self.config.timeout_progress()));
                 let (client, away) = (group.client, Duration::ZERO);
-                let open = Open { request_id, kind, round_trip, client, part, resubmit, state, away };
+                let open = Open { request_id, kind, round_trip, client, part, resubmit, state, asked: now, away };
                 self.open.insert(ticket, Box::new(open));
             }
             Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
-            Command::Abandon(ticket) => {
+            Command::Abandon(ticket, expired) => {
                 self.seats.remove(ticket);
                 self.later.remove(ticket);
-                self.open.remove(&ticket);
+                if let Some(open) = self.open.remove(&ticket).filter(|_| expired) {
+                    open.tell_resolved(&self.watch, Some(&Error::timeout(Limit::Operation)), now);
+                }
                 if let Some(flying) = self.flying.remove(&ticket) {
                     flying.flight.cut();
                 }
@@ -257,6 +257,8 @@ impl Polls {
                 request_id: Arc::clone(&open.request_id),
                 kind: open.kind,
                 iteration,
+                lost: open.state.lost(),
+                asked: open.asked,
                 round_trip: open.round_trip,
                 operation: open.part.operation(),
                 decode: open.part.decode(),
@@ -312,10 +314,6 @@ impl Polls {
     fn conclude(&mut self, ticket: Ticket, meaning: Meaning<Decoded>, error: Option<Error>, now: Instant) {
         let outcome = match meaning {
             Meaning::Done(result) => Ok(result),
-            Meaning::Failed { message, category } => {
-                Err(Error::new(ErrorKind::RequestFailed, format!("the service could not carry it out: {message}"))
-                    .with_category(category))
-            }
             Meaning::Expired { detail } => {
                 if self.resubmit_later(ticket, now) {
                     return;
@@ -350,8 +348,16 @@ impl Polls {
     fn finish(&mut self, ticket: Ticket, outcome: Result<Decoded>) {
         self.seats.remove(ticket);
         if let Some(open) = self.open.remove(&ticket) {
+            // Before the result, so that whoever has it was told.
+            open.tell_resolved(&self.watch, outcome.as_ref().err(), self.config.clock().now());
             open.part.resolve(outcome);
         }
+    }
+}
+
+impl Open {
+    fn tell_resolved(&self, watch: &QueueWatch, error: Option<&Error>, now: Instant) {
+        watch.resolved(self.part.operation(), &self.request_id, self.kind, error, now - self.asked);
     }
 }
 

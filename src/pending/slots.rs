@@ -32,7 +32,7 @@ pub(super) trait Asks: Send + Sync {
     fn waited(&self, ticket: Ticket, waited: bool);
 
     /// Nobody will ever take the result.
-    fn abandon(&self, ticket: Ticket);
+    fn abandon(&self, ticket: Ticket, expired: bool);
 }
 
 /// What is known of a call.
@@ -139,7 +139,8 @@ impl Board {
     /// Nobody asks for the result any more: its polls stop.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
-        self.each_open(|asks, ticket| asks.abandon(ticket));
+        let expired = self.error.as_ref().is_some_and(Error::is_timeout);
+        self.each_open(|asks, ticket| asks.abandon(ticket, expired));
     }
 
     /// Ends the call for its caller, whatever becomes of its requests.

@@ -16,6 +16,8 @@
 //! | [`paging`] | which page of a list is asked for next, and when the list has ended |
 //! | [`download`] | how a large thing goes on that broke off on the way |
 //! | [`message`] | what a server says about a failure |
+//! | [`heartbeat`] | when a session's silence is worth a warning |
+//! | [`reporting`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
@@ -25,11 +27,13 @@ pub(crate) mod backoff;
 pub(crate) mod bucket;
 pub(crate) mod chunking;
 pub(crate) mod download;
+pub(crate) mod heartbeat;
 pub(crate) mod message;
 pub(crate) mod metrics;
 pub(crate) mod paging;
 pub(crate) mod poll;
 pub(crate) mod queue_log;
+pub(crate) mod reporting;
 pub(crate) mod retry;
 pub(crate) mod seats;
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl PollState {
         iteration
     }
 
+    /// How many polls in a row have found no service.
+    pub(crate) fn lost(&self) -> u32 {
+        self.lost
+    }
+
     /// Decides what is next after a poll that took the time `held` and ended at `now`. `jitter` is a random number in 0..1.
     pub(crate) fn on_reply<T>(&mut self, meaning: &Meaning<T>, held: Duration, now: Instant, jitter: f64) -> Next {
         if !matches!(meaning, Meaning::Silent | Meaning::Disconnected) {

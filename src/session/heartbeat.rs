@@ -1,11 +1,14 @@
 //! Tells the service that the session is alive.
+//!
+//! When its silence is worth a warning, and when to stop, is decided in [`rules::heartbeat`](crate::rules::heartbeat).
 
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 
-use crate::error::Limit;
+use crate::error::{ErrorKind, Limit};
 use crate::http::{Call, Deadline, Http, Purpose, Repeat};
+use crate::rules::heartbeat::{Pulse, Sign, Verdict};
 use crate::types::HeartbeatRequest;
 
 /// How long one heartbeat may take: the Python client's.
@@ -16,7 +19,9 @@ pub(super) fn run(http: &Http, session_id: &str) {
     let (clock, interval) = (http.config().clock(), http.config().heartbeat_interval());
     // A struct of one text always becomes JSON.
     let body = serde_json::to_vec(&HeartbeatRequest { session_id: session_id.into() }).unwrap_or_default();
-    let mut next = clock.now() + interval;
+    let began = clock.now();
+    let mut pulse = Pulse::new(began);
+    let mut next = began + interval;
     while http.pause_until(next).is_ok() {
         next = clock.now() + interval;
         let call = Call {
@@ -24,13 +29,23 @@ pub(super) fn run(http: &Http, session_id: &str) {
             deadline: Some(Deadline { at: clock.now() + TIMEOUT, limit: Limit::Operation }),
             ..Call::post("session_heartbeat", Purpose::Session, "session_heartbeat", TIMEOUT, &body)
         };
-        match http.send(&call) {
-            Err(error) if error.status() == Some(410) => {
-                warn!("{error}; no more heartbeats are sent");
-                return;
+        let outcome = http.send(&call);
+        let sign = match &outcome {
+            Ok(_) => Sign::Acknowledged,
+            Err(error) if error.status() == Some(410) => Sign::Gone,
+            Err(error) if error.kind() == ErrorKind::Closed => return,
+            Err(error) => {
+                debug!("{error}");
+                Sign::Missed
             }
-            Err(error) => debug!("{error}"),
-            Ok(_) => {}
+        };
+        match (pulse.after(sign, clock.now()), outcome) {
+            (Verdict::Warn(silence), Err(error)) => warn!(
+                "the service has acknowledged no heartbeat for {silence:?} and may end the session; is it reachable? {error}"
+            ),
+            (Verdict::Back, _) => info!("the service acknowledges heartbeats again"),
+            (Verdict::Stop, Err(error)) => return warn!("{error}; no more heartbeats are sent"),
+            _ => {}
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What the clients of one connection to the service share: its HTTP connections, session id, counters, poller,
-//! submitting threads, sampling gate and heartbeat.
+//! submitting threads, sampling gate, heartbeat and telemetry.
 
 mod gate;
 mod heartbeat;
+mod telemetry;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use log::{Level, log};
 use parking_lot::Mutex;
 
 pub(crate) use gate::Gate;
+use telemetry::Reporter;
+pub use telemetry::{Severity, Telemetry};
 
 use crate::clock::Clock;
 use crate::config::{Config, MAX_DURATION};
@@ -42,6 +45,7 @@ pub(crate) struct Session {
     budget: Budget,
     gate: Arc<Gate>,
     heartbeat: OwnedThread,
+    reporter: Option<Reporter>,
     dependents: Mutex<Vec<Weak<dyn Dependent>>>,
     next_model: Arc<AtomicU64>,
     next_sampling_session: Arc<AtomicU64>,
@@ -77,6 +81,7 @@ impl Session {
         };
         let heartbeat = heartbeat.inspect_err(|_| poller.close(deadline_in(config.timeout_drop())))?;
         Ok(Session {
+            reporter: Reporter::spawn(&http, &session.session_id),
             id: session.session_id,
             poller,
             submitters: Arc::new(Pool::new(config, "submit", config.max_sampling_threads(), |task: Task| task())),
@@ -110,6 +115,10 @@ impl Session {
 
     pub(crate) fn submitters(&self) -> &Arc<Pool<Task>> {
         &self.submitters
+    }
+
+    pub(crate) fn telemetry(&self) -> Telemetry {
+        Reporter::handle(self.reporter.as_ref())
     }
 
     /// Bounds what waits for the submitting threads.
@@ -160,6 +169,9 @@ impl Session {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        if let Some(reporter) = &self.reporter {
+            reporter.end();
+        }
         self.http.close();
         self.gate.wake_all();
         self.budget.close();
@@ -168,6 +180,10 @@ impl Session {
         self.poller.close(deadline);
         self.heartbeat.join_by(deadline);
         self.submitters.join_by(deadline);
+        if let Some(reporter) = &self.reporter {
+            reporter.join_by(deadline);
+        }
+        self.http.events().close(deadline);
     }
 }
 

@@ -48,6 +48,11 @@ impl OwnedThread {
         Ok(OwnedThread { name, id: handle.thread().id(), handle: Mutex::new(Some(handle)), ended })
     }
 
+    /// Waits for the end of the thread, in real time, and says whether it came by then. It may be joined after that.
+    pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
+        thread::current().id() == self.id || self.ended.recv_deadline(deadline).is_err_and(|e| e.is_disconnected())
+    }
+
     /// Waits for the end of the thread, in real time; one that does not end by then (a name lookup, a TCP connect) is left
     /// behind with a warning. Does nothing on the thread itself, or the second time.
     pub(crate) fn join_by(&self, deadline: Instant) {

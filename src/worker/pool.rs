@@ -108,6 +108,12 @@ impl<J: Send + 'static> Pool<J> {
 }
 
 impl<J> Pool<J> {
+    /// Refuses new jobs and lets the threads end when the queued ones are done.
+    pub(crate) fn finish(&self) {
+        self.state.lock().closed = true;
+        self.state.notify_all();
+    }
+
     /// Refuses new jobs, drops the queued ones and lets the threads end after the job they are at.
     pub(crate) fn close(&self) {
         let queued = {
@@ -239,6 +245,25 @@ mod tests {
             assert_eq!((returned, error.kind()), (job, ErrorKind::Io), "{error}");
             assert!(error.hint().unwrap().contains("thread_stack_size"), "{error}");
         }
+        assert_eq!(pool.threads(), 0);
+    }
+
+    #[test]
+    fn a_finish_lets_the_queued_jobs_run_and_refuses_more() {
+        let manual = ManualClock::new();
+        let pool = gated_pool(&manual, 1);
+        let (began, begins) = unbounded();
+        let (release, released) = unbounded();
+        for _ in 0..3 {
+            pool.submit((began.clone(), released.clone())).unwrap();
+        }
+        pool.finish();
+        assert_eq!(pool.submit((began, released)).unwrap_err().1.kind(), ErrorKind::Closed);
+        for _ in 0..3 {
+            begins.recv().unwrap();
+            release.send(()).unwrap();
+        }
+        pool.join_by(Clock::system().now() + Duration::from_secs(30));
         assert_eq!(pool.threads(), 0);
     }
 

@@ -123,9 +123,10 @@ impl Service {
         format!("http://{}", self.address)
     }
 
-    /// A configuration for this service, with a key of its own so that tests share no sampling gate.
+    /// A configuration for this service, with a key of its own so that tests share no sampling gate. Without telemetry, so that
+    /// every request is one that the test is about.
     pub fn config(&self) -> ConfigBuilder {
-        Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off)
+        Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off).telemetry(false)
     }
 
     /// The same, by a clock that the test drives. No heartbeat is due.

@@ -10,6 +10,7 @@ pub fn well(seen: &Seen) -> Reply {
     Reply::ok(match seen.path.as_str() {
         "create_session" => json!({"session_id": "session-1"}),
         "session_heartbeat" => json!({"type": "session_heartbeat"}),
+        "telemetry" => json!({"status": "accepted"}),
         "healthz" => json!({"status": "ok"}),
         "get_server_capabilities" => json!({"supported_models": [{"model_name": "base"}]}),
         "get_info" => json!({"model_id": body["model_id"], "model_data": {}}),
