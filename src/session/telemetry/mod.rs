@@ -19,7 +19,7 @@ use crate::error::Limit;
 use crate::events::{Event, QueueStateUpdate, Report};
 use crate::http::{Call, Deadline, Http, PROTOCOL_VERSION, Purpose, Repeat, platform, to_json};
 use crate::rules::reporting::{Batch, MAX_WAITING, NotTaken, Reporting, Sent, Step};
-use crate::rules::retry::{MAX_RETRY_AFTER, RetryPolicy};
+use crate::rules::retry::MAX_RETRY_AFTER;
 use crate::types::{RequestKind, Severity, TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
 use crate::worker::OwnedThread;
 use report::Told;
@@ -255,17 +255,14 @@ impl Sender {
             Err(error) if error.is_retryable() => {
                 debug!("{error}; {} telemetry events are sent again later", batch.events.len());
                 let wish = error.retry_after().filter(|wait| *wait <= MAX_RETRY_AFTER);
-                Sent::Again(wish.unwrap_or_else(|| self.policy().wait(batch.failures, fastrand::f64())))
+                Sent::Again(
+                    wish.unwrap_or_else(|| self.http.config().retry_policy().wait(batch.failures, fastrand::f64())),
+                )
             }
             Err(error) => {
                 debug!("{error}; {} telemetry events are dropped", batch.events.len());
                 Sent::Refused
             }
         }
-    }
-
-    fn policy(&self) -> RetryPolicy {
-        let config = self.http.config();
-        RetryPolicy { max_retries: config.max_retries(), base: config.retry_base(), cap: config.retry_cap() }
     }
 }
