@@ -316,11 +316,14 @@ impl Polls {
         if !self.reach.is_silent() {
             return;
         }
-        let unheard = |(ticket, open): (&Ticket, &Box<Open>)| {
-            let silence = self.reach.silence(self.seats.due(*ticket)?, now);
-            (!silence.is_zero() && open.state.ends_with(silence)).then_some(*ticket)
-        };
-        let unheard: Vec<_> = self.open.iter().filter_map(unheard).collect();
+        let silence = |ticket| self.seats.due(ticket).map_or(Duration::ZERO, |due| self.reach.silence(due, now));
+        let mut unheard = Vec::new();
+        for (ticket, open) in &self.open {
+            let silence = silence(*ticket);
+            if !silence.is_zero() && open.state.ends_with(silence) {
+                unheard.push(*ticket);
+            }
+        }
         unheard.into_iter().for_each(|ticket| self.finish(ticket, Err(given_up())));
     }
 
