@@ -210,7 +210,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// How long a result can be fetched again after it was handed out. Defaults to 10 min.
+    /// How long a result can be fetched again after it was handed out. Defaults to 10 min. One that nobody fetches waits
+    /// for an hour, or for this time if that is longer. After that, a poll for it is answered with 410.
     pub fn result_time(mut self, result_time: Duration) -> Self {
         self.settings.result_time = result_time;
         self
