@@ -1,12 +1,14 @@
 //! Ctrl-C: the first one ends the training in an orderly way, the second one at once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tinkex::local::LocalServer;
 
 use crate::program::Place;
 use crate::pty::Terminal;
-use crate::support::{Reply, Service, well};
+use crate::support::{Gate, Reply, Service, result, well};
+use crate::train::scripted;
 
 const NOTE: &str = "press Ctrl-C again to stop at once";
 
@@ -43,13 +45,7 @@ fn an_interrupted_training_is_saved_and_says_how_to_go_on() {
 
 #[test]
 fn a_second_interrupt_ends_at_once_when_the_service_is_silent() {
-    let service = Service::start(|seen| match seen.path.as_str() {
-        "get_info" => {
-            Reply::ok(serde_json::json!({"model_id": "m", "model_data": {"tokenizer_id": "bytes"}, "model_name": "m"}))
-        }
-        "retrieve_future" if !seen.request_id().starts_with("create_model") => Reply::Silence,
-        _ => well(seen),
-    });
+    let service = scripted(|id| if id.starts_with("create_model") { result(id) } else { Reply::Silence });
     let place = Place::new(&service.url());
     let mut running = place.start(&["train", "data.jsonl", "--base-model", "m"]);
     service.until_seen(|seen| seen.iter().any(|seen| seen.request_id().starts_with("forward_backward")));
@@ -58,6 +54,26 @@ fn a_second_interrupt_ends_at_once_when_the_service_is_silent() {
     running.interrupt();
     let finished = running.finish();
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(130), ""), "{}", finished.stderr);
+}
+
+#[test]
+fn one_step_is_submitted_ahead_and_no_more() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let service = scripted(move |id| match id.starts_with("forward_backward") && id.ends_with(":1") {
+        true => Reply::held(&held, result(id)),
+        false => result(id),
+    });
+    let place = Place::new(&service.url());
+    let mut running = place.start(&["train", "data.jsonl", "--base-model", "m", "--steps", "9"]);
+    // All of the second step is there while the first is not done. What was submitted by now is finished, and nothing else.
+    service.until_count("optim_step", 2);
+    running.interrupt();
+    running.until(NOTE);
+    gate.open();
+    let finished = running.finish();
+    assert!(finished.stderr.contains("interrupted after step 2 of 9"), "{}", finished.stderr);
+    assert_eq!((service.seen_at("forward_backward").len(), service.seen_at("optim_step").len()), (2, 2));
 }
 
 #[test]
