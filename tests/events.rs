@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::{Gate, Reply, Service, connect, polled, well};
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, QueueState, RequestKind};
-use tinkex::{ErrorKind, Event, Limit, Pending, QueueStateUpdate, ServiceClient};
+use tinkex::{ErrorKind, Event, Limit, Pending, QueueStateUpdate, RestClient, ServiceClient};
 
 /// More than anything that must happen takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -267,4 +267,51 @@ fn an_observer_may_use_the_client_and_wait_inside_a_callback() {
     client.health().unwrap();
     drop(client);
     assert_eq!(told.recv_timeout(PATIENCE).unwrap().metrics.unwrap()["step"], 1.0);
+}
+
+#[test]
+fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_everything() {
+    let service = Service::start(well);
+    let (observer, told) = observer();
+    let (slow, released) = unbounded::<()>();
+    let config = service.config().timeout_drop(PATIENCE).observer(move |event: &Event| {
+        released.recv().ok();
+        observer(event);
+    });
+    let rest = RestClient::connect(config.build().unwrap()).unwrap();
+    rest.get_training_run("none").unwrap_err();
+    let (begin, begun) = bounded(1);
+    let dropping = std::thread::spawn(move || {
+        begin.send(()).unwrap();
+        drop(rest);
+    });
+    begun.recv().unwrap();
+    slow.send(()).unwrap();
+    slow.send(()).unwrap();
+    dropping.join().unwrap();
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn an_observer_that_closes_another_client_waits_for_the_observer_of_that() {
+    let service = Service::start(well);
+    let (hear, told) = observer();
+    let (slow, released) = unbounded::<()>();
+    let other = connect(service.config().observer(move |event: &Event| {
+        released.recv().ok();
+        hear(event);
+    }));
+    other.health().unwrap();
+    let (tell, closed) = unbounded();
+    let client = connect(service.config().observer(move |_: &Event| {
+        tell.send(told.len()).unwrap();
+        other.close(PATIENCE);
+        tell.send(told.len()).unwrap();
+    }));
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(0));
+    for _ in 0..4 {
+        slow.send(()).unwrap();
+    }
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(4));
+    client.close(PATIENCE);
 }

@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 
 use super::{Event, Observers, QueueStateUpdate};
-use crate::config::Config;
+use crate::clock::Clock;
+use crate::config::{Config, MAX_DURATION};
 use crate::types::RequestKind;
 use crate::worker::{Pool, panic_text};
 
@@ -37,6 +38,8 @@ struct Told {
     /// Whether they want more than the states of queues.
     all: bool,
     overran: AtomicBool,
+    closed: AtomicBool,
+    timeout_drop: Duration,
 }
 
 #[derive(Default)]
@@ -60,7 +63,8 @@ impl Events {
                 }
                 observers.tell(&event);
             });
-            Told { pool, backlog, all, overran: AtomicBool::new(false) }
+            let timeout_drop = config.timeout_drop().min(MAX_DURATION);
+            Told { pool, backlog, all, overran: AtomicBool::new(false), closed: AtomicBool::new(false), timeout_drop }
         });
         Events { told, report: OnceLock::new() }
     }
@@ -100,13 +104,8 @@ impl Events {
 
     /// Lets the observers hear what waits, up to the deadline in real time, and ends their thread.
     pub(crate) fn close(&self, deadline: Instant) {
-        let Some(told) = &self.told else { return };
-        told.pool.finish();
-        told.pool.join_by(deadline);
-        told.pool.close();
-        let untold = told.backlog.waiting.load(Ordering::Relaxed);
-        if untold > 0 {
-            warn!("the client was closed with {untold} events that its observer was too slow to hear");
+        if let Some(told) = &self.told {
+            told.close(deadline);
         }
     }
 }
@@ -124,6 +123,26 @@ impl Told {
             backlog.waiting.fetch_sub(1, Ordering::Relaxed);
             debug!("an event was not told: {error}");
         }
+    }
+
+    fn close(&self, deadline: Instant) {
+        if self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.pool.finish();
+        self.pool.join_by(deadline);
+        self.pool.close();
+        let untold = self.backlog.waiting.load(Ordering::Relaxed);
+        if untold > 0 {
+            warn!("the client was closed with {untold} events that its observer was too slow to hear");
+        }
+    }
+}
+
+impl Drop for Told {
+    /// Where there is no session, nobody closes.
+    fn drop(&mut self) {
+        self.close(Clock::system().now() + self.timeout_drop);
     }
 }
 
