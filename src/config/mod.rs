@@ -208,6 +208,7 @@ impl Config {
         let mut builder = self.0.builder.clone().max_response_bytes(max_response_bytes);
         builder.query = Query::new();
         builder.headers = Vec::new();
+        builder.observers = Observers::default();
         if let Some(bearer) = bearer {
             let value = format!("Bearer {}", bearer.expose());
             check::header("authorization", &value, "the token")?;
