@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::{Gate, Reply, Service, connect, polled, well};
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, QueueState, RequestKind};
-use tinkex::{ErrorKind, Event, Limit, Pending, QueueStateUpdate, ServiceClient};
+use tinkex::{ErrorKind, Event, Limit, Pending, QueueStateUpdate, RestClient, ServiceClient};
 
 /// More than anything that must happen takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -277,4 +277,93 @@ fn an_observer_hears_of_a_connection_that_comes_to_nothing() {
     // Not later: connect has ended, and the program may, too.
     let told: Vec<_> = told.try_iter().collect();
     assert!(matches!(told[..], [Event::RequestStart { .. }, Event::RequestStop { status: Some(401), .. }]), "{told:?}");
+}
+
+#[test]
+fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_everything() {
+    let service = Service::start(well);
+    let (observer, told) = observer();
+    let (slow, released) = unbounded::<()>();
+    let config = service.config().timeout_drop(PATIENCE).observer(move |event: &Event| {
+        released.recv().ok();
+        observer(event);
+    });
+    let rest = RestClient::connect(config.build().unwrap()).unwrap();
+    rest.get_training_run("none").unwrap_err();
+    let (begin, begun) = bounded(1);
+    let dropping = std::thread::spawn(move || {
+        begin.send(()).unwrap();
+        drop(rest);
+    });
+    begun.recv().unwrap();
+    slow.send(()).unwrap();
+    slow.send(()).unwrap();
+    dropping.join().unwrap();
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn an_observer_that_closes_another_client_waits_for_the_observer_of_that() {
+    let service = Service::start(well);
+    let (hear, told) = observer();
+    let (slow, released) = unbounded::<()>();
+    let other = connect(service.config().observer(move |event: &Event| {
+        released.recv().ok();
+        hear(event);
+    }));
+    other.health().unwrap();
+    let (tell, closed) = unbounded();
+    let client = connect(service.config().observer(move |_: &Event| {
+        tell.send(told.len()).unwrap();
+        other.close(PATIENCE);
+        tell.send(told.len()).unwrap();
+    }));
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(0));
+    for _ in 0..4 {
+        slow.send(()).unwrap();
+    }
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(4));
+    client.close(PATIENCE);
+}
+
+#[test]
+fn a_close_ends_in_its_time_though_the_observer_never_returns_and_the_telemetry_is_not_answered() {
+    let service = Service::start(|seen| if seen.path == "telemetry" { Reply::Silence } else { well(seen) });
+    let (release, released) = bounded::<()>(0);
+    let config = service.config().telemetry(true).observer(move |_: &Event| assert!(released.recv().is_err()));
+    let client = connect(config);
+    client.telemetry().flush();
+    service.until_count("telemetry", 1);
+    // Telemetry that waits and events that are not heard slow no call.
+    client.health().unwrap();
+    let (done, is_done) = bounded(1);
+    std::thread::spawn(move || {
+        client.close(SECOND);
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(PATIENCE).expect("the close waits for the observer");
+    drop(release);
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_inside_a_callback_and_the_end_of_the_session_is_told_once() {
+    let service = Service::start(well);
+    let (give, given) = bounded::<ServiceClient>(1);
+    let ((done, is_done), (go, may_go)) = (bounded(1), bounded::<()>(0));
+    let observer = move |_: &Event| {
+        if let Ok(client) = given.try_recv() {
+            may_go.recv().unwrap();
+            drop(client);
+            done.send(()).unwrap();
+        }
+    };
+    let client = connect(service.config().telemetry(true).timeout_drop(PATIENCE).observer(observer));
+    give.send(client.clone()).unwrap();
+    client.health().unwrap();
+    drop(client);
+    go.send(()).unwrap();
+    is_done.recv_timeout(PATIENCE).unwrap();
+    let seen = service.until_seen(|seen| seen.iter().any(|seen| seen.path == "telemetry"));
+    let told = |seen: &support::Seen| seen.body["events"].to_string().matches("SESSION_END").count();
+    assert_eq!(seen.iter().filter(|seen| seen.path == "telemetry").map(told).sum::<usize>(), 1);
 }

@@ -4,13 +4,14 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 use support::{Reply, Seen, Service, connect, well};
 use tinkex::types::{LoraConfig, ModelInput};
-use tinkex::{Config, ErrorKind, Tokenizer, TokenizerSource};
+use tinkex::{Config, ErrorKind, Event, Tokenizer, TokenizerSource};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
 const ID: &str = "acme/words";
@@ -159,6 +160,19 @@ fn the_token_does_not_follow_a_redirect_to_another_origin() {
     let at_store = store.seen();
     assert_eq!(at_store[0].path, "/blob/1?signature=a%2Fb%3D&x=1");
     assert!(at_store.iter().all(|seen| seen.headers.iter().all(|(_, value)| !value.contains("secret"))));
+}
+
+#[test]
+fn a_download_from_elsewhere_is_no_event_of_the_client() {
+    let (folder, hub) = (Folder::new(), Service::start(hub_of));
+    let told = Arc::<AtomicUsize>::default();
+    let counts = Arc::clone(&told);
+    let config = Config::builder().api_key("tml-key").base_url("http://127.0.0.1:1");
+    let config = config.timeout_drop(Duration::from_secs(30)).observer(move |_: &Event| {
+        counts.fetch_add(1, Ordering::SeqCst);
+    });
+    folder.source(&hub.url()).config(&config.build_with(|_| None).unwrap()).load(ID).unwrap();
+    assert_eq!((hub.seen().len(), told.load(Ordering::SeqCst)), (2, 0));
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// A door of its own, without a session. Makes no request yet.
+    /// A door of its own, without a session, and so without telemetry. Makes no request yet.
     ///
     /// # Errors
     ///

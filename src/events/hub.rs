@@ -9,7 +9,7 @@ use log::{debug, error, warn};
 
 use super::{Event, Observers, QueueStateUpdate};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, MAX_DURATION};
 use crate::types::RequestKind;
 use crate::worker::{Pool, panic_text};
 
@@ -65,7 +65,8 @@ impl Events {
                 observers.tell(&event);
             });
             let (overran, closed) = (AtomicBool::new(false), AtomicBool::new(false));
-            Told { pool, backlog, all, overran, closed, timeout_drop: config.timeout_drop() }
+            let timeout_drop = config.timeout_drop().min(MAX_DURATION);
+            Told { pool, backlog, all, overran, closed, timeout_drop }
         });
         Events { told, report: OnceLock::new() }
     }

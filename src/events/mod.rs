@@ -22,10 +22,14 @@ use crate::types::{QueueState, RequestKind};
 ///
 /// fn line(event: &Event) -> Option<String> {
 ///     Some(match event {
+///         Event::RequestStart { operation, method, path, .. } => format!("{operation}: {method} {path}"),
 ///         Event::RequestStop { method, path, status, duration, .. } => format!("{method} {path}: {status:?} in {duration:?}"),
 ///         Event::Retry { path, attempt, wait, error, .. } => format!("{path} again in {wait:?}, {attempt} failed: {error}"),
 ///         Event::QueueState(update) => format!("{} is {}", update.operation, update.queue_state),
+///         Event::PollFailed { request_id, iteration, error, .. } => format!("{request_id}, poll {iteration}: {error}"),
 ///         Event::Resolved { request_id, duration, error: None, .. } => format!("{request_id} took {duration:?}"),
+///         Event::Resolved { request_id, error: Some(error), .. } => format!("{request_id} failed: {error}"),
+///         Event::Missed { count, .. } => format!("{count} events were dropped"),
 ///         _ => return None,
 ///     })
 /// }
@@ -113,7 +117,7 @@ pub enum Event {
         /// Why it failed. What the program gave up is not told, but for an operation whose time limit ran out.
         error: Option<Error>,
     },
-    /// The observer was too slow: so many events were dropped.
+    /// The observer was too slow: so many events were dropped. Told as soon as it listens again, before what waited meanwhile.
     #[non_exhaustive]
     Missed {
         /// How many, since the last event of this kind.
@@ -145,8 +149,8 @@ pub trait Observer: Send + Sync {
     /// and drop the last handle. While it is busy, up to 1024 events wait; further ones are dropped, which it is told by
     /// [`Event::Missed`]. A panic is logged and otherwise ignored. The close of the client waits
     /// until the observer has heard what there was, within its time, and so does a connect that fails; what is left then is
-    /// dropped, with a warning in the log.
-    /// The requests that carry telemetry are not told.
+    /// dropped, with a warning in the log. Not told are the requests that carry telemetry, and those to other servers than
+    /// the service: the storage of an archive, the hub of tokenizers.
     fn on_event(&self, event: &Event);
 }
 

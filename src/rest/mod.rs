@@ -73,7 +73,9 @@ pub struct RestClient {
 }
 
 impl RestClient {
-    /// A client of its own, without a session and without threads. Makes no request yet.
+    /// A client of its own, without a session, and so without telemetry. It has no threads but that of an
+    /// [`observer`](crate::config::ConfigBuilder::observer), which hears everything before the last clone is gone, within
+    /// [`timeout_drop`](crate::config::ConfigBuilder::timeout_drop). Makes no request yet.
     ///
     /// # Errors
     ///

@@ -1,10 +1,9 @@
 //! A group of threads that grows with the work and shrinks without it.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use log::{error, warn};
@@ -29,17 +28,8 @@ pub(crate) struct Pool<J> {
 struct State<J> {
     queue: VecDeque<J>,
     idle: usize,
-    threads: usize,
+    threads: Vec<ThreadId>,
     closed: bool,
-}
-
-thread_local! {
-    /// The address of the pool that the thread belongs to.
-    static OWN: Cell<usize> = const { Cell::new(0) };
-}
-
-fn address<J>(state: &Arc<Monitor<State<J>>>) -> usize {
-    Arc::as_ptr(state).addr()
 }
 
 impl<J: Send + 'static> Pool<J> {
@@ -49,7 +39,7 @@ impl<J: Send + 'static> Pool<J> {
         max: usize,
         run: impl Fn(J) + Send + Sync + 'static,
     ) -> Self {
-        let state = State { queue: VecDeque::new(), idle: 0, threads: 0, closed: false };
+        let state = State { queue: VecDeque::new(), idle: 0, threads: Vec::new(), closed: false };
         Pool { state: Monitor::new(state), config: config.clone(), name, max, run: Arc::new(run) }
     }
 
@@ -61,10 +51,10 @@ impl<J: Send + 'static> Pool<J> {
         }
         state.queue.push_back(job);
         let mut not_started = None;
-        if state.idle < state.queue.len() && state.threads < self.max {
+        if state.idle < state.queue.len() && state.threads.len() < self.max {
             match self.grow() {
-                Ok(()) => state.threads += 1,
-                Err(error) if state.threads == 0 => {
+                Ok(thread) => state.threads.push(thread),
+                Err(error) if state.threads.is_empty() => {
                     if let Some(job) = state.queue.pop_back() {
                         let message = format!("no {} thread could be started", self.name);
                         let hint =
@@ -72,7 +62,7 @@ impl<J: Send + 'static> Pool<J> {
                         return Err((job, Error::new(ErrorKind::Io, message).with_hint(hint).with_source(error)));
                     }
                 }
-                Err(error) => not_started = Some((error, state.threads)),
+                Err(error) => not_started = Some((error, state.threads.len())),
             }
         }
         drop(state);
@@ -86,20 +76,20 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them.
     pub(crate) fn join_by(&self, deadline: Instant) {
-        if OWN.get() == address(&self.state) {
+        let mut state = self.state.lock();
+        if state.threads.contains(&thread::current().id()) {
             return;
         }
-        let mut state = self.state.lock();
         let system = Clock::system();
-        while state.threads > 0 && !system.wait_until(&self.state, &mut state, Some(deadline)) {}
-        if state.threads > 0 {
-            let (threads, name) = (state.threads, self.name);
+        while !state.threads.is_empty() && !system.wait_until(&self.state, &mut state, Some(deadline)) {}
+        if !state.threads.is_empty() {
+            let (threads, name) = (state.threads.len(), self.name);
             drop(state);
             warn!("{threads} {name} threads did not end in time and are left behind");
         }
     }
 
-    fn grow(&self) -> std::io::Result<()> {
+    fn grow(&self) -> std::io::Result<ThreadId> {
         let (state, run) = (Arc::clone(&self.state), Arc::clone(&self.run));
         let (clock, retention, name) = (self.config.clock().clone(), self.config.idle_retention(), self.name);
         thread::Builder::new()
@@ -107,14 +97,13 @@ impl<J: Send + 'static> Pool<J> {
             .stack_size(self.config.thread_stack_size())
             .spawn(move || {
                 let _own = clock.own_thread();
-                OWN.set(address(&state));
                 while let Some(job) = next(&state, &clock, retention) {
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(job))) {
                         error!("a {name} job panicked: {}", panic_text(&*panic));
                     }
                 }
             })
-            .map(drop)
+            .map(|handle| handle.thread().id())
     }
 }
 
@@ -139,7 +128,7 @@ impl<J> Pool<J> {
     /// How many threads there are.
     #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {
-        self.state.lock().threads
+        self.state.lock().threads.len()
     }
 }
 
@@ -158,7 +147,8 @@ fn next<J: Send + 'static>(monitor: &Arc<Monitor<State<J>>>, clock: &Clock, rete
             expired
         };
         if (state.closed || expired) && state.queue.is_empty() {
-            state.threads -= 1;
+            let own = thread::current().id();
+            state.threads.retain(|thread| *thread != own);
             let joins = state.closed;
             drop(state);
             if joins {

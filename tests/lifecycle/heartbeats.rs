@@ -41,3 +41,38 @@ fn heartbeats_stop_when_the_service_says_that_the_session_has_ended() {
     promptly(move || client.close(FAR));
     assert_eq!(service.seen_at("session_heartbeat").len(), 1);
 }
+
+/// A clock that also counts while the machine is suspended jumps by hours.
+#[test]
+fn after_a_jump_of_the_clock_there_is_one_heartbeat_and_the_next_in_its_time() {
+    let (service, manual) = (Service::start(well), ManualClock::new());
+    let client = connect(service.config().clock(manual.clock()));
+    for beats in 1..=2 {
+        manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
+        manual.advance(5 * FAR);
+        service.until_count("session_heartbeat", beats);
+    }
+    manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
+    promptly(move || client.close(FAR));
+    assert_eq!(service.seen_at("session_heartbeat").len(), 2);
+}
+
+#[test]
+fn heartbeats_that_are_refused_go_on_since_only_410_is_the_end() {
+    let statuses = std::sync::atomic::AtomicUsize::new(0);
+    let service = Service::start(move |seen| match seen.path.as_str() {
+        "session_heartbeat" => {
+            let number = statuses.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Reply::Json([401, 403, 404, 409, 422, 429][number % 6], json!({"detail": "no"}))
+        }
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let client = connect(service.config().clock(manual.clock()));
+    for beats in 1..=7 {
+        manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
+        manual.advance(Duration::from_secs(10));
+        service.until_count("session_heartbeat", beats);
+    }
+    promptly(move || client.close(FAR));
+}

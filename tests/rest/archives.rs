@@ -52,9 +52,37 @@ fn names_of_any_length_and_words_about_all_members_are_understood() {
     }
 }
 
+/// A member whose header has this in the place of its size.
+fn sized(kind: EntryType, size: &[u8; 12]) -> Vec<u8> {
+    let mut bytes = member(b"evil", kind, b"");
+    bytes[124..136].copy_from_slice(size);
+    summed(bytes)
+}
+
+/// With the right sum of its header.
+fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum: u32 = bytes[..148].iter().chain(&bytes[156..512]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    bytes
+}
+
+#[test]
+fn a_size_counts_as_pax_says_it_and_in_base_256() {
+    let pax = member(b"pax", EntryType::XHeader, b"10 size=2\n");
+    let mut small = file("a", b"12");
+    small[124..136].copy_from_slice(b"00000000000\0");
+    let mut binary = file("a", b"12");
+    binary[124..136].copy_from_slice(b"\x80\0\0\0\0\0\0\0\0\0\0\x02");
+    for members in [[pax, summed(small)].concat(), summed(binary)] {
+        let (scene, files) = download(tar(&[members, file("b", b"3")]), |options| options);
+        assert_eq!(files.unwrap(), Some(2));
+        assert_eq!(fs::read(scene.out().join("a")).unwrap(), b"12");
+    }
+}
+
 #[test]
 fn an_archive_with_a_member_that_leads_out_is_refused_as_a_whole() {
-    let bad_names: [&[u8]; 11] = [
+    let bad_names: [&[u8]; 15] = [
         b"/tmp/tinkex-evil",
         b"../evil",
         b"a/../../evil",
@@ -66,6 +94,11 @@ fn an_archive_with_a_member_that_leads_out_is_refused_as_a_whole() {
         b"C:/evil",
         b"a/D:evil",
         b"evil\xff",
+        // What Windows takes for another name, and what a terminal takes for an order.
+        b"a/.. /evil",
+        b"evil/...",
+        b"evil\n",
+        b"\x1b[2Jevil",
     ];
     let bad_kinds = [
         EntryType::Symlink,
@@ -84,10 +117,25 @@ fn an_archive_with_a_member_that_leads_out_is_refused_as_a_whole() {
         // A long name, of GNU tar and of pax.
         [member(b"././@LongLink", EntryType::GNULongName, b"../evil\0"), file("good", b"")].concat(),
         [member(b"pax", EntryType::XHeader, b"16 path=../evil\n"), file("good", b"")].concat(),
-        // The same twice, and a file where a directory is.
+        // The same twice, and a file where a directory is, or the other way round.
         [file("evil", b"1"), file("evil", b"2")].concat(),
         [file("evil", b"1"), file("./evil", b"2")].concat(),
         file("first", b"1"),
+        [file("evil", b"1"), file("evil/a", b"2")].concat(),
+        [file("evil/a", b"1"), file("evil", b"2")].concat(),
+        [file("evil", b"1"), member(b"evil/", EntryType::Directory, b"")].concat(),
+        [file("evil", b"1"), member(b"evil/a/", EntryType::Directory, b"")].concat(),
+        // A file with holes that passes for a whole one, and words that are none.
+        [member(b"pax", EntryType::XHeader, b"22 GNU.sparse.major=1\n"), file("evil", b"1")].concat(),
+        [member(b"pax", EntryType::XHeader, b"999 path=evil\n"), file("good", b"1")].concat(),
+        // Sizes: below zero and beyond all bounds in base 256, too large in octal digits, and none.
+        sized(EntryType::Regular, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe\x00"),
+        sized(EntryType::Directory, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+        sized(EntryType::Regular, b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"),
+        sized(EntryType::Regular, b"77777777777\0"),
+        sized(EntryType::Regular, b"-0000000001\0"),
+        sized(EntryType::Regular, b"whatever!!!\0"),
+        [member(b"pax", EntryType::XHeader, b"28 size=9223372036854775807\n"), file("evil", b"1")].concat(),
     ]);
     for (number, bad) in members.enumerate() {
         let (scene, files) =
@@ -141,6 +189,7 @@ fn an_archive_larger_than_allowed_is_not_fetched() {
 fn a_damaged_archive_is_refused() {
     let good = archive();
     let plain = tar(&[file("a", &noise(2000))]);
+    let members = [file("a", b"1"), file("b", b"2")].concat();
     let mut wrong_sum = good.clone();
     *wrong_sum.iter_mut().nth_back(6).unwrap() ^= 1;
     let mut wrong_header = plain.clone();
@@ -155,6 +204,15 @@ fn a_damaged_archive_is_refused() {
         ("gzip with a wrong checksum", wrong_sum),
         ("tar broken off in a file", plain[..1500].to_vec()),
         ("tar with a wrong checksum", wrong_header),
+        // As after a connection without a length that was lost there.
+        ("tar broken off between two members", members.clone()),
+        ("tar broken off between two members, with gzip", gzip(&members)),
+        ("tar broken off after a file that ends in zeros", file("a", &[0; 2048])),
+        ("tar broken off in its end", [&members[..], &[0; 100]].concat()),
+        ("two tar files", [&plain[..], &plain[..]].concat()),
+        ("two tar files with gzip", [gzip(&plain), gzip(&plain)].concat()),
+        ("something behind the end", [&plain[..], b"more"].concat()),
+        ("something behind gzip", [&good[..], b"more"].concat()),
     ] {
         let (scene, files) = download(bytes, |options| options);
         assert_eq!(files.unwrap_err().kind(), ErrorKind::Decode, "{what}");
@@ -179,9 +237,7 @@ fn what_is_unpacked_has_the_permissions_of_new_files() {
 
     let mut bytes = member(b"a", EntryType::Regular, b"1");
     bytes[100..108].copy_from_slice(b"0006777\0");
-    let sum: u32 = bytes[..148].iter().chain(&bytes[156..512]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
-    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let (scene, files) = download(tar(&[bytes]), |options| options);
+    let (scene, files) = download(tar(&[summed(bytes)]), |options| options);
     files.unwrap();
     fs::write(scene.directory.join("own"), "").unwrap();
     let mode = |name: &str| scene.directory.join(name).metadata().unwrap().permissions().mode();

@@ -5,6 +5,7 @@ mod support;
 
 mod archives;
 mod calls;
+mod destinations;
 mod download;
 mod listings;
 #[cfg(feature = "local")]

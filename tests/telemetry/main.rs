@@ -95,6 +95,20 @@ fn a_hundred_events_leave_at_once_and_the_rest_when_its_time_has_come() {
 }
 
 #[test]
+fn numbers_have_no_gap_whichever_threads_report() {
+    let (service, manual) = (Service::start(well), ManualClock::new());
+    let client = connect(config(&service, &manual));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| log_many(&client.telemetry(), 125));
+        }
+    });
+    client.close(PATIENCE);
+    assert_numbered(&events(&service));
+    assert_eq!(events(&service).len(), 1002);
+}
+
+#[test]
 fn what_the_service_may_take_later_is_sent_again_with_growing_waits_and_what_it_refuses_is_dropped() {
     let replies = Mutex::new(vec![
         Reply::ok(json!({"status": "accepted"})),

@@ -38,8 +38,11 @@ impl RestClient {
     /// Downloads the archive of a checkpoint and unpacks it into a new directory. Blocks until that is done.
     ///
     /// The options are a path, the destination, or [`DownloadOptions`]. The destination comes into being at the very end, all
-    /// at once; what was there before, where it may be overwritten, stays until then. Directories above it are made. Work
-    /// goes on in a hidden directory beside it, which is removed whatever happens, unless the process is killed.
+    /// at once and synced to the disk; what was there before, where it may be overwritten, stays until then (a link itself,
+    /// never what it leads to). Directories above it are made, and removed again when the download fails. Of two downloads to
+    /// one destination at once, the second is an error. Work goes on in a hidden directory `.NAME.tinkex-…` beside the
+    /// destination, which needs room for the archive and its files and is removed whatever happens. Only a process that is
+    /// killed leaves it behind: then it can be deleted, unless the destination is gone, which is `old` in it.
     ///
     /// The archive is fetched without the API key and without any header or query of the configuration, in constant memory. A
     /// connection that breaks off is taken up where it ended when the server can do that, else from the beginning; a URL
@@ -51,7 +54,8 @@ impl RestClient {
     /// Of the archive, a tar file with or without gzip, only files and directories are unpacked, with the permissions that new
     /// files have. An archive is refused as a whole when a member would lie elsewhere (an absolute path, `..`, a
     /// backslash, a drive), is a link, a device or the like, comes twice, or is too much
-    /// ([`max_files`](DownloadOptions::max_files), [`max_bytes`](DownloadOptions::max_bytes)).
+    /// ([`max_files`](DownloadOptions::max_files), [`max_bytes`](DownloadOptions::max_bytes)); and when it breaks off before
+    /// its end, or goes on after it.
     ///
     /// # Errors
     ///

@@ -80,6 +80,9 @@ impl<'a, 'o> Transfer<'a, 'o> {
                 }
             }
         }
+        if !self.sink.options.extract {
+            self.sink.file.sync_all().map_err(unwritable)?;
+        }
         Ok(self.sink.stored.bytes)
     }
 

@@ -52,8 +52,8 @@ pub(super) fn unpack(archive: &Path, into: &Path, limits: Limits, go_on: &dyn Fn
 }
 
 fn unpack_from(reader: impl Read, into: &Path, limits: Limits, go_on: &dyn Fn() -> Result<()>) -> Result<u64> {
-    let allowance = Rc::new(Cell::new(MAX_HEADER));
-    let mut archive = Archive::new(Allowed { reader, allowance: Rc::clone(&allowance) });
+    let watch = Rc::new(Watch { allowance: Cell::new(MAX_HEADER), ended: Cell::new(false) });
+    let mut archive = Archive::new(Watched { reader, watch: Rc::clone(&watch) });
     let (mut members, mut files, mut bytes) = (0_u64, 0, 0_u64);
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
@@ -63,40 +63,48 @@ fn unpack_from(reader: impl Read, into: &Path, limits: Limits, go_on: &dyn Fn() 
             let message = format!("the archive has more than {} members", limits.files);
             return Err(refused(message).with_hint("raise max_files if that is right"));
         }
-        if let Some((path, kind)) = checked(&entry)? {
+        if let Some((path, kind)) = checked(&mut entry)? {
             let path = into.join(path);
             match kind {
-                Kind::Directory => fs::create_dir_all(&path).map_err(|error| io_error("made", &path, error))?,
+                Kind::Directory => make(&path)?,
                 Kind::File => {
                     bytes = bytes.saturating_add(entry.size());
                     if bytes > limits.bytes {
                         let message = format!("the files of the archive have more than {} bytes", limits.bytes);
                         return Err(refused(message).with_hint("raise max_bytes if that is right"));
                     }
-                    allowance.set(allowance.get().saturating_add(entry.size()));
+                    watch.allowance.set(watch.allowance.get().saturating_add(entry.size()));
                     write(&mut entry, &path, go_on)?;
                     files += 1;
                 }
             }
         }
-        allowance.set(MAX_HEADER);
+        watch.allowance.set(MAX_HEADER);
     }
     if members == 0 {
         return Err(refused("the archive is empty, or not a tar file".to_owned()));
     }
-    // The checksum of a gzip file is behind its content.
-    allowance.set(MAX_END);
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(damaged)?;
-    Ok(files)
+    // A block of zeros ends the members. Without it, nobody knows whether there were more.
+    if watch.ended.get() {
+        return Err(refused("the archive breaks off between two of its members".to_owned()));
+    }
+    // The checksum of a gzip file is behind its content, too.
+    watch.allowance.set(MAX_END);
+    let (mut reader, mut piece) = (archive.into_inner(), vec![0; PIECE]);
+    loop {
+        match reader.read(&mut piece).map_err(damaged)? {
+            0 => return Ok(files),
+            read if piece[..read].iter().all(|byte| *byte == 0) => {}
+            _ => return Err(refused("something follows the end of the archive".to_owned())),
+        }
+    }
 }
 
 fn write(entry: &mut Entry<'_, impl Read>, path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
     let unwritable = |error| io_error("written", path, error);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|error| io_error("made", parent, error))?;
-    }
+    path.parent().map_or(Ok(()), make)?;
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => refused(format!("the archive has {} twice", path.display())),
+        io::ErrorKind::AlreadyExists => twice(path),
         _ => unwritable(error),
     })?;
     let (mut piece, mut left) = (vec![0; PIECE], entry.size());
@@ -110,7 +118,21 @@ fn write(entry: &mut Entry<'_, impl Read>, path: &Path, go_on: &dyn Fn() -> Resu
             }
         }
     }
-    Ok(())
+    file.sync_all().map_err(unwritable)
+}
+
+/// Makes a directory and those above it, where they are not there yet.
+fn make(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| match error.kind() {
+        // A file of the archive is in the way.
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => twice(path),
+        _ => io_error("made", path, error),
+    })
+}
+
+fn twice(path: &Path) -> Error {
+    let name = path.file_name().unwrap_or_default();
+    refused(format!("the archive has {name:?} twice, or as a file and as a directory"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +142,12 @@ enum Kind {
 }
 
 /// Where a member goes below the directory, and what it is; none for one that is no file.
-fn checked(entry: &Entry<'_, impl Read>) -> Result<Option<(PathBuf, Kind)>> {
+fn checked(entry: &mut Entry<'_, impl Read>) -> Result<Option<(PathBuf, Kind)>> {
+    for word in entry.pax_extensions().map_err(damaged)?.into_iter().flatten() {
+        if word.map_err(damaged)?.key_bytes().starts_with(b"GNU.sparse") {
+            return Err(refused("the archive has a file with holes, which only GNU tar can unpack".to_owned()));
+        }
+    }
     let name = entry.path_bytes();
     let kind = match entry.header().entry_type() {
         // Words about all that follows.
@@ -152,14 +179,16 @@ fn below(name: &[u8]) -> Result<PathBuf, &'static str> {
     if name.starts_with('/') {
         return Err("has an absolute path");
     }
-    if name.contains(['\\', '\0']) {
-        return Err("has a backslash or a zero in its name");
+    if name.contains(|letter: char| letter == '\\' || letter.is_control()) {
+        return Err("has a backslash or a control character in its name");
     }
     let mut path = PathBuf::new();
     for (depth, part) in name.split('/').filter(|part| !matches!(*part, "" | ".")).enumerate() {
         let mut letters = part.bytes();
         match (part, letters.next(), letters.next()) {
             ("..", ..) => return Err("leads out of the directory"),
+            // Windows cuts those off at the end of a name.
+            _ if part.trim_end_matches(['.', ' ']).is_empty() => return Err("has a name of dots and spaces alone"),
             (_, Some(letter), Some(b':')) if letter.is_ascii_alphabetic() => return Err("names a drive"),
             _ if depth >= MAX_DEPTH => return Err("lies too deep"),
             _ => path.push(part),
@@ -170,16 +199,25 @@ fn below(name: &[u8]) -> Result<PathBuf, &'static str> {
 
 /// A reader that gives no more than it is allowed to. What the tar reader keeps in memory lies between the files, so this
 /// bounds that, too.
-struct Allowed<R> {
+struct Watched<R> {
     reader: R,
-    allowance: Rc<Cell<u64>>,
+    watch: Rc<Watch>,
 }
 
-impl<R: Read> Read for Allowed<R> {
+/// What is seen of a reader while the tar reader has it.
+struct Watch {
+    /// How much it may still give.
+    allowance: Cell<u64>,
+    /// It has no more.
+    ended: Cell<bool>,
+}
+
+impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
-        let left = self.allowance.get().checked_sub(read as u64);
-        self.allowance.set(left.ok_or_else(|| io::Error::other("there is too much between two files"))?);
+        self.watch.ended.set(read == 0 && !buffer.is_empty());
+        let left = self.watch.allowance.get().checked_sub(read as u64);
+        self.watch.allowance.set(left.ok_or_else(|| io::Error::other("there is too much between two files"))?);
         Ok(read)
     }
 }
@@ -206,7 +244,7 @@ mod tests {
             ("a", "a"),
             ("a/b.safetensors", "a/b.safetensors"),
             ("./a//b/.", "a/b"),
-            ("...", "..."),
+            ("...a", "...a"),
             ("a..b", "a..b"),
             (".", ""),
             ("model:0", "model:0"),
@@ -230,6 +268,12 @@ mod tests {
             "c:/a",
             "a/C:/b",
             "a\0b",
+            "a\nb",
+            "\x1b[2J",
+            "\u{9b}2J",
+            "...",
+            "a/.. /b",
+            "a/ ",
             &deep,
         ] {
             assert!(below(name.as_bytes()).is_err(), "{name}");
