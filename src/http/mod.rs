@@ -178,7 +178,7 @@ impl Http {
             if let Some(deadline) = deadline.filter(|deadline| deadline.at <= next) {
                 return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
             }
-            log!(level, "{error}; it is sent again in {wait:?}");
+            log!(level, "{error}; it is sent again in {wait:.0?}");
             if let Some(told) = told {
                 told.again(&error, wait);
             }

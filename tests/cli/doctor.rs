@@ -91,6 +91,16 @@ fn a_key_that_is_refused_is_told_from_a_server_that_is_down() {
 }
 
 #[test]
+fn a_page_of_another_server_is_no_tinker_service() {
+    let page = b"<!DOCTYPE html><html>Welcome</html>".to_vec();
+    let html = vec![("content-type", "text/html".to_owned())];
+    let other = Service::start(move |_| Reply::Full { status: 200, headers: html.clone(), body: page.clone() });
+    let (code, status, said) = check(&other, "server");
+    assert_eq!((code, status.as_str()), (Some(1), "failed"));
+    assert!(said.contains("text/html") && said.contains("check that TINKER_BASE_URL"), "{said}");
+}
+
+#[test]
 fn a_clock_that_is_wrong_is_found_out() {
     let now = tinkex::clock::Clock::system().wall();
     let day = Duration::from_secs(24 * 3600);

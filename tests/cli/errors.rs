@@ -23,6 +23,8 @@ fn wrong_usage_is_2_and_asks_nobody() {
         "run lst",
         "run info",
         "run list --limit -1",
+        "train data.jsonl --learning-rate -1",
+        "sample --model m --temperature -1 hi",
         "run list --format yaml",
         "checkpoint list --run-id a --limit 3",
         "checkpoint info bad-path",
@@ -86,6 +88,18 @@ fn a_service_that_is_not_there_is_1_and_said_soon() {
     let url = format!("http://{nobody}");
     let done = tinkex("run list -v").at(&url).env("TINKER_LOG", "off").run();
     golden("errors_unreachable", &[fails(done, 1)], &Volatile::default().url(&url));
+}
+
+#[test]
+fn long_work_does_not_wait_for_a_service_that_never_answered() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for words in
+        ["sample --model m hi", "checkpoint download tinker://run/weights/a", "train examples/data/piglatin.jsonl"]
+    {
+        let done = fails(tinkex(words).at(&format!("http://{nobody}")).env("TINKER_LOG", "debug").run(), 1);
+        // The library itself is patient for a minute, which makes ten more attempts.
+        assert_eq!(done.stderr.matches("it is sent again").count(), 2, "{done:?}");
+    }
 }
 
 #[test]

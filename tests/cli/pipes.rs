@@ -30,6 +30,14 @@ fn a_closed_pipe_ends_every_kind_of_output_with_success() {
     }
 }
 
+#[test]
+fn all_checkpoints_are_changed_also_when_nobody_reads_of_it() {
+    let service = Service::start(|_| Reply::ok(json!({})));
+    let words = "checkpoint delete --yes tinker://r/weights/a tinker://r/weights/b tinker://r/weights/c";
+    assert_eq!(unread(tinkex(words).at(&service.url())), (Some(0), String::new()));
+    assert_eq!(service.seen().len(), 3);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error() {

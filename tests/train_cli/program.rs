@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A directory with `data.jsonl` in it, gone after the test.
 pub struct Place {
     pub directory: PathBuf,
-    base_url: String,
+    pub base_url: String,
 }
 
 pub struct Finished {

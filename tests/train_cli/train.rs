@@ -107,7 +107,7 @@ fn bad_input_is_refused_before_any_request() {
     fs::write(place.path("bad.jsonl"), "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\"}\n").unwrap();
     fs::write(place.path("empty.jsonl"), "\n").unwrap();
     fs::create_dir_all(place.path("taken")).unwrap();
-    fs::write(place.path("taken/metrics.jsonl"), "").unwrap();
+    fs::write(place.path("taken/metrics.jsonl"), "{}\n").unwrap();
     for (arguments, what) in [
         (vec!["train", "bad.jsonl"], "bad.jsonl:2: a prompt without a completion; expected {\"prompt\""),
         (vec!["train", "empty.jsonl"], "empty.jsonl has no examples"),
@@ -116,7 +116,11 @@ fn bad_input_is_refused_before_any_request() {
         (vec!["train", "data.jsonl", "--batch-size", "0"], "expected a number from 1"),
         (vec!["train", "data.jsonl", "--resume", "x"], "expected `latest` or the tinker:// path"),
         (vec!["train", "data.jsonl", "--resume", "latest"], "no checkpoint to go on from"),
-        (vec!["train", "data.jsonl", "--output", "taken"], "taken already has a run"),
+        (
+            vec!["train", "data.jsonl", "--output", "taken"],
+            "taken already has a run\nhint: it has no checkpoint to go on from",
+        ),
+        (vec!["sample", "--model", "", "x"], "a value is required for '--model"),
         (vec!["train", "data.jsonl", "--name", "../x"], "expected letters"),
         (vec!["sample", "--model", "m", "--top-p", "2", "x"], "top_p must be between 0 and 1"),
         (vec!["sample", "--model", "m", "--prompt-file", "missing"], "missing can not be read"),
@@ -166,6 +170,35 @@ fn a_failed_step_says_how_to_go_on_from_the_last_checkpoint() {
     assert!(finished.stderr.contains("go on from step 1 with: "), "{}", finished.stderr);
     assert_eq!(place.lines("runs/x/metrics.jsonl").len(), 1);
     assert_eq!(place.lines("runs/x/checkpoints.jsonl").len(), 1);
+}
+
+#[test]
+fn a_run_that_failed_in_its_first_step_is_in_the_way_of_none() {
+    let service = scripted(|id| match id.starts_with("forward_backward") {
+        true => Reply::ok(json!({"error": "out of memory", "category": "server"})),
+        false => result(id),
+    });
+    let mut place = Place::new(&service.url());
+    let failed = place.run(&train(&["--steps", "1"]));
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    assert!(place.path("runs/data/metrics.jsonl").is_file());
+    let server = LocalServer::start().unwrap();
+    place.base_url = server.base_url();
+    let trained = place.run(&train(&["--steps", "1"]));
+    assert_eq!(trained.code, Some(0), "{}", trained.stderr);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_may_have_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let name = std::ffi::OsStr::from_bytes(b"b\xffd.jsonl");
+    fs::copy(place.path("data.jsonl"), place.directory.join(name)).unwrap();
+    let done = place.command(&["train", "--base-model", MODEL, "--steps", "1"]).arg(name).output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::env;
 use std::time::SystemTime;
 
 use env_logger::Env;
+use tinkex::api::Api;
 use tinkex::clock::Clock;
 use tinkex::config::ConfigBuilder;
 use tinkex::{Config, RestClient};
@@ -53,6 +54,14 @@ impl App {
             Some(url) => builder.base_url(url),
             None => builder,
         })
+    }
+
+    /// Fails soon where nobody answers. The library's patience is for a service that goes away while work is under way.
+    pub(crate) fn reach(&self, config: &Config) -> Result<(), Failure> {
+        match Api::new(config.clone())?.get("/api/v1/healthz").max_retries(RETRIES).send() {
+            Err(error) if error.is_retryable() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// A client that lists, shows and changes what the service keeps.

@@ -18,13 +18,21 @@ pub(crate) struct Arguments {
 
 const AFTER_HELP: &str = "\
 Environment:
-  TINKER_API_KEY   the key; never an argument, which others on the machine could see
-  TINKER_BASE_URL  where the service is, unless --base-url says so
-  TINKER_LOG       what is logged to stderr: error, warn (the default), info, debug,
-                   trace or off; or by module, such as tinkex=debug
-  NO_COLOR         no colours
+  TINKER_API_KEY    the key; never an argument, which others could see
+  TINKER_BASE_URL   where the service is, unless --base-url says so
+  TINKER_LOG        what is logged to stderr: error, warn (the default), info,
+                    debug, trace or off; or by module, such as tinkex=debug
+  TINKER_TELEMETRY  0: the service is not told how `sample` and `train` go
+  TINKER_TAGS       tags of their sessions, separated by commas
+  CLOUDFLARE_ACCESS_CLIENT_ID, CLOUDFLARE_ACCESS_CLIENT_SECRET
+                    the token of a Cloudflare Access gateway
+  TINKEX_CACHE, HF_HUB_CACHE, HF_HOME
+                    where tokenizers are kept and looked for
+  HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE
+                    where and how they are downloaded; HF_HUB_OFFLINE=1: not
   ALL_PROXY, HTTPS_PROXY, HTTP_PROXY, NO_PROXY
-                   the proxy
+                    the proxy
+  NO_COLOR          no colours
 
 Exit codes:
   0    done, or the reader of the output went away
@@ -32,8 +40,8 @@ Exit codes:
   2    wrong usage: arguments or settings that make no sense; nothing was done
   130  interrupted
 
-With --format json, stdout has one JSON document and nothing else. Errors are text on
-stderr in both formats; without a document, stdout is empty.";
+With --format json, stdout has one JSON document and nothing else. Errors are
+text on stderr in both formats; without a document, stdout is empty.";
 
 /// Options that may stand before or after the command.
 #[derive(Args, Debug)]
@@ -74,4 +82,23 @@ pub(crate) enum Command {
     Version,
     Completions(generate::CompletionsOptions),
     Man(generate::ManOptions),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn check(command: &clap::Command) {
+        for line in command.get_after_long_help().map(ToString::to_string).unwrap_or_default().lines() {
+            assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn texts_with_lines_of_their_own_fit_a_terminal() {
+        check(&Arguments::command());
+    }
 }

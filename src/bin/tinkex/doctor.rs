@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How far the clocks may be apart. Certificates and signed links, which go by the time, last for longer than that.
 const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 
+/// Less than this is nothing that matters.
+const NO_SKEW: Duration = Duration::from_secs(60);
+
 /// The variables that name a proxy, in either case.
 const PROXIES: [&str; 3] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"];
 
@@ -230,10 +233,16 @@ fn tls(url: &Url, answer: Option<&Asked>) -> Result<((), String), Verdict> {
 
 fn server(answer: Option<Asked>) -> Result<(Response, String), Verdict> {
     match answer {
-        Some(Ok(response)) => {
-            let took = format!("answers healthz in {} ms", response.elapsed().as_millis());
-            Ok((response, took))
-        }
+        Some(Ok(response)) => match response.json::<serde_json::Value>() {
+            Ok(_) => {
+                let took = format!("answers healthz in {} ms", response.elapsed().as_millis());
+                Ok((response, took))
+            }
+            Err(error) => failed(
+                Failure::from(error).message(),
+                "check that TINKER_BASE_URL is that of a Tinker service, path and all",
+            ),
+        },
         Some(Err(error)) => {
             let failure = Failure::from(error);
             failed(
@@ -273,6 +282,9 @@ fn clock(date: Option<&str>, now: SystemTime) -> Result<((), String), Verdict> {
         Ok(ahead) => (ahead, "ahead of"),
         Err(behind) => (behind.duration(), "behind"),
     };
+    if skew < NO_SKEW {
+        return Ok(((), "agrees with the server's".to_owned()));
+    }
     let told = format!("{} s {direction} the server's", skew.as_secs());
     if skew <= MAX_SKEW { Ok(((), told)) } else { failed(told, "set this machine's clock, best by NTP") }
 }
@@ -336,6 +348,7 @@ mod tests {
         let told = |now| clock(Some(date), now).map(|((), told)| told);
         assert_eq!(told(theirs + Duration::from_secs(300)).unwrap(), "300 s ahead of the server's");
         assert_eq!(told(theirs - Duration::from_secs(300)).unwrap(), "300 s behind the server's");
+        assert_eq!(told(theirs + Duration::from_secs(59)).unwrap(), "agrees with the server's");
         for now in [theirs + Duration::from_secs(301), theirs - Duration::from_secs(301)] {
             assert!(matches!(told(now), Err(Verdict::Failed { .. })));
         }

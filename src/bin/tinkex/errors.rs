@@ -144,7 +144,10 @@ impl Failure {
 impl From<tinkex::Error> for Failure {
     /// Without the operation, which is a method's name and says nothing to a user of the program.
     fn from(error: tinkex::Error) -> Self {
-        let exit = if error.kind() == ErrorKind::Config { Exit::Usage } else { Exit::Failed };
+        let exit = match error.kind() {
+            ErrorKind::Config | ErrorKind::InvalidInput => Exit::Usage,
+            _ => Exit::Failed,
+        };
         let text = error.to_string();
         let operation = error.operation().map(|operation| format!("{operation}: ")).unwrap_or_default();
         let text = text.strip_prefix(&operation).unwrap_or(&text);
@@ -158,22 +161,46 @@ impl From<tinkex::Error> for Failure {
             }
             None => (text, None),
         };
-        let sources = std::iter::successors(error.source(), |&cause| cause.source());
+        // Of a file, the system's reason is what a person needs.
+        let is_io = error.kind() == ErrorKind::Io;
+        let reason = error.source().filter(|_| is_io).map(ToString::to_string);
+        let reason = reason.filter(|reason| !message.contains(reason.as_str()));
+        let message = reason.map_or(message.to_owned(), |reason| format!("{message}: {reason}"));
+        let sources = std::iter::successors(error.source(), |&cause| cause.source()).skip(usize::from(is_io));
         let answer = error.body().map(|body| format!("the service answered {body}"));
         Failure {
             hint: hint.map(str::to_owned),
             causes: answer.into_iter().chain(sources.map(ToString::to_string)).collect(),
-            ..Failure::new(exit, Some(message.to_owned()))
+            ..Failure::new(exit, Some(message))
         }
     }
 }
 
-/// Prints what clap has to say of the command line: help and version on stdout, errors on stderr.
+/// Prints what clap has to say of the command line: help and version on stdout; on stderr help where a command is missing, and
+/// errors as all others.
 pub(crate) fn not_understood(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return misused(&error.render().to_string()).report(false);
+    }
     match error.print() {
         Err(io) if !error.use_stderr() => Failure::output(io).report(false),
         _ => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
     }
+}
+
+/// From clap's paragraphs: first what is wrong, then tips, the usage, and where to read more.
+fn misused(text: &str) -> Failure {
+    let mut paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let message = paragraphs.next().unwrap_or_default();
+    let hints: Vec<String> = paragraphs
+        .filter(|paragraph| !paragraph.is_empty())
+        .map(|paragraph| match paragraph.split_once(": ") {
+            Some(("tip", tip)) => tip.to_owned(),
+            Some(("Usage", usage)) => format!("usage: {usage}"),
+            _ => "for more information, try --help".to_owned(),
+        })
+        .collect();
+    Failure::usage(message.strip_prefix("error: ").unwrap_or(&message)).hint(hints.join("; "))
 }
 
 #[cfg(test)]
@@ -191,6 +218,14 @@ mod tests {
         let failure = Failure::from(error);
         assert_eq!((failure.message(), failure.exit), ("no API key", Exit::Usage));
         assert!(failure.what_to_do().starts_with("set TINKER_API_KEY"));
+    }
+
+    #[test]
+    fn what_clap_says_is_one_line_and_a_hint() {
+        let text = "error: the following were not provided:\n  <A>\n  <B>\n\n  tip: try x: y\n\nUsage: t run <A>\n\nFor more.\n";
+        let failure = misused(text);
+        assert_eq!(failure.message(), "the following were not provided: <A> <B>");
+        assert_eq!(failure.what_to_do(), "try x: y; usage: t run <A>; for more information, try --help");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::progress;
 #[derive(Args, Debug)]
 pub(crate) struct Limit {
     /// How many at most; 0 is all of them.
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true)]
     limit: u64,
 }
 

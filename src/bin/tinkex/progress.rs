@@ -16,7 +16,8 @@ pub(crate) fn bytes() -> ProgressBar {
 
 fn bar(template: &str) -> ProgressBar {
     // Hidden where stderr is no terminal.
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    // Until something is known of the length, it is empty rather than full.
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let bar = bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     // What arrived last is seen while the next is waited for.
     bar.enable_steady_tick(Duration::from_millis(100));

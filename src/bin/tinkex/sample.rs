@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 use tinkex::types::{ModelInput, SamplingParams, StopReason};
 use tinkex::{SampleOptions, ServiceClient};
@@ -28,7 +29,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
     /// A base model, or the tinker:// path of saved sampler weights.
-    #[arg(short, long, value_name = "NAME|PATH")]
+    #[arg(short, long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     model: String,
     /// Ask as `tinkex train` renders chats: the prompt is what the user says, the sample what the assistant answers.
     #[arg(long)]
@@ -40,13 +41,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: u32,
     /// 0 takes the most likely token each time; 1 samples from the model's own distribution.
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Sample among so many of the most likely tokens; -1 is all.
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     top_k: i32,
     /// Sample among the most likely tokens that together have this probability.
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
     /// The same seed gives the same sample.
     #[arg(long, value_name = "N")]
@@ -113,6 +114,7 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     let config = app.config()?;
     let prompt = prompt(app, options)?;
 
+    app.reach(&config)?;
     let service = ServiceClient::connect(config)?;
     let sampler = service.create_sampling_client(&options.model)?;
     let tokenizer = tokenizer::chosen(options.tokenizer.as_deref(), service.config(), || sampler.tokenizer())?;
@@ -145,7 +147,9 @@ fn prompt(app: &App, options: &Options) -> Result<String, Failure> {
             }
             let mut text = String::new();
             let read = io::stdin().read_to_string(&mut text);
-            read.map_err(|error| Failure::usage(format!("stdin can not be read: {error}")))?;
+            read.map_err(|error| {
+                Failure::usage(format!("stdin can not be read: {error}")).hint("a prompt is text in UTF-8")
+            })?;
             text
         }
     };

@@ -40,16 +40,19 @@ pub(crate) struct Options {
 
 const CHAOS: &str = "\
 Chaos:
-  Rules are separated by `;`. Of those for a request, the first that applies is used.
+  Rules are separated by `;`. Of those for a request, the first that applies is
+  used.
 
       ENDPOINT:ACTION[*TIMES][%PERCENT][,SETTING=VALUE ...]
 
-  ENDPOINT  the first or last part of the path after /api/v1/, such as asample; or *
+  ENDPOINT  the first or last part of the path after /api/v1/, such as asample;
+            or *
   ACTION    a status from 200 to 599: that answer, and nothing is carried out
             reset, silence: the connection is reset, or never answered
-            reset_during, reset_after, lost_answer, truncate, malformed: carried out,
-            but the answer does not arrive whole
-            paused_rate_limit, paused_capacity: a poll says that the queue is paused
+            reset_during, reset_after, lost_answer, truncate, malformed:
+            carried out, but the answer does not arrive whole
+            paused_rate_limit, paused_capacity: a poll says that the queue is
+            paused
             slow: nothing but the delay
   TIMES     to so many requests only
   PERCENT   to a request with this probability
@@ -58,7 +61,7 @@ Chaos:
             detail (the text) or body (as it is; write \\, and \\; for , and ;)
             of a queue that is paused: reason, form (408 or try_again)
 
-  Such as 'asample:429*3,retry_after_ms=50; *:slow%2.5,delay_ms=20; optim_step:reset'.";
+  Such as 'asample:429*3,retry_after_ms=50; *:slow%2.5,delay_ms=20'.";
 
 /// The model of one `--model`.
 #[derive(Clone, Debug)]

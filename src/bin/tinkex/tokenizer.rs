@@ -24,7 +24,12 @@ pub(crate) fn chosen(
         #[cfg(feature = "tokenizers")]
         Some(path) if std::path::Path::new(path).exists() => Ok(Tokenizer::from_path(path)?),
         #[cfg(feature = "tokenizers")]
-        Some(id) => Ok(tinkex::TokenizerSource::from_env().config(config).load(id)?),
+        Some(id) => tinkex::TokenizerSource::from_env().config(config).load(id).map_err(|error| match error.kind() {
+            tinkex::ErrorKind::InvalidInput => {
+                Failure::from(error).hint("name a file that exists, or an id such as organisation/name")
+            }
+            _ => error.into(),
+        }),
         #[cfg(not(feature = "tokenizers"))]
         Some(other) => Err(Failure::usage(format!("the tokenizer {other:?} can not be read by this build"))
             .hint("build with the feature `tokenizers`, or use --tokenizer bytes")),

@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use super::faults::{Delivery, How};
 use super::http::{Event, Parser, Request, Response};
+use super::wall;
 
 /// How long a client that was told to go away may go on sending before its connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -268,7 +269,7 @@ impl Connection {
                 return Next::Wait;
             }
         };
-        let head = response.head(self.keep_alive);
+        let head = response.head(self.keep_alive, wall());
         let output = Output { head, body: response.body, length, written: 0, then };
         self.enter(Phase::Writing(output), now.checked_add(self.limits.timeout_idle));
         self.on_writable(now)

@@ -19,8 +19,8 @@ use super::activity::Monitor;
 use super::connection::{Connection, Limits, Next};
 use super::faults::Delivery;
 use super::http::{Request, Response};
-use super::now;
 use super::reply::{Address, Mailbox, Message, Reply};
+use super::{now, wall};
 
 const LISTENER: Token = Token(0);
 pub(super) const WAKER: Token = Token(usize::MAX);
@@ -230,7 +230,7 @@ impl EventLoop {
         if self.connections.len() >= self.max_connections {
             let refusal = Response::detail(503, "too many connections");
             // The few bytes fit into a fresh socket; if not, the client sees the connection end.
-            let _ = stream.write_all(&[refusal.head(false), refusal.body.to_vec()].concat());
+            let _ = stream.write_all(&[refusal.head(false, wall()), refusal.body.to_vec()].concat());
             return;
         }
         self.accepted += 1;

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -72,8 +73,8 @@ impl Response {
         body["detail"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The status line and the headers.
-    pub(super) fn head(&self, keep_alive: bool) -> Vec<u8> {
+    /// The status line and the headers, sent at this time of day.
+    pub(super) fn head(&self, keep_alive: bool, sent: SystemTime) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         let mut line = |name: &str, value: &str| {
             head.push_str(name);
@@ -81,6 +82,7 @@ impl Response {
             head.push_str(value);
             head.push_str("\r\n");
         };
+        line("date", &httpdate::fmt_http_date(sent));
         for (name, value) in &self.headers {
             line(name, value);
         }
@@ -424,12 +426,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_its_length_and_type_once() {
+    fn an_answer_says_its_time_length_and_type_once() {
         let response =
             Response { headers: vec![("Content-Type".into(), "text/plain".into())], ..Response::new(200, "ab") };
         assert_eq!(
-            String::from_utf8(response.head(false)).unwrap(),
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+            String::from_utf8(response.head(false, SystemTime::UNIX_EPOCH)).unwrap(),
+            "HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain\r\n\
+             content-length: 2\r\nconnection: close\r\n\r\n"
         );
     }
 }

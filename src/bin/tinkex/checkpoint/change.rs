@@ -89,8 +89,8 @@ struct Refused<'a> {
     error: String,
 }
 
-/// Changes one checkpoint after the other, also when one fails, and reports on each: `done PATH` on stdout and errors on
-/// stderr, or one document of those that were done and those that failed.
+/// Changes one checkpoint after the other, also when one fails or nobody reads what is printed, and reports on each: `done
+/// PATH` on stdout and errors on stderr, or one document of those that were done and those that failed.
 fn each(
     app: &App,
     done: &str,
@@ -98,10 +98,11 @@ fn each(
     change: impl Fn(&str) -> tinkex::Result<()>,
 ) -> Result<(), Failure> {
     let mut outcome = Outcome::default();
+    let mut printed = Ok(());
     for tinker_path in paths.iter().map(CheckpointPath::as_str) {
         match change(tinker_path) {
             Ok(()) => {
-                app.output.line(&format_args!("{done} {tinker_path}"))?;
+                printed = printed.and_then(|()| app.output.line(&format_args!("{done} {tinker_path}")));
                 outcome.done.push(tinker_path);
             }
             Err(error) => {
@@ -111,6 +112,6 @@ fn each(
             }
         }
     }
-    app.output.document(&outcome)?;
-    if outcome.failed.is_empty() { Ok(()) } else { Err(Failure::reported()) }
+    let printed = printed.and_then(|()| app.output.document(&outcome));
+    if outcome.failed.is_empty() { printed } else { Err(Failure::reported()) }
 }

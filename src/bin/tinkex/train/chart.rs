@@ -33,8 +33,7 @@ pub(crate) fn svg(title: &str, metrics: &[Metrics]) -> String {
     add(format_args!(r#"<rect width="100%" height="100%" fill="white"/>"#));
     add(format_args!(r#"<text x="{LEFT}" y="18">{}: loss per token (nats) by step</text>"#, escaped(title)));
     for tick in 0..=TICKS {
-        let share = f64::from(tick) / f64::from(TICKS);
-        let (step, loss) = (last * share, top * share);
+        let loss = top * f64::from(tick) / f64::from(TICKS);
         add(format_args!(
             r##"<path d="M{LEFT} {at:.1}H{end}" stroke="#ddd"/><text x="{label}" y="{text:.1}" text-anchor="end">{loss:.2}</text>"##,
             at = y(loss),
@@ -42,8 +41,13 @@ pub(crate) fn svg(title: &str, metrics: &[Metrics]) -> String {
             label = LEFT - 6.0,
             text = y(loss) + 4.0,
         ));
+    }
+    // Steps are whole numbers, and there may be fewer than ticks.
+    let mut steps: Vec<f64> = (0..=TICKS).map(|tick| (last * f64::from(tick) / f64::from(TICKS)).round()).collect();
+    steps.dedup();
+    for step in steps {
         add(format_args!(
-            r#"<text x="{at:.1}" y="{below}" text-anchor="middle">{step:.0}</text>"#,
+            r#"<text x="{at:.1}" y="{below}" text-anchor="middle">{step}</text>"#,
             at = x(step),
             below = HEIGHT - BOTTOM + 18.0,
         ));
@@ -102,6 +106,18 @@ mod tests {
         assert!(points.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1), "{points:?}");
         assert!(points.iter().all(|(x, y)| (LEFT..=WIDTH).contains(x) && (TOP..=HEIGHT).contains(y)));
         assert_eq!(drawn.matches("<circle").count(), 2);
+    }
+
+    #[test]
+    fn each_step_is_labelled_once_and_in_its_place() {
+        let labels = |last: u64| {
+            let drawn = svg("run", &[line(last, 1.0, None)]);
+            let labels = drawn.lines().filter_map(|line| line.strip_suffix("</text>")?.split_once("\"middle\">"));
+            labels.map(|(_, label)| label.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(1), ["0", "1"]);
+        assert_eq!(labels(3), ["0", "1", "2", "3"]);
+        assert_eq!(labels(200), ["0", "40", "80", "120", "160", "200"]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) struct Example {
 
 /// A line of the file; other keys are ignored.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Line {
     prompt: Option<String>,
     completion: Option<String>,
@@ -29,6 +30,7 @@ struct Line {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Message {
     role: String,
     content: String,
@@ -119,6 +121,7 @@ mod tests {
             (r#"{"prompt": "a"}"#, "without a completion"),
             (r#"{"completion": "a"}"#, "without a prompt"),
             ("{}", "neither"),
+            ("7", "invalid type: integer `7`, expected an object"),
             (r#"{"prompt": "a", "completion": " "}"#, "nothing to learn"),
             (r#"{"prompt": "a", "completion": "b", "messages": []}"#, "both"),
             (r#"{"messages": []}"#, "nothing to learn"),

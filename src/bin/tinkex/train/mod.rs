@@ -64,7 +64,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch_size)]
     batch_size: usize,
     /// How far a step goes.
-    #[arg(long, value_name = "RATE", default_value_t = 1e-4, value_parser = positive)]
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_negative_numbers = true, value_parser = positive)]
     learning_rate: f64,
     /// How the learning rate goes on.
     #[arg(long, value_name = "SCHEDULE", value_enum, default_value_t)]
@@ -79,7 +79,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// How much is kept for evaluation, such as 0.1, besides the lines with `"split": "test"`.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     eval_fraction: f64,
     /// Evaluate after each of so many steps, and after the last; else after the last alone.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -87,8 +87,8 @@ pub(crate) struct Options {
     /// Save a checkpoint after each of so many steps, and after the last; else after the last alone.
     #[arg(long, value_name = "N", default_value_t = 0)]
     save_every: u64,
-    /// Go on from a checkpoint: `latest`, or its path. Data, batch size, seed, tokenizer and what is evaluated must be as when the run began; model
-    /// and rank are the checkpoint's.
+    /// Go on from a checkpoint: `latest`, or its path. Data, batch size, seed, tokenizer and what is evaluated must be as when
+    /// the run began; model and rank are the checkpoint's.
     #[arg(long, value_name = "PATH|latest")]
     resume: Option<Resume>,
     /// Use this tokenizer in place of the model's: `bytes`, a tokenizer.json, its directory, or an id on the Hugging Face hub.
@@ -102,14 +102,22 @@ pub(crate) struct Options {
 const FORMATS: &str = r#"Examples:
   A line is one of
       {"prompt": "green", "completion": "eengray"}
-      {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
-  Completions, or what the assistant says, are learned; the rest is only read. What is learned ends with
-  the tokenizer's token for that. A line with "split": "test" is kept for evaluation.
+      {"messages": [{"role": "user", "content": "Hi"},
+                    {"role": "assistant", "content": "Hello!"}]}     on one line
+  Completions, or what the assistant says, are learned; the rest is only read.
+  What is learned ends with the tokenizer's token for that. A line with
+  "split": "test" is kept for evaluation.
 
-  Between a prompt and its completion there is a line break, unless one of them has white space there.
-  A chat is rendered as `User: text`, `Assistant: text` and so on, with an empty line between two
-  messages. That is the same for every model: the chat template of a model's own tokenizer is not used.
-  `tinkex sample --chat` asks in the same way."#;
+  Between a prompt and its completion there is a line break, unless one of them
+  has white space there. A chat is rendered as `User: text`, `Assistant: text`
+  and so on, with an empty line between two messages, for every model alike: the
+  chat template of a model's own tokenizer is not used. `tinkex sample --chat`
+  asks in the same way.
+
+Metrics:
+  A line of metrics.jsonl is a step: step (from 1), loss (nats per token that is
+  learned, before the update), eval_loss (after it, where it was evaluated),
+  learning_rate, tokens and learned_tokens of the batch, tokens_per_second."#;
 
 fn name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -206,6 +214,7 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("raise --steps or --epochs"));
     }
 
+    app.reach(&config)?;
     let service = ServiceClient::connect(config)?;
     let trainer = trainer(&service, options, &name, from.as_ref())?;
     let tokenizer = tokenizer::chosen(options.tokenizer.as_deref(), service.config(), || trainer.tokenizer())?;
@@ -227,12 +236,16 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     record.open()?;
     let progress = Progress::new(done, steps, options.log_every);
     app.interrupt.take_saying("finishing the steps under way and saving; press Ctrl-C again to stop at once");
-    let again = again(env::args());
+    let again = again(env::args_os().map(|word| word.to_string_lossy().into_owned()));
     let outcome = course.run(done, &mut record, &progress, &app.interrupt);
     drop(progress);
     let drawn = record.draw(&name);
     let last = outcome.map_err(|failure| match record.checkpoint() {
         Some(checkpoint) => failure.and_hint(format!("go on from step {} with: {again}", checkpoint.step)),
+        None if record.last().is_some() => failure.and_hint(format!(
+            "no checkpoint was saved to go on from, which --save-every does; delete {} to begin anew",
+            directory.display()
+        )),
         None => failure,
     })?;
     drawn?;
@@ -328,7 +341,9 @@ fn again(arguments: impl Iterator<Item = String>) -> String {
             }
         }
     }
-    words.push("--resume latest".to_owned());
+    // What follows `--` would be taken for a file.
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    words.insert(end, "--resume latest".to_owned());
     words.join(" ")
 }
 
@@ -351,6 +366,7 @@ mod tests {
             (vec!["tinkex", "train", "d.jsonl"], "tinkex train d.jsonl --resume latest"),
             (vec!["t", "train", "a b", "--seed", "1"], "t train 'a b' --seed 1 --resume latest"),
             (vec!["t", "train", "--resume", "latest", "d"], "t train d --resume latest"),
+            (vec!["t", "train", "--", "-d"], "t train --resume latest -- -d"),
             (vec!["t", "train", "--resume=tinker://r/weights/x", "it's"], r"t train 'it'\''s' --resume latest"),
         ] {
             assert_eq!(again(line.into_iter().map(str::to_owned)), expected);

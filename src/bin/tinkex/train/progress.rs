@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::record::Metrics;
+use crate::output::one_line;
 
 pub(crate) struct Progress {
     steps: u64,
@@ -40,8 +41,9 @@ impl Progress {
 
     /// A line beside the bar.
     pub(crate) fn say(&self, what: fmt::Arguments<'_>) {
+        let what = one_line(&what.to_string());
         match &self.bar {
-            Some(bar) => bar.println(what.to_string()),
+            Some(bar) => bar.println(what),
             None => writeln!(io::stderr(), "{what}").unwrap_or_default(),
         }
     }

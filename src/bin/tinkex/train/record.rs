@@ -105,12 +105,16 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// A run that begins, in a directory that has none. Nothing is written yet.
+    /// A run that begins, in a directory without a step of another. Nothing is written yet.
     pub(crate) fn new(directory: &Path, settings: Settings) -> Result<Record, Failure> {
-        let shown = directory.display();
-        if [METRICS, CHECKPOINTS].iter().any(|name| directory.join(name).exists()) {
-            return Err(Failure::usage(format!("{shown} already has a run"))
-                .hint("go on with it by --resume latest, name another directory with --output, or delete this one"));
+        let has = |name: &str| fs::metadata(directory.join(name)).is_ok_and(|file| file.len() > 0);
+        if has(METRICS) || has(CHECKPOINTS) {
+            let anew = "name another directory with --output, or delete this one";
+            let hint = match has(CHECKPOINTS) {
+                true => format!("go on with it by --resume latest, {anew}"),
+                false => format!("it has no checkpoint to go on from: {anew}"),
+            };
+            return Err(Failure::usage(format!("{} already has a run", directory.display())).hint(hint));
         }
         Ok(Record { directory: directory.to_owned(), settings, metrics: Vec::new(), checkpoints: Vec::new() })
     }
@@ -232,7 +236,13 @@ fn written<T: Serialize>(lines: &[T]) -> io::Result<Vec<u8>> {
 /// Writes a file under another name first: whoever reads it meanwhile sees the old one or the new one.
 fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let unfinished = file.with_extension("part");
-    File::create(&unfinished).and_then(|mut part| part.write_all(content)).and_then(|()| fs::rename(&unfinished, file))
+    let replaced = File::create(&unfinished)
+        .and_then(|mut part| part.write_all(content))
+        .and_then(|()| fs::rename(&unfinished, file));
+    if replaced.is_err() {
+        fs::remove_file(&unfinished).ok();
+    }
+    replaced
 }
 
 fn not_written(place: &Path, error: &io::Error) -> Failure {
