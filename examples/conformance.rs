@@ -23,6 +23,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         losses.push(passed.wait()?.metrics["loss:sum"]);
         stepped.wait()?;
     }
+    let weighed = Datum::new(prompt("abcd"))
+        .input("target_tokens", vec![98, 99, 100, 101])?
+        .input("logprobs", vec![-1.0; 4])?
+        .input("advantages", vec![0.5, -0.5, 1.0, 0.0])?;
+    let weighed = Batch::from(vec![weighed]);
+    for loss in [LossFn::ImportanceSampling, LossFn::Ppo] {
+        losses.push(trainer.forward(&weighed, loss)?.metrics["loss:sum"]);
+    }
 
     let sampler = trainer.save_weights_and_get_sampling_client()?;
     let greedy = SamplingParams::default().max_tokens(12).temperature(0.0);

@@ -125,13 +125,14 @@ pub use pending::{Pending, wait_all, wait_any};
 pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{ServiceClient, TrainingOptions};
-pub use session::{Severity, Telemetry};
+pub use session::Telemetry;
 #[cfg(feature = "tokenizers")]
 pub use tokenizer::TokenizerSource;
 pub use tokenizer::{TextDecoder, Tokenizer};
 #[cfg(feature = "ndarray")]
 pub use training::CustomLoss;
 pub use training::TrainingClient;
+pub use types::Severity;
 
 /// Compiles and runs the README's first program.
 #[cfg(all(doctest, feature = "local"))]

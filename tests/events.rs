@@ -268,3 +268,13 @@ fn an_observer_may_use_the_client_and_wait_inside_a_callback() {
     drop(client);
     assert_eq!(told.recv_timeout(PATIENCE).unwrap().metrics.unwrap()["step"], 1.0);
 }
+
+#[test]
+fn an_observer_hears_of_a_connection_that_comes_to_nothing() {
+    let service = Service::start(|_| Reply::Json(401, json!({"detail": "no"})));
+    let (observer, told) = observer();
+    ServiceClient::connect(service.config().observer(observer).build().unwrap()).unwrap_err();
+    // Not later: connect has ended, and the program may, too.
+    let told: Vec<_> = told.try_iter().collect();
+    assert!(matches!(told[..], [Event::RequestStart { .. }, Event::RequestStop { status: Some(401), .. }]), "{told:?}");
+}

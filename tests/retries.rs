@@ -136,20 +136,35 @@ fn scenario_70_each_form_of_retry_after_is_heeded() {
 }
 
 #[test]
-fn scenario_71_passing_failures_are_sent_again_and_a_conflict_twice_at_most() {
+fn scenario_71_a_conflict_is_sent_again_whatever_failed_before_it() {
     let scenario = Scenario::start("71_retry_status_codes", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
-    // 500, 408, 409: 0.4.1 repeats that, too, and goes on to 503 and 429.
-    let (waits, step) = scenario.through(2, || trainer.optim_step(AdamParams::default()));
-    assert_eq!(step.unwrap_err().status(), Some(409));
+    let (waits, step) = scenario.through(5, || trainer.optim_step(AdamParams::default()));
+    step.unwrap();
     scenario.waited_as_python_did(&waits);
     assert!(are_one(&scenario.seen()));
-    assert_eq!((scenario.seen_counts(), scenario.seen()[0].seq_id()), (vec![0, 1, 2], Some(1)));
-    let (waits, step) = scenario.through(2, || trainer.optim_step(AdamParams::default()));
-    step.unwrap();
-    assert!((0.375..=0.5).contains(&waits[0]) && (0.75..=1.0).contains(&waits[1]), "{waits:?}");
-    assert!(are_one(&scenario.seen()[3..]));
-    assert_eq!((scenario.seen_counts().len(), scenario.seen()[3].seq_id()), (6, Some(2)));
+    assert_eq!((scenario.seen_counts(), scenario.seen()[0].seq_id()), (vec![0, 1, 2, 3, 4, 5], Some(1)));
+}
+
+#[test]
+fn the_third_conflict_is_final_also_within_the_submit_window() {
+    let (clock, answers) = (ManualClock::new(), Mutex::new(VecDeque::from([500, 409, 503, 409, 409, 200])));
+    let service = Service::start(move |seen| match seen.path.as_str() {
+        "optim_step" => match answers.lock().unwrap().pop_front().expect("it is asked too often") {
+            200 => well(seen),
+            status => Reply::Json(status, serde_json::json!({"detail": "no"})),
+        },
+        _ => well(seen),
+    });
+    // Every third attempt is one of the window.
+    let config = service.config().clock(clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET);
+    let client = ServiceClient::connect(config.max_retries(2).build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
+    let scenario = Scenario { path: "optim_step", waits: Vec::new(), clock, service };
+    let (waits, step) = scenario.through(4, || trainer.optim_step(AdamParams::default()));
+    assert_eq!(step.unwrap_err().status(), Some(409));
+    assert_eq!((waits[2], scenario.seen_counts()), (1.0, vec![0, 1, 2, 3, 4]));
+    trainer.optim_step(AdamParams::default()).unwrap();
 }
 
 #[test]

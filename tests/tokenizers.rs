@@ -4,6 +4,8 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 use support::{Reply, Seen, Service, connect, well};
@@ -322,4 +324,29 @@ fn a_sampling_client_knows_its_base_model_or_asks() {
     let from_path = client.create_sampling_client("tinker://run/sampler_weights/a").unwrap();
     assert_eq!(from_path.tokenizer_id().unwrap(), "acme/model");
     assert_eq!(service.seen_at("samplers/sampler-1").len(), 1);
+}
+
+#[test]
+fn a_download_is_repeated_while_the_hub_is_busy_and_its_token_goes_along() {
+    let (folder, count) = (Folder::new(), AtomicUsize::new(0));
+    let hub = Service::start(move |seen| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::Close,
+        1 => Reply::Json(503, json!({})),
+        _ => hub_of(seen),
+    });
+    let patient = hub.config().max_retries(9).retry_base(Duration::from_millis(1)).build().unwrap();
+    let tokenizer = folder.source(&hub.url()).config(&patient).load(ID).unwrap();
+    assert_eq!(tokenizer.eos_token(), Some(END));
+    assert_eq!(paths(&hub), [TOKENIZER_PATH, TOKENIZER_PATH, TOKENIZER_PATH, CONFIG_PATH]);
+    assert!(hub.seen().iter().all(|seen| seen.header("authorization") == Some("Bearer hf_secret")));
+}
+
+#[test]
+fn an_address_of_a_hub_that_can_not_be_used_is_an_error_that_keeps_its_password() {
+    let folder = Folder::new();
+    for address in ["http://me:hidden@127.0.0.1:1", "ftp://me:hidden@hub", "nonsense"] {
+        let error = folder.source(address).load(ID).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
+    }
 }

@@ -259,3 +259,11 @@ fn a_run_that_can_not_be_gone_on_from_is_an_error_and_takes_no_number() {
     assert_eq!(created["lora_config"]["rank"], 4);
     assert_eq!(service.seen_at("load_weights")[0].body["path"], "tinker://a b/weights/1");
 }
+
+#[test]
+fn a_model_whose_promise_makes_no_sense_may_have_been_created() {
+    let service = Service::start(|seen| if seen.path == "create_model" { Reply::ok(json!({})) } else { well(seen) });
+    let error =
+        support::connect(service.config()).create_lora_training_client("base", LoraConfig::default()).unwrap_err();
+    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Decode, true), "{error}");
+}

@@ -7,7 +7,7 @@ use ureq::http::Uri;
 use super::DEFAULT_BASE_URL;
 use crate::error::{Error, Result};
 
-pub(super) fn header(name: &str, value: &str, what: &str) -> Result<()> {
+pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
     use ureq::http::{HeaderName, HeaderValue};
     let allowed = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
     if allowed {
@@ -58,7 +58,7 @@ pub(super) fn proxy(url: &str) -> Result<()> {
     }
 }
 
-pub(super) fn base_url(text: &str) -> Result<String> {
+pub(crate) fn base_url(text: &str) -> Result<String> {
     let text = text.trim();
     let shown = text.strip_suffix('/').unwrap_or(text);
     let refused = |why: &str| {
@@ -92,7 +92,7 @@ pub(super) fn is_private(base_url: &str) -> bool {
 }
 
 /// Whether this URL is on this machine.
-pub(super) fn is_loopback(base_url: &str) -> bool {
+pub(crate) fn is_loopback(base_url: &str) -> bool {
     let Ok(uri) = base_url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -14,12 +14,16 @@ use std::sync::Arc;
 pub use builder::ConfigBuilder;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 pub(crate) use check::certificates;
+pub(crate) use check::is_loopback;
+#[cfg(feature = "tokenizers")]
+pub(crate) use check::{base_url as check_url, header as check_header};
 pub(crate) use settings::MAX_DURATION;
 
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::events::Observers;
 use crate::query::Query;
+use crate::rules::retry::RetryPolicy;
 
 /// The service that the Python client talks to when it is not told otherwise.
 ///
@@ -199,23 +203,6 @@ impl Config {
         &self.0.builder.proxy
     }
 
-    /// The configuration of requests to a server that is not the service: the same proxy, certificates, limits and clock, and
-    /// nothing else.
-    #[cfg(feature = "tokenizers")]
-    pub(crate) fn elsewhere(&self, base_url: &str, bearer: Option<&Secret>, max_response_bytes: u64) -> Result<Config> {
-        let base_url = check::base_url(base_url)
-            .map_err(|error| crate::Error::config(format!("{base_url:?} can not be reached")).with_source(error))?;
-        let mut builder = self.0.builder.clone().max_response_bytes(max_response_bytes);
-        builder.query = Query::new();
-        builder.headers = Vec::new();
-        if let Some(bearer) = bearer {
-            let value = format!("Bearer {}", bearer.expose());
-            check::header("authorization", &value, "the token")?;
-            builder.headers.push(("authorization".to_owned(), Secret::new(value)));
-        }
-        Ok(Config(Arc::new(Checked { base_url, api_key: Secret::new(""), builder })))
-    }
-
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     /// The PEM texts of the certificate authorities that are trusted in place of the built-in ones.
     pub(crate) fn root_certificates(&self) -> impl Iterator<Item = &[u8]> {
@@ -230,7 +217,12 @@ impl Config {
 
     /// Whether the service is on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
-        check::is_loopback(&self.0.base_url)
+        is_loopback(&self.0.base_url)
+    }
+
+    /// How failed requests are repeated.
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy { max_retries: self.max_retries(), base: self.retry_base(), cap: self.retry_cap() }
     }
 
     pub(crate) fn api_key(&self) -> &Secret {

@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 
 use super::{Event, Observers, QueueStateUpdate};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::types::RequestKind;
 use crate::worker::{Pool, panic_text};
@@ -37,6 +38,9 @@ struct Told {
     /// Whether they want more than the states of queues.
     all: bool,
     overran: AtomicBool,
+    closed: AtomicBool,
+    /// How long a drop without a close may take.
+    timeout_drop: Duration,
 }
 
 #[derive(Default)]
@@ -60,7 +64,8 @@ impl Events {
                 }
                 observers.tell(&event);
             });
-            Told { pool, backlog, all, overran: AtomicBool::new(false) }
+            let (overran, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+            Told { pool, backlog, all, overran, closed, timeout_drop: config.timeout_drop() }
         });
         Events { told, report: OnceLock::new() }
     }
@@ -100,13 +105,8 @@ impl Events {
 
     /// Lets the observers hear what waits, up to the deadline in real time, and ends their thread.
     pub(crate) fn close(&self, deadline: Instant) {
-        let Some(told) = &self.told else { return };
-        told.pool.finish();
-        told.pool.join_by(deadline);
-        told.pool.close();
-        let untold = told.backlog.waiting.load(Ordering::Relaxed);
-        if untold > 0 {
-            warn!("the client was closed with {untold} events that its observer was too slow to hear");
+        if let Some(told) = &self.told {
+            told.close(deadline);
         }
     }
 }
@@ -124,6 +124,27 @@ impl Told {
             backlog.waiting.fetch_sub(1, Ordering::Relaxed);
             debug!("an event was not told: {error}");
         }
+    }
+
+    /// Does nothing the second time.
+    fn close(&self, deadline: Instant) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.pool.finish();
+        self.pool.join_by(deadline);
+        self.pool.close();
+        let untold = self.backlog.waiting.load(Ordering::Relaxed);
+        if untold > 0 {
+            warn!("the client was closed with {untold} events that its observer was too slow to hear");
+        }
+    }
+}
+
+/// A client that comes to nothing, or has no session, is not closed.
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.close(Clock::system().now() + self.timeout_drop);
     }
 }
 

@@ -144,7 +144,8 @@ pub trait Observer: Send + Sync {
     /// Called with each event, in order, on a thread that does nothing else: it may block, call the clients, wait for results
     /// and drop the last handle. While it is busy, up to 1024 events wait; further ones are dropped, which it is told by
     /// [`Event::Missed`]. A panic is logged and otherwise ignored. The close of the client waits
-    /// until the observer has heard what there was, within its time; what is left then is dropped, with a warning in the log.
+    /// until the observer has heard what there was, within its time, and so does a connect that fails; what is left then is
+    /// dropped, with a warning in the log.
     /// The requests that carry telemetry are not told.
     fn on_event(&self, event: &Event);
 }

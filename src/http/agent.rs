@@ -6,9 +6,10 @@ use ureq::config::AutoHeaderValue;
 use crate::config::{Config, Proxy};
 use crate::error::{Error, Result};
 
-pub(super) fn config(config: &Config) -> Result<ureq::config::Config> {
+/// For connections to this machine, or not: the environment's proxy is for others.
+pub(super) fn config(config: &Config, is_loopback: bool) -> Result<ureq::config::Config> {
     let proxy = match config.proxy() {
-        Proxy::Environment if config.is_loopback() => None,
+        Proxy::Environment if is_loopback => None,
         Proxy::Environment => ureq::Proxy::try_from_env()
             .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
         Proxy::Off => None,

@@ -9,6 +9,7 @@ use ureq::http::Request;
 
 use super::Http;
 use super::call::{Answer, Call, Deadline, Method, Redirects};
+use super::flight::Flight;
 use super::place::{Stop, joined};
 use super::repeat::Failed;
 use super::secrets::SecretLines;
@@ -43,7 +44,7 @@ impl Http {
         let mut stop = self.first_stop(call).map_err(Failed::Final)?;
         let mut redirects = 0;
         loop {
-            match self.exchange_anew(attempt, &stop) {
+            match anew(&call.flight, || self.exchange(attempt, &stop)) {
                 Err(Failed::Refused(answer)) if call.redirects == Redirects::Follow && redirects < MAX_REDIRECTS => {
                     stop = stop.redirected(&answer).ok_or(Failed::Refused(answer))?;
                     redirects += 1;
@@ -52,18 +53,6 @@ impl Http {
                 other => return other,
             }
         }
-    }
-
-    /// One exchange, over another connection when a pooled one turns out to be closed.
-    fn exchange_anew(&self, attempt: &Attempt<'_>, stop: &Stop) -> Result<Answer, Failed> {
-        let flight = &attempt.call.flight;
-        for _ in 0..MAX_STALE_CONNECTIONS {
-            match self.exchange(attempt, stop) {
-                Err(Failed::Connection(_)) if flight.was_reused() && !flight.was_heard() => {}
-                other => return other,
-            }
-        }
-        self.exchange(attempt, stop)
     }
 
     fn exchange(&self, attempt: &Attempt<'_>, stop: &Stop) -> Result<Answer, Failed> {
@@ -122,7 +111,7 @@ impl Http {
         }
     }
 
-    pub(super) fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
+    fn first_stop(&self, call: &Call<'_>) -> Result<Stop> {
         let query = match call.query {
             Some(query) => &*query.over(self.config.query()).to_string(),
             None => &*self.query,
@@ -194,6 +183,17 @@ impl Http {
         };
         Failed::Timeout(Error::timeout(limit).with_source(error))
     }
+}
+
+/// One exchange, over another connection when a pooled one turns out to be closed.
+pub(super) fn anew<T>(flight: &Flight, mut exchange: impl FnMut() -> Result<T, Failed>) -> Result<T, Failed> {
+    for _ in 0..MAX_STALE_CONNECTIONS {
+        match exchange() {
+            Err(Failed::Connection(_)) if flight.was_reused() && !flight.was_heard() => {}
+            other => return other,
+        }
+    }
+    exchange()
 }
 
 pub(super) fn cancelled() -> Error {

@@ -30,8 +30,6 @@ pub(super) struct CommonHeaders {
     own: HeaderMap,
     user: HeaderMap,
     secrets: SecretLines,
-    /// Whether the requests go to the service, which is told which attempt they are.
-    is_service: bool,
 }
 
 impl CommonHeaders {
@@ -51,23 +49,6 @@ impl CommonHeaders {
             secrets.push((HeaderName::from_static("cf-access-client-secret"), secret.expose().as_bytes()));
         }
         own.extend(secrets.iter().map(|(name, secret)| (name.clone(), stars(secret))));
-        CommonHeaders::with_users(own, secrets, config, true)
-    }
-
-    /// The headers of requests to a server that is not the service: who asks, and those of the configuration.
-    #[cfg(feature = "tokenizers")]
-    pub(super) fn foreign(config: &Config) -> Self {
-        let mut own = HeaderMap::new();
-        insert(&mut own, header::USER_AGENT, USER_AGENT);
-        CommonHeaders::with_users(own, Vec::new(), config, false)
-    }
-
-    fn with_users<'a>(
-        own: HeaderMap,
-        mut secrets: Vec<(HeaderName, &'a [u8])>,
-        config: &'a Config,
-        is_service: bool,
-    ) -> Self {
         let mut user = HeaderMap::new();
         for (name, value) in config.headers() {
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
@@ -82,7 +63,7 @@ impl CommonHeaders {
             }
         }
         let secrets = SecretLines::new(secrets.iter().map(|(name, secret)| (name, *secret)));
-        CommonHeaders { own, user, secrets, is_service }
+        CommonHeaders { own, user, secrets }
     }
 
     /// The headers of one request: the shared ones, then `of_call`, then the user's, then `overrides`, where one without a
@@ -93,7 +74,7 @@ impl CommonHeaders {
         overrides: &[(HeaderName, Option<HeaderValue>)],
     ) -> (HeaderMap, SecretLines) {
         let mut headers = self.own.clone();
-        for (name, value) in of_call.into_iter().filter(|_| self.is_service) {
+        for (name, value) in of_call {
             insert(&mut headers, HeaderName::from_static(name), value);
         }
         for (name, value) in &self.user {

@@ -8,8 +8,6 @@ mod agent;
 mod call;
 mod early;
 mod exchange;
-#[cfg(feature = "tokenizers")]
-mod fetch;
 mod flight;
 mod headers;
 mod place;
@@ -31,8 +29,6 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 
 pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat};
-#[cfg(feature = "tokenizers")]
-pub(crate) use fetch::Fetch;
 pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use place::{is_url, pointed_at, segment};
@@ -53,7 +49,7 @@ use transport::watching_connector;
 pub(crate) struct Http {
     config: Config,
     agents: [Agent; Purpose::ALL.len()],
-    /// To other servers than the service: it knows no secret.
+    /// To other servers than the service.
     visitor: Agent,
     headers: CommonHeaders,
     /// `a=b`, or nothing.
@@ -66,32 +62,23 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        Http::with_headers(config, CommonHeaders::new(config))
-    }
-
-    /// The connections to a server that is not the service.
-    #[cfg(feature = "tokenizers")]
-    fn foreign(config: &Config) -> Result<Self> {
-        Http::with_headers(config, CommonHeaders::foreign(config))
-    }
-
-    fn with_headers(config: &Config, headers: CommonHeaders) -> Result<Self> {
         let addresses = CachingResolver::new(
             config.clock().clone(),
             config.dns_retention(),
             config.timeout_connect(),
             config.thread_stack_size(),
         );
-        let agent = agent::config(config)?;
+        let agent = agent::config(config, config.is_loopback())?;
         let agents = Purpose::ALL
             .map(|_| Agent::with_parts(agent.clone(), watching_connector(addresses.clone()), addresses.clone()));
-        let visitor = Agent::with_parts(agent, watching_connector(addresses.clone()), addresses);
+        let visitor = agent::config(config, false)?;
+        let visitor = Agent::with_parts(visitor, watching_connector(addresses.clone()), addresses);
         let query = config.query().to_string();
         Ok(Http {
             config: config.clone(),
             agents,
             visitor,
-            headers,
+            headers: CommonHeaders::new(config),
             query,
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),

@@ -146,15 +146,8 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// The origin in lower case, as a base URL, and what follows it. `None` where a user name is in it.
-#[cfg(feature = "tokenizers")]
-pub(super) fn origin_and_path(uri: &Uri) -> Option<(String, String)> {
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
-    let origin = format!("{}://{authority}", uri.scheme_str()?).to_ascii_lowercase();
-    Some((origin, uri.path_and_query()?.to_string()))
-}
-
-fn same_origin(one: &Uri, other: &Uri) -> bool {
+/// Whether both are on one origin and name no user.
+pub(super) fn same_origin(one: &Uri, other: &Uri) -> bool {
     let origin = |uri: &Uri| {
         let scheme = uri.scheme_str()?;
         let port = uri.port_u16().or(match scheme {

@@ -6,7 +6,7 @@ use super::call::{Answer, Call, Repeat};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Error;
-use crate::rules::retry::{Failure, RetryPolicy, SubmitWindow};
+use crate::rules::retry::{Failure, Failures, RetryPolicy, SubmitWindow};
 
 /// An attempt without success.
 pub(super) enum Failed {
@@ -63,8 +63,7 @@ pub(super) struct Repeats {
     policy: RetryPolicy,
     window: Option<SubmitWindow>,
     gated: bool,
-    /// Attempts in this round.
-    attempts: u32,
+    failures: Failures,
     rounds: u32,
 }
 
@@ -76,10 +75,10 @@ impl Repeats {
             Repeat::Policy | Repeat::Window => call.max_retries.unwrap_or_else(|| config.max_retries()),
         };
         Repeats {
-            policy: RetryPolicy { max_retries, base: config.retry_base(), cap: config.retry_cap() },
+            policy: RetryPolicy { max_retries, ..config.retry_policy() },
             window: repeat.has_window().then(|| SubmitWindow::new(started, config.timeout_submit())),
             gated: repeat == Repeat::Gated,
-            attempts: 0,
+            failures: Failures::default(),
             rounds: 0,
         }
     }
@@ -99,12 +98,12 @@ impl Repeats {
     }
 
     fn after(&mut self, failure: &Failure<'_>, clock: &Clock) -> Option<Duration> {
-        let wait = self.policy.next(self.attempts, failure, clock.wall(), fastrand::f64());
-        self.attempts += 1;
+        let wait = self.policy.next(self.failures, failure, clock.wall(), fastrand::f64());
+        self.failures.note(failure);
         if wait.is_some() {
             return wait;
         }
-        self.attempts = 0;
+        self.failures.next_round();
         self.rounds += 1;
         self.window.as_ref()?.next(self.rounds, failure, clock.now())
     }

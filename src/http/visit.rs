@@ -1,7 +1,7 @@
 //! A request to another server than the service, for something of any size.
 //!
-//! Nothing of ours goes along: no key, no token, no header or query of the configuration. What comes is handed on piece by
-//! piece.
+//! Nothing of ours goes along, no key, no header or query of the configuration, but a token for that server where the caller
+//! has one. What comes is handed on piece by piece.
 
 use std::io::Read;
 
@@ -9,20 +9,25 @@ use ureq::http::{Request, Uri, header};
 
 use super::Http;
 use super::call::{Answer, Call};
-use super::exchange::MAX_REDIRECTS;
-use super::place::{is_as_safe, onward};
+use super::exchange::{MAX_REDIRECTS, anew};
+use super::place::{is_as_safe, onward, same_origin};
 use super::repeat::Failed;
-use super::secrets::SecretLines;
+use super::secrets::{SecretLines, stars};
+use crate::config::{Proxy, Secret, is_loopback};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much is handed on at once.
 const PIECE: usize = 64 * 1024;
 
 /// What is asked of the other server.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit<'a> {
     /// Where: an absolute URL, which may hold a secret.
     pub(crate) url: &'a str,
+    /// Whose answer has the URL, if it is from one: https does not lead to http.
+    pub(crate) pointed_by: Option<&'a str>,
+    /// An `Authorization`, for the origin of the URL: where that redirects to another, it stays behind.
+    pub(crate) authorization: Option<&'a Secret>,
     /// Only what comes after so many bytes, provided that it is still the same thing as this one.
     pub(crate) after: Option<(u64, &'a str)>,
 }
@@ -42,38 +47,50 @@ impl Http {
     pub(crate) fn visit(&self, call: &Call<'_>, visit: &Visit<'_>, receiver: &mut impl Receive) -> Result<()> {
         let named = |error: Error| error.with_operation(call.operation);
         let no_url = || named(Error::new(ErrorKind::Decode, "the address is not a URL"));
-        let service: Uri = self.config.base_url().parse().map_err(|_| no_url())?;
         let mut uri: Uri = visit.url.parse().map_err(|_| no_url())?;
-        if !is_as_safe(&service, &uri) {
-            return Err(named(downgraded(&service)));
+        let mut authorization = visit.authorization;
+        if let Some(service) = visit.pointed_by {
+            let service: Uri = service.parse().map_err(|_| no_url())?;
+            if !is_as_safe(&service, &uri) {
+                return Err(named(downgraded(&service)));
+            }
         }
         for _ in 0..=MAX_REDIRECTS {
-            let outcome = self.visit_one(call, &uri, visit.after, receiver);
+            let stop = Visit { authorization, ..*visit };
+            let outcome = anew(&call.flight, || self.visit_one(call, &uri, &stop, receiver));
             match outcome.map_err(|failed| failed.into_error(call.operation, self.config.clock().wall()))? {
                 None => return Ok(()),
-                Some(location) => uri = onward(&uri, &location).ok_or_else(|| named(downgraded(&uri)))?,
+                Some(location) => {
+                    let next = onward(&uri, &location).ok_or_else(|| named(downgraded(&uri)))?;
+                    authorization = authorization.filter(|_| same_origin(&uri, &next));
+                    uri = next;
+                }
             }
         }
         Err(named(Error::new(ErrorKind::Decode, format!("{} redirects without end", origin(&uri)))))
     }
 
-    /// Says where the answer redirects, when it does.
+    /// One request of a visit, to this URL. Says where the answer redirects, when it does.
     fn visit_one(
         &self,
         call: &Call<'_>,
         uri: &Uri,
-        after: Option<(u64, &str)>,
+        visit: &Visit<'_>,
         receiver: &mut impl Receive,
     ) -> Result<Option<String>, Failed> {
         let clock = self.config.clock();
         let remaining = self.remaining(call, call.deadline).map_err(Failed::Final)?;
         let failed = |error| self.failed(error, call, &origin(uri), call.deadline);
-        let request = request(uri, after).map_err(|error| failed(error.into()))?;
-        let _in_the_air = call.flight.take_off(SecretLines::default());
+        let request = request(uri, visit.authorization, visit.after).map_err(|error| failed(error.into()));
+        let (request, secrets) = request?;
+        let _in_the_air = call.flight.take_off(secrets);
         clock.outside(|| {
-            let request = self
-                .visitor
-                .configure_request(request)
+            let request = self.visitor.configure_request(request);
+            let request = match self.config.proxy() {
+                Proxy::Environment if is_loopback(&uri.to_string()) => request.proxy(None),
+                _ => request,
+            };
+            let request = request
                 .timeout_global(remaining)
                 .timeout_per_write(Some(call.idle))
                 .timeout_per_read(Some(call.idle))
@@ -99,7 +116,12 @@ impl Http {
     }
 }
 
-fn request(uri: &Uri, after: Option<(u64, &str)>) -> Result<Request<()>, ureq::http::Error> {
+/// The request, and what its connection is to send in place of stars.
+fn request(
+    uri: &Uri,
+    authorization: Option<&Secret>,
+    after: Option<(u64, &str)>,
+) -> Result<(Request<()>, SecretLines), ureq::http::Error> {
     let mut request = Request::get(uri.clone())
         .header(header::ACCEPT, "*/*")
         // Lengths and ranges count the bytes as they are stored.
@@ -108,7 +130,11 @@ fn request(uri: &Uri, after: Option<(u64, &str)>) -> Result<Request<()>, ureq::h
     if let Some((bytes, validator)) = after {
         request = request.header(header::RANGE, format!("bytes={bytes}-")).header(header::IF_RANGE, validator);
     }
-    request.body(())
+    let secret = authorization.map(|secret| (&header::AUTHORIZATION, secret.expose().as_bytes()));
+    if let Some((name, secret)) = secret {
+        request = request.header(name, stars(secret));
+    }
+    Ok((request.body(())?, SecretLines::new(secret)))
 }
 
 fn downgraded(uri: &Uri) -> Error {
@@ -153,7 +179,8 @@ mod tests {
         let http = Http::new(&config.build_with(|_| None).unwrap()).unwrap();
         let call = Call::get("test", Purpose::Session, "", Duration::from_secs(30));
         for url in ["http://127.0.0.1:1/a?sig=hidden", "http://[/?sig=hidden"] {
-            let error = http.visit(&call, &Visit { url, after: None }, &mut Nobody).unwrap_err();
+            let visit = Visit { url, pointed_by: Some("https://service:81/base"), authorization: None, after: None };
+            let error = http.visit(&call, &visit, &mut Nobody).unwrap_err();
             assert_eq!((error.kind(), error.operation()), (ErrorKind::Decode, Some("test")));
             assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
         }

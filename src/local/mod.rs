@@ -13,6 +13,23 @@
 //! # }
 //! ```
 //!
+//! # Limits
+//!
+//! | of | is | beyond it |
+//! |---|---|---|
+//! | tokens of a sequence | the model's context, 1024 ([`transformer`]) | 400 |
+//! | LoRA rank | 1024 | 400 |
+//! | samples of one request | 1024 | 400 |
+//! | name of a checkpoint | 240 letters | 400 |
+//! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
+//! | body of a request | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
+//! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
+//! | a session without a sign of life | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
+//! | a result that was fetched, or not | 10 min, or an hour ([`result_time`](LocalServerBuilder::result_time)) | 410 |
+//!
+//! What has the wrong form is answered with 422 and the place in the body, what makes no sense with 400, a missing key with
+//! 401, what belongs to another key with 403, and what is not there with 404; each with a `detail` that says what to do.
+//!
 //! The server knows requests, promises and checkpoints; a [`Model`] knows tokens and tensors. Either can be read, and
 //! exchanged, without the other.
 
@@ -210,7 +227,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// How long a result can be fetched again after it was handed out. Defaults to 10 min.
+    /// How long a result can be fetched again after it was handed out. Defaults to 10 min. One that nobody fetches waits
+    /// for an hour, or for this time if that is longer. After that, a poll for it is answered with 410.
     pub fn result_time(mut self, result_time: Duration) -> Self {
         self.settings.result_time = result_time;
         self

@@ -262,7 +262,8 @@ impl<T> Pending<T> {
 
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
-        self.board.lock().abandon();
+        let submissions = self.board.lock().abandon();
+        submissions.iter().for_each(|flight| flight.cut());
     }
 }
 

@@ -236,6 +236,7 @@ impl Polls {
                 self.under_way -= 1;
                 self.flying.remove(&ticket);
                 self.replied(ticket, reply, now);
+                self.give_up_unheard(now);
             }
             Command::Close => {}
         }
@@ -249,6 +250,9 @@ impl Polls {
                 self.seats.remove(ticket);
                 continue;
             };
+            if let Some(due) = self.seats.due(ticket) {
+                open.state.wait_in_silence(self.reach.silence(due, now));
+            }
             self.seats.mark_polling(ticket);
             let iteration = open.state.begin();
             let flight = Arc::new(Flight::default());
@@ -301,13 +305,23 @@ impl Polls {
         let Some(open) = self.open.get_mut(&ticket) else { return };
         match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
             Next::Poll(at) => self.seats.set_due(ticket, at),
-            Next::GiveUp => {
-                let hint = "the service may be down; ask for the result again later with ServiceClient::pending";
-                let error = Error::timeout(Limit::Progress).with_hint(hint);
-                self.finish(ticket, Err(error));
-            }
+            Next::GiveUp => self.finish(ticket, Err(given_up())),
             Next::Finish => self.conclude(ticket, meaning, error, now),
         }
+    }
+
+    /// Ends what waits for its turn while the service answers nobody: with many promises, most would else never come to end by
+    /// polls of their own.
+    fn give_up_unheard(&mut self, now: Instant) {
+        if !self.reach.is_silent() {
+            return;
+        }
+        let unheard = |(ticket, open): (&Ticket, &Box<Open>)| {
+            let silence = self.reach.silence(self.seats.due(*ticket)?, now);
+            (!silence.is_zero() && open.state.ends_with(silence)).then_some(*ticket)
+        };
+        let unheard: Vec<_> = self.open.iter().filter_map(unheard).collect();
+        unheard.into_iter().for_each(|ticket| self.finish(ticket, Err(given_up())));
     }
 
     /// A final answer.
@@ -353,6 +367,11 @@ impl Polls {
             open.part.resolve(outcome);
         }
     }
+}
+
+fn given_up() -> Error {
+    let hint = "the service may be down; ask for the result again later with ServiceClient::pending";
+    Error::timeout(Limit::Progress).with_hint(hint)
 }
 
 impl Open {

@@ -23,6 +23,8 @@ pub(super) struct Reach {
     lost: u32,
     /// While it is out of reach, when the next poll may begin.
     next: Option<Instant>,
+    /// Since when no poll at all was answered.
+    silent_since: Option<Instant>,
 }
 
 impl Reach {
@@ -36,6 +38,16 @@ impl Reach {
         self.next.is_none_or(|at| at <= now)
     }
 
+    /// Whether the last poll that ended brought no answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_since.is_some()
+    }
+
+    /// For how long the service has answered nobody, of the time from one instant to the other.
+    pub(super) fn silence(&self, from: Instant, to: Instant) -> Duration {
+        self.silent_since.map_or(Duration::ZERO, |since| to.saturating_duration_since(from.max(since)))
+    }
+
     /// A poll begins.
     pub(super) fn begin(&mut self, now: Instant) {
         self.next = self.next.map(|_| now + PACE);
@@ -43,6 +55,11 @@ impl Reach {
 
     /// Takes up what a poll has shown. Says once when the service goes out of reach, and when it is back.
     pub(super) fn note<T>(&mut self, meaning: &Meaning<T>, now: Instant) {
+        if matches!(meaning, Meaning::Disconnected | Meaning::Silent) {
+            self.silent_since.get_or_insert(now);
+        } else {
+            self.silent_since = None;
+        }
         if matches!(meaning, Meaning::Disconnected) {
             self.lost = self.lost.saturating_add(1);
             if self.lost == LOST {
@@ -88,5 +105,19 @@ mod tests {
         assert!(reach.allows(now), "an answer is an answer");
         lose(&mut reach, now);
         assert!(reach.allows(now));
+    }
+
+    #[test]
+    fn silence_lasts_from_the_first_poll_without_an_answer_to_the_next_answer() {
+        let (mut reach, began) = (Reach::default(), start());
+        let after = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(reach.silence(began, after(9)), Duration::ZERO);
+        reach.note(&Meaning::<()>::Silent, after(2));
+        lose(&mut reach, after(5));
+        assert_eq!(reach.silence(began, after(9)), Duration::from_secs(7));
+        assert_eq!(reach.silence(after(6), after(9)), Duration::from_secs(3));
+        assert_eq!(reach.silence(after(9), after(6)), Duration::ZERO);
+        reach.note(&Meaning::<()>::Transient { status: 503 }, after(10));
+        assert_eq!((reach.silence(began, after(12)), reach.is_silent()), (Duration::ZERO, false));
     }
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::Flight;
 use crate::rules::seats::Id;
 
 /// A decoded result on its way from a pool thread to its caller.
@@ -61,6 +62,8 @@ struct Listeners {
 #[derive(Default)]
 struct PartState {
     request_id: Option<Arc<str>>,
+    /// The submission under way, where it can be cut off.
+    flight: Option<Arc<Flight>>,
     ticket: Option<Ticket>,
     result: Option<Decoded>,
     written: bool,
@@ -136,11 +139,13 @@ impl Board {
         }
     }
 
-    /// Nobody asks for the result any more: its polls stop.
-    pub(super) fn abandon(&mut self) {
+    /// Nobody asks for the result any more: its polls stop. Returns the submissions to cut off, without the lock.
+    #[must_use]
+    pub(super) fn abandon(&mut self) -> Vec<Arc<Flight>> {
         self.abandoned = true;
         let expired = self.error.as_ref().is_some_and(Error::is_timeout);
         self.each_open(|asks, ticket| asks.abandon(ticket, expired));
+        self.parts.iter_mut().filter_map(|part| part.flight.take()).collect()
     }
 
     /// Ends the call for its caller, whatever becomes of its requests.
@@ -221,17 +226,27 @@ impl Part {
         &self.board
     }
 
-    /// Whether nobody will ever ask for the result.
-    pub(crate) fn is_unwanted(&self) -> bool {
+    /// An error when nobody will ever ask for the result.
+    pub(crate) fn wanted(&self) -> Result<()> {
         let board = self.board.lock();
-        board.abandoned || board.error.is_some()
+        if board.abandoned || board.error.is_some() { Err(given_up()) } else { Ok(()) }
+    }
+
+    /// Cuts this submission off when nobody will ever ask for its result.
+    pub(crate) fn flies(&self, flight: &Arc<Flight>) {
+        let mut board = self.board.lock();
+        board.parts[self.index].flight = (!board.abandoned).then(|| Arc::clone(flight));
+        if board.abandoned {
+            drop(board);
+            flight.cut();
+        }
     }
 
     /// The request is about to be written, unless its caller gave the call up before any of it was.
     pub(crate) fn begin(&self) -> Result<()> {
         let mut board = self.board.lock();
         if board.error.is_some() && !board.was_written() {
-            return Err(Error::new(ErrorKind::Cancelled, "given up by its caller"));
+            return Err(given_up());
         }
         board.parts[self.index].written = true;
         Ok(())
@@ -255,7 +270,7 @@ impl Part {
         let part = &mut board.parts[self.index];
         part.written = true;
         part.request_id = Some(Arc::clone(request_id));
-        part.ticket = Some(ticket);
+        (part.ticket, part.flight) = (Some(ticket), None);
         (!board.abandoned).then_some(board.waiting > 0)
     }
 
@@ -274,7 +289,7 @@ impl Part {
         let mut board = self.board.lock();
         let others_written = board.parts.iter().enumerate().any(|(index, part)| index != self.index && part.written);
         let part = &mut board.parts[self.index];
-        part.resolved = true;
+        (part.resolved, part.flight) = (true, None);
         let request_id = part.request_id.clone();
         let mut unheard = None;
         board.unresolved = board.unresolved.saturating_sub(1);
@@ -303,6 +318,10 @@ impl Part {
         }
         unheard
     }
+}
+
+fn given_up() -> Error {
+    Error::new(ErrorKind::Cancelled, "given up by its caller")
 }
 
 impl Drop for Part {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::retry::{Failure, RetryPolicy, retry_after};
+use super::retry::{Failure, Failures, RetryPolicy, retry_after};
 
 /// How often in a row a fresh link may turn out to be refused.
 const REFUSED_LINKS: u32 = 2;
@@ -118,21 +118,21 @@ pub(crate) struct Persistence {
     /// How long the thing may be in the making.
     making: Duration,
     making_since: Option<Instant>,
-    /// Failures since something new came.
-    failures: u32,
+    /// Since something new came.
+    failures: Failures,
     refused: u32,
     most: u64,
 }
 
 impl Persistence {
     pub(crate) fn new(policy: RetryPolicy, making: Duration) -> Self {
-        Persistence { policy, making, making_since: None, failures: 0, refused: 0, most: 0 }
+        Persistence { policy, making, making_since: None, failures: Failures::default(), refused: 0, most: 0 }
     }
 
     /// So many bytes are stored. More than ever before means that it goes on.
     pub(crate) fn stored(&mut self, bytes: u64) {
         if bytes > self.most {
-            (self.most, self.failures, self.refused) = (bytes, 0, 0);
+            (self.most, self.failures, self.refused) = (bytes, Failures::default(), 0);
         }
     }
 
@@ -149,8 +149,9 @@ impl Persistence {
         }
         match trouble {
             Trouble::Failure(failure) => {
-                self.failures += 1;
-                self.policy.next(self.failures - 1, failure, wall, jitter)
+                let wait = self.policy.next(self.failures, failure, wall, jitter);
+                self.failures.note(failure);
+                wait
             }
             Trouble::Link => {
                 self.refused += 1;

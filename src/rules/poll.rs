@@ -48,7 +48,7 @@ pub(crate) struct PollState {
     /// How long nothing may be heard of the promise.
     progress: Duration,
     /// How long nothing was heard of the promise, polls and the waits after them together. Time in which the promise had to
-    /// wait for its turn is not the server's silence.
+    /// wait for its turn is the server's silence only while that answers nobody.
     silent: Duration,
     /// The polls so far.
     polls: u32,
@@ -105,12 +105,22 @@ impl PollState {
         };
         if !matches!(meaning, Meaning::NotYet { .. }) {
             self.silent = self.silent.saturating_add(held);
-            if self.silent >= self.progress {
+            if self.ends_with(Duration::ZERO) {
                 return Next::GiveUp;
             }
             self.silent = self.silent.saturating_add(wait);
         }
         Next::Poll(now + wait)
+    }
+
+    /// It waited for its turn for so long while the server answered nobody.
+    pub(crate) fn wait_in_silence(&mut self, waited: Duration) {
+        self.silent = self.silent.saturating_add(waited);
+    }
+
+    /// Whether so much more silence is too much.
+    pub(crate) fn ends_with(&self, more: Duration) -> bool {
+        self.silent.saturating_add(more) >= self.progress
     }
 
     fn after_not_yet(&mut self, held: Duration, jitter: f64) -> Duration {

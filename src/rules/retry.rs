@@ -8,12 +8,13 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backoff::{backoff, scaled, shortened};
+use crate::error::{Error, ErrorKind, Limit};
 
 /// The longest wait that a server may ask for between two attempts; a longer wish is ignored (Python client: 60 s).
 pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// The retries of a 409 that does not say `x-should-retry: true`. A conflict may be a passing one, but a checkpoint name
-/// that is taken stays taken.
+/// How many 409s of one request are retried that do not say `x-should-retry: true`, whatever other failures come between
+/// them. A conflict may be a passing one, but a checkpoint name that is taken stays taken.
 const CONFLICT_RETRIES: u32 = 2;
 
 /// The first and the longest wait between two rounds of the submit window (Python client: `execute_with_retries`).
@@ -33,6 +34,45 @@ pub(crate) enum Failure<'a> {
     Connection,
     /// An idle timeout.
     Timeout,
+}
+
+impl Failure<'_> {
+    /// The failure that an error stands for when the connection is at fault, not the time limit of the whole.
+    pub(crate) fn lost(error: &Error) -> Option<Self> {
+        match error.kind() {
+            ErrorKind::Connect => Some(Failure::Connection),
+            ErrorKind::Timeout(Limit::Operation) => None,
+            ErrorKind::Timeout(_) => Some(Failure::Timeout),
+            _ => None,
+        }
+    }
+
+    /// A 409 of which the server does not say whether it passes.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Failure::Status { status: 409, headers } if should_retry(headers).is_none())
+    }
+}
+
+/// The failed attempts of one request so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    /// In this round of the submit window, if there is one.
+    attempts: u32,
+    /// In all rounds.
+    conflicts: u32,
+}
+
+impl Failures {
+    /// One more.
+    pub(crate) fn note(&mut self, failure: &Failure<'_>) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.conflicts = self.conflicts.saturating_add(failure.is_conflict().into());
+    }
+
+    /// The submit window sends the request again: the policy's retries begin anew.
+    pub(crate) fn next_round(&mut self) {
+        self.attempts = 0;
+    }
 }
 
 /// How often an attempt is repeated, and how the wait between two attempts grows.
@@ -56,33 +96,33 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// The wait before the next attempt, or `None` when there is none.
     ///
-    /// `attempt` is the number of the attempt that failed, from 0, as in `x-stainless-retry-count`; `jitter` is a random
-    /// number in 0..1.
-    pub(crate) fn next(&self, attempt: u32, failure: &Failure<'_>, now: SystemTime, jitter: f64) -> Option<Duration> {
+    /// `before` are the failures before this one; `jitter` is a random number in 0..1.
+    pub(crate) fn next(
+        &self,
+        before: Failures,
+        failure: &Failure<'_>,
+        now: SystemTime,
+        jitter: f64,
+    ) -> Option<Duration> {
+        let repeats = match failure {
+            Failure::Connection | Failure::Timeout => true,
+            Failure::Status { status, headers } => match (should_retry(headers), status) {
+                (Some(again), _) => again,
+                (None, 409) => before.conflicts < CONFLICT_RETRIES,
+                (None, status) => is_transient(*status),
+            },
+        };
         let wish = match failure {
             Failure::Status { headers, .. } => retry_after(headers, now).filter(|wait| *wait <= MAX_RETRY_AFTER),
             Failure::Connection | Failure::Timeout => None,
         };
-        (attempt < self.retries(failure)).then(|| wish.unwrap_or_else(|| self.wait(attempt, jitter)))
+        let attempt = before.attempts;
+        (repeats && attempt < self.max_retries).then(|| wish.unwrap_or_else(|| self.wait(attempt, jitter)))
     }
 
     /// The wait after the failure of the attempt of this number, when the server does not say how long.
     pub(crate) fn wait(&self, attempt: u32, jitter: f64) -> Duration {
         shortened(backoff(self.base, attempt, self.cap), jitter)
-    }
-
-    /// The most retries after this kind of failure.
-    fn retries(&self, failure: &Failure<'_>) -> u32 {
-        match failure {
-            Failure::Connection | Failure::Timeout => self.max_retries,
-            Failure::Status { status, headers } => match (should_retry(headers), status) {
-                (Some(true), _) => self.max_retries,
-                (Some(false), _) => 0,
-                (None, 409) => self.max_retries.min(CONFLICT_RETRIES),
-                (None, status) if is_transient(*status) => self.max_retries,
-                (None, _) => 0,
-            },
-        }
     }
 }
 
@@ -188,6 +228,11 @@ mod tests {
         RetryPolicy { max_retries, ..RetryPolicy::default() }
     }
 
+    /// So many failed attempts that were no conflicts.
+    fn failed(attempts: u32) -> Failures {
+        Failures { attempts, conflicts: 0 }
+    }
+
     /// Calls `f` with a failure of this status and these headers.
     fn with_status<T>(status: u16, headers: &[(&str, &str)], f: impl FnOnce(&Failure<'_>) -> T) -> T {
         let lookup = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
@@ -211,33 +256,67 @@ mod tests {
         for case in list(&golden("pure_retry")["should_retry"]) {
             let headers: Vec<_> =
                 case["x-should-retry"].as_str().map(|value| ("x-should-retry", value)).into_iter().collect();
-            let wait =
-                with_status(u16_of(&case["status"]), &headers, |failure| policy(10).next(0, failure, EPOCH, 0.0));
+            let wait = with_status(u16_of(&case["status"]), &headers, |failure| {
+                policy(10).next(failed(0), failure, EPOCH, 0.0)
+            });
             assert_eq!(wait.is_some(), case["out"], "{case}");
         }
     }
 
-    #[test]
-    fn a_conflict_is_retried_twice_and_never_by_the_window_unless_the_server_says_so() {
-        let retries = |headers: &[_]| {
-            with_status(409, headers, |failure| {
-                (0..20).filter(|n| policy(10).next(*n, failure, EPOCH, 0.5).is_some()).count()
+    /// How many of these answers are read until one is final, or one more than there are when none is.
+    fn answers_until_final(policy: RetryPolicy, answers: &[(u16, &[(&str, &str)])]) -> usize {
+        let mut before = Failures::default();
+        let is_final = |(status, headers): &(u16, &[(&str, &str)])| {
+            with_status(*status, headers, |failure| {
+                let wait = policy.next(before, failure, EPOCH, 0.5);
+                before.note(failure);
+                wait.is_none()
             })
         };
-        assert_eq!((retries(&[]), window_retries(409, &[])), (2, false));
-        let yes = [("x-should-retry", "true")];
-        assert_eq!((retries(&yes), window_retries(409, &yes)), (10, true));
-        let loud = [("x-should-retry", "TRUE")];
-        assert_eq!((retries(&loud), window_retries(409, &loud)), (2, false));
-        assert_eq!(with_status(409, &[], |failure| policy(1).next(1, failure, EPOCH, 0.5)), None);
+        answers.iter().position(is_final).unwrap_or(answers.len()) + 1
+    }
+
+    #[test]
+    fn a_conflict_is_retried_twice_and_never_by_the_window_unless_the_server_says_so() {
+        const YES: &[(&str, &str)] = &[("x-should-retry", "true")];
+        const LOUD: &[(&str, &str)] = &[("x-should-retry", "TRUE")];
+        const NO: &[(&str, &str)] = &[("x-should-retry", "false")];
+        let (conflict, passing) = ((409, [].as_slice()), (503, [].as_slice()));
+        for (answers, expected) in [
+            (vec![conflict; 5], 3),
+            (vec![(409, LOUD); 5], 3),
+            (vec![(409, YES); 12], 11),
+            (vec![(409, NO); 5], 1),
+            // Scenario 71.
+            (vec![(500, [].as_slice()), (408, &[]), conflict, passing, (429, &[])], 6),
+            (vec![passing, passing, passing, conflict, conflict, conflict, passing], 6),
+            (vec![conflict, passing, passing, conflict, passing, conflict], 6),
+            (vec![(409, YES), (409, YES), (409, YES), conflict, conflict, conflict], 6),
+            (vec![conflict, conflict, (409, YES), passing, conflict], 5),
+        ] {
+            assert_eq!(answers_until_final(policy(10), &answers), expected, "{answers:?}");
+        }
+        assert_eq!(answers_until_final(policy(1), &[conflict; 5]), 2);
+        assert_eq!(
+            (window_retries(409, &[]), window_retries(409, LOUD), window_retries(409, YES)),
+            (false, false, true)
+        );
+    }
+
+    #[test]
+    fn a_new_round_of_the_window_has_all_retries_but_no_more_conflicts() {
+        let mut before = Failures { attempts: 10, conflicts: 2 };
+        before.next_round();
+        assert!(policy(10).next(before, &Failure::Timeout, EPOCH, 0.5).is_some());
+        assert_eq!(with_status(409, &[], |failure| policy(10).next(before, failure, EPOCH, 0.5)), None);
     }
 
     #[test]
     fn attempts_end_with_the_policys_retries() {
         for failure in [Failure::Connection, Failure::Timeout] {
-            assert!(policy(2).next(1, &failure, EPOCH, 0.0).is_some());
-            assert_eq!(policy(2).next(2, &failure, EPOCH, 0.0), None);
-            assert_eq!(policy(0).next(0, &failure, EPOCH, 0.0), None);
+            assert!(policy(2).next(failed(1), &failure, EPOCH, 0.0).is_some());
+            assert_eq!(policy(2).next(failed(2), &failure, EPOCH, 0.0), None);
+            assert_eq!(policy(0).next(failed(0), &failure, EPOCH, 0.0), None);
         }
     }
 
@@ -258,9 +337,10 @@ mod tests {
                 None => assert_eq!(wish, None, "{case}"),
             }
             let attempt = (case["max_retries"].as_u64().unwrap() - case["remaining_retries"].as_u64().unwrap()) as u32;
-            let wait =
-                with_status(503, &headers, |failure| policy(10).next(attempt, failure, now, float(&case["random"])))
-                    .unwrap();
+            let wait = with_status(503, &headers, |failure| {
+                policy(10).next(failed(attempt), failure, now, float(&case["random"]))
+            })
+            .unwrap();
             assert!(close(wait, float(&case["out"])), "{wait:?} {case}");
         }
     }
@@ -349,7 +429,7 @@ mod tests {
         fn a_wait_is_never_longer_than_a_minute(attempt: u32, seconds: f64, jitter: f64) -> bool {
             let value = seconds.to_string();
             with_status(429, &[("retry-after", &value)], |failure| {
-                policy(u32::MAX).next(attempt, failure, EPOCH, jitter).is_none_or(|wait| wait <= MAX_RETRY_AFTER)
+                policy(u32::MAX).next(failed(attempt), failure, EPOCH, jitter).is_none_or(|wait| wait <= MAX_RETRY_AFTER)
             })
         }
     }

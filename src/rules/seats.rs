@@ -159,6 +159,11 @@ impl Seats {
         });
     }
 
+    /// Since when the promise waits to be polled, or will; `None` while it is.
+    pub(crate) fn due(&self, id: Id) -> Option<Instant> {
+        self.promises.get(&id).filter(|promise| !promise.polling).map(|promise| promise.due)
+    }
+
     /// Says that a poll begins, until [`set_due`](Seats::set_due) or [`remove`](Seats::remove). The client has had its turn.
     pub(crate) fn mark_polling(&mut self, id: Id) {
         self.update(id, |promise, _| promise.polling = true);
@@ -300,6 +305,7 @@ mod tests {
         }
         seats.set_due(Id(1), t0 + SECOND);
         assert_eq!(picks(&mut seats, t0), [2, 4, 6, 3, 5]);
+        assert_eq!((seats.due(Id(1)), seats.due(Id(2)), seats.due(Id(99))), (Some(t0 + SECOND), None, None));
         assert_eq!(seats.wake_at(), Some(t0 + SECOND));
         assert_eq!(picks(&mut seats, t0 + SECOND), [1]);
         assert_eq!((seats.wake_at(), seats.len()), (None, 6));

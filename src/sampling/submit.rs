@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::options::How;
 use super::retry::RetryConfig;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
 use crate::rules::bucket::DEFAULT_PAUSE;
@@ -112,12 +112,12 @@ impl SampleJob {
     fn submit(&self) -> Result<Promise> {
         let (http, gate, operation) = (&self.sampler.http, &self.sampler.gate, self.part.operation());
         let (key, flight) = (idempotency_key(), Arc::<Flight>::default());
+        self.part.flies(&flight);
         let mut body: Option<Vec<u8>> = None;
         loop {
-            if self.part.is_unwanted() {
-                return Err(Error::new(ErrorKind::Cancelled, "given up by its caller"));
-            }
+            self.part.wanted()?;
             let pass = gate.pass(http, self.deadline)?;
+            self.part.wanted()?;
             let body = match &mut body {
                 Some(body) => body,
                 None => {

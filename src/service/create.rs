@@ -145,8 +145,10 @@ impl ServiceClient {
                 ..Call::post(part.operation(), Purpose::Training, "create_model", config.timeout_idle(), &body)
             };
             let began = config.clock().now();
-            match part.begin().and_then(|()| http.send(&call)).and_then(|answer| answer.json::<Promise>(call.operation))
-            {
+            let answer = part.begin().and_then(|()| http.send(&call));
+            let promise = answer
+                .and_then(|answer| answer.json::<Promise>(call.operation).map_err(|error| error.with_effect(true)));
+            match promise {
                 Ok(promise) => poller.ask(Promised {
                     request_id: promise.request_id.into(),
                     kind: RequestKind::CreateModel,

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 pub(crate) use gate::Gate;
 use telemetry::Reporter;
-pub use telemetry::{Severity, Telemetry};
+pub use telemetry::Telemetry;
 
 use crate::clock::Clock;
 use crate::config::{Config, MAX_DURATION};

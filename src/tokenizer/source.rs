@@ -164,8 +164,8 @@ impl TokenizerSource {
             // Where the service is does not matter: nothing is sent there.
             None => Config::builder().api_key("tml-unused").base_url("http://localhost").build_with(|_| None)?,
         };
-        let hub = Hub { config, endpoint: &self.endpoint, token: self.token.as_ref(), deadline };
-        let files = hub.files(id, &hint)?;
+        let hub = Hub::new(&config, &self.endpoint, self.token.as_ref(), deadline);
+        let files = hub.map_err(|error| error.with_hint(hint.clone()))?.files(id, &hint)?;
         let tokenizer = HuggingFace::parse(id, &files.tokenizer, files.config.as_deref())?;
         if let Some(own) = own {
             // The tokenizer last: its presence says that all is there.

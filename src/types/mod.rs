@@ -49,6 +49,7 @@ mod rest;
 mod sampling;
 mod session;
 mod session_duration;
+mod telemetry;
 mod tensor;
 mod timestamp;
 mod training;
@@ -73,6 +74,7 @@ pub use session::{
     UnloadModelResponse,
 };
 pub use session_duration::SessionDuration;
+pub use telemetry::{Severity, TelemetryEvent, TelemetryEventKind, TelemetryResponse, TelemetrySendRequest};
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 pub use training::{

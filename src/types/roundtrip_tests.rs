@@ -121,6 +121,12 @@ impl Sample for SessionDuration {
     }
 }
 
+impl Sample for serde_json::Map<String, Value> {
+    fn sample(g: &mut Gen) -> Self {
+        (0..usize::arbitrary(g) % 3).map(|_| (String::arbitrary(g), any_json(g, 2))).collect()
+    }
+}
+
 sample! { plain bool i32 i64 u8 u32 u64 usize String }
 
 sample! { enum
@@ -138,6 +144,17 @@ sample! { enum
     LossFn {
         |_| LossFn::CrossEntropy, |_| LossFn::ImportanceSampling, |_| LossFn::Ppo, |_| LossFn::Cispo, |_| LossFn::Dro,
         |g| LossFn::from(&*String::sample(g)),
+    }
+    Severity {
+        |_| Severity::Debug, |_| Severity::Info, |_| Severity::Warning, |_| Severity::Error, |_| Severity::Critical,
+    }
+    TelemetryEventKind {
+        |_| TelemetryEventKind::SessionStart,
+        |g| TelemetryEventKind::SessionEnd { duration: Sample::sample(g) },
+        |g| TelemetryEventKind::GenericEvent { event_name: Sample::sample(g), event_data: Sample::sample(g) },
+        |g| TelemetryEventKind::UnhandledException {
+            error_message: Sample::sample(g), error_type: Sample::sample(g), traceback: Sample::sample(g),
+        },
     }
     ImageFormat { |_| ImageFormat::Png, |_| ImageFormat::Jpeg }
     Dtype { |_| Dtype::Float32, |_| Dtype::Int64 }
@@ -190,6 +207,9 @@ sample! { struct
     SupportedModel { model_name }
     GetServerCapabilitiesResponse { supported_models }
     HealthResponse { status }
+    TelemetrySendRequest<'_> { events, platform, sdk_version, session_id }
+    TelemetryEvent { kind, event_id, event_session_index, severity, timestamp }
+    TelemetryResponse { status }
     LoraConfig { rank, seed, train_unembed, train_mlp, train_attn }
     CreateModelRequest<'_> { session_id, model_seq_id, base_model, user_metadata, lora_config }
     CreateModelResponse { model_id }
@@ -345,6 +365,7 @@ check! {
         SupportedModel GetServerCapabilitiesResponse HealthResponse LoraConfig CreateModelRequest<'static>
         CreateModelResponse GetInfoRequest<'static> ModelData GetInfoResponse UnloadModelRequest<'static>
         UnloadModelResponse CreateSamplingSessionRequest<'static> CreateSamplingSessionResponse;
+    telemetry: TelemetrySendRequest<'static> TelemetryEvent TelemetryEventKind TelemetryResponse Severity;
     training: ForwardBackwardInput<'static> ForwardRequest<'static> ForwardBackwardRequest<'static>
         ForwardBackwardOutput AdamParams OptimStepRequest<'static> OptimStepResponse LossFn LossFnOutput;
     weights: SaveWeightsRequest<'static> SaveWeightsResponse LoadWeightsRequest<'static> LoadWeightsResponse

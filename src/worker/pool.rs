@@ -1,5 +1,6 @@
 //! A group of threads that grows with the work and shrinks without it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -30,6 +31,15 @@ struct State<J> {
     idle: usize,
     threads: usize,
     closed: bool,
+}
+
+thread_local! {
+    /// The address of the pool that the thread belongs to.
+    static OWN: Cell<usize> = const { Cell::new(0) };
+}
+
+fn address<J>(state: &Arc<Monitor<State<J>>>) -> usize {
+    Arc::as_ptr(state).addr()
 }
 
 impl<J: Send + 'static> Pool<J> {
@@ -76,7 +86,7 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them.
     pub(crate) fn join_by(&self, deadline: Instant) {
-        if thread::current().name() == Some(&thread_name(self.name)) {
+        if OWN.get() == address(&self.state) {
             return;
         }
         let mut state = self.state.lock();
@@ -93,10 +103,11 @@ impl<J: Send + 'static> Pool<J> {
         let (state, run) = (Arc::clone(&self.state), Arc::clone(&self.run));
         let (clock, retention, name) = (self.config.clock().clone(), self.config.idle_retention(), self.name);
         thread::Builder::new()
-            .name(thread_name(name))
+            .name(format!("tinkex-{name}"))
             .stack_size(self.config.thread_stack_size())
             .spawn(move || {
                 let _own = clock.own_thread();
+                OWN.set(address(&state));
                 while let Some(job) = next(&state, &clock, retention) {
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(job))) {
                         error!("a {name} job panicked: {}", panic_text(&*panic));
@@ -132,10 +143,6 @@ impl<J> Pool<J> {
     }
 }
 
-fn thread_name(name: &str) -> String {
-    format!("tinkex-{name}")
-}
-
 /// The next job for a thread of the pool; `None` when it is to end, and then it no longer counts.
 fn next<J: Send + 'static>(monitor: &Arc<Monitor<State<J>>>, clock: &Clock, retention: Duration) -> Option<J> {
     let mut state = monitor.lock();
@@ -150,7 +157,7 @@ fn next<J: Send + 'static>(monitor: &Arc<Monitor<State<J>>>, clock: &Clock, rete
             state.idle -= 1;
             expired
         };
-        if state.closed || (expired && state.queue.is_empty()) {
+        if (state.closed || expired) && state.queue.is_empty() {
             state.threads -= 1;
             let joins = state.closed;
             drop(state);
@@ -265,6 +272,45 @@ mod tests {
         }
         pool.join_by(Clock::system().now() + Duration::from_secs(30));
         assert_eq!(pool.threads(), 0);
+    }
+
+    #[test]
+    fn a_finish_leaves_no_job_to_an_idle_thread_that_was_just_woken() {
+        for _ in 0..200 {
+            let manual = ManualClock::new();
+            let (done, dones) = unbounded();
+            let pool = Pool::new(&config(&manual), "test", 1, move |job: u32| done.send(job).unwrap());
+            pool.submit(1).unwrap();
+            manual.until_waiting(|waits| waits.len() == 1);
+            pool.submit(2).unwrap();
+            pool.finish();
+            pool.join_by(Clock::system().now() + Duration::from_secs(30));
+            assert_eq!(dones.try_iter().collect::<Vec<_>>(), [1, 2]);
+        }
+    }
+
+    #[test]
+    fn a_thread_waits_for_a_pool_of_the_same_name_and_not_for_its_own() {
+        let manual = ManualClock::new();
+        let other = Arc::new(gated_pool(&manual, 1));
+        let (began, begins) = unbounded();
+        let (release, released) = unbounded();
+        other.submit((began, released)).unwrap();
+        begins.recv().unwrap();
+        other.finish();
+        let (own, owns) = unbounded::<Arc<Pool<()>>>();
+        let (joined, joins) = unbounded();
+        let joining = Arc::clone(&other);
+        let pool = Arc::new(Pool::new(&config(&manual), "test", 1, move |()| {
+            let deadline = Clock::system().now() + Duration::from_secs(30);
+            owns.recv().unwrap().join_by(deadline);
+            release.send(()).unwrap();
+            joining.join_by(deadline);
+            joined.send(joining.threads()).unwrap();
+        }));
+        pool.submit(()).unwrap();
+        own.send(Arc::clone(&pool)).unwrap();
+        assert_eq!(joins.recv().unwrap(), 0);
     }
 
     #[test]

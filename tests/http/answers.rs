@@ -158,3 +158,15 @@ fn a_redirect_is_an_error_that_names_where_it_points_and_the_key_stays_here() {
     }
     assert!(other.seen().is_empty());
 }
+
+#[test]
+fn interim_answers_are_passed_over() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    let end = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
+    let reply = format!("{interim}{end}").into_bytes();
+    let service = Service::start(move |seen| match &*seen.path {
+        "healthz" => Reply::Raw(reply.clone()),
+        _ => well(seen),
+    });
+    connect(service.config().max_retries(0)).unwrap().health().unwrap();
+}

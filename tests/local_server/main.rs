@@ -5,6 +5,7 @@ mod client;
 mod disk;
 mod faults;
 mod golden;
+mod hostile;
 mod http;
 mod lifetime;
 mod limits;

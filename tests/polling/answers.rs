@@ -199,3 +199,28 @@ fn a_result_type_that_panics_fails_its_own_call_alone() {
     // The result is not lost.
     assert_eq!(pending(&client, "r-1").wait().unwrap().value, 2);
 }
+
+#[test]
+fn an_outage_ends_also_those_who_wait_for_their_turn_after_the_progress_timeout() {
+    let (manual, limit) = (ManualClock::new(), Duration::from_secs(120));
+    let service = polled(|_| Reply::Close);
+    let client = connect(service.manual_config(&manual).timeout_progress(limit));
+    let began = manual.clock().now();
+    let (ends, ended) = unbounded();
+    for n in 0..300 {
+        let (pending, clock, ends) = (pending(&client, &format!("p-{n}")), manual.clock(), ends.clone());
+        thread::spawn(move || ends.send((pending.wait().unwrap_err(), clock.now() - began)));
+    }
+    for _ in 0..300 {
+        // In an outage one is polled each half minute: by their own polls alone it would take most of them a day.
+        let (error, waited) = loop {
+            match ended.recv_timeout(Duration::from_millis(1)) {
+                Ok(end) => break end,
+                Err(_) => manual.advance(SECOND),
+            }
+            assert!(manual.clock().now() - began < 50 * limit, "they wait for ever");
+        };
+        assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Progress));
+        assert!(error.request_id().is_some() && waited >= limit, "{waited:?}");
+    }
+}

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::unbounded;
 use serde::Deserialize;
 use serde_json::json;
 use support::{Gate, Reply, Seen, Service, connect, polled, result, well};

@@ -135,3 +135,24 @@ fn a_lost_answer_is_asked_for_again_with_the_same_number_and_key() {
     assert!(sent.iter().all(|s| s.raw == sent[0].raw));
     assert!(sent.iter().all(|s| s.header("x-idempotency-key") == sent[0].header("x-idempotency-key")));
 }
+
+#[test]
+fn a_sample_that_nobody_wants_any_more_is_not_submitted_again_and_frees_its_thread() {
+    let manual = ManualClock::new();
+    let service = Service::start(|seen| if seen.path == "asample" { Reply::Json(503, json!({})) } else { well(seen) });
+    let idle = Duration::from_secs(24 * 3600);
+    let client = crate::support::connect(service.manual_config(&manual).idle_retention(idle));
+    let sampler = client.create_sampling_client("base").unwrap();
+    for (count, cancels) in [(1, true), (2, false)] {
+        let pending = sampler.submit_sample(&prompt(&[1]), 1, &SamplingParams::default()).unwrap();
+        service.until_count("asample", count);
+        manual.until_waiting(|waits| waits.contains(&Duration::from_secs(1)));
+        if cancels {
+            pending.cancel()
+        } else {
+            drop(pending)
+        }
+        manual.until_waiting(|waits| waits.contains(&idle));
+    }
+    assert_eq!(service.seen_at("asample").len(), 2);
+}

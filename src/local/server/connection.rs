@@ -51,6 +51,8 @@ pub(super) struct Connection {
     /// Exists while the last request is unanswered.
     awaited: Option<Arc<()>>,
     keep_alive: bool,
+    /// The last request wants to know of an answer without getting its body.
+    is_head: bool,
     /// The client will send nothing more.
     ended: bool,
 }
@@ -105,6 +107,7 @@ impl Connection {
             exchange: 0,
             awaited: None,
             keep_alive: true,
+            is_head: false,
             ended: false,
         }
     }
@@ -184,6 +187,7 @@ impl Connection {
                 }
                 Ok(Some(Event::Request(request))) => {
                     self.keep_alive = request.keep_alive;
+                    self.is_head = request.method == "HEAD";
                     self.exchange += 1;
                     self.awaited = Some(Arc::new(()));
                     self.enter(Phase::Handling, None);
@@ -245,7 +249,9 @@ impl Connection {
     }
 
     fn deliver(&mut self, response: Response, how: How, now: Instant) -> Next {
-        let whole = response.body.len();
+        // Here an answer ends with its headers, and a body would be taken for the next one (RFC 9112, 6.3).
+        let bodiless = self.is_head || matches!(response.status, 204 | 304);
+        let whole = if bodiless { 0 } else { response.body.len() };
         let (length, then) = match how {
             How::Whole => (whole, if self.keep_alive { Then::Read } else { Then::Drain }),
             How::Malformed => {

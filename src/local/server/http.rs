@@ -253,8 +253,9 @@ impl Parser {
                 if lengths.any(|other| Some(other) != length) {
                     return Err(Response::detail(400, "content-length is given twice"));
                 }
-                let length = length.map_or(Ok(0), |value| value.parse::<usize>());
-                let length = length.map_err(|_| Response::detail(400, "content-length is not a number"))?;
+                let digits = |value: &String| value.bytes().all(|byte| byte.is_ascii_digit());
+                let length = length.map_or(Some(0), |value| value.parse().ok().filter(|_: &usize| digits(value)));
+                let length = length.ok_or_else(|| Response::detail(400, "content-length is not a number"))?;
                 check_body(length, self.max_body)?;
                 Ok(Rest::Length(length))
             }
@@ -381,6 +382,7 @@ mod tests {
         for (bytes, status) in [
             ("nonsense\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\na", 400),
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),

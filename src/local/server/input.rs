@@ -3,18 +3,26 @@
 //! What has the wrong form is refused with 422 and the place in the body; what makes no sense, with 400 and a sentence.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
 use super::http::{Request, Response};
+use super::percent::encode;
 use crate::local::adam::AdamStep;
 use crate::local::model::{Example, Loss, Model, SampleOptions};
 use crate::types::{Datum, ForwardBackwardInput, LoraConfig, LossFn, ModelInput, SampleRequest, Stop, TensorData};
 
 /// More would be a slip: no model here is wider.
 const MAX_RANK: u32 = 1024;
+
+/// More samples of one request would keep a processor for many minutes, and their tokens would fill the memory.
+const MAX_SAMPLES: u32 = 1024;
+
+/// Names longer than this, as a file has them, do not fit every file system together with what is put before them.
+const MAX_FILE_NAME: usize = 240;
 
 const CLIP_LOW: &str = "clip_low_threshold";
 const CLIP_HIGH: &str = "clip_high_threshold";
@@ -232,13 +240,18 @@ pub(super) struct AdamSettings {
 
 impl AdamSettings {
     pub(super) fn step(&self) -> Result<AdamStep, Response> {
-        let number = |name: &str, value: Option<f64>, otherwise: f32, allowed: std::ops::Range<f64>| match value {
-            None => Ok(otherwise),
-            Some(value) if allowed.contains(&value) => Ok(value as f32),
-            Some(value) if allowed.end > 1.0 => Err(senseless(format!("{name} must not be negative, it is {value}"))),
-            Some(value) => Err(senseless(format!("{name} must be at least 0 and less than 1, it is {value}"))),
+        // What counts is the number that the optimizer gets: rounded, a large one is infinite, and one below 1 may be 1.
+        let number = |name: &str, value: Option<f64>, otherwise: f32, allowed: Range<f32>| {
+            let rounded = value.map_or(otherwise, |value| value as f32);
+            if allowed.contains(&rounded) {
+                return Ok(rounded);
+            }
+            let bound =
+                if allowed.end > 1.0 { "finite in single precision" } else { "less than 1 in single precision" };
+            let value = value.unwrap_or_default();
+            Err(senseless(format!("{name} must be at least 0 and {bound}, it is {value}")))
         };
-        let (any, decay) = (0.0..f64::MAX, 0.0..1.0);
+        let (any, decay) = (0.0..f32::INFINITY, 0.0..1.0);
         let default = AdamStep::default();
         Ok(AdamStep {
             learning_rate: number("learning_rate", self.learning_rate, default.learning_rate, any.clone())?,
@@ -256,6 +269,10 @@ pub(super) fn checkpoint_name(name: Option<&str>) -> Result<&str, Response> {
     let name = name.ok_or_else(|| senseless("path is missing, the name of the checkpoint"))?;
     if name.is_empty() || name.contains(['/', '?', '#']) || name.chars().any(char::is_control) {
         return Err(senseless(format!("{name:?} is not a name for a checkpoint: it is one segment of a path")));
+    }
+    if encode(name).len() > MAX_FILE_NAME {
+        let most = "240 letters, of which all but plain ones count threefold";
+        return Err(senseless(format!("the name of the checkpoint is too long: it may have {most}")));
     }
     Ok(name)
 }
@@ -275,6 +292,9 @@ pub(super) fn sample_task(model: &dyn Model, request: &SampleRequest<'_>) -> Res
     params.validate().map_err(|error| senseless(error.to_string()))?;
     if request.num_samples == 0 {
         return Err(senseless("num_samples must be at least 1"));
+    }
+    if request.num_samples > MAX_SAMPLES {
+        return Err(senseless(format!("num_samples is {}, more than {MAX_SAMPLES}", request.num_samples)));
     }
     let prompt = tokens(model, &request.prompt).map_err(|error| senseless(format!("prompt: {error}")))?;
     let max_tokens = params.max_tokens.map(|tokens| tokens as usize);

@@ -1,7 +1,7 @@
 //! Promises: what is given out for work that takes time, and how its result is fetched.
 //!
 //! A promise is made when the request arrives, kept when a worker has the result, and forgotten some time after the
-//! result was first handed out. A poll that comes too early leaves its [`Reply`] here and costs nothing until then.
+//! result was first handed out, or a longer time after it was there and nobody came. A poll that comes too early leaves its [`Reply`] here and costs nothing until then.
 //! Promises end with the server, so their numbers go on where those of the server before it ended at the latest: a poll
 //! for an older one is told that it has expired, never another's result.
 
@@ -15,6 +15,10 @@ use super::http::Response;
 use super::keys::Owner;
 use super::reply::Reply;
 use crate::types::{RequestErrorCategory, RequestFailedResponse};
+
+/// How long a result waits for someone to fetch it, unless it would stay longer after that: results that no client wants
+/// any more must not fill the memory of a server that runs for weeks.
+const UNCLAIMED: Duration = Duration::from_secs(3600);
 
 /// Why a promise cannot be kept.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub(super) struct Promises {
 struct Table {
     made: u64,
     open: HashMap<PromiseId, Promise>,
+    /// When a result was there, oldest first.
+    kept: VecDeque<(Instant, PromiseId)>,
     /// When a result was first handed out, oldest first.
     handed_out: VecDeque<(Instant, PromiseId)>,
 }
@@ -99,7 +105,6 @@ impl Promises {
 
     pub(super) fn make(&self, owner: &Owner) -> PromiseId {
         let mut table = self.table.lock();
-        table.forget(self.result_time);
         let id = PromiseId(table.made);
         table.made += 1;
         table.open.insert(id, Promise { owner: owner.clone(), stage: Stage::Open(Vec::new()) });
@@ -119,6 +124,7 @@ impl Promises {
         let Some(Promise { stage: stage @ Stage::Open(_), .. }) = table.open.get_mut(&id) else { return };
         let kept = Stage::Kept { result: result.clone(), handed_out: false };
         let Stage::Open(replies) = std::mem::replace(stage, kept) else { return };
+        table.kept.push_back((super::now(), id));
         for reply in replies.into_iter().filter(Reply::is_awaited) {
             table.hand_out(id);
             reply.answer(result.clone());
@@ -127,7 +133,6 @@ impl Promises {
 
     pub(super) fn poll(&self, id: &str, owner: &Owner, reply: &Reply) -> Polled {
         let mut table = self.table.lock();
-        table.forget(self.result_time);
         let Some(id) = PromiseId::parse(id).filter(|id| id.0 < table.made) else { return Polled::Unknown };
         let result = match table.open.get_mut(&id) {
             None => return Polled::Expired,
@@ -145,6 +150,24 @@ impl Promises {
     }
 }
 
+impl Promises {
+    /// Forgets the results whose time is over.
+    pub(super) fn forget(&self, now: Instant) {
+        let Table { open, kept, handed_out, .. } = &mut *self.table.lock();
+        let is_over = |when: &Instant, time: Duration| now.duration_since(*when) >= time;
+        while handed_out.front().is_some_and(|(when, _)| is_over(when, self.result_time)) {
+            handed_out.pop_front().map(|(_, id)| open.remove(&id));
+        }
+        let unclaimed = self.result_time.max(UNCLAIMED);
+        while kept.front().is_some_and(|(when, _)| is_over(when, unclaimed)) {
+            let Some((_, id)) = kept.pop_front() else { break };
+            if let Some(Promise { stage: Stage::Kept { handed_out: false, .. }, .. }) = open.get(&id) {
+                open.remove(&id);
+            }
+        }
+    }
+}
+
 impl Table {
     fn hand_out(&mut self, id: PromiseId) {
         let Some(Promise { stage: Stage::Kept { handed_out, .. }, .. }) = self.open.get_mut(&id) else { return };
@@ -152,18 +175,22 @@ impl Table {
             self.handed_out.push_back((super::now(), id));
         }
     }
+}
 
-    fn forget(&mut self, result_time: Duration) {
-        if self.handed_out.is_empty() {
-            return;
-        }
-        let now = super::now();
-        while let Some((when, id)) = self.handed_out.front() {
-            if now.duration_since(*when) < result_time {
-                break;
-            }
-            self.open.remove(id);
-            self.handed_out.pop_front();
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_nobody_fetches_is_forgotten_after_an_hour_and_an_open_promise_is_not() {
+        let (promises, owner) = (Promises::new(Duration::ZERO, 0), Owner::of("tml-test"));
+        let (kept, open) = (promises.make(&owner), promises.make(&owner));
+        promises.keep(kept, Ok(1));
+        let known = |ids: &[PromiseId]| ids.iter().all(|id| promises.table.lock().open.contains_key(id));
+        promises.forget(super::super::now() + UNCLAIMED / 2);
+        assert!(known(&[kept, open]));
+        promises.forget(super::super::now() + UNCLAIMED);
+        assert!(!known(&[kept]) && known(&[open]));
+        assert!(promises.table.lock().kept.is_empty());
     }
 }

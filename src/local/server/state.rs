@@ -175,9 +175,10 @@ impl State {
         self.tables.lock()
     }
 
-    /// Gives up the sessions that have been silent for too long, and frees what they hold; removes the checkpoints whose
-    /// time is over.
+    /// Gives up the sessions that have been silent for too long, and frees what they hold; removes the checkpoints and
+    /// forgets the results whose time is over.
     pub(super) fn reap(&self, now: Instant) {
+        self.promises.forget(now);
         let mut tables = self.lock();
         self.remove_expired(&mut tables);
         let Tables { sessions, runs, samplers, .. } = &mut *tables;

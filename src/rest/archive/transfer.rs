@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Answer, Call, Http, Receive, Visit};
 use crate::rest::{RestClient, place};
 use crate::rules::download::{Begin, Persistence, Stored, Trouble, begin};
-use crate::rules::retry::{Failure, RetryPolicy};
+use crate::rules::retry::Failure;
 use crate::types::CheckpointArchiveUrlResponse;
 use crate::worker::panic_text;
 
@@ -35,10 +35,7 @@ struct Sink<'o> {
 
 impl<'a, 'o> Transfer<'a, 'o> {
     pub(super) fn new(rest: &'a RestClient, call: &'a Call<'a>, file: File, options: DownloadOptions<'o>) -> Self {
-        let config = rest.config();
-        let policy =
-            RetryPolicy { max_retries: config.max_retries(), base: config.retry_base(), cap: config.retry_cap() };
-        let persistence = Persistence::new(policy, options.timeout_making);
+        let persistence = Persistence::new(rest.config().retry_policy(), options.timeout_making);
         let sink = Sink { file, stored: Stored::default(), persistence, options, begun: None };
         Transfer { http: &rest.http, call, sink }
     }
@@ -57,10 +54,12 @@ impl<'a, 'o> Transfer<'a, 'o> {
             };
             let after = self.sink.stored.after().map(|(bytes, validator)| (bytes, validator.to_owned()));
             let after = after.as_ref().map(|(bytes, validator)| (*bytes, &**validator));
-            let outcome = self.http.visit(self.call, &Visit { url: &url, after }, &mut self.sink);
+            let visit =
+                Visit { url: &url, pointed_by: Some(self.http.config().base_url()), authorization: None, after };
+            let outcome = self.http.visit(self.call, &visit, &mut self.sink);
             match (outcome, self.sink.begun.take()) {
                 (Err(error), _) => {
-                    let failure = lost(&error).ok_or_else(|| error.clone())?;
+                    let failure = Failure::lost(&error).ok_or_else(|| error.clone())?;
                     self.wait(&Trouble::Failure(failure), error)?;
                 }
                 (Ok(()), Some((Begin::Store(_), _))) if self.sink.stored.is_whole() => break,
@@ -90,7 +89,7 @@ impl<'a, 'o> Transfer<'a, 'o> {
         let answer = match self.http.once(call) {
             Ok(answer) => answer,
             Err(error) => {
-                let failure = lost(&error).ok_or_else(|| error.clone())?;
+                let failure = Failure::lost(&error).ok_or_else(|| error.clone())?;
                 return self.wait(&Trouble::Failure(failure), error).map(|()| None);
             }
         };
@@ -166,16 +165,6 @@ impl Receive for Sink<'_> {
         self.file.write_all(piece).map_err(unwritable)?;
         self.persistence.stored(self.stored.bytes);
         self.report()
-    }
-}
-
-/// The failure that an error stands for when the connection is at fault, not the time limit of the whole.
-fn lost<'h>(error: &Error) -> Option<Failure<'h>> {
-    match error.kind() {
-        ErrorKind::Connect => Some(Failure::Connection),
-        ErrorKind::Timeout(Limit::Operation) => None,
-        ErrorKind::Timeout(_) => Some(Failure::Timeout),
-        _ => None,
     }
 }
 

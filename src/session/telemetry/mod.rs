@@ -4,7 +4,7 @@
 //! [`rules::reporting`](crate::rules::reporting), what they say in [`report`]. Its own requests are told to nobody.
 
 mod report;
-mod wire;
+mod stamp;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,18 +14,16 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 use serde_json::Value;
 
-pub use wire::Severity;
-
 use crate::clock::{Clock, Monitor};
 use crate::error::Limit;
 use crate::events::{Event, QueueStateUpdate, Report};
 use crate::http::{Call, Deadline, Http, PROTOCOL_VERSION, Purpose, Repeat, platform, to_json};
 use crate::rules::reporting::{Batch, MAX_WAITING, NotTaken, Reporting, Sent, Step};
-use crate::rules::retry::{MAX_RETRY_AFTER, RetryPolicy};
-use crate::types::RequestKind;
+use crate::rules::retry::MAX_RETRY_AFTER;
+use crate::types::{RequestKind, Severity, TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
 use crate::worker::OwnedThread;
 use report::Told;
-use wire::{Entry, Request, What};
+use stamp::stamped;
 
 /// How long one request may take (Python client: `HTTP_TIMEOUT_SECONDS`).
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,14 +108,14 @@ impl fmt::Debug for Telemetry {
 
 /// The events of a session on their way to the service.
 struct Events {
-    state: Arc<Monitor<Reporting<Entry>>>,
+    state: Arc<Monitor<Reporting<TelemetryEvent>>>,
     clock: Clock,
 }
 
 impl Events {
-    fn push(&self, (what, severity): Told) {
+    fn push(&self, told: Told) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
-        let pushed = self.state.lock().push(|index| Entry::new(what, severity, index, wall), now);
+        let pushed = self.state.lock().push(|index| stamped(told, index, wall), now);
         match pushed {
             Ok(true) => self.state.notify_all(),
             Ok(false) | Err(NotTaken::Full { first: false }) => {}
@@ -163,7 +161,7 @@ impl Reporter {
         let sender = Sender { http: Arc::clone(http), events: Arc::clone(&events), session_id: session_id.to_owned() };
         match OwnedThread::spawn(config, "telemetry", move || sender.run()) {
             Ok(thread) => {
-                events.push((What::SessionStart, Severity::Info));
+                events.push((TelemetryEventKind::SessionStart, Severity::Info));
                 http.events().report_to(Arc::clone(&events) as Arc<dyn Report>);
                 Some(Reporter { events, thread, http: Arc::clone(http), began })
             }
@@ -181,8 +179,8 @@ impl Reporter {
     /// Tells the end of the session, which is the last event, and begins to send all that is left.
     pub(super) fn end(&self) {
         let (now, wall) = (self.events.clock.now(), self.events.clock.wall());
-        let what = What::SessionEnd { duration: (now - self.began).into() };
-        self.events.state.lock().end(|index| Entry::new(what, Severity::Info, index, wall), now);
+        let end = TelemetryEventKind::SessionEnd { duration: (now - self.began).into() };
+        self.events.state.lock().end(|index| stamped((end, Severity::Info), index, wall), now);
         self.events.state.notify_all();
     }
 
@@ -236,12 +234,12 @@ impl Sender {
         }
     }
 
-    fn send(&self, batch: &Batch<Entry>) -> Sent {
-        let request = Request {
-            events: &batch.events,
-            platform: platform(),
-            sdk_version: PROTOCOL_VERSION,
-            session_id: &self.session_id,
+    fn send(&self, batch: &Batch<TelemetryEvent>) -> Sent {
+        let request = TelemetrySendRequest {
+            events: batch.events.as_slice().into(),
+            platform: platform().into(),
+            sdk_version: PROTOCOL_VERSION.into(),
+            session_id: self.session_id.as_str().into(),
         };
         let Ok(body) = to_json("telemetry", &request) else { return Sent::Refused };
         // The same whenever the batch is sent again.
@@ -257,17 +255,14 @@ impl Sender {
             Err(error) if error.is_retryable() => {
                 debug!("{error}; {} telemetry events are sent again later", batch.events.len());
                 let wish = error.retry_after().filter(|wait| *wait <= MAX_RETRY_AFTER);
-                Sent::Again(wish.unwrap_or_else(|| self.policy().wait(batch.failures, fastrand::f64())))
+                Sent::Again(
+                    wish.unwrap_or_else(|| self.http.config().retry_policy().wait(batch.failures, fastrand::f64())),
+                )
             }
             Err(error) => {
                 debug!("{error}; {} telemetry events are dropped", batch.events.len());
                 Sent::Refused
             }
         }
-    }
-
-    fn policy(&self) -> RetryPolicy {
-        let config = self.http.config();
-        RetryPolicy { max_retries: config.max_retries(), base: config.retry_base(), cap: config.retry_cap() }
     }
 }

@@ -8,13 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::wire::{Severity, What};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Event, QueueStateUpdate};
-use crate::types::RequestKind;
+use crate::types::{RequestKind, Severity, TelemetryEventKind};
 
 /// An event that the service is told, and how much it matters.
-pub(super) type Told = (What, Severity);
+pub(super) type Told = (TelemetryEventKind, Severity);
 
 /// What the service is told of a happening: nothing, or one event or two.
 pub(super) fn told(event: &Event, now: SystemTime) -> Vec<Told> {
@@ -108,7 +107,7 @@ pub(super) fn reported(error: &(dyn StdError + 'static)) -> Told {
             (error.to_string(), "Error".to_owned(), texts.join("\n"))
         }
     };
-    (What::UnhandledException { error_message, error_type, traceback }, Severity::Error)
+    (TelemetryEventKind::UnhandledException { error_message, error_type, traceback: Some(traceback) }, Severity::Error)
 }
 
 /// An event of the program's own.
@@ -118,7 +117,7 @@ pub(super) fn generic(name: &str, data: Value, severity: Severity) -> Told {
         Value::Null => Map::new(),
         other => Map::from_iter([("value".to_owned(), other)]),
     };
-    (What::GenericEvent { event_name: name.to_owned(), event_data }, severity)
+    (TelemetryEventKind::GenericEvent { event_name: name.to_owned(), event_data }, severity)
 }
 
 fn attempt_failed(
@@ -236,11 +235,13 @@ mod tests {
     /// Names and severities.
     fn said(events: Vec<Told>) -> Vec<(String, Severity)> {
         let name = |what| match what {
-            What::GenericEvent { event_name, event_data } => {
+            TelemetryEventKind::GenericEvent { event_name, event_data } => {
                 assert!(!Value::Object(event_data).to_string().contains("prompt"));
                 event_name.rsplit('.').next().unwrap_or_default().to_owned()
             }
-            What::UnhandledException { error_message, traceback, .. } => format!("{error_message}|{traceback}"),
+            TelemetryEventKind::UnhandledException { error_message, traceback, .. } => {
+                format!("{error_message}|{}", traceback.unwrap_or_default())
+            }
             other => panic!("{other:?}"),
         };
         events.into_iter().map(|(what, severity)| (name(what), severity)).collect()
@@ -342,7 +343,9 @@ mod tests {
             (Value::Null, json!({})),
             (json!([1, "b"]), json!({"value": [1, "b"]})),
         ] {
-            let (What::GenericEvent { event_data, .. }, Severity::Info) = generic("e", data, Severity::Info) else {
+            let (TelemetryEventKind::GenericEvent { event_data, .. }, Severity::Info) =
+                generic("e", data, Severity::Info)
+            else {
                 panic!()
             };
             assert_eq!(Value::Object(event_data), expected);

@@ -274,7 +274,8 @@ pub(super) enum How {
 
 /// Rules in the order in which they are asked.
 ///
-/// They can be written in one line, for a command or a configuration file. The grammar, in which spaces don't count:
+/// They can be written in one line, for a command or a configuration file. The grammar, in which spaces don't count and
+/// a `,` or `;` within a value is written `\,` or `\;`:
 ///
 /// ```text
 /// rules    = rule { ";" rule }
@@ -285,7 +286,8 @@ pub(super) enum How {
 /// setting  = "after"             requests to let pass first
 ///          | "delay_ms"          keeps the answer back
 ///          | "retry_after_ms" | "retry_after" | "should_retry"     headers of a status
-///          | "detail"            the text of a status
+///          | "header"            another header of a status, as NAME:VALUE; may be repeated
+///          | "detail" | "body"   the text of a status, in the form of the service or as it is
 ///          | "reason" | "form"   of a queue's state; the form is "408" or "try_again"
 /// ```
 ///

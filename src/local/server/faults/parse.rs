@@ -1,9 +1,11 @@
 //! Rules in one line of text.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::Fault;
+use super::{Action, Fault};
+use crate::local::server::routes::endpoints;
 
 /// Where a line of rules cannot be understood, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +40,11 @@ impl<'a> Piece<'a> {
         Piece { text: start.trim_end(), at: self.at + self.text.len() - start.len() }
     }
 
-    /// What is before and after the first `mark`; none if there is no such.
+    /// What is before and after the first `mark` that no `\` hides; none if there is no such.
     fn cut(self, mark: char) -> Option<(Self, Self)> {
-        let (before, after) = self.text.split_once(mark)?;
+        let is_hidden = |at: &usize| self.text[..*at].ends_with('\\');
+        let (at, _) = self.text.match_indices(mark).find(|(at, _)| !is_hidden(at))?;
+        let (before, after) = (&self.text[..at], &self.text[at + mark.len_utf8()..]);
         let rest = Piece { text: after, at: self.at + before.len() + mark.len_utf8() };
         Some((Piece { text: before, at: self.at }.trimmed(), rest.trimmed()))
     }
@@ -54,6 +58,11 @@ impl<'a> Piece<'a> {
             rest = after;
             Some(first)
         })
+    }
+
+    /// The text that is meant: with the marks that were hidden.
+    fn words(self) -> String {
+        self.text.replace(r"\,", ",").replace(r"\;", ";")
     }
 
     fn number<T: std::str::FromStr>(self, what: &str) -> Result<T, ParseFaultsError> {
@@ -75,11 +84,19 @@ fn rule(rule: Piece<'_>) -> Result<Fault, ParseFaultsError> {
     if endpoint.text.is_empty() {
         return endpoint.error("the endpoint is missing, such as asample, or * for all");
     }
+    if endpoint.text != "*" && !endpoints().any(|known| known == endpoint.text) {
+        let known: BTreeSet<_> = endpoints().collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        return endpoint.error(format!("no path begins or ends with {:?}, but with {known}", endpoint.text));
+    }
     let mut settings = what.split(',');
     let first = settings.next().unwrap_or(what);
     let mut fault = action(Fault::on(endpoint.text), first)?;
     for setting in settings {
         fault = apply(fault, setting)?;
+    }
+    if matches!(fault.action, Action::Answer) && fault.delay.is_zero() {
+        return first.error("slow needs delay_ms, such as slow,delay_ms=50");
     }
     Ok(fault)
 }
@@ -127,6 +144,17 @@ fn apply(fault: Fault, setting: Piece<'_>) -> Result<Fault, ParseFaultsError> {
     let Some((name, value)) = setting.cut('=') else {
         return setting.error("a setting looks like NAME=VALUE, such as delay_ms=50");
     };
+    match (name.text, fault.action) {
+        ("retry_after_ms" | "retry_after" | "should_retry" | "header" | "detail" | "body", Action::Status(_))
+        | ("reason" | "form", Action::QueueState) => {}
+        ("retry_after_ms" | "retry_after" | "should_retry" | "header" | "detail" | "body", _) => {
+            return name.error(format!("{} is for the answer of a status, such as 503", name.text));
+        }
+        ("reason" | "form", _) => {
+            return name.error(format!("{} is for paused_rate_limit and paused_capacity", name.text));
+        }
+        _ => {}
+    }
     Ok(match name.text {
         "after" => fault.after(value.number("a number of requests")?),
         "delay_ms" => fault.delay(Duration::from_millis(value.number("a number of milliseconds")?)),
@@ -135,13 +163,21 @@ fn apply(fault: Fault, setting: Piece<'_>) -> Result<Fault, ParseFaultsError> {
         }
         "retry_after" => fault.header("retry-after", value.number::<u64>("a number of seconds")?.to_string()),
         "should_retry" => fault.header("x-should-retry", value.number::<bool>("true or false")?.to_string()),
-        "detail" => fault.body(serde_json::json!({ "detail": value.text }).to_string()),
-        "reason" => fault.reason(value.text),
+        "header" => {
+            let Some((header, content)) = value.cut(':').filter(|(header, _)| !header.text.is_empty()) else {
+                return value.error("a header looks like NAME:VALUE, such as x-request-id:7");
+            };
+            fault.header(header.text, content.words())
+        }
+        "detail" => fault.body(serde_json::json!({ "detail": value.words() }).to_string()),
+        "body" => fault.body(value.words()),
+        "reason" => fault.reason(value.words()),
         "form" if value.text == "408" => fault,
         "form" if value.text == "try_again" => fault.try_again(),
         "form" => return value.error(format!("{:?} is not 408 or try_again", value.text)),
         other => {
-            let known = "after, delay_ms, retry_after_ms, retry_after, should_retry, detail, reason or form";
+            let known =
+                "after, delay_ms, retry_after_ms, retry_after, should_retry, header, detail, body, reason or form";
             return name.error(format!("{other:?} is not a setting: it is {known}"));
         }
     })
@@ -154,12 +190,14 @@ mod tests {
     #[test]
     fn a_line_gives_the_rules_that_code_would() {
         let line = " asample : 429 * 3, retry_after_ms = 50; *:slow%2.5,delay_ms=20 ;optim_step:reset,after=2;\
-                    retrieve_future:paused_capacity*1,form=try_again,reason=full;";
+                    retrieve_future:paused_capacity*1,form=try_again,reason=full;\
+                    archive:503,header=x-id: a:b,body={\"a\": [1\\, 2\\; 3]};";
         let expected = [
             Fault::on("asample").times(3).status(429).header("retry-after-ms", "50"),
             Fault::on("*").rate(0.025).delay(Duration::from_millis(20)),
             Fault::on("optim_step").reset().after(2),
             Fault::on("retrieve_future").queue_state("paused_capacity").times(1).try_again().reason("full"),
+            Fault::on("archive").status(503).header("x-id", "a:b").body(r#"{"a": [1, 2; 3]}"#),
         ];
         assert_eq!(format!("{:?}", rules(line).unwrap()), format!("{:?}", expected.to_vec()));
         assert!(rules("").unwrap().is_empty());
@@ -169,14 +207,22 @@ mod tests {
     fn an_error_names_the_place() {
         for (line, message) in [
             ("asample", "at character 1: a rule looks like"),
-            ("a:429; :500", "at character 8: the endpoint is missing"),
-            ("a:429; b:explode", "at character 10: \"explode\" is not an action"),
-            ("a: 99", "at character 4: 99 is not a status"),
-            ("a:429*x", "at character 7: \"x\" is not a number of times"),
-            ("a:429%101", "at character 7: 101 is not a rate"),
-            ("a:429, delay_ms", "at character 8: a setting looks like"),
-            ("a:429, delay_ms=soon", "at character 17: \"soon\" is not a number of milliseconds"),
-            ("a:429,speed=1", "at character 7: \"speed\" is not a setting"),
+            (
+                "asampel:429",
+                "at character 1: no path begins or ends with \"asampel\", but with archive, archives, asample,",
+            ),
+            ("*:429; :500", "at character 8: the endpoint is missing"),
+            ("*:429; *:explode", "at character 10: \"explode\" is not an action"),
+            ("*: 99", "at character 4: 99 is not a status"),
+            ("*:429*x", "at character 7: \"x\" is not a number of times"),
+            ("*:429%101", "at character 7: 101 is not a rate"),
+            ("*:429, delay_ms", "at character 8: a setting looks like"),
+            ("*:429, delay_ms=soon", "at character 17: \"soon\" is not a number of milliseconds"),
+            ("*:429,speed=1", "at character 7: \"speed\" is not a setting"),
+            ("*:429,header=x", "at character 14: a header looks like"),
+            ("*:reset,detail=x", "at character 9: detail is for the answer of a status"),
+            ("*:429,reason=x", "at character 7: reason is for paused_rate_limit"),
+            ("*: slow%5", "at character 4: slow needs delay_ms"),
         ] {
             let error = rules(line).unwrap_err().to_string();
             assert!(error.starts_with(message), "{line}: {error}");

@@ -95,6 +95,13 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("POST", "weights_info", rest::weights_info),
 ];
 
+/// What the path of a request may begin or end with, by which failures on request are for an endpoint.
+pub(super) fn endpoints() -> impl Iterator<Item = &'static str> {
+    let ends = |(_, route, _): &(_, &'static str, _)| [route.split('/').next(), route.rsplit('/').next()];
+    let archives = archives::PREFIX.trim_matches('/');
+    ROUTES.iter().flat_map(ends).flatten().filter(|segment| *segment != "{}").chain([archives])
+}
+
 impl Service {
     /// Carries out a request and sees to it that it is answered.
     pub(super) fn answer(&self, request: &Request, reply: &Reply) {

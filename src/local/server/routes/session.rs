@@ -11,6 +11,7 @@ use crate::local::server::records::{SessionRecord, timestamp};
 use crate::local::server::state::{SESSION, Session};
 use crate::types::{
     GetServerCapabilitiesResponse, HealthResponse, HeartbeatRequest, HeartbeatResponse, SupportedModel,
+    TelemetryResponse,
 };
 
 /// Later versions take more than text as metadata, so the type of 0.4.1 does not do here.
@@ -54,5 +55,5 @@ pub(super) fn client_config(_: &Call<'_>) -> Result<Answer, Response> {
 }
 
 pub(super) fn telemetry(_: &Call<'_>) -> Result<Answer, Response> {
-    respond(&json!({ "status": "accepted" }))
+    respond(&TelemetryResponse { status: "accepted".to_owned() })
 }
