@@ -119,7 +119,7 @@ fn hide_numbers(line: &str) -> String {
     match line.split_once(" ms") {
         Some((before, after)) => {
             let before = before.trim_end_matches(|c: char| c.is_ascii_digit());
-            format!("{before}N ms{}", after.replace("  ", ""))
+            format!("{before}N ms{}", after.trim_start())
         }
         None => line.to_owned(),
     }

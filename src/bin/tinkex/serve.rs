@@ -57,8 +57,9 @@ Chaos:
   TIMES     to so many requests only
   PERCENT   to a request with this probability
   SETTING   after (so many requests pass first), delay_ms
-            of a status: retry_after, retry_after_ms, should_retry, header (NAME:VALUE),
-            detail (the text) or body (as it is; write \\, and \\; for , and ;)
+            of a status: retry_after, retry_after_ms, should_retry, header
+            (NAME:VALUE), detail (the text) or body (as it is; write \\, and \\;
+            for , and ;)
             of a queue that is paused: reason, form (408 or try_again)
 
   Such as 'asample:429*3,retry_after_ms=50; *:slow%2.5,delay_ms=20'.";
