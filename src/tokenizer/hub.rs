@@ -2,7 +2,6 @@
 
 use log::debug;
 
-use super::source::{TOKENIZER, TOKENIZER_CONFIG};
 use crate::config::{Config, Secret, check_header, check_url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Answer, Call, Deadline, Http, Purpose, Receive, Visit, segment};
@@ -10,6 +9,8 @@ use crate::rules::retry::{Failure, Failures, RetryPolicy};
 
 const OPERATION: &str = "load";
 
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// The largest file that is downloaded, where the configuration allows as much. The largest tokenizers have some 35 MB.

@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 
 use log::{debug, warn};
 
-use super::hub::{self, Hub};
+use super::hub::{self, Hub, TOKENIZER, TOKENIZER_CONFIG};
 use super::hugging_face::HuggingFace;
 use super::{BYTES, Tokenizer};
 use crate::config::{Config, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Deadline;
 use crate::rules::tokenizer_id;
-
-pub(super) const TOKENIZER: &str = "tokenizer.json";
-pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Where tokenizers are looked for, by their id on the Hugging Face hub: in this crate's cache, in the cache of Hugging Face's
 /// own programs, then on the hub itself, from which they go into this crate's cache.

@@ -1,21 +1,35 @@
-//! What every command is given.
+//! What every command is given, and the options that it comes from.
 
 use std::env;
 use std::time::SystemTime;
 
+use clap::Args;
 use env_logger::Env;
 use tinkex::api::Api;
 use tinkex::clock::Clock;
 use tinkex::config::ConfigBuilder;
 use tinkex::{Config, RestClient};
 
-use crate::args::Global;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 /// How often a short request is repeated. Fewer than the library does: somebody waits, and can repeat the command.
 const RETRIES: u32 = 2;
+
+/// Options that may stand before or after the command.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// How results are printed: as tables, or as one JSON document.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    /// With an error, say what caused it.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Where the service is; else TINKER_BASE_URL says so.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+}
 
 pub(crate) struct App {
     pub(crate) output: Output,

@@ -1,7 +1,8 @@
-//! The commands, and the options that all of them share. Options of one command are in its own file.
+//! The commands. Options of one are in its own file, those that all share in `app`.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
+use crate::app::Global;
 use crate::{checkpoint, doctor, generate, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
@@ -42,27 +43,6 @@ Exit codes:
 
 With --format json, stdout has one JSON document and nothing else. Errors are
 text on stderr in both formats; without a document, stdout is empty.";
-
-/// Options that may stand before or after the command.
-#[derive(Args, Debug)]
-pub(crate) struct Global {
-    /// How results are printed: as tables, or as one JSON document.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    pub(crate) format: Format,
-    /// With an error, say what caused it.
-    #[arg(short, long, global = true)]
-    pub(crate) verbose: bool,
-    /// Where the service is; else TINKER_BASE_URL says so.
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) base_url: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    #[default]
-    Table,
-    Json,
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::app::App;
-use crate::args::Arguments;
 use crate::errors::Failure;
 
 /// Print a shell's completions.
@@ -27,20 +26,22 @@ pub(crate) struct ManOptions {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn completions(app: &App, options: &CompletionsOptions) -> Result<(), Failure> {
+/// `program` has all commands.
+pub(crate) fn completions(app: &App, mut program: Command, options: &CompletionsOptions) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Arguments::command(), "tinkex", &mut script);
+    clap_complete::generate(options.shell, &mut program, "tinkex", &mut script);
     app.output.raw(&String::from_utf8_lossy(&script).trim_end())
 }
 
-pub(crate) fn man(app: &App, options: &ManOptions) -> Result<(), Failure> {
+/// `program` has all commands.
+pub(crate) fn man(app: &App, program: Command, options: &ManOptions) -> Result<(), Failure> {
     match &options.dir {
         Some(directory) => fs::create_dir_all(directory)
-            .and_then(|()| clap_mangen::generate_to(Arguments::command(), directory))
+            .and_then(|()| clap_mangen::generate_to(program, directory))
             .map_err(|error| Failure::failed(format!("{}: {error}", directory.display()))),
         None => {
             let mut page = Vec::new();
-            Man::new(Arguments::command()).render(&mut page).map_err(Failure::output)?;
+            Man::new(program).render(&mut page).map_err(Failure::output)?;
             app.output.raw(&String::from_utf8_lossy(&page).trim_end())
         }
     }

@@ -3,8 +3,8 @@
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `args.rs` | the commands and options that all commands share |
-//! | `app.rs` | what a command is given: the output, the configuration, the interrupt |
+//! | `args.rs` | the commands |
+//! | `app.rs` | the options that all commands share, and what a command is given: output, configuration, interrupt |
 //! | `output.rs` | tables and JSON on stdout, notes on stderr |
 //! | `errors.rs` | what ends a command early: exit code, message, hint, causes |
 //! | `interrupt.rs` | Ctrl-C and SIGTERM |
@@ -40,7 +40,7 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use app::App;
 use args::{Arguments, Command};
@@ -70,7 +70,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Doctor(options) => doctor::run(&app, &options),
         Command::Serve(options) => serve::run(&app, options),
         Command::Version => version::run(&app),
-        Command::Completions(options) => generate::completions(&app, &options),
-        Command::Man(options) => generate::man(&app, &options),
+        Command::Completions(options) => generate::completions(&app, Arguments::command(), &options),
+        Command::Man(options) => generate::man(&app, Arguments::command(), &options),
     }
 }
