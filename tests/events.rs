@@ -33,6 +33,8 @@ fn until_stop(told: &Receiver<Event>, of: &str) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         events.push(next(told));
+        // Heartbeats go on for ever.
+        assert!(events.len() < 20, "{of} did not stop: {events:?}");
         if matches!(events.last(), Some(Event::RequestStop { path, .. }) if path.ends_with(of)) {
             return events;
         }

@@ -7,6 +7,7 @@ mod archives;
 mod calls;
 mod destinations;
 mod download;
+mod endings;
 mod listings;
 #[cfg(feature = "local")]
 mod local;
