@@ -17,7 +17,7 @@ type Fetch<T> = fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>)>;
 /// A list of the service, fetched page by page as it is read: the first request is made by the first call of `next`, and
 /// whoever stops reading asks for no more.
 ///
-/// A page that can not be fetched is an error, and the end of the list. A list that changes while it is read may lack an
+/// A page that cannot be fetched is an error, and the end of the list. A list that changes while it is read may lack an
 /// item or have one twice; it ends all the same.
 ///
 /// # Examples

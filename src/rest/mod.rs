@@ -79,7 +79,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a proxy or certificate that can not be used.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a proxy or certificate that cannot be used.
     pub fn connect(config: Config) -> Result<Self> {
         let timeout_operation = config.timeout_operation();
         Ok(RestClient::of(Arc::new(Http::new(&config)?), None, timeout_operation))

@@ -14,7 +14,7 @@ pub(crate) struct Stored {
     pub(crate) bytes: u64,
     /// Its length, where known.
     pub(crate) total: Option<u64>,
-    /// What tells it from another thing in the same place: a strong entity tag or a date. None where the server can not
+    /// What tells it from another thing in the same place: a strong entity tag or a date. None where the server cannot
     /// send the rest of it.
     pub(crate) validator: Option<String>,
 }

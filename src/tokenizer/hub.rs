@@ -42,7 +42,7 @@ impl Hub {
         deadline: Option<Deadline>,
     ) -> Result<Self> {
         let endpoint = check_url(endpoint)
-            .map_err(|error| Error::config("the address of the hub can not be used").with_source(error))?;
+            .map_err(|error| Error::config("the address of the hub cannot be used").with_source(error))?;
         let authorization = token.map(|token| Secret::new(format!("Bearer {}", token.expose())));
         if let Some(value) = &authorization {
             check_header("authorization", value.expose(), "the token")?;

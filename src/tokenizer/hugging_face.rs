@@ -14,7 +14,7 @@ impl HuggingFace {
     /// From the content of `tokenizer.json` and, where there is one, of `tokenizer_config.json`.
     pub(super) fn parse(id: &str, json: &[u8], config: Option<&[u8]>) -> Result<Self> {
         let unusable =
-            |why: String| Error::new(ErrorKind::Decode, format!("the tokenizer {id:?} can not be used: {why}"));
+            |why: String| Error::new(ErrorKind::Decode, format!("the tokenizer {id:?} cannot be used: {why}"));
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| unusable(error.to_string()))?;
         // Some files ask for texts of one length, which is for batches of another program.
         inner.with_truncation(None).map_err(|error| unusable(error.to_string()))?;
@@ -43,7 +43,7 @@ impl HuggingFace {
     pub(super) fn decode(&self, tokens: &[u32]) -> Result<String> {
         self.inner
             .decode(tokens, true)
-            .map_err(|error| Error::invalid_input(format!("{:?} can not decode the tokens: {error}", self.id)))
+            .map_err(|error| Error::invalid_input(format!("{:?} cannot decode the tokens: {error}", self.id)))
     }
 }
 

@@ -79,7 +79,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) for a file that can not be read,
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) for a file that cannot be read,
     /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for one that is no tokenizer.
     ///
     /// # Examples
@@ -116,7 +116,7 @@ impl Tokenizer {
             .load_until(id, deadline)
             .map_err(|error| error.with_operation(operation));
         #[cfg(not(feature = "tokenizers"))]
-        return Err(crate::Error::config(format!("the tokenizer {id:?} can not be read by this build"))
+        return Err(crate::Error::config(format!("the tokenizer {id:?} cannot be read by this build"))
             .with_operation(operation)
             .with_hint("build with the feature `tokenizers`"));
     }
@@ -181,7 +181,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// Tokens that the tokenizer can not decode.
+    /// Tokens that the tokenizer cannot decode.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         match &*self.0 {
             Kind::Bytes => Ok(text_of_bytes(tokens)),

@@ -171,7 +171,7 @@ impl TokenizerSource {
                 .map_or(Ok(()), |config| store(&own.join(TOKENIZER_CONFIG), &config))
                 .and_then(|()| store(&own.join(TOKENIZER), &files.tokenizer));
             if let Err(error) = stored {
-                warn!("the tokenizer {id:?} can not be kept in {}: {error}", own.display());
+                warn!("the tokenizer {id:?} cannot be kept in {}: {error}", own.display());
             }
         }
         Ok(Tokenizer::hugging_face(tokenizer))
@@ -197,7 +197,7 @@ pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     let file = if path.is_dir() { path.join(TOKENIZER) } else { path.to_owned() };
     let shown = file.display();
     let json = fs::read(&file).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("the tokenizer {shown} can not be read")).with_source(error)
+        Error::new(ErrorKind::Io, format!("the tokenizer {shown} cannot be read")).with_source(error)
     })?;
     let config = fs::read(file.with_file_name(TOKENIZER_CONFIG)).ok();
     let name = path.to_string_lossy();

@@ -86,7 +86,7 @@ fn a_checkpoint_that_its_run_does_not_have_is_1() {
 fn a_service_that_is_not_there_is_1_and_said_soon() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}");
-    let done = tinkex("run list -v").at(&url).env("TINKER_LOG", "off").run();
+    let done = tinkex("run list -v").at(&url).run();
     golden("errors_unreachable", &[fails(done, 1)], &Volatile::default().url(&url));
 }
 

@@ -111,7 +111,7 @@ fn bad_input_is_refused_before_any_request() {
     for (arguments, what) in [
         (vec!["train", "bad.jsonl"], "bad.jsonl:2: a prompt without a completion; expected {\"prompt\""),
         (vec!["train", "empty.jsonl"], "empty.jsonl has no examples"),
-        (vec!["train", "missing.jsonl"], "missing.jsonl can not be read"),
+        (vec!["train", "missing.jsonl"], "missing.jsonl cannot be read"),
         (vec!["train", "data.jsonl", "--learning-rate", "0"], "expected a number above 0"),
         (vec!["train", "data.jsonl", "--batch-size", "0"], "expected a number from 1"),
         (vec!["train", "data.jsonl", "--resume", "x"], "expected `latest` or the tinker:// path"),
@@ -123,7 +123,7 @@ fn bad_input_is_refused_before_any_request() {
         (vec!["sample", "--model", "", "x"], "a value is required for '--model"),
         (vec!["train", "data.jsonl", "--name", "../x"], "expected letters"),
         (vec!["sample", "--model", "m", "--top-p", "2", "x"], "top_p must be between 0 and 1"),
-        (vec!["sample", "--model", "m", "--prompt-file", "missing"], "missing can not be read"),
+        (vec!["sample", "--model", "m", "--prompt-file", "missing"], "missing cannot be read"),
     ] {
         let finished = place.run(&arguments);
         assert_eq!(finished.code, Some(2), "{arguments:?}: {}", finished.stderr);

@@ -40,9 +40,9 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Sets up the log and the interrupt.
-    pub(crate) fn start(global: Global) -> Result<App, Failure> {
-        env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", "warn"));
+    /// Sets up the log, by TINKER_LOG or this filter, and the interrupt.
+    pub(crate) fn start(global: Global, log: &str) -> Result<App, Failure> {
+        env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", log));
         let output = Output::new(global.format);
         Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url: global.base_url })
     }

@@ -21,8 +21,9 @@ const AFTER_HELP: &str = "\
 Environment:
   TINKER_API_KEY    the key; never an argument, which others could see
   TINKER_BASE_URL   where the service is, unless --base-url says so
-  TINKER_LOG        what is logged to stderr: error, warn (the default), info,
-                    debug, trace or off; or by module, such as tinkex=debug
+  TINKER_LOG        what is logged to stderr: error, warn, info, debug, trace or
+                    off; or by module, such as tinkex=debug. Else warn for
+                    `train` and `serve`, and error for the others
   TINKER_TELEMETRY  0: the service is not told how `sample` and `train` go
   TINKER_TAGS       tags of their sessions, separated by commas
   CLOUDFLARE_ACCESS_CLIENT_ID, CLOUDFLARE_ACCESS_CLIENT_SECRET

@@ -297,7 +297,7 @@ fn tokenizer(config: &Config, model: &str) -> Result<((), String), Verdict> {
         let id = sampler.tokenizer_id()?;
         if !cfg!(feature = "tokenizers") && id != "bytes" {
             return Ok(skipped(format!(
-                "{model} has {id}, which this build can not read: it lacks the feature tokenizers"
+                "{model} has {id}, which this build cannot read: it lacks the feature tokenizers"
             )));
         }
         sampler.tokenizer()?;

@@ -34,7 +34,7 @@ impl Interrupt {
                 Some(note) => writeln!(io::stderr(), "\n{note}").unwrap_or_default(),
             }
         })
-        .map_err(|error| Failure::failed("signals can not be handled").cause(error))?;
+        .map_err(|error| Failure::failed("signals cannot be handled").cause(error))?;
         Ok(Interrupt { taken, requested })
     }
 
@@ -56,7 +56,7 @@ impl Interrupt {
             function();
         };
         let spawned = thread::Builder::new().name("tinkex-interrupt".to_owned()).spawn(wait);
-        spawned.map_err(|error| Failure::failed("signals can not be handled").cause(error))?;
+        spawned.map_err(|error| Failure::failed("signals cannot be handled").cause(error))?;
         self.take();
         Ok(())
     }

@@ -59,7 +59,9 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> Result<(), Failure> {
-    let app = App::start(arguments.global)?;
+    // Who waits for a short command is told once, by its error; of long ones, how they go is worth a line.
+    let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_)) { "warn" } else { "error" };
+    let app = App::start(arguments.global, log)?;
     match arguments.command {
         Command::Run(command) => run::run(&app, &command),
         Command::Checkpoint(command) => checkpoint::run(&app, &command),

@@ -44,7 +44,7 @@ impl Output {
             return Ok(());
         }
         let json = serde_json::to_string_pretty(document);
-        self.raw(&json.map_err(|error| Failure::failed(format!("the result can not be written as JSON: {error}")))?)
+        self.raw(&json.map_err(|error| Failure::failed(format!("the result cannot be written as JSON: {error}")))?)
     }
 
     /// Prints text and a line's end, whatever the format.

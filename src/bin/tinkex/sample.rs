@@ -140,7 +140,7 @@ fn prompt(app: &App, options: &Options) -> Result<String, Failure> {
     let text = match (&options.prompt, &options.prompt_file) {
         (Some(text), _) => text.clone(),
         (None, Some(file)) => fs::read_to_string(file)
-            .map_err(|error| Failure::usage(format!("{} can not be read: {error}", file.display())))?,
+            .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", file.display())))?,
         (None, None) => {
             if io::stdin().is_terminal() {
                 app.output.note("type the prompt, and end it with Ctrl-D on a line of its own");
@@ -148,7 +148,7 @@ fn prompt(app: &App, options: &Options) -> Result<String, Failure> {
             let mut text = String::new();
             let read = io::stdin().read_to_string(&mut text);
             read.map_err(|error| {
-                Failure::usage(format!("stdin can not be read: {error}")).hint("a prompt is text in UTF-8")
+                Failure::usage(format!("stdin cannot be read: {error}")).hint("a prompt is text in UTF-8")
             })?;
             text
         }

@@ -31,7 +31,7 @@ pub(crate) fn chosen(
             _ => error.into(),
         }),
         #[cfg(not(feature = "tokenizers"))]
-        Some(other) => Err(Failure::usage(format!("the tokenizer {other:?} can not be read by this build"))
+        Some(other) => Err(Failure::usage(format!("the tokenizer {other:?} cannot be read by this build"))
             .hint("build with the feature `tokenizers`, or use --tokenizer bytes")),
     }
 }

@@ -60,7 +60,7 @@ impl RestClient {
     /// # Errors
     ///
     /// Besides [those of every method](RestClient#errors): [`InvalidInput`](ErrorKind::InvalidInput) before any request when
-    /// the destination exists, [`Io`](ErrorKind::Io) for a file that can not be written,
+    /// the destination exists, [`Io`](ErrorKind::Io) for a file that cannot be written,
     /// [`Decode`](ErrorKind::Decode) for an archive that is refused or damaged,
     /// [`Cancelled`](ErrorKind::Cancelled) after [`Canceller::cancel`].
     ///
@@ -125,5 +125,5 @@ impl RestClient {
 }
 
 fn io_error(what: &str, path: &std::path::Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("{} can not be {what}", path.display())).with_source(error)
+    Error::new(ErrorKind::Io, format!("{} cannot be {what}", path.display())).with_source(error)
 }

@@ -178,5 +178,5 @@ fn refused(answer: &Answer) -> Error {
 }
 
 fn unwritable(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, "the archive can not be written").with_source(error)
+    Error::new(ErrorKind::Io, "the archive cannot be written").with_source(error)
 }

@@ -113,7 +113,7 @@ impl Drop for Workspace {
         }
         match fs::remove_dir_all(&self.directory) {
             Err(error) if !self.directory.as_os_str().is_empty() => {
-                warn!("{} can not be removed: {error}", self.directory.display());
+                warn!("{} cannot be removed: {error}", self.directory.display());
             }
             _ => {}
         }
@@ -141,7 +141,7 @@ fn parent_of(path: &Path) -> &Path {
 /// Makes sure that the names in a directory outlive a loss of power, where the system can do that.
 fn sync(directory: &Path) {
     if let Err(error) = fs::File::open(directory).and_then(|directory| directory.sync_all()) {
-        debug!("{} can not be synced: {error}", directory.display());
+        debug!("{} cannot be synced: {error}", directory.display());
     }
 }
 

@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// do nothing.
 ///
 /// The events wait for at most 10 s, or until there are 100 of them. No method blocks: when 10 000 events wait, because the
-/// service can not be reached, further ones are dropped, with one warning in the log.
+/// service cannot be reached, further ones are dropped, with one warning in the log.
 ///
 /// # Examples
 ///

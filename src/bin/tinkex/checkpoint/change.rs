@@ -19,7 +19,7 @@ pub(crate) struct Paths {
 
 /// Delete checkpoints for good.
 ///
-/// Asks first. Without a terminal to ask on, --yes must be given. When one can not be deleted, the others are, and the exit code is
+/// Asks first. Without a terminal to ask on, --yes must be given. When one cannot be deleted, the others are, and the exit code is
 /// 1; with --format json, the document has the paths that are `done` and those that `failed`.
 #[derive(Args, Debug)]
 pub(crate) struct Delete {

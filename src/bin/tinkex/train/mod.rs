@@ -182,7 +182,7 @@ impl Trained {
 
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     let shown = options.data.display().to_string();
-    let data = fs::read(&options.data).map_err(|error| Failure::usage(format!("{shown} can not be read: {error}")))?;
+    let data = fs::read(&options.data).map_err(|error| Failure::usage(format!("{shown} cannot be read: {error}")))?;
     let examples = dataset::parse(&shown, &data).map_err(Failure::usage)?;
     let held_out: Vec<bool> = examples.iter().map(|example| example.held_out).collect();
     let (trained, evaluated) = plan::split(&held_out, options.eval_fraction, options.seed);

@@ -246,7 +246,7 @@ fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn not_written(place: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!("{} can not be written: {error}", place.display()))
+    Failure::failed(format!("{} cannot be written: {error}", place.display()))
 }
 
 #[cfg(test)]
