@@ -8,33 +8,13 @@
 mod scene;
 mod support;
 
-use std::fmt::Write;
-use std::sync::Mutex;
-
 use scene::{SIGNATURE, Scene, archive, cut, whole};
 use serde_json::json;
-use support::Reply;
-
-static LOG: Mutex<String> = Mutex::new(String::new());
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        writeln!(LOG.lock().unwrap(), "{} {} {}", record.level(), record.target(), record.args()).unwrap();
-    }
-
-    fn flush(&self) {}
-}
+use support::{Reply, logged};
 
 #[test]
 fn a_download_is_logged_without_its_signature() {
-    log::set_logger(&Capture).unwrap();
-    log::set_max_level(log::LevelFilter::Debug);
+    logged::capture(log::LevelFilter::Debug);
     let busy = || Some(Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "in the making"})));
     let scene = Scene::with(
         move |number| if number == 0 { busy() } else { None },
@@ -47,7 +27,7 @@ fn a_download_is_logged_without_its_signature() {
         },
     );
     scene.rest().download_checkpoint_archive("run", "weights/a", scene.out()).unwrap();
-    let log = LOG.lock().unwrap();
+    let log: String = logged::all().iter().map(|line| format!("{line}\n")).collect();
     assert!(!log.contains(SIGNATURE) && !log.contains("tml-test-key"), "{log}");
     for said in ["the archive is being made", "the download goes on", "answered 403", "ureq"] {
         assert!(log.contains(said), "{said} is not in the log:\n{log}");

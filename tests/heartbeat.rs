@@ -5,40 +5,18 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter};
 use serde_json::json;
-use support::{Reply, Service, connect, well};
+use support::{Reply, Service, connect, logged, well};
 use tinkex::clock::ManualClock;
-
-static LINES: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
-
-static LOGGED: Condvar = Condvar::new();
-
-struct Capture;
-
-impl Log for Capture {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("tinkex")
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            LINES.lock().unwrap().push((record.level(), record.args().to_string()));
-            LOGGED.notify_all();
-        }
-    }
-
-    fn flush(&self) {}
-}
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets so many heartbeats go out one after the other, and returns what was logged meanwhile.
 fn beat(manual: &ManualClock, service: &Service, count: usize) -> Vec<(Level, String)> {
-    LINES.lock().unwrap().clear();
+    logged::all();
     for _ in 0..count {
         let before = service.seen_at("session_heartbeat").len();
         manual.until_waiting(|waits| waits.contains(&INTERVAL));
@@ -47,13 +25,12 @@ fn beat(manual: &ManualClock, service: &Service, count: usize) -> Vec<(Level, St
     }
     // The last answer has been taken up when the next heartbeat is waited for.
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
-    std::mem::take(&mut *LINES.lock().unwrap())
+    logged::ours()
 }
 
 #[test]
 fn an_outage_of_two_minutes_is_warned_of_once_and_again_after_a_recovery_and_410_or_a_close_is_the_end() {
-    log::set_logger(&Capture).unwrap();
-    log::set_max_level(LevelFilter::Info);
+    logged::capture(LevelFilter::Info);
     let status = Arc::new(AtomicU16::new(200));
     let answers = Arc::clone(&status);
     let service = Service::start(move |seen| match (&*seen.path, answers.load(Ordering::SeqCst)) {
@@ -94,17 +71,14 @@ fn an_outage_of_two_minutes_is_warned_of_once_and_again_after_a_recovery_and_410
 
     status.store(410, Ordering::SeqCst);
     let before = service.seen_at("session_heartbeat").len();
-    LINES.lock().unwrap().clear();
+    logged::all();
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
     manual.advance(INTERVAL);
     service.until_count("session_heartbeat", before + 1);
     // A close that came before the answer was taken up would end the heartbeats by itself.
-    let nothing_said = |lines: &mut Vec<_>| lines.is_empty();
-    let waited = LOGGED.wait_timeout_while(LINES.lock().unwrap(), Duration::from_secs(30), nothing_said).unwrap();
-    assert!(!waited.1.timed_out(), "the end of the session was not said");
-    drop(waited);
+    logged::until_something();
     client.close(Duration::from_secs(30));
-    let lines = std::mem::take(&mut *LINES.lock().unwrap());
+    let lines = logged::ours();
     assert!(lines.len() == 1 && lines[0].0 == Level::Warn && lines[0].1.contains("no more heartbeats"), "{lines:?}");
     manual.advance(10 * INTERVAL);
     assert_eq!(service.seen_at("session_heartbeat").len(), before + 1);

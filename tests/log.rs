@@ -2,51 +2,30 @@
 
 mod support;
 
-use std::sync::Mutex;
-
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter};
 use serde_json::json;
-use support::{Reply, Service, well};
+use support::{Reply, Service, logged, well};
 use tinkex::{Config, ServiceClient, Severity};
 
-static LINES: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
-
-struct Capture;
-
-impl Log for Capture {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("tinkex")
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            LINES.lock().unwrap().push((record.level(), record.args().to_string()));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
 /// What the library logs meanwhile.
-fn logged(act: impl FnOnce()) -> Vec<(Level, String)> {
-    LINES.lock().unwrap().clear();
+fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {
+    logged::all();
     act();
-    std::mem::take(&mut *LINES.lock().unwrap())
+    logged::ours()
 }
 
 #[test]
 fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
-    log::set_logger(&Capture).unwrap();
-    log::set_max_level(LevelFilter::Info);
+    logged::capture(LevelFilter::Info);
 
     let build = |key: &str, url: &str| drop(Config::builder().api_key(key).base_url(url).build().unwrap());
-    let odd_key = logged(|| build("sk-other", "http://127.0.0.1:1"));
+    let odd_key = lines_of(|| build("sk-other", "http://127.0.0.1:1"));
     assert_eq!(odd_key.len(), 1, "{odd_key:?}");
     assert!(odd_key[0].0 == Level::Warn && odd_key[0].1.contains("tml-"), "{odd_key:?}");
-    let plain_http = logged(|| build("tml-k", "http://192.0.2.1"));
+    let plain_http = lines_of(|| build("tml-k", "http://192.0.2.1"));
     assert_eq!(plain_http.len(), 1, "{plain_http:?}");
     assert!(plain_http[0].0 == Level::Warn && plain_http[0].1.contains("unencrypted"), "{plain_http:?}");
-    assert_eq!(logged(|| build("tml-k", "http://localhost:1")), []);
+    assert_eq!(lines_of(|| build("tml-k", "http://localhost:1")), []);
 
     let service = Service::start(|seen| match seen.path.as_str() {
         "create_session" => Reply::ok(json!({
@@ -59,7 +38,7 @@ fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
     });
     let silent = Service::start(|seen| if seen.path == "telemetry" { Reply::Silence } else { well(seen) });
     let client = ServiceClient::connect(silent.config().telemetry(true).build().unwrap()).unwrap();
-    let dropped = logged(|| {
+    let dropped = lines_of(|| {
         for _ in 0..20_000 {
             client.telemetry().log("e", json!({}), Severity::Info);
         }
@@ -67,7 +46,7 @@ fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
     assert!(dropped.len() == 1 && dropped[0].0 == Level::Warn && dropped[0].1.contains("10000"), "{dropped:?}");
     drop(client);
 
-    let said = logged(|| drop(ServiceClient::connect(service.config().build().unwrap()).unwrap()));
+    let said = lines_of(|| drop(ServiceClient::connect(service.config().build().unwrap()).unwrap()));
     let expected = [
         (Level::Info, "the service says: all well".to_owned()),
         (Level::Warn, "the service says: old version".to_owned()),

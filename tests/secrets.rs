@@ -11,30 +11,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Reply, Service, batch, well};
+use support::{Reply, Service, batch, logged, well};
 use tinkex::config::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
 use tinkex::{Config, Error, SampleOptions, ServiceClient};
 
 /// All secrets contain this word, in which no part of a longer word hides.
 const WORD: &str = "Xq7Zk";
-
-static LOG: Mutex<String> = Mutex::new(String::new());
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let mut log = LOG.lock().unwrap();
-        writeln!(log, "{} {} {}", record.level(), record.target(), record.args()).unwrap();
-    }
-
-    fn flush(&self) {}
-}
 
 /// Everything that is shown of something.
 #[derive(Default)]
@@ -58,8 +41,7 @@ impl Shown {
 
 #[test]
 fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
-    log::set_logger(&Capture).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    logged::capture(log::LevelFilter::Trace);
     let key = format!("tml-{WORD}-key");
     let seen_before = Mutex::new(HashMap::<String, u32>::new());
     let service = Service::start(move |seen| {
@@ -177,7 +159,7 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
     }
 
     assert_hidden("Debug or an error", &shown.0);
-    let log = LOG.lock().unwrap();
+    let log: String = logged::all().iter().map(|line| format!("{line}\n")).collect();
     assert!(log.contains("tinkex::http") && log.contains("sent again"), "the log was not captured");
     // The bytes on the wire come in rows of 16, in hex and as text.
     let bytes = log.lines().filter_map(|line| line.strip_prefix("TRACE ureq_proto::util "));

@@ -6,6 +6,7 @@
 
 mod exchange;
 mod gate;
+pub mod logged;
 mod well;
 
 use std::collections::{HashMap, HashSet};
