@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use serde_json::{Value, json};
-use support::{Gate, Reply, Service, connect, polled, well};
+use support::{Gate, Reply, Service, connect, pass, polled, well};
 use tinkex::clock::ManualClock;
 use tinkex::types::{ModelInput, QueueState, RequestKind, SamplingParams};
 use tinkex::{ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, wait_all, wait_any};
@@ -46,16 +46,6 @@ fn holding(gate: &Arc<Gate>) -> Service {
 
 fn try_again(queue_state: &str, reason: Option<&str>) -> Value {
     json!({"type": "try_again", "request_id": "r", "queue_state": queue_state, "queue_state_reason": reason})
-}
-
-/// Lets the client's shortest wait pass, once it is between these milliseconds.
-fn pass(manual: &ManualClock, millis: std::ops::RangeInclusive<u128>) {
-    let mut wait = Duration::ZERO;
-    manual.until_waiting(|waits| {
-        wait = waits.first().copied().unwrap_or_default();
-        millis.contains(&wait.as_millis())
-    });
-    manual.advance(wait);
 }
 
 #[test]

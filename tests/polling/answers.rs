@@ -2,16 +2,6 @@
 
 use super::*;
 
-/// Waits until the client's shortest wait is between these milliseconds, and lets them pass.
-fn pass(manual: &ManualClock, millis: std::ops::RangeInclusive<u128>) {
-    let mut wait = Duration::ZERO;
-    manual.until_waiting(|waits| {
-        wait = waits.first().copied().unwrap_or_default();
-        millis.contains(&wait.as_millis())
-    });
-    manual.advance(wait);
-}
-
 #[test]
 fn a_promise_is_asked_for_until_its_result_is_there() {
     let manual = ManualClock::new();

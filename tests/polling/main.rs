@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 use serde::Deserialize;
 use serde_json::json;
-use support::{Gate, Reply, Seen, Service, connect, polled, result, well};
+use support::{Gate, Reply, Seen, Service, connect, pass, polled, result, well};
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, OptimStepResponse, RequestErrorCategory, RequestKind};
 use tinkex::{ErrorKind, Limit, Pending, ServiceClient};

@@ -175,6 +175,16 @@ impl Drop for Service {
     }
 }
 
+/// Waits until the client's shortest wait is between these milliseconds, and lets them pass.
+pub fn pass(manual: &ManualClock, millis: std::ops::RangeInclusive<u128>) {
+    let mut wait = Duration::ZERO;
+    manual.until_waiting(|waits| {
+        wait = waits.first().copied().unwrap_or_default();
+        millis.contains(&wait.as_millis())
+    });
+    manual.advance(wait);
+}
+
 /// A client of this configuration.
 pub fn connect(config: ConfigBuilder) -> tinkex::ServiceClient {
     tinkex::ServiceClient::connect(config.build().unwrap()).unwrap()
