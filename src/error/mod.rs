@@ -112,6 +112,23 @@ impl Error {
         self.0.kind
     }
 
+    /// What went wrong, in one short sentence: the message of this level alone, without the
+    /// [operation](Error::operation), the [request id](Error::request_id), the
+    /// [effect](Error::may_have_taken_effect), the [hint](Error::hint) and the causes.
+    ///
+    /// A program that lays errors out itself uses this and those methods, rather than taking the `Display` text apart.
+    ///
+    /// ```
+    /// let error = tinkex::types::CheckpointPath::parse("nonsense").unwrap_err();
+    /// assert!(error.message().starts_with(r#""nonsense" is not"#));
+    /// assert!(error.hint().is_some_and(|hint| hint.contains("tinker://RUN/weights/NAME")));
+    /// assert_eq!(error.to_string(), format!("{}; {}", error.message(), error.hint().unwrap_or_default()));
+    /// ```
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The operation that failed, by the name of the client's method or of the request.
     #[must_use]
     pub fn operation(&self) -> Option<&str> {
@@ -218,7 +235,7 @@ impl fmt::Display for Error {
             write!(f, " (request {id})")?;
         }
         if self.0.may_have_taken_effect {
-            f.write_str("; the server may have carried it out")?;
+            f.write_str("; the request may have taken effect")?;
         }
         if let Some(hint) = &self.0.hint {
             write!(f, "; {hint}")?;
@@ -297,7 +314,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "optim_step: the operation did not finish within its time limit (timeout_operation) (request r-1); \
-             the server may have carried it out; ask again with ServiceClient::pending"
+             the request may have taken effect; ask again with ServiceClient::pending"
         );
     }
 }
