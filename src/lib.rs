@@ -132,7 +132,6 @@ pub use tokenizer::{TextDecoder, Tokenizer};
 #[cfg(feature = "ndarray")]
 pub use training::CustomLoss;
 pub use training::TrainingClient;
-pub use types::Severity;
 
 /// Compiles and runs the README's first program.
 #[cfg(all(doctest, feature = "local"))]

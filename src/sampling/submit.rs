@@ -14,7 +14,8 @@ use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key
 use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
 use crate::rules::bucket::DEFAULT_PAUSE;
 use crate::session::{Gate, Session, Task};
-use crate::types::{ModelInput, Promise, RequestKind};
+use crate::types::wire::Promise;
+use crate::types::{ModelInput, RequestKind};
 use crate::worker::Pool;
 
 /// What the submissions of one sampling client share. Threads hold it; it does not hold the session.

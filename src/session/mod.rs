@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
 use crate::pending::{Manner, Poller, PollerHandle};
 use crate::rules::seats::GroupId;
-use crate::types::{CreateSessionRequest, CreateSessionResponse};
+use crate::types::wire::{CreateSessionRequest, CreateSessionResponse};
 use crate::worker::{Budget, OwnedThread, Pool};
 
 /// A job for a submitting thread.

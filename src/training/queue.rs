@@ -17,7 +17,8 @@ use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};
 use crate::rules::seats::GroupId;
 use crate::session::Dependent;
-use crate::types::{Promise, RequestKind};
+use crate::types::RequestKind;
+use crate::types::wire::Promise;
 use crate::worker::{Budget, OwnedThread, Reservation, Room};
 
 /// Writes a request's body with its sequence number.

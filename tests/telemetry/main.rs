@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use support::{Gate, Reply, Seen, Service, connect, well};
 use tinkex::clock::ManualClock;
 use tinkex::config::ConfigBuilder;
-use tinkex::types::{
-    AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams, SessionDuration,
-};
-use tinkex::{Event, Severity, Telemetry};
+use tinkex::types::wire::SessionDuration;
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams};
+use tinkex::types::Severity;
+use tinkex::{Event, Telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig};
-use tinkex::{ServiceClient, Severity};
+use tinkex::types::Severity;
+use tinkex::{ServiceClient};
 
 use crate::support::{Reply, Seen, Service, connect, well};
 use crate::{INTERVAL, PATIENCE, SECOND, assert_numbered, config, events, log_many, names};

@@ -20,7 +20,8 @@ use crate::events::{Event, QueueStateUpdate, Report};
 use crate::http::{Call, Deadline, Http, PROTOCOL_VERSION, Purpose, Repeat, platform, to_json};
 use crate::rules::reporting::{Batch, MAX_WAITING, NotTaken, Reporting, Sent, Step};
 use crate::rules::retry::MAX_RETRY_AFTER;
-use crate::types::{RequestKind, Severity, TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
+use crate::types::wire::{TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
+use crate::types::{RequestKind, Severity};
 use crate::worker::OwnedThread;
 use report::Told;
 use stamp::stamped;
@@ -49,7 +50,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// ```no_run
 /// # fn f(service: tinkex::ServiceClient, trainer: tinkex::TrainingClient) {
 /// use serde_json::json;
-/// use tinkex::Severity;
+/// use tinkex::types::Severity;
 /// use tinkex::types::AdamParams;
 ///
 /// let telemetry = service.telemetry();
