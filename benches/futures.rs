@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use holding::Holding;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tinkex::config::Proxy;
+use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, OptimStepResponse, SamplingParams};
 use tinkex::{Config, Error, Pending, ServiceClient, wait_all};
 

@@ -6,8 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Error, ErrorKind, Inner, Limit};
-use crate::types::RequestErrorCategory;
+use super::{Error, ErrorKind, Inner, Limit, RequestErrorCategory};
 
 /// The most bytes of an answer's body that an error keeps.
 const MAX_BODY: usize = 8 * 1024;

@@ -18,6 +18,7 @@
 //! ```
 
 mod build;
+mod category;
 mod kind;
 
 use std::borrow::Cow;
@@ -26,9 +27,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use category::RequestErrorCategory;
 pub use kind::{ErrorKind, Limit};
-
-use crate::types::RequestErrorCategory;
 
 /// A `Result` with this crate's [`Error`].
 ///

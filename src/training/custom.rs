@@ -9,8 +9,8 @@ use super::TrainingClient;
 use super::requests::Pass;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pending::{Manner, Pending};
+use crate::threads::panic_text;
 use crate::types::{Batch, Datum, ForwardBackwardOutput, LossFn, TensorData};
-use crate::worker::panic_text;
 
 const OPERATION: &str = "forward_backward_custom";
 

@@ -37,7 +37,6 @@
 #[macro_use]
 mod open_enum;
 
-mod category;
 mod checkpoint_path;
 mod datum;
 mod future;
@@ -55,7 +54,7 @@ mod timestamp;
 mod training;
 mod weights;
 
-pub use category::RequestErrorCategory;
+pub use crate::error::RequestErrorCategory;
 pub use checkpoint_path::{CheckpointPath, check_tinker_scheme};
 pub use datum::{Batch, Datum, LossInput};
 pub use future::{Promise, QueueState, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};

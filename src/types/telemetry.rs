@@ -10,7 +10,7 @@ use super::{SessionDuration, Timestamp};
 /// How much a telemetry event matters.
 ///
 /// ```
-/// use tinkex::Severity;
+/// use tinkex::types::Severity;
 ///
 /// assert!(Severity::Warning < Severity::Error);
 /// ```
