@@ -225,7 +225,7 @@ fn both_losses_train_the_local_model() {
     let datum =
         |targets: [i64; 3]| Datum::new(ModelInput::from_tokens([97, 98, 99])).input("target_tokens", targets).unwrap();
     let pair = Batch::from([datum([98, 99, 100]), datum([101, 102, 103])]);
-    let adam = AdamParams { learning_rate: 1e-2, ..AdamParams::default() };
+    let adam = AdamParams::new().learning_rate(1e-2);
 
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().seed(1)).unwrap();
     let weighted: Batch = pair.iter().map(|datum| datum.clone().input("weights", [1.0; 3]).unwrap()).collect();
