@@ -16,7 +16,7 @@
 //!
 //! // Blocking.
 //! let output = trainer.forward_backward(&batch, LossFn::CrossEntropy)?;
-//! trainer.optim_step(AdamParams { learning_rate: 1e-4, ..AdamParams::default() })?;
+//! trainer.optim_step(AdamParams::new().learning_rate(1e-4))?;
 //!
 //! // Pipelined: submit, go on, collect later.
 //! let pass = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;

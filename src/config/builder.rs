@@ -192,9 +192,13 @@ impl ConfigBuilder {
     pub fn build_with(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let set = |name: &str| environment(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let api_key = match self.api_key.take().or_else(|| environment("TINKER_API_KEY").map(Secret::new)) {
-            None => return Err(Error::config("no API key; set TINKER_API_KEY, or call api_key on the builder")),
+            None => {
+                return Err(Error::config("no API key").with_hint("set TINKER_API_KEY, or call api_key on the builder"));
+            }
             Some(key) if key.expose().trim().is_empty() => {
-                return Err(Error::config("the API key is empty; set TINKER_API_KEY, or pass one to api_key"));
+                return Err(
+                    Error::config("the API key is empty").with_hint("set TINKER_API_KEY, or pass one to api_key")
+                );
             }
             Some(key) => Secret::new(key.expose().trim()),
         };
@@ -266,7 +270,7 @@ mod tests {
         for (builder, expected) in [
             (Config::builder(), "set TINKER_API_KEY"),
             (Config::builder().api_key(" "), "set TINKER_API_KEY"),
-            (valid().api_key("tml-\u{7f}"), "no HTTP header may have"),
+            (valid().api_key("tml-\u{7f}"), "not allowed in an HTTP header"),
             (valid().base_url("example.com"), "does not begin with http"),
             (valid().base_url("ftp://example.com"), "does not begin with http"),
             (valid().base_url("http://"), "base URL"),
@@ -277,7 +281,7 @@ mod tests {
             (valid().max_poll_connections(0), "max_poll_connections must be greater"),
             (valid().sampling_rate(0), "sampling_rate must be greater"),
             (valid().thread_stack_size(64 * 1024), "at least 131072 bytes"),
-            (valid().header("a b", "c"), "no HTTP header may have"),
+            (valid().header("a b", "c"), "not allowed in an HTTP header"),
             (valid().proxy(Proxy::Url("socks5://127.0.0.1:1".into())), "not supported"),
         ] {
             let error = build(builder).unwrap_err();

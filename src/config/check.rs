@@ -7,15 +7,16 @@ use ureq::http::Uri;
 use super::DEFAULT_BASE_URL;
 use crate::error::{Error, Result};
 
+const BUILD_WITH_TLS: &str = "build with the feature `rustls` or `native-tls`";
+
 pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
     use ureq::http::{HeaderName, HeaderValue};
     let allowed = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
     if allowed {
         Ok(())
     } else {
-        Err(Error::config(format!(
-            "{what} has characters that no HTTP header may have; copy it again, without quotes or line breaks"
-        )))
+        Err(Error::config(format!("{what} has characters that are not allowed in an HTTP header"))
+            .with_hint("copy it again, without quotes or line breaks"))
     }
 }
 
@@ -36,21 +37,18 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<ureq::tls::Certificate<'sta
 pub(super) fn root_certificates(pem: &[u8]) -> Result<()> {
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     if certificates(pem)?.is_empty() {
-        return Err(Error::config(
-            "root_certificate has no certificate in it; pass the text of a PEM file, with `BEGIN CERTIFICATE`",
-        ));
+        return Err(Error::config("root_certificate contains no certificate")
+            .with_hint("pass the text of a PEM file, with `BEGIN CERTIFICATE`"));
     }
     #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
     if !pem.is_empty() {
-        return Err(Error::config(
-            "root_certificate needs TLS, which this build lacks (feature `rustls` or `native-tls`)",
-        ));
+        return Err(Error::config("root_certificate needs TLS, which this build lacks").with_hint(BUILD_WITH_TLS));
     }
     Ok(())
 }
 
 pub(super) fn proxy(url: &str) -> Result<()> {
-    let refused = |why: &str| Err(Error::config(format!("the proxy URL {why}; use http://host:port")));
+    let refused = |why: &str| Err(Error::config(format!("the proxy URL {why}")).with_hint("use http://host:port"));
     let Ok(proxy) = ureq::Proxy::new(url) else { return refused("is not valid") };
     match proxy.protocol() {
         ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(()),
@@ -63,15 +61,16 @@ pub(crate) fn base_url(text: &str) -> Result<String> {
     let shown = text.strip_suffix('/').unwrap_or(text);
     let refused = |why: &str| {
         let shown = if shown.contains('@') { "…" } else { shown };
-        Err(Error::config(format!(
-            "the base URL {shown:?} {why}; set TINKER_BASE_URL or base_url to something like {DEFAULT_BASE_URL}"
-        )))
+        Err(Error::config(format!("the base URL {shown:?} {why}"))
+            .with_hint(format!("set TINKER_BASE_URL or base_url to something like {DEFAULT_BASE_URL}")))
     };
     let Ok(uri) = shown.parse::<Uri>() else { return refused("is not a URL") };
     match uri.scheme_str() {
         Some("http") => {}
         Some("https") if cfg!(any(feature = "rustls", feature = "native-tls")) => {}
-        Some("https") => return refused("needs TLS, which this build lacks (feature `rustls` or `native-tls`)"),
+        Some("https") => {
+            return refused("needs TLS, which this build lacks").map_err(|error| error.with_hint(BUILD_WITH_TLS));
+        }
         _ => return refused("does not begin with http:// or https://"),
     }
     let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {

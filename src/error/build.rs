@@ -41,6 +41,14 @@ impl Error {
         Error::new(ErrorKind::Timeout(limit), limit.to_string())
     }
 
+    /// The error of a function that the program passed in, with its own error as the source.
+    #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
+    pub(crate) fn callback(what: &str, source: Box<dyn StdError + Send + Sync>) -> Self {
+        let mut error = Error::new(ErrorKind::Callback, format!("{what} failed"));
+        error.0.source = Some(source.into());
+        error
+    }
+
     pub(crate) fn closed() -> Self {
         Error::new(ErrorKind::Closed, "the client is closed").with_hint("connect again with ServiceClient::connect")
     }

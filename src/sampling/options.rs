@@ -82,10 +82,10 @@ impl<'a> SampleOptions<'a> {
 
     pub(super) fn validate(&self) -> Result<()> {
         if self.how.num_samples == 0 {
-            return Err(Error::invalid_input("num_samples is 0; ask for at least one"));
+            return Err(Error::invalid_input("num_samples is 0").with_hint("ask for at least one sample"));
         }
         if self.prompt.is_empty() {
-            return Err(Error::invalid_input("the prompt is empty; it needs at least one token"));
+            return Err(Error::invalid_input("the prompt is empty").with_hint("pass at least one token"));
         }
         self.how.sampling_params.validate()
     }

@@ -51,7 +51,7 @@ use crate::types::{
 ///     .input("weights", vec![0.0_f32, 1.0, 1.0])?;
 /// let batch = Batch::from(vec![datum]);
 /// let output = trainer.forward_backward(&batch, LossFn::CrossEntropy)?;
-/// trainer.optim_step(AdamParams { learning_rate: 1e-4, ..AdamParams::default() })?;
+/// trainer.optim_step(AdamParams::new().learning_rate(1e-4))?;
 /// println!("{:?}", output.metrics.get("loss:sum"));
 /// # Ok::<(), tinkex::Error>(())
 /// ```

@@ -66,9 +66,9 @@ impl TrainingClient {
         finish: impl FnOnce(&mut ForwardBackwardOutput) + Send + 'static,
     ) -> Result<Pending<ForwardBackwardOutput>> {
         if batch.is_empty() {
-            return Err(
-                Error::invalid_input("the batch is empty; it needs at least one datum").with_operation(operation)
-            );
+            return Err(Error::invalid_input("the batch is empty")
+                .with_operation(operation)
+                .with_hint("pass at least one datum"));
         }
         batch.validate().and_then(|()| loss.validate()).map_err(|error| error.with_operation(operation))?;
         let loss = Arc::new(loss);

@@ -34,6 +34,7 @@ use crate::{Error, Result};
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Datum {
     /// What the loss function needs, by name: `target_tokens`, `weights`, `logprobs`, `advantages` …
     pub loss_fn_inputs: BTreeMap<String, TensorData>,

@@ -224,7 +224,7 @@ sample! { struct
     ForwardRequest<'_> { forward_input, model_id, seq_id }
     ForwardBackwardRequest<'_> { forward_backward_input, model_id, seq_id }
     ForwardBackwardOutput { loss_fn_output_type, loss_fn_outputs, metrics }
-    AdamParams { learning_rate, beta1, beta2, eps }
+    AdamParams { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm }
     OptimStepRequest<'_> { adam_params, model_id, seq_id }
     OptimStepResponse { metrics }
     SaveWeightsRequest<'_> { model_id, path, seq_id }

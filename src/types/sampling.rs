@@ -23,6 +23,7 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct SamplingParams {
     /// The most tokens to sample. Absent, and the server's choice, when none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +132,7 @@ impl SamplingParams {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum Stop {
     /// At this text.
     Text(String),

@@ -117,13 +117,14 @@ pub struct HealthResponse {
 /// ```
 /// use tinkex::types::LoraConfig;
 ///
-/// let attention_only = LoraConfig { train_mlp: false, train_unembed: false, ..LoraConfig::default().rank(8).seed(1) };
+/// let attention_only = LoraConfig::new().rank(8).seed(1).train_mlp(false).train_unembed(false);
 /// attention_only.validate()?;
-/// assert!(LoraConfig { train_attn: false, ..attention_only }.validate().is_err());
+/// assert!(attention_only.train_attn(false).validate().is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct LoraConfig {
     /// The rank, at least 1. Defaults to 32, the Python client's.
     pub rank: u32,
@@ -144,6 +145,12 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
+    /// The defaults: rank 32, a seed of the service's choice, all layers.
+    #[must_use]
+    pub fn new() -> Self {
+        LoraConfig::default()
+    }
+
     /// Sets the rank. Defaults to 32.
     #[must_use]
     pub fn rank(mut self, rank: u32) -> Self {
@@ -155,6 +162,27 @@ impl LoraConfig {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Sets whether the attention layers are trained. Defaults to true.
+    #[must_use]
+    pub fn train_attn(mut self, train_attn: bool) -> Self {
+        self.train_attn = train_attn;
+        self
+    }
+
+    /// Sets whether the MLP layers are trained. Defaults to true.
+    #[must_use]
+    pub fn train_mlp(mut self, train_mlp: bool) -> Self {
+        self.train_mlp = train_mlp;
+        self
+    }
+
+    /// Sets whether the unembedding layer is trained. Defaults to true.
+    #[must_use]
+    pub fn train_unembed(mut self, train_unembed: bool) -> Self {
+        self.train_unembed = train_unembed;
         self
     }
 

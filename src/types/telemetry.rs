@@ -16,6 +16,7 @@ use super::{SessionDuration, Timestamp};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
 pub enum Severity {
     /// Of use to whoever looks for a fault.
     Debug,

@@ -20,7 +20,7 @@ pub fn stocked() -> Stocked {
     let server = LocalServer::start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
     let service = ServiceClient::connect(config).unwrap();
-    let lora = LoraConfig { rank: 8, ..LoraConfig::default() };
+    let lora = LoraConfig::new().rank(8);
     let options = TrainingOptions::from(lora).user_metadata("purpose", "golden");
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", options).unwrap();
     trainer.save_state("step-1").unwrap();

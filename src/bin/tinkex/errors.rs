@@ -148,28 +148,23 @@ impl From<tinkex::Error> for Failure {
             ErrorKind::Config | ErrorKind::InvalidInput => Exit::Usage,
             _ => Exit::Failed,
         };
-        let text = error.to_string();
-        let operation = error.operation().map(|operation| format!("{operation}: ")).unwrap_or_default();
-        let text = text.strip_prefix(&operation).unwrap_or(&text);
-        let (message, hint) = match error.hint() {
-            Some(hint) => {
-                (text.strip_suffix(hint).and_then(|text| text.strip_suffix("; ")).unwrap_or(text), Some(hint))
-            }
-            // What is wrong with a setting, and what to do about it.
-            None if exit == Exit::Usage => {
-                text.split_once("; ").map_or((text, None), |(what, hint)| (what, Some(hint)))
-            }
-            None => (text, None),
-        };
-        // Of a file, the system's reason is what a person needs.
+        let mut message = error.message().to_owned();
+        if let Some(id) = error.request_id() {
+            message.push_str(&format!(" (request {id})"));
+        }
+        if error.may_have_taken_effect() {
+            message.push_str("; the request may have taken effect");
+        }
+        // Without the system's reason, an error of a file says too little to act on.
         let is_io = error.kind() == ErrorKind::Io;
         let reason = error.source().filter(|_| is_io).map(ToString::to_string);
-        let reason = reason.filter(|reason| !message.contains(reason.as_str()));
-        let message = reason.map_or(message.to_owned(), |reason| format!("{message}: {reason}"));
+        if let Some(reason) = reason.filter(|reason| !message.contains(reason.as_str())) {
+            message.push_str(&format!(": {reason}"));
+        }
         let sources = std::iter::successors(error.source(), |&cause| cause.source()).skip(usize::from(is_io));
         let answer = error.body().map(|body| format!("the service answered {body}"));
         Failure {
-            hint: hint.map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
             causes: answer.into_iter().chain(sources.map(ToString::to_string)).collect(),
             ..Failure::new(exit, Some(message))
         }

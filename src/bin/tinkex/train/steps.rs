@@ -91,7 +91,7 @@ impl Course<'_> {
         let is_due = |every: u64| is_last || (every > 0 && step % every == 0);
 
         let pass = self.trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
-        let update = self.trainer.submit_optim_step(AdamParams { learning_rate, ..AdamParams::default() })?;
+        let update = self.trainer.submit_optim_step(AdamParams::new().learning_rate(learning_rate))?;
         let evaluates = is_due(self.eval_every) && !self.evaluation.is_empty();
         let evaluation =
             evaluates.then(|| self.trainer.submit_forward(evaluation, LossFn::CrossEntropy)).transpose()?;
