@@ -51,12 +51,12 @@
 //!
 //! # How long a call blocks
 //!
-//! A blocking call ends by [`timeout_operation`](config::ConfigBuilder::timeout_operation), which is none by default. Without
-//! it, a call that makes a promise is sent again for at most [`timeout_submit`](config::ConfigBuilder::timeout_submit) until
+//! A blocking call ends by [`timeout_operation`](ConfigBuilder::timeout_operation), which is none by default. Without
+//! it, a call that makes a promise is sent again for at most [`timeout_submit`](ConfigBuilder::timeout_submit) until
 //! the service accepts it, and is then waited for until the service answers or says nothing of it for
-//! [`timeout_progress`](config::ConfigBuilder::timeout_progress). Other calls end after
-//! [`max_retries`](config::ConfigBuilder::max_retries) repeats, each of which may take
-//! [`timeout_idle`](config::ConfigBuilder::timeout_idle) without a byte of progress.
+//! [`timeout_progress`](ConfigBuilder::timeout_progress). Other calls end after
+//! [`max_retries`](ConfigBuilder::max_retries) repeats, each of which may take
+//! [`timeout_idle`](ConfigBuilder::timeout_idle) without a byte of progress.
 //!
 //! # Errors of a request
 //!
@@ -98,14 +98,18 @@
 
 pub mod api;
 pub mod clock;
-pub mod config;
-pub mod error;
-mod events;
+mod config;
+mod dispatcher;
+mod error;
+#[cfg(any(feature = "local", feature = "tokenizers"))]
+#[doc(hidden)] // For the program `tinkex`; not part of the API.
+pub mod fs;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "ndarray")]
 pub mod losses;
+mod observer;
 mod pending;
 pub mod query;
 pub mod rest;
@@ -113,14 +117,17 @@ mod rules;
 mod sampling;
 mod service;
 mod session;
+mod threads;
 mod tokenizer;
 mod training;
 pub mod types;
-mod worker;
 
-pub use config::Config;
+pub use config::{Config, ConfigBuilder, DEFAULT_BASE_URL, Proxy};
+pub use crossbeam_channel;
 pub use error::{Error, ErrorKind, Limit, Result};
-pub use events::{Event, Observer, QueueStateObserver, QueueStateUpdate};
+#[cfg(feature = "ndarray")]
+pub use ndarray;
+pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
 pub use pending::{Pending, wait_all, wait_any};
 pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};

@@ -4,13 +4,13 @@
 use std::thread;
 use std::time::Duration;
 
-use tinkex::config::{ConfigBuilder, Proxy};
 use tinkex::local::{LocalServer, LoggedRequest};
 use tinkex::types::{
     AdamParams, Batch, Datum, ForwardBackwardOutput, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind,
     SampleResponse, SamplingParams,
 };
 use tinkex::{Config, ErrorKind, Limit, ServiceClient, TrainingClient};
+use tinkex::{ConfigBuilder, Proxy};
 
 const BASE: &str = "tinkex/bytes-tiny";
 const TEXT: &str = "abcdefghi";

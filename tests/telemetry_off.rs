@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{Service, well};
+use tinkex::Proxy;
 use tinkex::clock::ManualClock;
-use tinkex::config::Proxy;
 use tinkex::types::Severity;
 use tinkex::{Config, ServiceClient};
 

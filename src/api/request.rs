@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::options::Options;
 use super::{Api, Path, Response};
+use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::http::{Call, Flight, Method, Purpose, Redirects, is_url, to_json};
-use crate::pending::Manner;
 use crate::query::Value;
 
 /// One request. Made by [`Api::get`], [`Api::post`] and [`Api::delete`], sent by [`send`](Request::send).
@@ -146,7 +146,7 @@ impl Request {
             redirects: self.options.redirects,
             idempotency_key: key,
             max_retries: self.options.max_retries,
-            deadline: Manner::blocking(clock, limit).deadline(),
+            deadline: Deadline::of_operation(clock, limit),
             flight: Arc::clone(&flight),
             ..Call::get("api", Purpose::Session, path, idle)
         })?;

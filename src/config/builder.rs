@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, check};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::events::{Observer, Observers, QueueStateObserver};
+use crate::observer::{Observer, Observers, QueueStateObserver};
 use crate::query::{Query, Value};
 
 /// The smallest stack a thread of the library may have: nested JSON and TLS overflow less, and an overflow aborts.
@@ -25,7 +25,7 @@ const MIN_STACK: usize = 128 * 1024;
 /// ```
 /// use std::time::Duration;
 /// use tinkex::Config;
-/// use tinkex::config::Proxy;
+/// use tinkex::Proxy;
 ///
 /// let config = Config::builder()
 ///     .api_key("tml-example")

@@ -18,6 +18,7 @@
 //! ```
 
 mod build;
+mod category;
 mod kind;
 
 use std::borrow::Cow;
@@ -26,9 +27,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use category::RequestErrorCategory;
 pub use kind::{ErrorKind, Limit};
-
-use crate::types::RequestErrorCategory;
 
 /// A `Result` with this crate's [`Error`].
 ///
@@ -94,18 +94,6 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of the program's own, for a loss function to return. Its kind is [`InvalidInput`](ErrorKind::InvalidInput).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let error = tinkex::Error::other("the reward model is not loaded");
-    /// assert_eq!(error.to_string(), "the reward model is not loaded");
-    /// ```
-    pub fn other(error: impl fmt::Display) -> Self {
-        Error::invalid_input(error.to_string())
-    }
-
     /// What failed, to match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -193,11 +181,11 @@ impl Error {
     }
 
     /// Whether the program is at fault, here or anywhere down the chain of sources: a 4xx other than 408 and 429, a failure
-    /// of category user, a wrong setting or argument.
+    /// of category user, a wrong setting or argument, a callback that returned an error.
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         let here = match self.0.kind {
-            ErrorKind::Config | ErrorKind::InvalidInput => true,
+            ErrorKind::Config | ErrorKind::InvalidInput | ErrorKind::Callback => true,
             ErrorKind::Status => {
                 matches!(self.0.status, Some(status @ 400..=499) if status != 408 && status != 429)
             }

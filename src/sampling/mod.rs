@@ -12,8 +12,9 @@ use std::time::Duration;
 pub use options::SampleOptions;
 pub use retry::RetryConfig;
 
+use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Deadline, Purpose, segment};
+use crate::http::{Call, Purpose, segment};
 use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
 
 use crate::rules::tokenizer_id;
@@ -101,8 +102,8 @@ impl SamplingClient {
     }
 
     /// A client of the same sampling session that submits expired samples anew as this says. Without it, that is as the
-    /// configuration's [`max_retries`](crate::config::ConfigBuilder::max_retries),
-    /// [`retry_base`](crate::config::ConfigBuilder::retry_base) and [`retry_cap`](crate::config::ConfigBuilder::retry_cap) say.
+    /// configuration's [`max_retries`](crate::ConfigBuilder::max_retries),
+    /// [`retry_base`](crate::ConfigBuilder::retry_base) and [`retry_cap`](crate::ConfigBuilder::retry_cap) say.
     ///
     /// # Examples
     ///
@@ -154,7 +155,7 @@ impl SamplingClient {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) when
-    /// [`max_queued`](crate::config::ConfigBuilder::max_queued) samples wait for a thread, or
+    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or
     /// [`Closed`](ErrorKind::Closed); the rest comes from the [`Pending`].
     pub fn submit_sample_with(&self, options: SampleOptions<'_>) -> Result<Pending<SampleResponse>> {
         self.samples(options, self.submitting())

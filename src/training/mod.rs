@@ -35,8 +35,8 @@ use crate::types::{
 /// there. Obtained from [`ServiceClient::create_lora_training_client`](crate::ServiceClient::create_lora_training_client).
 ///
 /// Each operation has a blocking form and a `submit_` form. The blocking form returns the result, waits for room when the
-/// queue of [`max_queued`](crate::config::ConfigBuilder::max_queued) calls is full, and ends by
-/// [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation). The `submit_` form does not wait: a full queue is
+/// queue of [`max_queued`](crate::ConfigBuilder::max_queued) calls is full, and ends by
+/// [`timeout_operation`](crate::ConfigBuilder::timeout_operation). The `submit_` form does not wait: a full queue is
 /// an error of kind [`QueueFull`](crate::ErrorKind::QueueFull).
 ///
 /// # Examples

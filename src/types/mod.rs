@@ -26,7 +26,6 @@
 mod open_enum;
 
 mod adam_params;
-mod category;
 mod checkpoint;
 mod checkpoint_path;
 mod datum;
@@ -48,8 +47,8 @@ mod training_output;
 mod training_run;
 pub mod wire;
 
+pub use crate::error::RequestErrorCategory;
 pub use adam_params::AdamParams;
-pub use category::RequestErrorCategory;
 pub use checkpoint::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, LoadWeightsResponse,
     SaveWeightsResponse, WeightsInfoResponse,

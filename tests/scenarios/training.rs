@@ -189,7 +189,7 @@ fn scenario_27_a_custom_loss_is_a_forward_and_a_weighted_cross_entropy() {
     let scenario = Scenario::start("27_fwdbwd_custom");
     let trainer = scenario.trainer();
     let data = [datum(&[10, 11, 12], &[11, 12, 13], &[0.0, 1.0, 1.0]), datum(&[30, 31], &[31, 32], &[0.0, 1.0])];
-    let output = trainer.forward_backward_custom(data, |data, logprobs| {
+    let output = trainer.forward_backward_custom(data, |data, logprobs| -> tinkex::Result<_> {
         assert_eq!((data.len(), logprobs[0].as_slice()), (2, Some(&[-0.1_f32, -0.2, -0.3][..])));
         let loss = f64::from(logprobs.iter().flatten().map(|logprob| logprob * logprob).sum::<f32>());
         let gradients = logprobs.iter().map(|logprobs| logprobs * 2.0).collect();

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use clap::Args;
 use env_logger::Env;
+use tinkex::ConfigBuilder;
 use tinkex::api::Api;
 use tinkex::clock::Clock;
-use tinkex::config::ConfigBuilder;
 use tinkex::{Config, RestClient};
 
 use crate::errors::Failure;

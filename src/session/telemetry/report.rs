@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind};
-use crate::events::{Event, QueueStateUpdate};
+use crate::observer::{Event, QueueStateUpdate};
 use crate::types::wire::TelemetryEventKind;
 use crate::types::{RequestKind, Severity};
 
