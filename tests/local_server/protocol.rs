@@ -90,7 +90,7 @@ fn settings_that_make_no_sense_are_refused_in_words() {
     let ask = |prompt: &str, params: Value| sample(&sampler_id, 0, prompt, params);
     for (endpoint, body, words) in [
         ("optim_step", step(json!({ "beta1": 1.0 })), "beta1 must be"),
-        ("save_weights", save(json!("a/b")), "\"a/b\" is not a name"),
+        ("save_weights", save(json!("a/b")), "\"a/b\" is not a valid checkpoint name"),
         ("save_weights", save(json!(null)), "path is missing"),
         ("asample", ask("a", json!({ "temperature": -1.0 })), "temperature"),
         ("asample", ask("a", json!({ "top_p": 1.5 })), "top_p"),
