@@ -4,20 +4,20 @@
 //! overrides the defaults.
 
 mod builder;
-mod check;
 mod settings;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 pub use builder::ConfigBuilder;
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(crate) use check::certificates;
-pub(crate) use check::is_loopback;
-#[cfg(feature = "tokenizers")]
-pub(crate) use check::{base_url as check_url, header as check_header};
 pub(crate) use settings::MAX_DURATION;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+pub(crate) use validate::certificates;
+pub(crate) use validate::is_loopback;
+#[cfg(feature = "tokenizers")]
+pub(crate) use validate::{base_url as check_url, header as check_header};
 
 use crate::clock::Clock;
 use crate::error::Result;

@@ -15,7 +15,8 @@ use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::retry::retry_after;
 use crate::rules::seats::GroupId;
-use crate::types::{RequestErrorCategory, RequestKind, RetrieveFutureRequest};
+use crate::types::wire::RetrieveFutureRequest;
+use crate::types::{RequestErrorCategory, RequestKind};
 
 /// What a poll brought.
 pub(super) enum Reply {

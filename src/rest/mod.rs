@@ -22,10 +22,10 @@ use crate::error::Result;
 use crate::http::{Answer, Call, Http, Method, Purpose, Redirects, to_json};
 use crate::query::Query;
 use crate::session::Session;
+use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointsListResponse, SamplerResponse, SessionResponse,
-    SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoRequest, WeightsInfoResponse,
-    check_tinker_scheme,
+    SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoResponse, check_tinker_scheme,
 };
 use place::Place;
 

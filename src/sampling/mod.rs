@@ -20,10 +20,8 @@ use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
 use crate::rules::tokenizer_id;
 use crate::session::{Session, Task};
 use crate::tokenizer::Tokenizer;
-use crate::types::{
-    CreateSamplingSessionRequest, CreateSamplingSessionResponse, ModelInput, SampleResponse, SamplerResponse,
-    SamplingParams, check_tinker_scheme,
-};
+use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
+use crate::types::{ModelInput, SampleResponse, SamplerResponse, SamplingParams, check_tinker_scheme};
 use submit::{SampleJob, Sampler};
 
 /// Samples from one model. Cheap to clone; all clones count their samples together.

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::types::{ModelInput, SampleRequest, SamplingParams};
+use crate::types::wire::SampleRequest;
+use crate::types::{ModelInput, SamplingParams};
 
 /// What to sample: a prompt, and how. Handed to [`SamplingClient::sample_with`](crate::SamplingClient::sample_with).
 ///

@@ -16,7 +16,8 @@ use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
 use crate::rules::bucket::DEFAULT_PAUSE;
 use crate::session::{Gate, Session, Task};
 use crate::threads::Pool;
-use crate::types::{ModelInput, Promise, RequestKind};
+use crate::types::wire::Promise;
+use crate::types::{ModelInput, RequestKind};
 
 /// What the submissions of one sampling client share. Threads hold it; it does not hold the session.
 pub(super) struct Sampler {

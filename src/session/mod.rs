@@ -25,7 +25,7 @@ use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
 use crate::pending::{Poller, PollerHandle};
 use crate::rules::seats::GroupId;
 use crate::threads::{Budget, OwnedThread, Pool};
-use crate::types::{CreateSessionRequest, CreateSessionResponse};
+use crate::types::wire::{CreateSessionRequest, CreateSessionResponse};
 
 /// A job for a submitting thread.
 pub(crate) type Task = Box<dyn FnOnce() + Send>;

@@ -185,10 +185,9 @@ fn logprobs(batch: &Batch, output: ForwardBackwardOutput) -> Result<Vec<Array1<f
         return Err(Error::new(ErrorKind::Decode, message));
     }
     let each = outputs.into_iter().zip(batch.iter()).enumerate();
-    each.map(|(index, (mut output, datum))| {
+    each.map(|(index, (output, datum))| {
         let targets = targets(index, datum)?.len();
-        let logprobs = output.0.remove("logprobs").and_then(TensorData::into_vec::<f32>);
-        match logprobs {
+        match output.into_logprobs() {
             Some(logprobs) if logprobs.len() == targets => Ok(logprobs.into()),
             Some(logprobs) => {
                 let message =

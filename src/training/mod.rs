@@ -22,9 +22,10 @@ use crate::rules::tokenizer_id;
 use crate::sampling::SamplingClient;
 use crate::session::{Dependent, Session};
 use crate::tokenizer::Tokenizer;
+use crate::types::wire::GetInfoRequest;
 use crate::types::{
-    AdamParams, Batch, ForwardBackwardOutput, GetInfoRequest, GetInfoResponse, LoadWeightsResponse, Loss,
-    OptimStepResponse, SaveWeightsResponse, UnloadModelResponse,
+    AdamParams, Batch, ForwardBackwardOutput, GetInfoResponse, LoadWeightsResponse, Loss, OptimStepResponse,
+    SaveWeightsResponse, UnloadModelResponse,
 };
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.

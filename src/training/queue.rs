@@ -18,7 +18,8 @@ use crate::pending::{Part, PollGroup, PollerHandle, Promised};
 use crate::rules::seats::GroupId;
 use crate::session::Dependent;
 use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
-use crate::types::{Promise, RequestKind};
+use crate::types::RequestKind;
+use crate::types::wire::Promise;
 
 /// Writes a request's body with its sequence number.
 pub(crate) type Body = Box<dyn FnOnce(u64) -> Result<Vec<u8>> + Send>;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::slice;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -188,6 +189,9 @@ pub(super) mod sealed {
 /// let batch: Batch = (0..3).map(|token| Datum::new(ModelInput::from_tokens([token]))).collect();
 /// assert_eq!(batch.len(), 3);
 /// assert_eq!(batch[2].model_input.to_tokens()?, [2]);
+/// for datum in &batch {
+///     assert_eq!(datum.model_input.len(), 1);
+/// }
 /// batch.validate()?;
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -196,6 +200,18 @@ pub(super) mod sealed {
 pub struct Batch(Arc<[Datum]>);
 
 impl Batch {
+    /// The number of examples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no examples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Checks that everything can be sent.
     ///
     /// # Errors
@@ -207,6 +223,15 @@ impl Batch {
                 tensor.check_finite(&format_args!("the loss input {name:?} of datum {index}"))
             })
         })
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a Datum;
+    type IntoIter = slice::Iter<'a, Datum>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::wire::*;
 use super::*;
 
 /// A value that JSON can say.
@@ -170,6 +171,7 @@ sample! { enum
 }
 
 sample! { struct
+    TokenLogprob { token, logprob }
     Promise { request_id, model_id }
     RetrieveFutureRequest<'_> { request_id }
     TryAgainResponse { request_id, queue_state, queue_state_reason }
@@ -237,7 +239,7 @@ sample! { struct
 
 impl Sample for LossFnOutput {
     fn sample(g: &mut Gen) -> Self {
-        LossFnOutput(Sample::sample(g))
+        Vec::<(String, TensorData)>::sample(g).into_iter().collect()
     }
 }
 

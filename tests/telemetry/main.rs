@@ -15,9 +15,8 @@ use support::{Gate, Reply, Seen, Service, connect, well};
 use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::types::Severity;
-use tinkex::types::{
-    AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams, SessionDuration,
-};
+use tinkex::types::wire::SessionDuration;
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams};
 use tinkex::{Event, Telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);

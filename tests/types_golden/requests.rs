@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use tinkex::types::wire::*;
 use tinkex::types::*;
 
 use crate::normal::{assert_same, ours, python};

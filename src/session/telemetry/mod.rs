@@ -22,7 +22,8 @@ use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::reporting::{Batch, MAX_WAITING, NotTaken, Reporting, Sent, Step};
 use crate::rules::retry::MAX_RETRY_AFTER;
 use crate::threads::OwnedThread;
-use crate::types::{RequestKind, Severity, TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
+use crate::types::wire::{TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
+use crate::types::{RequestKind, Severity};
 use report::Told;
 use stamp::stamped;
 

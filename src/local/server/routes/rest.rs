@@ -10,9 +10,10 @@ use crate::local::server::keys::Owner;
 use crate::local::server::records::{CheckpointRecord, CheckpointView, Weights, timestamp, timestamp_in};
 use crate::local::server::state::{CHECKPOINT, Tables};
 use crate::local::server::weights::place;
+use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     CheckpointPath, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse, TrainingRun,
-    TrainingRunsResponse, WeightsInfoRequest,
+    TrainingRunsResponse,
 };
 
 /// Newest first.
