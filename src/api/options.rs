@@ -49,7 +49,7 @@ impl Options {
                 self.headers.retain(|(other, _)| *other != name);
                 self.headers.push((name, value));
             }
-            None => self.refuse(format!("the header {name:?} has characters that no HTTP header may have")),
+            None => self.refuse(format!("the header {name:?} has characters that are not allowed in an HTTP header")),
         }
     }
 

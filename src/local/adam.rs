@@ -1,9 +1,9 @@
 //! The Adam optimizer, over named tensors and independent of any model.
 //!
 //! ```
-//! use ndarray::array;
 //! use tinkex::local::adam::{Adam, AdamOptions};
 //! use tinkex::local::model::Tensors;
+//! use tinkex::ndarray::array;
 //!
 //! let mut weights = Tensors::from([("a".to_owned(), array![[1.0, -1.0]])]);
 //! let gradient = Tensors::from([("a".to_owned(), array![[0.5, -2.0]])]);

@@ -147,7 +147,7 @@ impl LocalServer {
     ///
     /// The server is already paused, or it could not keep its port ([`ErrorKind::Io`]).
     pub fn pause(&self) -> Result<()> {
-        self.0.pause().map_err(|error| failed("LocalServer::pause", error))
+        self.0.pause().map_err(|error| io_error("LocalServer::pause", "pause", error))
     }
 
     /// Listens again, on the same port.
@@ -156,7 +156,7 @@ impl LocalServer {
     ///
     /// The server is not paused, or its port is no longer available ([`ErrorKind::Io`]).
     pub fn resume(&self) -> Result<()> {
-        self.0.resume().map_err(|error| failed("LocalServer::resume", error))
+        self.0.resume().map_err(|error| io_error("LocalServer::resume", "resume", error))
     }
 
     /// Stops the server, like dropping it.
@@ -165,11 +165,11 @@ impl LocalServer {
     }
 }
 
-fn failed(operation: &'static str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("the local server failed: {error}"))
-        .with_hint("choose another address, or port 0 for any free one")
-        .with_operation(operation)
-        .with_source(error)
+fn io_error(operation: &'static str, verb: &str, error: io::Error) -> Error {
+    let is_address = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable);
+    let failed = Error::new(ErrorKind::Io, format!("failed to {verb} the local server: {error}"));
+    let failed = if is_address { failed.with_hint("use another address, or port 0 for any free port") } else { failed };
+    failed.with_operation(operation).with_source(error)
 }
 
 /// Configures a [`LocalServer`].
@@ -321,7 +321,8 @@ impl LocalServerBuilder {
     /// The address is invalid or in use, a socket could not be opened or a thread not started, or the data directory cannot be
     /// used ([`ErrorKind::Io`]); two models have the same name ([`ErrorKind::Config`]).
     pub fn start(mut self) -> Result<LocalServer> {
-        let operation = "LocalServer::start";
+        const OPERATION: &str = "LocalServer::start";
+        let start_error = |error| io_error(OPERATION, "start", error);
         let models = &mut self.settings.models;
         if models.is_empty() {
             let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];
@@ -332,11 +333,11 @@ impl LocalServerBuilder {
             .enumerate()
             .find(|(index, model)| models[..*index].iter().any(|other| other.name() == model.name()));
         if let Some((_, model)) = duplicate {
-            return Err(Error::config(format!("two models have the name {:?}", model.name())).with_operation(operation));
+            return Err(Error::config(format!("two models have the name {:?}", model.name())).with_operation(OPERATION));
         }
-        let mut addresses = self.address.to_socket_addrs().map_err(|error| failed(operation, error))?;
-        let address = addresses.next().ok_or_else(|| failed(operation, io::ErrorKind::AddrNotAvailable.into()))?;
-        Server::start(address, self.settings).map(LocalServer).map_err(|error| failed(operation, error))
+        let mut addresses = self.address.to_socket_addrs().map_err(start_error)?;
+        let address = addresses.next().ok_or_else(|| start_error(io::ErrorKind::AddrNotAvailable.into()))?;
+        Server::start(address, self.settings).map(LocalServer).map_err(start_error)
     }
 }
 

@@ -33,11 +33,11 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use ndarray::{Array2, s};
 //! use tinkex::local::LocalServer;
 //! use tinkex::local::model::{
 //!     Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, Sample, Tensors,
 //! };
+//! use tinkex::ndarray::{Array2, s};
 //!
 //! #[derive(Debug)]
 //! struct Bigrams;
@@ -123,6 +123,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 use ndarray::Array2;
 
 pub use super::objective::Objective;
+use crate::types::TokenLogprob;
 
 /// Named matrices: an adapter, or a gradient with respect to one. The order of the names is the order of every reduction,
 /// and of the tensors in a checkpoint.
@@ -386,14 +387,13 @@ pub enum FinishReason {
 pub struct PromptLogprobs {
     /// One entry per token, `None` for the first.
     pub logprobs: Vec<Option<f32>>,
-    /// The most probable tokens at each position with their log-probabilities, most probable first; `None` for the first
-    /// position.
-    pub top_k: Vec<Option<Vec<(u32, f32)>>>,
+    /// The most probable tokens at each position, most probable first; `None` for the first position.
+    pub top_k: Vec<Option<Vec<TokenLogprob>>>,
 }
 
 impl PromptLogprobs {
     /// Log-probabilities with one entry per token in both lists.
-    pub fn new(logprobs: Vec<Option<f32>>, top_k: Vec<Option<Vec<(u32, f32)>>>) -> Self {
+    pub fn new(logprobs: Vec<Option<f32>>, top_k: Vec<Option<Vec<TokenLogprob>>>) -> Self {
         PromptLogprobs { logprobs, top_k }
     }
 }

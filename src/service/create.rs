@@ -10,9 +10,8 @@ use crate::http::{Call, Http, Purpose, Repeat, segment, to_json};
 use crate::pending::{Manner, Part, Pending, PollGroup, Promised, Slots};
 use crate::session::Task;
 use crate::training::TrainingClient;
-use crate::types::{
-    CheckpointPath, CreateModelRequest, CreateModelResponse, LoraConfig, Promise, RequestKind, TrainingRun,
-};
+use crate::types::wire::{CreateModelRequest, CreateModelResponse, Promise};
+use crate::types::{CheckpointPath, LoraConfig, RequestKind, TrainingRun};
 
 /// What to train, and what the service keeps with it.
 ///

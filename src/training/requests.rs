@@ -13,11 +13,13 @@ use crate::http::to_json;
 use crate::pending::{Manner, Outcome, Part, Pending, Slots};
 use crate::rules::{chunking, metrics};
 use crate::sampling::SamplingClient;
+use crate::types::wire::{
+    ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, LoadWeightsRequest, OptimStepRequest,
+    SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest, UnloadModelRequest,
+};
 use crate::types::{
-    AdamParams, Batch, Datum, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest,
-    LoadWeightsRequest, LoadWeightsResponse, Loss, OptimStepRequest, OptimStepResponse, RequestKind,
-    SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest, SaveWeightsResponse,
-    UnloadModelRequest, UnloadModelResponse, check_tinker_scheme,
+    AdamParams, Batch, Datum, ForwardBackwardOutput, LoadWeightsResponse, Loss, OptimStepResponse, RequestKind,
+    SaveWeightsResponse, UnloadModelResponse, check_tinker_scheme,
 };
 
 /// One call, as the queue takes it.
@@ -66,9 +68,9 @@ impl TrainingClient {
         finish: impl FnOnce(&mut ForwardBackwardOutput) + Send + 'static,
     ) -> Result<Pending<ForwardBackwardOutput>> {
         if batch.is_empty() {
-            return Err(
-                Error::invalid_input("the batch is empty; it needs at least one datum").with_operation(operation)
-            );
+            return Err(Error::invalid_input("the batch is empty")
+                .with_operation(operation)
+                .with_hint("pass at least one datum"));
         }
         batch.validate().and_then(|()| loss.validate()).map_err(|error| error.with_operation(operation))?;
         let loss = Arc::new(loss);

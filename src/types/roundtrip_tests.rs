@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::wire::*;
 use super::*;
 
 /// A value that JSON can say.
@@ -170,6 +171,7 @@ sample! { enum
 }
 
 sample! { struct
+    TokenLogprob { token, logprob }
     Promise { request_id, model_id }
     RetrieveFutureRequest<'_> { request_id }
     TryAgainResponse { request_id, queue_state, queue_state_reason }
@@ -224,7 +226,7 @@ sample! { struct
     ForwardRequest<'_> { forward_input, model_id, seq_id }
     ForwardBackwardRequest<'_> { forward_backward_input, model_id, seq_id }
     ForwardBackwardOutput { loss_fn_output_type, loss_fn_outputs, metrics }
-    AdamParams { learning_rate, beta1, beta2, eps }
+    AdamParams { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm }
     OptimStepRequest<'_> { adam_params, model_id, seq_id }
     OptimStepResponse { metrics }
     SaveWeightsRequest<'_> { model_id, path, seq_id }
@@ -237,7 +239,7 @@ sample! { struct
 
 impl Sample for LossFnOutput {
     fn sample(g: &mut Gen) -> Self {
-        LossFnOutput(Sample::sample(g))
+        Vec::<(String, TensorData)>::sample(g).into_iter().collect()
     }
 }
 

@@ -94,7 +94,7 @@ fn settings_that_make_no_sense_are_refused_in_words() {
         ("save_weights", save(json!(null)), "path is missing"),
         ("asample", ask("a", json!({ "temperature": -1.0 })), "temperature"),
         ("asample", ask("a", json!({ "top_p": 1.5 })), "top_p"),
-        ("asample", ask("a", json!({ "stop": "" })), "a stop text is empty"),
+        ("asample", ask("a", json!({ "stop": "" })), "a stop string is empty"),
         ("asample", ask("a", json!({ "stop": [300] })), "token 300 is outside"),
         ("asample", ask("a", json!({ "max_tokens": 1024 })), "exceed the context of 1024"),
         ("asample", ask(&"a".repeat(1024), json!({})), "exceed the context of 1024"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value};
+use tinkex::types::wire::*;
 use tinkex::types::*;
 
 use crate::{entries, fixture};

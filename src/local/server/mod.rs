@@ -3,7 +3,7 @@
 //! | thread | number | job |
 //! |---|---|---|
 //! | event loop | one | owns all sockets and deadlines ([`net`]) |
-//! | handlers | one per processor, at most four | log a request, apply faults, run its endpoint ([`dispatcher`], [`api`]) |
+//! | handlers | one per processor, at most four | log a request, apply faults, run its endpoint ([`request_dispatcher`], [`api`]) |
 //! | run workers | one per training run | execute its tasks in the order of arrival ([`compute`]) |
 //! | sampling workers | one per processor | execute sample tasks ([`compute`]) |
 //!
@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! Server            starts and stops the threads
-//! dispatcher        request → log → faults → endpoint
+//! request_dispatcher
+//!                   request → log → faults → endpoint
 //! faults            rules that make requests fail
 //! api               routes, decoding and checks, handlers
 //! compute           worker threads, loading and saving of weights
@@ -28,11 +29,11 @@
 mod activity;
 mod api;
 mod compute;
-mod dispatcher;
 mod faults;
 mod http1;
 mod net;
 mod path_segment;
+mod request_dispatcher;
 mod settings;
 mod state;
 mod time;
@@ -50,10 +51,10 @@ use self::activity::ActivityTracker;
 pub use self::activity::{Activity, LoggedRequest};
 use self::api::{ApiContext, LinkSigner};
 use self::compute::run_sample_worker;
-use self::dispatcher::Dispatcher;
 use self::faults::FaultInjector;
 pub use self::faults::{Fault, Faults, ParseFaultsError};
 use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
+use self::request_dispatcher::Dispatcher;
 pub(super) use self::settings::Settings;
 use self::state::{DirectoryLock, PromiseTable, ServerRecord, ServerState, Store};
 

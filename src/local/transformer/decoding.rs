@@ -7,6 +7,7 @@ use super::network::Network;
 use super::ops::log_softmax;
 use super::splitmix::SplitMix64;
 use crate::local::model::{FinishReason, GenerationOptions, Sample};
+use crate::types::TokenLogprob;
 
 /// A sequence that is being generated.
 #[derive(Debug)]
@@ -50,14 +51,14 @@ impl Generation<'_> {
 /// transformers.
 pub(super) fn sample_token(logprobs: ArrayView1<'_, f32>, options: &GenerationOptions, random: &mut SplitMix64) -> u32 {
     let ranked = top_k(logprobs, options.top_k.unwrap_or(usize::MAX).max(1));
-    let Some(&(best, best_logprob)) = ranked.first() else { return 0 };
+    let Some(&TokenLogprob { token: best, logprob: best_logprob }) = ranked.first() else { return 0 };
     if options.temperature.is_nan() || options.temperature <= 0.0 {
         return best;
     }
 
     // Relative to the most probable token, so that a low temperature does not underflow all weights to zero.
     let weight = |logprob: f32| (f64::from(logprob - best_logprob) / f64::from(options.temperature)).exp();
-    let mut candidates: Vec<_> = ranked.iter().map(|&(token, logprob)| (token, weight(logprob))).collect();
+    let mut candidates: Vec<_> = ranked.iter().map(|top| (top.token, weight(top.logprob))).collect();
 
     let nucleus_weight = f64::from(options.top_p) * total_weight(&candidates);
     let mut cumulative = 0.0;
@@ -81,10 +82,10 @@ fn total_weight(candidates: &[(u32, f64)]) -> f64 {
     candidates.iter().map(|(_, weight)| weight).sum()
 }
 
-/// The `count` most probable tokens with their log-probabilities, most probable first; ties in the order of ids.
-pub(super) fn top_k(logprobs: ArrayView1<'_, f32>, count: usize) -> Vec<(u32, f32)> {
-    let mut ranked: Vec<(u32, f32)> = (0..).zip(logprobs.iter().copied()).collect();
-    ranked.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+/// The `count` most probable tokens, most probable first; ties in the order of ids.
+pub(super) fn top_k(logprobs: ArrayView1<'_, f32>, count: usize) -> Vec<TokenLogprob> {
+    let mut ranked: Vec<_> = (0..).zip(logprobs).map(|(token, &logprob)| TokenLogprob { token, logprob }).collect();
+    ranked.sort_by(|left, right| right.logprob.total_cmp(&left.logprob));
     ranked.truncate(count);
     ranked
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::local::adam::{Adam, AdamOptions};
 use crate::local::model::{FinishReason, Objective};
+use crate::types::TokenLogprob;
 
 /// A model small enough for numeric differentiation.
 fn tiny<T: NdFloat>() -> Transformer<T> {
@@ -270,15 +271,15 @@ fn prompt_logprobs_match_training_logprobs() {
     let model = tiny::<f32>();
     let adapter = trained(&model);
     let example = &batch(&[8], 11)[0];
-    let found = model.prompt_logprobs(Some(&adapter), &example.tokens, 11);
+    let prompt = model.prompt_logprobs(Some(&adapter), &example.tokens, 11);
     let trained = &model.forward_backward(&adapter, std::slice::from_ref(example), None)[0];
-    assert_eq!((found.logprobs.len(), found.logprobs[0], &found.top_k[0]), (8, None, &None));
+    assert_eq!((prompt.logprobs.len(), prompt.logprobs[0], &prompt.top_k[0]), (8, None, &None));
     for at in 1..8 {
-        let (logprob, top_k) = (found.logprobs[at].unwrap(), found.top_k[at].as_ref().unwrap());
+        let (logprob, top_k) = (prompt.logprobs[at].unwrap(), prompt.top_k[at].as_ref().unwrap());
         assert!((logprob - trained[at - 1]).abs() < 1e-5);
-        assert!(top_k.contains(&(example.tokens[at], logprob)));
-        assert!(top_k.is_sorted_by(|(_, left), (_, right)| left >= right));
-        assert!((top_k.iter().map(|(_, logprob)| logprob.exp()).sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!(top_k.contains(&TokenLogprob { token: example.tokens[at], logprob }));
+        assert!(top_k.is_sorted_by(|left, right| left.logprob >= right.logprob));
+        assert!((top_k.iter().map(|top| top.logprob.exp()).sum::<f32>() - 1.0).abs() < 1e-5);
     }
     assert_eq!(model.prompt_logprobs(None, &[], 1), PromptLogprobs::default());
 }

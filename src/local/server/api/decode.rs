@@ -11,7 +11,8 @@ use crate::local::model::{Example, GenerationOptions, Model, Objective};
 use crate::local::server::http1::Response;
 use crate::local::server::path_segment::encode;
 use crate::local::server::state::SampleParams;
-use crate::types::{Datum, ForwardBackwardInput, LoraConfig, LossFn, ModelInput, SampleRequest, Stop, TensorData};
+use crate::types::wire::{ForwardBackwardInput, SampleRequest};
+use crate::types::{Datum, LoraConfig, LossFn, ModelInput, Stop, TensorData};
 
 /// A larger rank is a mistake: no model here is wider.
 const MAX_RANK: u32 = 1024;
@@ -19,7 +20,7 @@ const MAX_RANK: u32 = 1024;
 /// More samples in one request would occupy a processor for many minutes and fill the memory with tokens.
 const MAX_SAMPLES: u32 = 1024;
 
-/// Maximum length of a checkpoint's name as a file name, in bytes: common file systems allow 255, and a prefix is added.
+/// Maximum length of the file name of a checkpoint, in bytes: common file systems allow 255, and a temporary name is longer.
 const MAX_FILE_NAME: usize = 240;
 
 const CLIP_LOW: &str = "clip_low_threshold";

@@ -6,9 +6,10 @@ use super::body::{self, Page};
 use super::call::{Answer, Call, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{CheckpointRecord, CheckpointView, Owner, Tables, Weights, timestamp};
+use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     CheckpointPath, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse, TrainingRun,
-    TrainingRunsResponse, WeightsInfoRequest,
+    TrainingRunsResponse,
 };
 
 /// The runs of the API key, newest first.

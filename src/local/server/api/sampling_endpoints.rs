@@ -10,7 +10,8 @@ use crate::local::server::state::{
     AdapterCache, PollResult, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
 };
 use crate::local::server::time::now;
-use crate::types::{CreateSamplingSessionRequest, QueueState, RetrieveFutureRequest, SampleRequest};
+use crate::types::QueueState;
+use crate::types::wire::{CreateSamplingSessionRequest, RetrieveFutureRequest, SampleRequest};
 
 pub(super) fn create(call: &Call<'_>) -> Result<Answer, Response> {
     let body: CreateSamplingSessionRequest<'_> = body::parse(call.request)?;

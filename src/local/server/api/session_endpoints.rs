@@ -8,10 +8,8 @@ use super::call::{Answer, Call, ok};
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, timestamp};
-use crate::types::{
-    GetServerCapabilitiesResponse, HealthResponse, HeartbeatRequest, HeartbeatResponse, SupportedModel,
-    TelemetryResponse,
-};
+use crate::types::wire::{HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
+use crate::types::{GetServerCapabilitiesResponse, HealthResponse, SupportedModel};
 
 /// Later protocol versions accept any JSON as metadata, unlike the request type of version 0.4.1.
 #[derive(Deserialize)]

@@ -11,10 +11,11 @@ use crate::local::model::Model;
 use crate::local::server::compute::{spawn_run_worker, tagged};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{PromiseId, RUN_RECORD, Run, RunRecord, Tables, Task, timestamp};
-use crate::types::{
-    CreateModelRequest, ForwardBackwardRequest, ForwardRequest, GetInfoRequest, GetInfoResponse, LoadWeightsRequest,
-    ModelData, Promise, SaveWeightsForSamplerRequest, SaveWeightsRequest, UnloadModelRequest,
+use crate::types::wire::{
+    CreateModelRequest, ForwardBackwardRequest, ForwardRequest, GetInfoRequest, LoadWeightsRequest, Promise,
+    SaveWeightsForSamplerRequest, SaveWeightsRequest, UnloadModelRequest,
 };
+use crate::types::{GetInfoResponse, ModelData};
 
 pub(super) fn create_model(call: &Call<'_>) -> Result<Answer, Response> {
     let body: CreateModelRequest<'_> = body::parse(call.request)?;

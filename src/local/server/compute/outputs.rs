@@ -40,7 +40,7 @@ pub(super) fn batch_output(batch: &[Example], logprobs: Vec<Vec<f32>>) -> Forwar
     let outputs = batch.iter().zip(logprobs).map(|(example, logprobs)| {
         let token_losses = TensorData::from(example.objective.token_losses(&logprobs));
         let logprobs = TensorData::from(logprobs);
-        LossFnOutput([("logprobs".to_owned(), logprobs), ("elementwise_loss".to_owned(), token_losses)].into())
+        LossFnOutput::from_iter([("logprobs", logprobs), ("elementwise_loss", token_losses)])
     });
     ForwardBackwardOutput {
         loss_fn_output_type: "ArrayRecord".to_owned(),

@@ -18,7 +18,8 @@ use super::owner::Owner;
 use crate::local::server::http1::Response;
 use crate::local::server::net::Responder;
 use crate::local::server::time::now;
-use crate::types::{RequestErrorCategory, RequestFailedResponse};
+use crate::types::RequestErrorCategory;
+use crate::types::wire::RequestFailedResponse;
 
 /// Minimum time that a result waits for its first poll. Without a bound, results that no client wants any more would fill
 /// the memory of a server that runs for weeks.

@@ -16,19 +16,17 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::fs::{UNFINISHED, write_atomically};
 use crate::local::checkpoint_files::CheckpointFiles;
 use crate::local::server::path_segment::{decode, encode};
 use crate::types::CheckpointPath;
-
-/// Prefix of temporary names. No encoded name begins with a dot.
-const TEMPORARY: &str = ".unfinished-";
 
 /// The path of a folder in the store, as segments of arbitrary text.
 pub(crate) type FolderPath<'a> = &'a [&'a str];
@@ -96,15 +94,17 @@ impl Store {
             Store::Directory(root) => root,
         };
         files.insert(name.to_owned(), json(record)?);
-        let (folder, temporary) = prepare(&root.join(folder))?;
+        let folder = root.join(folder);
+        create_parent(&folder)?;
+        let temporary = temporary_name(&folder);
         remove(&temporary)?;
         fs::create_dir(&temporary)?;
         for (name, bytes) in files {
-            write(&temporary.join(name), &bytes)?;
+            write_atomically(&temporary.join(name), &bytes)?;
         }
         sync_folder(&temporary)?;
         fs::rename(&temporary, &folder)?;
-        folder.parent().map_or(Ok(()), sync_folder)
+        sync_parent(&folder)
     }
 
     /// Reads the files of a folder, without its record.
@@ -137,23 +137,24 @@ impl Store {
             Store::Directory(root) => root,
         };
         // Renamed first: after a crash, a folder with half of its files must not look complete.
-        let (folder, temporary) = prepare(&root.join(folder))?;
+        let folder = root.join(folder);
+        let temporary = temporary_name(&folder);
         remove(&temporary)?;
         match fs::rename(&folder, &temporary) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             renamed => renamed?,
         }
-        folder.parent().map_or(Ok(()), sync_folder)?;
+        sync_parent(&folder)?;
         remove(&temporary)
     }
 
     /// Writes a record, replacing an existing one.
     pub(crate) fn write_record(&self, path: FolderPath<'_>, name: &str, record: &impl Serialize) -> io::Result<()> {
         let Store::Directory(root) = self else { return Ok(()) };
-        let (file, temporary) = prepare(&root.join(relative(path)).join(name))?;
-        write(&temporary, &json(record)?)?;
-        fs::rename(&temporary, &file)?;
-        file.parent().map_or(Ok(()), sync_folder)
+        let file = root.join(relative(path)).join(name);
+        create_parent(&file)?;
+        write_atomically(&file, &json(record)?)?;
+        sync_parent(&file)
     }
 
     /// Reads a record that [`write_record`](Store::write_record) or [`save_files`](Store::save_files) wrote; `None` if it does
@@ -186,31 +187,40 @@ fn relative(path: FolderPath<'_>) -> PathBuf {
     path.iter().map(|segment| encode(segment)).collect()
 }
 
-/// Creates the parent of a path. Returns the path, and the temporary path next to it to write to first.
-fn prepare(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+/// Creates the parent folder of a path, and flushes its name to disk.
+fn create_parent(path: &Path) -> io::Result<()> {
     let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
     if !folder.is_dir() {
         fs::create_dir_all(folder)?;
+        // At most three folders are new: the paths of the store have up to four segments, and its root exists.
         folder.ancestors().skip(1).take(3).filter(|above| !above.as_os_str().is_empty()).try_for_each(sync_folder)?;
     }
-    let mut name = OsStr::new(TEMPORARY).to_owned();
-    name.push(path.file_name().ok_or(ErrorKind::InvalidInput)?);
-    Ok((path.to_owned(), folder.join(name)))
+    Ok(())
+}
+
+/// The name of a folder while it is written or removed. No encoded name begins with a dot.
+fn temporary_name(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}{UNFINISHED}"))
+}
+
+/// Whether a name is that of a folder or file that was not completed.
+fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED))
 }
 
 fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(record)?)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 /// Flushes the names in a folder to disk. Only Unix can open a folder, and only Unix needs this.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Flushes the name of a file or folder to disk.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -222,7 +232,7 @@ fn remove(path: &Path) -> io::Result<()> {
 fn remove_temporary(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(TEMPORARY)) {
+        if path.file_name().is_some_and(is_temporary) {
             remove(&path)?;
         } else if path.is_dir() {
             remove_temporary(&path)?;
@@ -278,7 +288,7 @@ mod tests {
         store.write_record(&["runs", "x:1"], "run.json", &"first").unwrap();
         store.write_record(&["runs", "x:1"], "run.json", &"second").unwrap();
         store.save_files(&["runs", "x:1", "weights", "n"], files("one"), "checkpoint.json", &3).unwrap();
-        let half = scratch.0.join("runs/x%3A1/weights").join(format!("{TEMPORARY}m"));
+        let half = scratch.0.join("runs/x%3A1/weights").join(format!(".m{UNFINISHED}"));
         fs::create_dir(&half).unwrap();
         fs::write(half.join("checkpoint.json"), "3").unwrap();
 

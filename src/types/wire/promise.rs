@@ -1,17 +1,15 @@
-//! Promises: what the server answers before a result is there.
+//! Promises: the server's answer to a request whose result comes later.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::RequestErrorCategory;
+use crate::types::{QueueState, RequestErrorCategory};
 
-/// What the server answers to a request whose result comes later: the id to ask for it with.
-///
-/// The result is asked for with a [`RetrieveFutureRequest`].
+/// The answer to a request whose result comes later: the id to poll for the result with [`RetrieveFutureRequest`].
 ///
 /// ```
-/// use tinkex::types::{Promise, RetrieveFutureRequest};
+/// use tinkex::types::wire::{Promise, RetrieveFutureRequest};
 ///
 /// let promise: Promise = serde_json::from_str(r#"{"request_id":"r-1"}"#)?;
 /// assert_eq!(promise, Promise::new("r-1"));
@@ -22,60 +20,33 @@ use super::RequestErrorCategory;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Promise {
-    /// The id to ask for the result with.
+    /// The id to poll for the result with.
     pub request_id: String,
-    /// The model that the request is for, where the server says so.
+    /// The id of the model that the request is for. Absent if the server does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_id: Option<String>,
 }
 
 impl Promise {
-    /// A promise with this id, for no model in particular.
+    /// A promise with this id and no model id.
     #[must_use]
     pub fn new(request_id: impl Into<String>) -> Self {
         Promise { request_id: request_id.into(), model_id: None }
     }
 }
 
-/// Asks for the result of a promise: `POST retrieve_future`. [`Promise`] has an example.
+/// Polls for the result of a promise: `POST retrieve_future`. [`Promise`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RetrieveFutureRequest<'a> {
     /// The id of the promise.
     pub request_id: Cow<'a, str>,
 }
 
-open_enum! {
-    /// Whether the server's queue for a request is moving.
-    ///
-    /// ```
-    /// use tinkex::types::QueueState;
-    ///
-    /// assert!(QueueState::from("paused_capacity").is_paused());
-    /// assert!(!QueueState::Active.is_paused());
-    /// assert_eq!(QueueState::from("draining"), QueueState::Other("draining".to_owned()));
-    /// ```
-    pub enum QueueState {
-        /// It is moving.
-        Active = "active",
-        /// It waits because the caller has too much in flight.
-        PausedRateLimit = "paused_rate_limit",
-        /// It waits because the service has no free capacity.
-        PausedCapacity = "paused_capacity",
-    }
-}
-
-impl QueueState {
-    /// Whether the queue stands still, also in a paused state that this version does not know.
-    #[must_use]
-    pub fn is_paused(&self) -> bool {
-        self.as_str().starts_with("paused_")
-    }
-}
-
-/// "Not yet": the answer of `retrieve_future` while the result is not there.
+/// The answer of `retrieve_future` while the result is not ready.
 ///
 /// ```
-/// use tinkex::types::{QueueState, TryAgainResponse};
+/// use tinkex::types::QueueState;
+/// use tinkex::types::wire::TryAgainResponse;
 ///
 /// let json = r#"{"type":"try_again","request_id":"r-1","queue_state":"paused_rate_limit"}"#;
 /// let answer: TryAgainResponse = serde_json::from_str(json)?;
@@ -88,16 +59,17 @@ impl QueueState {
 pub struct TryAgainResponse {
     /// The id of the promise.
     pub request_id: String,
-    /// The state of the queue, where the server says so.
+    /// The state of the queue. None if the server does not say.
     pub queue_state: Option<QueueState>,
-    /// Why the queue is in this state, in the server's words.
+    /// The server's explanation of the queue's state.
     pub queue_state_reason: Option<String>,
 }
 
-/// The answer of `retrieve_future` when the request failed for good.
+/// The answer of `retrieve_future` to a request that has failed and is not retried by the server.
 ///
 /// ```
-/// use tinkex::types::{RequestErrorCategory, RequestFailedResponse};
+/// use tinkex::types::RequestErrorCategory;
+/// use tinkex::types::wire::RequestFailedResponse;
 ///
 /// let answer: RequestFailedResponse = serde_json::from_str(r#"{"error":"no such token","category":"user"}"#)?;
 /// assert_eq!(answer.category, RequestErrorCategory::User);
@@ -106,9 +78,9 @@ pub struct TryAgainResponse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RequestFailedResponse {
-    /// What went wrong, in the server's words.
+    /// The server's error message.
     pub error: String,
-    /// Whose fault it is; `Unknown` when the server does not say.
+    /// Who is at fault. Defaults to [`Unknown`](RequestErrorCategory::Unknown) if the server does not say.
     #[serde(default)]
     pub category: RequestErrorCategory,
 }

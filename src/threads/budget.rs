@@ -1,4 +1,4 @@
-//! How much may wait in a queue.
+//! Bounds what may wait in a queue.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::clock::{Clock, Monitor};
 use crate::error::{Error, ErrorKind, Limit, Result};
 
-/// Bounds a queue by calls and bytes. A single call that is larger than the whole budget is let in alone.
+/// Bounds a queue by calls and bytes. A single call that is larger than the whole budget is admitted when the queue is empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     used: Arc<Monitor<Used>>,
@@ -24,14 +24,14 @@ struct Used {
 
 /// What to do when the queue is full.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Room {
+pub(crate) enum OnFull {
     /// Fail at once.
-    Now,
-    /// Wait for room, at most until then.
-    Until(Option<Instant>),
+    Fail,
+    /// Wait for space, up to this deadline if there is one.
+    WaitUntil(Option<Instant>),
 }
 
-/// A place in the queue, given back when it drops.
+/// A place in the queue, released on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Budget,
@@ -43,8 +43,8 @@ impl Budget {
         Budget { used: Monitor::new(Used::default()), clock, max_calls, max_bytes }
     }
 
-    /// Takes a place for a call of so many bytes.
-    pub(crate) fn reserve(&self, bytes: usize, room: Room) -> Result<Reservation> {
+    /// Takes a place for a call of `bytes` bytes.
+    pub(crate) fn reserve(&self, bytes: usize, on_full: OnFull) -> Result<Reservation> {
         let mut used = self.used.lock();
         loop {
             if used.closed {
@@ -55,9 +55,9 @@ impl Budget {
                 used.bytes = used.bytes.saturating_add(bytes);
                 return Ok(Reservation { budget: self.clone(), bytes });
             }
-            let deadline = match room {
-                Room::Now => return Err(self.full(&used)),
-                Room::Until(deadline) => deadline,
+            let deadline = match on_full {
+                OnFull::Fail => return Err(self.full(&used)),
+                OnFull::WaitUntil(deadline) => deadline,
             };
             if self.clock.wait_until(&self.used, &mut used, deadline) {
                 return Err(Error::timeout(Limit::Operation).with_source(self.full(&used)));
@@ -65,14 +65,14 @@ impl Budget {
         }
     }
 
-    /// Ends every wait for room.
+    /// Ends every wait for space, and refuses further calls.
     pub(crate) fn close(&self) {
         self.used.lock().closed = true;
         self.used.notify_all();
     }
 
     fn full(&self, used: &Used) -> Error {
-        let message = format!("the queue is full: {} calls, {} bytes wait", used.calls, used.bytes);
+        let message = format!("the queue is full: {} calls and {} bytes are waiting", used.calls, used.bytes);
         Error::new(ErrorKind::QueueFull, message)
             .with_hint("wait for earlier results first, or raise max_queued or max_queued_bytes")
     }
@@ -90,38 +90,39 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::clock::ManualClock;
     use std::thread;
     use std::time::Duration;
 
+    use super::*;
+    use crate::clock::ManualClock;
+
     #[test]
-    fn calls_and_bytes_are_bounded_and_given_back() {
+    fn calls_and_bytes_are_bounded_until_released() {
         let budget = Budget::new(Clock::system(), 2, 10);
-        let first = budget.reserve(4, Room::Now).unwrap();
-        assert_eq!(budget.reserve(7, Room::Now).unwrap_err().kind(), ErrorKind::QueueFull);
-        let _second = budget.reserve(6, Room::Now).unwrap();
-        assert_eq!(budget.reserve(0, Room::Now).unwrap_err().kind(), ErrorKind::QueueFull);
+        let first = budget.reserve(4, OnFull::Fail).unwrap();
+        assert_eq!(budget.reserve(7, OnFull::Fail).unwrap_err().kind(), ErrorKind::QueueFull);
+        let _second = budget.reserve(6, OnFull::Fail).unwrap();
+        assert_eq!(budget.reserve(0, OnFull::Fail).unwrap_err().kind(), ErrorKind::QueueFull);
         drop(first);
-        budget.reserve(4, Room::Now).unwrap();
+        budget.reserve(4, OnFull::Fail).unwrap();
     }
 
     #[test]
-    fn a_call_larger_than_the_budget_is_let_in_alone() {
+    fn an_oversized_call_is_admitted_alone() {
         let budget = Budget::new(Clock::system(), 2, 10);
-        let _large = budget.reserve(1000, Room::Now).unwrap();
-        assert!(budget.reserve(1, Room::Now).is_err());
+        let _large = budget.reserve(1000, OnFull::Fail).unwrap();
+        assert!(budget.reserve(1, OnFull::Fail).is_err());
     }
 
     #[test]
-    fn a_wait_for_room_ends_with_room_the_deadline_or_the_close() {
+    fn waiting_ends_by_space_deadline_or_close() {
         let manual = ManualClock::new();
         let budget = Budget::new(manual.clock(), 1, 10);
         let waiting = |deadline: Option<Instant>| {
             let budget = budget.clone();
-            thread::spawn(move || budget.reserve(1, Room::Until(deadline)).map_err(|error| error.kind()))
+            thread::spawn(move || budget.reserve(1, OnFull::WaitUntil(deadline)).map_err(|error| error.kind()))
         };
-        let first = budget.reserve(1, Room::Now).unwrap();
+        let first = budget.reserve(1, OnFull::Fail).unwrap();
         let deadline = manual.clock().now() + Duration::from_secs(5);
         let late = waiting(Some(deadline));
         manual.until_waiting(|waits| waits.len() == 1);

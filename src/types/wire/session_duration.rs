@@ -16,7 +16,7 @@ const DAY: u64 = 24 * 60 * 60;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tinkex::types::SessionDuration;
+/// use tinkex::types::wire::SessionDuration;
 ///
 /// let day = SessionDuration::from(Duration::from_millis(86_461_500));
 /// assert_eq!(day.to_string(), "1 day, 0:01:01.500000");

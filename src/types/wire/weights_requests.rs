@@ -1,49 +1,40 @@
-//! Saving and loading weights.
+//! Saving, loading and describing weights.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 /// Saves weights and optimizer state under a name: `POST save_weights`, answered by a promise of
-/// [`SaveWeightsResponse`].
+/// [`SaveWeightsResponse`](crate::types::SaveWeightsResponse).
 ///
 /// ```
-/// use tinkex::types::{SaveWeightsRequest, SaveWeightsResponse};
+/// use tinkex::types::wire::SaveWeightsRequest;
 ///
 /// let request = SaveWeightsRequest { model_id: "m-1".into(), path: Some("0001".into()), seq_id: Some(3) };
 /// assert_eq!(
 ///     serde_json::to_string(&request)?,
 ///     r#"{"type":"save_weights","model_id":"m-1","path":"0001","seq_id":3}"#
 /// );
-/// let answer: SaveWeightsResponse = serde_json::from_str(r#"{"path":"tinker://run-1/weights/0001"}"#)?;
-/// assert_eq!(answer.path, "tinker://run-1/weights/0001");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "save_weights")]
 pub struct SaveWeightsRequest<'a> {
-    /// The model.
+    /// The id of the model.
     pub model_id: Cow<'a, str>,
-    /// The name of the checkpoint, not a whole tinker path. Absent when none.
+    /// The name of the checkpoint, not a whole tinker path. Not sent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Cow<'a, str>>,
-    /// The place in the model's order of requests, from 1.
+    /// The sequence number of the request for this model, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_id: Option<u64>,
 }
 
-/// The answer to [`SaveWeightsRequest`], which has an example.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SaveWeightsResponse {
-    /// The checkpoint's tinker path, `tinker://RUN/weights/NAME`.
-    pub path: String,
-}
-
-/// Loads the weights of a training checkpoint: `POST load_weights`, answered by a promise of [`LoadWeightsResponse`].
+/// Loads the weights of a training checkpoint: `POST load_weights`, answered by a promise of
+/// [`LoadWeightsResponse`](crate::types::LoadWeightsResponse).
 ///
 /// ```
-/// use tinkex::types::{LoadWeightsRequest, LoadWeightsResponse};
+/// use tinkex::types::wire::LoadWeightsRequest;
 ///
 /// let request = LoadWeightsRequest {
 ///     model_id: "m-1".into(),
@@ -53,31 +44,21 @@ pub struct SaveWeightsResponse {
 /// };
 /// let json = serde_json::to_string(&request)?;
 /// assert_eq!(serde_json::from_str::<LoadWeightsRequest<'_>>(&json)?, request);
-/// let answer: LoadWeightsResponse = serde_json::from_str("{}")?;
-/// assert_eq!(answer.path, None);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "load_weights")]
 pub struct LoadWeightsRequest<'a> {
-    /// The model.
+    /// The id of the model.
     pub model_id: Cow<'a, str>,
     /// The checkpoint's tinker path.
     pub path: Cow<'a, str>,
-    /// Whether the optimizer state is loaded too. Absent when none: servers of 0.4.1 do not know it.
+    /// Whether to load the optimizer state too. Not sent if none, since servers of 0.4.1 do not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<bool>,
-    /// The place in the model's order of requests, from 1.
+    /// The sequence number of the request for this model, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_id: Option<u64>,
-}
-
-/// The answer to [`LoadWeightsRequest`], which has an example.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LoadWeightsResponse {
-    /// The tinker path that was loaded, where the server says so.
-    pub path: Option<String>,
 }
 
 /// Saves weights to sample from: `POST save_weights_for_sampler`, answered by a promise of
@@ -86,7 +67,7 @@ pub struct LoadWeightsResponse {
 /// Either under a name (`path`), or unnamed for one sampling session (`sampling_session_seq_id`).
 ///
 /// ```
-/// use tinkex::types::{SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse};
+/// use tinkex::types::wire::{SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse};
 ///
 /// let unnamed = SaveWeightsForSamplerRequest {
 ///     model_id: "m-1".into(),
@@ -102,25 +83,41 @@ pub struct LoadWeightsResponse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "save_weights_for_sampler")]
 pub struct SaveWeightsForSamplerRequest<'a> {
-    /// The model.
+    /// The id of the model.
     pub model_id: Cow<'a, str>,
-    /// The name of the checkpoint, not a whole tinker path. Absent when none.
+    /// The name of the checkpoint, not a whole tinker path. Not sent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Cow<'a, str>>,
-    /// The number of the sampling session to create, counted per session from 0. Absent when none.
+    /// The number of the sampling session to create, counted from 0 in each session. Not sent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling_session_seq_id: Option<u64>,
-    /// The place in the model's order of requests, from 1.
+    /// The sequence number of the request for this model, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_id: Option<u64>,
 }
 
-/// The answer to [`SaveWeightsForSamplerRequest`]: one of the two, according to the request. The request has an example.
+/// The answer to [`SaveWeightsForSamplerRequest`], with one of the two fields set. The request has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SaveWeightsForSamplerResponse {
     /// The checkpoint's tinker path, `tinker://RUN/sampler_weights/NAME`.
     pub path: Option<String>,
-    /// The sampling session of the unnamed weights.
+    /// The id of the sampling session for the unnamed weights.
     pub sampling_session_id: Option<String>,
+}
+
+/// Asks for the base model and the LoRA rank of weights: `POST weights_info`, answered by
+/// [`WeightsInfoResponse`](crate::types::WeightsInfoResponse).
+///
+/// ```
+/// use tinkex::types::wire::WeightsInfoRequest;
+///
+/// let request = WeightsInfoRequest { tinker_path: "tinker://run-1/weights/0001".into() };
+/// assert_eq!(serde_json::to_string(&request)?, r#"{"tinker_path":"tinker://run-1/weights/0001"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WeightsInfoRequest<'a> {
+    /// The tinker path of the weights.
+    pub tinker_path: Cow<'a, str>,
 }

@@ -1,35 +1,35 @@
-//! Whose fault a failed request is.
+//! Who caused the failure of a request.
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use serde::{Serialize, Serializer};
 
-/// Whose fault a failed request is, as the server says.
+/// Who caused the failure of a request, as reported by the server.
 ///
-/// Parsed in any case; a missing or unknown word is [`Unknown`](RequestErrorCategory::Unknown), so that a server with
-/// new words does not hide the failure behind a parse error.
+/// Parsed case-insensitively. A missing or unknown word is [`Unknown`](RequestErrorCategory::Unknown), so that a new word of
+/// a server does not hide the failure behind a parse error.
 ///
 /// ```
 /// use tinkex::types::RequestErrorCategory;
 ///
 /// assert_eq!(RequestErrorCategory::parse("USER"), RequestErrorCategory::User);
 /// assert!(!RequestErrorCategory::User.is_retryable());
-/// assert!(RequestErrorCategory::parse("who knows").is_retryable());
+/// assert!(RequestErrorCategory::parse("something new").is_retryable());
 /// assert_eq!(RequestErrorCategory::Server.to_string(), "server");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum RequestErrorCategory {
-    /// Not said, or a word that this version does not know.
+    /// Not reported, or a word that this version does not know.
     #[default]
     Unknown,
-    /// The server's.
+    /// The server.
     Server,
-    /// The caller's.
+    /// The caller.
     User,
 }
 
 impl RequestErrorCategory {
-    /// Reads the word, in any case.
+    /// Parses the word, in any case. Never fails.
     #[must_use]
     pub fn parse(word: &str) -> Self {
         [RequestErrorCategory::Server, RequestErrorCategory::User]
@@ -69,16 +69,16 @@ impl Serialize for RequestErrorCategory {
 
 impl<'de> Deserialize<'de> for RequestErrorCategory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A category of any JSON type: only text can say something.
+        /// A category of any JSON type: only a string can name one.
         #[derive(serde::Deserialize)]
         #[serde(untagged)]
-        enum Said {
+        enum Raw {
             Word(String),
-            Nothing(IgnoredAny),
+            Other(IgnoredAny),
         }
-        Ok(match Said::deserialize(deserializer)? {
-            Said::Word(word) => RequestErrorCategory::parse(&word),
-            Said::Nothing(_) => RequestErrorCategory::Unknown,
+        Ok(match Raw::deserialize(deserializer)? {
+            Raw::Word(word) => RequestErrorCategory::parse(&word),
+            Raw::Other(_) => RequestErrorCategory::Unknown,
         })
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn anything_that_is_not_a_known_word_is_unknown() {
+    fn anything_but_a_known_word_is_unknown() {
         for json in ["null", "1", "\"\"", "\"other\"", "{\"a\":[]}", "\"Unknown\""] {
             let category: RequestErrorCategory = serde_json::from_str(json).unwrap();
             assert_eq!(category, RequestErrorCategory::Unknown, "{json}");

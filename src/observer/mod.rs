@@ -1,19 +1,15 @@
-//! What happens in a client, told to the program as it happens.
+//! Events of a client, and the traits of those who observe them.
 //!
-//! The same happenings feed the telemetry. Where each is noticed is the other modules' matter; [`hub`] passes them on.
-
-mod hub;
+//! Data and traits only. The modules above emit the events; the [dispatcher](crate::dispatcher) delivers them.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use hub::{Events, Report};
-
 use crate::error::Error;
 use crate::types::{QueueState, RequestKind};
 
-/// Something that happened in a client. An [`Observer`] is told of it.
+/// Something that happened in a client. An [`Observer`] receives it.
 ///
 /// # Examples
 ///
@@ -24,7 +20,7 @@ use crate::types::{QueueState, RequestKind};
 ///     Some(match event {
 ///         Event::RequestStart { operation, method, path, .. } => format!("{operation}: {method} {path}"),
 ///         Event::RequestStop { method, path, status, duration, .. } => format!("{method} {path}: {status:?} in {duration:?}"),
-///         Event::Retry { path, attempt, wait, error, .. } => format!("{path} again in {wait:?}, {attempt} failed: {error}"),
+///         Event::Retry { path, attempt, wait, error, .. } => format!("{path}: attempt {attempt} failed, next in {wait:?}: {error}"),
 ///         Event::QueueState(update) => format!("{} is {}", update.operation, update.queue_state),
 ///         Event::PollFailed { request_id, iteration, error, .. } => format!("{request_id}, poll {iteration}: {error}"),
 ///         Event::Resolved { request_id, duration, error: None, .. } => format!("{request_id} took {duration:?}"),
@@ -37,7 +33,7 @@ use crate::types::{QueueState, RequestKind};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A request is about to be sent. All its attempts together are one request; so is each poll.
+    /// A request is about to be sent. All its attempts are one request; each poll is a request.
     #[non_exhaustive]
     RequestStart {
         /// The client's method, or the request's name.
@@ -47,7 +43,7 @@ pub enum Event {
         /// Below the base URL, without a query: `/api/v1/…`.
         path: Arc<str>,
     },
-    /// A request has ended, for better or worse.
+    /// A request has finished, successfully or not.
     #[non_exhaustive]
     RequestStop {
         /// The client's method, or the request's name.
@@ -56,16 +52,16 @@ pub enum Event {
         method: &'static str,
         /// Below the base URL, without a query.
         path: Arc<str>,
-        /// The HTTP status of the last answer, if there was one.
+        /// The HTTP status of the last response, if there was one.
         status: Option<u16>,
-        /// Why it failed. A poll does not fail when the service answers it.
+        /// Why it failed. A poll that gets a response did not fail.
         error: Option<Error>,
-        /// From its beginning, with the waits between its attempts.
+        /// The total duration, including the waits between attempts.
         duration: Duration,
-        /// How often it was sent.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// A request has failed and will be sent again.
+    /// An attempt has failed and will be retried.
     #[non_exhaustive]
     Retry {
         /// The client's method, or the request's name.
@@ -74,59 +70,59 @@ pub enum Event {
         method: &'static str,
         /// Below the base URL, without a query.
         path: Arc<str>,
-        /// The attempt that failed, from 1.
+        /// The number of the failed attempt, from 1.
         attempt: u32,
-        /// The wait before the next one.
+        /// The wait before the next attempt.
         wait: Duration,
         /// Why it failed.
         error: Error,
-        /// Since the request began.
+        /// The time since the request started.
         elapsed: Duration,
     },
-    /// The service named the state of the queue that a request waits in.
+    /// The service reported the state of the queue that a request waits in.
     QueueState(QueueStateUpdate),
-    /// A poll brought no result but a failure: a status that means one, a lost connection, or that the request itself failed.
+    /// A poll failed: an error status, a lost connection, or the failure of the request itself.
     #[non_exhaustive]
     PollFailed {
-        /// The client's method whose result is waited for.
+        /// The client's method whose result is pending.
         operation: &'static str,
         /// The id of the promise.
         request_id: Arc<str>,
-        /// What was asked for.
+        /// The kind of request.
         kind: RequestKind,
-        /// Which poll of the promise it was, from 0.
+        /// The number of this poll of the promise, from 0.
         iteration: u32,
-        /// How many polls of the promise in a row had found no service before.
+        /// How many polls in a row did not reach the service before this one.
         lost: u32,
         /// Why it failed.
         error: Error,
-        /// Since the promise was there.
+        /// The time since the service made the promise.
         elapsed: Duration,
     },
-    /// The result of a promise is there, or will not come.
+    /// The result of a promise has arrived, or the promise has failed.
     #[non_exhaustive]
     Resolved {
-        /// The client's method whose result was waited for.
+        /// The client's method whose result was pending.
         operation: &'static str,
         /// The id of the promise.
         request_id: Arc<str>,
-        /// What was asked for.
+        /// The kind of request.
         kind: RequestKind,
-        /// Since the promise was there.
+        /// The time since the service made the promise.
         duration: Duration,
-        /// Why it failed. What the program gave up is not told, but for an operation whose time limit ran out.
+        /// Why it failed. A promise that the program abandons emits no event, unless its operation timed out.
         error: Option<Error>,
     },
-    /// The observer was too slow: so many events were dropped. Told as soon as it listens again, before what waited meanwhile.
+    /// The observer fell behind and this many events were dropped. Delivered before any event still queued.
     #[non_exhaustive]
     Missed {
-        /// How many, since the last event of this kind.
+        /// The number of events dropped since the last event of this kind.
         count: u64,
     },
 }
 
-/// Is told of everything that happens in a client. Set one with [`observer`](crate::config::ConfigBuilder::observer); a
-/// closure will do.
+/// Receives every event of a client. Set one with [`ConfigBuilder::observer`](crate::ConfigBuilder::observer); a closure
+/// works too.
 ///
 /// # Examples
 ///
@@ -145,12 +141,15 @@ pub enum Event {
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 pub trait Observer: Send + Sync {
-    /// Called with each event, in order, on a thread that does nothing else: it may block, call the clients, wait for results
-    /// and drop the last handle. While it is busy, up to 1024 events wait; further ones are dropped, which it is told by
-    /// [`Event::Missed`]. A panic is logged and otherwise ignored. The close of the client waits
-    /// until the observer has heard what there was, within its time, and so does a connect that fails; what is left then is
-    /// dropped, with a warning in the log. Not told are the requests that carry telemetry, and those to other servers than
-    /// the service: the storage of an archive, the hub of tokenizers.
+    /// Called with each event, in order, on a dedicated thread. It may block, call the clients, wait for results and drop the
+    /// last handle. While it is busy, up to 1024 events are queued; further ones are dropped, and [`Event::Missed`] reports
+    /// how many. A panic is logged and otherwise ignored.
+    ///
+    /// Closing the client, or a failed connect, delivers the queued events within the time limit of the close, and drops the
+    /// rest with a warning in the log.
+    ///
+    /// Requests that carry telemetry emit no events, and neither do requests to other servers: archive storage and the
+    /// tokenizer hub.
     fn on_event(&self, event: &Event);
 }
 
@@ -160,11 +159,11 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
     }
 }
 
-/// Is told of the state of the queues that the program's requests wait in: [`Event::QueueState`] alone.
+/// Receives the states of the queues that requests wait in: only [`Event::QueueState`].
 ///
-/// A server that is not done with a request may say whether its queue moves or why it is paused. Set one with
-/// [`queue_state_observer`](crate::config::ConfigBuilder::queue_state_observer); a closure will do. Paused queues are logged
-/// besides, at level warn, at most once a minute for each client.
+/// While a request is not finished, a server may report whether its queue moves or why it is paused. Set an observer with
+/// [`ConfigBuilder::queue_state_observer`](crate::ConfigBuilder::queue_state_observer); a closure works too. Paused queues are
+/// also logged at level warn, at most once a minute per client.
 ///
 /// # Examples
 ///
@@ -181,8 +180,8 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 pub trait QueueStateObserver: Send + Sync {
-    /// Called with each answer that names the state of a queue, in the order in which the answers came, on the thread that an
-    /// [`Observer`] is called on, and under the same terms. When updates are dropped, a warning in the log says so.
+    /// Called for each response that reports a queue state, in order, on the same thread as an [`Observer`] and under the same
+    /// terms. Dropped updates are reported by a warning in the log.
     fn on_queue_state(&self, update: &QueueStateUpdate);
 }
 
@@ -192,21 +191,21 @@ impl<F: Fn(&QueueStateUpdate) + Send + Sync> QueueStateObserver for F {
     }
 }
 
-/// What a server said of the queue that a request waits in.
+/// The state of the queue that a request waits in, as the server reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStateUpdate {
-    /// The client's method whose result is waited for.
+    /// The client's method whose result is pending.
     pub operation: &'static str,
     /// The id of the promise.
     pub request_id: Arc<str>,
-    /// Whether the queue moves.
+    /// Whether the queue moves or is paused.
     pub queue_state: QueueState,
-    /// Why it is in this state, in the server's words, if it says so.
+    /// The server's reason for this state, if it gives one.
     pub reason: Option<String>,
 }
 
-/// The program's observers, as the configuration keeps them.
+/// The program's observers, as stored in the configuration.
 #[derive(Clone, Default)]
 pub(crate) struct Observers {
     pub(crate) all: Option<Arc<dyn Observer>>,

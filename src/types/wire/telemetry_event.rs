@@ -1,43 +1,22 @@
-//! What a session tells the service's operators.
+//! Telemetry: what a session reports to the operators of the service.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SessionDuration, Timestamp};
+use super::SessionDuration;
+use crate::types::{Severity, Timestamp};
 
-/// How much a telemetry event matters.
+/// Sends up to 100 telemetry events of one session: `POST telemetry`, answered by [`TelemetryResponse`].
 ///
-/// ```
-/// use tinkex::Severity;
-///
-/// assert!(Severity::Warning < Severity::Error);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Severity {
-    /// Of use to whoever looks for a fault.
-    Debug,
-    /// Worth to be known.
-    #[default]
-    Info,
-    /// Something is not as it should be, and work goes on.
-    Warning,
-    /// Something failed.
-    Error,
-    /// Nothing goes on.
-    Critical,
-}
-
-/// `POST telemetry`: events of one session, at most 100 of them.
-///
-/// A client makes these by itself; [`Telemetry`](crate::Telemetry) adds a program's own events.
+/// Clients send these themselves; [`Telemetry`](crate::Telemetry) adds a program's own events.
 ///
 /// ```
 /// use std::borrow::Cow;
 /// use std::time::SystemTime;
-/// use tinkex::types::{Severity, TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
+/// use tinkex::types::Severity;
+/// use tinkex::types::wire::{TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
 ///
 /// let request = TelemetrySendRequest {
 ///     events: Cow::Owned(vec![TelemetryEvent {
@@ -56,13 +35,13 @@ pub enum Severity {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TelemetrySendRequest<'a> {
-    /// In the order in which they happened.
+    /// The events, oldest first.
     pub events: Cow<'a, [TelemetryEvent]>,
-    /// The operating system, such as `Linux`.
+    /// The operating system, for example `Linux`.
     pub platform: Cow<'a, str>,
     /// The version of the protocol.
     pub sdk_version: Cow<'a, str>,
-    /// The session.
+    /// The id of the session.
     pub session_id: Cow<'a, str>,
 }
 
@@ -72,43 +51,43 @@ pub struct TelemetryEvent {
     /// What happened.
     #[serde(flatten)]
     pub kind: TelemetryEventKind,
-    /// A UUID, which tells a repeated event from a new one.
+    /// A UUID. The server uses it to recognise an event that is sent twice.
     pub event_id: String,
     /// The event's number in the session, from 0.
     pub event_session_index: u64,
-    /// How much it matters.
+    /// How serious the event is.
     pub severity: Severity,
     /// When it happened.
     pub timestamp: Timestamp,
 }
 
-/// What a telemetry event says. [`TelemetrySendRequest`] has an example.
+/// What happened in a telemetry event. [`TelemetrySendRequest`] has an example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum TelemetryEventKind {
-    /// The session begins.
+    /// The session starts.
     SessionStart,
     /// The session ends.
     SessionEnd {
-        /// How long it lasted.
+        /// How long the session lasted.
         duration: SessionDuration,
     },
-    /// Anything that has a name.
+    /// Any event with a name.
     GenericEvent {
-        /// Its name.
+        /// The name.
         event_name: String,
-        /// What is to be known of it.
+        /// Details. Empty by default.
         #[serde(default)]
         event_data: Map<String, Value>,
     },
-    /// An error that nobody handled.
+    /// An error that the program did not handle.
     UnhandledException {
-        /// What it says.
+        /// The error's message.
         error_message: String,
-        /// What kind of error it is.
+        /// The error's type.
         error_type: String,
-        /// Where it came from.
+        /// Where the error came from.
         traceback: Option<String>,
     },
 }
@@ -116,7 +95,7 @@ pub enum TelemetryEventKind {
 /// The answer to [`TelemetrySendRequest`].
 ///
 /// ```
-/// use tinkex::types::TelemetryResponse;
+/// use tinkex::types::wire::TelemetryResponse;
 ///
 /// let answer: TelemetryResponse = serde_json::from_str(r#"{"status":"accepted"}"#)?;
 /// assert_eq!(answer.status, "accepted");

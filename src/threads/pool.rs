@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 use log::{error, warn};
 
 use crate::clock::{Clock, Monitor};
-use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 
+use super::options::{NOT_STARTED_HINT, ThreadOptions};
 use super::owned::panic_text;
 
-/// Runs jobs on at most so many threads, started when there is more work than idle threads and ended after a while without.
+/// Runs jobs on up to `max` threads. A thread is started when there are more queued jobs than idle threads, and ends after
+/// being idle for a while.
 ///
-/// A job that panics, or that is still queued at the close, is dropped: jobs answer for themselves when they drop.
+/// A job that panics, or that is still queued when the pool closes, is dropped: a job must report its own failure in `Drop`.
 pub(crate) struct Pool<J> {
     state: Arc<Monitor<State<J>>>,
-    config: Config,
+    options: ThreadOptions,
     name: &'static str,
     max: usize,
     run: Arc<dyn Fn(J) + Send + Sync>,
@@ -34,16 +35,16 @@ struct State<J> {
 
 impl<J: Send + 'static> Pool<J> {
     pub(crate) fn new(
-        config: &Config,
+        options: &ThreadOptions,
         name: &'static str,
         max: usize,
         run: impl Fn(J) + Send + Sync + 'static,
     ) -> Self {
         let state = State { queue: VecDeque::new(), idle: 0, threads: Vec::new(), closed: false };
-        Pool { state: Monitor::new(state), config: config.clone(), name, max, run: Arc::new(run) }
+        Pool { state: Monitor::new(state), options: options.clone(), name, max, run: Arc::new(run) }
     }
 
-    /// Queues a job. Hands it back when the pool is closed, or has no thread and cannot make one.
+    /// Queues a job. Returns it with an error if the pool is closed, or has no thread and cannot start one.
     pub(crate) fn submit(&self, job: J) -> Result<(), (J, Error)> {
         let mut state = self.state.lock();
         if state.closed {
@@ -56,10 +57,10 @@ impl<J: Send + 'static> Pool<J> {
                 Ok(thread) => state.threads.push(thread),
                 Err(error) if state.threads.is_empty() => {
                     if let Some(job) = state.queue.pop_back() {
-                        let message = format!("no {} thread could be started", self.name);
-                        let hint =
-                            "the system is out of threads or memory; lower thread_stack_size or the thread limits";
-                        return Err((job, Error::new(ErrorKind::Io, message).with_hint(hint).with_source(error)));
+                        let error = Error::new(ErrorKind::Io, format!("no {} thread could be started", self.name))
+                            .with_hint(NOT_STARTED_HINT)
+                            .with_source(error);
+                        return Err((job, error));
                     }
                 }
                 Err(error) => not_started = Some((error, state.threads.len())),
@@ -67,14 +68,14 @@ impl<J: Send + 'static> Pool<J> {
         }
         drop(state);
         self.state.notify_one();
-        // Not under the lock: a logger may do anything, also close the client.
+        // Log without the lock: the program's logger may do anything, even close the client.
         if let Some((error, threads)) = not_started {
-            warn!("no further {} thread could be started, {threads} go on: {error}", self.name);
+            warn!("could not start another {} thread, continuing with {threads}: {error}", self.name);
         }
         Ok(())
     }
 
-    /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them.
+    /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them, which would deadlock.
     pub(crate) fn join_by(&self, deadline: Instant) {
         let mut state = self.state.lock();
         if state.threads.contains(&thread::current().id()) {
@@ -85,16 +86,15 @@ impl<J: Send + 'static> Pool<J> {
         if !state.threads.is_empty() {
             let (threads, name) = (state.threads.len(), self.name);
             drop(state);
-            warn!("{threads} {name} threads did not end in time and are left behind");
+            warn!("{threads} {name} threads did not end in time and are left running");
         }
     }
 
     fn grow(&self) -> std::io::Result<ThreadId> {
         let (state, run) = (Arc::clone(&self.state), Arc::clone(&self.run));
-        let (clock, retention, name) = (self.config.clock().clone(), self.config.idle_retention(), self.name);
-        thread::Builder::new()
-            .name(format!("tinkex-{name}"))
-            .stack_size(self.config.thread_stack_size())
+        let (clock, retention, name) = (self.options.clock.clone(), self.options.idle_retention, self.name);
+        self.options
+            .builder(name)
             .spawn(move || {
                 let _own = clock.own_thread();
                 while let Some(job) = next(&state, &clock, retention) {
@@ -108,13 +108,13 @@ impl<J: Send + 'static> Pool<J> {
 }
 
 impl<J> Pool<J> {
-    /// Refuses new jobs and lets the threads end when the queued ones are done.
+    /// Refuses new jobs; the threads end once the queued ones are done.
     pub(crate) fn finish(&self) {
         self.state.lock().closed = true;
         self.state.notify_all();
     }
 
-    /// Refuses new jobs, drops the queued ones and lets the threads end after the job they are at.
+    /// Refuses new jobs and drops the queued ones; each thread ends after its current job.
     pub(crate) fn close(&self) {
         let queued = {
             let mut state = self.state.lock();
@@ -125,14 +125,14 @@ impl<J> Pool<J> {
         drop(queued);
     }
 
-    /// How many threads there are.
+    /// The current number of threads.
     #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {
         self.state.lock().threads.len()
     }
 }
 
-/// The next job for a thread of the pool; `None` when it is to end, and then it no longer counts.
+/// The next job for a thread of the pool. `None` if the thread must end; it is then no longer counted.
 fn next<J: Send + 'static>(monitor: &Arc<Monitor<State<J>>>, clock: &Clock, retention: Duration) -> Option<J> {
     let mut state = monitor.lock();
     let retire_at = clock.now() + retention;
@@ -173,31 +173,24 @@ impl<J> std::fmt::Debug for Pool<J> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::clock::ManualClock;
     use crossbeam_channel::{Receiver, Sender, unbounded};
 
-    fn config(manual: &ManualClock) -> Config {
-        Config::builder()
-            .api_key("tml-k")
-            .base_url("http://127.0.0.1:1")
-            .clock(manual.clock())
-            .build_with(|_| None)
-            .unwrap()
-    }
+    use super::super::options::test_options;
+    use super::*;
+    use crate::clock::ManualClock;
 
-    /// A job that says it began and ends when told.
+    /// A job that signals its start, and ends on a signal.
     type Gated = (Sender<()>, Receiver<()>);
 
     fn gated_pool(manual: &ManualClock, max: usize) -> Pool<Gated> {
-        Pool::new(&config(manual), "test", max, |(began, release): Gated| {
+        Pool::new(&test_options(manual.clock()), "test", max, |(began, release): Gated| {
             began.send(()).unwrap();
             release.recv().unwrap();
         })
     }
 
     #[test]
-    fn threads_are_made_on_demand_up_to_the_limit_and_retire_when_idle() {
+    fn threads_start_on_demand_then_retire_when_idle() {
         let manual = ManualClock::new();
         let pool = gated_pool(&manual, 2);
         let (began, begins) = unbounded();
@@ -220,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_takes_no_thread_with_it() {
+    fn a_panicking_job_does_not_end_its_thread() {
         let manual = ManualClock::new();
         let (done, dones) = unbounded();
-        let pool = Pool::new(&config(&manual), "test", 1, move |job: u32| {
+        let pool = Pool::new(&test_options(manual.clock()), "test", 1, move |job: u32| {
             assert_ne!(job, 0, "job 0 panics");
             done.send(job).unwrap();
         });
@@ -234,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn a_job_comes_back_with_an_error_when_no_thread_can_be_started() {
-        let config = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").thread_stack_size(1 << 47);
-        let pool = Pool::new(&config.build_with(|_| None).unwrap(), "test", 1, |_: u32| {});
+    fn a_job_is_returned_when_no_thread_starts() {
+        let options = ThreadOptions { stack_size: 1 << 47, ..test_options(Clock::system()) };
+        let pool = Pool::new(&options, "test", 1, |_: u32| {});
         for job in [1, 2] {
             let (returned, error) = pool.submit(job).unwrap_err();
             assert_eq!((returned, error.kind()), (job, ErrorKind::Io), "{error}");
@@ -246,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finish_lets_the_queued_jobs_run_and_refuses_more() {
+    fn finish_runs_queued_jobs_but_refuses_more() {
         let manual = ManualClock::new();
         let pool = gated_pool(&manual, 1);
         let (began, begins) = unbounded();
@@ -265,11 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn a_finish_leaves_no_job_to_an_idle_thread_that_was_just_woken() {
+    fn finish_keeps_a_job_for_a_waking_thread() {
         for _ in 0..200 {
             let manual = ManualClock::new();
             let (done, dones) = unbounded();
-            let pool = Pool::new(&config(&manual), "test", 1, move |job: u32| done.send(job).unwrap());
+            let pool = Pool::new(&test_options(manual.clock()), "test", 1, move |job: u32| done.send(job).unwrap());
             pool.submit(1).unwrap();
             manual.until_waiting(|waits| waits.len() == 1);
             pool.submit(2).unwrap();
@@ -280,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_waits_for_a_pool_of_the_same_name_and_not_for_its_own() {
+    fn a_thread_joins_other_pools_never_its_own() {
         let manual = ManualClock::new();
         let other = Arc::new(gated_pool(&manual, 1));
         let (began, begins) = unbounded();
@@ -291,7 +284,7 @@ mod tests {
         let (own, owns) = unbounded::<Arc<Pool<()>>>();
         let (joined, joins) = unbounded();
         let joining = Arc::clone(&other);
-        let pool = Arc::new(Pool::new(&config(&manual), "test", 1, move |()| {
+        let pool = Arc::new(Pool::new(&test_options(manual.clock()), "test", 1, move |()| {
             let deadline = Clock::system().now() + Duration::from_secs(30);
             owns.recv().unwrap().join_by(deadline);
             release.send(()).unwrap();
@@ -304,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_drops_what_is_queued_and_refuses_more() {
+    fn close_drops_queued_jobs_but_refuses_more() {
         let manual = ManualClock::new();
         let pool = gated_pool(&manual, 1);
         let (began, begins) = unbounded();
