@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn an_error_comes_apart_into_what_is_wrong_and_what_to_do() {
-        let error = tinkex::types::CheckpointPath::parse("nonsense").unwrap_err();
+        let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
         let failure = Failure::from(error.clone());
         assert_eq!(format!("{}; {}", failure.message(), failure.what_to_do()), error.to_string());
         assert_eq!(failure.what_to_do(), error.hint().unwrap());

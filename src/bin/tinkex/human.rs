@@ -76,7 +76,7 @@ mod tests {
     /// As the Python client 0.4.1 shows them, but for a time to come, which it takes for one of yesterday.
     #[test]
     fn an_age_is_in_its_largest_unit_and_a_date_when_it_is_long_ago() {
-        let time = Timestamp::parse("2025-11-01T23:30:00+02:00").unwrap();
+        let time = "2025-11-01T23:30:00+02:00".parse::<Timestamp>().unwrap();
         for (seconds, text) in [
             (0, "just now"),
             (59, "just now"),
