@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use holding::Holding;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tinkex::config::Proxy;
+use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, OptimStepResponse, SamplingParams};
 use tinkex::{Config, Error, Pending, ServiceClient, wait_all};
 
@@ -121,20 +121,20 @@ fn run(connections: usize, futures: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
     let futures = if args.iter().any(|arg| arg == "--bench") { 20_000 } else { 200 };
     if let Some(connections) = args.iter().find_map(|arg| arg.strip_prefix("--connections=")?.parse().ok()) {
-        return run(connections, futures);
+        return Ok(run(connections, futures)?);
     }
     // Each in a process of its own, so that neither uses memory that the other left.
     for connections in [128, 2] {
-        let run = Command::new(std::env::current_exe().map_err(Error::other)?)
+        let run = Command::new(std::env::current_exe()?)
             .args(&args[1..])
             .arg(format!("--connections={connections}"))
             .status();
-        if !run.map_err(Error::other)?.success() {
-            return Err(Error::other(format!("with {connections} connections")));
+        if !run?.success() {
+            return Err(format!("the run with {connections} connections failed").into());
         }
     }
     Ok(())

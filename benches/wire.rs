@@ -9,9 +9,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tinkex::types::{
-    Datum, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, Loss, LossFn, ModelInput,
-};
+use tinkex::types::wire::{ForwardBackwardInput, ForwardBackwardRequest};
+use tinkex::types::{Datum, ForwardBackwardOutput, Loss, LossFn, ModelInput};
 
 const DATUMS: usize = 128;
 const TOKENS: usize = 4096;

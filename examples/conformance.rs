@@ -12,14 +12,14 @@ const TEXTS: [&str; 3] = ["the quick brown fox", "jumps over", "the lazy dog aga
 
 fn main() -> Result<(), Box<dyn Error>> {
     let service = ServiceClient::connect(Config::from_env()?)?;
-    let lora = LoraConfig { rank: 8, seed: Some(1), ..LoraConfig::default() };
+    let lora = LoraConfig::new().rank(8).seed(1);
     let trainer = service.create_lora_training_client(BASE, lora)?;
     let batch = TEXTS.iter().map(|text| datum(text)).collect::<Result<Batch, _>>()?;
 
     let mut losses = vec![trainer.forward(&batch, LossFn::CrossEntropy)?.metrics["loss:sum"]];
     for _ in 0..5 {
         let passed = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
-        let stepped = trainer.submit_optim_step(AdamParams { learning_rate: 0.01, ..AdamParams::default() })?;
+        let stepped = trainer.submit_optim_step(AdamParams::new().learning_rate(0.01))?;
         losses.push(passed.wait()?.metrics["loss:sum"]);
         stepped.wait()?;
     }

@@ -65,7 +65,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let base_model = base_model(&service)?;
     println!("training {base_model} at {} on {} pairs", service.config().base_url(), trained.len());
 
-    let lora = LoraConfig { seed: Some(1), ..LoraConfig::default() };
+    let lora = LoraConfig::new().seed(1);
     let trainer = service.create_lora_training_client(&base_model, lora)?;
     let (first, last) = train(&trainer, &batch, learning_rate)?;
 
@@ -98,7 +98,7 @@ fn base_model(service: &ServiceClient) -> Result<String, Box<dyn Error>> {
 fn train(trainer: &TrainingClient, batch: &Batch, learning_rate: f64) -> Result<(f64, f64), Box<dyn Error>> {
     let submit = || -> Result<_, tinkex::Error> {
         let pass = trainer.submit_forward_backward(batch, LossFn::CrossEntropy)?;
-        let update = trainer.submit_optim_step(AdamParams { learning_rate, ..AdamParams::default() })?;
+        let update = trainer.submit_optim_step(AdamParams::new().learning_rate(learning_rate))?;
         Ok((pass, update))
     };
     let mut losses = Vec::new();

@@ -1,6 +1,6 @@
-//! A blocking client of the Tinker API: fine-tune language models with LoRA on a remote service, and sample from them.
+//! A blocking client for the Tinker API: fine-tune language models with LoRA on a remote service, and sample from them.
 //!
-//! There is no async runtime: calls block, or return a [`Pending`] to collect later, and a few plain threads do the rest.
+//! There is no async runtime. A call blocks, or returns a [`Pending`] to wait for later; a few plain threads do the rest.
 //!
 //! ```no_run
 //! use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
@@ -16,9 +16,9 @@
 //!
 //! // Blocking.
 //! let output = trainer.forward_backward(&batch, LossFn::CrossEntropy)?;
-//! trainer.optim_step(AdamParams { learning_rate: 1e-4, ..AdamParams::default() })?;
+//! trainer.optim_step(AdamParams::new().learning_rate(1e-4))?;
 //!
-//! // Pipelined: submit, go on, collect later.
+//! // Pipelined: submit both, then wait.
 //! let pass = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
 //! let step = trainer.submit_optim_step(AdamParams::default())?;
 //! let (output, _) = (pass.wait()?, step.wait()?);
@@ -29,47 +29,49 @@
 //! # Ok::<(), tinkex::Error>(())
 //! ```
 //!
-//! # Where things are
+//! # Overview
 //!
-//! - [`ServiceClient`] is the way in. It makes [`TrainingClient`]s and [`SamplingClient`]s; all are cheap to clone and can be
-//!   used from any thread.
-//! - [`RestClient`] lists, shows and changes what the service keeps: training runs, checkpoints, sessions.
-//! - [`Config`] has every setting with its default, and reads the environment.
-//! - [`Event`]s tell the program what happens in the client, [`Telemetry`] tells the service.
+//! - [`ServiceClient`] is the entry point. It creates [`TrainingClient`]s and [`SamplingClient`]s. All clients are cheap to
+//!   clone and can be used from any thread.
+//! - [`RestClient`] lists, shows and changes what the service stores: training runs, checkpoints, sessions.
+//! - [`Config`] holds every setting with its default, and reads the environment.
+//! - [`Observer`] receives an [`Event`] for everything that happens in the client; [`Telemetry`] reports to the service.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
-//! - [`Tokenizer`] turns text into tokens and back; clients know that of their model.
-//! - [`types`] has what travels: datums, tensors, parameters, results.
-//! - [`api`] is the low-level door: any path, any body, any answer.
-//! - `local` (the feature of that name) is a Tinker service in the process, with a small model that really trains.
-//! - [`clock`] lets a test drive the client's time.
+//! - [`Tokenizer`] converts text to tokens and back; a client can load the one of its model.
+//! - [`types`] holds the data: datums, tensors, parameters, results.
+//! - [`api`] is low-level access: send any request to any path.
+//! - `local` (feature `local`) is a Tinker service in this process, with a small model that really trains.
+//! - [`clock`] lets a test control the client's time (feature `test-util`).
 //!
-//! # Order and repetition
+//! # Order and retries
 //!
-//! The requests of a training client are carried out in the order in which the calls are made. A request keeps its
-//! sequence number and idempotency key over all attempts, so a lost answer never runs a step twice. Where the outcome
-//! cannot be known, [`Error::may_have_taken_effect`] says so.
+//! The service runs the requests of a training client in the order of the calls. A request keeps its sequence number and
+//! idempotency key over all attempts, so a lost response never runs a step twice. If the outcome cannot be known,
+//! [`Error::may_have_taken_effect`] says so.
 //!
 //! # How long a call blocks
 //!
-//! A blocking call ends by [`timeout_operation`](config::ConfigBuilder::timeout_operation), which is none by default. Without
-//! it, a call that makes a promise is sent again for at most [`timeout_submit`](config::ConfigBuilder::timeout_submit) until
-//! the service accepts it, and is then waited for until the service answers or says nothing of it for
-//! [`timeout_progress`](config::ConfigBuilder::timeout_progress). Other calls end after
-//! [`max_retries`](config::ConfigBuilder::max_retries) repeats, each of which may take
-//! [`timeout_idle`](config::ConfigBuilder::timeout_idle) without a byte of progress.
+//! A blocking call ends after [`timeout_operation`](ConfigBuilder::timeout_operation) at the latest; by default there is no
+//! such limit. Without it:
+//!
+//! - A call whose result is a promise of the service is submitted, with retries for up to
+//!   [`timeout_submit`](ConfigBuilder::timeout_submit). Then it is polled until the service responds with the result, or
+//!   sends no valid response for [`timeout_progress`](ConfigBuilder::timeout_progress).
+//! - Any other call ends after [`max_retries`](ConfigBuilder::max_retries) retries. Each attempt ends after
+//!   [`timeout_idle`](ConfigBuilder::timeout_idle) without a byte of progress.
 //!
 //! # Errors of a request
 //!
-//! Besides what each method says of its arguments, every request can end with
+//! Besides the errors documented on each method, every request can fail with
 //!
-//! | [`ErrorKind`] | when |
+//! | [`ErrorKind`] | if |
 //! |---|---|
-//! | [`Connect`](ErrorKind::Connect), [`Timeout`](ErrorKind::Timeout) | the service was not reached, or not in time; the [`Limit`] says which |
-//! | [`Status`](ErrorKind::Status) | it refused the request: [`Error::status`], [`Error::body`] |
-//! | [`RequestFailed`](ErrorKind::RequestFailed) | it accepted the request and failed to carry it out: [`Error::category`] |
-//! | [`Expired`](ErrorKind::Expired) | it no longer knows the request; the outcome is unknown |
-//! | [`Decode`](ErrorKind::Decode) | it answered something that is not of the protocol |
-//! | [`Closed`](ErrorKind::Closed), [`Cancelled`](ErrorKind::Cancelled), [`Panicked`](ErrorKind::Panicked) | the client was closed, the call given up, or a thread of the client panicked |
+//! | [`Connect`](ErrorKind::Connect), [`Timeout`](ErrorKind::Timeout) | the service was not reached, or not in time; the [`Limit`] says which limit |
+//! | [`Status`](ErrorKind::Status) | the service refused the request: [`Error::status`], [`Error::body`] |
+//! | [`RequestFailed`](ErrorKind::RequestFailed) | the service accepted the request, which then failed: [`Error::category`] |
+//! | [`Expired`](ErrorKind::Expired) | the service no longer knows the request; the outcome is unknown |
+//! | [`Decode`](ErrorKind::Decode) | the response does not follow the protocol |
+//! | [`Closed`](ErrorKind::Closed), [`Cancelled`](ErrorKind::Cancelled), [`Panicked`](ErrorKind::Panicked) | the client was closed, the call was cancelled, or a thread of the client panicked |
 //!
 //! ```no_run
 //! # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
@@ -77,8 +79,8 @@
 //!
 //! match trainer.optim_step(AdamParams::default()) {
 //!     Ok(_) => println!("done"),
-//!     Err(error) if error.may_have_taken_effect() => println!("nobody knows: {error}"),
-//!     Err(error) if error.is_retryable() => println!("not made, worth another try: {error}"),
+//!     Err(error) if error.may_have_taken_effect() => println!("outcome unknown: {error}"),
+//!     Err(error) if error.is_retryable() => println!("nothing was done, try again: {error}"),
 //!     Err(error) => return Err(error),
 //! }
 //! # Ok(())
@@ -87,36 +89,41 @@
 //!
 //! # Panics
 //!
-//! No method panics, but for those of [`ManualClock`](clock::ManualClock#method.until_waiting), which is for tests. A
-//! panic in a thread of the client or in a type of the program becomes an error of kind
-//! [`Panicked`](ErrorKind::Panicked) for those who wait, provided that the program is built with `panic = "unwind"`,
-//! the default.
+//! No method panics, except those of `clock::ManualClock`, which is for tests. A panic in a thread of the client, or in the
+//! program's callback, becomes an error of kind [`Panicked`](ErrorKind::Panicked) for the waiting callers, provided that the
+//! program is built with `panic = "unwind"`, the default.
 
 pub mod api;
 pub mod clock;
-pub mod config;
-pub mod error;
-mod events;
+mod config;
+mod dispatcher;
+mod error;
+#[cfg(any(feature = "local", feature = "tokenizers"))]
+#[doc(hidden)] // For the program `tinkex`; not part of the API.
+pub mod fs;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "ndarray")]
 pub mod losses;
+mod observer;
 mod pending;
-pub mod query;
 pub mod rest;
 mod rules;
 mod sampling;
 mod service;
 mod session;
+mod threads;
 mod tokenizer;
 mod training;
 pub mod types;
-mod worker;
 
-pub use config::Config;
+pub use config::{Config, ConfigBuilder, DEFAULT_BASE_URL, Proxy};
+pub use crossbeam_channel;
 pub use error::{Error, ErrorKind, Limit, Result};
-pub use events::{Event, Observer, QueueStateObserver, QueueStateUpdate};
+#[cfg(feature = "ndarray")]
+pub use ndarray;
+pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
 pub use pending::{Pending, wait_all, wait_any};
 pub use rest::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
@@ -128,7 +135,6 @@ pub use tokenizer::{TextDecoder, Tokenizer};
 #[cfg(feature = "ndarray")]
 pub use training::CustomLoss;
 pub use training::TrainingClient;
-pub use types::Severity;
 
 /// Compiles and runs the README's first program.
 #[cfg(all(doctest, feature = "local"))]

@@ -57,9 +57,10 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
     move |data, logprobs| {
         check(data, logprobs, reference, "reference")?;
         if data.is_empty() || data.len() % 2 == 1 {
-            let message =
-                format!("DPO needs pairs of data, a preferred and a rejected answer; there are {}", data.len());
-            return Err(Error::invalid_input(message));
+            let message = format!("DPO needs pairs of data, and the batch has {}", data.len());
+            return Err(
+                Error::invalid_input(message).with_hint("put each rejected answer directly after the preferred one")
+            );
         }
         let pairs = (data.len() / 2) as f64;
         let weights: Vec<_> =

@@ -184,7 +184,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         (api.get("http://other/y"), "the path names a host"),
         (api.get("//other/y"), "the path names a host"),
         (api.get(Path::new("/api/v1/samplers").segment("")), "an id in the path is empty"),
-        (api.get("/x").json(&1), "a GET has no body"),
+        (api.get("/x").json(&1), "a GET request cannot have a body"),
         (api.get("/x").header("bad name", "1"), "the header \"bad name\" has characters"),
         (api.get("/x").header("x-line", "a\nb"), "the header \"x-line\" has characters"),
         (api.header("x-line", "a\nb").get("/x"), "the header \"x-line\" has characters"),

@@ -39,7 +39,7 @@ fn keeps_the_contract(config: Config, model: &str) -> Result<(), Error> {
     service.health()?;
     assert!(!service.get_server_capabilities()?.supported_models.is_empty());
 
-    let lora = LoraConfig { rank: 8, seed: Some(1), ..LoraConfig::default() };
+    let lora = LoraConfig::new().rank(8).seed(1);
     let trainer = service.create_lora_training_client(model, lora)?;
     assert_eq!(trainer.get_info()?.model_id, trainer.model_id());
 
@@ -103,7 +103,7 @@ fn keeps_the_contract(config: Config, model: &str) -> Result<(), Error> {
 }
 
 fn adam() -> AdamParams {
-    AdamParams { learning_rate: 1e-3, ..AdamParams::default() }
+    AdamParams::new().learning_rate(1e-3)
 }
 
 fn batch() -> Result<Batch, Error> {

@@ -4,6 +4,9 @@
 mod support;
 
 use std::cell::Cell;
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::fmt;
 use std::rc::Rc;
 use std::thread;
 
@@ -11,7 +14,7 @@ use ndarray::{Array1, array};
 use serde_json::json;
 use support::{Reply, Seen, Service, batch, well};
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput};
-use tinkex::{CustomLoss, Error, ErrorKind, ServiceClient, TrainingClient};
+use tinkex::{CustomLoss, ErrorKind, ServiceClient, TrainingClient};
 
 /// A service whose passes give one log-probability for each target, minus the number of the request.
 fn service() -> Service {
@@ -41,8 +44,17 @@ fn ones(logprobs: &[Array1<f32>]) -> Vec<Array1<f32>> {
     logprobs.iter().map(|logprobs| Array1::ones(logprobs.len())).collect()
 }
 
+/// A loss with the same gradient everywhere.
+fn flat(_: &[Datum], logprobs: &[Array1<f32>]) -> Result<CustomLoss, Infallible> {
+    Ok(CustomLoss::new(0.0, ones(logprobs)))
+}
+
+fn not_called(_: &[Datum], _: &[Array1<f32>]) -> Result<CustomLoss, Infallible> {
+    unreachable!("nothing is to be computed")
+}
+
 #[test]
-fn the_function_runs_on_the_calling_thread_between_the_passes_and_its_metrics_win() {
+fn the_function_runs_between_passes_on_the_caller() {
     let service = service();
     let trainer = trainer(&service);
     // Neither `Send` nor `'static`.
@@ -52,7 +64,7 @@ fn the_function_runs_on_the_calling_thread_between_the_passes_and_its_metrics_wi
         assert_eq!((thread::current().id(), data.len()), (caller, 1));
         assert_eq!(logprobs, [array![-1.0, -1.0, -1.0]]);
         assert_eq!(passes(&service).len(), 1);
-        Ok(CustomLoss::new(3.0, vec![array![0.5, 0.0, -2.0]]).metric("mine", 42.0))
+        Ok::<_, Infallible>(CustomLoss::new(3.0, vec![array![0.5, 0.0, -2.0]]).metric("mine", 42.0))
     });
     let output = output.unwrap();
     assert_eq!((called.get(), output.metrics["loss:sum"], output.metrics["mine"]), (1, 2.0, 42.0));
@@ -66,12 +78,12 @@ fn the_function_runs_on_the_calling_thread_between_the_passes_and_its_metrics_wi
 }
 
 #[test]
-fn what_is_submitted_after_it_comes_after_its_second_pass() {
+fn later_requests_follow_the_second_pass() {
     let service = service();
     let trainer = trainer(&service);
     let mut pending = Vec::new();
     for _ in 0..3 {
-        let pass = trainer.submit_forward_backward_custom(batch(), |_, p| Ok(CustomLoss::new(0.0, ones(p)))).unwrap();
+        let pass = trainer.submit_forward_backward_custom(batch(), flat).unwrap();
         pending.push((pass, trainer.submit_optim_step(AdamParams::default()).unwrap()));
     }
     for (pass, step) in pending {
@@ -87,7 +99,7 @@ fn the_function_may_submit_and_wait_itself() {
     let service = service();
     let trainer = trainer(&service);
     let inner = trainer.clone();
-    let output = trainer.submit_forward_backward_custom(batch(), |_, logprobs| {
+    let output = trainer.submit_forward_backward_custom(batch(), |_, logprobs| -> tinkex::Result<_> {
         let step = inner.submit_optim_step(AdamParams::default())?;
         assert_eq!(inner.forward(batch(), LossFn::CrossEntropy)?.loss_fn_outputs.len(), 1);
         step.wait()?;
@@ -100,18 +112,18 @@ fn the_function_may_submit_and_wait_itself() {
 }
 
 #[test]
-fn a_batch_in_chunks_is_given_to_the_function_as_one() {
+fn a_batch_in_chunks_reaches_the_function_whole() {
     // The service gives one output for each of the two chunks of this batch: too few.
     let service = service();
     let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
-    let error = trainer(&service).forward_backward_custom(datums, |_, _| unreachable!()).unwrap_err();
+    let error = trainer(&service).forward_backward_custom(datums, not_called).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     assert!(error.to_string().contains("2 outputs for 130 datums"), "{error}");
     assert_eq!(passes(&service).len(), 2);
 }
 
 #[test]
-fn what_is_wrong_with_the_functions_answer_is_an_error_before_the_second_pass() {
+fn a_wrong_answer_stops_before_the_second_pass() {
     let service = service();
     let trainer = trainer(&service);
     let (nan, infinity) = (f32::NAN, f32::INFINITY);
@@ -124,34 +136,69 @@ fn what_is_wrong_with_the_functions_answer_is_an_error_before_the_second_pass() 
         (CustomLoss::new(f64::NAN, vec![array![1.0, 1.0, 1.0]]), "the loss is NaN"),
     ];
     for (answer, expected) in answers {
-        let error = trainer.forward_backward_custom(batch(), |_, _| Ok(answer)).unwrap_err();
+        let error = trainer.forward_backward_custom(batch(), |_, _| Ok::<_, Infallible>(answer)).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
         assert!(error.to_string().contains(expected), "{error}");
     }
-    let error = trainer.forward_backward_custom(batch(), |_, _| Err(Error::other("no reward"))).unwrap_err();
-    assert_eq!(error.to_string(), "forward_backward_custom: no reward");
-    let error = trainer.forward_backward_custom(batch(), |_, _| panic!("out of {}", "luck")).unwrap_err();
+    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+}
+
+/// An error that only the program knows.
+#[derive(Debug, PartialEq)]
+struct NoReward(u32);
+
+impl fmt::Display for NoReward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no reward for sample {}", self.0)
+    }
+}
+
+impl std::error::Error for NoReward {}
+
+#[test]
+fn the_functions_own_error_is_the_source() {
+    let service = service();
+    let trainer = trainer(&service);
+    let error = trainer.forward_backward_custom(batch(), |_, _| Err(NoReward(3))).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Callback, "forward_backward_custom: the loss function failed")
+    );
+    assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&NoReward(3)));
+    assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
+    // A text is an error, too.
+    let error = trainer.submit_forward_backward_custom(batch(), |_, _| Err("no reward")).unwrap_err();
+    assert_eq!((error.kind(), error.source().unwrap().to_string().as_str()), (ErrorKind::Callback, "no reward"));
+    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+}
+
+#[test]
+fn a_panic_in_the_function_is_an_error() {
+    let service = service();
+    let trainer = trainer(&service);
+    let panics = |_: &[Datum], _: &[Array1<f32>]| -> Result<CustomLoss, Infallible> { panic!("out of {}", "luck") };
+    let error = trainer.forward_backward_custom(batch(), panics).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
     assert!(error.to_string().contains("out of luck") && !error.may_have_taken_effect(), "{error}");
     assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
     // The client is as usable as before.
-    trainer.forward_backward_custom(batch(), |_, logprobs| Ok(CustomLoss::new(0.0, ones(logprobs)))).unwrap();
+    trainer.forward_backward_custom(batch(), flat).unwrap();
 }
 
 #[test]
-fn data_without_targets_are_refused_before_any_request() {
+fn data_without_targets_is_refused_before_any_request() {
     let service = service();
     let trainer = trainer(&service);
     let bare = Batch::from([Datum::new(ModelInput::from_tokens([1]))]);
     for batch in [bare, Batch::from(vec![])] {
-        let error = trainer.submit_forward_backward_custom(batch, |_, _| unreachable!()).unwrap_err();
+        let error = trainer.submit_forward_backward_custom(batch, not_called).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
     }
     assert!(passes(&service).is_empty());
 }
 
 #[test]
-fn a_first_pass_that_fails_has_no_effect_and_a_second_may_have() {
+fn only_a_failed_second_pass_may_have_effect() {
     let failing = |path: &'static str| {
         let service = Service::start(move |seen| match seen.request_id().split(':').next() {
             Some(kind) if kind == path => Reply::Json(410, json!({"detail": "gone"})),
@@ -159,7 +206,7 @@ fn a_first_pass_that_fails_has_no_effect_and_a_second_may_have() {
             _ => well(seen),
         });
         let one = Datum::new(ModelInput::from_tokens([1])).input("target_tokens", [2]).unwrap();
-        trainer(&service).forward_backward_custom(one, |_, p| Ok(CustomLoss::new(0.0, ones(p)))).unwrap_err()
+        trainer(&service).forward_backward_custom(one, flat).unwrap_err()
     };
     for (path, effect) in [("forward", false), ("forward_backward", true)] {
         let error = failing(path);
@@ -178,7 +225,7 @@ fn both_losses_train_the_local_model() {
     let datum =
         |targets: [i64; 3]| Datum::new(ModelInput::from_tokens([97, 98, 99])).input("target_tokens", targets).unwrap();
     let pair = Batch::from([datum([98, 99, 100]), datum([101, 102, 103])]);
-    let adam = AdamParams { learning_rate: 1e-2, ..AdamParams::default() };
+    let adam = AdamParams::new().learning_rate(1e-2);
 
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().seed(1)).unwrap();
     let weighted: Batch = pair.iter().map(|datum| datum.clone().input("weights", [1.0; 3]).unwrap()).collect();

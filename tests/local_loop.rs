@@ -4,13 +4,13 @@
 use std::thread;
 use std::time::Duration;
 
-use tinkex::config::{ConfigBuilder, Proxy};
 use tinkex::local::{LocalServer, LoggedRequest};
 use tinkex::types::{
     AdamParams, Batch, Datum, ForwardBackwardOutput, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind,
     SampleResponse, SamplingParams,
 };
 use tinkex::{Config, ErrorKind, Limit, ServiceClient, TrainingClient};
+use tinkex::{ConfigBuilder, Proxy};
 
 const BASE: &str = "tinkex/bytes-tiny";
 const TEXT: &str = "abcdefghi";
@@ -28,7 +28,7 @@ fn connect(server: &LocalServer) -> ServiceClient {
 }
 
 fn lora() -> LoraConfig {
-    LoraConfig { seed: Some(1), ..LoraConfig::default() }
+    LoraConfig::new().seed(1)
 }
 
 /// A batch of one text, each byte to be predicted from those before it.
@@ -41,7 +41,7 @@ fn batch(text: &str) -> Batch {
 }
 
 fn adam() -> AdamParams {
-    AdamParams { learning_rate: 0.006, ..AdamParams::default() }
+    AdamParams::new().learning_rate(0.006)
 }
 
 fn loss(output: &ForwardBackwardOutput) -> f64 {
@@ -232,7 +232,7 @@ fn what_the_service_knows_can_be_asked_for() {
     assert_eq!(service.health().unwrap().status, "ok");
     let models = service.get_server_capabilities().unwrap().supported_models;
     assert_eq!(models.iter().filter(|model| model.model_name.as_deref() == Some(BASE)).count(), 1);
-    let trainer = service.create_lora_training_client(BASE, LoraConfig { rank: 4, ..lora() }).unwrap();
+    let trainer = service.create_lora_training_client(BASE, lora().rank(4)).unwrap();
     let info = trainer.get_info().unwrap();
     assert_eq!(info.model_id, trainer.model_id());
     assert_eq!((info.is_lora, info.lora_rank), (Some(true), Some(4)));
@@ -328,6 +328,36 @@ fn a_call_that_never_reached_the_server_leaves_no_hole() {
     let requests = training_requests(&server, &trainer);
     assert_eq!(requests.iter().map(LoggedRequest::endpoint).collect::<Vec<_>>(), ["optim_step", "forward_backward"]);
     assert_numbered_from_one(&requests);
+}
+
+/// The loss after one step with these settings, from the same start.
+fn loss_after(service: &ServiceClient, params: AdamParams) -> f64 {
+    let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
+    trainer.forward_backward(batch(TEXT), LossFn::CrossEntropy).unwrap();
+    trainer.optim_step(params).unwrap();
+    loss(&trainer.forward(batch(TEXT), LossFn::CrossEntropy).unwrap())
+}
+
+#[test]
+fn weight_decay_reaches_the_optimizer() {
+    let server = LocalServer::start().unwrap();
+    let service = connect(&server);
+    let plain = loss_after(&service, adam());
+    assert_eq!(loss_after(&service, adam().weight_decay(0.0)), plain);
+    assert!((loss_after(&service, adam().weight_decay(10.0)) - plain).abs() > 1e-3);
+}
+
+#[test]
+fn gradient_clipping_reaches_the_optimizer() {
+    let server = LocalServer::start().unwrap();
+    let service = connect(&server);
+    // Adam divides by the gradient's own size; a large eps makes the step grow with the gradient.
+    let params = adam().learning_rate(0.5).eps(1.0);
+    let untrained = loss_after(&service, adam().learning_rate(0.0));
+    let plain = loss_after(&service, params.clone());
+    assert!((plain - untrained).abs() > 1e-3, "{plain} {untrained}");
+    let clipped = loss_after(&service, params.grad_clip_norm(1e-6));
+    assert!((clipped - untrained).abs() < 1e-4, "{clipped} {untrained}");
 }
 
 /// The service keeps a result after it was delivered.

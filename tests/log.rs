@@ -5,7 +5,8 @@ mod support;
 use log::{Level, LevelFilter};
 use serde_json::json;
 use support::{Reply, Service, logged, well};
-use tinkex::{Config, ServiceClient, Severity};
+use tinkex::types::Severity;
+use tinkex::{Config, ServiceClient};
 
 /// What the library logs meanwhile.
 fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {

@@ -8,7 +8,7 @@ use std::alloc::System;
 use holding::Holding;
 use serde_json::Value;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tinkex::config::Proxy;
+use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, RequestKind, SamplingParams};
 use tinkex::{Config, Error, ServiceClient};
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{Reply, Seen, Service, well};
+use tinkex::ConfigBuilder;
 use tinkex::ServiceClient;
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
 
 /// Longer than any wait between two attempts.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::{Reply, Service, batch, logged, well};
-use tinkex::config::Proxy;
+use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
 use tinkex::{Config, Error, SampleOptions, ServiceClient};
 

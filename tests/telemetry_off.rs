@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{Service, well};
+use tinkex::Proxy;
 use tinkex::clock::ManualClock;
-use tinkex::config::Proxy;
-use tinkex::{Config, ServiceClient, Severity};
+use tinkex::types::Severity;
+use tinkex::{Config, ServiceClient};
 
 /// The names of this process's threads, where the system lists them.
 fn threads() -> Vec<String> {

@@ -14,9 +14,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::{Gate, Service, well};
 use tinkex::api::Api;
-use tinkex::config::{ConfigBuilder, Proxy};
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ErrorKind, ServiceClient};
+use tinkex::{ConfigBuilder, Proxy};
 
 /// Signed the one of `localhost` below. Its key is lost.
 const ROOT: &str = include_str!("tls/root.pem");

@@ -116,7 +116,7 @@ fn bad_input_is_refused_before_any_request() {
     let before = service.seen().len();
     let errors = [
         trainer.forward_backward(Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
-        trainer.optim_step(AdamParams { learning_rate: f64::NAN, ..AdamParams::default() }).unwrap_err(),
+        trainer.optim_step(AdamParams::new().learning_rate(f64::NAN)).unwrap_err(),
         trainer.save_weights_for_sampler(" ").unwrap_err(),
         trainer.load_state("run/weights/a").unwrap_err(),
     ];
@@ -131,7 +131,7 @@ fn what_can_not_be_created_is_refused_before_any_request() {
     let service = Service::start(well);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let before = service.seen().len();
-    let nothing = LoraConfig { train_mlp: false, train_attn: false, train_unembed: false, ..LoraConfig::default() };
+    let nothing = LoraConfig::new().train_mlp(false).train_attn(false).train_unembed(false);
     let (lora, metadata) = (LoraConfig::default(), Default::default());
     let errors = [
         client.create_lora_training_client("base", nothing.clone()).unwrap_err(),
@@ -188,7 +188,7 @@ fn four_threads_share_one_client_and_each_keeps_its_order() {
                 let pending: Vec<_> = (0..25)
                     .map(|call| {
                         let learning_rate = f64::from(thread * 100 + call + 1);
-                        trainer.submit_optim_step(AdamParams { learning_rate, ..AdamParams::default() }).unwrap()
+                        trainer.submit_optim_step(AdamParams::new().learning_rate(learning_rate)).unwrap()
                     })
                     .collect();
                 pending.into_iter().for_each(|step| drop(step.wait().unwrap()));

@@ -7,7 +7,7 @@ use ureq::http::{HeaderName, HeaderValue};
 use crate::config::{Config, MAX_DURATION};
 use crate::error::Error;
 use crate::http::Redirects;
-use crate::query::{Query, Value};
+use crate::types::{Query, QueryValue};
 
 #[derive(Clone)]
 pub(super) struct Options {
@@ -49,11 +49,11 @@ impl Options {
                 self.headers.retain(|(other, _)| *other != name);
                 self.headers.push((name, value));
             }
-            None => self.refuse(format!("the header {name:?} has characters that no HTTP header may have")),
+            None => self.refuse(format!("the header {name:?} has characters that are not allowed in an HTTP header")),
         }
     }
 
-    pub(super) fn query(&mut self, name: String, value: Value) {
+    pub(super) fn query(&mut self, name: String, value: QueryValue) {
         self.query = Query::new().field(name, value).over(&self.query);
     }
 

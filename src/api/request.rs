@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::options::Options;
 use super::{Api, Path, Response};
+use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::http::{Call, Flight, Method, Purpose, Redirects, is_url, to_json};
-use crate::pending::Manner;
-use crate::query::Value;
+use crate::types::QueryValue;
 
 /// One request. Made by [`Api::get`], [`Api::post`] and [`Api::delete`], sent by [`send`](Request::send).
 ///
@@ -79,7 +79,7 @@ impl Request {
     }
 
     /// Adds a query parameter. It overrides the configuration's of that name.
-    pub fn query(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.options.query(name.into(), value.into());
         self
     }
@@ -146,7 +146,7 @@ impl Request {
             redirects: self.options.redirects,
             idempotency_key: key,
             max_retries: self.options.max_retries,
-            deadline: Manner::blocking(clock, limit).deadline(),
+            deadline: Deadline::of_operation(clock, limit),
             flight: Arc::clone(&flight),
             ..Call::get("api", Purpose::Session, path, idle)
         })?;
@@ -164,13 +164,16 @@ impl Request {
         }
         let path = self.path.as_str();
         if is_url(path) {
-            return Err(Error::invalid_input("the path names a host; the key is sent to the base URL alone"));
+            return Err(Error::invalid_input("the path names a host")
+                .with_hint("pass a path only: the API key is sent to no host but that of the base URL"));
         }
         if self.path.has_empty_segment() {
             return Err(Error::invalid_input("an id in the path is empty"));
         }
         if self.method == Method::Get && !self.body.is_empty() {
-            return Err(Error::invalid_input("a GET has no body; use post, or query parameters"));
+            return Err(
+                Error::invalid_input("a GET request cannot have a body").with_hint("use post, or query parameters")
+            );
         }
         Ok(if path.starts_with('/') { path.into() } else { format!("/{path}").into() })
     }

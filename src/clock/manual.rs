@@ -1,24 +1,35 @@
-//! A clock that a test drives.
+//! A clock that a test controls.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Sender;
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::{Clock, Monitor, OWN};
+use super::{Clock, Monitor, Received};
 
-/// How long, in real time, [`ManualClock`] waits for threads before it gives up: a test that hangs is worse than one that
-/// fails.
+thread_local! {
+    /// Whether this thread belongs to the library.
+    static OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// See [`Clock::own_thread`].
+pub(super) fn mark_own_thread() {
+    OWN.set(true);
+}
+
+/// How long, in real time, [`ManualClock`] waits for threads before it gives up: a failing test is better than one that
+/// hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A clock that a test drives.
+/// A clock that a test controls (feature `test-util`).
 ///
-/// It stands still until it is told to move. Give a client its [`clock`](ManualClock::clock) through
-/// [`ConfigBuilder::clock`](crate::config::ConfigBuilder::clock).
+/// It stands still until [`advance`](ManualClock::advance) moves it. Pass its [`clock`](ManualClock::clock) to
+/// [`ConfigBuilder::clock`](crate::ConfigBuilder::clock).
 ///
 /// ```
 /// # #[cfg(feature = "local")] {
@@ -31,12 +42,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// let config = Config::builder().api_key("tml-local").base_url(server.base_url()).clock(manual.clock()).build()?;
 /// let service = ServiceClient::connect(config)?;
 ///
-/// // The next heartbeat is due in 10 seconds. A minute of them takes no time at all.
+/// // The next heartbeat is due in 10 seconds. A minute of heartbeats takes no real time.
 /// for _ in 0..6 {
 ///     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(10)));
 ///     manual.advance(Duration::from_secs(10));
 /// }
-/// println!("what is waited for now: {:?}", manual.waits());
+/// println!("time left of each wait: {:?}", manual.waits());
 /// # }
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -54,7 +65,7 @@ struct ManualState {
     now: Instant,
     next_wait: u64,
     waits: HashMap<u64, Wait>,
-    /// Threads of the library that an advance woke and that do not wait again yet.
+    /// Threads of the library that an advance woke and that are not waiting again yet.
     awake: HashSet<ThreadId>,
 }
 
@@ -66,25 +77,25 @@ struct Wait {
 }
 
 #[derive(Clone)]
-pub(super) enum Waker {
+enum Waker {
     Channel(Sender<()>),
     Monitor(Arc<dyn Wake>),
 }
 
-pub(super) trait Wake: Send + Sync {
+trait Wake: Send + Sync {
     fn wake(&self);
 }
 
 impl<T: Send> Wake for Monitor<T> {
     fn wake(&self) {
-        // Whoever registered holds the lock until it waits; taking it first means that the notification is not lost.
+        // A thread that registers holds this lock until it waits. Taking it first ensures that the notification reaches it.
         drop(self.state.lock());
         self.changed.notify_all();
     }
 }
 
 impl ManualClock {
-    /// A clock that shows the present time and stands still.
+    /// Creates a clock that stands still at the current time.
     #[must_use]
     pub fn new() -> Self {
         let now = Instant::now();
@@ -101,18 +112,18 @@ impl ManualClock {
         }))
     }
 
-    /// The clock to hand to a client.
+    /// The clock to pass to a client.
     #[must_use]
     pub fn clock(&self) -> Clock {
         Clock(Some(self.clone()))
     }
 
-    /// Moves the time on, wakes those whose deadline has come and returns when the library's threads among them wait again,
-    /// have ended, or talk to a server; at the latest after 30 seconds of real time.
+    /// Advances the time and wakes every thread whose deadline has passed. Returns once those that belong to the library
+    /// wait again, have ended, or talk to a server, and after 30 seconds of real time at the latest.
     ///
     /// # Panics
     ///
-    /// When the time would be beyond what an [`Instant`] can hold.
+    /// If the new time exceeds what an [`Instant`] can hold.
     pub fn advance(&self, by: Duration) {
         let mut state = self.0.state.lock();
         state.now += by;
@@ -136,17 +147,17 @@ impl ManualClock {
         while !state.awake.is_empty() && !self.0.changed.wait_until(&mut state, patience).timed_out() {}
     }
 
-    /// How long each waiting thread has still to wait, the shortest first; those without a deadline are left out.
+    /// The remaining time of each wait, shortest first. Waits without a deadline are left out.
     #[must_use]
     pub fn waits(&self) -> Vec<Duration> {
         self.0.state.lock().remaining()
     }
 
-    /// Blocks until the waits, as [`waits`](ManualClock::waits) lists them, are as the test expects.
+    /// Blocks until `expected` accepts the list of [`waits`](ManualClock::waits).
     ///
     /// # Panics
     ///
-    /// When that does not happen within 30 seconds of real time.
+    /// If that takes more than 30 seconds of real time.
     pub fn until_waiting(&self, mut expected: impl FnMut(&[Duration]) -> bool) {
         let patience = Instant::now() + PATIENCE;
         let mut state = self.0.state.lock();
@@ -165,8 +176,37 @@ impl ManualClock {
         state.wall_at_start + state.now.duration_since(state.start)
     }
 
-    /// Enters a wait, unless its deadline has passed already.
-    pub(super) fn register(&self, deadline: Option<Instant>, waker: Waker) -> Option<Registered<'_>> {
+    /// See [`Clock::receive_until`].
+    pub(super) fn receive_until<T>(&self, from: &Receiver<T>, deadline: Option<Instant>) -> Received<T> {
+        if let Ok(message) = from.try_recv() {
+            return Received::Message(message);
+        }
+        let (tick, ticks) = bounded(1);
+        let Some(_wait) = self.register(deadline, Waker::Channel(tick)) else {
+            return Received::Deadline;
+        };
+        select! {
+            recv(from) -> message => message.map_or(Received::Disconnected, Received::Message),
+            recv(ticks) -> _ => Received::Deadline,
+        }
+    }
+
+    /// See [`Clock::wait_until`].
+    pub(super) fn wait_until<T: Send + 'static>(
+        &self,
+        monitor: &Arc<Monitor<T>>,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let Some(_wait) = self.register(deadline, Waker::Monitor(Arc::clone(monitor) as _)) else {
+            return true;
+        };
+        monitor.changed.wait(guard);
+        deadline.is_some_and(|at| self.now() >= at)
+    }
+
+    /// Records a wait, unless its deadline has already passed.
+    fn register(&self, deadline: Option<Instant>, waker: Waker) -> Option<Registered<'_>> {
         let thread = thread::current().id();
         let mut state = self.0.state.lock();
         if deadline.is_some_and(|at| at <= state.now) {
@@ -181,7 +221,7 @@ impl ManualClock {
         Some(Registered { clock: self, id })
     }
 
-    /// The thread no longer owes a new wait.
+    /// An advance no longer waits for this thread.
     pub(super) fn settle(&self, thread: ThreadId) {
         self.0.state.lock().awake.remove(&thread);
         self.0.changed.notify_all();
@@ -209,7 +249,7 @@ impl fmt::Debug for ManualClock {
     }
 }
 
-pub(super) struct Registered<'a> {
+struct Registered<'a> {
     clock: &'a ManualClock,
     id: u64,
 }

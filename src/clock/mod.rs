@@ -1,42 +1,47 @@
-//! The one place where time is read and waited for.
+//! The only place that reads the time or waits for it.
 //!
-//! Every wait of the library with a deadline goes through a [`Clock`], so that a test can drive it: the manual clock stands
-//! still until [`ManualClock::advance`] moves it, knows who waits, and returns when those it woke wait again.
-//! The timeouts on a socket are the operating system's and stay real.
-#![allow(clippy::disallowed_methods)]
+//! Every wait of the library that has a deadline goes through a [`Clock`], so a test can control it: a `ManualClock`
+//! (feature `test-util`) stands still until the test advances it, knows which threads wait, and returns once those it woke
+//! wait again. Socket timeouts belong to the operating system and stay real.
+#![expect(clippy::disallowed_methods, reason = "every other module reads the time here")]
 
+mod deadline;
+#[cfg(any(test, feature = "test-util"))]
+mod manual;
+#[cfg(not(any(test, feature = "test-util")))]
+#[path = "no_manual.rs"]
 mod manual;
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+pub(crate) use deadline::Deadline;
+#[cfg(any(test, feature = "test-util"))]
 pub use manual::ManualClock;
-use manual::Waker;
+#[cfg(not(any(test, feature = "test-util")))]
+use manual::ManualClock;
 
-/// Where a client takes the time from: the system's clock, or one that a test drives.
+/// A client's source of time: the system's clock, or a `ManualClock` (feature `test-util`) that a test controls.
 ///
 /// # Examples
 ///
 /// ```
-/// use std::time::Duration;
-/// use tinkex::clock::{Clock, ManualClock};
+/// use std::time::{Duration, SystemTime};
+/// use tinkex::clock::Clock;
 ///
-/// let manual = ManualClock::new();
-/// let clock = manual.clock();
-/// let before = clock.now();
-/// manual.advance(Duration::from_secs(3600));
-/// assert_eq!(clock.now() - before, Duration::from_secs(3600));
-/// assert!(clock.wall() >= Clock::system().wall() + Duration::from_secs(3599));
+/// let clock = Clock::system();
+/// let start = clock.now();
+/// assert!(clock.now() - start < Duration::from_secs(60));
+/// assert!(clock.wall() > SystemTime::UNIX_EPOCH);
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<ManualClock>);
 
-/// What [`Clock::receive_until`] ended with.
+/// How [`Clock::receive_until`] ended.
 #[derive(Debug)]
 pub(crate) enum Received<T> {
     Message(T),
@@ -45,13 +50,13 @@ pub(crate) enum Received<T> {
 }
 
 impl Clock {
-    /// The system's clock.
+    /// The system's clock, which is also the default.
     #[must_use]
     pub fn system() -> Self {
         Clock(None)
     }
 
-    /// The time now, for measuring.
+    /// The current time, for measuring durations.
     #[must_use]
     pub fn now(&self) -> Instant {
         match &self.0 {
@@ -60,7 +65,7 @@ impl Clock {
         }
     }
 
-    /// The date and time of day now.
+    /// The current date and time of day.
     #[must_use]
     pub fn wall(&self) -> SystemTime {
         match &self.0 {
@@ -69,34 +74,24 @@ impl Clock {
         }
     }
 
-    /// Receives a message, or stops at the deadline.
+    /// Waits for a message, until the deadline at most.
     pub(crate) fn receive_until<T>(&self, from: &Receiver<T>, deadline: Option<Instant>) -> Received<T> {
-        let Some(manual) = &self.0 else {
-            let received = match deadline {
-                Some(at) => from.recv_deadline(at),
-                None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            return match received {
-                Ok(message) => Received::Message(message),
-                Err(RecvTimeoutError::Timeout) => Received::Deadline,
-                Err(RecvTimeoutError::Disconnected) => Received::Disconnected,
-            };
-        };
-        if let Ok(message) = from.try_recv() {
-            return Received::Message(message);
+        if let Some(manual) = &self.0 {
+            return manual.receive_until(from, deadline);
         }
-        let (tick, ticks) = bounded(1);
-        let Some(_wait) = manual.register(deadline, Waker::Channel(tick)) else {
-            return Received::Deadline;
+        let received = match deadline {
+            Some(at) => from.recv_deadline(at),
+            None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        select! {
-            recv(from) -> message => message.map_or(Received::Disconnected, Received::Message),
-            recv(ticks) -> _ => Received::Deadline,
+        match received {
+            Ok(message) => Received::Message(message),
+            Err(RecvTimeoutError::Timeout) => Received::Deadline,
+            Err(RecvTimeoutError::Disconnected) => Received::Disconnected,
         }
     }
 
-    /// Waits until the monitor is notified or the deadline has passed; may wake for nothing, as a condition variable does.
-    /// Says whether the deadline has passed.
+    /// Waits until the monitor is notified or the deadline has passed. May wake spuriously, as a condition variable does.
+    /// Returns whether the deadline has passed.
     pub(crate) fn wait_until<T: Send + 'static>(
         &self,
         monitor: &Arc<Monitor<T>>,
@@ -104,22 +99,16 @@ impl Clock {
         deadline: Option<Instant>,
     ) -> bool {
         match (&self.0, deadline) {
+            (Some(manual), _) => manual.wait_until(monitor, guard, deadline),
             (None, Some(at)) => monitor.changed.wait_until(guard, at).timed_out(),
             (None, None) => {
                 monitor.changed.wait(guard);
                 false
             }
-            (Some(manual), _) => {
-                let Some(_wait) = manual.register(deadline, Waker::Monitor(Arc::clone(monitor) as _)) else {
-                    return true;
-                };
-                monitor.changed.wait(guard);
-                deadline.is_some_and(|at| self.now() >= at)
-            }
         }
     }
 
-    /// Runs something that blocks on the outside world: a manual clock does not wait for it.
+    /// Runs something that blocks on the outside world, for which a manual clock does not wait.
     pub(crate) fn outside<R>(&self, run: impl FnOnce() -> R) -> R {
         if let Some(manual) = &self.0 {
             manual.settle(thread::current().id());
@@ -127,9 +116,11 @@ impl Clock {
         run()
     }
 
-    /// Marks the calling thread as one of the library's own, whose work a manual clock waits for, until the guard drops.
+    /// Marks the calling thread as one of the library's own until the guard drops: a manual clock waits for its work.
     pub(crate) fn own_thread(&self) -> OwnThread {
-        OWN.set(true);
+        if self.0.is_some() {
+            manual::mark_own_thread();
+        }
         OwnThread(self.0.clone())
     }
 }
@@ -159,10 +150,6 @@ impl<T> Monitor<T> {
     }
 }
 
-thread_local! {
-    static OWN: Cell<bool> = const { Cell::new(false) };
-}
-
 /// See [`Clock::own_thread`].
 #[derive(Debug)]
 pub(crate) struct OwnThread(Option<ManualClock>);
@@ -177,9 +164,11 @@ impl Drop for OwnThread {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crossbeam_channel::unbounded;
     use std::time::Duration;
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
 
     #[test]
     fn advance_returns_when_the_woken_thread_waits_again() {

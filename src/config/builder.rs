@@ -1,4 +1,4 @@
-//! How a configuration is put together.
+//! The builder of a configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use log::warn;
 
 use super::settings::Settings;
-use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, check};
+use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::events::{Observer, Observers, QueueStateObserver};
-use crate::query::{Query, Value};
+use crate::observer::{Observer, Observers, QueueStateObserver};
+use crate::types::{Query, QueryValue};
 
-/// The smallest stack a thread of the library may have: nested JSON and TLS overflow less, and an overflow aborts.
+/// The minimum stack size of a thread: nested JSON and TLS overflow smaller ones, and an overflow aborts the process.
 const MIN_STACK: usize = 128 * 1024;
 
 /// Builds a [`Config`]. Obtained from [`Config::builder`] or [`Config::constrained`].
 ///
-/// Each setting has a getter of the same name on [`Config`], but for what may hold secrets: the key, the gateway's
+/// Each setting has a getter of the same name on [`Config`], except those that may hold secrets: the API key, the Cloudflare
 /// token, headers and query parameters.
 ///
 /// # Examples
@@ -25,7 +25,7 @@ const MIN_STACK: usize = 128 * 1024;
 /// ```
 /// use std::time::Duration;
 /// use tinkex::Config;
-/// use tinkex::config::Proxy;
+/// use tinkex::Proxy;
 ///
 /// let config = Config::builder()
 ///     .api_key("tml-example")
@@ -67,58 +67,58 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// The API key. Defaults to `TINKER_API_KEY`. It is sent in the `x-api-key` header and shown nowhere.
+    /// The API key. Defaults to `TINKER_API_KEY`. Sent in the `x-api-key` header; never logged or shown.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(Secret::new(key));
         self
     }
 
-    /// Where the service is: `http://` or `https://`, a host and perhaps a port and path. Defaults to `TINKER_BASE_URL`,
-    /// else [`DEFAULT_BASE_URL`].
+    /// The URL of the service: `http://` or `https://`, a host, and optionally a port and path. Defaults to `TINKER_BASE_URL`,
+    /// or [`DEFAULT_BASE_URL`] if that is unset.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
     }
 
-    /// The service token of a Cloudflare Access gateway, as an id and a secret. Defaults to the environment's.
+    /// The id and secret of a Cloudflare Access service token. Defaults to `CLOUDFLARE_ACCESS_CLIENT_ID` and
+    /// `CLOUDFLARE_ACCESS_CLIENT_SECRET`.
     pub fn cloudflare_access(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.cloudflare = Some((Secret::new(id), Secret::new(secret)));
         self
     }
 
-    /// Tags that the service keeps with the session. Defaults to `TINKER_TAGS`, else none.
+    /// Tags that the service stores with the session. Defaults to `TINKER_TAGS`, or none if that is unset.
     pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags = Some(tags.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Adds one entry to the metadata that the service keeps with the session. Defaults to none.
+    /// Adds an entry to the metadata that the service stores with the session. Defaults to none.
     pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.user_metadata.insert(key.into(), value.into());
         self
     }
 
-    /// Adds a header to every request. It overrides the library's own of that name.
+    /// Adds a header to every request. It overrides the library's own header of that name.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), Secret::new(value)));
         self
     }
 
     /// Adds a query parameter to every request.
-    pub fn query(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.query = self.query.field(name, value);
         self
     }
 
-    /// The proxy. Defaults to [`Proxy::Environment`]: the one that the environment names.
+    /// The proxy. Defaults to [`Proxy::Environment`].
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
         self
     }
 
-    /// Trusts this certificate authority, as the text of a PEM file with one certificate or more, in place of those that are
-    /// built in; for a gateway or proxy with a certificate of its own. Further calls add further ones. They hold for the
-    /// service and for an `https` proxy.
+    /// Trusts this certificate authority instead of the built-in ones, for the service and for an `https` proxy: the content of
+    /// a PEM file with one or more certificates. Each call adds to the earlier ones.
     ///
     /// # Examples
     ///
@@ -132,48 +132,48 @@ impl ConfigBuilder {
         self
     }
 
-    /// The clock that every wait of the client goes by. Defaults to the system's; tests drive a
-    /// [`ManualClock`](crate::clock::ManualClock).
+    /// The clock for every wait of the client. Defaults to the system's clock; a test can pass a `ManualClock` (feature
+    /// `test-util`).
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Who is told of everything that happens in the client: requests, retries, queues, results. Defaults to nobody.
+    /// An observer of every event: requests, retries, queue states, results. Defaults to none.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.all = Some(Arc::new(observer));
         self
     }
 
-    /// Who is told of the state of the queues that requests wait in. Defaults to nobody but the log.
+    /// An observer of the states of the queues that requests wait in. Defaults to none; paused queues are logged anyway.
     pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
         self.observers.queue_states = Some(Arc::new(observer));
         self
     }
 
-    /// Whether the service is told how the session goes: when it begins and ends, failed requests, and what the program
-    /// reports with [`Telemetry`](crate::Telemetry), which says what is in it. Defaults to `TINKER_TELEMETRY`, else true, as
-    /// the Python client's. Without it there is neither a thread nor a request for it.
+    /// Whether telemetry is sent to the service: start and end of the session, failed requests, and what the program reports
+    /// with [`Telemetry`](crate::Telemetry), where the content is described. Defaults to `TINKER_TELEMETRY`, or true if that is
+    /// unset, as the Python client. If false, there is no telemetry thread and no request.
     pub fn telemetry(mut self, telemetry: bool) -> Self {
         self.telemetry = Some(telemetry);
         self
     }
 
-    /// Checks the settings, with the environment for what is unset.
+    /// Validates the settings. Unset ones are taken from the environment, then from the defaults.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), saying what to set: a missing or empty key, a base URL without
-    /// scheme or host, a limit of zero, a stack below 128 KiB, a header that HTTP does not allow.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
+    /// or host, a limit of zero, a stack below 128 KiB, an invalid header.
     pub fn build(self) -> Result<Config> {
         self.build_with(|name| std::env::var(name).ok())
     }
 
-    /// The same as [`build`](ConfigBuilder::build), with another environment than the process's.
+    /// As [`build`](ConfigBuilder::build), but reads variables with `environment` instead of from the process.
     ///
     /// # Errors
     ///
-    /// The same as of [`build`](ConfigBuilder::build).
+    /// As for [`build`](ConfigBuilder::build).
     ///
     /// # Examples
     ///
@@ -192,21 +192,25 @@ impl ConfigBuilder {
     pub fn build_with(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let set = |name: &str| environment(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let api_key = match self.api_key.take().or_else(|| environment("TINKER_API_KEY").map(Secret::new)) {
-            None => return Err(Error::config("no API key; set TINKER_API_KEY, or call api_key on the builder")),
+            None => {
+                return Err(Error::config("no API key").with_hint("set TINKER_API_KEY, or call api_key on the builder"));
+            }
             Some(key) if key.expose().trim().is_empty() => {
-                return Err(Error::config("the API key is empty; set TINKER_API_KEY, or pass one to api_key"));
+                return Err(
+                    Error::config("the API key is empty").with_hint("set TINKER_API_KEY, or pass one to api_key")
+                );
             }
             Some(key) => Secret::new(key.expose().trim()),
         };
-        check::header("x-api-key", api_key.expose(), "the API key")?;
+        validate::header("x-api-key", api_key.expose(), "the API key")?;
         let base_url = self.base_url.take().or_else(|| set("TINKER_BASE_URL"));
-        let base_url = check::base_url(base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
+        let base_url = validate::base_url(base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
         if self.tags.is_none() {
             self.tags = set("TINKER_TAGS")
                 .map(|tags| tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect());
         }
         if self.telemetry.is_none() {
-            self.telemetry = environment("TINKER_TELEMETRY").map(|word| says_on(&word));
+            self.telemetry = environment("TINKER_TELEMETRY").map(|word| is_truthy(&word));
         }
         if self.cloudflare.is_none() {
             self.cloudflare = set("CLOUDFLARE_ACCESS_CLIENT_ID")
@@ -214,17 +218,17 @@ impl ConfigBuilder {
                 .map(|(id, secret)| (Secret::new(id), Secret::new(secret)));
         }
         if let Some((id, secret)) = &self.cloudflare {
-            check::header("cf-access-client-id", id.expose(), "the Cloudflare Access id")?;
-            check::header("cf-access-client-secret", secret.expose(), "the Cloudflare Access secret")?;
+            validate::header("cf-access-client-id", id.expose(), "the Cloudflare Access id")?;
+            validate::header("cf-access-client-secret", secret.expose(), "the Cloudflare Access secret")?;
         }
         for (name, value) in &self.headers {
-            check::header(name, value.expose(), &format!("the header {name:?}"))?;
+            validate::header(name, value.expose(), &format!("the header {name:?}"))?;
         }
         if let Proxy::Url(url) = &self.proxy {
-            check::proxy(url)?;
+            validate::proxy(url)?;
         }
         for pem in &self.root_certificates {
-            check::root_certificates(pem)?;
+            validate::root_certificates(pem)?;
         }
         self.settings.check()?;
         self.settings.cut();
@@ -232,26 +236,27 @@ impl ConfigBuilder {
             return Err(Error::config(format!("thread_stack_size must be at least {MIN_STACK} bytes")));
         }
         if !api_key.expose().starts_with("tml-") {
-            warn!("the API key does not begin with `tml-`, as keys of the Tinker service do");
+            warn!("the API key does not start with `tml-`, as keys of the Tinker service do");
         }
-        if !check::is_private(&base_url) {
-            warn!("{base_url} is plain http: the API key and all data travel unencrypted; use https");
+        if !validate::is_private(&base_url) {
+            warn!("{base_url} is plain http: the API key and all data are sent unencrypted; use https");
         }
         Ok(Config(Arc::new(Checked { base_url, api_key, builder: self })))
     }
 }
 
-/// Whether the word switches something on, as the Python client reads it: any other word switches it off.
-fn says_on(word: &str) -> bool {
+/// Whether the word means true. As in the Python client, anything else means false.
+fn is_truthy(word: &str) -> bool {
     ["1", "true", "yes", "on"].iter().any(|on| word.eq_ignore_ascii_case(on))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::ErrorKind;
-    use crate::rules::testing::{golden, list};
     use std::time::Duration;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::rules::testing::{golden, list};
 
     fn build(builder: ConfigBuilder) -> Result<Config> {
         builder.build_with(|_| None)
@@ -262,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_and_says_what_to_set() {
+    fn invalid_settings_are_refused_by_name() {
         for (builder, expected) in [
             (Config::builder(), "set TINKER_API_KEY"),
             (Config::builder().api_key(" "), "set TINKER_API_KEY"),
-            (valid().api_key("tml-\u{7f}"), "no HTTP header may have"),
-            (valid().base_url("example.com"), "does not begin with http"),
-            (valid().base_url("ftp://example.com"), "does not begin with http"),
+            (valid().api_key("tml-\u{7f}"), "not allowed in an HTTP header"),
+            (valid().base_url("example.com"), "does not start with http"),
+            (valid().base_url("ftp://example.com"), "does not start with http"),
             (valid().base_url("http://"), "base URL"),
             (valid().base_url("http://me:secret@example.com"), "user name or password"),
             (valid().base_url("http://example.com/?a=b"), "query"),
@@ -277,8 +282,8 @@ mod tests {
             (valid().max_poll_connections(0), "max_poll_connections must be greater"),
             (valid().sampling_rate(0), "sampling_rate must be greater"),
             (valid().thread_stack_size(64 * 1024), "at least 131072 bytes"),
-            (valid().header("a b", "c"), "no HTTP header may have"),
-            (valid().proxy(Proxy::Url("socks5://127.0.0.1:1".into())), "not supported"),
+            (valid().header("a b", "c"), "not allowed in an HTTP header"),
+            (valid().proxy(Proxy::Url("socks5://127.0.0.1:1".into())), "unsupported scheme"),
         ] {
             let error = build(builder).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{error}");
@@ -289,7 +294,7 @@ mod tests {
 
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     #[test]
-    fn a_root_certificate_that_is_none_is_refused() {
+    fn an_invalid_root_certificate_is_refused() {
         for (builder, expected) in [
             (valid().root_certificate("no certificate"), "BEGIN CERTIFICATE"),
             (
@@ -303,12 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn zero_retries_are_a_setting_like_any_other() {
+    fn zero_retries_are_allowed() {
         assert_eq!(build(valid().max_retries(0)).unwrap().max_retries(), 0);
     }
 
     #[test]
-    fn code_wins_over_the_environment_and_the_environment_over_defaults() {
+    fn code_overrides_environment_overrides_defaults() {
         let environment = |name: &str| {
             Some(match name {
                 "TINKER_API_KEY" => "tml-env".to_owned(),
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn telemetry_is_on_unless_the_environment_or_the_program_says_otherwise() {
+    fn telemetry_is_on_by_default() {
         for case in list(&golden("pure_misc")["enabled"]) {
             let word = case["TINKER_TELEMETRY"].as_str();
             let environment = |name: &str| word.filter(|_| name == "TINKER_TELEMETRY").map(str::to_owned);
@@ -345,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_show() {
+    fn debug_shows_no_secrets() {
         let config = build(
             valid()
                 .api_key("tml-hidden")

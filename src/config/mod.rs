@@ -1,54 +1,55 @@
-//! Where the service is, who is asking, and every limit the client keeps.
+//! The configuration: base URL, credentials and every limit of the client.
 //!
-//! A [`Config`] is built once, checked as a whole, and then never changes. What the program sets wins over the
-//! environment, and the environment over the defaults.
+//! A [`Config`] is built once, validated as a whole, and never changes. Settings in code override the environment, which
+//! overrides the defaults.
 
 mod builder;
-mod check;
 mod settings;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 pub use builder::ConfigBuilder;
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(crate) use check::certificates;
-pub(crate) use check::is_loopback;
-#[cfg(feature = "tokenizers")]
-pub(crate) use check::{base_url as check_url, header as check_header};
 pub(crate) use settings::MAX_DURATION;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+pub(crate) use validate::certificates;
+pub(crate) use validate::is_loopback;
+#[cfg(feature = "tokenizers")]
+pub(crate) use validate::{base_url as check_url, header as check_header};
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::events::Observers;
-use crate::query::Query;
+use crate::observer::Observers;
 use crate::rules::retry::RetryPolicy;
+use crate::threads::ThreadOptions;
+use crate::types::Query;
 
-/// The service that the Python client talks to when it is not told otherwise.
+/// The default base URL, the same as the Python client's.
 ///
 /// ```
 /// # #[cfg(any(feature = "rustls", feature = "native-tls"))] {
 /// let environment = |name: &str| (name == "TINKER_API_KEY").then(|| "tml-example".to_owned());
 /// let config = tinkex::Config::builder().build_with(environment)?;
-/// assert_eq!(config.base_url(), tinkex::config::DEFAULT_BASE_URL);
+/// assert_eq!(config.base_url(), tinkex::DEFAULT_BASE_URL);
 /// # }
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services/tinker-prod";
 
-/// Everything a client needs to know before its first request.
+/// The configuration of a client.
 ///
 /// # Environment
 ///
-/// Read by [`build`](ConfigBuilder::build) for what the program did not set:
+/// [`build`](ConfigBuilder::build) reads these variables for settings that the program did not make:
 ///
 /// | variable | setting |
 /// |---|---|
 /// | `TINKER_API_KEY` | [`api_key`](ConfigBuilder::api_key) |
 /// | `TINKER_BASE_URL` | [`base_url`](ConfigBuilder::base_url) |
 /// | `TINKER_TAGS` | [`tags`](ConfigBuilder::tags), separated by commas |
-/// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, in any case; any other word is off |
+/// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, in any case; anything else is off |
 /// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
 /// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | [`proxy`](ConfigBuilder::proxy) |
 ///
@@ -76,11 +77,11 @@ struct Checked {
     builder: ConfigBuilder,
 }
 
-/// Which proxy the client's requests go through.
+/// The proxy for the client's requests.
 ///
 /// ```
 /// use tinkex::Config;
-/// use tinkex::config::Proxy;
+/// use tinkex::Proxy;
 ///
 /// let config = Config::builder()
 ///     .api_key("tml-example")
@@ -93,14 +94,14 @@ struct Checked {
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proxy {
-    /// The one that the environment names, if any: `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, except for `NO_PROXY`. None
-    /// where the service is on this machine (loopback).
+    /// The proxy named by the environment, if any: `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, except for hosts in `NO_PROXY`.
+    /// Requests to this machine (loopback) use none.
     #[default]
     Environment,
-    /// None.
+    /// No proxy.
     Off,
-    /// This one: `http://[user:password@]host:port` or `https://…`, with TLS to the proxy itself. User name and password are
-    /// percent-encoded.
+    /// This proxy: `http://[user:password@]host:port`, or `https://…` for TLS to the proxy itself. User name and password must
+    /// be percent-encoded.
     Url(String),
 }
 
@@ -114,7 +115,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// A text that never shows in `Debug`.
+/// A string that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Secret(Arc<str>);
 
@@ -135,17 +136,17 @@ impl fmt::Debug for Secret {
 }
 
 impl Config {
-    /// Starts a configuration with the defaults.
+    /// Creates a builder with the defaults.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
 
-    /// The configuration that the environment describes: see [the table](Config#environment).
+    /// Builds the configuration from the environment: see [the table](Config#environment).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when `TINKER_API_KEY` is missing or empty, or a variable has an
-    /// invalid value.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `TINKER_API_KEY` is missing or empty, or a variable has an invalid
+    /// value.
     ///
     /// # Examples
     ///
@@ -157,8 +158,8 @@ impl Config {
         Config::builder().build()
     }
 
-    /// Starts a configuration for a device with little memory: two poll connections, two sampling threads and submissions in
-    /// flight, two idle connections per purpose, 8 KiB buffers, queues of 64 calls and 8 MiB, answers up to 16 MiB.
+    /// Creates a builder for a device with little memory: two poll connections, two sampling threads, two samples submitted at
+    /// once, two idle connections per purpose, 8 KiB buffers, queues of 64 calls and 8 MiB, responses of up to 16 MiB.
     ///
     /// # Examples
     ///
@@ -179,7 +180,7 @@ impl Config {
             .connection_buffer(8 * 1024)
     }
 
-    /// The service's base URL, without a slash at its end.
+    /// The base URL of the service, without a trailing slash.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.0.base_url
@@ -203,8 +204,8 @@ impl Config {
         &self.0.builder.proxy
     }
 
+    /// The certificate authorities, as PEM, that are trusted instead of the built-in ones.
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    /// The PEM texts of the certificate authorities that are trusted in place of the built-in ones.
     pub(crate) fn root_certificates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.builder.root_certificates.iter().map(Vec::as_slice)
     }
@@ -220,9 +221,18 @@ impl Config {
         is_loopback(&self.0.base_url)
     }
 
-    /// How failed requests are repeated.
+    /// How failed requests are retried.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
         RetryPolicy { max_retries: self.max_retries(), base: self.retry_base(), cap: self.retry_cap() }
+    }
+
+    /// How the client's threads are made.
+    pub(crate) fn thread_options(&self) -> ThreadOptions {
+        ThreadOptions {
+            clock: self.clock().clone(),
+            stack_size: self.thread_stack_size(),
+            idle_retention: self.idle_retention(),
+        }
     }
 
     pub(crate) fn api_key(&self) -> &Secret {
@@ -233,7 +243,7 @@ impl Config {
         self.0.builder.cloudflare.as_ref().map(|(id, secret)| (id, secret))
     }
 
-    /// Whether the service is told how the session goes.
+    /// Whether telemetry is sent to the service.
     #[must_use]
     pub fn telemetry(&self) -> bool {
         self.0.builder.telemetry.unwrap_or(true)

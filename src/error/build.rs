@@ -6,8 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Error, ErrorKind, Inner, Limit};
-use crate::types::RequestErrorCategory;
+use super::{Error, ErrorKind, Inner, Limit, RequestErrorCategory};
 
 /// The most bytes of an answer's body that an error keeps.
 const MAX_BODY: usize = 8 * 1024;
@@ -40,6 +39,14 @@ impl Error {
 
     pub(crate) fn timeout(limit: Limit) -> Self {
         Error::new(ErrorKind::Timeout(limit), limit.to_string())
+    }
+
+    /// The error of a function that the program passed in, with its own error as the source.
+    #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
+    pub(crate) fn callback(what: &str, source: Box<dyn StdError + Send + Sync>) -> Self {
+        let mut error = Error::new(ErrorKind::Callback, format!("{what} failed"));
+        error.0.source = Some(source.into());
+        error
     }
 
     pub(crate) fn closed() -> Self {

@@ -37,6 +37,10 @@ pub enum ErrorKind {
     Decode,
     /// The client was closed, or its last handle dropped.
     Closed,
+    /// A function that the program passed in returned an error, which is the
+    /// [`source`](std::error::Error::source) and can be downcast: a
+    /// [custom loss](crate::TrainingClient::forward_backward_custom).
+    Callback,
     /// A thread of the client, or a callback of the program, panicked.
     Panicked,
     /// A bounded queue is full.

@@ -18,6 +18,7 @@
 //! ```
 
 mod build;
+mod category;
 mod kind;
 
 use std::borrow::Cow;
@@ -26,9 +27,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use category::RequestErrorCategory;
 pub use kind::{ErrorKind, Limit};
-
-use crate::types::RequestErrorCategory;
 
 /// A `Result` with this crate's [`Error`].
 ///
@@ -72,7 +72,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///         _ => error.to_string(),
 ///     }
 /// }
-/// # assert_eq!(advice(&tinkex::types::check_tinker_scheme("x").unwrap_err()), "look at the call of None");
+/// # assert_eq!(advice(&"x".parse::<tinkex::types::CheckpointPath>().unwrap_err()), "look at the call of None");
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -94,22 +94,27 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of the program's own, for a loss function to return. Its kind is [`InvalidInput`](ErrorKind::InvalidInput).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let error = tinkex::Error::other("the reward model is not loaded");
-    /// assert_eq!(error.to_string(), "the reward model is not loaded");
-    /// ```
-    pub fn other(error: impl fmt::Display) -> Self {
-        Error::invalid_input(error.to_string())
-    }
-
     /// What failed, to match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// What went wrong, in one short sentence: the message of this level alone, without the
+    /// [operation](Error::operation), the [request id](Error::request_id), the
+    /// [effect](Error::may_have_taken_effect), the [hint](Error::hint) and the causes.
+    ///
+    /// A program that lays errors out itself uses this and those methods, rather than taking the `Display` text apart.
+    ///
+    /// ```
+    /// let error = "nonsense".parse::<CheckpointPath>().unwrap_err();
+    /// assert!(error.message().starts_with(r#""nonsense" is not"#));
+    /// assert!(error.hint().is_some_and(|hint| hint.contains("tinker://RUN/weights/NAME")));
+    /// assert_eq!(error.to_string(), format!("{}; {}", error.message(), error.hint().unwrap_or_default()));
+    /// ```
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The operation that failed, by the name of the client's method or of the request.
@@ -176,11 +181,11 @@ impl Error {
     }
 
     /// Whether the program is at fault, here or anywhere down the chain of sources: a 4xx other than 408 and 429, a failure
-    /// of category user, a wrong setting or argument.
+    /// of category user, a wrong setting or argument, a callback that returned an error.
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         let here = match self.0.kind {
-            ErrorKind::Config | ErrorKind::InvalidInput => true,
+            ErrorKind::Config | ErrorKind::InvalidInput | ErrorKind::Callback => true,
             ErrorKind::Status => {
                 matches!(self.0.status, Some(status @ 400..=499) if status != 408 && status != 429)
             }
@@ -218,7 +223,7 @@ impl fmt::Display for Error {
             write!(f, " (request {id})")?;
         }
         if self.0.may_have_taken_effect {
-            f.write_str("; the server may have carried it out")?;
+            f.write_str("; the request may have taken effect")?;
         }
         if let Some(hint) = &self.0.hint {
             write!(f, "; {hint}")?;
@@ -297,7 +302,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "optim_step: the operation did not finish within its time limit (timeout_operation) (request r-1); \
-             the server may have carried it out; ask again with ServiceClient::pending"
+             the request may have taken effect; ask again with ServiceClient::pending"
         );
     }
 }

@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::flight::Flight;
-use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::query::Query;
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::rules::message::{message_of, one_line};
 use crate::rules::retry::retry_after;
+use crate::types::Query;
 
 /// The most bytes of an answer that an error message shows.
 const MAX_EXCERPT: usize = 80;
@@ -56,20 +57,6 @@ pub(crate) enum Redirects {
     Follow,
     /// It is the answer.
     HandBack,
-}
-
-/// An instant that ends a call, and the limit it comes from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
-    pub(crate) at: Instant,
-    pub(crate) limit: Limit,
-}
-
-impl Deadline {
-    /// The earlier of the two.
-    pub(crate) fn earlier(self, other: Option<Deadline>) -> Deadline {
-        other.filter(|other| other.at < self.at).unwrap_or(self)
-    }
 }
 
 /// When a failed request is sent again.

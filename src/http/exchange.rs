@@ -8,11 +8,12 @@ use ureq::Timeout;
 use ureq::http::Request;
 
 use super::Http;
-use super::call::{Answer, Call, Deadline, Method, Redirects};
+use super::call::{Answer, Call, Method, Redirects};
 use super::flight::Flight;
 use super::place::{Stop, joined};
 use super::repeat::Failed;
 use super::secrets::SecretLines;
+use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Limit, Result};
 
 /// How often in a row a pooled connection may turn out to be closed by the server before that counts as a failure.

@@ -28,16 +28,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
 
-pub(crate) use call::{Answer, Call, Deadline, Method, Purpose, Redirects, Repeat};
+pub(crate) use call::{Answer, Call, Method, Purpose, Redirects, Repeat};
 pub(crate) use flight::Flight;
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use place::{is_url, pointed_at, segment};
 pub(crate) use visit::{Receive, Visit};
 
-use crate::clock::Monitor;
+use crate::clock::{Deadline, Monitor};
 use crate::config::Config;
+use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, Limit, Result};
-use crate::events::Events;
 use exchange::{Attempt, cancelled, timed_out};
 use headers::CommonHeaders;
 use repeat::{Failed, Repeats};
@@ -57,7 +57,7 @@ pub(crate) struct Http {
     closed: Arc<Monitor<bool>>,
     /// Telemetry outlives the rest, to tell its end.
     telemetry_closed: AtomicBool,
-    events: Events,
+    events: EventDispatcher,
 }
 
 impl Http {
@@ -82,7 +82,7 @@ impl Http {
             query,
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
-            events: Events::new(config),
+            events: EventDispatcher::new(config),
         })
     }
 
@@ -91,7 +91,7 @@ impl Http {
     }
 
     /// Where everything that happens is told.
-    pub(crate) fn events(&self) -> &Events {
+    pub(crate) fn events(&self) -> &EventDispatcher {
         &self.events
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Http;
 use super::call::{Answer, Call, Purpose};
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::observer::Event;
 
 /// A request that somebody wants to hear of.
 pub(super) struct Told<'a> {
@@ -18,13 +18,13 @@ pub(super) struct Told<'a> {
 impl<'a> Told<'a> {
     /// A request begins. Reporting does not report on itself.
     pub(super) fn begin(http: &'a Http, call: &'a Call<'a>) -> Option<Self> {
-        if call.purpose == Purpose::Telemetry || !http.events.is_heard() {
+        if call.purpose == Purpose::Telemetry || !http.events.wants_failures() {
             return None;
         }
         let told = Told { http, call, began: http.config.clock().now() };
         if http.events.is_observed() {
             let (operation, method, path) = told.names();
-            http.events.tell(Event::RequestStart { operation, method, path });
+            http.events.emit(Event::RequestStart { operation, method, path });
         }
         Some(told)
     }
@@ -33,7 +33,7 @@ impl<'a> Told<'a> {
     pub(super) fn again(&self, error: &Error, wait: Duration) {
         let ((operation, method, path), attempt) = (self.names(), self.call.flight.attempts());
         let (error, elapsed) = (error.clone(), self.elapsed());
-        self.http.events.tell(Event::Retry { operation, method, path, attempt, wait, error, elapsed });
+        self.http.events.emit(Event::Retry { operation, method, path, attempt, wait, error, elapsed });
     }
 
     pub(super) fn stop(self, outcome: &Result<Answer>) {
@@ -46,7 +46,7 @@ impl<'a> Told<'a> {
             Err(error) => (error.status(), Some(error.clone())),
         };
         let duration = self.elapsed();
-        self.http.events.tell(Event::RequestStop { operation, method, path, status, error, duration, attempts });
+        self.http.events.emit(Event::RequestStop { operation, method, path, status, error, duration, attempts });
     }
 
     fn elapsed(&self) -> Duration {

@@ -17,7 +17,7 @@ use crate::error::Result;
 /// # Errors
 ///
 /// As [`Pending::wait`]. Each call's
-/// [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation) counts from this call on.
+/// [`timeout_operation`](crate::ConfigBuilder::timeout_operation) counts from this call on.
 ///
 /// # Examples
 ///
@@ -49,7 +49,7 @@ pub fn wait_all<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> Result<Vec
 /// Waits until one of the results, or an error, is there, and returns its place in the list; `None` for an empty list. All
 /// count as waited for meanwhile.
 ///
-/// Blocks until then, or until the [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation) of one of the
+/// Blocks until then, or until the [`timeout_operation`](crate::ConfigBuilder::timeout_operation) of one of the
 /// calls ends, counted from this call on; that call's error is then what is there. One that was returned before is ready
 /// still: take it out of the list before the next call.
 ///

@@ -27,10 +27,9 @@ pub(crate) use poller::Poller;
 pub(crate) use resubmit::Resubmit;
 pub(crate) use slots::{Part, Slots};
 
-use crate::clock::{Clock, Monitor};
+use crate::clock::{Clock, Deadline, Monitor};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::http::Deadline;
-use crate::worker::Room;
+use crate::threads::OnFull;
 use slots::Board;
 
 /// A result that the service has yet to deliver.
@@ -104,10 +103,10 @@ impl Manner {
         matches!(self, Manner::Blocking(_))
     }
 
-    pub(crate) fn room(&self) -> Room {
+    pub(crate) fn room(&self) -> OnFull {
         match self {
-            Manner::Blocking(at) => Room::Until(*at),
-            Manner::Submitting(_) => Room::Now,
+            Manner::Blocking(at) => OnFull::WaitUntil(*at),
+            Manner::Submitting(_) => OnFull::Fail,
         }
     }
 
@@ -152,7 +151,7 @@ pub(crate) fn the_one<R>(results: Vec<R>) -> Result<R> {
 
 impl<T> Pending<T> {
     /// Waits for the result, as long as it takes or until the client's
-    /// [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation) ends, counted from this call on.
+    /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation) ends, counted from this call on.
     ///
     /// # Errors
     ///

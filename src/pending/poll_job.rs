@@ -10,12 +10,13 @@ use super::ask::Command;
 use super::queue_watch::QueueWatch;
 use super::slots::{Decode, Decoded, Ticket};
 use crate::error::{Error, ErrorKind, Limit};
-use crate::events::{Event, QueueStateUpdate};
 use crate::http::{Call, Flight, Http, Purpose, Repeat};
+use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::retry::retry_after;
 use crate::rules::seats::GroupId;
-use crate::types::{RequestErrorCategory, RequestKind, RetrieveFutureRequest};
+use crate::types::wire::RetrieveFutureRequest;
+use crate::types::{RequestErrorCategory, RequestKind};
 
 /// What a poll brought.
 pub(super) enum Reply {
@@ -69,7 +70,7 @@ impl PollJob {
             flight: Arc::clone(&self.flight),
             ..Call::post(self.operation, Purpose::Futures, "retrieve_future", self.idle, &body)
         };
-        let heard = http.events().is_heard();
+        let heard = http.events().wants_failures();
         let began = clock.now();
         let answer = http.once(&call);
         let held = clock.now() - began;
@@ -105,7 +106,7 @@ impl PollJob {
             }
         };
         if let Some(error) = error.as_ref().filter(|_| heard) {
-            http.events().tell(Event::PollFailed {
+            http.events().emit(Event::PollFailed {
                 operation: self.operation,
                 request_id: Arc::clone(&self.request_id),
                 kind: self.kind,

@@ -7,8 +7,8 @@ use log::warn;
 use parking_lot::Mutex;
 
 use crate::error::Error;
-use crate::events::{Event, QueueStateUpdate};
 use crate::http::Http;
+use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::queue_log::QueueLog;
 use crate::rules::seats::GroupId;
 use crate::types::RequestKind;
@@ -30,9 +30,9 @@ impl QueueWatch {
         let line = self.log.lock().line(client, kind, &update.queue_state, update.reason.as_deref(), now);
         if let Some(line) = line {
             warn!("{line}");
-            self.http.events().report_paused(&update, kind);
+            self.http.events().emit_paused_queue(&update, kind);
         }
-        self.http.events().tell(Event::QueueState(update));
+        self.http.events().emit(Event::QueueState(update));
     }
 
     /// A promise is no longer asked for: its result is there, or will not come.
@@ -45,9 +45,9 @@ impl QueueWatch {
         duration: Duration,
     ) {
         let events = self.http.events();
-        if events.is_observed() || (error.is_some() && events.is_heard()) {
+        if events.is_observed() || (error.is_some() && events.wants_failures()) {
             let error = error.map(|e| e.clone().with_operation(operation).with_request_id(Arc::clone(request_id)));
-            events.tell(Event::Resolved { operation, request_id: Arc::clone(request_id), kind, duration, error });
+            events.emit(Event::Resolved { operation, request_id: Arc::clone(request_id), kind, duration, error });
         }
     }
 }

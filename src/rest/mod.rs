@@ -16,16 +16,16 @@ use serde::de::DeserializeOwned;
 pub use archive::{Canceller, DownloadOptions, DownloadProgress, Downloaded};
 pub use listing::Listing;
 
+use crate::clock::Deadline;
 use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Answer, Call, Http, Method, Purpose, Redirects, to_json};
-use crate::pending::Manner;
-use crate::query::Query;
 use crate::session::Session;
+use crate::types::Query;
+use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointsListResponse, SamplerResponse, SessionResponse,
-    SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoRequest, WeightsInfoResponse,
-    check_tinker_scheme,
+    SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoResponse, check_tinker_scheme,
 };
 use place::Place;
 
@@ -74,8 +74,8 @@ pub struct RestClient {
 
 impl RestClient {
     /// A client of its own, without a session, and so without telemetry. It has no threads but that of an
-    /// [`observer`](crate::config::ConfigBuilder::observer), which hears everything before the last clone is gone, within
-    /// [`timeout_drop`](crate::config::ConfigBuilder::timeout_drop). Makes no request yet.
+    /// [`observer`](crate::ConfigBuilder::observer), which hears everything before the last clone is gone, within
+    /// [`timeout_drop`](crate::ConfigBuilder::timeout_drop). Makes no request yet.
     ///
     /// # Errors
     ///
@@ -325,7 +325,7 @@ impl RestClient {
     }
 
     fn call(&self, operation: &'static str, path: String) -> Call<'static> {
-        let deadline = Manner::blocking(self.config().clock(), self.timeout_operation).deadline();
+        let deadline = Deadline::of_operation(self.config().clock(), self.timeout_operation);
         Call { deadline, ..Call::get(operation, Purpose::Session, path, self.config().timeout_idle()) }
     }
 }

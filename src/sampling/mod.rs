@@ -12,17 +12,16 @@ use std::time::Duration;
 pub use options::SampleOptions;
 pub use retry::RetryConfig;
 
+use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Deadline, Purpose, segment};
+use crate::http::{Call, Purpose, segment};
 use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
 
 use crate::rules::tokenizer_id;
 use crate::session::{Session, Task};
 use crate::tokenizer::Tokenizer;
-use crate::types::{
-    CreateSamplingSessionRequest, CreateSamplingSessionResponse, ModelInput, SampleResponse, SamplerResponse,
-    SamplingParams, check_tinker_scheme,
-};
+use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
+use crate::types::{ModelInput, SampleResponse, SamplerResponse, SamplingParams, check_tinker_scheme};
 use submit::{SampleJob, Sampler};
 
 /// Samples from one model. Cheap to clone; all clones count their samples together.
@@ -103,8 +102,8 @@ impl SamplingClient {
     }
 
     /// A client of the same sampling session that submits expired samples anew as this says. Without it, that is as the
-    /// configuration's [`max_retries`](crate::config::ConfigBuilder::max_retries),
-    /// [`retry_base`](crate::config::ConfigBuilder::retry_base) and [`retry_cap`](crate::config::ConfigBuilder::retry_cap) say.
+    /// configuration's [`max_retries`](crate::ConfigBuilder::max_retries),
+    /// [`retry_base`](crate::ConfigBuilder::retry_base) and [`retry_cap`](crate::ConfigBuilder::retry_cap) say.
     ///
     /// # Examples
     ///
@@ -156,7 +155,7 @@ impl SamplingClient {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) when
-    /// [`max_queued`](crate::config::ConfigBuilder::max_queued) samples wait for a thread, or
+    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or
     /// [`Closed`](ErrorKind::Closed); the rest comes from the [`Pending`].
     pub fn submit_sample_with(&self, options: SampleOptions<'_>) -> Result<Pending<SampleResponse>> {
         self.samples(options, self.submitting())

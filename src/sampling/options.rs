@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::types::{ModelInput, SampleRequest, SamplingParams};
+use crate::types::wire::SampleRequest;
+use crate::types::{ModelInput, SamplingParams};
 
 /// What to sample: a prompt, and how. Handed to [`SamplingClient::sample_with`](crate::SamplingClient::sample_with).
 ///
@@ -82,10 +83,10 @@ impl<'a> SampleOptions<'a> {
 
     pub(super) fn validate(&self) -> Result<()> {
         if self.how.num_samples == 0 {
-            return Err(Error::invalid_input("num_samples is 0; ask for at least one"));
+            return Err(Error::invalid_input("num_samples is 0").with_hint("ask for at least one sample"));
         }
         if self.prompt.is_empty() {
-            return Err(Error::invalid_input("the prompt is empty; it needs at least one token"));
+            return Err(Error::invalid_input("the prompt is empty").with_hint("pass at least one token"));
         }
         self.how.sampling_params.validate()
     }

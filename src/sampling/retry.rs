@@ -81,7 +81,7 @@ impl RetryConfig {
     }
 
     /// How long nothing at all may be heard of a sample before it is given up. Defaults to the configuration's
-    /// [`timeout_progress`](crate::config::ConfigBuilder::timeout_progress).
+    /// [`timeout_progress`](crate::ConfigBuilder::timeout_progress).
     pub fn timeout_progress(mut self, timeout: Duration) -> Self {
         self.timeout_progress = Some(timeout.min(MAX_DURATION));
         self

@@ -9,13 +9,15 @@ use parking_lot::Mutex;
 
 use super::options::How;
 use super::retry::RetryConfig;
+use crate::clock::Deadline;
 use crate::error::{Error, Result};
-use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
+use crate::http::{Call, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
 use crate::rules::bucket::DEFAULT_PAUSE;
 use crate::session::{Gate, Session, Task};
-use crate::types::{ModelInput, Promise, RequestKind};
-use crate::worker::Pool;
+use crate::threads::Pool;
+use crate::types::wire::Promise;
+use crate::types::{ModelInput, RequestKind};
 
 /// What the submissions of one sampling client share. Threads hold it; it does not hold the session.
 pub(super) struct Sampler {

@@ -10,9 +10,8 @@ use crate::http::{Call, Http, Purpose, Repeat, segment, to_json};
 use crate::pending::{Manner, Part, Pending, PollGroup, Promised, Slots};
 use crate::session::Task;
 use crate::training::TrainingClient;
-use crate::types::{
-    CheckpointPath, CreateModelRequest, CreateModelResponse, LoraConfig, Promise, RequestKind, TrainingRun,
-};
+use crate::types::wire::{CreateModelRequest, CreateModelResponse, Promise};
+use crate::types::{CheckpointPath, LoraConfig, RequestKind, TrainingRun};
 
 /// What to train, and what the service keeps with it.
 ///
@@ -89,7 +88,7 @@ impl ServiceClient {
             true => "create_training_client_from_state_with_optimizer",
             false => "create_training_client_from_state",
         };
-        let path = CheckpointPath::named(path).map_err(|error| error.with_operation(operation))?;
+        let path = CheckpointPath::for_url(path).map_err(|error| error.with_operation(operation))?;
         let prepare = from_run(
             operation,
             path.training_run_id(),

@@ -298,7 +298,7 @@ impl ServiceClient {
     ///
     /// ```no_run
     /// # fn f(service: tinkex::ServiceClient) {
-    /// use tinkex::Severity;
+    /// use tinkex::types::Severity;
     ///
     /// service.telemetry().log("run.resumed", serde_json::json!({"step": 300}), Severity::Info);
     /// # }

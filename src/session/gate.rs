@@ -15,10 +15,10 @@ use log::warn;
 use parking_lot::Mutex;
 use ureq::http::Uri;
 
-use crate::clock::{Clock, Monitor};
+use crate::clock::{Clock, Deadline, Monitor};
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
-use crate::http::{Deadline, Http};
+use crate::http::Http;
 use crate::rules::bucket::Bucket;
 
 static GATES: LazyLock<Mutex<HashMap<Key, Weak<Gate>>>> = LazyLock::new(Mutex::default);
@@ -196,8 +196,8 @@ mod tests {
     use crossbeam_channel::{Receiver, Sender, unbounded};
 
     use super::*;
+    use crate::ConfigBuilder;
     use crate::clock::ManualClock;
-    use crate::config::ConfigBuilder;
     use crate::error::{ErrorKind, Limit};
 
     fn config(base_url: &str, key: &str) -> Config {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
+use crate::clock::Deadline;
 use crate::error::{ErrorKind, Limit};
-use crate::http::{Call, Deadline, Http, Purpose, Repeat};
+use crate::http::{Call, Http, Purpose, Repeat};
 use crate::rules::heartbeat::{Pulse, Sign, Verdict};
-use crate::types::HeartbeatRequest;
+use crate::types::wire::HeartbeatRequest;
 
 /// How long one heartbeat may take: the Python client's.
 const TIMEOUT: Duration = Duration::from_secs(10);

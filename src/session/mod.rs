@@ -18,14 +18,14 @@ pub(crate) use gate::Gate;
 use telemetry::Reporter;
 pub use telemetry::Telemetry;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Deadline};
 use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
 use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
-use crate::pending::{Manner, Poller, PollerHandle};
+use crate::pending::{Poller, PollerHandle};
 use crate::rules::seats::GroupId;
-use crate::types::{CreateSessionRequest, CreateSessionResponse};
-use crate::worker::{Budget, OwnedThread, Pool};
+use crate::threads::{Budget, OwnedThread, Pool};
+use crate::types::wire::{CreateSessionRequest, CreateSessionResponse};
 
 /// A job for a submitting thread.
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
@@ -61,7 +61,7 @@ impl Session {
             user_metadata: Some(std::borrow::Cow::Borrowed(config.user_metadata())),
             sdk_version: PROTOCOL_VERSION.into(),
         };
-        let deadline = Manner::blocking(config.clock(), config.timeout_operation()).deadline();
+        let deadline = Deadline::of_operation(config.clock(), config.timeout_operation());
         let idle = config.timeout_idle();
         let call = Call { deadline, ..Call::post("create_session", Purpose::Session, "create_session", idle, &[]) };
         let session: CreateSessionResponse = http.ask(call, &request)?;
@@ -77,14 +77,19 @@ impl Session {
         let poller = Poller::spawn(&http)?;
         let heartbeat = {
             let (http, id) = (Arc::clone(&http), session.session_id.clone());
-            OwnedThread::spawn(config, "heartbeat", move || heartbeat::run(&http, &id))
+            OwnedThread::spawn(&config.thread_options(), "heartbeat", move || heartbeat::run(&http, &id))
         };
         let heartbeat = heartbeat.inspect_err(|_| poller.close(deadline_in(config.timeout_drop())))?;
         Ok(Session {
             reporter: Reporter::spawn(&http, &session.session_id),
             id: session.session_id,
             poller,
-            submitters: Arc::new(Pool::new(config, "submit", config.max_sampling_threads(), |task: Task| task())),
+            submitters: Arc::new(Pool::new(
+                &config.thread_options(),
+                "submit",
+                config.max_sampling_threads(),
+                |task: Task| task(),
+            )),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
             gate: Gate::of(config),
             heartbeat,

@@ -2,9 +2,10 @@
 
 use log::debug;
 
+use crate::clock::Deadline;
 use crate::config::{Config, Secret, check_header, check_url};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Answer, Call, Deadline, Http, Purpose, Receive, Visit, segment};
+use crate::http::{Answer, Call, Http, Purpose, Receive, Visit, segment};
 use crate::rules::retry::{Failure, Failures, RetryPolicy};
 
 const OPERATION: &str = "load";

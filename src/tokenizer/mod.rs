@@ -31,8 +31,8 @@ use std::sync::Arc;
 pub use source::TokenizerSource;
 pub use stream::TextDecoder;
 
+use crate::clock::Deadline;
 use crate::error::Result;
-use crate::http::Deadline;
 use crate::rules::tokenizer_id::{self, BYTES};
 use crate::types::ModelInput;
 

@@ -1,7 +1,6 @@
 //! Where tokenizers come from: a path, a cache or the hub.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use log::{debug, warn};
@@ -9,9 +8,10 @@ use log::{debug, warn};
 use super::hub::{self, Hub, TOKENIZER, TOKENIZER_CONFIG};
 use super::hugging_face::HuggingFace;
 use super::{BYTES, Tokenizer};
+use crate::clock::Deadline;
 use crate::config::{Config, Secret};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::Deadline;
+use crate::fs::write_atomically;
 use crate::rules::tokenizer_id;
 
 /// Where tokenizers are looked for, by their id on the Hugging Face hub: in this crate's cache, in the cache of Hugging Face's
@@ -168,8 +168,8 @@ impl TokenizerSource {
             // The tokenizer last: its presence says that all is there.
             let stored = files
                 .config
-                .map_or(Ok(()), |config| store(&own.join(TOKENIZER_CONFIG), &config))
-                .and_then(|()| store(&own.join(TOKENIZER), &files.tokenizer));
+                .map_or(Ok(()), |config| write_atomically(&own.join(TOKENIZER_CONFIG), &config))
+                .and_then(|()| write_atomically(&own.join(TOKENIZER), &files.tokenizer));
             if let Err(error) = stored {
                 warn!("the tokenizer {id:?} cannot be kept in {}: {error}", own.display());
             }
@@ -205,18 +205,4 @@ pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     parsed
         .map(Tokenizer::hugging_face)
         .map_err(|error| error.with_hint(format!("{shown} is damaged or something else; replace or delete it")))
-}
-
-/// Writes a file under another name first, so that it is there whole or not at all.
-fn store(file: &Path, content: &[u8]) -> io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let unfinished = directory.join(format!(".{:016x}.part", fastrand::u64(..)));
-    let written = fs::File::create_new(&unfinished)
-        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&unfinished, file));
-    if written.is_err() {
-        fs::remove_file(&unfinished).ok();
-    }
-    written
 }

@@ -1,6 +1,7 @@
 //! Losses that the program computes itself, from the log-probabilities of the target tokens.
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ndarray::Array1;
@@ -9,8 +10,8 @@ use super::TrainingClient;
 use super::requests::Pass;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pending::{Manner, Pending};
+use crate::threads::panic_text;
 use crate::types::{Batch, Datum, ForwardBackwardOutput, LossFn, TensorData};
-use crate::worker::panic_text;
 
 const OPERATION: &str = "forward_backward_custom";
 
@@ -65,34 +66,51 @@ impl TrainingClient {
     /// second pass sends that back through the model. The function runs on the calling thread, so it need neither be `Send`
     /// nor `'static`. [`losses`](crate::losses) has some to start from.
     ///
+    /// The function may return any error: `?` works in a closure whose error type is `Box<dyn Error + Send + Sync>` or the
+    /// program's own. A function that cannot fail still has to name one, such as `Ok::<_, std::convert::Infallible>(…)`.
+    ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a datum without `target_tokens`, before any request, and for gradients of
-    /// another number, another length or with NaN or infinity, before the second pass; the function's own error, or
-    /// [`Panicked`](ErrorKind::Panicked) when it panics, before the second pass as well; else whatever ended one of the
-    /// passes. The first pass leaves the model as it was.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput) for a datum without `target_tokens`, before any request, and, before the
+    ///   second pass, for a loss that is not finite or gradients of the wrong number or length or with NaN or infinity.
+    /// - [`Callback`](ErrorKind::Callback) if the function returns an error, which becomes the
+    ///   [`source`](std::error::Error::source), and [`Panicked`](ErrorKind::Panicked) if it panics; no second pass is made.
+    /// - Any error that ends one of the passes. The first pass does not change the model.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// # fn f(trainer: tinkex::TrainingClient, batch: tinkex::types::Batch) -> tinkex::Result<()> {
-    /// use tinkex::CustomLoss;
+    /// use std::num::ParseFloatError;
     ///
-    /// let output = trainer.forward_backward_custom(&batch, |_data, logprobs| {
-    ///     // The sum of the squares, and its derivative.
-    ///     let loss = logprobs.iter().flatten().map(|logprob| f64::from(logprob * logprob)).sum();
-    ///     let gradients = logprobs.iter().map(|logprobs| logprobs * 2.0).collect();
-    ///     Ok(CustomLoss::new(loss, gradients).metric("squares", loss))
-    /// })?;
-    /// println!("{}", output.metrics["squares"]);
+    /// use tinkex::{CustomLoss, ErrorKind};
+    ///
+    /// let result = trainer.forward_backward_custom(&batch, |_data, logprobs| {
+    ///     let scale: f32 = std::env::var("LOSS_SCALE").unwrap_or_default().parse()?;
+    ///     // The scaled sum of squares, and its derivative.
+    ///     let loss = logprobs.iter().flatten().map(|logprob| f64::from(scale * logprob * logprob)).sum();
+    ///     let gradients = logprobs.iter().map(|logprobs| logprobs * (2.0 * scale)).collect();
+    ///     Ok::<_, ParseFloatError>(CustomLoss::new(loss, gradients).metric("squares", loss))
+    /// });
+    /// match result {
+    ///     Ok(output) => println!("{}", output.metrics["squares"]),
+    ///     Err(error) if error.kind() == ErrorKind::Callback => {
+    ///         let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<ParseFloatError>());
+    ///         println!("set LOSS_SCALE to a number: {cause:?}");
+    ///     }
+    ///     Err(error) => return Err(error),
+    /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub fn forward_backward_custom(
+    pub fn forward_backward_custom<E>(
         &self,
         batch: impl Into<Batch>,
-        loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss>,
-    ) -> Result<ForwardBackwardOutput> {
+        loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss, E>,
+    ) -> Result<ForwardBackwardOutput>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
         self.custom(&batch.into(), loss, self.blocking())?.wait()
     }
 
@@ -104,20 +122,26 @@ impl TrainingClient {
     /// As [`forward_backward_custom`](TrainingClient::forward_backward_custom) until then, and
     /// [`QueueFull`](ErrorKind::QueueFull) or [`Closed`](ErrorKind::Closed); what ends the second pass comes from the
     /// [`Pending`].
-    pub fn submit_forward_backward_custom(
+    pub fn submit_forward_backward_custom<E>(
         &self,
         batch: impl Into<Batch>,
-        loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss>,
-    ) -> Result<Pending<ForwardBackwardOutput>> {
+        loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss, E>,
+    ) -> Result<Pending<ForwardBackwardOutput>>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
         self.custom(&batch.into(), loss, self.submitting())
     }
 
-    fn custom(
+    fn custom<E>(
         &self,
         batch: &Batch,
-        loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss>,
+        loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss, E>,
         manner: Manner,
-    ) -> Result<Pending<ForwardBackwardOutput>> {
+    ) -> Result<Pending<ForwardBackwardOutput>>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
         let named = |error: Error| error.with_operation(OPERATION);
         for (index, datum) in batch.iter().enumerate() {
             targets(index, datum).map_err(named)?;
@@ -128,11 +152,13 @@ impl TrainingClient {
         let first = self.pass_as(OPERATION, Pass::Forward, batch, cross_entropy, manner, |_| ())?;
         let output = first.wait().map_err(unchanged)?;
         let logprobs = logprobs(batch, output).map_err(named)?;
-        let custom = catch_unwind(AssertUnwindSafe(|| loss(batch, &logprobs)));
-        let custom = custom.unwrap_or_else(|panic| {
-            let message = format!("the loss function panicked: {}", panic_text(&*panic));
-            Err(Error::new(ErrorKind::Panicked, message))
-        });
+        let custom = match catch_unwind(AssertUnwindSafe(|| loss(batch, &logprobs))) {
+            Ok(custom) => custom.map_err(|error| Error::callback("the loss function", error.into())),
+            Err(panic) => {
+                let message = format!("the loss function panicked: {}", panic_text(&*panic));
+                Err(Error::new(ErrorKind::Panicked, message))
+            }
+        };
         let CustomLoss { loss, gradients, metrics } = custom.map_err(named)?;
         if !loss.is_finite() {
             return Err(named(Error::invalid_input(format!("the loss is {loss}"))));
@@ -159,10 +185,9 @@ fn logprobs(batch: &Batch, output: ForwardBackwardOutput) -> Result<Vec<Array1<f
         return Err(Error::new(ErrorKind::Decode, message));
     }
     let each = outputs.into_iter().zip(batch.iter()).enumerate();
-    each.map(|(index, (mut output, datum))| {
+    each.map(|(index, (output, datum))| {
         let targets = targets(index, datum)?.len();
-        let logprobs = output.0.remove("logprobs").and_then(TensorData::into_vec::<f32>);
-        match logprobs {
+        match output.into_logprobs() {
             Some(logprobs) if logprobs.len() == targets => Ok(logprobs.into()),
             Some(logprobs) => {
                 let message =

@@ -22,9 +22,10 @@ use crate::rules::tokenizer_id;
 use crate::sampling::SamplingClient;
 use crate::session::{Dependent, Session};
 use crate::tokenizer::Tokenizer;
+use crate::types::wire::GetInfoRequest;
 use crate::types::{
-    AdamParams, Batch, ForwardBackwardOutput, GetInfoRequest, GetInfoResponse, LoadWeightsResponse, Loss,
-    OptimStepResponse, SaveWeightsResponse, UnloadModelResponse,
+    AdamParams, Batch, ForwardBackwardOutput, GetInfoResponse, LoadWeightsResponse, Loss, OptimStepResponse,
+    SaveWeightsResponse, UnloadModelResponse,
 };
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
@@ -34,8 +35,8 @@ use crate::types::{
 /// there. Obtained from [`ServiceClient::create_lora_training_client`](crate::ServiceClient::create_lora_training_client).
 ///
 /// Each operation has a blocking form and a `submit_` form. The blocking form returns the result, waits for room when the
-/// queue of [`max_queued`](crate::config::ConfigBuilder::max_queued) calls is full, and ends by
-/// [`timeout_operation`](crate::config::ConfigBuilder::timeout_operation). The `submit_` form does not wait: a full queue is
+/// queue of [`max_queued`](crate::ConfigBuilder::max_queued) calls is full, and ends by
+/// [`timeout_operation`](crate::ConfigBuilder::timeout_operation). The `submit_` form does not wait: a full queue is
 /// an error of kind [`QueueFull`](crate::ErrorKind::QueueFull).
 ///
 /// # Examples
@@ -51,7 +52,7 @@ use crate::types::{
 ///     .input("weights", vec![0.0_f32, 1.0, 1.0])?;
 /// let batch = Batch::from(vec![datum]);
 /// let output = trainer.forward_backward(&batch, LossFn::CrossEntropy)?;
-/// trainer.optim_step(AdamParams { learning_rate: 1e-4, ..AdamParams::default() })?;
+/// trainer.optim_step(AdamParams::new().learning_rate(1e-4))?;
 /// println!("{:?}", output.metrics.get("loss:sum"));
 /// # Ok::<(), tinkex::Error>(())
 /// ```

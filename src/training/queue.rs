@@ -11,14 +11,15 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::warn;
 use parking_lot::Mutex;
 
-use crate::clock::Received;
+use crate::clock::{Deadline, Received};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Deadline, Flight, Http, Purpose, Repeat};
+use crate::http::{Call, Flight, Http, Purpose, Repeat};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};
 use crate::rules::seats::GroupId;
 use crate::session::Dependent;
-use crate::types::{Promise, RequestKind};
-use crate::worker::{Budget, OwnedThread, Reservation, Room};
+use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
+use crate::types::RequestKind;
+use crate::types::wire::Promise;
 
 /// Writes a request's body with its sequence number.
 pub(crate) type Body = Box<dyn FnOnce(u64) -> Result<Vec<u8>> + Send>;
@@ -72,12 +73,12 @@ impl TrainingQueue {
             sender: Mutex::new(Some(sender)),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
             shared,
-            thread: OwnedThread::spawn(config, "training", move || worker.run(&receiver))?,
+            thread: OwnedThread::spawn(&config.thread_options(), "training", move || worker.run(&receiver))?,
         })
     }
 
     /// Queues a call. Calls made one after the other, by whichever threads, are sent in that order.
-    pub(crate) fn submit(&self, job: Job, room: Room) -> Result<()> {
+    pub(crate) fn submit(&self, job: Job, room: OnFull) -> Result<()> {
         let reservation = self.budget.reserve(job.bytes, room)?;
         let sender = self.sender.lock();
         let refused = match &*sender {
@@ -232,7 +233,7 @@ mod tests {
         }
 
         /// Queues a call of these requests.
-        fn submit(&self, bodies: Vec<Body>, room: Room) -> Result<Pending<OptimStepResponse>> {
+        fn submit(&self, bodies: Vec<Body>, room: OnFull) -> Result<Pending<OptimStepResponse>> {
             let (slots, parts) = Slots::new("optim_step", bodies.len());
             let requests = bodies.into_iter().zip(parts).collect();
             let head = Head { path: "optim_step", kind: RequestKind::OptimStep, numbered: true, deadline: None };
@@ -273,16 +274,16 @@ mod tests {
     fn a_panic_ends_the_call_the_queued_ones_and_the_later_ones_with_panicked() {
         let bench = Bench::new(100);
         let (release, fatal) = panicking();
-        let first = bench.submit(vec![fatal, body()], Room::Now).unwrap();
-        let queued: Vec<_> = (0..3).map(|_| bench.submit(vec![body()], Room::Now).unwrap()).collect();
+        let first = bench.submit(vec![fatal, body()], OnFull::Fail).unwrap();
+        let queued: Vec<_> = (0..3).map(|_| bench.submit(vec![body()], OnFull::Fail).unwrap()).collect();
         drop(release);
         assert_eq!(kind(first), ErrorKind::Panicked);
         queued.into_iter().for_each(|pending| assert_eq!(kind(pending), ErrorKind::Panicked));
         // The last answer may come before the channel is closed.
-        let later = bench.submit(vec![body()], Room::Now).map(kind).unwrap_or_else(|error| error.kind());
+        let later = bench.submit(vec![body()], OnFull::Fail).map(kind).unwrap_or_else(|error| error.kind());
         assert_eq!(later, ErrorKind::Panicked);
         bench.queue.thread.join_by(Clock::system().now() + Duration::from_secs(5));
-        let error = bench.submit(vec![body()], Room::Now).unwrap_err();
+        let error = bench.submit(vec![body()], OnFull::Fail).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panicked);
         assert!(error.hint().is_some());
     }
@@ -291,10 +292,10 @@ mod tests {
     fn a_panic_ends_a_wait_for_room() {
         let bench = Bench::new(1);
         let (release, fatal) = panicking();
-        let first = bench.submit(vec![fatal], Room::Now).unwrap();
-        assert_eq!(bench.submit(vec![body()], Room::Now).unwrap_err().kind(), ErrorKind::QueueFull);
+        let first = bench.submit(vec![fatal], OnFull::Fail).unwrap();
+        assert_eq!(bench.submit(vec![body()], OnFull::Fail).unwrap_err().kind(), ErrorKind::QueueFull);
         let limit = Duration::from_secs(77);
-        let until = Room::Until(Some(bench.manual.clock().now() + limit));
+        let until = OnFull::WaitUntil(Some(bench.manual.clock().now() + limit));
         let waiting = thread::scope(|scope| {
             let waiting = scope.spawn(|| bench.submit(vec![body()], until).map(kind).unwrap_or_else(|e| e.kind()));
             bench.manual.until_waiting(|waits| waits.contains(&limit));
@@ -315,8 +316,8 @@ mod tests {
                 if fails { Err(Error::invalid_input("refused")) } else { Err(Error::timeout(Limit::Submit)) }
             })
         };
-        let refused = bench.submit(vec![numbered(true), numbered(false)], Room::Now).unwrap();
-        let next = bench.submit(vec![numbered(false)], Room::Now).unwrap();
+        let refused = bench.submit(vec![numbered(true), numbered(false)], OnFull::Fail).unwrap();
+        let next = bench.submit(vec![numbered(false)], OnFull::Fail).unwrap();
         let error = refused.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(!error.may_have_taken_effect());
@@ -334,11 +335,11 @@ mod tests {
             released.recv().ok();
             Ok(Vec::new())
         });
-        let first = bench.submit(vec![held], Room::Now).unwrap();
-        let queued = bench.submit(vec![body()], Room::Now).unwrap();
+        let first = bench.submit(vec![held], OnFull::Fail).unwrap();
+        let queued = bench.submit(vec![body()], OnFull::Fail).unwrap();
         begun.recv().unwrap();
         let limit = Duration::from_secs(77);
-        let until = Room::Until(Some(bench.manual.clock().now() + limit));
+        let until = OnFull::WaitUntil(Some(bench.manual.clock().now() + limit));
         thread::scope(|scope| {
             let waiting = scope.spawn(|| bench.submit(vec![body()], until).map(drop).unwrap_err().kind());
             bench.manual.until_waiting(|waits| waits.contains(&limit));
@@ -346,7 +347,7 @@ mod tests {
             bench.queue.close(Clock::system().now());
             assert_eq!(waiting.join().unwrap(), ErrorKind::Closed);
         });
-        assert_eq!(bench.submit(vec![body()], Room::Now).unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(bench.submit(vec![body()], OnFull::Fail).unwrap_err().kind(), ErrorKind::Closed);
         drop(release);
         assert_eq!((kind(first), kind(queued)), (ErrorKind::Cancelled, ErrorKind::Closed));
     }
@@ -354,7 +355,7 @@ mod tests {
     #[test]
     fn a_close_ends_the_wait_for_the_next_attempt() {
         let bench = Bench::new(1);
-        let first = bench.submit(vec![body()], Room::Now).unwrap();
+        let first = bench.submit(vec![body()], OnFull::Fail).unwrap();
         // Nobody listens at the address, so the worker waits to try again.
         bench.manual.until_waiting(|waits| !waits.is_empty());
         bench.queue.close(Clock::system().now() + Duration::from_secs(3600));

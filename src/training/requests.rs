@@ -13,11 +13,13 @@ use crate::http::to_json;
 use crate::pending::{Manner, Outcome, Part, Pending, Slots};
 use crate::rules::{chunking, metrics};
 use crate::sampling::SamplingClient;
+use crate::types::wire::{
+    ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, LoadWeightsRequest, OptimStepRequest,
+    SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest, UnloadModelRequest,
+};
 use crate::types::{
-    AdamParams, Batch, Datum, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest,
-    LoadWeightsRequest, LoadWeightsResponse, Loss, OptimStepRequest, OptimStepResponse, RequestKind,
-    SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest, SaveWeightsResponse,
-    UnloadModelRequest, UnloadModelResponse, check_tinker_scheme,
+    AdamParams, Batch, Datum, ForwardBackwardOutput, LoadWeightsResponse, Loss, OptimStepResponse, RequestKind,
+    SaveWeightsResponse, UnloadModelResponse, check_tinker_scheme,
 };
 
 /// One call, as the queue takes it.
@@ -66,9 +68,9 @@ impl TrainingClient {
         finish: impl FnOnce(&mut ForwardBackwardOutput) + Send + 'static,
     ) -> Result<Pending<ForwardBackwardOutput>> {
         if batch.is_empty() {
-            return Err(
-                Error::invalid_input("the batch is empty; it needs at least one datum").with_operation(operation)
-            );
+            return Err(Error::invalid_input("the batch is empty")
+                .with_operation(operation)
+                .with_hint("pass at least one datum"));
         }
         batch.validate().and_then(|()| loss.validate()).map_err(|error| error.with_operation(operation))?;
         let loss = Arc::new(loss);
@@ -241,13 +243,16 @@ impl Pass {
 /// The result of a batch from those of its chunks: outputs in order, metrics reduced.
 fn combine(chunks: Vec<ForwardBackwardOutput>) -> ForwardBackwardOutput {
     let parts: Vec<_> = chunks.iter().map(|chunk| (&chunk.metrics, chunk.loss_fn_outputs.len())).collect();
-    let metrics = metrics::reduce(&parts);
+    let reduced = metrics::reduce(&parts);
+    for metrics::Dropped { name, reason } in &reduced.dropped {
+        log::warn!("the metric {name:?} is left out: {reason}");
+    }
     let mut combined = ForwardBackwardOutput::default();
     for chunk in chunks {
         combined.loss_fn_output_type = chunk.loss_fn_output_type;
         combined.loss_fn_outputs.extend(chunk.loss_fn_outputs);
     }
-    combined.metrics = metrics;
+    combined.metrics = reduced.metrics;
     combined
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::slice;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,7 @@ use crate::{Error, Result};
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Datum {
     /// What the loss function needs, by name: `target_tokens`, `weights`, `logprobs`, `advantages` …
     pub loss_fn_inputs: BTreeMap<String, TensorData>,
@@ -187,6 +189,9 @@ pub(super) mod sealed {
 /// let batch: Batch = (0..3).map(|token| Datum::new(ModelInput::from_tokens([token]))).collect();
 /// assert_eq!(batch.len(), 3);
 /// assert_eq!(batch[2].model_input.to_tokens()?, [2]);
+/// for datum in &batch {
+///     assert_eq!(datum.model_input.len(), 1);
+/// }
 /// batch.validate()?;
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -195,6 +200,18 @@ pub(super) mod sealed {
 pub struct Batch(Arc<[Datum]>);
 
 impl Batch {
+    /// The number of examples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no examples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Checks that everything can be sent.
     ///
     /// # Errors
@@ -206,6 +223,15 @@ impl Batch {
                 tensor.check_finite(&format_args!("the loss input {name:?} of datum {index}"))
             })
         })
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a Datum;
+    type IntoIter = slice::Iter<'a, Datum>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
     }
 }
 

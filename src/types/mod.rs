@@ -1,23 +1,9 @@
-//! The wire types: what travels between this crate and a Tinker server.
+//! The data that goes into calls and comes out of them: training examples, tensors, parameters and results.
 //!
-//! Requests and answers have the names and the fields of the Python client 0.4.1. Requests borrow what they can
-//! ([`Cow`](std::borrow::Cow) fields), so that a batch is written without being copied; the same types parse, for a
-//! server. Answers ignore keys and keep words that this version does not know.
-//!
-//! Every request and answer is plain data with public fields. Requests are made with `..Default::default()`; answers,
-//! which may gain fields, are read:
-//!
-//! ```
-//! use tinkex::types::{GetInfoRequest, GetInfoResponse};
-//!
-//! let request = GetInfoRequest { model_id: "m-1".into() };
-//! assert_eq!(serde_json::to_string(&request)?, r#"{"type":"get_info","model_id":"m-1"}"#);
-//!
-//! let answer = r#"{"model_id":"m-1","model_data":{"tokenizer_id":"Qwen/Qwen3-8B"},"lora_rank":32,"later":"ignored"}"#;
-//! let info: GetInfoResponse = serde_json::from_str(answer)?;
-//! assert_eq!((info.lora_rank, info.model_data.tokenizer_id.as_deref()), (Some(32), Some("Qwen/Qwen3-8B")));
-//! # Ok::<(), serde_json::Error>(())
-//! ```
+//! The names and fields are those of the Python client 0.4.1. Parameters are made with `new` and setters, and their
+//! fields can be read and changed; results are only read. Both are `#[non_exhaustive]`, so that they can gain fields.
+//! All of them are serialized with serde in the form of the protocol: answers ignore unknown keys, and enums keep words that
+//! this version does not know in a variant `Other`.
 //!
 //! A training batch is a list of [`Datum`]s, each a [`ModelInput`] and the [`TensorData`] that its loss function needs:
 //!
@@ -33,58 +19,62 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The requests themselves are in [`wire`], which is outside semantic versioning.
 
 #[macro_use]
 mod open_enum;
 
-mod category;
+mod adam_params;
+mod checkpoint;
 mod checkpoint_path;
 mod datum;
-mod future;
 mod image;
+mod lora_config;
+mod loss_fn;
 mod model_input;
 mod nan;
+mod query;
+mod queue_state;
 mod request_kind;
-mod rest;
-mod sampling;
+mod samples;
+mod sampling_params;
+mod server_info;
 mod session;
-mod session_duration;
-mod telemetry;
+mod severity;
 mod tensor;
 mod timestamp;
-mod training;
-mod weights;
+mod training_output;
+mod training_run;
+pub mod wire;
 
-pub use category::RequestErrorCategory;
-pub use checkpoint_path::{CheckpointPath, check_tinker_scheme};
+pub use crate::error::RequestErrorCategory;
+pub use adam_params::AdamParams;
+pub use checkpoint::{
+    Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, LoadWeightsResponse,
+    SaveWeightsResponse, WeightsInfoResponse,
+};
+pub use checkpoint_path::CheckpointPath;
+pub(crate) use checkpoint_path::check_tinker_scheme;
 pub use datum::{Batch, Datum, LossInput};
-pub use future::{Promise, QueueState, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
+pub use lora_config::LoraConfig;
+pub use loss_fn::{Loss, LossFn};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use query::{Query, QueryValue};
+pub use queue_state::QueueState;
 pub use request_kind::RequestKind;
-pub use rest::{
-    Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, Cursor, SamplerResponse,
-    SessionResponse, SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoRequest, WeightsInfoResponse,
+pub use samples::{SampleResponse, SampledSequence, StopReason, TokenLogprob};
+pub use sampling_params::{SamplingParams, Stop};
+pub use server_info::{
+    GetInfoResponse, GetServerCapabilitiesResponse, HealthResponse, ModelData, SupportedModel, UnloadModelResponse,
 };
-pub use sampling::{SampleRequest, SampleResponse, SampledSequence, SamplingParams, Stop, StopReason, TopLogprobs};
-pub use session::{
-    CreateModelRequest, CreateModelResponse, CreateSamplingSessionRequest, CreateSamplingSessionResponse,
-    CreateSessionRequest, CreateSessionResponse, GetInfoRequest, GetInfoResponse, GetServerCapabilitiesResponse,
-    HealthResponse, HeartbeatRequest, HeartbeatResponse, LoraConfig, ModelData, SupportedModel, UnloadModelRequest,
-    UnloadModelResponse,
-};
-pub use session_duration::SessionDuration;
-pub use telemetry::{Severity, TelemetryEvent, TelemetryEventKind, TelemetryResponse, TelemetrySendRequest};
+pub use session::{SamplerResponse, SessionResponse, SessionsListResponse};
+pub use severity::Severity;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
-pub use training::{
-    AdamParams, ForwardBackwardInput, ForwardBackwardOutput, ForwardBackwardRequest, ForwardRequest, Loss, LossFn,
-    LossFnOutput, OptimStepRequest, OptimStepResponse,
-};
-pub use weights::{
-    LoadWeightsRequest, LoadWeightsResponse, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse,
-    SaveWeightsRequest, SaveWeightsResponse,
-};
+pub use training_output::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse};
+pub use training_run::{Cursor, TrainingRun, TrainingRunsResponse};
 
 #[cfg(test)]
 mod roundtrip_tests;

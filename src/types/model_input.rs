@@ -21,17 +21,31 @@ use crate::{Error, Result};
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ModelInput {
     /// The chunks, in reading order.
     pub chunks: Vec<ModelInputChunk>,
 }
 
 impl ModelInput {
+    /// An empty input, to add chunks to.
+    #[must_use]
+    pub fn new() -> Self {
+        ModelInput::default()
+    }
+
     /// An input of one run of tokens.
     #[doc(alias = "from_ints")]
     #[must_use]
     pub fn from_tokens(tokens: impl Into<Vec<u32>>) -> Self {
-        ModelInput { chunks: vec![EncodedTextChunk { tokens: tokens.into() }.into()] }
+        ModelInput::new().chunk(EncodedTextChunk::new(tokens))
+    }
+
+    /// The input with this chunk added at the end.
+    #[must_use]
+    pub fn chunk(mut self, chunk: impl Into<ModelInputChunk>) -> Self {
+        self.append(chunk);
+        self
     }
 
     /// Adds a chunk at the end.
@@ -44,7 +58,7 @@ impl ModelInput {
     pub fn append_token(&mut self, token: u32) {
         match self.chunks.last_mut() {
             Some(ModelInputChunk::EncodedText(text)) => text.tokens.push(token),
-            _ => self.append(EncodedTextChunk { tokens: vec![token] }),
+            _ => self.append(EncodedTextChunk::new([token])),
         }
     }
 
@@ -122,7 +136,7 @@ impl<const N: usize> From<[u32; N]> for ModelInput {
 /// ```
 /// use tinkex::types::{EncodedTextChunk, ModelInput, ModelInputChunk};
 ///
-/// let input: ModelInput = [vec![1, 2], vec![3]].into_iter().map(|tokens| EncodedTextChunk { tokens }).collect();
+/// let input: ModelInput = [vec![1, 2], vec![3]].into_iter().map(EncodedTextChunk::new).collect();
 /// let lengths: Vec<usize> = input.chunks.iter().map(ModelInputChunk::len).collect();
 /// assert_eq!(lengths, [2, 1]);
 /// ```
@@ -177,9 +191,18 @@ impl From<ImageAssetPointerChunk> for ModelInputChunk {
 /// A run of tokens. [`ModelInputChunk`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "encoded_text")]
+#[non_exhaustive]
 pub struct EncodedTextChunk {
     /// The token ids.
     pub tokens: Vec<u32>,
+}
+
+impl EncodedTextChunk {
+    /// A run of these tokens.
+    #[must_use]
+    pub fn new(tokens: impl Into<Vec<u32>>) -> Self {
+        EncodedTextChunk { tokens: tokens.into() }
+    }
 }
 
 impl<'de> Deserialize<'de> for ModelInputChunk {

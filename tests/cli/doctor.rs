@@ -1,4 +1,4 @@
-//! `tinkex doctor` against what can be wrong.
+//! `tinkex doctor`, against everything that can be wrong.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::program::{Volatile, golden, tinkex};
 use crate::support::{Reply, Seen, Service, well};
 
 #[test]
-fn all_is_well_with_the_local_server() {
+fn the_local_server_passes_all_checks() {
     let server = LocalServer::start().unwrap();
     let runs = ["doctor", "doctor -f json"].map(|words| tinkex(words).at(&server.base_url()).run());
     assert!(runs.iter().all(|done| done.code == Some(0)), "{runs:?}");
@@ -20,19 +20,19 @@ fn all_is_well_with_the_local_server() {
 }
 
 #[test]
-fn without_a_key_or_an_address_nothing_is_asked() {
+fn a_missing_key_or_address_sends_nothing() {
     let runs = [
         tinkex("doctor").at("http://127.0.0.1:9").without_env("TINKER_API_KEY").run(),
         tinkex("doctor").at("nonsense").run(),
         tinkex("doctor -f json").at("http://no-such-host.invalid").run(),
     ];
     assert!(runs.iter().all(|done| done.code == Some(1)), "{runs:?}");
-    assert!(runs[2].stdout.contains("no-such-host.invalid:80 is not known"), "{:?}", runs[2]);
+    assert!(runs[2].stdout.contains("cannot resolve no-such-host.invalid:80"), "{:?}", runs[2]);
     golden("doctor_settings", &runs[..2], &Volatile::default());
 }
 
 #[test]
-fn a_port_that_nobody_listens_on_fails_the_connection() {
+fn a_closed_port_fails_the_connection_check() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}");
     let done = tinkex("doctor").at(&url).run();
@@ -40,7 +40,7 @@ fn a_port_that_nobody_listens_on_fails_the_connection() {
     golden("doctor_connection", &[done], &Volatile::default().url(&url));
 }
 
-/// A healthy service by this clock, but for what one test wants.
+/// A healthy service with this clock, whose endpoint `refuse` responds with a status.
 fn service(date: SystemTime, refuse: &'static str, status: u16) -> Service {
     Service::start(move |seen: &Seen| {
         if seen.path == refuse {
@@ -63,7 +63,7 @@ fn find<'a>(document: &'a Value, name: &str) -> &'a Value {
     document["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).unwrap()
 }
 
-/// Exit code, status, and what is said of one check.
+/// The exit code, and the status and text of one check.
 fn check(service: &Service, name: &str) -> (Option<i32>, String, String) {
     let done = tinkex("doctor -f json").at(&service.url()).run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
@@ -74,13 +74,13 @@ fn check(service: &Service, name: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_key_that_is_refused_is_told_from_a_server_that_is_down() {
+fn a_rejected_key_fails_access_not_server() {
     let now = tinkex::clock::Clock::system().wall();
     let refused = service(now, "get_server_capabilities", 401);
     assert_eq!(check(&refused, "server").1, "ok");
     let (code, status, said) = check(&refused, "access");
     assert!(
-        said.contains("refuses the key: ") && said.contains("not for you") && said.contains("TINKER_API_KEY"),
+        said.contains("rejected the key: ") && said.contains("not for you") && said.contains("TINKER_API_KEY"),
         "{said}"
     );
     assert_eq!((code, status.as_str()), (Some(1), "failed"));
@@ -91,7 +91,7 @@ fn a_key_that_is_refused_is_told_from_a_server_that_is_down() {
 }
 
 #[test]
-fn a_page_of_another_server_is_no_tinker_service() {
+fn an_html_page_fails_the_server_check() {
     let page = b"<!DOCTYPE html><html>Welcome</html>".to_vec();
     let html = vec![("content-type", "text/html".to_owned())];
     let other = Service::start(move |_| Reply::Full { status: 200, headers: html.clone(), body: page.clone() });
@@ -101,12 +101,12 @@ fn a_page_of_another_server_is_no_tinker_service() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_found_out() {
+fn a_skewed_clock_fails_its_check() {
     let now = tinkex::clock::Clock::system().wall();
     let day = Duration::from_secs(24 * 3600);
     let (code, status, _) = check(&service(now, "", 0), "clock");
     assert_eq!((code, status.as_str()), (Some(0), "ok"));
-    for (theirs, said) in [(now - day, "ahead of the server's"), (now + day, "behind the server's")] {
+    for (theirs, said) in [(now - day, "ahead of the server's clock"), (now + day, "behind the server's clock")] {
         let (code, status, detail) = check(&service(theirs, "", 0), "clock");
         assert_eq!((code, status.as_str()), (Some(1), "failed"));
         assert!(detail.contains(said) && detail.contains("NTP"), "{detail}");
@@ -114,12 +114,12 @@ fn a_clock_that_is_wrong_is_found_out() {
 }
 
 #[test]
-fn a_server_without_tls_fails_the_check_of_tls() {
+fn a_server_without_tls_fails_its_check() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for mut stream in listener.incoming().map(Result::unwrap) {
-            // A connection on which nothing comes is that of the check before.
+            // The connection check connects without sending anything.
             if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
                 stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").ok();
             }
@@ -133,7 +133,7 @@ fn a_server_without_tls_fails_the_check_of_tls() {
 }
 
 #[test]
-fn a_tokenizer_that_is_not_there_is_told_with_the_place_for_it() {
+fn a_missing_tokenizer_is_named_with_its_path() {
     let service = service(tinkex::clock::Clock::system().wall(), "", 0);
     let done = tinkex("doctor -f json --model org/model").at(&service.url()).env("TINKEX_CACHE", "/no/cache").run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
@@ -143,11 +143,11 @@ fn a_tokenizer_that_is_not_there_is_told_with_the_place_for_it() {
         assert!(check.to_string().contains("/no/cache/tokenizers/org--model/tokenizer.json"), "{check}");
     } else {
         assert_eq!((done.code, &check["status"]), (Some(0), &json!("skipped")));
-        assert!(check.to_string().contains("lacks the feature tokenizers"), "{check}");
+        assert!(check.to_string().contains("a build with the feature `tokenizers`"), "{check}");
     }
 }
 
-/// A proxy that connects to this service, whatever it is asked for.
+/// A proxy that connects to this service for every target.
 fn proxy(service: &Service) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (url, target) = (format!("http://{}", listener.local_addr().unwrap()), service.url().replace("http://", ""));
@@ -176,7 +176,7 @@ fn tunnel(mut outside: TcpStream, target: &str) -> io::Result<()> {
 }
 
 #[test]
-fn through_a_proxy_names_need_not_be_known_here() {
+fn the_proxy_resolves_the_host_name() {
     let service = service(tinkex::clock::Clock::system().wall(), "", 0);
     let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &proxy(&service)).run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();

@@ -7,7 +7,7 @@ use crate::local::stocked;
 use crate::program::{Done, golden, tinkex};
 use crate::support::{Reply, Seen, Service, well};
 
-/// A directory that is gone at the end.
+/// A temporary directory.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -17,7 +17,7 @@ impl Folder {
         Folder(path)
     }
 
-    /// What is in it, in order.
+    /// Sorted names of its entries.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -40,7 +40,7 @@ fn run_in(folder: &Path, words: &str, url: &str) -> Done {
 }
 
 #[test]
-fn a_checkpoint_becomes_a_directory_or_an_archive() {
+fn a_checkpoint_is_unpacked_or_kept_as_archive() {
     let stocked = stocked();
     let folder = Folder::new("download");
     let run = |words: &str| run_in(&folder.0, &stocked.words(words), &stocked.server.base_url());
@@ -53,12 +53,12 @@ fn a_checkpoint_becomes_a_directory_or_an_archive() {
         run("checkpoint download tinker://RUN/weights/missing -o missing"),
     ];
     assert_eq!(runs.each_ref().map(|done| done.code), [0, 2, 0, 0, 1].map(Some), "{runs:?}");
-    // How well it is compressed differs from run to run.
+    // The compressed size differs from run to run.
     let (_, size) = runs[0].stdout.trim_end().trim_end_matches(')').rsplit_once(", ").unwrap();
     let archive = fs::metadata(folder.0.join("step.tar")).unwrap().len();
     let volatile = stocked.volatile.value(size, "SIZE").value(&archive.to_string(), "BYTES");
     golden("download", &runs, &volatile);
-    assert_eq!(folder.names(), ["new", "step.tar"], "nothing else is left");
+    assert_eq!(folder.names(), ["new", "step.tar"], "no other files");
     let files = fs::read_dir(folder.0.join("new/here")).unwrap().count();
     let document: serde_json::Value = serde_json::from_str(&runs[2].stdout).unwrap();
     assert_eq!(document["files"], files);
@@ -66,7 +66,7 @@ fn a_checkpoint_becomes_a_directory_or_an_archive() {
 }
 
 #[test]
-fn without_an_output_the_directory_is_named_by_the_path() {
+fn the_default_directory_is_named_after_the_checkpoint() {
     let stocked = stocked();
     let folder = Folder::new("default");
     let words = stocked.words("checkpoint download tinker://RUN/sampler_weights/final");
@@ -75,8 +75,8 @@ fn without_an_output_the_directory_is_named_by_the_path() {
     assert_eq!(folder.names(), [format!("{}_sampler_weights_final", stocked.run.replace(':', "_"))]);
 }
 
-/// A service whose archive has 4000 bytes, of which 1000 come.
-pub fn endless() -> Service {
+/// A service whose archive of 4096 bytes stalls after 1024.
+pub fn stalling() -> Service {
     Service::start(|seen: &Seen| {
         if seen.path == "healthz" {
             return well(seen);

@@ -1,4 +1,4 @@
-//! Every way in which a command can fail: exit code, stderr, and an empty stdout.
+//! Every way in which a command can fail: its exit code and stderr, and an empty stdout.
 
 use std::net::TcpListener;
 
@@ -14,7 +14,7 @@ fn fails(done: Done, code: i32) -> Done {
 }
 
 #[test]
-fn wrong_usage_is_2_and_asks_nobody() {
+fn invalid_usage_exits_2_without_a_request() {
     let service = Service::start(|_| Reply::ok(json!({})));
     let runs = [
         "",
@@ -42,7 +42,7 @@ fn wrong_usage_is_2_and_asks_nobody() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_2() {
+fn invalid_settings_exit_2() {
     let list = || tinkex("run list --format json");
     let runs = [
         list().without_env("TINKER_API_KEY").run(),
@@ -54,8 +54,8 @@ fn settings_that_make_no_sense_are_2() {
     golden("errors_settings", &runs.map(|done| fails(done, 2)), &Volatile::default());
 }
 
-/// Answers by the id of the run that is asked for.
-fn unwell(seen: &Seen) -> Reply {
+/// Fails in a way that depends on the id of the requested run.
+fn failing(seen: &Seen) -> Reply {
     let status = |status: u16, body| Reply::with_headers(status, &[("x-should-retry", "false")], &body);
     match seen.path.trim_start_matches("training_runs/") {
         "missing" => status(404, json!({ "detail": "Training run not found" })),
@@ -68,22 +68,22 @@ fn unwell(seen: &Seen) -> Reply {
 }
 
 #[test]
-fn what_the_service_refuses_is_1_with_its_reason() {
-    let service = Service::start(unwell);
+fn a_failed_request_exits_1_with_the_reason() {
+    let service = Service::start(failing);
     let runs = ["missing", "missing -v", "refused", "invalid", "down", "shape", "shape -v", "missing -f json"];
     let runs = runs.map(|run| fails(tinkex(&format!("run info {run}")).at(&service.url()).run(), 1));
     golden("errors_refused", &runs, &Volatile::default());
 }
 
 #[test]
-fn a_checkpoint_that_its_run_does_not_have_is_1() {
+fn an_unknown_checkpoint_exits_1() {
     let service = Service::start(|_| Reply::ok(json!({ "checkpoints": [] })));
     let done = tinkex("checkpoint info tinker://run/weights/a").at(&service.url()).run();
     golden("errors_no_such_checkpoint", &[fails(done, 1)], &Volatile::default());
 }
 
 #[test]
-fn a_service_that_is_not_there_is_1_and_said_soon() {
+fn an_unreachable_service_exits_1() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}");
     let done = tinkex("run list -v").at(&url).run();
@@ -91,19 +91,19 @@ fn a_service_that_is_not_there_is_1_and_said_soon() {
 }
 
 #[test]
-fn long_work_does_not_wait_for_a_service_that_never_answered() {
+fn long_commands_check_the_service_first() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for words in
         ["sample --model m hi", "checkpoint download tinker://run/weights/a", "train examples/data/piglatin.jsonl"]
     {
         let done = fails(tinkex(words).at(&format!("http://{nobody}")).env("TINKER_LOG", "debug").run(), 1);
-        // The library itself is patient for a minute, which makes ten more attempts.
+        // The library itself would make ten more attempts, for about a minute.
         assert_eq!(done.stderr.matches("it is sent again").count(), 2, "{done:?}");
     }
 }
 
 #[test]
-fn an_address_that_is_taken_is_1() {
+fn an_address_in_use_exits_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let done = tinkex(&format!("serve --addr {address}")).run();
@@ -111,7 +111,7 @@ fn an_address_that_is_taken_is_1() {
 }
 
 #[test]
-fn the_log_goes_to_stderr_and_tells_no_key() {
+fn the_log_goes_to_stderr_without_the_key() {
     let service = Service::start(|_| Reply::ok(json!({ "sessions": [] })));
     let run = |log: &str| tinkex("session list -f json").at(&service.url()).env("TINKER_LOG", log).run();
     let loud = run("trace");

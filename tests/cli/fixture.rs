@@ -1,5 +1,5 @@
-//! The command line of the Python client 0.4.1, replayed: the same requests, exit codes, tables and documents, but for the
-//! differences that are meant, which are listed by their names.
+//! The command line of the Python client 0.4.1, replayed: the same requests, exit codes, tables and documents, except for the
+//! intended differences, which `Difference` lists.
 
 use serde_json::Value;
 use tinkex::types::Timestamp;
@@ -7,31 +7,31 @@ use tinkex::types::Timestamp;
 use crate::program::{Done, tinkex};
 use crate::support::{Reply, Seen, Service};
 
-/// What differs on purpose in all commands: they make no session, and a document's times are ISO 8601, as on the wire.
-/// Besides, of one command:
+/// An intended difference of one command. In addition, no command creates a session, and times in documents are ISO 8601, as
+/// on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Difference {
     None,
-    /// The program names itself and has its own help.
-    OwnWords,
-    /// It ended with an error where a size is not known; here that is `N/A`.
+    /// Name and help are our own.
+    OwnHelp,
+    /// Python fails if a size is unknown; we print `N/A`.
     UnknownSize,
-    /// It says nothing of what it has done; here a line says so.
-    SaysWhatWasDone,
-    /// Without a terminal it asked all the same, and ended with 1; here nothing is asked or sent, and `--yes` is required: 2.
-    NobodyToAsk,
-    /// A path that does not parse ended with 1; here it is wrong usage: 2.
-    WrongUsage,
+    /// Python prints nothing on success; we print a line.
+    PrintsResult,
+    /// Without a terminal, Python asks anyway and exits with 1; we require `--yes`, send nothing and exit with 2.
+    RequiresYes,
+    /// For an invalid path, Python exits with 1; we exit with 2, as for all invalid usage.
+    InvalidUsage,
 }
 
 fn difference(label: &str) -> Difference {
     match label {
-        "tinker version" | "tinker --help" => Difference::OwnWords,
+        "tinker version" | "tinker --help" => Difference::OwnHelp,
         "tinker checkpoint list" | "tinker checkpoint list --run-id run-golden" => Difference::UnknownSize,
-        "tinker checkpoint delete tinker://run-golden/weights/0001" => Difference::NobodyToAsk,
-        "tinker checkpoint info bad-path" => Difference::WrongUsage,
+        "tinker checkpoint delete tinker://run-golden/weights/0001" => Difference::RequiresYes,
+        "tinker checkpoint info bad-path" => Difference::InvalidUsage,
         label if ["publish", "unpublish", "delete -y"].iter().any(|word| label.contains(&format!(" {word} "))) => {
-            Difference::SaysWhatWasDone
+            Difference::PrintsResult
         }
         _ => Difference::None,
     }
@@ -41,56 +41,56 @@ fn fixture() -> Value {
     serde_json::from_str(include_str!("../golden/v0.4.1/52_cli.json")).unwrap()
 }
 
-/// Method and path of an exchange, below `/api/v1/`, with the query.
-fn place(exchange: &Value) -> String {
+/// Method, path below `/api/v1/` and query of an exchange.
+fn request_line(exchange: &Value) -> String {
     let path = exchange["path"].as_str().unwrap().trim_start_matches("/api/v1/");
     let query = exchange["query"].as_str().map_or(String::new(), |query| format!("?{query}"));
     format!("{} {path}{query}", exchange["method"].as_str().unwrap())
 }
 
-fn seen_place(seen: &Seen) -> String {
+fn seen_request_line(seen: &Seen) -> String {
     format!("{} {}", seen.method, seen.path)
 }
 
-/// A service that answers these exchanges as they were answered.
+/// A service that gives the recorded responses.
 fn service(exchanges: Vec<Value>) -> Service {
     Service::start(move |seen| {
-        let exchange = exchanges.iter().find(|exchange| place(exchange) == seen_place(seen));
-        let answer = &exchange.unwrap_or_else(|| panic!("{seen:?} was not asked"))["response"];
-        let status = answer["status"].as_u64().unwrap().try_into().unwrap();
-        match answer.get("json") {
+        let exchange = exchanges.iter().find(|exchange| request_line(exchange) == seen_request_line(seen));
+        let response = &exchange.unwrap_or_else(|| panic!("{seen:?} is not in the recording"))["response"];
+        let status = response["status"].as_u64().unwrap().try_into().unwrap();
+        match response.get("json") {
             Some(body) => Reply::Json(status, body.clone()),
             None => Reply::Full { status, headers: Vec::new(), body: Vec::new() },
         }
     })
 }
 
-/// The title and the rows of a table, the header first, without the lines around them.
+/// The title, the header and the rows of a table, without its borders.
 fn table(text: &str) -> Vec<Vec<String>> {
     let is_row = |line: &&str| line.starts_with(['│', '┃']);
     let cells = |line: &str| {
         let inner: Vec<&str> = line.split(['│', '┃', '┆']).collect();
-        // Indented cells say what they belong to.
+        // Indentation inside a cell is kept.
         inner[1..inner.len() - 1].iter().map(|cell| cell[1..].trim_end().to_owned()).collect()
     };
     let title = text.lines().next().unwrap_or_default().trim().to_owned();
     std::iter::once(vec![title]).chain(text.lines().filter(is_row).map(cells)).collect()
 }
 
-/// The document with every time as its instant.
-fn by_instant(value: Value) -> Value {
+/// The document with every timestamp replaced by its instant, so that different notations compare equal.
+fn with_instants(value: Value) -> Value {
     match value {
         Value::Object(fields) => fields
             .into_iter()
             .map(|(name, value)| match (name.as_str(), &value) {
                 ("time" | "last_request_time", Value::String(text)) => {
-                    let time = Timestamp::parse(text).unwrap();
+                    let time = text.parse::<Timestamp>().unwrap();
                     (name, Value::from(format!("{}.{}", time.unix_seconds(), time.subsec_nanos())))
                 }
-                _ => (name, by_instant(value)),
+                _ => (name, with_instants(value)),
             })
             .collect(),
-        Value::Array(items) => items.into_iter().map(by_instant).collect(),
+        Value::Array(items) => items.into_iter().map(with_instants).collect(),
         other => other,
     }
 }
@@ -101,7 +101,7 @@ fn check(label: &str, theirs: &Value, done: &Done) {
     match difference(label) {
         Difference::None if label.contains("-f json") => {
             assert_eq!((done.code, done.stderr.as_str()), (code, ""), "{label}");
-            let [ours, theirs] = [&done.stdout, stdout].map(|text| by_instant(serde_json::from_str(text).unwrap()));
+            let [ours, theirs] = [&done.stdout, stdout].map(|text| with_instants(serde_json::from_str(text).unwrap()));
             assert_eq!(ours, theirs, "{label}");
         }
         Difference::None if code == Some(0) => {
@@ -112,7 +112,7 @@ fn check(label: &str, theirs: &Value, done: &Done) {
             assert_eq!((done.code, done.stdout.as_str(), stdout), (code, "", ""), "{label}");
             assert!(done.stderr.starts_with("error: "), "{label}: {done:?}");
         }
-        Difference::OwnWords => assert_eq!((done.code, done.stderr.as_str()), (code, ""), "{label}"),
+        Difference::OwnHelp => assert_eq!((done.code, done.stderr.as_str()), (code, ""), "{label}"),
         Difference::UnknownSize => {
             assert_eq!((code, done.code), (Some(1), Some(0)), "{label}");
             let rows = table(&done.stdout);
@@ -120,18 +120,18 @@ fn check(label: &str, theirs: &Value, done: &Done) {
             let sizes: Vec<_> = rows[2..].iter().map(|row| row[2].as_str()).collect();
             assert!(sizes.contains(&"N/A") && sizes.contains(&"117.7 MB"), "{label}: {done:?}");
         }
-        Difference::SaysWhatWasDone => {
+        Difference::PrintsResult => {
             assert_eq!((done.code, stdout), (code, ""), "{label}");
             assert!(done.stdout.ends_with("ed tinker://run-golden/weights/0001\n"), "{label}: {done:?}");
         }
-        Difference::NobodyToAsk | Difference::WrongUsage => {
+        Difference::RequiresYes | Difference::InvalidUsage => {
             assert_eq!((code, done.code, done.stdout.as_str()), (Some(1), Some(2), ""), "{label}");
         }
     }
 }
 
 #[test]
-fn what_the_python_program_was_asked_is_answered_alike() {
+fn commands_match_the_python_program() {
     let fixture = fixture();
     let results = fixture["results"].as_array().unwrap();
     assert_eq!(results.len(), 18);
@@ -142,12 +142,13 @@ fn what_the_python_program_was_asked_is_answered_alike() {
         };
         let exchanges: Vec<Value> =
             fixture["exchanges"].as_array().unwrap().iter().filter(of_command).cloned().collect();
-        let asked: Vec<String> = exchanges.iter().map(place).filter(|place| place != "POST create_session").collect();
+        let asked: Vec<String> =
+            exchanges.iter().map(request_line).filter(|line| line != "POST create_session").collect();
         let service = service(exchanges);
         let done = tinkex(label.trim_start_matches("tinker ")).at(&service.url()).run();
         check(label, theirs, &done);
-        let ours: Vec<String> = service.seen().iter().map(seen_place).collect();
-        let expected = if difference(label) == Difference::NobodyToAsk { Vec::new() } else { asked };
+        let ours: Vec<String> = service.seen().iter().map(seen_request_line).collect();
+        let expected = if difference(label) == Difference::RequiresYes { Vec::new() } else { asked };
         assert_eq!(ours, expected, "{label}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the program tells of itself.
+//! Help, version, completions and manual pages.
 
 use std::{env, fs, process};
 
@@ -34,11 +34,11 @@ fn help_of_every_command() {
     let runs = commands.map(|command| tinkex(&format!("{command} --help")).run());
     golden("help", &runs, &Volatile::default());
     assert!(runs.iter().all(|done| done.code == Some(0) && done.stderr.is_empty()));
-    assert!(runs.iter().all(|done| !done.stdout.contains("-key")), "the key is no argument");
+    assert!(runs.iter().all(|done| !done.stdout.contains("-key")), "the API key is not an option");
 }
 
 #[test]
-fn the_version_in_both_formats() {
+fn version_in_both_formats() {
     let runs = ["version", "--version"].map(|words| tinkex(words).run());
     golden("version", &runs, &Volatile::default().value(env!("CARGO_PKG_VERSION"), "VERSION"));
     let document = tinkex("version -f json").run().json();
@@ -48,7 +48,7 @@ fn the_version_in_both_formats() {
 }
 
 #[test]
-fn completions_for_every_shell_know_the_commands() {
+fn completions_of_every_shell_contain_the_commands() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let done = tinkex(&format!("completions {shell}")).run();
         assert!(done.code == Some(0) && done.stdout.contains("checkpoint"), "{shell}");

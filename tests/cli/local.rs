@@ -1,4 +1,4 @@
-//! Every command that asks the service, in both formats, against the local server.
+//! Every command that uses the service, in both formats, against the local server.
 
 use tinkex::local::LocalServer;
 use tinkex::types::LoraConfig;
@@ -6,7 +6,7 @@ use tinkex::{Config, ServiceClient, TrainingOptions};
 
 use crate::program::{Done, KEY, Volatile, golden, tinkex};
 
-/// A server with a run that has a checkpoint of either kind, and what differs from run to run.
+/// A server with a run that has a checkpoint of each kind, and the values that differ between test runs.
 pub struct Stocked {
     pub server: LocalServer,
     pub volatile: Volatile,
@@ -20,7 +20,7 @@ pub fn stocked() -> Stocked {
     let server = LocalServer::start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
     let service = ServiceClient::connect(config).unwrap();
-    let lora = LoraConfig { rank: 8, ..LoraConfig::default() };
+    let lora = LoraConfig::new().rank(8);
     let options = TrainingOptions::from(lora).user_metadata("purpose", "golden");
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", options).unwrap();
     trainer.save_state("step-1").unwrap();
@@ -33,7 +33,7 @@ pub fn stocked() -> Stocked {
 }
 
 impl Stocked {
-    /// Runs commands, `RUN`, `SESSION` and `SAMPLER` being the ids, each in both formats.
+    /// Runs each command in both formats; `RUN`, `SESSION` and `SAMPLER` stand for the ids.
     fn in_both_formats(&self, commands: &[&str]) -> Vec<Done> {
         let both = commands.iter().flat_map(|words| [(*words).to_owned(), format!("{words} --format json")]);
         both.map(|words| self.run(&words)).collect()
@@ -43,7 +43,7 @@ impl Stocked {
         tinkex(&self.words(words)).at(&self.server.base_url()).run()
     }
 
-    /// The words with the ids in place of their names.
+    /// Replaces `RUN`, `SESSION` and `SAMPLER` with the ids.
     pub fn words(&self, words: &str) -> String {
         words.replace("SESSION", &self.session).replace("SAMPLER", &self.sampler).replace("RUN", &self.run)
     }
@@ -64,7 +64,7 @@ fn checkpoints_are_listed_and_shown() {
 }
 
 #[test]
-fn checkpoints_are_published_and_kept_private_again() {
+fn checkpoints_are_published_and_unpublished() {
     let stocked = stocked();
     let path = "tinker://RUN/weights/step-1";
     let mut runs = stocked.in_both_formats(&[&format!("checkpoint publish {path}")]);
@@ -75,7 +75,7 @@ fn checkpoints_are_published_and_kept_private_again() {
 }
 
 #[test]
-fn of_several_checkpoints_those_that_can_be_deleted_are() {
+fn a_failed_deletion_does_not_stop_the_others() {
     for (format, name) in [("table", "delete"), ("json", "delete_json")] {
         let stocked = stocked();
         let all = "tinker://RUN/weights/step-1 tinker://RUN/weights/missing tinker://RUN/sampler_weights/final";
@@ -93,7 +93,7 @@ fn sessions_and_samplers_are_shown() {
 }
 
 #[test]
-fn a_limit_of_zero_is_all_of_them_over_as_many_pages_as_it_takes() {
+fn a_limit_of_zero_lists_all_pages() {
     let server = LocalServer::builder().max_models(200).start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
     let services: Vec<_> = (0..103).map(|_| ServiceClient::connect(config.clone()).unwrap()).collect();

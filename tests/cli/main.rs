@@ -1,8 +1,7 @@
-//! The program `tinkex`, run as its users run it: against the local server, and against the scripted service for what a
-//! server in good health does not do.
+//! The program `tinkex` as a child process: against the local server, and against a scripted service for failures.
 //!
-//! What it prints is in `golden`, each command with its exit code. After a change that is meant, write the files anew with
-//! `UPDATE_GOLDEN=1 cargo test --features cli --test cli`, and read the difference.
+//! The files in `golden` have the expected output and exit code of each command. After an intended change, rewrite them with
+//! `UPDATE_GOLDEN=1 cargo test --features cli --test cli`, and review the diff.
 
 #[cfg(unix)]
 #[path = "../support/terminal.rs"]

@@ -1,4 +1,4 @@
-//! Running the program, and comparing what it prints with the golden files.
+//! Runs the program and compares its output with golden files.
 
 use std::fmt::Write;
 use std::io::Read;
@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
-/// The key of every run. It must never show.
+/// The API key of every run. No output may contain it.
 pub const KEY: &str = "tml-secret-of-the-tests";
 
-/// A command line of the program, its words separated by blanks, in an environment with nothing but the key.
+/// The program with these arguments, separated by spaces, in an environment with only the API key.
 pub fn tinkex(words: &str) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tinkex"));
-    // Tokenizers are not fetched from the internet.
+    // Tests do not download tokenizers.
     command.env_clear().env("TINKER_API_KEY", KEY).env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
     command.args(words.split_whitespace());
     Program { command, words: words.to_owned() }
@@ -24,7 +24,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Against this service.
+    /// Uses this service.
     pub fn at(self, url: &str) -> Self {
         self.env("TINKER_BASE_URL", url)
     }
@@ -39,12 +39,12 @@ impl Program {
         self
     }
 
-    /// Starts it with both outputs in pipes.
+    /// Starts it with stdout and stderr piped.
     pub fn start(mut self) -> Child {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Runs it to its end.
+    /// Runs it until it exits.
     pub fn run(mut self) -> Done {
         let output = self.command.output().unwrap();
         let done = Done {
@@ -53,12 +53,12 @@ impl Program {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         };
-        assert!(!done.stdout.contains(KEY) && !done.stderr.contains(KEY), "the key shows: {done:?}");
+        assert!(!done.stdout.contains(KEY) && !done.stderr.contains(KEY), "the output contains the key: {done:?}");
         done
     }
 }
 
-/// What a run left behind.
+/// A finished run.
 #[derive(Debug)]
 pub struct Done {
     pub words: String,
@@ -68,7 +68,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// The one JSON document on stdout, of a run that succeeded without a word on stderr.
+    /// The JSON document on stdout of a successful run with an empty stderr.
     pub fn json(&self) -> serde_json::Value {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -81,18 +81,18 @@ pub fn read_to_end(mut stream: impl Read) -> String {
     text
 }
 
-/// What differs from run to run, and what stands for it in the golden files.
+/// Values that differ between test runs, and their placeholders in the golden files.
 #[derive(Default)]
 pub struct Volatile(Vec<(String, String)>);
 
 impl Volatile {
-    /// A value that this name stands for, filled up to its length so that tables stay in form.
+    /// Replaces a value with this name, padded to the same length so that tables stay aligned.
     pub fn value(mut self, value: &str, name: &str) -> Self {
         self.0.push((value.to_owned(), format!("{name:-<0$}", value.len())));
         self
     }
 
-    /// The address of a server.
+    /// Replaces the address of a server.
     pub fn url(self, url: &str) -> Self {
         let address = url.trim_start_matches("http://").to_owned();
         self.value(&address, "HOST-AND-PORT")
@@ -104,18 +104,18 @@ impl Volatile {
     }
 }
 
-/// Times of this run, in a document or as a duration, and numbers of the system.
+/// Replaces timestamps in a document, durations, and OS error numbers.
 fn hide_numbers(line: &str) -> String {
     for name in ["\"time\": \"", "\"last_request_time\": \""] {
         if let Some((before, after)) = line.split_once(name) {
             return format!("{before}{name}TIME{}", after.trim_start_matches(|c: char| c != '"'));
         }
     }
-    // The number of an error is the system's own.
+    // Error numbers differ between operating systems.
     if let Some((before, after)) = line.split_once("(os error ") {
         return format!("{before}(os error N{}", after.trim_start_matches(|c: char| c.is_ascii_digit()));
     }
-    // A duration has more digits or fewer, and in a table less or more space after it.
+    // The number of digits of a duration varies, and with it the padding in a table.
     match line.split_once(" ms") {
         Some((before, after)) => {
             let before = before.trim_end_matches(|c: char| c.is_ascii_digit());

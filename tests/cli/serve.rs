@@ -41,14 +41,14 @@ fn models(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn it_offers_all_models_or_those_that_are_named() {
+fn all_or_selected_models_are_served() {
     let names = ["tinkex/bytes-tiny", "tinkex/bytes-small", "tinkex/bytes-medium"];
     assert_eq!(models(&serve("")), names);
     assert_eq!(models(&serve("--model tinkex/bytes-small --addr 127.0.0.1:0")), names[1..2]);
 }
 
 #[test]
-fn it_fails_as_the_rules_say() {
+fn chaos_rules_inject_faults() {
     let server = serve("--chaos create_session:503*1,detail=later --chaos-seed 3");
     let error = connect(&server).unwrap_err();
     assert_eq!(error.status(), Some(503));
@@ -57,7 +57,7 @@ fn it_fails_as_the_rules_say() {
 }
 
 #[test]
-fn it_goes_on_from_its_directory() {
+fn the_data_directory_survives_a_restart() {
     let folder = env::temp_dir().join(format!("tinkex-serve-{}", process::id()));
     let options = format!("--data-dir {}", folder.display());
     let server = serve(&options);
@@ -74,7 +74,7 @@ fn it_goes_on_from_its_directory() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_ends_it_cleanly() {
+fn a_signal_stops_the_server_cleanly() {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
@@ -83,7 +83,7 @@ fn a_signal_ends_it_cleanly() {
         connect(&server).unwrap();
         kill(Pid::from_raw(server.child.id().try_into().unwrap()), signal).unwrap();
         assert_eq!(server.child.wait().unwrap().code(), Some(0), "{signal}");
-        assert_eq!(read_to_end(&mut server.stdout), "", "one line and no more");
+        assert_eq!(read_to_end(&mut server.stdout), "", "exactly one line");
         assert_eq!(read_to_end(server.child.stderr.take().unwrap()), "");
     }
 }

@@ -1,4 +1,4 @@
-//! What only a person at a terminal sees: progress, questions, colours.
+//! What only a terminal shows: progress, questions and colors.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ fn at_terminal(program: Program) -> Terminal {
 }
 
 #[test]
-fn delete_asks_first_and_goes_by_the_answer() {
+fn delete_asks_for_confirmation() {
     for (answer, deletes) in [("y\n", true), ("YES\n", true), ("n\n", false), ("\n", false), ("\u{4}", false)] {
         let service = Service::start(|_| Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() });
         let delete = tinkex("checkpoint delete tinker://run/weights/a tinker://run/weights/b");
         let mut terminal = at_terminal(delete.at(&service.url()));
-        terminal.until_shown("Delete these 2 checkpoints for good? [y/N]: ");
+        terminal.until_shown("Permanently delete these 2 checkpoints? [y/N]: ");
         assert!(service.seen().is_empty());
         terminal.types(answer);
         let (code, stdout, shown) = terminal.end();
@@ -34,7 +34,7 @@ fn delete_asks_first_and_goes_by_the_answer() {
     }
 }
 
-/// A list of 150 sessions, whose second page comes when the gate is open.
+/// A list of 150 sessions, whose second page is held until the gate opens.
 fn slow_list(gate: &Arc<Gate>) -> Service {
     let gate = Arc::clone(gate);
     Service::start(move |seen| {
@@ -46,7 +46,7 @@ fn slow_list(gate: &Arc<Gate>) -> Service {
 }
 
 #[test]
-fn a_long_list_shows_how_far_it_is_and_clears_that_at_the_end() {
+fn a_long_list_shows_progress_then_clears_it() {
     let gate = Arc::<Gate>::default();
     let service = slow_list(&gate);
     let mut terminal = at_terminal(tinkex("session list --limit 0 -f json").at(&service.url()));
@@ -56,12 +56,12 @@ fn a_long_list_shows_how_far_it_is_and_clears_that_at_the_end() {
     assert_eq!(code, Some(0));
     let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(document["sessions"].as_array().unwrap().len(), 150);
-    // Back to the line's begin, and the line cleared.
+    // The cursor is back at the start of a cleared line.
     assert!(shown.trim_end_matches('\r').ends_with("\u{1b}[2K"), "{shown:?}");
 }
 
 #[test]
-fn ctrl_c_ends_a_command_that_waits() {
+fn ctrl_c_stops_a_waiting_command() {
     let gate = Arc::<Gate>::default();
     let service = slow_list(&gate);
     let mut terminal = at_terminal(tinkex("session list --limit 0").at(&service.url()));
@@ -72,8 +72,8 @@ fn ctrl_c_ends_a_command_that_waits() {
 }
 
 #[test]
-fn ctrl_c_ends_a_download_and_leaves_nothing() {
-    let (service, folder) = (download::endless(), Folder::new("interrupted"));
+fn ctrl_c_stops_a_download_and_leaves_nothing() {
+    let (service, folder) = (download::stalling(), Folder::new("interrupted"));
     let mut program = tinkex("checkpoint download tinker://run/weights/a -o here").at(&service.url());
     program.command.current_dir(&folder.0);
     let mut terminal = at_terminal(program);
@@ -81,19 +81,19 @@ fn ctrl_c_ends_a_download_and_leaves_nothing() {
     terminal.interrupt();
     let (code, stdout, shown) = terminal.end();
     assert_eq!((code, stdout.as_str()), (Some(130), ""));
-    assert!(shown.contains("the download was interrupted; nothing of it is left"), "{shown:?}");
+    assert!(shown.contains("download interrupted; no files were left"), "{shown:?}");
     assert!(folder.names().is_empty(), "{:?}", folder.names());
 }
 
 #[test]
-fn errors_are_coloured_on_a_terminal_unless_no_color_is_set() {
-    for (name, is_coloured) in [("COLOUR", true), ("NO_COLOR", false)] {
+fn errors_are_colored_unless_no_color_is_set() {
+    for (name, is_colored) in [("COLOR", true), ("NO_COLOR", false)] {
         let list = || tinkex("run list").without_env("TINKER_API_KEY").env(name, "1");
         let (code, _, shown) = at_terminal(list()).end();
         assert_eq!(code, Some(2));
-        assert_eq!(shown.contains("\u{1b}["), is_coloured, "{shown:?}");
-        assert!(!list().run().stderr.contains('\u{1b}'), "no terminal, no colours");
+        assert_eq!(shown.contains("\u{1b}["), is_colored, "{shown:?}");
+        assert!(!list().run().stderr.contains('\u{1b}'), "no terminal, no colors");
         let (_, _, shown) = at_terminal(tinkex("nope").env(name, "1")).end();
-        assert_eq!(shown.contains("\u{1b}["), is_coloured, "{shown:?}");
+        assert_eq!(shown.contains("\u{1b}["), is_colored, "{shown:?}");
     }
 }

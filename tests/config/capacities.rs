@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use tinkex::Proxy;
 use tinkex::clock::ManualClock;
-use tinkex::config::Proxy;
 use tinkex::types::{LossFn, ModelInput, SamplingParams};
 use tinkex::{Config, ErrorKind, Limit, ServiceClient};
 

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use tinkex::Proxy;
 use tinkex::clock::ManualClock;
-use tinkex::config::Proxy;
 use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
 
 use crate::support::{Reply, Service, small_listener, well};

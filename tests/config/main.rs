@@ -10,7 +10,7 @@ mod support;
 use std::time::Duration;
 
 use support::{Reply, Service, batch, well};
-use tinkex::config::ConfigBuilder;
+use tinkex::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SamplingParams};
 use tinkex::{Error, SamplingClient, ServiceClient, TrainingClient};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use tinkex::Config;
-use tinkex::config::Proxy;
+use tinkex::Proxy;
 
 use crate::support::{Reply, Service, well};
 use crate::{connect, everything};

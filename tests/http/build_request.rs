@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex::api::{Api, Request};
-use tinkex::config::{ConfigBuilder, DEFAULT_BASE_URL, Proxy};
 use tinkex::{Config, ErrorKind};
+use tinkex::{ConfigBuilder, DEFAULT_BASE_URL, Proxy};
 
 use crate::headers::comparable;
 use crate::support::{Reply, Service};

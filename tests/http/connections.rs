@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use tinkex::ErrorKind;
+use tinkex::Proxy;
 use tinkex::clock::ManualClock;
-use tinkex::config::Proxy;
 use tinkex::types::LoraConfig;
 
 use crate::support::{Reply, Service, well};

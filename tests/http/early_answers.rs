@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
+use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
 use tinkex::types::{Batch, Datum, LoraConfig, LossFn, ModelInput};
 use tinkex::{ErrorKind, Limit, Result, ServiceClient};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
+use tinkex::Proxy;
 use tinkex::api::Api;
-use tinkex::config::Proxy;
 use tinkex::{Error, ErrorKind, Limit};
 
 use crate::support::{Reply, Service, well};

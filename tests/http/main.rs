@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::{Reply, Service, well};
+use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
 use tinkex::{Error, Result, ServiceClient};
 
 /// Longer than any wait that a test looks at: what is not tested stays quiet.

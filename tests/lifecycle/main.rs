@@ -17,8 +17,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use support::{Gate, Reply, Seen, Service, batch, well};
+use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
 use tinkex::{Error, ErrorKind, Pending, ServiceClient, TrainingClient};
 

@@ -62,7 +62,7 @@ fn an_unsent_training_step_that_is_cancelled_is_never_sent_and_takes_no_number()
     let client = connect(service.config());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let submit = |learning_rate| -> Pending<OptimStepResponse> {
-        trainer.submit_optim_step(AdamParams { learning_rate, ..AdamParams::default() }).unwrap()
+        trainer.submit_optim_step(AdamParams::new().learning_rate(learning_rate)).unwrap()
     };
     let first = submit(1.0);
     service.until_count("optim_step", 1);

@@ -11,8 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 use tar::{EntryType, Header};
+use tinkex::ConfigBuilder;
 use tinkex::RestClient;
-use tinkex::config::ConfigBuilder;
 
 use crate::support::{Reply, Seen, Service};
 

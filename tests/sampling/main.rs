@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Gate, Gauge, Reply, Seen, Service, result, well};
+use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SampleResponse, SamplingParams};
 use tinkex::{ErrorKind, Limit, Pending, RetryConfig, SampleOptions, SamplingClient, ServiceClient};
 

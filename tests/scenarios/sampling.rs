@@ -8,14 +8,8 @@ use crate::Scenario;
 fn image_prompt() -> ModelInput {
     let data = b"\x89PNG\r\n\x1a\n\0\xff".to_vec();
     let mut prompt = ModelInput::from_tokens([1, 2]);
-    prompt.append(ImageChunk { data, format: ImageFormat::Png, height: 2, tokens: 4, width: 2 });
-    prompt.append(ImageAssetPointerChunk {
-        format: ImageFormat::Jpeg,
-        height: 20,
-        location: "s3://bucket/img.jpg".to_owned(),
-        tokens: 5,
-        width: 10,
-    });
+    prompt.append(ImageChunk::from_parts(data, ImageFormat::Png, (2, 2), 4));
+    prompt.append(ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, (10, 20), 5));
     prompt.append_token(3);
     prompt
 }

@@ -37,10 +37,10 @@ fn scenario_10_two_models_with_defaults() {
 fn scenario_11_models_with_every_option() {
     let scenario = Scenario::start("11_create_model_all_options");
     let service = scenario.connect();
-    let config = LoraConfig { rank: 8, seed: Some(42), train_unembed: false, train_mlp: false, train_attn: true };
+    let config = LoraConfig::new().rank(8).seed(42).train_unembed(false).train_mlp(false).train_attn(true);
     let options = TrainingOptions::from(config).user_metadata("purpose", "golden").user_metadata("n", "1");
     drop(service.create_lora_training_client("meta-llama/Llama-3.1-8B", options).unwrap());
-    let none = LoraConfig { train_unembed: false, train_mlp: false, train_attn: false, ..LoraConfig::default() };
+    let none = LoraConfig::new().train_unembed(false).train_mlp(false).train_attn(false);
     let error = service.create_lora_training_client("m", none).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     // The scenario goes on with metadata that are given and empty, which is none here.
@@ -94,7 +94,7 @@ fn scenario_26_a_forward_pass() {
 fn scenario_28_optimizer_steps() {
     let scenario = Scenario::start("28_optim_step");
     let trainer = scenario.trainer();
-    let all = AdamParams { learning_rate: 1e-5, beta1: 0.8, beta2: 0.99, eps: 1e-8 };
+    let all = AdamParams::new().learning_rate(1e-5).beta1(0.8).beta2(0.99).eps(1e-8);
     for params in [AdamParams::default(), all, AdamParams::default().learning_rate(3.0)] {
         assert_eq!(trainer.optim_step(params).unwrap().metrics.unwrap()["grad_norm"], 0.125);
     }
@@ -189,7 +189,7 @@ fn scenario_27_a_custom_loss_is_a_forward_and_a_weighted_cross_entropy() {
     let scenario = Scenario::start("27_fwdbwd_custom");
     let trainer = scenario.trainer();
     let data = [datum(&[10, 11, 12], &[11, 12, 13], &[0.0, 1.0, 1.0]), datum(&[30, 31], &[31, 32], &[0.0, 1.0])];
-    let output = trainer.forward_backward_custom(data, |data, logprobs| {
+    let output = trainer.forward_backward_custom(data, |data, logprobs| -> tinkex::Result<_> {
         assert_eq!((data.len(), logprobs[0].as_slice()), (2, Some(&[-0.1_f32, -0.2, -0.3][..])));
         let loss = f64::from(logprobs.iter().flatten().map(|logprob| logprob * logprob).sum::<f32>());
         let gradients = logprobs.iter().map(|logprobs| logprobs * 2.0).collect();

@@ -19,7 +19,7 @@ pub use exchange::{Reply, Seen};
 pub use gate::{Gate, Gauge};
 use tinkex::Config;
 use tinkex::clock::ManualClock;
-use tinkex::config::{ConfigBuilder, Proxy};
+use tinkex::{ConfigBuilder, Proxy};
 pub use well::{polled, result, well};
 
 /// A test that waits longer than this for something that must happen has failed.

@@ -12,12 +12,12 @@ use std::time::Duration;
 use crossbeam_channel::{bounded, unbounded};
 use serde_json::{Value, json};
 use support::{Gate, Reply, Seen, Service, connect, well};
+use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
-use tinkex::config::ConfigBuilder;
-use tinkex::types::{
-    AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams, SessionDuration,
-};
-use tinkex::{Event, Severity, Telemetry};
+use tinkex::types::Severity;
+use tinkex::types::wire::SessionDuration;
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams};
+use tinkex::{Event, Telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tinkex::ServiceClient;
 use tinkex::clock::ManualClock;
+use tinkex::types::Severity;
 use tinkex::types::{AdamParams, LoraConfig};
-use tinkex::{ServiceClient, Severity};
 
 use crate::support::{Reply, Seen, Service, connect, well};
 use crate::{INTERVAL, PATIENCE, SECOND, assert_numbered, config, events, log_many, names};

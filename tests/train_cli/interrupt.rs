@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one ends the training in an orderly way, the second one at once.
+//! Ctrl-C: the first one stops the training cleanly, the second one immediately.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::pty::Terminal;
 use crate::support::{Gate, Reply, Service, result, well};
 use crate::train::scripted;
 
-const NOTE: &str = "press Ctrl-C again to stop at once";
+const NOTE: &str = "press Ctrl-C again to stop immediately";
 
 #[test]
-fn an_interrupted_training_is_saved_and_says_how_to_go_on() {
+fn an_interrupted_run_is_saved_and_can_resume() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let arguments =
@@ -24,7 +24,7 @@ fn an_interrupted_training_is_saved_and_says_how_to_go_on() {
     let finished = running.finish();
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(130), ""), "{}", finished.stderr);
     assert!(finished.stderr.contains(NOTE), "{}", finished.stderr);
-    let hint = finished.stderr.lines().find_map(|line| line.strip_prefix("hint: go on with: ")).unwrap();
+    let hint = finished.stderr.lines().find_map(|line| line.strip_prefix("hint: resume with: ")).unwrap();
     let made = place.lines("my run/metrics.jsonl").len();
     let saved = place.lines("my run/checkpoints.jsonl");
     assert_eq!(saved.last().unwrap()["step"], made, "{saved:?}");
@@ -44,7 +44,7 @@ fn an_interrupted_training_is_saved_and_says_how_to_go_on() {
 }
 
 #[test]
-fn a_second_interrupt_ends_at_once_when_the_service_is_silent() {
+fn a_second_interrupt_stops_immediately() {
     let service = scripted(|id| if id.starts_with("create_model") { result(id) } else { Reply::Silence });
     let place = Place::new(&service.url());
     let mut running = place.start(&["train", "data.jsonl", "--base-model", "m"]);
@@ -57,7 +57,7 @@ fn a_second_interrupt_ends_at_once_when_the_service_is_silent() {
 }
 
 #[test]
-fn one_step_is_submitted_ahead_and_no_more() {
+fn exactly_one_step_is_submitted_ahead() {
     let gate = Arc::new(Gate::default());
     let held = Arc::clone(&gate);
     let service = scripted(move |id| match id.starts_with("forward_backward") && id.ends_with(":1") {
@@ -66,7 +66,7 @@ fn one_step_is_submitted_ahead_and_no_more() {
     });
     let place = Place::new(&service.url());
     let mut running = place.start(&["train", "data.jsonl", "--base-model", "m", "--steps", "9"]);
-    // All of the second step is there while the first is not done. What was submitted by now is finished, and nothing else.
+    // The second step is submitted while the first is still held. After the interrupt, these two are completed and no other.
     service.until_count("optim_step", 2);
     running.interrupt();
     running.until(NOTE);
@@ -77,7 +77,7 @@ fn one_step_is_submitted_ahead_and_no_more() {
 }
 
 #[test]
-fn before_the_first_step_an_interrupt_ends_at_once() {
+fn an_interrupt_before_the_first_step_stops_immediately() {
     let service = Service::start(|seen| match seen.path.as_str() {
         "create_session" => Reply::Silence,
         _ => well(seen),
@@ -91,7 +91,7 @@ fn before_the_first_step_an_interrupt_ends_at_once() {
 }
 
 #[test]
-fn at_a_terminal_a_bar_shows_loss_and_speed_and_an_interrupt_is_answered() {
+fn a_terminal_shows_a_bar_and_answers_interrupts() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let arguments =
@@ -103,7 +103,7 @@ fn at_a_terminal_a_bar_shows_loss_and_speed_and_an_interrupt_is_answered() {
     terminal.until_shown(NOTE);
     let (code, stdout, shown) = terminal.end();
     assert_eq!((code, stdout.as_str()), (Some(130), ""), "{shown:?}");
-    assert!(shown.contains("/100000 loss ") && shown.contains("go on with: "), "{shown:?}");
-    // No lines for a log where there is a bar.
+    assert!(shown.contains("/100000 loss ") && shown.contains("resume with: "), "{shown:?}");
+    // With a bar, no progress lines are printed.
     assert!(!shown.contains("step 1/100000"), "{shown:?}");
 }

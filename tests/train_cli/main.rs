@@ -1,4 +1,4 @@
-//! `tinkex train` and `tinkex sample`, as a user runs them: the program against the local server.
+//! `tinkex train` and `tinkex sample`: the program as a child process, against the local server.
 
 #[cfg(unix)]
 #[path = "../support/terminal.rs"]

@@ -1,4 +1,4 @@
-//! The program as a child process, in a directory of its own.
+//! The program as a child process, in a temporary directory.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Twelve examples: ten to train on, two for evaluation.
+/// Ten examples to train on and two that are held out.
 pub const DATA: [(&str, &str, bool); 12] = [
     ("green", "eengray", false),
     ("bottle", "ottlebay", false),
@@ -26,10 +26,10 @@ pub const DATA: [(&str, &str, bool); 12] = [
     ("box", "oxbay", true),
 ];
 
-/// What must happen does so within this time, on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Deadline of a wait; generous, for a loaded machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A directory with `data.jsonl` in it, gone after the test.
+/// A temporary directory with a `data.jsonl`.
 pub struct Place {
     pub directory: PathBuf,
     pub base_url: String,
@@ -68,7 +68,7 @@ impl Place {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// The lines of a file of JSON lines.
+    /// The lines of a JSON Lines file.
     pub fn lines(&self, name: &str) -> Vec<Value> {
         self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -84,7 +84,7 @@ impl Place {
             .env("HF_HUB_OFFLINE", "1");
     }
 
-    /// The program with these arguments, to be started.
+    /// The program with these arguments, not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_tinkex"));
         program.args(arguments);
@@ -96,7 +96,7 @@ impl Place {
         Running::start(self.command(arguments))
     }
 
-    /// A command line, as a shell reads it.
+    /// Runs a command line in a shell.
     pub fn shell(&self, line: &str) -> Running {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("exec {line}"));
@@ -125,7 +125,7 @@ pub struct Running {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
-    heard: String,
+    stderr_text: String,
 }
 
 impl Running {
@@ -141,28 +141,28 @@ impl Running {
         let (stderr, err) = (channel(), child.stderr.take().unwrap());
         let sender = stderr.0;
         thread::spawn(move || BufReader::new(err).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Running { child, stdout: stdout.1, stderr: stderr.1, heard: String::new() }
+        Running { child, stdout: stdout.1, stderr: stderr.1, stderr_text: String::new() }
     }
 
-    /// Gives the program all of its input.
+    /// Writes the whole standard input and closes it.
     pub fn stdin(&mut self, text: &str) {
         self.child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits for a line on stderr that has this in it.
+    /// Waits for a line on stderr that contains this text.
     pub fn until(&mut self, part: &str) {
         loop {
-            let line = self.stderr.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("no {part:?} on stderr, but:\n{}", self.heard));
-            self.heard.push_str(&line);
-            self.heard.push('\n');
+            let line = self.stderr.recv_timeout(TIMEOUT);
+            let line = line.unwrap_or_else(|_| panic!("no {part:?} on stderr, but:\n{}", self.stderr_text));
+            self.stderr_text.push_str(&line);
+            self.stderr_text.push('\n');
             if line.contains(part) {
                 return;
             }
         }
     }
 
-    /// Sends it a SIGINT, as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         let sent = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
@@ -170,18 +170,18 @@ impl Running {
 
     pub fn finish(mut self) -> Finished {
         drop(self.child.stdin.take());
-        while let Ok(line) = self.stderr.recv_timeout(PATIENCE) {
-            self.heard.push_str(&line);
-            self.heard.push('\n');
+        while let Ok(line) = self.stderr.recv_timeout(TIMEOUT) {
+            self.stderr_text.push_str(&line);
+            self.stderr_text.push('\n');
         }
-        let stdout = self.stdout.recv_timeout(PATIENCE).expect("the program ends in time");
+        let stdout = self.stdout.recv_timeout(TIMEOUT).expect("the program did not end in time");
         let code = self.child.wait().unwrap().code();
-        Finished { code, stdout, stderr: std::mem::take(&mut self.heard) }
+        Finished { code, stdout, stderr: std::mem::take(&mut self.stderr_text) }
     }
 }
 
 impl Drop for Running {
-    /// Leaves no process behind when a test fails.
+    /// Leaves no process behind if a test fails.
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

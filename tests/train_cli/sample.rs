@@ -1,4 +1,4 @@
-//! Sampling: where the prompt comes from, and that stdout has the text or one document alone.
+//! Sampling: where the prompt comes from, and that stdout has only the text or one document.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn the_document_has_tokens_and_logprobs() {
 }
 
 #[test]
-fn an_unknown_model_and_a_missing_tokenizer_are_errors_with_a_way_out() {
+fn unknown_models_and_missing_tokenizers_are_errors() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let unknown = place.run(&["sample", "--model", "no/such", "x"]);
@@ -60,7 +60,7 @@ fn an_unknown_model_and_a_missing_tokenizer_are_errors_with_a_way_out() {
 fn a_tokenizer_is_read_from_its_file() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    // Bytes have the same tokens there; this tokenizer has others besides, which the model does not know.
+    // This tokenizer has the tokens of `bytes` and others, which the model does not have.
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tokenizer.json");
     let finished = place.run(&[&ASK, ["--tokenizer", file, "-f", "json", "abc"].as_slice()].concat());
     assert!(finished.code == Some(1) && finished.stderr.contains("261"), "{}{}", finished.stdout, finished.stderr);

@@ -1,4 +1,4 @@
-//! Training: what it leaves, that it learns, and that it goes on as if it had never stopped.
+//! Training: the files it writes, that the loss decreases, and that a resumed run equals an uninterrupted one.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ fn numbers(lines: &[Value]) -> Vec<u64> {
 }
 
 #[test]
-fn a_training_learns_and_leaves_metrics_a_curve_and_checkpoints() {
+fn training_learns_and_writes_its_record() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let trained =
@@ -38,7 +38,7 @@ fn a_training_learns_and_leaves_metrics_a_curve_and_checkpoints() {
     let loss = |line: &Value| line["loss"].as_f64().unwrap();
     assert!(loss(&metrics[11]) < 0.6 * loss(&metrics[0]), "{metrics:?}");
     assert_eq!(report["loss"], metrics[11]["loss"]);
-    // A byte is one of 256, and a model that knows nothing is about as good as chance.
+    // An untrained model is about as good as chance: ln 256 is 5.5 nats per byte.
     assert!((4.0..8.0).contains(&loss(&metrics[0])), "{metrics:?}");
     let evaluated: Vec<u64> =
         numbers(&metrics.iter().filter(|m| !m["eval_loss"].is_null()).cloned().collect::<Vec<_>>());
@@ -62,12 +62,12 @@ fn a_training_learns_and_leaves_metrics_a_curve_and_checkpoints() {
 }
 
 #[test]
-fn a_training_that_goes_on_is_the_one_that_never_stopped() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let whole = place.run(&train(&["--steps", "7", "--seed", "3", "--output", "whole"]));
     assert_eq!(whole.code, Some(0), "{}", whole.stderr);
-    // Two steps after the last checkpoint are made again.
+    // The two steps after the last checkpoint are repeated.
     let first = place.run(&train(&["--steps", "5", "--seed", "3", "--save-every", "3", "--output", "parts"]));
     assert_eq!(first.code, Some(0), "{}", first.stderr);
     let at_three = place.lines("parts/checkpoints.jsonl")[0]["path"].as_str().unwrap().to_owned();
@@ -80,14 +80,14 @@ fn a_training_that_goes_on_is_the_one_that_never_stopped() {
     let evaluation = |lines: &[Value]| lines[6]["eval_loss"].as_f64().unwrap().to_bits();
     assert_eq!(evaluation(&parts), evaluation(&whole));
 
-    // And again from `latest`, as the newest checkpoint is called.
+    // `latest` is the last checkpoint, at which the run is complete.
     let done = place.run(&train(&["--steps", "7", "--seed", "3", "--output", "parts", "--resume", "latest"]));
     assert_eq!(done.code, Some(2), "{}", done.stderr);
-    assert!(done.stderr.contains("the checkpoint is of step 7, and there are 7 steps"), "{}", done.stderr);
+    assert!(done.stderr.contains("the checkpoint is of step 7 of 7"), "{}", done.stderr);
 }
 
 #[test]
-fn chats_are_learned_and_answered() {
+fn chats_are_trained_and_sampled() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let chat = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}"#;
@@ -101,7 +101,7 @@ fn chats_are_learned_and_answered() {
 }
 
 #[test]
-fn bad_input_is_refused_before_any_request() {
+fn invalid_input_is_refused_before_any_request() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     fs::write(place.path("bad.jsonl"), "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\"}\n").unwrap();
@@ -109,21 +109,21 @@ fn bad_input_is_refused_before_any_request() {
     fs::create_dir_all(place.path("taken")).unwrap();
     fs::write(place.path("taken/metrics.jsonl"), "{}\n").unwrap();
     for (arguments, what) in [
-        (vec!["train", "bad.jsonl"], "bad.jsonl:2: a prompt without a completion; expected {\"prompt\""),
-        (vec!["train", "empty.jsonl"], "empty.jsonl has no examples"),
-        (vec!["train", "missing.jsonl"], "missing.jsonl cannot be read"),
-        (vec!["train", "data.jsonl", "--learning-rate", "0"], "expected a number above 0"),
+        (vec!["train", "bad.jsonl"], "bad.jsonl:2: prompt without completion; expected {\"prompt\""),
+        (vec!["train", "empty.jsonl"], "empty.jsonl contains no examples"),
+        (vec!["train", "missing.jsonl"], "cannot read missing.jsonl"),
+        (vec!["train", "data.jsonl", "--learning-rate", "0"], "expected a number greater than 0"),
         (vec!["train", "data.jsonl", "--batch-size", "0"], "expected a number from 1"),
         (vec!["train", "data.jsonl", "--resume", "x"], "expected `latest` or the tinker:// path"),
-        (vec!["train", "data.jsonl", "--resume", "latest"], "no checkpoint to go on from"),
+        (vec!["train", "data.jsonl", "--resume", "latest"], "no checkpoint to resume from"),
         (
             vec!["train", "data.jsonl", "--output", "taken"],
-            "taken already has a run\nhint: it has no checkpoint to go on from",
+            "taken already contains a run\nhint: it has no checkpoint to resume from",
         ),
         (vec!["sample", "--model", "", "x"], "a value is required for '--model"),
         (vec!["train", "data.jsonl", "--name", "../x"], "expected letters"),
         (vec!["sample", "--model", "m", "--top-p", "2", "x"], "top_p must be between 0 and 1"),
-        (vec!["sample", "--model", "m", "--prompt-file", "missing"], "missing cannot be read"),
+        (vec!["sample", "--model", "m", "--prompt-file", "missing"], "cannot read missing"),
     ] {
         let finished = place.run(&arguments);
         assert_eq!(finished.code, Some(2), "{arguments:?}: {}", finished.stderr);
@@ -134,19 +134,19 @@ fn bad_input_is_refused_before_any_request() {
 }
 
 #[test]
-fn a_model_must_be_named_where_there_are_several() {
+fn the_base_model_is_required_among_several() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let finished = place.run(&["train", "data.jsonl"]);
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("--base-model") && finished.stderr.contains(MODEL), "{}", finished.stderr);
-    // Nothing was trained, so nothing is in the way of another try.
+    // Nothing was written, so a second try can use the same directory.
     let trained = place.run(&train(&["--steps", "1"]));
     assert_eq!(trained.code, Some(0), "{}", trained.stderr);
     assert!(place.path("runs/data/metrics.jsonl").is_file());
 }
 
-/// A service that says its models read bytes, and answers polls as the script says.
+/// A service whose models have the tokenizer `bytes`, with scripted responses to polls.
 pub fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service {
     Service::start(move |seen| match seen.path.as_str() {
         "get_info" => Reply::ok(json!({"model_id": "m", "model_data": {"model_name": "m", "tokenizer_id": "bytes"}})),
@@ -156,8 +156,8 @@ pub fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service
 }
 
 #[test]
-fn a_failed_step_says_how_to_go_on_from_the_last_checkpoint() {
-    // The numbers count all requests: 1 and 2 are the first step, 3 its checkpoint.
+fn a_failed_step_shows_how_to_resume() {
+    // The service counts all requests: 1 and 2 are the first step, 3 is its checkpoint.
     let service = scripted(|id| match id.starts_with("forward_backward") && id.ends_with(":4") {
         true => Reply::ok(json!({"error": "out of memory", "category": "server"})),
         false => result(id),
@@ -167,13 +167,13 @@ fn a_failed_step_says_how_to_go_on_from_the_last_checkpoint() {
     let finished = place.run(&arguments);
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     assert!(finished.stderr.contains("out of memory"), "{}", finished.stderr);
-    assert!(finished.stderr.contains("go on from step 1 with: "), "{}", finished.stderr);
+    assert!(finished.stderr.contains("resume from step 1 with: "), "{}", finished.stderr);
     assert_eq!(place.lines("runs/x/metrics.jsonl").len(), 1);
     assert_eq!(place.lines("runs/x/checkpoints.jsonl").len(), 1);
 }
 
 #[test]
-fn a_run_that_failed_in_its_first_step_is_in_the_way_of_none() {
+fn a_run_without_steps_blocks_no_other() {
     let service = scripted(|id| match id.starts_with("forward_backward") {
         true => Reply::ok(json!({"error": "out of memory", "category": "server"})),
         false => result(id),
@@ -190,7 +190,7 @@ fn a_run_that_failed_in_its_first_step_is_in_the_way_of_none() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_may_have_any_name() {
+fn a_data_file_may_have_any_name() {
     use std::os::unix::ffi::OsStrExt;
 
     let server = LocalServer::start().unwrap();
@@ -202,7 +202,7 @@ fn a_file_may_have_any_name() {
 }
 
 #[test]
-fn a_run_does_not_go_on_with_other_data_or_another_model() {
+fn resuming_refuses_other_data_or_models() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let begun = place.run(&train(&["--steps", "1"]));
@@ -210,10 +210,10 @@ fn a_run_does_not_go_on_with_other_data_or_another_model() {
     let other = ["train", "data.jsonl", "--base-model", "tinkex/bytes-small", "--batch-size", "4", "--steps", "2"];
     let model = place.run(&[&other, ["--resume", "latest"].as_slice()].concat());
     assert_eq!(model.code, Some(2), "{}", model.stderr);
-    assert!(model.stderr.contains("the checkpoint is of tinkex/bytes-tiny"), "{}", model.stderr);
+    assert!(model.stderr.contains("the base model of the checkpoint is tinkex/bytes-tiny"), "{}", model.stderr);
     let more = place.read("data.jsonl") + &place.read("data.jsonl");
     fs::write(place.path("data.jsonl"), more).unwrap();
     let data = place.run(&train(&["--steps", "2", "--resume", "latest"]));
     assert_eq!(data.code, Some(2), "{}", data.stderr);
-    assert!(data.stderr.contains("the content of the data"), "{}", data.stderr);
+    assert!(data.stderr.contains("the SHA-256 of the data file"), "{}", data.stderr);
 }

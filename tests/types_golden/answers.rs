@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tinkex::types::wire::*;
 use tinkex::types::*;
 
 use crate::{entries, fixture};

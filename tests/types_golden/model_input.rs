@@ -6,15 +6,15 @@ use tinkex::types::*;
 use crate::{entries, fixture, inner};
 
 fn image() -> ImageChunk {
-    ImageChunk { data: vec![0, 1, 255], format: ImageFormat::Png, height: 1, tokens: 4, width: 2 }
+    ImageChunk::from_parts([0, 1, 255], ImageFormat::Png, (2, 1), 4)
 }
 
 fn asset() -> ImageAssetPointerChunk {
-    ImageAssetPointerChunk { format: ImageFormat::Jpeg, height: 3, location: "loc".to_owned(), tokens: 7, width: 4 }
+    ImageAssetPointerChunk::new("loc", ImageFormat::Jpeg, (4, 3), 7)
 }
 
 fn text(tokens: impl Into<Vec<u32>>) -> EncodedTextChunk {
-    EncodedTextChunk { tokens: tokens.into() }
+    EncodedTextChunk::new(tokens)
 }
 
 /// One token, and a chunk behind it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use tinkex::types::wire::*;
 use tinkex::types::*;
 
 use crate::normal::{assert_same, ours, python};
@@ -157,14 +158,8 @@ fn ones(length: usize) -> Datum {
 fn image_prompt() -> ModelInput {
     let data = b"\x89PNG\r\n\x1a\n\0\xff".to_vec();
     let mut prompt = ModelInput::from_tokens([1, 2]);
-    prompt.append(ImageChunk { data, format: ImageFormat::Png, height: 2, tokens: 4, width: 2 });
-    prompt.append(ImageAssetPointerChunk {
-        format: ImageFormat::Jpeg,
-        height: 20,
-        location: "s3://bucket/img.jpg".to_owned(),
-        tokens: 5,
-        width: 10,
-    });
+    prompt.append(ImageChunk::from_parts(data, ImageFormat::Png, (2, 2), 4));
+    prompt.append(ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, (10, 20), 5));
     prompt.append_token(3);
     prompt
 }
@@ -195,9 +190,9 @@ fn sessions() {
 fn models() {
     let ranked = create_model(1, "Qwen/Qwen3-8B", LoraConfig::default().rank(16), None);
     assert_scenario("10_create_model_default", &[create_session(), default_model(), ranked]);
-    let config = LoraConfig { rank: 8, seed: Some(42), train_unembed: false, train_mlp: false, train_attn: true };
+    let config = LoraConfig::new().rank(8).seed(42).train_unembed(false).train_mlp(false).train_attn(true);
     let all = create_model(0, "meta-llama/Llama-3.1-8B", config, Some(&[("purpose", "golden"), ("n", "1")]));
-    let zero_seed = create_model(1, "m", LoraConfig { seed: Some(0), ..LoraConfig::default() }, Some(&[]));
+    let zero_seed = create_model(1, "m", LoraConfig::new().seed(0), Some(&[]));
     assert_scenario("11_create_model_all_options", &[create_session(), all, zero_seed]);
     let info = request("get_info", GetInfoRequest { model_id: MODEL.into() });
     let unload = request("unload_model", UnloadModelRequest { model_id: MODEL.into() });
@@ -292,7 +287,7 @@ fn large_batches_by_count_shapes_and_ends() {
 
 #[test]
 fn steps_and_weights() {
-    let all = AdamParams { learning_rate: 1e-5, beta1: 0.8, beta2: 0.99, eps: 1e-8 };
+    let all = AdamParams::new().learning_rate(1e-5).beta1(0.8).beta2(0.99).eps(1e-8);
     let steps = [AdamParams::default(), all, AdamParams::default().learning_rate(3.0)];
     let steps = (1..).zip(steps).map(|(seq_id, params)| optim_step(seq_id, params));
     assert_scenario("28_optim_step", &[create_session(), default_model()].into_iter().chain(steps).collect::<Vec<_>>());

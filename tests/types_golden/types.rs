@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tinkex::types::wire::*;
 use tinkex::types::*;
 
 use crate::normal::{assert_same, ours, python};

@@ -13,7 +13,8 @@ use super::http::{Request, Response};
 use super::percent::encode;
 use crate::local::adam::AdamStep;
 use crate::local::model::{Example, Loss, Model, SampleOptions};
-use crate::types::{Datum, ForwardBackwardInput, LoraConfig, LossFn, ModelInput, SampleRequest, Stop, TensorData};
+use crate::types::wire::{ForwardBackwardInput, SampleRequest};
+use crate::types::{Datum, LoraConfig, LossFn, ModelInput, Stop, TensorData};
 
 /// More would be a slip: no model here is wider.
 const MAX_RANK: u32 = 1024;

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::input::SampleTask;
 use crate::local::model::{self, Example, PromptLogprobs, Sample};
-use crate::types::{ForwardBackwardOutput, LossFnOutput, SampleResponse, SampledSequence, StopReason, TensorData};
+use crate::types::{
+    ForwardBackwardOutput, LossFnOutput, SampleResponse, SampledSequence, StopReason, TensorData, TokenLogprob,
+};
 
 /// An answer that says what it is: `{"type": kind, …}`.
 #[derive(Debug, Serialize)]
@@ -28,7 +30,7 @@ pub(super) fn losses(batch: &[Example], logprobs: Vec<Vec<f32>>) -> ForwardBackw
     let outputs = batch.iter().zip(logprobs).map(|(example, logprobs)| {
         let elementwise = TensorData::from(example.loss.elementwise(&logprobs));
         let logprobs = TensorData::from(logprobs);
-        LossFnOutput([("logprobs".to_owned(), logprobs), ("elementwise_loss".to_owned(), elementwise)].into())
+        LossFnOutput::from_iter([("logprobs", logprobs), ("elementwise_loss", elementwise)])
     });
     ForwardBackwardOutput {
         loss_fn_output_type: "ArrayRecord".to_owned(),
@@ -48,6 +50,8 @@ pub(super) fn samples(task: &SampleTask, about: Option<PromptLogprobs>, samples:
         logprobs: Some(sample.logprobs),
     };
     let (logprobs, topk) = about.map(|about| (about.logprobs, about.top_k)).unzip();
+    let token_logprobs = |top: Vec<(u32, f32)>| top.into_iter().map(TokenLogprob::from).collect();
+    let topk = topk.map(|topk: Vec<_>| topk.into_iter().map(|top| top.map(token_logprobs)).collect());
     let answer = SampleResponse {
         sequences: samples.into_iter().map(sequence).collect(),
         prompt_logprobs: logprobs.filter(|_| task.prompt_logprobs),

@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::http::Response;
 use super::keys::Owner;
 use super::reply::Reply;
-use crate::types::{RequestErrorCategory, RequestFailedResponse};
+use crate::types::RequestErrorCategory;
+use crate::types::wire::RequestFailedResponse;
 
 /// How long a result waits for someone to fetch it, unless it would stay longer after that: results that no client wants
 /// any more must not fill the memory of a server that runs for weeks.

@@ -28,8 +28,8 @@ use crate::http::{Flight, Http};
 use crate::rules::answer::Meaning;
 use crate::rules::poll::{Next, PollState};
 use crate::rules::seats::{GroupId, Seats, seat_time};
+use crate::threads::{OwnedThread, Pool, panic_text};
 use crate::types::RequestKind;
-use crate::worker::{OwnedThread, Pool, panic_text};
 
 /// The least time between two polls that are cut off to make room: each costs a connection.
 const MIN_BETWEEN_CUTS: Duration = Duration::from_millis(250);
@@ -49,7 +49,7 @@ impl Poller {
         let max = config.max_poll_connections();
         let pool = {
             let http = Arc::clone(http);
-            Arc::new(Pool::new(config, "poll", max, move |job: PollJob| job.run(&http)))
+            Arc::new(Pool::new(&config.thread_options(), "poll", max, move |job: PollJob| job.run(&http)))
         };
         let flag = FlagPanic(handle.clone());
         let polls = Polls {
@@ -67,7 +67,7 @@ impl Poller {
             later: Later::default(),
             next_cut: config.clock().now(),
         };
-        let thread = OwnedThread::spawn(config, "poller", move || {
+        let thread = OwnedThread::spawn(&config.thread_options(), "poller", move || {
             // Unwinding drops the promises, which tells those who wait that a thread panicked.
             let run = AssertUnwindSafe(|| {
                 let mut polls = polls;

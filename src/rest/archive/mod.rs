@@ -46,7 +46,7 @@ impl RestClient {
     ///
     /// The archive is fetched without the API key and without any header or query of the configuration, in constant memory. A
     /// connection that breaks off is taken up where it ended when the server can do that, else from the beginning; a URL
-    /// that has expired is replaced. After [`max_retries`](crate::config::ConfigBuilder::max_retries) failures in a row
+    /// that has expired is replaced. After [`max_retries`](crate::ConfigBuilder::max_retries) failures in a row
     /// without anything new it is an error. While the service says that the archive is being made (503), it is asked again
     /// as it wishes, for [`timeout_making`](DownloadOptions::timeout_making). All together ends after
     /// [`timeout_operation`](RestClient::timeout_operation), if there is one.

@@ -12,8 +12,8 @@ use crate::http::{Answer, Call, Http, Receive, Visit};
 use crate::rest::{RestClient, place};
 use crate::rules::download::{Begin, Persistence, Stored, Trouble, begin};
 use crate::rules::retry::Failure;
+use crate::threads::panic_text;
 use crate::types::CheckpointArchiveUrlResponse;
-use crate::worker::panic_text;
 
 /// An archive that is on its way.
 pub(super) struct Transfer<'a, 'o> {

@@ -14,14 +14,16 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 use serde_json::Value;
 
-use crate::clock::{Clock, Monitor};
+use crate::clock::{Clock, Deadline, Monitor};
+use crate::dispatcher::EventSink;
 use crate::error::Limit;
-use crate::events::{Event, QueueStateUpdate, Report};
-use crate::http::{Call, Deadline, Http, PROTOCOL_VERSION, Purpose, Repeat, platform, to_json};
+use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose, Repeat, platform, to_json};
+use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::reporting::{Batch, MAX_WAITING, NotTaken, Reporting, Sent, Step};
 use crate::rules::retry::MAX_RETRY_AFTER;
-use crate::types::{RequestKind, Severity, TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
-use crate::worker::OwnedThread;
+use crate::threads::OwnedThread;
+use crate::types::wire::{TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
+use crate::types::{RequestKind, Severity};
 use report::Told;
 use stamp::stamped;
 
@@ -38,7 +40,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// paused queues, and errors by which the service says that the program is at fault: by the client's method, the ids of
 /// promises, statuses and times. What was sent and what the service answered is never in it: no prompt, no token, no key,
 /// no header, no query of a URL. Whether there is telemetry at all is decided by
-/// [`Config::builder().telemetry(..)`](crate::config::ConfigBuilder::telemetry) or `TINKER_TELEMETRY`; without it the methods
+/// [`Config::builder().telemetry(..)`](crate::ConfigBuilder::telemetry) or `TINKER_TELEMETRY`; without it the methods
 /// do nothing.
 ///
 /// The events wait for at most 10 s, or until there are 100 of them. No method blocks: when 10 000 events wait, because the
@@ -49,7 +51,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// ```no_run
 /// # fn f(service: tinkex::ServiceClient, trainer: tinkex::TrainingClient) {
 /// use serde_json::json;
-/// use tinkex::Severity;
+/// use tinkex::types::Severity;
 /// use tinkex::types::AdamParams;
 ///
 /// let telemetry = service.telemetry();
@@ -128,14 +130,14 @@ impl Events {
     }
 }
 
-impl Report for Events {
-    fn note(&self, event: &Event) {
+impl EventSink for Events {
+    fn on_event(&self, event: &Event) {
         for told in report::told(event, self.clock.wall()) {
             self.push(told);
         }
     }
 
-    fn note_paused(&self, update: &QueueStateUpdate, kind: RequestKind) {
+    fn on_paused_queue(&self, update: &QueueStateUpdate, kind: RequestKind) {
         self.push(report::paused(update, kind));
     }
 }
@@ -159,10 +161,10 @@ impl Reporter {
         let began = clock.now();
         let events = Arc::new(Events { state: Monitor::new(Reporting::default()), clock });
         let sender = Sender { http: Arc::clone(http), events: Arc::clone(&events), session_id: session_id.to_owned() };
-        match OwnedThread::spawn(config, "telemetry", move || sender.run()) {
+        match OwnedThread::spawn(&config.thread_options(), "telemetry", move || sender.run()) {
             Ok(thread) => {
                 events.push((TelemetryEventKind::SessionStart, Severity::Info));
-                http.events().report_to(Arc::clone(&events) as Arc<dyn Report>);
+                http.events().set_sink(Arc::clone(&events) as Arc<dyn EventSink>);
                 Some(Reporter { events, thread, http: Arc::clone(http), began })
             }
             Err(error) => {

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind};
-use crate::events::{Event, QueueStateUpdate};
-use crate::types::{RequestKind, Severity, TelemetryEventKind};
+use crate::observer::{Event, QueueStateUpdate};
+use crate::types::wire::TelemetryEventKind;
+use crate::types::{RequestKind, Severity};
 
 /// An event that the service is told, and how much it matters.
 pub(super) type Told = (TelemetryEventKind, Severity);

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::report::Told;
-use crate::types::TelemetryEvent;
+use crate::types::wire::TelemetryEvent;
 
 pub(super) fn stamped((kind, severity): Told, index: u64, now: SystemTime) -> TelemetryEvent {
     TelemetryEvent { kind, event_id: random_id(), event_session_index: index, severity, timestamp: now.into() }

@@ -11,7 +11,8 @@ use crate::local::server::state::{SAMPLER, Sampler};
 use crate::local::server::weights::Loaded;
 use crate::local::server::work::SampleJob;
 use crate::local::server::{input, now};
-use crate::types::{CreateSamplingSessionRequest, QueueState, RetrieveFutureRequest, SampleRequest};
+use crate::types::QueueState;
+use crate::types::wire::{CreateSamplingSessionRequest, RetrieveFutureRequest, SampleRequest};
 
 pub(super) fn create(call: &Call<'_>) -> Result<Answer, Response> {
     let body: CreateSamplingSessionRequest<'_> = input::body(call.request)?;

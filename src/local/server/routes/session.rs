@@ -9,10 +9,8 @@ use crate::local::server::input;
 use crate::local::server::output::typed;
 use crate::local::server::records::{SessionRecord, timestamp};
 use crate::local::server::state::{SESSION, Session};
-use crate::types::{
-    GetServerCapabilitiesResponse, HealthResponse, HeartbeatRequest, HeartbeatResponse, SupportedModel,
-    TelemetryResponse,
-};
+use crate::types::wire::{HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
+use crate::types::{GetServerCapabilitiesResponse, HealthResponse, SupportedModel};
 
 /// Later versions take more than text as metadata, so the type of 0.4.1 does not do here.
 #[derive(Deserialize)]

@@ -13,10 +13,11 @@ use crate::local::server::promises::PromiseId;
 use crate::local::server::records::{RunRecord, timestamp};
 use crate::local::server::state::{RUN, Run, Tables};
 use crate::local::server::work::{Task, start_run};
-use crate::types::{
-    CreateModelRequest, ForwardBackwardRequest, ForwardRequest, GetInfoRequest, GetInfoResponse, LoadWeightsRequest,
-    ModelData, Promise, SaveWeightsForSamplerRequest, SaveWeightsRequest, UnloadModelRequest,
+use crate::types::wire::{
+    CreateModelRequest, ForwardBackwardRequest, ForwardRequest, GetInfoRequest, LoadWeightsRequest, Promise,
+    SaveWeightsForSamplerRequest, SaveWeightsRequest, UnloadModelRequest,
 };
+use crate::types::{GetInfoResponse, ModelData};
 
 pub(super) fn create_model(call: &Call<'_>) -> Result<Answer, Response> {
     let body: CreateModelRequest<'_> = input::body(call.request)?;

@@ -1,0 +1,117 @@
+//! Validates URLs, headers, proxies and certificates.
+
+use std::net::IpAddr;
+
+use ureq::http::Uri;
+
+use super::DEFAULT_BASE_URL;
+use crate::error::{Error, Result};
+
+const BUILD_WITH_TLS: &str = "build with the feature `rustls` or `native-tls`";
+
+pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
+    use ureq::http::{HeaderName, HeaderValue};
+    let allowed = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
+    if allowed {
+        Ok(())
+    } else {
+        Err(Error::config(format!("{what} has characters that are not allowed in an HTTP header"))
+            .with_hint("copy it again, without quotes or line breaks"))
+    }
+}
+
+/// The certificates in a PEM file.
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<ureq::tls::Certificate<'static>>> {
+    use ureq::tls::{PemItem, parse_pem};
+    let invalid = || Error::config("the root certificate is not valid PEM");
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| invalid().with_source(error))? {
+            certificates.push(certificate);
+        }
+    }
+    Ok(certificates)
+}
+
+pub(super) fn root_certificates(pem: &[u8]) -> Result<()> {
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    if certificates(pem)?.is_empty() {
+        return Err(Error::config("root_certificate contains no certificate")
+            .with_hint("pass the content of a PEM file, with `BEGIN CERTIFICATE`"));
+    }
+    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+    if !pem.is_empty() {
+        return Err(Error::config("root_certificate needs TLS, which this build lacks").with_hint(BUILD_WITH_TLS));
+    }
+    Ok(())
+}
+
+pub(super) fn proxy(url: &str) -> Result<()> {
+    let invalid = |why: &str| Err(Error::config(format!("the proxy URL {why}")).with_hint("use http://host:port"));
+    let Ok(proxy) = ureq::Proxy::new(url) else { return invalid("is not valid") };
+    match proxy.protocol() {
+        ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(()),
+        _ => invalid("has an unsupported scheme"),
+    }
+}
+
+pub(crate) fn base_url(text: &str) -> Result<String> {
+    let text = text.trim();
+    let shown = text.strip_suffix('/').unwrap_or(text);
+    let invalid = |why: &str| {
+        let shown = if shown.contains('@') { "…" } else { shown };
+        Err(Error::config(format!("the base URL {shown:?} {why}"))
+            .with_hint(format!("set TINKER_BASE_URL or base_url to something like {DEFAULT_BASE_URL}")))
+    };
+    let Ok(uri) = shown.parse::<Uri>() else { return invalid("is not a URL") };
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") if cfg!(any(feature = "rustls", feature = "native-tls")) => {}
+        Some("https") => {
+            return invalid("needs TLS, which this build lacks").map_err(|error| error.with_hint(BUILD_WITH_TLS));
+        }
+        _ => return invalid("does not start with http:// or https://"),
+    }
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+        return invalid("has no host");
+    };
+    if authority.as_str().contains('@') {
+        return invalid("contains a user name or password");
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return invalid("contains a query or fragment");
+    }
+    Ok(shown.to_owned())
+}
+
+/// Whether what is sent to this URL cannot be read on the way.
+pub(super) fn is_private(base_url: &str) -> bool {
+    base_url.starts_with("https://") || is_loopback(base_url)
+}
+
+/// Whether the URL refers to this machine.
+pub(crate) fn is_loopback(base_url: &str) -> bool {
+    let Ok(uri) = base_url.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_loopback_are_private() {
+        for (url, private) in [
+            ("https://example.com", true),
+            ("http://localhost:1", true),
+            ("http://127.0.0.9", true),
+            ("http://[::1]:80", true),
+            ("http://example.com", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_private(url), private, "{url}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Threads and the queues in front of them.
+//!
+//! [`OwnedThread`] owns one thread, [`Pool`] a group of threads that grows on demand, and [`Budget`] bounds a queue. What the
+//! threads do is decided elsewhere.
+
+mod budget;
+mod options;
+mod owned;
+mod pool;
+
+pub(crate) use budget::{Budget, OnFull, Reservation};
+pub(crate) use options::ThreadOptions;
+pub(crate) use owned::{OwnedThread, panic_text};
+pub(crate) use pool::Pool;

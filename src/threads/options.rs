@@ -1,0 +1,33 @@
+//! What every thread of a client has in common.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::clock::Clock;
+
+/// How the threads of a client are made.
+#[derive(Clone, Debug)]
+pub(crate) struct ThreadOptions {
+    /// The clock that their waits go through.
+    pub(crate) clock: Clock,
+    /// In bytes.
+    pub(crate) stack_size: usize,
+    /// How long an idle thread of a pool is kept.
+    pub(crate) idle_retention: Duration,
+}
+
+impl ThreadOptions {
+    /// A thread of this name, ready to spawn.
+    pub(super) fn builder(&self, name: &str) -> thread::Builder {
+        thread::Builder::new().name(format!("tinkex-{name}")).stack_size(self.stack_size)
+    }
+}
+
+/// The hint of the error when the system refuses a thread.
+pub(super) const NOT_STARTED_HINT: &str =
+    "the system is out of threads or memory; lower thread_stack_size or the thread limits";
+
+#[cfg(test)]
+pub(super) fn test_options(clock: Clock) -> ThreadOptions {
+    ThreadOptions { clock, stack_size: 256 * 1024, idle_retention: Duration::from_secs(15) }
+}

@@ -1,0 +1,152 @@
+//! Checkpoints: saved weights.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cursor, Timestamp};
+
+open_enum! {
+    /// The purpose of a checkpoint.
+    ///
+    /// ```
+    /// use tinkex::types::CheckpointType;
+    ///
+    /// assert_eq!(CheckpointType::Training.as_str(), "training");
+    /// assert_eq!(CheckpointType::from("sampler"), CheckpointType::Sampler);
+    /// assert!(matches!(CheckpointType::from("archive"), CheckpointType::Other(_)));
+    /// ```
+    pub enum CheckpointType {
+        /// To continue training: weights and optimizer state.
+        Training = "training",
+        /// To sample: weights only.
+        Sampler = "sampler",
+    }
+}
+
+/// A saved checkpoint. [`CheckpointsListResponse`] has an example.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// The part of the tinker path after the run: `weights/NAME` or `sampler_weights/NAME`.
+    pub checkpoint_id: String,
+    /// The purpose.
+    pub checkpoint_type: CheckpointType,
+    /// When the checkpoint was saved.
+    pub time: Timestamp,
+    /// The tinker path.
+    pub tinker_path: String,
+    /// The size in bytes.
+    pub size_bytes: Option<u64>,
+    /// Whether the checkpoint is published. Defaults to false.
+    #[serde(default)]
+    pub public: bool,
+}
+
+/// A page of the user's checkpoints (`GET checkpoints`), or the checkpoints of one run
+/// (`GET training_runs/{run}/checkpoints`).
+///
+/// ```
+/// use tinkex::types::{CheckpointPath, CheckpointType, CheckpointsListResponse};
+///
+/// let page: CheckpointsListResponse = serde_json::from_str(
+///     r#"{
+///         "checkpoints": [{
+///             "checkpoint_id": "weights/0001",
+///             "checkpoint_type": "training",
+///             "time": "2025-11-01T10:00:00Z",
+///             "tinker_path": "tinker://run-1/weights/0001",
+///             "size_bytes": 4096
+///         }],
+///         "cursor": {"offset": 0, "limit": 100, "total_count": 1}
+///     }"#,
+/// )
+/// .unwrap();
+/// let checkpoint = &page.checkpoints[0];
+/// assert_eq!(checkpoint.checkpoint_type, CheckpointType::Training);
+/// assert_eq!(checkpoint.time.unix_seconds(), 1_761_991_200);
+/// assert_eq!(checkpoint.tinker_path.parse::<CheckpointPath>()?.training_run_id(), "run-1");
+/// assert!(!checkpoint.public);
+/// assert!(page.cursor.is_some_and(|cursor| cursor.offset + 1 == cursor.total_count));
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CheckpointsListResponse {
+    /// The checkpoints.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The position of the page in the whole list. None if the list is complete.
+    pub cursor: Option<Cursor>,
+}
+
+/// The URL of a checkpoint's archive, which is valid for a limited time.
+///
+/// ```
+/// use tinkex::types::CheckpointArchiveUrlResponse;
+///
+/// let json = r#"{"url":"https://example.com/archive.tar.gz?sig=x","expires":"2025-11-01T10:15:00Z"}"#;
+/// let archive: CheckpointArchiveUrlResponse = serde_json::from_str(json)?;
+/// assert_eq!(archive.expires.to_string(), "2025-11-01T10:15:00Z");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CheckpointArchiveUrlResponse {
+    /// The signed URL.
+    pub url: String,
+    /// When the URL expires.
+    pub expires: Timestamp,
+}
+
+/// A saved checkpoint's path, from [`TrainingClient::save_state`](crate::TrainingClient::save_state) and
+/// [`save_weights_for_sampler`](crate::TrainingClient::save_weights_for_sampler).
+///
+/// ```
+/// use tinkex::types::SaveWeightsResponse;
+///
+/// let answer: SaveWeightsResponse = serde_json::from_str(r#"{"path":"tinker://run-1/weights/0001"}"#)?;
+/// assert_eq!(answer.path, "tinker://run-1/weights/0001");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SaveWeightsResponse {
+    /// The checkpoint's tinker path, `tinker://RUN/weights/NAME` or `tinker://RUN/sampler_weights/NAME`.
+    pub path: String,
+}
+
+/// Confirms that a checkpoint is loaded, from [`TrainingClient::load_state`](crate::TrainingClient::load_state).
+///
+/// ```
+/// use tinkex::types::LoadWeightsResponse;
+///
+/// let answer: LoadWeightsResponse = serde_json::from_str("{}")?;
+/// assert_eq!(answer.path, None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LoadWeightsResponse {
+    /// The tinker path that was loaded. None if the server does not say.
+    pub path: Option<String>,
+}
+
+/// The base model and the adapter of saved weights, from
+/// [`RestClient::get_weights_info_by_tinker_path`](crate::RestClient::get_weights_info_by_tinker_path).
+///
+/// ```
+/// use tinkex::types::WeightsInfoResponse;
+///
+/// let answer = r#"{"base_model":"Qwen/Qwen3-8B","is_lora":true,"lora_rank":32}"#;
+/// let info: WeightsInfoResponse = serde_json::from_str(answer)?;
+/// assert_eq!(info.lora_rank, Some(32));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WeightsInfoResponse {
+    /// The base model.
+    pub base_model: String,
+    /// Whether the weights are a LoRA adapter.
+    pub is_lora: bool,
+    /// The rank of the adapter.
+    pub lora_rank: Option<u32>,
+}

@@ -1,0 +1,99 @@
+//! What was sampled.
+
+use serde::{Deserialize, Serialize};
+
+/// What was sampled. Log-probabilities are natural logarithms (nats).
+///
+/// ```
+/// use tinkex::types::{SampleResponse, StopReason, TokenLogprob};
+///
+/// let answer: SampleResponse = serde_json::from_str(
+///     r#"{
+///         "sequences": [{"stop_reason": "length", "tokens": [5, 6], "logprobs": [-0.5, -1.25]}],
+///         "prompt_logprobs": [null, -2.5],
+///         "topk_prompt_logprobs": [null, [[7, -0.25], [8, -2.5]]]
+///     }"#,
+/// )?;
+/// let sequence = &answer.sequences[0];
+/// assert_eq!(sequence.stop_reason, StopReason::Length);
+/// assert_eq!(sequence.tokens.len(), sequence.logprobs.as_ref().map_or(0, Vec::len));
+/// assert_eq!(answer.prompt_logprobs, Some(vec![None, Some(-2.5)]));
+/// let top = answer.topk_prompt_logprobs.unwrap_or_default();
+/// assert_eq!(top, [None, Some(vec![TokenLogprob::new(7, -0.25), TokenLogprob::new(8, -2.5)])]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SampleResponse {
+    /// The sampled sequences, as many as requested.
+    pub sequences: Vec<SampledSequence>,
+    /// The log-probability of each token of the prompt, one for each token; none for the first token, which has no
+    /// predecessor. Present if requested.
+    #[serde(default)]
+    pub prompt_logprobs: Option<Vec<Option<f32>>>,
+    /// The most likely tokens at each position of the prompt, most likely first; none where the server has none. Present
+    /// if requested.
+    #[serde(default)]
+    pub topk_prompt_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
+}
+
+/// A token and its log-probability in nats; `[token, logprob]` on the wire. [`SampleResponse`] has an example.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(u32, f32)", into = "(u32, f32)")]
+#[non_exhaustive]
+pub struct TokenLogprob {
+    /// The token id.
+    pub token: u32,
+    /// The log-probability of the token in nats.
+    pub logprob: f32,
+}
+
+impl TokenLogprob {
+    /// A token with its log-probability in nats.
+    #[must_use]
+    pub fn new(token: u32, logprob: f32) -> Self {
+        TokenLogprob { token, logprob }
+    }
+}
+
+impl From<(u32, f32)> for TokenLogprob {
+    fn from((token, logprob): (u32, f32)) -> Self {
+        TokenLogprob { token, logprob }
+    }
+}
+
+impl From<TokenLogprob> for (u32, f32) {
+    fn from(TokenLogprob { token, logprob }: TokenLogprob) -> Self {
+        (token, logprob)
+    }
+}
+
+/// One sampled sequence. [`SampleResponse`] has an example.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SampledSequence {
+    /// Why sampling stopped.
+    pub stop_reason: StopReason,
+    /// The token ids.
+    pub tokens: Vec<u32>,
+    /// The log-probability of each token in nats, one for each of `tokens`; NaN where the server sent null.
+    #[serde(default, deserialize_with = "super::nan::optional_logprobs")]
+    pub logprobs: Option<Vec<f32>>,
+}
+
+open_enum! {
+    /// Why the sampling of a sequence stopped.
+    ///
+    /// ```
+    /// use tinkex::types::StopReason;
+    ///
+    /// assert_eq!(StopReason::from("stop"), StopReason::Stop);
+    /// assert_eq!(StopReason::Length.as_str(), "length");
+    /// ```
+    pub enum StopReason {
+        /// It reached the maximum number of tokens.
+        Length = "length",
+        /// It reached a stop text, a stop token or the model's end of text.
+        Stop = "stop",
+    }
+}

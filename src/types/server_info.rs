@@ -1,0 +1,100 @@
+//! What the server reports about itself and its models.
+
+use serde::{Deserialize, Serialize};
+
+/// What the server offers, from
+/// [`ServiceClient::get_server_capabilities`](crate::ServiceClient::get_server_capabilities).
+///
+/// ```
+/// use tinkex::types::GetServerCapabilitiesResponse;
+///
+/// let answer: GetServerCapabilitiesResponse =
+///     serde_json::from_str(r#"{"supported_models":[{"model_name":"Qwen/Qwen3-8B"}]}"#)?;
+/// let names: Vec<&str> = answer.supported_models.iter().filter_map(|model| model.model_name.as_deref()).collect();
+/// assert_eq!(names, ["Qwen/Qwen3-8B"]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GetServerCapabilitiesResponse {
+    /// The base models.
+    pub supported_models: Vec<SupportedModel>,
+}
+
+/// A base model that the server offers. [`GetServerCapabilitiesResponse`] has an example.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SupportedModel {
+    /// The name to create training and sampling clients with.
+    pub model_name: Option<String>,
+}
+
+/// The server's health, from [`ServiceClient::health`](crate::ServiceClient::health).
+///
+/// ```
+/// use tinkex::types::HealthResponse;
+///
+/// let answer: HealthResponse = serde_json::from_str(r#"{"status":"ok"}"#)?;
+/// assert_eq!(answer.status, "ok");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HealthResponse {
+    /// `ok`, or a description of the problem.
+    pub status: String,
+}
+
+/// A model's base model, tokenizer and adapter, from
+/// [`TrainingClient::get_info`](crate::TrainingClient::get_info).
+///
+/// ```
+/// use tinkex::types::GetInfoResponse;
+///
+/// let answer = r#"{"model_id":"m-1","model_data":{"tokenizer_id":"Qwen/Qwen3-8B"},"lora_rank":32,"later":"ignored"}"#;
+/// let info: GetInfoResponse = serde_json::from_str(answer)?;
+/// assert_eq!((info.lora_rank, info.model_data.tokenizer_id.as_deref()), (Some(32), Some("Qwen/Qwen3-8B")));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GetInfoResponse {
+    /// The id of the model.
+    pub model_id: String,
+    /// The base model.
+    pub model_data: ModelData,
+    /// Whether the model is a LoRA adapter.
+    pub is_lora: Option<bool>,
+    /// The rank of the adapter.
+    pub lora_rank: Option<u32>,
+    /// The name of the base model.
+    pub model_name: Option<String>,
+}
+
+/// A base model, as the server describes it. [`GetInfoResponse`] has an example.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelData {
+    /// The architecture.
+    pub arch: Option<String>,
+    /// The name.
+    pub model_name: Option<String>,
+    /// The id of the tokenizer to encode text with.
+    pub tokenizer_id: Option<String>,
+}
+
+/// Confirms that a model is freed, from [`TrainingClient::unload_model`](crate::TrainingClient::unload_model).
+///
+/// ```
+/// use tinkex::types::UnloadModelResponse;
+///
+/// let answer: UnloadModelResponse = serde_json::from_str(r#"{"model_id":"m-1","status":"unloaded"}"#)?;
+/// assert_eq!(answer.model_id, "m-1");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UnloadModelResponse {
+    /// The id of the freed model.
+    pub model_id: String,
+}

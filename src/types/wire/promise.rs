@@ -1,0 +1,86 @@
+//! Promises: the server's answer to a request whose result comes later.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{QueueState, RequestErrorCategory};
+
+/// The answer to a request whose result comes later: the id to poll for the result with [`RetrieveFutureRequest`].
+///
+/// ```
+/// use tinkex::types::wire::{Promise, RetrieveFutureRequest};
+///
+/// let promise: Promise = serde_json::from_str(r#"{"request_id":"r-1"}"#)?;
+/// assert_eq!(promise, Promise::new("r-1"));
+/// let request = RetrieveFutureRequest { request_id: promise.request_id.into() };
+/// assert_eq!(serde_json::to_string(&request)?, r#"{"request_id":"r-1"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Promise {
+    /// The id to poll for the result with.
+    pub request_id: String,
+    /// The id of the model that the request is for. Absent if the server does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_id: Option<String>,
+}
+
+impl Promise {
+    /// A promise with this id and no model id.
+    #[must_use]
+    pub fn new(request_id: impl Into<String>) -> Self {
+        Promise { request_id: request_id.into(), model_id: None }
+    }
+}
+
+/// Polls for the result of a promise: `POST retrieve_future`. [`Promise`] has an example.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RetrieveFutureRequest<'a> {
+    /// The id of the promise.
+    pub request_id: Cow<'a, str>,
+}
+
+/// The answer of `retrieve_future` while the result is not ready.
+///
+/// ```
+/// use tinkex::types::QueueState;
+/// use tinkex::types::wire::TryAgainResponse;
+///
+/// let json = r#"{"type":"try_again","request_id":"r-1","queue_state":"paused_rate_limit"}"#;
+/// let answer: TryAgainResponse = serde_json::from_str(json)?;
+/// assert_eq!(answer.queue_state, Some(QueueState::PausedRateLimit));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "try_again")]
+#[non_exhaustive]
+pub struct TryAgainResponse {
+    /// The id of the promise.
+    pub request_id: String,
+    /// The state of the queue. None if the server does not say.
+    pub queue_state: Option<QueueState>,
+    /// The server's explanation of the queue's state.
+    pub queue_state_reason: Option<String>,
+}
+
+/// The answer of `retrieve_future` to a request that has failed and is not retried by the server.
+///
+/// ```
+/// use tinkex::types::RequestErrorCategory;
+/// use tinkex::types::wire::RequestFailedResponse;
+///
+/// let answer: RequestFailedResponse = serde_json::from_str(r#"{"error":"no such token","category":"user"}"#)?;
+/// assert_eq!(answer.category, RequestErrorCategory::User);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RequestFailedResponse {
+    /// The server's error message.
+    pub error: String,
+    /// Who is at fault. Defaults to [`Unknown`](RequestErrorCategory::Unknown) if the server does not say.
+    #[serde(default)]
+    pub category: RequestErrorCategory,
+}

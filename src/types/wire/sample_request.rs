@@ -1,0 +1,79 @@
+//! Sampling from a prompt.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{ModelInput, SamplingParams};
+
+/// Samples from a prompt: `POST asample`, answered by a promise of [`SampleResponse`](crate::types::SampleResponse).
+///
+/// It samples from a sampling session, or from a base model or a path of weights. The Python client 0.4.1 has the fields
+/// for the latter two, but its high-level client never uses them.
+///
+/// ```
+/// use std::borrow::Cow;
+/// use tinkex::types::wire::SampleRequest;
+/// use tinkex::types::{ModelInput, SamplingParams};
+///
+/// let (prompt, params) = (ModelInput::from_tokens([1, 2]), SamplingParams::default().max_tokens(8));
+/// let request = SampleRequest {
+///     prompt: Cow::Borrowed(&prompt),
+///     sampling_params: Cow::Borrowed(&params),
+///     sampling_session_id: Some("s-1:sample:0".into()),
+///     seq_id: Some(0),
+///     ..SampleRequest::default()
+/// };
+/// let json = serde_json::to_string(&request)?;
+/// assert!(json.starts_with(r#"{"type":"sample","num_samples":1,"prompt":{"chunks":["#));
+/// assert_eq!(serde_json::from_str::<SampleRequest<'_>>(&json)?, request);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "sample")]
+pub struct SampleRequest<'a> {
+    /// The number of sequences to sample. Defaults to 1.
+    #[serde(default = "one")]
+    pub num_samples: u32,
+    /// The prompt.
+    pub prompt: Cow<'a, ModelInput>,
+    /// How tokens are sampled.
+    pub sampling_params: Cow<'a, SamplingParams>,
+    /// The base model to sample from. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<Cow<'a, str>>,
+    /// The tinker path of the weights to sample from. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_path: Option<Cow<'a, str>>,
+    /// The id of the sampling session to sample in. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling_session_id: Option<Cow<'a, str>>,
+    /// The sequence number of the request in the sampling session, from 0. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_id: Option<u64>,
+    /// Whether to return the log-probabilities of the prompt; null if none, and the server chooses.
+    pub prompt_logprobs: Option<bool>,
+    /// The number of most likely tokens to return for each position of the prompt. Defaults to 0.
+    #[serde(default)]
+    pub topk_prompt_logprobs: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for SampleRequest<'_> {
+    fn default() -> Self {
+        SampleRequest {
+            num_samples: 1,
+            prompt: Cow::default(),
+            sampling_params: Cow::default(),
+            base_model: None,
+            model_path: None,
+            sampling_session_id: None,
+            seq_id: None,
+            prompt_logprobs: None,
+            topk_prompt_logprobs: 0,
+        }
+    }
+}
