@@ -41,7 +41,7 @@ impl Call<'_> {
     /// The checkpoint in the request's path.
     pub(super) fn checkpoint_path(&self) -> Result<CheckpointPath, Response> {
         let [run, kind, name] = self.captures()?;
-        CheckpointPath::parse(format!("tinker://{run}/{kind}/{name}"))
+        CheckpointPath::try_from(format!("tinker://{run}/{kind}/{name}"))
             .map_err(|error| Response::error(404, &error.to_string()))
     }
 

@@ -119,7 +119,7 @@ impl Tables {
         let now = timestamp();
         let own = self.checkpoints.iter().filter(|(_, record)| record.owner == *owner && !record.is_expired(&now));
         let mut checkpoints: Vec<_> = own
-            .filter_map(|(path, record)| Some((CheckpointPath::parse(path.as_str()).ok()?, record)))
+            .filter_map(|(path, record)| Some((path.parse::<CheckpointPath>().ok()?, record)))
             .filter(|(path, _)| run.is_none_or(|run| path.training_run_id() == run))
             .collect();
         checkpoints.sort_by(|(a, left), (b, right)| (&left.time, a.as_str()).cmp(&(&right.time, b.as_str())));

@@ -33,7 +33,7 @@ pub(super) fn sampling_adapter(
 pub(super) fn load_checkpoint(state: &ServerState, path: &str) -> Result<(Adapter, Option<Adam>), TaskError> {
     let not_found = || TaskError::user(format!("there is no checkpoint {path}"));
     let lora = state.lock().checkpoints.get(path).map(|record| record.lora.clone()).ok_or_else(not_found)?;
-    let parsed = CheckpointPath::parse(path).map_err(|error| TaskError::user(error.to_string()))?;
+    let parsed = path.parse::<CheckpointPath>().map_err(|error| TaskError::user(error.to_string()))?;
     load(state, &checkpoint_folder(&parsed), CHECKPOINT_RECORD, &lora)
 }
 

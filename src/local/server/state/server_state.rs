@@ -103,7 +103,7 @@ impl ServerState {
         let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
         for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             tables.checkpoints.remove(&path);
-            let removed = CheckpointPath::parse(path.as_str()).map(|path| self.store.remove(&checkpoint_folder(&path)));
+            let removed = path.parse::<CheckpointPath>().map(|path| self.store.remove(&checkpoint_folder(&path)));
             match removed {
                 Ok(Ok(())) => log::info!("removed expired checkpoint {path}"),
                 Ok(Err(error)) => log::warn!("failed to remove the files of expired checkpoint {path}: {error}"),

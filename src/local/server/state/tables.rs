@@ -132,7 +132,7 @@ impl Tables {
         if self.checkpoints.contains_key(&path) || !self.reserved.insert(path.clone()) {
             return Err(Response::error(409, &format!("checkpoint {path} already exists")));
         }
-        CheckpointPath::parse(path).map_err(|error| Response::error(400, &error.to_string()))
+        path.parse::<CheckpointPath>().map_err(|error| Response::error(400, &error.to_string()))
     }
 
     /// Queues a task for the sampling threads.
