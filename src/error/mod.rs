@@ -72,7 +72,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///         _ => error.to_string(),
 ///     }
 /// }
-/// # assert_eq!(advice(&tinkex::types::check_tinker_scheme("x").unwrap_err()), "check the arguments of None");
+/// # assert_eq!(advice(&"x".parse::<tinkex::types::CheckpointPath>().unwrap_err()), "check the arguments of None");
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -106,7 +106,7 @@ impl Error {
     /// For programs with an error format of their own. `Display` combines all of these except the causes.
     ///
     /// ```
-    /// let error = tinkex::types::CheckpointPath::parse("nonsense").unwrap_err();
+    /// let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
     /// assert!(error.message().starts_with(r#""nonsense" is not"#));
     /// assert!(error.hint().is_some_and(|hint| hint.contains("tinker://RUN/weights/NAME")));
     /// assert_eq!(error.to_string(), format!("{}; {}", error.message(), error.hint().unwrap_or_default()));
