@@ -112,7 +112,6 @@ pub mod local;
 pub mod losses;
 mod observer;
 mod pending;
-pub mod query;
 pub mod rest;
 mod rules;
 mod sampling;

@@ -72,7 +72,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///         _ => error.to_string(),
 ///     }
 /// }
-/// # assert_eq!(advice(&tinkex::types::check_tinker_scheme("x").unwrap_err()), "look at the call of None");
+/// # assert_eq!(advice(&"x".parse::<tinkex::types::CheckpointPath>().unwrap_err()), "look at the call of None");
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -107,7 +107,7 @@ impl Error {
     /// A program that lays errors out itself uses this and those methods, rather than taking the `Display` text apart.
     ///
     /// ```
-    /// let error = tinkex::types::CheckpointPath::parse("nonsense").unwrap_err();
+    /// let error = "nonsense".parse::<CheckpointPath>().unwrap_err();
     /// assert!(error.message().starts_with(r#""nonsense" is not"#));
     /// assert!(error.hint().is_some_and(|hint| hint.contains("tinker://RUN/weights/NAME")));
     /// assert_eq!(error.to_string(), format!("{}; {}", error.message(), error.hint().unwrap_or_default()));

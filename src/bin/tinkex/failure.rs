@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_library_error_keeps_message_and_hint() {
-        let error = tinkex::types::CheckpointPath::parse("nonsense").unwrap_err();
+        let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
         let failure = Failure::from(error.clone());
         assert_eq!(format!("{}; {}", failure.message(), failure.hint_text()), error.to_string());
         assert_eq!(failure.hint_text(), error.hint().unwrap());

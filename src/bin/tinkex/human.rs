@@ -76,7 +76,7 @@ mod tests {
     /// From the Python client 0.4.1, except for a time in the future, which it shows as one of yesterday.
     #[test]
     fn ages_use_the_largest_unit_or_a_date() {
-        let time = Timestamp::parse("2025-11-01T23:30:00+02:00").unwrap();
+        let time = "2025-11-01T23:30:00+02:00".parse::<Timestamp>().unwrap();
         for (seconds, text) in [
             (0, "just now"),
             (59, "just now"),

@@ -199,7 +199,7 @@ impl State {
         let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
         for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             tables.checkpoints.remove(&path);
-            let removed = CheckpointPath::parse(path.as_str()).map(|path| self.store.remove(&place(&path)));
+            let removed = path.parse::<CheckpointPath>().map(|path| self.store.remove(&place(&path)));
             match removed {
                 Ok(Ok(())) => log::info!("{path} is removed: its time is over"),
                 Ok(Err(error)) => log::warn!("the files of {path}, whose time is over, could not be removed: {error}"),
@@ -286,7 +286,7 @@ impl Tables {
         if self.checkpoints.contains_key(&path) || !self.reserved.insert(path.clone()) {
             return Err(Response::detail(409, &format!("the checkpoint {path} exists already")));
         }
-        CheckpointPath::parse(path).map_err(|error| Response::detail(400, &error.to_string()))
+        path.parse::<CheckpointPath>().map_err(|error| Response::detail(400, &error.to_string()))
     }
 
     /// Queues a job for the sampling threads.

@@ -50,7 +50,7 @@ impl Loaded {
 pub(super) fn load_checkpoint(state: &State, path: &str) -> Result<(Adapter, Option<Adam>), Failure> {
     let missing = || Failure::user(format!("there is no checkpoint {path}"));
     let lora = state.lock().checkpoints.get(path).map(|record| record.lora.clone()).ok_or_else(missing)?;
-    let parsed = CheckpointPath::parse(path).map_err(|error| Failure::user(error.to_string()))?;
+    let parsed = path.parse::<CheckpointPath>().map_err(|error| Failure::user(error.to_string()))?;
     load(state, &place(&parsed), CHECKPOINT, &lora)
 }
 

@@ -84,7 +84,7 @@ fn with_instants(value: Value) -> Value {
             .into_iter()
             .map(|(name, value)| match (name.as_str(), &value) {
                 ("time" | "last_request_time", Value::String(text)) => {
-                    let time = Timestamp::parse(text).unwrap();
+                    let time = text.parse::<Timestamp>().unwrap();
                     (name, Value::from(format!("{}.{}", time.unix_seconds(), time.subsec_nanos())))
                 }
                 _ => (name, with_instants(value)),

@@ -1,14 +1,13 @@
 //! Lists that are fetched page by page.
 
 use serde_json::{Value, json};
-use tinkex::query;
 use tinkex::{ErrorKind, RestClient};
 
 use crate::support::{Reply, Seen, Service};
 
 /// `limit` and `offset` of a request.
 fn page(seen: &Seen) -> (u64, u64) {
-    let fields = query::parse(seen.path.split_once('?').unwrap().1);
+    let fields: Vec<_> = form_urlencoded::parse(seen.path.split_once('?').unwrap().1.as_bytes()).collect();
     let number = |name| fields.iter().find(|(key, _)| key == name).unwrap().1.parse().unwrap();
     (number("limit"), number("offset"))
 }

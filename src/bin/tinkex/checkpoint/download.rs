@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_default_output_is_a_portable_file_name() {
-        let path = CheckpointPath::parse("tinker://a:train:0/sampler_weights/x y").unwrap();
+        let path = "tinker://a:train:0/sampler_weights/x y".parse::<CheckpointPath>().unwrap();
         assert_eq!(default_output(&path, false), PathBuf::from("a_train_0_sampler_weights_x_y"));
         assert_eq!(default_output(&path, true), PathBuf::from("a_train_0_sampler_weights_x_y.tar"));
     }

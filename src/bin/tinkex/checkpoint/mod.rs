@@ -42,7 +42,7 @@ pub(crate) enum CheckpointCommand {
 
 /// Parses a PATH argument.
 fn path(text: &str) -> Result<CheckpointPath, String> {
-    CheckpointPath::parse(text).map_err(|error| error.to_string())
+    text.parse::<CheckpointPath>().map_err(|error| error.to_string())
 }
 
 pub(crate) fn run(app: &App, command: &CheckpointCommand) -> Result<(), Failure> {

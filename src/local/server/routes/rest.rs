@@ -141,7 +141,7 @@ impl Call<'_> {
     /// The checkpoint that the path names.
     pub(super) fn checkpoint_path(&self) -> Result<CheckpointPath, Response> {
         let [run, kind, name] = self.named()?;
-        CheckpointPath::parse(format!("tinker://{run}/{kind}/{name}"))
+        CheckpointPath::try_from(format!("tinker://{run}/{kind}/{name}"))
             .map_err(|error| Response::detail(404, &error.to_string()))
     }
 
@@ -178,7 +178,7 @@ impl Tables {
         let now = timestamp();
         let theirs = self.checkpoints.iter().filter(|(_, record)| record.owner == *owner && !record.is_expired(&now));
         let mut checkpoints: Vec<_> = theirs
-            .filter_map(|(path, record)| Some((CheckpointPath::parse(path.as_str()).ok()?, record)))
+            .filter_map(|(path, record)| Some((path.parse::<CheckpointPath>().ok()?, record)))
             .filter(|(path, _)| run.is_none_or(|run| path.training_run_id() == run))
             .collect();
         checkpoints.sort_by(|(a, left), (b, right)| (&left.time, a.as_str()).cmp(&(&right.time, b.as_str())));
