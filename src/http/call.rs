@@ -10,9 +10,9 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 use super::flight::Flight;
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::query::Query;
 use crate::rules::message::{message_of, one_line};
 use crate::rules::retry::retry_after;
+use crate::types::Query;
 
 /// The most bytes of an answer that an error message shows.
 const MAX_EXCERPT: usize = 80;

@@ -20,8 +20,8 @@ use crate::clock::Deadline;
 use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Answer, Call, Http, Method, Purpose, Redirects, to_json};
-use crate::query::Query;
 use crate::session::Session;
+use crate::types::Query;
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointsListResponse, SamplerResponse, SessionResponse,

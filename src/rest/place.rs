@@ -57,7 +57,7 @@ pub(super) fn item(operation: &'static str, these: &str, id: &str) -> Result<Str
 }
 
 fn named(operation: &'static str, tinker_path: &str) -> Result<CheckpointPath> {
-    CheckpointPath::named(tinker_path).map_err(|error| error.with_operation(operation))
+    CheckpointPath::for_url(tinker_path).map_err(|error| error.with_operation(operation))
 }
 
 /// What the answer to a request for an archive says: where it is, and until when.

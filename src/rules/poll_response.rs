@@ -165,7 +165,7 @@ impl<'a> Envelope<'a> {
             })
             .unwrap_or_else(|| "the server gave no reason".to_owned());
         let category =
-            text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::parse(&word));
+            text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::from(&*word));
         PollOutcome::Failed(Failure::Request { message, category })
     }
 
