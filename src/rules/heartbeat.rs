@@ -94,6 +94,10 @@ mod tests {
         ] {
             assert_eq!(liveness.after(result, t0 + Duration::from_secs(seconds)), expected, "at {seconds} s");
         }
-        assert_eq!(Liveness::new(t0).after(Missed, t0 + Duration::from_secs(120)), warn(120), "the start of the session counts");
+        assert_eq!(
+            Liveness::new(t0).after(Missed, t0 + Duration::from_secs(120)),
+            warn(120),
+            "the start of the session counts"
+        );
     }
 }

@@ -356,7 +356,8 @@ mod tests {
             .filter(|exception| !exception.is_null());
         assert_eq!(failures.len(), 11);
         for (json, exception) in failures.into_iter().zip(results) {
-            let PollOutcome::Failed(Failure::Request { message, category: found }) = read(200, &json.to_string()) else {
+            let PollOutcome::Failed(Failure::Request { message, category: found }) = read(200, &json.to_string())
+            else {
                 panic!("{json}")
             };
             let word = json.get("category").and_then(Value::as_str);

@@ -74,7 +74,11 @@ impl ServiceClient {
                 handle.wait_from_start();
                 submit();
             } else {
-                self.session.session().submitters().submit(submit).map_err(|(_, error)| error.with_operation(operation))?;
+                self.session
+                    .session()
+                    .submitters()
+                    .submit(submit)
+                    .map_err(|(_, error)| error.with_operation(operation))?;
             }
         }
         let (session, timeout) = (self.session.clone(), self.timeout_operation);

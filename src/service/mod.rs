@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 pub use training_client_builder::{FromStateBuilder, LoraBuilder, TrainingClientBuilder};
 pub use training_options::TrainingOptions;
-use serde::de::DeserializeOwned;
 
 use crate::api::Api;
 use crate::config::Config;
@@ -241,7 +241,11 @@ impl ServiceClient {
     /// ```
     #[must_use]
     pub fn create_rest_client(&self) -> RestClient {
-        RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.session())), self.timeout_operation)
+        RestClient::of(
+            Arc::clone(self.session.http()),
+            Some(Arc::clone(self.session.session())),
+            self.timeout_operation,
+        )
     }
 
     /// Low-level access to the service, over the connections of this session, for requests without a method. Makes no request.

@@ -176,7 +176,9 @@ impl TrainingClient {
 
 fn targets(index: usize, datum: &Datum) -> Result<&TensorData> {
     datum.loss_fn_inputs.get("target_tokens").ok_or_else(|| {
-        Error::invalid_input(format!("datum {index} has no target_tokens, whose log-probabilities the loss function gets"))
+        Error::invalid_input(format!(
+            "datum {index} has no target_tokens, whose log-probabilities the loss function gets"
+        ))
     })
 }
 

@@ -137,7 +137,7 @@ fn a_changed_copy_leaves_the_original_alone_and_shares_its_connections() {
 fn the_door_of_a_service_client_shares_its_session_and_ends_with_it() {
     let service = Service::start(well);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
-    let api = client.timeout_operation(Some(Duration::from_secs(30))).api();
+    let api = client.with_timeout_operation(Some(Duration::from_secs(30))).api();
     api.get("/api/v1/healthz").send().unwrap();
     assert_eq!(service.seen_at("create_session").len(), 1);
     assert_eq!(service.seen()[0].connection, service.seen_at("healthz")[0].connection);

@@ -275,7 +275,7 @@ fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_
     let trainer = service.create_lora_training_client("test/gated", lora()).unwrap();
 
     // Both are promised, and computed only when the gate opens.
-    let limited = trainer.timeout_operation(Some(Duration::from_millis(200)));
+    let limited = trainer.with_timeout_operation(Some(Duration::from_millis(200)));
     let first = limited.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let second = trainer.submit_optim_step(adam()).unwrap();
     assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 2));
@@ -294,7 +294,7 @@ fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_
     assert_eq!(error.request_id(), Some(&*request_id));
     assert!(error.may_have_taken_effect() && error.is_timeout());
     assert!(error.to_string().contains(&request_id) && error.to_string().contains("ServiceClient::pending"), "{error}");
-    let none = service.timeout_operation(Some(Duration::from_millis(200))).health().unwrap_err();
+    let none = service.with_timeout_operation(Some(Duration::from_millis(200))).health().unwrap_err();
     assert_eq!((none.kind(), none.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 
     drop(gate);
@@ -318,7 +318,7 @@ fn a_call_that_never_reached_the_server_leaves_no_hole() {
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
     trainer.optim_step(adam()).unwrap();
     server.pause().unwrap();
-    let limited = trainer.timeout_operation(Some(Duration::from_millis(50)));
+    let limited = trainer.with_timeout_operation(Some(Duration::from_millis(50)));
     let error = limited.forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
     assert!(!error.may_have_taken_effect(), "{error}");

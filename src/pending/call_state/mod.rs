@@ -123,7 +123,6 @@ impl CallState {
     }
 
     /// A thread starts to wait. Returns the promises that someone waits for only now.
-    #[must_use]
     pub(super) fn start_waiting(&mut self) -> impl Iterator<Item = Ticket> {
         self.waiters += 1;
         let is_first = self.waiters == 1;
@@ -131,7 +130,6 @@ impl CallState {
     }
 
     /// A thread stops waiting. Returns the promises that nobody waits for any more.
-    #[must_use]
     pub(super) fn stop_waiting(&mut self) -> impl Iterator<Item = Ticket> {
         let was_last = self.waiters == 1;
         self.waiters = self.waiters.saturating_sub(1);
@@ -139,7 +137,6 @@ impl CallState {
     }
 
     /// Nobody will ask for the result. Returns the promises to give up.
-    #[must_use]
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Ticket> {
         self.abandoned = true;
         self.open_tickets()

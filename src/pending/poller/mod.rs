@@ -310,12 +310,10 @@ impl Worker {
             PollOutcome::Ready(result) => self.finish(ticket, Ok(result)),
             PollOutcome::Failed(error) => self.finish(ticket, Err(error)),
             PollOutcome::Gone { detail } => self.expired(ticket, &detail, now),
-            PollOutcome::NotReady(not_ready) => {
-                match promise.schedule.next(&not_ready, held, now, fastrand::f64()) {
-                    Some(at) => self.enqueue(ticket, at),
-                    None => self.finish(ticket, Err(no_progress())),
-                }
-            }
+            PollOutcome::NotReady(not_ready) => match promise.schedule.next(&not_ready, held, now, fastrand::f64()) {
+                Some(at) => self.enqueue(ticket, at),
+                None => self.finish(ticket, Err(no_progress())),
+            },
         }
     }
 

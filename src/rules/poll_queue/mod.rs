@@ -292,7 +292,8 @@ mod tests {
 
     /// Picks and marks until nothing is due.
     fn picks(queue: &mut PollQueue, now: Instant) -> Vec<u64> {
-        std::iter::from_fn(|| queue.next(now).inspect(|ticket| queue.mark_polling(*ticket)).map(|ticket| ticket.0)).collect()
+        std::iter::from_fn(|| queue.next(now).inspect(|ticket| queue.mark_polling(*ticket)).map(|ticket| ticket.0))
+            .collect()
     }
 
     #[test]
@@ -304,7 +305,10 @@ mod tests {
         }
         queue.set_due(Ticket(1), t0 + SECOND);
         assert_eq!(picks(&mut queue, t0), [2, 4, 6, 3, 5]);
-        assert_eq!((queue.due(Ticket(1)), queue.due(Ticket(2)), queue.due(Ticket(99))), (Some(t0 + SECOND), None, None));
+        assert_eq!(
+            (queue.due(Ticket(1)), queue.due(Ticket(2)), queue.due(Ticket(99))),
+            (Some(t0 + SECOND), None, None)
+        );
         assert_eq!(queue.wake_at(), Some(t0 + SECOND));
         assert_eq!(picks(&mut queue, t0 + SECOND), [1]);
         assert_eq!((queue.wake_at(), queue.len()), (None, 6));
@@ -361,7 +365,8 @@ mod tests {
     #[test]
     fn a_promise_takes_little_memory() {
         // A hash table is filled to 7/16 at worst, the nodes of a B-tree to 5/11; a promise is on one list and in one order.
-        let entry = size_of::<(Ticket, Entry)>() * 16 / 7 + (size_of::<(Instant, Ticket)>() + size_of::<Ticket>() * 2) * 11 / 5;
+        let entry =
+            size_of::<(Ticket, Entry)>() * 16 / 7 + (size_of::<(Instant, Ticket)>() + size_of::<Ticket>() * 2) * 11 / 5;
         assert!(entry < 220, "{entry} bytes");
     }
 

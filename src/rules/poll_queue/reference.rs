@@ -62,7 +62,9 @@ impl Reference {
 
     fn mark_polling(&mut self, ticket: Ticket) {
         self.change(ticket, |promise| promise.polling = true);
-        if let Some(client) = self.promises.iter().find(|promise| promise.ticket == ticket).map(|promise| promise.client) {
+        if let Some(client) =
+            self.promises.iter().find(|promise| promise.ticket == ticket).map(|promise| promise.client)
+        {
             self.serve(client);
         }
     }
@@ -80,7 +82,8 @@ impl Reference {
 
     fn next(&self, now: Instant) -> Option<Ticket> {
         let first = self.candidates().filter(|promise| promise.due <= now).min_by_key(|promise| {
-            let later = self.order(promise).any(|other| promise.ordered && other.waited && other.ticket > promise.ticket);
+            let later =
+                self.order(promise).any(|other| promise.ordered && other.waited && other.ticket > promise.ticket);
             (!(promise.waited || later), self.turn(promise.client), promise.due, promise.ticket)
         });
         first.map(|promise| promise.ticket)

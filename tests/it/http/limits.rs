@@ -51,7 +51,7 @@ fn an_answer_that_stops_in_the_middle_is_a_read_timeout() {
 #[test]
 fn a_call_that_is_out_of_time_ends_with_the_operations_limit() {
     let service = replying([Reply::Silence]);
-    let client = connect(service.config()).unwrap().timeout_operation(Some(ms(100)));
+    let client = connect(service.config()).unwrap().with_timeout_operation(Some(ms(100)));
     let error = client.health().unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 }
