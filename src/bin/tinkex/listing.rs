@@ -27,14 +27,14 @@ impl<T> Items<T> {
     }
 
     /// The title of the table, such as `20 training runs (3 more not shown, use --limit to see more)`.
-    pub(crate) fn title(&self, one: &str, many: &str, of: &str) -> String {
+    pub(crate) fn title(&self, one: &str, many: &str, scope: &str) -> String {
         match (self.items.len(), self.more) {
-            (0, _) => format!("No {many} found{of}"),
-            (1, 0) => format!("1 {one}{of}"),
-            (count, 0) => format!("{count} {many}{of}"),
+            (0, _) => format!("No {many} found{scope}"),
+            (1, 0) => format!("1 {one}{scope}"),
+            (count, 0) => format!("{count} {many}{scope}"),
             (count, more) => {
                 let name = if count == 1 { one } else { many };
-                format!("{count} {name}{of} ({more} more not shown, use --limit to see more)")
+                format!("{count} {name}{scope} ({more} more not shown, use --limit to see more)")
             }
         }
     }
@@ -74,8 +74,8 @@ mod tests {
             (1, 2, "1 run for x (2 more not shown, use --limit to see more)"),
             (2, 1, "2 runs for x (1 more not shown, use --limit to see more)"),
         ] {
-            let listed = Items { items: vec![(); count], more };
-            assert_eq!(listed.title("run", "runs", " for x"), title);
+            let items = Items { items: vec![(); count], more };
+            assert_eq!(items.title("run", "runs", " for x"), title);
         }
     }
 }
