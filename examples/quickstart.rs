@@ -11,6 +11,8 @@
 //! The tokens are the bytes of the text. That is what the local model reads; another model learns them as well as it would
 //! learn any other numbers.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints its progress and results")]
+
 use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
