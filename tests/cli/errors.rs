@@ -98,7 +98,7 @@ fn long_work_does_not_wait_for_a_service_that_never_answered() {
     {
         let done = fails(tinkex(words).at(&format!("http://{nobody}")).env("TINKER_LOG", "debug").run(), 1);
         // The library itself is patient for a minute, which makes ten more attempts.
-        assert_eq!(done.stderr.matches("it is sent again").count(), 2, "{done:?}");
+        assert_eq!(done.stderr.matches("retrying in").count(), 2, "{done:?}");
     }
 }
 

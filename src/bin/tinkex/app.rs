@@ -80,7 +80,7 @@ impl App {
 
     /// A client that lists, shows and changes what the service keeps.
     pub(crate) fn rest(&self) -> Result<RestClient, Failure> {
-        Ok(RestClient::connect(self.builder()?.max_retries(RETRIES).build()?)?)
+        Ok(RestClient::new(self.builder()?.max_retries(RETRIES).build()?)?)
     }
 
     /// The time of day.

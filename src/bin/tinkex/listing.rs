@@ -1,7 +1,7 @@
 //! What the commands `list` share: how many items, and what their titles say.
 
 use clap::Args;
-use tinkex::rest::Listing;
+use tinkex::rest::Pages;
 
 use crate::errors::Failure;
 use crate::progress;
@@ -42,21 +42,21 @@ impl<T> Listed<T> {
 
 impl Limit {
     /// Reads a list up to the limit, showing how far it is.
-    pub(crate) fn read<T: Clone + PartialEq>(&self, mut listing: Listing<T>) -> Result<Listed<T>, Failure> {
+    pub(crate) fn read<T: Clone + PartialEq>(&self, mut pages: Pages<T>) -> Result<Listed<T>, Failure> {
         if self.limit > 0 {
-            listing = listing.limit(self.limit);
+            pages = pages.limit(self.limit);
         }
         let bar = progress::items();
         let mut items = Vec::new();
-        while let Some(item) = listing.next().transpose()? {
+        while let Some(item) = pages.next().transpose()? {
             items.push(item);
             let count = items.len() as u64;
-            let total = listing.total_count().unwrap_or(0).max(count);
+            let total = pages.total_count().unwrap_or(0).max(count);
             bar.set_length(if self.limit > 0 { total.min(self.limit) } else { total });
             bar.set_position(count);
         }
         bar.finish_and_clear();
-        let more = listing.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
+        let more = pages.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
         Ok(Listed { items, more })
     }
 }
