@@ -42,8 +42,8 @@ pub use response::Response;
 use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Http, Method};
-use crate::query::Value;
 use crate::session::Session;
+use crate::types::QueryValue;
 use options::Options;
 
 /// Sends requests of any kind. Obtained from [`ServiceClient::api`](crate::ServiceClient::api), or without a session from
@@ -134,7 +134,7 @@ impl Api {
 
     /// A copy that adds a query parameter to its requests: see [`Request::query`].
     #[must_use]
-    pub fn with_query(&self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+    pub fn with_query(&self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.with(|options| options.query(name.into(), value.into()))
     }
 

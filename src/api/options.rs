@@ -7,7 +7,7 @@ use ureq::http::{HeaderName, HeaderValue};
 use crate::config::{Config, MAX_DURATION};
 use crate::error::Error;
 use crate::http::Redirects;
-use crate::query::{Query, Value};
+use crate::types::{Query, QueryValue};
 
 #[derive(Clone)]
 pub(super) struct Options {
@@ -53,7 +53,7 @@ impl Options {
         }
     }
 
-    pub(super) fn query(&mut self, name: String, value: Value) {
+    pub(super) fn query(&mut self, name: String, value: QueryValue) {
         self.query = Query::new().field(name, value).over(&self.query);
     }
 

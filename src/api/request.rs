@@ -11,7 +11,7 @@ use super::{Api, Path, Response};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::http::{self, Limits, Method, Purpose, Redirects, RetryMode, is_url, to_json};
-use crate::query::Value;
+use crate::types::QueryValue;
 
 /// One request. Made by [`Api::get`], [`Api::post`] and [`Api::delete`], sent by [`send`](Request::send).
 ///
@@ -77,7 +77,7 @@ impl Request {
     }
 
     /// Sets a query parameter. It overrides the configuration's of that name.
-    pub fn query(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.options.query(name.into(), value.into());
         self
     }

@@ -10,7 +10,7 @@ use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Observers, QueueStateObserver};
-use crate::query::{Query, Value};
+use crate::types::{Query, QueryValue};
 
 /// The minimum stack size of a thread: nested JSON and TLS overflow smaller ones, and an overflow aborts the process.
 const MIN_STACK: usize = 128 * 1024;
@@ -106,7 +106,7 @@ impl ConfigBuilder {
     }
 
     /// Adds a query parameter to every request.
-    pub fn query(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.query = self.query.field(name, value);
         self
     }

@@ -22,9 +22,9 @@ pub(crate) use validate::{base_url as check_url, header as check_header};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::observer::Observers;
-use crate::query::Query;
 use crate::rules::retry::RetryPolicy;
 use crate::threads::ThreadOptions;
+use crate::types::Query;
 
 /// The default base URL, the same as the Python client's.
 ///

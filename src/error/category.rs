@@ -11,9 +11,9 @@ use serde::{Serialize, Serializer};
 /// ```
 /// use tinkex::types::RequestErrorCategory;
 ///
-/// assert_eq!(RequestErrorCategory::parse("USER"), RequestErrorCategory::User);
+/// assert_eq!(RequestErrorCategory::from("USER"), RequestErrorCategory::User);
 /// assert!(!RequestErrorCategory::User.is_retryable());
-/// assert!(RequestErrorCategory::parse("something new").is_retryable());
+/// assert!(RequestErrorCategory::from("something new").is_retryable());
 /// assert_eq!(RequestErrorCategory::Server.to_string(), "server");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -29,15 +29,6 @@ pub enum RequestErrorCategory {
 }
 
 impl RequestErrorCategory {
-    /// Parses the word, in any case. Never fails.
-    #[must_use]
-    pub fn parse(word: &str) -> Self {
-        [RequestErrorCategory::Server, RequestErrorCategory::User]
-            .into_iter()
-            .find(|category| category.as_str().eq_ignore_ascii_case(word))
-            .unwrap_or_default()
-    }
-
     /// The word on the wire, in lower case.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -52,6 +43,15 @@ impl RequestErrorCategory {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         *self != RequestErrorCategory::User
+    }
+}
+
+impl From<&str> for RequestErrorCategory {
+    fn from(word: &str) -> Self {
+        [RequestErrorCategory::Server, RequestErrorCategory::User]
+            .into_iter()
+            .find(|category| category.as_str().eq_ignore_ascii_case(word))
+            .unwrap_or_default()
     }
 }
 
@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for RequestErrorCategory {
             Other(IgnoredAny),
         }
         Ok(match Raw::deserialize(deserializer)? {
-            Raw::Word(word) => RequestErrorCategory::parse(&word),
+            Raw::Word(word) => RequestErrorCategory::from(&*word),
             Raw::Other(_) => RequestErrorCategory::Unknown,
         })
     }

@@ -9,8 +9,8 @@ use ureq::http::{HeaderName, HeaderValue};
 use super::cancel::RequestHandle;
 use crate::clock::Deadline;
 use crate::config::Config;
-use crate::query::Query;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
+use crate::types::Query;
 
 /// What a request is for. Each purpose has its own connections, so that none waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use crate::clock::Deadline;
 use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Http, Limits, Method, Purpose, Request, to_json};
-use crate::query::Query;
 use crate::session::Session;
+use crate::types::Query;
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointsListResponse, SamplerResponse, SessionResponse,

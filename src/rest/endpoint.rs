@@ -70,7 +70,7 @@ pub(super) fn item(operation: &'static str, collection: &str, id: &str) -> Resul
 }
 
 fn named(operation: &'static str, tinker_path: &str) -> Result<CheckpointPath> {
-    CheckpointPath::named(tinker_path).map_err(|error| error.with_operation(operation))
+    CheckpointPath::for_url(tinker_path).map_err(|error| error.with_operation(operation))
 }
 
 /// Reads the URL of an archive, and when it expires, from the response to an archive request.

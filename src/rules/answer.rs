@@ -176,7 +176,7 @@ impl<'a> Head<'a> {
             })
             .unwrap_or_else(|| "the server gave no reason".to_owned());
         let category =
-            text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::parse(&word));
+            text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::from(&*word));
         Meaning::Failed { message, category }
     }
 

@@ -1,15 +1,16 @@
-//! How a batch is split into the requests that carry it.
+//! How a batch is split into requests.
 
 use std::ops::Range;
 
-/// The most datums in one request: the Python client's `MAX_CHUNK_LEN`.
+/// The maximum number of datums in one request: the Python client's `MAX_CHUNK_LEN`.
 pub(crate) const MAX_DATUMS: usize = 128;
 
-/// The most numbers in one request, unless a single datum has more: the Python client's `MAX_CHUNK_NUMBER_COUNT`.
+/// The maximum number of numbers in one request, unless a single datum has more: the Python client's
+/// `MAX_CHUNK_NUMBER_COUNT`.
 pub(crate) const MAX_NUMBERS: usize = 500_000;
 
-/// Splits a batch, given by the numbers in each datum (the length of its input plus those of its loss inputs), into
-/// consecutive chunks. A datum over the limit gets a chunk of its own; an empty batch has no chunks.
+/// Splits a batch into consecutive chunks, given the size of each datum: the length of its input plus those of its loss
+/// inputs. A datum over the limit gets a chunk of its own; an empty batch has no chunks.
 pub(crate) fn split(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let mut chunks: Vec<Range<usize>> = Vec::new();
     let mut numbers = 0_usize;
@@ -36,7 +37,7 @@ mod tests {
     use super::super::testing::{golden, list};
     use super::*;
 
-    /// The sizes of a case: a list, or one size and how often it comes.
+    /// The sizes of a case: a list, or one size and its number of repetitions.
     fn sizes(estimates: &Value) -> Vec<usize> {
         let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
         match estimates.get("repeat") {
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn every_batch_of_the_fixture_is_split_as_the_python_client_does() {
+    fn fixture_batches_split_as_in_python() {
         let fixture = golden("pure_chunking");
         assert_eq!(fixture["limits"]["MAX_CHUNK_LEN"], MAX_DATUMS);
         assert_eq!(fixture["limits"]["MAX_CHUNK_NUMBER_COUNT"], MAX_NUMBERS);
@@ -61,14 +62,14 @@ mod tests {
     }
 
     #[test]
-    fn sizes_near_the_end_of_the_number_range_do_not_overflow() {
+    fn huge_sizes_do_not_overflow() {
         assert_eq!(split([1, usize::MAX, usize::MAX].into_iter()), [0..1, 1..2, 2..3]);
     }
 
     quickcheck! {
-        fn chunks_are_the_batch_in_order_none_empty_and_none_too_big(sizes: Vec<u32>, small: bool) -> bool {
+        fn chunks_cover_the_batch_within_the_limits(sizes: Vec<u32>, small: bool) -> bool {
             let range = if small { 20_000 } else { 600_000 };
-            // Long enough to reach the limit on datums, too.
+            // Long enough to reach the limit on datums too.
             let sizes: Vec<usize> = sizes.iter().cycle().take(sizes.len() * 5).map(|size| *size as usize % range).collect();
             let chunks = split(sizes.iter().copied());
             let joined: Vec<usize> = chunks.iter().cloned().flatten().collect();
@@ -79,7 +80,7 @@ mod tests {
                 })
         }
 
-        fn no_chunk_could_have_taken_the_next_datum(sizes: Vec<u32>) -> bool {
+        fn no_chunk_has_room_for_the_next_datum(sizes: Vec<u32>) -> bool {
             let sizes: Vec<usize> = sizes.iter().map(|size| *size as usize % 300_000).collect();
             split(sizes.iter().copied()).windows(2).all(|pair| {
                 let numbers: usize = sizes[pair[0].start..=pair[1].start].iter().sum();

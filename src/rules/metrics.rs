@@ -1,35 +1,55 @@
-//! How the metrics of a batch's chunks become those of the batch.
+//! How the metrics of a batch's chunks are combined into those of the batch.
 //!
-//! The name of a metric ends in a colon and its reduction. What cannot be reduced is left out with a warning, since a wrong
-//! number is worse than none.
+//! The name of a metric ends in a colon and its reduction. A metric that cannot be reduced is dropped, and the caller warns of
+//! it, since a wrong number is worse than none.
 
 use std::collections::BTreeMap;
 
 /// The number in the key of the second value of a `unique` metric: `k`, `k_2`, `k_3`. (Python client: 1.)
 const FIRST_UNIQUE_SUFFIX: usize = 2;
 
-/// Reduces the metrics of a batch's chunks, each with its number of `loss_fn_outputs`, which is its weight. The metrics of
-/// the first chunk count; one that another chunk is without is left out.
-pub(crate) fn reduce(parts: &[(&BTreeMap<String, f64>, usize)]) -> BTreeMap<String, f64> {
-    let mut reduced = BTreeMap::new();
+/// The metrics of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Reduced {
+    pub(crate) metrics: BTreeMap<String, f64>,
+    pub(crate) dropped: Vec<Dropped>,
+}
+
+/// A metric that could not be reduced.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Dropped {
+    pub(crate) name: String,
+    pub(crate) reason: &'static str,
+}
+
+/// Reduces the metrics of a batch's chunks, each with its number of `loss_fn_outputs`, which is its weight. The names are
+/// those of the first chunk; a metric that is missing in another chunk is dropped.
+pub(crate) fn reduce(parts: &[(&BTreeMap<String, f64>, usize)]) -> Reduced {
+    let mut reduced = Reduced::default();
     let Some((first, _)) = parts.first() else { return reduced };
     for name in first.keys() {
         let found: Option<Vec<Value>> =
             parts.iter().map(|(metrics, outputs)| Some((*metrics.get(name)?, *outputs as f64))).collect();
         let Some(values) = found else {
-            left_out(name, "a chunk of the batch is without it");
+            reduced.drop_metric(name, "a chunk of the batch does not have it");
             continue;
         };
         match (Reduction::of(name), &values[..]) {
             (Some(reduction), values) => reduction.apply(name, values, &mut reduced),
-            // With nothing to combine, there is no need to know how.
+            // A single chunk needs no reduction.
             (None, [(value, _)]) => {
-                reduced.insert(name.clone(), *value);
+                reduced.metrics.insert(name.clone(), *value);
             }
-            (None, _) => left_out(name, "its name does not end in a reduction that this version knows"),
+            (None, _) => reduced.drop_metric(name, "its name does not end in a reduction that this version knows"),
         }
     }
     reduced
+}
+
+impl Reduced {
+    fn drop_metric(&mut self, name: &str, reason: &'static str) {
+        self.dropped.push(Dropped { name: name.to_owned(), reason });
+    }
 }
 
 /// A chunk's value of a metric, and the chunk's weight.
@@ -37,19 +57,16 @@ type Value = (f64, f64);
 
 /// How the values of a metric are combined.
 enum Reduction {
-    /// Their weighted mean.
+    /// The weighted mean.
     Mean,
-    /// Their sum.
     Sum,
-    /// The least of them.
     Min,
-    /// The greatest of them.
     Max,
-    /// How far the weighted mean lies below the greatest: what the slowest chunk cost.
+    /// The maximum minus the weighted mean: the cost of the slowest chunk.
     Slack,
-    /// A number that is the same for the same values in any order.
+    /// A hash that does not depend on the order of the values.
     HashUnordered,
-    /// All of them, under numbered names.
+    /// All values, under numbered names.
     Unique,
 }
 
@@ -68,7 +85,7 @@ impl Reduction {
         })
     }
 
-    fn apply(&self, name: &str, values: &[Value], reduced: &mut BTreeMap<String, f64>) {
+    fn apply(&self, name: &str, values: &[Value], reduced: &mut Reduced) {
         let numbers = values.iter().map(|(value, _)| *value);
         let number = match self {
             Reduction::Mean => mean(values),
@@ -78,22 +95,18 @@ impl Reduction {
             Reduction::Slack => extreme(numbers, |a, b| a > b) - mean(values),
             Reduction::HashUnordered => match hash_unordered(numbers) {
                 Some(hash) => hash as f64,
-                None => return left_out(name, "a value is not finite, and has no hash"),
+                None => return reduced.drop_metric(name, "a value is not finite, so it has no hash"),
             },
             Reduction::Unique => {
                 let numbered = (FIRST_UNIQUE_SUFFIX..).map(|suffix| format!("{name}_{suffix}"));
-                return reduced.extend(std::iter::once(name.to_owned()).chain(numbered).zip(numbers));
+                return reduced.metrics.extend(std::iter::once(name.to_owned()).chain(numbered).zip(numbers));
             }
         };
-        reduced.insert(name.to_owned(), number);
+        reduced.metrics.insert(name.to_owned(), number);
     }
 }
 
-fn left_out(name: &str, why: &str) {
-    log::warn!("the metric {name:?} is left out: {why}");
-}
-
-/// The mean by weight, or the plain mean when nothing has any weight.
+/// The weighted mean, or the plain mean if all weights are zero.
 fn mean(values: &[Value]) -> f64 {
     let weights: f64 = values.iter().map(|(_, weight)| weight).sum();
     if weights > 0.0 {
@@ -103,14 +116,14 @@ fn mean(values: &[Value]) -> f64 {
     }
 }
 
-/// The first value that is ahead of all others, or NaN when there is one, as in numpy.
+/// The minimum or maximum by `ahead`, or NaN if a value is NaN, as in numpy.
 fn extreme(values: impl Iterator<Item = f64>, ahead: impl Fn(f64, f64) -> bool) -> f64 {
     let best = values.reduce(|best, value| if value.is_nan() || ahead(value, best) { value } else { best });
     best.unwrap_or(f64::NAN)
 }
 
-/// CPython's `hash(tuple(sorted(int(x) for x in values)))`, so that both clients report the same number. `None` when a value
-/// is not finite.
+/// CPython's `hash(tuple(sorted(int(x) for x in values)))`, so that both clients report the same number. `None` if a value is
+/// not finite.
 fn hash_unordered(values: impl Iterator<Item = f64>) -> Option<i64> {
     let mut values: Vec<f64> = values.map(|value| value.is_finite().then_some(value.trunc())).collect::<Option<_>>()?;
     values.sort_by(f64::total_cmp);
@@ -133,16 +146,16 @@ fn tuple_hash(items: impl ExactSizeIterator<Item = i64>) -> i64 {
     }
 }
 
-/// CPython's hash of the integer that a whole float is: its remainder by 2⁶¹ − 1, with its sign.
+/// CPython's hash of an integer, given as a whole float: its remainder modulo 2⁶¹ − 1, with its sign.
 fn int_hash(whole: f64) -> i64 {
     const MODULUS: u128 = (1 << 61) - 1;
     let bits = whole.abs().to_bits();
-    // A float is mantissa × 2^exponent, and 2⁶¹ is 1 by this modulus.
+    // A float is mantissa × 2^exponent, and 2⁶¹ ≡ 1 for this modulus.
     let exponent = i32::try_from(bits >> 52).unwrap_or(0) - 1075;
     let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
     let size = match u32::try_from(exponent) {
         Ok(exponent) => mantissa << (exponent % 61),
-        // The bits below the point are zero. Zero itself has an exponent far below.
+        // The fraction bits are zero, since the float is whole. Zero has an exponent far below that.
         Err(_) => mantissa.checked_shr(exponent.unsigned_abs()).unwrap_or(0),
     };
     let size = i64::try_from(size % MODULUS).unwrap_or(0);
@@ -164,7 +177,7 @@ mod tests {
     }
 
     fn reduce_all(parts: &[(BTreeMap<String, f64>, usize)]) -> BTreeMap<String, f64> {
-        reduce(&parts.iter().map(|(metrics, outputs)| (metrics, *outputs)).collect::<Vec<_>>())
+        reduce(&parts.iter().map(|(metrics, outputs)| (metrics, *outputs)).collect::<Vec<_>>()).metrics
     }
 
     fn one(name: &str, values: &[(f64, usize)]) -> BTreeMap<String, f64> {
@@ -173,7 +186,7 @@ mod tests {
         reduce_all(&parts)
     }
 
-    /// Equal up to what reading decimal digits and cancellation at this scale can change.
+    /// Equal up to rounding when decimal digits are parsed, and cancellation at this scale.
     fn same(left: &BTreeMap<String, f64>, right: &BTreeMap<String, f64>, scale: f64) -> bool {
         left.len() == right.len()
             && left.iter().zip(right).all(|((name, a), (other, b))| {
@@ -181,7 +194,7 @@ mod tests {
             })
     }
 
-    /// Where the numbers of the fixture are not wanted, and what is, by the name of the case.
+    /// The intended numbers for the cases of the fixture that differ on purpose.
     fn intended(name: &str) -> Option<&'static [(&'static str, f64)]> {
         Some(match name {
             // Without any weight, the Python client divides by zero; here it is the plain mean.
@@ -189,15 +202,15 @@ mod tests {
             "a:mean all zero weights" => &[("a:mean", 1.375)],
             "a:slack single n=0" => &[("a:slack", 0.0)],
             "a:slack all zero weights" => &[("a:slack", 5.625)],
-            // Without a finite value, it raises; here the metric is left out.
+            // Without a finite value, it raises an error; here the metric is dropped.
             "a:hash_unordered nan" | "a:hash_unordered inf" | "a:hash_unordered -inf,inf" => &[],
-            // Without a colon, it raises, too.
+            // Without a colon, it raises an error too.
             "key 'nocolon'" => &[],
             "key 'nocolon' after a good one" => &[("g:sum", 3.0)],
-            // With two colons, it raises; here the last one counts.
+            // With two colons, it raises an error; here the last one counts.
             "key 'a:b:mean'" => &[("a:b:mean", 1.5)],
             "key 'a:b:mean' after a good one" => &[("g:sum", 3.0), ("a:b:mean", 1.5)],
-            // A reduction that it does not know is dropped; here it stays when there is nothing to reduce.
+            // It drops a reduction that it does not know; here the metric of a single chunk is kept.
             "a:hash2 single" | "a:hash2 single n=0" => &[("a:hash2", 1.5)],
             "a:count single" | "a:count single n=0" => &[("a:count", 1.5)],
             "a:std single" | "a:std single n=0" => &[("a:std", 1.5)],
@@ -208,7 +221,7 @@ mod tests {
         })
     }
 
-    /// The required names of `unique` metrics count from 2, the Python client's from 1.
+    /// The names of `unique` metrics count from 2 here, and from 1 in the Python client.
     fn renumbered(metrics: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
         let rename = |name: String| match name.rsplit_once(":unique_") {
             Some((stem, number)) => format!("{stem}:unique_{}", number.parse::<usize>().unwrap() + 1),
@@ -218,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_case_of_the_fixture_reduces_to_its_numbers_or_to_the_intended_ones() {
+    fn fixture_cases_reduce_as_intended() {
         let fixture = golden("pure_metrics_reduction");
         let (cases, mut differences) = (list(&fixture["cases"]), 0);
         assert_eq!(cases.len(), 278);
@@ -245,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_those_of_cpython() {
+    fn hashes_match_cpython() {
         for case in list(&golden("pure_metrics_reduction")["order_insensitive_hash"]) {
             let hash = hash_unordered(list(&case["in"]).iter().map(float));
             assert_eq!(hash, case["out"].as_i64(), "{case}");
@@ -253,15 +266,19 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_is_weighted_by_the_outputs_and_unique_values_are_numbered_from_2() {
+    fn mean_is_weighted_by_outputs() {
         assert_eq!(one("loss:mean", &[(1.0, 1), (3.0, 3)])["loss:mean"], 2.5);
+    }
+
+    #[test]
+    fn unique_values_are_numbered_from_two() {
         let unique = one("clock_cycle:unique", &[(10.0, 1), (11.0, 1), (12.0, 1)]);
         let expected = [("clock_cycle:unique", 10.0), ("clock_cycle:unique_2", 11.0), ("clock_cycle:unique_3", 12.0)];
         assert_eq!(unique.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn nan_is_never_passed_over() {
+    fn nan_is_never_ignored() {
         for name in ["a:min", "a:max", "a:sum", "a:mean", "a:slack"] {
             for values in [[(f64::NAN, 1), (2.0, 1)], [(2.0, 1), (f64::NAN, 1)]] {
                 assert!(one(name, &values)[name].is_nan(), "{name} {values:?}");
@@ -270,23 +287,40 @@ mod tests {
     }
 
     #[test]
-    fn one_chunk_keeps_what_no_reduction_is_known_for() {
+    fn one_chunk_keeps_metrics_without_a_reduction() {
         assert_eq!(one("loss", &[(1.5, 1)])["loss"], 1.5);
         assert!(one("loss", &[(1.5, 1), (1.5, 1)]).is_empty());
-        assert!(reduce(&[]).is_empty());
+        assert!(reduce(&[]).metrics.is_empty());
+    }
+
+    #[test]
+    fn dropped_metrics_are_returned_with_the_reason() {
+        let first = metrics(&serde_json::json!({"a": 1.0, "b:sum": 1.0, "c:hash_unordered": 1.0, "d:sum": 1.0}));
+        let second =
+            BTreeMap::from([("a", 1.0), ("c:hash_unordered", f64::NAN), ("d:sum", 2.0), ("only_here:sum", 1.0)]);
+        let second = second.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let reduced = reduce(&[(&first, 1), (&second, 1)]);
+        assert_eq!(reduced.metrics, BTreeMap::from([("d:sum".to_owned(), 3.0)]));
+        let dropped: Vec<_> = reduced.dropped.iter().map(|dropped| (&*dropped.name, dropped.reason)).collect();
+        let expected = [
+            ("a", "its name does not end in a reduction that this version knows"),
+            ("b:sum", "a chunk of the batch does not have it"),
+            ("c:hash_unordered", "a value is not finite, so it has no hash"),
+        ];
+        assert_eq!(dropped, expected);
     }
 
     quickcheck! {
-        fn a_hash_does_not_depend_on_the_order(values: Vec<f64>) -> bool {
+        fn hash_does_not_depend_on_order(values: Vec<f64>) -> bool {
             let backwards = hash_unordered(values.iter().rev().copied());
             hash_unordered(values.into_iter()) == backwards
         }
 
-        fn the_hash_of_a_small_integer_is_itself(value: i32) -> bool {
+        fn hash_of_a_small_integer_is_itself(value: i32) -> bool {
             int_hash(value.into()) == if value == -1 { -2 } else { value.into() }
         }
 
-        fn any_metrics_reduce_without_a_panic(parts: Vec<(Vec<(u8, f64)>, u8)>) -> bool {
+        fn no_metrics_make_it_panic(parts: Vec<(Vec<(u8, f64)>, u8)>) -> bool {
             let names = ["a:mean", "a:slack", "a:hash_unordered", "a:unique", "a:min", "a", ":", "a:unique_2"];
             let parts: Vec<_> = parts
                 .into_iter()

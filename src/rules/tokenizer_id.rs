@@ -1,20 +1,21 @@
-//! Which tokenizer a model has, and which ids name one.
+//! Which tokenizer a model uses, and which tokenizer ids are valid.
 
 use crate::error::{Error, Result};
 
-/// The tokenizer whose tokens are the bytes of a text.
+/// The id of the tokenizer whose tokens are the bytes of a text.
 pub(crate) const BYTES: &str = "bytes";
 
-/// The models of the local server begin like this.
+/// The names of the local server's models start with this.
 const LOCAL_MODELS: &str = "tinkex/bytes";
 
-/// As the hub has it.
+/// The maximum length of an id: the Hugging Face hub's limit.
 #[cfg(feature = "tokenizers")]
 const MAX_ID: usize = 96;
 
-/// The tokenizer of a model for which the service names none, as the Python client 0.4.1 has it: those of Meta's Llama 3 have
-/// one that is free to download, of `org/model/variant` the variant does not count, else it is called like the model. The
-/// models of the local server are named besides, since what it tells of a sampler has no tokenizer.
+/// The tokenizer of a model for which the service gives none. The rules are those of the Python client 0.4.1: Meta's Llama 3
+/// models use one that is free to download, `org/model/variant` uses the tokenizer of `org/model`, and other models use the
+/// one of their own name. The local server's models are an addition, since its
+/// description of a sampler does not include a tokenizer.
 pub(crate) fn of_model(name: &str) -> String {
     if name.starts_with(LOCAL_MODELS) {
         return BYTES.to_owned();
@@ -28,8 +29,8 @@ pub(crate) fn of_model(name: &str) -> String {
     }
 }
 
-/// Checks that an id is `name` or `organisation/name` of letters, digits and `-_.`, as the hub has them, so that it leads
-/// nowhere else as a path or URL.
+/// Checks that an id is `name` or `organisation/name` of letters, digits and `-_.`, the hub's rule, so that as part of a path
+/// or a URL it cannot lead anywhere else.
 #[cfg(feature = "tokenizers")]
 pub(crate) fn check(id: &str) -> Result<()> {
     let named = |part: &str| {
@@ -45,7 +46,7 @@ pub(crate) fn check(id: &str) -> Result<()> {
         .with_hint("it looks like organisation/name; for a file use Tokenizer::from_path"))
 }
 
-/// The id from what the service says of a model: the tokenizer that it names, else that of the model.
+/// The id from the service's description of a model: its tokenizer if given, else the one of the model's name.
 pub(crate) fn of_info(tokenizer_id: Option<String>, model_name: Option<String>) -> Result<String> {
     let named = |text: &String| !text.trim().is_empty();
     tokenizer_id.filter(named).or_else(|| model_name.filter(named).map(|name| of_model(&name))).ok_or_else(|| {
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_without_a_tokenizer_of_its_own_follows_the_rule_of_its_name() {
+    fn tokenizer_follows_from_the_model_name() {
         for (model, tokenizer) in [
             ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
             ("moonshotai/Kimi-K2-Thinking", "moonshotai/Kimi-K2-Thinking"),
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_has_the_first_word_on_the_tokenizer() {
+    fn tokenizer_given_by_the_service_comes_first() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(of_info(some("a/b"), some("Qwen/Qwen3-8B")).unwrap(), "a/b");
         assert_eq!(of_info(some(" "), some("a/b/c")).unwrap(), "a/b");
@@ -87,7 +88,7 @@ mod tests {
 
     #[cfg(feature = "tokenizers")]
     #[test]
-    fn an_id_is_a_name_or_two_and_nothing_that_leads_elsewhere() {
+    fn ids_cannot_lead_to_another_path() {
         for id in ["gpt2", "Qwen/Qwen3-8B", "a/b", "a_b/c.d-e_f", "0/1", "_a/b_"] {
             assert!(check(id).is_ok(), "{id}");
         }

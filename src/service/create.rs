@@ -88,7 +88,7 @@ impl ServiceClient {
             true => "create_training_client_from_state_with_optimizer",
             false => "create_training_client_from_state",
         };
-        let path = CheckpointPath::named(path).map_err(|error| error.with_operation(operation))?;
+        let path = CheckpointPath::for_url(path).map_err(|error| error.with_operation(operation))?;
         let prepare = from_run(
             operation,
             path.training_run_id(),

@@ -243,13 +243,16 @@ impl Pass {
 /// The result of a batch from those of its chunks: outputs in order, metrics reduced.
 fn combine(chunks: Vec<ForwardBackwardOutput>) -> ForwardBackwardOutput {
     let parts: Vec<_> = chunks.iter().map(|chunk| (&chunk.metrics, chunk.loss_fn_outputs.len())).collect();
-    let metrics = metrics::reduce(&parts);
+    let reduced = metrics::reduce(&parts);
+    for metrics::Dropped { name, reason } in &reduced.dropped {
+        log::warn!("the metric {name:?} is left out: {reason}");
+    }
     let mut combined = ForwardBackwardOutput::default();
     for chunk in chunks {
         combined.loss_fn_output_type = chunk.loss_fn_output_type;
         combined.loss_fn_outputs.extend(chunk.loss_fn_outputs);
     }
-    combined.metrics = metrics;
+    combined.metrics = reduced.metrics;
     combined
 }
 

@@ -97,6 +97,9 @@ impl ImageChunk {
     }
 }
 
+// Read here and not by the crate `imagesize`: version 0.15 fails on JPEGs with fill bytes before a marker, which ITU T.81,
+// B.1.1.2 allows, and accepts PNGs without IHDR, with a size of 0, and JPEGs whose frame follows the scan.
+
 /// Width and height of a PNG: the first chunk, IHDR, begins with them (PNG specification, 11.2.1).
 fn png_size(data: &[u8]) -> Option<(u32, u32)> {
     let header = data.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(4..)?.strip_prefix(b"IHDR")?;

@@ -34,6 +34,7 @@ mod lora_config;
 mod loss_fn;
 mod model_input;
 mod nan;
+mod query;
 mod queue_state;
 mod request_kind;
 mod samples;
@@ -53,12 +54,14 @@ pub use checkpoint::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, LoadWeightsResponse,
     SaveWeightsResponse, WeightsInfoResponse,
 };
-pub use checkpoint_path::{CheckpointPath, check_tinker_scheme};
+pub use checkpoint_path::CheckpointPath;
+pub(crate) use checkpoint_path::check_tinker_scheme;
 pub use datum::{Batch, Datum, LossInput};
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use lora_config::LoraConfig;
 pub use loss_fn::{Loss, LossFn};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use query::{Query, QueryValue};
 pub use queue_state::QueueState;
 pub use request_kind::RequestKind;
 pub use samples::{SampleResponse, SampledSequence, StopReason, TokenLogprob};

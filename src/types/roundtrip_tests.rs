@@ -112,7 +112,7 @@ impl Sample for Timestamp {
         let seconds = i64::arbitrary(g).rem_euclid(250_000_000_000);
         let offset = g.choose(&["", "Z", "+02:00", "-07:30"]).unwrap().to_string();
         let time = std::time::UNIX_EPOCH + Duration::new(seconds.unsigned_abs(), u32::arbitrary(g) % 1_000_000_000);
-        Timestamp::parse(&Timestamp::from(time).to_string().replace('Z', &offset)).unwrap()
+        Timestamp::from(time).to_string().replace('Z', &offset).parse().unwrap()
     }
 }
 
@@ -377,15 +377,14 @@ check! {
 #[test]
 fn no_text_makes_a_parser_panic() {
     fn holds(text: String, at: usize, garbage: String) {
-        for form in ["tinker://run/weights/1", "2025-11-01T10:00:00.5+02:00", "1 day, 0:01:01.500000", "a=%20x&b=1"] {
+        for form in ["tinker://run/weights/1", "2025-11-01T10:00:00.5+02:00", "1 day, 0:01:01.500000"] {
             let at = (0..=at % form.len()).rev().find(|&at| form.is_char_boundary(at)).unwrap_or_default();
             let damaged = format!("{}{garbage}{}", &form[..at], &form[at..]);
             for text in [&text, &damaged] {
-                let _ = CheckpointPath::parse(text.as_str());
-                let _ = Timestamp::parse(text);
+                let _ = text.parse::<CheckpointPath>();
+                let _ = text.parse::<Timestamp>();
                 let _ = text.parse::<SessionDuration>();
-                let _ = RequestErrorCategory::parse(text);
-                let _ = crate::query::parse(text);
+                let _ = RequestErrorCategory::from(text.as_str());
                 let _ = ImageChunk::new(text.as_bytes(), 1);
             }
         }

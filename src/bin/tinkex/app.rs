@@ -1,4 +1,4 @@
-//! What every command is given, and the options that it comes from.
+//! What every command gets, and the global options behind it.
 
 use std::env;
 use std::time::SystemTime;
@@ -10,23 +10,23 @@ use tinkex::api::Api;
 use tinkex::clock::Clock;
 use tinkex::{Config, RestClient};
 
-use crate::errors::Failure;
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
 
-/// How often a short request is repeated. Fewer than the library does: somebody waits, and can repeat the command.
+/// Retries of a short request: fewer than the library's default, since a person is waiting and can repeat the command.
 const RETRIES: u32 = 2;
 
-/// Options that may stand before or after the command.
+/// Options that are accepted before and after the command.
 #[derive(Args, Debug)]
-pub(crate) struct Global {
-    /// How results are printed: as tables, or as one JSON document.
+pub(crate) struct GlobalOptions {
+    /// Output format: tables, or one JSON document.
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: Format,
-    /// With an error, say what caused it.
+    /// Show the causes of an error.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
-    /// Where the service is; else TINKER_BASE_URL says so.
+    /// URL of the service [env: TINKER_BASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) base_url: Option<String>,
 }
@@ -34,35 +34,35 @@ pub(crate) struct Global {
 pub(crate) struct App {
     pub(crate) output: Output,
     pub(crate) interrupt: Interrupt,
-    /// Whether errors say what caused them.
+    /// Whether errors show their causes.
     pub(crate) verbose: bool,
     base_url: Option<String>,
 }
 
 impl App {
-    /// Sets up the log, by TINKER_LOG or this filter, and the interrupt.
-    pub(crate) fn start(global: Global, log: &str) -> Result<App, Failure> {
-        env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", log));
+    /// Sets up logging, by TINKER_LOG or else this filter, and signal handling.
+    pub(crate) fn start(global: GlobalOptions, default_log: &str) -> Result<App, Failure> {
+        env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", default_log));
         let output = Output::new(global.format);
         Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url: global.base_url })
     }
 
-    /// Whether there is a key.
-    pub(crate) fn key(&self) -> Result<(), Failure> {
+    /// Fails if there is no API key.
+    pub(crate) fn require_key(&self) -> Result<(), Failure> {
         if env::var("TINKER_API_KEY").unwrap_or_default().trim().is_empty() {
             return Err(Failure::usage("no API key")
-                .hint("set TINKER_API_KEY to your key; for `tinkex serve` any text will do, such as tml-local"));
+                .hint("set TINKER_API_KEY to your key; `tinkex serve` accepts any text, such as tml-local"));
         }
         Ok(())
     }
 
-    /// The configuration that the arguments and the environment give.
+    /// The configuration from the options and the environment.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        Ok(self.builder()?.build()?)
+        Ok(self.config_builder()?.build()?)
     }
 
-    fn builder(&self) -> Result<ConfigBuilder, Failure> {
-        self.key()?;
+    fn config_builder(&self) -> Result<ConfigBuilder, Failure> {
+        self.require_key()?;
         let builder = Config::builder();
         Ok(match &self.base_url {
             Some(url) => builder.base_url(url),
@@ -70,17 +70,18 @@ impl App {
         })
     }
 
-    /// Fails soon where nobody answers. The library's patience is for a service that goes away while work is under way.
-    pub(crate) fn reach(&self, config: &Config) -> Result<(), Failure> {
+    /// Fails within seconds if the service does not respond. The library itself retries for minutes, which is right for an
+    /// outage during long work, but not for a wrong address at its start.
+    pub(crate) fn require_service(&self, config: &Config) -> Result<(), Failure> {
         match Api::new(config.clone())?.get("/api/v1/healthz").max_retries(RETRIES).send() {
             Err(error) if error.is_retryable() => Err(error.into()),
             _ => Ok(()),
         }
     }
 
-    /// A client that lists, shows and changes what the service keeps.
+    /// A client for runs, checkpoints, sessions and samplers.
     pub(crate) fn rest(&self) -> Result<RestClient, Failure> {
-        Ok(RestClient::new(self.builder()?.max_retries(RETRIES).build()?)?)
+        Ok(RestClient::new(self.config_builder()?.max_retries(RETRIES).build()?)?)
     }
 
     /// The time of day.

@@ -1,65 +1,69 @@
-//! The commands. Options of one are in its own file, those that all share in `app`.
+//! The commands. The options of one command are in its own file, those of all commands in `app`.
 
 use clap::{Parser, Subcommand};
 
-use crate::app::Global;
+use crate::app::GlobalOptions;
 use crate::{checkpoint, doctor, generate, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
-/// The key is read from TINKER_API_KEY and the address from TINKER_BASE_URL.
+/// The API key is read from TINKER_API_KEY and the URL of the service from TINKER_BASE_URL.
 #[derive(Debug, Parser)]
 #[command(name = "tinkex", version, max_term_width = 100, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     #[command(flatten, next_help_heading = "Global options")]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalOptions,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 const AFTER_HELP: &str = "\
 Environment:
-  TINKER_API_KEY    the key; never an argument, which others could see
-  TINKER_BASE_URL   where the service is, unless --base-url says so
-  TINKER_LOG        what is logged to stderr: error, warn, info, debug, trace or
-                    off; or by module, such as tinkex=debug. Else warn for
-                    `train` and `serve`, and error for the others
-  TINKER_TELEMETRY  0: the service is not told how `sample` and `train` go
-  TINKER_TAGS       tags of their sessions, separated by commas
+  TINKER_API_KEY    API key. There is no option for it, since other users could
+                    see it in the list of processes
+  TINKER_BASE_URL   URL of the service, unless --base-url is given
+  TINKER_LOG        log level on stderr: error, warn, info, debug, trace or off;
+                    also by module, such as tinkex=debug [default: warn for
+                    `train` and `serve`, error for other commands]
+  TINKER_TELEMETRY  0 turns off telemetry of `sample` and `train`
+  TINKER_TAGS       tags of the sessions of `sample` and `train`, separated by
+                    commas
   CLOUDFLARE_ACCESS_CLIENT_ID, CLOUDFLARE_ACCESS_CLIENT_SECRET
-                    the token of a Cloudflare Access gateway
+                    service token of Cloudflare Access
   TINKEX_CACHE, HF_HUB_CACHE, HF_HOME
-                    where tokenizers are kept and looked for
-  HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE
-                    where and how they are downloaded; HF_HUB_OFFLINE=1: not
+                    cache directories for tokenizers
+  HF_ENDPOINT, HF_TOKEN
+                    mirror of the Hugging Face Hub, and access token for it
+  HF_HUB_OFFLINE    1 turns off downloads of tokenizers
   ALL_PROXY, HTTPS_PROXY, HTTP_PROXY, NO_PROXY
-                    the proxy
-  NO_COLOR          no colours
+                    proxy, and hosts that are reached without it
+  NO_COLOR          turns off colors
 
 Exit codes:
-  0    done, or the reader of the output went away
-  1    failed
-  2    wrong usage: arguments or settings that make no sense; nothing was done
+  0    success, also if the reader of the output closed the pipe
+  1    failure
+  2    invalid arguments or settings; nothing was done
   130  interrupted
 
-With --format json, stdout has one JSON document and nothing else. Errors are
-text on stderr in both formats; without a document, stdout is empty.";
+With --format json, stdout is exactly one JSON document. Errors are text on
+stderr in both formats; stdout is then empty unless the command's help says
+otherwise.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[command(subcommand)]
-    Run(run::Run),
+    Run(run::RunCommand),
     #[command(subcommand)]
-    Checkpoint(checkpoint::Command),
+    Checkpoint(checkpoint::CheckpointCommand),
     #[command(subcommand)]
-    Session(session::Session),
+    Session(session::SessionCommand),
     #[command(subcommand)]
-    Sampler(session::Sampler),
+    Sampler(session::SamplerCommand),
     Sample(sample::Options),
     Train(train::Options),
     Serve(serve::Options),
     Doctor(doctor::Options),
-    /// Print the version of the program.
+    /// Print the version.
     Version,
     Completions(generate::CompletionsOptions),
     Man(generate::ManOptions),
@@ -79,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_with_lines_of_their_own_fit_a_terminal() {
+    fn preformatted_help_fits_80_columns() {
         check(&Arguments::command());
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes and times for people, in the Python client's words.
+//! Sizes and times for people, in the format of the Python client's program.
 
 use std::time::SystemTime;
 
@@ -8,10 +8,10 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const WEEK: u64 = 7 * DAY;
-/// From here on a date says more than an age.
-const LONG_AGO: u64 = 30 * DAY;
+/// From this age on, the date is shown instead.
+const MAX_AGE: u64 = 30 * DAY;
 
-/// `1023 B`, `117.7 MB`: steps of 1024, one decimal. `N/A` when it is not known.
+/// `1023 B`, `117.7 MB`: units of 1024, one decimal; `N/A` if unknown.
 pub(crate) fn size(bytes: Option<u64>) -> String {
     let Some(bytes) = bytes else { return "N/A".to_owned() };
     if bytes < 1024 {
@@ -29,11 +29,11 @@ pub(crate) fn size(bytes: Option<u64>) -> String {
     format!("{amount:.1} {unit}")
 }
 
-/// `2 hours ago`, or the date when it is long ago or to come.
+/// `2 hours ago`; the date if that is 30 days or more ago, or in the future.
 pub(crate) fn age(time: &Timestamp, now: SystemTime) -> String {
     let Ok(age) = now.duration_since(time.system_time()) else { return date(time) };
     let (count, unit) = match age.as_secs() {
-        seconds if seconds >= LONG_AGO => return date(time),
+        seconds if seconds >= MAX_AGE => return date(time),
         seconds if seconds > WEEK + DAY => (seconds / WEEK, "week"),
         seconds if seconds >= DAY => (seconds / DAY, "day"),
         seconds if seconds >= HOUR => (seconds / HOUR, "hour"),
@@ -43,7 +43,7 @@ pub(crate) fn age(time: &Timestamp, now: SystemTime) -> String {
     format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
 }
 
-/// The day, in the timestamp's own zone.
+/// The date, in the timestamp's own time zone.
 fn date(time: &Timestamp) -> String {
     time.to_string().chars().take_while(|character| *character != 'T').collect()
 }
@@ -54,9 +54,9 @@ mod tests {
 
     use super::*;
 
-    /// As the Python client 0.4.1 shows them.
+    /// From the Python client 0.4.1.
     #[test]
-    fn sizes_have_one_decimal_and_steps_of_1024() {
+    fn sizes_have_one_decimal_in_units_of_1024() {
         for (bytes, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -73,10 +73,10 @@ mod tests {
         assert_eq!(size(None), "N/A");
     }
 
-    /// As the Python client 0.4.1 shows them, but for a time to come, which it takes for one of yesterday.
+    /// From the Python client 0.4.1, except for a time in the future, which it shows as one of yesterday.
     #[test]
-    fn an_age_is_in_its_largest_unit_and_a_date_when_it_is_long_ago() {
-        let time = Timestamp::parse("2025-11-01T23:30:00+02:00").unwrap();
+    fn ages_use_the_largest_unit_or_a_date() {
+        let time = "2025-11-01T23:30:00+02:00".parse::<Timestamp>().unwrap();
         for (seconds, text) in [
             (0, "just now"),
             (59, "just now"),

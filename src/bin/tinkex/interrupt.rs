@@ -1,4 +1,4 @@
-//! What Ctrl-C, SIGTERM and SIGHUP do.
+//! Handling of Ctrl-C (SIGINT), SIGTERM and SIGHUP.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -8,65 +8,65 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
-use crate::errors::{Failure, INTERRUPTED};
+use crate::failure::{Failure, INTERRUPTED};
 
-/// At first a signal ends the program at once, with exit code 130. A command that can end in an orderly way
-/// [takes](Interrupt::take) the first one as a request; the second still ends the program at once.
+/// By default a signal ends the program immediately, with exit code 130. A command that can stop cleanly
+/// [catches](Interrupt::catch) the first signal as a request to stop; the second one still ends the program immediately.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
-    /// What is said on stderr of the first signal, once it is taken.
-    taken: Arc<OnceLock<&'static str>>,
+    /// Set once the first signal is to be caught: the note that is then printed on stderr, or an empty text.
+    note: Arc<OnceLock<&'static str>>,
     /// Disconnected by the first signal.
     requested: Receiver<Infallible>,
 }
 
 impl Interrupt {
-    /// Handles the signals from now on. Possible once in a process.
+    /// Installs the signal handler. Works once per process.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let taken = Arc::new(OnceLock::new());
+        let note = Arc::new(OnceLock::new());
         let (sender, requested) = bounded(0);
-        let (mut sender, seen) = (Some(sender), Arc::clone(&taken));
+        let (mut sender, caught) = (Some(sender), Arc::clone(&note));
         ctrlc::set_handler(move || {
-            let first = sender.take().is_some();
-            match seen.get().filter(|_| first) {
+            let is_first = sender.take().is_some();
+            match caught.get().filter(|_| is_first) {
                 None => process::exit(i32::from(INTERRUPTED)),
                 Some(&"") => {}
                 Some(note) => writeln!(io::stderr(), "\n{note}").unwrap_or_default(),
             }
         })
-        .map_err(|error| Failure::failed("signals cannot be handled").cause(error))?;
-        Ok(Interrupt { taken, requested })
+        .map_err(|error| Failure::failed("cannot install the signal handler").cause(error))?;
+        Ok(Interrupt { note, requested })
     }
 
-    /// From now on the first signal is a request to end.
-    pub(crate) fn take(&self) {
-        self.take_saying("");
+    /// From now on, the first signal is a request to stop.
+    pub(crate) fn catch(&self) {
+        self.catch_with_note("");
     }
 
-    /// The same, and that signal is answered with this on stderr.
-    pub(crate) fn take_saying(&self, note: &'static str) {
-        self.taken.set(note).ok();
+    /// The same; the signal also prints this note on stderr.
+    pub(crate) fn catch_with_note(&self, note: &'static str) {
+        self.note.set(note).ok();
     }
 
-    /// The same, and that signal calls this function, on a thread of its own.
-    pub(crate) fn take_calling(&self, function: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    /// The same; the signal also calls this function, on a separate thread.
+    pub(crate) fn catch_and_call(&self, function: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
         let requested = self.requested.clone();
         let wait = move || {
             requested.recv().ok();
             function();
         };
         let spawned = thread::Builder::new().name("tinkex-interrupt".to_owned()).spawn(wait);
-        spawned.map_err(|error| Failure::failed("signals cannot be handled").cause(error))?;
-        self.take();
+        spawned.map_err(|error| Failure::failed("cannot start a thread for signals").cause(error))?;
+        self.catch();
         Ok(())
     }
 
-    /// Whether the request was made.
+    /// Whether the program was asked to stop.
     pub(crate) fn is_requested(&self) -> bool {
         self.requested.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Blocks until the request is made.
+    /// Blocks until the program is asked to stop.
     pub(crate) fn wait(&self) {
         self.requested.recv().ok();
     }

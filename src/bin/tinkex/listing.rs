@@ -1,29 +1,29 @@
-//! What the commands `list` share: how many items, and what their titles say.
+//! What the `list` commands share: `--limit`, and the titles of their tables.
 
 use clap::Args;
 use tinkex::rest::Pages;
 
-use crate::errors::Failure;
-use crate::progress;
+use crate::bars;
+use crate::failure::Failure;
 
 #[derive(Args, Debug)]
-pub(crate) struct Limit {
-    /// How many at most; 0 is all of them.
+pub(crate) struct ListOptions {
+    /// Maximum number of items to list; 0 for all.
     #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true)]
     limit: u64,
 }
 
-/// The first items of a list.
-pub(crate) struct Listed<T> {
+/// The items of a list, up to the limit.
+pub(crate) struct Items<T> {
     pub(crate) items: Vec<T>,
-    /// How many more there are, as far as the service says.
+    /// Number of items beyond the limit, if the service reports a total; else 0.
     pub(crate) more: u64,
 }
 
-impl<T> Listed<T> {
-    /// A list that is whole.
+impl<T> Items<T> {
+    /// A complete list.
     pub(crate) fn all(items: Vec<T>) -> Self {
-        Listed { items, more: 0 }
+        Items { items, more: 0 }
     }
 
     /// The title of the table, such as `20 training runs (3 more not shown, use --limit to see more)`.
@@ -40,13 +40,13 @@ impl<T> Listed<T> {
     }
 }
 
-impl Limit {
-    /// Reads a list up to the limit, showing how far it is.
-    pub(crate) fn read<T: Clone + PartialEq>(&self, mut pages: Pages<T>) -> Result<Listed<T>, Failure> {
+impl ListOptions {
+    /// Fetches the items up to the limit, with a progress bar.
+    pub(crate) fn fetch<T: Clone + PartialEq>(&self, mut pages: Pages<T>) -> Result<Items<T>, Failure> {
         if self.limit > 0 {
             pages = pages.limit(self.limit);
         }
-        let bar = progress::items();
+        let bar = bars::items();
         let mut items = Vec::new();
         while let Some(item) = pages.next().transpose()? {
             items.push(item);
@@ -57,7 +57,7 @@ impl Limit {
         }
         bar.finish_and_clear();
         let more = pages.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
-        Ok(Listed { items, more })
+        Ok(Items { items, more })
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_says_how_many_there_are_and_how_many_are_not_shown() {
+    fn titles_count_shown_and_omitted_items() {
         for (count, more, title) in [
             (0, 0, "No runs found for x"),
             (1, 0, "1 run for x"),
@@ -74,7 +74,7 @@ mod tests {
             (1, 2, "1 run for x (2 more not shown, use --limit to see more)"),
             (2, 1, "2 runs for x (1 more not shown, use --limit to see more)"),
         ] {
-            let listed = Listed { items: vec![(); count], more };
+            let listed = Items { items: vec![(); count], more };
             assert_eq!(listed.title("run", "runs", " for x"), title);
         }
     }

@@ -1,40 +1,41 @@
-//! The program `tinkex`: training runs, checkpoints and sessions of a Tinker service from the command line, and the local
-//! server.
+//! The program `tinkex`: training runs, checkpoints and sessions of a Tinker service, training and sampling from the command
+//! line, and the local server.
 //!
-//! | file | what it has |
+//! | file | contents |
 //! |---|---|
 //! | `args.rs` | the commands |
-//! | `app.rs` | the options that all commands share, and what a command is given: output, configuration, interrupt |
+//! | `app.rs` | the global options, and what every command gets: output, configuration, interrupt |
 //! | `output.rs` | tables and JSON on stdout, notes on stderr |
-//! | `errors.rs` | what ends a command early: exit code, message, hint, causes |
-//! | `interrupt.rs` | Ctrl-C and SIGTERM |
-//! | `listing.rs`, `human.rs`, `progress.rs` | `--limit` and titles; sizes and ages; progress bars |
-//! | `render.rs`, `tokenizer.rs` | how text becomes tokens, for `train` and `sample` |
-//! | the others | one command group each: its options, what it does, and what it prints |
+//! | `failure.rs` | why a command failed: exit code, message, hint, causes |
+//! | `interrupt.rs` | Ctrl-C, SIGTERM and SIGHUP |
+//! | `text.rs`, `human.rs` | text that is safe to print; sizes and ages for people |
+//! | `listing.rs`, `bars.rs` | `--limit` and titles of lists; progress bars |
+//! | `template.rs`, `tokenizer_choice.rs` | how prompts and chats become tokens, for `train` and `sample` |
+//! | the others | one command group each: its options, what it does and what it prints |
 //!
-//! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` alone, so that
-//! stdout has one table or one JSON document and nothing else, and a closed pipe ends it quietly.
+//! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` only, so that
+//! stdout has one table or one JSON document and nothing else, and a closed pipe ends the program quietly.
 
-#![forbid(unsafe_code)]
-#![warn(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+#![warn(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod app;
 mod args;
+mod bars;
 mod checkpoint;
 mod doctor;
-mod errors;
+mod failure;
 mod generate;
 mod human;
 mod interrupt;
 mod listing;
 mod output;
-mod progress;
-mod render;
 mod run;
 mod sample;
 mod serve;
 mod session;
-mod tokenizer;
+mod template;
+mod text;
+mod tokenizer_choice;
 mod train;
 mod version;
 
@@ -44,12 +45,12 @@ use clap::{CommandFactory, Parser};
 
 use app::App;
 use args::{Arguments, Command};
-use errors::Failure;
+use failure::Failure;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return errors::not_understood(&error),
+        Err(error) => return failure::report_clap(&error),
     };
     let verbose = arguments.global.verbose;
     match start(arguments) {
@@ -59,14 +60,14 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> Result<(), Failure> {
-    // Who waits for a short command is told once, by its error; of long ones, how they go is worth a line.
+    // A short command reports a problem once, as its error. In long ones, warnings such as those of an outage are worth a line.
     let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_)) { "warn" } else { "error" };
     let app = App::start(arguments.global, log)?;
     match arguments.command {
         Command::Run(command) => run::run(&app, &command),
         Command::Checkpoint(command) => checkpoint::run(&app, &command),
         Command::Session(command) => session::run(&app, &command),
-        Command::Sampler(command) => session::sampler(&app, &command),
+        Command::Sampler(command) => session::run_sampler(&app, &command),
         Command::Sample(options) => sample::run(&app, &options),
         Command::Train(options) => train::run(&app, &options),
         Command::Doctor(options) => doctor::run(&app, &options),

@@ -1,15 +1,16 @@
-//! What goes to stdout: a table or one JSON document; and notes to stderr, for a person who watches.
+//! Output: a table or one JSON document on stdout, and notes on stderr for a person at a terminal.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal, Write as _};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
 
-use crate::errors::Failure;
+use crate::failure::Failure;
+use crate::text::one_line;
 
-/// How results are printed.
+/// The format of results on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     #[default]
@@ -27,18 +28,18 @@ impl Output {
         Output { format }
     }
 
-    /// Prints what a command reports: the text for a person, such as a [`Table`], or the document.
+    /// Prints the result of a command: the text for a person, such as a [`Table`], or the document.
     pub(crate) fn report(&self, text: &impl fmt::Display, document: &impl Serialize) -> Result<(), Failure> {
         self.line(text)?;
         self.document(document)
     }
 
-    /// Prints text and a line's end; nothing with `--format json`.
+    /// Prints text and a line break; nothing with `--format json`.
     pub(crate) fn line(&self, text: &impl fmt::Display) -> Result<(), Failure> {
         if self.format == Format::Table { self.raw(text) } else { Ok(()) }
     }
 
-    /// Prints the one document; nothing without `--format json`.
+    /// Prints the JSON document; nothing without `--format json`.
     pub(crate) fn document(&self, document: &impl Serialize) -> Result<(), Failure> {
         if self.format == Format::Table {
             return Ok(());
@@ -47,13 +48,13 @@ impl Output {
         self.raw(&json.map_err(|error| Failure::failed(format!("the result cannot be written as JSON: {error}")))?)
     }
 
-    /// Prints text and a line's end, whatever the format.
+    /// Prints text and a line break in both formats.
     pub(crate) fn raw(&self, text: &impl fmt::Display) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::output)
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::stdout)
     }
 
-    /// Tells a person who watches what goes on; nobody when stderr is no terminal.
+    /// Prints a note on stderr if that is a terminal.
     pub(crate) fn note(&self, note: impl fmt::Display) {
         let mut err = io::stderr().lock();
         if err.is_terminal() {
@@ -62,7 +63,7 @@ impl Output {
     }
 }
 
-/// A title and rows below names of columns. Rows are never wrapped, so that ids and paths can be copied.
+/// A titled table. Rows are never wrapped, so that ids and paths can be copied.
 pub(crate) struct Table {
     title: String,
     table: comfy_table::Table,
@@ -75,7 +76,7 @@ impl Table {
         Table { title: title.into(), table }
     }
 
-    /// The columns `Property` and `Value`.
+    /// A table with the columns `Property` and `Value`.
     pub(crate) fn properties(title: impl Into<String>) -> Self {
         Table::new(title, ["Property", "Value"])
     }
@@ -95,31 +96,12 @@ impl fmt::Display for Table {
     }
 }
 
-/// The text with its line ends as spaces and other control characters escaped: what a service sends must not steer the
-/// terminal.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut line, character| {
-        match character {
-            '\n' | '\r' | '\t' => line.push(' '),
-            control if control.is_control() => write!(line, "{}", control.escape_unicode()).unwrap_or_default(),
-            other => line.push(other),
-        }
-        line
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_a_service_sends_cannot_steer_the_terminal() {
-        assert_eq!(one_line("a\nb\tc"), "a b c");
-        assert_eq!(one_line("\u{1b}[2Jü"), "\\u{1b}[2Jü");
-    }
-
-    #[test]
-    fn a_table_without_rows_is_its_title() {
+    fn an_empty_table_prints_only_its_title() {
         assert_eq!(Table::new("0 sessions", ["Session ID"]).to_string(), "0 sessions");
     }
 }

@@ -7,32 +7,32 @@ use serde::Serialize;
 use tinkex::types::{Checkpoint, TrainingRun};
 
 use crate::app::App;
-use crate::errors::Failure;
+use crate::failure::Failure;
 use crate::human::age;
-use crate::listing::{Limit, Listed};
+use crate::listing::{Items, ListOptions};
 use crate::output::Table;
 
-/// List training runs, or show one.
+/// List and show training runs.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Run {
+pub(crate) enum RunCommand {
     /// List your training runs.
-    List(Limit),
+    List(ListOptions),
     /// Show a training run.
     Info {
-        /// The id of the run, as `run list` shows it.
+        /// ID of the run, from `tinkex run list`.
         #[arg(value_name = "RUN_ID")]
         run_id: String,
     },
 }
 
-pub(crate) fn run(app: &App, command: &Run) -> Result<(), Failure> {
+pub(crate) fn run(app: &App, command: &RunCommand) -> Result<(), Failure> {
     let rest = app.rest()?;
     match command {
-        Run::List(limit) => {
-            let listed = limit.read(rest.training_runs())?;
+        RunCommand::List(options) => {
+            let listed = options.fetch(rest.training_runs())?;
             app.output.report(&list(&listed, app.now()), &Runs { runs: &listed.items })
         }
-        Run::Info { run_id } => {
+        RunCommand::Info { run_id } => {
             let run = rest.get_training_run(run_id)?;
             app.output.report(&info(&run, app.now()), &run)
         }
@@ -44,7 +44,7 @@ struct Runs<'a> {
     runs: &'a [TrainingRun],
 }
 
-fn list(listed: &Listed<TrainingRun>, now: SystemTime) -> Table {
+fn list(listed: &Items<TrainingRun>, now: SystemTime) -> Table {
     let columns = ["Run ID", "Base Model", "Owner", "LoRA", "Last Update", "Corrupted"];
     let mut table = Table::new(listed.title("training run", "training runs", ""), columns);
     for run in &listed.items {

@@ -5,18 +5,18 @@ use serde::Serialize;
 use tinkex::types::SessionResponse;
 
 use crate::app::App;
-use crate::errors::Failure;
-use crate::listing::Limit;
+use crate::failure::Failure;
+use crate::listing::ListOptions;
 use crate::output::Table;
 
-/// List sessions, or show what belongs to one.
+/// List and show sessions.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Session {
+pub(crate) enum SessionCommand {
     /// List your sessions.
-    List(Limit),
-    /// Show the training runs and samplers of a session.
+    List(ListOptions),
+    /// Show a session with its training runs and samplers.
     Info {
-        /// The id of the session, as `session list` shows it.
+        /// ID of the session, from `tinkex session list`.
         #[arg(value_name = "SESSION_ID")]
         session_id: String,
     },
@@ -24,26 +24,26 @@ pub(crate) enum Session {
 
 /// Show samplers.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Sampler {
-    /// Show what a sampler samples from.
+pub(crate) enum SamplerCommand {
+    /// Show the model that a sampler uses.
     Info {
-        /// The id of the sampler, as `session info` shows it.
+        /// ID of the sampler, from `tinkex session info`.
         #[arg(value_name = "SAMPLER_ID")]
         sampler_id: String,
     },
 }
 
-pub(crate) fn run(app: &App, command: &Session) -> Result<(), Failure> {
+pub(crate) fn run(app: &App, command: &SessionCommand) -> Result<(), Failure> {
     let rest = app.rest()?;
     match command {
-        Session::List(limit) => {
-            let listed = limit.read(rest.sessions())?;
+        SessionCommand::List(options) => {
+            let listed = options.fetch(rest.sessions())?;
             let mut table = Table::new(listed.title("session", "sessions", ""), ["Session ID"]);
             listed.items.iter().for_each(|id| table.row([id]));
             app.output.report(&table, &Sessions { sessions: &listed.items })
         }
-        Session::Info { session_id } => {
-            let info = Info { session_id, session: rest.get_session(session_id)? };
+        SessionCommand::Info { session_id } => {
+            let info = SessionInfo { session_id, session: rest.get_session(session_id)? };
             let mut table = Table::properties(format!("Session: {session_id}"));
             table.row(["Session ID", session_id]);
             info.session.training_run_ids.iter().for_each(|run| table.row(["Training Run", run]));
@@ -53,7 +53,7 @@ pub(crate) fn run(app: &App, command: &Session) -> Result<(), Failure> {
     }
 }
 
-pub(crate) fn sampler(app: &App, Sampler::Info { sampler_id }: &Sampler) -> Result<(), Failure> {
+pub(crate) fn run_sampler(app: &App, SamplerCommand::Info { sampler_id }: &SamplerCommand) -> Result<(), Failure> {
     let sampler = app.rest()?.get_sampler(sampler_id)?;
     let mut table = Table::properties(format!("Sampler: {}", sampler.sampler_id));
     table.row(["Sampler ID", &sampler.sampler_id]);
@@ -70,7 +70,7 @@ struct Sessions<'a> {
 }
 
 #[derive(Serialize)]
-struct Info<'a> {
+struct SessionInfo<'a> {
     session_id: &'a str,
     #[serde(flatten)]
     session: SessionResponse,

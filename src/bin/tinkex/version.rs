@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::app::App;
-use crate::errors::Failure;
+use crate::failure::Failure;
 
 #[derive(Serialize)]
 struct Version {

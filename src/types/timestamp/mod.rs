@@ -31,10 +31,10 @@ const LAST_SECONDS: u64 = 20_000_000_000;
 /// use std::time::{Duration, UNIX_EPOCH};
 /// use tinkex::types::Timestamp;
 ///
-/// let time = Timestamp::parse("2025-11-01T12:00:00.5+02:00")?;
+/// let time = "2025-11-01T12:00:00.5+02:00".parse::<Timestamp>()?;
 /// assert_eq!(time.system_time(), UNIX_EPOCH + Duration::from_millis(1_761_991_200_500));
 /// assert_eq!(time.to_string(), "2025-11-01T12:00:00.500000+02:00");
-/// assert_eq!(time, Timestamp::parse("2025-11-01 10:00:00.500")?);
+/// assert_eq!(time, "2025-11-01 10:00:00.500".parse::<Timestamp>()?);
 /// assert_eq!((time.unix_seconds(), time.subsec_nanos()), (1_761_991_200, 500_000_000));
 /// assert_eq!(time.offset_seconds(), Some(7200));
 /// assert_eq!(time.as_str(), "2025-11-01T12:00:00.5+02:00");
@@ -52,28 +52,6 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// Reads a point in time.
-    ///
-    /// # Errors
-    ///
-    /// A text that is no point in time, and a time outside the years 0 to 9999.
-    pub fn parse(text: &str) -> Result<Self> {
-        let time = if let Ok(number) = text.parse::<i64>() {
-            from_epoch(i128::from(number) * if number.unsigned_abs() > LAST_SECONDS { NANOS / 1000 } else { NANOS })
-        } else if let Some(number) = text.parse::<f64>().ok().filter(|number| number.is_finite()) {
-            // A float has microseconds at best at this distance from 1970.
-            let micros = number * if number.abs() > LAST_SECONDS as f64 { 1e3 } else { 1e6 };
-            (micros.round() as i128).checked_mul(1000).and_then(from_epoch)
-        } else {
-            read::time(text)
-        };
-        match time {
-            Some((seconds, nanos, offset)) => Ok(Timestamp { seconds, nanos, offset, raw: text.into() }),
-            None => Err(Error::invalid_input(format!("{text:?} is not a point in time"))
-                .with_hint("it looks like 2025-11-01T10:00:00Z")),
-        }
-    }
-
     /// The text as it came.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -134,8 +112,26 @@ impl From<SystemTime> for Timestamp {
 impl FromStr for Timestamp {
     type Err = Error;
 
+    /// Reads a point in time.
+    ///
+    /// # Errors
+    ///
+    /// A text that is no point in time, and a time outside the years 0 to 9999.
     fn from_str(text: &str) -> Result<Self> {
-        Timestamp::parse(text)
+        let time = if let Ok(number) = text.parse::<i64>() {
+            from_epoch(i128::from(number) * if number.unsigned_abs() > LAST_SECONDS { NANOS / 1000 } else { NANOS })
+        } else if let Some(number) = text.parse::<f64>().ok().filter(|number| number.is_finite()) {
+            // A float has microseconds at best at this distance from 1970.
+            let micros = number * if number.abs() > LAST_SECONDS as f64 { 1e3 } else { 1e6 };
+            (micros.round() as i128).checked_mul(1000).and_then(from_epoch)
+        } else {
+            read::time(text)
+        };
+        match time {
+            Some((seconds, nanos, offset)) => Ok(Timestamp { seconds, nanos, offset, raw: text.into() }),
+            None => Err(Error::invalid_input(format!("{text:?} is not a point in time"))
+                .with_hint("it looks like 2025-11-01T10:00:00Z")),
+        }
     }
 }
 
@@ -211,7 +207,7 @@ impl<'de> Deserialize<'de> for Timestamp {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
-                Timestamp::parse(text).map_err(E::custom)
+                text.parse::<Timestamp>().map_err(E::custom)
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Timestamp, E> {
@@ -244,14 +240,14 @@ mod tests {
             "1761991200.0",
             "1761991200000.0",
         ] {
-            assert_eq!(Timestamp::parse(text).unwrap().unix_seconds(), 1_761_991_200, "{text}");
+            assert_eq!(text.parse::<Timestamp>().unwrap().unix_seconds(), 1_761_991_200, "{text}");
         }
         assert_eq!(
-            Timestamp::parse("1969-12-31T23:59:59.75Z").unwrap().system_time(),
+            "1969-12-31T23:59:59.75Z".parse::<Timestamp>().unwrap().system_time(),
             UNIX_EPOCH - Duration::from_millis(250)
         );
-        assert_eq!(Timestamp::parse("-0.25").unwrap().to_string(), "1969-12-31T23:59:59.750000Z");
-        assert_eq!(Timestamp::parse("2024-02-29").unwrap().to_string(), "2024-02-29T00:00:00");
+        assert_eq!("-0.25".parse::<Timestamp>().unwrap().to_string(), "1969-12-31T23:59:59.750000Z");
+        assert_eq!("2024-02-29".parse::<Timestamp>().unwrap().to_string(), "2024-02-29T00:00:00");
     }
 
     #[test]
@@ -279,13 +275,13 @@ mod tests {
             "0000-01-01T00:00:00+01:00",
             "２025-11-01",
         ] {
-            assert!(Timestamp::parse(text).is_err(), "{text}");
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn the_raw_text_is_kept_and_system_times_round_trip() {
-        let time = Timestamp::parse("2025-11-01 10:00").unwrap();
+        let time = "2025-11-01 10:00".parse::<Timestamp>().unwrap();
         assert_eq!((time.as_str(), time.offset_seconds()), ("2025-11-01 10:00", None));
         let now = UNIX_EPOCH + Duration::new(1_761_991_200, 123_456_789);
         assert_eq!(Timestamp::from(now).system_time(), now);

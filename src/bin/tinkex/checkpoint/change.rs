@@ -1,4 +1,4 @@
-//! What changes checkpoints, one or several at once: publish, unpublish and delete.
+//! The commands that change checkpoints, one or several at once: publish, unpublish and delete.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -8,24 +8,26 @@ use tinkex::types::CheckpointPath;
 
 use super::path;
 use crate::app::App;
-use crate::errors::Failure;
+use crate::failure::Failure;
 
 #[derive(Args, Debug)]
 pub(crate) struct Paths {
-    /// Such as tinker://RUN_ID/weights/0001.
+    /// Path of a checkpoint, such as tinker://RUN_ID/weights/0001.
     #[arg(required = true, value_name = "PATH", value_parser = path)]
     paths: Vec<CheckpointPath>,
 }
 
-/// Delete checkpoints for good.
+/// Delete checkpoints permanently.
 ///
-/// Asks first. Without a terminal to ask on, --yes must be given. When one cannot be deleted, the others are, and the exit code is
-/// 1; with --format json, the document has the paths that are `done` and those that `failed`.
+/// Asks for confirmation. If stdin is not a terminal, --yes is required.
+///
+/// If a checkpoint cannot be deleted, the others still are, and the exit code is 1. With --format json, the document lists the
+/// paths that are `done` and those that `failed`.
 #[derive(Args, Debug)]
 pub(crate) struct Delete {
     #[command(flatten)]
     paths: Paths,
-    /// Do not ask.
+    /// Skip the confirmation prompt.
     #[arg(short, long)]
     yes: bool,
 }
@@ -48,11 +50,11 @@ pub(crate) fn delete(app: &App, Delete { paths: Paths { paths }, yes }: &Delete)
     each(app, "deleted", paths, |path| rest.delete_checkpoint_from_tinker_path(path))
 }
 
-/// Asks on the terminal, on stderr.
+/// Asks for confirmation on stderr.
 fn confirm(paths: &[CheckpointPath]) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("delete asks first, and stdin is no terminal; nothing was deleted")
-            .hint("give --yes to delete without being asked"));
+        return Err(Failure::usage("cannot ask for confirmation: stdin is not a terminal; nothing was deleted")
+            .hint("pass --yes to delete without confirmation"));
     }
     let mut err = io::stderr().lock();
     let mut answer = String::new();
@@ -65,53 +67,53 @@ fn confirm(paths: &[CheckpointPath]) -> Result<(), Failure> {
             } else {
                 format!("these {} checkpoints", paths.len())
             };
-            write!(err, "Delete {what} for good? [y/N]: ")
+            write!(err, "Permanently delete {what}? [y/N]: ")
         })
         .and_then(|()| err.flush())
         .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(|error| Failure::failed(format!("the answer could not be read: {error}")))?;
+        .map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::failed("nothing was deleted")),
     }
 }
 
-/// What became of each path.
+/// The result for each path.
 #[derive(Default, Serialize)]
-struct Outcome<'a> {
+struct ChangeReport<'a> {
     done: Vec<&'a str>,
-    failed: Vec<Refused<'a>>,
+    failed: Vec<FailedChange<'a>>,
 }
 
 #[derive(Serialize)]
-struct Refused<'a> {
+struct FailedChange<'a> {
     tinker_path: &'a str,
     error: String,
 }
 
-/// Changes one checkpoint after the other, also when one fails or nobody reads what is printed, and reports on each: `done
-/// PATH` on stdout and errors on stderr, or one document of those that were done and those that failed.
+/// Changes each checkpoint, even if one fails or stdout is closed, and reports on each: a line on stdout or an error on stderr,
+/// or one JSON document at the end.
 fn each(
     app: &App,
     done: &str,
     paths: &[CheckpointPath],
     change: impl Fn(&str) -> tinkex::Result<()>,
 ) -> Result<(), Failure> {
-    let mut outcome = Outcome::default();
+    let mut report = ChangeReport::default();
     let mut printed = Ok(());
     for tinker_path in paths.iter().map(CheckpointPath::as_str) {
         match change(tinker_path) {
             Ok(()) => {
                 printed = printed.and_then(|()| app.output.line(&format_args!("{done} {tinker_path}")));
-                outcome.done.push(tinker_path);
+                report.done.push(tinker_path);
             }
             Err(error) => {
                 let failure = Failure::from(error);
-                outcome.failed.push(Refused { tinker_path, error: failure.message().to_owned() });
-                failure.about(tinker_path).print(app.verbose);
+                report.failed.push(FailedChange { tinker_path, error: failure.message().to_owned() });
+                failure.subject(tinker_path).print(app.verbose);
             }
         }
     }
-    let printed = printed.and_then(|()| app.output.document(&outcome));
-    if outcome.failed.is_empty() { printed } else { Err(Failure::reported()) }
+    let printed = printed.and_then(|()| app.output.document(&report));
+    if report.failed.is_empty() { printed } else { Err(Failure::reported()) }
 }

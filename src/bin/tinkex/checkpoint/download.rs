@@ -10,32 +10,32 @@ use tinkex::{ErrorKind, RestClient};
 
 use super::path;
 use crate::app::App;
-use crate::errors::Failure;
+use crate::bars;
+use crate::failure::Failure;
 use crate::human::size;
-use crate::progress;
 
 /// Download a checkpoint.
 ///
-/// It is unpacked into a new directory, which comes into being once it is whole. A cut connection is taken up where it ended, and
-/// an archive that is still being made is waited for. Ctrl-C ends the download and leaves nothing behind.
+/// The checkpoint is unpacked into a new directory, which appears only when the download is complete. An interrupted connection
+/// is resumed, and an archive that the service is still preparing is waited for. Ctrl-C stops the download and leaves no files.
 #[derive(Args, Debug)]
 pub(crate) struct Download {
-    /// Such as tinker://RUN_ID/weights/0001.
+    /// Path of the checkpoint, such as tinker://RUN_ID/weights/0001.
     #[arg(value_parser = path)]
     path: CheckpointPath,
-    /// The directory to make; else RUN_ID_weights_NAME here.
+    /// Directory to create [default: RUN_ID_weights_NAME in the current directory].
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// Replace what is there, once the download is whole.
+    /// Replace an existing directory or file, once the download is complete.
     #[arg(long)]
     overwrite: bool,
-    /// Keep the archive as it is, a tar file with or without gzip, instead of unpacking it.
+    /// Save the tar archive without unpacking it; it may be compressed with gzip.
     #[arg(long)]
     archive: bool,
 }
 
 #[derive(Serialize)]
-struct Outcome<'a> {
+struct DownloadReport<'a> {
     tinker_path: &'a str,
     path: String,
     archive_bytes: u64,
@@ -44,10 +44,10 @@ struct Outcome<'a> {
 
 pub(crate) fn run(app: &App, Download { path, output, overwrite, archive }: &Download) -> Result<(), Failure> {
     let config = app.config()?;
-    app.reach(&config)?;
+    app.require_service(&config)?;
     let rest = RestClient::new(config)?;
     let output = output.clone().unwrap_or_else(|| default_output(path, *archive));
-    let bar = progress::bytes();
+    let bar = bars::bytes();
     let watched = bar.clone();
     let options = DownloadOptions::new(&output).overwrite(*overwrite).extract(!archive).progress(move |at| {
         if let Some(total) = at.total {
@@ -56,43 +56,43 @@ pub(crate) fn run(app: &App, Download { path, output, overwrite, archive }: &Dow
         watched.set_position(at.bytes);
     });
     let canceller = options.canceller();
-    app.interrupt.take_calling(move || canceller.cancel())?;
+    app.interrupt.catch_and_call(move || canceller.cancel())?;
     let downloaded = rest.download_checkpoint_archive_from_tinker_path(path.as_str(), options);
     bar.finish_and_clear();
     let downloaded = downloaded.map_err(|error| match error.kind() {
         ErrorKind::Cancelled if app.interrupt.is_requested() => {
-            Failure::interrupted("the download was interrupted; nothing of it is left")
+            Failure::interrupted("download interrupted; no files were left")
         }
         ErrorKind::InvalidInput if output.exists() => {
-            Failure::from(error).hint("choose another --output, or give --overwrite")
+            Failure::from(error).hint("choose another --output, or pass --overwrite")
         }
         _ => error.into(),
     })?;
-    let outcome = Outcome {
+    let report = DownloadReport {
         tinker_path: path.as_str(),
         path: downloaded.path.display().to_string(),
         archive_bytes: downloaded.archive_bytes,
         files: downloaded.files,
     };
-    let what = match outcome.files {
+    let what = match report.files {
         Some(1) => "1 file, ".to_owned(),
         Some(files) => format!("{files} files, "),
         None => String::new(),
     };
     let text = format!(
         "downloaded {path} to {} ({what}{})",
-        outcome.path,
-        size(Some(outcome.archive_bytes)),
+        report.path,
+        size(Some(report.archive_bytes)),
         path = path.as_str()
     );
-    app.output.report(&text, &outcome)
+    app.output.report(&text, &report)
 }
 
-/// What the path names, as one name in the working directory that every file system takes.
+/// The name of the checkpoint as one file name that is valid on every file system.
 fn default_output(path: &CheckpointPath, archive: bool) -> PathBuf {
     let name = format!("{}_{}", path.training_run_id(), path.checkpoint_id());
-    let plain = |letter: char| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' };
-    let name: String = name.chars().map(plain).collect();
+    let portable = |letter: char| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' };
+    let name: String = name.chars().map(portable).collect();
     PathBuf::from(if archive { name + ".tar" } else { name })
 }
 
@@ -101,8 +101,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_output_is_one_name_that_every_file_system_takes() {
-        let path = CheckpointPath::parse("tinker://a:train:0/sampler_weights/x y").unwrap();
+    fn the_default_output_is_a_portable_file_name() {
+        let path = "tinker://a:train:0/sampler_weights/x y".parse::<CheckpointPath>().unwrap();
         assert_eq!(default_output(&path, false), PathBuf::from("a_train_0_sampler_weights_x_y"));
         assert_eq!(default_output(&path, true), PathBuf::from("a_train_0_sampler_weights_x_y.tar"));
     }

@@ -10,65 +10,67 @@ use serde::Serialize;
 use tinkex::types::{Checkpoint, CheckpointPath};
 
 use crate::app::App;
-use crate::errors::Failure;
+use crate::failure::Failure;
 use crate::human::{age, size};
-use crate::listing::{Limit, Listed};
+use crate::listing::{Items, ListOptions};
 use crate::output::Table;
 
 /// List, show, publish, delete and download checkpoints.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// List the checkpoints of all your runs, or of one.
+pub(crate) enum CheckpointCommand {
+    /// List the checkpoints of all your runs, or of one run.
     List {
-        /// Of this run only, and all of them.
+        /// List all checkpoints of this run only.
         #[arg(long, value_name = "RUN_ID", conflicts_with = "limit")]
         run_id: Option<String>,
         #[command(flatten)]
-        limit: Limit,
+        options: ListOptions,
     },
     /// Show a checkpoint.
     Info {
-        /// Such as tinker://RUN_ID/weights/0001.
+        /// Path of the checkpoint, such as tinker://RUN_ID/weights/0001.
         #[arg(value_parser = path)]
         path: CheckpointPath,
     },
-    /// Let everybody use checkpoints.
+    /// Make checkpoints public: everyone can use them.
     Publish(change::Paths),
-    /// Keep checkpoints to yourself again.
+    /// Make checkpoints private again.
     Unpublish(change::Paths),
     Delete(change::Delete),
     Download(download::Download),
 }
 
-/// The argument that names a checkpoint.
+/// Parses a PATH argument.
 fn path(text: &str) -> Result<CheckpointPath, String> {
-    CheckpointPath::parse(text).map_err(|error| error.to_string())
+    text.parse::<CheckpointPath>().map_err(|error| error.to_string())
 }
 
-pub(crate) fn run(app: &App, command: &Command) -> Result<(), Failure> {
+pub(crate) fn run(app: &App, command: &CheckpointCommand) -> Result<(), Failure> {
     match command {
-        Command::List { run_id, limit } => {
+        CheckpointCommand::List { run_id, options } => {
             let rest = app.rest()?;
             let (listed, of) = match run_id {
-                Some(run) => (Listed::all(rest.list_checkpoints(run)?.checkpoints), format!(" for run {run}")),
-                None => (limit.read(rest.user_checkpoints())?, String::new()),
+                Some(run) => (Items::all(rest.list_checkpoints(run)?.checkpoints), format!(" for run {run}")),
+                None => (options.fetch(rest.user_checkpoints())?, String::new()),
             };
             let table = list(&listed, &of, app.now());
             app.output.report(&table, &Checkpoints { checkpoints: &listed.items })
         }
-        Command::Info { path } => {
+        CheckpointCommand::Info { path } => {
             let checkpoints = app.rest()?.list_checkpoints(path.training_run_id())?.checkpoints;
             let checkpoint = checkpoints.into_iter().find(|checkpoint| checkpoint.tinker_path == path.as_str());
             let checkpoint = checkpoint.ok_or_else(|| {
-                Failure::failed(format!("{} is not among the run's checkpoints", path.as_str()))
-                    .hint(format!("see `tinkex checkpoint list --run-id {}`", path.training_run_id()))
+                Failure::failed(format!("checkpoint not found: {}", path.as_str())).hint(format!(
+                    "list the run's checkpoints with `tinkex checkpoint list --run-id {}`",
+                    path.training_run_id()
+                ))
             })?;
             app.output.report(&info(&checkpoint, path.training_run_id(), app.now()), &checkpoint)
         }
-        Command::Publish(paths) => change::publish(app, paths),
-        Command::Unpublish(paths) => change::unpublish(app, paths),
-        Command::Delete(delete) => change::delete(app, delete),
-        Command::Download(download) => download::run(app, download),
+        CheckpointCommand::Publish(paths) => change::publish(app, paths),
+        CheckpointCommand::Unpublish(paths) => change::unpublish(app, paths),
+        CheckpointCommand::Delete(delete) => change::delete(app, delete),
+        CheckpointCommand::Download(download) => download::run(app, download),
     }
 }
 
@@ -77,7 +79,7 @@ struct Checkpoints<'a> {
     checkpoints: &'a [Checkpoint],
 }
 
-fn list(listed: &Listed<Checkpoint>, of: &str, now: SystemTime) -> Table {
+fn list(listed: &Items<Checkpoint>, of: &str, now: SystemTime) -> Table {
     let columns = ["Checkpoint ID", "Type", "Size", "Public", "Created", "Path"];
     let mut table = Table::new(listed.title("checkpoint", "checkpoints", of), columns);
     for item in &listed.items {

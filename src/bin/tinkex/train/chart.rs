@@ -1,8 +1,8 @@
-//! The loss curve as a picture, in SVG.
+//! The loss curve, drawn as SVG.
 
 use std::fmt::Write as _;
 
-use super::record::Metrics;
+use super::metrics::Metrics;
 
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 400.0;
@@ -10,10 +10,10 @@ const LEFT: f64 = 60.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 40.0;
-/// Lines of the grid, and labels, in each direction.
+/// Number of intervals between grid lines or labels, on each axis.
 const TICKS: u32 = 5;
 
-/// The loss of each step as a line, that of the evaluations as a line with dots.
+/// Draws the loss of each step as a line, and that of each evaluation as a dashed line with dots.
 pub(crate) fn svg(title: &str, metrics: &[Metrics]) -> String {
     let losses: Vec<(f64, f64)> = metrics.iter().map(|line| (line.step as f64, line.loss)).collect();
     let evaluations: Vec<(f64, f64)> =
@@ -42,7 +42,7 @@ pub(crate) fn svg(title: &str, metrics: &[Metrics]) -> String {
             text = y(loss) + 4.0,
         ));
     }
-    // Steps are whole numbers, and there may be fewer than ticks.
+    // Steps are integers, and there may be fewer steps than ticks.
     let mut steps: Vec<f64> = (0..=TICKS).map(|tick| (last * f64::from(tick) / f64::from(TICKS)).round()).collect();
     steps.dedup();
     for step in steps {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_falling_loss_is_a_falling_line() {
+    fn a_decreasing_loss_draws_a_falling_line() {
         let drawn = svg("a<b", &[line(1, 4.0, None), line(2, 2.0, Some(3.0)), line(3, 1.0, Some(2.0))]);
         assert!(drawn.contains("a&lt;b") && drawn.trim_end().ends_with("</svg>"), "{drawn}");
         let points = drawn.split("class=\"loss\" points=\"").nth(1).unwrap().split('"').next().unwrap();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_is_labelled_once_and_in_its_place() {
+    fn step_labels_are_distinct_and_evenly_spaced() {
         let labels = |last: u64| {
             let drawn = svg("run", &[line(last, 1.0, None)]);
             let labels = drawn.lines().filter_map(|line| line.strip_suffix("</text>")?.split_once("\"middle\">"));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_the_infinite_draw_nothing() {
+    fn values_that_are_not_finite_are_left_out() {
         for metrics in [vec![], vec![line(1, f64::NAN, Some(f64::INFINITY))], vec![line(1, 0.0, None)]] {
             let drawn = svg("run", &metrics);
             let attributes = drawn.replace("text-anchor", "");

@@ -1,25 +1,25 @@
-//! Examples from lines of JSON.
+//! Parses the data file: examples as lines of JSON.
 
 use serde::Deserialize;
 
-use crate::render::{self, Piece, Role};
+use crate::template::{self, Role, Segment};
 
 const EXPECTED: &str = r#"expected {"prompt": "…", "completion": "…"} or {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}"#;
 
-/// The words in `split` for lines that are kept for evaluation.
+/// The values of `split` that hold a line out for evaluation.
 const HELD_OUT: [&str; 5] = ["test", "eval", "validation", "val", "dev"];
 
-/// One example of a file.
+/// One line of the data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Example {
-    pub(crate) pieces: Vec<Piece>,
-    /// Whether the file keeps it for evaluation.
+    pub(crate) segments: Vec<Segment>,
+    /// Whether the file holds it out for evaluation.
     pub(crate) held_out: bool,
-    /// Counted from 1.
+    /// Line number, from 1.
     pub(crate) line: usize,
 }
 
-/// A line of the file; other keys are ignored.
+/// The JSON of a line. Other keys are ignored.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Line {
@@ -36,10 +36,9 @@ struct Message {
     content: String,
 }
 
-/// Reads a file of examples, one a line; empty lines are passed over. An error is that of the first bad line, as
-/// `NAME:LINE: what is wrong`.
+/// Parses a data file, skipping empty lines. The error is that of the first invalid line: `NAME:LINE: what is wrong`.
 pub(crate) fn parse(name: &str, text: &[u8]) -> Result<Vec<Example>, String> {
-    // Some editors begin a file with this mark.
+    // Some editors write a byte order mark.
     let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(text);
     let mut examples = Vec::new();
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -47,51 +46,51 @@ pub(crate) fn parse(name: &str, text: &[u8]) -> Result<Vec<Example>, String> {
             continue;
         }
         let number = index + 1;
-        examples.push(example(line, number).map_err(|why| format!("{name}:{number}: {why}"))?);
+        examples.push(parse_line(line, number).map_err(|why| format!("{name}:{number}: {why}"))?);
     }
     if examples.is_empty() {
-        return Err(format!("{name} has no examples; {EXPECTED} on each line"));
+        return Err(format!("{name} contains no examples; {EXPECTED} on each line"));
     }
     Ok(examples)
 }
 
-fn example(line: &[u8], number: usize) -> Result<Example, String> {
+fn parse_line(line: &[u8], number: usize) -> Result<Example, String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| {
-        // The line of the error is always 1.
+        // serde_json counts lines within this line, so its number would mislead.
         let text = error.to_string();
         let why = text.split(" at line ").next().unwrap_or_default();
         format!("{why} (column {}); {EXPECTED}", error.column())
     })?;
     let held_out = line.split.as_deref().is_some_and(|split| HELD_OUT.contains(&split));
-    let pieces = match line {
+    let segments = match line {
         Line { prompt: Some(prompt), completion: Some(completion), messages: None, .. } => {
             if completion.trim().is_empty() {
-                return Err("the completion is empty, so there is nothing to learn".to_owned());
+                return Err("the completion is empty, so there is nothing to train on".to_owned());
             }
-            render::pair(&prompt, &completion)
+            template::completion(&prompt, &completion)
         }
         Line { prompt: None, completion: None, messages: Some(messages), .. } => conversation(&messages)?,
-        Line { messages: Some(_), .. } => return Err(format!("both a prompt and messages; {EXPECTED}")),
-        Line { prompt: Some(_), .. } => return Err(format!("a prompt without a completion; {EXPECTED}")),
-        Line { completion: Some(_), .. } => return Err(format!("a completion without a prompt; {EXPECTED}")),
-        Line { .. } => return Err(format!("neither a prompt nor messages; {EXPECTED}")),
+        Line { messages: Some(_), .. } => return Err(format!("prompt and messages cannot be combined; {EXPECTED}")),
+        Line { prompt: Some(_), .. } => return Err(format!("prompt without completion; {EXPECTED}")),
+        Line { completion: Some(_), .. } => return Err(format!("completion without prompt; {EXPECTED}")),
+        Line { .. } => return Err(format!("neither prompt nor messages; {EXPECTED}")),
     };
-    Ok(Example { pieces, held_out, line: number })
+    Ok(Example { segments, held_out, line: number })
 }
 
-fn conversation(messages: &[Message]) -> Result<Vec<Piece>, String> {
-    let mut said = Vec::with_capacity(messages.len());
+fn conversation(messages: &[Message]) -> Result<Vec<Segment>, String> {
+    let mut parsed = Vec::with_capacity(messages.len());
     for (index, Message { role, content }) in messages.iter().enumerate() {
-        let Some(parsed) = Role::parse(role) else {
-            let place = index + 1;
-            return Err(format!("the role of message {place} is {role:?}; expected system, user, assistant or tool"));
+        let Some(role) = Role::parse(role) else {
+            let number = index + 1;
+            return Err(format!("message {number} has role {role:?}; expected system, user, assistant or tool"));
         };
-        said.push((parsed, content.as_str()));
+        parsed.push((role, content.as_str()));
     }
-    if !said.iter().any(|(role, content)| *role == Role::Assistant && !content.trim().is_empty()) {
-        return Err("no message of the assistant, so there is nothing to learn".to_owned());
+    if !parsed.iter().any(|(role, content)| *role == Role::Assistant && !content.trim().is_empty()) {
+        return Err("no assistant message with content, so there is nothing to train on".to_owned());
     }
-    Ok(render::chat(&said))
+    Ok(template::chat(&parsed))
 }
 
 #[cfg(test)]
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_and_chats_are_read_with_their_lines_and_split() {
+    fn completions_and_chats_are_parsed() {
         let file = concat!(
             "\u{FEFF}",
             r#"{"prompt": "a", "completion": "b", "more": 1}"#,
@@ -110,23 +109,23 @@ mod tests {
         assert_eq!(examples.len(), 2);
         assert_eq!((examples[0].line, examples[0].held_out), (1, false));
         assert_eq!((examples[1].line, examples[1].held_out), (3, true));
-        assert_eq!(examples[1].pieces, render::chat(&[(Role::User, "q"), (Role::Assistant, "r")]));
+        assert_eq!(examples[1].segments, template::chat(&[(Role::User, "q"), (Role::Assistant, "r")]));
     }
 
     #[test]
-    fn a_bad_line_is_named_with_what_is_expected() {
+    fn an_invalid_line_is_an_error_with_its_number() {
         for (line, why) in [
             ("nonsense", "expected ident"),
             (r#"{"prompt": 1, "completion": "b"}"#, "invalid type"),
-            (r#"{"prompt": "a"}"#, "without a completion"),
-            (r#"{"completion": "a"}"#, "without a prompt"),
+            (r#"{"prompt": "a"}"#, "without completion"),
+            (r#"{"completion": "a"}"#, "without prompt"),
             ("{}", "neither"),
             ("7", "invalid type: integer `7`, expected an object"),
-            (r#"{"prompt": "a", "completion": " "}"#, "nothing to learn"),
-            (r#"{"prompt": "a", "completion": "b", "messages": []}"#, "both"),
-            (r#"{"messages": []}"#, "nothing to learn"),
-            (r#"{"messages": [{"role": "user", "content": "q"}]}"#, "nothing to learn"),
-            (r#"{"messages": [{"role": "robot", "content": "q"}]}"#, "the role of message 1 is \"robot\""),
+            (r#"{"prompt": "a", "completion": " "}"#, "nothing to train on"),
+            (r#"{"prompt": "a", "completion": "b", "messages": []}"#, "cannot be combined"),
+            (r#"{"messages": []}"#, "nothing to train on"),
+            (r#"{"messages": [{"role": "user", "content": "q"}]}"#, "nothing to train on"),
+            (r#"{"messages": [{"role": "robot", "content": "q"}]}"#, "message 1 has role \"robot\""),
             (r#"{"messages": [{"role": "user"}]}"#, "missing field `content`"),
             ("\"\u{1}\"", "control character"),
         ] {

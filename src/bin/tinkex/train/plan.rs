@@ -1,33 +1,33 @@
-//! What is trained when: which examples are kept for evaluation, which make a batch, and how fast is learned. Everything
-//! follows from a seed and the number of the step, so that a run can go on from any step.
+//! Which examples are held out for evaluation, which are in which batch, and the learning rate of a step. Everything is a
+//! function of the seed and the number of the step, so that a run can be resumed from any step.
 
 use clap::ValueEnum;
 
-/// Parts examples, given which the file itself keeps for evaluation, into those to train on and those to evaluate. Of the
-/// others, `fraction` is kept for evaluation, too, but never all.
+/// Splits examples into those to train on and those held out for evaluation, as indices. `held_out` marks examples that the data
+/// file holds out. Of the others, `fraction` is held out at random, but never all.
 pub(crate) fn split(held_out: &[bool], fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    let (mut evaluated, mut trained): (Vec<usize>, Vec<usize>) =
+    let (mut evaluation, mut training): (Vec<usize>, Vec<usize>) =
         (0..held_out.len()).partition(|&index| held_out.get(index).copied().unwrap_or_default());
-    let wanted = (trained.len() as f64 * fraction).round() as usize;
-    let more = wanted.min(trained.len().saturating_sub(1));
-    let mut shuffled = trained.clone();
+    let wanted = (training.len() as f64 * fraction).round() as usize;
+    let more = wanted.min(training.len().saturating_sub(1));
+    let mut shuffled = training.clone();
     fastrand::Rng::with_seed(mixed(seed, u64::MAX)).shuffle(&mut shuffled);
-    evaluated.extend(&shuffled[..more]);
-    evaluated.sort_unstable();
-    trained.retain(|index| evaluated.binary_search(index).is_err());
-    (trained, evaluated)
+    evaluation.extend(&shuffled[..more]);
+    evaluation.sort_unstable();
+    training.retain(|index| evaluation.binary_search(index).is_err());
+    (training, evaluation)
 }
 
-/// The order of the examples: all of them once in each epoch, shuffled anew.
+/// The order of the examples: each epoch has all of them once, in a new random order.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Order {
+pub(crate) struct BatchOrder {
     pub(crate) examples: usize,
     pub(crate) batch_size: usize,
     pub(crate) seed: u64,
 }
 
-impl Order {
-    /// The examples of a step, counted from 1. A batch may reach into the next epoch.
+impl BatchOrder {
+    /// The indices of a step's examples. Steps count from 1. A batch can extend into the next epoch.
     pub(crate) fn batch(&self, step: u64) -> Vec<usize> {
         let examples = self.examples as u64;
         let first = step.saturating_sub(1) * self.batch_size as u64;
@@ -45,13 +45,13 @@ impl Order {
         batch
     }
 
-    /// The steps that so many epochs take.
+    /// The number of steps in `epochs` epochs.
     pub(crate) fn steps(&self, epochs: u64) -> u64 {
         (epochs * self.examples as u64).div_ceil(self.batch_size as u64)
     }
 }
 
-/// A seed of its own for each epoch: neighbouring numbers must not give neighbouring orders (the finaliser of SplitMix64).
+/// The seed of an epoch. The finalizer of SplitMix64 mixes the bits, since adjacent seeds must not give similar orders.
 fn mixed(seed: u64, epoch: u64) -> u64 {
     let mut bits = seed ^ epoch.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -59,29 +59,29 @@ fn mixed(seed: u64, epoch: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// How the learning rate goes on after the warm-up.
+/// How the learning rate changes after the warmup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Schedule {
-    /// It stays.
+    /// Stays at the peak.
     #[default]
     Constant,
-    /// It falls in a line to nothing after the last step.
+    /// Decays linearly, to 0 after the last step.
     Linear,
-    /// It falls along half a cosine to nothing after the last step.
+    /// Cosine decay, to 0 after the last step.
     Cosine,
 }
 
 impl Schedule {
-    /// The learning rate of a step, counted from 1, out of `steps`, of which the first `warmup` climb to the full rate.
-    pub(crate) fn rate(self, full: f64, step: u64, steps: u64, warmup: u64) -> f64 {
+    /// The learning rate of a step. Steps count from 1; the first `warmup` ones rise linearly to the peak.
+    pub(crate) fn rate(self, peak: f64, step: u64, steps: u64, warmup: u64) -> f64 {
         if step <= warmup {
-            return full * step as f64 / warmup as f64;
+            return peak * step as f64 / warmup as f64;
         }
-        let done = (step - 1 - warmup) as f64 / (steps.saturating_sub(warmup)).max(1) as f64;
-        full * match self {
+        let progress = (step - 1 - warmup) as f64 / (steps.saturating_sub(warmup)).max(1) as f64;
+        peak * match self {
             Schedule::Constant => 1.0,
-            Schedule::Linear => (1.0 - done).max(0.0),
-            Schedule::Cosine => (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()) / 2.0,
+            Schedule::Linear => (1.0 - progress).max(0.0),
+            Schedule::Cosine => (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()) / 2.0,
         }
     }
 }
@@ -94,7 +94,7 @@ mod tests {
 
     quickcheck! {
         fn every_epoch_has_every_example_once(examples: u8, batch_size: u8, seed: u64) -> bool {
-            let order = Order { examples: examples as usize + 1, batch_size: batch_size as usize % 9 + 1, seed };
+            let order = BatchOrder { examples: examples as usize + 1, batch_size: batch_size as usize % 9 + 1, seed };
             let steps = order.steps(3) + 1;
             let all: Vec<usize> = (1..=steps).flat_map(|step| order.batch(step)).collect();
             all.chunks_exact(order.examples).take(3).count() == 3
@@ -105,38 +105,38 @@ mod tests {
                 })
         }
 
-        fn a_batch_follows_from_seed_and_step(examples: u8, step: u16, seed: u64) -> bool {
-            let order = Order { examples: examples as usize + 1, batch_size: 4, seed };
+        fn seed_and_step_determine_a_batch(examples: u8, step: u16, seed: u64) -> bool {
+            let order = BatchOrder { examples: examples as usize + 1, batch_size: 4, seed };
             order.batch(step.into()) == order.batch(step.into())
         }
 
         fn a_split_loses_nothing(held_out: Vec<bool>, percent: u8, seed: u64) -> bool {
-            let (trained, evaluated) = split(&held_out, f64::from(percent % 101) / 100.0, seed);
-            let mut all = [trained.clone(), evaluated.clone()].concat();
+            let (training, evaluation) = split(&held_out, f64::from(percent % 101) / 100.0, seed);
+            let mut all = [training.clone(), evaluation.clone()].concat();
             all.sort_unstable();
             all.into_iter().eq(0..held_out.len())
-                && (0..held_out.len()).filter(|&index| held_out[index]).all(|index| evaluated.contains(&index))
-                && (trained.is_empty() == held_out.iter().all(|held_out| *held_out))
+                && (0..held_out.len()).filter(|&index| held_out[index]).all(|index| evaluation.contains(&index))
+                && (training.is_empty() == held_out.iter().all(|held_out| *held_out))
         }
     }
 
     #[test]
-    fn epochs_and_seeds_differ() {
-        let order = Order { examples: 100, batch_size: 100, seed: 1 };
+    fn epochs_and_seeds_change_the_order() {
+        let order = BatchOrder { examples: 100, batch_size: 100, seed: 1 };
         assert_ne!(order.batch(1), order.batch(2));
-        assert_ne!(order.batch(1), Order { seed: 2, ..order }.batch(1));
+        assert_ne!(order.batch(1), BatchOrder { seed: 2, ..order }.batch(1));
     }
 
     #[test]
-    fn a_fraction_is_kept_for_evaluation() {
-        let (trained, evaluated) = split(&[false; 10], 0.2, 3);
-        assert_eq!((trained.len(), evaluated.len()), (8, 2));
+    fn a_fraction_is_held_out() {
+        let (training, evaluation) = split(&[false; 10], 0.2, 3);
+        assert_eq!((training.len(), evaluation.len()), (8, 2));
         assert_eq!(split(&[false, true], 1.0, 3), (vec![0], vec![1]));
         assert_eq!(split(&[false; 10], 0.0, 3).1, Vec::<usize>::new());
     }
 
     #[test]
-    fn the_rate_climbs_and_falls_as_the_schedule_says() {
+    fn schedules_warm_up_and_decay() {
         let rates = |schedule: Schedule, warmup| -> Vec<f64> {
             (1..=4).map(|step| (schedule.rate(1.0, step, 4, warmup) * 1000.0).round() / 1000.0).collect()
         };

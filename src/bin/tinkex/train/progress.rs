@@ -1,50 +1,51 @@
-//! What a person sees of the training, on stderr: a bar on a terminal, else a line now and then.
+//! Progress of a training run on stderr: a progress bar at a terminal, else a line every few steps.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::record::Metrics;
-use crate::output::one_line;
+use super::metrics::Metrics;
+use crate::text::one_line;
 
 pub(crate) struct Progress {
     steps: u64,
-    /// Without a terminal, a line for each of so many steps.
-    every: u64,
+    /// Without a terminal, a line is printed every so many steps.
+    log_every: u64,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// From the step that was made last.
-    pub(crate) fn new(done: u64, steps: u64, every: u64) -> Self {
+    /// Begins at the last completed step.
+    pub(crate) fn new(completed: u64, steps: u64, log_every: u64) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_position(done);
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left");
+            let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_position(completed);
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ETA {eta}");
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        Progress { steps, every, bar }
+        Progress { steps, log_every, bar }
     }
 
     pub(crate) fn step(&self, metrics: &Metrics) {
+        let Metrics { step, eval_loss, .. } = metrics;
         match &self.bar {
             Some(bar) => {
-                bar.set_message(Shown(metrics).to_string());
-                bar.set_position(metrics.step);
+                bar.set_message(metrics.to_string());
+                bar.set_position(*step);
             }
-            None if metrics.step % self.every == 0 || metrics.step == self.steps || metrics.eval_loss.is_some() => {
-                self.say(format_args!("step {}/{}: {}", metrics.step, self.steps, Shown(metrics)));
+            None if step % self.log_every == 0 || *step == self.steps || eval_loss.is_some() => {
+                self.line(format_args!("step {step}/{}: {metrics}", self.steps));
             }
             None => {}
         }
     }
 
-    /// A line beside the bar.
-    pub(crate) fn say(&self, what: fmt::Arguments<'_>) {
-        let what = one_line(&what.to_string());
+    /// Prints a line, above the bar if there is one.
+    pub(crate) fn line(&self, text: fmt::Arguments<'_>) {
+        let text = one_line(&text.to_string());
         match &self.bar {
-            Some(bar) => bar.println(what),
-            None => writeln!(io::stderr(), "{what}").unwrap_or_default(),
+            Some(bar) => bar.println(text),
+            None => writeln!(io::stderr(), "{text}").unwrap_or_default(),
         }
     }
 }
@@ -54,17 +55,5 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.abandon();
         }
-    }
-}
-
-struct Shown<'a>(&'a Metrics);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "loss {:.4}", self.0.loss)?;
-        if let Some(loss) = self.0.eval_loss {
-            write!(f, ", evaluation {loss:.4}")?;
-        }
-        write!(f, ", {:.0} tokens/s", self.0.tokens_per_second)
     }
 }

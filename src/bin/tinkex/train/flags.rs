@@ -1,0 +1,127 @@
+//! The options of `tinkex train`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::plan::Schedule;
+use super::record::ResumeFrom;
+
+/// Fine-tune a model with LoRA on a file of examples.
+///
+/// Ctrl-C finishes the current steps, saves a checkpoint, prints the command that resumes the run, and exits with code 130. A
+/// second Ctrl-C stops immediately.
+#[derive(Args, Debug)]
+#[command(after_long_help = FORMATS)]
+pub(crate) struct Options {
+    /// Training data in JSON Lines format: one example per line.
+    pub(super) data: PathBuf,
+    /// Base model to fine-tune; optional if the service has only one.
+    #[arg(long, value_name = "NAME")]
+    pub(super) base_model: Option<String>,
+    /// Name of the run, and prefix of its checkpoints' names [default: name of the data file].
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    pub(super) name: Option<String>,
+    /// Output directory for metrics.jsonl, checkpoints.jsonl and loss.svg [default: runs/NAME].
+    #[arg(long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// Number of training steps, instead of epochs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "epochs")]
+    pub(super) steps: Option<u64>,
+    /// Number of epochs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..1_000_000))]
+    pub(super) epochs: u64,
+    /// Batch size: number of examples per step.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch_size)]
+    pub(super) batch_size: usize,
+    /// Peak learning rate.
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_negative_numbers = true, value_parser = positive)]
+    pub(super) learning_rate: f64,
+    /// Learning-rate schedule.
+    #[arg(long, value_name = "SCHEDULE", value_enum, default_value_t)]
+    pub(super) schedule: Schedule,
+    /// Number of warmup steps, over which the learning rate rises linearly to its peak.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) warmup_steps: u64,
+    /// LoRA rank.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rank: u32,
+    /// Random seed for the order of the examples, the evaluation split and the initial LoRA weights.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Fraction of the examples to hold out for evaluation, such as 0.1, in addition to lines with `"split": "test"`.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, allow_negative_numbers = true, value_parser = fraction)]
+    pub(super) eval_fraction: f64,
+    /// Evaluate every N steps and after the last step; 0 for the last step only.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) eval_every: u64,
+    /// Save a checkpoint every N steps and after the last step; 0 for the last step only.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) save_every: u64,
+    /// Resume a run from a checkpoint: `latest` or a tinker:// path. Data, batch size, seed, evaluation fraction and tokenizer
+    /// must be those of the run; the base model and the LoRA rank are taken from the checkpoint.
+    #[arg(long, value_name = "PATH|latest")]
+    pub(super) resume: Option<ResumeFrom>,
+    /// Tokenizer to use instead of the model's own: `bytes`, a tokenizer.json, its directory, or an ID on the Hugging Face Hub.
+    #[arg(long, value_name = "PATH|ID")]
+    pub(super) tokenizer: Option<String>,
+    /// Log progress every N steps; a terminal shows a progress bar instead.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) log_every: u64,
+}
+
+const FORMATS: &str = r#"Data format:
+  Each line is one of
+      {"prompt": "green", "completion": "eengray"}
+      {"messages": [{"role": "user", "content": "Hi"},
+                    {"role": "assistant", "content": "Hello!"}]}     on one line
+  The loss covers completions and the assistant's messages, each followed by the
+  tokenizer's end-of-sequence token; everything else is context. Lines with
+  "split": "test" are held out for evaluation.
+
+  Prompt and completion are joined with a line break, unless one of them has
+  white space there. Chats are formatted as `User: text`, `Assistant: text` and
+  so on, with an empty line between messages. This format is used for every
+  model: the chat template of the model's tokenizer is not applied. `tinkex
+  sample --chat` formats its prompt in the same way.
+
+Metrics:
+  Each line of metrics.jsonl describes a step:
+      step               number of the step, from 1
+      loss               nats per trained token, before the update
+      eval_loss          the same for held-out examples, after the update; only
+                         if the step was evaluated
+      learning_rate      learning rate of the update
+      tokens             number of tokens in the batch
+      learned_tokens     number of trained tokens in the batch
+      tokens_per_second  throughput"#;
+
+fn run_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match !text.is_empty() && !text.starts_with('.') && text.bytes().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("expected letters, digits, `-`, `_` and `.`, not beginning with `.`".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or("expected a number greater than 0".to_owned())
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|fraction| (0.0..1.0).contains(fraction))
+        .ok_or("expected a number from 0 to less than 1".to_owned())
+}
+
+/// The upper bound catches typing errors: the batch of a step is in memory as a whole.
+fn batch_size(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|size| (1..=1_000_000).contains(size))
+        .ok_or("expected a number from 1 to 1000000".to_owned())
+}
