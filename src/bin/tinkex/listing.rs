@@ -1,7 +1,7 @@
 //! What the `list` commands share: `--limit`, and the titles of their tables.
 
 use clap::Args;
-use tinkex::rest::Listing;
+use tinkex::rest::Pages;
 
 use crate::bars;
 use crate::failure::Failure;
@@ -42,21 +42,21 @@ impl<T> Items<T> {
 
 impl ListOptions {
     /// Fetches the items up to the limit, with a progress bar.
-    pub(crate) fn fetch<T: Clone + PartialEq>(&self, mut listing: Listing<T>) -> Result<Items<T>, Failure> {
+    pub(crate) fn fetch<T: Clone + PartialEq>(&self, mut pages: Pages<T>) -> Result<Items<T>, Failure> {
         if self.limit > 0 {
-            listing = listing.limit(self.limit);
+            pages = pages.limit(self.limit);
         }
         let bar = bars::items();
         let mut items = Vec::new();
-        while let Some(item) = listing.next().transpose()? {
+        while let Some(item) = pages.next().transpose()? {
             items.push(item);
             let count = items.len() as u64;
-            let total = listing.total_count().unwrap_or(0).max(count);
+            let total = pages.total_count().unwrap_or(0).max(count);
             bar.set_length(if self.limit > 0 { total.min(self.limit) } else { total });
             bar.set_position(count);
         }
         bar.finish_and_clear();
-        let more = listing.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
+        let more = pages.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
         Ok(Items { items, more })
     }
 }

@@ -98,7 +98,7 @@ fn long_commands_check_the_service_first() {
     {
         let done = fails(tinkex(words).at(&format!("http://{closed_port}")).env("TINKER_LOG", "debug").run(), 1);
         // The library itself would make ten more attempts, for about a minute.
-        assert_eq!(done.stderr.matches("it is sent again").count(), 2, "{done:?}");
+        assert_eq!(done.stderr.matches("retrying in").count(), 2, "{done:?}");
     }
 }
 

@@ -45,7 +45,7 @@ struct DownloadReport<'a> {
 pub(crate) fn run(app: &App, Download { path, output, overwrite, archive }: &Download) -> Result<(), Failure> {
     let config = app.config()?;
     app.require_service(&config)?;
-    let rest = RestClient::connect(config)?;
+    let rest = RestClient::new(config)?;
     let output = output.clone().unwrap_or_else(|| default_output(path, *archive));
     let bar = bars::bytes();
     let shown_bar = bar.clone();
