@@ -10,6 +10,8 @@
 //! The tokens are the bytes of the text, as the local model expects. To another model, they are arbitrary tokens: its loss
 //! decreases as well, but the tokens do not spell words.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints its progress and results")]
+
 use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
