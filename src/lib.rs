@@ -93,8 +93,6 @@
 //! program's callback, becomes an error of kind [`Panicked`](ErrorKind::Panicked) for the waiting callers, provided that the
 //! program is built with `panic = "unwind"`, the default.
 
-#![warn(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
-
 pub mod api;
 pub mod clock;
 mod config;
@@ -127,7 +125,7 @@ pub use error::{Error, ErrorKind, Limit, Result};
 pub use ndarray;
 pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
 pub use pending::{Pending, wait_all, wait_any};
-pub use rest::RestClient;
+pub use rest::client::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use service::{FromStateBuilder, LoraBuilder, ServiceClient, TrainingClientBuilder, TrainingOptions};
 pub use session::Telemetry;

@@ -7,7 +7,7 @@ use super::call_state::{Completer, Decoded};
 use super::resubmit::Resubmission;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
-use crate::http::Flight;
+use crate::http::RequestHandle;
 use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::PollOutcome;
 use crate::rules::poll_schedule::PollSchedule;
@@ -42,11 +42,7 @@ pub(super) enum Phase {
     /// Its next poll, in the poll queue.
     Queued,
     /// The response to a poll.
-    Polling {
-        /// Cuts the poll off.
-        cancel_token: Arc<Flight>,
-        began: Instant,
-    },
+    Polling { request: Arc<RequestHandle>, began: Instant },
     /// The end of a poll that was cut off in favour of another promise.
     CutOff {
         /// How long it then leaves the connection to others.

@@ -196,10 +196,10 @@ impl<T> Drop for Pending<T> {
         let mut state = self.state.lock();
         let expired = state.error().is_some_and(Error::is_timeout);
         state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
-        let submissions = state.take_cancel_tokens();
+        let submissions = state.take_submissions();
         // A cancel takes the lock that the cancelled request waits with.
         drop(state);
-        submissions.iter().for_each(|token| token.cut());
+        submissions.iter().for_each(|submission| submission.cancel());
     }
 }
 

@@ -10,7 +10,7 @@ use super::call_state::{Decode, Decoded};
 use super::messages::{Command, Reply};
 use super::observe::PromiseObserver;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::http::{Answer, Call, Flight, Http, Purpose, Repeat};
+use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::{Failure, NotReady, PollOutcome, classify};
@@ -31,7 +31,7 @@ pub(super) struct PollJob {
     /// How many polls in a row did not reach the service.
     pub(super) unreachable: u32,
     pub(super) decode: Decode,
-    pub(super) cancel_token: Arc<Flight>,
+    pub(super) request: Arc<RequestHandle>,
     pub(super) reply: ReplySender,
 }
 
@@ -42,7 +42,7 @@ impl PollJob {
         let began = clock.now();
         let response = self.send(http);
         let held = clock.now() - began;
-        if response.is_err() && self.cancel_token.is_cut() {
+        if response.is_err() && self.request.is_cancelled() {
             return self.reply.send(Reply::CutOff);
         }
         let (outcome, failure) = match response {
@@ -73,7 +73,7 @@ impl PollJob {
         self.reply.send(Reply::Polled { outcome, held });
     }
 
-    fn send(&self, http: &Http) -> Result<Answer> {
+    fn send(&self, http: &Http) -> Result<Response> {
         let body = serde_json::to_vec(&RetrieveFutureRequest { request_id: (&*self.request_id).into() });
         // A struct of one string can always be written as JSON.
         let body = body.unwrap_or_default();
@@ -85,17 +85,17 @@ impl PollJob {
             let seconds = self.round_trip.as_secs_f64().to_string();
             headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
         }
-        let idle = http.config().timeout_poll();
-        http.once(&Call {
-            headers,
-            repeat: Repeat::Never,
-            flight: Arc::clone(&self.cancel_token),
-            ..Call::post(self.operation, Purpose::Futures, "retrieve_future", idle, &body)
-        })
+        let request = Request { headers, retry: RetryMode::Never, ..Request::post("retrieve_future", &body) };
+        let limits = Limits {
+            idle: http.config().timeout_poll(),
+            handle: Arc::clone(&self.request),
+            ..http.limits(self.operation, Purpose::Futures)
+        };
+        http.send_once(&request, &limits)
     }
 
     /// What a response says about the promise, and the failure that observers get.
-    fn read(&self, http: &Http, response: Answer) -> (PollOutcome<Decoded>, Option<Error>) {
+    fn read(&self, http: &Http, response: Response) -> (PollOutcome<Decoded>, Option<Error>) {
         let wall = http.config().clock().wall();
         let retry_after = retry_after(|name| response.header(name), wall);
         let outcome = classify(response.status, &response.body, retry_after).resolve(self.decode, |failure| {
@@ -106,7 +106,7 @@ impl PollJob {
                         .with_category(category)
                 }
                 Failure::Refused { .. } => response.clone().into_error(self.operation, wall),
-                Failure::Undecodable { why } => response.not_understood(&why),
+                Failure::Undecodable { why } => response.decode_error(&why),
             }
         });
         let failure = match &outcome {
@@ -122,9 +122,7 @@ impl PollJob {
         match error.kind() {
             // The response is too large, and would be the next time.
             ErrorKind::Decode => PollOutcome::Failed(error.clone()),
-            ErrorKind::Timeout(Limit::Wait) if self.cancel_token.was_written() => {
-                PollOutcome::NotReady(NotReady::Silent)
-            }
+            ErrorKind::Timeout(Limit::Wait) if self.request.was_written() => PollOutcome::NotReady(NotReady::Silent),
             _ => PollOutcome::NotReady(NotReady::Unreachable),
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! | rule | decides |
 //! |---|---|
-//! | [`retry`] | whether a failed HTTP attempt is made again, and when |
+//! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`token_bucket`] | how fast samples may be submitted |
 //! | [`poll_response`] | what the response to a poll says about its promise |
@@ -13,9 +13,9 @@
 //! | [`outage`] | whether the service can be reached at all |
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`poll_queue`] | which promise is polled next when connections are few |
-//! | [`paging`] | which page of a list is asked for next, and when the list has ended |
-//! | [`download`] | how a large thing goes on that broke off on the way |
-//! | [`message`] | what a server says about a failure |
+//! | [`pagination`] | which page of a list is requested next, and when the list has ended |
+//! | [`resume`] | how an interrupted download resumes, and when it is retried |
+//! | [`error_message`] | how a server explains a failure |
 //! | [`heartbeat`] | when missing heartbeats are worth a warning |
 //! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
@@ -24,16 +24,16 @@
 
 pub(crate) mod backoff;
 pub(crate) mod chunking;
-pub(crate) mod download;
+pub(crate) mod error_message;
 pub(crate) mod heartbeat;
-pub(crate) mod message;
 pub(crate) mod metrics;
 pub(crate) mod outage;
-pub(crate) mod paging;
+pub(crate) mod pagination;
 pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
+pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::message::{message_of, one_line, said_in};
+use super::error_message::{error_message, json_message, one_line};
 use crate::error::Error;
 use crate::types::{QueueState, RequestErrorCategory};
 
@@ -88,10 +88,10 @@ pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) 
         200..=299 => classify_success(body),
         // The body may be empty, or anything that a proxy writes.
         408 => Envelope::read(body).unwrap_or_default().pending(),
-        410 => PollOutcome::Gone { detail: message_of(status, body) },
+        410 => PollOutcome::Gone { detail: error_message(status, body) },
         429 => PollOutcome::NotReady(NotReady::RateLimited { retry_after }),
         500..=599 => PollOutcome::NotReady(NotReady::ServerError { status }),
-        _ => PollOutcome::Failed(Failure::Refused { status, detail: message_of(status, body) }),
+        _ => PollOutcome::Failed(Failure::Refused { status, detail: error_message(status, body) }),
     }
 }
 
@@ -157,7 +157,7 @@ impl<'a> Envelope<'a> {
     fn failed<T>(&self, body: &[u8]) -> PollOutcome<T, Failure> {
         let message = text(self.error)
             .and_then(|error| one_line(&error))
-            .or_else(|| said_in(body))
+            .or_else(|| json_message(body))
             .or_else(|| {
                 self.error
                     .filter(|error| !matches!(error.get(), "null" | "\"\""))

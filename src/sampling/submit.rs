@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use log::debug;
 use parking_lot::Mutex;
@@ -11,7 +12,7 @@ use super::retry_config::RetryConfig;
 use super::sample_options::SampleSettings;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
-use crate::http::{Call, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
+use crate::http::{AttemptFailed, Http, Limits, Purpose, Request, RetryMode, idempotency_key, to_json};
 use crate::pending::{Completer, PollClient, PollerHandle, PollingSession, Resubmission, TrackedPromise};
 use crate::rules::token_bucket::DEFAULT_PAUSE;
 use crate::session::{SamplingLimiter, Task};
@@ -109,42 +110,51 @@ impl SampleJob {
 
     fn submit(&self) -> Result<Promise> {
         let (http, limiter, operation) = (&self.sampler.http, &self.sampler.limiter, self.completer.operation());
-        let (key, cancel_token) = (idempotency_key(), Arc::<Flight>::default());
-        self.completer.set_cancel_token(&cancel_token);
+        let key = idempotency_key();
+        let limits = Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) };
+        self.completer.set_submission(&limits.handle);
         let mut body: Option<Vec<u8>> = None;
-        loop {
-            self.completer.check_wanted()?;
-            let permit = limiter.acquire(|| http.is_closed(), self.deadline)?;
-            self.completer.check_wanted()?;
-            let body = match &mut body {
-                Some(body) => body,
-                None => {
-                    self.completer.begin_write()?;
-                    // Taken here and not when the call is made, so that a sample that is never sent leaves no gap. A
-                    // resubmission takes a new one: the server answers a repeated number with the promise that it made for
-                    // that number before.
-                    let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
-                    let request = self.settings.request(&self.prompt, &self.sampler.sampling_session_id, seq_id);
-                    body.insert(to_json(operation, &request)?)
+        // Retried here: a 429, without a wait of its own, since the limiter makes all samples of the key wait together. Other
+        // failures are retried by `Http::send`, within the submit window and while the permit is held.
+        http.with_retries(
+            &limits,
+            |_, _| {},
+            || {
+                self.completer.check_wanted()?;
+                let permit = limiter.acquire(|| http.is_closed(), self.deadline)?;
+                self.completer.check_wanted()?;
+                let body = match &mut body {
+                    Some(body) => body,
+                    None => {
+                        self.completer.begin_write()?;
+                        // Taken here and not when the call is made, so that a sample that is never sent leaves no gap. A
+                        // resubmission takes a new one: the server answers a repeated number with the promise that it made
+                        // for that number before.
+                        let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
+                        let sampling_session_id = &self.sampler.sampling_session_id;
+                        body.insert(to_json(
+                            operation,
+                            &self.settings.request(&self.prompt, sampling_session_id, seq_id),
+                        )?)
+                    }
+                };
+                let request = Request {
+                    headers: vec![("x-tinker-sampling-backpressure", "1".into())],
+                    idempotency_key: Some(&key),
+                    retry: RetryMode::SubmitSample,
+                    ..Request::post("asample", body)
+                };
+                match http.send(&request, &limits) {
+                    Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
+                    Err(error) if error.status() == Some(429) => {
+                        let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
+                        debug!("{operation}: all sampling with this key waits for {wait:?}, as the service asks");
+                        permit.pause(wait);
+                        Err(AttemptFailed::new(error, Some(Duration::ZERO)))
+                    }
+                    Err(error) => Err(error.into()),
                 }
-            };
-            let call = Call {
-                headers: vec![("x-tinker-sampling-backpressure", "1".into())],
-                idempotency_key: Some(&key),
-                repeat: Repeat::Gated,
-                deadline: self.deadline,
-                flight: Arc::clone(&cancel_token),
-                ..Call::post(operation, Purpose::Sampling, "asample", http.config().timeout_idle(), body)
-            };
-            match http.send(&call) {
-                Ok(response) => return response.json(operation).map_err(|error: Error| error.with_effect(true)),
-                Err(error) if error.status() == Some(429) => {
-                    let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
-                    debug!("{operation}: the service asks all sampling with this key to wait {wait:?}");
-                    permit.pause(wait);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+            },
+        )
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ServiceClient, TrainingOptions};
 use crate::error::{Error, Result};
-use crate::http::{Call, Http, Purpose, Repeat, segment, to_json};
+use crate::http::{Http, Limits, Purpose, Request, RetryMode, encode_segment, to_json};
 use crate::pending::{CallHandle, CallMode, Completer, Pending, TrackedPromise, single};
 use crate::session::Task;
 use crate::training::TrainingClient;
@@ -98,15 +98,13 @@ impl ServiceClient {
                 Ok(body) => body,
                 Err(error) => return completer.complete(Err(error)),
             };
-            let call = Call {
-                repeat: Repeat::Window,
-                deadline: mode.deadline(),
-                ..Call::post(completer.operation(), Purpose::Training, "create_model", config.timeout_idle(), &body)
-            };
+            let operation = completer.operation();
+            let request = Request { retry: RetryMode::Submit, ..Request::post("create_model", &body) };
+            let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Training) };
             let submitted_at = config.clock().now();
-            let response = completer.begin_write().and_then(|()| http.send(&call));
+            let response = completer.begin_write().and_then(|()| http.send(&request, &limits));
             let promise = response
-                .and_then(|response| response.json::<Promise>(call.operation).map_err(|error| error.with_effect(true)));
+                .and_then(|response| response.json::<Promise>(operation).map_err(|error| error.with_effect(true)));
             match promise {
                 Ok(promise) => {
                     let (id, kind) = (promise.request_id, RequestKind::CreateModel);
@@ -128,11 +126,10 @@ fn from_run(
     models: Arc<AtomicU64>,
     mode: CallMode,
 ) -> WriteBody {
-    let path = format!("training_runs/{}", segment(run));
+    let path = format!("training_runs/{}", encode_segment(run));
     Box::new(move |http| {
-        let idle = http.config().timeout_idle();
-        let call = Call { deadline: mode.deadline(), ..Call::get(operation, Purpose::Session, path, idle) };
-        let run: TrainingRun = http.send(&call)?.json(operation)?;
+        let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Session) };
+        let run: TrainingRun = http.send(&Request::get(path), &limits)?.json(operation)?;
         let Some(rank) = run.lora_rank.filter(|_| run.is_lora) else {
             let message = format!("the training run {:?} did not train a LoRA adapter", run.training_run_id);
             return Err(Error::invalid_input(message));

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Deadline, Received};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Flight, Http, Purpose, Repeat};
+use crate::http::{Http, Limits, Purpose, Request, RequestHandle, RetryMode};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::session::Dependent;
 use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
@@ -50,8 +50,8 @@ pub(super) struct TrainingQueue {
 #[derive(Default)]
 struct Shared {
     stopping: AtomicBool,
-    /// Cancels the running submission.
-    cancel_token: Mutex<Option<Arc<Flight>>>,
+    /// The running submission.
+    submission: Mutex<Option<Arc<RequestHandle>>>,
 }
 
 impl TrainingQueue {
@@ -100,9 +100,9 @@ impl Dependent for TrainingQueue {
         self.shared.stopping.store(true, Ordering::Release);
         self.sender.lock().take();
         self.budget.close();
-        let running = self.shared.cancel_token.lock().take();
-        if let Some(token) = running {
-            token.cut();
+        let submission = self.shared.submission.lock().take();
+        if let Some(submission) = submission {
+            submission.cancel();
         }
         self.thread.join_by(deadline);
     }
@@ -170,26 +170,24 @@ impl Worker {
         completer.begin_write()?;
         let body = body(self.next_seq_id).inspect_err(|_| completer.mark_unwritten())?;
         let config = self.http.config();
-        let call = Call {
-            repeat: Repeat::Window,
-            deadline,
-            ..Call::post(completer.operation(), Purpose::Training, path, config.timeout_idle(), &body)
-        };
-        *self.shared.cancel_token.lock() = Some(Arc::clone(&call.flight));
+        let operation = completer.operation();
+        let request = Request { retry: RetryMode::Submit, ..Request::post(path, &body) };
+        let limits = Limits { deadline, ..self.http.limits(operation, Purpose::Training) };
+        *self.shared.submission.lock() = Some(Arc::clone(&limits.handle));
         if self.shared.stopping.load(Ordering::Acquire) {
-            // The close may have looked for a token before there was one.
-            call.flight.cut();
+            // The close may have looked for a submission before there was one.
+            limits.handle.cancel();
         }
         let submitted_at = config.clock().now();
-        let response = self.http.send(&call);
-        self.shared.cancel_token.lock().take();
-        if call.flight.was_written() {
+        let response = self.http.send(&request, &limits);
+        self.shared.submission.lock().take();
+        if limits.handle.was_written() {
             // The server answers a repeated number with the promise that it made for that number before.
             self.next_seq_id += u64::from(kind != RequestKind::UnloadModel);
         } else {
             completer.mark_unwritten();
         }
-        let promise = response?.json::<Promise>(call.operation).map_err(|error| error.with_effect(true))?;
+        let promise = response?.json::<Promise>(operation).map_err(|error| error.with_effect(true))?;
         Ok((promise.request_id, submitted_at))
     }
 }

@@ -16,8 +16,6 @@
 //! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` only, so that
 //! stdout has one table or one JSON document and nothing else, and a closed pipe ends the program quietly.
 
-#![warn(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
-
 mod app;
 mod args;
 mod bars;
@@ -60,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> Result<(), Failure> {
-    // A short command reports a problem once, as its error. In long ones, warnings such as those of an outage are worth a line.
+    // A short command reports a problem once, as its error. Long ones should also log warnings, such as those of an outage.
     let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_)) { "warn" } else { "error" };
     let app = App::start(arguments.global, log)?;
     match arguments.command {

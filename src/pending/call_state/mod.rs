@@ -6,8 +6,8 @@
 //! thousands of them, so what few calls need is allocated on demand.
 //!
 //! Lock order: the state's lock is a leaf, with one exception: commands are sent to the poller while it is held, so that the
-//! poller gets them in the order of the changes. That channel is unbounded, so a send never blocks. Cancel tokens and the log
-//! are used only after the lock is released: a cancel takes the lock that the cancelled request waits with, and the program's
+//! poller gets them in the order of the changes. That channel is unbounded, so a send never blocks. Submissions are cancelled and the
+//! log is written only after the lock is released: a cancel takes the lock that the cancelled request waits with, and the program's
 //! logger may call this client.
 
 use std::any::Any;
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::Flight;
+use crate::http::RequestHandle;
 use crate::rules::poll_queue::Ticket;
 
 /// A decoded result on its way from a pool thread to the caller.
@@ -55,8 +55,8 @@ struct Listeners {
 #[derive(Default)]
 struct RequestState {
     request_id: Option<Arc<str>>,
-    /// Cancels the running submission, where that is possible.
-    cancel_token: Option<Arc<Flight>>,
+    /// The running submission, where it can be cancelled.
+    submission: Option<Arc<RequestHandle>>,
     ticket: Option<Ticket>,
     result: Option<Decoded>,
     written: bool,
@@ -142,9 +142,9 @@ impl CallState {
         self.open_tickets()
     }
 
-    /// Takes the cancel tokens of the running submissions, to be cancelled without the lock.
-    pub(super) fn take_cancel_tokens(&mut self) -> Vec<Arc<Flight>> {
-        self.requests.iter_mut().filter_map(|request| request.cancel_token.take()).collect()
+    /// Takes the running submissions, to be cancelled without the lock.
+    pub(super) fn take_submissions(&mut self) -> Vec<Arc<RequestHandle>> {
+        self.requests.iter_mut().filter_map(|request| request.submission.take()).collect()
     }
 
     /// Ends the call for its caller, whatever becomes of its requests.
@@ -232,12 +232,12 @@ impl Completer {
     }
 
     /// Lets the caller cancel this submission by abandoning the call.
-    pub(crate) fn set_cancel_token(&self, token: &Arc<Flight>) {
+    pub(crate) fn set_submission(&self, submission: &Arc<RequestHandle>) {
         let mut state = self.state.lock();
-        state.requests[self.index].cancel_token = (!state.abandoned).then(|| Arc::clone(token));
+        state.requests[self.index].submission = (!state.abandoned).then(|| Arc::clone(submission));
         if state.abandoned {
             drop(state);
-            token.cut();
+            submission.cancel();
         }
     }
 
@@ -263,7 +263,7 @@ impl Completer {
         let request = &mut state.requests[self.index];
         request.written = true;
         request.request_id = Some(Arc::clone(request_id));
-        (request.ticket, request.cancel_token) = (Some(ticket), None);
+        (request.ticket, request.submission) = (Some(ticket), None);
         (!state.abandoned).then_some(state.waiters > 0)
     }
 
@@ -282,7 +282,7 @@ impl Completer {
         let others_written =
             state.requests.iter().enumerate().any(|(index, request)| index != self.index && request.written);
         let request = &mut state.requests[self.index];
-        (request.completed, request.cancel_token) = (true, None);
+        (request.completed, request.submission) = (true, None);
         let request_id = request.request_id.clone();
         let mut unheard = None;
         state.incomplete = state.incomplete.saturating_sub(1);

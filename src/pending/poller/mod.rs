@@ -26,7 +26,7 @@ use super::poll::{PollJob, ReplySender};
 use super::resubmit::ResubmitQueue;
 use crate::clock::{Clock, Received};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::http::{Flight, Http};
+use crate::http::{Http, RequestHandle};
 use crate::rules::outage::{OutageChange, OutageDetector};
 use crate::rules::poll_queue::{PollQueue, Ticket, time_slice};
 use crate::rules::poll_response::{NotReady, PollOutcome};
@@ -197,10 +197,10 @@ impl Worker {
         let Some((_, ticket)) = self.next_to_cut_off().filter(|(at, _)| *at <= now) else { return };
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
         let away = time_slice(self.queue.is_waited(ticket));
-        if let Phase::Polling { cancel_token, .. } = std::mem::replace(&mut promise.phase, Phase::CutOff { away }) {
+        if let Phase::Polling { request, .. } = std::mem::replace(&mut promise.phase, Phase::CutOff { away }) {
             self.polling.remove(&ticket);
             self.next_cut = now + MIN_BETWEEN_CUTS;
-            cancel_token.cut();
+            request.cancel();
         }
     }
 
@@ -230,7 +230,7 @@ impl Worker {
         match &promise.phase {
             // Its promise is resolved already: it has expired.
             Phase::Resubmitting { at } => return self.resubmits.remove(*at, ticket),
-            Phase::Polling { cancel_token, .. } => cancel_token.cut(),
+            Phase::Polling { request, .. } => request.cancel(),
             Phase::Queued | Phase::CutOff { .. } => {}
         }
         if expired {
@@ -249,7 +249,7 @@ impl Worker {
             if let Some(due) = self.queue.due(ticket) {
                 promise.schedule.wait_in_silence(self.outage.silence(due, now));
             }
-            let cancel_token = Arc::<Flight>::default();
+            let request = Arc::<RequestHandle>::default();
             let job = PollJob {
                 operation: promise.completer.operation(),
                 request_id: Arc::clone(&promise.request_id),
@@ -260,10 +260,10 @@ impl Worker {
                 iteration: promise.schedule.begin(),
                 unreachable: promise.schedule.unreachable(),
                 decode: promise.completer.decode(),
-                cancel_token: Arc::clone(&cancel_token),
+                request: Arc::clone(&request),
                 reply: ReplySender::new(ticket, &self.replies),
             };
-            promise.phase = Phase::Polling { cancel_token, began: now };
+            promise.phase = Phase::Polling { request, began: now };
             self.queue.mark_polling(ticket);
             self.polling.insert(ticket);
             self.running += 1;

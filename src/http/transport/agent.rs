@@ -1,0 +1,97 @@
+//! The agents, and how ureq is set up: proxy, certificates, buffers and connections.
+
+use ureq::Agent;
+use ureq::config::AutoHeaderValue;
+
+use super::connector::connector;
+use super::resolver::CachingResolver;
+use crate::config::{Config, Proxy};
+use crate::error::{Error, Result};
+use crate::http::request::Purpose;
+
+/// One agent for each purpose, and one for other servers than the service. They share the resolver's cache.
+pub(in crate::http) struct Agents {
+    service: [Agent; Purpose::ALL.len()],
+    external: Agent,
+}
+
+impl Agents {
+    pub(in crate::http) fn new(config: &Config) -> Result<Self> {
+        let resolver = CachingResolver::new(
+            config.clock().clone(),
+            config.dns_retention(),
+            config.timeout_connect(),
+            config.thread_stack_size(),
+        );
+        let agent = |settings| Agent::with_parts(settings, connector(resolver.clone()), resolver.clone());
+        let service = settings(config, config.is_loopback())?;
+        Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, false)?) })
+    }
+
+    pub(in crate::http) fn of(&self, purpose: Purpose) -> &Agent {
+        &self.service[purpose as usize]
+    }
+
+    /// For other servers than the service.
+    pub(in crate::http) fn external(&self) -> &Agent {
+        &self.external
+    }
+
+    /// Ends every request but telemetry's, and refuses new ones.
+    pub(in crate::http) fn shut_down_all_but_telemetry(&self) {
+        let purposes = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry);
+        for agent in purposes.map(|purpose| self.of(purpose)).chain([&self.external]) {
+            agent.clone().shutdown();
+        }
+    }
+
+    pub(in crate::http) fn shut_down_telemetry(&self) {
+        self.of(Purpose::Telemetry).clone().shutdown();
+    }
+}
+
+/// For a server on this machine or elsewhere. The environment's proxy applies only to the latter.
+fn settings(config: &Config, is_loopback: bool) -> Result<ureq::config::Config> {
+    let proxy = match config.proxy() {
+        Proxy::Environment if is_loopback => None,
+        Proxy::Environment => ureq::Proxy::try_from_env()
+            .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
+        Proxy::Off => None,
+        Proxy::Url(url) => Some(
+            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL is not valid").with_source(error))?,
+        ),
+    };
+    let builder = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(proxy)
+        .user_agent(AutoHeaderValue::None)
+        .accept(AutoHeaderValue::None)
+        .input_buffer_size(config.connection_buffer())
+        .output_buffer_size(config.connection_buffer())
+        .max_idle_connections(config.max_idle_connections())
+        .max_idle_connections_per_host(config.max_idle_connections())
+        .max_idle_age(config.idle_retention())
+        .timeout_connect(Some(config.timeout_connect()));
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    let builder = builder.tls_config(tls(config)?);
+    Ok(builder.build())
+}
+
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+fn tls(config: &Config) -> Result<ureq::tls::TlsConfig> {
+    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+
+    let provider = if cfg!(feature = "rustls") { TlsProvider::Rustls } else { TlsProvider::NativeTls };
+    let builder = TlsConfig::builder().provider(provider);
+    let mut certificates = Vec::new();
+    for pem in config.root_certificates() {
+        certificates.extend(crate::config::certificates(pem)?);
+    }
+    let builder = match certificates.is_empty() {
+        true => builder,
+        false => builder.root_certs(RootCerts::new_with_certs(&certificates)),
+    };
+    Ok(builder.build())
+}

@@ -1,0 +1,180 @@
+//! The server's explanation of a failure, as one line for an error message.
+
+use serde_json::{Map, Value};
+
+/// The maximum length of a message in bytes. The error keeps more of the response.
+const MAX_MESSAGE: usize = 1000;
+
+/// The maximum number of a validation error's complaints that are listed.
+const MAX_COMPLAINTS: usize = 5;
+
+/// The maximum length of plain text that counts as a message rather than a page, in bytes.
+const MAX_PLAIN: usize = 300;
+
+/// The message of a response: its `detail` (text, or FastAPI's list of complaints), `error` or `message`, else a short
+/// plain text, else the name of the status.
+pub(crate) fn error_message(status: u16, body: &[u8]) -> String {
+    json_message(body).or_else(|| plain(body)).unwrap_or_else(|| status_line(status))
+}
+
+/// The message in a JSON body, if there is one.
+pub(crate) fn json_message(body: &[u8]) -> Option<String> {
+    serde_json::from_slice(body).ok().as_ref().and_then(message)
+}
+
+/// The message of a JSON value: a string, the complaints of a list, or the well-known keys of an object.
+fn message(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => one_line(text),
+        Value::Array(complaints) => listed(complaints),
+        Value::Object(object) => match object.get("msg").and_then(message) {
+            Some(complaint) => Some(located(object, complaint)),
+            None => ["detail", "error", "message"].iter().find_map(|key| object.get(*key).and_then(message)),
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+fn listed(complaints: &[Value]) -> Option<String> {
+    let messages: Vec<String> = complaints.iter().filter_map(message).collect();
+    let mut line = messages[..messages.len().min(MAX_COMPLAINTS)].join("; ");
+    if messages.len() > MAX_COMPLAINTS {
+        line.push_str(&format!("; and {} more", messages.len() - MAX_COMPLAINTS));
+    }
+    one_line(&line)
+}
+
+/// A complaint of FastAPI with its location, as in `body.prompt.0: field required`.
+fn located(object: &Map<String, Value>, complaint: String) -> String {
+    let location: Vec<String> = object.get("loc").and_then(Value::as_array).map_or_else(Vec::new, |steps| {
+        steps.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect()
+    });
+    if location.is_empty() { complaint } else { format!("{}: {complaint}", location.join(".")) }
+}
+
+/// A body of short plain text, as proxies send it. An HTML page says less than the status.
+fn plain(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let readable = text.len() <= MAX_PLAIN && !text.starts_with('<') && serde_json::from_str::<Value>(text).is_err();
+    readable.then(|| one_line(text)).flatten()
+}
+
+/// The text in one line and within the maximum length; `None` if it is blank.
+pub(crate) fn one_line(text: &str) -> Option<String> {
+    let mut line: String = text
+        .trim()
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(MAX_MESSAGE + 1)
+        .collect();
+    if line.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE - '…'.len_utf8()).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    (!line.is_empty()).then_some(line)
+}
+
+/// The status by number and, for those that Tinker servers and proxies send, by name (RFC 9110, RFC 6585).
+fn status_line(status: u16) -> String {
+    let name = match status {
+        400 => " Bad Request",
+        401 => " Unauthorized",
+        402 => " Payment Required",
+        403 => " Forbidden",
+        404 => " Not Found",
+        405 => " Method Not Allowed",
+        408 => " Request Timeout",
+        409 => " Conflict",
+        410 => " Gone",
+        411 => " Length Required",
+        413 => " Content Too Large",
+        415 => " Unsupported Media Type",
+        422 => " Unprocessable Content",
+        429 => " Too Many Requests",
+        431 => " Request Header Fields Too Large",
+        500 => " Internal Server Error",
+        501 => " Not Implemented",
+        502 => " Bad Gateway",
+        503 => " Service Unavailable",
+        504 => " Gateway Timeout",
+        _ => "",
+    };
+    format!("HTTP status {status}{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+    use serde_json::json;
+
+    use super::super::testing::{golden, list};
+    use super::*;
+
+    fn of(body: &Value) -> String {
+        error_message(422, body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_key_of_each_server_is_found() {
+        assert_eq!(of(&json!({"detail": " bad \n rank ", "category": "user"})), "bad   rank");
+        assert_eq!(of(&json!({"error": "no such model"})), "no such model");
+        assert_eq!(of(&json!({"message": "slow down"})), "slow down");
+        assert_eq!(of(&json!({"error": {"message": "quota", "type": "x"}})), "quota");
+        assert_eq!(of(&json!({"detail": null, "error": "", "message": "third"})), "third");
+        assert_eq!(of(&json!({"detail": "first", "error": "second"})), "first");
+    }
+
+    #[test]
+    fn fastapis_complaints_are_listed_with_their_locations() {
+        let complaint = |field: &str| json!({"loc": ["body", field, 0], "msg": "Field required", "input": {"x": 1}});
+        assert_eq!(
+            of(&json!({"detail": [complaint("prompt"), {"msg": "no place"}, "a text", 7]})),
+            "body.prompt.0: Field required; no place; a text"
+        );
+        let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].map(complaint).into();
+        assert!(of(&json!({ "detail": many })).ends_with("body.e.0: Field required; and 2 more"));
+    }
+
+    #[test]
+    fn without_a_message_the_status_is_named() {
+        for body in ["", "  ", "{}", "[]", "null", "[1]", r#"{"detail":[]}"#, "<html><body>Bad gateway</body></html>"] {
+            assert_eq!(error_message(502, body.as_bytes()), "HTTP status 502 Bad Gateway", "{body}");
+        }
+        assert_eq!(error_message(599, b"\xff\xfe"), "HTTP status 599");
+        assert_eq!(error_message(529, &b"overloaded ".repeat(100)), "HTTP status 529");
+    }
+
+    /// Messages of the fixture where 0.4.1 prints the whole body or nothing, and we print the status.
+    const STATUS_INSTEAD: [&str; 4] =
+        ["Error code: 404", "Error code: 404 - [1]", "Error code: 404 - None", "\u{fffd}\u{fffd}"];
+
+    #[test]
+    fn messages_match_the_fixture() {
+        use base64::Engine as _;
+        for case in list(&golden("pure_retry")["status_error_mapping"]) {
+            let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
+            if let Some(body) = case["body"].as_str() {
+                assert_eq!(error_message(status, body.as_bytes()), case["exc_body"]["detail"], "{case}");
+                continue;
+            }
+            let body = base64::engine::general_purpose::STANDARD.decode(case["body_b64"].as_str().unwrap()).unwrap();
+            let out = &case["out"];
+            let message = out["message"].as_str().unwrap();
+            if STATUS_INSTEAD.contains(&message) || out["exc_body"].is_object() {
+                assert_eq!(error_message(status, &body), "HTTP status 404 Not Found", "{case}");
+            } else {
+                assert_eq!(error_message(status, &body), out["exc_body"], "{case}");
+            }
+        }
+    }
+
+    quickcheck! {
+        fn any_body_gives_one_short_line(body: Vec<u8>, text: String, repeat: u8) -> bool {
+            let long = text.repeat(usize::from(repeat));
+            [error_message(500, &body), error_message(500, text.as_bytes()), of(&json!({ "detail": long }))].iter().all(|line| {
+                !line.is_empty() && line.len() <= MAX_MESSAGE && !line.chars().any(char::is_control)
+            })
+        }
+    }
+}
