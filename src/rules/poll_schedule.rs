@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn scenario_81_every_queue_state_leads_to_a_result() {
+    fn scenario_81_queue_states_lead_to_a_result() {
         let fixture = golden("81_future_poll_sample_queue_state");
         let waits: Vec<_> =
             requests(&fixture).into_iter().map(|id| replay(&fixture, id)).filter(|waits| !waits.is_empty()).collect();
