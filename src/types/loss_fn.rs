@@ -8,7 +8,7 @@ open_enum! {
     /// A loss function of the server.
     ///
     /// Each is a sum, not a mean, over the tokens of all datums; the metric `loss:sum` has it. All inputs of a
-    /// [`Datum`] have the shape `[N]`, one number for each token of its model input. Of token i,
+    /// [`Datum`](super::Datum) have the shape `[N]`, one number for each token of its model input. Of token i,
     ///
     /// - *new* is the log-probability of `target_tokens[i]` under the model that is trained, in nats,
     /// - *old* is `logprobs[i]`: the same under the model that sampled the token, as [`SampledSequence::logprobs`] has
