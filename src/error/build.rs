@@ -1,4 +1,4 @@
-//! How the crate makes its errors and adds what each layer knows.
+//! Constructors of errors. Each layer adds what it knows.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Error, ErrorKind, Inner, Limit, RequestErrorCategory};
 
-/// The most bytes of an answer's body that an error keeps.
+/// Maximum size of a response body in an error, in bytes.
 const MAX_BODY: usize = 8 * 1024;
 
 impl Error {
@@ -41,7 +41,7 @@ impl Error {
         Error::new(ErrorKind::Timeout(limit), limit.to_string())
     }
 
-    /// The error of a function that the program passed in, with its own error as the source.
+    /// The error of a function that the program passed in, with the original error as the source.
     #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
     pub(crate) fn callback(what: &str, source: Box<dyn StdError + Send + Sync>) -> Self {
         let mut error = Error::new(ErrorKind::Callback, format!("{what} failed"));
@@ -53,19 +53,19 @@ impl Error {
         Error::new(ErrorKind::Closed, "the client is closed").with_hint("connect again with ServiceClient::connect")
     }
 
-    /// Names the operation, unless an inner layer already did.
+    /// Sets the operation, unless an inner layer already has.
     pub(crate) fn with_operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
         self.0.operation.get_or_insert_with(|| operation.into());
         self
     }
 
-    /// Names the operation in place of what an inner layer called it.
+    /// Replaces the operation that an inner layer set.
     pub(crate) fn renamed(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
         self.0.operation = Some(operation.into());
         self
     }
 
-    /// Adds to the message, in brackets.
+    /// Appends to the message, in parentheses.
     pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.0.message = format!("{} ({detail})", self.0.message).into();
         self
@@ -101,7 +101,7 @@ impl Error {
         self
     }
 
-    /// Keeps the first bytes of the answer's body, as text.
+    /// Keeps the first bytes of the response body, as text.
     pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
         let kept = &body[..body.len().min(MAX_BODY)];
         self.0.body = Some(String::from_utf8_lossy(kept).into());
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_kept_up_to_its_bound() {
+    fn a_body_is_truncated() {
         let error = Error::new(ErrorKind::Status, "refused").with_body(&vec![b'x'; 2 * MAX_BODY]);
         assert_eq!(error.body().unwrap().len(), MAX_BODY);
     }

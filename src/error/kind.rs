@@ -1,8 +1,8 @@
-//! What failed, and which time limit ran out.
+//! The kinds of errors, and the time limits.
 
 use std::fmt;
 
-/// What failed, to match on; the details are methods of [`Error`](crate::Error).
+/// What failed. The details are methods of [`Error`](crate::Error).
 ///
 /// ```
 /// use tinkex::types::SamplingParams;
@@ -10,7 +10,7 @@ use std::fmt;
 ///
 /// let error = SamplingParams::default().temperature(-1.0).validate().unwrap_err();
 /// match error.kind() {
-///     ErrorKind::InvalidInput => println!("nothing was sent: {error}"),
+///     ErrorKind::InvalidInput => println!("no request was sent: {error}"),
 ///     ErrorKind::Timeout(Limit::Operation) => println!("still running: {:?}", error.request_id()),
 ///     kind => println!("{kind:?}"),
 /// }
@@ -19,67 +19,67 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A setting is missing or makes no sense. Nothing was sent.
+    /// A setting is missing or invalid. No request was sent.
     Config,
-    /// An argument makes no sense. Nothing was sent.
+    /// An argument is invalid. No request was sent.
     InvalidInput,
-    /// No connection, or the connection was lost.
+    /// Connecting failed, or the connection was lost.
     Connect,
-    /// A time limit ran out; the [`Limit`] says which.
+    /// A timeout expired; the [`Limit`] tells which one.
     Timeout(Limit),
-    /// The server answered with an HTTP status that means failure: [`Error::status`](crate::Error::status).
+    /// The server responded with an HTTP error status: [`Error::status`](crate::Error::status).
     Status,
-    /// The server accepted the request and then failed to carry it out: [`Error::category`](crate::Error::category).
+    /// The server accepted the request, but its execution failed: [`Error::category`](crate::Error::category).
     RequestFailed,
-    /// The server no longer knows the promise, so the outcome of the request is unknown.
+    /// The server has dropped the promise of the request, so its outcome is unknown.
     Expired,
-    /// The server's answer could not be understood.
+    /// The server's response could not be decoded.
     Decode,
-    /// The client was closed, or its last handle dropped.
+    /// The client was closed, or its last handle was dropped.
     Closed,
-    /// A function that the program passed in returned an error, which is the
-    /// [`source`](std::error::Error::source) and can be downcast: a
-    /// [custom loss](crate::TrainingClient::forward_backward_custom).
+    /// A function that the program passed in returned an error. That error is the
+    /// [`source`](std::error::Error::source) and can be downcast. See
+    /// [custom losses](crate::TrainingClient#method.forward_backward_custom).
     Callback,
-    /// A thread of the client, or a callback of the program, panicked.
+    /// A thread of the client or a callback panicked.
     Panicked,
     /// A bounded queue is full.
     QueueFull,
     /// The caller cancelled the operation.
     Cancelled,
-    /// A local file or a thread could not be had.
+    /// A local file could not be accessed, or a thread or socket not be created.
     Io,
 }
 
-/// The time limit behind an [`ErrorKind::Timeout`]. Each is a setting of [`Config`](crate::Config).
+/// The timeout that expired, of an [`ErrorKind::Timeout`]. Each belongs to a setting of [`Config`](crate::Config).
 ///
 /// ```
 /// use tinkex::Limit;
 ///
 /// assert_eq!(Limit::Read.setting(), "timeout_idle");
-/// assert_eq!(Limit::Connect.to_string(), "connecting took too long (timeout_connect)");
+/// assert_eq!(Limit::Connect.to_string(), "connecting timed out (timeout_connect)");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
-    /// `timeout_connect`: resolving the name, or TCP and TLS.
+    /// `timeout_connect`: resolving the host name, or connecting with TCP and TLS.
     Connect,
-    /// `timeout_idle`, while sending: no byte could be written.
+    /// `timeout_idle`, while sending the request: no byte could be written.
     Write,
-    /// `timeout_idle`, while waiting for the head of the answer.
+    /// `timeout_idle`, while waiting for the head of the response.
     Wait,
-    /// `timeout_idle`, while reading the answer: no byte arrived.
+    /// `timeout_idle`, while reading the response: no byte arrived.
     Read,
-    /// `timeout_submit`: the window in which a submission is sent again.
+    /// `timeout_submit`: how long a submission is retried.
     Submit,
-    /// `timeout_progress`: nothing was heard of a promise, not even "not yet".
+    /// `timeout_progress`: no response to polls for a result, not even "not ready yet".
     Progress,
-    /// `timeout_operation`: the whole call.
+    /// `timeout_operation`: a whole blocking call.
     Operation,
 }
 
 impl Limit {
-    /// The name of the setting that this limit comes from.
+    /// The name of the setting.
     #[must_use]
     pub fn setting(self) -> &'static str {
         match self {
@@ -95,13 +95,13 @@ impl Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Limit::Connect => "connecting took too long",
-            Limit::Write => "nothing could be sent for too long",
-            Limit::Wait => "the server did not begin to answer in time",
-            Limit::Read => "the answer stopped in the middle for too long",
-            Limit::Submit => "the request was not accepted within the submit window",
-            Limit::Progress => "nothing was heard of the request for too long",
-            Limit::Operation => "the operation did not finish within its time limit",
+            Limit::Connect => "connecting timed out",
+            Limit::Write => "sending the request timed out",
+            Limit::Wait => "waiting for the response timed out",
+            Limit::Read => "reading the response timed out",
+            Limit::Submit => "the server did not accept the request in time",
+            Limit::Progress => "the server did not report on the request in time",
+            Limit::Operation => "the operation timed out",
         })?;
         write!(f, " ({})", self.setting())
     }

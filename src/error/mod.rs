@@ -1,12 +1,12 @@
-//! What can go wrong, as one small opaque type.
+//! The error type: small and opaque.
 //!
-//! Every error names the operation that failed, why it failed and, where there is something to do about it,
-//! what to do next. `Display` prints this level alone; [`source`](std::error::Error::source) has the rest.
+//! Every error tells which operation failed, why, and what to do about it if anything can be done. `Display` prints this level
+//! only; [`source`](std::error::Error::source) has the causes.
 //!
 //! ```
 //! use std::error::Error as _;
 //!
-//! /// The whole chain on one line.
+//! /// The whole chain of errors on one line.
 //! fn report(error: &tinkex::Error) -> String {
 //!     let causes = std::iter::successors(error.source(), |&cause| cause.source());
 //!     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
@@ -42,7 +42,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The error of every fallible call in this crate.
 ///
-/// What ends a request is listed in [the crate's documentation](crate#errors-of-a-request).
+/// [The crate's documentation](crate#errors-of-a-request) lists the errors that every request can end with.
 ///
 /// # Examples
 ///
@@ -55,7 +55,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(!error.is_retryable());
 /// ```
 ///
-/// What an error of a request has to say:
+/// The details of an error:
 ///
 /// ```
 /// use tinkex::{Error, ErrorKind};
@@ -63,16 +63,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// fn advice(error: &Error) -> String {
 ///     match error.kind() {
 ///         ErrorKind::Status => match (error.status(), error.retry_after()) {
-///             (Some(429), Some(wait)) => format!("come back in {wait:?}"),
-///             (status, _) => format!("{status:?}, the server says {:?}", error.body().unwrap_or_default()),
+///             (Some(429), Some(wait)) => format!("retry in {wait:?}"),
+///             (status, _) => format!("{status:?}: {}", error.body().unwrap_or_default()),
 ///         },
 ///         ErrorKind::Timeout(limit) => format!("raise {}", limit.setting()),
-///         ErrorKind::RequestFailed => format!("the fault is of category {:?}", error.category()),
-///         _ if error.is_user_error() => format!("look at the call of {:?}", error.operation()),
+///         ErrorKind::RequestFailed => format!("failure of category {:?}", error.category()),
+///         _ if error.is_user_error() => format!("check the arguments of {:?}", error.operation()),
 ///         _ => error.to_string(),
 ///     }
 /// }
-/// # assert_eq!(advice(&"x".parse::<tinkex::types::CheckpointPath>().unwrap_err()), "look at the call of None");
+/// # assert_eq!(advice(&"x".parse::<tinkex::types::CheckpointPath>().unwrap_err()), "check the arguments of None");
 /// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -94,20 +94,19 @@ struct Inner {
 }
 
 impl Error {
-    /// What failed, to match on.
+    /// What failed.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What went wrong, in one short sentence: the message of this level alone, without the
-    /// [operation](Error::operation), the [request id](Error::request_id), the
+    /// What went wrong: the message without the [operation](Error::operation), the [request id](Error::request_id), the
     /// [effect](Error::may_have_taken_effect), the [hint](Error::hint) and the causes.
     ///
-    /// A program that lays errors out itself uses this and those methods, rather than taking the `Display` text apart.
+    /// For programs with an error format of their own. `Display` combines all of these except the causes.
     ///
     /// ```
-    /// let error = "nonsense".parse::<CheckpointPath>().unwrap_err();
+    /// let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
     /// assert!(error.message().starts_with(r#""nonsense" is not"#));
     /// assert!(error.hint().is_some_and(|hint| hint.contains("tinker://RUN/weights/NAME")));
     /// assert_eq!(error.to_string(), format!("{}; {}", error.message(), error.hint().unwrap_or_default()));
@@ -117,59 +116,58 @@ impl Error {
         &self.0.message
     }
 
-    /// The operation that failed, by the name of the client's method or of the request.
+    /// The operation that failed: the name of the method or of the request.
     #[must_use]
     pub fn operation(&self) -> Option<&str> {
         self.0.operation.as_deref()
     }
 
-    /// What to do next, where there is something to do.
+    /// What to do about it, if anything can be done.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
-    /// The HTTP status of the server's answer.
+    /// The HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.0.status
     }
 
-    /// Whose fault a failed request is, as the server says.
+    /// Who caused the failure of a request, as reported by the server.
     #[must_use]
     pub fn category(&self) -> Option<&RequestErrorCategory> {
         self.0.category.as_ref()
     }
 
-    /// The id of the promise that the error is about. With it,
-    /// [`ServiceClient::pending`](crate::ServiceClient::pending) can ask for the result again.
+    /// The request id of the promise. With it, [`ServiceClient::pending`](crate::ServiceClient::pending) can wait for the
+    /// result again.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.0.request_id.as_deref()
     }
 
-    /// How long the server asked to wait before the next attempt.
+    /// How long to wait before the next attempt, as requested by the server.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The first value of one header of the server's answer, by its name in any case.
+    /// The first value of a response header. The name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.0.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The first 8 KiB of the answer's body.
+    /// The response body, truncated to 8 KiB.
     #[must_use]
     pub fn body(&self) -> Option<&str> {
         self.0.body.as_deref()
     }
 
-    /// Whether the same call may succeed when it is made again later.
+    /// Whether the same call may succeed later.
     ///
-    /// It says nothing about whether the first attempt had an effect: see
-    /// [`may_have_taken_effect`](Error::may_have_taken_effect).
+    /// The failed attempt may nevertheless have had an effect: see [`may_have_taken_effect`](Error::may_have_taken_effect).
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
@@ -180,8 +178,8 @@ impl Error {
         }
     }
 
-    /// Whether the program is at fault, here or anywhere down the chain of sources: a 4xx other than 408 and 429, a failure
-    /// of category user, a wrong setting or argument, a callback that returned an error.
+    /// Whether the program caused the error: an invalid setting or argument, an error from a callback, a 4xx status other than
+    /// 408 and 429, or a failure of category user. Any error in the chain of sources counts.
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         let here = match self.0.kind {
@@ -199,14 +197,14 @@ impl Error {
         std::iter::successors(StdError::source(self), |&error| error.source())
     }
 
-    /// Whether a time limit ran out.
+    /// Whether a timeout expired.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Timeout(_))
     }
 
-    /// Whether the request may have been carried out although the call failed: it was sent and its answer was lost, or
-    /// its promise was given up. Making the call again may then run the step twice.
+    /// Whether the request may have been executed although the call failed: it was sent and the response was lost, or the wait
+    /// for its result ended early. Repeating the call may then execute it twice.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
         self.0.may_have_taken_effect
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_sorted_into_retryable_and_user_errors() {
+    fn statuses_are_classified() {
         for (code, retryable, user) in [
             (400, false, true),
             (401, false, true),
@@ -284,25 +282,25 @@ mod tests {
     }
 
     #[test]
-    fn a_user_error_is_found_down_the_source_chain() {
+    fn user_errors_are_found_among_sources() {
         let outer = Error::new(ErrorKind::Closed, "stopped").with_source(status(422));
         assert!(outer.is_user_error());
         assert!(!Error::new(ErrorKind::Closed, "stopped").with_source(status(503)).is_user_error());
     }
 
     #[test]
-    fn display_names_the_operation_the_request_and_the_remedy_once() {
+    fn display_has_operation_request_effect_and_hint() {
         let error = Error::timeout(Limit::Operation)
             .with_operation("optim_step")
             .with_operation("outer")
             .with_request_id("r-1")
             .with_effect(true)
-            .with_hint("ask again with ServiceClient::pending")
+            .with_hint("wait again with ServiceClient::pending")
             .with_source(status(500));
         assert_eq!(
             error.to_string(),
-            "optim_step: the operation did not finish within its time limit (timeout_operation) (request r-1); \
-             the request may have taken effect; ask again with ServiceClient::pending"
+            "optim_step: the operation timed out (timeout_operation) (request r-1); \
+             the request may have taken effect; wait again with ServiceClient::pending"
         );
     }
 }

@@ -7,6 +7,8 @@
 mod exchange;
 mod gate;
 pub mod logged;
+#[cfg(all(unix, feature = "cli"))]
+pub mod terminal;
 mod well;
 
 use std::collections::{HashMap, HashSet};

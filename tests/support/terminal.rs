@@ -1,5 +1,4 @@
 //! A program at a terminal, as a person sees it.
-#![allow(dead_code, reason = "each test file uses its own part of the support")]
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,0 +1,396 @@
+//! The low-level door: requests put together by hand, answers of every form, redirects.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tinkex::api::{Api, Path};
+use tinkex::clock::ManualClock;
+use tinkex::{ErrorKind, Limit, ServiceClient};
+
+use crate::support::{Reply, Seen, Service, well};
+
+fn door(service: &Service) -> Api {
+    Api::new(service.config().max_retries(0).build().unwrap()).unwrap()
+}
+
+/// A service that says what it was asked.
+fn echo() -> Service {
+    Service::start(|seen| Reply::ok(json!({"method": seen.method, "path": seen.path, "body": seen.body})))
+}
+
+/// A service that answers with these bodies, one after the other.
+fn saying(bodies: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Service {
+    let bodies = Mutex::new(bodies.into_iter().collect::<VecDeque<_>>());
+    Service::start(move |_| {
+        let (content_type, body) = bodies.lock().unwrap().pop_front().unwrap();
+        Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
+    })
+}
+
+// ---- Requests ----
+
+#[test]
+fn any_path_body_and_answer_type_goes_through() {
+    #[derive(Deserialize)]
+    struct Echo {
+        method: String,
+        path: String,
+        body: Value,
+    }
+    let service = echo();
+    let api = door(&service);
+    let got: Echo = api.get("/api/v1/new").query("limit", 5).query("ids", [1, 2]).send().unwrap().json().unwrap();
+    assert_eq!((&*got.method, &*got.path, got.body), ("GET", "new?limit=5&ids=1%2C2", Value::Null));
+    let posted: Echo = api.post("api/v1/new").json(&json!({"a": [1]})).send().unwrap().json().unwrap();
+    assert_eq!((&*posted.method, &*posted.path, posted.body), ("POST", "new", json!({"a": [1]})));
+    let deleted: Echo = api.delete("/api/v1/new/1").send().unwrap().json().unwrap();
+    assert_eq!((&*deleted.method, &*deleted.path, deleted.body), ("DELETE", "new/1", Value::Null));
+    let deleted: Echo = api.delete("/api/v1/new").json("why").send().unwrap().json().unwrap();
+    assert_eq!(deleted.body, json!("why"));
+    let elsewhere: Echo = api.get("/other/place").send().unwrap().json().unwrap();
+    assert_eq!(elsewhere.path, "/other/place");
+    assert_eq!(service.seen().iter().map(|seen| seen.connection).max(), Some(0));
+}
+
+#[test]
+fn the_headers_of_each_method_are_the_python_clients() {
+    let service = echo();
+    let api = door(&service);
+    api.get("/api/v1/x").send().unwrap();
+    api.post("/api/v1/x").send().unwrap();
+    api.delete("/api/v1/x").send().unwrap();
+    api.delete("/api/v1/x").json(&json!({"a": 1})).send().unwrap();
+    let seen = service.seen();
+    let of = |name: &str| seen.iter().map(|seen| seen.header(name).map(str::to_owned)).collect::<Vec<_>>();
+    let json = Some("application/json".to_owned());
+    assert_eq!(of("accept"), vec![json.clone(); 4]);
+    assert_eq!(of("content-type"), [None, json.clone(), json.clone(), json]);
+    assert_eq!(of("content-length"), [None, Some("0".to_owned()), None, Some("7".to_owned())]);
+    assert_eq!(of("x-idempotency-key").iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true, true]);
+    assert_eq!(of("x-api-key"), vec![Some("tml-test-key".to_owned()); 4]);
+}
+
+#[test]
+fn options_of_a_call_override_the_configurations_for_this_call_alone() {
+    let service = echo();
+    let config = service.config().header("x-where", "config").header("x-gone", "1").query("q", "config").query("r", 1);
+    let api = Api::new(config.build().unwrap()).unwrap();
+    api.post("/api/v1/x?p=0")
+        .header("X-Where", "call")
+        .header("User-Agent", "mine")
+        .header("accept", "text/plain")
+        .without_header("x-gone")
+        .without_header("x-stainless-retry-count")
+        .query("q", "call")
+        .timeout_idle(Duration::from_millis(7500))
+        .idempotency_key("key-1")
+        .send()
+        .unwrap();
+    api.get("/api/v1/x").send().unwrap();
+    let seen = service.seen();
+    let headers = ["x-where", "user-agent", "accept", "x-gone", "x-stainless-retry-count", "x-stainless-read-timeout"];
+    let of = |seen: &Seen| headers.map(|name| seen.header(name).map(str::to_owned));
+    let texts = |values: [Option<&str>; 6]| values.map(|value| value.map(str::to_owned));
+    assert_eq!(of(&seen[0]), texts([Some("call"), Some("mine"), Some("text/plain"), None, None, Some("7.5")]));
+    assert_eq!(seen[0].header("x-idempotency-key"), Some("key-1"));
+    assert_eq!(seen[0].path, "x?p=0&r=1&q=call");
+    let ours = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        of(&seen[1]),
+        texts([Some("config"), Some(ours), Some("application/json"), Some("1"), Some("0"), Some("60")])
+    );
+    assert_eq!(seen[1].path, "x?q=config&r=1");
+}
+
+#[test]
+fn a_changed_copy_leaves_the_original_alone_and_shares_its_connections() {
+    let service = Service::start(|seen| match seen.path.starts_with("busy") {
+        true => Reply::Json(503, json!({})),
+        false => Reply::ok(json!({})),
+    });
+    let clock = ManualClock::new();
+    let api = Api::new(service.config().clock(clock.clock()).max_retries(1).build().unwrap()).unwrap();
+    let copy = api.max_retries(0).header("x-copy", "1").query("copy", true).timeout_idle(Duration::from_secs(7));
+    assert_eq!(copy.get("/api/v1/busy").send().unwrap_err().status(), Some(503));
+    copy.get("/api/v1/x").send().unwrap();
+    api.get("/api/v1/x").send().unwrap();
+    let seen = service.seen();
+    assert_eq!(seen[1].path, "x?copy=true");
+    assert_eq!((seen[1].header("x-copy"), seen[1].header("x-stainless-read-timeout")), (Some("1"), Some("7")));
+    assert_eq!(seen[2].path, "x");
+    assert_eq!((seen[2].header("x-copy"), seen[2].header("x-stainless-read-timeout")), (None, Some("60")));
+    assert_eq!(seen.iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 0, 0]);
+    thread::scope(|scope| {
+        let retried = scope.spawn(|| api.get("/api/v1/busy").send().unwrap_err());
+        clock.until_waiting(|waits| waits.len() == 1);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(retried.join().unwrap().status(), Some(503));
+    });
+    assert_eq!(service.seen_at("busy").len(), 2);
+}
+
+#[test]
+fn the_door_of_a_service_client_shares_its_session_and_ends_with_it() {
+    let service = Service::start(well);
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let api = client.timeout_operation(Some(Duration::from_secs(30))).api();
+    api.get("/api/v1/healthz").send().unwrap();
+    assert_eq!(service.seen_at("create_session").len(), 1);
+    assert_eq!(service.seen()[0].connection, service.seen_at("healthz")[0].connection);
+    client.close(Duration::from_secs(30));
+    assert_eq!(api.get("/api/v1/healthz").send().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_door_keeps_its_session_open() {
+    let service = Service::start(well);
+    let api = ServiceClient::connect(service.config().build().unwrap()).unwrap().api();
+    api.get("/api/v1/healthz").send().unwrap();
+    drop(api);
+    service.until_ended(0);
+}
+
+#[test]
+fn an_id_reaches_the_server_as_one_segment() {
+    let service = Service::start(|_| Reply::ok(json!({})));
+    let api = door(&service);
+    for (id, expected) in [
+        ("a/b", "a%2Fb"),
+        ("a?b", "a%3Fb"),
+        ("a#b", "a%23b"),
+        ("..", "%2E%2E"),
+        ("../../x", "..%2F..%2Fx"),
+        ("a b", "a%20b"),
+        ("ünïcode✓", "%C3%BCn%C3%AFcode%E2%9C%93"),
+        ("100%2F", "100%252F"),
+    ] {
+        let path = Path::new("/api/v1/training_runs/").segment(id).segment("checkpoints");
+        api.get(path).query("limit", 1).send().unwrap();
+        assert_eq!(service.seen().last().unwrap().path, format!("training_runs/{expected}/checkpoints?limit=1"));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_sent() {
+    let service = echo();
+    let api = door(&service);
+    let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+    for (request, expected) in [
+        (api.get("http://other/y"), "the path names a host"),
+        (api.get("//other/y"), "the path names a host"),
+        (api.get(Path::new("/api/v1/samplers").segment("")), "an id in the path is empty"),
+        (api.get("/x").json(&1), "a GET request cannot have a body"),
+        (api.get("/x").header("bad name", "1"), "the header \"bad name\" has characters"),
+        (api.get("/x").header("x-line", "a\nb"), "the header \"x-line\" has characters"),
+        (api.header("x-line", "a\nb").get("/x"), "the header \"x-line\" has characters"),
+        (api.post("/x").idempotency_key("a\nb"), "an idempotency key is ASCII text"),
+        (api.post("/x").json(&not_json), "the request cannot be written as JSON"),
+    ] {
+        let error = request.send().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(service.seen().is_empty());
+}
+
+#[test]
+fn an_error_names_the_method_and_the_path_without_the_query() {
+    let service = Service::start(|_| Reply::Json(404, json!({"detail": "no such run"})));
+    let error = door(&service).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
+    let expected = "GET /api/v1/training_runs/x: the server answered 404: no such run";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    assert!(!error.to_string().contains("secret"));
+}
+
+/// With real time: 100 ms.
+#[test]
+fn the_time_limits_of_a_call_are_its_own() {
+    let service = Service::start(|_| Reply::Silence);
+    let api = door(&service);
+    let short = Duration::from_millis(100);
+    let error = api.get("/api/v1/x").timeout_operation(Some(short)).send().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
+    let error = api.get("/api/v1/x").timeout_idle(short).send().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Wait));
+    let error = api.timeout_operation(Some(short)).get("/api/v1/x").send().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
+}
+
+// ---- Answers ----
+
+#[test]
+fn an_answer_has_status_headers_time_attempts_and_the_raw_body() {
+    let replies = Mutex::new(VecDeque::from([
+        Reply::with_headers(503, &[("retry-after-ms", "1500")], &json!({})),
+        Reply::Full { status: 201, headers: vec![("X-Made", "yes".to_owned())], body: b"[1, 2 ]".to_vec() },
+    ]));
+    let service = Service::start(move |_| replies.lock().unwrap().pop_front().unwrap());
+    let clock = ManualClock::new();
+    let api = Api::new(service.config().clock(clock.clock()).build().unwrap()).unwrap();
+    let answer = thread::scope(|scope| {
+        let call = scope.spawn(|| api.post("/api/v1/x").send().unwrap());
+        clock.until_waiting(|waits| waits.len() == 1);
+        clock.advance(Duration::from_millis(1500));
+        call.join().unwrap()
+    });
+    assert_eq!((answer.status(), answer.attempts()), (201, 2));
+    // The manual clock goes on with the real one while a socket is waited for.
+    assert!(answer.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(answer.header("x-made"), Some("yes"));
+    assert_eq!(answer.headers().find(|(name, _)| *name == "x-made"), Some(("x-made", "yes")));
+    assert_eq!(answer.json::<Vec<u32>>().unwrap(), [1, 2]);
+    assert_eq!(answer.bytes(), b"[1, 2 ]");
+    assert_eq!(answer.into_bytes(), b"[1, 2 ]");
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Shape {
+    Promise { request_id: String },
+    Done { path: String },
+}
+
+#[test]
+fn an_answer_is_read_in_the_form_that_is_asked_for() {
+    const JSON: &str = "application/json";
+    let service = saying([
+        (JSON, br#"{"request_id": "r", "extra": 1}"#.as_slice()),
+        (JSON, br#"{"path": "tinker://x"}"#),
+        ("text/plain; charset=utf-8", "grün".as_bytes()),
+        ("text/plain", b"True\n"),
+        (JSON, b"false"),
+        ("application/gzip", b"\x1f\x8b\x00\xff"),
+        (JSON, b"null"),
+    ]);
+    let api = door(&service);
+    let next = || api.get("/api/v1/x").send().unwrap();
+    assert_eq!(next().json::<Shape>().unwrap(), Shape::Promise { request_id: "r".into() });
+    assert_eq!(next().json::<Shape>().unwrap(), Shape::Done { path: "tinker://x".into() });
+    assert_eq!(next().text().unwrap(), "grün");
+    assert!(next().boolean().unwrap());
+    assert!(!next().boolean().unwrap());
+    assert_eq!(next().bytes(), b"\x1f\x8b\x00\xff");
+    assert_eq!(next().json::<Option<Shape>>().unwrap(), None);
+}
+
+#[test]
+fn an_answer_of_another_form_fails_with_the_one_that_was_expected() {
+    const JSON: &str = "application/json";
+    let service = saying([
+        (JSON, br#"{"id": 7}"#.as_slice()),
+        (JSON, br#"{"id": 7}"#),
+        (JSON, br#"[1, "b"]"#),
+        ("text/html", b"<html>"),
+        (JSON, b""),
+        (JSON, b"\"true\""),
+        ("text/plain", b"\xff\xfe"),
+    ]);
+    let api = door(&service);
+    let next = || api.get("/api/v1/x").send().unwrap();
+    for (error, expected) in [
+        (next().json::<Shape>().unwrap_err(), "expected Shape"),
+        (next().json::<Shape>().unwrap_err(), "(status 200, it begins with \"{\\\"id\\\": 7}\")"),
+        (next().json::<Vec<u32>>().unwrap_err(), "invalid type: string \"b\", expected u32"),
+        (next().json::<Shape>().unwrap_err(), "the answer is not JSON but text/html"),
+        (next().json::<Option<Shape>>().unwrap_err(), "the answer is empty (status 200) (expected Option<Shape>)"),
+        (next().boolean().unwrap_err(), "the answer is not the expected boolean"),
+        (next().text().unwrap_err(), "the answer is not the expected text: invalid utf-8"),
+    ] {
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, Some(200)), "{error}");
+        assert_eq!(error.operation(), Some("GET /api/v1/x"));
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn an_answer_without_a_body_is_an_answer() {
+    let service = Service::start(|_| Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".into()));
+    let answer = door(&service).delete("/api/v1/x").send().unwrap();
+    assert_eq!((answer.status(), answer.bytes()), (204, &b""[..]));
+}
+
+// ---- Redirects ----
+
+/// A service that redirects every path `N/STATUS` to `N-1/STATUS`, and `0/STATUS` to nowhere.
+fn redirecting() -> Service {
+    Service::start(|seen| {
+        let path = seen.path.split('?').next().unwrap();
+        let (left, status) = path.split_once('/').unwrap();
+        match left.parse::<u32>().unwrap() {
+            0 => Reply::ok(json!(path)),
+            left => {
+                let location = format!("/api/v1/{}/{status}?step", left - 1);
+                Reply::with_headers(status.parse().unwrap(), &[("location", &location)], &json!({}))
+            }
+        }
+    })
+}
+
+#[test]
+fn redirects_on_the_same_origin_are_followed_with_key_and_body() {
+    for (status, method) in [(307, "POST"), (308, "POST"), (303, "GET")] {
+        let service = redirecting();
+        let api = door(&service);
+        let sent = api.post(format!("/api/v1/2/{status}")).query("mine", 1).json(&json!([1, 2])).send().unwrap();
+        assert_eq!((sent.json::<String>().unwrap(), sent.attempts()), (format!("0/{status}"), 1));
+        let seen = service.seen();
+        assert_eq!(seen.len(), 3);
+        assert_eq!(seen[0].path, format!("2/{status}?mine=1"));
+        for hop in &seen[1..] {
+            assert_eq!((&*hop.method, hop.connection), (method, 0));
+            assert_eq!(hop.path.split_once('?').unwrap().1, "step");
+            let is_post = method == "POST";
+            assert_eq!(hop.body, if is_post { json!([1, 2]) } else { Value::Null });
+            assert_eq!(hop.header("x-idempotency-key"), seen[0].header("x-idempotency-key").filter(|_| is_post));
+            assert_eq!(hop.header("content-type").is_some(), is_post);
+            assert_eq!(hop.header("x-api-key"), Some("tml-test-key"));
+        }
+    }
+    for status in [301, 302, 303, 307, 308] {
+        let service = redirecting();
+        door(&service).get(format!("/api/v1/1/{status}")).send().unwrap();
+        assert_eq!(service.seen().len(), 2);
+    }
+}
+
+#[test]
+fn a_redirect_that_would_change_a_request_or_never_ends_stays_an_error() {
+    let service = redirecting();
+    let api = door(&service);
+    for status in [301, 302] {
+        let error = api.post(format!("/api/v1/1/{status}")).json(&1).send().unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
+        assert!(error.to_string().contains(&format!("it redirects to \"/api/v1/0/{status}\"")), "{error}");
+    }
+    assert_eq!(service.seen().len(), 2);
+    api.get("/api/v1/10/307").send().unwrap();
+    let error = api.get("/api/v1/11/307").send().unwrap_err();
+    assert!(error.to_string().contains("it redirects to \"/api/v1/0/307\""), "{error}");
+}
+
+#[test]
+fn a_redirect_to_another_origin_is_not_followed_and_the_key_stays_here() {
+    let other = Service::start(well);
+    let targets = [other.url(), other.url().replace("http://", "https://"), other.url().replace("http:", "")];
+    for target in targets {
+        let location = format!("{target}/api/v1/healthz?token=secret");
+        let service = Service::start(move |_| Reply::with_headers(307, &[("location", &location)], &json!({})));
+        let error = door(&service).get("/api/v1/x").send().unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(307)));
+        assert!(error.to_string().contains(&format!("redirects to \"{target}/api/v1/healthz\"")), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    assert!(other.seen().is_empty());
+}
+
+#[test]
+fn a_redirect_is_an_answer_where_it_is_not_to_be_followed() {
+    let service = redirecting();
+    let answer = door(&service).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
+    assert_eq!((answer.status(), answer.header("Location")), (302, Some("/api/v1/0/302?step")));
+    assert_eq!(service.seen().len(), 1);
+}

@@ -1,0 +1,187 @@
+//! `tinkex doctor`, against everything that can be wrong.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tinkex::local::LocalServer;
+
+use super::program::{Volatile, golden, tinkex};
+use crate::support::{Reply, Seen, Service, well};
+
+#[test]
+fn the_local_server_passes_all_checks() {
+    let server = LocalServer::start().unwrap();
+    let runs = ["doctor", "doctor -f json"].map(|words| tinkex(words).at(&server.base_url()).run());
+    assert!(runs.iter().all(|done| done.code == Some(0)), "{runs:?}");
+    golden("doctor", &runs, &Volatile::default().url(&server.base_url()));
+}
+
+#[test]
+fn a_missing_key_or_address_sends_nothing() {
+    let runs = [
+        tinkex("doctor").at("http://127.0.0.1:9").without_env("TINKER_API_KEY").run(),
+        tinkex("doctor").at("nonsense").run(),
+        tinkex("doctor -f json").at("http://no-such-host.invalid").run(),
+    ];
+    assert!(runs.iter().all(|done| done.code == Some(1)), "{runs:?}");
+    assert!(runs[2].stdout.contains("cannot resolve no-such-host.invalid:80"), "{:?}", runs[2]);
+    golden("doctor_settings", &runs[..2], &Volatile::default());
+}
+
+#[test]
+fn a_closed_port_fails_the_connection_check() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}");
+    let done = tinkex("doctor").at(&url).run();
+    assert_eq!(done.code, Some(1));
+    golden("doctor_connection", &[done], &Volatile::default().url(&url));
+}
+
+/// A healthy service with this clock, whose endpoint `refuse` responds with a status.
+fn service(date: SystemTime, refuse: &'static str, status: u16) -> Service {
+    Service::start(move |seen: &Seen| {
+        if seen.path == refuse {
+            return Reply::with_headers(status, &[], &json!({ "detail": "not for you" }));
+        }
+        match well(seen) {
+            Reply::Json(200, _) if seen.path == "get_server_capabilities" => {
+                Reply::ok(json!({ "supported_models": [{ "model_name": "tinkex/bytes-tiny" }] }))
+            }
+            Reply::Json(status, body) => {
+                let date = httpdate::fmt_http_date(date);
+                Reply::with_headers(status, &[("date", &date)], &body)
+            }
+            other => other,
+        }
+    })
+}
+
+fn find<'a>(document: &'a Value, name: &str) -> &'a Value {
+    document["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).unwrap()
+}
+
+/// The exit code, and the status and text of one check.
+fn check(service: &Service, name: &str) -> (Option<i32>, String, String) {
+    let done = tinkex("doctor -f json").at(&service.url()).run();
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(document["ok"], done.code == Some(0));
+    let check = find(&document, name);
+    let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    (done.code, text("status"), text("detail") + " " + &text("hint"))
+}
+
+#[test]
+fn a_rejected_key_fails_access_not_server() {
+    let now = tinkex::clock::Clock::system().wall();
+    let refused = service(now, "get_server_capabilities", 401);
+    assert_eq!(check(&refused, "server").1, "ok");
+    let (code, status, said) = check(&refused, "access");
+    assert!(
+        said.contains("rejected the key: ") && said.contains("not for you") && said.contains("TINKER_API_KEY"),
+        "{said}"
+    );
+    assert_eq!((code, status.as_str()), (Some(1), "failed"));
+
+    let down = service(now, "healthz", 503);
+    assert_eq!(check(&down, "server").1, "failed");
+    assert_eq!(check(&down, "access").1, "skipped");
+}
+
+#[test]
+fn an_html_page_fails_the_server_check() {
+    let page = b"<!DOCTYPE html><html>Welcome</html>".to_vec();
+    let html = vec![("content-type", "text/html".to_owned())];
+    let other = Service::start(move |_| Reply::Full { status: 200, headers: html.clone(), body: page.clone() });
+    let (code, status, said) = check(&other, "server");
+    assert_eq!((code, status.as_str()), (Some(1), "failed"));
+    assert!(said.contains("text/html") && said.contains("check that TINKER_BASE_URL"), "{said}");
+}
+
+#[test]
+fn a_skewed_clock_fails_its_check() {
+    let now = tinkex::clock::Clock::system().wall();
+    let day = Duration::from_secs(24 * 3600);
+    let (code, status, _) = check(&service(now, "", 0), "clock");
+    assert_eq!((code, status.as_str()), (Some(0), "ok"));
+    for (theirs, said) in [(now - day, "ahead of the server's clock"), (now + day, "behind the server's clock")] {
+        let (code, status, detail) = check(&service(theirs, "", 0), "clock");
+        assert_eq!((code, status.as_str()), (Some(1), "failed"));
+        assert!(detail.contains(said) && detail.contains("NTP"), "{detail}");
+    }
+}
+
+#[test]
+fn a_server_without_tls_fails_its_check() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map(Result::unwrap) {
+            // The connection check connects without sending anything.
+            if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").ok();
+            }
+        }
+    });
+    let done = tinkex("doctor -f json").at(&url).run();
+    assert_eq!(done.code, Some(1));
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
+    assert_eq!(["connection", "tls", "server"].map(status), ["ok", "failed", "skipped"]);
+}
+
+#[test]
+fn a_missing_tokenizer_is_named_with_its_path() {
+    let service = service(tinkex::clock::Clock::system().wall(), "", 0);
+    let done = tinkex("doctor -f json --model org/model").at(&service.url()).env("TINKEX_CACHE", "/no/cache").run();
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    let check = find(&document, "tokenizer");
+    if cfg!(feature = "tokenizers") {
+        assert_eq!((done.code, &check["status"]), (Some(1), &json!("failed")));
+        assert!(check.to_string().contains("/no/cache/tokenizers/org--model/tokenizer.json"), "{check}");
+    } else {
+        assert_eq!((done.code, &check["status"]), (Some(0), &json!("skipped")));
+        assert!(check.to_string().contains("a build with the feature `tokenizers`"), "{check}");
+    }
+}
+
+/// A proxy that connects to this service for every target.
+fn proxy(service: &Service) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, target) = (format!("http://{}", listener.local_addr().unwrap()), service.url().replace("http://", ""));
+    thread::spawn(move || {
+        for stream in listener.incoming().map(Result::unwrap) {
+            let target = target.clone();
+            thread::spawn(move || tunnel(stream, &target).ok());
+        }
+    });
+    url
+}
+
+fn tunnel(mut outside: TcpStream, target: &str) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        outside.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"CONNECT "), "{}", String::from_utf8_lossy(&head));
+    outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let inside = TcpStream::connect(target)?;
+    let (mut from, mut to) = (outside.try_clone()?, inside.try_clone()?);
+    thread::spawn(move || io::copy(&mut from, &mut to));
+    io::copy(&mut &inside, &mut outside).map(drop)
+}
+
+#[test]
+fn the_proxy_resolves_the_host_name() {
+    let service = service(tinkex::clock::Clock::system().wall(), "", 0);
+    let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &proxy(&service)).run();
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
+    let expected = ["skipped", "skipped", "ok", "ok"];
+    assert_eq!(["dns", "connection", "server", "access"].map(status), expected, "{document}");
+    assert_eq!(done.code, Some(0));
+}

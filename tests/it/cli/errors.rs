@@ -1,0 +1,122 @@
+//! Every way in which a command can fail: its exit code and stderr, and an empty stdout.
+
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use super::program::{Done, Volatile, golden, tinkex};
+use crate::support::{Reply, Seen, Service};
+
+fn fails(done: Done, code: i32) -> Done {
+    assert_eq!((done.code, done.stdout.as_str()), (Some(code), ""), "{done:?}");
+    assert!(!done.stderr.is_empty(), "{done:?}");
+    done
+}
+
+#[test]
+fn invalid_usage_exits_2_without_a_request() {
+    let service = Service::start(|_| Reply::ok(json!({})));
+    let runs = [
+        "",
+        "nope",
+        "run",
+        "run lst",
+        "run info",
+        "run list --limit -1",
+        "train data.jsonl --learning-rate -1",
+        "sample --model m --temperature -1 hi",
+        "run list --format yaml",
+        "checkpoint list --run-id a --limit 3",
+        "checkpoint info bad-path",
+        "checkpoint delete",
+        "checkpoint delete tinker://run/weights/a",
+        "checkpoint delete tinker://run/weights/a --format json",
+        "serve --model gpt-5",
+        "serve --chaos asample:429*many",
+        "serve --chaos-seed 1",
+        "completions tcsh",
+    ];
+    let runs = runs.map(|words| fails(tinkex(words).at(&service.url()).run(), 2));
+    assert!(service.seen().is_empty());
+    golden("errors_usage", &runs, &Volatile::default());
+}
+
+#[test]
+fn invalid_settings_exit_2() {
+    let list = || tinkex("run list --format json");
+    let runs = [
+        list().without_env("TINKER_API_KEY").run(),
+        list().env("TINKER_API_KEY", " ").run(),
+        list().at("example.com").run(),
+        tinkex("run list --base-url ftp://example.com").run(),
+        list().env("TINKER_API_KEY", "tml-\u{7f}").run(),
+    ];
+    golden("errors_settings", &runs.map(|done| fails(done, 2)), &Volatile::default());
+}
+
+/// Fails in a way that depends on the id of the requested run.
+fn failing(seen: &Seen) -> Reply {
+    let status = |status: u16, body| Reply::with_headers(status, &[("x-should-retry", "false")], &body);
+    match seen.path.trim_start_matches("training_runs/") {
+        "missing" => status(404, json!({ "detail": "Training run not found" })),
+        "refused" => status(401, json!({ "detail": "invalid key" })),
+        "invalid" => status(422, json!({ "detail": [{ "loc": ["path", "run"], "msg": "not a run" }] })),
+        "down" => status(503, json!({ "detail": "down for maintenance\n\u{1b}[2Jtomorrow" })),
+        "shape" => Reply::ok(json!({ "training_run_id": 7 })),
+        _ => Reply::Close,
+    }
+}
+
+#[test]
+fn a_failed_request_exits_1_with_the_reason() {
+    let service = Service::start(failing);
+    let runs = ["missing", "missing -v", "refused", "invalid", "down", "shape", "shape -v", "missing -f json"];
+    let runs = runs.map(|run| fails(tinkex(&format!("run info {run}")).at(&service.url()).run(), 1));
+    golden("errors_refused", &runs, &Volatile::default());
+}
+
+#[test]
+fn an_unknown_checkpoint_exits_1() {
+    let service = Service::start(|_| Reply::ok(json!({ "checkpoints": [] })));
+    let done = tinkex("checkpoint info tinker://run/weights/a").at(&service.url()).run();
+    golden("errors_no_such_checkpoint", &[fails(done, 1)], &Volatile::default());
+}
+
+#[test]
+fn an_unreachable_service_exits_1() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}");
+    let done = tinkex("run list -v").at(&url).run();
+    golden("errors_unreachable", &[fails(done, 1)], &Volatile::default().url(&url));
+}
+
+#[test]
+fn long_commands_check_the_service_first() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for words in
+        ["sample --model m hi", "checkpoint download tinker://run/weights/a", "train examples/data/piglatin.jsonl"]
+    {
+        let done = fails(tinkex(words).at(&format!("http://{nobody}")).env("TINKER_LOG", "debug").run(), 1);
+        // The library itself would make ten more attempts, for about a minute.
+        assert_eq!(done.stderr.matches("it is sent again").count(), 2, "{done:?}");
+    }
+}
+
+#[test]
+fn an_address_in_use_exits_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let done = tinkex(&format!("serve --addr {address}")).run();
+    golden("errors_serve", &[fails(done, 1)], &Volatile::default().value(&address, "HOST-AND-PORT"));
+}
+
+#[test]
+fn the_log_goes_to_stderr_without_the_key() {
+    let service = Service::start(|_| Reply::ok(json!({ "sessions": [] })));
+    let run = |log: &str| tinkex("session list -f json").at(&service.url()).env("TINKER_LOG", log).run();
+    let loud = run("trace");
+    assert_eq!(loud.code, Some(0));
+    assert_eq!(loud.stdout, "{\n  \"sessions\": []\n}\n");
+    assert!(loud.stderr.contains("TRACE"), "{loud:?}");
+    assert_eq!(run("off").stderr, "");
+}

@@ -1,0 +1,108 @@
+//! Every command that uses the service, in both formats, against the local server.
+
+use tinkex::local::LocalServer;
+use tinkex::types::LoraConfig;
+use tinkex::{Config, ServiceClient, TrainingOptions};
+
+use super::program::{Done, KEY, Volatile, golden, tinkex};
+
+/// A server with a run that has a checkpoint of each kind, and the values that differ between test runs.
+pub struct Stocked {
+    pub server: LocalServer,
+    pub volatile: Volatile,
+    pub run: String,
+    session: String,
+    sampler: String,
+    _service: ServiceClient,
+}
+
+pub fn stocked() -> Stocked {
+    let server = LocalServer::start().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
+    let service = ServiceClient::connect(config).unwrap();
+    let lora = LoraConfig::new().rank(8);
+    let options = TrainingOptions::from(lora).user_metadata("purpose", "golden");
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", options).unwrap();
+    trainer.save_state("step-1").unwrap();
+    let path = trainer.save_weights_for_sampler("final").unwrap().path;
+    let sampler = service.create_sampling_client(&path).unwrap();
+    let (run, session) = (trainer.model_id().to_owned(), service.session_id().to_owned());
+    let sampler = sampler.sampling_session_id().to_owned();
+    let volatile = Volatile::default().value(&sampler, "SAMPLER").value(&session, "SESSION").value(&run, "RUN");
+    Stocked { server, volatile, run, session, sampler, _service: service }
+}
+
+impl Stocked {
+    /// Runs each command in both formats; `RUN`, `SESSION` and `SAMPLER` stand for the ids.
+    fn in_both_formats(&self, commands: &[&str]) -> Vec<Done> {
+        let both = commands.iter().flat_map(|words| [(*words).to_owned(), format!("{words} --format json")]);
+        both.map(|words| self.run(&words)).collect()
+    }
+
+    fn run(&self, words: &str) -> Done {
+        tinkex(&self.words(words)).at(&self.server.base_url()).run()
+    }
+
+    /// Replaces `RUN`, `SESSION` and `SAMPLER` with the ids.
+    pub fn words(&self, words: &str) -> String {
+        words.replace("SESSION", &self.session).replace("SAMPLER", &self.sampler).replace("RUN", &self.run)
+    }
+}
+
+#[test]
+fn runs_are_listed_and_shown() {
+    let stocked = stocked();
+    let runs = stocked.in_both_formats(&["run list", "run info RUN"]);
+    golden("run", &runs, &stocked.volatile);
+}
+
+#[test]
+fn checkpoints_are_listed_and_shown() {
+    let stocked = stocked();
+    let commands = ["checkpoint list", "checkpoint list --run-id RUN", "checkpoint info tinker://RUN/weights/step-1"];
+    golden("checkpoint", &stocked.in_both_formats(&commands), &stocked.volatile);
+}
+
+#[test]
+fn checkpoints_are_published_and_unpublished() {
+    let stocked = stocked();
+    let path = "tinker://RUN/weights/step-1";
+    let mut runs = stocked.in_both_formats(&[&format!("checkpoint publish {path}")]);
+    runs.push(stocked.run(&format!("checkpoint info {path}")));
+    runs.extend(stocked.in_both_formats(&[&format!("checkpoint unpublish {path} tinker://RUN/weights/missing")]));
+    runs.push(stocked.run(&format!("checkpoint info {path}")));
+    golden("publish", &runs, &stocked.volatile);
+}
+
+#[test]
+fn a_failed_deletion_does_not_stop_the_others() {
+    for (format, name) in [("table", "delete"), ("json", "delete_json")] {
+        let stocked = stocked();
+        let all = "tinker://RUN/weights/step-1 tinker://RUN/weights/missing tinker://RUN/sampler_weights/final";
+        let delete = stocked.run(&format!("checkpoint delete --yes {all} --format {format}"));
+        let list = stocked.run(&format!("checkpoint list --format {format}"));
+        golden(name, &[delete, list], &stocked.volatile);
+    }
+}
+
+#[test]
+fn sessions_and_samplers_are_shown() {
+    let stocked = stocked();
+    let runs = stocked.in_both_formats(&["session list", "session info SESSION", "sampler info SAMPLER"]);
+    golden("session", &runs, &stocked.volatile);
+}
+
+#[test]
+fn a_limit_of_zero_lists_all_pages() {
+    let server = LocalServer::builder().max_models(200).start().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
+    let services: Vec<_> = (0..103).map(|_| ServiceClient::connect(config.clone()).unwrap()).collect();
+    let count = |limit: &str| {
+        let done = tinkex(&format!("session list {limit} -f json")).at(&server.base_url()).run();
+        done.json()["sessions"].as_array().unwrap().len()
+    };
+    assert_eq!((count(""), count("--limit 0"), count("--limit 101"), count("--limit 1")), (20, 103, 101, 1));
+    let title = tinkex("session list --limit 2").at(&server.base_url()).run().stdout;
+    assert!(title.starts_with("2 sessions"), "{title}");
+    drop(services);
+}

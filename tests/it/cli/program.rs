@@ -1,0 +1,146 @@
+//! Runs the program and compares its output with golden files.
+
+use std::fmt::Write;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::{env, fs};
+
+/// The API key of every run. No output may contain it.
+pub const KEY: &str = "tml-secret-of-the-tests";
+
+/// The program with these arguments, separated by spaces, in an environment with only the API key.
+pub fn tinkex(words: &str) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tinkex"));
+    // Tests do not download tokenizers.
+    command.env_clear().env("TINKER_API_KEY", KEY).env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
+    command.args(words.split_whitespace());
+    Program { command, words: words.to_owned() }
+}
+
+pub struct Program {
+    pub command: Command,
+    words: String,
+}
+
+impl Program {
+    /// Uses this service.
+    pub fn at(self, url: &str) -> Self {
+        self.env("TINKER_BASE_URL", url)
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Starts it with stdout and stderr piped.
+    pub fn start(mut self) -> Child {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs it until it exits.
+    pub fn run(mut self) -> Done {
+        let output = self.command.output().unwrap();
+        let done = Done {
+            words: self.words,
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        };
+        assert!(!done.stdout.contains(KEY) && !done.stderr.contains(KEY), "the output contains the key: {done:?}");
+        done
+    }
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Done {
+    pub words: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    /// The JSON document on stdout of a successful run with an empty stderr.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+pub fn read_to_end(mut stream: impl Read) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Values that differ between test runs, and their placeholders in the golden files.
+#[derive(Default)]
+pub struct Volatile(Vec<(String, String)>);
+
+impl Volatile {
+    /// Replaces a value with this name, padded to the same length so that tables stay aligned.
+    pub fn value(mut self, value: &str, name: &str) -> Self {
+        self.0.push((value.to_owned(), format!("{name:-<0$}", value.len())));
+        self
+    }
+
+    /// Replaces the address of a server.
+    pub fn url(self, url: &str) -> Self {
+        let address = url.trim_start_matches("http://").to_owned();
+        self.value(&address, "HOST-AND-PORT")
+    }
+
+    fn hide(&self, text: &str) -> String {
+        let known = self.0.iter().fold(text.to_owned(), |text, (value, name)| text.replace(value, name));
+        known.lines().map(|line| hide_numbers(line) + "\n").collect()
+    }
+}
+
+/// Replaces timestamps in a document, durations, and OS error numbers.
+fn hide_numbers(line: &str) -> String {
+    for name in ["\"time\": \"", "\"last_request_time\": \""] {
+        if let Some((before, after)) = line.split_once(name) {
+            return format!("{before}{name}TIME{}", after.trim_start_matches(|c: char| c != '"'));
+        }
+    }
+    // Error numbers differ between operating systems.
+    if let Some((before, after)) = line.split_once("(os error ") {
+        return format!("{before}(os error N{}", after.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    // The number of digits of a duration varies, and with it the padding in a table.
+    match line.split_once(" ms") {
+        Some((before, after)) => {
+            let before = before.trim_end_matches(|c: char| c.is_ascii_digit());
+            format!("{before}N ms{}", after.trim_start())
+        }
+        None => line.to_owned(),
+    }
+}
+
+/// Compares these runs with a golden file.
+pub fn golden(name: &str, runs: &[Done], volatile: &Volatile) {
+    let mut seen = String::new();
+    for Done { words, code, stdout, stderr } in runs {
+        let code = code.map_or("none".to_owned(), |code| code.to_string());
+        writeln!(seen, "$ tinkex {words}\n{stdout}").unwrap();
+        if !stderr.is_empty() {
+            writeln!(seen, "stderr:\n{stderr}").unwrap();
+        }
+        writeln!(seen, "exit code {code}\n").unwrap();
+    }
+    let seen = volatile.hide(&seen);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cli/golden").join(format!("{name}.txt"));
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, &seen).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    assert!(seen == expected, "{} differs; seen:\n{seen}", file.display());
+}

@@ -1,0 +1,89 @@
+//! `tinkex serve` as a process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout};
+use std::{env, fs, process};
+
+use tinkex::types::LoraConfig;
+use tinkex::{Config, ServiceClient};
+
+use super::program::{KEY, read_to_end, tinkex};
+
+struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn serve(options: &str) -> Server {
+    let mut child = tinkex(&format!("serve {options}")).start();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).trim_end().to_owned();
+    Server { child, stdout, url }
+}
+
+fn connect(server: &Server) -> tinkex::Result<ServiceClient> {
+    ServiceClient::connect(Config::builder().base_url(&server.url).api_key(KEY).max_retries(0).build()?)
+}
+
+fn models(server: &Server) -> Vec<String> {
+    let capabilities = connect(server).unwrap().get_server_capabilities().unwrap();
+    capabilities.supported_models.into_iter().filter_map(|model| model.model_name).collect()
+}
+
+#[test]
+fn all_or_selected_models_are_served() {
+    let names = ["tinkex/bytes-tiny", "tinkex/bytes-small", "tinkex/bytes-medium"];
+    assert_eq!(models(&serve("")), names);
+    assert_eq!(models(&serve("--model tinkex/bytes-small --addr 127.0.0.1:0")), names[1..2]);
+}
+
+#[test]
+fn chaos_rules_inject_faults() {
+    let server = serve("--chaos create_session:503*1,detail=later --chaos-seed 3");
+    let error = connect(&server).unwrap_err();
+    assert_eq!(error.status(), Some(503));
+    assert!(error.to_string().contains("later"), "{error}");
+    connect(&server).unwrap();
+}
+
+#[test]
+fn the_data_directory_survives_a_restart() {
+    let folder = env::temp_dir().join(format!("tinkex-serve-{}", process::id()));
+    let options = format!("--data-dir {}", folder.display());
+    let server = serve(&options);
+    let service = connect(&server).unwrap();
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default()).unwrap();
+    let path = trainer.save_state("kept").unwrap().path;
+    drop((trainer, service, server));
+    let server = serve(&options);
+    let info = tinkex(&format!("checkpoint info {path}")).at(&server.url).run();
+    assert!(info.code == Some(0) && info.stdout.contains("weights/kept"), "{info:?}");
+    drop(server);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_stops_the_server_cleanly() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = serve("");
+        connect(&server).unwrap();
+        kill(Pid::from_raw(server.child.id().try_into().unwrap()), signal).unwrap();
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(read_to_end(&mut server.stdout), "", "exactly one line");
+        assert_eq!(read_to_end(server.child.stderr.take().unwrap()), "");
+    }
+}

@@ -1,0 +1,99 @@
+//! What only a terminal shows: progress, questions and colors.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::download::{self, Folder};
+use super::program::{Program, tinkex};
+use crate::support::terminal::Terminal;
+use crate::support::{Gate, Reply, Service};
+
+fn at_terminal(program: Program) -> Terminal {
+    Terminal::start(program.command)
+}
+
+#[test]
+fn delete_asks_for_confirmation() {
+    for (answer, deletes) in [("y\n", true), ("YES\n", true), ("n\n", false), ("\n", false), ("\u{4}", false)] {
+        let service = Service::start(|_| Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() });
+        let delete = tinkex("checkpoint delete tinker://run/weights/a tinker://run/weights/b");
+        let mut terminal = at_terminal(delete.at(&service.url()));
+        terminal.until_shown("Permanently delete these 2 checkpoints? [y/N]: ");
+        assert!(service.seen().is_empty());
+        terminal.types(answer);
+        let (code, stdout, shown) = terminal.end();
+        assert!(shown.contains("tinker://run/weights/a\r\ntinker://run/weights/b\r\n"), "{shown:?}");
+        if deletes {
+            assert_eq!((code, service.seen().len()), (Some(0), 2), "{answer:?}");
+            assert_eq!(stdout, "deleted tinker://run/weights/a\ndeleted tinker://run/weights/b\n");
+        } else {
+            assert_eq!((code, service.seen().len(), stdout.as_str()), (Some(1), 0, ""), "{answer:?}");
+            assert!(shown.contains("nothing was deleted"), "{shown:?}");
+        }
+    }
+}
+
+/// A list of 150 sessions, whose second page is held until the gate opens.
+fn slow_list(gate: &Arc<Gate>) -> Service {
+    let gate = Arc::clone(gate);
+    Service::start(move |seen| {
+        let offset = if seen.path.contains("offset=100") { 100 } else { 0 };
+        let page: Vec<_> = (offset..150).take(100).map(|number| format!("session-{number}")).collect();
+        let page = Reply::ok(json!({ "sessions": page }));
+        if offset == 0 { page } else { Reply::held(&gate, page) }
+    })
+}
+
+#[test]
+fn a_long_list_shows_progress_then_clears_it() {
+    let gate = Arc::<Gate>::default();
+    let service = slow_list(&gate);
+    let mut terminal = at_terminal(tinkex("session list --limit 0 -f json").at(&service.url()));
+    terminal.until_shown("100/");
+    gate.open();
+    let (code, stdout, shown) = terminal.end();
+    assert_eq!(code, Some(0));
+    let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(document["sessions"].as_array().unwrap().len(), 150);
+    // The cursor is back at the start of a cleared line.
+    assert!(shown.trim_end_matches('\r').ends_with("\u{1b}[2K"), "{shown:?}");
+}
+
+#[test]
+fn ctrl_c_stops_a_waiting_command() {
+    let gate = Arc::<Gate>::default();
+    let service = slow_list(&gate);
+    let mut terminal = at_terminal(tinkex("session list --limit 0").at(&service.url()));
+    terminal.until_shown("100/");
+    terminal.interrupt();
+    let (code, stdout, _) = terminal.end();
+    assert_eq!((code, stdout.as_str()), (Some(130), ""));
+}
+
+#[test]
+fn ctrl_c_stops_a_download_and_leaves_nothing() {
+    let (service, folder) = (download::stalling(), Folder::new("interrupted"));
+    let mut program = tinkex("checkpoint download tinker://run/weights/a -o here").at(&service.url());
+    program.command.current_dir(&folder.0);
+    let mut terminal = at_terminal(program);
+    terminal.until_shown("1.00 KiB/4.00 KiB");
+    terminal.interrupt();
+    let (code, stdout, shown) = terminal.end();
+    assert_eq!((code, stdout.as_str()), (Some(130), ""));
+    assert!(shown.contains("download interrupted; no files were left"), "{shown:?}");
+    assert!(folder.names().is_empty(), "{:?}", folder.names());
+}
+
+#[test]
+fn errors_are_colored_unless_no_color_is_set() {
+    for (name, is_colored) in [("COLOR", true), ("NO_COLOR", false)] {
+        let list = || tinkex("run list").without_env("TINKER_API_KEY").env(name, "1");
+        let (code, _, shown) = at_terminal(list()).end();
+        assert_eq!(code, Some(2));
+        assert_eq!(shown.contains("\u{1b}["), is_colored, "{shown:?}");
+        assert!(!list().run().stderr.contains('\u{1b}'), "no terminal, no colors");
+        let (_, _, shown) = at_terminal(tinkex("nope").env(name, "1")).end();
+        assert_eq!(shown.contains("\u{1b}["), is_colored, "{shown:?}");
+    }
+}

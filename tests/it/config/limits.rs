@@ -1,0 +1,192 @@
+//! Time limits and retries.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex::Proxy;
+use tinkex::clock::ManualClock;
+use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
+
+use super::{FAR, SHORT, adam, connect, except, sample, train};
+use crate::support::{Reply, Service, small_listener, well};
+
+/// With real time: 100 ms.
+#[test]
+fn the_idle_limit_ends_a_wait_for_the_head_of_an_answer() {
+    let service = except("healthz", || Reply::Silence);
+    let client = connect(service.config().timeout_idle(SHORT).max_retries(0)).unwrap();
+    let error = client.health().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Wait), "{error}");
+    assert!(error.to_string().contains("timeout_idle") && error.is_retryable(), "{error}");
+    assert_eq!(service.seen_at("healthz").len(), 1);
+}
+
+/// With real time: 100 ms.
+#[test]
+fn the_idle_limit_ends_an_answer_that_stops_and_a_body_that_nobody_takes() {
+    let (url, accepted) = raw_server(|mut stream| {
+        assert!(stream.read(&mut [0; 16 * 1024]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    });
+    let config = || Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
+    let error = connect(config().base_url(url)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Read), "{error}");
+    drop(accepted);
+
+    let (url, accepted) = raw_server(|_| {});
+    // More than the system's buffers take.
+    let error = connect(config().base_url(url).user_metadata("large", "x".repeat(512 << 10))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Write), "{error}");
+    drop(accepted);
+}
+
+/// Accepts connections, does this with each, and keeps them open as long as the second value lives.
+fn raw_server(serve: impl Fn(&TcpStream) + Send + 'static) -> (String, Arc<()>) {
+    let listener = small_listener();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let alive = Arc::new(());
+    let watched = Arc::downgrade(&alive);
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            serve(&stream);
+            open.push(stream);
+            if watched.strong_count() == 0 {
+                return;
+            }
+        }
+    });
+    (url, alive)
+}
+
+/// With real time: 100 ms. A queue of connections that nobody accepts fills up, and then Linux drops what comes.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_connect_limit_ends_a_connection_that_is_not_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let queued: Vec<_> = std::iter::from_fn(|| TcpStream::connect_timeout(&address, SHORT).ok()).take(10_000).collect();
+    assert!(queued.len() < 10_000);
+    let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).base_url(format!("http://{address}"));
+    let error = connect(config.timeout_connect(SHORT).max_retries(0)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Connect), "{error}");
+    assert!(!error.may_have_taken_effect());
+}
+
+#[test]
+fn retries_are_as_many_and_as_far_apart_as_configured() {
+    let service = except("healthz", || Reply::Json(503, json!({})));
+    let manual = ManualClock::new();
+    let (base, cap) = (Duration::from_secs(100), Duration::from_secs(300));
+    let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);
+    let client = connect(config.max_retries(4).retry_base(base).retry_cap(cap)).unwrap();
+    let failing = thread::spawn(move || client.health().unwrap_err());
+    for (attempts, longest) in [(1, 100), (2, 200), (3, 300), (4, 300)] {
+        let longest = Duration::from_secs(longest);
+        manual.until_waiting(|waits| waits.len() == 2 && waits[0] <= longest && waits[0] >= longest.mul_f64(0.75));
+        assert_eq!(service.seen_at("healthz").len(), attempts);
+        manual.advance(manual.waits()[0]);
+    }
+    assert_eq!(failing.join().unwrap().status(), Some(503));
+    assert_eq!(service.seen_at("healthz").len(), 5);
+}
+
+#[test]
+fn the_submit_window_ends_the_repeats_of_a_submission() {
+    let service = except("optim_step", || Reply::Json(503, json!({})));
+    let manual = ManualClock::new();
+    let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);
+    let client = connect(config.max_retries(0).timeout_submit(Duration::from_secs(10))).unwrap();
+    let trainer = train(&client);
+    let failing = thread::spawn(move || trainer.optim_step(adam()).unwrap_err());
+    // 1 + 2 + 4 s, and the next 8 s would be too late.
+    for wait in [1, 2, 4].map(Duration::from_secs) {
+        manual.until_waiting(|waits| waits.contains(&wait));
+        manual.advance(wait);
+    }
+    assert_eq!(failing.join().unwrap().status(), Some(503));
+    assert_eq!(service.seen_at("optim_step").len(), 4);
+}
+
+/// With real time: a window of 100 ms.
+#[test]
+fn the_submit_window_ends_an_attempt_under_way() {
+    let service = except("optim_step", || Reply::Silence);
+    let trainer = train(&connect(service.config().timeout_submit(SHORT)).unwrap());
+    let error = trainer.optim_step(adam()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Submit), "{error}");
+    assert!(error.may_have_taken_effect());
+}
+
+/// With real time: polls of 100 ms.
+#[test]
+fn a_poll_without_an_answer_is_repeated_after_the_poll_limit() {
+    let polls = AtomicUsize::new(0);
+    let service = Service::start(move |seen| {
+        let optim = seen.request_id().starts_with("optim_step");
+        if optim && polls.fetch_add(1, Ordering::Relaxed) < 2 { Reply::Silence } else { well(seen) }
+    });
+    let trainer = train(&connect(service.config().timeout_poll(SHORT)).unwrap());
+    trainer.optim_step(adam()).unwrap();
+    let iterations: Vec<_> = service
+        .seen_at("retrieve_future")
+        .iter()
+        .filter(|seen| seen.request_id().starts_with("optim_step"))
+        .map(|seen| seen.header("x-tinker-request-iteration").unwrap().to_owned())
+        .collect();
+    assert_eq!(iterations, ["0", "1", "2"]);
+}
+
+#[test]
+fn a_promise_of_which_nothing_is_heard_is_given_up_after_the_progress_limit() {
+    let service = Service::start(|seen| match seen.request_id().starts_with("optim_step") {
+        true => Reply::Close,
+        false => well(seen),
+    });
+    let manual = ManualClock::new();
+    let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);
+    let trainer = train(&connect(config.timeout_progress(Duration::from_secs(100))).unwrap());
+    let began = manual.clock().now();
+    let step = trainer.submit_optim_step(adam()).unwrap();
+    let ready = step.ready();
+    while ready.is_empty() {
+        manual.until_waiting(|waits| !ready.is_empty() || waits[0] <= Duration::from_secs(30));
+        if ready.is_empty() {
+            manual.advance(manual.waits()[0].min(Duration::from_secs(30)));
+        }
+    }
+    let error = step.wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Progress), "{error}");
+    assert!(error.request_id().is_some() && error.may_have_taken_effect());
+    assert!(manual.clock().now() - began >= Duration::from_secs(100));
+}
+
+#[test]
+fn the_operation_limit_is_the_configurations_unless_a_client_has_its_own() {
+    let service = Service::start(|seen| match seen.request_id() {
+        "optim_step:model-0:1" | "optim_step:model-0:2" | "asample:sampler-0:0" => Reply::Silence,
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).api_key("tml-operation-limit");
+    let client = connect(config.timeout_operation(Some(Duration::from_secs(60)))).unwrap();
+    let trainer = train(&client);
+    let sampler = client.create_sampling_client("base").unwrap();
+    let own = trainer.timeout_operation(Some(Duration::from_secs(61)));
+    type Call = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+    let step = |trainer: TrainingClient| -> Call { Box::new(move || trainer.optim_step(adam()).map(drop)) };
+    let calls = [(60, step(trainer)), (60, Box::new(move || sample(&sampler))), (61, step(own))];
+    for (limit, call) in calls {
+        let limit = Duration::from_secs(limit);
+        let failing = thread::spawn(|| call().unwrap_err());
+        manual.until_waiting(|waits| waits.contains(&limit));
+        manual.advance(limit);
+        assert_eq!(failing.join().unwrap().kind(), ErrorKind::Timeout(Limit::Operation));
+    }
+}

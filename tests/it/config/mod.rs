@@ -1,0 +1,54 @@
+//! Every setting reaches the request or the behaviour that it is about.
+
+mod capacities;
+mod limits;
+mod proxies;
+mod requests;
+
+use std::time::Duration;
+
+use crate::support::{Reply, Service, batch, well};
+use tinkex::ConfigBuilder;
+use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SamplingParams};
+use tinkex::{Error, SamplingClient, ServiceClient, TrainingClient};
+
+/// Far longer than anything here takes.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// For limits that are the socket's and so take real time.
+const SHORT: Duration = Duration::from_millis(100);
+
+fn connect(builder: ConfigBuilder) -> Result<ServiceClient, Error> {
+    ServiceClient::connect(builder.build().unwrap())
+}
+
+fn train(client: &ServiceClient) -> TrainingClient {
+    client.create_lora_training_client("base", LoraConfig::default()).unwrap()
+}
+
+fn adam() -> AdamParams {
+    AdamParams::default()
+}
+
+fn sample(sampler: &SamplingClient) -> Result<(), Error> {
+    let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
+    sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(1)).map(drop)
+}
+
+/// A service that is well, except that this path is answered so.
+fn except(path: &'static str, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Service {
+    Service::start(move |seen| if seen.path == path { reply() } else { well(seen) })
+}
+
+/// Does everything once.
+fn everything(builder: ConfigBuilder) {
+    let client = connect(builder).unwrap();
+    client.health().unwrap();
+    client.get_server_capabilities().unwrap();
+    let trainer = train(&client);
+    trainer.get_info().unwrap();
+    trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    trainer.optim_step(adam()).unwrap();
+    sample(&client.create_sampling_client("base").unwrap()).unwrap();
+    sample(&trainer.save_weights_and_get_sampling_client().unwrap()).unwrap();
+}

@@ -1,0 +1,62 @@
+//! Proxies, as they are set and as the environment names them.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use tinkex::Config;
+use tinkex::Proxy;
+
+use super::{connect, everything};
+use crate::support::{Reply, Service, well};
+
+/// A service behind itself as a proxy: ureq asks for a tunnel also for plain http.
+fn proxy() -> Service {
+    Service::start(|seen| match &*seen.method {
+        "CONNECT" => Reply::Full { status: 200, headers: vec![], body: vec![] },
+        _ => well(seen),
+    })
+}
+
+fn tunnels(service: &Service) -> BTreeSet<String> {
+    service.seen().into_iter().filter(|seen| seen.method == "CONNECT").map(|seen| seen.path).collect()
+}
+
+#[test]
+fn requests_go_through_the_proxy() {
+    let service = proxy();
+    let target = "service.invalid:8123";
+    let with_user = service.url().replace("http://", "http://me:word@");
+    let config = Config::builder().api_key("tml-k").base_url(format!("http://{target}")).proxy(Proxy::Url(with_user));
+    everything(config);
+    assert_eq!(tunnels(&service), BTreeSet::from([target.to_owned()]));
+    for seen in service.seen() {
+        let is_tunnel = seen.method == "CONNECT";
+        // me:word
+        assert_eq!(seen.header("proxy-authorization"), is_tunnel.then_some("Basic bWU6d29yZA=="));
+        assert_eq!(seen.header("x-api-key").is_some(), !is_tunnel);
+    }
+}
+
+/// Variables of the environment are the process's, so this test runs itself again in a process with a proxy set.
+#[test]
+fn the_environments_proxy_is_used_unless_it_is_switched_off() {
+    const TARGET: &str = "TINKEX_TEST_TARGET";
+    if let Ok(target) = std::env::var(TARGET) {
+        connect(Config::builder().api_key("tml-k").base_url(target).proxy(Proxy::Off)).unwrap();
+        connect(Config::builder().api_key("tml-k").base_url("http://service.invalid:8123")).unwrap();
+        return;
+    }
+    let (direct, proxy) = (Service::start(well), proxy());
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
+        again.env_remove(name).env_remove(name.to_lowercase());
+    }
+    let name = "config::proxies::the_environments_proxy_is_used_unless_it_is_switched_off";
+    let output = again.args(["--exact", name]).env(TARGET, direct.url()).env("HTTP_PROXY", proxy.url()).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(direct.seen_at("create_session").len(), 1);
+    assert_eq!(tunnels(&direct), BTreeSet::new());
+    assert_eq!(proxy.seen_at("create_session").len(), 1);
+    assert_eq!(tunnels(&proxy), BTreeSet::from(["service.invalid:8123".to_owned()]));
+}

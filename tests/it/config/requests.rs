@@ -1,0 +1,50 @@
+//! What the settings put into each request.
+
+use serde_json::json;
+
+use super::{connect, everything};
+use crate::support::{Seen, Service, well};
+
+#[test]
+fn tags_and_metadata_are_the_sessions() {
+    let service = Service::start(well);
+    let config = service.config().tags(["a", "b"]).user_metadata("run", "7").user_metadata("who", "me");
+    connect(config).unwrap();
+    let session = &service.seen_at("create_session")[0].body;
+    assert_eq!(session["tags"], json!(["a", "b"]));
+    assert_eq!(session["user_metadata"], json!({"run": "7", "who": "me"}));
+    assert_eq!(session["sdk_version"], "0.4.1");
+}
+
+#[test]
+fn key_gateway_token_headers_query_and_path_are_those_of_every_request() {
+    let service = Service::start(|seen| {
+        let path = seen.path.strip_prefix("/gateway/tinker/api/v1/").unwrap();
+        let path = path.strip_suffix("?team=a%2Cb&x=1").unwrap();
+        well(&Seen { path: path.to_owned(), ..seen.clone() })
+    });
+    let config = service
+        .config()
+        .api_key("tml-key-of-every-request")
+        .base_url(format!("{}/gateway/tinker/", service.url()))
+        .cloudflare_access("the-id", "the-secret")
+        .header("X-Team", "blue")
+        .header("User-Agent", "mine/1")
+        .query("team", ["a", "b"])
+        .query("x", 1);
+    everything(config);
+    let seen = service.seen();
+    assert!(seen.len() > 15, "{}", seen.len());
+    for seen in seen {
+        for (name, value) in [
+            ("x-api-key", "tml-key-of-every-request"),
+            ("cf-access-client-id", "the-id"),
+            ("cf-access-client-secret", "the-secret"),
+            ("x-team", "blue"),
+            ("user-agent", "mine/1"),
+        ] {
+            let values: Vec<_> = seen.headers.iter().filter(|(key, _)| key == name).map(|(_, v)| v.as_str()).collect();
+            assert_eq!(values, [value], "{}", seen.path);
+        }
+    }
+}

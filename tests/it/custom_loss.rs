@@ -1,0 +1,252 @@
+//! Losses that the program computes: two passes, what comes between them, and what must not get to the second.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::fmt;
+use std::rc::Rc;
+use std::thread;
+
+use ndarray::{Array1, array};
+use serde_json::json;
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput};
+use tinkex::{CustomLoss, ErrorKind, ServiceClient, TrainingClient};
+
+use crate::support::{Reply, Seen, Service, batch, well};
+
+/// A service whose passes give one log-probability for each target, minus the number of the request.
+fn service() -> Service {
+    Service::start(|seen| match seen.request_id().split_once(':') {
+        Some(("forward" | "forward_backward", _)) if seen.path == "retrieve_future" => {
+            let number = seen.request_id().rsplit(':').next().unwrap().parse::<f64>().unwrap();
+            Reply::ok(json!({
+                "loss_fn_output_type": "ArrayRecord",
+                "loss_fn_outputs": [{"logprobs": {"data": vec![-number; 3], "dtype": "float32", "shape": [3]}}],
+                "metrics": {"loss:sum": number, "mine": 7.0},
+            }))
+        }
+        _ => well(seen),
+    })
+}
+
+fn trainer(service: &Service) -> TrainingClient {
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    client.create_lora_training_client("base", LoraConfig::default()).unwrap()
+}
+
+fn passes(service: &Service) -> Vec<Seen> {
+    service.seen().into_iter().filter(|seen| seen.body["model_id"].is_string()).collect()
+}
+
+fn ones(logprobs: &[Array1<f32>]) -> Vec<Array1<f32>> {
+    logprobs.iter().map(|logprobs| Array1::ones(logprobs.len())).collect()
+}
+
+/// A loss with the same gradient everywhere.
+fn flat(_: &[Datum], logprobs: &[Array1<f32>]) -> Result<CustomLoss, Infallible> {
+    Ok(CustomLoss::new(0.0, ones(logprobs)))
+}
+
+fn not_called(_: &[Datum], _: &[Array1<f32>]) -> Result<CustomLoss, Infallible> {
+    unreachable!("nothing is to be computed")
+}
+
+#[test]
+fn the_function_runs_between_passes_on_the_caller() {
+    let service = service();
+    let trainer = trainer(&service);
+    // Neither `Send` nor `'static`.
+    let (caller, called) = (thread::current().id(), Rc::new(Cell::new(0)));
+    let output = trainer.forward_backward_custom(batch(), |data, logprobs| {
+        called.set(called.get() + 1);
+        assert_eq!((thread::current().id(), data.len()), (caller, 1));
+        assert_eq!(logprobs, [array![-1.0, -1.0, -1.0]]);
+        assert_eq!(passes(&service).len(), 1);
+        Ok::<_, Infallible>(CustomLoss::new(3.0, vec![array![0.5, 0.0, -2.0]]).metric("mine", 42.0))
+    });
+    let output = output.unwrap();
+    assert_eq!((called.get(), output.metrics["loss:sum"], output.metrics["mine"]), (1, 2.0, 42.0));
+    assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-2.0_f32; 3][..]), "those of the second pass");
+    let second = &passes(&service)[1].body["forward_backward_input"];
+    assert_eq!(second["loss_fn"], "cross_entropy");
+    let inputs = &second["data"][0]["loss_fn_inputs"];
+    assert_eq!(inputs["weights"]["data"], json!([-0.5, -0.0, 2.0]));
+    assert_eq!(inputs["target_tokens"]["data"], json!([2, 3, 4]));
+    assert_eq!(inputs.as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn later_requests_follow_the_second_pass() {
+    let service = service();
+    let trainer = trainer(&service);
+    let mut pending = Vec::new();
+    for _ in 0..3 {
+        let pass = trainer.submit_forward_backward_custom(batch(), flat).unwrap();
+        pending.push((pass, trainer.submit_optim_step(AdamParams::default()).unwrap()));
+    }
+    for (pass, step) in pending {
+        step.wait().unwrap();
+        pass.wait().unwrap();
+    }
+    let sent: Vec<_> = passes(&service).into_iter().map(|seen| seen.path).collect();
+    assert_eq!(sent, ["forward", "forward_backward", "optim_step"].repeat(3));
+}
+
+#[test]
+fn the_function_may_submit_and_wait_itself() {
+    let service = service();
+    let trainer = trainer(&service);
+    let inner = trainer.clone();
+    let output = trainer.submit_forward_backward_custom(batch(), |_, logprobs| -> tinkex::Result<_> {
+        let step = inner.submit_optim_step(AdamParams::default())?;
+        assert_eq!(inner.forward(batch(), LossFn::CrossEntropy)?.loss_fn_outputs.len(), 1);
+        step.wait()?;
+        Ok(CustomLoss::new(0.0, ones(logprobs)))
+    });
+    output.unwrap().wait().unwrap();
+    let sent: Vec<_> = passes(&service).into_iter().map(|seen| (seen.path.clone(), seen.seq_id().unwrap())).collect();
+    let expected = [("forward", 1), ("optim_step", 2), ("forward", 3), ("forward_backward", 4)];
+    assert_eq!(sent, expected.map(|(path, seq_id)| (path.to_owned(), seq_id)));
+}
+
+#[test]
+fn a_batch_in_chunks_reaches_the_function_whole() {
+    // The service gives one output for each of the two chunks of this batch: too few.
+    let service = service();
+    let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
+    let error = trainer(&service).forward_backward_custom(datums, not_called).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
+    assert!(error.to_string().contains("2 outputs for 130 datums"), "{error}");
+    assert_eq!(passes(&service).len(), 2);
+}
+
+#[test]
+fn a_wrong_answer_stops_before_the_second_pass() {
+    let service = service();
+    let trainer = trainer(&service);
+    let (nan, infinity) = (f32::NAN, f32::INFINITY);
+    let answers: [(CustomLoss, &str); 6] = [
+        (CustomLoss::new(0.0, vec![]), "0 gradients for 1 datums"),
+        (CustomLoss::new(0.0, vec![Array1::ones(3), Array1::ones(3)]), "2 gradients for 1 datums"),
+        (CustomLoss::new(0.0, vec![array![1.0, 2.0]]), "datum 0 has 2 numbers for 3"),
+        (CustomLoss::new(0.0, vec![array![1.0, nan, 1.0]]), "datum 0 is NaN at 1"),
+        (CustomLoss::new(0.0, vec![array![1.0, 1.0, -infinity]]), "datum 0 is -inf at 2"),
+        (CustomLoss::new(f64::NAN, vec![array![1.0, 1.0, 1.0]]), "the loss is NaN"),
+    ];
+    for (answer, expected) in answers {
+        let error = trainer.forward_backward_custom(batch(), |_, _| Ok::<_, Infallible>(answer)).unwrap_err();
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+}
+
+/// An error that only the program knows.
+#[derive(Debug, PartialEq)]
+struct NoReward(u32);
+
+impl fmt::Display for NoReward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no reward for sample {}", self.0)
+    }
+}
+
+impl std::error::Error for NoReward {}
+
+#[test]
+fn the_functions_own_error_is_the_source() {
+    let service = service();
+    let trainer = trainer(&service);
+    let error = trainer.forward_backward_custom(batch(), |_, _| Err(NoReward(3))).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Callback, "forward_backward_custom: the loss function failed")
+    );
+    assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&NoReward(3)));
+    assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
+    // A text is an error, too.
+    let error = trainer.submit_forward_backward_custom(batch(), |_, _| Err("no reward")).unwrap_err();
+    assert_eq!((error.kind(), error.source().unwrap().to_string().as_str()), (ErrorKind::Callback, "no reward"));
+    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+}
+
+#[test]
+fn a_panic_in_the_function_is_an_error() {
+    let service = service();
+    let trainer = trainer(&service);
+    let panics = |_: &[Datum], _: &[Array1<f32>]| -> Result<CustomLoss, Infallible> { panic!("out of {}", "luck") };
+    let error = trainer.forward_backward_custom(batch(), panics).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panicked);
+    assert!(error.to_string().contains("out of luck") && !error.may_have_taken_effect(), "{error}");
+    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+    // The client is as usable as before.
+    trainer.forward_backward_custom(batch(), flat).unwrap();
+}
+
+#[test]
+fn data_without_targets_is_refused_before_any_request() {
+    let service = service();
+    let trainer = trainer(&service);
+    let bare = Batch::from([Datum::new(ModelInput::from_tokens([1]))]);
+    for batch in [bare, Batch::from(vec![])] {
+        let error = trainer.submit_forward_backward_custom(batch, not_called).unwrap_err();
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
+    }
+    assert!(passes(&service).is_empty());
+}
+
+#[test]
+fn only_a_failed_second_pass_may_have_effect() {
+    let failing = |path: &'static str| {
+        let service = Service::start(move |seen| match seen.request_id().split(':').next() {
+            Some(kind) if kind == path => Reply::Json(410, json!({"detail": "gone"})),
+            Some("forward") => crate::support::result(seen.request_id()),
+            _ => well(seen),
+        });
+        let one = Datum::new(ModelInput::from_tokens([1])).input("target_tokens", [2]).unwrap();
+        trainer(&service).forward_backward_custom(one, flat).unwrap_err()
+    };
+    for (path, effect) in [("forward", false), ("forward_backward", true)] {
+        let error = failing(path);
+        assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Expired, effect), "{error}");
+        assert_eq!(error.operation(), Some("forward_backward_custom"));
+    }
+}
+
+#[cfg(feature = "local")]
+#[test]
+fn both_losses_train_the_local_model() {
+    use tinkex::losses;
+    let server = tinkex::local::LocalServer::start().unwrap();
+    let config = tinkex::Config::builder().base_url(server.base_url()).api_key("tml-custom").build().unwrap();
+    let service = ServiceClient::connect(config).unwrap();
+    let datum =
+        |targets: [i64; 3]| Datum::new(ModelInput::from_tokens([97, 98, 99])).input("target_tokens", targets).unwrap();
+    let pair = Batch::from([datum([98, 99, 100]), datum([101, 102, 103])]);
+    let adam = AdamParams::new().learning_rate(1e-2);
+
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().seed(1)).unwrap();
+    let weighted: Batch = pair.iter().map(|datum| datum.clone().input("weights", [1.0; 3]).unwrap()).collect();
+    let before = trainer.forward(&weighted, LossFn::CrossEntropy).unwrap();
+    let reference: Vec<Array1<f32>> =
+        before.loss_fn_outputs.iter().map(|output| output.logprobs().unwrap().to_vec().into()).collect();
+    let step = || {
+        let output = trainer.forward_backward_custom(&weighted, losses::dpo(&reference, 0.5)).unwrap();
+        trainer.optim_step(adam.clone()).unwrap();
+        (output.metrics["dpo_loss"], output.metrics["accuracy"])
+    };
+    let first = step();
+    assert!((first.0 - 2.0_f64.ln()).abs() < 1e-9, "{first:?}");
+    let last = (0..5).map(|_| step()).nth(4).unwrap();
+    assert!(last.0 < 0.9 * first.0 && last.1 == 1.0, "{first:?} {last:?}");
+
+    let targets = [array![-1.0_f32, -1.0, -1.0], array![-6.0_f32, -6.0, -6.0]];
+    let error = || {
+        let output = trainer.forward_backward_custom(&weighted, losses::squared_error(&targets)).unwrap();
+        trainer.optim_step(adam.clone()).unwrap();
+        output.metrics["squared_error"]
+    };
+    let first = error();
+    let last = (0..5).map(|_| error()).nth(4).unwrap();
+    assert!(last < 0.9 * first, "{first} {last}");
+}

@@ -1,0 +1,370 @@
+//! What the program's observer is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use serde_json::{Value, json};
+use tinkex::clock::ManualClock;
+use tinkex::types::{AdamParams, LoraConfig, QueueState, RequestKind};
+use tinkex::{ErrorKind, Event, Limit, Pending, QueueStateUpdate, RestClient, ServiceClient};
+
+use crate::support::{Gate, Reply, Service, connect, polled, well};
+
+/// More than anything that must happen takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An observer, and what it was told.
+fn observer() -> (impl Fn(&Event) + Send + Sync + 'static, Receiver<Event>) {
+    let (tell, told) = unbounded();
+    (move |event: &Event| drop(tell.send(event.clone())), told)
+}
+
+fn next(told: &Receiver<Event>) -> Event {
+    told.recv_timeout(PATIENCE).expect("nothing more was told")
+}
+
+/// What is told up to the end of the request to this path.
+fn until_stop(told: &Receiver<Event>, of: &str) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        events.push(next(told));
+        // Heartbeats go on for ever.
+        assert!(events.len() < 20, "{of} did not stop: {events:?}");
+        if matches!(events.last(), Some(Event::RequestStop { path, .. }) if path.ends_with(of)) {
+            return events;
+        }
+    }
+}
+
+fn pending(client: &ServiceClient, id: &str) -> Pending<Value> {
+    client.pending(id, RequestKind::OptimStep)
+}
+
+#[test]
+fn a_request_begins_is_repeated_and_stops_with_its_duration() {
+    let manual = ManualClock::new();
+    let failures = AtomicUsize::new(2);
+    let fails = move || failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+    let service = Service::start(move |seen| match &*seen.path {
+        "healthz" if fails() => Reply::with_headers(503, &[("retry-after", "3")], &json!({"detail": "busy"})),
+        _ => well(seen),
+    });
+    let (observer, told) = observer();
+    let client = connect(service.manual_config(&manual).observer(observer));
+    // The request that opens the session is told, too.
+    let opening = until_stop(&told, "create_session");
+    assert!(matches!(opening[0], Event::RequestStart { operation: "create_session", method: "POST", .. }));
+    assert_eq!(opening.len(), 2);
+    let asking = {
+        let client = client.clone();
+        std::thread::spawn(move || client.health().unwrap())
+    };
+    for _ in 0..2 {
+        manual.until_waiting(|waits| waits.contains(&(3 * SECOND)));
+        manual.advance(3 * SECOND);
+    }
+    asking.join().unwrap();
+    let events = until_stop(&told, "healthz");
+    assert_eq!(events.len(), 4, "{events:?}");
+    let Event::RequestStart { operation, method, path, .. } = &events[0] else { panic!("{events:?}") };
+    assert_eq!((*operation, *method, &**path), ("health", "GET", "/api/v1/healthz"));
+    for (index, event) in events[1..3].iter().enumerate() {
+        let Event::Retry { operation, path, attempt, wait, error, elapsed, .. } = event else { panic!("{events:?}") };
+        assert_eq!((*operation, &**path, *attempt), ("health", "/api/v1/healthz", index as u32 + 1));
+        assert_eq!((*wait, error.status(), *elapsed), (3 * SECOND, Some(503), 3 * SECOND * index as u32));
+    }
+    let Event::RequestStop { operation, path, status, error, duration, attempts, .. } = &events[3] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((*operation, &**path, *status), ("health", "/api/v1/healthz", Some(200)));
+    assert!(path.starts_with("/api/v1") && error.is_none());
+    assert_eq!((*duration, *attempts), (6 * SECOND, 3));
+}
+
+#[test]
+fn a_request_that_fails_says_why_and_no_path_has_a_query() {
+    let service = Service::start(|seen| match &*seen.path {
+        "odd?secret=Xq" => Reply::Json(404, json!({})),
+        _ => well(seen),
+    });
+    let (observer, told) = observer();
+    let client = connect(service.config().observer(observer));
+    until_stop(&told, "create_session");
+    client.api().get("/api/v1/odd").query("secret", "Xq").send().unwrap_err();
+    let events = until_stop(&told, "/api/v1/odd");
+    let Event::RequestStop { status, error: Some(error), attempts: 1, .. } = &events[1] else { panic!("{events:?}") };
+    assert_eq!((*status, error.kind()), (Some(404), ErrorKind::Status));
+    client.api().get("/api/v1/odd?secret=Xq").send().unwrap_err();
+    until_stop(&told, "/api/v1/odd");
+    client.close(PATIENCE);
+    client.health().unwrap_err();
+}
+
+#[test]
+fn a_promise_is_told_of_from_its_polls_to_its_result() {
+    let manual = ManualClock::new();
+    let service = polled(|seen| match (seen.request_id(), seen.iteration()) {
+        ("fails", _) => Reply::ok(json!({"error": "bad", "category": "user"})),
+        (_, Some(0)) => Reply::Json(408, json!({"queue_state": "paused_capacity", "queue_state_reason": "full"})),
+        (_, Some(1)) => Reply::Json(500, json!({"detail": "oh"})),
+        (_, Some(2)) => Reply::Close,
+        _ => Reply::ok(json!({"metrics": {}})),
+    });
+    let (observer, told) = observer();
+    let client = connect(service.manual_config(&manual).observer(observer));
+    until_stop(&told, "create_session");
+    let works = pending(&client, "works");
+    let mut waited = Duration::ZERO;
+    for _ in 0..3 {
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= 2 * SECOND));
+        let wait = manual.waits()[0];
+        waited += wait;
+        manual.advance(wait);
+    }
+    works.wait().unwrap();
+    let (mut states, mut failed, mut polls, resolved) = (Vec::new(), Vec::new(), 0, loop_until_resolved(&told));
+    for event in &resolved {
+        match event {
+            Event::QueueState(update) => {
+                states.push((update.operation, update.queue_state.clone(), update.reason.clone()))
+            }
+            Event::PollFailed { request_id, kind: RequestKind::OptimStep, iteration, lost, error, .. } => {
+                assert_eq!((&**request_id, error.request_id()), ("works", Some("works")));
+                failed.push((*iteration, *lost, error.status()));
+            }
+            Event::RequestStop { path, status, .. } if &**path == "/api/v1/retrieve_future" => {
+                polls += 1;
+                assert_eq!(*status, [Some(408), Some(500), None, Some(200)][polls - 1]);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(states, [("pending", QueueState::PausedCapacity, Some("full".to_owned()))]);
+    assert_eq!(failed, [(0, 0, Some(408)), (1, 0, Some(500)), (2, 0, None)]);
+    let Some(Event::Resolved { request_id, kind, duration, error: None, operation, .. }) = resolved.last() else {
+        panic!("{resolved:?}")
+    };
+    assert_eq!((&**request_id, *kind, *operation), ("works", RequestKind::OptimStep, "pending"));
+    assert_eq!(*duration, waited);
+    pending(&client, "fails").wait().unwrap_err();
+    let resolved = loop_until_resolved(&told);
+    let Some(Event::Resolved { error: Some(error), .. }) = resolved.last() else { panic!("{resolved:?}") };
+    assert_eq!((error.kind(), error.request_id()), (ErrorKind::RequestFailed, Some("fails")));
+}
+
+/// What is told up to the end of a promise.
+fn loop_until_resolved(told: &Receiver<Event>) -> Vec<Event> {
+    let mut events = Vec::new();
+    while !matches!(events.last(), Some(Event::Resolved { .. })) {
+        events.push(next(told));
+    }
+    events
+}
+
+#[test]
+fn a_wait_whose_time_is_over_is_told_and_one_that_the_program_gave_up_is_not() {
+    let manual = ManualClock::new();
+    let service = polled(|_| Reply::Silence);
+    let (observer, told) = observer();
+    let client = connect(service.manual_config(&manual).observer(observer));
+    drop(pending(&client, "given up"));
+    let limited = client.timeout_operation(Some(5 * SECOND));
+    let pending = pending(&limited, "limited");
+    let waiting = std::thread::spawn(move || pending.wait().unwrap_err());
+    manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
+    service.until_seen(|seen| seen.iter().any(|seen| seen.request_id() == "limited"));
+    manual.advance(5 * SECOND);
+    waiting.join().unwrap();
+    let events = loop_until_resolved(&told);
+    let Some(Event::Resolved { request_id, error: Some(error), duration, .. }) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert_eq!((&**request_id, error.kind()), ("limited", ErrorKind::Timeout(Limit::Operation)));
+    assert_eq!(*duration, 5 * SECOND);
+}
+
+#[test]
+fn a_slow_observer_is_told_how_much_it_missed_and_slows_nobody() {
+    let service = Service::start(well);
+    let (tell, told) = unbounded();
+    let gate = Arc::<Gate>::default();
+    let waits = Arc::clone(&gate);
+    let observer = move |event: &Event| {
+        waits.pass();
+        tell.send(event.clone()).ok();
+    };
+    let client = connect(service.config().observer(observer));
+    // Two events each, and two for the session: the observer holds the first, 1024 wait.
+    const REQUESTS: u64 = 600;
+    for _ in 0..REQUESTS {
+        client.health().unwrap();
+    }
+    gate.open();
+    let (mut missed, mut heard) = (0, 0);
+    while missed + heard < 2 * REQUESTS + 2 {
+        match next(&told) {
+            Event::Missed { count, .. } => missed += count,
+            _ => heard += 1,
+        }
+    }
+    assert_eq!((missed, heard), (2 * REQUESTS + 2 - 1025, 1025));
+}
+
+#[test]
+fn a_close_waits_until_the_observer_has_heard_everything() {
+    let service = Service::start(well);
+    let (observer, told) = observer();
+    let (slow, released) = bounded::<()>(0);
+    let client = connect(service.config().observer(move |event: &Event| {
+        released.recv().ok();
+        observer(event);
+    }));
+    client.health().unwrap();
+    let closing = std::thread::spawn(move || client.close(PATIENCE));
+    for _ in 0..4 {
+        slow.send(()).unwrap();
+    }
+    closing.join().unwrap();
+    assert_eq!(told.len(), 4);
+}
+
+#[test]
+fn both_observers_are_told_on_one_thread_and_the_panic_of_one_does_not_reach_the_other() {
+    let service = polled(|seen| match seen.iteration() {
+        Some(0) => Reply::ok(json!({"type": "try_again", "request_id": "r", "queue_state": "active"})),
+        _ => Reply::ok(json!({"metrics": {}})),
+    });
+    let (tell, told) = unbounded();
+    let thread = || (std::thread::current().id(), std::thread::current().name().map(str::to_owned));
+    let config = service
+        .config()
+        .observer(|event: &Event| assert!(!matches!(event, Event::QueueState(_)), "on purpose"))
+        .queue_state_observer(move |_: &QueueStateUpdate| tell.send(thread()).unwrap());
+    let client = connect(config);
+    pending(&client, "r").wait().unwrap();
+    let (_, name) = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(name.as_deref(), Some("tinkex-observer"));
+}
+
+#[test]
+fn an_observer_may_use_the_client_and_wait_inside_a_callback() {
+    let service = Service::start(well);
+    let (give, given) = bounded::<ServiceClient>(1);
+    let (tell, told) = bounded(1);
+    let observer = move |_: &Event| {
+        if let Ok(client) = given.try_recv() {
+            let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+            let step = trainer.submit_optim_step(AdamParams::default()).unwrap().wait();
+            drop((client, trainer));
+            tell.send(step.unwrap()).unwrap();
+        }
+    };
+    let client = connect(service.config().observer(observer));
+    give.send(client.clone()).unwrap();
+    client.health().unwrap();
+    drop(client);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap().metrics.unwrap()["step"], 1.0);
+}
+
+#[test]
+fn an_observer_hears_of_a_connection_that_comes_to_nothing() {
+    let service = Service::start(|_| Reply::Json(401, json!({"detail": "no"})));
+    let (observer, told) = observer();
+    ServiceClient::connect(service.config().observer(observer).build().unwrap()).unwrap_err();
+    // Not later: connect has ended, and the program may, too.
+    let told: Vec<_> = told.try_iter().collect();
+    assert!(matches!(told[..], [Event::RequestStart { .. }, Event::RequestStop { status: Some(401), .. }]), "{told:?}");
+}
+
+#[test]
+fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_everything() {
+    let service = Service::start(well);
+    let (observer, told) = observer();
+    let (slow, released) = unbounded::<()>();
+    let config = service.config().timeout_drop(PATIENCE).observer(move |event: &Event| {
+        released.recv().ok();
+        observer(event);
+    });
+    let rest = RestClient::connect(config.build().unwrap()).unwrap();
+    rest.get_training_run("none").unwrap_err();
+    let (begin, begun) = bounded(1);
+    let dropping = std::thread::spawn(move || {
+        begin.send(()).unwrap();
+        drop(rest);
+    });
+    begun.recv().unwrap();
+    slow.send(()).unwrap();
+    slow.send(()).unwrap();
+    dropping.join().unwrap();
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn an_observer_that_closes_another_client_waits_for_the_observer_of_that() {
+    let service = Service::start(well);
+    let (hear, told) = observer();
+    let (slow, released) = unbounded::<()>();
+    let other = connect(service.config().observer(move |event: &Event| {
+        released.recv().ok();
+        hear(event);
+    }));
+    other.health().unwrap();
+    let (tell, closed) = unbounded();
+    let client = connect(service.config().observer(move |_: &Event| {
+        tell.send(told.len()).unwrap();
+        other.close(PATIENCE);
+        tell.send(told.len()).unwrap();
+    }));
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(0));
+    for _ in 0..4 {
+        slow.send(()).unwrap();
+    }
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(4));
+    client.close(PATIENCE);
+}
+
+#[test]
+fn a_close_ends_in_its_time_though_the_observer_never_returns_and_the_telemetry_is_not_answered() {
+    let service = Service::start(|seen| if seen.path == "telemetry" { Reply::Silence } else { well(seen) });
+    let (release, released) = bounded::<()>(0);
+    let config = service.config().telemetry(true).observer(move |_: &Event| assert!(released.recv().is_err()));
+    let client = connect(config);
+    client.telemetry().flush();
+    service.until_count("telemetry", 1);
+    // Telemetry that waits and events that are not heard slow no call.
+    client.health().unwrap();
+    let (done, is_done) = bounded(1);
+    std::thread::spawn(move || {
+        client.close(SECOND);
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(PATIENCE).expect("the close waits for the observer");
+    drop(release);
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_inside_a_callback_and_the_end_of_the_session_is_told_once() {
+    let service = Service::start(well);
+    let (give, given) = bounded::<ServiceClient>(1);
+    let ((done, is_done), (go, may_go)) = (bounded(1), bounded::<()>(0));
+    let observer = move |_: &Event| {
+        if let Ok(client) = given.try_recv() {
+            may_go.recv().unwrap();
+            drop(client);
+            done.send(()).unwrap();
+        }
+    };
+    let client = connect(service.config().telemetry(true).timeout_drop(PATIENCE).observer(observer));
+    give.send(client.clone()).unwrap();
+    client.health().unwrap();
+    drop(client);
+    go.send(()).unwrap();
+    is_done.recv_timeout(PATIENCE).unwrap();
+    let seen = service.until_seen(|seen| seen.iter().any(|seen| seen.path == "telemetry"));
+    let told = |seen: &crate::support::Seen| seen.body["events"].to_string().matches("SESSION_END").count();
+    assert_eq!(seen.iter().filter(|seen| seen.path == "telemetry").map(told).sum::<usize>(), 1);
+}

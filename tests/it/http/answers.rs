@@ -1,0 +1,172 @@
+//! Answers that make no sense, are too large, or point elsewhere.
+
+use serde_json::json;
+use tinkex::api::Api;
+use tinkex::types::LoraConfig;
+use tinkex::{ErrorKind, Limit};
+
+use super::{connect, ms, refused_session, replying};
+use crate::support::{Reply, Service, well};
+
+fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
+    Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
+}
+
+#[test]
+fn an_answer_that_can_not_be_understood_says_why_with_status_and_first_bytes() {
+    let page = "<html>\n<body>Sign in to the network</body></html>";
+    let cases: [(&str, &str, &str); 5] = [
+        ("application/json", "", "the answer is empty (status 200)"),
+        ("application/json", " \n", "the answer is empty (status 200)"),
+        ("text/html", page, "the answer is not JSON but text/html (status 200, it begins with \"<html> <body>Sign in"),
+        ("application/json", "{\"status\": \"o", "the answer is not valid JSON: EOF while parsing"),
+        (
+            "application/json",
+            "{\"status\": 7}",
+            "the answer does not have the expected shape: invalid type: integer `7`",
+        ),
+    ];
+    for (content_type, body, expected) in cases {
+        let service = replying([answer(content_type, body)]);
+        let error = connect(service.config()).unwrap().health().unwrap_err();
+        assert_eq!((error.kind(), error.status(), error.body()), (ErrorKind::Decode, Some(200), Some(body)));
+        assert!(error.to_string().starts_with(&format!("health: {expected}")), "{error}");
+        assert!(error.to_string().contains("status 200") && !error.is_retryable(), "{error}");
+        assert_eq!(error.header("content-type"), Some(content_type));
+        assert_eq!(service.seen_at("healthz").len(), 1);
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_is_a_lost_connection_with_status_and_first_bytes() {
+    let cut = || Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"session_id\"".into());
+    let error = refused_session(|config| config, cut);
+    assert_eq!((error.kind(), error.status(), error.body()), (ErrorKind::Connect, Some(200), Some("{\"session_id\"")));
+    assert!(error.may_have_taken_effect());
+    let expected = "create_session: the connection was lost in the middle of the answer (status 200, it begins with \"{\\\"session_id\\\"\")";
+    assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+/// With real time: 100 ms.
+#[test]
+fn half_a_head_is_no_answer_whether_the_connection_ends_or_falls_silent() {
+    for half in ["H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"] {
+        let lost = refused_session(|config| config, move || Reply::Raw(half.into()));
+        assert_eq!((lost.kind(), lost.status()), (ErrorKind::Connect, None), "{half}");
+        let expected = "create_session: the connection was lost in the middle of the answer";
+        assert!(lost.to_string().starts_with(expected), "{half}: {lost}");
+        let silent = refused_session(|config| config.timeout_idle(ms(100)), move || Reply::Stall(half.into()));
+        assert!(matches!(silent.kind(), ErrorKind::Timeout(Limit::Wait | Limit::Read)), "{half}: {silent}");
+        for error in [lost, silent] {
+            assert!(error.may_have_taken_effect() && error.is_retryable(), "{half}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_stands_although_its_body_ends_early() {
+    let cut = || Reply::Raw(b"HTTP/1.1 401 No\r\nx-kept: yes\r\ncontent-length: 100\r\n\r\n{\"detail\"".into());
+    let error = refused_session(|config| config, cut);
+    assert_eq!((error.kind(), error.status(), error.header("x-kept")), (ErrorKind::Status, Some(401), Some("yes")));
+    assert!(!error.may_have_taken_effect());
+}
+
+#[test]
+fn an_answer_of_the_largest_size_is_read_and_a_larger_one_is_an_error_that_names_the_limit() {
+    let body = json!({"session_id": "s", "info_message": "x".repeat(1000)}).to_string();
+    let size = body.len() as u64;
+    let service = Service::start(move |_| answer("application/json", body.clone()));
+    connect(service.config().max_response_bytes(size)).unwrap();
+    let error = connect(service.config().max_response_bytes(size - 1)).unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, Some(200)));
+    assert!(
+        error.to_string().starts_with(&format!("create_session: the answer is larger than {} bytes", size - 1)),
+        "{error}"
+    );
+    assert!(error.to_string().contains("raise max_response_bytes") && error.may_have_taken_effect(), "{error}");
+    assert_eq!(error.body().unwrap().len() as u64, size - 1);
+    assert_eq!(service.seen().len(), 2);
+}
+
+#[test]
+fn a_result_over_the_largest_size_fails_instead_of_being_asked_for_again() {
+    let service = Service::start(|seen| match seen.request_id() {
+        id if id.starts_with("optim_step") => Reply::ok(json!({"metrics": {"x".repeat(1000): 1.0}})),
+        _ => well(seen),
+    });
+    let client = connect(service.config().max_response_bytes(500)).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let error = trainer.optim_step(tinkex::types::AdamParams::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
+    assert!(error.to_string().contains("raise max_response_bytes"), "{error}");
+    assert_eq!(error.request_id(), Some("optim_step:model-0:1"));
+}
+
+#[cfg(feature = "gzip")]
+#[test]
+fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
+    // {"status":"ok"}
+    let ok = [
+        31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 42, 46, 73, 44, 41, 45, 86, 178, 82, 202, 207, 86, 170, 5, 0, 221,
+        237, 19, 29, 15, 0, 0, 0,
+    ];
+    let zipped = move |body: &[u8]| {
+        let headers = ["content-type", "content-encoding"].into_iter().zip(["application/json", "gzip"]);
+        let headers = headers.map(|(name, value)| (name, value.to_owned())).collect();
+        Reply::Full { status: 200, headers, body: body.to_vec() }
+    };
+    let service = replying([zipped(&ok), zipped(&ok[..20])]);
+    let client = connect(service.config().max_retries(0)).unwrap();
+    assert_eq!(client.health().unwrap().status, "ok");
+    assert_eq!(service.seen_at("healthz")[0].header("accept-encoding"), Some("gzip"));
+    // One that ends early is no answer.
+    assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Connect);
+    let service = Service::start(move |_| zipped(&ok));
+    let error = connect(service.config().max_retries(0).max_response_bytes(14)).unwrap_err();
+    assert!(error.to_string().contains("the answer is larger than 14 bytes"), "{error}");
+}
+
+#[test]
+fn answers_over_10_mib_are_read() {
+    let service = Service::start(|_| answer("text/plain", vec![b's'; 11 << 20]));
+    let api = Api::new(service.config().build().unwrap()).unwrap();
+    assert_eq!(api.get("/api/v1/x").send().unwrap().bytes(), vec![b's'; 11 << 20]);
+}
+
+#[test]
+fn a_peer_that_does_not_speak_http_is_said_to() {
+    let error = refused_session(|config| config, || Reply::Raw(b"SSH-2.0-OpenSSH_9.6\r\n".into()));
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.to_string().starts_with("create_session: the answer is not HTTP/1.1"), "{error}");
+}
+
+#[test]
+fn a_redirect_is_an_error_that_names_where_it_points_and_the_key_stays_here() {
+    let other = Service::start(well);
+    let location = format!("{}/api/v1/create_session?token=secret", other.url());
+    for status in [301, 302, 307, 308] {
+        let location = location.clone();
+        let error = refused_session(
+            |config| config,
+            move || Reply::with_headers(status, &[("location", &location)], &json!({})),
+        );
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
+        let message = error.to_string();
+        assert!(message.contains(&format!("redirects to \"{}/api/v1/create_session\"", other.url())), "{message}");
+        assert!(message.contains("base_url") && !message.contains("secret"), "{message}");
+        assert!(error.header("location").unwrap().contains("secret"));
+    }
+    assert!(other.seen().is_empty());
+}
+
+#[test]
+fn interim_answers_are_passed_over() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    let end = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
+    let reply = format!("{interim}{end}").into_bytes();
+    let service = Service::start(move |seen| match &*seen.path {
+        "healthz" => Reply::Raw(reply.clone()),
+        _ => well(seen),
+    });
+    connect(service.config().max_retries(0)).unwrap().health().unwrap();
+}

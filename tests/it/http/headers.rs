@@ -1,0 +1,137 @@
+//! The headers of requests, beside those of the Python client.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tinkex::clock::ManualClock;
+use tinkex::types::{LoraConfig, LossFn};
+
+use super::{connect, is_own_wait, let_a_wait_pass, ms, quiet, refusal};
+use crate::support::{Reply, Seen, Service, batch, well};
+
+/// Sent by the Python client alone: what its HTTP library adds, and what names its ways.
+const PYTHON_ONLY: [&str; 4] = ["accept-encoding", "connection", "x-stainless-async", "x-stainless-raw-response"];
+
+/// Sent by both with values of their own: addresses, lengths, times, random keys, and who we are.
+const OWN_VALUES: [&str; 9] = [
+    "host",
+    "content-length",
+    "user-agent",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-idempotency-key",
+    "x-tinker-create-promise-roundtrip-time",
+    // The fixtures were recorded on Linux, x64.
+    if cfg!(target_os = "linux") { "" } else { "x-stainless-os" },
+    if cfg!(target_arch = "x86_64") { "" } else { "x-stainless-arch" },
+];
+
+pub(crate) fn comparable<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
+    headers
+        .filter(|(name, _)| !PYTHON_ONLY.contains(name))
+        .map(|(name, value)| (name.to_owned(), if OWN_VALUES.contains(&name) { "…" } else { value }.to_owned()))
+        .collect()
+}
+
+fn assert_headers_as_in(scenario: &str, seen: &[Seen]) {
+    let path = format!("{}/tests/golden/v0.4.1/{scenario}.json", env!("CARGO_MANIFEST_DIR"));
+    let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let exchanges = golden["exchanges"].as_array().unwrap();
+    assert_eq!(seen.len(), exchanges.len(), "{seen:?}");
+    for (exchange, seen) in exchanges.iter().zip(seen) {
+        assert_eq!(format!("/api/v1/{}", seen.path), exchange["path"]);
+        let expected = exchange["headers"].as_object().unwrap();
+        let expected = comparable(expected.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())));
+        let sent = comparable(seen.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        assert_eq!(sent, expected, "{scenario}: {}", seen.path);
+        assert_eq!(seen.header("user-agent").unwrap(), concat!("tinkex-rust/", env!("CARGO_PKG_VERSION")));
+        assert_eq!(seen.header("x-stainless-runtime").unwrap(), "rust");
+    }
+}
+
+#[test]
+fn the_headers_of_a_session_are_those_of_the_fixture() {
+    let service = Service::start(well);
+    let client = connect(service.config().api_key("tml-golden-key")).unwrap();
+    client.get_server_capabilities().unwrap();
+    assert_headers_as_in("01_session_default", &service.seen());
+}
+
+#[test]
+fn the_headers_of_submissions_and_polls_are_those_of_the_fixture() {
+    let service = Service::start(well);
+    let client = connect(service.config().api_key("tml-golden-key")).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    let seen = service.seen();
+    assert_headers_as_in("20_fwdbwd_ce_1", &seen);
+    let round_trip = seen[2].header("x-tinker-create-promise-roundtrip-time").unwrap();
+    assert!(round_trip.parse::<f64>().unwrap() >= 0.0, "{round_trip}");
+    assert_eq!(
+        (seen[3].header("x-stainless-read-timeout"), seen[4].header("x-stainless-read-timeout")),
+        (Some("60"), Some("45"))
+    );
+}
+
+#[test]
+fn the_read_timeout_that_is_claimed_is_the_one_that_is_kept() {
+    let service = Service::start(well);
+    let _client = connect(service.config().timeout_idle(ms(2500))).unwrap();
+    assert_eq!(service.seen()[0].header("x-stainless-read-timeout"), Some("2.5"));
+}
+
+#[test]
+fn users_headers_and_query_come_last_and_override() {
+    let service = Service::start(|seen| Reply::ok(json!({"session_id": "s", "status": seen.method})));
+    let config = service.config().header("User-Agent", "mine").header("X-API-Key", "other").header("x-extra", "1");
+    let client = connect(config.query("region", "eu west").query("tags", ["a", "b"])).unwrap();
+    client.health().unwrap();
+    for (seen, path) in service.seen().iter().zip(["create_session", "healthz"]) {
+        assert_eq!(seen.path, format!("{path}?region=eu+west&tags=a%2Cb"));
+        for (name, value) in [("user-agent", "mine"), ("x-api-key", "other"), ("x-extra", "1")] {
+            let sent: Vec<_> = seen.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect();
+            assert_eq!(sent, [value], "{name}");
+        }
+    }
+}
+
+#[test]
+fn cloudflare_access_headers_are_sent_when_they_are_set() {
+    let service = Service::start(well);
+    let _client = connect(service.config().cloudflare_access("an id", "a secret")).unwrap();
+    let seen = &service.seen()[0];
+    let sent = (seen.header("cf-access-client-id"), seen.header("cf-access-client-secret"));
+    assert_eq!(sent, (Some("an id"), Some("a secret")));
+}
+
+#[test]
+fn a_submission_keeps_its_key_and_number_over_all_attempts_while_the_retry_count_rises() {
+    let clock = ManualClock::new();
+    let failures = AtomicUsize::new(0);
+    let service = Service::start(move |seen| match seen.path.as_str() {
+        // The two retries of the policy, the window, and the policy anew.
+        "forward_backward" if failures.fetch_add(1, Ordering::Relaxed) < 4 => refusal(503, &[]),
+        _ => well(seen),
+    });
+    let client = connect(quiet(&service, &clock).max_retries(2)).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let pending = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    let waits: Vec<_> = (0..4).map(|_| let_a_wait_pass(&clock)).collect();
+    pending.wait().unwrap();
+    assert!(is_own_wait(waits[0], 0) && is_own_wait(waits[1], 1) && is_own_wait(waits[3], 0), "{waits:?}");
+    assert_eq!(waits[2], Duration::from_secs(1));
+    let attempts = service.seen_at("forward_backward");
+    let counts: Vec<_> = attempts.iter().map(|seen| seen.header("x-stainless-retry-count").unwrap()).collect();
+    assert_eq!(counts, ["0", "1", "2", "3", "4"]);
+    let key = attempts[0].header("x-idempotency-key").unwrap();
+    assert!(!key.is_empty());
+    for attempt in &attempts {
+        assert_eq!((attempt.header("x-idempotency-key"), attempt.seq_id()), (Some(key), Some(1)));
+        assert_eq!(attempt.raw, attempts[0].raw);
+    }
+    let keys: HashSet<_> =
+        service.seen().iter().filter_map(|seen| seen.header("x-idempotency-key").map(str::to_owned)).collect();
+    assert_eq!(keys.len(), service.seen().len() - 4, "another request has a key of its own");
+}

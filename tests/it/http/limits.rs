@@ -1,0 +1,87 @@
+//! Time limits. They are those of the socket, in real time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+use tinkex::Proxy;
+use tinkex::api::Api;
+use tinkex::{Error, ErrorKind, Limit};
+
+use super::{connect, ms, refused_session, replying};
+use crate::support::{Reply, Service, well};
+
+/// How often something is tried that a busy machine may be too slow for.
+const TRIES: usize = 20;
+
+fn assert_limit(error: &Error, limit: Limit) {
+    assert_eq!(error.kind(), ErrorKind::Timeout(limit), "{error}");
+    assert!(error.is_timeout() && error.is_retryable());
+    assert_eq!(error.operation(), Some("create_session"));
+    assert!(error.to_string().contains(limit.setting()), "{error}");
+}
+
+#[test]
+fn a_proxy_that_says_nothing_is_a_connect_timeout() {
+    let proxy = Service::start(|_| Reply::Silence);
+    let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
+    let error = connect(config.timeout_connect(ms(100))).unwrap_err();
+    assert_limit(&error, Limit::Connect);
+    assert!(!error.may_have_taken_effect());
+}
+
+#[test]
+fn a_server_that_does_not_begin_to_answer_is_a_wait_timeout() {
+    let error = refused_session(|config| config.timeout_idle(ms(100)), || Reply::Silence);
+    assert_limit(&error, Limit::Wait);
+    assert!(error.may_have_taken_effect());
+}
+
+#[test]
+fn an_answer_that_stops_in_the_middle_is_a_read_timeout() {
+    let stop = || Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"session".into());
+    // On a busy machine even the beginning may take longer than the limit.
+    let mut tries = (0..TRIES).map(|_| refused_session(|config| config.timeout_idle(ms(100)), stop));
+    let error = tries.find(|error| error.kind() != ErrorKind::Timeout(Limit::Wait)).unwrap();
+    assert_limit(&error, Limit::Read);
+    assert!(error.may_have_taken_effect());
+    assert_eq!((error.status(), error.body()), (Some(200), Some("{\"session")));
+}
+
+#[test]
+fn a_call_that_is_out_of_time_ends_with_the_operations_limit() {
+    let service = replying([Reply::Silence]);
+    let client = connect(service.config()).unwrap().timeout_operation(Some(ms(100)));
+    let error = client.health().unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
+}
+
+#[test]
+fn a_slow_but_steady_answer_may_take_longer_than_the_idle_limit() {
+    let body = json!({"session_id": "s", "info_message": "x".repeat(20)}).to_string();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    // 40 pieces, 10 ms apart, are 400 ms; the limit is 200 ms.
+    let pieces: Vec<_> = std::iter::once(head.into_bytes()).chain(body.bytes().map(|byte| vec![byte])).collect();
+    assert!(pieces.len() >= 40);
+    let service = Service::start(move |_| Reply::Slow(pieces.clone(), ms(10)));
+    // On a busy machine a pause may take longer than the limit.
+    let config = || service.config().max_retries(0).timeout_idle(ms(200));
+    assert!((0..TRIES).any(|_| connect(config()).is_ok()));
+}
+
+#[test]
+fn a_slow_but_steady_upload_may_take_longer_than_the_idle_limit() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    // The first 6 MiB in pieces of 256 KiB, 10 ms apart, are 240 ms; the limit is 200 ms.
+    let service = Service::start_slow(256 << 10, ms(10), move |seen| {
+        counted.store(seen.raw.len(), Ordering::Relaxed);
+        well(seen)
+    });
+    let api = Api::new(service.config().max_retries(0).timeout_idle(ms(200)).build().unwrap()).unwrap();
+    // On a busy machine a pause may take longer than the limit.
+    let upload = || api.post("/api/v1/session_heartbeat").body(vec![b'x'; 10 << 20]).send();
+    let answer = (0..TRIES).find_map(|_| upload().ok()).unwrap();
+    assert!(answer.elapsed() > ms(200));
+    assert_eq!(taken.load(Ordering::Relaxed), 10 << 20);
+}

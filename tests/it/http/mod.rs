@@ -1,0 +1,94 @@
+//! One request over HTTP, through the public clients: headers, repeats, time limits, connections and answers of every kind.
+
+mod answers;
+mod build_request;
+mod connections;
+mod early_answers;
+mod headers;
+mod limits;
+mod retries;
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex::ConfigBuilder;
+use tinkex::clock::ManualClock;
+use tinkex::{Error, Result, ServiceClient};
+
+use crate::support::{Reply, Service, well};
+
+/// Longer than any wait that a test looks at: what is not tested stays quiet.
+const QUIET: Duration = Duration::from_secs(24 * 3600);
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A configuration whose only waits on the clock are those between attempts.
+fn quiet(service: &Service, clock: &ManualClock) -> ConfigBuilder {
+    service.config().clock(clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET)
+}
+
+fn connect(config: ConfigBuilder) -> Result<ServiceClient> {
+    ServiceClient::connect(config.build().unwrap())
+}
+
+/// A service that answers `healthz` with these replies, one after the other, and then well.
+fn replying(replies: impl IntoIterator<Item = Reply>) -> Service {
+    let replies = Mutex::new(replies.into_iter().collect::<VecDeque<_>>());
+    Service::start(move |seen| match seen.path.as_str() {
+        "healthz" => replies.lock().unwrap().pop_front().unwrap_or_else(|| well(seen)),
+        _ => well(seen),
+    })
+}
+
+fn refusal(status: u16, headers: &[(&'static str, &str)]) -> Reply {
+    Reply::with_headers(status, headers, &json!({"detail": "not now"}))
+}
+
+/// The next wait between two attempts, which is over when this returns.
+fn let_a_wait_pass(clock: &ManualClock) -> Duration {
+    let mut next = Duration::ZERO;
+    clock.until_waiting(|waits| {
+        next = waits.iter().copied().find(|wait| !wait.is_zero()).unwrap_or(QUIET);
+        next < QUIET / 2
+    });
+    clock.advance(next);
+    next
+}
+
+/// Makes a call that waits so many times. Returns the waits and the call's result.
+fn through_waits<T: Send>(clock: &ManualClock, count: usize, call: impl FnOnce() -> T + Send) -> (Vec<Duration>, T) {
+    thread::scope(|scope| {
+        let call = scope.spawn(call);
+        let waits = (0..count).map(|_| let_a_wait_pass(clock)).collect();
+        (waits, call.join().unwrap())
+    })
+}
+
+/// The waits of a health check that meets these replies, and what becomes of it.
+fn health_after(replies: Vec<Reply>, waits: usize) -> (Vec<Duration>, Result<()>, Service) {
+    let clock = ManualClock::new();
+    let service = replying(replies);
+    let client = connect(quiet(&service, &clock)).unwrap();
+    let (waits, health) = through_waits(&clock, waits, || client.health().map(drop));
+    (waits, health, service)
+}
+
+/// The wait that the client makes by itself before the attempt of this number.
+fn is_own_wait(wait: Duration, attempt: i32) -> bool {
+    let full = (0.5 * 2_f64.powi(attempt)).min(10.0);
+    (0.75 * full..=full).contains(&wait.as_secs_f64())
+}
+
+/// How `create_session` fails against a service that answers everything so, without repeats.
+fn refused_session(
+    config: impl Fn(ConfigBuilder) -> ConfigBuilder,
+    reply: impl Fn() -> Reply + Send + Sync + 'static,
+) -> Error {
+    let service = Service::start(move |_| reply());
+    connect(config(service.config().max_retries(0))).unwrap_err()
+}

@@ -1,0 +1,149 @@
+//! What is tried again, when, and what the error says otherwise.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex::ErrorKind;
+use tinkex::clock::ManualClock;
+
+use super::{connect, health_after, is_own_wait, quiet, refusal, replying, through_waits};
+use crate::support::Reply;
+
+#[test]
+fn what_may_pass_is_tried_again_after_growing_waits() {
+    for status in [408, 429, 500, 502, 503, 599] {
+        let (waits, health, service) = health_after((0..3).map(|_| refusal(status, &[])).collect(), 3);
+        health.unwrap();
+        assert!(waits.iter().zip(0..).all(|(wait, attempt)| is_own_wait(*wait, attempt)), "{status}: {waits:?}");
+        let counts: Vec<_> = service
+            .seen_at("healthz")
+            .iter()
+            .map(|seen| seen.header("x-stainless-retry-count").unwrap().to_owned())
+            .collect();
+        assert_eq!(counts, ["0", "1", "2", "3"]);
+    }
+}
+
+#[test]
+fn a_lost_connection_is_tried_again_after_growing_waits() {
+    // The first loss is that of a pooled connection, which takes no wait.
+    let (waits, health, service) = health_after((0..4).map(|_| Reply::Close).collect(), 3);
+    health.unwrap();
+    assert!(waits.iter().zip(0..).all(|(wait, attempt)| is_own_wait(*wait, attempt)), "{waits:?}");
+    assert_eq!(service.seen_at("healthz").len(), 5);
+}
+
+#[test]
+fn retries_end_after_the_configured_number_and_the_last_answer_is_the_error() {
+    let (waits, health, service) = health_after((0..11).map(|_| refusal(503, &[])).collect(), 10);
+    let error = health.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(503)));
+    assert!(
+        error.is_retryable() && error.to_string().starts_with("health: the server answered 503: not now"),
+        "{error}"
+    );
+    assert!(is_own_wait(waits[9], 9), "{waits:?}");
+    assert_eq!(service.seen_at("healthz").len(), 11);
+}
+
+#[test]
+fn a_conflict_is_tried_again_twice_and_more_often_when_the_server_wants_it() {
+    let (_, health, service) = health_after((0..3).map(|_| refusal(409, &[])).collect(), 2);
+    assert_eq!(health.unwrap_err().status(), Some(409));
+    assert_eq!(service.seen_at("healthz").len(), 3);
+    let (_, health, _) = health_after((0..5).map(|_| refusal(409, &[("x-should-retry", "true")])).collect(), 5);
+    health.unwrap();
+}
+
+#[test]
+fn the_server_decides_about_a_retry_when_it_says_so_in_the_exact_words() {
+    let (_, health, _) = health_after(vec![refusal(400, &[("x-should-retry", "true")])], 1);
+    health.unwrap();
+    for status in [408, 429, 503] {
+        let (_, health, service) = health_after(vec![refusal(status, &[("x-should-retry", "false")])], 0);
+        assert_eq!(health.unwrap_err().status(), Some(status));
+        assert_eq!(service.seen_at("healthz").len(), 1);
+    }
+    let (_, health, _) = health_after(vec![refusal(400, &[("x-should-retry", "True")])], 0);
+    assert_eq!(health.unwrap_err().status(), Some(400));
+}
+
+#[test]
+fn the_client_waits_as_long_as_the_server_asks_within_reason() {
+    for (headers, expected) in [
+        (vec![("retry-after-ms", "1500")], Some(1.5)),
+        (vec![("retry-after-ms", "0.5")], Some(0.0005)),
+        (vec![("retry-after", "7")], Some(7.0)),
+        (vec![("retry-after", "2.25")], Some(2.25)),
+        (vec![("retry-after-ms", "250"), ("retry-after", "9")], Some(0.25)),
+        (vec![("retry-after-ms", "soon"), ("retry-after", "3")], Some(3.0)),
+        (vec![("retry-after", "60")], Some(60.0)),
+        (vec![], None),
+        (vec![("retry-after", "61")], None),
+        (vec![("retry-after", "0")], None),
+        (vec![("retry-after", "-5")], None),
+        (vec![("retry-after-ms", "-5")], None),
+        (vec![("retry-after", "tomorrow")], None),
+        (vec![("retry-after", "")], None),
+        (vec![("retry-after", "nan")], None),
+        (vec![("retry-after", "inf")], None),
+        (vec![("retry-after", "1e300")], None),
+        (vec![("retry-after", "99999999999999999999999999")], None),
+        (vec![("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], None),
+        (vec![("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], None),
+    ] {
+        let (waits, health, _) = health_after(vec![refusal(429, &headers)], 1);
+        health.unwrap();
+        match expected {
+            Some(seconds) => assert_eq!(waits, [Duration::from_secs_f64(seconds)], "{headers:?}"),
+            None => assert!(is_own_wait(waits[0], 0), "{headers:?}: {waits:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_client_waits_until_the_date_that_the_server_names() {
+    let clock = ManualClock::new();
+    // Dates have whole seconds.
+    let at = clock.clock().wall() + Duration::from_secs(20);
+    let service = replying([refusal(503, &[("retry-after", &httpdate::fmt_http_date(at))])]);
+    let client = connect(quiet(&service, &clock)).unwrap();
+    let (waits, health) = through_waits(&clock, 1, || client.health());
+    health.unwrap();
+    assert!((19.0..=20.0).contains(&waits[0].as_secs_f64()), "{waits:?}");
+}
+
+#[test]
+fn a_refusal_is_not_tried_again_and_keeps_status_body_and_headers() {
+    for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "this key"), (404, "base URL"), (422, "")] {
+        let service = replying([refusal(status, &[("x-reason", "because")])]);
+        let client = connect(service.config()).unwrap();
+        let error = client.health().unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
+        assert_eq!((error.body(), error.header("X-Reason")), (Some(r#"{"detail":"not now"}"#), Some("because")));
+        assert_eq!(error.operation(), Some("health"));
+        assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
+        assert!(error.to_string().starts_with(&format!("health: the server answered {status}: not now")), "{error}");
+        assert!(error.to_string().contains(remedy), "{error}");
+        assert_eq!(service.seen_at("healthz").len(), 1);
+    }
+}
+
+#[test]
+fn the_message_of_an_error_is_what_the_server_says_about_it() {
+    for (body, expected) in [
+        (json!({"detail": "no such model"}), "no such model"),
+        (
+            json!({"detail": [{"loc": ["body", "rank"], "msg": "must be positive", "type": "x"}]}),
+            "body.rank: must be positive",
+        ),
+        (json!({"error": "bad loss"}), "bad loss"),
+        (json!({"message": "try another"}), "try another"),
+        (json!({"code": 7}), "HTTP status 422 Unprocessable Content"),
+    ] {
+        let service = replying([Reply::Json(422, body)]);
+        let error = connect(service.config()).unwrap().health().unwrap_err();
+        let hint = "the request itself must change, as the message says";
+        assert_eq!(error.to_string(), format!("health: the server answered 422: {expected}; {hint}"));
+    }
+}

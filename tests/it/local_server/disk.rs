@@ -1,0 +1,217 @@
+//! Persistence: everything acknowledged survives the server, even if its process is killed.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tinkex::ErrorKind;
+use tinkex::local::LocalServer;
+
+use super::client::{Client, batch, forward_backward, optim_step, sample, save};
+
+const BASE: &str = "tinkex/bytes-tiny";
+const FOLDER: &str = "TINKEX_TEST_DATA_DIR";
+
+/// A directory of one test's own, removed with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("tinkex-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server in its own process: the test program, running only the test that serves.
+struct Process {
+    child: Child,
+    port: u16,
+}
+
+impl Process {
+    fn start(folder: &Path) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "local_server::disk::serve_in_child_process", "--nocapture"])
+            .env(FOLDER, folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| line.unwrap().split_once("port=")?.1.trim().parse().ok());
+        Process { child, port: port.unwrap() }
+    }
+
+    /// Kills it, as a crash would.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Not a test: serves until it is killed, when [`Process`] starts it.
+#[test]
+fn serve_in_child_process() {
+    let Ok(folder) = env::var(FOLDER) else { return };
+    let server = LocalServer::builder().data_dir(folder).start().unwrap();
+    println!("port={}", server.port());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn loss(client: &mut Client, model_id: &str, seq_id: u64) -> Value {
+    let body = json!({ "forward_input": batch("hello"), "model_id": model_id, "seq_id": seq_id });
+    client.call("forward", body)["metrics"]["loss:sum"].clone()
+}
+
+fn from_checkpoint(client: &mut Client, path: &str) -> String {
+    let model = client.model(BASE);
+    let load = json!({ "model_id": model, "path": path, "seq_id": 1, "optimizer": true });
+    assert_eq!(client.call("load_weights", load)["path"], path);
+    model
+}
+
+#[test]
+fn everything_answered_survives_kill_nine() {
+    let scratch = Scratch::new("kill");
+    let process = Process::start(&scratch.0);
+    let mut client = Client::at(process.port);
+    let run = client.model(BASE);
+    client.call("forward_backward", forward_backward(&run, 1, "hello"));
+    client.call("optim_step", optim_step(&run, 2, 0.01));
+    client.call("save_weights", save(&run, 3, "one"));
+    client.call("save_weights_for_sampler", save(&run, 4, "two"));
+    client.call("save_weights_for_sampler", save(&run, 5, "gone"));
+    client.ask("POST", &format!("training_runs/{run}/checkpoints/weights/one/publish"));
+    client.ask("DELETE", &format!("training_runs/{run}/checkpoints/sampler_weights/gone"));
+    let unnamed = json!({ "model_id": run, "sampling_session_seq_id": 7, "seq_id": 6 });
+    let sampler = client.call("save_weights_for_sampler", unnamed)["sampling_session_id"].as_str().unwrap().to_owned();
+    let seeded = json!({ "max_tokens": 20, "seed": 4 });
+    let said = client.call("asample", sample(&sampler, 0, "hel", seeded.clone()));
+    let at_save = loss(&mut client, &run, 7);
+    let shown: Vec<_> = ["training_runs", "checkpoints", "sessions"].map(|list| client.get(list).json()).into();
+    let of_session = client.get(&format!("sessions/{}", run.split(':').next().unwrap())).json();
+    // One more step, which is only in memory, and a save without waiting for it.
+    client.call("optim_step", optim_step(&run, 8, 0.01));
+    let promise = client.promise("save_weights", save(&run, 9, "late"));
+    process.kill();
+
+    let process = Process::start(&scratch.0);
+    let mut client = Client::at(process.port);
+    let listed = client.get("checkpoints").json()["checkpoints"].as_array().unwrap().clone();
+    let late = listed.iter().position(|checkpoint| checkpoint["checkpoint_id"] == "weights/late");
+    if late.is_some() {
+        // Then it is complete.
+        from_checkpoint(&mut client, &format!("tinker://{run}/weights/late"));
+    } else {
+        assert_eq!(client.get("training_runs").json()["training_runs"][0]["training_run_id"], run);
+        assert_eq!(client.get("checkpoints").json(), shown[1]);
+    }
+    let session = run.split(':').next().unwrap();
+    assert_eq!(client.get(&format!("sessions/{session}")).json(), of_session);
+    let gone = client.post("retrieve_future", json!({ "request_id": promise }));
+    assert_eq!(gone.status, 410);
+    assert_eq!(client.post("optim_step", optim_step(&run, 10, 0.1)).status, 404);
+    client.ok("session_heartbeat", json!({ "session_id": session }));
+
+    assert_eq!(client.call("asample", sample(&sampler, 0, "hel", seeded)), said);
+    let again = from_checkpoint(&mut client, &format!("tinker://{run}/weights/one"));
+    assert_ne!(again, run);
+    assert_eq!(loss(&mut client, &again, 2), at_save);
+    process.kill();
+}
+
+#[test]
+fn training_resumes_exactly_from_a_checkpoint() {
+    let scratch = Scratch::new("resume");
+    let step = |client: &mut Client, model: &str, seq: u64| {
+        client.call("forward_backward", forward_backward(model, seq, "hello"));
+        client.call("optim_step", optim_step(model, seq + 1, 0.01));
+    };
+    let start = || LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let server = start();
+    let mut client = Client::new(&server);
+    let run = client.model(BASE);
+    step(&mut client, &run, 1);
+    client.call("save_weights", save(&run, 3, "one"));
+    step(&mut client, &run, 4);
+    let expected = loss(&mut client, &run, 6);
+    drop(server);
+
+    let server = start();
+    let mut client = Client::new(&server);
+    let again = from_checkpoint(&mut client, &format!("tinker://{run}/weights/one"));
+    step(&mut client, &again, 2);
+    assert_eq!(loss(&mut client, &again, 4), expected);
+}
+
+#[test]
+fn ids_are_not_reused_after_a_restart() {
+    let scratch = Scratch::new("numbers");
+    let start = || LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let server = start();
+    let mut client = Client::new(&server);
+    let sampler = client.sampler(BASE);
+    let run = client.model(BASE);
+    let session = run.split(':').next().unwrap().to_owned();
+    drop(server);
+
+    let server = start();
+    let mut client = Client::new(&server);
+    assert_eq!(client.session(), "session-3");
+    let create = json!({ "session_id": session, "model_seq_id": 0, "base_model": BASE });
+    assert_eq!(client.post("create_model", create).status, 409);
+    // Opening the same sampling session again succeeds; with another base it fails.
+    let session = sampler.split(':').next().unwrap();
+    let open = |base: &str| json!({ "session_id": session, "sampling_session_seq_id": 0, "base_model": base });
+    assert_eq!(client.ok("create_sampling_session", open(BASE))["sampling_session_id"], sampler);
+    assert_eq!(client.post("create_sampling_session", open("tinkex/bytes-small")).status, 409);
+}
+
+#[test]
+fn unusable_directory_error_names_the_file() {
+    let scratch = Scratch::new("unusable");
+    fs::create_dir_all(scratch.0.join("sessions/session-1")).unwrap();
+    fs::write(scratch.0.join("sessions/session-1/session.json"), "{").unwrap();
+    let error = LocalServer::builder().data_dir(&scratch.0).start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("session.json"), "{error:?}");
+}
+
+#[test]
+fn a_directory_belongs_to_one_server_at_a_time() {
+    let scratch = Scratch::new("locked");
+    let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let error = LocalServer::builder().data_dir(&scratch.0).start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("another server"), "{error:?}");
+    drop(server);
+    LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+}
+
+#[test]
+fn expired_checkpoint_frees_its_files_and_name() {
+    let scratch = Scratch::new("expired");
+    let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let mut client = Client::new(&server);
+    let run = client.model(BASE);
+    client.call("save_weights", save(&run, 1, "short"));
+    let folder = scratch.0.join("runs").join(run.replace(':', "%3A")).join("weights/short");
+    assert!(folder.join("adapter_model.safetensors").is_file());
+    client.send("PUT", &format!("training_runs/{run}/checkpoints/weights/short/ttl"), r#"{"ttl_seconds": 0}"#);
+    assert_eq!(client.receive().unwrap().status, 204);
+    // Any request removes expired checkpoints first.
+    client.get("healthz");
+    assert!(!folder.exists());
+    client.call("save_weights", save(&run, 2, "short"));
+}

@@ -1,0 +1,191 @@
+//! Recorded requests of the Python client 0.4.1 are accepted byte for byte, except for ids and model names. Bodies that the
+//! fixtures abbreviate are restored, which their length and digest verify.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tinkex::local::LocalServer;
+
+use super::client::Client;
+
+const BASE: &str = "tinkex/bytes-tiny";
+
+fn fixture(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v0.4.1");
+    serde_json::from_slice(&fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap()
+}
+
+/// Gives a run the checkpoints that the recorded server had: two of each kind.
+fn stock(client: &mut Client, run: &str) {
+    for (endpoint, name) in [
+        ("save_weights", "ckpt-1"),
+        ("save_weights", "0001"),
+        ("save_weights_for_sampler", "samp-1"),
+        ("save_weights_for_sampler", "0002"),
+    ] {
+        let answer = client.post(endpoint, json!({ "model_id": run, "path": name }));
+        match answer.status {
+            200 => drop(client.result(answer.json()["request_id"].as_str().unwrap())),
+            status => assert_eq!(status, 409),
+        }
+    }
+}
+
+/// The body of a request, restored if the fixture abbreviates it.
+fn body(exchange: &Value) -> String {
+    let body = &exchange["body"];
+    if body["truncated"] != true {
+        return body["raw"].as_str().unwrap_or_default().to_owned();
+    }
+    let whole = whole(&body["json"]).to_string();
+    assert_eq!(whole.len() as u64, body["len"].as_u64().unwrap());
+    let digest: String = Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, body["sha256"].as_str().unwrap());
+    whole
+}
+
+/// Expands "<<N more>>" into copies of the element before it, or into datums whose tokens continue from it.
+fn whole(cut: &Value) -> Value {
+    match cut {
+        Value::Array(elements) => {
+            let mut all: Vec<Value> = Vec::new();
+            for element in elements {
+                let more = element.as_str().and_then(|text| text.strip_prefix("<<")?.strip_suffix(" more>>"));
+                let more: usize = more.map_or(0, |count| count.parse().unwrap());
+                for _ in 0..more {
+                    all.push(next(all.last().unwrap()));
+                }
+                if more == 0 {
+                    all.push(whole(element));
+                }
+            }
+            all.into()
+        }
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), whole(value))).collect(),
+        value => value.clone(),
+    }
+}
+
+/// The next element: the same number, or the same datum with each token increased by one.
+fn next(element: &Value) -> Value {
+    let mut element = element.clone();
+    let count_on = |tokens: &mut Value| {
+        tokens.as_array_mut().unwrap().iter_mut().for_each(|token| *token = (token.as_u64().unwrap() + 1).into());
+    };
+    if element.is_object() {
+        count_on(&mut element["loss_fn_inputs"]["target_tokens"]["data"]);
+        count_on(&mut element["model_input"]["chunks"][0]["tokens"]);
+    }
+    element
+}
+
+/// Sends every request of a scenario in order, and waits for each promise. Returns the rejected ones.
+fn replay(name: &str) -> Vec<(String, u16, String)> {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let run = client.model(BASE);
+    let mut session = String::new();
+    let mut refused = Vec::new();
+    for exchange in fixture(name)["exchanges"].as_array().unwrap() {
+        let (method, path) = (exchange["method"].as_str().unwrap(), exchange["path"].as_str().unwrap());
+        let endpoint = path.split_once("/api/v1/").unwrap().1.replace("run-golden", &run);
+        // Polls are sent for the promises of this server instead.
+        if endpoint == "retrieve_future" || endpoint == "telemetry" {
+            continue;
+        }
+        stock(&mut client, &run);
+        let mut body = body(exchange).replace("sess-golden-0001", &session).replace("run-golden", &run);
+        for model in ["Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B"] {
+            body = body.replace(model, BASE);
+        }
+        body = body.replace("\"base_model\":\"m\"", &format!("\"base_model\":\"{BASE}\""));
+        client.send(method, &endpoint, &body);
+        let answer = client.receive().unwrap();
+        if endpoint == "create_session" {
+            session = answer.json()["session_id"].as_str().unwrap().to_owned();
+        }
+        match answer.status {
+            200 if answer.json().get("request_id").is_some() => {
+                let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+                let result = client.result(&id);
+                assert!(result.get("error").is_none(), "{name} {endpoint}: {result}");
+            }
+            200 | 204 | 302 => {}
+            status => refused.push((endpoint.clone(), status, answer.detail())),
+        }
+    }
+    refused
+}
+
+#[test]
+fn session_and_model_requests_are_accepted() {
+    for name in [
+        "01_session_default",
+        "02_session_tags_metadata",
+        "03_session_base_url_prefix",
+        "04_session_heartbeat",
+        "05_session_error_messages",
+        "06_low_level_service",
+        "10_create_model_default",
+        "11_create_model_all_options",
+        "12_get_info_unload",
+    ] {
+        assert_eq!(replay(name), [], "{name}");
+    }
+}
+
+#[test]
+fn training_requests_are_accepted() {
+    for name in [
+        "20_fwdbwd_ce_1",
+        "21_fwdbwd_ce_3_inputs",
+        "22_fwdbwd_130_datums",
+        "24_fwdbwd_importance_sampling",
+        "26_forward",
+        "27_fwdbwd_custom",
+        "28_optim_step",
+        "29_pipeline_order",
+        "30_weights",
+        "31_training_client_from_state",
+    ] {
+        assert_eq!(replay(name), [], "{name}");
+    }
+}
+
+#[test]
+fn oversized_requests_are_rejected_with_their_length() {
+    let refused = replay("23_fwdbwd_size_limit");
+    let lengths = [80_000, 80_000, 80_000, 200_000];
+    assert_eq!(refused.len(), lengths.len());
+    for ((endpoint, status, detail), length) in refused.iter().zip(lengths) {
+        assert_eq!((endpoint.as_str(), *status), ("forward_backward", 400));
+        assert!(detail.contains(&format!("{length} tokens, more than the context of 1024")), "{detail}");
+    }
+}
+
+#[test]
+fn sampling_requests_are_accepted_except_images() {
+    assert_eq!(replay("40_sample_default"), []);
+    assert_eq!(replay("43_compute_logprobs"), []);
+    let refused = replay("42_sample_chunks");
+    assert_eq!(
+        refused.iter().map(|(endpoint, ..)| endpoint.as_str()).collect::<Vec<_>>(),
+        ["asample", "forward_backward"]
+    );
+    for (endpoint, status, detail) in refused {
+        assert_eq!(status, 400, "{endpoint}");
+        assert!(detail.contains("is an image"), "{detail}");
+    }
+}
+
+#[test]
+fn rest_requests_are_accepted_except_missing_resources() {
+    // The recorded server did not know these runs either, or knew them under a fictitious name.
+    let refused = replay("50_rest_all");
+    for (endpoint, status, _) in &refused {
+        assert!(*status == 404 && !endpoint.contains("session-1"), "{refused:?}");
+    }
+    assert_eq!(refused.len(), 2, "{refused:?}");
+}

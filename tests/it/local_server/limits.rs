@@ -1,0 +1,65 @@
+//! Limits on models, sessions and sizes.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex::local::LocalServer;
+
+use super::client::{Client, batch, sample};
+
+const BASE: &str = "tinkex/bytes-tiny";
+
+#[test]
+fn model_limit_holds_until_one_is_unloaded() {
+    let server = LocalServer::builder().max_models(2).start().unwrap();
+    let mut client = Client::new(&server);
+    let (first, _second) = (client.model(BASE), client.model(BASE));
+    let session = client.session();
+    let create = json!({ "session_id": session, "model_seq_id": 0, "base_model": BASE });
+    let refused = client.post("create_model", create.clone());
+    assert_eq!(refused.status, 429);
+    assert!(refused.detail().contains("unload one"));
+    client.call("unload_model", json!({ "model_id": first }));
+    client.call("create_model", create);
+}
+
+#[test]
+fn silent_session_ends_with_its_models() {
+    let server = LocalServer::builder().session_time(Duration::ZERO).start().unwrap();
+    let mut client = Client::new(&server);
+    let session_id = client.session();
+    let refused = client.post("session_heartbeat", json!({ "session_id": session_id }));
+    assert_eq!(refused.status, 404);
+    assert!(refused.detail().contains("no heartbeat"));
+    let create = json!({ "session_id": session_id, "model_seq_id": 0, "base_model": BASE });
+    assert_eq!(client.post("create_model", create).status, 404);
+    // It can still be read.
+    assert_eq!(client.get(&format!("sessions/{session_id}")).status, 200);
+}
+
+#[test]
+fn heartbeats_keep_a_session_alive() {
+    let server = LocalServer::builder().session_time(Duration::from_secs(3600)).start().unwrap();
+    let mut client = Client::new(&server);
+    let session_id = client.session();
+    assert_eq!(client.ok("session_heartbeat", json!({ "session_id": session_id }))["type"], "session_heartbeat");
+}
+
+#[test]
+fn oversized_inputs_are_rejected_with_their_length() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let (model_id, sampler) = (client.model(BASE), client.sampler(BASE));
+    let long = json!({ "forward_input": batch(&"x".repeat(1026)), "model_id": model_id, "seq_id": 1 });
+    let refused = client.post("forward", long);
+    assert_eq!((refused.status, refused.detail().contains("1025 tokens, more than the context of 1024")), (400, true));
+    let whole = json!({ "forward_input": batch(&"x".repeat(1025)), "model_id": model_id, "seq_id": 1 });
+    assert_eq!(client.call("forward", whole)["metrics"]["tokens:sum"], 1024.0);
+
+    // Without max_tokens, a prompt must leave room for at least one token.
+    for (length, params) in [(1024, json!({})), (1000, json!({ "max_tokens": 25 })), (1025, json!({}))] {
+        let refused = client.post("asample", sample(&sampler, 0, &"x".repeat(length), params));
+        assert_eq!((refused.status, refused.detail().contains("the context of 1024")), (400, true));
+    }
+    client.call("asample", sample(&sampler, 1, &"x".repeat(1000), json!({ "max_tokens": 24 })));
+}

@@ -1,0 +1,16 @@
+//! The local server over real sockets, without the library's client.
+
+mod client;
+mod disk;
+mod faults;
+mod golden;
+mod hostile;
+mod http;
+mod lifetime;
+mod limits;
+pub mod models;
+mod processes;
+mod promises;
+mod protocol;
+mod rest;
+mod training;

@@ -1,0 +1,147 @@
+//! Rejected requests and their error messages.
+
+use serde_json::{Value, json};
+use tinkex::local::LocalServer;
+
+use super::client::{Client, batch, forward_backward, optim_step, sample};
+
+const BASE: &str = "tinkex/bytes-tiny";
+
+#[test]
+fn models_are_listed_and_described() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let models = ["tinkex/bytes-tiny", "tinkex/bytes-small", "tinkex/bytes-medium"];
+    let listed = models.map(|name| json!({ "model_name": name }));
+    assert_eq!(client.get("get_server_capabilities").json(), json!({ "supported_models": listed }));
+    let model_id = client.model(BASE);
+    let info = client.ok("get_info", json!({ "model_id": model_id }));
+    assert_eq!((&info["model_name"], &info["lora_rank"], &info["is_lora"]), (&json!(BASE), &json!(32), &json!(true)));
+    assert_eq!((&info["model_data"]["tokenizer_id"], &info["type"]), (&json!("bytes"), &json!("get_info")));
+}
+
+#[test]
+fn malformed_body_error_has_its_location() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let mut deep = forward_backward("m", 1, "abc");
+    deep["forward_backward_input"]["data"][0]["loss_fn_inputs"]["weights"]["dtype"] = json!("float16");
+    for (endpoint, body, place, kind) in [
+        ("session_heartbeat", "{}", json!(["body", "session_id"]), "missing"),
+        ("create_session", "{\"tags\": [", json!(["body", 10]), "json_invalid"),
+        ("create_model", r#"{"session_id": 1}"#, json!(["body", "session_id"]), "value_error"),
+        (
+            "forward_backward",
+            &deep.to_string(),
+            json!(["body", "forward_backward_input", "data", 0, "loss_fn_inputs", "weights", "dtype"]),
+            "value_error",
+        ),
+    ] {
+        client.send("POST", endpoint, body);
+        let answer = client.receive().unwrap();
+        let detail = &answer.json()["detail"][0];
+        assert_eq!((answer.status, &detail["loc"], detail["type"].as_str()), (422, &place, Some(kind)), "{detail}");
+        assert!(!detail["msg"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn invalid_batch_is_explained() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let model_id = client.model(BASE);
+    let change = |pointer: &str, value: Value| {
+        let mut batch = batch("abc");
+        *batch.pointer_mut(pointer).unwrap() = value;
+        batch
+    };
+    let inputs = "/data/0/loss_fn_inputs";
+    for (batch, words) in [
+        (change("/data", json!([])), "the batch is empty"),
+        (change("/loss_fn", json!("mse")), "unknown loss function \"mse\""),
+        (change("/data/0/model_input/chunks/0/tokens", json!([97, 257])), "datum 0: token 257 is outside"),
+        (change("/data/0/model_input/chunks", json!([])), "datum 0: the model input is empty"),
+        (
+            change("/data/0/model_input/chunks/0/tokens", json!([97])),
+            "target_tokens has 2 values for a model input of 1",
+        ),
+        (change("/data/0/model_input/chunks/0/tokens", json!(vec![0; 5000])), "5000 tokens, more than the context"),
+        (change(&format!("{inputs}/target_tokens/data"), json!([97, -1])), "token -1 is outside"),
+        (change(&format!("{inputs}/weights/data"), json!([1.0, null])), "weights: the number at index 1"),
+        (
+            change(inputs, json!({ "target_tokens": { "data": [1, 2], "dtype": "int64", "shape": [2] } })),
+            "the loss input weights is missing",
+        ),
+    ] {
+        let body = json!({ "forward_input": batch, "model_id": model_id, "seq_id": 1 });
+        let answer = client.post("forward", body);
+        assert_eq!(answer.status, 400, "{words}");
+        assert!(answer.detail().contains(words), "{} — {words}", answer.detail());
+    }
+}
+
+#[test]
+fn invalid_settings_are_explained() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let (model_id, sampler_id) = (client.model(BASE), client.sampler(BASE));
+    let step = |params: Value| json!({ "adam_params": params, "model_id": model_id, "seq_id": 1 });
+    let save = |path: Value| json!({ "model_id": model_id, "path": path, "seq_id": 1 });
+    let ask = |prompt: &str, params: Value| sample(&sampler_id, 0, prompt, params);
+    for (endpoint, body, words) in [
+        ("optim_step", step(json!({ "beta1": 1.0 })), "beta1 must be"),
+        ("save_weights", save(json!("a/b")), "\"a/b\" is not a valid checkpoint name"),
+        ("save_weights", save(json!(null)), "path is missing"),
+        ("asample", ask("a", json!({ "temperature": -1.0 })), "temperature"),
+        ("asample", ask("a", json!({ "top_p": 1.5 })), "top_p"),
+        ("asample", ask("a", json!({ "stop": "" })), "a stop string is empty"),
+        ("asample", ask("a", json!({ "stop": [300] })), "token 300 is outside"),
+        ("asample", ask("a", json!({ "max_tokens": 1024 })), "exceed the context of 1024"),
+        ("asample", ask(&"a".repeat(1024), json!({})), "exceed the context of 1024"),
+    ] {
+        let answer = client.post(endpoint, body);
+        assert_eq!(answer.status, 400, "{words}");
+        assert!(answer.detail().contains(words), "{} — {words}", answer.detail());
+    }
+}
+
+#[test]
+fn unknown_ids_are_not_found() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let session_id = client.session();
+    let lora = json!({ "rank": 4 });
+    let create = |session_id: &str, base_model: &str| json!({ "session_id": session_id, "model_seq_id": 0, "base_model": base_model, "lora_config": lora });
+    let sampling = |session_id: &str, path: &str| json!({ "session_id": session_id, "sampling_session_seq_id": 0, "model_path": path, "base_model": null });
+    for (endpoint, body) in [
+        ("session_heartbeat", json!({ "session_id": "session-9" })),
+        ("create_model", create("session-9", BASE)),
+        ("create_model", create(&session_id, "other")),
+        ("get_info", json!({ "model_id": "m" })),
+        ("unload_model", json!({ "model_id": "m" })),
+        ("forward_backward", forward_backward("m", 1, "abc")),
+        ("optim_step", optim_step("m", 1, 0.1)),
+        ("create_sampling_session", sampling(&session_id, "tinker://m/sampler_weights/x")),
+        ("asample", sample("s", 0, "a", json!({}))),
+        ("retrieve_future", json!({ "request_id": "request-99" })),
+        ("retrieve_future", json!({ "request_id": "?" })),
+    ] {
+        let answer = client.post(endpoint, body);
+        assert_eq!(answer.status, 404, "{endpoint}");
+        assert!(!answer.detail().is_empty());
+    }
+}
+
+#[test]
+fn unloaded_model_finishes_its_tasks_first() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let model_id = client.model(BASE);
+    let training = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
+    let unloading = client.promise("unload_model", json!({ "model_id": model_id }));
+    assert_eq!(client.promise("unload_model", json!({ "model_id": model_id })), unloading);
+    assert!(client.result(&training)["loss_fn_outputs"].is_array());
+    assert_eq!(client.result(&unloading)["model_id"], model_id.as_str());
+    assert_eq!(client.post("optim_step", optim_step(&model_id, 2, 0.1)).status, 404);
+    assert_eq!(client.post("get_info", json!({ "model_id": model_id })).status, 404);
+}

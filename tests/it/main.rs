@@ -1,0 +1,39 @@
+//! All tests that can share a process, one module for each client or area.
+//!
+//! Tests that depend on state of the whole process (the logger, the allocator, the list of threads) are in `tests/process_*`.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod api;
+mod auto_traits;
+#[cfg(feature = "cli")]
+mod cli;
+mod config;
+mod contract;
+#[cfg(feature = "ndarray")]
+mod custom_loss;
+mod events;
+mod http;
+#[cfg(feature = "local")]
+mod local_loop;
+#[cfg(feature = "local")]
+mod local_server;
+mod polling;
+#[cfg(feature = "local")]
+mod quickstart;
+mod rest;
+mod retries;
+mod sampling;
+mod scenarios;
+mod telemetry;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+mod tls;
+#[cfg(feature = "tokenizers")]
+mod tokenizers;
+#[cfg(feature = "cli")]
+mod train_cli;
+mod training;
+mod types_golden;
+mod waiting;

@@ -1,0 +1,41 @@
+//! The quickstart with invalid data files.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::{env, fs, process};
+
+/// Runs the example, which `cargo test` has built, on a file of these bytes.
+fn quickstart(name: &str, data: &[u8]) -> Output {
+    let file = env::temp_dir().join(format!("tinkex-{name}-{}.jsonl", process::id()));
+    fs::write(&file, data).unwrap();
+    let mut program: PathBuf = env::current_exe().unwrap();
+    program.pop();
+    program.pop();
+    let output = Command::new(program.join("examples/quickstart")).arg(&file).env_remove("TINKER_BASE_URL").output();
+    fs::remove_file(file).unwrap();
+    output.expect("the example must be built: `cargo test --features local` builds it, `--test it` alone does not")
+}
+
+#[test]
+fn a_malformed_line_is_named_before_training() {
+    let good = br#"{"prompt": "cat", "completion": "atcay"}"#;
+    for (name, bad) in [
+        ("shape", &br#"{"prompt": "dog"}"#[..]),
+        ("json", b"dog, ogday"),
+        ("empty", br#"{"prompt": "dog", "completion": ""}"#),
+        ("utf8", b"{\"prompt\": \"\xff\", \"completion\": \"x\"}"),
+    ] {
+        let output = quickstart(name, &[good, &b"\n\n"[..], bad, b"\n"].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {error}");
+        assert!(error.contains(".jsonl:3: "), "{name}: {error}");
+        assert!(output.stdout.is_empty(), "{name}: something was trained");
+    }
+}
+
+#[test]
+fn a_file_without_training_examples_is_refused() {
+    let output = quickstart("held-out", br#"{"prompt": "cat", "completion": "atcay", "split": "test"}"#);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no examples to train on"));
+}

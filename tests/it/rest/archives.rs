@@ -1,0 +1,245 @@
+//! Archives that are not what they should be.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use tar::EntryType;
+use tinkex::rest::DownloadOptions;
+use tinkex::{Error, ErrorKind};
+
+use super::scene::{Scene, archive, file, gzip, member, noise, tar, unpacked, whole};
+
+/// Downloads these bytes.
+fn download(
+    bytes: Vec<u8>,
+    options: impl FnOnce(DownloadOptions<'static>) -> DownloadOptions<'static>,
+) -> (Scene, Result<Option<u64>, Error>) {
+    let scene = Scene::new(move |_, _| whole(bytes.clone(), "\"a\""));
+    let options = options(DownloadOptions::new(scene.out()));
+    let downloaded = scene.rest().download_checkpoint_archive("run", "weights/a", options);
+    (scene, downloaded.map(|downloaded| downloaded.files))
+}
+
+#[test]
+fn a_tar_file_is_told_by_its_bytes() {
+    let members = [file("a", b"1"), file("./b/c", b"2"), member(b"./", EntryType::Directory, b"")];
+    for bytes in
+        [tar(&members), gzip(&tar(&members)), [gzip(&tar(&members)[..700]), gzip(&tar(&members)[700..])].concat()]
+    {
+        let (scene, files) = download(bytes, |options| options);
+        assert_eq!(files.unwrap(), Some(2));
+        let expected = [("out", None), ("out/a", Some("1")), ("out/b", None), ("out/b/c", Some("2"))];
+        let expected: BTreeMap<_, _> =
+            expected.map(|(name, content)| (name.to_owned(), content.map(|text| text.as_bytes().to_vec()))).into();
+        assert_eq!(scene.directory.tree(), expected);
+    }
+}
+
+#[test]
+fn names_of_any_length_and_words_about_all_members_are_understood() {
+    let long = format!("{}/name", "d".repeat(200));
+    let gnu = [member(b"././@LongLink", EntryType::GNULongName, format!("{long}\0").as_bytes()), file("short", b"1")];
+    let record = |text: String| format!("{} {text}\n", text.len() + 2 + (text.len() + 5).to_string().len());
+    let pax = [
+        member(b"global", EntryType::XGlobalHeader, record("comment=x".to_owned()).as_bytes()),
+        member(b"pax", EntryType::XHeader, record(format!("path={long}")).as_bytes()),
+        file("short", b"1"),
+    ];
+    for members in [&gnu[..], &pax[..]] {
+        let (scene, files) = download(tar(members), |options| options);
+        assert_eq!(files.unwrap(), Some(1));
+        assert_eq!(fs::read(scene.out().join(&long)).unwrap(), b"1");
+    }
+}
+
+/// A member whose header has this in the place of its size.
+fn sized(kind: EntryType, size: &[u8; 12]) -> Vec<u8> {
+    let mut bytes = member(b"evil", kind, b"");
+    bytes[124..136].copy_from_slice(size);
+    summed(bytes)
+}
+
+/// With the right sum of its header.
+fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum: u32 = bytes[..148].iter().chain(&bytes[156..512]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    bytes
+}
+
+#[test]
+fn a_size_counts_as_pax_says_it_and_in_base_256() {
+    let pax = member(b"pax", EntryType::XHeader, b"10 size=2\n");
+    let mut small = file("a", b"12");
+    small[124..136].copy_from_slice(b"00000000000\0");
+    let mut binary = file("a", b"12");
+    binary[124..136].copy_from_slice(b"\x80\0\0\0\0\0\0\0\0\0\0\x02");
+    for members in [[pax, summed(small)].concat(), summed(binary)] {
+        let (scene, files) = download(tar(&[members, file("b", b"3")]), |options| options);
+        assert_eq!(files.unwrap(), Some(2));
+        assert_eq!(fs::read(scene.out().join("a")).unwrap(), b"12");
+    }
+}
+
+#[test]
+fn an_archive_with_a_member_that_leads_out_is_refused_as_a_whole() {
+    let bad_names: [&[u8]; 15] = [
+        b"/tmp/tinkex-evil",
+        b"../evil",
+        b"a/../../evil",
+        b"a/..",
+        b"..",
+        b"a\\..\\evil",
+        b"\\\\host\\evil",
+        b"C:evil",
+        b"C:/evil",
+        b"a/D:evil",
+        b"evil\xff",
+        // What Windows takes for another name, and what a terminal takes for an order.
+        b"a/.. /evil",
+        b"evil/...",
+        b"evil\n",
+        b"\x1b[2Jevil",
+    ];
+    let bad_kinds = [
+        EntryType::Symlink,
+        EntryType::Link,
+        EntryType::Char,
+        EntryType::Block,
+        EntryType::Fifo,
+        EntryType::Continuous,
+        EntryType::GNUSparse,
+        EntryType::new(b'Z'),
+    ];
+    let members = bad_names.iter().map(|name| member(name, EntryType::Regular, b"evil"));
+    let members = members.chain(bad_names.iter().map(|name| member(name, EntryType::Directory, b"")));
+    let members = members.chain(bad_kinds.iter().map(|kind| member(b"evil", *kind, b"")));
+    let members = members.chain([
+        // A long name, of GNU tar and of pax.
+        [member(b"././@LongLink", EntryType::GNULongName, b"../evil\0"), file("good", b"")].concat(),
+        [member(b"pax", EntryType::XHeader, b"16 path=../evil\n"), file("good", b"")].concat(),
+        // The same twice, and a file where a directory is, or the other way round.
+        [file("evil", b"1"), file("evil", b"2")].concat(),
+        [file("evil", b"1"), file("./evil", b"2")].concat(),
+        file("first", b"1"),
+        [file("evil", b"1"), file("evil/a", b"2")].concat(),
+        [file("evil/a", b"1"), file("evil", b"2")].concat(),
+        [file("evil", b"1"), member(b"evil/", EntryType::Directory, b"")].concat(),
+        [file("evil", b"1"), member(b"evil/a/", EntryType::Directory, b"")].concat(),
+        // A file with holes that passes for a whole one, and words that are none.
+        [member(b"pax", EntryType::XHeader, b"22 GNU.sparse.major=1\n"), file("evil", b"1")].concat(),
+        [member(b"pax", EntryType::XHeader, b"999 path=evil\n"), file("good", b"1")].concat(),
+        // Sizes: below zero and beyond all bounds in base 256, too large in octal digits, and none.
+        sized(EntryType::Regular, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe\x00"),
+        sized(EntryType::Directory, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+        sized(EntryType::Regular, b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"),
+        sized(EntryType::Regular, b"77777777777\0"),
+        sized(EntryType::Regular, b"-0000000001\0"),
+        sized(EntryType::Regular, b"whatever!!!\0"),
+        [member(b"pax", EntryType::XHeader, b"28 size=9223372036854775807\n"), file("evil", b"1")].concat(),
+    ]);
+    for (number, bad) in members.enumerate() {
+        let (scene, files) =
+            download(gzip(&tar(&[file("first", b"first"), bad, file("last", b"last")])), |options| options);
+        let error = files.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Decode, "{number}: {error}");
+        assert_eq!(scene.directory.tree(), BTreeMap::new(), "{number}");
+        assert!(
+            !scene.directory.path().join("../evil").exists() && !fs::exists("/tmp/tinkex-evil").unwrap(),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn an_archive_that_holds_too_much_is_refused() {
+    let two = || gzip(&tar(&[file("a", &noise(600)), file("b", &noise(600))]));
+    assert!(download(two(), |options| options.max_files(2)).1.is_ok());
+    assert_eq!(download(two(), |options| options.max_files(1)).1.unwrap_err().kind(), ErrorKind::Decode);
+    let two = || gzip(&tar(&[file("a", &[0; 6000]), file("b", &[0; 6000])]));
+    assert!(download(two(), |options| options.max_bytes(12_000)).1.is_ok());
+    assert_eq!(download(two(), |options| options.max_bytes(11_999)).1.unwrap_err().kind(), ErrorKind::Decode);
+
+    let zeros = vec![0; 4 << 20];
+    // A bomb: as a file, as a name, as what a directory has, and behind the end.
+    let bombs = [
+        tar(&[file("bomb", &zeros)]),
+        tar(&[member(b"././@LongLink", EntryType::GNULongName, &zeros), file("a", b"")]),
+        tar(&[member(b"pax", EntryType::XHeader, &zeros), file("a", b"")]),
+        tar(&[member(b"a", EntryType::Directory, &zeros)]),
+        [tar(&[file("a", b"")]), zeros].concat(),
+    ];
+    for (number, bomb) in bombs.into_iter().enumerate() {
+        let bomb = gzip(&bomb);
+        assert!(bomb.len() < 1 << 20, "{}", bomb.len());
+        let (scene, files) = download(bomb, |options| options.max_bytes(1 << 20));
+        assert_eq!(files.unwrap_err().kind(), ErrorKind::Decode, "{number}");
+        assert_eq!(scene.directory.tree(), BTreeMap::new(), "{number}");
+    }
+}
+
+#[test]
+fn an_archive_larger_than_allowed_is_not_fetched() {
+    let (scene, files) = download(archive(), |options| options.max_bytes(10_000));
+    let error = files.unwrap_err();
+    assert!(error.hint().unwrap().contains("max_bytes"), "{error}");
+    assert_eq!((scene.storage.seen().len(), scene.directory.tree()), (1, BTreeMap::new()));
+}
+
+#[test]
+fn a_damaged_archive_is_refused() {
+    let good = archive();
+    let plain = tar(&[file("a", &noise(2000))]);
+    let members = [file("a", b"1"), file("b", b"2")].concat();
+    let mut wrong_sum = good.clone();
+    *wrong_sum.iter_mut().nth_back(6).unwrap() ^= 1;
+    let mut wrong_header = plain.clone();
+    wrong_header[3] ^= 1;
+    for (what, bytes) in [
+        ("nothing", vec![]),
+        ("no archive", b"<html>".to_vec()),
+        ("no tar file", gzip(b"<html>")),
+        ("an empty tar file", tar(&[])),
+        ("gzip broken off in a file", good[..good.len() / 2].to_vec()),
+        ("gzip broken off at the end", good[..good.len() - 4].to_vec()),
+        ("gzip with a wrong checksum", wrong_sum),
+        ("tar broken off in a file", plain[..1500].to_vec()),
+        ("tar with a wrong checksum", wrong_header),
+        // As after a connection without a length that was lost there.
+        ("tar broken off between two members", members.clone()),
+        ("tar broken off between two members, with gzip", gzip(&members)),
+        ("tar broken off after a file that ends in zeros", file("a", &[0; 2048])),
+        ("tar broken off in its end", [&members[..], &[0; 100]].concat()),
+        ("two tar files", [&plain[..], &plain[..]].concat()),
+        ("two tar files with gzip", [gzip(&plain), gzip(&plain)].concat()),
+        ("something behind the end", [&plain[..], b"more"].concat()),
+        ("something behind gzip", [&good[..], b"more"].concat()),
+    ] {
+        let (scene, files) = download(bytes, |options| options);
+        assert_eq!(files.unwrap_err().kind(), ErrorKind::Decode, "{what}");
+        assert_eq!(scene.directory.tree(), BTreeMap::new(), "{what}");
+    }
+}
+
+#[test]
+fn an_archive_that_is_kept_is_kept_as_it_came() {
+    let (scene, files) = download(b"whatever".to_vec(), |options| options.extract(false));
+    assert_eq!(files.unwrap(), None);
+    assert_eq!(fs::read(scene.out()).unwrap(), b"whatever");
+    assert_eq!(scene.directory.tree().len(), 1);
+    let (scene, _) = download(archive(), |options| options);
+    assert_eq!(scene.directory.tree(), unpacked("out"));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_unpacked_has_the_permissions_of_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mut bytes = member(b"a", EntryType::Regular, b"1");
+    bytes[100..108].copy_from_slice(b"0006777\0");
+    let (scene, files) = download(tar(&[summed(bytes)]), |options| options);
+    files.unwrap();
+    fs::write(scene.directory.join("own"), "").unwrap();
+    let mode = |name: &str| scene.directory.join(name).metadata().unwrap().permissions().mode();
+    assert_eq!(mode("out/a"), mode("own"));
+}

@@ -1,0 +1,90 @@
+//! The local server's runs and checkpoints, through the public clients alone.
+
+use std::collections::BTreeMap;
+
+use tinkex::local::{Fault, LocalServer};
+use tinkex::types::LoraConfig;
+use tinkex::{Config, RestClient, ServiceClient};
+
+use super::scene::Directory;
+
+#[test]
+fn what_was_trained_and_saved_is_listed_published_and_deleted() {
+    let server = LocalServer::start().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
+    let service = ServiceClient::connect(config.clone()).unwrap();
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
+    let paths = ["a", "b", "c"].map(|name| trainer.save_state(name).unwrap().path);
+
+    let rest = RestClient::connect(config).unwrap();
+    let run = rest.get_training_run_by_tinker_path(&paths[0]).unwrap();
+    assert_eq!((&*run.base_model, run.lora_rank), ("tinkex/bytes-tiny", Some(2)));
+    let runs: Vec<_> = rest.training_runs().page_size(1).map(|run| run.unwrap().training_run_id).collect();
+    assert_eq!(runs, [&*run.training_run_id]);
+    let mut listed: Vec<_> = rest.user_checkpoints().page_size(2).map(|c| c.unwrap().tinker_path).collect();
+    listed.sort();
+    assert_eq!(listed, paths);
+    assert_eq!(rest.list_checkpoints(&run.training_run_id).unwrap().checkpoints.len(), 3);
+
+    rest.publish_checkpoint_from_tinker_path(&paths[0]).unwrap();
+    let is_public = || {
+        let checkpoints = rest.list_checkpoints(&run.training_run_id).unwrap().checkpoints;
+        checkpoints.into_iter().find(|c| c.tinker_path == paths[0]).unwrap().public
+    };
+    assert!(is_public());
+    rest.unpublish_checkpoint(&run.training_run_id, "weights/a").unwrap();
+    assert!(!is_public());
+    rest.delete_checkpoint(&run.training_run_id, "weights/b").unwrap();
+    rest.delete_checkpoint_from_tinker_path(&paths[2]).unwrap();
+    assert_eq!(rest.user_checkpoints().count(), 1);
+    assert_eq!(rest.get_weights_info_by_tinker_path(&paths[0]).unwrap().lora_rank, Some(2));
+
+    let sampler = trainer.save_weights_and_get_sampling_client().unwrap();
+    let sessions: Vec<_> = service.create_rest_client().sessions().map(Result::unwrap).collect();
+    assert_eq!(sessions, [service.session_id()]);
+    let session = rest.get_session(&sessions[0]).unwrap();
+    assert_eq!(session.training_run_ids, [run.training_run_id]);
+    assert!(session.sampler_ids.iter().any(|id| id == sampler.sampling_session_id()), "{session:?}");
+    assert_eq!(rest.get_sampler(sampler.sampling_session_id()).unwrap().base_model, "tinkex/bytes-tiny");
+}
+
+#[test]
+fn a_saved_checkpoint_is_downloaded_file_by_file_as_it_was_saved() {
+    let (data, downloads) = (Directory::new(), Directory::new());
+    let server = LocalServer::builder().data_dir(data.path()).start().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
+    let service = ServiceClient::connect(config).unwrap();
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
+    let training = trainer.save_state("a b").unwrap().path;
+    let sampling = trainer.save_weights_for_sampler("s").unwrap().path;
+    // It is in the making, and breaks off once it is there.
+    server.inject(Fault::on("archive").status(503).header("retry-after-ms", "1").times(2));
+    server.inject(Fault::on("a%20b.tar.gz").truncate().times(1));
+
+    let rest = service.create_rest_client();
+    let saved = files_by_folder(&data);
+    for (path, name) in [(training, "training"), (sampling, "sampling")] {
+        let downloaded = rest.download_checkpoint_archive_from_tinker_path(&path, &*downloads.join(name)).unwrap();
+        let got = &files_by_folder(&downloads)[name];
+        assert_eq!(downloaded.files, Some(got.len() as u64));
+        // What it was saved with is the server's own record.
+        let is_got =
+            |files: &BTreeMap<_, _>| files.len() == got.len() + 1 && got.iter().all(|(n, c)| files.get(n) == Some(c));
+        assert_eq!(saved.values().filter(|files| is_got(files)).count(), 1, "{path}: {:?}", got.keys());
+        assert!(got.contains_key("adapter_model.safetensors"));
+    }
+    let archives = server.requests().into_iter().filter(|request| request.path.starts_with("/archives/")).count();
+    assert_eq!(archives, 3, "the first of them broke off");
+}
+
+/// The names and contents of the files in each folder.
+fn files_by_folder(directory: &Directory) -> BTreeMap<String, BTreeMap<String, Vec<u8>>> {
+    let mut folders = BTreeMap::<String, BTreeMap<_, _>>::new();
+    for (path, content) in directory.tree() {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        if let Some(content) = content {
+            folders.entry(folder.to_owned()).or_default().insert(name.to_owned(), content);
+        }
+    }
+    folders
+}

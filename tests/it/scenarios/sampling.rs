@@ -1,0 +1,50 @@
+//! Sampling.
+
+use tinkex::ErrorKind;
+use tinkex::types::{ImageAssetPointerChunk, ImageChunk, ImageFormat, ModelInput, SamplingParams, StopReason};
+
+use super::Scenario;
+
+fn image_prompt() -> ModelInput {
+    let data = b"\x89PNG\r\n\x1a\n\0\xff".to_vec();
+    let mut prompt = ModelInput::from_tokens([1, 2]);
+    prompt.append(ImageChunk::from_parts(data, ImageFormat::Png, (2, 2), 4));
+    prompt.append(ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, (10, 20), 5));
+    prompt.append_token(3);
+    prompt
+}
+
+#[test]
+fn scenario_40_two_samples() {
+    let scenario = Scenario::start("40_sample_default");
+    let sampler = scenario.connect().create_sampling_client("Qwen/Qwen3-8B").unwrap();
+    let prompt = ModelInput::from_tokens([1, 2, 3]);
+    for params in [SamplingParams::default(), SamplingParams::default().max_tokens(5)] {
+        let reply = sampler.sample(&prompt, 1, &params).unwrap();
+        assert_eq!(
+            (&*reply.sequences[0].tokens, &reply.sequences[0].stop_reason),
+            (&[101, 102, 103][..], &StopReason::Stop)
+        );
+    }
+    scenario.is_played();
+}
+
+#[test]
+fn scenario_42_images() {
+    let scenario = Scenario::start("42_sample_chunks");
+    let sampler = scenario.connect().create_sampling_client("m").unwrap();
+    let params = SamplingParams::default().max_tokens(2);
+    sampler.sample(&image_prompt(), 1, &params).unwrap();
+    // The scenario goes on with an empty prompt, which is refused here.
+    assert_eq!(sampler.sample(&ModelInput::default(), 1, &params).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(scenario.compare(), 4);
+}
+
+#[test]
+fn scenario_43_logprobs_of_a_prompt() {
+    let scenario = Scenario::start("43_compute_logprobs");
+    let sampler = scenario.connect().create_sampling_client("m").unwrap();
+    let logprobs = sampler.compute_logprobs(&ModelInput::from_tokens([1, 2, 3, 4])).unwrap();
+    assert_eq!(logprobs, [None, Some(-0.125), Some(-0.25), Some(-0.375)]);
+    scenario.is_played();
+}

@@ -1,0 +1,334 @@
+//! What the service is told of a session: when, in which words, and what becomes of it when the service does not listen.
+
+mod scenarios;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{bounded, unbounded};
+use serde_json::{Value, json};
+use tinkex::ConfigBuilder;
+use tinkex::clock::ManualClock;
+use tinkex::types::Severity;
+use tinkex::types::wire::SessionDuration;
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams};
+use tinkex::{Event, Telemetry};
+
+use crate::support::{Gate, Reply, Seen, Service, connect, well};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// More than anything that must happen takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an event waits for company.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+fn config(service: &Service, manual: &ManualClock) -> ConfigBuilder {
+    service.manual_config(manual).telemetry(true).timeout_drop(PATIENCE)
+}
+
+/// The events of all telemetry that has arrived, in order.
+fn events(service: &Service) -> Vec<Value> {
+    let seen = service.seen();
+    let reports = seen.iter().filter(|seen| seen.path.split('?').next() == Some("telemetry"));
+    reports.flat_map(|seen| seen.body["events"].as_array().unwrap().clone()).collect()
+}
+
+/// The names of events: what they are, for generic ones what they are called.
+fn names(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["event_name"].as_str().or(event["event"].as_str()).unwrap()).collect()
+}
+
+/// Numbers without a gap, and no event twice.
+fn assert_numbered(events: &[Value]) {
+    for (index, event) in events.iter().enumerate() {
+        assert_eq!(event["event_session_index"], index, "{event}");
+    }
+    let mut ids: Vec<_> = events.iter().map(|event| event["event_id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), events.len());
+}
+
+fn log_many(telemetry: &Telemetry, count: usize) {
+    for i in 0..count {
+        telemetry.log("e", json!({"i": i}), Severity::Info);
+    }
+}
+
+#[test]
+fn a_session_tells_its_beginning_after_ten_seconds_and_its_end_with_its_duration() {
+    let (service, manual) = (Service::start(well), ManualClock::new());
+    let client = connect(config(&service, &manual));
+    manual.until_waiting(|waits| waits.contains(&INTERVAL));
+    assert!(service.seen_at("telemetry").is_empty());
+    manual.advance(INTERVAL);
+    let seen = &service.until_count("telemetry", 1)[0];
+    assert_eq!((seen.method.as_str(), &seen.body["session_id"]), ("POST", &json!("session-1")));
+    assert_eq!(seen.header("x-stainless-read-timeout"), Some("5"));
+    client.telemetry().log("half way", Value::Null, Severity::Debug);
+    manual.advance(90 * SECOND);
+    client.close(PATIENCE);
+    let events = events(&service);
+    assert_eq!(names(&events), ["SESSION_START", "half way", "SESSION_END"]);
+    assert_numbered(&events);
+    let duration: SessionDuration = events[2]["duration"].as_str().unwrap().parse().unwrap();
+    assert_eq!(Duration::from(duration), 100 * SECOND);
+}
+
+#[test]
+fn a_hundred_events_leave_at_once_and_the_rest_when_its_time_has_come() {
+    let (service, manual) = (Service::start(well), ManualClock::new());
+    let client = connect(config(&service, &manual));
+    log_many(&client.telemetry(), 149);
+    service.until_count("telemetry", 1);
+    manual.until_waiting(|waits| waits.contains(&INTERVAL));
+    assert_eq!(events(&service).len(), 100);
+    manual.advance(INTERVAL);
+    service.until_count("telemetry", 2);
+    assert_numbered(&events(&service));
+    assert_eq!(events(&service).len(), 150);
+}
+
+#[test]
+fn numbers_have_no_gap_whichever_threads_report() {
+    let (service, manual) = (Service::start(well), ManualClock::new());
+    let client = connect(config(&service, &manual));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| log_many(&client.telemetry(), 125));
+        }
+    });
+    client.close(PATIENCE);
+    assert_numbered(&events(&service));
+    assert_eq!(events(&service).len(), 1002);
+}
+
+#[test]
+fn what_the_service_may_take_later_is_sent_again_with_growing_waits_and_what_it_refuses_is_dropped() {
+    let replies = Mutex::new(vec![
+        Reply::ok(json!({"status": "accepted"})),
+        Reply::Json(400, json!({"detail": "no"})),
+        Reply::ok(json!({"status": "accepted"})),
+        Reply::with_headers(429, &[("retry-after", "7")], &json!({})),
+        Reply::Json(500, json!({})),
+        Reply::Json(503, json!({})),
+    ]);
+    let service = Service::start(move |seen| match &*seen.path {
+        "telemetry" => replies.lock().unwrap().pop().unwrap_or_else(|| well(seen)),
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let client = connect(config(&service, &manual));
+    manual.until_waiting(|waits| waits.contains(&INTERVAL));
+    manual.advance(INTERVAL);
+    for (count, least, most) in [(1, 375, 500), (2, 750, 1000), (3, 7000, 7000)] {
+        service.until_count("telemetry", count);
+        let mut wait = Duration::ZERO;
+        manual.until_waiting(|waits| {
+            wait = waits.first().copied().unwrap_or_default();
+            (least..=most).contains(&wait.as_millis())
+        });
+        manual.advance(wait);
+    }
+    let seen = service.until_count("telemetry", 4);
+    let key = seen[0].header("x-idempotency-key");
+    assert!(seen.iter().all(|seen| seen.body == seen_first(&service) && seen.header("x-idempotency-key") == key));
+    let flushed = |name: &str, count| {
+        client.telemetry().log(name, Value::Null, Severity::Info);
+        client.telemetry().flush();
+        service.until_count("telemetry", count);
+    };
+    flushed("refused", 5);
+    flushed("taken", 6);
+    client.close(PATIENCE);
+    let events = events(&service);
+    assert_eq!(names(&events[4..]), ["refused", "taken", "SESSION_END"]);
+    assert_eq!(events[5]["event_session_index"], 2, "one that was refused has had its number");
+}
+
+fn seen_first(service: &Service) -> Value {
+    service.seen_at("telemetry")[0].body.clone()
+}
+
+#[test]
+fn a_full_queue_drops_what_comes_and_sends_the_rest_once() {
+    let gate = Arc::<Gate>::default();
+    let opened = Arc::clone(&gate);
+    let service = Service::start(move |seen| match &*seen.path {
+        "telemetry" => Reply::held(&opened, well(seen)),
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let client = connect(config(&service, &manual));
+    log_many(&client.telemetry(), 99);
+    service.until_count("telemetry", 1);
+    // A hundred are on their way, ten thousand wait, and the others are dropped.
+    log_many(&client.telemetry(), 10_500);
+    gate.open();
+    client.close(PATIENCE);
+    let events = events(&service);
+    assert_numbered(&events);
+    assert_eq!((events.len(), names(&events)[10_100]), (10_101, "SESSION_END"));
+    assert!(service.seen_at("telemetry").iter().all(|seen| seen.body["events"].as_array().unwrap().len() <= 100));
+}
+
+#[test]
+fn a_close_does_not_wait_for_a_service_that_does_not_take_it() {
+    for silent in ["telemetry", ""] {
+        let service = Service::start(move |seen| if seen.path == silent { Reply::Silence } else { well(seen) });
+        // Real time: this is about how long a close takes.
+        let client = connect(service.config().telemetry(true));
+        log_many(&client.telemetry(), 250);
+        service.until_count("telemetry", 1);
+        let (done, is_done) = bounded(1);
+        thread::spawn(move || {
+            client.close(Duration::from_secs(3600));
+            done.send(()).unwrap();
+        });
+        // Far less than the limit of one request, or that of the close.
+        is_done.recv_timeout(Duration::from_secs(4)).expect("the close waits for the silent service");
+        let all = if silent.is_empty() { 252 } else { 100 };
+        assert_eq!(events(&service).len(), all);
+    }
+}
+
+#[test]
+fn nothing_is_told_after_the_end_and_a_telemetry_handle_does_not_keep_the_session_open() {
+    let (service, manual) = (Service::start(well), ManualClock::new());
+    let client = connect(config(&service, &manual));
+    let telemetry = client.telemetry();
+    assert!(telemetry.is_on());
+    drop(client);
+    telemetry.log("late", Value::Null, Severity::Critical);
+    telemetry.flush();
+    assert_eq!(names(&events(&service)), ["SESSION_START", "SESSION_END"]);
+}
+
+#[test]
+fn reporting_does_not_report_on_itself() {
+    let failures = AtomicUsize::new(0);
+    let service = Service::start(move |seen| match &*seen.path {
+        "telemetry" if failures.fetch_add(1, Ordering::SeqCst) < 3 => Reply::Json(503, json!({})),
+        "telemetry" if failures.load(Ordering::SeqCst) == 4 => Reply::Json(400, json!({})),
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let (tell, told) = unbounded();
+    let client = connect(config(&service, &manual).observer(move |event: &Event| drop(tell.send(event.clone()))));
+    client.telemetry().flush();
+    for count in 1..=3 {
+        service.until_count("telemetry", count);
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= 2 * SECOND));
+        manual.advance(2 * SECOND);
+    }
+    service.until_count("telemetry", 4);
+    client.close(PATIENCE);
+    assert_eq!(names(&events(&service)).iter().filter(|name| **name != "SESSION_START").count(), 1, "the end");
+    let told: Vec<_> = told.try_iter().collect();
+    assert_eq!(told.len(), 2, "the opening of the session alone: {told:?}");
+}
+
+#[test]
+fn user_errors_and_other_errors_that_the_program_reports_are_told_apart() {
+    let service = Service::start(|seen| match &*seen.path {
+        "healthz" => Reply::Json(503, json!({"detail": "down"})),
+        "get_server_capabilities" => Reply::Json(404, json!({"detail": "nothing"})),
+        _ => well(seen),
+    });
+    let manual = ManualClock::new();
+    let client = connect(config(&service, &manual).max_retries(0));
+    let telemetry = client.telemetry();
+    let (down, missing) = (client.health().unwrap_err(), client.get_server_capabilities().unwrap_err());
+    telemetry.log_exception(&down);
+    telemetry.log_exception(&std::io::Error::other(missing));
+    telemetry.log_exception(&std::io::Error::other("the disk is full"));
+    client.close(PATIENCE);
+    let events = events(&service);
+    let exception = "InternalClientHolder.execute_with_retries.exception";
+    let expected = [exception, exception, "user_error", "UNHANDLED_EXCEPTION", "user_error", "UNHANDLED_EXCEPTION"];
+    assert_eq!(names(&events)[1..7], expected);
+    let severities: Vec<_> = events[1..7].iter().map(|event| event["severity"].as_str().unwrap()).collect();
+    assert_eq!(severities, ["WARNING", "WARNING", "WARNING", "ERROR", "WARNING", "ERROR"]);
+    assert_eq!(events[5]["event_data"]["status_code"], 404);
+    assert_eq!(events[6]["error_message"], "the disk is full");
+}
+
+/// A service that repeats all that it was sent, in whatever goes wrong.
+#[test]
+fn no_telemetry_has_a_prompt_a_token_a_key_a_header_or_a_query_even_where_the_service_repeats_them() {
+    let service = Service::start(|seen| {
+        let echo = json!({"detail": format!("{:?} {} {}", seen.headers, seen.path, seen.body)});
+        let seen = &Seen { path: seen.path.split('?').next().unwrap().to_owned(), ..seen.clone() };
+        match (&*seen.path, seen.iteration()) {
+            ("asample", _) => Reply::Json(422, echo),
+            ("retrieve_future", Some(0)) => Reply::Json(500, echo),
+            ("retrieve_future", _) if seen.request_id().starts_with("optim_step") => {
+                Reply::ok(json!({"error": echo.to_string(), "category": "user"}))
+            }
+            ("retrieve_future", _) if seen.request_id().starts_with("forward") => {
+                Reply::ok(json!({"tokens": [918_273]}))
+            }
+            (path, _) if path.starts_with("echo") => Reply::Json(404, echo),
+            _ => well(seen),
+        }
+    });
+    let config = service.config().telemetry(true).retry_base(Duration::from_millis(1));
+    let client = connect(config.api_key("tml-Xq7Zk-key").header("x-team", "Xq7Zk-team").query("q", "Xq7Zk-query"));
+    let telemetry = client.telemetry();
+    let datum = Datum::new(ModelInput::from_tokens(vec![918_273])).input("target_tokens", vec![918_273_i64]).unwrap();
+    let batch: Batch = vec![datum.input("weights", vec![0.918_273_f32]).unwrap()].into();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let sampler = client.create_sampling_client("base").unwrap();
+    let prompt = ModelInput::from_tokens(vec![918_273]);
+    for error in [
+        trainer.forward_backward(&batch, LossFn::CrossEntropy).unwrap_err(),
+        trainer.optim_step(AdamParams::default()).unwrap_err(),
+        sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(1)).unwrap_err(),
+        client.api().post("/api/v1/echo?a=Xq7Zk").json(&[918_273]).send().unwrap_err(),
+        client.api().get("/api/v1/healthz").send().unwrap().json::<u32>().unwrap_err(),
+    ] {
+        telemetry.log_exception(&error);
+        telemetry.log_exception(&std::io::Error::other(error));
+    }
+    client.close(PATIENCE);
+    let told = events(&service);
+    let exceptions = told.iter().filter(|event| event["event"] == "UNHANDLED_EXCEPTION").count();
+    let user_errors = names(&told).iter().filter(|name| **name == "user_error").count();
+    assert_eq!((exceptions, user_errors), (4, 3 + 6), "{told:?}");
+    for seen in service.seen_at("telemetry?q=Xq7Zk-query") {
+        let text = String::from_utf8_lossy(&seen.raw);
+        for secret in ["Xq7Zk", "918273", "x-team"] {
+            assert!(!text.contains(secret), "{secret} is told: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_time_limit_that_runs_out_is_told() {
+    let service = crate::support::polled(|_| Reply::Silence);
+    let manual = ManualClock::new();
+    let client = connect(config(&service, &manual)).timeout_operation(Some(5 * SECOND));
+    let waiting = {
+        let pending = client.pending::<Value>("r-1", RequestKind::Sample);
+        thread::spawn(move || pending.wait().unwrap_err())
+    };
+    service.until_count("retrieve_future", 1);
+    manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
+    manual.advance(5 * SECOND);
+    waiting.join().unwrap();
+    // The poller is told that nobody waits any more, and tells the rest.
+    service.until_ended(service.seen_at("retrieve_future")[0].connection);
+    client.close(PATIENCE);
+    let events = events(&service);
+    assert_eq!(names(&events), ["SESSION_START", "APIFuture.result_async.timeout", "SESSION_END"]);
+    let data = &events[1]["event_data"];
+    assert_eq!(
+        (&data["request_id"], &data["timeout"], &data["elapsed_time"]),
+        (&json!("r-1"), &json!("timeout_operation"), &json!(5.0))
+    );
+    assert_eq!(events[1]["severity"], "ERROR");
+}

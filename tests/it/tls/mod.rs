@@ -1,0 +1,227 @@
+//! TLS with a certificate authority of one's own, to the service and to a proxy, by whichever TLS this build has.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tinkex::api::Api;
+use tinkex::types::{AdamParams, LoraConfig};
+use tinkex::{Config, ConfigBuilder, ErrorKind, Proxy, ServiceClient};
+
+use crate::support::{Gate, Service, well};
+
+/// Signed the one of `localhost` below. Its key is lost.
+const ROOT: &str = include_str!("root.pem");
+
+fn server_config() -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("server.key")).unwrap();
+    let builder = ServerConfig::builder().with_no_client_auth();
+    Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
+}
+
+/// What came as the head of each connection to a TLS server, where that is a CONNECT.
+type Tunnels = Arc<Mutex<Vec<String>>>;
+
+/// Ends TLS in front of a service. When `is_proxy`, a CONNECT comes first. Returns its port.
+fn tls_in_front_of(service: &Service, is_proxy: bool) -> (u16, Tunnels) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = service.url().replace("http://", "");
+    let tunnels = Tunnels::default();
+    let seen = Arc::clone(&tunnels);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (target, seen) = (target.clone(), Arc::clone(&seen));
+            thread::spawn(move || serve(stream.unwrap(), &target, is_proxy.then_some(&seen)).ok());
+        }
+    });
+    (port, tunnels)
+}
+
+fn serve(stream: TcpStream, target: &str, tunnels: Option<&Tunnels>) -> io::Result<()> {
+    let connection = ServerConnection::new(server_config()).unwrap();
+    let mut outside = StreamOwned::new(connection, stream);
+    if let Some(tunnels) = tunnels {
+        let head = read_message(&mut outside)?;
+        tunnels.lock().unwrap().push(String::from_utf8(head).unwrap());
+        outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    }
+    let mut inside = TcpStream::connect(target)?;
+    loop {
+        inside.write_all(&read_message(&mut outside)?)?;
+        outside.write_all(&read_message(&mut inside)?)?;
+    }
+}
+
+/// A head, and the body whose length it tells.
+fn read_message(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut message = Vec::new();
+    while !message.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        message.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&message).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let end = message.len();
+    message.resize(end + length.unwrap_or(0), 0);
+    stream.read_exact(&mut message[end..])?;
+    Ok(message)
+}
+
+fn connect(config: ConfigBuilder) -> tinkex::Result<ServiceClient> {
+    ServiceClient::connect(config.api_key("tml-k").max_retries(0).build_with(|_| None).unwrap())
+}
+
+#[test]
+fn a_root_certificate_of_ones_own_is_trusted() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    for host in ["localhost", "127.0.0.1"] {
+        let config = Config::builder().base_url(format!("https://{host}:{port}")).proxy(Proxy::Off);
+        connect(config.root_certificate(ROOT)).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused_and_nothing_is_sent() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let error = connect(Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(!error.may_have_taken_effect());
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    // rustls and OpenSSL.
+    assert!(["UnknownIssuer", "certificate verify failed"].iter().any(|words| reason.contains(words)), "{reason}");
+    assert!(service.seen().is_empty());
+}
+
+#[test]
+fn a_certificate_of_another_host_is_refused() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let config = Config::builder().base_url(format!("https://127.0.0.2:{port}")).proxy(Proxy::Off);
+    assert_eq!(connect(config.root_certificate(ROOT)).unwrap_err().kind(), ErrorKind::Connect);
+    assert!(service.seen().is_empty());
+}
+
+#[test]
+fn a_proxy_may_be_spoken_to_over_tls_with_a_user_and_a_password() {
+    let service = Service::start(well);
+    let (port, tunnels) = tls_in_front_of(&service, true);
+    let proxy = Proxy::Url(format!("https://me:w%40rd@localhost:{port}"));
+    let config = Config::builder().base_url("http://service.invalid:8123").proxy(proxy);
+    connect(config.root_certificate(ROOT)).unwrap();
+    let tunnel = tunnels.lock().unwrap()[0].to_ascii_lowercase();
+    assert!(tunnel.starts_with("connect service.invalid:8123 http/1.1\r\n"), "{tunnel}");
+    // me:w@rd
+    assert!(tunnel.contains("proxy-authorization: basic bwu6d0byza==\r\n"), "{tunnel}");
+    assert!(!tunnel.contains("x-api-key"), "{tunnel}");
+    assert_eq!(service.seen()[0].path, "create_session");
+    assert_eq!(service.seen()[0].header("proxy-authorization"), None);
+}
+
+/// A plain proxy that makes a tunnel for each connection, to where the CONNECT says. Returns its port.
+fn tunnelling_proxy() -> (u16, Tunnels) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tunnels = Tunnels::default();
+    let seen = Arc::clone(&tunnels);
+    thread::spawn(move || {
+        for outside in listener.incoming() {
+            let mut outside = outside.unwrap();
+            let head = String::from_utf8(read_message(&mut outside).unwrap()).unwrap();
+            let inside = TcpStream::connect(head.split(' ').nth(1).unwrap()).unwrap();
+            seen.lock().unwrap().push(head);
+            outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let pairs = [(outside.try_clone(), inside.try_clone()), (Ok(inside), Ok(outside))];
+            for (from, to) in pairs.map(|(from, to)| (from.unwrap(), to.unwrap())) {
+                thread::spawn(move || io::copy(&mut &from, &mut &to).and_then(|_| to.shutdown(Shutdown::Write)).ok());
+            }
+        }
+    });
+    (port, tunnels)
+}
+
+#[test]
+fn a_service_over_tls_is_reached_through_the_tunnel_of_a_plain_proxy() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let (proxy_port, tunnels) = tunnelling_proxy();
+    let proxy = Proxy::Url(format!("http://me:word@127.0.0.1:{proxy_port}"));
+    let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(proxy);
+    connect(config.root_certificate(ROOT)).unwrap();
+    let tunnel = tunnels.lock().unwrap()[0].to_ascii_lowercase();
+    assert!(tunnel.starts_with(&format!("connect localhost:{port} http/1.1\r\n")), "{tunnel}");
+    assert!(tunnel.contains("proxy-authorization: basic ") && !tunnel.contains("x-api-key"), "{tunnel}");
+    let seen = &service.seen()[0];
+    assert_eq!((seen.path.as_str(), seen.header("x-api-key")), ("create_session", Some("tml-k")));
+    assert_eq!(seen.header("proxy-authorization"), None);
+}
+
+#[test]
+fn threads_with_a_small_stack_have_room_for_tls_without_optimisation() {
+    let service = Service::start(well);
+    let (port, _) = tls_in_front_of(&service, false);
+    let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
+    let client = connect(config.root_certificate(ROOT).thread_stack_size(192 * 1024)).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    trainer.optim_step(AdamParams::default()).unwrap();
+    assert!(!service.seen_at("retrieve_future").is_empty());
+}
+
+/// What the server does after its early answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    /// Closes, which resets the connection, since part of the body was not read.
+    Close,
+    /// Reads no further.
+    Hold,
+}
+
+/// Answers the head of each request, and does not read its body.
+fn answering_early(then: Then) -> (u16, Arc<Gate>) {
+    const ANSWER: &str = "HTTP/1.1 413 Large\r\nx-kept: yes\r\ncontent-length: 21\r\n\r\n{\"detail\":\"too much\"}";
+    let listener = crate::support::small_listener();
+    let port = listener.local_addr().unwrap().port();
+    let gate = Arc::new(Gate::default());
+    let opened = Arc::clone(&gate);
+    thread::spawn(move || {
+        let mut connection =
+            StreamOwned::new(ServerConnection::new(server_config()).unwrap(), listener.accept().unwrap().0);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            connection.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        connection.write_all(ANSWER.as_bytes()).unwrap();
+        connection.flush().unwrap();
+        if then == Then::Hold {
+            opened.pass();
+        }
+    });
+    (port, gate)
+}
+
+/// With real time: 150 ms, where the server reads no further.
+#[test]
+fn an_answer_that_comes_while_the_body_is_written_is_reported_over_tls_too() {
+    for then in [Then::Close, Then::Hold] {
+        let (port, gate) = answering_early(then);
+        let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
+        let config = config.root_certificate(ROOT).timeout_idle(Duration::from_millis(150));
+        let api = Api::new(config.api_key("tml-k").max_retries(0).build_with(|_| None).unwrap()).unwrap();
+        let error = api.post("/api/v1/x").body(vec![b'x'; 1 << 20]).send().unwrap_err();
+        gate.open();
+        assert_eq!((error.status(), error.header("x-kept")), (Some(413), Some("yes")), "{then:?}: {error}");
+        assert_eq!(error.body(), Some("{\"detail\":\"too much\"}"), "{then:?}");
+        assert!(!error.may_have_taken_effect(), "{then:?}");
+    }
+}

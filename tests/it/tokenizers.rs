@@ -1,0 +1,365 @@
+//! Tokenizers: which one a model has, where its file comes from, and what it does with text.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex::types::{LoraConfig, ModelInput};
+use tinkex::{Config, ErrorKind, Event, Tokenizer, TokenizerSource};
+
+use crate::support::{Reply, Seen, Service, connect, well};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+const ID: &str = "acme/words";
+const TOKENIZER_PATH: &str = "/acme/words/resolve/main/tokenizer.json";
+const CONFIG_PATH: &str = "/acme/words/resolve/main/tokenizer_config.json";
+const TOKEN: &str = "hf_secret";
+/// `hello`, ` w`, and the specials of the file in `tests/data`.
+const HELLO: u32 = 259;
+const SPACE_W: u32 = 260;
+const BEGIN: u32 = 261;
+const END: u32 = 262;
+
+fn data(name: &str) -> Vec<u8> {
+    fs::read(Path::new(DATA).join(name)).unwrap()
+}
+
+/// A directory that is gone after the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("tinkex-tokenizers-{:016x}", fastrand::u64(..)));
+        fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.0.join("cache/tokenizers/acme--words")
+    }
+
+    /// Every file below it.
+    fn files(&self) -> Vec<PathBuf> {
+        fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { walk(&path, found) } else { found.push(path) }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.0, &mut found);
+        found
+    }
+
+    /// Nothing of the environment but a cache in this folder; a hub at this address.
+    fn source(&self, hub: &str) -> TokenizerSource {
+        let hasty = Config::builder().api_key("tml-key").base_url("http://127.0.0.1:1").max_retries(0);
+        let hasty =
+            hasty.header("x-of-the-service", "1").query("of", "the-service").cloudflare_access("id", "cf-secret");
+        TokenizerSource::from_env_with(|_| None)
+            .cache_dir(self.0.join("cache"))
+            .hub_cache_dir(self.0.join("hub"))
+            .endpoint(hub)
+            .token(TOKEN)
+            .config(&hasty.build_with(|_| None).unwrap())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn file(name: &str) -> Reply {
+    Reply::Full { status: 200, headers: Vec::new(), body: data(name) }
+}
+
+fn redirect(status: u16, to: String) -> Reply {
+    Reply::Full { status, headers: vec![("location", to)], body: Vec::new() }
+}
+
+/// A hub that has the one tokenizer.
+fn hub_of(seen: &Seen) -> Reply {
+    match seen.path.as_str() {
+        TOKENIZER_PATH => file("tokenizer.json"),
+        CONFIG_PATH => file("tokenizer_config.json"),
+        _ => Reply::Json(404, json!({"error": "Repository not found"})),
+    }
+}
+
+fn paths(service: &Service) -> Vec<String> {
+    service.seen().into_iter().map(|seen| seen.path).collect()
+}
+
+#[test]
+fn a_file_is_a_tokenizer_with_the_token_that_ends_a_text() {
+    let tokenizer = Tokenizer::from_path(DATA).unwrap();
+    assert_eq!(Tokenizer::from_path(Path::new(DATA).join("tokenizer.json")).unwrap().eos_token(), Some(END));
+    assert_eq!((tokenizer.id(), tokenizer.eos_token()), (DATA, Some(END)));
+    // The file asks for four tokens at most, which is for other programs.
+    let tokens = [BEGIN, HELLO, SPACE_W, b'e'.into(), b'e'.into(), b'e'.into()];
+    assert_eq!(tokenizer.encode("hello weee").unwrap(), tokens);
+    assert_eq!(tokenizer.encode_continuation("hello").unwrap(), [HELLO]);
+    assert_eq!(tokenizer.decode(&[BEGIN, HELLO, END]).unwrap(), "hello");
+    assert_eq!(ModelInput::from_text(&tokenizer, "hello").unwrap().to_tokens().unwrap(), [BEGIN, HELLO]);
+}
+
+#[test]
+fn tokens_of_half_a_character_are_kept_back() {
+    let tokenizer = Tokenizer::from_path(DATA).unwrap();
+    let tokens = tokenizer.encode_continuation("hello wé😀").unwrap();
+    let mut decoder = tokenizer.decoder();
+    let pieces: Vec<String> = tokens.iter().map(|&token| decoder.push(&[token]).unwrap()).collect();
+    assert_eq!(pieces, ["hello", " w", "", "é", "", "", "", "😀"]);
+    assert_eq!(decoder.finish().unwrap(), "");
+}
+
+#[test]
+fn a_tokenizer_is_downloaded_once_and_then_read_from_the_cache() {
+    let (folder, hub) = (Folder::new(), Service::start(hub_of));
+    let first = folder.source(&hub.url()).load(ID).unwrap();
+    assert_eq!((first.id(), first.eos_token()), (ID, Some(END)));
+    assert_eq!(paths(&hub), [TOKENIZER_PATH, CONFIG_PATH]);
+    let seen = &hub.seen()[0];
+    assert_eq!(seen.header("authorization"), Some("Bearer hf_secret"));
+    for name in ["x-api-key", "cf-access-client-id", "cf-access-client-secret", "x-of-the-service", "x-stainless-os"] {
+        assert_eq!(seen.header(name), None, "{name}");
+    }
+    let second = folder.source(&hub.url()).load(ID).unwrap();
+    assert_eq!(second.encode("hello").unwrap(), [BEGIN, HELLO]);
+    assert_eq!(folder.source("http://127.0.0.1:1").offline(true).load(ID).unwrap().eos_token(), Some(END));
+    assert_eq!(hub.seen().len(), 2);
+    let mut kept = folder.files();
+    kept.sort();
+    assert_eq!(kept, [folder.kept().join("tokenizer.json"), folder.kept().join("tokenizer_config.json")]);
+}
+
+#[test]
+fn the_token_does_not_follow_a_redirect_to_another_origin() {
+    let folder = Folder::new();
+    let store = Service::start(|seen| match seen.path.split('?').next() {
+        Some("/blob/1") => file("tokenizer.json"),
+        _ => Reply::Json(404, json!({})),
+    });
+    let signed = format!("{}/blob/1?signature=a%2Fb%3D&x=1", store.url());
+    let hub = Service::start(move |seen| match seen.path.as_str() {
+        // As for a repository that was renamed.
+        TOKENIZER_PATH => redirect(307, "/acme/new-words/resolve/main/tokenizer.json".to_owned()),
+        "/acme/new-words/resolve/main/tokenizer.json" => redirect(302, signed.clone()),
+        _ => Reply::Json(404, json!({})),
+    });
+    let tokenizer = folder.source(&hub.url()).load(ID).unwrap();
+    assert_eq!((tokenizer.encode("hello").unwrap(), tokenizer.eos_token()), (vec![BEGIN, HELLO], None));
+    assert!(hub.seen().iter().all(|seen| seen.header("authorization") == Some("Bearer hf_secret")));
+    assert_eq!(hub.seen().len(), 3);
+    let at_store = store.seen();
+    assert_eq!(at_store[0].path, "/blob/1?signature=a%2Fb%3D&x=1");
+    assert!(at_store.iter().all(|seen| seen.headers.iter().all(|(_, value)| !value.contains("secret"))));
+}
+
+#[test]
+fn a_download_from_elsewhere_is_no_event_of_the_client() {
+    let (folder, hub) = (Folder::new(), Service::start(hub_of));
+    let told = Arc::<AtomicUsize>::default();
+    let counts = Arc::clone(&told);
+    let config = Config::builder().api_key("tml-key").base_url("http://127.0.0.1:1");
+    let config = config.timeout_drop(Duration::from_secs(30)).observer(move |_: &Event| {
+        counts.fetch_add(1, Ordering::SeqCst);
+    });
+    folder.source(&hub.url()).config(&config.build_with(|_| None).unwrap()).load(ID).unwrap();
+    assert_eq!((hub.seen().len(), told.load(Ordering::SeqCst)), (2, 0));
+}
+
+#[test]
+fn redirects_end() {
+    let (folder, hub) = (Folder::new(), Service::start(|seen| redirect(302, seen.path.clone())));
+    let error = folder.source(&hub.url()).load(ID).unwrap_err();
+    assert!(error.to_string().contains("redirects without end"), "{error}");
+    assert!(hub.seen().len() < 20);
+}
+
+#[test]
+fn a_refused_download_says_what_to_do_and_where_a_file_can_be_put() {
+    for (status, advice) in [(401, "set HF_TOKEN"), (403, "set HF_TOKEN"), (404, "check the id"), (500, "put its")] {
+        let (folder, hub) = (Folder::new(), Service::start(move |_| Reply::Json(status, json!({"error": "no"}))));
+        let error = folder.source(&hub.url()).load(ID).unwrap_err();
+        let text = error.to_string();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)), "{text}");
+        let place = folder.kept().join("tokenizer.json").display().to_string();
+        assert!(text.contains(advice) && text.contains(&place) && text.contains(ID), "{text}");
+        assert!(!text.contains(TOKEN) && !text.contains("TINKER"), "{text}");
+        assert_eq!(folder.files(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn without_a_network_the_error_says_where_to_put_the_file() {
+    let folder = Folder::new();
+    let place = folder.kept().join("tokenizer.json").display().to_string();
+    // A port that was just given back: nobody listens there.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{unused}");
+    for (source, kind) in
+        [(folder.source(&nobody).offline(true), ErrorKind::Io), (folder.source(&nobody), ErrorKind::Connect)]
+    {
+        let error = source.load(ID).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(&place), "{error}");
+    }
+    // And there it is found.
+    fs::create_dir_all(folder.kept()).unwrap();
+    fs::copy(Path::new(DATA).join("tokenizer.json"), folder.kept().join("tokenizer.json")).unwrap();
+    assert_eq!(folder.source(&nobody).load(ID).unwrap().encode("hello").unwrap(), [BEGIN, HELLO]);
+}
+
+#[test]
+fn an_interrupted_or_useless_download_leaves_nothing_behind() {
+    let half =
+        [b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".as_slice(), &data("tokenizer.json")[..500]].concat();
+    for (reply, kind) in [
+        (half, ErrorKind::Connect),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nnonsense!".to_vec(), ErrorKind::Decode),
+    ] {
+        let folder = Folder::new();
+        let hub = Service::start(move |seen| match seen.path.as_str() {
+            TOKENIZER_PATH => Reply::Raw(reply.clone()),
+            _ => Reply::Json(404, json!({})),
+        });
+        let error = folder.source(&hub.url()).load(ID).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(folder.files(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_download_has_a_limit() {
+    let (folder, hub) = (Folder::new(), Service::start(hub_of));
+    let small = hub.config().max_response_bytes(1000).build().unwrap();
+    let error = folder.source(&hub.url()).config(&small).load(ID).unwrap_err();
+    assert!(error.to_string().contains("larger than 1000 bytes"), "{error}");
+    assert_eq!(folder.files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_damaged_file_in_the_cache_is_named() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.kept()).unwrap();
+    fs::write(folder.kept().join("tokenizer.json"), "{\"version\":").unwrap();
+    let error = folder.source("http://127.0.0.1:1").load(ID).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode);
+    assert!(error.to_string().contains(&folder.kept().join("tokenizer.json").display().to_string()), "{error}");
+}
+
+#[test]
+fn the_cache_of_hugging_faces_programs_is_read() {
+    let folder = Folder::new();
+    let model = folder.0.join("hub/models--acme--words");
+    let snapshot = model.join("snapshots/0123abcd");
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(model.join("refs")).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(Path::new(DATA).join(name), snapshot.join(name)).unwrap();
+    }
+    let source = folder.source("http://127.0.0.1:1").offline(true);
+    assert!(source.load(ID).is_err(), "without refs/main");
+    fs::write(model.join("refs/main"), "0123abcd").unwrap();
+    assert_eq!(source.load(ID).unwrap().eos_token(), Some(END));
+    fs::write(model.join("refs/main"), "../../snapshots/0123abcd").unwrap();
+    assert!(source.load(ID).is_err(), "a commit that leads elsewhere");
+}
+
+#[test]
+fn an_id_that_leads_elsewhere_is_refused_before_anything_happens() {
+    let (folder, hub) = (Folder::new(), Service::start(hub_of));
+    for id in ["../words", "acme/..", "/etc/passwd", "acme/words/../x", "acme\\words", "acme/words?x=1", "a--b/c", ""] {
+        let error = folder.source(&hub.url()).load(id).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{id}: {error}");
+    }
+    assert!(hub.seen().is_empty() && folder.files().is_empty());
+}
+
+#[test]
+fn the_environment_says_where_to_look() {
+    let folder = Folder::new();
+    let hub = Service::start(hub_of);
+    let environment = |name: &str| {
+        Some(match name {
+            "HOME" => folder.0.display().to_string(),
+            "HF_ENDPOINT" => hub.url(),
+            "HF_TOKEN" => TOKEN.to_owned(),
+            _ => return None,
+        })
+    };
+    TokenizerSource::from_env_with(environment).load(ID).unwrap();
+    assert_eq!(hub.seen()[0].header("authorization"), Some("Bearer hf_secret"));
+    assert!(folder.0.join(".cache/tinkex/tokenizers/acme--words/tokenizer.json").is_file());
+    let offline = TokenizerSource::from_env_with(|name| match name {
+        "XDG_CACHE_HOME" => Some(folder.0.join("elsewhere").display().to_string()),
+        "HF_HUB_OFFLINE" => Some("YES".to_owned()),
+        other => environment(other),
+    });
+    assert!(offline.load(ID).unwrap_err().to_string().contains("elsewhere/tinkex/tokenizers"));
+    assert!(!format!("{offline:?}").contains(TOKEN));
+}
+
+#[test]
+fn a_training_client_asks_the_service_for_its_tokenizer() {
+    for (model_data, expected) in [
+        (json!({"model_name": "acme/model", "tokenizer_id": "acme/words"}), "acme/words"),
+        (json!({"model_name": "meta-llama/Llama-3.1-8B"}), "baseten/Meta-Llama-3-tokenizer"),
+        (json!({"model_name": "acme/model/variant", "tokenizer_id": null}), "acme/model"),
+        (json!({"model_name": "anything", "tokenizer_id": "bytes"}), "bytes"),
+    ] {
+        let service = Service::start(move |seen| match seen.path.as_str() {
+            "get_info" => Reply::ok(json!({"model_id": "m", "model_data": model_data})),
+            _ => well(seen),
+        });
+        let trainer = connect(service.config()).create_lora_training_client("base", LoraConfig::default()).unwrap();
+        assert_eq!(trainer.tokenizer_id().unwrap(), expected);
+        if expected == "bytes" {
+            assert_eq!(trainer.tokenizer().unwrap().encode("a").unwrap(), [97]);
+        }
+    }
+}
+
+#[test]
+fn a_sampling_client_knows_its_base_model_or_asks() {
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "samplers/sampler-1" => Reply::ok(json!({"sampler_id": "sampler-1", "base_model": "acme/model/variant"})),
+        _ => well(seen),
+    });
+    let client = connect(service.config());
+    assert_eq!(client.create_sampling_client("Qwen/Qwen3-8B").unwrap().tokenizer_id().unwrap(), "Qwen/Qwen3-8B");
+    let from_path = client.create_sampling_client("tinker://run/sampler_weights/a").unwrap();
+    assert_eq!(from_path.tokenizer_id().unwrap(), "acme/model");
+    assert_eq!(service.seen_at("samplers/sampler-1").len(), 1);
+}
+
+#[test]
+fn a_download_is_repeated_while_the_hub_is_busy_and_its_token_goes_along() {
+    let (folder, count) = (Folder::new(), AtomicUsize::new(0));
+    let hub = Service::start(move |seen| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::Close,
+        1 => Reply::Json(503, json!({})),
+        _ => hub_of(seen),
+    });
+    let patient = hub.config().max_retries(9).retry_base(Duration::from_millis(1)).build().unwrap();
+    let tokenizer = folder.source(&hub.url()).config(&patient).load(ID).unwrap();
+    assert_eq!(tokenizer.eos_token(), Some(END));
+    assert_eq!(paths(&hub), [TOKENIZER_PATH, TOKENIZER_PATH, TOKENIZER_PATH, CONFIG_PATH]);
+    assert!(hub.seen().iter().all(|seen| seen.header("authorization") == Some("Bearer hf_secret")));
+}
+
+#[test]
+fn an_address_of_a_hub_that_can_not_be_used_is_an_error_that_keeps_its_password() {
+    let folder = Folder::new();
+    for address in ["http://me:hidden@127.0.0.1:1", "ftp://me:hidden@hub", "nonsense"] {
+        let error = folder.source(address).load(ID).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
+    }
+}

@@ -1,0 +1,7 @@
+//! `tinkex train` and `tinkex sample`: the program as a child process, against the local server.
+
+#[cfg(unix)]
+mod interrupt;
+mod program;
+mod sample;
+mod train;

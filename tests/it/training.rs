@@ -1,0 +1,269 @@
+//! Training through the public API: order, numbers, chunks, failures.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex::clock::ManualClock;
+use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
+use tinkex::{ErrorKind, ServiceClient, TrainingClient, TrainingOptions};
+
+use crate::support::{Gate, Reply, Service, batch, well};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn trainer(service: &Service) -> TrainingClient {
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    client.create_lora_training_client("base", LoraConfig::default()).unwrap()
+}
+
+#[test]
+fn blocking_calls_return_their_own_results_and_count_from_one() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let output = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    assert_eq!(output.metrics["loss:sum"], 1.0);
+    assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-0.5_f32][..]));
+    let step = trainer.optim_step(AdamParams::default()).unwrap();
+    assert_eq!(step.metrics.unwrap()["step"], 2.0);
+    assert_eq!(trainer.save_weights_for_sampler("a").unwrap().path, "tinker://run/sampler_weights/a");
+    let forward = trainer.forward(batch(), LossFn::CrossEntropy).unwrap();
+    assert_eq!(forward.metrics["loss:sum"], 4.0);
+}
+
+#[test]
+fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let mut pending = Vec::new();
+    for _ in 0..20 {
+        let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+        pending.push((pass, trainer.submit_optim_step(AdamParams::default()).unwrap()));
+    }
+    for (index, (pass, step)) in pending.into_iter().enumerate() {
+        // Results may be collected in any order.
+        assert_eq!(step.wait().unwrap().metrics.unwrap()["step"], (2 * index + 2) as f64);
+        assert_eq!(pass.wait().unwrap().metrics["loss:sum"], (2 * index + 1) as f64);
+    }
+    let sent: Vec<_> = service
+        .seen()
+        .iter()
+        .filter(|seen| seen.path == "forward_backward" || seen.path == "optim_step")
+        .map(|seen| (seen.path.clone(), seen.seq_id().unwrap()))
+        .collect();
+    let expected: Vec<_> = (1..=40)
+        .map(|seq_id| (if seq_id % 2 == 1 { "forward_backward" } else { "optim_step" }.to_owned(), seq_id))
+        .collect();
+    assert_eq!(sent, expected);
+}
+
+#[test]
+fn the_next_submission_waits_for_the_promise_of_the_last_and_not_for_its_result() {
+    let result = Arc::new(Gate::default());
+    let gate = Arc::clone(&result);
+    let service = Service::start(move |seen| {
+        if seen.path == "retrieve_future" && seen.request_id().starts_with("forward_backward") {
+            gate.pass();
+        }
+        well(seen)
+    });
+    let trainer = trainer(&service);
+    let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    step.wait().unwrap();
+    assert!(!pass.is_ready());
+    result.open();
+    pass.wait().unwrap();
+}
+
+#[test]
+fn a_large_batch_is_sent_in_chunks_and_its_outputs_come_back_in_order() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
+    let output = trainer.forward_backward(Batch::from(datums), LossFn::CrossEntropy).unwrap();
+    assert_eq!(output.loss_fn_outputs.len(), 2);
+    assert_eq!(output.metrics["loss:sum"], 3.0);
+    let chunks: Vec<_> = service
+        .seen_at("forward_backward")
+        .iter()
+        .map(|seen| (seen.seq_id().unwrap(), seen.body["forward_backward_input"]["data"].as_array().unwrap().len()))
+        .collect();
+    assert_eq!(chunks, [(1, 128), (2, 2)]);
+}
+
+#[test]
+fn a_refused_submission_fails_its_own_call_and_leaves_the_client_usable() {
+    let service = Service::start(|seen| match seen.seq_id() {
+        Some(1) => Reply::Json(400, json!({"detail": "no such loss"})),
+        _ => well(seen),
+    });
+    let trainer = trainer(&service);
+    let refused = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap_err();
+    assert_eq!((refused.kind(), refused.status()), (ErrorKind::Status, Some(400)));
+    assert!(refused.to_string().contains("forward_backward: the server answered 400: no such loss"), "{refused}");
+    assert!(!refused.may_have_taken_effect());
+    // The written number stays used.
+    assert_eq!(trainer.optim_step(AdamParams::default()).unwrap().metrics.unwrap()["step"], 2.0);
+}
+
+#[test]
+fn bad_input_is_refused_before_any_request() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let before = service.seen().len();
+    let errors = [
+        trainer.forward_backward(Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
+        trainer.optim_step(AdamParams::new().learning_rate(f64::NAN)).unwrap_err(),
+        trainer.save_weights_for_sampler(" ").unwrap_err(),
+        trainer.load_state("run/weights/a").unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    assert_eq!(service.seen().len(), before);
+}
+
+#[test]
+fn what_can_not_be_created_is_refused_before_any_request() {
+    let service = Service::start(well);
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let before = service.seen().len();
+    let nothing = LoraConfig::new().train_mlp(false).train_attn(false).train_unembed(false);
+    let (lora, metadata) = (LoraConfig::default(), Default::default());
+    let errors = [
+        client.create_lora_training_client("base", nothing.clone()).unwrap_err(),
+        client.submit_create_lora_training_client("base", nothing).unwrap_err(),
+        client.create_lora_training_client(" ", lora.clone()).unwrap_err(),
+        client.submit_create_lora_training_client("", lora).unwrap_err(),
+        client.create_sampling_client(" ").unwrap_err(),
+        client.create_sampling_client("https://run/weights/a").unwrap_err(),
+        client.create_training_client_from_state("tinker://run/other/a", &metadata).unwrap_err(),
+        client.create_training_client_from_state_with_optimizer("tinker://run/weights", &metadata).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(error.kind() == ErrorKind::InvalidInput && error.operation().is_some(), "{error}");
+    }
+    assert_eq!(service.seen().len(), before);
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    assert_eq!(trainer.model_id(), "model-0", "a refused model takes no number");
+}
+
+#[test]
+fn a_full_queue_refuses_what_is_submitted_and_lets_a_blocking_call_wait_for_room() {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let service = Service::start(move |seen| match well(seen) {
+        reply if seen.path == "optim_step" && seen.seq_id() == Some(1) => Reply::held(&held, reply),
+        reply => reply,
+    });
+    let manual = ManualClock::new();
+    let config = service.manual_config(&manual).max_queued(1).timeout_operation(Some(HOUR));
+    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    // A call keeps its place until its promise is there.
+    let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    service.until_count("optim_step", 1);
+    let error = trainer.submit_optim_step(AdamParams::default()).map(drop).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::QueueFull, Some("optim_step")));
+    assert!(error.hint().is_some());
+    let waiting = trainer.clone();
+    let waiting = thread::spawn(move || waiting.optim_step(AdamParams::default()).unwrap().metrics.unwrap()["step"]);
+    manual.until_waiting(|waits| waits.contains(&HOUR));
+    gate.open();
+    assert_eq!(waiting.join().unwrap(), 2.0);
+    first.wait().unwrap();
+}
+
+#[test]
+fn four_threads_share_one_client_and_each_keeps_its_order() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let trainer = trainer.clone();
+            scope.spawn(move || {
+                let pending: Vec<_> = (0..25)
+                    .map(|call| {
+                        let learning_rate = f64::from(thread * 100 + call + 1);
+                        trainer.submit_optim_step(AdamParams::new().learning_rate(learning_rate)).unwrap()
+                    })
+                    .collect();
+                pending.into_iter().for_each(|step| drop(step.wait().unwrap()));
+            });
+        }
+    });
+    let steps = service.seen_at("optim_step");
+    let numbers: Vec<_> = steps.iter().map(|seen| seen.seq_id().unwrap()).collect();
+    assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
+    for thread in 0..4_u64 {
+        let calls: Vec<_> = steps
+            .iter()
+            .map(|seen| seen.body["adam_params"]["learning_rate"].as_f64().unwrap() as u64 - 1)
+            .filter(|rate| rate / 100 == thread)
+            .collect();
+        assert_eq!(calls, (thread * 100..thread * 100 + 25).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn metadata_of_a_training_run_is_sent_with_its_creation() {
+    let service = Service::start(well);
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let options = TrainingOptions::from(LoraConfig::default().rank(8)).user_metadata("experiment", "7b");
+    client.create_lora_training_client("base", options.clone()).unwrap();
+    client.submit_create_lora_training_client("base", options).unwrap().wait().unwrap();
+    for (number, seen) in service.seen_at("create_model").iter().enumerate() {
+        assert_eq!((&seen.body["model_seq_id"], &seen.body["lora_config"]["rank"]), (&json!(number), &json!(8)));
+        assert_eq!(seen.body["user_metadata"], json!({"experiment": "7b"}));
+    }
+}
+
+#[test]
+fn an_unload_waits_its_turn_and_takes_no_number() {
+    let service = Service::start(well);
+    let trainer = trainer(&service);
+    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    let unload = trainer.submit_unload_model().unwrap();
+    let late = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    assert_eq!(unload.wait().unwrap().model_id, "model-0");
+    step.wait().unwrap();
+    late.wait().unwrap();
+    let sent: Vec<_> = service.seen().into_iter().filter(|seen| seen.body["model_id"].is_string()).collect();
+    let sent: Vec<_> = sent.iter().map(|seen| (&*seen.path, seen.seq_id())).collect();
+    assert_eq!(sent, [("optim_step", Some(1)), ("unload_model", None), ("optim_step", Some(2))]);
+}
+
+#[test]
+fn a_run_that_can_not_be_gone_on_from_is_an_error_and_takes_no_number() {
+    let run = |lora_rank| {
+        json!({"training_run_id": "a/b", "base_model": "base", "model_owner": "me", "is_lora": true,
+            "lora_rank": lora_rank, "last_request_time": "2025-11-01T12:00:00Z"})
+    };
+    let service = Service::start(move |seen| match &*seen.path {
+        "training_runs/whole" => Reply::ok(run(json!(null))),
+        "training_runs/gone" => Reply::Json(404, json!({"detail": "no such run"})),
+        "training_runs/a%20b" => Reply::ok(run(json!(4))),
+        _ => well(seen),
+    });
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let create = |path: &str| client.create_training_client_from_state(path, &Default::default());
+    let error = create("tinker://whole/weights/1").unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("create_training_client_from_state")));
+    assert_eq!(create("tinker://gone/weights/1").unwrap_err().status(), Some(404));
+    create("tinker://a b/weights/1").unwrap();
+    let created = &service.seen_at("create_model")[0].body;
+    assert_eq!((&created["model_seq_id"], &created["user_metadata"]), (&json!(0), &json!(null)));
+    assert_eq!(created["lora_config"]["rank"], 4);
+    assert_eq!(service.seen_at("load_weights")[0].body["path"], "tinker://a b/weights/1");
+}
+
+#[test]
+fn a_model_whose_promise_makes_no_sense_may_have_been_created() {
+    let service = Service::start(|seen| if seen.path == "create_model" { Reply::ok(json!({})) } else { well(seen) });
+    let error = crate::support::connect(service.config())
+        .create_lora_training_client("base", LoraConfig::default())
+        .unwrap_err();
+    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Decode, true), "{error}");
+}

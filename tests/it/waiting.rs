@@ -1,0 +1,242 @@
+//! Waiting for many results, and hearing of the queues that they wait in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{bounded, unbounded};
+use serde_json::{Value, json};
+use tinkex::clock::ManualClock;
+use tinkex::types::{ModelInput, QueueState, RequestKind, SamplingParams};
+use tinkex::{ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, wait_all, wait_any};
+
+use crate::support::{Gate, Reply, Service, connect, pass, polled, well};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a poll that someone waits for keeps its connection when another one waits for it, and stays away then.
+const SLICE: Duration = Duration::from_secs(2);
+
+/// The least time between two polls that give up their connections.
+const BETWEEN_CUTS: Duration = Duration::from_millis(250);
+
+/// A test that waits longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn pending(client: &ServiceClient, request_id: &str) -> Pending<Value> {
+    client.pending(request_id, RequestKind::OptimStep)
+}
+
+fn done(value: impl Into<Value>) -> Reply {
+    let value: Value = value.into();
+    Reply::ok(json!({"status": "completed", "result": {"value": value}}))
+}
+
+/// A service that holds the polls of `held…` until the gate opens, fails `bad` and answers the rest with their ids.
+fn holding(gate: &Arc<Gate>) -> Service {
+    let gate = Arc::clone(gate);
+    polled(move |seen| match seen.request_id() {
+        id if id.starts_with("held") => Reply::held(&gate, done(id)),
+        "bad" => Reply::ok(json!({"error": "no", "category": "user"})),
+        id => done(id),
+    })
+}
+
+fn try_again(queue_state: &str, reason: Option<&str>) -> Value {
+    json!({"type": "try_again", "request_id": "r", "queue_state": queue_state, "queue_state_reason": reason})
+}
+
+#[test]
+fn all_results_come_in_the_order_of_the_calls() {
+    let gate = Arc::<Gate>::default();
+    let service = holding(&gate);
+    let client = connect(service.config());
+    let pendings: Vec<_> = ["held-1", "a", "held-2", "b"].into_iter().map(|id| pending(&client, id)).collect();
+    let ready = pendings[3].ready();
+    let waiting = thread::spawn(move || wait_all(pendings).unwrap());
+    ready.recv_timeout(PATIENCE).unwrap();
+    assert!(!waiting.is_finished());
+    gate.open();
+    let values: Vec<_> = waiting.join().unwrap().iter().map(|answer| answer["value"].clone()).collect();
+    assert_eq!(values, ["held-1", "a", "held-2", "b"]);
+    assert!(wait_all(Vec::<Pending<Value>>::new()).unwrap().is_empty());
+}
+
+#[test]
+fn the_first_error_ends_the_wait_for_all_and_the_polls_of_the_rest() {
+    let never = Arc::<Gate>::default();
+    let service = holding(&never);
+    let client = connect(service.config());
+    let held = pending(&client, "held");
+    let polls = service.until_count("retrieve_future", 1);
+    let error = wait_all([held, pending(&client, "bad")]).unwrap_err();
+    assert_eq!((error.kind(), error.request_id()), (ErrorKind::RequestFailed, Some("bad")));
+    service.until_ended(polls[0].connection);
+}
+
+#[test]
+fn any_takes_them_as_they_come() {
+    let gate = Arc::<Gate>::default();
+    let service = holding(&gate);
+    let client = connect(service.config());
+    let mut pendings = vec![pending(&client, "held"), pending(&client, "quick"), pending(&client, "bad")];
+    let mut came = Vec::new();
+    while let Some(index) = wait_any(&pendings) {
+        came.push(pendings.remove(index).wait().map(|answer| answer["value"].clone()).map_err(|e| e.kind()));
+        if came.len() == 2 {
+            gate.open();
+        }
+    }
+    assert_eq!(came.pop(), Some(Ok("held".into())));
+    assert!(came.contains(&Ok("quick".into())) && came.contains(&Err(ErrorKind::RequestFailed)));
+}
+
+#[test]
+fn all_count_as_waited_for_while_one_waits_and_none_after_it() {
+    let manual = ManualClock::new();
+    let gate = Arc::<Gate>::default();
+    let service = holding(&gate);
+    let client = connect(service.manual_config(&manual).max_poll_connections(1));
+    // Nobody waits for this one; it has the only connection.
+    let idle = pending(&client, "held-idle");
+    service.until_count("retrieve_future", 1);
+    let pendings: Vec<_> = (0..3).map(|n| pending(&client, &format!("r-{n}"))).collect();
+    // A connection is taken from what nobody waits for, for all of them.
+    assert_eq!(wait_all(pendings).unwrap().len(), 3);
+    service.until_seen(|seen| seen.iter().filter(|seen| seen.request_id() == "held-idle").count() == 2);
+    let rest = [pending(&client, "held-2"), pending(&client, "r-3")];
+    let waiting = thread::spawn(move || (wait_any(&rest), rest));
+    // Not at once again; and then the first of them has the connection for a while, although both are waited for.
+    manual.until_waiting(|waits| waits.contains(&BETWEEN_CUTS));
+    manual.advance(BETWEEN_CUTS);
+    manual.until_waiting(|waits| waits.contains(&SLICE));
+    manual.advance(SLICE);
+    let (index, rest) = waiting.join().unwrap();
+    assert!(index == Some(1) && !rest[0].is_ready() && !idle.is_ready());
+    gate.open();
+    manual.advance(SLICE);
+    rest.into_iter().chain([idle]).for_each(|pending| drop(pending.wait().unwrap()));
+}
+
+#[test]
+fn the_operations_limit_ends_the_wait_for_many() {
+    let manual = ManualClock::new();
+    let never = Arc::<Gate>::default();
+    let service = holding(&never);
+    let client = connect(service.manual_config(&manual));
+    let (short, long) = (client.timeout_operation(Some(5 * SECOND)), client.timeout_operation(Some(9 * SECOND)));
+    let limited = [pending(&long, "held-1"), pending(&short, "held-2"), pending(&client, "held-3")];
+    let waiting = thread::spawn(move || (wait_any(&limited), limited));
+    manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
+    manual.advance(5 * SECOND);
+    let (index, limited) = waiting.join().unwrap();
+    assert_eq!(index, Some(1));
+    let error = limited[1].try_get().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.request_id()), (ErrorKind::Timeout(Limit::Operation), Some("held-2")));
+    let [first, _, third] = limited;
+    let waiting = thread::spawn(move || wait_all([first, third]).unwrap_err());
+    manual.until_waiting(|waits| waits.contains(&(9 * SECOND)));
+    manual.advance(9 * SECOND);
+    let error = waiting.join().unwrap();
+    assert_eq!((error.kind(), error.request_id()), (ErrorKind::Timeout(Limit::Operation), Some("held-1")));
+}
+
+/// The testing strategy's own case (its section 3.4).
+#[test]
+fn an_observer_sees_a_paused_queue_before_the_caller_has_the_value() {
+    let manual = ManualClock::new();
+    let service = polled(|seen| match seen.iteration() {
+        Some(0 | 1) => Reply::ok(json!({"status": "pending"})),
+        Some(2) => Reply::ok(try_again("paused_capacity", None)),
+        _ => done(42),
+    });
+    let (tell, told) = unbounded();
+    let observer = move |update: &QueueStateUpdate| tell.send(update.clone()).unwrap();
+    let client = connect(service.manual_config(&manual).queue_state_observer(observer));
+    let pending = pending(&client, "r-1");
+    pass(&manual, 75..=100);
+    pass(&manual, 150..=200);
+    let update = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((update.operation, &*update.request_id), ("pending", "r-1"));
+    assert_eq!((update.queue_state, update.reason), (QueueState::PausedCapacity, None));
+    pass(&manual, 1000..=1000);
+    assert_eq!(pending.wait().unwrap(), json!({"value": 42}));
+    assert!(told.is_empty(), "only an answer with a queue state is told");
+}
+
+#[test]
+fn every_form_of_a_queue_state_is_told_in_order_with_its_reason() {
+    let manual = ManualClock::new();
+    let service = Service::start(|seen| match (&*seen.path, seen.iteration()) {
+        ("retrieve_future", Some(0)) => {
+            Reply::Json(408, json!({"queue_state": "paused_rate_limit", "queue_state_reason": "too many"}))
+        }
+        ("retrieve_future", Some(1)) => Reply::ok(try_again("resting", None)),
+        ("retrieve_future", Some(2)) => Reply::Json(408, Value::Null),
+        ("retrieve_future", Some(3)) => Reply::ok(try_again("active", None)),
+        _ => well(seen),
+    });
+    let (tell, told) = unbounded();
+    let observer = move |update: &QueueStateUpdate| tell.send(update.clone()).unwrap();
+    let client = connect(service.manual_config(&manual).queue_state_observer(observer));
+    let sampler = client.create_sampling_client("base").unwrap();
+    let sample = sampler.submit_sample(&ModelInput::from_tokens(vec![1]), 1, &SamplingParams::default()).unwrap();
+    for wait in [1000..=1000, 150..=200, 300..=400, 600..=800] {
+        pass(&manual, wait);
+    }
+    sample.wait().unwrap();
+    let updates: Vec<_> = (0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    assert!(updates.iter().all(|update| update.operation == "sample" && &*update.request_id == "asample:sampler-0:0"));
+    let said: Vec<_> = updates.iter().map(|u| (u.queue_state.as_str(), u.reason.as_deref())).collect();
+    assert_eq!(said, [("paused_rate_limit", Some("too many")), ("resting", None), ("active", None)]);
+}
+
+/// A service whose results come after one "not yet" with a queue state.
+fn paused_once() -> Service {
+    polled(|seen| match seen.iteration() {
+        Some(0) if seen.request_id() != "quick" => Reply::ok(try_again("active", None)),
+        _ => done(seen.request_id()),
+    })
+}
+
+#[test]
+fn an_observer_that_panics_or_blocks_hurts_nobody() {
+    let service = paused_once();
+    let (calls, (release, released)) = (Arc::<AtomicUsize>::default(), bounded::<()>(0));
+    let called = Arc::clone(&calls);
+    let observer = move |_: &QueueStateUpdate| {
+        if called.fetch_add(1, Ordering::SeqCst) == 0 {
+            panic!("on purpose");
+        }
+        released.recv().ok();
+    };
+    let client = connect(service.config().max_poll_connections(1).queue_state_observer(observer));
+    let pendings: Vec<_> = (0..5).map(|n| pending(&client, &format!("r-{n}"))).collect();
+    for (n, pending) in pendings.into_iter().enumerate() {
+        assert_eq!(pending.wait().unwrap()["value"], format!("r-{n}"));
+    }
+    assert!(calls.load(Ordering::SeqCst) <= 2, "one panicked, one blocks, the others wait");
+    drop(release);
+    client.close(PATIENCE);
+}
+
+#[test]
+fn an_observer_may_use_the_client_wait_for_results_and_drop_the_last_handle() {
+    let service = paused_once();
+    let (give, given) = bounded::<ServiceClient>(1);
+    let (tell, told) = bounded(1);
+    let observer = move |_: &QueueStateUpdate| {
+        if let Ok(client) = given.try_recv() {
+            let quick = pending(&client, "quick").wait().map(|answer| answer["value"].clone());
+            let other = pending(&client, "other").wait().map(|answer| answer["value"].clone());
+            drop(client);
+            tell.send((quick.unwrap(), other.unwrap())).unwrap();
+        }
+    };
+    let client = connect(service.config().max_poll_connections(1).queue_state_observer(observer));
+    give.send(client.clone()).unwrap();
+    drop(pending(&client, "r-1").wait().unwrap());
+    drop(client);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("quick".into(), "other".into()));
+}

@@ -1,0 +1,37 @@
+//! A link to an archive is as good as a key for a while: it is logged without its signature, at every level but trace,
+//! where ureq shows what it sends and receives.
+//!
+//! The log is the process's, so this file has one test.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
+
+#[path = "../it/rest/scene.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of the support")]
+mod scene;
+#[path = "../support/mod.rs"]
+mod support;
+
+use scene::{SIGNATURE, Scene, archive, cut, whole};
+use serde_json::json;
+use support::{Reply, logged};
+
+#[test]
+fn a_download_is_logged_without_its_signature() {
+    logged::capture(log::LevelFilter::Debug);
+    let busy = || Some(Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "in the making"})));
+    let scene = Scene::with(
+        move |number| if number == 0 { busy() } else { None },
+        |number, _| match number {
+            0 => cut("200 OK", "etag: \"a\"\r\n", 60_000, b"short"),
+            1 => Reply::Close,
+            2 => Reply::Json(403, json!({"detail": "expired"})),
+            3 => Reply::with_headers(302, &[("location", &format!("/more?sig={SIGNATURE}"))], &json!(null)),
+            _ => whole(archive(), "\"a\""),
+        },
+    );
+    scene.rest().download_checkpoint_archive("run", "weights/a", scene.out()).unwrap();
+    let log: String = logged::all().iter().map(|line| format!("{line}\n")).collect();
+    assert!(!log.contains(SIGNATURE) && !log.contains("tml-test-key"), "{log}");
+    for said in ["the archive is being made", "the download goes on", "answered 403", "ureq"] {
+        assert!(log.contains(said), "{said} is not in the log:\n{log}");
+    }
+}

@@ -1,0 +1,59 @@
+//! What is logged, and how often. A test binary of its own: the logger is the process's.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use log::{Level, LevelFilter};
+use serde_json::json;
+use support::{Reply, Service, logged, well};
+use tinkex::types::Severity;
+use tinkex::{Config, ServiceClient};
+
+/// What the library logs meanwhile.
+fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {
+    logged::all();
+    act();
+    logged::ours()
+}
+
+#[test]
+fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
+    logged::capture(LevelFilter::Info);
+
+    let build = |key: &str, url: &str| drop(Config::builder().api_key(key).base_url(url).build().unwrap());
+    let odd_key = lines_of(|| build("sk-other", "http://127.0.0.1:1"));
+    assert_eq!(odd_key.len(), 1, "{odd_key:?}");
+    assert!(odd_key[0].0 == Level::Warn && odd_key[0].1.contains("tml-"), "{odd_key:?}");
+    let plain_http = lines_of(|| build("tml-k", "http://192.0.2.1"));
+    assert_eq!(plain_http.len(), 1, "{plain_http:?}");
+    assert!(plain_http[0].0 == Level::Warn && plain_http[0].1.contains("unencrypted"), "{plain_http:?}");
+    assert_eq!(lines_of(|| build("tml-k", "http://localhost:1")), []);
+
+    let service = Service::start(|seen| match seen.path.as_str() {
+        "create_session" => Reply::ok(json!({
+            "session_id": "s",
+            "info_message": "all well",
+            "warning_message": "old version",
+            "error_message": "out of credit",
+        })),
+        _ => well(seen),
+    });
+    let silent = Service::start(|seen| if seen.path == "telemetry" { Reply::Silence } else { well(seen) });
+    let client = ServiceClient::connect(silent.config().telemetry(true).build().unwrap()).unwrap();
+    let dropped = lines_of(|| {
+        for _ in 0..20_000 {
+            client.telemetry().log("e", json!({}), Severity::Info);
+        }
+    });
+    assert!(dropped.len() == 1 && dropped[0].0 == Level::Warn && dropped[0].1.contains("10000"), "{dropped:?}");
+    drop(client);
+
+    let said = lines_of(|| drop(ServiceClient::connect(service.config().build().unwrap()).unwrap()));
+    let expected = [
+        (Level::Info, "the service says: all well".to_owned()),
+        (Level::Warn, "the service says: old version".to_owned()),
+        (Level::Error, "the service says: out of credit".to_owned()),
+    ];
+    assert_eq!(said, expected);
+}

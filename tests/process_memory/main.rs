@@ -1,0 +1,60 @@
+//! What an unresolved result takes of memory. The only test of its process, since all that is allocated there is counted.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
+
+#[path = "../support/holding.rs"]
+mod holding;
+
+use std::alloc::System;
+
+use holding::Holding;
+use serde_json::Value;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tinkex::Proxy;
+use tinkex::types::{AdamParams, LoraConfig, ModelInput, RequestKind, SamplingParams};
+use tinkex::{Config, Error, ServiceClient};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// A few more than the next smaller hash table has room for: tables are as empty as they get.
+const COUNT: usize = 1_800;
+
+/// What is promised: 1 KiB for each.
+const LIMIT: usize = 1024;
+
+/// The bytes that each of so many results keeps, and the results. `flush` returns when all are submitted.
+fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() -> T) -> (usize, Vec<T>) {
+    let live = || {
+        assert_eq!(flush().status(), Some(400));
+        // The poller takes what it is given in order, and so has taken up all when this is there.
+        let there = client.pending::<Value>("there", RequestKind::OptimStep);
+        there.wait().unwrap();
+        let counted = ALLOCATOR.stats();
+        counted.bytes_allocated - counted.bytes_deallocated
+    };
+    // Threads, connections and their buffers.
+    let warm: Vec<_> = (0..10).map(|_| make()).collect();
+    let before = live();
+    let results: Vec<_> = (0..COUNT).map(|_| make()).collect();
+    let after = live();
+    drop(warm);
+    ((after - before) / COUNT, results)
+}
+
+#[test]
+fn an_unresolved_result_takes_less_than_a_kibibyte_besides_the_prompt_that_samples_share() {
+    let (_service, url) = Holding::start();
+    let config = Config::builder().api_key("tml-memory").base_url(url).proxy(Proxy::Off).max_queued(2 * COUNT);
+    let client =
+        ServiceClient::connect(config.max_poll_connections(2).max_sampling_threads(1).build().unwrap()).unwrap();
+    let (sampler, params) = (client.create_sampling_client("base").unwrap(), SamplingParams::default());
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    // Of 4000 bytes.
+    let prompt = ModelInput::from_tokens(vec![7; 1000]);
+    let flush = || sampler.submit_sample(&prompt, 2, &params).unwrap().wait().unwrap_err();
+    let (bytes, _samples) = each(&client, &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
+    assert!(bytes < LIMIT, "a sample takes {bytes} bytes");
+    let flush = || trainer.unload_model().unwrap_err();
+    let (bytes, _steps) = each(&client, &flush, &|| trainer.submit_optim_step(AdamParams::default()).unwrap());
+    assert!(bytes < LIMIT, "a training step takes {bytes} bytes");
+}

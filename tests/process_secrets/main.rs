@@ -1,0 +1,180 @@
+//! What is secret shows nowhere: not in `Debug`, not in errors, not in the log, not in the telemetry, whatever goes wrong.
+//!
+//! The log is the process's, so this file has one test.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::fmt::{Debug, Write};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::json;
+use support::{Reply, Service, batch, logged, well};
+use tinkex::Proxy;
+use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
+use tinkex::{Config, Error, SampleOptions, ServiceClient};
+
+/// All secrets contain this word, in which no part of a longer word hides.
+const WORD: &str = "Xq7Zk";
+
+/// Everything that is shown of something.
+#[derive(Default)]
+struct Shown(String);
+
+impl Shown {
+    fn debug(&mut self, value: &impl Debug) {
+        writeln!(self.0, "{value:?}\n{value:#?}").unwrap();
+    }
+
+    fn error(&mut self, error: &Error) {
+        self.debug(error);
+        writeln!(self.0, "{error} {:?} {:?} {:?}", error.body(), error.hint(), error.header("x-echo")).unwrap();
+        let mut source = error.source();
+        while let Some(error) = source {
+            writeln!(self.0, "{error} {error:?}").unwrap();
+            source = error.source();
+        }
+    }
+}
+
+#[test]
+fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
+    logged::capture(log::LevelFilter::Trace);
+    let key = format!("tml-{WORD}-key");
+    let seen_before = Mutex::new(HashMap::<String, u32>::new());
+    let service = Service::start(move |seen| {
+        let path = seen.path.as_str();
+        let before = {
+            let mut counts = seen_before.lock().unwrap();
+            let count = counts.entry(path.to_owned()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        match (path, before) {
+            ("session_heartbeat", _) => Reply::Json(500, json!({"detail": "no beat"})),
+            ("get_info", _) => Reply::Json(400, json!({"detail": "no info"})),
+            ("healthz", _) => Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()),
+            ("get_server_capabilities", _) => Reply::Json(302, json!({})),
+            ("retrieve_future" | "forward_backward" | "optim_step", 0) => Reply::Close,
+            ("create_session" | "create_model" | "optim_step", 0 | 1) => {
+                Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "busy"}))
+            }
+            ("asample" | "forward_backward", 0 | 1) => Reply::with_headers(429, &[("retry-after-ms", "1")], &json!({})),
+            _ => well(seen),
+        }
+    });
+    let config = service
+        .config()
+        .api_key(&key)
+        .cloudflare_access(format!("{WORD}-id"), format!("{WORD}-secret"))
+        .header("authorization", format!("Bearer {WORD}"))
+        .header("x-team", format!("{WORD}-team"))
+        .heartbeat_interval(Duration::from_millis(5))
+        .telemetry(true)
+        .retry_base(Duration::from_millis(1))
+        .retry_cap(Duration::from_millis(2));
+    let mut shown = Shown::default();
+    shown.debug(&config);
+    let config = config.max_retries(20).build().unwrap();
+    shown.debug(&config);
+
+    let client = ServiceClient::connect(config).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let sampler = trainer.save_weights_and_get_sampling_client().unwrap();
+    let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
+    let options = SampleOptions::new(&prompt).sampling_params(SamplingParams::default().max_tokens(1));
+    for _ in 0..5 {
+        let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+        shown.debug(&pass);
+        pass.wait().unwrap();
+        trainer.optim_step(AdamParams::default()).unwrap();
+        sampler.sample_with(options.clone()).unwrap();
+    }
+    let pending = client.pending::<OptimStepResponse>("optim_step:model-0:1", RequestKind::OptimStep);
+    for shows in [&client as &dyn Debug, &trainer, &sampler, &options, &pending, &client.config().clock()] {
+        shown.debug(&shows);
+    }
+    for error in [
+        client.health().unwrap_err(),
+        client.get_server_capabilities().unwrap_err(),
+        trainer.get_info().unwrap_err(),
+        client.timeout_operation(Some(Duration::from_nanos(1))).health().unwrap_err(),
+    ] {
+        shown.error(&error);
+    }
+    client.telemetry().log_exception(&client.health().unwrap_err());
+    // Headers of one call, which may hold credentials too.
+    let api = client.api().header("x-copy", format!("{WORD}-copy"));
+    let names = ["authorization", "x-api-key", "cookie", "cf-access-client-secret", "x-own"];
+    let request = names
+        .iter()
+        .fold(api.post("/api/v1/echo").json(&"x"), |request, name| request.header(name, format!("{WORD}-{name}")));
+    shown.debug(&api);
+    shown.debug(&request);
+    shown.debug(&request.clone().send().unwrap());
+    shown.error(&request.header("x-bad", format!("{WORD}\n")).send().unwrap_err());
+    let sent = &service.seen_at("echo")[0];
+    for name in names.into_iter().chain(["x-copy"]) {
+        assert!(sent.header(name).unwrap().starts_with(WORD), "{name} was not sent");
+    }
+    assert_eq!(sent.header("x-team"), Some(&*format!("{WORD}-team")));
+    client.close(Duration::from_secs(60));
+    let reports = service.seen_at("telemetry");
+    let reported: String = reports.iter().map(|seen| String::from_utf8_lossy(&seen.raw).into_owned()).collect();
+    for event in ["SESSION_START", "execute_with_retries", "connection_error", "user_error", "SESSION_END"] {
+        assert!(reported.contains(event), "{event} was not reported");
+    }
+    assert_hidden("the telemetry", &reported);
+    shown.error(&trainer.optim_step(AdamParams::default()).unwrap_err());
+    shown.error(&pending.wait().err().unwrap_or_else(|| client.health().unwrap_err()));
+
+    // Nobody listens; a proxy with a password; what is refused before any request.
+    let builder = || Config::builder().api_key(&key).base_url("http://127.0.0.1:1").proxy(Proxy::Off).max_retries(1);
+    shown.error(&ServiceClient::connect(builder().build().unwrap()).unwrap_err());
+    let url = format!("http://{WORD}:{WORD}@127.0.0.1:1");
+    let proxied = builder().proxy(Proxy::Url(url.clone()));
+    shown.debug(&proxied);
+    shown.error(&ServiceClient::connect(proxied.build().unwrap()).unwrap_err());
+    for refused in [
+        builder().api_key(format!("{WORD}\u{7f}")),
+        builder().header("x-bad", format!("{WORD}\n")),
+        builder().base_url(url),
+        builder().proxy(Proxy::Url(format!("nonsense://{WORD}@"))),
+        builder().cloudflare_access(format!("{WORD}\n"), "x"),
+    ] {
+        shown.error(&refused.build().unwrap_err());
+    }
+
+    #[cfg(feature = "tokenizers")]
+    {
+        let source = tinkex::TokenizerSource::from_env_with(|_| None).endpoint(service.url());
+        let source = source.token(format!("hf_{WORD}"));
+        shown.debug(&source);
+        shown.error(&source.load("acme/words").unwrap_err());
+        shown.error(&source.token(format!("{WORD}\n")).load("acme/words").unwrap_err());
+        let asked = &service.seen_at("/acme/words/resolve/main/tokenizer.json")[0];
+        assert_eq!(asked.header("authorization"), Some(&*format!("Bearer hf_{WORD}")));
+    }
+
+    assert_hidden("Debug or an error", &shown.0);
+    let log: String = logged::all().iter().map(|line| format!("{line}\n")).collect();
+    assert!(log.contains("tinkex::http") && log.contains("sent again"), "the log was not captured");
+    // The bytes on the wire come in rows of 16, in hex and as text.
+    let bytes = log.lines().filter_map(|line| line.strip_prefix("TRACE ureq_proto::util "));
+    let wire: String = bytes.filter_map(|row| row.get(row.len().checked_sub(16)?..)).collect();
+    assert!(wire.contains("x-api-key:.***"), "the bytes on the wire were not captured");
+    assert_hidden("the log", &log);
+    assert_hidden("the log of the bytes on the wire", &wire);
+}
+
+fn assert_hidden(place: &str, text: &str) {
+    let line = text.lines().find(|line| line.contains(WORD)).map(|line| {
+        let at = line.find(WORD).unwrap_or_default();
+        line.chars().skip(at.saturating_sub(100)).take(200).collect::<String>()
+    });
+    assert_eq!(line, None, "a secret shows in {place}");
+}
