@@ -272,7 +272,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Adds fault rules, such as those of [`Faults::parse`].
+    /// Adds fault rules, such as [`Faults`] parsed from text.
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
         self.settings.faults.extend(faults);
         self

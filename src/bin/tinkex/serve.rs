@@ -47,7 +47,7 @@ Fault rules:
   ACTION    status code from 200 to 599: respond with it, without executing the
               request
             reset: reset the connection; silence: never respond
-            reset_during, reset_after, lost_answer, truncate, malformed:
+            reset_during, reset_after, lost_response, truncate, malformed:
               execute the request, but do not deliver a complete response
             paused_rate_limit, paused_capacity: respond to a poll that the queue
               is paused
