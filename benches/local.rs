@@ -15,7 +15,7 @@ use std::time::Duration;
 use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
 use tinkex::clock::Clock;
-use tinkex::local::model::{AdapterOptions, Example, Loss, Model, SampleOptions, Tensors};
+use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, Tensors};
 use tinkex::local::transformer::Transformer;
 
 /// Examples and tokens of each, as in a batch of short texts.
@@ -79,15 +79,11 @@ fn threads() -> usize {
 }
 
 fn training(model: &dyn Model) -> Duration {
-    let options = AdapterOptions { rank: 32, seed: 1, train_attn: true, train_mlp: true, train_unembed: true };
-    let adapter = model.new_adapter(&options);
+    let adapter = model.new_adapter(&AdapterOptions::default().rank(32).seed(1));
     let (examples, length) = BATCH;
     let text = |start: usize| (start..start + length).map(|at| (at * 7 % 256) as u32).collect();
-    let example = |start: usize| Example {
-        tokens: text(start),
-        targets: text(start + 1),
-        loss: Loss::CrossEntropy { weights: vec![1.0; length] },
-    };
+    let objective = || Objective::CrossEntropy { weights: vec![1.0; length] };
+    let example = |start: usize| Example::new(text(start), text(start + 1), objective());
     let batch: Vec<_> = (0..examples).map(example).collect();
     time(threads(), || {
         let mut gradient = Tensors::new();
@@ -96,10 +92,9 @@ fn training(model: &dyn Model) -> Duration {
 }
 
 fn sampling(model: &dyn Model) -> Duration {
-    let options = AdapterOptions { rank: 32, seed: 1, train_attn: true, train_mlp: true, train_unembed: true };
-    let adapter = model.new_adapter(&options);
+    let adapter = model.new_adapter(&AdapterOptions::default().rank(32).seed(1));
     let sample = |seed| {
-        let options = SampleOptions { max_tokens: Some(SAMPLE), seed: Some(seed), ..SampleOptions::default() };
+        let options = GenerationOptions::default().max_tokens(SAMPLE).seed(seed);
         model.sample(Some(&adapter), &[104, 101], 1, &options).remove(0).tokens.len()
     };
     // Most samples end earlier, as a model without training says anything, also the end of text.

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The suffix of a file that is still being written.
-const UNFINISHED: &str = ".part";
+/// The suffix of a file that is still being written, or was when its process crashed.
+pub(crate) const UNFINISHED: &str = ".part";
 
 /// Writes a file so that a reader finds the old content or the new, never a part of it: under a temporary name in the same
 /// directory, flushed to the disk and then renamed. Creates missing directories. After an error the old file is unchanged.

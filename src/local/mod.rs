@@ -1,7 +1,6 @@
-//! A Tinker service in this process: the same protocol over loopback, with a small model that really trains.
+//! A Tinker service in this process: the same protocol over loopback, with small models that really train.
 //!
-//! It is what a program can be tried with before it has a key, what a device without a network runs, and what tests
-//! talk to.
+//! Use it to try a program without an API key, on a device without a network, and in tests.
 //!
 //! ```
 //! use tinkex::local::LocalServer;
@@ -15,52 +14,51 @@
 //!
 //! # Limits
 //!
-//! | of | is | beyond it |
+//! | what | limit | status beyond it |
 //! |---|---|---|
-//! | tokens of a sequence | the model's context, 1024 ([`transformer`]) | 400 |
+//! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
-//! | samples of one request | 1024 | 400 |
-//! | name of a checkpoint | 240 letters | 400 |
+//! | samples per request | 1024 | 400 |
+//! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
-//! | body of a request | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
+//! | request body | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
-//! | a session without a sign of life | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
-//! | a result that was fetched, or not | 10 min, or an hour ([`result_time`](LocalServerBuilder::result_time)) | 410 |
+//! | a session without a heartbeat | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
+//! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
 //!
-//! What has the wrong form is answered with 422 and the place in the body, what makes no sense with 400, a missing key with
-//! 401, what belongs to another key with 403, and what is not there with 404; each with a `detail` that says what to do.
+//! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing or
+//! unknown API key; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
 //!
-//! The server knows requests, promises and checkpoints; a [`Model`] knows tokens and tensors. Either can be read, and
-//! exchanged, without the other.
+//! # Structure
+//!
+//! The server knows requests, promises and checkpoints; a [`Model`] knows tokens and tensors. Each can be read, and replaced,
+//! without the other.
 
 pub mod adam;
-mod checkpoint;
-mod loss;
+mod checkpoint_files;
 pub mod model;
+mod objective;
 mod server;
 pub mod transformer;
 
-use std::fmt;
-use std::io;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use self::model::Model;
 pub use self::server::{Activity, Fault, Faults, LoggedRequest, ParseFaultsError};
 use self::server::{Server, Settings};
 use self::transformer::Transformer;
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A Tinker service on a port of this machine.
 ///
-/// Everything it knows is in memory and goes with it, unless it is given a [`data_dir`](LocalServerBuilder::data_dir).
-/// It ends when it is dropped: at once, but for a training step or a sample in hand, which runs to its end on a thread
-/// of its own.
+/// It keeps everything in memory, unless it has a [`data_dir`](LocalServerBuilder::data_dir). Dropping it stops it at once;
+/// a training step or sample that is being computed finishes on a background thread, and its result is lost.
 ///
-/// It serves plain HTTP and takes any API key, unless told otherwise: it is no server for a network that is not
-/// trusted.
+/// It serves plain HTTP and by default accepts any API key: do not expose it to an untrusted network.
 #[derive(Debug)]
 pub struct LocalServer(Server);
 
@@ -70,36 +68,36 @@ impl LocalServer {
     ///
     /// # Errors
     ///
-    /// No socket or no thread could be had ([`ErrorKind::Io`]).
+    /// A socket could not be opened or a thread not started ([`ErrorKind::Io`]).
     pub fn start() -> Result<LocalServer> {
         LocalServer::builder().start()
     }
 
-    /// A server to set up first.
+    /// Configures a server.
     pub fn builder() -> LocalServerBuilder {
         LocalServerBuilder::default()
     }
 
-    /// What to use as `TINKER_BASE_URL`, such as `http://127.0.0.1:40123`.
+    /// The value for `TINKER_BASE_URL`, such as `http://127.0.0.1:40123`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.0.address())
     }
 
-    /// The port.
+    /// The port that the server listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.0.address().port()
     }
 
-    /// The requests that have arrived, in their order; only the newest, when there were more than
+    /// The logged requests in the order of arrival: at most the newest
     /// [`log_capacity`](LocalServerBuilder::log_capacity).
     #[must_use]
     pub fn requests(&self) -> Vec<LoggedRequest> {
-        self.0.monitor().view(|activity| activity.requests().cloned().collect())
+        self.0.activity().read(|activity| activity.requests().cloned().collect())
     }
 
-    /// What has arrived and what is open at this moment.
+    /// A snapshot of the requests that arrived and what is open now.
     ///
     /// ```
     /// use tinkex::local::LocalServer;
@@ -110,72 +108,71 @@ impl LocalServer {
     /// let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build()?;
     /// ServiceClient::connect(config)?.get_server_capabilities()?;
     ///
-    /// let seen = server.activity();
-    /// let asked = seen.requests_to("get_server_capabilities").next().expect("it was asked");
-    /// assert_eq!((asked.method.as_str(), asked.attempt), ("GET", Some(0)));
-    /// assert_eq!(asked.header("x-api-key"), Some("…"));
+    /// let activity = server.activity();
+    /// let request = activity.requests_to("get_server_capabilities").next().expect("one request arrived");
+    /// assert_eq!((request.method.as_str(), request.attempt), ("GET", Some(0)));
+    /// assert_eq!(request.header("x-api-key"), Some("…"));
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
     pub fn activity(&self) -> Activity {
-        self.0.monitor().view(Clone::clone)
+        self.0.activity().read(Clone::clone)
     }
 
-    /// Waits until a condition on the requests and connections holds, at most for `timeout`. Returns whether it holds.
+    /// Blocks until a condition on the server's activity holds, up to `timeout`. Returns whether it holds.
     ///
-    /// The condition is asked whenever something changes, under a lock: it should be quick, and must not call this
-    /// server.
+    /// The condition is evaluated at every change, under a lock: it should be fast, and must not call this server.
     ///
     /// ```no_run
     /// # use std::time::Duration;
     /// # let server = tinkex::local::LocalServer::start().unwrap();
-    /// // Two polls are on their way; now the client can be closed under them.
-    /// assert!(server.wait_until(Duration::from_secs(10), |seen| seen.held_polls() == 2));
+    /// assert!(server.wait_until(Duration::from_secs(10), |activity| activity.held_polls() == 2));
+    /// // Two polls are pending: now a test can close the client.
     /// ```
     #[must_use]
     pub fn wait_until(&self, timeout: Duration, condition: impl FnMut(&Activity) -> bool) -> bool {
-        self.0.monitor().wait_until(timeout, condition)
+        self.0.activity().wait_until(timeout, condition)
     }
 
-    /// Adds a failure to show, after those that were given before.
+    /// Adds a fault rule, after the existing ones.
     pub fn inject(&self, fault: Fault) {
         self.0.faults().add(fault);
     }
 
-    /// Stops listening and closes every connection, as a server that went down, but keeps what it knows and goes on
-    /// with the work that it has. New connections are refused until [`resume`](LocalServer::resume).
+    /// Stops listening and closes every connection, like a server that went down, but keeps its state and finishes its queued
+    /// tasks. New connections are refused until [`resume`](LocalServer::resume).
     ///
     /// # Errors
     ///
-    /// The server is paused already, or its port could not be kept ([`ErrorKind::Io`]).
+    /// The server is already paused, or it could not keep its port ([`ErrorKind::Io`]).
     pub fn pause(&self) -> Result<()> {
-        self.0.pause().map_err(|error| failed("LocalServer::pause", error))
+        self.0.pause().map_err(|error| io_error("LocalServer::pause", "pause", error))
     }
 
     /// Listens again, on the same port.
     ///
     /// # Errors
     ///
-    /// The server is not paused, or its port could not be had again ([`ErrorKind::Io`]).
+    /// The server is not paused, or its port is no longer available ([`ErrorKind::Io`]).
     pub fn resume(&self) -> Result<()> {
-        self.0.resume().map_err(|error| failed("LocalServer::resume", error))
+        self.0.resume().map_err(|error| io_error("LocalServer::resume", "resume", error))
     }
 
-    /// Ends the server, as dropping it does.
+    /// Stops the server, like dropping it.
     pub fn stop(self) {
         drop(self);
     }
 }
 
-fn failed(operation: &'static str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("the socket or thread could not be had: {error}"))
-        .with_hint("choose another address, or port 0 for any free one")
-        .with_operation(operation)
-        .with_source(error)
+fn io_error(operation: &'static str, verb: &str, error: io::Error) -> Error {
+    let is_address = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable);
+    let failed = Error::new(ErrorKind::Io, format!("failed to {verb} the local server: {error}"));
+    let failed = if is_address { failed.with_hint("use another address, or port 0 for any free port") } else { failed };
+    failed.with_operation(operation).with_source(error)
 }
 
-/// Sets up a [`LocalServer`].
+/// Configures a [`LocalServer`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -208,112 +205,110 @@ impl Default for LocalServerBuilder {
 }
 
 impl LocalServerBuilder {
-    /// Where to listen. Port 0 takes a free one. Defaults to `127.0.0.1:0`.
+    /// The address to listen on. Port 0 takes any free port. Defaults to `127.0.0.1:0`.
     pub fn addr(mut self, address: impl Into<String>) -> Self {
         self.address = address.into();
         self
     }
 
-    /// Adds a model to offer. Defaults to the three sizes of [`Transformer`].
+    /// Adds a model. Defaults to the three sizes of [`Transformer`].
     pub fn model(mut self, model: Arc<dyn Model>) -> Self {
         self.settings.models.push(model);
         self
     }
 
-    /// How long a poll for a result is held before it is answered with "not yet". Defaults to 30 s, as the service
-    /// does.
+    /// How long a poll is held open while its result is not ready, before the server responds with 408. Defaults to 30 s,
+    /// like the service.
     pub fn hold_time(mut self, hold_time: Duration) -> Self {
         self.settings.hold_time = hold_time;
         self
     }
 
-    /// How long a result can be fetched again after it was handed out. Defaults to 10 min. One that nobody fetches waits
-    /// for an hour, or for this time if that is longer. After that, a poll for it is answered with 410.
+    /// How long a result can be retrieved again after its first retrieval. Defaults to 10 min. A result that is never
+    /// retrieved is kept for an hour, or for this time if that is longer. After that, a poll for it gets 410.
     pub fn result_time(mut self, result_time: Duration) -> Self {
         self.settings.result_time = result_time;
         self
     }
 
-    /// Keeps sessions, training runs, samplers and checkpoints in this directory, which is made where it is missing,
-    /// and goes on from what is there. Defaults to none: everything is in memory and ends with the server.
+    /// Keeps sessions, training runs, sampling sessions and checkpoints in this directory, and recovers them from it. Creates
+    /// the directory if it does not exist. Defaults to none: everything is in memory and lost when the server stops.
     ///
-    /// Whatever the server has answered is on the disk by then, whole, and survives a crash. What is only in memory
-    /// does not: models in training go on from their last checkpoint, and promises that were open have expired. Only
-    /// one server may use a directory at a time.
+    /// A record is on disk before the server responds, and survives a crash. The rest does not: training must continue from
+    /// the last checkpoint, and pending promises expire. Only one server can use a directory at a time.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.data_dir = Some(path.into());
         self
     }
 
-    /// How many training runs may be in memory; one more is answered with 429. Defaults to 64.
+    /// Maximum number of training runs in memory; creating one more gets 429. Defaults to 64.
     pub fn max_models(mut self, models: usize) -> Self {
         self.settings.max_models = models;
         self
     }
 
-    /// How long a session lives without a heartbeat or another request; then its models are unloaded. Clients send a
-    /// heartbeat every 10 s. Defaults to 10 min.
+    /// How long a session lives without a heartbeat or other request; then its models are unloaded. Clients send a heartbeat
+    /// every 10 s. Defaults to 10 min.
     pub fn session_time(mut self, session_time: Duration) -> Self {
         self.settings.session_time = session_time;
         self
     }
 
-    /// How long a link to the archive of a checkpoint holds. Defaults to 15 min.
+    /// How long a link to the archive of a checkpoint is valid. Defaults to 15 min.
     pub fn link_time(mut self, link_time: Duration) -> Self {
         self.settings.link_time = link_time;
         self
     }
 
-    /// Which API keys may use the server; an empty one never may. Defaults to all.
+    /// Decides which API keys may use the server; an empty key never may. Defaults to all.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
         self
     }
 
-    /// Adds a failure to show.
+    /// Adds a fault rule.
     pub fn fault(mut self, fault: Fault) -> Self {
         self.settings.faults.push(fault);
         self
     }
 
-    /// Adds failures to show, such as those that [`Faults::parse`] reads.
+    /// Adds fault rules, such as those of [`Faults::parse`].
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
         self.settings.faults.extend(faults);
         self
     }
 
-    /// Where the random numbers start that decide which requests a [rate](Fault::rate) hits. Defaults to 0.
+    /// Seed of the random numbers that decide which requests a [rate](Fault::rate) hits. Defaults to 0.
     pub fn fault_seed(mut self, seed: u64) -> Self {
         self.settings.fault_seed = seed;
         self
     }
 
-    /// How many requests the log keeps; 0 turns it off. Defaults to 10 000.
+    /// Maximum number of requests in the log; 0 disables it. Defaults to 10 000.
     pub fn log_capacity(mut self, requests: usize) -> Self {
         self.settings.log_capacity = requests;
         self
     }
 
-    /// How many connections may be open at once; more are answered with 503. Defaults to 4096.
+    /// Maximum number of open connections; further ones get 503. Defaults to 4096.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.settings.max_connections = connections;
         self
     }
 
-    /// The longest body of a request, in bytes; a longer one is answered with 413. Defaults to 64 MiB.
+    /// Maximum size of a request body in bytes; a larger one gets 413. Defaults to 64 MiB.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.settings.limits.max_body = bytes;
         self
     }
 
-    /// The time that a request's headers may take. Defaults to 10 s.
+    /// Maximum time from the first byte of a request to the end of its headers. Defaults to 10 s.
     pub fn timeout_header(mut self, timeout: Duration) -> Self {
         self.settings.limits.timeout_header = timeout;
         self
     }
 
-    /// The time after which a connection is closed on which nothing moves. Held polls are not affected. Defaults to 120
-    /// s.
+    /// How long a connection may be idle before it is closed. Held polls are not affected. Defaults to 120 s.
     pub fn timeout_idle(mut self, timeout: Duration) -> Self {
         self.settings.limits.timeout_idle = timeout;
         self
@@ -323,25 +318,26 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address makes no sense or is taken, no socket or thread could be had, or the data directory cannot be used
-    /// ([`ErrorKind::Io`]); two models have one name ([`ErrorKind::Config`]).
+    /// The address is invalid or in use, a socket could not be opened or a thread not started, or the data directory cannot be
+    /// used ([`ErrorKind::Io`]); two models have the same name ([`ErrorKind::Config`]).
     pub fn start(mut self) -> Result<LocalServer> {
-        let operation = "LocalServer::start";
+        const OPERATION: &str = "LocalServer::start";
+        let start_error = |error| io_error(OPERATION, "start", error);
         let models = &mut self.settings.models;
         if models.is_empty() {
             let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];
             models.extend(all.map(|model| Arc::new(model) as Arc<dyn Model>));
         }
-        let twice = models
+        let duplicate = models
             .iter()
             .enumerate()
             .find(|(index, model)| models[..*index].iter().any(|other| other.name() == model.name()));
-        if let Some((_, model)) = twice {
-            return Err(Error::config(format!("two models have the name {:?}", model.name())).with_operation(operation));
+        if let Some((_, model)) = duplicate {
+            return Err(Error::config(format!("two models have the name {:?}", model.name())).with_operation(OPERATION));
         }
-        let mut addresses = self.address.to_socket_addrs().map_err(|error| failed(operation, error))?;
-        let address = addresses.next().ok_or_else(|| failed(operation, io::ErrorKind::AddrNotAvailable.into()))?;
-        Server::start(address, self.settings).map(LocalServer).map_err(|error| failed(operation, error))
+        let mut addresses = self.address.to_socket_addrs().map_err(start_error)?;
+        let address = addresses.next().ok_or_else(|| start_error(io::ErrorKind::AddrNotAvailable.into()))?;
+        Server::start(address, self.settings).map(LocalServer).map_err(start_error)
     }
 }
 

@@ -1,58 +1,149 @@
-//! What the local server asks of a language model, and the plain data between the two.
+//! The [`Model`] trait: what the local server needs of a language model, and the plain data between the two.
 //!
-//! The server knows requests, promises and checkpoints; a model knows tokens and tensors. Neither sees the other's
-//! inside: the server keeps an [`Adapter`] and the gradient accumulated for it per client, and lends both to the
-//! model for one call.
+//! The server knows requests, promises and checkpoints; a model knows tokens and tensors. Neither sees the inside of the
+//! other: the server keeps an [`Adapter`] per training run and the gradient accumulated for it, and lends both to the model
+//! for one call.
 //!
-//! A model can be used without a server, too:
+//! # Using a model without a server
 //!
 //! ```
-//! use tinkex::local::adam::{Adam, AdamStep};
-//! use tinkex::local::model::{AdapterOptions, Example, Loss, Model, SampleOptions, Tensors};
+//! use tinkex::local::adam::{Adam, AdamOptions};
+//! use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, Tensors};
 //! use tinkex::local::transformer::Transformer;
 //!
 //! let model = Transformer::bytes_tiny();
-//! let options = AdapterOptions { rank: 8, seed: 1, train_attn: true, train_mlp: true, train_unembed: true };
-//! let mut adapter = model.new_adapter(&options);
-//! let example = Example {
-//!     tokens: vec![97, 98, 97],
-//!     targets: vec![98, 97, 98],
-//!     loss: Loss::CrossEntropy { weights: vec![1.0; 3] },
-//! };
+//! let mut adapter = model.new_adapter(&AdapterOptions::default().rank(8).seed(1));
+//! let objective = Objective::CrossEntropy { weights: vec![1.0; 3] };
+//! let example = Example::new(vec![97, 98, 97], vec![98, 97, 98], objective);
 //!
 //! let mut gradient = Tensors::new();
 //! let before = model.forward_backward(&adapter, &[example.clone()], Some(&mut gradient));
-//! let step = AdamStep { learning_rate: 1e-2, ..AdamStep::default() };
-//! Adam::default().step(&mut adapter.tensors, &gradient, &step);
+//! Adam::default().step(&mut adapter.tensors, &gradient, &AdamOptions::default().learning_rate(1e-2));
 //! let after = model.forward_backward(&adapter, &[example], None);
 //! assert!(after[0].iter().sum::<f32>() > before[0].iter().sum::<f32>());
 //!
-//! let greedy = SampleOptions { max_tokens: Some(4), temperature: 0.0, ..SampleOptions::default() };
+//! let greedy = GenerationOptions::default().max_tokens(4).temperature(0.0);
 //! assert!(model.sample(Some(&adapter), &[97], 1, &greedy)[0].tokens.len() <= 4);
+//! ```
+//!
+//! # Serving a model of your own
+//!
+//! A bigram table over bytes, whose adapter is added to the logits:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use tinkex::local::LocalServer;
+//! use tinkex::local::model::{
+//!     Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, Sample, Tensors,
+//! };
+//! use tinkex::ndarray::{Array2, s};
+//!
+//! #[derive(Debug)]
+//! struct Bigrams;
+//!
+//! impl Bigrams {
+//!     /// Log-probabilities of all tokens after `token`.
+//!     fn logprobs(adapter: Option<&Adapter>, token: u32) -> Vec<f32> {
+//!         let logits = match adapter {
+//!             Some(adapter) => adapter.tensors["logits"].slice(s![token as usize, ..]).to_vec(),
+//!             None => vec![0.0; 256],
+//!         };
+//!         let log_sum = logits.iter().map(|logit| logit.exp()).sum::<f32>().ln();
+//!         logits.into_iter().map(|logit| logit - log_sum).collect()
+//!     }
+//! }
+//!
+//! impl Model for Bigrams {
+//!     fn name(&self) -> &str {
+//!         "example/bigrams"
+//!     }
+//!
+//!     fn vocab_size(&self) -> usize {
+//!         256
+//!     }
+//!
+//!     fn context_length(&self) -> usize {
+//!         1024
+//!     }
+//!
+//!     fn new_adapter(&self, options: &AdapterOptions) -> Adapter {
+//!         Adapter::new(options.clone(), Tensors::from([("logits".to_owned(), Array2::zeros((256, 256)))]))
+//!     }
+//!
+//!     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], mut gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {
+//!         let mut all = Vec::new();
+//!         for example in batch {
+//!             let pairs = || example.tokens.iter().zip(&example.targets);
+//!             let logprobs: Vec<f32> = pairs()
+//!                 .map(|(&token, &target)| Bigrams::logprobs(Some(adapter), token)[target as usize])
+//!                 .collect();
+//!             if let Some(gradient) = &mut gradient {
+//!                 let sum = gradient.entry("logits".to_owned()).or_insert_with(|| Array2::zeros((256, 256)));
+//!                 for ((&token, &target), dlogprob) in pairs().zip(example.objective.gradient(&logprobs)) {
+//!                     for (id, logprob) in Bigrams::logprobs(Some(adapter), token).into_iter().enumerate() {
+//!                         let is_target = f32::from(id == target as usize);
+//!                         sum[[token as usize, id]] += dlogprob * (is_target - logprob.exp());
+//!                     }
+//!                 }
+//!             }
+//!             all.push(logprobs);
+//!         }
+//!         all
+//!     }
+//!
+//!     /// Always takes the most probable token.
+//!     fn sample(&self, adapter: Option<&Adapter>, prompt: &[u32], count: usize, options: &GenerationOptions) -> Vec<Sample> {
+//!         let (mut token, mut tokens, mut logprobs) = (prompt.last().copied().unwrap_or(0), Vec::new(), Vec::new());
+//!         for _ in 0..options.max_tokens.unwrap_or(16) {
+//!             let next = Bigrams::logprobs(adapter, token).into_iter().enumerate();
+//!             let (id, logprob) = next.max_by(|(_, a), (_, b)| a.total_cmp(b)).expect("the vocabulary is not empty");
+//!             token = id as u32;
+//!             tokens.push(token);
+//!             logprobs.push(logprob);
+//!         }
+//!         vec![Sample::new(tokens, logprobs, FinishReason::Length); count]
+//!     }
+//!
+//!     fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], _top_k: usize) -> PromptLogprobs {
+//!         let pairs = tokens.windows(2).map(|pair| Some(Bigrams::logprobs(adapter, pair[0])[pair[1] as usize]));
+//!         let logprobs: Vec<_> = tokens.first().map(|_| None).into_iter().chain(pairs).collect();
+//!         PromptLogprobs::new(logprobs, vec![None; tokens.len()])
+//!     }
+//! }
+//!
+//! # fn main() -> tinkex::Result<()> {
+//! let server = LocalServer::builder().model(Arc::new(Bigrams)).start()?;
+//! # Ok(())
+//! # }
 //! ```
 
 use std::{collections::BTreeMap, fmt::Debug};
 
 use ndarray::Array2;
 
-/// Named matrices: an adapter, or a gradient with respect to one. The order of the names is the order of every
-/// reduction, and of the tensors in a checkpoint.
+pub use super::objective::Objective;
+use crate::types::TokenLogprob;
+
+/// Named matrices: an adapter, or a gradient with respect to one. The order of the names is the order of every reduction,
+/// and of the tensors in a checkpoint.
 pub type Tensors<T = f32> = BTreeMap<String, Array2<T>>;
 
 /// A language model that the local server can offer.
 ///
-/// The base weights never change; everything learned is in the adapter. All methods may be called from several
-/// threads at once.
+/// The base weights never change; everything learned is in the adapter. All methods may be called from several threads at
+/// once.
 ///
-/// Callers check their input first: token ids below [`vocab_size`](Model::vocab_size), as many targets and weights as
-/// tokens, and no more tokens than [`context_length`](Model::context_length). A model must survive what slipped
-/// through, with any numbers as the answer.
+/// Callers check their input first: token ids are below [`vocab_size`](Model::vocab_size), every example has as many targets
+/// and weights as tokens, and no sequence exceeds [`context_length`](Model::context_length). A model must not panic on input
+/// that violates this; its results may then be arbitrary.
 pub trait Model: Debug + Send + Sync {
-    /// The name under which clients ask for it, such as `tinkex/bytes-tiny`.
+    /// The name by which clients request the model, such as `tinkex/bytes-tiny`.
     fn name(&self) -> &str;
 
-    /// What turns text into tokens. Defaults to `bytes`: the tokens of a text are its bytes in UTF-8, and 256 ends a text
-    /// ([`Tokenizer::bytes`](crate::Tokenizer::bytes)). The server itself knows no other, and reads stop strings so.
+    /// The id of the model's tokenizer. Defaults to `bytes`, whose tokens are the UTF-8 bytes of a text, with 256 as the
+    /// end-of-text token ([`Tokenizer::bytes`](crate::Tokenizer::bytes)). The server knows no other tokenizer, and splits
+    /// stop strings into bytes for every model.
     fn tokenizer(&self) -> &str {
         "bytes"
     }
@@ -60,143 +151,249 @@ pub trait Model: Debug + Send + Sync {
     /// Number of distinct tokens; ids run from zero to one less.
     fn vocab_size(&self) -> usize;
 
-    /// The most tokens of one sequence, prompt and sample together.
+    /// Maximum number of tokens of one sequence, prompt and sample together.
     fn context_length(&self) -> usize;
 
-    /// A fresh adapter, which changes nothing yet: the same options give the same tensors.
+    /// A new adapter, with which the model behaves like its base. The same options give the same tensors.
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter;
 
-    /// The natural logarithm of the probability of every target token, one vector per example and in its order.
+    /// The natural logarithm of the probability of every target token: one vector per example, in the order of the batch.
     ///
-    /// With a `gradient`, the derivative of the batch's loss (the sum over its examples, see [`Loss`]) with respect
-    /// to each tensor of the adapter is *added* to it under the tensor's name; names that are missing are made. The
-    /// result does not depend on the number of threads, to the last bit.
+    /// With a `gradient`, the derivative of the batch's loss (the sum over its examples, see [`Objective`]) with respect to
+    /// each tensor of the adapter is *added* to the entry under the tensor's name; missing entries are created. The result
+    /// does not depend on the number of threads, to the last bit.
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>>;
 
-    /// Continues the prompt `count` times, independently; without an adapter, as the base model does.
-    fn sample(&self, adapter: Option<&Adapter>, prompt: &[u32], count: usize, options: &SampleOptions) -> Vec<Sample>;
+    /// Generates `count` independent continuations of a prompt; without an adapter, with the base model.
+    fn sample(
+        &self,
+        adapter: Option<&Adapter>,
+        prompt: &[u32],
+        count: usize,
+        options: &GenerationOptions,
+    ) -> Vec<Sample>;
 
-    /// How probable each token of a sequence is after those before it, and which `top_k` tokens were most probable in
-    /// its place.
+    /// The log-probability of each token of a sequence given those before it, and the `top_k` most probable tokens at each
+    /// position.
     fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], top_k: usize) -> PromptLogprobs;
 }
 
-/// What a client asks for when it creates a training run; Tinker's `LoraConfig`.
+/// The options of a new adapter; Tinker's [`LoraConfig`](crate::types::LoraConfig).
+///
+/// Defaults to rank 32, seed 0 and all modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdapterOptions {
     /// Rows of `A` and columns of `B`, at least 1.
     pub rank: usize,
-    /// Where the random numbers in `A` start.
+    /// Seed of the random numbers in `A`.
     pub seed: u64,
-    /// Adapt the query, key, value and output projections.
+    /// Adapt the query, key, value and output projections of the attention layers.
     pub train_attn: bool,
-    /// Adapt the gate, up and down projections.
+    /// Adapt the gate, up and down projections of the MLPs.
     pub train_mlp: bool,
-    /// Adapt the projection to the vocabulary.
+    /// Adapt the unembedding, the projection to the vocabulary.
     pub train_unembed: bool,
 }
 
-/// Low-rank changes to the weights of a model, with the options that they were made from.
+impl Default for AdapterOptions {
+    fn default() -> Self {
+        AdapterOptions { rank: 32, seed: 0, train_attn: true, train_mlp: true, train_unembed: true }
+    }
+}
+
+impl AdapterOptions {
+    /// Sets the rank. Defaults to 32.
+    #[must_use]
+    pub fn rank(mut self, rank: usize) -> Self {
+        self.rank = rank;
+        self
+    }
+
+    /// Sets the seed. Defaults to 0.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Whether to adapt the attention layers. Defaults to `true`.
+    #[must_use]
+    pub fn train_attn(mut self, train: bool) -> Self {
+        self.train_attn = train;
+        self
+    }
+
+    /// Whether to adapt the MLPs. Defaults to `true`.
+    #[must_use]
+    pub fn train_mlp(mut self, train: bool) -> Self {
+        self.train_mlp = train;
+        self
+    }
+
+    /// Whether to adapt the unembedding. Defaults to `true`.
+    #[must_use]
+    pub fn train_unembed(mut self, train: bool) -> Self {
+        self.train_unembed = train;
+        self
+    }
+}
+
+/// Low-rank changes to the weights of a model.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Adapter<T = f32> {
-    /// What it was made from.
+    /// The options that it was created with.
     pub options: AdapterOptions,
     /// `A` (rank × inputs) and `B` (outputs × rank) for each adapted projection, named as PEFT names them.
     pub tensors: Tensors<T>,
 }
 
-/// One sequence to learn from; Tinker's datum.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Example {
-    /// What the model reads.
-    pub tokens: Vec<u32>,
-    /// What it should say after each of them: usually the tokens, one to the left.
-    pub targets: Vec<u32>,
-    /// How what it says is judged.
-    pub loss: Loss,
+impl<T> Adapter<T> {
+    /// An adapter with these tensors.
+    pub fn new(options: AdapterOptions, tensors: Tensors<T>) -> Self {
+        Adapter { options, tensors }
+    }
 }
 
-/// What a training step makes smaller. Losses are sums over tokens and examples, as Tinker defines them, never means.
-///
-/// Every loss is a function of the target tokens' log-probabilities alone, so a model has only to ask for its
-/// [`value`](Loss::value) and its [`slopes`](Loss::slopes).
+/// One sequence to train on; Tinker's [`Datum`](crate::types::Datum).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Loss {
-    /// −Σ weightₜ · logprobₜ.
-    CrossEntropy {
-        /// One per token; zero where nothing is to be learned, as in a prompt. Negative ones are allowed: custom
-        /// losses send them.
-        weights: Vec<f32>,
-    },
-    /// −Σ ratioₜ · advantageₜ, where the ratio is exp(logprobₜ − the log-probability when it was sampled).
-    ImportanceSampling {
-        /// The log-probability of each target when it was sampled.
-        logprobs: Vec<f32>,
-        /// How much better than expected each target turned out.
-        advantages: Vec<f32>,
-    },
-    /// −Σ min(ratioₜ · advantageₜ, clipped ratioₜ · advantageₜ).
-    Ppo {
-        /// The log-probability of each target when it was sampled.
-        logprobs: Vec<f32>,
-        /// How much better than expected each target turned out.
-        advantages: Vec<f32>,
-        /// The bounds of each clipped ratio, lower and upper.
-        clip: Vec<(f32, f32)>,
-    },
+pub struct Example {
+    /// The input tokens.
+    pub tokens: Vec<u32>,
+    /// The token that should follow each of them: usually `tokens`, shifted by one.
+    pub targets: Vec<u32>,
+    /// The loss function and its inputs.
+    pub objective: Objective,
 }
 
-/// How to continue a prompt; Tinker's `SamplingParams`.
+impl Example {
+    /// An example with as many targets as tokens.
+    pub fn new(tokens: Vec<u32>, targets: Vec<u32>, objective: Objective) -> Self {
+        Example { tokens, targets, objective }
+    }
+}
+
+/// How to continue a prompt; Tinker's [`SamplingParams`](crate::types::SamplingParams).
+///
+/// The default samples from the model's own distribution: temperature 1, top-p 1, no other limit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SampleOptions {
-    /// The most tokens to produce; none means up to the context length.
+#[non_exhaustive]
+pub struct GenerationOptions {
+    /// Maximum number of tokens to generate; `None` generates up to the context length.
     pub max_tokens: Option<usize>,
-    /// Zero takes the most probable token every time; one samples from the model's own distribution.
+    /// Zero always takes the most probable token; one samples from the model's own distribution.
     pub temperature: f32,
-    /// Sample among that many of the most probable tokens; none means all.
+    /// Sample among this number of most probable tokens; `None` means all.
     pub top_k: Option<usize>,
-    /// Sample among the fewest most probable tokens that have this much probability together.
+    /// Sample among the smallest set of most probable tokens whose probabilities add up to this.
     pub top_p: f32,
-    /// The same seed gives the same tokens; none takes a new one.
+    /// The same seed gives the same tokens; `None` chooses a random one.
     pub seed: Option<u64>,
-    /// Sequences of tokens that end a sample: a stop token alone, or the bytes of a stop string.
-    pub stop: Vec<Vec<u32>>,
+    /// Token sequences that end a sample: a single stop token, or the bytes of a stop string.
+    pub stop_sequences: Vec<Vec<u32>>,
 }
 
-impl Default for SampleOptions {
-    /// Temperature 1, top-p 1, no other limit: the model's own distribution.
+impl Default for GenerationOptions {
     fn default() -> Self {
-        SampleOptions { max_tokens: None, temperature: 1.0, top_k: None, top_p: 1.0, seed: None, stop: Vec::new() }
+        GenerationOptions {
+            max_tokens: None,
+            temperature: 1.0,
+            top_k: None,
+            top_p: 1.0,
+            seed: None,
+            stop_sequences: Vec::new(),
+        }
+    }
+}
+
+impl GenerationOptions {
+    /// Sets the maximum number of tokens to generate. Defaults to the rest of the context.
+    #[must_use]
+    pub fn max_tokens(mut self, max_tokens: usize) -> Self {
+        self.max_tokens = Some(max_tokens);
+        self
+    }
+
+    /// Sets the temperature. Defaults to 1.
+    #[must_use]
+    pub fn temperature(mut self, temperature: f32) -> Self {
+        self.temperature = temperature;
+        self
+    }
+
+    /// Sets top-k. Defaults to all tokens.
+    #[must_use]
+    pub fn top_k(mut self, top_k: usize) -> Self {
+        self.top_k = Some(top_k);
+        self
+    }
+
+    /// Sets top-p. Defaults to 1.
+    #[must_use]
+    pub fn top_p(mut self, top_p: f32) -> Self {
+        self.top_p = top_p;
+        self
+    }
+
+    /// Sets the seed. Defaults to a random one.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Sets the token sequences that end a sample. Defaults to none.
+    #[must_use]
+    pub fn stop_sequences(mut self, stop_sequences: Vec<Vec<u32>>) -> Self {
+        self.stop_sequences = stop_sequences;
+        self
     }
 }
 
 /// One continuation of a prompt.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sample {
-    /// Without the prompt, with what stopped it.
+    /// The generated tokens, including the stop sequence but not the prompt.
     pub tokens: Vec<u32>,
     /// Natural logarithm of each token's probability under the model itself, before temperature, top-k and top-p.
     pub logprobs: Vec<f32>,
-    /// Why it ends where it ends.
-    pub stop_reason: StopReason,
+    /// Why generation ended.
+    pub finish_reason: FinishReason,
 }
 
-/// Why a sample ended.
+impl Sample {
+    /// A sample with as many log-probabilities as tokens.
+    pub fn new(tokens: Vec<u32>, logprobs: Vec<f32>, finish_reason: FinishReason) -> Self {
+        Sample { tokens, logprobs, finish_reason }
+    }
+}
+
+/// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// A stop sequence, or the model's own end of text.
+#[non_exhaustive]
+pub enum FinishReason {
+    /// A stop sequence, or the model's end-of-text token.
     Stop,
-    /// `max_tokens` or the context length.
+    /// The maximum number of tokens, or the context length.
     Length,
 }
 
-/// Log-probabilities of given tokens; nothing is known of a sequence's first one.
+/// Log-probabilities of given tokens. The first token of a sequence has none.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct PromptLogprobs {
-    /// One entry per token, none for the first.
+    /// One entry per token, `None` for the first.
     pub logprobs: Vec<Option<f32>>,
-    /// In each token's place, the most probable tokens with their log-probabilities, most probable first; none for
-    /// the first token.
-    pub top_k: Vec<Option<Vec<(u32, f32)>>>,
+    /// The most probable tokens at each position, most probable first; `None` for the first position.
+    pub top_k: Vec<Option<Vec<TokenLogprob>>>,
+}
+
+impl PromptLogprobs {
+    /// Log-probabilities with one entry per token in both lists.
+    pub fn new(logprobs: Vec<Option<f32>>, top_k: Vec<Option<Vec<TokenLogprob>>>) -> Self {
+        PromptLogprobs { logprobs, top_k }
+    }
 }

@@ -1,4 +1,4 @@
-//! What the server has seen and holds, for tests and for demonstrations.
+//! What the server received and what is open now, for tests and demonstrations.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,32 +6,33 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde::Deserialize;
 
-use super::http::Request;
+use super::http1::Request;
+use super::time::now;
 
-/// A request as the server saw it arrive, whatever became of it.
+/// A request as it arrived, whatever the response was.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LoggedRequest {
-    /// Its place in the order of arrival, from zero over all requests since the start.
+    /// Position in the order of arrival since the server started, from zero.
     pub index: u64,
-    /// The TCP connection that it came on, from 1 in the order in which they were accepted.
+    /// The TCP connection it arrived on; connections are numbered from 1 in the order of acceptance.
     pub connection: usize,
-    /// How long after the start of the server it arrived.
+    /// Time of arrival since the start of the server.
     pub at: Duration,
     /// The method, such as `POST`.
     pub method: String,
     /// The path without the query, such as `/api/v1/asample`.
     pub path: String,
-    /// The headers with their names in lower case. The value of `x-api-key` is replaced by `…`.
+    /// The headers, with lower-case names. The value of `x-api-key` is replaced by `…`.
     pub headers: Vec<(String, String)>,
-    /// The sequence number in the body: `seq_id`, `model_seq_id` or `sampling_session_seq_id`, the first that is there.
+    /// The sequence number in the body: the first present of `seq_id`, `model_seq_id` and `sampling_session_seq_id`.
     pub seq: Option<u64>,
-    /// What the sequence number counts for: the id of the model, sampling session or session in the body, the first
-    /// that is there.
+    /// What the sequence number belongs to: the first present of the ids of a model, sampling session and session in the
+    /// body.
     pub subject: Option<String>,
-    /// The promise that `retrieve_future` asks for.
+    /// The promise that a `retrieve_future` request polls.
     pub request_id: Option<String>,
-    /// The value of `x-stainless-retry-count`: zero for a first attempt.
+    /// The value of `x-stainless-retry-count`: zero for the first attempt.
     pub attempt: Option<u32>,
 }
 
@@ -39,24 +40,19 @@ impl LoggedRequest {
     /// The last segment of the path, such as `asample`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        endpoint(&self.path)
+        self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The first value of a header, by its name in lower case.
+    /// The first value of a header, by its lower-case name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// What tests call a path by.
-fn endpoint(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
-}
-
-/// The part of a body that the log is about; everything else is skipped.
+/// The fields of a body that are logged; all others are skipped.
 #[derive(Default, Deserialize)]
-struct Numbers {
+struct LoggedFields {
     seq_id: Option<u64>,
     model_seq_id: Option<u64>,
     sampling_session_seq_id: Option<u64>,
@@ -66,17 +62,17 @@ struct Numbers {
     request_id: Option<String>,
 }
 
-/// A view of the server at one moment: the requests that arrived and what is open now.
+/// A snapshot of the server: the requests that arrived and what is open now.
 #[derive(Clone, Debug, Default)]
 pub struct Activity {
-    pub(super) requests: VecDeque<LoggedRequest>,
-    pub(super) arrived: u64,
-    pub(super) connections: usize,
-    pub(super) held_polls: usize,
+    pub(crate) requests: VecDeque<LoggedRequest>,
+    pub(crate) arrived: u64,
+    pub(crate) connections: usize,
+    pub(crate) held_polls: usize,
 }
 
 impl Activity {
-    /// The requests in the order of arrival; only the newest, when there were more than the log's capacity.
+    /// The logged requests in the order of arrival. Once the log is full, each new request drops the oldest.
     pub fn requests(&self) -> impl DoubleEndedIterator<Item = &LoggedRequest> {
         self.requests.iter()
     }
@@ -86,80 +82,79 @@ impl Activity {
         self.requests.iter().filter(move |request| request.endpoint() == endpoint)
     }
 
-    /// How many requests have arrived since the start.
+    /// Number of requests that have arrived since the start.
     #[must_use]
     pub fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// How many TCP connections are open.
+    /// Number of open TCP connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections
     }
 
-    /// How many requests for a result are being held, because the result is not there yet.
+    /// Number of polls that are held open because their result is not ready yet.
     #[must_use]
     pub fn held_polls(&self) -> usize {
         self.held_polls
     }
 }
 
-/// The activity, shared by the threads of the server, with a way to wait for a change.
+/// The current [`Activity`], shared by the server's threads, with a way to wait for a change.
 #[derive(Debug)]
-pub(in crate::local) struct Monitor {
-    seen: Mutex<Activity>,
+pub(crate) struct ActivityTracker {
+    activity: Mutex<Activity>,
     changed: Condvar,
     started: Instant,
     capacity: usize,
 }
 
-impl Monitor {
-    pub(super) fn new(capacity: usize) -> Self {
-        let started = super::now();
-        Monitor { seen: Mutex::default(), changed: Condvar::new(), started, capacity }
+impl ActivityTracker {
+    pub(crate) fn new(capacity: usize) -> Self {
+        ActivityTracker { activity: Mutex::default(), changed: Condvar::new(), started: now(), capacity }
     }
 
-    pub(super) fn log(&self, connection: usize, request: &Request) {
-        let numbers: Numbers = match self.capacity {
-            0 => Numbers::default(),
+    pub(crate) fn log(&self, connection: usize, request: &Request) {
+        let fields: LoggedFields = match self.capacity {
+            0 => LoggedFields::default(),
             _ => serde_json::from_slice(&request.body).unwrap_or_default(),
         };
         let entry = LoggedRequest {
             index: 0,
             connection,
-            at: super::now().duration_since(self.started),
+            at: now().duration_since(self.started),
             method: request.method.clone(),
             path: request.path.clone(),
             headers: (request.headers.iter())
                 .map(|(name, value)| (name.clone(), if name == "x-api-key" { "…".to_owned() } else { value.clone() }))
                 .collect(),
-            seq: numbers.seq_id.or(numbers.model_seq_id).or(numbers.sampling_session_seq_id),
-            subject: numbers.model_id.or(numbers.sampling_session_id).or(numbers.session_id),
-            request_id: numbers.request_id,
+            seq: fields.seq_id.or(fields.model_seq_id).or(fields.sampling_session_seq_id),
+            subject: fields.model_id.or(fields.sampling_session_id).or(fields.session_id),
+            request_id: fields.request_id,
             attempt: request.header("x-stainless-retry-count").and_then(|value| value.parse().ok()),
         };
-        self.change(|seen| {
-            seen.requests.push_back(LoggedRequest { index: seen.arrived, ..entry });
-            seen.arrived += 1;
-            while seen.requests.len() > self.capacity {
-                seen.requests.pop_front();
+        self.update(|activity| {
+            activity.requests.push_back(LoggedRequest { index: activity.arrived, ..entry });
+            activity.arrived += 1;
+            while activity.requests.len() > self.capacity {
+                activity.requests.pop_front();
             }
         });
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut Activity)) {
-        change(&mut self.seen.lock());
+    pub(crate) fn update(&self, update: impl FnOnce(&mut Activity)) {
+        update(&mut self.activity.lock());
         self.changed.notify_all();
     }
 
-    pub(in crate::local) fn view<T>(&self, view: impl FnOnce(&Activity) -> T) -> T {
-        view(&self.seen.lock())
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Activity) -> T) -> T {
+        read(&self.activity.lock())
     }
 
-    /// Waits until the condition holds; false when it doesn't within the time.
-    pub(in crate::local) fn wait_until(&self, timeout: Duration, mut condition: impl FnMut(&Activity) -> bool) -> bool {
-        let mut seen = self.seen.lock();
-        !self.changed.wait_while_for(&mut seen, |seen| !condition(seen), timeout).timed_out()
+    /// Waits until the condition holds; returns `false` on timeout.
+    pub(crate) fn wait_until(&self, timeout: Duration, mut condition: impl FnMut(&Activity) -> bool) -> bool {
+        let mut activity = self.activity.lock();
+        !self.changed.wait_while_for(&mut activity, |activity| !condition(activity), timeout).timed_out()
     }
 }

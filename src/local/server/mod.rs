@@ -1,181 +1,135 @@
-//! The server around the model: HTTP, endpoints, promises, queues.
+//! The server around the models: HTTP, endpoints, promises, task queues.
 //!
-//! | thread | how many | does |
+//! | thread | number | job |
 //! |---|---|---|
-//! | event loop | one | owns all sockets and deadlines ([`event_loop`], [`connection`], [`http`]) |
-//! | handlers | one for each processor, four at most | read a request's body and do what its endpoint says ([`routes`], [`input`], [`output`]) |
-//! | trainers | one for each training run | its tasks, in the order of arrival ([`work`]) |
-//! | samplers | one for each processor | samples |
+//! | event loop | one | owns all sockets and deadlines ([`net`]) |
+//! | handlers | one per processor, at most four | log a request, apply faults, run its endpoint ([`request_dispatcher`], [`api`]) |
+//! | run workers | one per training run | execute its tasks in the order of arrival ([`compute`]) |
+//! | sampling workers | one per processor | execute sample tasks ([`compute`]) |
 //!
-//! What takes time is promised ([`promises`]); what waits for it costs a table entry, not a thread ([`reply`]). What the
-//! server knows is in tables ([`state`], [`records`]), and what must outlive it in files ([`store`], [`weights`]).
+//! Each module uses only modules below it:
+//!
+//! ```text
+//! Server            starts and stops the threads
+//! request_dispatcher
+//!                   request → log → faults → endpoint
+//! faults            rules that make requests fail
+//! api               routes, decoding and checks, handlers
+//! compute           worker threads, loading and saving of weights
+//! state             tables, promises, records on disk, tasks as data
+//! net               event loop, connections, responders
+//! activity          log of requests, open connections and held polls
+//! http1             requests and responses as bytes
+//! path_segment, time
+//! ```
+//!
+//! Work that takes time is answered with a promise ([`state`]). A poll that waits for a result costs a table entry, not a
+//! thread, so thousands can wait at once.
 
 mod activity;
-mod connection;
-mod event_loop;
+mod api;
+mod compute;
 mod faults;
-mod http;
-mod input;
-mod keys;
-mod output;
-mod percent;
-mod promises;
-mod records;
-mod reply;
-mod routes;
+mod http1;
+mod net;
+mod path_segment;
+mod request_dispatcher;
+mod settings;
 mod state;
-mod store;
-mod weights;
-mod work;
+mod time;
 
-use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, available_parallelism};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
+use std::{fmt, io};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use mio::{Poll, Waker};
-use serde::{Deserialize, Serialize};
 
-use self::activity::Monitor;
+use self::activity::ActivityTracker;
 pub use self::activity::{Activity, LoggedRequest};
-use self::connection::Limits;
-use self::event_loop::{EventLoop, Job, WAKER, bind, listen};
-use self::faults::Chaos;
+use self::api::{ApiContext, LinkSigner};
+use self::compute::run_sample_worker;
+use self::faults::FaultInjector;
 pub use self::faults::{Fault, Faults, ParseFaultsError};
-use self::http::Response;
-use self::keys::Signer;
-use self::promises::Promises;
-use self::reply::{Mailbox, Message};
-use self::routes::{KeyCheck, Service};
-use self::state::State;
-use self::store::{Lock, Store};
-use super::model::Model;
-use crate::clock::Clock;
+use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
+use self::request_dispatcher::Dispatcher;
+pub(super) use self::settings::Settings;
+use self::state::{DirectoryLock, PromiseTable, ServerRecord, ServerState, Store};
 
-/// The time. The server lives in real time: nothing in it is driven by a test's clock.
-fn now() -> Instant {
-    Clock::system().now()
-}
+/// More handler threads than this gain nothing: they share one lock on the tables.
+const MAX_HANDLERS: usize = 4;
 
-/// The time of day, likewise.
-fn wall() -> SystemTime {
-    Clock::system().wall()
-}
-
-/// How a server is set up.
-pub(super) struct Settings {
-    pub(super) models: Vec<Arc<dyn Model>>,
-    pub(super) hold_time: Duration,
-    pub(super) result_time: Duration,
-    pub(super) session_time: Duration,
-    pub(super) link_time: Duration,
-    pub(super) max_models: usize,
-    /// None keeps everything in memory.
-    pub(super) data_dir: Option<PathBuf>,
-    pub(super) key_check: KeyCheck,
-    pub(super) faults: Vec<Fault>,
-    pub(super) fault_seed: u64,
-    pub(super) log_capacity: usize,
-    pub(super) max_connections: usize,
-    pub(super) limits: Limits,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            models: Vec::new(),
-            hold_time: Duration::from_secs(30),
-            result_time: Duration::from_secs(600),
-            session_time: Duration::from_secs(600),
-            link_time: Duration::from_secs(15 * 60),
-            max_models: 64,
-            data_dir: None,
-            key_check: Arc::new(|_| true),
-            faults: Vec::new(),
-            fault_seed: 0,
-            log_capacity: 10_000,
-            max_connections: 4096,
-            limits: Limits {
-                max_body: 64 * 1024 * 1024,
-                timeout_header: Duration::from_secs(10),
-                timeout_idle: Duration::from_secs(120),
-            },
-        }
-    }
-}
-
-/// A running server. Dropping it ends it.
+/// A running server. Dropping it stops it.
 pub(super) struct Server {
     address: SocketAddr,
-    monitor: Arc<Monitor>,
-    faults: Arc<Chaos>,
-    state: Arc<State>,
+    activity: Arc<ActivityTracker>,
+    faults: Arc<FaultInjector>,
+    state: Arc<ServerState>,
     mailbox: Arc<Mailbox>,
-    /// The event loop and the handlers. The threads that compute are told to end and end after the task in hand.
+    /// The event loop and the handlers. The workers are not joined: they end after their current task.
     threads: Vec<JoinHandle<()>>,
-    /// Of the directory, where there is one.
-    _lock: Option<Lock>,
+    /// On the data directory, if there is one.
+    _lock: Option<DirectoryLock>,
 }
 
 impl Server {
     pub(super) fn start(address: SocketAddr, settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mailbox = Arc::new(Mailbox::new(Waker::new(poll.registry(), WAKER)?));
-        let listener = listen(bind(address)?)?;
+        let listener = bind_and_listen(address)?;
         let address = listener.local_addr()?;
-        let monitor = Arc::new(Monitor::new(settings.log_capacity));
-        let faults = Arc::new(Chaos::new(settings.faults, settings.fault_seed));
-        let (sampling, samples) = unbounded();
+        let activity = Arc::new(ActivityTracker::new(settings.log_capacity));
+        let faults = Arc::new(FaultInjector::new(settings.faults, settings.fault_seed));
+        let (samples, sample_queue) = unbounded();
         let (store, lock) = match settings.data_dir {
             None => (Store::in_memory(), None),
             Some(folder) => Store::open(&folder).map(|(store, lock)| (store, Some(lock)))?,
         };
-        let past = Past::begin(&store)?;
-        let promises = Promises::new(settings.result_time, past.starts << 32);
+        let record = ServerRecord::for_next_start(&store)?;
+        // Each start has 2³² promise ids of its own.
+        let promises = PromiseTable::new(settings.result_time, record.starts << 32);
         let (max_models, session_time) = (settings.max_models, settings.session_time);
-        let state = Arc::new(State::new(settings.models, promises, store, max_models, session_time, sampling)?);
-        let service = Service {
+        let state = ServerState::recover(settings.models, promises, store, max_models, session_time, samples)?;
+        let state = Arc::new(state);
+        let context = ApiContext {
             state: state.clone(),
             hold_time: settings.hold_time,
             link_time: settings.link_time,
             key_check: settings.key_check,
-            signer: Signer::new(past.secret),
+            signer: LinkSigner::new(record.secret),
             address,
         };
 
-        // From here on the server ends properly, should a thread not start. It ends its handlers by dropping the event
-        // loop, so that must be the younger.
-        let mut server = Server { address, monitor, faults, state, mailbox, threads: Vec::new(), _lock: lock };
-        let (jobs, arriving) = unbounded();
+        // If a thread fails to start below, dropping `server` stops those that did start. The drop joins the handlers, and
+        // they end once the event loop's end of the channel is gone: so `event_loop` must be declared after `server`, which
+        // makes it drop first.
+        let mut server = Server { address, activity, faults, state, mailbox, threads: Vec::new(), _lock: lock };
+        let (requests, request_queue) = unbounded();
         let event_loop = EventLoop::new(
             poll,
             listener,
             settings.max_connections,
             settings.limits,
             server.mailbox.clone(),
-            jobs,
-            server.monitor.clone(),
+            requests,
+            server.activity.clone(),
         )?;
         let processors = available_parallelism().map_or(1, usize::from);
         for _ in 0..processors {
-            let (state, samples) = (server.state.clone(), samples.clone());
-            spawn("tinkex-sample", move || work::sample_all(&state, &samples))?;
+            let (state, sample_queue) = (server.state.clone(), sample_queue.clone());
+            spawn("tinkex-sample", move || run_sample_worker(&state, &sample_queue))?;
         }
-        let desk = Arc::new(Desk {
-            service,
-            monitor: server.monitor.clone(),
+        let dispatcher = Arc::new(Dispatcher {
+            context,
+            activity: server.activity.clone(),
             faults: server.faults.clone(),
-            reap_after: session_time.clamp(Duration::from_secs(1), Duration::from_secs(60)),
+            reap_interval: session_time.clamp(Duration::from_secs(1), Duration::from_secs(60)),
         });
-        for _ in 0..processors.min(4) {
-            let (desk, arriving) = (desk.clone(), arriving.clone());
-            server.threads.push(spawn("tinkex-handle", move || desk.serve(&arriving))?);
+        for _ in 0..processors.min(MAX_HANDLERS) {
+            let (dispatcher, request_queue) = (dispatcher.clone(), request_queue.clone());
+            server.threads.push(spawn("tinkex-handle", move || dispatcher.run(&request_queue))?);
         }
         server.threads.push(spawn("tinkex-server", move || event_loop.run())?);
         Ok(server)
@@ -185,26 +139,27 @@ impl Server {
         self.address
     }
 
-    pub(super) fn monitor(&self) -> &Monitor {
-        &self.monitor
+    pub(super) fn activity(&self) -> &ActivityTracker {
+        &self.activity
     }
 
-    pub(super) fn faults(&self) -> &Chaos {
+    pub(super) fn faults(&self) -> &FaultInjector {
         &self.faults
     }
 
     pub(super) fn pause(&self) -> io::Result<()> {
-        self.ask(Message::Pause)
+        self.request(Message::Pause)
     }
 
     pub(super) fn resume(&self) -> io::Result<()> {
-        self.ask(Message::Resume)
+        self.request(Message::Resume)
     }
 
-    fn ask(&self, message: fn(crossbeam_channel::Sender<io::Result<()>>) -> Message) -> io::Result<()> {
-        let (done, answer) = bounded(1);
-        self.mailbox.send(message(done));
-        answer.recv().unwrap_or_else(|_| Err(io::Error::other("the server has ended")))
+    /// Sends a message to the event loop and waits for its result.
+    fn request(&self, message: fn(Sender<io::Result<()>>) -> Message) -> io::Result<()> {
+        let (sender, result) = bounded(1);
+        self.mailbox.send(message(sender));
+        result.recv().unwrap_or_else(|_| Err(io::Error::other("the server has stopped")))
     }
 }
 
@@ -228,64 +183,4 @@ impl fmt::Debug for Server {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(run)
-}
-
-/// What the servers of one directory share over time.
-#[derive(Serialize, Deserialize)]
-struct Past {
-    /// How often a server started before this one.
-    starts: u64,
-    /// What links are signed with.
-    secret: [u8; 32],
-}
-
-impl Past {
-    /// What was before, with this start recorded.
-    fn begin(store: &Store) -> io::Result<Self> {
-        let record = "server.json";
-        let past = store.recorded(&[], record)?.unwrap_or_else(|| Past { starts: 0, secret: secret() });
-        store.record(&[], record, &Past { starts: past.starts + 1, ..past })?;
-        Ok(past)
-    }
-}
-
-/// Bytes that nobody can guess: the standard library takes the keys of its hash tables from the system.
-fn secret() -> [u8; 32] {
-    let mut secret = [0; 32];
-    let random = RandomState::new();
-    for (at, piece) in secret.chunks_exact_mut(8).enumerate() {
-        piece.copy_from_slice(&random.hash_one(at).to_le_bytes());
-    }
-    secret
-}
-
-/// Where requests arrive.
-struct Desk {
-    service: Service,
-    monitor: Arc<Monitor>,
-    faults: Arc<Chaos>,
-    /// How often silent sessions are looked for when no request comes.
-    reap_after: Duration,
-}
-
-impl Desk {
-    fn serve(&self, jobs: &Receiver<Job>) {
-        loop {
-            let received = jobs.recv_timeout(self.reap_after);
-            self.service.state.reap(now());
-            let Job { request, mut reply } = match received {
-                Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            self.monitor.log(reply.to.connection, &request);
-            let verdict = self.faults.judge(&request.path, &request.body);
-            reply.delivery = verdict.delivery;
-            if let Some(response) = verdict.instead {
-                reply.answer(response);
-            } else if catch_unwind(AssertUnwindSafe(|| self.service.answer(&request, &reply))).is_err() {
-                reply.answer(Response::detail(500, "the server failed at this request"));
-            }
-        }
-    }
 }

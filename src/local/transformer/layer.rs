@@ -1,13 +1,11 @@
-//! One layer: attention, then a gated MLP, each on normalised rows and added to what it came from.
+//! One layer: attention, then a gated MLP, each on normalized input and with a residual connection.
 
 use ndarray::{Array2, Axis, NdFloat};
 
-use super::{
-    attention::{Inputs, Segment, Shares},
-    ops::{Normalized, Rotary, gate, gate_backward, normalize, project, project_backward},
-};
+use super::attention::{AttentionInputs, AttentionWeights, PackedSequence};
+use super::ops::{RmsNorm, RotaryEmbedding, linear, linear_backward, rms_norm, swiglu, swiglu_backward};
 
-/// The weights of a layer, or the derivatives with respect to them; outputs × inputs each.
+/// The weights of a layer, or the gradients with respect to them; each outputs × inputs.
 #[derive(Clone, Debug)]
 pub(super) struct Layer<T> {
     pub(super) query: Array2<T>,
@@ -19,102 +17,116 @@ pub(super) struct Layer<T> {
     pub(super) down: Array2<T>,
 }
 
-/// Where the rows of a batch stand in their sequences, and what all layers share.
+/// Which rows of a batch belong to which sequence, and what all layers share.
 #[derive(Debug)]
-pub(super) struct Rows<'a, T> {
+pub(super) struct BatchLayout<'a, T> {
+    /// The position of each row's token in its sequence.
     pub(super) positions: Vec<usize>,
-    pub(super) segments: Vec<Segment>,
-    pub(super) heads: usize,
-    pub(super) rotary: &'a Rotary<T>,
+    pub(super) sequences: Vec<PackedSequence>,
+    pub(super) num_heads: usize,
+    pub(super) rotary: &'a RotaryEmbedding<T>,
 }
 
-/// Keys and values of the tokens that a layer has seen. A token attends to those before it, whether they came in the
-/// same batch or, when sampling, in an earlier one.
+/// The keys and values of a layer, one row per token. Training fills it once per batch; sampling appends to it token by
+/// token.
 #[derive(Clone, Debug)]
-pub(super) struct Seen<T> {
+pub(super) struct KvCache<T> {
     keys: Array2<T>,
     values: Array2<T>,
 }
 
-impl<T: NdFloat> Seen<T> {
-    pub(super) fn nothing(width: usize) -> Seen<T> {
-        Seen { keys: Array2::zeros((0, width)), values: Array2::zeros((0, width)) }
+impl<T: NdFloat> KvCache<T> {
+    pub(super) fn empty(hidden_size: usize) -> KvCache<T> {
+        KvCache { keys: Array2::zeros((0, hidden_size)), values: Array2::zeros((0, hidden_size)) }
     }
 
-    pub(super) fn tokens(&self) -> usize {
+    /// Number of cached tokens.
+    pub(super) fn len(&self) -> usize {
         self.keys.nrows()
     }
 
-    fn add(&mut self, keys: &Array2<T>, values: &Array2<T>) {
-        for (seen, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
-            seen.append(Axis(0), new.view()).expect("all keys and values of a layer are as wide as the layer");
+    fn append(&mut self, keys: &Array2<T>, values: &Array2<T>) {
+        for (cached, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
+            cached.append(Axis(0), new.view()).expect("all keys and values of a layer have its hidden size");
         }
     }
 
-    fn attended_by<'a>(&'a self, queries: &'a Array2<T>, rows: &Rows<'_, T>) -> Inputs<'a, T> {
-        Inputs { queries: queries.view(), keys: self.keys.view(), values: self.values.view(), heads: rows.heads }
+    fn attention_inputs<'a>(&'a self, queries: &'a Array2<T>, layout: &BatchLayout<'_, T>) -> AttentionInputs<'a, T> {
+        AttentionInputs {
+            queries: queries.view(),
+            keys: self.keys.view(),
+            values: self.values.view(),
+            num_heads: layout.num_heads,
+        }
     }
 }
 
 /// What the backward pass needs of the forward pass, besides the keys and values.
 #[derive(Debug)]
-pub(super) struct Trace<T> {
-    attention_input: Normalized<T>,
+pub(super) struct LayerActivations<T> {
+    attention_norm: RmsNorm<T>,
     queries: Array2<T>,
-    shares: Shares<T>,
-    mixed: Array2<T>,
-    mlp_input: Normalized<T>,
+    attention_weights: AttentionWeights<T>,
+    attention_output: Array2<T>,
+    mlp_norm: RmsNorm<T>,
     gate: Array2<T>,
     up: Array2<T>,
     gated: Array2<T>,
 }
 
 impl<T: NdFloat> Layer<T> {
-    /// Adds what the layer makes of the rows to them, and their keys and values to those seen.
-    pub(super) fn forward(&self, x: &mut Array2<T>, rows: &Rows<'_, T>, seen: &mut Seen<T>) -> Trace<T> {
-        let attention_input = normalize(x);
-        let input = attention_input.rows.view();
-        let (mut queries, mut keys) = (project(input, &self.query), project(input, &self.key));
-        rows.rotary.turn(&mut queries, &rows.positions);
-        rows.rotary.turn(&mut keys, &rows.positions);
-        seen.add(&keys, &project(input, &self.value));
-        let (mixed, shares) = seen.attended_by(&queries, rows).attend(&rows.segments);
-        *x += &project(mixed.view(), &self.output);
+    /// Adds the layer's output to the rows of `x`, and their keys and values to the cache.
+    pub(super) fn forward(
+        &self,
+        x: &mut Array2<T>,
+        layout: &BatchLayout<'_, T>,
+        cache: &mut KvCache<T>,
+    ) -> LayerActivations<T> {
+        let attention_norm = rms_norm(x);
+        let input = attention_norm.output.view();
+        let (mut queries, mut keys) = (linear(input, &self.query), linear(input, &self.key));
+        layout.rotary.rotate(&mut queries, &layout.positions);
+        layout.rotary.rotate(&mut keys, &layout.positions);
+        cache.append(&keys, &linear(input, &self.value));
+        let (attention_output, attention_weights) = cache.attention_inputs(&queries, layout).attend(&layout.sequences);
+        *x += &linear(attention_output.view(), &self.output);
 
-        let mlp_input = normalize(x);
-        let (closed, up) = (project(mlp_input.rows.view(), &self.gate), project(mlp_input.rows.view(), &self.up));
-        let gated = gate(&closed, &up);
-        *x += &project(gated.view(), &self.down);
+        let mlp_norm = rms_norm(x);
+        let input = mlp_norm.output.view();
+        let (gate, up) = (linear(input, &self.gate), linear(input, &self.up));
+        let gated = swiglu(&gate, &up);
+        *x += &linear(gated.view(), &self.down);
 
-        Trace { attention_input, queries, shares, mixed, mlp_input, gate: closed, up, gated }
+        LayerActivations { attention_norm, queries, attention_weights, attention_output, mlp_norm, gate, up, gated }
     }
 
-    /// Turns the derivative with respect to the rows after the layer into that with respect to the rows before, and
-    /// adds the derivatives with respect to the weights to `slopes`.
+    /// Turns the gradient with respect to the layer's output into the one with respect to its input, in place, and adds the
+    /// gradients with respect to the weights to `gradients`.
     pub(super) fn backward(
         &self,
         dx: &mut Array2<T>,
-        rows: &Rows<'_, T>,
-        seen: &Seen<T>,
-        trace: &Trace<T>,
-        slopes: &mut Layer<T>,
+        layout: &BatchLayout<'_, T>,
+        cache: &KvCache<T>,
+        activations: &LayerActivations<T>,
+        gradients: &mut Layer<T>,
     ) {
-        let dgated = project_backward(dx, &trace.gated, &self.down, &mut slopes.down);
-        let (dgate, dup) = gate_backward(&dgated, &trace.gate, &trace.up);
-        let input = &trace.mlp_input.rows;
-        let mut dinput = project_backward(&dgate, input, &self.gate, &mut slopes.gate);
-        dinput += &project_backward(&dup, input, &self.up, &mut slopes.up);
-        *dx += &trace.mlp_input.backward(dinput);
+        let dgated = linear_backward(dx, &activations.gated, &self.down, &mut gradients.down);
+        let (dgate, dup) = swiglu_backward(&dgated, &activations.gate, &activations.up);
+        let input = &activations.mlp_norm.output;
+        let mut dinput = linear_backward(&dgate, input, &self.gate, &mut gradients.gate);
+        dinput += &linear_backward(&dup, input, &self.up, &mut gradients.up);
+        *dx += &activations.mlp_norm.backward(dinput);
 
-        let dmixed = project_backward(dx, &trace.mixed, &self.output, &mut slopes.output);
+        let doutput = linear_backward(dx, &activations.attention_output, &self.output, &mut gradients.output);
+        let inputs = cache.attention_inputs(&activations.queries, layout);
         let [mut dqueries, mut dkeys, dvalues] =
-            seen.attended_by(&trace.queries, rows).backward(&dmixed, &rows.segments, &trace.shares);
-        rows.rotary.turn_backward(&mut dqueries, &rows.positions);
-        rows.rotary.turn_backward(&mut dkeys, &rows.positions);
-        let input = &trace.attention_input.rows;
-        let mut dinput = project_backward(&dqueries, input, &self.query, &mut slopes.query);
-        dinput += &project_backward(&dkeys, input, &self.key, &mut slopes.key);
-        dinput += &project_backward(&dvalues, input, &self.value, &mut slopes.value);
-        *dx += &trace.attention_input.backward(dinput);
+            inputs.backward(&doutput, &layout.sequences, &activations.attention_weights);
+        layout.rotary.rotate_backward(&mut dqueries, &layout.positions);
+        layout.rotary.rotate_backward(&mut dkeys, &layout.positions);
+        let input = &activations.attention_norm.output;
+        let mut dinput = linear_backward(&dqueries, input, &self.query, &mut gradients.query);
+        dinput += &linear_backward(&dkeys, input, &self.key, &mut gradients.key);
+        dinput += &linear_backward(&dvalues, input, &self.value, &mut gradients.value);
+        *dx += &activations.attention_norm.backward(dinput);
     }
 }

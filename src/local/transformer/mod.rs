@@ -1,25 +1,29 @@
 //! A small decoder-only transformer over bytes, in three sizes.
 //!
-//! | model | layers | width | heads | MLP | context | weights |
+//! | model | layers | hidden size | heads | MLP | context | weights |
 //! |---|---|---|---|---|---|---|
 //! | `tinkex/bytes-tiny` | 2 | 64 | 4 | 128 | 1024 | 0.1 million |
 //! | `tinkex/bytes-small` | 4 | 128 | 4 | 384 | 1024 | 0.9 million |
 //! | `tinkex/bytes-medium` | 6 | 256 | 8 | 768 | 1024 | 5.2 million |
 //!
-//! Their base weights come from fixed seeds and know nothing; what a model can do it learns in an adapter. They are made
-//! when they are first needed.
+//! The base weights are random, from fixed seeds, and untrained: everything that a model can do it learns in an adapter. They
+//! are generated on first use.
 //!
-//! `layer` has the architecture, `ops` and `attention` the mathematics, `network` the way from tokens to scores and back, `lora` the
-//! adapters, `batch` the threads, `sample` the choice of tokens.
+//! The architecture is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
+//! adapters in `lora`, the threads in `micro_batches`, the sampling of tokens in `decoding`.
+//!
+//! It is written on ndarray instead of a framework such as candle, whose dependencies would take minutes to build; numeric
+//! differentiation checks every gradient.
 
 mod attention;
-mod batch;
+mod config;
+mod decoding;
 mod layer;
 mod lora;
+mod micro_batches;
 mod network;
 mod ops;
-mod random;
-mod sample;
+mod splitmix;
 #[cfg(test)]
 mod tests;
 
@@ -27,68 +31,43 @@ use std::{borrow::Cow, sync::OnceLock, thread::available_parallelism};
 
 use ndarray::{Array2, NdFloat};
 
+use self::config::ModelConfig;
+use self::decoding::{Generation, top_k};
 pub(super) use self::lora::ALPHA as LORA_ALPHA;
-use self::{
-    network::{Network, Projections},
-    ops::{Rotary, log_softmax},
-    random::Random,
-    sample::{Continuation, most_probable},
-};
-use super::model::{Adapter, AdapterOptions, Example, Model, PromptLogprobs, Sample, SampleOptions, Tensors};
+use self::micro_batches::run_batch;
+use self::network::{Network, Projections};
+use self::ops::{RotaryEmbedding, log_softmax};
+use self::splitmix::SplitMix64;
+use super::model::{Adapter, AdapterOptions, Example, GenerationOptions, Model, PromptLogprobs, Sample, Tensors};
 
-/// The token that ends a text; 0 to 255 are the bytes. It ends every sample, whether or not it is among the stop
-/// sequences.
+/// The end-of-text token; 0 to 255 are the bytes. It ends every sample, with or without stop sequences.
 pub const END_OF_TEXT: u32 = 256;
 
-/// Where the base weights of all sizes start. Part of their definition, as saved adapters fit no other base.
-const BYTES_SEED: u64 = 0;
-
-/// The sizes of a [`Transformer`], in numbers of features and tokens.
-#[derive(Clone, Debug)]
-struct Sizes {
-    /// Distinct tokens.
-    vocab: usize,
-    /// Features of a token between layers; a multiple of twice the heads.
-    width: usize,
-    /// Layers.
-    layers: usize,
-    /// Attention heads of a layer.
-    heads: usize,
-    /// Features inside an MLP.
-    hidden: usize,
-    /// The most tokens of a sequence.
-    context: usize,
-}
+/// The seed of the base weights of all sizes. Changing it would invalidate every saved adapter.
+const BASE_SEED: u64 = 0;
 
 /// A decoder-only transformer with fixed random base weights.
 ///
-/// RMS normalisation before each part of a layer, rotary positions, causal attention, gated MLPs, no biases.
+/// RMS normalization before the attention and the MLP of each layer, rotary position embeddings, causal attention, SwiGLU
+/// MLPs, no biases.
 #[derive(Debug)]
 pub struct Transformer<T = f32> {
     name: String,
-    sizes: Sizes,
+    config: ModelConfig,
     seed: u64,
-    weights: OnceLock<Weights<T>>,
+    weights: OnceLock<BaseWeights<T>>,
 }
 
-/// What every call needs and none changes.
+/// The weights that no adapter changes, and the base of those that it does.
 #[derive(Debug)]
-struct Weights<T> {
-    rotary: Rotary<T>,
+struct BaseWeights<T> {
+    rotary: RotaryEmbedding<T>,
     embedding: Array2<T>,
-    base: Projections<T>,
-}
-
-impl Sizes {
-    /// The row of a token; what is not in the vocabulary is read as its last token, so that no input can make the
-    /// model panic.
-    fn known(&self, token: u32) -> usize {
-        (token as usize).min(self.vocab - 1)
-    }
+    projections: Projections<T>,
 }
 
 impl Transformer {
-    /// `tinkex/bytes-tiny`: quick enough for tests in a debug build.
+    /// `tinkex/bytes-tiny`: fast enough for tests in a debug build.
     pub fn bytes_tiny() -> Transformer {
         Transformer::bytes("tinkex/bytes-tiny", 64, 2, 4, 128)
     }
@@ -98,49 +77,56 @@ impl Transformer {
         Transformer::bytes("tinkex/bytes-small", 128, 4, 4, 384)
     }
 
-    /// `tinkex/bytes-medium`: as large as is bearable on two cores.
+    /// `tinkex/bytes-medium`: about the largest that is practical on two cores.
     pub fn bytes_medium() -> Transformer {
         Transformer::bytes("tinkex/bytes-medium", 256, 6, 8, 768)
     }
 
-    fn bytes(name: &str, width: usize, layers: usize, heads: usize, hidden: usize) -> Transformer {
-        let sizes = Sizes { vocab: END_OF_TEXT as usize + 1, width, layers, heads, hidden, context: 1024 };
-        Transformer::new(name, sizes, BYTES_SEED)
+    fn bytes(
+        name: &str,
+        hidden_size: usize,
+        num_layers: usize,
+        num_heads: usize,
+        intermediate_size: usize,
+    ) -> Transformer {
+        let vocab_size = END_OF_TEXT as usize + 1;
+        let config =
+            ModelConfig { vocab_size, hidden_size, num_layers, num_heads, intermediate_size, context_length: 1024 };
+        Transformer::new(name, config, BASE_SEED)
     }
 }
 
-impl<T: NdFloat> Weights<T> {
-    /// The deviation of the embeddings hardly matters, since every part normalises what it reads; one is about what the
-    /// layers add to them, so that a token still knows itself at the end.
-    fn random(sizes: &Sizes, seed: u64) -> Weights<T> {
-        let mut random = Random::new(seed);
-        Weights {
-            rotary: Rotary::new(sizes.context, sizes.width / sizes.heads),
-            embedding: random.matrix((sizes.vocab, sizes.width), 1.0),
-            base: Projections::random(sizes, &mut random),
+impl<T: NdFloat> BaseWeights<T> {
+    fn random(config: &ModelConfig, seed: u64) -> BaseWeights<T> {
+        let mut random = SplitMix64::new(seed);
+        BaseWeights {
+            rotary: RotaryEmbedding::new(config.context_length, config.hidden_size / config.num_heads),
+            // The scale hardly matters, since every layer normalizes its input. One is about the scale of what the layers
+            // add, so that the token is still recognizable after the last layer.
+            embedding: random.matrix((config.vocab_size, config.hidden_size), 1.0),
+            projections: Projections::random(config, &mut random),
         }
     }
 }
 
 impl<T: NdFloat> Transformer<T> {
-    /// A model whose base weights come from a seed.
-    fn new(name: &str, sizes: Sizes, seed: u64) -> Transformer<T> {
-        Transformer { name: name.to_owned(), sizes, seed, weights: OnceLock::new() }
+    fn new(name: &str, config: ModelConfig, seed: u64) -> Transformer<T> {
+        Transformer { name: name.to_owned(), config, seed, weights: OnceLock::new() }
     }
 
-    fn weights(&self) -> &Weights<T> {
-        self.weights.get_or_init(|| Weights::random(&self.sizes, self.seed))
+    fn base_weights(&self) -> &BaseWeights<T> {
+        self.weights.get_or_init(|| BaseWeights::random(&self.config, self.seed))
     }
 
-    /// The base projections, or those that an adapter makes of them.
+    /// The base projections, or their merge with an adapter.
     fn projections(&self, adapter: Option<&Adapter<T>>) -> Cow<'_, Projections<T>> {
-        let base = &self.weights().base;
+        let base = &self.base_weights().projections;
         adapter.map_or(Cow::Borrowed(base), |adapter| Cow::Owned(lora::merge(base, adapter)))
     }
 
     fn network<'a>(&'a self, projections: &'a Projections<T>) -> Network<'a, T> {
-        let Weights { rotary, embedding, .. } = self.weights();
-        Network { sizes: &self.sizes, rotary, embedding, projections }
+        let BaseWeights { rotary, embedding, .. } = self.base_weights();
+        Network { config: &self.config, rotary, embedding, projections }
     }
 
     fn forward_backward(
@@ -151,9 +137,9 @@ impl<T: NdFloat> Transformer<T> {
     ) -> Vec<Vec<T>> {
         let projections = self.projections(Some(adapter));
         let threads = available_parallelism().map_or(1, usize::from);
-        let (logprobs, slopes) = batch::run(self.network(&projections), batch, gradient.is_some(), threads);
-        if let (Some(gradient), Some(slopes)) = (gradient, slopes) {
-            lora::add_gradient(&slopes, adapter, gradient);
+        let (logprobs, dprojections) = run_batch(self.network(&projections), batch, gradient.is_some(), threads);
+        if let (Some(gradient), Some(dprojections)) = (gradient, dprojections) {
+            lora::accumulate_gradient(&dprojections, adapter, gradient);
         }
         logprobs
     }
@@ -165,52 +151,62 @@ impl Model for Transformer {
     }
 
     fn vocab_size(&self) -> usize {
-        self.sizes.vocab
+        self.config.vocab_size
     }
 
     fn context_length(&self) -> usize {
-        self.sizes.context
+        self.config.context_length
     }
 
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter {
-        lora::fresh(&self.weights().base, options)
+        lora::init(&self.base_weights().projections, options)
     }
 
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {
         Transformer::forward_backward(self, adapter, batch, gradient)
     }
 
-    /// An empty prompt is read as [`END_OF_TEXT`], after which a text may begin.
-    fn sample(&self, adapter: Option<&Adapter>, prompt: &[u32], count: usize, options: &SampleOptions) -> Vec<Sample> {
+    /// An empty prompt is treated as [`END_OF_TEXT`], after which a new text begins.
+    fn sample(
+        &self,
+        adapter: Option<&Adapter>,
+        prompt: &[u32],
+        count: usize,
+        options: &GenerationOptions,
+    ) -> Vec<Sample> {
         let prompt = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
         let projections = self.projections(adapter);
         let network = self.network(&projections);
-        let mut seen = network.nothing_seen();
-        let scores = network.extend(&mut seen, prompt);
-        let most = options.max_tokens.unwrap_or(usize::MAX).min(self.sizes.context.saturating_sub(prompt.len()));
+        // The prompt runs once; each sample continues from a copy of the caches.
+        let mut caches = network.empty_caches();
+        let logits = network.forward_cached(&mut caches, prompt);
+        let room = self.config.context_length.saturating_sub(prompt.len());
+        let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(room);
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
-        let continuation = |index| Continuation {
+        let generation = |index| Generation {
             network,
-            seen: seen.clone(),
-            scores: scores.clone(),
-            random: Random::stream(seed, index),
+            caches: caches.clone(),
+            logits: logits.clone(),
+            random: SplitMix64::stream(seed, index),
+            end_of_text: END_OF_TEXT,
         };
-        (0..count).map(|index| continuation(index).sample(options, most)).collect()
+        (0..count).map(|index| generation(index).run(options, max_tokens)).collect()
     }
 
-    fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], top_k: usize) -> PromptLogprobs {
+    fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], k: usize) -> PromptLogprobs {
         let projections = self.projections(adapter);
-        let (mut scores, _) = self.network(&projections).forward(&[tokens]);
-        let mut found = PromptLogprobs::default();
+        let (mut logits, _) = self.network(&projections).forward(&[tokens]);
+        let mut prompt = PromptLogprobs::default();
         if !tokens.is_empty() {
-            found.logprobs.push(None);
-            found.top_k.push(None);
+            prompt.logprobs.push(None);
+            prompt.top_k.push(None);
         }
-        for (mut row, &token) in scores.rows_mut().into_iter().zip(tokens.iter().skip(1)) {
+        // The row of each token holds the logits of the next one.
+        for (mut row, &token) in logits.rows_mut().into_iter().zip(tokens.iter().skip(1)) {
             log_softmax(row.view_mut());
-            found.logprobs.push(Some(row[self.sizes.known(token)]));
-            found.top_k.push(Some(most_probable(row.view(), top_k)));
+            prompt.logprobs.push(Some(row[self.config.clamp_token(token)]));
+            prompt.top_k.push(Some(top_k(row.view(), k)));
         }
-        found
+        prompt
     }
 }

@@ -1,177 +1,184 @@
-//! The network from tokens to scores and back.
+//! The network from tokens to logits, and its backward pass.
 
 use std::iter::once;
 
 use ndarray::{Array2, Axis, NdFloat};
 
-use super::{
-    Sizes,
-    attention::Segment,
-    layer::{Layer, Rows, Seen, Trace},
-    ops::{Normalized, Rotary, normalize, project, project_backward},
-    random::Random,
-};
+use super::attention::PackedSequence;
+use super::config::ModelConfig;
+use super::layer::{BatchLayout, KvCache, Layer, LayerActivations};
+use super::ops::{RmsNorm, RotaryEmbedding, linear, linear_backward, rms_norm};
+use super::splitmix::SplitMix64;
 
-/// The part of a network that an adapter can be asked to leave alone.
+/// The part of the network that a projection belongs to; an adapter may leave each part out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum ModuleGroup {
     Attention,
     Mlp,
-    Unembed,
+    Unembedding,
 }
 
-/// Where in the network a projection is.
+/// Identifies a projection.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ModuleId {
     /// Its name in PEFT's checkpoints.
     pub(super) name: String,
-    pub(super) part: Part,
+    pub(super) group: ModuleGroup,
 }
 
-/// Every matrix that an adapter can change, or the derivatives with respect to them.
+/// Every matrix that an adapter can change, or the gradients with respect to them.
 #[derive(Clone, Debug)]
 pub(super) struct Projections<T> {
     pub(super) layers: Vec<Layer<T>>,
-    /// Vocabulary × width.
-    pub(super) unembed: Array2<T>,
+    /// Vocabulary × hidden size.
+    pub(super) unembedding: Array2<T>,
 }
 
 impl<T: NdFloat> Projections<T> {
-    /// Random projections that keep a row's scale: the deviation of each is one over the root of its inputs.
-    pub(super) fn random(sizes: &Sizes, random: &mut Random) -> Projections<T> {
-        let Sizes { vocab, width, hidden, .. } = *sizes;
+    /// Random projections that preserve the scale of a row: the standard deviation is 1/√inputs.
+    pub(super) fn random(config: &ModelConfig, random: &mut SplitMix64) -> Projections<T> {
+        let ModelConfig { vocab_size, hidden_size, intermediate_size, .. } = *config;
         let mut matrix =
             |outputs: usize, inputs: usize| random.matrix((outputs, inputs), (inputs as f64).sqrt().recip());
-        let layers = (0..sizes.layers)
+        let layers = (0..config.num_layers)
             .map(|_| Layer {
-                query: matrix(width, width),
-                key: matrix(width, width),
-                value: matrix(width, width),
-                output: matrix(width, width),
-                gate: matrix(hidden, width),
-                up: matrix(hidden, width),
-                down: matrix(width, hidden),
+                query: matrix(hidden_size, hidden_size),
+                key: matrix(hidden_size, hidden_size),
+                value: matrix(hidden_size, hidden_size),
+                output: matrix(hidden_size, hidden_size),
+                gate: matrix(intermediate_size, hidden_size),
+                up: matrix(intermediate_size, hidden_size),
+                down: matrix(hidden_size, intermediate_size),
             })
             .collect();
-        Projections { layers, unembed: matrix(vocab, width) }
+        Projections { layers, unembedding: matrix(vocab_size, hidden_size) }
     }
 
     pub(super) fn zeros_like(&self) -> Projections<T> {
         let mut zeros = self.clone();
-        for (_, matrix) in zeros.placed_mut() {
+        for (_, matrix) in zeros.modules_mut() {
             matrix.fill(T::zero());
         }
         zeros
     }
 
-    /// Each projection with its place, always in the same order.
-    pub(super) fn placed(&self) -> impl Iterator<Item = (Place, &Array2<T>)> {
-        let layers = self.layers.iter().enumerate().flat_map(|(at, layer)| {
+    /// All projections with their ids, always in the same order.
+    pub(super) fn modules(&self) -> impl Iterator<Item = (ModuleId, &Array2<T>)> {
+        let layers = self.layers.iter().enumerate().flat_map(|(index, layer)| {
             let Layer { query, key, value, output, gate, up, down } = layer;
-            places(at).into_iter().zip([query, key, value, output, gate, up, down])
+            layer_module_ids(index).into_iter().zip([query, key, value, output, gate, up, down])
         });
-        layers.chain(once((unembed_place(), &self.unembed)))
+        layers.chain(once((unembedding_id(), &self.unembedding)))
     }
 
-    /// The same, to be changed.
-    pub(super) fn placed_mut(&mut self) -> impl Iterator<Item = (Place, &mut Array2<T>)> {
-        let layers = self.layers.iter_mut().enumerate().flat_map(|(at, layer)| {
+    /// All projections as [`modules`](Projections::modules), mutably.
+    pub(super) fn modules_mut(&mut self) -> impl Iterator<Item = (ModuleId, &mut Array2<T>)> {
+        let layers = self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
             let Layer { query, key, value, output, gate, up, down } = layer;
-            places(at).into_iter().zip([query, key, value, output, gate, up, down])
+            layer_module_ids(index).into_iter().zip([query, key, value, output, gate, up, down])
         });
-        layers.chain(once((unembed_place(), &mut self.unembed)))
+        layers.chain(once((unembedding_id(), &mut self.unembedding)))
     }
 }
 
-/// The places of a layer's projections, in the order of its fields.
-fn places(layer: usize) -> [Place; 7] {
-    let attention = |name| Place { name: format!("model.layers.{layer}.self_attn.{name}_proj"), part: Part::Attention };
-    let mlp = |name| Place { name: format!("model.layers.{layer}.mlp.{name}_proj"), part: Part::Mlp };
+/// The ids of a layer's projections, in the order of its fields.
+fn layer_module_ids(layer: usize) -> [ModuleId; 7] {
+    let attention =
+        |name| ModuleId { name: format!("model.layers.{layer}.self_attn.{name}_proj"), group: ModuleGroup::Attention };
+    let mlp = |name| ModuleId { name: format!("model.layers.{layer}.mlp.{name}_proj"), group: ModuleGroup::Mlp };
     [attention("q"), attention("k"), attention("v"), attention("o"), mlp("gate"), mlp("up"), mlp("down")]
 }
 
-fn unembed_place() -> Place {
-    Place { name: "lm_head".to_owned(), part: Part::Unembed }
+fn unembedding_id() -> ModuleId {
+    ModuleId { name: "lm_head".to_owned(), group: ModuleGroup::Unembedding }
 }
 
-/// A network with its weights, borrowed from where they are kept.
+/// The network, with borrowed weights.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network<'a, T> {
-    pub(super) sizes: &'a Sizes,
-    pub(super) rotary: &'a Rotary<T>,
-    /// Vocabulary × width.
+    pub(super) config: &'a ModelConfig,
+    pub(super) rotary: &'a RotaryEmbedding<T>,
+    /// Vocabulary × hidden size.
     pub(super) embedding: &'a Array2<T>,
     pub(super) projections: &'a Projections<T>,
 }
 
-/// A forward pass, ready for the backward pass.
+/// What the backward pass needs of a forward pass.
 #[derive(Debug)]
-pub(super) struct Pass<'a, T> {
-    rows: Rows<'a, T>,
-    seen: Vec<Seen<T>>,
-    traces: Vec<Trace<T>>,
-    last: Normalized<T>,
+pub(super) struct ForwardPass<'a, T> {
+    layout: BatchLayout<'a, T>,
+    caches: Vec<KvCache<T>>,
+    activations: Vec<LayerActivations<T>>,
+    final_norm: RmsNorm<T>,
 }
 
 impl<'a, T: NdFloat> Network<'a, T> {
-    /// Reads whole sequences, laid one below the other; gives the scores (rows × vocabulary) of what follows each
-    /// token.
-    pub(super) fn forward(&self, sequences: &[&[u32]]) -> (Array2<T>, Pass<'a, T>) {
+    /// Runs whole sequences, packed one below the other. Returns the logits after each token: rows × vocabulary.
+    pub(super) fn forward(&self, sequences: &[&[u32]]) -> (Array2<T>, ForwardPass<'a, T>) {
         let mut start = 0;
-        let segments = sequences
+        let packed = sequences
             .iter()
             .map(|tokens| {
                 let rows = start..start + tokens.len();
                 start = rows.end;
-                Segment { queries: rows.clone(), keys: rows }
+                PackedSequence { query_rows: rows.clone(), key_rows: rows }
             })
             .collect();
-        let rows = Rows {
+        let layout = BatchLayout {
             positions: sequences.iter().flat_map(|tokens| 0..tokens.len()).collect(),
-            segments,
-            heads: self.sizes.heads,
+            sequences: packed,
+            num_heads: self.config.num_heads,
             rotary: self.rotary,
         };
-        let mut seen = self.nothing_seen();
-        let (last, traces) = self.read(&sequences.concat(), &rows, &mut seen);
-        (project(last.rows.view(), &self.projections.unembed), Pass { rows, seen, traces, last })
+        let mut caches = self.empty_caches();
+        let (final_norm, activations) = self.run_layers(&sequences.concat(), &layout, &mut caches);
+        let logits = linear(final_norm.output.view(), &self.projections.unembedding);
+        (logits, ForwardPass { layout, caches, activations, final_norm })
     }
 
-    /// Adds the derivatives with respect to the projections to `slopes`, given those with respect to the scores.
-    pub(super) fn backward(&self, dscores: &Array2<T>, pass: &Pass<'_, T>, slopes: &mut Projections<T>) {
-        let dlast = project_backward(dscores, &pass.last.rows, &self.projections.unembed, &mut slopes.unembed);
-        let mut dx = pass.last.backward(dlast);
-        let layers = self.projections.layers.iter().zip(&mut slopes.layers).zip(pass.seen.iter().zip(&pass.traces));
-        for ((layer, slopes), (seen, trace)) in layers.rev() {
-            layer.backward(&mut dx, &pass.rows, seen, trace, slopes);
+    /// Backpropagates from the logits; adds the gradients with respect to the projections to `gradients`.
+    pub(super) fn backward(&self, dlogits: &Array2<T>, pass: &ForwardPass<'_, T>, gradients: &mut Projections<T>) {
+        let ForwardPass { layout, caches, activations, final_norm } = pass;
+        let dnorm =
+            linear_backward(dlogits, &final_norm.output, &self.projections.unembedding, &mut gradients.unembedding);
+        let mut dx = final_norm.backward(dnorm);
+        let layers = self.projections.layers.iter().zip(&mut gradients.layers).zip(caches.iter().zip(activations));
+        for ((layer, gradients), (cache, activations)) in layers.rev() {
+            layer.backward(&mut dx, layout, cache, activations, gradients);
         }
     }
 
-    /// What the layers have seen before the first token.
-    pub(super) fn nothing_seen(&self) -> Vec<Seen<T>> {
-        self.projections.layers.iter().map(|_| Seen::nothing(self.sizes.width)).collect()
+    /// One empty cache per layer.
+    pub(super) fn empty_caches(&self) -> Vec<KvCache<T>> {
+        self.projections.layers.iter().map(|_| KvCache::empty(self.config.hidden_size)).collect()
     }
 
-    /// Reads further tokens of one sequence; gives the scores (1 × vocabulary) of what follows the last.
-    pub(super) fn extend(&self, seen: &mut [Seen<T>], tokens: &[u32]) -> Array2<T> {
-        let before = seen.first().map_or(0, Seen::tokens);
-        let after = before + tokens.len();
-        let rows = Rows {
-            positions: (before..after).collect(),
-            segments: vec![Segment { queries: 0..tokens.len(), keys: 0..after }],
-            heads: self.sizes.heads,
+    /// Runs further tokens of one sequence, whose earlier tokens are in the caches. Returns the logits after the last token:
+    /// 1 × vocabulary.
+    pub(super) fn forward_cached(&self, caches: &mut [KvCache<T>], tokens: &[u32]) -> Array2<T> {
+        let cached = caches.first().map_or(0, KvCache::len);
+        let length = cached + tokens.len();
+        let layout = BatchLayout {
+            positions: (cached..length).collect(),
+            sequences: vec![PackedSequence { query_rows: 0..tokens.len(), key_rows: 0..length }],
+            num_heads: self.config.num_heads,
             rotary: self.rotary,
         };
-        let (last, _) = self.read(tokens, &rows, seen);
-        let (_, end) = last.rows.view().split_at(Axis(0), last.rows.nrows().saturating_sub(1));
-        project(end, &self.projections.unembed)
+        let (final_norm, _) = self.run_layers(tokens, &layout, caches);
+        let (_, last) = final_norm.output.view().split_at(Axis(0), final_norm.output.nrows().saturating_sub(1));
+        linear(last, &self.projections.unembedding)
     }
 
-    fn read(&self, tokens: &[u32], rows: &Rows<'_, T>, seen: &mut [Seen<T>]) -> (Normalized<T>, Vec<Trace<T>>) {
-        let tokens: Vec<_> = tokens.iter().map(|&token| self.sizes.known(token)).collect();
-        let mut x = self.embedding.select(Axis(0), &tokens);
-        let traces =
-            self.projections.layers.iter().zip(seen).map(|(layer, seen)| layer.forward(&mut x, rows, seen)).collect();
-        (normalize(&x), traces)
+    fn run_layers(
+        &self,
+        tokens: &[u32],
+        layout: &BatchLayout<'_, T>,
+        caches: &mut [KvCache<T>],
+    ) -> (RmsNorm<T>, Vec<LayerActivations<T>>) {
+        let rows: Vec<_> = tokens.iter().map(|&token| self.config.clamp_token(token)).collect();
+        let mut x = self.embedding.select(Axis(0), &rows);
+        let layers = self.projections.layers.iter().zip(caches);
+        let activations = layers.map(|(layer, cache)| layer.forward(&mut x, layout, cache)).collect();
+        (rms_norm(&x), activations)
     }
 }

@@ -30,7 +30,7 @@ fn a_session_without_a_sign_of_life_is_given_up_with_its_models() {
     let session_id = client.session();
     let refused = client.post("session_heartbeat", json!({ "session_id": session_id }));
     assert_eq!(refused.status, 404);
-    assert!(refused.detail().contains("no sign of life"));
+    assert!(refused.detail().contains("no heartbeat"));
     let create = json!({ "session_id": session_id, "model_seq_id": 0, "base_model": BASE });
     assert_eq!(client.post("create_model", create).status, 404);
     // It is still told what there was.

@@ -1,22 +1,21 @@
-//! Models that a test can lead: one that waits to be let go on, one that panics.
+//! A model that a test controls: its training waits at a gate, and one token makes it panic.
 
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ndarray::array;
 use tinkex::local::model::{
-    Adapter, AdapterOptions, Example, Model, PromptLogprobs, Sample, SampleOptions, StopReason, Tensors,
+    Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, Sample, Tensors,
 };
 
-/// A model of one weight, whose training waits at a gate. It gives every target the weight as its log-probability, and
-/// panics at token 13.
+/// A model of one weight, which is the log-probability of every target. Its training waits at a gate and panics at token 13.
 #[derive(Debug)]
 pub struct Gated {
     name: &'static str,
     gate: Receiver<()>,
 }
 
-/// Lets one training call pass for every message, and all once it is dropped.
+/// Lets one training call pass per message, and all once it is dropped.
 pub type Gate = Sender<()>;
 
 impl Gated {
@@ -40,12 +39,12 @@ impl Model for Gated {
     }
 
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter {
-        Adapter { options: options.clone(), tensors: Tensors::from([("w".to_owned(), array![[-1.0]])]) }
+        Adapter::new(options.clone(), Tensors::from([("w".to_owned(), array![[-1.0]])]))
     }
 
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {
         let _ = self.gate.recv();
-        assert!(!batch.iter().any(|example| example.tokens.contains(&13)), "told to panic");
+        assert!(!batch.iter().any(|example| example.tokens.contains(&13)), "token 13");
         let weight = adapter.tensors["w"][[0, 0]];
         let tokens: usize = batch.iter().map(|example| example.tokens.len()).sum();
         if let Some(gradient) = gradient {
@@ -54,20 +53,22 @@ impl Model for Gated {
         batch.iter().map(|example| vec![weight; example.tokens.len()]).collect()
     }
 
-    fn sample(&self, adapter: Option<&Adapter>, prompt: &[u32], count: usize, options: &SampleOptions) -> Vec<Sample> {
+    fn sample(
+        &self,
+        adapter: Option<&Adapter>,
+        prompt: &[u32],
+        count: usize,
+        options: &GenerationOptions,
+    ) -> Vec<Sample> {
         let weight = adapter.map_or(0.0, |adapter| adapter.tensors["w"][[0, 0]]);
-        let most = options.max_tokens.unwrap_or(64 - prompt.len());
-        let sample = Sample {
-            tokens: vec![prompt.len() as u32; most],
-            logprobs: vec![weight; most],
-            stop_reason: StopReason::Length,
-        };
-        vec![sample; count]
+        let length = options.max_tokens.unwrap_or(64 - prompt.len());
+        let tokens = vec![prompt.len() as u32; length];
+        vec![Sample::new(tokens, vec![weight; length], FinishReason::Length); count]
     }
 
     fn prompt_logprobs(&self, _: Option<&Adapter>, tokens: &[u32], _: usize) -> PromptLogprobs {
         let mut logprobs = vec![Some(f32::NEG_INFINITY); tokens.len()];
         logprobs[0] = None;
-        PromptLogprobs { top_k: vec![None; tokens.len()], logprobs }
+        PromptLogprobs::new(logprobs, vec![None; tokens.len()])
     }
 }

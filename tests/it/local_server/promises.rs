@@ -135,7 +135,7 @@ fn a_panic_of_the_model_fails_its_promise_and_nothing_else() {
     let (_server, gate, mut client, model_id) = gated(PATIENCE);
     drop(gate);
     let bad = client.call("forward_backward", forward_backward(&model_id, 1, "a\rb"));
-    assert_eq!(bad, json!({ "error": "the model panicked: told to panic", "category": "server" }));
+    assert_eq!(bad, json!({ "error": "the model panicked: token 13", "category": "server" }));
     let good = client.call("forward_backward", forward_backward(&model_id, 2, "abc"));
     assert_eq!(good["metrics"]["loss:sum"], 2.0);
 }

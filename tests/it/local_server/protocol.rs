@@ -90,11 +90,11 @@ fn settings_that_make_no_sense_are_refused_in_words() {
     let ask = |prompt: &str, params: Value| sample(&sampler_id, 0, prompt, params);
     for (endpoint, body, words) in [
         ("optim_step", step(json!({ "beta1": 1.0 })), "beta1 must be"),
-        ("save_weights", save(json!("a/b")), "\"a/b\" is not a name"),
+        ("save_weights", save(json!("a/b")), "\"a/b\" is not a valid checkpoint name"),
         ("save_weights", save(json!(null)), "path is missing"),
         ("asample", ask("a", json!({ "temperature": -1.0 })), "temperature"),
         ("asample", ask("a", json!({ "top_p": 1.5 })), "top_p"),
-        ("asample", ask("a", json!({ "stop": "" })), "a stop text is empty"),
+        ("asample", ask("a", json!({ "stop": "" })), "a stop string is empty"),
         ("asample", ask("a", json!({ "stop": [300] })), "token 300 is outside"),
         ("asample", ask("a", json!({ "max_tokens": 1024 })), "exceed the context of 1024"),
         ("asample", ask(&"a".repeat(1024), json!({})), "exceed the context of 1024"),

@@ -160,7 +160,7 @@ fn saved_weights_are_loaded_again_and_only_where_they_fit() {
     let body = json!({ "session_id": session_id, "model_seq_id": 0, "base_model": BASE, "lora_config": { "rank": 2 } });
     let narrow = client.call("create_model", body)["model_id"].as_str().unwrap().to_owned();
     for (path, words) in
-        [(path.as_str(), "has another base model, rank"), ("tinker://x/weights/y", "there is no checkpoint")]
+        [(path.as_str(), "has a different base model, rank"), ("tinker://x/weights/y", "there is no checkpoint")]
     {
         let seq = path.len() as u64;
         let failed = client.call("load_weights", load(&narrow, seq, path));

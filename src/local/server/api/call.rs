@@ -1,0 +1,66 @@
+//! What every handler gets and returns.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::signed_link::LinkSigner;
+use crate::local::server::http1::{Request, Response};
+use crate::local::server::net::Responder;
+use crate::local::server::state::{Fingerprint, Owner, ServerState};
+
+/// Decides whether an API key may use the server.
+pub(crate) type KeyCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What the endpoints share.
+pub(crate) struct ApiContext {
+    pub(crate) state: Arc<ServerState>,
+    /// How long a poll is held while its result is not ready.
+    pub(crate) hold_time: Duration,
+    /// How long a link to an archive is valid.
+    pub(crate) link_time: Duration,
+    pub(crate) key_check: KeyCheck,
+    pub(crate) signer: LinkSigner,
+    pub(crate) address: SocketAddr,
+}
+
+/// One request to an endpoint.
+pub(super) struct Call<'a> {
+    pub(super) context: &'a ApiContext,
+    pub(super) state: &'a Arc<ServerState>,
+    pub(super) request: &'a Request,
+    /// The decoded path segments that match the `{}` of the route.
+    pub(super) captures: Vec<String>,
+    pub(super) owner: Owner,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) responder: &'a Responder,
+}
+
+impl Call<'_> {
+    /// The captured path segments, for a route with `N` of them.
+    pub(super) fn captures<const N: usize>(&self) -> Result<[&str; N], Response> {
+        let captures: Vec<&str> = self.captures.iter().map(String::as_str).collect();
+        captures.try_into().map_err(|_| Response::error(404, "Not Found"))
+    }
+}
+
+/// How a request is answered. Errors are responses too.
+pub(super) enum Answer {
+    Now(Response),
+    /// Through the call's responder, which the handler has passed on.
+    Later,
+}
+
+pub(super) type Handler = fn(&Call<'_>) -> Result<Answer, Response>;
+
+/// Status 200 with a JSON body.
+pub(super) fn ok<T: Serialize>(body: &T) -> Result<Answer, Response> {
+    Ok(Answer::Now(Response::json(200, body)))
+}
+
+/// Status 204.
+pub(super) fn no_content() -> Result<Answer, Response> {
+    Ok(Answer::Now(Response::new(204, "")))
+}

@@ -1,0 +1,122 @@
+//! Routing: from method and path to a handler.
+
+use super::archive_endpoints::ARCHIVES;
+use super::call::{Answer, ApiContext, Call, Handler};
+use super::{
+    archive_endpoints, checkpoint_endpoints, listing_endpoints, sampling_endpoints, session_endpoints,
+    training_endpoints,
+};
+use crate::local::server::http1::{Request, Response};
+use crate::local::server::net::Responder;
+use crate::local::server::path_segment;
+use crate::local::server::state::{Fingerprint, Owner};
+
+/// The prefix of every path of the API.
+pub(crate) const PREFIX: &str = "/api/v1/";
+
+const ROUTES: &[(&str, &str, Handler)] = &[
+    ("POST", "create_session", session_endpoints::create),
+    ("POST", "session_heartbeat", session_endpoints::heartbeat),
+    ("GET", "get_server_capabilities", session_endpoints::capabilities),
+    ("GET", "healthz", session_endpoints::health),
+    ("GET", "client/config", session_endpoints::client_config),
+    ("POST", "client/config", session_endpoints::client_config),
+    ("POST", "telemetry", session_endpoints::telemetry),
+    ("POST", "create_model", training_endpoints::create_model),
+    ("POST", "get_info", training_endpoints::get_info),
+    ("POST", "unload_model", training_endpoints::unload_model),
+    ("POST", "forward", training_endpoints::forward),
+    ("POST", "forward_backward", training_endpoints::forward_backward),
+    ("POST", "optim_step", training_endpoints::optim_step),
+    ("POST", "save_weights", training_endpoints::save_weights),
+    ("POST", "load_weights", training_endpoints::load_weights),
+    ("POST", "save_weights_for_sampler", training_endpoints::save_weights_for_sampler),
+    ("POST", "create_sampling_session", sampling_endpoints::create),
+    ("POST", "asample", sampling_endpoints::sample),
+    ("POST", "retrieve_future", sampling_endpoints::retrieve_future),
+    ("GET", "training_runs", listing_endpoints::training_runs),
+    ("GET", "training_runs/{}", listing_endpoints::training_run),
+    ("GET", "training_runs/{}/checkpoints", listing_endpoints::checkpoints_of_run),
+    ("DELETE", "training_runs/{}/checkpoints/{}/{}", checkpoint_endpoints::delete),
+    ("POST", "training_runs/{}/checkpoints/{}/{}/publish", checkpoint_endpoints::publish),
+    ("DELETE", "training_runs/{}/checkpoints/{}/{}/publish", checkpoint_endpoints::unpublish),
+    ("PUT", "training_runs/{}/checkpoints/{}/{}/ttl", checkpoint_endpoints::set_ttl),
+    ("GET", "training_runs/{}/checkpoints/{}/{}/archive", archive_endpoints::link),
+    ("GET", "checkpoints", listing_endpoints::checkpoints),
+    ("GET", "sessions", listing_endpoints::sessions),
+    ("GET", "sessions/{}", listing_endpoints::session),
+    ("GET", "samplers/{}", listing_endpoints::sampler),
+    ("POST", "weights_info", listing_endpoints::weights_info),
+];
+
+/// The names by which fault rules refer to endpoints: the first and the last segment of each path.
+pub(crate) fn endpoint_names() -> impl Iterator<Item = &'static str> {
+    let ends = |(_, route, _): &(_, &'static str, _)| [route.split('/').next(), route.rsplit('/').next()];
+    let archives = ARCHIVES.trim_matches('/');
+    ROUTES.iter().flat_map(ends).flatten().filter(|segment| *segment != "{}").chain([archives])
+}
+
+/// Executes a request and responds to it, at once or later.
+pub(crate) fn handle(context: &ApiContext, request: &Request, responder: &Responder) {
+    match route(context, request, responder) {
+        Ok(Answer::Now(response)) | Err(response) => responder.respond(response),
+        Ok(Answer::Later) => {}
+    }
+}
+
+fn route(context: &ApiContext, request: &Request, responder: &Responder) -> Result<Answer, Response> {
+    // Links are followed without an API key: their signature is the permission.
+    if request.path.starts_with(ARCHIVES) {
+        return archive_endpoints::download(context, request);
+    }
+    let key = request.header("x-api-key").unwrap_or_default();
+    if key.is_empty() {
+        return Err(Response::error(401, "the header x-api-key is missing or empty"));
+    }
+    if !(context.key_check)(key) {
+        return Err(Response::error(401, "unknown API key"));
+    }
+    let path = request.path.strip_prefix(PREFIX).ok_or_else(not_found)?;
+    let mut routes = ROUTES.iter().filter_map(|route| Some((route, captures(route.1, path)?))).peekable();
+    routes.peek().ok_or_else(not_found)?;
+    let route = routes.find(|((method, ..), _)| *method == request.method);
+    let ((.., handler), captures) = route.ok_or_else(|| Response::error(405, "Method Not Allowed"))?;
+    let (owner, fingerprint) = (Owner::of_key(key), Fingerprint::of(request));
+    handler(&Call { context, state: &context.state, request, captures, owner, fingerprint, responder })
+}
+
+fn not_found() -> Response {
+    Response::error(404, "Not Found")
+}
+
+/// The decoded segments of a path that match the `{}` of a route; `None` if the path does not match.
+fn captures(route: &str, path: &str) -> Option<Vec<String>> {
+    let (mut route, mut path, mut captures) = (route.split('/'), path.split('/'), Vec::new());
+    loop {
+        match (route.next(), path.next()) {
+            (None, None) => return Some(captures),
+            (Some("{}"), Some(segment)) if !segment.is_empty() => captures.push(path_segment::decode(segment)?),
+            (Some(literal), Some(segment)) if literal == segment => {}
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded_after_matching() {
+        let route = "training_runs/{}/checkpoints/{}/{}";
+        let found = captures(route, "training_runs/session-1%3Atrain:0/checkpoints/weights/a%2Fb");
+        assert_eq!(found.unwrap(), ["session-1:train:0", "weights", "a/b"]);
+        for path in
+            ["training_runs/a/checkpoints/weights", "training_runs//checkpoints/weights/b", "x/a/checkpoints/b/c"]
+        {
+            assert_eq!(captures(route, path), None, "{path}");
+        }
+        assert_eq!(captures("healthz", "healthz").unwrap(), [""; 0]);
+        assert_eq!(captures(route, "training_runs/%zz/checkpoints/weights/b"), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! Sampling sessions, samples, and polls for the result of any promise.
+
+use serde_json::json;
+
+use super::call::{Answer, Call, ok};
+use super::{body, decode};
+use crate::local::server::compute::tagged;
+use crate::local::server::http1::Response;
+use crate::local::server::state::{
+    AdapterCache, PollResult, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
+};
+use crate::local::server::time::now;
+use crate::types::QueueState;
+use crate::types::wire::{CreateSamplingSessionRequest, RetrieveFutureRequest, SampleRequest};
+
+pub(super) fn create(call: &Call<'_>) -> Result<Answer, Response> {
+    let body: CreateSamplingSessionRequest<'_> = body::parse(call.request)?;
+    let mut tables = call.state.lock();
+    let (base_model, weights) = match (body.model_path.as_deref(), body.base_model.as_deref()) {
+        (Some(path), _) => {
+            let checkpoint = tables.readable_checkpoint(path, &call.owner)?;
+            (checkpoint.base_model.clone(), Weights::Checkpoint(path.to_owned()))
+        }
+        (None, Some(name)) => (name.to_owned(), Weights::Base),
+        (None, None) => return Err(Response::error(400, "base_model or model_path is required")),
+    };
+    let model = call.state.model(&base_model)?;
+    let session = tables.session(&body.session_id, &call.owner)?;
+    let id = session.sampler_id(&body.session_id, body.sampling_session_seq_id, call.fingerprint)?;
+    let session_id = body.session_id.into_owned();
+    let record = SamplingSessionRecord { owner: call.owner.clone(), session_id, base_model, weights };
+    match tables.samplers.get(&id) {
+        Some(first) if first.record == record => {}
+        Some(_) => return Err(Response::error(409, &format!("{id} was opened with different weights"))),
+        None => {
+            call.state.write_record(&["samplers", &id], SAMPLER_RECORD, &record)?;
+            tables.samplers.insert(id.clone(), SamplingSession::new(record, model, AdapterCache::default()));
+        }
+    }
+    ok(&tagged("create_sampling_session", json!({ "sampling_session_id": id })))
+}
+
+pub(super) fn sample(call: &Call<'_>) -> Result<Answer, Response> {
+    let body: SampleRequest<'_> = body::parse(call.request)?;
+    let required = || Response::error(400, "sampling_session_id is required");
+    let sampler_id = body.sampling_session_id.as_deref().ok_or_else(required)?;
+    // The body is decoded without the lock: prompts can be long.
+    let model = call.state.lock().sampler(sampler_id, &call.owner)?.model.clone();
+    let params = decode::sample_params(&*model, &body)?;
+
+    let mut tables = call.state.lock();
+    let session_id = tables.sampler(sampler_id, &call.owner)?.record.session_id.clone();
+    tables.session(&session_id, &call.owner)?;
+    let sampler = tables.sampler(sampler_id, &call.owner)?;
+    if let Some(first) = sampler.requests.find(body.seq_id, call.fingerprint)? {
+        return ok(&promise(*first, params.num_samples));
+    }
+    let id = call.state.promises.create(&call.owner);
+    sampler.requests.record(body.seq_id, call.fingerprint, id);
+    let response = promise(id, params.num_samples);
+    let task = SampleTask {
+        promise: id,
+        sampler_id: sampler_id.to_owned(),
+        record: sampler.record.clone(),
+        model,
+        adapter: sampler.adapter.clone(),
+        params,
+    };
+    tables.queue_sample(task)?;
+    ok(&response)
+}
+
+/// A promise of samples. Later protocol versions give each sample an id.
+fn promise(id: PromiseId, num_samples: usize) -> serde_json::Value {
+    let sequences: Vec<_> = (0..num_samples).map(|index| format!("{id}:{index}")).collect();
+    json!({ "request_id": id.to_string(), "sample_sequence_ids": sequences })
+}
+
+pub(super) fn retrieve_future(call: &Call<'_>) -> Result<Answer, Response> {
+    let RetrieveFutureRequest { request_id } = body::parse(call.request)?;
+    match call.state.promises.poll(&request_id, &call.owner, call.responder) {
+        PollResult::Ready(result) => Ok(Answer::Now(result)),
+        PollResult::Held => {
+            let not_ready = Response::json(408, &json!({ "queue_state": QueueState::Active }));
+            call.responder.hold(now().checked_add(call.context.hold_time), not_ready);
+            Ok(Answer::Later)
+        }
+        PollResult::Expired => Err(Response::error(410, &format!("the result of {request_id} has expired"))),
+        PollResult::Forbidden => Err(Response::error(403, &format!("{request_id} belongs to another API key"))),
+        PollResult::Unknown => Err(Response::error(404, &format!("there is no request {request_id:?}"))),
+    }
+}

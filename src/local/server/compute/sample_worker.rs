@@ -1,0 +1,29 @@
+//! Sampling workers.
+
+use crossbeam_channel::Receiver;
+
+use super::catch_panic::catch_panic;
+use super::outputs::{Tagged, sample_response};
+use super::weights::sampling_adapter;
+use crate::local::server::state::{SampleTask, ServerState, TaskError};
+use crate::types::SampleResponse;
+
+/// Executes sample tasks until the queue is dropped or the server stops.
+pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask>) {
+    for task in tasks {
+        if state.is_stopping() {
+            break;
+        }
+        state.promises.fulfill(task.promise, catch_panic(|| sample(state, &task)));
+    }
+}
+
+fn sample(state: &ServerState, task: &SampleTask) -> Result<Tagged<SampleResponse>, TaskError> {
+    let SampleTask { model, params, .. } = task;
+    let adapter = sampling_adapter(state, &task.adapter, &task.sampler_id, &task.record)?;
+    let adapter = adapter.as_deref();
+    let needs_logprobs = params.prompt_logprobs || params.topk_prompt_logprobs > 0;
+    let logprobs = needs_logprobs.then(|| model.prompt_logprobs(adapter, &params.prompt, params.topk_prompt_logprobs));
+    let samples = model.sample(adapter, &params.prompt, params.num_samples, &params.options);
+    Ok(sample_response(params, logprobs, samples))
+}

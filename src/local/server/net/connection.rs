@@ -1,0 +1,346 @@
+//! One connection: a state machine over a non-blocking socket.
+//!
+//! A connection reads a request, dispatches it, waits for the response, writes it, and starts over. It never blocks: the
+//! event loop calls it when the socket is ready, a message arrives or a deadline passes, and takes the next step that it
+//! returns.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use super::delivery::{Delivery, DeliveryMode};
+use crate::local::server::http1::{Parsed, Parser, Request, Response};
+use crate::local::server::time::wall_clock;
+
+/// How long a client may keep sending after the last response before its connection is reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Limits that apply to every connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Maximum size of a request body, in bytes.
+    pub(crate) max_body: usize,
+    /// Time from the first byte of a request to the end of its headers.
+    pub(crate) timeout_header: Duration,
+    /// Time without a byte between requests, within a body, or while a response is written.
+    pub(crate) timeout_idle: Duration,
+}
+
+/// What the event loop does next for a connection.
+#[derive(Debug)]
+pub(super) enum NextStep {
+    Wait,
+    /// Hand the request to a handler thread.
+    Dispatch(Request),
+    Close,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    parser: Parser,
+    limits: Limits,
+    phase: Phase,
+    /// When the current phase times out.
+    pub(super) deadline: Option<Instant>,
+    /// Number of the latest request, from 1.
+    pub(super) request_number: u64,
+    /// Present while the latest request has no response.
+    awaited: Option<Arc<()>>,
+    keep_alive: bool,
+    /// The latest request is a HEAD request.
+    is_head: bool,
+    /// The client has closed its sending side.
+    read_closed: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for a request, or reading one.
+    Reading,
+    /// A handler thread has the request.
+    Handling,
+    /// A long poll: waiting for the response, or for the deadline, when this one is sent.
+    Held(Response, Delivery),
+    /// The response is ready, and a fault withholds it until the deadline.
+    Delayed(Response, DeliveryMode),
+    Writing(Output),
+    /// A fault suppresses the response.
+    Silent,
+    /// A fault resets the connection at the next byte from the client.
+    ResetPending,
+    /// Everything is written and the sending side closed. Reads and discards what the client still sends: closing with
+    /// unread bytes would reset the connection and could destroy the response on its way (RFC 9112, 9.6).
+    Draining,
+}
+
+#[derive(Debug)]
+struct Output {
+    head: Vec<u8>,
+    body: Arc<Vec<u8>>,
+    /// Number of bytes of the body to write.
+    body_length: usize,
+    written: usize,
+    then: AfterWrite,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum AfterWrite {
+    Read,
+    Drain,
+    Close,
+    Reset,
+    ResetOnNextRequest,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, limits: Limits, now: Instant) -> Self {
+        Connection {
+            stream,
+            parser: Parser::new(limits.max_body),
+            phase: Phase::Reading,
+            deadline: now.checked_add(limits.timeout_idle),
+            limits,
+            request_number: 0,
+            awaited: None,
+            keep_alive: true,
+            is_head: false,
+            read_closed: false,
+        }
+    }
+
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.phase, Phase::Held(..))
+    }
+
+    /// A reference that expires once the latest request has its response.
+    pub(super) fn awaited(&self) -> Weak<()> {
+        self.awaited.as_ref().map_or_else(Weak::new, Arc::downgrade)
+    }
+
+    /// The socket may have bytes to read, or the end of the stream.
+    pub(super) fn on_readable(&mut self, now: Instant) -> NextStep {
+        let mut buffer = [0; 16 * 1024];
+        let mut dispatch = None;
+        loop {
+            if let Phase::Reading = self.phase {
+                match self.advance(now) {
+                    NextStep::Dispatch(request) => dispatch = Some(request),
+                    NextStep::Wait => {}
+                    NextStep::Close => return NextStep::Close,
+                }
+            }
+            if self.parser.is_full() && !matches!(self.phase, Phase::Reading | Phase::Draining) {
+                break;
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => {
+                    self.read_closed = true;
+                    break;
+                }
+                Ok(_) if matches!(self.phase, Phase::Draining) => {}
+                Ok(_) if matches!(self.phase, Phase::ResetPending) => return self.reset(),
+                Ok(length) => self.on_bytes(&buffer[..length], now),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return NextStep::Close,
+            }
+        }
+        match (dispatch, &self.phase) {
+            (Some(request), _) => NextStep::Dispatch(request),
+            (None, Phase::Handling | Phase::Writing(_)) => NextStep::Wait,
+            (None, _) if self.read_closed => NextStep::Close,
+            (None, _) => NextStep::Wait,
+        }
+    }
+
+    fn on_bytes(&mut self, bytes: &[u8], now: Instant) {
+        let was_idle = self.parser.is_idle();
+        self.parser.push(bytes);
+        // One deadline covers all headers from their first byte, against clients that drip them; a body only has to make
+        // progress.
+        if was_idle && matches!(self.phase, Phase::Reading) {
+            self.deadline = now.checked_add(self.limits.timeout_header);
+        }
+    }
+
+    /// Parses the next request from the bytes received so far.
+    fn advance(&mut self, now: Instant) -> NextStep {
+        loop {
+            match self.parser.next() {
+                Ok(None) => {
+                    if self.parser.is_in_body() {
+                        self.deadline = now.checked_add(self.limits.timeout_idle);
+                    }
+                    return NextStep::Wait;
+                }
+                Ok(Some(Parsed::ExpectContinue)) => {
+                    // So few bytes fit into the send buffer; if not, clients send the body anyway after a short wait.
+                    let _ = self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                Ok(Some(Parsed::Request(request))) => {
+                    self.keep_alive = request.keep_alive;
+                    self.is_head = request.method == "HEAD";
+                    self.request_number += 1;
+                    self.awaited = Some(Arc::new(()));
+                    self.enter(Phase::Handling, None);
+                    return NextStep::Dispatch(request);
+                }
+                Err(response) => {
+                    self.keep_alive = false;
+                    return self.deliver(response, DeliveryMode::Complete, now);
+                }
+            }
+        }
+    }
+
+    /// The response to a request is ready.
+    pub(super) fn on_response(
+        &mut self,
+        request_number: u64,
+        response: Response,
+        delivery: Delivery,
+        now: Instant,
+    ) -> NextStep {
+        if request_number != self.request_number || !matches!(self.phase, Phase::Handling | Phase::Held(..)) {
+            return NextStep::Wait;
+        }
+        self.awaited = None;
+        if delivery.delay > Duration::ZERO {
+            self.enter(Phase::Delayed(response, delivery.mode), now.checked_add(delivery.delay));
+            return NextStep::Wait;
+        }
+        self.deliver(response, delivery.mode, now)
+    }
+
+    /// The response to a request will come later.
+    pub(super) fn on_hold(
+        &mut self,
+        request_number: u64,
+        until: Option<Instant>,
+        fallback: Response,
+        delivery: Delivery,
+    ) -> NextStep {
+        if request_number != self.request_number || !matches!(self.phase, Phase::Handling) {
+            return NextStep::Wait;
+        }
+        if self.read_closed {
+            return NextStep::Close;
+        }
+        self.enter(Phase::Held(fallback, delivery), until);
+        NextStep::Wait
+    }
+
+    pub(super) fn on_deadline(&mut self, now: Instant) -> NextStep {
+        self.deadline = None;
+        match std::mem::replace(&mut self.phase, Phase::Silent) {
+            Phase::Held(fallback, delivery) => {
+                self.phase = Phase::Handling;
+                self.on_response(self.request_number, fallback, delivery, now)
+            }
+            Phase::Delayed(response, mode) => self.deliver(response, mode, now),
+            Phase::Reading if !self.parser.is_idle() => {
+                self.keep_alive = false;
+                self.deliver(Response::error(408, "the request timed out"), DeliveryMode::Complete, now)
+            }
+            _ => NextStep::Close,
+        }
+    }
+
+    fn deliver(&mut self, response: Response, mode: DeliveryMode, now: Instant) -> NextStep {
+        // These responses end with their headers: a client would take a body for the next response (RFC 9112, 6.3).
+        let without_body = self.is_head || matches!(response.status, 204 | 304);
+        let full_length = if without_body { 0 } else { response.body.len() };
+        let (body_length, then) = match mode {
+            DeliveryMode::Complete => (full_length, if self.keep_alive { AfterWrite::Read } else { AfterWrite::Drain }),
+            DeliveryMode::Malformed => {
+                // The prefix makes any JSON invalid; content-length counts it.
+                let body = Arc::new([b"<", response.body.as_slice()].concat());
+                return self.deliver(Response { body, ..response }, DeliveryMode::Complete, now);
+            }
+            DeliveryMode::Truncated => (full_length / 2, AfterWrite::Close),
+            DeliveryMode::ResetDuring => (full_length / 2, AfterWrite::Reset),
+            DeliveryMode::ResetAfter => (full_length, AfterWrite::ResetOnNextRequest),
+            DeliveryMode::Reset => return self.reset(),
+            DeliveryMode::Never if self.read_closed => return NextStep::Close,
+            DeliveryMode::Never => {
+                self.enter(Phase::Silent, None);
+                return NextStep::Wait;
+            }
+        };
+        let head = response.head(self.keep_alive, wall_clock());
+        let output = Output { head, body: response.body, body_length, written: 0, then };
+        self.enter(Phase::Writing(output), now.checked_add(self.limits.timeout_idle));
+        self.on_writable(now)
+    }
+
+    /// The socket may accept more bytes.
+    pub(super) fn on_writable(&mut self, now: Instant) -> NextStep {
+        let Phase::Writing(output) = &mut self.phase else { return NextStep::Wait };
+        let then = output.then;
+        match output.write(&mut self.stream) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.deadline = now.checked_add(self.limits.timeout_idle);
+                return NextStep::Wait;
+            }
+            Err(_) => return NextStep::Close,
+        }
+        match then {
+            AfterWrite::Read if !self.read_closed => {
+                self.enter(Phase::Reading, now.checked_add(self.limits.timeout_idle));
+                self.on_readable(now)
+            }
+            AfterWrite::Drain if !self.read_closed && self.stream.shutdown(Shutdown::Write).is_ok() => {
+                self.enter(Phase::Draining, now.checked_add(LINGER));
+                self.on_readable(now)
+            }
+            AfterWrite::Reset => self.reset(),
+            AfterWrite::ResetOnNextRequest if !self.read_closed => {
+                self.enter(Phase::ResetPending, None);
+                self.on_readable(now)
+            }
+            _ => NextStep::Close,
+        }
+    }
+
+    /// Closing with a linger time of zero sends a reset, which may also discard bytes written before.
+    fn reset(&mut self) -> NextStep {
+        if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            log::warn!("failed to reset a connection, closing it instead: {error}");
+        }
+        NextStep::Close
+    }
+
+    fn enter(&mut self, phase: Phase, deadline: Option<Instant>) {
+        self.phase = phase;
+        self.deadline = deadline;
+    }
+}
+
+impl Output {
+    /// Writes as much as the socket accepts; returns whether everything is written.
+    fn write(&mut self, stream: &mut TcpStream) -> io::Result<bool> {
+        let total = self.head.len() + self.body_length;
+        while self.written < total {
+            let head = self.head.get(self.written..).unwrap_or_default();
+            let body = &self.body[self.written.saturating_sub(self.head.len())..self.body_length];
+            match stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(length) => self.written += length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}

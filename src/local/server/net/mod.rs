@@ -1,0 +1,20 @@
+//! The network: one event loop owns all sockets.
+//!
+//! Complete requests leave through a channel to the handler threads; responses return through the [`Mailbox`].
+//!
+//! The event loop is written on mio and httparse instead of taken from an HTTP server crate for two reasons. A held poll
+//! must cost a table entry, not a thread; and the faults need control of single bytes: a response cut in the middle, a
+//! reset instead of a close, a reset on the next use of a connection. `tiny_http` has a thread per connection and neither
+//! control; async servers would bring their runtime into the library.
+
+mod connection;
+mod delivery;
+mod event_loop;
+mod listener;
+mod mailbox;
+
+pub(crate) use self::connection::Limits;
+pub(crate) use self::delivery::{Delivery, DeliveryMode};
+pub(crate) use self::event_loop::{EventLoop, IncomingRequest, WAKER};
+pub(crate) use self::listener::bind_and_listen;
+pub(crate) use self::mailbox::{Mailbox, Message, Responder};

@@ -1,0 +1,50 @@
+//! The dispatcher: takes each request from the event loop through the log and the faults to its endpoint.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::activity::ActivityTracker;
+use super::api::{ApiContext, handle};
+use super::faults::FaultInjector;
+use super::http1::Response;
+use super::net::IncomingRequest;
+use super::time::now;
+
+/// Shared by the handler threads.
+pub(crate) struct Dispatcher {
+    pub(crate) context: ApiContext,
+    pub(crate) activity: Arc<ActivityTracker>,
+    pub(crate) faults: Arc<FaultInjector>,
+    /// How often expired sessions, checkpoints and results are reaped while no request arrives.
+    pub(crate) reap_interval: Duration,
+}
+
+impl Dispatcher {
+    /// Handles requests until the event loop ends.
+    pub(crate) fn run(&self, requests: &Receiver<IncomingRequest>) {
+        loop {
+            let received = requests.recv_timeout(self.reap_interval);
+            // Before every request, so that none sees what has expired.
+            self.context.state.reap(now());
+            match received {
+                Ok(incoming) => self.dispatch(incoming),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn dispatch(&self, IncomingRequest { request, mut responder }: IncomingRequest) {
+        self.activity.log(responder.to.connection, &request);
+        let decision = self.faults.decide(&request.path, &request.body);
+        responder.delivery = decision.delivery;
+        if let Some(response) = decision.response {
+            responder.respond(response);
+        } else if catch_unwind(AssertUnwindSafe(|| handle(&self.context, &request, &responder))).is_err() {
+            responder.respond(Response::error(500, "internal server error"));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The settings of a server, with their defaults.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::KeyCheck;
+use super::faults::Fault;
+use super::net::Limits;
+use crate::local::model::Model;
+
+/// The settings of a server; [`LocalServerBuilder`](crate::local::LocalServerBuilder) documents each.
+pub(crate) struct Settings {
+    pub(crate) models: Vec<Arc<dyn Model>>,
+    pub(crate) hold_time: Duration,
+    pub(crate) result_time: Duration,
+    pub(crate) session_time: Duration,
+    pub(crate) link_time: Duration,
+    pub(crate) max_models: usize,
+    /// `None` keeps everything in memory.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) key_check: KeyCheck,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) fault_seed: u64,
+    pub(crate) log_capacity: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            models: Vec::new(),
+            hold_time: Duration::from_secs(30),
+            result_time: Duration::from_secs(600),
+            session_time: Duration::from_secs(600),
+            link_time: Duration::from_secs(15 * 60),
+            max_models: 64,
+            data_dir: None,
+            key_check: Arc::new(|_| true),
+            faults: Vec::new(),
+            fault_seed: 0,
+            log_capacity: 10_000,
+            max_connections: 4096,
+            limits: Limits {
+                max_body: 64 * 1024 * 1024,
+                timeout_header: Duration::from_secs(10),
+                timeout_idle: Duration::from_secs(120),
+            },
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What the server knows: sessions, training runs, sampling sessions, checkpoints and promises.
+//!
+//! Everything belongs to the API key that created it. Records are written to the [`Store`] while the [`Tables`] are locked,
+//! so that the disk sees changes in the order of the requests.
+//!
+//! Lock order: the tables first, then a queue, the promises or the store; none of these locks the tables. An
+//! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
+
+mod adapter_cache;
+mod owner;
+mod promises;
+mod records;
+mod sequence_log;
+mod server_record;
+mod server_state;
+mod store;
+mod tables;
+mod tasks;
+
+pub(crate) use self::adapter_cache::AdapterCache;
+pub(crate) use self::owner::Owner;
+pub(crate) use self::promises::{PollResult, PromiseId, PromiseTable, TaskError};
+pub(crate) use self::records::{
+    CheckpointRecord, CheckpointView, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in,
+};
+pub(crate) use self::sequence_log::Fingerprint;
+pub(crate) use self::server_record::ServerRecord;
+pub(crate) use self::server_state::ServerState;
+pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder};
+pub(crate) use self::tables::{
+    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables,
+};
+pub(crate) use self::tasks::{SampleParams, SampleTask, Task, TaskQueue};

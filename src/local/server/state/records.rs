@@ -1,0 +1,127 @@
+//! Records of sessions, training runs, sampling sessions and checkpoints: what a data directory keeps of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::owner::Owner;
+use crate::local::server::time::wall_clock;
+use crate::types::{Checkpoint, CheckpointPath, LoraConfig, Timestamp, TrainingRun};
+
+/// A client session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SessionRecord {
+    pub(crate) owner: Owner,
+    /// Sequential number over all sessions, from 1.
+    pub(crate) number: u64,
+    pub(crate) created: Timestamp,
+    pub(crate) tags: Vec<String>,
+    pub(crate) user_metadata: Option<Value>,
+}
+
+/// A training run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RunRecord {
+    pub(crate) owner: Owner,
+    pub(crate) session_id: String,
+    pub(crate) created: Timestamp,
+    pub(crate) base_model: String,
+    pub(crate) lora: LoraConfig,
+    pub(crate) user_metadata: Option<BTreeMap<String, String>>,
+    pub(crate) last_request_time: Timestamp,
+}
+
+/// A sampling session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SamplingSessionRecord {
+    pub(crate) owner: Owner,
+    pub(crate) session_id: String,
+    pub(crate) base_model: String,
+    pub(crate) weights: Weights,
+}
+
+/// The weights that a sampling session samples from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Weights {
+    Base,
+    /// A checkpoint, by its `tinker://` path.
+    Checkpoint(String),
+    /// Weights saved without a name for this sampling session alone, with the configuration of their adapter.
+    Snapshot(LoraConfig),
+}
+
+/// A saved checkpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CheckpointRecord {
+    pub(crate) owner: Owner,
+    pub(crate) base_model: String,
+    pub(crate) lora: LoraConfig,
+    pub(crate) time: Timestamp,
+    pub(crate) size_bytes: u64,
+    pub(crate) public: bool,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl CheckpointRecord {
+    pub(crate) fn is_expired(&self, now: &Timestamp) -> bool {
+        self.expires_at.as_ref().is_some_and(|end| end <= now)
+    }
+
+    /// The checkpoint as the API shows it.
+    pub(crate) fn view(&self, path: &CheckpointPath) -> CheckpointView {
+        CheckpointView {
+            checkpoint: Checkpoint {
+                checkpoint_id: path.checkpoint_id().to_owned(),
+                checkpoint_type: path.checkpoint_type(),
+                time: self.time.clone(),
+                tinker_path: path.as_str().to_owned(),
+                size_bytes: Some(self.size_bytes),
+                public: self.public,
+            },
+            expires_at: self.expires_at.clone(),
+        }
+    }
+}
+
+/// A checkpoint as the API shows it, with fields of later protocol versions.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CheckpointView {
+    #[serde(flatten)]
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl RunRecord {
+    /// The run as the API shows it, with its latest checkpoint of each kind.
+    pub(crate) fn view(&self, run: &str, training: Option<Checkpoint>, sampler: Option<Checkpoint>) -> TrainingRun {
+        TrainingRun {
+            training_run_id: run.to_owned(),
+            base_model: self.base_model.clone(),
+            model_owner: self.owner.as_str().to_owned(),
+            is_lora: true,
+            corrupted: false,
+            lora_rank: Some(self.lora.rank),
+            last_request_time: self.last_request_time.clone(),
+            last_checkpoint: training,
+            last_sampler_checkpoint: sampler,
+            user_metadata: self.user_metadata.clone(),
+        }
+    }
+}
+
+/// The date and time of day, truncated to microseconds: Python's `datetime` has no finer resolution.
+pub(crate) fn timestamp() -> Timestamp {
+    let now = wall_clock();
+    let excess = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1000;
+    (now - Duration::from_nanos(excess.into())).into()
+}
+
+/// The time `seconds` from now; `None` if it is out of range.
+pub(crate) fn timestamp_in(seconds: u64) -> Option<Timestamp> {
+    // The timestamp format ends with the year 9999.
+    let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    wall_clock().checked_add(Duration::from_secs(seconds)).filter(|end| *end <= latest).map(Timestamp::from)
+}

@@ -1,0 +1,174 @@
+//! The state that all threads share, and its recovery from the store.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use parking_lot::{Mutex, MutexGuard};
+use serde::Serialize;
+
+use super::adapter_cache::AdapterCache;
+use super::promises::PromiseTable;
+use super::records::{RunRecord, SamplingSessionRecord, timestamp};
+use super::store::{FolderPath, Store, checkpoint_folder};
+use super::tables::{
+    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables,
+};
+use super::tasks::SampleTask;
+use crate::local::model::Model;
+use crate::local::server::http1::Response;
+use crate::types::CheckpointPath;
+
+/// The state of a server.
+#[derive(Debug)]
+pub(crate) struct ServerState {
+    pub(crate) models: Vec<Arc<dyn Model>>,
+    pub(crate) promises: PromiseTable,
+    pub(crate) store: Store,
+    /// Maximum number of training runs in memory.
+    pub(crate) max_models: usize,
+    /// How long a session lives without a heartbeat or another request.
+    session_time: Duration,
+    tables: Mutex<Tables>,
+    stopping: AtomicBool,
+}
+
+impl ServerState {
+    /// Recovers the state from the store. `samples` leads to the sampling threads.
+    pub(crate) fn recover(
+        models: Vec<Arc<dyn Model>>,
+        promises: PromiseTable,
+        store: Store,
+        max_models: usize,
+        session_time: Duration,
+        samples: Sender<SampleTask>,
+    ) -> io::Result<Self> {
+        let mut tables = Tables::new(samples);
+        for id in store.list(&["sessions"])? {
+            if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
+                tables.sessions.insert(id, Session::new(record));
+            }
+        }
+        let model = |id: &str, name: &str| {
+            let model = models.iter().find(|model| model.name() == name).cloned();
+            if model.is_none() {
+                log::warn!("{id} is not recovered: the server has no base model {name:?}");
+            }
+            model
+        };
+        for id in store.list(&["runs"])? {
+            let Some(record) = store.read_record::<RunRecord>(&["runs", &id], RUN_RECORD)? else { continue };
+            for kind in ["weights", "sampler_weights"] {
+                for name in store.list(&["runs", &id, kind])? {
+                    if let Some(record) = store.read_record(&["runs", &id, kind, &name], CHECKPOINT_RECORD)? {
+                        tables.checkpoints.insert(format!("tinker://{id}/{kind}/{name}"), record);
+                    }
+                }
+            }
+            if let Some(model) = model(&id, &record.base_model) {
+                tables.runs.insert(id, Run::new(record, model, None));
+            }
+        }
+        for id in store.list(&["samplers"])? {
+            let Some(record) = store.read_record::<SamplingSessionRecord>(&["samplers", &id], SAMPLER_RECORD)? else {
+                continue;
+            };
+            if let Some(model) = model(&id, &record.base_model) {
+                tables.samplers.insert(id, SamplingSession::new(record, model, AdapterCache::default()));
+            }
+        }
+        let stopping = AtomicBool::new(false);
+        Ok(ServerState { models, promises, store, max_models, session_time, tables: Mutex::new(tables), stopping })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock()
+    }
+
+    /// Ends the sessions whose heartbeats stopped and frees their memory; removes expired checkpoints and evicts expired
+    /// results.
+    pub(crate) fn reap(&self, now: Instant) {
+        self.promises.evict_expired(now);
+        let mut tables = self.lock();
+        self.remove_expired_checkpoints(&mut tables);
+        for id in tables.expire_sessions(now, self.session_time) {
+            log::info!("{id} ended: no heartbeat for {:?}", self.session_time);
+        }
+    }
+
+    fn remove_expired_checkpoints(&self, tables: &mut Tables) {
+        let now = timestamp();
+        let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
+        for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            tables.checkpoints.remove(&path);
+            let removed = path.parse::<CheckpointPath>().map(|path| self.store.remove(&checkpoint_folder(&path)));
+            match removed {
+                Ok(Ok(())) => log::info!("removed expired checkpoint {path}"),
+                Ok(Err(error)) => log::warn!("failed to remove the files of expired checkpoint {path}: {error}"),
+                Err(error) => log::warn!("{error}"),
+            }
+        }
+    }
+
+    /// The base model with this name.
+    pub(crate) fn model(&self, name: &str) -> Result<Arc<dyn Model>, Response> {
+        let model = self.models.iter().find(|model| model.name() == name).cloned();
+        model.ok_or_else(|| Response::error(404, &format!("there is no base model {name:?}")))
+    }
+
+    /// Writes a record; 500 if that fails.
+    pub(crate) fn write_record(
+        &self,
+        folder: FolderPath<'_>,
+        name: &str,
+        record: &impl Serialize,
+    ) -> Result<(), Response> {
+        self.store.write_record(folder, name, record).map_err(|error| {
+            log::error!("failed to write {}: {error}", folder.join("/"));
+            Response::error(500, &format!("failed to write a record: {error}"))
+        })
+    }
+
+    /// Tells every worker to end after its current task; queued tasks are dropped.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.lock().close_queues();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::owner::Owner;
+    use super::super::records::SessionRecord;
+    use super::*;
+    use crate::local::server::time::now;
+
+    #[test]
+    fn a_session_without_heartbeats_ends() {
+        let (session_time, owner) = (Duration::from_secs(600), Owner::of_key("tml-test"));
+        let (samples, _receiver) = crossbeam_channel::unbounded();
+        let promises = PromiseTable::new(Duration::ZERO, 0);
+        let state = ServerState::recover(Vec::new(), promises, Store::in_memory(), 1, session_time, samples).unwrap();
+        for id in ["silent", "alive"] {
+            let created = timestamp();
+            let record =
+                SessionRecord { owner: owner.clone(), number: 1, created, tags: Vec::new(), user_metadata: None };
+            let mut session = Session::new(record);
+            session.last_seen = now().checked_sub(session_time / 2);
+            state.lock().sessions.insert(id.to_owned(), session);
+        }
+        assert!(state.lock().session("alive", &owner).is_ok());
+        state.reap(now() + session_time / 2);
+        assert!(state.lock().session("alive", &owner).is_ok());
+        assert_eq!(
+            state.lock().session("silent", &owner).map(|_| ()).unwrap_err().detail(),
+            "silent has ended: no heartbeat arrived in time"
+        );
+    }
+}

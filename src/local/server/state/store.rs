@@ -1,0 +1,307 @@
+//! Storage for weights and records: in memory, or in a directory that outlives the server.
+//!
+//! ```text
+//! server.json                                number of starts, and the secret that signs links
+//! sessions/SESSION/session.json
+//! samplers/SAMPLER/sampler.json              a sampling session, next to its weights if it has its own
+//! runs/RUN/run.json                          a training run
+//! runs/RUN/weights/NAME/checkpoint.json      a training checkpoint, next to its PEFT and optimizer files
+//! runs/RUN/sampler_weights/NAME/…            a sampler checkpoint, next to its PEFT files
+//! ```
+//!
+//! Every file and every checkpoint folder is written under a temporary name, flushed to disk and renamed: after a crash it
+//! is complete or absent. One server uses a directory at a time. It holds a lock on `server.lock`, which the system
+//! releases when the process ends, in whatever way.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use fs4::{FileExt, TryLockError};
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::fs::{UNFINISHED, write_atomically};
+use crate::local::checkpoint_files::CheckpointFiles;
+use crate::local::server::path_segment::{decode, encode};
+use crate::types::CheckpointPath;
+
+/// The path of a folder in the store, as segments of arbitrary text.
+pub(crate) type FolderPath<'a> = &'a [&'a str];
+
+/// The folder of a checkpoint.
+pub(crate) fn checkpoint_folder(path: &CheckpointPath) -> [&str; 4] {
+    let kind = path.checkpoint_id().split('/').next().unwrap_or_default();
+    ["runs", path.training_run_id(), kind, path.name()]
+}
+
+/// Reserves a directory for one server.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "the lock is held by holding the open file")] File);
+
+impl DirectoryLock {
+    fn acquire(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        match FileExt::try_lock(&file) {
+            Ok(()) => Ok(DirectoryLock(file)),
+            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let message = "another server is using this directory; stop it, or use a different directory";
+                Err(io::Error::new(ErrorKind::ResourceBusy, message))
+            }
+        }
+    }
+}
+
+/// Weights and records, by folder.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// Weights only: records are read only after a restart.
+    Memory(Mutex<HashMap<PathBuf, CheckpointFiles>>),
+    Directory(PathBuf),
+}
+
+impl Store {
+    pub(crate) fn in_memory() -> Self {
+        Store::Memory(Mutex::default())
+    }
+
+    /// Opens a directory, creating it if needed, and removes the temporary files that a crash left behind. No other server
+    /// can open it until the lock is dropped.
+    pub(crate) fn open(root: &Path) -> io::Result<(Self, DirectoryLock)> {
+        fs::create_dir_all(root)?;
+        let lock = DirectoryLock::acquire(&root.join("server.lock"))?;
+        remove_temporary(root)?;
+        Ok((Store::Directory(root.to_owned()), lock))
+    }
+
+    /// Writes the files of a folder and a record next to them, all or none.
+    pub(crate) fn save_files(
+        &self,
+        path: FolderPath<'_>,
+        mut files: CheckpointFiles,
+        name: &str,
+        record: &impl Serialize,
+    ) -> io::Result<()> {
+        let folder = relative(path);
+        let root = match self {
+            Store::Memory(saved) => {
+                saved.lock().insert(folder, files);
+                return Ok(());
+            }
+            Store::Directory(root) => root,
+        };
+        files.insert(name.to_owned(), json(record)?);
+        let folder = root.join(folder);
+        create_parent(&folder)?;
+        let temporary = temporary_name(&folder);
+        remove(&temporary)?;
+        fs::create_dir(&temporary)?;
+        for (name, bytes) in files {
+            write_atomically(&temporary.join(name), &bytes)?;
+        }
+        sync_folder(&temporary)?;
+        fs::rename(&temporary, &folder)?;
+        sync_parent(&folder)
+    }
+
+    /// Reads the files of a folder, without its record.
+    pub(crate) fn load_files(&self, path: FolderPath<'_>, record: &str) -> io::Result<CheckpointFiles> {
+        let folder = relative(path);
+        let root = match self {
+            Store::Memory(saved) => {
+                return saved.lock().get(&folder).cloned().ok_or_else(|| ErrorKind::NotFound.into());
+            }
+            Store::Directory(root) => root,
+        };
+        let mut files = CheckpointFiles::new();
+        for entry in fs::read_dir(root.join(folder))? {
+            let entry = entry?;
+            if let Some(name) = entry.file_name().to_str().filter(|name| *name != record) {
+                files.insert(name.to_owned(), fs::read(entry.path())?);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes a folder. Succeeds if the folder does not exist.
+    pub(crate) fn remove(&self, path: FolderPath<'_>) -> io::Result<()> {
+        let folder = relative(path);
+        let root = match self {
+            Store::Memory(saved) => {
+                saved.lock().remove(&folder);
+                return Ok(());
+            }
+            Store::Directory(root) => root,
+        };
+        // Renamed first: after a crash, a folder with half of its files must not look complete.
+        let folder = root.join(folder);
+        let temporary = temporary_name(&folder);
+        remove(&temporary)?;
+        match fs::rename(&folder, &temporary) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            renamed => renamed?,
+        }
+        sync_parent(&folder)?;
+        remove(&temporary)
+    }
+
+    /// Writes a record, replacing an existing one.
+    pub(crate) fn write_record(&self, path: FolderPath<'_>, name: &str, record: &impl Serialize) -> io::Result<()> {
+        let Store::Directory(root) = self else { return Ok(()) };
+        let file = root.join(relative(path)).join(name);
+        create_parent(&file)?;
+        write_atomically(&file, &json(record)?)?;
+        sync_parent(&file)
+    }
+
+    /// Reads a record that [`write_record`](Store::write_record) or [`save_files`](Store::save_files) wrote; `None` if it does
+    /// not exist.
+    pub(crate) fn read_record<T: DeserializeOwned>(&self, path: FolderPath<'_>, name: &str) -> io::Result<Option<T>> {
+        let Store::Directory(root) = self else { return Ok(None) };
+        let file = root.join(relative(path)).join(name);
+        match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                io::Error::new(ErrorKind::InvalidData, format!("{} is not a valid record: {error}", file.display()))
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of the folders in a folder.
+    pub(crate) fn list(&self, path: FolderPath<'_>) -> io::Result<Vec<String>> {
+        let Store::Directory(root) = self else { return Ok(Vec::new()) };
+        let entries = match fs::read_dir(root.join(relative(path))) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_str().and_then(decode));
+        entries.filter_map(|entry| name(entry).transpose()).collect()
+    }
+}
+
+fn relative(path: FolderPath<'_>) -> PathBuf {
+    path.iter().map(|segment| encode(segment)).collect()
+}
+
+/// Creates the parent folder of a path, and flushes its name to disk.
+fn create_parent(path: &Path) -> io::Result<()> {
+    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    if !folder.is_dir() {
+        fs::create_dir_all(folder)?;
+        // At most three folders are new: the paths of the store have up to four segments, and its root exists.
+        folder.ancestors().skip(1).take(3).filter(|above| !above.as_os_str().is_empty()).try_for_each(sync_folder)?;
+    }
+    Ok(())
+}
+
+/// The name of a folder while it is written or removed. No encoded name begins with a dot.
+fn temporary_name(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}{UNFINISHED}"))
+}
+
+/// Whether a name is that of a folder or file that was not completed.
+fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED))
+}
+
+fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec_pretty(record)?)
+}
+
+/// Flushes the names in a folder to disk. Only Unix can open a folder, and only Unix needs this.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Flushes the name of a file or folder to disk.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Removes everything with a temporary name below a folder.
+fn remove_temporary(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(is_temporary) {
+            remove(&path)?;
+        } else if path.is_dir() {
+            remove_temporary(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of one test's own, removed with it.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("tinkex-store-{name}-{}", std::process::id()));
+            remove(&path).unwrap();
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            remove(&self.0).unwrap();
+        }
+    }
+
+    fn files(text: &str) -> CheckpointFiles {
+        CheckpointFiles::from([("a.bin".to_owned(), text.as_bytes().to_vec())])
+    }
+
+    #[test]
+    fn files_are_saved_loaded_removed_in_either_store() {
+        let scratch = Scratch::new("weights");
+        let (directory, _lock) = Store::open(&scratch.0).unwrap();
+        for store in [Store::in_memory(), directory] {
+            let path: FolderPath<'_> = &["runs", "a:b/../c", "weights", "."];
+            assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
+            store.save_files(path, files("one"), "r.json", &1).unwrap();
+            assert_eq!(store.load_files(path, "r.json").unwrap(), files("one"));
+            store.remove(path).unwrap();
+            store.remove(path).unwrap();
+            assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn a_reopened_directory_has_only_complete_entries() {
+        let scratch = Scratch::new("again");
+        let (store, lock) = Store::open(&scratch.0).unwrap();
+        store.write_record(&["runs", "x:1"], "run.json", &"first").unwrap();
+        store.write_record(&["runs", "x:1"], "run.json", &"second").unwrap();
+        store.save_files(&["runs", "x:1", "weights", "n"], files("one"), "checkpoint.json", &3).unwrap();
+        let half = scratch.0.join("runs/x%3A1/weights").join(format!(".m{UNFINISHED}"));
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("checkpoint.json"), "3").unwrap();
+
+        drop(lock);
+        let (store, _lock) = Store::open(&scratch.0).unwrap();
+        assert_eq!(store.list(&["runs"]).unwrap(), ["x:1"]);
+        assert_eq!(store.list(&["runs", "x:1", "weights"]).unwrap(), ["n"]);
+        assert_eq!(store.read_record(&["runs", "x:1"], "run.json").unwrap(), Some("second".to_owned()));
+        assert_eq!(store.read_record(&["runs", "x:1", "weights", "n"], "checkpoint.json").unwrap(), Some(3));
+        assert_eq!(store.read_record::<u8>(&["nothing"], "x.json").unwrap(), None);
+        fs::write(scratch.0.join("runs/x%3A1/run.json"), "{").unwrap();
+        assert!(
+            store.read_record::<String>(&["runs", "x:1"], "run.json").unwrap_err().to_string().contains("run.json")
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! The tables of sessions, training runs, sampling sessions and checkpoints, with access checks.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::adapter_cache::AdapterCache;
+use super::owner::Owner;
+use super::promises::PromiseId;
+use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, timestamp};
+use super::sequence_log::{Fingerprint, SequenceLog};
+use super::tasks::{SampleTask, TaskQueue};
+use crate::local::model::Model;
+use crate::local::server::http1::Response;
+use crate::local::server::time::now;
+use crate::types::CheckpointPath;
+
+pub(crate) const SESSION_RECORD: &str = "session.json";
+pub(crate) const RUN_RECORD: &str = "run.json";
+pub(crate) const SAMPLER_RECORD: &str = "sampler.json";
+pub(crate) const CHECKPOINT_RECORD: &str = "checkpoint.json";
+
+/// All tables, behind one lock.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) sessions: HashMap<String, Session>,
+    pub(crate) runs: HashMap<String, Run>,
+    pub(crate) samplers: HashMap<String, SamplingSession>,
+    /// By `tinker://` path.
+    pub(crate) checkpoints: BTreeMap<String, CheckpointRecord>,
+    /// The `tinker://` paths of checkpoints that are being saved.
+    pub(crate) reserved: HashSet<String>,
+    /// Leads to the sampling threads; `None` once the server is stopping.
+    samples: Option<Sender<SampleTask>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) record: SessionRecord,
+    pub(crate) models: SequenceLog<PromiseId>,
+    pub(crate) samplers: SequenceLog<String>,
+    /// Time of the last heartbeat or other request; `None` once the session has ended.
+    pub(super) last_seen: Option<Instant>,
+}
+
+/// A training run, which the protocol calls a model.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) record: RunRecord,
+    pub(crate) model: Arc<dyn Model>,
+    /// Leads to the run's worker; `None` once the run is unloaded, and after a restart.
+    pub(crate) queue: Option<TaskQueue>,
+    pub(crate) requests: SequenceLog<PromiseId>,
+    /// The promise of the first `unload_model` request.
+    pub(crate) unload: Option<PromiseId>,
+}
+
+/// A sampling session: fixed weights, and the log of requests to them.
+#[derive(Debug)]
+pub(crate) struct SamplingSession {
+    pub(crate) record: SamplingSessionRecord,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) adapter: Arc<AdapterCache>,
+    pub(crate) requests: SequenceLog<PromiseId>,
+}
+
+impl Tables {
+    pub(super) fn new(samples: Sender<SampleTask>) -> Self {
+        Tables {
+            sessions: HashMap::new(),
+            runs: HashMap::new(),
+            samplers: HashMap::new(),
+            checkpoints: BTreeMap::new(),
+            reserved: HashSet::new(),
+            samples: Some(samples),
+        }
+    }
+
+    /// A live session. Counts as a sign of life.
+    pub(crate) fn session(&mut self, id: &str, owner: &Owner) -> Result<&mut Session, Response> {
+        let session = self.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
+        check_owner(&session.record.owner, owner, id)?;
+        if session.last_seen.is_none() {
+            return Err(Response::error(404, &format!("{id} has ended: no heartbeat arrived in time")));
+        }
+        session.last_seen = Some(now());
+        Ok(session)
+    }
+
+    /// A training run, loaded or not. Counts as a sign of life of its session.
+    pub(crate) fn run(&mut self, id: &str, owner: &Owner) -> Result<&mut Run, Response> {
+        let run = self.runs.get_mut(id).ok_or_else(|| not_found("model", id))?;
+        check_owner(&run.record.owner, owner, id)?;
+        run.record.last_request_time = timestamp();
+        if let Some(session) =
+            self.sessions.get_mut(&run.record.session_id).filter(|session| session.last_seen.is_some())
+        {
+            session.last_seen = Some(now());
+        }
+        Ok(run)
+    }
+
+    pub(crate) fn sampler(&mut self, id: &str, owner: &Owner) -> Result<&mut SamplingSession, Response> {
+        let sampler = self.samplers.get_mut(id).ok_or_else(|| not_found("sampling session", id))?;
+        check_owner(&sampler.record.owner, owner, id)?;
+        Ok(sampler)
+    }
+
+    /// A checkpoint that the owner may read: their own, or a published one.
+    pub(crate) fn readable_checkpoint(&self, path: &str, owner: &Owner) -> Result<&CheckpointRecord, Response> {
+        let record = self.checkpoints.get(path).filter(|record| !record.is_expired(&timestamp()));
+        let record = record.ok_or_else(|| not_found("checkpoint", path))?;
+        if !record.public {
+            check_owner(&record.owner, owner, path)?;
+        }
+        Ok(record)
+    }
+
+    /// A checkpoint that the owner may change: their own.
+    pub(crate) fn own_checkpoint(&mut self, path: &str, owner: &Owner) -> Result<&mut CheckpointRecord, Response> {
+        let record = self.checkpoints.get_mut(path).filter(|record| !record.is_expired(&timestamp()));
+        let record = record.ok_or_else(|| not_found("checkpoint", path))?;
+        check_owner(&record.owner, owner, path)?;
+        Ok(record)
+    }
+
+    /// Reserves the path of a new checkpoint until it is saved or saving fails; 409 if it is taken.
+    pub(crate) fn reserve_checkpoint(&mut self, run: &str, kind: &str, name: &str) -> Result<CheckpointPath, Response> {
+        let path = format!("tinker://{run}/{kind}/{name}");
+        if self.checkpoints.contains_key(&path) || !self.reserved.insert(path.clone()) {
+            return Err(Response::error(409, &format!("checkpoint {path} already exists")));
+        }
+        path.parse::<CheckpointPath>().map_err(|error| Response::error(400, &error.to_string()))
+    }
+
+    /// Queues a task for the sampling threads.
+    pub(crate) fn queue_sample(&self, task: SampleTask) -> Result<(), Response> {
+        let queued = self.samples.as_ref().is_some_and(|samples| samples.send(task).is_ok());
+        if queued { Ok(()) } else { Err(Response::error(503, "the server is stopping")) }
+    }
+
+    /// Ends the sessions that were not seen for `session_time`, unloads their training runs and frees the adapters of their
+    /// sampling sessions. Returns their ids.
+    pub(super) fn expire_sessions(&mut self, now: Instant, session_time: Duration) -> Vec<String> {
+        let mut expired = Vec::new();
+        for (id, session) in &mut self.sessions {
+            if session.last_seen.is_none_or(|seen| now.duration_since(seen) < session_time) {
+                continue;
+            }
+            session.last_seen = None;
+            self.runs.values_mut().filter(|run| run.record.session_id == *id).for_each(|run| run.queue = None);
+            let samplers = self.samplers.values_mut().filter(|sampler| sampler.record.session_id == *id);
+            samplers.for_each(|sampler| sampler.adapter = Arc::default());
+            expired.push(id.clone());
+        }
+        expired
+    }
+
+    /// Ends every worker, by dropping the queues that lead to them.
+    pub(super) fn close_queues(&mut self) {
+        self.samples = None;
+        self.runs.values_mut().for_each(|run| run.queue = None);
+    }
+}
+
+fn not_found(what: &str, id: &str) -> Response {
+    Response::error(404, &format!("there is no {what} {id:?}"))
+}
+
+fn check_owner(owner: &Owner, key: &Owner, id: &str) -> Result<(), Response> {
+    if owner == key { Ok(()) } else { Err(Response::error(403, &format!("{id} belongs to another API key"))) }
+}
+
+impl Session {
+    pub(crate) fn new(record: SessionRecord) -> Self {
+        Session { record, models: SequenceLog::default(), samplers: SequenceLog::default(), last_seen: Some(now()) }
+    }
+
+    /// The id of the sampling session with this sequence number; each number names one.
+    pub(crate) fn sampler_id(
+        &mut self,
+        session_id: &str,
+        seq: u64,
+        fingerprint: Fingerprint,
+    ) -> Result<String, Response> {
+        if let Some(first) = self.samplers.find(Some(seq), fingerprint)? {
+            return Ok(first.clone());
+        }
+        let id = format!("{session_id}:sample:{seq}");
+        self.samplers.record(Some(seq), fingerprint, id.clone());
+        Ok(id)
+    }
+}
+
+impl SamplingSession {
+    pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: AdapterCache) -> Self {
+        SamplingSession { record, model, adapter: Arc::new(adapter), requests: SequenceLog::default() }
+    }
+}
+
+impl Run {
+    pub(crate) fn new(record: RunRecord, model: Arc<dyn Model>, queue: Option<TaskQueue>) -> Self {
+        Run { record, model, queue, requests: SequenceLog::default(), unload: None }
+    }
+
+    /// The queue of the run's worker; 404 if the run is not in memory.
+    pub(crate) fn queue(&self) -> Result<&TaskQueue, Response> {
+        let reason = "the model is not in memory: it was unloaded, its session ended, or the server was restarted";
+        self.queue.as_ref().ok_or_else(|| Response::error(404, reason))
+    }
+}

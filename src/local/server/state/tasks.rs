@@ -1,0 +1,61 @@
+//! Work for the compute threads, as plain data.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::adapter_cache::AdapterCache;
+use super::promises::PromiseId;
+use super::records::SamplingSessionRecord;
+use crate::local::adam::AdamOptions;
+use crate::local::model::{Example, GenerationOptions, Model};
+use crate::types::CheckpointPath;
+
+/// A task of a training run.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// The first task of every run.
+    Create,
+    Forward(Vec<Example>),
+    ForwardBackward(Vec<Example>),
+    OptimStep(AdamOptions),
+    SaveCheckpoint {
+        path: CheckpointPath,
+        /// Seconds until the checkpoint expires; `None` keeps it until it is deleted.
+        ttl_seconds: Option<u64>,
+    },
+    /// Saves the weights for a new sampling session with this id.
+    SaveForSampler {
+        sampler_id: String,
+    },
+    LoadCheckpoint {
+        path: String,
+        with_optimizer: bool,
+    },
+    /// The last task.
+    Unload,
+}
+
+/// The queue of a run's worker, which ends when this is dropped.
+pub(crate) type TaskQueue = Sender<(PromiseId, Task)>;
+
+/// What to sample, and what to report about the prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SampleParams {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) num_samples: usize,
+    pub(crate) options: GenerationOptions,
+    pub(crate) prompt_logprobs: bool,
+    pub(crate) topk_prompt_logprobs: usize,
+}
+
+/// One request to a sampling session.
+#[derive(Debug)]
+pub(crate) struct SampleTask {
+    pub(crate) promise: PromiseId,
+    pub(crate) sampler_id: String,
+    pub(crate) record: SamplingSessionRecord,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) adapter: Arc<AdapterCache>,
+    pub(crate) params: SampleParams,
+}
