@@ -278,7 +278,7 @@ fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_
     let limited = trainer.timeout_operation(Some(Duration::from_millis(200)));
     let first = limited.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let second = trainer.submit_optim_step(adam()).unwrap();
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 2));
+    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 2));
     server.pause().unwrap();
     // Submitted while nobody listens.
     let third = trainer.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();

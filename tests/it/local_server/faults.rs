@@ -64,10 +64,10 @@ fn silence_keeps_the_connection_until_the_client_gives_up() {
     let server = LocalServer::builder().fault(Fault::on("healthz").silence()).start().unwrap();
     let mut client = Client::new(&server);
     client.send("GET", "healthz", "");
-    assert!(server.wait_until(PATIENCE, |seen| seen.arrived() == 1));
+    assert!(server.wait_until(PATIENCE, |request| request.arrived() == 1));
     assert_eq!(server.activity().connections(), 1);
     drop(client);
-    assert!(server.wait_until(PATIENCE, |seen| seen.connections() == 0));
+    assert!(server.wait_until(PATIENCE, |request| request.connections() == 0));
 }
 
 /// With real time, as the server's own delay is.
@@ -80,7 +80,7 @@ fn a_delay_keeps_the_answer_back_but_not_the_work() {
         .unwrap();
     let mut slow = Client::new(&server);
     slow.send("POST", "create_session", r#"{"sdk_version": "x", "tags": [], "user_metadata": null}"#);
-    assert!(server.wait_until(PATIENCE, |seen| seen.arrived() == 1));
+    assert!(server.wait_until(PATIENCE, |request| request.arrived() == 1));
     let mut client = Client::new(&server);
     assert_eq!(client.get("healthz").status, 500);
     let delayed = server.requests()[1].at + Duration::from_millis(30);

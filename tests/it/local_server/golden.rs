@@ -1,21 +1,14 @@
 //! The bodies that the Python client 0.4.1 was seen to send are accepted as they are, byte for byte, but for the ids and
 //! the name of the model. Bodies that the fixtures cut are made whole again, which their length and digest prove.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tinkex::local::LocalServer;
 
 use super::client::Client;
+use crate::support::golden::fixture;
 
 const BASE: &str = "tinkex/bytes-tiny";
-
-fn fixture(name: &str) -> Value {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v0.4.1");
-    serde_json::from_slice(&fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap()
-}
 
 /// Sees to it that a run has what the scenarios' server knew: two checkpoints of either kind.
 fn stock(client: &mut Client, run: &str) {

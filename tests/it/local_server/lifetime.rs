@@ -17,7 +17,7 @@ fn a_paused_server_refuses_connections_and_comes_back_with_what_it_knew() {
     let model_id = client.model("test/gated");
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 1));
     let port = server.port();
 
     server.pause().unwrap();
@@ -45,7 +45,7 @@ fn a_server_stops_while_a_model_computes_and_polls_are_held() {
     let model_id = client.model("test/gated");
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 1));
     // The gate is shut all the while: this would never return if it waited for the model.
     server.stop();
     assert!(client.receive().is_err());
