@@ -9,6 +9,8 @@
 //! (`/proc/self/statm`, so Linux only) is what the allocator makes of that.
 //! Without `--bench` (as under `cargo test --all-targets`) it runs with 200 results.
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "it prints its report and panics when it cannot measure")]
+#![allow(unreachable_pub, reason = "the server that it shares with a test is not an API")]
 
 #[path = "../tests/support/holding.rs"]
 mod holding;

@@ -8,6 +8,8 @@
 //! the products that no implementation can leave out, done by the same library on as many threads. Attention's own
 //! products, whose shapes depend on the lengths, are left out of the floor.
 
+#![allow(clippy::print_stdout, reason = "it prints its report")]
+
 use std::hint::black_box;
 use std::thread;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Prints what this crate's client gets from the server at `TINKER_BASE_URL` for fixed seeds: what
-//! `scripts/conformance/client.py` compares with what the Python client gets for the same.
+//! Trains and samples with fixed seeds on the server at `TINKER_BASE_URL`, and prints the results as JSON.
+//! `scripts/conformance/client.py` does the same with the Python client and compares the two.
 
 use std::error::Error;
 use std::io::Write;
@@ -7,45 +7,45 @@ use std::io::Write;
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
 use tinkex::{Config, ServiceClient};
 
-const BASE: &str = "tinkex/bytes-tiny";
+const BASE_MODEL: &str = "tinkex/bytes-tiny";
 const TEXTS: [&str; 3] = ["the quick brown fox", "jumps over", "the lazy dog again and again"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let service = ServiceClient::connect(Config::from_env()?)?;
     let lora = LoraConfig::new().rank(8).seed(1);
-    let trainer = service.create_lora_training_client(BASE, lora)?;
-    let batch = TEXTS.iter().map(|text| datum(text)).collect::<Result<Batch, _>>()?;
+    let trainer = service.create_lora_training_client(BASE_MODEL, lora)?;
+    let batch = TEXTS.iter().map(|text| next_byte_datum(text)).collect::<Result<Batch, _>>()?;
 
     let mut losses = vec![trainer.forward(&batch, LossFn::CrossEntropy)?.metrics["loss:sum"]];
     for _ in 0..5 {
-        let passed = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
-        let stepped = trainer.submit_optim_step(AdamParams::new().learning_rate(0.01))?;
-        losses.push(passed.wait()?.metrics["loss:sum"]);
-        stepped.wait()?;
+        let pass = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
+        let step = trainer.submit_optim_step(AdamParams::new().learning_rate(0.01))?;
+        losses.push(pass.wait()?.metrics["loss:sum"]);
+        step.wait()?;
     }
-    let weighed = Datum::new(prompt("abcd"))
+    let datum = Datum::new(prompt("abcd"))
         .input("target_tokens", vec![98, 99, 100, 101])?
         .input("logprobs", vec![-1.0; 4])?
         .input("advantages", vec![0.5, -0.5, 1.0, 0.0])?;
-    let weighed = Batch::from(vec![weighed]);
+    let batch = Batch::from(vec![datum]);
     for loss in [LossFn::ImportanceSampling, LossFn::Ppo] {
-        losses.push(trainer.forward(&weighed, loss)?.metrics["loss:sum"]);
+        losses.push(trainer.forward(&batch, loss)?.metrics["loss:sum"]);
     }
 
     let sampler = trainer.save_weights_and_get_sampling_client()?;
     let greedy = SamplingParams::default().max_tokens(12).temperature(0.0);
-    let said = sampler.sample(&prompt("the "), 1, &greedy)?;
+    let greedy_response = sampler.sample(&prompt("the "), 1, &greedy)?;
     let seeded = SamplingParams::default().max_tokens(12).temperature(0.9).top_k(40).top_p(0.95).seed(5);
-    let drawn = sampler.sample(&prompt("the "), 2, &seeded)?;
+    let seeded_response = sampler.sample(&prompt("the "), 2, &seeded)?;
     let logprobs = sampler.compute_logprobs(&prompt("the lazy dog"))?;
 
-    let found = serde_json::json!({
+    let results = serde_json::json!({
         "losses": losses,
-        "greedy": said.sequences[0].tokens,
-        "seeded": drawn.sequences.iter().map(|sequence| &sequence.tokens).collect::<Vec<_>>(),
+        "greedy": greedy_response.sequences[0].tokens,
+        "seeded": seeded_response.sequences.iter().map(|sequence| &sequence.tokens).collect::<Vec<_>>(),
         "logprobs": logprobs[1..],
     });
-    writeln!(std::io::stdout(), "{found}")?;
+    writeln!(std::io::stdout(), "{results}")?;
     Ok(())
 }
 
@@ -53,8 +53,8 @@ fn prompt(text: &str) -> ModelInput {
     ModelInput::from_tokens(text.bytes().map(u32::from).collect::<Vec<_>>())
 }
 
-/// Every byte is to be predicted from those before it.
-fn datum(text: &str) -> tinkex::Result<Datum> {
+/// A datum that trains the prediction of every byte from those before it.
+fn next_byte_datum(text: &str) -> tinkex::Result<Datum> {
     let targets: Vec<i64> = text.bytes().skip(1).map(i64::from).collect();
     let weights = vec![1.0; targets.len()];
     Datum::new(prompt(&text[..text.len() - 1])).input("target_tokens", targets)?.input("weights", weights)

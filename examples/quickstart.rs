@@ -1,15 +1,16 @@
-//! Teaches a model Pig Latin and asks it for what it learned.
+//! Trains a model on Pig Latin, then samples translations from it.
 //!
 //! ```text
 //! cargo run --release --features local --example quickstart [DATA.jsonl]
 //! ```
 //!
-//! Without more, it starts the local server and trains the small model there. With `TINKER_BASE_URL` and `TINKER_API_KEY`
-//! set it does the same on that service, with the model that `TINKER_BASE_MODEL` names or else the first that the service
-//! lists.
+//! By default it starts the local server and trains its small model. With `TINKER_BASE_URL` and `TINKER_API_KEY` set, it trains
+//! on that service, with the model `TINKER_BASE_MODEL` or else the first one that the service lists.
 //!
-//! The tokens are the bytes of the text. That is what the local model reads; another model learns them as well as it would
-//! learn any other numbers.
+//! The tokens are the bytes of the text, as the local model expects. To another model, they are arbitrary tokens: its loss
+//! decreases as well, but the tokens do not spell words.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints its progress and results")]
 
 use std::error::Error;
 use std::fs;
@@ -24,10 +25,10 @@ use tinkex::{Config, Pending, SamplingClient, ServiceClient, TrainingClient};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/piglatin.jsonl");
 const STEPS: usize = 100;
-/// The local model is tiny and learns fast; a large one wants smaller steps.
-const LEARNING_RATE_LOCAL: f64 = 1e-2;
+/// A large model needs a lower learning rate than the tiny local one.
+const LOCAL_LEARNING_RATE: f64 = 1e-2;
 const LEARNING_RATE: f64 = 1e-4;
-/// Ends a completion.
+/// Stop token: completions end with a line break.
 const NEWLINE: u32 = b'\n' as u32;
 
 fn main() -> ExitCode {
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             eprintln!("quickstart: {error}");
             let mut cause = error.source();
             while let Some(error) = cause {
-                eprintln!("  because: {error}");
+                eprintln!("  caused by: {error}");
                 cause = error.source();
             }
             ExitCode::FAILURE
@@ -53,14 +54,14 @@ fn run() -> Result<(), Box<dyn Error>> {
     let batch = trained.iter().map(Pair::datum).collect::<Result<Vec<_>, _>>()?;
     let batch = Batch::from(batch);
 
-    // A local server, unless the environment names a service. It ends when it is dropped.
+    // Start a local server, unless the environment names a service. It stops when it is dropped.
     let is_remote = std::env::var("TINKER_BASE_URL").is_ok_and(|url| !url.trim().is_empty());
     let server = if is_remote { None } else { Some(LocalServer::start()?) };
     let config = match &server {
         Some(server) => Config::builder().base_url(server.base_url()).api_key("tml-local").build()?,
         None => Config::from_env()?,
     };
-    let learning_rate = if server.is_some() { LEARNING_RATE_LOCAL } else { LEARNING_RATE };
+    let learning_rate = if server.is_some() { LOCAL_LEARNING_RATE } else { LEARNING_RATE };
     let service = ServiceClient::connect(config)?;
     let base_model = base_model(&service)?;
     println!("training {base_model} at {} on {} pairs", service.config().base_url(), trained.len());
@@ -73,28 +74,28 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!("saved {}", saved.path);
     let sampler = service.create_sampling_client(&saved.path)?;
     println!("held-out prompts:");
-    ask(&sampler, &held_out)?;
+    sample_answers(&sampler, &held_out)?;
     println!("trained prompts:");
-    let exact = ask(&sampler, &trained)?;
+    let exact = sample_answers(&sampler, &trained)?;
 
     println!("loss: {first:.4} -> {last:.4} nats/token");
     println!("exact matches: {exact}/{} trained prompts", trained.len());
     Ok(())
 }
 
-/// The model to train.
+/// The base model: `TINKER_BASE_MODEL`, or the first one that the service lists.
 fn base_model(service: &ServiceClient) -> Result<String, Box<dyn Error>> {
     if let Ok(name) = std::env::var("TINKER_BASE_MODEL") {
         return Ok(name);
     }
-    let offered = service.get_server_capabilities()?.supported_models;
-    let first = offered.into_iter().find_map(|model| model.model_name);
-    Ok(first.ok_or("the service lists no model; name one in TINKER_BASE_MODEL")?)
+    let models = service.get_server_capabilities()?.supported_models;
+    let first = models.into_iter().find_map(|model| model.model_name);
+    Ok(first.ok_or("the service lists no model; set TINKER_BASE_MODEL")?)
 }
 
-/// Trains on the batch, and returns the loss of the first and of the last step in nats per token.
+/// Trains on the batch, and returns the loss of the first and the last step, in nats per token.
 ///
-/// Each step is submitted before the result of the one before is awaited, so that the service never waits for us.
+/// Each step is submitted before the result of the previous one is awaited, so that the service never waits for the client.
 fn train(trainer: &TrainingClient, batch: &Batch, learning_rate: f64) -> Result<(f64, f64), Box<dyn Error>> {
     let submit = || -> Result<_, tinkex::Error> {
         let pass = trainer.submit_forward_backward(batch, LossFn::CrossEntropy)?;
@@ -116,7 +117,7 @@ fn train(trainer: &TrainingClient, batch: &Batch, learning_rate: f64) -> Result<
     Ok((losses[0], losses[STEPS - 1]))
 }
 
-/// The mean negative log-probability of the tokens with weight, from the log-probabilities in the answer.
+/// The mean negative log-probability of the target tokens, weighted.
 fn nats_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> f64 {
     let (mut nats, mut tokens) = (0.0, 0.0);
     for (datum, output) in batch.iter().zip(&output.loss_fn_outputs) {
@@ -129,19 +130,19 @@ fn nats_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> f64 {
     nats / tokens
 }
 
-/// Samples an answer for each prompt, prints them, and returns how many are exactly right.
-fn ask(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box<dyn Error>> {
+/// Samples an answer to each prompt, prints it, and returns the number of exact matches.
+fn sample_answers(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box<dyn Error>> {
     let params = SamplingParams::default().max_tokens(64).temperature(0.0).stop(vec![NEWLINE]);
-    let replies: Vec<Pending<SampleResponse>> =
+    let responses: Vec<Pending<SampleResponse>> =
         pairs.iter().map(|pair| sampler.submit_sample(&pair.model_prompt(), 1, &params)).collect::<Result<_, _>>()?;
     let mut exact = 0;
-    for (pair, reply) in pairs.iter().zip(replies) {
-        let tokens = reply.wait()?.sequences.into_iter().next().map(|sequence| sequence.tokens).unwrap_or_default();
+    for (pair, response) in pairs.iter().zip(responses) {
+        let tokens = response.wait()?.sequences.into_iter().next().map(|sequence| sequence.tokens).unwrap_or_default();
         let bytes: Vec<u8> = tokens.iter().map(|&token| u8::try_from(token).unwrap_or(b'?')).collect();
         let answer = String::from_utf8_lossy(&bytes).trim().to_owned();
-        let right = answer == pair.completion;
-        exact += usize::from(right);
-        println!("  {} {} -> {answer:?}", if right { "right" } else { "wrong" }, pair.prompt);
+        let is_exact = answer == pair.completion;
+        exact += usize::from(is_exact);
+        println!("  {} {} -> {answer:?}", if is_exact { "right" } else { "wrong" }, pair.prompt);
     }
     Ok(exact)
 }
@@ -167,12 +168,12 @@ impl Pair {
         ModelInput::from_tokens(self.prompt_tokens())
     }
 
-    /// The model reads all tokens but the last and predicts all but the first. Only those of the completion count.
+    /// The inputs are all tokens but the last, the targets all but the first. Only those of the completion have weight.
     fn datum(&self) -> Result<Datum, tinkex::Error> {
         let mut tokens = self.prompt_tokens();
-        let prompt = tokens.len();
+        let prompt_len = tokens.len();
         tokens.extend(format!(" {}\n", self.completion).bytes().map(u32::from));
-        let weights: Vec<f32> = (1..tokens.len()).map(|at| if at < prompt { 0.0 } else { 1.0 }).collect();
+        let weights: Vec<f32> = (1..tokens.len()).map(|index| if index < prompt_len { 0.0 } else { 1.0 }).collect();
         let targets = tokens.split_off(1);
         let mut input = tokens;
         input.extend(&targets[..targets.len() - 1]);
@@ -180,21 +181,21 @@ impl Pair {
     }
 }
 
-/// Reads one pair a line; a line that is none is named by its number.
+/// Reads one pair per line. Errors name the line.
 fn read_pairs(path: &str) -> Result<Vec<Pair>, Box<dyn Error>> {
-    let text = fs::read(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    let text = fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
     let pair = |(index, line): (usize, &[u8])| {
-        let refuse = |why: String| format!("{path}, line {}: {why}", index + 1);
-        let pair: Pair = serde_json::from_slice(line).map_err(|error| refuse(error.to_string()))?;
+        let invalid = |why: String| format!("{path}:{}: {why}", index + 1);
+        let pair: Pair = serde_json::from_slice(line).map_err(|error| invalid(error.to_string()))?;
         if pair.prompt.is_empty() || pair.completion.is_empty() {
-            return Err(refuse("prompt or completion is empty".to_owned()));
+            return Err(invalid("the prompt or the completion is empty".to_owned()));
         }
         Ok(pair)
     };
     let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let pairs = lines.map(pair).collect::<Result<Vec<_>, _>>()?;
     if pairs.iter().all(Pair::is_held_out) {
-        return Err(format!("{path} has no pair to train on").into());
+        return Err(format!("{path} has no examples to train on").into());
     }
     Ok(pairs)
 }

@@ -93,8 +93,6 @@
 //! program's callback, becomes an error of kind [`Panicked`](ErrorKind::Panicked) for the waiting callers, provided that the
 //! program is built with `panic = "unwind"`, the default.
 
-#![warn(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
-
 pub mod api;
 pub mod clock;
 mod config;

@@ -1,4 +1,4 @@
-//! The main loop against the local server: create, train, save, sample; and what happens when the server goes away.
+//! The main loop on the local server: create, train, save, sample; also with the server down for a while.
 
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::local_server::models::Gated;
 const BASE: &str = "tinkex/bytes-tiny";
 const TEXT: &str = "abcdefghi";
 
-/// Long enough for a loaded machine; no passing test waits for it.
+/// Long enough for a loaded machine; a passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn connect_with(server: &LocalServer, builder: ConfigBuilder) -> ServiceClient {
@@ -31,7 +31,7 @@ fn lora() -> LoraConfig {
     LoraConfig::new().seed(1)
 }
 
-/// A batch of one text, each byte to be predicted from those before it.
+/// A batch of one text, in which each byte is predicted from those before it.
 fn batch(text: &str) -> Batch {
     let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
     let targets: Vec<i64> = tokens[1..].iter().map(|token| i64::from(*token)).collect();
@@ -56,7 +56,7 @@ fn greedy(max_tokens: u32) -> SamplingParams {
     SamplingParams::default().max_tokens(max_tokens).temperature(0.0)
 }
 
-/// The losses of so many steps, each waited for.
+/// The losses of this number of steps, waiting for each.
 fn train(trainer: &TrainingClient, steps: usize) -> Vec<f64> {
     let step = |_| {
         let output = trainer.forward_backward(batch(TEXT), LossFn::CrossEntropy).unwrap();
@@ -66,7 +66,7 @@ fn train(trainer: &TrainingClient, steps: usize) -> Vec<f64> {
     (0..steps).map(step).collect()
 }
 
-/// The requests of a training client, first attempts and repeats alike.
+/// The requests of a training client, including retries.
 fn training_requests(server: &LocalServer, trainer: &TrainingClient) -> Vec<LoggedRequest> {
     let own = |request: &LoggedRequest| request.subject.as_deref() == Some(trainer.model_id()) && request.seq.is_some();
     server.requests().into_iter().filter(own).collect()
@@ -77,13 +77,13 @@ fn assert_numbered_from_one(requests: &[LoggedRequest]) {
     assert_eq!(numbers, (1..=requests.len() as u64).collect::<Vec<_>>());
 }
 
-/// A continuation in bytes.
+/// The sampled bytes.
 fn said(reply: &SampleResponse) -> Vec<u8> {
     reply.sequences[0].tokens.iter().map(|token| u8::try_from(*token).unwrap_or(b'?')).collect()
 }
 
 #[test]
-fn a_model_that_was_trained_blocking_says_what_it_learned() {
+fn blocking_training_teaches_the_model() {
     let server = LocalServer::start().unwrap();
     let service = connect(&server);
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
@@ -105,7 +105,7 @@ fn a_model_that_was_trained_blocking_says_what_it_learned() {
 }
 
 #[test]
-fn a_pipelined_loop_arrives_in_order_and_learns_the_same_to_the_last_bit() {
+fn pipelined_training_equals_blocking_training() {
     let server = LocalServer::start().unwrap();
     let service = connect(&server);
     let blocking = service.create_lora_training_client(BASE, lora()).unwrap();
@@ -145,9 +145,9 @@ fn a_pipelined_loop_arrives_in_order_and_learns_the_same_to_the_last_bit() {
     assert_eq!(numbers, [0, 1, 2, 3, 4]);
 }
 
-/// Each thread makes calls of a cycle of its own, so that the server's log shows whose call is whose.
+/// Each thread collects the request ids of its calls, which show the order in which the server received them.
 #[test]
-fn four_threads_share_a_client_and_each_keeps_its_order() {
+fn threads_sharing_a_client_keep_their_order() {
     let server = LocalServer::start().unwrap();
     let service = connect(&server);
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
@@ -160,7 +160,7 @@ fn four_threads_share_a_client_and_each_keeps_its_order() {
                     for round in 0..8 {
                         let pass = trainer.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
                         let step = trainer.submit_optim_step(adam()).unwrap();
-                        // Two threads wait for their results in each round, two collect them later.
+                        // Two threads wait for their results in each round, two collect them at the end.
                         if thread % 2 == 0 {
                             assert!(pass.wait_timeout(PATIENCE).unwrap().is_ok());
                             assert!(step.wait_timeout(PATIENCE).unwrap().is_ok());
@@ -183,7 +183,7 @@ fn four_threads_share_a_client_and_each_keeps_its_order() {
     let requests = training_requests(&server, &trainer);
     assert_eq!(requests.len(), 64);
     assert_numbered_from_one(&requests);
-    // The server numbers its promises as the requests arrive.
+    // The server numbers its promises in the order of arrival.
     for order in ids {
         let numbers: Vec<u64> =
             order.iter().map(|id| id.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()).collect();
@@ -192,7 +192,7 @@ fn four_threads_share_a_client_and_each_keeps_its_order() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_losses_in_two_servers() {
+fn same_seed_gives_same_losses() {
     let run = || {
         let server = LocalServer::start().unwrap();
         let trainer = connect(&server).create_lora_training_client(BASE, lora()).unwrap();
@@ -221,12 +221,12 @@ fn a_constrained_client_completes_the_loop() {
     let replies: Vec<_> = (0..20).map(|_| sampler.submit_sample(&prompt("abcde"), 1, &greedy(2)).unwrap()).collect();
     let replies: Vec<_> = replies.into_iter().map(|reply| said(&reply.wait().unwrap())).collect();
     assert!(replies.iter().all(|reply| *reply == replies[0]), "{replies:?}");
-    // Two polls, one connection each for submissions, and for the session.
+    // Two polls, one connection per kind of submission, one for the session.
     assert!(server.activity().connections() <= 2 + 1 + 2 + 1, "{}", server.activity().connections());
 }
 
 #[test]
-fn what_the_service_knows_can_be_asked_for() {
+fn service_and_training_info_are_available() {
     let server = LocalServer::start().unwrap();
     let service = connect(&server);
     assert_eq!(service.health().unwrap().status, "ok");
@@ -240,7 +240,7 @@ fn what_the_service_knows_can_be_asked_for() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_a_hint_and_without_repeats() {
+fn unknown_key_is_not_retried() {
     let server = LocalServer::builder().api_key_check(|key| key == "tml-known").start().unwrap();
     let config = Config::builder().api_key("tml-unknown").base_url(server.base_url()).proxy(Proxy::Off);
     let error = ServiceClient::connect(config.build().unwrap()).unwrap_err();
@@ -262,25 +262,25 @@ fn an_unknown_model_is_not_found() {
         assert!(error.hint().is_some(), "{error}");
     }
     assert!(trainer.to_string().contains("no/such-model"), "{trainer}");
-    // The session is none the worse for it.
+    // The session still works.
     service.create_lora_training_client(BASE, lora()).unwrap();
 }
 
-/// With real time: the limit of 200 ms is the client's own, but what it cuts off is a poll on a socket.
+/// In real time: the client's timeout of 200 ms interrupts a poll on a socket.
 #[test]
-fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_back() {
+fn timeout_during_outage_leaves_other_calls_running() {
     let (model, gate) = Gated::new("test/gated");
     let server = LocalServer::builder().model(model).start().unwrap();
     let service = connect(&server);
     let trainer = service.create_lora_training_client("test/gated", lora()).unwrap();
 
-    // Both are promised, and computed only when the gate opens.
+    // The server promises both, and computes them only when the gate opens.
     let limited = trainer.timeout_operation(Some(Duration::from_millis(200)));
     let first = limited.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let second = trainer.submit_optim_step(adam()).unwrap();
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 2));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 2));
     server.pause().unwrap();
-    // Submitted while nobody listens.
+    // Submitted while the server does not listen.
     let third = trainer.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let unlimited = thread::spawn({
         let trainer = trainer.clone();
@@ -310,9 +310,9 @@ fn a_limited_call_ends_while_the_server_is_gone_and_the_others_go_on_when_it_is_
     assert_eq!(requests.len(), 4);
 }
 
-/// With real time: nobody listens, which the system says at once, and the limit ends the repeats.
+/// In real time: connections are refused at once, and the timeout ends the retries.
 #[test]
-fn a_call_that_never_reached_the_server_leaves_no_hole() {
+fn unsent_call_leaves_no_sequence_gap() {
     let server = LocalServer::start().unwrap();
     let service = connect(&server);
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
@@ -362,7 +362,7 @@ fn gradient_clipping_reaches_the_optimizer() {
 
 /// The service keeps a result after it was delivered.
 #[test]
-fn a_result_can_be_asked_for_again_by_its_id() {
+fn result_can_be_retrieved_again_by_id() {
     let server = LocalServer::start().unwrap();
     let service = connect(&server);
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();

@@ -1,11 +1,13 @@
 //! All tests that can share a process, one module for each client or area.
 //!
 //! Tests that depend on state of the whole process (the logger, the allocator, the list of threads) are in `tests/process_*`.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod api;
+mod auto_traits;
 #[cfg(feature = "cli")]
 mod cli;
 mod config;

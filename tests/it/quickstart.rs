@@ -1,4 +1,4 @@
-//! The quickstart as a newcomer meets it when something is wrong with the data.
+//! The quickstart with invalid data files.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -13,11 +13,11 @@ fn quickstart(name: &str, data: &[u8]) -> Output {
     program.pop();
     let output = Command::new(program.join("examples/quickstart")).arg(&file).env_remove("TINKER_BASE_URL").output();
     fs::remove_file(file).unwrap();
-    output.expect("the example is there: `cargo test --features local` builds it, `--test it` alone does not")
+    output.expect("the example must be built: `cargo test --features local` builds it, `--test it` alone does not")
 }
 
 #[test]
-fn a_malformed_line_is_named_by_its_number_and_nothing_is_trained() {
+fn a_malformed_line_is_named_before_training() {
     let good = br#"{"prompt": "cat", "completion": "atcay"}"#;
     for (name, bad) in [
         ("shape", &br#"{"prompt": "dog"}"#[..]),
@@ -28,14 +28,14 @@ fn a_malformed_line_is_named_by_its_number_and_nothing_is_trained() {
         let output = quickstart(name, &[good, &b"\n\n"[..], bad, b"\n"].concat());
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{name}: {error}");
-        assert!(error.contains("line 3:"), "{name}: {error}");
+        assert!(error.contains(".jsonl:3: "), "{name}: {error}");
         assert!(output.stdout.is_empty(), "{name}: something was trained");
     }
 }
 
 #[test]
-fn a_file_without_a_pair_to_train_on_is_refused() {
+fn a_file_without_training_examples_is_refused() {
     let output = quickstart("held-out", br#"{"prompt": "cat", "completion": "atcay", "split": "test"}"#);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no pair to train on"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no examples to train on"));
 }

@@ -2,6 +2,7 @@
 //! where ureq shows what it sends and receives.
 //!
 //! The log is the process's, so this file has one test.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../it/rest/scene.rs"]
 #[allow(dead_code, reason = "each test file uses its own part of the support")]

@@ -1,5 +1,6 @@
 //! Heartbeats on a clock that the test drives, and what is logged of them. The logger is the process's, so this file has one
 //! test.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Does something when a line with a certain text is captured_log, on the thread that logs it.
+/// Does something when a line with a certain text is logged, on the thread that logs it.
 pub(super) fn on_log(text: &'static str, run: impl FnOnce() + Send + 'static) {
     LOGGER.1.call_once(|| {
         log::set_logger(&LOGGER).unwrap();

@@ -1,4 +1,5 @@
-//! What is captured_log, and how often. A test binary of its own: the logger is the process's.
+//! What is logged, and how often. A test binary of its own: the logger is the process's.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
 //! What an unresolved result takes of memory. The only test of its process, since all that is allocated there is counted.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/holding.rs"]
 mod holding;

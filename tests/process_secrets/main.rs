@@ -1,6 +1,7 @@
 //! What is secret shows nowhere: not in `Debug`, not in errors, not in the log, not in the telemetry, whatever goes wrong.
 //!
 //! The log is the process's, so this file has one test.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
 //! Without telemetry there is neither a thread nor a request for it. The threads are the process's, so this file has one test.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -16,8 +16,6 @@
 //! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` only, so that
 //! stdout has one table or one JSON document and nothing else, and a closed pipe ends the program quietly.
 
-#![warn(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
-
 mod app;
 mod args;
 mod bars;

@@ -1,4 +1,4 @@
-//! A tiny HTTP client on a socket, and short names for what tests do with it.
+//! A small HTTP client on a socket, with helpers for common requests.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 
-/// Long enough for a loaded machine; no passing test waits for it.
+/// Long enough for a loaded machine; a passing test never waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Answer {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The text of a refusal.
+    /// The `detail` of an error response.
     pub fn detail(&self) -> String {
         self.json()["detail"].as_str().unwrap_or_else(|| panic!("no detail: {self:?}")).to_owned()
     }
@@ -48,7 +48,7 @@ impl Client {
         Client { stream: BufReader::new(stream), key: "tml-test" }
     }
 
-    /// From now on with another API key.
+    /// Uses another API key from now on.
     pub fn key(mut self, key: &'static str) -> Self {
         self.key = key;
         self
@@ -58,7 +58,7 @@ impl Client {
         self.stream.get_mut().write_all(bytes.as_ref())
     }
 
-    /// Sends a request without waiting for its answer.
+    /// Sends a request without waiting for the response.
     pub fn send(&mut self, method: &str, endpoint: &str, body: &str) {
         let (length, key) = (body.len(), self.key);
         let head = format!("host: local.test\r\nx-api-key: {key}\r\ncontent-length: {length}");
@@ -73,7 +73,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// An answer that has no body, whatever its headers say.
+    /// Receives a response without a body, whatever its headers say.
     pub fn receive_head(&mut self) -> io::Result<Answer> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
@@ -103,7 +103,7 @@ impl Client {
         self.receive().unwrap()
     }
 
-    /// Any other method, without a body.
+    /// Sends a request with any method and no body.
     pub fn ask(&mut self, method: &str, endpoint: &str) -> Answer {
         self.send(method, endpoint, "");
         self.receive().unwrap()
@@ -114,19 +114,19 @@ impl Client {
         self.receive().unwrap()
     }
 
-    /// Posts and expects to be obeyed.
+    /// Posts and expects status 200.
     pub fn ok(&mut self, endpoint: &str, body: Value) -> Value {
         let answer = self.post(endpoint, body);
         assert_eq!(answer.status, 200, "{endpoint}: {}", String::from_utf8_lossy(&answer.body));
         answer.json()
     }
 
-    /// Posts what is promised and returns the id of the promise.
+    /// Posts a request that is answered with a promise; returns the id of the promise.
     pub fn promise(&mut self, endpoint: &str, body: Value) -> String {
         self.ok(endpoint, body)["request_id"].as_str().unwrap().to_owned()
     }
 
-    /// Asks for a result until it is there.
+    /// Polls for a result until it is ready.
     pub fn result(&mut self, request_id: &str) -> Value {
         loop {
             let answer = self.post("retrieve_future", json!({ "request_id": request_id }));
@@ -140,7 +140,7 @@ impl Client {
         }
     }
 
-    /// Posts what is promised and waits for the result.
+    /// Posts a request that is answered with a promise, and waits for the result.
     pub fn call(&mut self, endpoint: &str, body: Value) -> Value {
         let id = self.promise(endpoint, body);
         self.result(&id)
@@ -174,7 +174,7 @@ impl Client {
     }
 }
 
-/// A batch of one text, each byte to be predicted from those before it.
+/// A batch of one text, in which each byte is predicted from those before it.
 pub fn batch(text: &str) -> Value {
     let bytes = text.as_bytes();
     let (input, targets) = (&bytes[..bytes.len() - 1], &bytes[1..]);

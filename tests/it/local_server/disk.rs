@@ -1,4 +1,4 @@
-//! What survives the server: everything that it had answered, also when its process is killed.
+//! Persistence: everything acknowledged survives the server, even if its process is killed.
 
 use std::env;
 use std::fs;
@@ -32,7 +32,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A server in a process of its own: this test's program, told to run the test that serves.
+/// A server in its own process: the test program, running only the test that serves.
 struct Process {
     child: Child,
     port: u16,
@@ -41,7 +41,7 @@ struct Process {
 impl Process {
     fn start(folder: &Path) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "local_server::disk::serves_when_told_to", "--nocapture"])
+            .args(["--exact", "local_server::disk::serve_in_child_process", "--nocapture"])
             .env(FOLDER, folder)
             .stdout(Stdio::piped())
             .spawn()
@@ -51,16 +51,16 @@ impl Process {
         Process { child, port: port.unwrap() }
     }
 
-    /// Ends it in the middle of whatever it does, as a crash would.
+    /// Kills it, as a crash would.
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
-/// Not a test by itself: serves until it is killed, when [`Process`] runs it.
+/// Not a test: serves until it is killed, when [`Process`] starts it.
 #[test]
-fn serves_when_told_to() {
+fn serve_in_child_process() {
     let Ok(folder) = env::var(FOLDER) else { return };
     let server = LocalServer::builder().data_dir(folder).start().unwrap();
     println!("port={}", server.port());
@@ -101,7 +101,7 @@ fn everything_answered_survives_kill_nine() {
     let at_save = loss(&mut client, &run, 7);
     let shown: Vec<_> = ["training_runs", "checkpoints", "sessions"].map(|list| client.get(list).json()).into();
     let of_session = client.get(&format!("sessions/{}", run.split(':').next().unwrap())).json();
-    // One more step, which is in memory alone, and a save that nobody waits for.
+    // One more step, which is only in memory, and a save without waiting for it.
     client.call("optim_step", optim_step(&run, 8, 0.01));
     let promise = client.promise("save_weights", save(&run, 9, "late"));
     process.kill();
@@ -111,7 +111,7 @@ fn everything_answered_survives_kill_nine() {
     let listed = client.get("checkpoints").json()["checkpoints"].as_array().unwrap().clone();
     let late = listed.iter().position(|checkpoint| checkpoint["checkpoint_id"] == "weights/late");
     if late.is_some() {
-        // Then it is there whole.
+        // Then it is complete.
         from_checkpoint(&mut client, &format!("tinker://{run}/weights/late"));
     } else {
         assert_eq!(client.get("training_runs").json()["training_runs"][0]["training_run_id"], run);
@@ -132,7 +132,7 @@ fn everything_answered_survives_kill_nine() {
 }
 
 #[test]
-fn training_goes_on_from_a_checkpoint_as_if_nothing_had_happened() {
+fn training_resumes_exactly_from_a_checkpoint() {
     let scratch = Scratch::new("resume");
     let step = |client: &mut Client, model: &str, seq: u64| {
         client.call("forward_backward", forward_backward(model, seq, "hello"));
@@ -156,7 +156,7 @@ fn training_goes_on_from_a_checkpoint_as_if_nothing_had_happened() {
 }
 
 #[test]
-fn numbers_of_before_a_restart_are_not_given_out_again() {
+fn ids_are_not_reused_after_a_restart() {
     let scratch = Scratch::new("numbers");
     let start = || LocalServer::builder().data_dir(&scratch.0).start().unwrap();
     let server = start();
@@ -171,7 +171,7 @@ fn numbers_of_before_a_restart_are_not_given_out_again() {
     assert_eq!(client.session(), "session-3");
     let create = json!({ "session_id": session, "model_seq_id": 0, "base_model": BASE });
     assert_eq!(client.post("create_model", create).status, 409);
-    // Opening the same sampling session again is answered as before, another is not.
+    // Opening the same sampling session again succeeds; with another base it fails.
     let session = sampler.split(':').next().unwrap();
     let open = |base: &str| json!({ "session_id": session, "sampling_session_seq_id": 0, "base_model": base });
     assert_eq!(client.ok("create_sampling_session", open(BASE))["sampling_session_id"], sampler);
@@ -179,7 +179,7 @@ fn numbers_of_before_a_restart_are_not_given_out_again() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_used_is_an_error_with_its_name() {
+fn unusable_directory_error_names_the_file() {
     let scratch = Scratch::new("unusable");
     fs::create_dir_all(scratch.0.join("sessions/session-1")).unwrap();
     fs::write(scratch.0.join("sessions/session-1/session.json"), "{").unwrap();
@@ -200,7 +200,7 @@ fn a_directory_belongs_to_one_server_at_a_time() {
 }
 
 #[test]
-fn a_checkpoint_whose_time_is_over_leaves_neither_its_files_nor_its_name() {
+fn expired_checkpoint_frees_its_files_and_name() {
     let scratch = Scratch::new("expired");
     let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
     let mut client = Client::new(&server);
@@ -210,7 +210,7 @@ fn a_checkpoint_whose_time_is_over_leaves_neither_its_files_nor_its_name() {
     assert!(folder.join("adapter_model.safetensors").is_file());
     client.send("PUT", &format!("training_runs/{run}/checkpoints/weights/short/ttl"), r#"{"ttl_seconds": 0}"#);
     assert_eq!(client.receive().unwrap().status, 204);
-    // Whatever is asked next, it is gone by then.
+    // Any request removes expired checkpoints first.
     client.get("healthz");
     assert!(!folder.exists());
     client.call("save_weights", save(&run, 2, "short"));

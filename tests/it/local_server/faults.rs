@@ -1,4 +1,4 @@
-//! Failures on request.
+//! Injected faults.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn sessions(server: &LocalServer) -> usize {
 }
 
 #[test]
-fn a_status_comes_with_its_headers_and_body_as_often_as_asked_for() {
+fn status_fault_sets_headers_and_body() {
     let refusal = Fault::on("create_session").times(2).status(429).header("retry-after-ms", "50").body("{}");
     let server = LocalServer::builder().fault(refusal).start().unwrap();
     let mut client = Client::new(&server);
@@ -21,7 +21,7 @@ fn a_status_comes_with_its_headers_and_body_as_often_as_asked_for() {
         let answer = client.post("create_session", json!({ "sdk_version": "x", "tags": [], "user_metadata": null }));
         assert_eq!((answer.status, answer.header("retry-after-ms"), answer.json()), (429, Some("50"), json!({})));
     }
-    // Neither of the two was carried out.
+    // Neither was executed.
     assert_eq!(client.session(), "session-1");
     assert_eq!(sessions(&server), 3);
 }
@@ -37,7 +37,7 @@ fn a_fault_can_be_added_at_run_time() {
 }
 
 #[test]
-fn a_reset_ends_the_connection_before_or_after_the_work() {
+fn reset_before_or_after_execution() {
     for (fault, session) in [
         (Fault::on("create_session").times(1).reset(), "session-1"),
         (Fault::on("create_session").times(1).lost_answer(), "session-2"),
@@ -51,7 +51,7 @@ fn a_reset_ends_the_connection_before_or_after_the_work() {
 }
 
 #[test]
-fn a_truncated_answer_ends_in_the_middle_of_its_body() {
+fn truncated_response_ends_mid_body() {
     let server = LocalServer::builder().fault(Fault::on("healthz").times(1).truncate()).start().unwrap();
     let mut client = Client::new(&server);
     client.send("GET", "healthz", "");
@@ -60,19 +60,19 @@ fn a_truncated_answer_ends_in_the_middle_of_its_body() {
 }
 
 #[test]
-fn silence_keeps_the_connection_until_the_client_gives_up() {
+fn silence_keeps_the_connection_open() {
     let server = LocalServer::builder().fault(Fault::on("healthz").silence()).start().unwrap();
     let mut client = Client::new(&server);
     client.send("GET", "healthz", "");
-    assert!(server.wait_until(PATIENCE, |request| request.arrived() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.arrived() == 1));
     assert_eq!(server.activity().connections(), 1);
     drop(client);
-    assert!(server.wait_until(PATIENCE, |request| request.connections() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.connections() == 0));
 }
 
-/// With real time, as the server's own delay is.
+/// In real time, like the server's delay.
 #[test]
-fn a_delay_keeps_the_answer_back_but_not_the_work() {
+fn delay_withholds_only_the_response() {
     let server = LocalServer::builder()
         .fault(Fault::on("create_session").times(1).delay(Duration::from_secs(3600)))
         .fault(Fault::on("healthz").times(1).delay(Duration::from_millis(30)).status(500))
@@ -80,7 +80,7 @@ fn a_delay_keeps_the_answer_back_but_not_the_work() {
         .unwrap();
     let mut slow = Client::new(&server);
     slow.send("POST", "create_session", r#"{"sdk_version": "x", "tags": [], "user_metadata": null}"#);
-    assert!(server.wait_until(PATIENCE, |request| request.arrived() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.arrived() == 1));
     let mut client = Client::new(&server);
     assert_eq!(client.get("healthz").status, 500);
     let delayed = server.requests()[1].at + Duration::from_millis(30);
@@ -89,7 +89,7 @@ fn a_delay_keeps_the_answer_back_but_not_the_work() {
 }
 
 #[test]
-fn a_reset_comes_in_the_middle_of_an_answer_or_after_it() {
+fn reset_during_or_after_the_response() {
     let faults = Faults::parse("healthz:reset_during*1; healthz:reset_after*1").unwrap();
     let server = LocalServer::builder().faults(faults).start().unwrap();
     let mut client = Client::new(&server);
@@ -103,7 +103,7 @@ fn a_reset_comes_in_the_middle_of_an_answer_or_after_it() {
 }
 
 #[test]
-fn a_malformed_answer_is_whole_and_no_json() {
+fn malformed_response_is_complete_but_not_json() {
     let server = LocalServer::builder().fault(Fault::on("healthz").times(1).malformed()).start().unwrap();
     let mut client = Client::new(&server);
     let answer = client.get("healthz");
@@ -113,7 +113,7 @@ fn a_malformed_answer_is_whole_and_no_json() {
 }
 
 #[test]
-fn a_queue_state_is_told_in_either_form_and_then_the_result() {
+fn queue_state_precedes_the_result() {
     let rules = "retrieve_future:paused_capacity*1,reason=full; retrieve_future:paused_rate_limit*1,form=try_again";
     let server = LocalServer::builder().faults(Faults::parse(rules).unwrap()).start().unwrap();
     let mut client = Client::new(&server);

@@ -1,5 +1,5 @@
-//! The bodies that the Python client 0.4.1 was seen to send are accepted as they are, byte for byte, but for the ids and
-//! the name of the model. Bodies that the fixtures cut are made whole again, which their length and digest prove.
+//! Recorded requests of the Python client 0.4.1 are accepted byte for byte, except for ids and model names. Bodies that the
+//! fixtures abbreviate are restored, which their length and digest verify.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ use crate::support::golden::fixture;
 
 const BASE: &str = "tinkex/bytes-tiny";
 
-/// Sees to it that a run has what the scenarios' server knew: two checkpoints of either kind.
+/// Gives a run the checkpoints that the recorded server had: two of each kind.
 fn stock(client: &mut Client, run: &str) {
     for (endpoint, name) in [
         ("save_weights", "ckpt-1"),
@@ -26,7 +26,7 @@ fn stock(client: &mut Client, run: &str) {
     }
 }
 
-/// The bytes of a request's body, also where the fixture has only its two ends.
+/// The body of a request, restored if the fixture abbreviates it.
 fn body(exchange: &Value) -> String {
     let body = &exchange["body"];
     if body["truncated"] != true {
@@ -39,7 +39,7 @@ fn body(exchange: &Value) -> String {
     whole
 }
 
-/// Puts back what "<<N more>>" stands for: more of the element before it, or datums that count on from it.
+/// Expands "<<N more>>" into copies of the element before it, or into datums whose tokens continue from it.
 fn whole(cut: &Value) -> Value {
     match cut {
         Value::Array(elements) => {
@@ -61,7 +61,7 @@ fn whole(cut: &Value) -> Value {
     }
 }
 
-/// A number is repeated; of a datum the tokens count on, and everything else is repeated.
+/// The next element: the same number, or the same datum with each token increased by one.
 fn next(element: &Value) -> Value {
     let mut element = element.clone();
     let count_on = |tokens: &mut Value| {
@@ -74,7 +74,7 @@ fn next(element: &Value) -> Value {
     element
 }
 
-/// Sends every request of a scenario in its order, and waits for each promise. Returns what was refused.
+/// Sends every request of a scenario in order, and waits for each promise. Returns the rejected ones.
 fn replay(name: &str) -> Vec<(String, u16, String)> {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
@@ -84,7 +84,7 @@ fn replay(name: &str) -> Vec<(String, u16, String)> {
     for exchange in fixture(name)["exchanges"].as_array().unwrap() {
         let (method, path) = (exchange["method"].as_str().unwrap(), exchange["path"].as_str().unwrap());
         let endpoint = path.split_once("/api/v1/").unwrap().1.replace("run-golden", &run);
-        // Polls follow from the answers here.
+        // Polls are sent for the promises of this server instead.
         if endpoint == "retrieve_future" || endpoint == "telemetry" {
             continue;
         }
@@ -113,7 +113,7 @@ fn replay(name: &str) -> Vec<(String, u16, String)> {
 }
 
 #[test]
-fn requests_of_sessions_and_models_are_accepted() {
+fn session_and_model_requests_are_accepted() {
     for name in [
         "01_session_default",
         "02_session_tags_metadata",
@@ -130,7 +130,7 @@ fn requests_of_sessions_and_models_are_accepted() {
 }
 
 #[test]
-fn requests_of_training_are_accepted() {
+fn training_requests_are_accepted() {
     for name in [
         "20_fwdbwd_ce_1",
         "21_fwdbwd_ce_3_inputs",
@@ -148,7 +148,7 @@ fn requests_of_training_are_accepted() {
 }
 
 #[test]
-fn requests_over_the_context_are_refused_with_their_length() {
+fn oversized_requests_are_rejected_with_their_length() {
     let refused = replay("23_fwdbwd_size_limit");
     let lengths = [80_000, 80_000, 80_000, 200_000];
     assert_eq!(refused.len(), lengths.len());
@@ -159,7 +159,7 @@ fn requests_over_the_context_are_refused_with_their_length() {
 }
 
 #[test]
-fn requests_of_sampling_are_accepted_but_for_images() {
+fn sampling_requests_are_accepted_except_images() {
     assert_eq!(replay("40_sample_default"), []);
     assert_eq!(replay("43_compute_logprobs"), []);
     let refused = replay("42_sample_chunks");
@@ -174,8 +174,8 @@ fn requests_of_sampling_are_accepted_but_for_images() {
 }
 
 #[test]
-fn requests_of_rest_are_accepted_but_for_what_is_not_there() {
-    // Those of the scenario that asked for a run which its server did not know either, or knew under a made-up name.
+fn rest_requests_are_accepted_except_missing_resources() {
+    // The recorded server did not know these runs either, or knew them under a fictitious name.
     let refused = replay("50_rest_all");
     for (endpoint, status, _) in &refused {
         assert!(*status == 404 && !endpoint.contains("session-1"), "{refused:?}");

@@ -1,4 +1,4 @@
-//! What holds for every request, whatever it asks for.
+//! HTTP and authentication, independent of the endpoint.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tinkex::local::LocalServer;
 use super::client::{Client, PATIENCE};
 
 #[test]
-fn a_request_without_a_key_or_with_an_empty_or_unknown_one_is_refused() {
+fn missing_or_unknown_keys_are_rejected() {
     let server = LocalServer::builder().api_key_check(|key| key == "tml-right").start().unwrap();
     let mut client = Client::new(&server);
     for (header, status) in
@@ -20,7 +20,7 @@ fn a_request_without_a_key_or_with_an_empty_or_unknown_one_is_refused() {
 }
 
 #[test]
-fn unknown_paths_and_wrong_methods_are_refused() {
+fn unknown_paths_and_wrong_methods_are_rejected() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     assert_eq!(client.get("nothing").status, 404);
@@ -31,7 +31,7 @@ fn unknown_paths_and_wrong_methods_are_refused() {
 }
 
 #[test]
-fn a_connection_serves_many_requests_and_the_log_tells_connections_apart() {
+fn connections_are_reused_and_logged() {
     let server = LocalServer::start().unwrap();
     let (mut first, mut second) = (Client::new(&server), Client::new(&server));
     assert_eq!(first.get("healthz").status, 200);
@@ -42,7 +42,7 @@ fn a_connection_serves_many_requests_and_the_log_tells_connections_apart() {
 }
 
 #[test]
-fn the_log_has_what_arrived_but_not_the_key() {
+fn log_has_requests_without_the_key() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let body = json!({ "model_id": "m", "seq_id": 7, "adam_params": {} }).to_string();
@@ -59,7 +59,7 @@ fn the_log_has_what_arrived_but_not_the_key() {
 }
 
 #[test]
-fn the_log_keeps_the_newest_requests() {
+fn log_keeps_the_newest_requests() {
     let server = LocalServer::builder().log_capacity(2).start().unwrap();
     let mut client = Client::new(&server);
     (0..5).for_each(|_| drop(client.get("healthz")));
@@ -68,7 +68,7 @@ fn the_log_keeps_the_newest_requests() {
 }
 
 #[test]
-fn chunked_bodies_and_requests_sent_ahead_are_understood() {
+fn chunked_bodies_and_pipelined_requests_are_supported() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let head = "POST /api/v1/telemetry HTTP/1.1\r\nx-api-key: k\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -79,7 +79,7 @@ fn chunked_bodies_and_requests_sent_ahead_are_understood() {
 }
 
 #[test]
-fn a_refusal_of_a_long_body_can_be_read_by_a_client_that_is_still_sending() {
+fn oversized_body_response_reaches_a_sending_client() {
     let server = LocalServer::builder().max_body(1000).start().unwrap();
     let mut client = Client::new(&server);
     let body = vec![b' '; 1_000_000];
@@ -90,7 +90,7 @@ fn a_refusal_of_a_long_body_can_be_read_by_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn a_malformed_request_is_refused_and_its_connection_closed() {
+fn malformed_request_closes_its_connection() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     client.write("this is not HTTP\r\n\r\n").unwrap();
@@ -98,26 +98,26 @@ fn a_malformed_request_is_refused_and_its_connection_closed() {
     assert!(client.is_closed());
 }
 
-/// With real time: the limits of the server are those of its sockets.
+/// In real time: the timeouts are those of sockets.
 #[test]
-fn slow_headers_and_idle_connections_are_ended() {
+fn slow_headers_and_idle_connections_time_out() {
     let limit = Duration::from_millis(50);
     let server = LocalServer::builder().timeout_header(limit).timeout_idle(limit).start().unwrap();
     let (mut slow, mut idle) = (Client::new(&server), Client::new(&server));
     slow.write("GET /api/v1/hea").unwrap();
     assert_eq!(slow.receive().unwrap().status, 408);
     assert!(idle.is_closed());
-    assert!(server.wait_until(PATIENCE, |request| request.connections() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.connections() == 0));
 }
 
 #[test]
-fn connections_beyond_the_cap_are_told_so() {
+fn connections_beyond_the_limit_get_503() {
     let server = LocalServer::builder().max_connections(1).start().unwrap();
     let mut first = Client::new(&server);
     assert_eq!(first.get("healthz").status, 200);
     assert_eq!(Client::new(&server).receive().unwrap().status, 503);
     assert_eq!(first.get("healthz").status, 200);
     drop(first);
-    assert!(server.wait_until(PATIENCE, |request| request.connections() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.connections() == 0));
     assert_eq!(Client::new(&server).get("healthz").status, 200);
 }

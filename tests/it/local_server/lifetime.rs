@@ -10,14 +10,14 @@ use super::client::{Client, PATIENCE, forward_backward};
 use super::models::Gated;
 
 #[test]
-fn a_paused_server_refuses_connections_and_comes_back_with_what_it_knew() {
+fn paused_server_resumes_with_its_state() {
     let (model, gate) = Gated::new("test/gated");
     let server = LocalServer::builder().model(model).hold_time(PATIENCE).start().unwrap();
     let mut client = Client::new(&server);
     let model_id = client.model("test/gated");
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
     let port = server.port();
 
     server.pause().unwrap();
@@ -25,7 +25,7 @@ fn a_paused_server_refuses_connections_and_comes_back_with_what_it_knew() {
     assert!(client.receive().is_err());
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     assert_eq!(server.pause().unwrap_err().kind(), ErrorKind::Io);
-    // What it had begun goes on.
+    // The task that had started completes.
     drop(gate);
 
     server.resume().unwrap();
@@ -37,7 +37,7 @@ fn a_paused_server_refuses_connections_and_comes_back_with_what_it_knew() {
 }
 
 #[test]
-fn a_server_stops_while_a_model_computes_and_polls_are_held() {
+fn server_stops_during_computation() {
     let (model, gate) = Gated::new("test/gated");
     let server = LocalServer::builder().model(model).hold_time(PATIENCE).start().unwrap();
     let port = server.port();
@@ -45,8 +45,8 @@ fn a_server_stops_while_a_model_computes_and_polls_are_held() {
     let model_id = client.model("test/gated");
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 1));
-    // The gate is shut all the while: this would never return if it waited for the model.
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
+    // The gate stays closed: this would block forever if it waited for the model.
     server.stop();
     assert!(client.receive().is_err());
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
@@ -54,7 +54,7 @@ fn a_server_stops_while_a_model_computes_and_polls_are_held() {
 }
 
 #[test]
-fn a_server_that_can_not_start_says_why() {
+fn start_errors_give_the_reason() {
     let first = LocalServer::start().unwrap();
     let taken = LocalServer::builder().addr(format!("127.0.0.1:{}", first.port())).start().unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::Io);

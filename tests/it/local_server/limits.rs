@@ -1,4 +1,4 @@
-//! How much of everything there may be.
+//! Limits on models, sessions and sizes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::client::{Client, batch, sample};
 const BASE: &str = "tinkex/bytes-tiny";
 
 #[test]
-fn only_so_many_models_are_in_memory_until_one_is_unloaded() {
+fn model_limit_holds_until_one_is_unloaded() {
     let server = LocalServer::builder().max_models(2).start().unwrap();
     let mut client = Client::new(&server);
     let (first, _second) = (client.model(BASE), client.model(BASE));
@@ -24,7 +24,7 @@ fn only_so_many_models_are_in_memory_until_one_is_unloaded() {
 }
 
 #[test]
-fn a_session_without_a_sign_of_life_is_given_up_with_its_models() {
+fn silent_session_ends_with_its_models() {
     let server = LocalServer::builder().session_time(Duration::ZERO).start().unwrap();
     let mut client = Client::new(&server);
     let session_id = client.session();
@@ -33,12 +33,12 @@ fn a_session_without_a_sign_of_life_is_given_up_with_its_models() {
     assert!(refused.detail().contains("no heartbeat"));
     let create = json!({ "session_id": session_id, "model_seq_id": 0, "base_model": BASE });
     assert_eq!(client.post("create_model", create).status, 404);
-    // It is still told what there was.
+    // It can still be read.
     assert_eq!(client.get(&format!("sessions/{session_id}")).status, 200);
 }
 
 #[test]
-fn a_session_with_a_heartbeat_lives_on() {
+fn heartbeats_keep_a_session_alive() {
     let server = LocalServer::builder().session_time(Duration::from_secs(3600)).start().unwrap();
     let mut client = Client::new(&server);
     let session_id = client.session();
@@ -46,7 +46,7 @@ fn a_session_with_a_heartbeat_lives_on() {
 }
 
 #[test]
-fn inputs_over_the_context_are_refused_with_their_length() {
+fn oversized_inputs_are_rejected_with_their_length() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let (model_id, sampler) = (client.model(BASE), client.sampler(BASE));
@@ -56,7 +56,7 @@ fn inputs_over_the_context_are_refused_with_their_length() {
     let whole = json!({ "forward_input": batch(&"x".repeat(1025)), "model_id": model_id, "seq_id": 1 });
     assert_eq!(client.call("forward", whole)["metrics"]["tokens:sum"], 1024.0);
 
-    // Without max_tokens a prompt may leave room for one token at least.
+    // Without max_tokens, a prompt must leave room for at least one token.
     for (length, params) in [(1024, json!({})), (1000, json!({ "max_tokens": 25 })), (1025, json!({}))] {
         let refused = client.post("asample", sample(&sampler, 0, &"x".repeat(length), params));
         assert_eq!((refused.status, refused.detail().contains("the context of 1024")), (400, true));

@@ -1,4 +1,4 @@
-//! The local server through real sockets, by a client that knows nothing but bytes.
+//! The local server over real sockets, without the library's client.
 
 mod client;
 mod disk;

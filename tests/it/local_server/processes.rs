@@ -1,4 +1,4 @@
-//! Clients in processes of their own.
+//! Clients in separate processes.
 
 use std::env;
 use std::process::{Child, Command, Stdio};
@@ -10,9 +10,9 @@ use super::client::{Client, forward_backward, optim_step, save};
 const PORT: &str = "TINKEX_TEST_PORT";
 const TEXT: &str = "TINKEX_TEST_TEXT";
 
-/// Not a test by itself: trains a model on a text and saves it, when a process is told to.
+/// Not a test: trains a model on a text and saves it, when a test starts it as a process.
 #[test]
-fn trains_when_told_to() {
+fn train_in_child_process() {
     let (Ok(port), Ok(text)) = (env::var(PORT), env::var(TEXT)) else { return };
     let mut client = Client::at(port.parse().unwrap());
     let run = client.model("tinkex/bytes-tiny");
@@ -28,14 +28,14 @@ fn trains_when_told_to() {
 
 fn start(server: &LocalServer, text: &str) -> Child {
     Command::new(env::current_exe().unwrap())
-        .args(["--exact", "local_server::processes::trains_when_told_to", "--nocapture"])
+        .args(["--exact", "local_server::processes::train_in_child_process", "--nocapture"])
         .envs([(PORT, server.port().to_string()), (TEXT, text.to_owned())])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-/// The archive of what a process trained.
+/// The archive of the checkpoint that a process saved.
 fn trained(server: &LocalServer, process: Child) -> Vec<u8> {
     let output = process.wait_with_output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
@@ -50,7 +50,7 @@ fn trained(server: &LocalServer, process: Child) -> Vec<u8> {
 }
 
 #[test]
-fn models_trained_at_once_from_two_processes_end_as_when_trained_one_after_the_other() {
+fn concurrent_training_matches_sequential_training() {
     let server = LocalServer::start().unwrap();
     let texts = ["the first text", "another, longer text to learn"];
     let after_each_other = texts.map(|text| trained(&server, start(&server, text)));

@@ -1,4 +1,4 @@
-//! Promises: what is given out, held, kept, repeated and forgotten.
+//! Promises: polls, repeated requests, expiry, panics.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ fn gated(hold_time: Duration) -> (LocalServer, Gate, Client, String) {
 }
 
 #[test]
-fn a_poll_that_comes_too_early_is_held_until_the_result_is_there() {
+fn early_poll_is_held_until_the_result() {
     let (server, gate, mut client, model_id) = gated(PATIENCE);
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
     drop(gate);
     assert_eq!(client.receive().unwrap().json()["metrics"]["loss:sum"], 2.0);
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 0));
 }
 
 #[test]
-fn a_poll_is_told_not_yet_when_its_hold_time_is_over() {
+fn held_poll_gets_408_after_hold_time() {
     let (_server, gate, mut client, model_id) = gated(Duration::from_millis(20));
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     for _ in 0..2 {
@@ -42,15 +42,15 @@ fn a_poll_is_told_not_yet_when_its_hold_time_is_over() {
 }
 
 #[test]
-fn a_thousand_polls_are_held_at_once_while_submissions_go_on_and_all_are_answered() {
+fn thousand_held_polls_do_not_block_submissions() {
     let (server, gate, mut client, model_id) = gated(PATIENCE);
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     let mut polls: Vec<Client> = (0..1000).map(|_| Client::new(&server)).collect();
     for poll in &mut polls {
         poll.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
     }
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 1000));
-    // Submissions go on meanwhile.
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1000));
+    // Submissions still work.
     let later: Vec<_> = (2..202).map(|seq| client.promise("optim_step", optim_step(&model_id, seq, 0.1))).collect();
     drop(gate);
     for poll in &mut polls {
@@ -60,18 +60,18 @@ fn a_thousand_polls_are_held_at_once_while_submissions_go_on_and_all_are_answere
 }
 
 #[test]
-fn a_client_that_goes_away_frees_its_held_poll() {
+fn disconnecting_frees_a_held_poll() {
     let (server, _gate, mut client, model_id) = gated(PATIENCE);
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     let mut poll = Client::new(&server);
     poll.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
     drop(poll);
-    assert!(server.wait_until(PATIENCE, |request| request.held_polls() == 0 && request.connections() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 0 && activity.connections() == 1));
 }
 
 #[test]
-fn a_repeated_number_gets_the_first_promise_and_is_carried_out_once() {
+fn repeated_sequence_number_is_executed_once() {
     let (_server, gate, mut client, model_id) = gated(PATIENCE);
     drop(gate);
     let first = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
@@ -88,7 +88,7 @@ fn a_repeated_number_gets_the_first_promise_and_is_carried_out_once() {
 }
 
 #[test]
-fn a_repeated_sample_session_or_model_number_gets_the_first_answer() {
+fn repeated_creation_gets_the_first_response() {
     let (_server, _gate, mut client, model_id) = gated(PATIENCE);
     let sampler_id = client.sampler(MODEL);
     let ask = |prompt: &str| sample(&sampler_id, 0, prompt, json!({ "max_tokens": 1 }));
@@ -111,7 +111,7 @@ fn a_repeated_sample_session_or_model_number_gets_the_first_answer() {
 }
 
 #[test]
-fn a_result_can_be_fetched_again() {
+fn result_can_be_retrieved_again() {
     let (_server, gate, mut client, model_id) = gated(PATIENCE);
     drop(gate);
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
@@ -119,19 +119,19 @@ fn a_result_can_be_fetched_again() {
 }
 
 #[test]
-fn a_result_that_was_fetched_long_ago_is_gone() {
+fn retrieved_result_expires() {
     let server = LocalServer::builder().result_time(Duration::ZERO).start().unwrap();
     let mut client = Client::new(&server);
     let model_id = client.model("tinkex/bytes-tiny");
     let id = client.promise("optim_step", optim_step(&model_id, 1, 0.1));
     client.result(&id);
     assert_eq!(client.post("retrieve_future", json!({ "request_id": id })).status, 410);
-    // The number stays used: the same request is not carried out again.
+    // The sequence number stays used: the same request is not executed again.
     assert_eq!(client.promise("optim_step", optim_step(&model_id, 1, 0.1)), id);
 }
 
 #[test]
-fn a_panic_of_the_model_fails_its_promise_and_nothing_else() {
+fn model_panic_fails_only_its_promise() {
     let (_server, gate, mut client, model_id) = gated(PATIENCE);
     drop(gate);
     let bad = client.call("forward_backward", forward_backward(&model_id, 1, "a\rb"));

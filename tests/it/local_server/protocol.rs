@@ -1,4 +1,4 @@
-//! What is refused, and with which words.
+//! Rejected requests and their error messages.
 
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
@@ -8,7 +8,7 @@ use super::client::{Client, batch, forward_backward, optim_step, sample};
 const BASE: &str = "tinkex/bytes-tiny";
 
 #[test]
-fn the_offered_models_are_listed_and_described() {
+fn models_are_listed_and_described() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let models = ["tinkex/bytes-tiny", "tinkex/bytes-small", "tinkex/bytes-medium"];
@@ -21,7 +21,7 @@ fn the_offered_models_are_listed_and_described() {
 }
 
 #[test]
-fn a_body_of_the_wrong_form_is_refused_with_the_place() {
+fn malformed_body_error_has_its_location() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let mut deep = forward_backward("m", 1, "abc");
@@ -46,7 +46,7 @@ fn a_body_of_the_wrong_form_is_refused_with_the_place() {
 }
 
 #[test]
-fn a_batch_that_makes_no_sense_is_refused_in_words() {
+fn invalid_batch_is_explained() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let model_id = client.model(BASE);
@@ -81,7 +81,7 @@ fn a_batch_that_makes_no_sense_is_refused_in_words() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused_in_words() {
+fn invalid_settings_are_explained() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let (model_id, sampler_id) = (client.model(BASE), client.sampler(BASE));
@@ -106,7 +106,7 @@ fn settings_that_make_no_sense_are_refused_in_words() {
 }
 
 #[test]
-fn what_the_server_does_not_know_is_not_found() {
+fn unknown_ids_are_not_found() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let session_id = client.session();
@@ -133,7 +133,7 @@ fn what_the_server_does_not_know_is_not_found() {
 }
 
 #[test]
-fn an_unloaded_model_is_gone_once_its_tasks_are_done() {
+fn unloaded_model_finishes_its_tasks_first() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let model_id = client.model(BASE);

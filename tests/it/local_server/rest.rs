@@ -10,7 +10,7 @@ use super::client::{Answer, Client, save};
 
 const BASE: &str = "tinkex/bytes-tiny";
 
-/// A run with a checkpoint of either kind, "one" to train from and "two" to sample from.
+/// A run with one checkpoint of each kind: "one" for training and "two" for sampling.
 fn with_checkpoints(client: &mut Client) -> String {
     let run = client.model(BASE);
     client.call("save_weights", save(&run, 1, "one"));
@@ -28,7 +28,7 @@ fn a_run_is_shown_with_its_last_checkpoints() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);
-    // Clients may or may not encode the colons of an id.
+    // Clients may percent-encode the colons of an id.
     for path in [run.clone(), run.replace(':', "%3A")] {
         let shown = client.get(&format!("training_runs/{path}?access_scope=owned")).json();
         assert_eq!((&shown["training_run_id"], &shown["base_model"]), (&json!(run), &json!(BASE)));
@@ -44,7 +44,7 @@ fn a_run_is_shown_with_its_last_checkpoints() {
 }
 
 #[test]
-fn metadata_comes_back_with_its_run() {
+fn run_has_its_metadata() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let session_id = client.session();
@@ -82,7 +82,7 @@ fn lists_come_in_pages_newest_first() {
 }
 
 #[test]
-fn checkpoints_are_listed_of_a_run_and_of_all_runs() {
+fn checkpoints_are_listed_per_run_and_overall() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let (first, _second) = (with_checkpoints(&mut client), with_checkpoints(&mut client));
@@ -99,7 +99,7 @@ fn checkpoints_are_listed_of_a_run_and_of_all_runs() {
 }
 
 #[test]
-fn a_deleted_checkpoint_is_gone_and_its_name_is_free() {
+fn deleted_checkpoint_frees_its_name() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);
@@ -114,7 +114,7 @@ fn a_deleted_checkpoint_is_gone_and_its_name_is_free() {
 }
 
 #[test]
-fn a_name_may_have_any_characters_that_a_segment_can_carry() {
+fn checkpoint_name_may_be_any_path_segment() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let run = client.model(BASE);
@@ -128,7 +128,7 @@ fn a_name_may_have_any_characters_that_a_segment_can_carry() {
 }
 
 #[test]
-fn a_published_checkpoint_can_be_read_by_everyone_and_changed_by_its_owner() {
+fn published_checkpoint_is_readable_but_not_writable() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let mut other = Client::new(&server).key("tml-other");
@@ -156,7 +156,7 @@ fn a_published_checkpoint_can_be_read_by_everyone_and_changed_by_its_owner() {
 }
 
 #[test]
-fn what_belongs_to_another_key_is_refused_and_not_listed() {
+fn resources_of_other_keys_are_inaccessible() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let mut other = Client::new(&server).key("tml-other");
@@ -191,7 +191,7 @@ fn what_belongs_to_another_key_is_refused_and_not_listed() {
 }
 
 #[test]
-fn sessions_and_samplers_tell_what_they_have() {
+fn sessions_and_samplers_are_described() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);
@@ -219,7 +219,7 @@ fn sessions_and_samplers_tell_what_they_have() {
     assert_eq!(info, all);
 }
 
-/// Fetches what a link leads to, without a key.
+/// Follows a link, without an API key.
 fn follow(server: &LocalServer, link: &Answer) -> Answer {
     let path = link.header("location").unwrap().strip_prefix("http://local.test").unwrap();
     let mut client = Client::new(server);
@@ -228,7 +228,7 @@ fn follow(server: &LocalServer, link: &Answer) -> Answer {
 }
 
 #[test]
-fn an_archive_is_behind_a_signed_link_and_has_what_peft_reads() {
+fn archive_has_peft_files_behind_signed_link() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);
@@ -259,7 +259,7 @@ fn an_archive_is_behind_a_signed_link_and_has_what_peft_reads() {
 }
 
 #[test]
-fn a_link_that_was_changed_or_has_expired_is_refused() {
+fn changed_or_expired_links_are_rejected() {
     let server = LocalServer::builder().link_time(Duration::ZERO).start().unwrap();
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);
@@ -276,7 +276,7 @@ fn a_link_that_was_changed_or_has_expired_is_refused() {
 }
 
 #[test]
-fn a_checkpoint_can_be_given_an_end() {
+fn checkpoint_expires_after_its_ttl() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);

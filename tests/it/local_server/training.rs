@@ -1,4 +1,4 @@
-//! Training and sampling: that numbers are what they should be.
+//! Training and sampling: the numbers are right.
 
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
@@ -14,7 +14,7 @@ fn loss(client: &mut Client, model_id: &str, seq_id: u64, text: &str) -> f64 {
 }
 
 #[test]
-fn a_few_steps_teach_a_text_that_a_sampler_then_says() {
+fn training_teaches_a_text_to_the_sampler() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let model_id = client.model(BASE);
@@ -56,7 +56,7 @@ fn a_few_steps_teach_a_text_that_a_sampler_then_says() {
     let said = client.call("asample", sample(&sampler, 0, "abcde", greedy));
     assert_eq!(said["sequences"][0]["tokens"], json!("fghi".as_bytes()));
     assert_eq!(said["sequences"][0]["stop_reason"], "length");
-    // A stop text is found across tokens, and what stops a sample belongs to it.
+    // A stop string can span several tokens, and is part of the sample.
     for (seq, stop) in (1..).zip([json!("gh"), json!(["nothing", "gh"]), json!([b'h'])]) {
         let greedy = json!({ "max_tokens": 4, "temperature": 0.0, "stop": stop });
         let stopped = &client.call("asample", sample(&sampler, seq, "abcde", greedy))["sequences"][0];
@@ -66,12 +66,12 @@ fn a_few_steps_teach_a_text_that_a_sampler_then_says() {
 }
 
 #[test]
-fn the_losses_of_reinforcement_learning_weigh_advantages_by_the_ratio_of_probabilities() {
+fn rl_losses_weigh_advantages_by_probability_ratio() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let model_id = client.model(BASE);
     let mut seq = 0;
-    // Two tokens that were sampled ten times less and ten times more probably than now.
+    // Two tokens whose probability, when sampled, was a tenth and ten times that of now.
     let logprobs = client.call("forward", json!({ "forward_input": batch("abc"), "model_id": model_id, "seq_id": 99 }));
     let logprobs: Vec<f64> =
         serde_json::from_value(logprobs["loss_fn_outputs"][0]["logprobs"]["data"].clone()).unwrap();
@@ -97,7 +97,7 @@ fn the_losses_of_reinforcement_learning_weigh_advantages_by_the_ratio_of_probabi
 }
 
 #[test]
-fn gradients_add_up_until_the_step_and_forward_leaves_none() {
+fn gradients_accumulate_until_the_step() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let (apart, together) = (client.model(BASE), client.model(BASE));
@@ -117,7 +117,7 @@ fn gradients_add_up_until_the_step_and_forward_leaves_none() {
 }
 
 #[test]
-fn a_snapshot_keeps_its_weights_while_training_goes_on() {
+fn snapshot_keeps_its_weights_during_training() {
     let (model, gate) = Gated::new("test/gated");
     drop(gate);
     let server = LocalServer::builder().model(model).start().unwrap();
@@ -133,7 +133,7 @@ fn a_snapshot_keeps_its_weights_while_training_goes_on() {
 }
 
 #[test]
-fn saved_weights_are_loaded_again_and_only_where_they_fit() {
+fn saved_weights_load_only_where_they_fit() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let model_id = client.model(BASE);
@@ -170,7 +170,7 @@ fn saved_weights_are_loaded_again_and_only_where_they_fit() {
 }
 
 #[test]
-fn samples_are_not_stuck_behind_training() {
+fn sampling_does_not_wait_for_training() {
     let (model, gate) = Gated::new("test/gated");
     let server = LocalServer::builder().model(model).hold_time(PATIENCE).start().unwrap();
     let mut client = Client::new(&server);
@@ -183,7 +183,7 @@ fn samples_are_not_stuck_behind_training() {
 }
 
 #[test]
-fn samples_follow_their_settings() {
+fn samples_follow_their_parameters() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let sampler = client.sampler(BASE);
@@ -207,7 +207,7 @@ fn samples_follow_their_settings() {
     let top = about["topk_prompt_logprobs"].as_array().unwrap();
     assert_eq!((top.len(), &top[0], top[1].as_array().unwrap().len()), (5, &Value::Null, 2));
 
-    // Greedy, the second token may be stopped at, as bytes or as a token.
+    // Greedy decoding stops at the second token, given as a string or as a token.
     let greedy = ask(json!({ "max_tokens": 3, "temperature": 0.0 }), json!({}));
     let tokens = greedy["sequences"][0]["tokens"].as_array().unwrap().clone();
     let stopped = ask(json!({ "max_tokens": 3, "temperature": 0.0, "stop": [tokens[1]] }), json!({}));
@@ -215,7 +215,7 @@ fn samples_follow_their_settings() {
 }
 
 #[test]
-fn numbers_that_json_has_not_are_null() {
+fn non_finite_numbers_become_null() {
     let (model, _gate) = Gated::new("test/gated");
     let server = LocalServer::builder().model(model).start().unwrap();
     let mut client = Client::new(&server);
@@ -226,7 +226,7 @@ fn numbers_that_json_has_not_are_null() {
 }
 
 #[test]
-fn a_sample_without_max_tokens_may_fill_the_context() {
+fn sampling_without_max_tokens_may_fill_context() {
     let (model, _gate) = Gated::new("test/gated");
     let server = LocalServer::builder().model(model).start().unwrap();
     let mut client = Client::new(&server);
