@@ -125,8 +125,9 @@ pub use error::{Error, ErrorKind, Limit, Result};
 pub use ndarray;
 pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
 pub use pending::{Pending, wait_all, wait_any};
-pub use rest::RestClient;
+pub use rest::client::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
+pub use serde_json;
 pub use service::{ServiceClient, TrainingOptions};
 pub use session::Telemetry;
 #[cfg(feature = "tokenizers")]

@@ -1,8 +1,7 @@
-//! The low-level door: any path, any body, any answer.
+//! Low-level access: send any request to any path.
 //!
-//! For what the clients of this crate lack, for instance an endpoint that the service has added since. A request goes through
-//! the same layer as all others: the same headers, key, retries and time limits, and the same errors. Which paths there are and
-//! what they answer is the service's matter.
+//! For what the clients of this crate lack, such as an endpoint that the service has added since. Requests use the same headers,
+//! key, retries, timeouts and errors as all others. The service defines the paths and their responses.
 //!
 //! ```
 //! # #[cfg(feature = "local")] {
@@ -13,12 +12,12 @@
 //! # let server = tinkex::local::LocalServer::start()?;
 //! # let config = tinkex::Config::builder().base_url(server.base_url()).api_key("tml-local").build()?;
 //! let api = Api::new(config)?;
-//! let answer = api.get("/api/v1/healthz").timeout_operation(Some(Duration::from_secs(5))).max_retries(1).send()?;
-//! assert_eq!((answer.status(), answer.attempts()), (200, 1));
-//! let health: HealthResponse = answer.json()?;
+//! let response = api.get("/api/v1/healthz").timeout_operation(Some(Duration::from_secs(5))).max_retries(1).send()?;
+//! assert_eq!((response.status(), response.attempts()), (200, 1));
+//! let health: HealthResponse = response.json()?;
 //! assert_eq!(health.status, "ok");
 //!
-//! // An id is one segment of the path, whatever is in it.
+//! // An id is one segment of the path, whatever it contains.
 //! let path = Path::new("/api/v1/training_runs").segment("no/such run");
 //! assert_eq!(api.get(path).send().unwrap_err().status(), Some(404));
 //! # }
@@ -29,6 +28,7 @@ mod options;
 mod path;
 mod request;
 mod response;
+#[cfg(feature = "sse")]
 pub mod sse;
 
 use std::fmt;
@@ -46,11 +46,10 @@ use crate::session::Session;
 use crate::types::QueryValue;
 use options::Options;
 
-/// Makes requests of any kind. Obtained from [`ServiceClient::api`](crate::ServiceClient::api), or without a session from
-/// [`Api::new`].
+/// Sends requests of any kind. Obtained from [`ServiceClient::api`](crate::ServiceClient::api), or without a session from
+/// [`Api::new`]. Cheap to clone.
 ///
-/// It is cheap to clone. The methods that change an option return a changed copy: the original stays as it is, and both use
-/// the same connections.
+/// The methods `with_…` return a copy with another option, which shares the connections. The original does not change.
 ///
 /// # Examples
 ///
@@ -58,7 +57,7 @@ use options::Options;
 /// use tinkex::api::Api;
 ///
 /// let api = Api::new(tinkex::Config::from_env()?)?;
-/// let hasty = api.max_retries(0);
+/// let hasty = api.with_max_retries(0);
 /// let runs: serde_json::Value = hasty.get("/api/v1/training_runs").query("limit", 5).send()?.json()?;
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -71,7 +70,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// A door of its own, without a session, and so without telemetry. Makes no request yet.
+    /// A client without a session, and therefore without telemetry. Makes no request.
     ///
     /// # Errors
     ///
@@ -92,51 +91,50 @@ impl Api {
         self.http.config()
     }
 
-    /// A GET of this path below the base URL. It is sent by [`send`](Request::send).
+    /// A GET of this path below the base URL. [`send`](Request::send) sends it.
     pub fn get(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Get, path.into())
     }
 
-    /// A POST to this path below the base URL, without a body until it is given one. It is sent by [`send`](Request::send).
+    /// A POST to this path below the base URL, with an empty body by default. [`send`](Request::send) sends it.
     pub fn post(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Post, path.into())
     }
 
-    /// A DELETE of this path below the base URL. It is sent by [`send`](Request::send).
+    /// A DELETE of this path below the base URL. [`send`](Request::send) sends it.
     pub fn delete(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Delete, path.into())
     }
 
-    /// A copy whose requests repeat so often at most after a retryable failure. Defaults to
-    /// [`Config::max_retries`](Config::max_retries).
+    /// A copy whose requests have this maximum number of retries. Defaults to [`Config::max_retries`](Config::max_retries).
     #[must_use]
-    pub fn max_retries(&self, max_retries: u32) -> Self {
+    pub fn with_max_retries(&self, max_retries: u32) -> Self {
         self.with(|options| options.max_retries = Some(max_retries))
     }
 
-    /// A copy whose requests may go so long without a byte of progress. Defaults to
+    /// A copy whose requests time out after this long without a byte of progress. Defaults to
     /// [`Config::timeout_idle`](Config::timeout_idle).
     #[must_use]
-    pub fn timeout_idle(&self, timeout: Duration) -> Self {
+    pub fn with_timeout_idle(&self, timeout: Duration) -> Self {
         self.with(|options| options.timeout_idle = timeout)
     }
 
-    /// A copy whose requests end after so long, retries and all; `None` is without end. Defaults to
+    /// A copy whose requests take at most this long, including retries; `None` for no limit. Defaults to
     /// [`Config::timeout_operation`](Config::timeout_operation), or to that of the service client.
     #[must_use]
-    pub fn timeout_operation(&self, timeout: Option<Duration>) -> Self {
+    pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         self.with(|options| options.timeout_operation = timeout)
     }
 
     /// A copy that adds a header to its requests: see [`Request::header`].
     #[must_use]
-    pub fn header(&self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+    pub fn with_header(&self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.with(|options| options.header(name.as_ref(), Some(value.as_ref())))
     }
 
     /// A copy that adds a query parameter to its requests: see [`Request::query`].
     #[must_use]
-    pub fn query(&self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
+    pub fn with_query(&self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.with(|options| options.query(name.into(), value.into()))
     }
 

@@ -1,4 +1,4 @@
-//! What a client of the low-level door and its requests can be told.
+//! The options that a client and its requests share.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub(super) struct Options {
     pub(super) headers: Vec<(HeaderName, Option<HeaderValue>)>,
     pub(super) query: Query,
     pub(super) redirects: Redirects,
-    /// The first option that makes no sense. It is reported when a request is sent.
-    pub(super) refused: Option<Error>,
+    /// The first invalid option. It is reported when a request is sent.
+    pub(super) invalid: Option<Error>,
 }
 
 impl Options {
@@ -30,11 +30,11 @@ impl Options {
             headers: Vec::new(),
             query: Query::new(),
             redirects: Redirects::Follow,
-            refused: None,
+            invalid: None,
         }
     }
 
-    /// Sets a header, or leaves it out. The last word on a name counts.
+    /// Sets or removes a header. The last call for a name counts.
     pub(super) fn header(&mut self, name: &str, value: Option<&str>) {
         let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(match value {
             Some(value) => HeaderValue::from_str(value).ok().map(Some),
@@ -49,7 +49,7 @@ impl Options {
                 self.headers.retain(|(other, _)| *other != name);
                 self.headers.push((name, value));
             }
-            None => self.refuse(format!("the header {name:?} has characters that are not allowed in an HTTP header")),
+            None => self.reject(format!("the header {name:?} has characters that are not allowed in an HTTP header")),
         }
     }
 
@@ -57,12 +57,12 @@ impl Options {
         self.query = Query::new().field(name, value).over(&self.query);
     }
 
-    pub(super) fn refuse(&mut self, why: String) {
-        self.refused.get_or_insert_with(|| Error::invalid_input(why));
+    pub(super) fn reject(&mut self, why: String) {
+        self.invalid.get_or_insert_with(|| Error::invalid_input(why));
     }
 
-    /// Limits that every instant can be computed with.
-    pub(super) fn limits(&self) -> (Duration, Option<Duration>) {
+    /// The timeouts, short enough to add them to any instant.
+    pub(super) fn timeouts(&self) -> (Duration, Option<Duration>) {
         (self.timeout_idle.min(MAX_DURATION), self.timeout_operation.map(|limit| limit.min(MAX_DURATION)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::http::segment;
+use crate::http::encode_segment;
 
 /// A path below the base URL of the service, for instance `/api/v1/training_runs`.
 ///
@@ -22,15 +22,14 @@ pub struct Path {
 }
 
 impl Path {
-    /// A path as it is, perhaps with a query. What no URL may have, such as spaces and letters beyond ASCII, is
-    /// percent-encoded when it is sent; percent codes stay, and a fragment (`#…`) is left out. A slash in front may be left
-    /// away.
+    /// A path, optionally with a query. Characters that no URL may have, such as spaces and anything beyond ASCII, are
+    /// percent-encoded; percent codes stay, and a fragment (`#…`) is removed. The leading slash is optional.
     pub fn new(path: impl Into<String>) -> Self {
         Path { text: path.into(), has_empty_segment: false }
     }
 
-    /// Adds a text as one segment, percent-encoded: an id with `/`, `?`, `#`, `..`, a space or a letter beyond ASCII stays
-    /// what it is. An empty one is refused when the request is sent, since it would name something else.
+    /// Adds a text as one segment, percent-encoded, so that an id may contain any characters. An empty one is an error when
+    /// the request is sent, since it would name something else.
     #[must_use]
     pub fn segment(mut self, id: impl AsRef<str>) -> Self {
         let id = id.as_ref();
@@ -38,7 +37,7 @@ impl Path {
         if !self.text.ends_with('/') {
             self.text.push('/');
         }
-        self.text.push_str(&segment(id));
+        self.text.push_str(&encode_segment(id));
         self
     }
 

@@ -1,4 +1,4 @@
-//! An answer as it came, and the forms it can be read in.
+//! A response, and the forms in which its body can be read.
 
 use std::any::type_name;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::http::Answer;
+use crate::http;
 
-/// An answer of the service. Its status is one of success (2xx), or a redirect that was not to be followed.
+/// A response of the service. Its status is a success (2xx), or a redirect that was not followed.
 ///
-/// Every form can be asked for any number of times, and an answer that has not the form is an error that says which was
-/// expected, with the status and the first bytes.
+/// The body can be read in every form, any number of times. If it does not have the form, the error says what was expected,
+/// with the status and the first bytes.
 ///
 /// # Examples
 ///
@@ -36,7 +36,7 @@ use crate::http::Answer;
 /// ```
 #[derive(Clone)]
 pub struct Response {
-    pub(super) answer: Answer,
+    pub(super) response: http::Response,
     pub(super) operation: String,
     pub(super) elapsed: Duration,
     pub(super) attempts: u32,
@@ -46,53 +46,53 @@ impl Response {
     /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.answer.status
+        self.response.status
     }
 
-    /// The headers in the order in which they came, names in lower case; values that are not text are left out.
+    /// The headers in the order received, with lower-case names. Values that are not text are left out.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.answer.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+        self.response.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
     }
 
-    /// The first value of one header, by its name in any case.
+    /// The first value of a header. The name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.answer.header(name)
+        self.response.header(name)
     }
 
-    /// How long the call took, with all attempts and the waits between them.
+    /// The duration of the call, including retries and the waits between them.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// How many attempts it took, from 1.
+    /// The number of attempts, at least 1.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// The body as it came, after gzip was undone.
+    /// The body, with gzip decoded.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.answer.body
+        &self.response.body
     }
 
-    /// The body as it came, without a copy.
+    /// The body, with gzip decoded, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
-        self.answer.body
+        self.response.body
     }
 
     /// The body as text.
     ///
     /// # Errors
     ///
-    /// [`Decode`](crate::ErrorKind::Decode) when it is not UTF-8.
+    /// [`Decode`](crate::ErrorKind::Decode) if it is not UTF-8.
     pub fn text(&self) -> Result<&str> {
         std::str::from_utf8(self.bytes()).map_err(|error| {
-            let error = format!("the answer is not the expected text: {error}");
-            self.named(self.answer.not_understood(&error))
+            let error = format!("the response is not the expected text: {error}");
+            self.named(self.response.decode_error(&error))
         })
     }
 
@@ -108,7 +108,7 @@ impl Response {
         } else if body.eq_ignore_ascii_case(b"false") {
             Ok(false)
         } else {
-            Err(self.named(self.answer.not_understood("the answer is not the expected boolean")))
+            Err(self.named(self.response.decode_error("the response is not the expected boolean")))
         }
     }
 
@@ -116,10 +116,10 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// [`Decode`](crate::ErrorKind::Decode) when it is empty, not JSON or of another shape.
+    /// [`Decode`](crate::ErrorKind::Decode) if it is empty, not JSON or of another shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         let expected = || format!("expected {}", short_name(type_name::<T>()));
-        self.answer.parse().map_err(|error| self.named(error.with_detail(expected())))
+        self.response.parse().map_err(|error| self.named(error.with_detail(expected())))
     }
 
     fn named(&self, error: Error) -> Error {
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_type_is_short() {
+    fn type_names_are_short() {
         assert_eq!(short_name(type_name::<Vec<Option<Duration>>>()), "Vec<Option<Duration>>");
         assert_eq!(short_name(type_name::<(String, [u8; 2])>()), "(String, [u8; 2])");
     }

@@ -1,32 +1,32 @@
-//! Server-sent events, decoded. **Experimental**: no endpoint of the protocol 0.4.1 sends any, and this module may change in any
-//! release.
+//! A sketch of a decoder for server-sent events, behind the feature `sse`. **Not for production**: no endpoint of the protocol
+//! 0.4.1 sends events, no client of this crate uses the module, and it is outside semantic versioning.
 //!
-//! [`Decoder`] takes bytes as they come and is pure; [`Events`] reads them from anything that is [`Read`]. Both follow the
-//! [HTML standard](https://html.spec.whatwg.org/multipage/server-sent-events.html), but for one thing: when the stream ends
-//! without the empty line that ends an event, the event is given out all the same.
+//! [`Decoder`] takes bytes as they arrive and does no I/O; [`Events`] reads them from anything that is [`Read`]. Both follow
+//! the [HTML standard](https://html.spec.whatwg.org/multipage/server-sent-events.html) with one exception: an event at the end
+//! of the stream is returned even without the empty line after it.
 
 use std::io::{self, Read};
 use std::mem;
 use std::time::Duration;
 
-/// The longest event and line that [`Events`] reads.
+/// The maximum size of an event or line in [`Events`], in bytes.
 const MAX_EVENT: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
 /// One event. [`Decoder`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// Its type; empty when the server gave none.
+    /// Its type; empty if the server gave none.
     pub event: String,
-    /// Its data, the lines joined with `\n`.
+    /// Its data, with lines joined by `\n`.
     pub data: String,
     /// The last id that the server gave, with this event or an earlier one.
     pub id: String,
-    /// How long the server asks to wait before connecting again, when it does so in this event.
+    /// The wait before reconnecting, if the server set it in this event.
     pub retry: Option<Duration>,
 }
 
-/// Decodes events from bytes that come in pieces of any size.
+/// Decodes events from bytes that arrive in chunks of any size.
 ///
 /// # Examples
 ///
@@ -41,9 +41,9 @@ pub struct Event {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
-    /// Of the line that has not ended.
+    /// The current line, incomplete.
     line: Vec<u8>,
-    /// The last byte was a carriage return: a line feed after it belongs to the same end of line.
+    /// The last byte was a carriage return: a following line feed belongs to the same line end.
     after_return: bool,
     began: bool,
     next: Event,
@@ -51,13 +51,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a stream.
+    /// A decoder at the start of a stream.
     #[must_use]
     pub fn new() -> Self {
         Decoder::default()
     }
 
-    /// Takes the next bytes, and gives out the events that end in them.
+    /// Takes the next bytes, and returns the events that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         for &byte in bytes {
@@ -76,14 +76,14 @@ impl Decoder {
         events
     }
 
-    /// Ends the stream, and gives out the event that was not ended by an empty line, if there is one.
+    /// Ends the stream, and returns the last event if no empty line ended it.
     pub fn finish(&mut self) -> Option<Event> {
         let last = if self.line.is_empty() { None } else { self.end_line() };
         self.after_return = false;
         last.or_else(|| self.end_event())
     }
 
-    /// How many bytes wait for the end of their event.
+    /// The number of bytes of the incomplete event.
     fn held(&self) -> usize {
         self.line.len() + self.next.data.len()
     }
@@ -107,14 +107,14 @@ impl Decoder {
             "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 self.next.retry = value.parse().ok().map(Duration::from_millis);
             }
-            // A comment, which begins with the colon, or a field that nobody knows.
+            // A comment, which starts with the colon, or an unknown field.
             _ => return None,
         }
         self.has_fields = true;
         None
     }
 
-    /// An event without data is none, but its id stays.
+    /// An event without data is dropped, but its id stays.
     fn end_event(&mut self) -> Option<Event> {
         if !mem::take(&mut self.has_fields) {
             return None;
@@ -125,12 +125,12 @@ impl Decoder {
     }
 }
 
-/// Without the byte order mark that a stream may begin with.
+/// Without the byte order mark that a stream may start with.
 fn without_mark(line: &[u8]) -> &[u8] {
     line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
 }
 
-/// The events of a reader, one after the other. It ends with the reader, or with its first error.
+/// An iterator over the events of a reader. Ends with the reader, or with its first error. Blocks as the reader does.
 ///
 /// # Examples
 ///
@@ -144,19 +144,19 @@ fn without_mark(line: &[u8]) -> &[u8] {
 /// ```
 #[derive(Debug)]
 pub struct Events<R> {
-    /// Until its end.
+    /// `None` after its end.
     reader: Option<R>,
     decoder: Decoder,
     decoded: std::collections::VecDeque<Event>,
 }
 
 impl<R: Read> Events<R> {
-    /// Reads from the beginning of a stream.
+    /// Reads from the start of a stream.
     pub fn new(reader: R) -> Self {
         Events { reader: Some(reader), decoder: Decoder::new(), decoded: Default::default() }
     }
 
-    fn read_on(&mut self) -> io::Result<()> {
+    fn read_more(&mut self) -> io::Result<()> {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         let mut buffer = [0; 8 * 1024];
         match reader.read(&mut buffer) {
@@ -191,7 +191,7 @@ impl<R: Read> Iterator for Events<R> {
                 return Some(Ok(event));
             }
             self.reader.as_ref()?;
-            if let Err(error) = self.read_on() {
+            if let Err(error) = self.read_more() {
                 return Some(Err(error));
             }
         }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_decoded_as_the_standard_says() {
+    fn events_are_decoded_by_the_standard() {
         for (stream, expected) in [
             ("", vec![]),
             ("data: a\n\n", vec![event("", "a")]),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_event_needs_no_empty_line_and_no_newline() {
+    fn the_last_event_needs_no_empty_line() {
         for stream in ["data: a\n\ndata: b\n", "data: a\n\ndata: b", "data: a\r\n\r\ndata: b\r"] {
             assert_eq!(decode(stream.as_bytes()), [event("", "a"), event("", "b")], "{stream:?}");
         }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_lasts_and_a_wish_to_wait_does_not() {
+    fn an_id_lasts_but_retry_does_not() {
         let events =
             decode(b"id: 7\nretry: 1500\ndata: a\n\nretry: soon\ndata: b\n\nid: x\0\ndata: c\n\nid\ndata: d\n\n");
         let seen: Vec<_> = events.iter().map(|event| (&*event.id, event.retry)).collect();
@@ -252,25 +252,25 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_text_are_replaced() {
+    fn invalid_utf_8_is_replaced() {
         assert_eq!(decode(b"data: \xff\n\n"), [event("", "\u{fffd}")]);
     }
 
     #[test]
-    fn how_the_bytes_are_split_makes_no_difference() {
+    fn splitting_makes_no_difference() {
         let stream = "\u{feff}event: ü\r\ndata: ✓\r\n\r\n: c\rdata: a\n\nid: 1\r\ndata: b\r\n".as_bytes();
         let expected = decode(stream);
         assert_eq!(expected.len(), 3);
         for size in 1..stream.len() {
             let mut decoder = Decoder::new();
-            let mut events: Vec<_> = stream.chunks(size).flat_map(|piece| decoder.push(piece)).collect();
+            let mut events: Vec<_> = stream.chunks(size).flat_map(|chunk| decoder.push(chunk)).collect();
             events.extend(decoder.finish());
-            assert_eq!(events, expected, "pieces of {size}");
+            assert_eq!(events, expected, "chunks of {size}");
         }
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic_however_they_are_split() {
+    fn arbitrary_bytes_never_panic() {
         quickcheck::quickcheck(
             (|bytes: Vec<u8>, at: usize| {
                 let (one, two) = bytes.split_at(at % (bytes.len() + 1));
@@ -283,7 +283,7 @@ mod tests {
         );
     }
 
-    /// One byte at a time, interrupted now and then, and an error at the end.
+    /// One byte at a time, interrupted before each, and an error at the end.
     struct Failing(Vec<u8>, bool);
 
     impl Read for Failing {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_fails_gives_its_events_and_then_its_error() {
+    fn events_precede_the_readers_error() {
         let mut events = Events::new(Failing(b"data: a\n\ndata: b".to_vec(), false));
         assert_eq!(events.next().unwrap().unwrap(), event("", "a"));
         assert_eq!(events.next().unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_end_is_an_error_and_not_all_memory() {
+    fn an_endless_event_is_an_error() {
         let mut events = Events::new(io::repeat(b'x').take(2 * MAX_EVENT as u64));
         assert_eq!(events.next().unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(events.next().is_none());

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advance_returns_when_the_woken_thread_waits_again() {
+    fn advance_returns_once_the_woken_wait_again() {
         let manual = ManualClock::new();
         let clock = manual.clock();
         let (stop, stopped) = unbounded::<()>();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_is_woken_by_a_notification_and_by_the_deadline() {
+    fn a_monitor_wakes_by_notification_or_deadline() {
         let manual = ManualClock::new();
         let clock = manual.clock();
         let monitor = Monitor::new(0);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_in_the_past_does_not_wait() {
+    fn a_past_deadline_does_not_wait() {
         let clock = ManualClock::new().clock();
         let (_keep, never) = unbounded::<()>();
         assert!(matches!(clock.receive_until(&never, Some(clock.now())), Received::Deadline));

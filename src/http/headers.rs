@@ -1,8 +1,8 @@
-//! The headers of a request: who asks, with what, and which attempt it is.
+//! The headers of a request: client, platform, credentials, and which attempt it is.
 
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::secrets::{SecretLines, stars};
+use super::transport::{SecretLines, mask};
 use crate::config::Config;
 
 /// The version of the protocol that this crate speaks. Servers gate on it.
@@ -10,7 +10,7 @@ pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
 
 pub(super) const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
 
-/// Headers of the user that ureq goes by, and that are no secrets.
+/// Headers of the user that ureq reads, and that hold no secret.
 const PLAIN: [HeaderName; 9] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -23,8 +23,8 @@ const PLAIN: [HeaderName; 9] = [
     header::USER_AGENT,
 ];
 
-/// The headers that all requests of a client share, in the order of precedence: a later one of a name overrides. Secrets
-/// are stars in them.
+/// The headers that all requests of a client share, in order of precedence: a later one of the same name overrides. Secrets
+/// are masked.
 #[derive(Clone)]
 pub(super) struct CommonHeaders {
     own: HeaderMap,
@@ -48,17 +48,17 @@ impl CommonHeaders {
             secrets.push((HeaderName::from_static("cf-access-client-id"), id.expose().as_bytes()));
             secrets.push((HeaderName::from_static("cf-access-client-secret"), secret.expose().as_bytes()));
         }
-        own.extend(secrets.iter().map(|(name, secret)| (name.clone(), stars(secret))));
+        own.extend(secrets.iter().map(|(name, secret)| (name.clone(), mask(secret))));
         let mut user = HeaderMap::new();
         for (name, value) in config.headers() {
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
             if PLAIN.contains(&name) {
                 insert(&mut user, name, value.expose());
             } else {
-                // In place of an own one, or an earlier one, of that name.
+                // It replaces our own of that name, or an earlier one.
                 let value = value.expose().as_bytes();
                 secrets.retain(|(other, _)| *other != name);
-                user.insert(name.clone(), stars(value));
+                user.insert(name.clone(), mask(value));
                 secrets.push((name, value));
             }
         }
@@ -66,15 +66,15 @@ impl CommonHeaders {
         CommonHeaders { own, user, secrets }
     }
 
-    /// The headers of one request: the shared ones, then `of_call`, then the user's, then `overrides`, where one without a
-    /// value is left out. With them, what the connection is to send in place of the stars.
+    /// The headers of one request: the shared ones, then `own`, then the user's, then `overrides`, where one without a value
+    /// is left out. With them, the secrets for the connection to put in.
     pub(super) fn with<'a>(
         &self,
-        of_call: impl IntoIterator<Item = (&'static str, &'a str)>,
+        own: impl IntoIterator<Item = (&'static str, &'a str)>,
         overrides: &[(HeaderName, Option<HeaderValue>)],
     ) -> (HeaderMap, SecretLines) {
         let mut headers = self.own.clone();
-        for (name, value) in of_call {
+        for (name, value) in own {
             insert(&mut headers, HeaderName::from_static(name), value);
         }
         for (name, value) in &self.user {
@@ -90,7 +90,7 @@ impl CommonHeaders {
                     headers.insert(name, value.clone());
                 }
                 Some(value) => {
-                    headers.insert(name, stars(value.as_bytes()));
+                    headers.insert(name, mask(value.as_bytes()));
                     secrets.push((name.clone(), value.clone()));
                 }
             }
@@ -99,7 +99,7 @@ impl CommonHeaders {
     }
 }
 
-/// Values are checked where they come from: the configuration, or this crate. One that HTTP forbids is left out.
+/// Values are validated by the configuration or made by this crate. One that HTTP forbids is left out.
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
@@ -134,7 +134,7 @@ fn arch(name: &str) -> String {
     }
 }
 
-/// A key under which the server recognises the attempts of one request.
+/// A key by which the server recognises the attempts of one request.
 pub(crate) fn idempotency_key() -> String {
     format!("tinkex-{:032x}", fastrand::u128(..))
 }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_have_the_names_that_the_protocol_gives_them() {
+    fn processors_have_the_protocols_names() {
         for (name, expected) in
             [("x86_64", "x64"), ("aarch64", "arm64"), ("arm", "arm"), ("x86", "x32"), ("riscv64", "other:riscv64")]
         {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_header_overrides_and_the_key_is_not_among_them() {
+    fn a_users_header_overrides_ours() {
         let config = Config::builder()
             .api_key("tml-hidden")
             .base_url("http://127.0.0.1:1")

@@ -1,85 +1,76 @@
-//! One request over HTTP, with its retries.
+//! HTTP requests to the service.
 //!
-//! This layer decides nothing about promises or order: it sends what it is given, repeats what
-//! [`rules::retry`](crate::rules::retry) says, keeps the time limits and turns every outcome into an [`Answer`] or an
-//! [`Error`].
+//! The life of a request, in the order of this file:
+//!
+//! 1. [`Http::send`] takes a [`Request`] (what to send) and [`Limits`] (how long, and how to cancel it).
+//! 2. [`attempt`] sends it, follows redirects, and replaces pooled connections that the server has closed. One
+//!    round trip over one connection is in [`attempt.rs`](attempt).
+//! 3. The policy ([`rules::retry`](crate::rules::retry)) decides whether a failed attempt is retried; the driver
+//!    ([`retry.rs`](retry)) waits.
+//! 4. The request ends with a 2xx [`Response`], or with an [`Error`] that says why no further attempt follows.
+//!
+//! Requests to other servers are in [`download.rs`](download), connections in [`transport`]. This layer knows nothing of
+//! promises and their order.
+//!
+//! [`attempt`]: Http::attempt
 
-mod agent;
-mod call;
-mod early;
-mod exchange;
-mod flight;
+mod attempt;
+mod cancel;
+mod download;
 mod headers;
-mod place;
-mod repeat;
-mod resolver;
-mod secrets;
-mod told;
+mod observe;
+mod request;
+mod response;
+mod retry;
 mod transport;
-mod visit;
+mod url;
 
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use log::{Level, log};
+use log::{Level, debug};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::Agent;
 
-pub(crate) use call::{Answer, Call, Method, Purpose, Redirects, Repeat};
-pub(crate) use flight::Flight;
+pub(crate) use cancel::RequestHandle;
+pub(crate) use download::{BodySink, Download};
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
-pub(crate) use place::{is_url, pointed_at, segment};
-pub(crate) use visit::{Receive, Visit};
+pub(crate) use request::{Limits, Method, Purpose, Redirects, Request, RetryMode};
+pub(crate) use response::Response;
+pub(crate) use retry::AttemptFailed;
+pub(crate) use url::{encode_segment, external_url, is_url};
 
 use crate::clock::{Deadline, Monitor};
 use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, Limit, Result};
-use exchange::{Attempt, cancelled, timed_out};
+use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
 use headers::CommonHeaders;
-use repeat::{Failed, Repeats};
-use resolver::CachingResolver;
-use told::Told;
-use transport::watching_connector;
+use observe::RequestObserver;
+use transport::Agents;
 
-/// The connections of one client, one agent a purpose.
+/// The connections of one client.
 pub(crate) struct Http {
     config: Config,
-    agents: [Agent; Purpose::ALL.len()],
-    /// To other servers than the service.
-    visitor: Agent,
+    agents: Agents,
     headers: CommonHeaders,
-    /// `a=b`, or nothing.
+    /// The configuration's query: `a=b`, or empty.
     query: String,
     closed: Arc<Monitor<bool>>,
-    /// Telemetry outlives the rest, to tell its end.
+    /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
     events: EventDispatcher,
 }
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let addresses = CachingResolver::new(
-            config.clock().clone(),
-            config.dns_retention(),
-            config.timeout_connect(),
-            config.thread_stack_size(),
-        );
-        let agent = agent::config(config, config.is_loopback())?;
-        let agents = Purpose::ALL
-            .map(|_| Agent::with_parts(agent.clone(), watching_connector(addresses.clone()), addresses.clone()));
-        let visitor = agent::config(config, false)?;
-        let visitor = Agent::with_parts(visitor, watching_connector(addresses.clone()), addresses);
-        let query = config.query().to_string();
         Ok(Http {
             config: config.clone(),
-            agents,
-            visitor,
+            agents: Agents::new(config)?,
             headers: CommonHeaders::new(config),
-            query,
+            query: config.query().to_string(),
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
             events: EventDispatcher::new(config),
@@ -90,48 +81,128 @@ impl Http {
         &self.config
     }
 
-    /// Where everything that happens is told.
     pub(crate) fn events(&self) -> &EventDispatcher {
         &self.events
     }
 
-    /// Ends every request in flight and every wait for a repeat, and refuses new ones, but for telemetry.
-    pub(crate) fn close(&self) {
-        *self.closed.lock() = true;
-        self.closed.notify_all();
-        let theirs = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry);
-        for agent in theirs.map(|purpose| &self.agents[purpose as usize]).chain([&self.visitor]) {
-            agent.clone().shutdown();
+    /// The configured idle timeout, without a deadline, and with a handle of its own.
+    pub(crate) fn limits(&self, operation: &'static str, purpose: Purpose) -> Limits {
+        Limits { operation, purpose, idle: self.config.timeout_idle(), deadline: None, handle: Arc::default() }
+    }
+
+    /// Sends a request, with retries, until the service answers with success.
+    ///
+    /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts.
+    pub(crate) fn send(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
+        let observer = RequestObserver::start(self, request, limits);
+        let clock = self.config.clock();
+        let started = clock.now();
+        let mut policy = request.retry.policy(&self.config, started);
+        let limits = match request.retry.has_window() {
+            true => {
+                let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
+                &Limits { deadline: Some(window.earlier(limits.deadline)), ..limits.clone() }
+            }
+            false => limits,
+        };
+        let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
+        let mut warned = false;
+        let outcome = self.with_retries(
+            limits,
+            |error, wait| observer.retry(error, wait),
+            || {
+                let failed = match self.attempt(&Attempt::start(request, limits, &key)) {
+                    Ok(response) => return Ok(response),
+                    Err(failed) => failed,
+                };
+                let first_loss = failed.is_lost() && !mem::replace(&mut warned, true);
+                let failure = failed.failure(clock.wall());
+                let wait = failure.and_then(|failure| policy.next(&failure, clock.now(), fastrand::f64()));
+                let error = failed.into_error(limits.operation, clock.wall());
+                Err(AttemptFailed {
+                    error: error.with_effect(limits.handle.is_unanswered()),
+                    wait,
+                    level: if first_loss { Level::Warn } else { Level::Debug },
+                    notice: None,
+                })
+            },
+        );
+        observer.stop(&outcome);
+        outcome
+    }
+
+    /// Sends a value as JSON and parses the response.
+    pub(crate) fn send_json<T: DeserializeOwned>(
+        &self,
+        request: Request<'_>,
+        limits: &Limits,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        let body = to_json(limits.operation, body)?;
+        self.send(&Request { body: &body, ..request }, limits)?.json(limits.operation)
+    }
+
+    /// Sends a request without retries, and returns the response whatever its status.
+    pub(crate) fn send_once(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
+        let observer = RequestObserver::start(self, request, limits);
+        let outcome = match self.attempt(&Attempt::start(request, limits, &idempotency_key())) {
+            Ok(response) => Ok(response),
+            Err(Failed::HttpStatus(response)) => Ok(*response),
+            Err(failed) => Err(failed.into_error(limits.operation, self.config.clock().wall())),
+        };
+        observer.stop(&outcome);
+        outcome
+    }
+
+    /// One attempt. Redirects and stale connections are part of it: they cost no retry and no wait.
+    fn attempt(&self, attempt: &Attempt<'_>) -> Result<Response, Failed> {
+        let Attempt { request, limits, .. } = *attempt;
+        let mut target = self.first_target(request, limits).map_err(Failed::Final)?;
+        let (mut redirects, mut stale) = (0, 0);
+        loop {
+            match self.round_trip(attempt, &target) {
+                // A server may close an idle connection at any moment, so a reset on a reused one says nothing about the
+                // service. The same request goes out over another connection.
+                Err(Failed::Connection(_)) if limits.handle.is_connection_stale() && stale < MAX_STALE_CONNECTIONS => {
+                    stale += 1;
+                }
+                Err(Failed::HttpStatus(response))
+                    if request.redirects == Redirects::Follow && redirects < MAX_REDIRECTS =>
+                {
+                    target = target.redirected(&response).ok_or(Failed::HttpStatus(response))?;
+                    (redirects, stale) = (redirects + 1, 0);
+                    debug!("{}: redirected to {}", limits.operation, target.uri.path());
+                }
+                outcome => return outcome,
+            }
         }
     }
 
-    /// The same for telemetry.
-    pub(crate) fn close_telemetry(&self) {
-        self.telemetry_closed.store(true, Ordering::Release);
-        self.agents[Purpose::Telemetry as usize].clone().shutdown();
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        *self.closed.lock()
-    }
-
-    fn is_closed_for(&self, call: &Call<'_>) -> bool {
-        match call.purpose {
-            Purpose::Telemetry => self.telemetry_closed.load(Ordering::Acquire),
-            _ => self.is_closed(),
+    /// The time left for a request. Fails if the client is closed, the request is cancelled or its deadline has passed.
+    pub(crate) fn time_left(&self, limits: &Limits) -> Result<Option<Duration>> {
+        if self.is_closed_for(limits.purpose) {
+            return Err(Error::closed());
+        }
+        if limits.handle.is_cancelled() {
+            return Err(cancelled());
+        }
+        let Some(deadline) = limits.deadline else { return Ok(None) };
+        match deadline.at.saturating_duration_since(self.config.clock().now()) {
+            Duration::ZERO => Err(timed_out(deadline.limit, limits, false)),
+            left => Ok(Some(left)),
         }
     }
 
-    /// Waits, unless the client is closed meanwhile.
+    /// Waits. Fails if the client is closed.
     pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
-        self.pause(at, &Flight::default())
+        self.pause(at, &RequestHandle::default())
     }
 
-    /// Waits for the next attempt of a request, unless it is cut off or the client is closed meanwhile.
-    pub(crate) fn pause(&self, at: Instant, flight: &Flight) -> Result<()> {
-        flight.waits(&self.closed);
+    /// Waits for the next attempt of a request. Fails if it is cancelled or the client closed.
+    fn pause(&self, at: Instant, handle: &RequestHandle) -> Result<()> {
+        handle.wake_on_cancel(&self.closed);
         let mut closed = self.closed.lock();
-        while !*closed && !flight.is_cut() {
+        while !*closed && !handle.is_cancelled() {
             if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
                 return Ok(());
             }
@@ -139,74 +210,34 @@ impl Http {
         Err(if *closed { Error::closed() } else { cancelled() })
     }
 
-    /// Sends a request, again if it must be, until the service answers with success.
-    ///
-    /// The body, and with it a sequence number in it, and the idempotency key are the same in all attempts.
-    pub(crate) fn send(&self, call: &Call<'_>) -> Result<Answer> {
-        self.telling(call, |told| self.send_telling(call, told))
+    /// Ends every request and every wait for a retry, and refuses new requests, except for telemetry.
+    pub(crate) fn close(&self) {
+        *self.closed.lock() = true;
+        self.closed.notify_all();
+        self.agents.shut_down_all_but_telemetry();
     }
 
-    /// Tells when a request begins and ends, where somebody wants to know.
-    fn telling(&self, call: &Call<'_>, send: impl FnOnce(Option<&Told<'_>>) -> Result<Answer>) -> Result<Answer> {
-        let told = Told::begin(self, call);
-        let outcome = send(told.as_ref());
-        if let Some(told) = told {
-            told.stop(&outcome);
+    /// The same for telemetry.
+    pub(crate) fn close_telemetry(&self) {
+        self.telemetry_closed.store(true, Ordering::Release);
+        self.agents.shut_down_telemetry();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.closed.lock()
+    }
+
+    fn is_closed_for(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Telemetry => self.telemetry_closed.load(Ordering::Acquire),
+            _ => self.is_closed(),
         }
-        outcome
-    }
-
-    fn send_telling(&self, call: &Call<'_>, told: Option<&Told<'_>>) -> Result<Answer> {
-        let clock = self.config.clock();
-        let started = clock.now();
-        let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
-        let deadline = if call.repeat.has_window() { Some(window.earlier(call.deadline)) } else { call.deadline };
-        let mut repeats = Repeats::new(&self.config, call, started);
-        let key = call.idempotency_key.map_or_else(idempotency_key, str::to_owned);
-        let mut warned = false;
-        loop {
-            let failed = match self.attempt(&Attempt::begin(call, deadline, &key)) {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            let level = if failed.is_lost() && !mem::replace(&mut warned, true) { Level::Warn } else { Level::Debug };
-            let unanswered = call.flight.is_unanswered();
-            let wait = repeats.next(&failed, clock);
-            let error = failed.into_error(call.operation, clock.wall()).with_effect(unanswered);
-            let Some(wait) = wait else { return Err(error) };
-            let next = clock.now() + wait;
-            if let Some(deadline) = deadline.filter(|deadline| deadline.at <= next) {
-                return Err(timed_out(deadline.limit, call, unanswered).with_source(error));
-            }
-            log!(level, "{error}; it is sent again in {wait:.0?}");
-            if let Some(told) = told {
-                told.again(&error, wait);
-            }
-            self.pause(next, &call.flight)
-                .map_err(|ended| ended.with_operation(call.operation).with_effect(unanswered))?;
-        }
-    }
-
-    /// Sends a request with a body and parses the answer.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, call: Call<'_>, request: &impl Serialize) -> Result<T> {
-        let body = to_json(call.operation, request)?;
-        self.send(&Call { body: &body, ..call })?.json(call.operation)
-    }
-
-    /// Sends a request once; any status is an answer.
-    pub(crate) fn once(&self, call: &Call<'_>) -> Result<Answer> {
-        let key = idempotency_key();
-        self.telling(call, |_| match self.attempt(&Attempt::begin(call, call.deadline, &key)) {
-            Ok(answer) => Ok(answer),
-            Err(Failed::Refused(answer)) => Ok(*answer),
-            Err(failed) => Err(failed.into_error(call.operation, self.config.clock().wall())),
-        })
     }
 }
 
 /// Writes a request's body.
-pub(crate) fn to_json(operation: &'static str, request: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
-    serde_json::to_vec(request).map_err(|error| {
+pub(crate) fn to_json(operation: &'static str, body: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
+    serde_json::to_vec(body).map_err(|error| {
         Error::invalid_input("the request cannot be written as JSON").with_operation(operation).with_source(error)
     })
 }

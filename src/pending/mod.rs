@@ -262,7 +262,7 @@ impl<T> Pending<T> {
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         let submissions = self.board.lock().abandon();
-        submissions.iter().for_each(|flight| flight.cut());
+        submissions.iter().for_each(|request| request.cancel());
     }
 }
 

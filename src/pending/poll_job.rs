@@ -10,7 +10,7 @@ use super::ask::Command;
 use super::queue_watch::QueueWatch;
 use super::slots::{Decode, Decoded, Ticket};
 use crate::error::{Error, ErrorKind, Limit};
-use crate::http::{Call, Flight, Http, Purpose, Repeat};
+use crate::http::{Http, Limits, Purpose, Request, RequestHandle, RetryMode};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::answer::{Meaning, PollReply};
 use crate::rules::retry::retry_after;
@@ -43,7 +43,7 @@ pub(super) struct PollJob {
     pub(super) round_trip: Duration,
     pub(super) operation: &'static str,
     pub(super) decode: Decode,
-    pub(super) flight: Arc<Flight>,
+    pub(super) handle: Arc<RequestHandle>,
     pub(super) idle: Duration,
     pub(super) client: GroupId,
     pub(super) watch: Arc<QueueWatch>,
@@ -64,15 +64,15 @@ impl PollJob {
             let seconds = self.round_trip.as_secs_f64().to_string();
             headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
         }
-        let call = Call {
-            headers,
-            repeat: Repeat::Never,
-            flight: Arc::clone(&self.flight),
-            ..Call::post(self.operation, Purpose::Futures, "retrieve_future", self.idle, &body)
+        let request = Request { headers, retry: RetryMode::Never, ..Request::post("retrieve_future", &body) };
+        let limits = Limits {
+            idle: self.idle,
+            handle: Arc::clone(&self.handle),
+            ..http.limits(self.operation, Purpose::Futures)
         };
         let heard = http.events().wants_failures();
         let began = clock.now();
-        let answer = http.once(&call);
+        let answer = http.send_once(&request, &limits);
         let held = clock.now() - began;
         let (meaning, error) = match answer {
             Ok(answer) => {
@@ -81,7 +81,7 @@ impl PollJob {
                 let meaning = reply.read().decode(|bytes| (self.decode)(bytes));
                 let error = match &meaning {
                     Meaning::Done(_) => None,
-                    Meaning::Undecodable { why } => Some(answer.not_understood(why)),
+                    Meaning::Undecodable { why } => Some(answer.decode_error(why)),
                     Meaning::Failed { message, category } => Some(request_failed(message, *category)),
                     Meaning::NotYet { .. } if answer.is_success() => None,
                     // The others do not end the request.
@@ -92,7 +92,7 @@ impl PollJob {
                 };
                 (meaning, error)
             }
-            Err(_) if self.flight.is_cut() => return self.reply.send(Reply::CutOff),
+            Err(_) if self.handle.is_cancelled() => return self.reply.send(Reply::CutOff),
             Err(error) => {
                 debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
                 if error.kind() == ErrorKind::Decode {
@@ -100,7 +100,7 @@ impl PollJob {
                     let meaning = Meaning::Undecodable { why: error.to_string() };
                     return self.reply.send(Reply::Heard { meaning, error: Some(error), held });
                 }
-                let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.flight.was_written();
+                let silent = error.kind() == ErrorKind::Timeout(Limit::Wait) && self.handle.was_written();
                 let reply = if silent { PollReply::HeaderTimeout } else { PollReply::ConnectionFailed };
                 (reply.read().decode(|bytes| (self.decode)(bytes)), Some(error))
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::message::{message_of, one_line, said_in};
+use super::error_message::{error_message, json_message, one_line};
 use crate::types::{QueueState, RequestErrorCategory};
 
 /// What came of one poll.
@@ -95,10 +95,10 @@ impl<'a> PollReply<'a> {
             200..=299 => read_success(body),
             // The body may be empty, or be anything that a proxy writes.
             408 => Head::read(body).unwrap_or_default().not_yet(),
-            410 => Meaning::Expired { detail: message_of(status, body) },
+            410 => Meaning::Expired { detail: error_message(status, body) },
             429 => Meaning::RateLimited { retry_after },
             500..=599 => Meaning::Transient { status },
-            _ => Meaning::Fatal { status, detail: message_of(status, body) },
+            _ => Meaning::Fatal { status, detail: error_message(status, body) },
         }
     }
 }
@@ -168,7 +168,7 @@ impl<'a> Head<'a> {
     fn failed<T>(&self, body: &[u8]) -> Meaning<T> {
         let message = text(self.error)
             .and_then(|error| one_line(&error))
-            .or_else(|| said_in(body))
+            .or_else(|| json_message(body))
             .or_else(|| {
                 self.error
                     .filter(|error| !matches!(error.get(), "null" | "\"\""))

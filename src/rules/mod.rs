@@ -6,16 +6,16 @@
 //!
 //! | rule | decides |
 //! |---|---|
-//! | [`retry`] | whether a failed HTTP attempt is made again, and when |
+//! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`bucket`] | how fast samples may be submitted |
 //! | [`answer`] | what a poll's answer means |
 //! | [`poll`] | when a promise is asked for again, and when to stop |
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`seats`] | which promise is polled next when connections are few |
-//! | [`paging`] | which page of a list is asked for next, and when the list has ended |
-//! | [`download`] | how a large thing goes on that broke off on the way |
-//! | [`message`] | what a server says about a failure |
+//! | [`pagination`] | which page of a list is requested next, and when the list has ended |
+//! | [`resume`] | how an interrupted download resumes, and when it is retried |
+//! | [`error_message`] | how a server explains a failure |
 //! | [`heartbeat`] | when a session's silence is worth a warning |
 //! | [`reporting`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
@@ -26,14 +26,14 @@ pub(crate) mod answer;
 pub(crate) mod backoff;
 pub(crate) mod bucket;
 pub(crate) mod chunking;
-pub(crate) mod download;
+pub(crate) mod error_message;
 pub(crate) mod heartbeat;
-pub(crate) mod message;
 pub(crate) mod metrics;
-pub(crate) mod paging;
+pub(crate) mod pagination;
 pub(crate) mod poll;
 pub(crate) mod queue_log;
 pub(crate) mod reporting;
+pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod seats;
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub use retry::RetryConfig;
 
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Purpose, segment};
+use crate::http::{Limits, Purpose, Request, encode_segment};
 use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
 
 use crate::rules::tokenizer_id;
@@ -82,9 +82,10 @@ impl SamplingClient {
             base_model: base_model.map(Into::into),
             model_path: model_path.map(Into::into),
         };
-        let idle = session.config().timeout_idle();
-        let call = Call { deadline, ..Call::post(operation, Purpose::Session, "create_sampling_session", idle, &[]) };
-        let opened: CreateSamplingSessionResponse = session.http().ask(call, &request)?;
+        let http = session.http();
+        let limits = Limits { deadline, ..http.limits(operation, Purpose::Session) };
+        let post = Request::post("create_sampling_session", &[]);
+        let opened: CreateSamplingSessionResponse = http.send_json(post, &limits, &request)?;
         let client = SamplingClient::new(session, opened.sampling_session_id);
         Ok(SamplingClient { base_model: base_model.map(Into::into), ..client })
     }
@@ -190,10 +191,10 @@ impl SamplingClient {
             return Ok(tokenizer_id::of_model(base_model));
         }
         let operation = "tokenizer_id";
-        let path = format!("samplers/{}", segment(self.sampling_session_id()));
-        let idle = self.session.config().timeout_idle();
-        let call = Call { deadline: self.blocking().deadline(), ..Call::get(operation, Purpose::Session, path, idle) };
-        let sampler: SamplerResponse = self.session.http().send(&call)?.json(operation)?;
+        let path = format!("samplers/{}", encode_segment(self.sampling_session_id()));
+        let http = self.session.http();
+        let limits = Limits { deadline: self.blocking().deadline(), ..http.limits(operation, Purpose::Session) };
+        let sampler: SamplerResponse = http.send(&Request::get(path), &limits)?.json(operation)?;
         tokenizer_id::of_info(None, Some(sampler.base_model)).map_err(|error| error.with_operation(operation))
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use log::debug;
 use parking_lot::Mutex;
@@ -11,7 +12,7 @@ use super::options::How;
 use super::retry::RetryConfig;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
-use crate::http::{Call, Flight, Http, Purpose, Repeat, idempotency_key, to_json};
+use crate::http::{AttemptFailed, Http, Limits, Purpose, Request, RetryMode, idempotency_key, to_json};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
 use crate::rules::bucket::DEFAULT_PAUSE;
 use crate::session::{Gate, Session, Task};
@@ -113,40 +114,46 @@ impl SampleJob {
 
     fn submit(&self) -> Result<Promise> {
         let (http, gate, operation) = (&self.sampler.http, &self.sampler.gate, self.part.operation());
-        let (key, flight) = (idempotency_key(), Arc::<Flight>::default());
-        self.part.flies(&flight);
+        let key = idempotency_key();
+        let limits = Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) };
+        self.part.cancels(&limits.handle);
         let mut body: Option<Vec<u8>> = None;
-        loop {
-            self.part.wanted()?;
-            let pass = gate.pass(http, self.deadline)?;
-            self.part.wanted()?;
-            let body = match &mut body {
-                Some(body) => body,
-                None => {
-                    self.part.begin()?;
-                    // Taken here, so that a sample which never passes the gate leaves no hole.
-                    let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
-                    let request = self.how.request(&self.prompt, &self.sampler.sampling_session_id, seq_id);
-                    body.insert(to_json(operation, &request)?)
+        // Retried here: a 429, without a wait of its own, since the limiter makes all samples of the key wait together. Other
+        // failures are retried below, within the submit window and while the permit is held.
+        http.with_retries(
+            &limits,
+            |_, _| {},
+            || {
+                self.part.wanted()?;
+                let pass = gate.pass(http, self.deadline)?;
+                self.part.wanted()?;
+                let body = match &mut body {
+                    Some(body) => body,
+                    None => {
+                        self.part.begin()?;
+                        // Taken here, so that a sample which never passes the gate leaves no hole.
+                        let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
+                        let request = self.how.request(&self.prompt, &self.sampler.sampling_session_id, seq_id);
+                        body.insert(to_json(operation, &request)?)
+                    }
+                };
+                let request = Request {
+                    headers: vec![("x-tinker-sampling-backpressure", "1".into())],
+                    idempotency_key: Some(&key),
+                    retry: RetryMode::SubmitSample,
+                    ..Request::post("asample", body)
+                };
+                match http.send(&request, &limits) {
+                    Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
+                    Err(error) if error.status() == Some(429) => {
+                        let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
+                        debug!("{operation}: all sampling with this key waits for {wait:?}, as the service asks");
+                        pass.pause(wait);
+                        Err(AttemptFailed::new(error, Some(Duration::ZERO)))
+                    }
+                    Err(error) => Err(error.into()),
                 }
-            };
-            let call = Call {
-                headers: vec![("x-tinker-sampling-backpressure", "1".into())],
-                idempotency_key: Some(&key),
-                repeat: Repeat::Gated,
-                deadline: self.deadline,
-                flight: Arc::clone(&flight),
-                ..Call::post(operation, Purpose::Sampling, "asample", http.config().timeout_idle(), body)
-            };
-            match http.send(&call) {
-                Ok(answer) => return answer.json(operation).map_err(|error: Error| error.with_effect(true)),
-                Err(error) if error.status() == Some(429) => {
-                    let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
-                    debug!("{operation}: the service asks all sampling with this key to wait {wait:?}");
-                    pass.pause(wait);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+            },
+        )
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ServiceClient;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Http, Purpose, Repeat, segment, to_json};
+use crate::http::{Http, Limits, Purpose, Request, RetryMode, encode_segment, to_json};
 use crate::pending::{Manner, Part, Pending, PollGroup, Promised, Slots};
 use crate::session::Task;
 use crate::training::TrainingClient;
@@ -138,15 +138,13 @@ impl ServiceClient {
                 Ok(body) => body,
                 Err(error) => return part.resolve(Err(error)),
             };
-            let call = Call {
-                repeat: Repeat::Window,
-                deadline: manner.deadline(),
-                ..Call::post(part.operation(), Purpose::Training, "create_model", config.timeout_idle(), &body)
-            };
+            let operation = part.operation();
+            let request = Request { retry: RetryMode::Submit, ..Request::post("create_model", &body) };
+            let limits = Limits { deadline: manner.deadline(), ..http.limits(operation, Purpose::Training) };
             let began = config.clock().now();
-            let answer = part.begin().and_then(|()| http.send(&call));
-            let promise = answer
-                .and_then(|answer| answer.json::<Promise>(call.operation).map_err(|error| error.with_effect(true)));
+            let answer = part.begin().and_then(|()| http.send(&request, &limits));
+            let promise =
+                answer.and_then(|answer| answer.json::<Promise>(operation).map_err(|error| error.with_effect(true)));
             match promise {
                 Ok(promise) => poller.ask(Promised {
                     request_id: promise.request_id.into(),
@@ -172,11 +170,10 @@ fn from_run(
     models: Arc<AtomicU64>,
     manner: Manner,
 ) -> Prepare {
-    let path = format!("training_runs/{}", segment(run));
+    let path = format!("training_runs/{}", encode_segment(run));
     Box::new(move |http| {
-        let idle = http.config().timeout_idle();
-        let call = Call { deadline: manner.deadline(), ..Call::get(operation, Purpose::Session, path, idle) };
-        let run: TrainingRun = http.send(&call)?.json(operation)?;
+        let limits = Limits { deadline: manner.deadline(), ..http.limits(operation, Purpose::Session) };
+        let run: TrainingRun = http.send(&Request::get(path), &limits)?.json(operation)?;
         let Some(rank) = run.lora_rank.filter(|_| run.is_lora) else {
             let message = format!("the training run {:?} is not of a LoRA adapter", run.training_run_id);
             return Err(Error::invalid_input(message));

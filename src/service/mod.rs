@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::api::Api;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::http::{Call, Purpose};
+use crate::http::{Limits, Purpose, Request};
 use crate::pending::{Manner, Outcome, Pending, PollGroup, Promised, Slots};
-use crate::rest::RestClient;
+use crate::rest::client::RestClient;
 use crate::sampling::SamplingClient;
 use crate::session::{Session, Telemetry};
 use crate::training::TrainingClient;
@@ -320,9 +320,9 @@ impl ServiceClient {
     }
 
     fn get<T: DeserializeOwned>(&self, operation: &'static str, path: &'static str) -> Result<T> {
-        let idle = self.config().timeout_idle();
-        let call = Call { deadline: self.blocking().deadline(), ..Call::get(operation, Purpose::Session, path, idle) };
-        self.session.http().send(&call)?.json(operation)
+        let http = self.session.http();
+        let limits = Limits { deadline: self.blocking().deadline(), ..http.limits(operation, Purpose::Session) };
+        http.send(&Request::get(path), &limits)?.json(operation)
     }
 
     fn blocking(&self) -> Manner {

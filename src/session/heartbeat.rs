@@ -8,7 +8,7 @@ use log::{debug, info, warn};
 
 use crate::clock::Deadline;
 use crate::error::{ErrorKind, Limit};
-use crate::http::{Call, Http, Purpose, Repeat};
+use crate::http::{Http, Limits, Purpose, Request, RetryMode};
 use crate::rules::heartbeat::{Pulse, Sign, Verdict};
 use crate::types::wire::HeartbeatRequest;
 
@@ -25,12 +25,13 @@ pub(super) fn run(http: &Http, session_id: &str) {
     let mut next = began + interval;
     while http.pause_until(next).is_ok() {
         next = clock.now() + interval;
-        let call = Call {
-            repeat: Repeat::Never,
+        let request = Request { retry: RetryMode::Never, ..Request::post("session_heartbeat", &body) };
+        let limits = Limits {
+            idle: TIMEOUT,
             deadline: Some(Deadline { at: clock.now() + TIMEOUT, limit: Limit::Operation }),
-            ..Call::post("session_heartbeat", Purpose::Session, "session_heartbeat", TIMEOUT, &body)
+            ..http.limits("session_heartbeat", Purpose::Session)
         };
-        let outcome = http.send(&call);
+        let outcome = http.send(&request, &limits);
         let sign = match &outcome {
             Ok(_) => Sign::Acknowledged,
             Err(error) if error.status() == Some(410) => Sign::Gone,

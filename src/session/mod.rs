@@ -21,7 +21,7 @@ pub use telemetry::Telemetry;
 use crate::clock::{Clock, Deadline};
 use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
-use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose};
+use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request};
 use crate::pending::{Poller, PollerHandle};
 use crate::rules::seats::GroupId;
 use crate::threads::{Budget, OwnedThread, Pool};
@@ -62,9 +62,8 @@ impl Session {
             sdk_version: PROTOCOL_VERSION.into(),
         };
         let deadline = Deadline::of_operation(config.clock(), config.timeout_operation());
-        let idle = config.timeout_idle();
-        let call = Call { deadline, ..Call::post("create_session", Purpose::Session, "create_session", idle, &[]) };
-        let session: CreateSessionResponse = http.ask(call, &request)?;
+        let limits = Limits { deadline, ..http.limits("create_session", Purpose::Session) };
+        let session: CreateSessionResponse = http.send_json(Request::post("create_session", &[]), &limits, &request)?;
         for (message, level) in [
             (&session.info_message, Level::Info),
             (&session.warning_message, Level::Warn),

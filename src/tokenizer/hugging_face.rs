@@ -11,12 +11,12 @@ pub(super) struct HuggingFace {
 }
 
 impl HuggingFace {
-    /// From the content of `tokenizer.json` and, where there is one, of `tokenizer_config.json`.
+    /// From the content of `tokenizer.json` and, if present, of `tokenizer_config.json`.
     pub(super) fn parse(id: &str, json: &[u8], config: Option<&[u8]>) -> Result<Self> {
         let unusable =
             |why: String| Error::new(ErrorKind::Decode, format!("the tokenizer {id:?} cannot be used: {why}"));
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| unusable(error.to_string()))?;
-        // Some files ask for texts of one length, which is for batches of another program.
+        // Some files configure truncation and padding, which are meant for batches.
         inner.with_truncation(None).map_err(|error| unusable(error.to_string()))?;
         inner.with_padding(None);
         let config = config.and_then(|config| serde_json::from_slice::<Value>(config).ok());
@@ -36,7 +36,7 @@ impl HuggingFace {
     pub(super) fn encode(&self, text: &str, whole: bool) -> Result<Vec<u32>> {
         match self.inner.encode_fast(text, whole) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(Error::invalid_input(format!("{:?} has no tokens for the text: {error}", self.id))),
+            Err(error) => Err(Error::invalid_input(format!("{:?} cannot encode the text: {error}", self.id))),
         }
     }
 
@@ -47,7 +47,7 @@ impl HuggingFace {
     }
 }
 
-/// A token in a configuration is its text, or an object that has it.
+/// A token in a configuration is its text, or an object with its text.
 fn text_of(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token["content"].as_str())
 }

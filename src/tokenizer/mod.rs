@@ -1,9 +1,9 @@
 //! Text to tokens and back.
 //!
 //! A [`Tokenizer`] comes from a client ([`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer),
-//! [`SamplingClient::tokenizer`](crate::SamplingClient::tokenizer)), which asks the service which one the model has. The models
-//! of the local server read bytes; for those this is all there is to it. Any other tokenizer is a `tokenizer.json` in Hugging
-//! Face's format, which the feature `tokenizers` reads: from a path, from a cache, or from the hub (`TokenizerSource`).
+//! [`SamplingClient::tokenizer`](crate::SamplingClient::tokenizer)), which asks the service for the tokenizer of its model. The
+//! models of the local server read bytes and need nothing else. Any other tokenizer is a `tokenizer.json` in Hugging Face's
+//! format, which the feature `tokenizers` reads: from a path, from a cache, or from the hub (`TokenizerSource`).
 //!
 //! ```
 //! use tinkex::Tokenizer;
@@ -36,10 +36,10 @@ use crate::error::Result;
 use crate::rules::tokenizer_id::{self, BYTES};
 use crate::types::ModelInput;
 
-/// What ends a text in a tokenizer of bytes: the token after the last byte.
+/// The token that ends a text in the byte tokenizer: the one after the last byte.
 const END_OF_BYTES: u32 = 256;
 
-/// Turns text into the tokens of a model, and back. Cheap to clone.
+/// Converts text to the tokens of a model, and back. Cheap to clone.
 ///
 /// # Examples
 ///
@@ -68,19 +68,19 @@ enum Kind {
 }
 
 impl Tokenizer {
-    /// The tokenizer of the local server's models: each byte of the text in UTF-8 is a token, and 256 ends a text.
+    /// The byte tokenizer of the local server's models: each byte of the UTF-8 text is a token, and token 256 ends a text.
     #[must_use]
     pub fn bytes() -> Self {
         Tokenizer(Arc::new(Kind::Bytes))
     }
 
-    /// Reads a `tokenizer.json`: the file itself, or the directory that it is in. The token that ends a text is taken from the
-    /// `tokenizer_config.json` beside it, where there is one.
+    /// Reads a `tokenizer.json`: the file itself, or the directory that contains it. The end-of-text token is read from a
+    /// `tokenizer_config.json` beside it, if present.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) for a file that cannot be read,
-    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for one that is no tokenizer.
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for one that is not a tokenizer.
     ///
     /// # Examples
     ///
@@ -99,8 +99,8 @@ impl Tokenizer {
         Tokenizer(Arc::new(Kind::HuggingFace(Box::new(inner))))
     }
 
-    /// The tokenizer with this id, for a client's `tokenizer` method.
-    #[cfg_attr(not(feature = "tokenizers"), allow(unused_variables, reason = "only bytes need no source"))]
+    /// Loads the tokenizer with this id, for a client's `tokenizer` method.
+    #[cfg_attr(not(feature = "tokenizers"), allow(unused_variables, reason = "the byte tokenizer needs no source"))]
     pub(crate) fn named(
         id: &str,
         config: &crate::Config,
@@ -116,13 +116,13 @@ impl Tokenizer {
             .load_until(id, deadline)
             .map_err(|error| error.with_operation(operation));
         #[cfg(not(feature = "tokenizers"))]
-        return Err(crate::Error::config(format!("the tokenizer {id:?} cannot be read by this build"))
+        return Err(crate::Error::config(format!("the tokenizer {id:?} is not supported by this build"))
             .with_operation(operation)
             .with_hint("build with the feature `tokenizers`"));
     }
 
-    /// The id of the tokenizer that a model has when the service names none: that of the model, but for a few rules that the
-    /// Python client has too.
+    /// The id of a model's tokenizer if the service names none: the model's own id, except for a few rules of the Python
+    /// client.
     ///
     /// # Examples
     ///
@@ -148,17 +148,17 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a text, with those that the tokenizer puts around a whole text, such as one that begins it. The Python
-    /// client's `encode` does the same.
+    /// The tokens of a text, with the special tokens that the tokenizer adds around a whole text, such as one at its start. The
+    /// Python client's `encode` does the same.
     ///
     /// # Errors
     ///
-    /// A text that the tokenizer has no tokens for.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that the tokenizer cannot encode.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encoded(text, true)
     }
 
-    /// The tokens of a text that goes on from another, such as a completion after its prompt: nothing is put around them.
+    /// The tokens of a text that continues another, such as a completion after its prompt, without special tokens around them.
     ///
     /// # Errors
     ///
@@ -167,7 +167,10 @@ impl Tokenizer {
         self.encoded(text, false)
     }
 
-    #[cfg_attr(not(feature = "tokenizers"), allow(unused_variables, reason = "bytes put nothing around a text"))]
+    #[cfg_attr(
+        not(feature = "tokenizers"),
+        allow(unused_variables, reason = "the byte tokenizer has no special tokens around a text")
+    )]
     fn encoded(&self, text: &str, whole: bool) -> Result<Vec<u32>> {
         match &*self.0 {
             Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
@@ -176,12 +179,12 @@ impl Tokenizer {
         }
     }
 
-    /// The text of tokens, without those that only structure it, such as the one that ends a text. What is no UTF-8 becomes
-    /// U+FFFD. For tokens that arrive bit by bit use a [`decoder`](Tokenizer::decoder).
+    /// The text of tokens, without special tokens such as the end-of-text token. Invalid UTF-8 becomes U+FFFD. For a stream of
+    /// tokens use a [`decoder`](Tokenizer::decoder).
     ///
     /// # Errors
     ///
-    /// Tokens that the tokenizer cannot decode.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for tokens that the tokenizer cannot decode.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         match &*self.0 {
             Kind::Bytes => Ok(text_of_bytes(tokens)),
@@ -190,13 +193,13 @@ impl Tokenizer {
         }
     }
 
-    /// A decoder for tokens that arrive bit by bit.
+    /// A decoder for a stream of tokens.
     #[must_use]
     pub fn decoder(&self) -> TextDecoder {
         TextDecoder::new(self.clone())
     }
 
-    /// The token that ends a text, where it is known.
+    /// The end-of-text token, if known.
     #[must_use]
     pub fn eos_token(&self) -> Option<u32> {
         match &*self.0 {
@@ -207,7 +210,7 @@ impl Tokenizer {
     }
 }
 
-/// Tokens that are no bytes end a text, or are none of this tokenizer's; these show as U+FFFD.
+/// Tokens above [`END_OF_BYTES`] are not from this tokenizer and become U+FFFD.
 fn text_of_bytes(tokens: &[u32]) -> String {
     let mut bytes = Vec::with_capacity(tokens.len());
     for &token in tokens {
@@ -227,11 +230,11 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl ModelInput {
-    /// The tokens of a text, as [`Tokenizer::encode`] makes them.
+    /// The tokens of a text, as by [`Tokenizer::encode`].
     ///
     /// # Errors
     ///
-    /// A text that the tokenizer has no tokens for.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that the tokenizer cannot encode.
     ///
     /// # Examples
     ///
@@ -264,7 +267,7 @@ mod tests {
 
     #[cfg(not(feature = "tokenizers"))]
     #[test]
-    fn a_tokenizer_that_this_build_can_not_read_names_the_feature() {
+    fn an_unsupported_tokenizer_names_the_feature() {
         let config =
             crate::Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").build_with(|_| None).unwrap();
         let error = Tokenizer::named("Qwen/Qwen3-8B", &config, None, "tokenizer").unwrap_err();
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_survives() {
+    fn every_text_survives_a_round_trip() {
         quickcheck::quickcheck(
             (|text: String| {
                 let tokenizer = Tokenizer::bytes();

@@ -1,4 +1,4 @@
-//! Where tokenizers come from: a path, a cache or the hub.
+//! Finds tokenizers: at a path, in a cache or on the hub.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,19 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::write_atomically;
 use crate::rules::tokenizer_id;
 
-/// Where tokenizers are looked for, by their id on the Hugging Face hub: in this crate's cache, in the cache of Hugging Face's
-/// own programs, then on the hub itself, from which they go into this crate's cache.
+/// Finds tokenizers by their id on the Hugging Face hub: in this crate's cache, in the cache of Hugging Face's own programs,
+/// then on the hub itself. Downloads are stored in this crate's cache.
 ///
 /// | variable | setting |
 /// |---|---|
 /// | `TINKEX_CACHE` | [`cache_dir`](TokenizerSource::cache_dir); defaults to `tinkex` in `XDG_CACHE_HOME`, which defaults to `~/.cache` |
-/// | `HF_HUB_CACHE`, `HF_HOME` | [`hub_cache_dir`](TokenizerSource::hub_cache_dir); defaults to `huggingface/hub` in the same place. It is read only |
+/// | `HF_HUB_CACHE`, `HF_HOME` | [`hub_cache_dir`](TokenizerSource::hub_cache_dir); defaults to `huggingface/hub` in the same directory. It is never written to |
 /// | `HF_ENDPOINT` | [`endpoint`](TokenizerSource::endpoint); defaults to `https://huggingface.co` |
 /// | `HF_TOKEN` | [`token`](TokenizerSource::token) |
-/// | `HF_HUB_OFFLINE` | [`offline`](TokenizerSource::offline), when it is `1`, `true`, `yes` or `on` |
+/// | `HF_HUB_OFFLINE` | [`offline`](TokenizerSource::offline), if it is `1`, `true`, `yes` or `on` |
 ///
 /// In this crate's cache, the tokenizer `organisation/name` is the file `tokenizers/organisation--name/tokenizer.json`, with a
-/// `tokenizer_config.json` beside it where it has one. A machine without a network is served by putting them there.
+/// `tokenizer_config.json` beside it if it has one. On a machine without a network, put the files there.
 ///
 /// # Examples
 ///
@@ -49,12 +49,12 @@ pub struct TokenizerSource {
 }
 
 impl TokenizerSource {
-    /// The source that the environment describes: see [the table](TokenizerSource).
+    /// Reads the environment: see [the table](TokenizerSource).
     pub fn from_env() -> Self {
         TokenizerSource::from_env_with(|name| std::env::var(name).ok())
     }
 
-    /// The same, with another environment than the process's.
+    /// Like [`from_env`](TokenizerSource::from_env), with a function in place of the process's environment.
     ///
     /// # Examples
     ///
@@ -86,7 +86,7 @@ impl TokenizerSource {
         }
     }
 
-    /// This crate's cache. It is made when something is put there.
+    /// This crate's cache. It is created when something is stored.
     pub fn cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(directory.into());
         self
@@ -98,40 +98,40 @@ impl TokenizerSource {
         self
     }
 
-    /// Where the hub, or a mirror of it, is: `http://` or `https://`, a host and perhaps a port and path.
+    /// The URL of the hub, or of a mirror: `http://` or `https://`, a host, and optionally a port and path.
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = url.into();
         self
     }
 
-    /// The token for tokenizers that not everybody may read. It is sent to the [`endpoint`](TokenizerSource::endpoint) alone,
-    /// not to where that redirects.
+    /// The token for restricted tokenizers. It is sent only to the [`endpoint`](TokenizerSource::endpoint), not to other hosts
+    /// that it redirects to.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Secret::new(token));
         self
     }
 
-    /// Whether nothing is downloaded. Defaults to the environment's `HF_HUB_OFFLINE`, else false.
+    /// Whether to download nothing. Defaults to the environment's `HF_HUB_OFFLINE`, otherwise `false`.
     pub fn offline(mut self, offline: bool) -> Self {
         self.offline = offline;
         self
     }
 
-    /// Downloads with the proxy, certificates and time limits of this configuration, and with nothing else of it. Defaults to
-    /// those of [`Config::builder`].
+    /// Downloads with the proxy, certificates and timeouts of this configuration, and nothing else of it. Defaults to those of
+    /// [`Config::builder`].
     pub fn config(mut self, config: &Config) -> Self {
         self.config = Some(config.clone());
         self
     }
 
-    /// Loads a tokenizer by its id: `organisation/name`, or `bytes` for [`Tokenizer::bytes`]. Reads it anew each time: keep it.
-    /// Blocks for files, and where they are missing for two downloads and their retries.
+    /// Loads a tokenizer by its id: `organisation/name`, or `bytes` for [`Tokenizer::bytes`]. Not cached in memory: keep the
+    /// returned tokenizer. Blocks while it reads files and, if they are missing, for two downloads with up to 3 retries each.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for something that is no id, before any request; [`ErrorKind::Io`] when it is not in the
-    /// cache and nothing may be downloaded; [`ErrorKind::Status`], [`ErrorKind::Connect`] and the like when the download fails;
-    /// [`ErrorKind::Decode`] for a file that is no tokenizer, which is then not kept. The message says where a file can be put.
+    /// [`ErrorKind::InvalidInput`] for an invalid id, before any request; [`ErrorKind::Io`] if it is not in the cache and
+    /// downloads are off; [`ErrorKind::Status`], [`ErrorKind::Connect`] and the like if the download fails;
+    /// [`ErrorKind::Decode`] for a file that is not a tokenizer, which is then not stored. The message says where to put a file.
     pub fn load(&self, id: &str) -> Result<Tokenizer> {
         self.load_until(id, None).map_err(|error| error.with_operation("load"))
     }
@@ -142,9 +142,10 @@ impl TokenizerSource {
         }
         tokenizer_id::check(id)?;
         let own = self.own_directory(id);
-        let cached = own.clone().into_iter().chain(self.snapshot(id)).find(|place| place.join(TOKENIZER).is_file());
+        let cached =
+            own.clone().into_iter().chain(self.snapshot(id)).find(|directory| directory.join(TOKENIZER).is_file());
         if let Some(directory) = cached {
-            debug!("the tokenizer {id:?} is read from {}", directory.display());
+            debug!("reading the tokenizer {id:?} from {}", directory.display());
             return from_path(&directory, Some(id));
         }
         let hint = match &own {
@@ -152,37 +153,36 @@ impl TokenizerSource {
             None => "set TINKEX_CACHE to a directory for it".to_owned(),
         };
         if self.offline {
-            let message =
-                format!("the tokenizer {id:?} is not in the cache, and HF_HUB_OFFLINE forbids to download it");
+            let message = format!("the tokenizer {id:?} is not in the cache, and HF_HUB_OFFLINE forbids downloads");
             return Err(Error::new(ErrorKind::Io, message).with_hint(hint));
         }
         let config = match &self.config {
             Some(config) => config.clone(),
-            // Where the service is does not matter: nothing is sent there.
+            // Nothing is sent to the service, so its URL does not matter.
             None => Config::builder().api_key("tml-unused").base_url("http://localhost").build_with(|_| None)?,
         };
         let hub = Hub::new(&config, &self.endpoint, self.token.as_ref(), deadline);
         let files = hub.map_err(|error| error.with_hint(hint.clone()))?.files(id, &hint)?;
         let tokenizer = HuggingFace::parse(id, &files.tokenizer, files.config.as_deref())?;
         if let Some(own) = own {
-            // The tokenizer last: its presence says that all is there.
+            // The tokenizer last: its presence means that the files are complete.
             let stored = files
                 .config
                 .map_or(Ok(()), |config| write_atomically(&own.join(TOKENIZER_CONFIG), &config))
                 .and_then(|()| write_atomically(&own.join(TOKENIZER), &files.tokenizer));
             if let Err(error) = stored {
-                warn!("the tokenizer {id:?} cannot be kept in {}: {error}", own.display());
+                warn!("the tokenizer {id:?} cannot be stored in {}: {error}", own.display());
             }
         }
         Ok(Tokenizer::hugging_face(tokenizer))
     }
 
-    /// The id has been checked: it has no dots alone and one slash at most.
+    /// The id has been validated: no part is only dots, and it has at most one slash.
     fn own_directory(&self, id: &str) -> Option<PathBuf> {
         Some(self.cache_dir.as_ref()?.join("tokenizers").join(id.replace('/', "--")))
     }
 
-    /// The newest snapshot of the main branch in the cache of Hugging Face's programs.
+    /// The latest snapshot of the main branch in the cache of Hugging Face's programs.
     fn snapshot(&self, id: &str) -> Option<PathBuf> {
         let model = self.hub_cache_dir.as_ref()?.join(format!("models--{}", id.replace('/', "--")));
         let commit = fs::read_to_string(model.join("refs").join("main")).ok()?;
@@ -192,7 +192,7 @@ impl TokenizerSource {
     }
 }
 
-/// Reads a tokenizer from a file or the directory that it is in.
+/// Reads a tokenizer from a file, or from the directory that contains it.
 pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     let file = if path.is_dir() { path.join(TOKENIZER) } else { path.to_owned() };
     let shown = file.display();
@@ -204,5 +204,5 @@ pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     let parsed = HuggingFace::parse(id.unwrap_or(&name), &json, config.as_deref());
     parsed
         .map(Tokenizer::hugging_face)
-        .map_err(|error| error.with_hint(format!("{shown} is damaged or something else; replace or delete it")))
+        .map_err(|error| error.with_hint(format!("{shown} is damaged or not a tokenizer; replace or delete it")))
 }

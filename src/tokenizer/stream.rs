@@ -1,10 +1,9 @@
-//! Text from tokens that arrive bit by bit.
+//! Decodes a stream of tokens.
 
 use super::Tokenizer;
 use crate::error::Result;
 
-/// Turns tokens into text as they arrive, and keeps back what may be the beginning of a character. Made by
-/// [`Tokenizer::decoder`].
+/// Decodes tokens as they arrive, and holds back what may be the start of a character. Made by [`Tokenizer::decoder`].
 ///
 /// # Examples
 ///
@@ -19,18 +18,18 @@ use crate::error::Result;
 #[derive(Clone, Debug)]
 pub struct TextDecoder {
     tokenizer: Tokenizer,
-    /// The tokens of the last piece that was given out, which the next one may depend on, and those after it.
+    /// The tokens of the last returned text, since the text of the next ones may depend on them, and those after it.
     tokens: Vec<u32>,
-    /// How many of them were given out.
-    given: usize,
+    /// How many of them were returned as text.
+    returned: usize,
 }
 
 impl TextDecoder {
     pub(super) fn new(tokenizer: Tokenizer) -> Self {
-        TextDecoder { tokenizer, tokens: Vec::new(), given: 0 }
+        TextDecoder { tokenizer, tokens: Vec::new(), returned: 0 }
     }
 
-    /// Takes the next tokens and returns the text that is complete with them.
+    /// Takes the next tokens, and returns the text that they complete.
     ///
     /// # Errors
     ///
@@ -42,14 +41,14 @@ impl TextDecoder {
             let next = self.next()?;
             if !next.is_empty() && !next.ends_with('\u{FFFD}') {
                 text.push_str(&next);
-                self.tokens.drain(..self.given);
-                self.given = self.tokens.len();
+                self.tokens.drain(..self.returned);
+                self.returned = self.tokens.len();
             }
         }
         Ok(text)
     }
 
-    /// Returns what is left, with U+FFFD for what is no character.
+    /// Returns the rest, with U+FFFD for an incomplete character.
     ///
     /// # Errors
     ///
@@ -58,11 +57,11 @@ impl TextDecoder {
         self.next()
     }
 
-    /// What the tokens that were not given out add to those that were.
+    /// The text of the tokens that were not returned yet.
     fn next(&self) -> Result<String> {
-        let given = self.tokenizer.decode(&self.tokens[..self.given])?;
+        let returned = self.tokenizer.decode(&self.tokens[..self.returned])?;
         let all = self.tokenizer.decode(&self.tokens)?;
-        Ok(all.get(given.len()..).unwrap_or_default().to_owned())
+        Ok(all.get(returned.len()..).unwrap_or_default().to_owned())
     }
 }
 
@@ -72,32 +71,32 @@ mod tests {
 
     use super::*;
 
-    fn streamed(pieces: &[Vec<u32>]) -> String {
+    fn streamed(parts: &[Vec<u32>]) -> String {
         let mut decoder = Tokenizer::bytes().decoder();
-        let mut text: String = pieces.iter().map(|piece| decoder.push(piece).unwrap()).collect();
+        let mut text: String = parts.iter().map(|part| decoder.push(part).unwrap()).collect();
         text.push_str(&decoder.finish().unwrap());
         text
     }
 
     quickcheck! {
-        fn pieces_make_the_whole(text: String, cuts: Vec<usize>) -> bool {
+        fn parts_make_the_whole(text: String, cuts: Vec<usize>) -> bool {
             let bytes: Vec<u32> = text.bytes().map(u32::from).collect();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).chain([0, bytes.len()]).collect();
             cuts.sort_unstable();
             streamed(&cuts.windows(2).map(|cut| bytes[cut[0]..cut[1]].to_vec()).collect::<Vec<_>>()) == text
         }
 
-        fn any_bytes_make_what_they_make_at_once(bytes: Vec<u8>) -> bool {
+        fn streaming_matches_decoding_at_once(bytes: Vec<u8>) -> bool {
             let tokens: Vec<u32> = bytes.iter().copied().map(u32::from).collect();
-            let pieces: Vec<Vec<u32>> = tokens.iter().map(|&token| vec![token]).collect();
-            streamed(&pieces) == String::from_utf8_lossy(&bytes)
+            let parts: Vec<Vec<u32>> = tokens.iter().map(|&token| vec![token]).collect();
+            streamed(&parts) == String::from_utf8_lossy(&bytes)
         }
     }
 
     #[test]
-    fn a_character_comes_out_whole() {
+    fn a_character_is_returned_whole() {
         let mut decoder = Tokenizer::bytes().decoder();
-        let pieces: Vec<String> = "a😀b".bytes().map(|byte| decoder.push(&[byte.into()]).unwrap()).collect();
-        assert_eq!(pieces, ["a", "", "", "", "😀", "b"]);
+        let parts: Vec<String> = "a😀b".bytes().map(|byte| decoder.push(&[byte.into()]).unwrap()).collect();
+        assert_eq!(parts, ["a", "", "", "", "😀", "b"]);
     }
 }

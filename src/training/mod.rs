@@ -16,7 +16,7 @@ use requests::Pass;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::http::{Call, Purpose};
+use crate::http::{Limits, Purpose, Request};
 use crate::pending::Pending;
 use crate::rules::tokenizer_id;
 use crate::sampling::SamplingClient;
@@ -296,12 +296,10 @@ impl TrainingClient {
     ///
     /// Whatever ended the request.
     pub fn get_info(&self) -> Result<GetInfoResponse> {
-        let idle = self.core.session.config().timeout_idle();
-        let call = Call {
-            deadline: self.blocking().deadline(),
-            ..Call::post("get_info", Purpose::Training, "get_info", idle, &[])
-        };
-        self.core.session.http().ask(call, &GetInfoRequest { model_id: (&*self.core.model_id).into() })
+        let http = self.core.session.http();
+        let limits = Limits { deadline: self.blocking().deadline(), ..http.limits("get_info", Purpose::Training) };
+        let body = GetInfoRequest { model_id: (&*self.core.model_id).into() };
+        http.send_json(Request::post("get_info", &[]), &limits, &body)
     }
 
     /// The id of the model's tokenizer: what the service says, else what follows from the model's name, as the Python client

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Deadline, Received};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Call, Flight, Http, Purpose, Repeat};
+use crate::http::{Http, Limits, Purpose, Request, RequestHandle, RetryMode};
 use crate::pending::{Part, PollGroup, PollerHandle, Promised};
 use crate::rules::seats::GroupId;
 use crate::session::Dependent;
@@ -54,7 +54,7 @@ pub(crate) struct TrainingQueue {
 struct Shared {
     stopping: AtomicBool,
     /// The request that is being submitted.
-    flight: Mutex<Option<Arc<Flight>>>,
+    request: Mutex<Option<Arc<RequestHandle>>>,
 }
 
 impl TrainingQueue {
@@ -103,8 +103,8 @@ impl Dependent for TrainingQueue {
         self.shared.stopping.store(true, Ordering::Release);
         self.sender.lock().take();
         self.budget.close();
-        if let Some(flight) = self.shared.flight.lock().take() {
-            flight.cut();
+        if let Some(request) = self.shared.request.lock().take() {
+            request.cancel();
         }
         self.thread.join_by(deadline);
     }
@@ -164,26 +164,24 @@ impl Worker {
             }
         };
         let config = self.http.config();
-        let call = Call {
-            repeat: Repeat::Window,
-            deadline: head.deadline,
-            ..Call::post(part.operation(), Purpose::Training, head.path, config.timeout_idle(), &body)
-        };
-        *self.shared.flight.lock() = Some(Arc::clone(&call.flight));
+        let request = Request { retry: RetryMode::Submit, ..Request::post(head.path, &body) };
+        let limits = Limits { deadline: head.deadline, ..self.http.limits(part.operation(), Purpose::Training) };
+        *self.shared.request.lock() = Some(Arc::clone(&limits.handle));
         if self.shared.stopping.load(Ordering::Acquire) {
-            // The close may have looked for a flight before there was one.
-            call.flight.cut();
+            // The close may have looked for a request before there was one.
+            limits.handle.cancel();
         }
         let began = config.clock().now();
-        let answer = self.http.send(&call);
-        self.shared.flight.lock().take();
-        if call.flight.was_written() {
+        let answer = self.http.send(&request, &limits);
+        self.shared.request.lock().take();
+        if limits.handle.was_written() {
             // A written number is never used again, whatever came of it.
             self.next_seq_id += u64::from(head.numbered);
         } else {
             part.was_not_written();
         }
-        match answer.and_then(|answer| answer.json::<Promise>(call.operation).map_err(|error| error.with_effect(true)))
+        match answer
+            .and_then(|answer| answer.json::<Promise>(limits.operation).map_err(|error| error.with_effect(true)))
         {
             Ok(promise) => {
                 self.poller.ask(Promised {

@@ -114,7 +114,11 @@ fn a_changed_copy_leaves_the_original_alone_and_shares_its_connections() {
     });
     let clock = ManualClock::new();
     let api = Api::new(service.config().clock(clock.clock()).max_retries(1).build().unwrap()).unwrap();
-    let copy = api.max_retries(0).header("x-copy", "1").query("copy", true).timeout_idle(Duration::from_secs(7));
+    let copy = api
+        .with_max_retries(0)
+        .with_header("x-copy", "1")
+        .with_query("copy", true)
+        .with_timeout_idle(Duration::from_secs(7));
     assert_eq!(copy.get("/api/v1/busy").send().unwrap_err().status(), Some(503));
     copy.get("/api/v1/x").send().unwrap();
     api.get("/api/v1/x").send().unwrap();
@@ -186,8 +190,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         (api.get("/x").json(&1), "a GET request cannot have a body"),
         (api.get("/x").header("bad name", "1"), "the header \"bad name\" has characters"),
         (api.get("/x").header("x-line", "a\nb"), "the header \"x-line\" has characters"),
-        (api.header("x-line", "a\nb").get("/x"), "the header \"x-line\" has characters"),
-        (api.post("/x").idempotency_key("a\nb"), "an idempotency key is ASCII text"),
+        (api.with_header("x-line", "a\nb").get("/x"), "the header \"x-line\" has characters"),
+        (api.post("/x").idempotency_key("a\nb"), "an idempotency key must be ASCII text"),
         (api.post("/x").json(&not_json), "the request cannot be written as JSON"),
     ] {
         let error = request.send().unwrap_err();
@@ -216,7 +220,7 @@ fn the_time_limits_of_a_call_are_its_own() {
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
     let error = api.get("/api/v1/x").timeout_idle(short).send().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Wait));
-    let error = api.timeout_operation(Some(short)).get("/api/v1/x").send().unwrap_err();
+    let error = api.with_timeout_operation(Some(short)).get("/api/v1/x").send().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
 }
 
@@ -293,12 +297,12 @@ fn an_answer_of_another_form_fails_with_the_one_that_was_expected() {
     let next = || api.get("/api/v1/x").send().unwrap();
     for (error, expected) in [
         (next().json::<Shape>().unwrap_err(), "expected Shape"),
-        (next().json::<Shape>().unwrap_err(), "(status 200, it begins with \"{\\\"id\\\": 7}\")"),
+        (next().json::<Shape>().unwrap_err(), "(status 200, starts with \"{\\\"id\\\": 7}\")"),
         (next().json::<Vec<u32>>().unwrap_err(), "invalid type: string \"b\", expected u32"),
-        (next().json::<Shape>().unwrap_err(), "the answer is not JSON but text/html"),
-        (next().json::<Option<Shape>>().unwrap_err(), "the answer is empty (status 200) (expected Option<Shape>)"),
-        (next().boolean().unwrap_err(), "the answer is not the expected boolean"),
-        (next().text().unwrap_err(), "the answer is not the expected text: invalid utf-8"),
+        (next().json::<Shape>().unwrap_err(), "the response is not JSON but text/html"),
+        (next().json::<Option<Shape>>().unwrap_err(), "the response is empty (status 200) (expected Option<Shape>)"),
+        (next().boolean().unwrap_err(), "the response is not the expected boolean"),
+        (next().text().unwrap_err(), "the response is not the expected text: invalid utf-8"),
     ] {
         assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, Some(200)), "{error}");
         assert_eq!(error.operation(), Some("GET /api/v1/x"));

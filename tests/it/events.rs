@@ -289,7 +289,7 @@ fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_eve
         released.recv().ok();
         observer(event);
     });
-    let rest = RestClient::connect(config.build().unwrap()).unwrap();
+    let rest = RestClient::new(config.build().unwrap()).unwrap();
     rest.get_training_run("none").unwrap_err();
     let (begin, begun) = bounded(1);
     let dropping = std::thread::spawn(move || {

@@ -31,7 +31,7 @@ fn a_download_is_logged_without_its_signature() {
     scene.rest().download_checkpoint_archive("run", "weights/a", scene.out()).unwrap();
     let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
     assert!(!log.contains(SIGNATURE) && !log.contains("tml-test-key"), "{log}");
-    for said in ["the archive is being made", "the download goes on", "answered 403", "ureq"] {
+    for said in ["the archive is being prepared", "answered 403", "retrying in", "ureq"] {
         assert!(log.contains(said), "{said} is not in the log:\n{log}");
     }
 }

@@ -108,7 +108,7 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
     }
     client.telemetry().log_exception(&client.health().unwrap_err());
     // Headers of one call, which may hold credentials too.
-    let api = client.api().header("x-copy", format!("{WORD}-copy"));
+    let api = client.api().with_header("x-copy", format!("{WORD}-copy"));
     let names = ["authorization", "x-api-key", "cookie", "cf-access-client-secret", "x-own"];
     let request = names
         .iter()
@@ -162,7 +162,7 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
 
     assert_hidden("Debug or an error", &shown.0);
     let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
-    assert!(log.contains("tinkex::http") && log.contains("sent again"), "the log was not captured");
+    assert!(log.contains("tinkex::http") && log.contains("retrying in"), "the log was not captured");
     // The bytes on the wire come in rows of 16, in hex and as text.
     let bytes = log.lines().filter_map(|line| line.strip_prefix("TRACE ureq_proto::util "));
     let wire: String = bytes.filter_map(|row| row.get(row.len().checked_sub(16)?..)).collect();

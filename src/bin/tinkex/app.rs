@@ -81,7 +81,7 @@ impl App {
 
     /// A client for runs, checkpoints, sessions and samplers.
     pub(crate) fn rest(&self) -> Result<RestClient, Failure> {
-        Ok(RestClient::connect(self.config_builder()?.max_retries(RETRIES).build()?)?)
+        Ok(RestClient::new(self.config_builder()?.max_retries(RETRIES).build()?)?)
     }
 
     /// The time of day.

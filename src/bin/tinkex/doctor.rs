@@ -190,16 +190,16 @@ impl Endpoint {
 
 /// Blocks as long as the system's resolver takes.
 fn resolve(endpoint: &Endpoint, has_proxy: bool) -> Result<(Vec<SocketAddr>, String), NotPassed> {
-    let found: Vec<SocketAddr> = match endpoint.address.to_socket_addrs() {
-        Ok(found) => found.collect(),
+    let addresses: Vec<SocketAddr> = match endpoint.address.to_socket_addrs() {
+        Ok(addresses) => addresses.collect(),
         Err(_) if has_proxy => return skipped("not resolved here; the proxy resolves it"),
         Err(error) => {
             let hint = "check TINKER_BASE_URL and the network; if a proxy is required, set HTTPS_PROXY";
             return failed(format!("cannot resolve {}: {error}", endpoint.address), hint);
         }
     };
-    let shown = found.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ");
-    Ok((found, shown))
+    let detail = addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ");
+    Ok((addresses, detail))
 }
 
 fn connect(addresses: &[SocketAddr]) -> Result<((), String), NotPassed> {
@@ -323,9 +323,9 @@ mod tests {
         assert_eq!(report.check("c", || failed::<((), _)>("broken", "repair it")), None);
         assert_eq!(report.check("d", || -> Result<((), _), _> { unreachable!("the check ran") }), None);
         assert!(!report.ok);
-        let seen: Vec<_> = report.checks.iter().map(|check| (check.check, check.status)).collect();
+        let statuses: Vec<_> = report.checks.iter().map(|check| (check.check, check.status)).collect();
         let expected = [("a", Status::Ok), ("b", Status::Skipped), ("c", Status::Failed), ("d", Status::Skipped)];
-        assert_eq!(seen, expected);
+        assert_eq!(statuses, expected);
         assert_eq!(report.checks[3].detail, "not checked, since c failed");
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn man(app: &App, program: Command, options: &ManOptions) -> Result<(
     match &options.dir {
         Some(directory) => fs::create_dir_all(directory)
             .and_then(|()| clap_mangen::generate_to(program, directory))
-            .map_err(|error| Failure::failed(format!("{}: {error}", directory.display()))),
+            .map_err(|error| Failure::failed(format!("cannot write manual pages to {}: {error}", directory.display()))),
         None => {
             let mut page = Vec::new();
             Man::new(program).render(&mut page).map_err(Failure::stdout)?;

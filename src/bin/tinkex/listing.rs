@@ -1,7 +1,7 @@
 //! What the `list` commands share: `--limit`, and the titles of their tables.
 
 use clap::Args;
-use tinkex::rest::Listing;
+use tinkex::rest::Pages;
 
 use crate::bars;
 use crate::failure::Failure;
@@ -27,14 +27,14 @@ impl<T> Items<T> {
     }
 
     /// The title of the table, such as `20 training runs (3 more not shown, use --limit to see more)`.
-    pub(crate) fn title(&self, one: &str, many: &str, of: &str) -> String {
+    pub(crate) fn title(&self, one: &str, many: &str, scope: &str) -> String {
         match (self.items.len(), self.more) {
-            (0, _) => format!("No {many} found{of}"),
-            (1, 0) => format!("1 {one}{of}"),
-            (count, 0) => format!("{count} {many}{of}"),
+            (0, _) => format!("No {many} found{scope}"),
+            (1, 0) => format!("1 {one}{scope}"),
+            (count, 0) => format!("{count} {many}{scope}"),
             (count, more) => {
                 let name = if count == 1 { one } else { many };
-                format!("{count} {name}{of} ({more} more not shown, use --limit to see more)")
+                format!("{count} {name}{scope} ({more} more not shown, use --limit to see more)")
             }
         }
     }
@@ -42,21 +42,21 @@ impl<T> Items<T> {
 
 impl ListOptions {
     /// Fetches the items up to the limit, with a progress bar.
-    pub(crate) fn fetch<T: Clone + PartialEq>(&self, mut listing: Listing<T>) -> Result<Items<T>, Failure> {
+    pub(crate) fn fetch<T: Clone + PartialEq>(&self, mut pages: Pages<T>) -> Result<Items<T>, Failure> {
         if self.limit > 0 {
-            listing = listing.limit(self.limit);
+            pages = pages.limit(self.limit);
         }
         let bar = bars::items();
         let mut items = Vec::new();
-        while let Some(item) = listing.next().transpose()? {
+        while let Some(item) = pages.next().transpose()? {
             items.push(item);
             let count = items.len() as u64;
-            let total = listing.total_count().unwrap_or(0).max(count);
+            let total = pages.total_count().unwrap_or(0).max(count);
             bar.set_length(if self.limit > 0 { total.min(self.limit) } else { total });
             bar.set_position(count);
         }
         bar.finish_and_clear();
-        let more = listing.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
+        let more = pages.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
         Ok(Items { items, more })
     }
 }
@@ -74,8 +74,8 @@ mod tests {
             (1, 2, "1 run for x (2 more not shown, use --limit to see more)"),
             (2, 1, "2 runs for x (1 more not shown, use --limit to see more)"),
         ] {
-            let listed = Items { items: vec![(); count], more };
-            assert_eq!(listed.title("run", "runs", " for x"), title);
+            let items = Items { items: vec![(); count], more };
+            assert_eq!(items.title("run", "runs", " for x"), title);
         }
     }
 }

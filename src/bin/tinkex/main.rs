@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> Result<(), Failure> {
-    // A short command reports a problem once, as its error. In long ones, warnings such as those of an outage are worth a line.
+    // A short command reports a problem once, as its error. Long ones should also log warnings, such as those of an outage.
     let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_)) { "warn" } else { "error" };
     let app = App::start(arguments.global, log)?;
     match arguments.command {

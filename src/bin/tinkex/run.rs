@@ -29,8 +29,8 @@ pub(crate) fn run(app: &App, command: &RunCommand) -> Result<(), Failure> {
     let rest = app.rest()?;
     match command {
         RunCommand::List(options) => {
-            let listed = options.fetch(rest.training_runs())?;
-            app.output.report(&list(&listed, app.now()), &Runs { runs: &listed.items })
+            let runs = options.fetch(rest.training_runs())?;
+            app.output.report(&list(&runs, app.now()), &RunList { runs: &runs.items })
         }
         RunCommand::Info { run_id } => {
             let run = rest.get_training_run(run_id)?;
@@ -40,14 +40,14 @@ pub(crate) fn run(app: &App, command: &RunCommand) -> Result<(), Failure> {
 }
 
 #[derive(Serialize)]
-struct Runs<'a> {
+struct RunList<'a> {
     runs: &'a [TrainingRun],
 }
 
-fn list(listed: &Items<TrainingRun>, now: SystemTime) -> Table {
+fn list(runs: &Items<TrainingRun>, now: SystemTime) -> Table {
     let columns = ["Run ID", "Base Model", "Owner", "LoRA", "Last Update", "Corrupted"];
-    let mut table = Table::new(listed.title("training run", "training runs", ""), columns);
-    for run in &listed.items {
+    let mut table = Table::new(runs.title("training run", "training runs", ""), columns);
+    for run in &runs.items {
         let lora = match (run.is_lora, run.lora_rank) {
             (false, _) => "No".to_owned(),
             (true, None) => "Yes".to_owned(),

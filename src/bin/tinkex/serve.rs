@@ -47,7 +47,7 @@ Fault rules:
   ACTION    status code from 200 to 599: respond with it, without executing the
               request
             reset: reset the connection; silence: never respond
-            reset_during, reset_after, lost_answer, truncate, malformed:
+            reset_during, reset_after, lost_response, truncate, malformed:
               execute the request, but do not deliver a complete response
             paused_rate_limit, paused_capacity: respond to a poll that the queue
               is paused
@@ -70,8 +70,8 @@ struct ServedModel(Arc<dyn Model>);
 fn parse_model(name: &str) -> Result<ServedModel, String> {
     let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];
     let names: Vec<_> = all.iter().map(|model| model.name().to_owned()).collect();
-    let found = all.into_iter().find(|model| model.name() == name);
-    found.map(|model| ServedModel(Arc::new(model))).ok_or_else(|| format!("expected one of {}", names.join(", ")))
+    let model = all.into_iter().find(|model| model.name() == name);
+    model.map(|model| ServedModel(Arc::new(model))).ok_or_else(|| format!("expected one of {}", names.join(", ")))
 }
 
 pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {

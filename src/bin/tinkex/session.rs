@@ -37,10 +37,10 @@ pub(crate) fn run(app: &App, command: &SessionCommand) -> Result<(), Failure> {
     let rest = app.rest()?;
     match command {
         SessionCommand::List(options) => {
-            let listed = options.fetch(rest.sessions())?;
-            let mut table = Table::new(listed.title("session", "sessions", ""), ["Session ID"]);
-            listed.items.iter().for_each(|id| table.row([id]));
-            app.output.report(&table, &Sessions { sessions: &listed.items })
+            let sessions = options.fetch(rest.sessions())?;
+            let mut table = Table::new(sessions.title("session", "sessions", ""), ["Session ID"]);
+            sessions.items.iter().for_each(|id| table.row([id]));
+            app.output.report(&table, &SessionList { sessions: &sessions.items })
         }
         SessionCommand::Info { session_id } => {
             let info = SessionInfo { session_id, session: rest.get_session(session_id)? };
@@ -65,7 +65,7 @@ pub(crate) fn run_sampler(app: &App, SamplerCommand::Info { sampler_id }: &Sampl
 }
 
 #[derive(Serialize)]
-struct Sessions<'a> {
+struct SessionList<'a> {
     sessions: &'a [String],
 }
 

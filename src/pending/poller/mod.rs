@@ -24,7 +24,7 @@ use super::slots::{Decoded, Part, Ticket};
 use crate::clock::Received;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::http::{Flight, Http};
+use crate::http::{Http, RequestHandle};
 use crate::rules::answer::Meaning;
 use crate::rules::poll::{Next, PollState};
 use crate::rules::seats::{GroupId, Seats, seat_time};
@@ -141,7 +141,7 @@ struct Open {
 }
 
 struct Flying {
-    flight: Arc<Flight>,
+    handle: Arc<RequestHandle>,
     began: Instant,
 }
 
@@ -205,7 +205,7 @@ impl Polls {
             if let (Some(flying), Some(open)) = (self.flying.remove(&ticket), self.open.get_mut(&ticket)) {
                 open.away = seat_time(self.seats.is_waited(ticket));
                 self.next_cut = now + MIN_BETWEEN_CUTS;
-                flying.flight.cut();
+                flying.handle.cancel();
             }
         }
     }
@@ -229,7 +229,7 @@ impl Polls {
                     open.tell_resolved(&self.watch, Some(&Error::timeout(Limit::Operation)), now);
                 }
                 if let Some(flying) = self.flying.remove(&ticket) {
-                    flying.flight.cut();
+                    flying.handle.cancel();
                 }
             }
             Command::Replied(ticket, reply) => {
@@ -255,8 +255,8 @@ impl Polls {
             }
             self.seats.mark_polling(ticket);
             let iteration = open.state.begin();
-            let flight = Arc::new(Flight::default());
-            self.flying.insert(ticket, Flying { flight: Arc::clone(&flight), began: now });
+            let handle = Arc::<RequestHandle>::default();
+            self.flying.insert(ticket, Flying { handle: Arc::clone(&handle), began: now });
             let job = PollJob {
                 request_id: Arc::clone(&open.request_id),
                 kind: open.kind,
@@ -266,7 +266,7 @@ impl Polls {
                 round_trip: open.round_trip,
                 operation: open.part.operation(),
                 decode: open.part.decode(),
-                flight,
+                handle,
                 idle: self.config.timeout_poll(),
                 client: open.client,
                 watch: Arc::clone(&self.watch),

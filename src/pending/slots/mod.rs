@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::Flight;
+use crate::http::RequestHandle;
 use crate::rules::seats::Id;
 
 /// A decoded result on its way from a pool thread to its caller.
@@ -63,7 +63,7 @@ struct Listeners {
 struct PartState {
     request_id: Option<Arc<str>>,
     /// The submission under way, where it can be cut off.
-    flight: Option<Arc<Flight>>,
+    request: Option<Arc<RequestHandle>>,
     ticket: Option<Ticket>,
     result: Option<Decoded>,
     written: bool,
@@ -141,11 +141,11 @@ impl Board {
 
     /// Nobody asks for the result any more: its polls stop. Returns the submissions to cut off, without the lock.
     #[must_use]
-    pub(super) fn abandon(&mut self) -> Vec<Arc<Flight>> {
+    pub(super) fn abandon(&mut self) -> Vec<Arc<RequestHandle>> {
         self.abandoned = true;
         let expired = self.error.as_ref().is_some_and(Error::is_timeout);
         self.each_open(|asks, ticket| asks.abandon(ticket, expired));
-        self.parts.iter_mut().filter_map(|part| part.flight.take()).collect()
+        self.parts.iter_mut().filter_map(|part| part.request.take()).collect()
     }
 
     /// Ends the call for its caller, whatever becomes of its requests.
@@ -232,13 +232,13 @@ impl Part {
         if board.abandoned || board.error.is_some() { Err(given_up()) } else { Ok(()) }
     }
 
-    /// Cuts this submission off when nobody will ever ask for its result.
-    pub(crate) fn flies(&self, flight: &Arc<Flight>) {
+    /// Cancels this submission if nobody will ever ask for its result.
+    pub(crate) fn cancels(&self, request: &Arc<RequestHandle>) {
         let mut board = self.board.lock();
-        board.parts[self.index].flight = (!board.abandoned).then(|| Arc::clone(flight));
+        board.parts[self.index].request = (!board.abandoned).then(|| Arc::clone(request));
         if board.abandoned {
             drop(board);
-            flight.cut();
+            request.cancel();
         }
     }
 
@@ -270,7 +270,7 @@ impl Part {
         let part = &mut board.parts[self.index];
         part.written = true;
         part.request_id = Some(Arc::clone(request_id));
-        (part.ticket, part.flight) = (Some(ticket), None);
+        (part.ticket, part.request) = (Some(ticket), None);
         (!board.abandoned).then_some(board.waiting > 0)
     }
 
@@ -289,7 +289,7 @@ impl Part {
         let mut board = self.board.lock();
         let others_written = board.parts.iter().enumerate().any(|(index, part)| index != self.index && part.written);
         let part = &mut board.parts[self.index];
-        (part.resolved, part.flight) = (true, None);
+        (part.resolved, part.request) = (true, None);
         let request_id = part.request_id.clone();
         let mut unheard = None;
         board.unresolved = board.unresolved.saturating_sub(1);

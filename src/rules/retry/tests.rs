@@ -10,19 +10,23 @@ fn policy(max_retries: u32) -> RetryPolicy {
     RetryPolicy { max_retries, ..RetryPolicy::default() }
 }
 
-/// So many failed attempts that were no conflicts.
+/// This many failed attempts, none of them a conflict.
 fn failed(attempts: u32) -> Failures {
     Failures { attempts, conflicts: 0 }
 }
 
-/// Calls `f` with a failure of this status and these headers.
-fn with_status<T>(status: u16, headers: &[(&str, &str)], f: impl FnOnce(&Failure<'_>) -> T) -> T {
+/// A response of this status with these headers, at this time.
+fn response_at(now: SystemTime, status: u16, headers: &[(&str, &str)]) -> Failure {
     let lookup = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-    f(&Failure::Status { status, headers: &lookup })
+    Failure::Status { status, advice: RetryAdvice::read(lookup, now) }
+}
+
+fn response(status: u16, headers: &[(&str, &str)]) -> Failure {
+    response_at(EPOCH, status, headers)
 }
 
 fn window_retries(status: u16, headers: &[(&str, &str)]) -> bool {
-    with_status(status, headers, is_worth_resending)
+    is_worth_another_round(&response(status, headers))
 }
 
 fn u16_of(value: &Value) -> u16 {
@@ -34,36 +38,34 @@ fn close(wait: Duration, seconds: f64) -> bool {
 }
 
 #[test]
-fn the_first_failure_is_retried_by_status_and_header_as_in_the_fixture() {
+fn retryable_responses_match_the_fixture() {
     for case in list(&golden("pure_retry")["should_retry"]) {
         let headers: Vec<_> =
             case["x-should-retry"].as_str().map(|value| ("x-should-retry", value)).into_iter().collect();
-        let wait =
-            with_status(u16_of(&case["status"]), &headers, |failure| policy(10).next(failed(0), failure, EPOCH, 0.0));
+        let wait = policy(10).next(failed(0), &response(u16_of(&case["status"]), &headers), 0.0);
         assert_eq!(wait.is_some(), case["out"], "{case}");
     }
 }
 
-/// How many of these answers are read until one is final, or one more than there are when none is.
-fn answers_until_final(policy: RetryPolicy, answers: &[(u16, &[(&str, &str)])]) -> usize {
+/// How many of these responses arrive until one is final; one more than their number if none is.
+fn responses_until_final(policy: RetryPolicy, responses: &[(u16, &[(&str, &str)])]) -> usize {
     let mut before = Failures::default();
     let is_final = |(status, headers): &(u16, &[(&str, &str)])| {
-        with_status(*status, headers, |failure| {
-            let wait = policy.next(before, failure, EPOCH, 0.5);
-            before.note(failure);
-            wait.is_none()
-        })
+        let failure = response(*status, headers);
+        let wait = policy.next(before, &failure, 0.5);
+        before.count(&failure);
+        wait.is_none()
     };
-    answers.iter().position(is_final).unwrap_or(answers.len()) + 1
+    responses.iter().position(is_final).unwrap_or(responses.len()) + 1
 }
 
 #[test]
-fn a_conflict_is_retried_twice_and_never_by_the_window_unless_the_server_says_so() {
+fn conflicts_are_retried_twice_unless_advised_otherwise() {
     const YES: &[(&str, &str)] = &[("x-should-retry", "true")];
     const LOUD: &[(&str, &str)] = &[("x-should-retry", "TRUE")];
     const NO: &[(&str, &str)] = &[("x-should-retry", "false")];
     let (conflict, passing) = ((409, [].as_slice()), (503, [].as_slice()));
-    for (answers, expected) in [
+    for (responses, expected) in [
         (vec![conflict; 5], 3),
         (vec![(409, LOUD); 5], 3),
         (vec![(409, YES); 12], 11),
@@ -75,31 +77,31 @@ fn a_conflict_is_retried_twice_and_never_by_the_window_unless_the_server_says_so
         (vec![(409, YES), (409, YES), (409, YES), conflict, conflict, conflict], 6),
         (vec![conflict, conflict, (409, YES), passing, conflict], 5),
     ] {
-        assert_eq!(answers_until_final(policy(10), &answers), expected, "{answers:?}");
+        assert_eq!(responses_until_final(policy(10), &responses), expected, "{responses:?}");
     }
-    assert_eq!(answers_until_final(policy(1), &[conflict; 5]), 2);
+    assert_eq!(responses_until_final(policy(1), &[conflict; 5]), 2);
     assert_eq!((window_retries(409, &[]), window_retries(409, LOUD), window_retries(409, YES)), (false, false, true));
 }
 
 #[test]
-fn a_new_round_of_the_window_has_all_retries_but_no_more_conflicts() {
+fn a_new_round_allows_no_more_conflicts() {
     let mut before = Failures { attempts: 10, conflicts: 2 };
     before.next_round();
-    assert!(policy(10).next(before, &Failure::Timeout, EPOCH, 0.5).is_some());
-    assert_eq!(with_status(409, &[], |failure| policy(10).next(before, failure, EPOCH, 0.5)), None);
+    assert!(policy(10).next(before, &Failure::Timeout, 0.5).is_some());
+    assert_eq!(policy(10).next(before, &response(409, &[]), 0.5), None);
 }
 
 #[test]
-fn attempts_end_with_the_policys_retries() {
+fn attempts_are_limited_by_the_policy() {
     for failure in [Failure::Connection, Failure::Timeout] {
-        assert!(policy(2).next(failed(1), &failure, EPOCH, 0.0).is_some());
-        assert_eq!(policy(2).next(failed(2), &failure, EPOCH, 0.0), None);
-        assert_eq!(policy(0).next(failed(0), &failure, EPOCH, 0.0), None);
+        assert!(policy(2).next(failed(1), &failure, 0.0).is_some());
+        assert_eq!(policy(2).next(failed(2), &failure, 0.0), None);
+        assert_eq!(policy(0).next(failed(0), &failure, 0.0), None);
     }
 }
 
 #[test]
-fn the_servers_wish_is_read_and_obeyed_as_in_the_fixture() {
+fn retry_after_matches_the_fixture() {
     for case in list(&golden("pure_retry")["calculate_retry_timeout_headers"]) {
         let headers: Vec<_> = case["headers"]
             .as_object()
@@ -108,29 +110,27 @@ fn the_servers_wish_is_read_and_obeyed_as_in_the_fixture() {
             .map(|(name, value)| (&**name, value.as_str().unwrap()))
             .collect();
         let now = EPOCH + Duration::from_secs_f64(float(&case["now"]));
-        let wish = retry_after(|name| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value), now);
+        let asked = retry_after(|name| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value), now);
         let parsed = &case["parsed"]["out"];
         match Some(parsed).filter(|out| !out.is_null()).map(float).filter(|out| *out > 0.0 && out.is_finite()) {
-            Some(seconds) => assert!(close(wish.unwrap(), seconds), "{case}"),
-            None => assert_eq!(wish, None, "{case}"),
+            Some(seconds) => assert!(close(asked.unwrap(), seconds), "{case}"),
+            None => assert_eq!(asked, None, "{case}"),
         }
         let attempt = (case["max_retries"].as_u64().unwrap() - case["remaining_retries"].as_u64().unwrap()) as u32;
-        let wait = with_status(503, &headers, |failure| {
-            policy(10).next(failed(attempt), failure, now, float(&case["random"]))
-        })
-        .unwrap();
+        let failure = response_at(now, 503, &headers);
+        let wait = policy(10).next(failed(attempt), &failure, float(&case["random"])).unwrap();
         assert!(close(wait, float(&case["out"])), "{wait:?} {case}");
     }
 }
 
 #[test]
-fn a_huge_wish_is_no_wish() {
-    let wish = |value: &'static str| retry_after(|name| (name == "retry-after").then_some(value), EPOCH);
-    assert_eq!(wish("1e300"), None);
-    assert_eq!(wish("99999999999999999999999"), None);
-    assert_eq!(wish("86400"), Some(Duration::from_secs(86_400)));
-    assert_eq!(wish("Sat, 01 Nov 2025 10:00:03 +99"), None);
-    assert_eq!(wish("+é0"), None);
+fn an_absurd_retry_after_is_ignored() {
+    let asked = |value: &'static str| retry_after(|name| (name == "retry-after").then_some(value), EPOCH);
+    assert_eq!(asked("1e300"), None);
+    assert_eq!(asked("99999999999999999999999"), None);
+    assert_eq!(asked("86400"), Some(Duration::from_secs(86_400)));
+    assert_eq!(asked("Sat, 01 Nov 2025 10:00:03 +99"), None);
+    assert_eq!(asked("+é0"), None);
 }
 
 #[test]
@@ -159,12 +159,11 @@ fn a_resubmission_waits_as_in_the_fixture() {
     }
 }
 
-/// Where the window sends again after fewer failures than the Python client, on purpose: a used checkpoint name never
-/// returns.
+/// Statuses that the Python client retries in the window, and we do not: a checkpoint name that is taken stays taken.
 const FINAL_HERE: [u16; 1] = [409];
 
 #[test]
-fn the_window_sends_again_after_the_statuses_of_the_fixture() {
+fn statuses_for_another_round_match_the_fixture() {
     let fixture = golden("pure_retry");
     let by_code = list(&fixture["is_retryable_status_code"]).iter().map(|case| (u16_of(&case["status"]), &case["out"]));
     let by_error = list(&fixture["exceptions"]).iter().filter_map(|case| {
@@ -174,12 +173,12 @@ fn the_window_sends_again_after_the_statuses_of_the_fixture() {
     for (status, out) in by_code.chain(by_error) {
         assert_eq!(window_retries(status, &[]), *out == true && !FINAL_HERE.contains(&status), "{status}");
     }
-    assert!(window_retries(500, &[("x-should-retry", "false")]), "scenario 76: the header ends the inner loop alone");
-    assert!(is_worth_resending(&Failure::Connection) && is_worth_resending(&Failure::Timeout));
+    assert!(window_retries(500, &[("x-should-retry", "false")]), "scenario 76: the header ends only the inner loop");
+    assert!(is_worth_another_round(&Failure::Connection) && is_worth_another_round(&Failure::Timeout));
 }
 
 #[test]
-fn the_window_waits_1_2_4_up_to_30_seconds_and_ends_for_good() {
+fn the_window_waits_up_to_30_seconds() {
     let started = start();
     let window = SubmitWindow::new(started, Duration::from_secs(300));
     let (mut now, mut waits) = (started, Vec::new());
@@ -187,7 +186,7 @@ fn the_window_waits_1_2_4_up_to_30_seconds_and_ends_for_good() {
         waits.push(wait.as_secs());
         now += wait;
     }
-    // 0.4.1 makes a last attempt at the very end; here the window is absolute, and that attempt would have no time.
+    // 0.4.1 makes a last attempt at the very end. Here the window is absolute, so that attempt would have no time.
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30, 30]);
     assert_eq!(window.remaining(now), Duration::from_secs(29));
     assert_eq!(window.remaining(started + Duration::from_secs(400)), Duration::ZERO);
@@ -195,15 +194,14 @@ fn the_window_waits_1_2_4_up_to_30_seconds_and_ends_for_good() {
 }
 
 quickcheck! {
-    fn any_header_is_read_without_a_panic(value: String, millis: bool) -> bool {
+    fn any_header_is_parsed_without_a_panic(value: String, millis: bool) -> bool {
         let name = if millis { "retry-after-ms" } else { "retry-after" };
         retry_after(|key| (key == name).then_some(&*value), EPOCH).is_none_or(|wait| !wait.is_zero())
     }
 
     fn a_wait_is_never_longer_than_a_minute(attempt: u32, seconds: f64, jitter: f64) -> bool {
         let value = seconds.to_string();
-        with_status(429, &[("retry-after", &value)], |failure| {
-            policy(u32::MAX).next(failed(attempt), failure, EPOCH, jitter).is_none_or(|wait| wait <= MAX_RETRY_AFTER)
-        })
+        let failure = response(429, &[("retry-after", &value)]);
+        policy(u32::MAX).next(failed(attempt), &failure, jitter).is_none_or(|wait| wait <= MAX_RETRY_AFTER)
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::clock::{Clock, Deadline, Monitor};
 use crate::dispatcher::EventSink;
 use crate::error::Limit;
-use crate::http::{Call, Http, PROTOCOL_VERSION, Purpose, Repeat, platform, to_json};
+use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request, RetryMode, platform, to_json};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::reporting::{Batch, MAX_WAITING, NotTaken, Reporting, Sent, Step};
 use crate::rules::retry::MAX_RETRY_AFTER;
@@ -246,13 +246,16 @@ impl Sender {
         let Ok(body) = to_json("telemetry", &request) else { return Sent::Refused };
         // The same whenever the batch is sent again.
         let key = batch.events.first().map(|event| format!("tinkex-{}", event.event_id));
-        let call = Call {
-            repeat: Repeat::Never,
-            idempotency_key: key.as_deref(),
+        // The batcher decides about retries, not the loop of `http`: during the wait it keeps accepting events, may close, and
+        // gives up by the number of batches and events waiting.
+        let request =
+            Request { retry: RetryMode::Never, idempotency_key: key.as_deref(), ..Request::post("telemetry", &body) };
+        let limits = Limits {
+            idle: TIMEOUT,
             deadline: Some(Deadline { at: self.events.clock.now() + TIMEOUT, limit: Limit::Operation }),
-            ..Call::post("telemetry", Purpose::Telemetry, "telemetry", TIMEOUT, &body)
+            ..self.http.limits("telemetry", Purpose::Telemetry)
         };
-        match self.http.send(&call) {
+        match self.http.send(&request, &limits) {
             Ok(_) => Sent::Accepted,
             Err(error) if error.is_retryable() => {
                 debug!("{error}; {} telemetry events are sent again later", batch.events.len());

@@ -33,8 +33,8 @@ fn a_missing_key_or_address_sends_nothing() {
 
 #[test]
 fn a_closed_port_fails_the_connection_check() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{nobody}");
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed_port}");
     let done = tinkex("doctor").at(&url).run();
     assert_eq!(done.code, Some(1));
     golden("doctor_connection", &[done], &Volatile::default().url(&url));

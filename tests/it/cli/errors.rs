@@ -84,21 +84,21 @@ fn an_unknown_checkpoint_exits_1() {
 
 #[test]
 fn an_unreachable_service_exits_1() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{nobody}");
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed_port}");
     let done = tinkex("run list -v").at(&url).run();
     golden("errors_unreachable", &[fails(done, 1)], &Volatile::default().url(&url));
 }
 
 #[test]
 fn long_commands_check_the_service_first() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for words in
         ["sample --model m hi", "checkpoint download tinker://run/weights/a", "train examples/data/piglatin.jsonl"]
     {
-        let done = fails(tinkex(words).at(&format!("http://{nobody}")).env("TINKER_LOG", "debug").run(), 1);
+        let done = fails(tinkex(words).at(&format!("http://{closed_port}")).env("TINKER_LOG", "debug").run(), 1);
         // The library itself would make ten more attempts, for about a minute.
-        assert_eq!(done.stderr.matches("it is sent again").count(), 2, "{done:?}");
+        assert_eq!(done.stderr.matches("retrying in").count(), 2, "{done:?}");
     }
 }
 

@@ -16,14 +16,14 @@ fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
 fn an_answer_that_can_not_be_understood_says_why_with_status_and_first_bytes() {
     let page = "<html>\n<body>Sign in to the network</body></html>";
     let cases: [(&str, &str, &str); 5] = [
-        ("application/json", "", "the answer is empty (status 200)"),
-        ("application/json", " \n", "the answer is empty (status 200)"),
-        ("text/html", page, "the answer is not JSON but text/html (status 200, it begins with \"<html> <body>Sign in"),
-        ("application/json", "{\"status\": \"o", "the answer is not valid JSON: EOF while parsing"),
+        ("application/json", "", "the response is empty (status 200)"),
+        ("application/json", " \n", "the response is empty (status 200)"),
+        ("text/html", page, "the response is not JSON but text/html (status 200, starts with \"<html> <body>Sign in"),
+        ("application/json", "{\"status\": \"o", "the response is not valid JSON: EOF while parsing"),
         (
             "application/json",
             "{\"status\": 7}",
-            "the answer does not have the expected shape: invalid type: integer `7`",
+            "the response does not have the expected shape: invalid type: integer `7`",
         ),
     ];
     for (content_type, body, expected) in cases {
@@ -43,7 +43,7 @@ fn a_body_that_ends_early_is_a_lost_connection_with_status_and_first_bytes() {
     let error = refused_session(|config| config, cut);
     assert_eq!((error.kind(), error.status(), error.body()), (ErrorKind::Connect, Some(200), Some("{\"session_id\"")));
     assert!(error.may_have_taken_effect());
-    let expected = "create_session: the connection was lost in the middle of the answer (status 200, it begins with \"{\\\"session_id\\\"\")";
+    let expected = "create_session: the connection was lost in the middle of the response (status 200, starts with \"{\\\"session_id\\\"\")";
     assert!(error.to_string().starts_with(expected), "{error}");
 }
 
@@ -53,7 +53,7 @@ fn half_a_head_is_no_answer_whether_the_connection_ends_or_falls_silent() {
     for half in ["H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"] {
         let lost = refused_session(|config| config, move || Reply::Raw(half.into()));
         assert_eq!((lost.kind(), lost.status()), (ErrorKind::Connect, None), "{half}");
-        let expected = "create_session: the connection was lost in the middle of the answer";
+        let expected = "create_session: the connection was lost in the middle of the response";
         assert!(lost.to_string().starts_with(expected), "{half}: {lost}");
         let silent = refused_session(|config| config.timeout_idle(ms(100)), move || Reply::Stall(half.into()));
         assert!(matches!(silent.kind(), ErrorKind::Timeout(Limit::Wait | Limit::Read)), "{half}: {silent}");
@@ -80,7 +80,7 @@ fn an_answer_of_the_largest_size_is_read_and_a_larger_one_is_an_error_that_names
     let error = connect(service.config().max_response_bytes(size - 1)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, Some(200)));
     assert!(
-        error.to_string().starts_with(&format!("create_session: the answer is larger than {} bytes", size - 1)),
+        error.to_string().starts_with(&format!("create_session: the response is larger than {} bytes", size - 1)),
         "{error}"
     );
     assert!(error.to_string().contains("raise max_response_bytes") && error.may_have_taken_effect(), "{error}");
@@ -123,7 +123,7 @@ fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
     assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Connect);
     let service = Service::start(move |_| zipped(&ok));
     let error = connect(service.config().max_retries(0).max_response_bytes(14)).unwrap_err();
-    assert!(error.to_string().contains("the answer is larger than 14 bytes"), "{error}");
+    assert!(error.to_string().contains("the response is larger than 14 bytes"), "{error}");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn answers_over_10_mib_are_read() {
 fn a_peer_that_does_not_speak_http_is_said_to() {
     let error = refused_session(|config| config, || Reply::Raw(b"SSH-2.0-OpenSSH_9.6\r\n".into()));
     assert_eq!(error.kind(), ErrorKind::Connect);
-    assert!(error.to_string().starts_with("create_session: the answer is not HTTP/1.1"), "{error}");
+    assert!(error.to_string().starts_with("create_session: the response is not HTTP/1.1"), "{error}");
 }
 
 #[test]

@@ -99,7 +99,10 @@ fn a_reset_in_the_middle_of_the_body_is_a_lost_connection_whose_effect_is_unknow
     let error = large_session(service.config().max_retries(0)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Connect, None));
     assert!(error.may_have_taken_effect() && error.is_retryable());
-    assert!(error.to_string().starts_with("create_session: the connection was lost before an answer came"), "{error}");
+    assert!(
+        error.to_string().starts_with("create_session: the connection was lost before the response started"),
+        "{error}"
+    );
     assert!(error.source().is_some());
 }
 

@@ -40,7 +40,7 @@ fn a_fault_can_be_added_at_run_time() {
 fn reset_before_or_after_execution() {
     for (fault, session) in [
         (Fault::on("create_session").times(1).reset(), "session-1"),
-        (Fault::on("create_session").times(1).lost_answer(), "session-2"),
+        (Fault::on("create_session").times(1).lost_response(), "session-2"),
     ] {
         let server = LocalServer::builder().fault(fault).start().unwrap();
         let mut client = Client::new(&server);
@@ -90,7 +90,7 @@ fn delay_withholds_only_the_response() {
 
 #[test]
 fn reset_during_or_after_the_response() {
-    let faults = Faults::parse("healthz:reset_during*1; healthz:reset_after*1").unwrap();
+    let faults = "healthz:reset_during*1; healthz:reset_after*1".parse::<Faults>().unwrap();
     let server = LocalServer::builder().faults(faults).start().unwrap();
     let mut client = Client::new(&server);
     client.send("GET", "healthz", "");
@@ -115,7 +115,7 @@ fn malformed_response_is_complete_but_not_json() {
 #[test]
 fn queue_state_precedes_the_result() {
     let rules = "retrieve_future:paused_capacity*1,reason=full; retrieve_future:paused_rate_limit*1,form=try_again";
-    let server = LocalServer::builder().faults(Faults::parse(rules).unwrap()).start().unwrap();
+    let server = LocalServer::builder().faults(rules.parse::<Faults>().unwrap()).start().unwrap();
     let mut client = Client::new(&server);
     let session = client.session();
     let create = json!({ "session_id": session, "model_seq_id": 0, "base_model": "tinkex/bytes-tiny" });

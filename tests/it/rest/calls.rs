@@ -11,7 +11,7 @@ type ByPath = fn(&RestClient, &str) -> Result<()>;
 type ByIds = fn(&RestClient, &str, &str) -> Result<()>;
 
 fn rest(service: &Service) -> RestClient {
-    RestClient::connect(service.config().build().unwrap()).unwrap()
+    RestClient::new(service.config().build().unwrap()).unwrap()
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn an_archive_url_that_no_one_can_fetch_is_an_error_without_its_signature() {
 fn a_call_ends_after_the_clients_time() {
     let service = Service::start(|_| Reply::Silence);
     let rest = rest(&service);
-    let hasty = rest.timeout_operation(Some(Duration::from_millis(100)));
+    let hasty = rest.with_timeout_operation(Some(Duration::from_millis(100)));
     let error = hasty.get_training_run("run").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
     let error = hasty.training_runs().next().unwrap().unwrap_err();

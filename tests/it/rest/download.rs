@@ -41,7 +41,7 @@ fn ranges(scene: &Scene) -> Vec<Option<String>> {
 fn the_archive_is_fetched_without_anything_of_ours_and_unpacked() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let config = scene.config().cloudflare_access("cf-id", "cf-secret").header("x-own", "mine").query("own", "mine");
-    let rest = RestClient::connect(config.build().unwrap()).unwrap();
+    let rest = RestClient::new(config.build().unwrap()).unwrap();
     let told = RefCell::new(Vec::new());
     let options = DownloadOptions::new(scene.directory.join("new/out")).progress(|at| told.borrow_mut().push(at));
     let downloaded = rest.download_checkpoint_archive("r/1", ID, options).unwrap();
@@ -210,7 +210,7 @@ fn by_clock(
     let out = scene.out();
     thread::scope(|scope| {
         let download = scope.spawn(move || {
-            let (rest, options) = change(RestClient::connect(config).unwrap(), DownloadOptions::new(out));
+            let (rest, options) = change(RestClient::new(config).unwrap(), DownloadOptions::new(out));
             rest.download_checkpoint_archive(RUN, ID, options).map(drop)
         });
         drive(&manual);
@@ -251,7 +251,7 @@ fn an_archive_that_is_not_made_in_time_is_an_error() {
     let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
     let error = by_clock(
         &scene,
-        |rest, options| (rest, options.timeout_making(Duration::from_secs(150))),
+        |rest, options| (rest, options.timeout_preparation(Duration::from_secs(150))),
         |manual| {
             manual.until_waiting(|waits| waits.len() == 1);
             manual.advance(Duration::from_secs(100));
@@ -259,14 +259,14 @@ fn an_archive_that_is_not_made_in_time_is_an_error() {
     )
     .unwrap_err();
     assert_eq!((error.status(), scene.service.requests().len()), (Some(503), 2));
-    assert!(error.hint().unwrap().contains("timeout_making"), "{error}");
+    assert!(error.hint().unwrap().contains("timeout_preparation"), "{error}");
     left_nothing(&scene, &error);
 }
 
 #[test]
 fn the_operations_time_bounds_the_whole() {
     let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
-    let hasty = |rest: RestClient, options| (rest.timeout_operation(Some(Duration::from_secs(150))), options);
+    let hasty = |rest: RestClient, options| (rest.with_timeout_operation(Some(Duration::from_secs(150))), options);
     let error = by_clock(&scene, hasty, |manual| {
         manual.until_waiting(|waits| waits.len() == 1);
         manual.advance(Duration::from_secs(100));

@@ -42,7 +42,7 @@ fn service(total: u64) -> Service {
 }
 
 fn rest(service: &Service) -> RestClient {
-    RestClient::connect(service.config().max_retries(0).build().unwrap()).unwrap()
+    RestClient::new(service.config().max_retries(0).build().unwrap()).unwrap()
 }
 
 fn asked(service: &Service) -> Vec<(u64, u64)> {

@@ -16,7 +16,7 @@ fn what_was_trained_and_saved_is_listed_published_and_deleted() {
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
     let paths = ["a", "b", "c"].map(|name| trainer.save_state(name).unwrap().path);
 
-    let rest = RestClient::connect(config).unwrap();
+    let rest = RestClient::new(config).unwrap();
     let run = rest.get_training_run_by_tinker_path(&paths[0]).unwrap();
     assert_eq!((&*run.base_model, run.lora_rank), ("tinkex/bytes-tiny", Some(2)));
     let runs: Vec<_> = rest.training_runs().page_size(1).map(|run| run.unwrap().training_run_id).collect();

@@ -161,7 +161,7 @@ impl Scene {
     }
 
     pub fn rest(&self) -> RestClient {
-        RestClient::connect(self.config().build().unwrap()).unwrap()
+        RestClient::new(self.config().build().unwrap()).unwrap()
     }
 
     /// The destination of a download.

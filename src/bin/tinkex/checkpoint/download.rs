@@ -45,15 +45,15 @@ struct DownloadReport<'a> {
 pub(crate) fn run(app: &App, Download { path, output, overwrite, archive }: &Download) -> Result<(), Failure> {
     let config = app.config()?;
     app.require_service(&config)?;
-    let rest = RestClient::connect(config)?;
+    let rest = RestClient::new(config)?;
     let output = output.clone().unwrap_or_else(|| default_output(path, *archive));
     let bar = bars::bytes();
-    let watched = bar.clone();
-    let options = DownloadOptions::new(&output).overwrite(*overwrite).extract(!archive).progress(move |at| {
-        if let Some(total) = at.total {
-            watched.set_length(total);
+    let shown_bar = bar.clone();
+    let options = DownloadOptions::new(&output).overwrite(*overwrite).extract(!archive).progress(move |progress| {
+        if let Some(total) = progress.total {
+            shown_bar.set_length(total);
         }
-        watched.set_position(at.bytes);
+        shown_bar.set_position(progress.bytes);
     });
     let canceller = options.canceller();
     app.interrupt.catch_and_call(move || canceller.cancel())?;
@@ -74,13 +74,13 @@ pub(crate) fn run(app: &App, Download { path, output, overwrite, archive }: &Dow
         archive_bytes: downloaded.archive_bytes,
         files: downloaded.files,
     };
-    let what = match report.files {
+    let files = match report.files {
         Some(1) => "1 file, ".to_owned(),
         Some(files) => format!("{files} files, "),
         None => String::new(),
     };
     let text = format!(
-        "downloaded {path} to {} ({what}{})",
+        "downloaded {path} to {} ({files}{})",
         report.path,
         size(Some(report.archive_bytes)),
         path = path.as_str()

@@ -49,12 +49,12 @@ pub(crate) fn run(app: &App, command: &CheckpointCommand) -> Result<(), Failure>
     match command {
         CheckpointCommand::List { run_id, options } => {
             let rest = app.rest()?;
-            let (listed, of) = match run_id {
+            let (checkpoints, scope) = match run_id {
                 Some(run) => (Items::all(rest.list_checkpoints(run)?.checkpoints), format!(" for run {run}")),
                 None => (options.fetch(rest.user_checkpoints())?, String::new()),
             };
-            let table = list(&listed, &of, app.now());
-            app.output.report(&table, &Checkpoints { checkpoints: &listed.items })
+            let table = list(&checkpoints, &scope, app.now());
+            app.output.report(&table, &CheckpointList { checkpoints: &checkpoints.items })
         }
         CheckpointCommand::Info { path } => {
             let checkpoints = app.rest()?.list_checkpoints(path.training_run_id())?.checkpoints;
@@ -75,14 +75,14 @@ pub(crate) fn run(app: &App, command: &CheckpointCommand) -> Result<(), Failure>
 }
 
 #[derive(Serialize)]
-struct Checkpoints<'a> {
+struct CheckpointList<'a> {
     checkpoints: &'a [Checkpoint],
 }
 
-fn list(listed: &Items<Checkpoint>, of: &str, now: SystemTime) -> Table {
+fn list(checkpoints: &Items<Checkpoint>, scope: &str, now: SystemTime) -> Table {
     let columns = ["Checkpoint ID", "Type", "Size", "Public", "Created", "Path"];
-    let mut table = Table::new(listed.title("checkpoint", "checkpoints", of), columns);
-    for item in &listed.items {
+    let mut table = Table::new(checkpoints.title("checkpoint", "checkpoints", scope), columns);
+    for item in &checkpoints.items {
         let (size, created) = (size(item.size_bytes), age(&item.time, now));
         let kind = item.checkpoint_type.as_str();
         table.row([&item.checkpoint_id, kind, &size, yes_or_no(item.public), &created, &item.tinker_path]);

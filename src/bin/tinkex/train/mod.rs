@@ -196,9 +196,9 @@ fn training_client(
     if let Some(Checkpoint { path, .. }) = start {
         let trainer = service.create_training_client_from_state_with_optimizer(path, &BTreeMap::new())?;
         let info = trainer.get_info()?;
-        let (wanted, found) = (options.base_model.as_ref(), info.model_data.model_name.or(info.model_name));
-        if let Some((wanted, found)) = wanted.zip(found).filter(|(wanted, found)| *wanted != found) {
-            return Err(Failure::usage(format!("the base model of the checkpoint is {found}, not {wanted}"))
+        let (requested, actual) = (options.base_model.as_ref(), info.model_data.model_name.or(info.model_name));
+        if let Some((requested, actual)) = requested.zip(actual).filter(|(requested, actual)| *requested != actual) {
+            return Err(Failure::usage(format!("the base model of the checkpoint is {actual}, not {requested}"))
                 .hint("omit --base-model to use that of the checkpoint"));
         }
         return Ok(trainer);

@@ -33,14 +33,14 @@ impl BatchOrder {
         let first = step.saturating_sub(1) * self.batch_size as u64;
         let mut shuffled = (u64::MAX, Vec::new());
         let mut batch = Vec::with_capacity(self.batch_size);
-        for place in first..first + self.batch_size as u64 {
-            let epoch = place / examples;
+        for position in first..first + self.batch_size as u64 {
+            let epoch = position / examples;
             if shuffled.0 != epoch {
                 let mut order: Vec<usize> = (0..self.examples).collect();
                 fastrand::Rng::with_seed(mixed(self.seed, epoch)).shuffle(&mut order);
                 shuffled = (epoch, order);
             }
-            batch.push(shuffled.1[(place % examples) as usize]);
+            batch.push(shuffled.1[(position % examples) as usize]);
         }
         batch
     }

@@ -10,7 +10,7 @@ use crate::text::one_line;
 
 pub(crate) struct Progress {
     steps: u64,
-    /// Without a terminal, a line is printed every so many steps.
+    /// Without a terminal, a line is printed every N steps.
     log_every: u64,
     bar: Option<ProgressBar>,
 }

@@ -48,8 +48,8 @@ impl RunSettings {
             .or_else(|| differs("--seed", self.seed.to_string(), now.seed.to_string()))
             .or_else(|| differs("--eval-fraction", self.eval_fraction.to_string(), now.eval_fraction.to_string()))
             .or_else(|| {
-                let shown = |choice: &Option<String>| choice.clone().unwrap_or_else(|| "the model's own".to_owned());
-                differs("--tokenizer", shown(&self.tokenizer), shown(&now.tokenizer))
+                let name = |choice: &Option<String>| choice.clone().unwrap_or_else(|| "the model's own".to_owned());
+                differs("--tokenizer", name(&self.tokenizer), name(&now.tokenizer))
             })
     }
 }

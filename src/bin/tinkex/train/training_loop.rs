@@ -35,9 +35,9 @@ pub(crate) struct TrainingLoop<'a> {
     pub(crate) learning_rate: f64,
     pub(crate) schedule: Schedule,
     pub(crate) warmup_steps: u64,
-    /// Evaluate every so many steps; 0 for the last step only.
+    /// Evaluate every N steps; 0 for the last step only.
     pub(crate) eval_every: u64,
-    /// Save every so many steps; 0 for the last step only.
+    /// Save every N steps; 0 for the last step only.
     pub(crate) save_every: u64,
 }
 

@@ -5,7 +5,9 @@ use serde_json::json;
 use super::body::{self, Page};
 use super::call::{Answer, Call, ok};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{CheckpointRecord, CheckpointView, Owner, Tables, Weights, timestamp};
+use crate::local::server::state::{
+    CheckpointRecord, CheckpointView, Owner, Tables, Weights, check_owner, not_found, timestamp,
+};
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     CheckpointPath, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse, TrainingRun,
@@ -60,11 +62,8 @@ pub(super) fn sessions(call: &Call<'_>) -> Result<Answer, Response> {
 pub(super) fn session(call: &Call<'_>) -> Result<Answer, Response> {
     let [id] = call.captures()?;
     let tables = call.state.lock();
-    let session =
-        tables.sessions.get(id).ok_or_else(|| Response::error(404, &format!("there is no session {id:?}")))?;
-    if session.record.owner != call.owner {
-        return Err(Response::error(403, &format!("{id} belongs to another API key")));
-    }
+    let session = tables.sessions.get(id).ok_or_else(|| not_found("session", id))?;
+    check_owner(&session.record.owner, &call.owner, id)?;
     let mut training_run_ids: Vec<_> =
         tables.runs.iter().filter(|(_, run)| run.record.session_id == id).map(|(id, _)| id.clone()).collect();
     let samplers = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == id);
@@ -102,10 +101,8 @@ fn cursor(page: Page, total: usize) -> Cursor {
 impl Tables {
     /// A training run as the API shows it. Does not count as a sign of life of its session.
     fn training_run(&self, id: &str, owner: &Owner) -> Result<TrainingRun, Response> {
-        let run = self.runs.get(id).ok_or_else(|| Response::error(404, &format!("there is no training run {id:?}")))?;
-        if run.record.owner != *owner {
-            return Err(Response::error(403, &format!("{id} belongs to another API key")));
-        }
+        let run = self.runs.get(id).ok_or_else(|| not_found("training run", id))?;
+        check_owner(&run.record.owner, owner, id)?;
         let checkpoints = self.checkpoints_of(owner, Some(id));
         let last = |kind: CheckpointType| {
             let latest = checkpoints.iter().rev().find(|view| view.checkpoint.checkpoint_type == kind);

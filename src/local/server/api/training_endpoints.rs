@@ -50,7 +50,7 @@ pub(super) fn create_model(call: &Call<'_>) -> Result<Answer, Response> {
         .map_err(|error| Response::error(503, &format!("failed to start a thread for the model: {error}")))?;
     let id = call.state.promises.create(&call.owner);
     tables.session(&body.session_id, &call.owner)?.models.record(seq, call.fingerprint, id);
-    // Cannot fail: the worker ends only once this queue is dropped or the server stops.
+    // Fails only when the server is stopping: otherwise a worker outlives its queue.
     let _ = queue.send((id, Task::Create));
     tables.runs.insert(model_id.clone(), Run::new(record, model, Some(queue)));
     ok(&promise(id, &model_id))

@@ -21,7 +21,7 @@ use crate::local::server::net::{Delivery, DeliveryMode};
 /// # fn main() -> tinkex::Result<()> {
 /// let server = LocalServer::builder()
 ///     .fault(Fault::on("asample").times(2).status(429).header("retry-after-ms", "50"))
-///     .fault(Fault::on("optim_step").after(3).times(1).lost_answer())
+///     .fault(Fault::on("optim_step").after(3).times(1).lost_response())
 ///     .start()?;
 /// server.inject(Fault::on("retrieve_future").times(1).delay(Duration::from_millis(20)));
 /// # Ok(())
@@ -161,7 +161,7 @@ impl Fault {
 
     /// Executes the request and resets the connection instead of responding.
     #[must_use]
-    pub fn lost_answer(mut self) -> Self {
+    pub fn lost_response(mut self) -> Self {
         self.action = Action::Damage(DeliveryMode::Reset);
         self
     }
@@ -208,10 +208,10 @@ impl Fault {
             Action::Pass => (None, DeliveryMode::Complete),
             Action::Status(status) => (Some(self.error_response(status)), DeliveryMode::Complete),
             Action::QueueState => (Some(self.not_ready(body)), DeliveryMode::Complete),
-            // Not executing a request takes a response; this one is never sent.
+            // A request is not executed if there is a response for it; this one is never sent.
             Action::Reset => (Some(self.error_response(503)), DeliveryMode::Reset),
             Action::Silence => (Some(self.error_response(503)), DeliveryMode::Never),
-            Action::Damage(how) => (None, how),
+            Action::Damage(mode) => (None, mode),
         };
         FaultDecision { response, delivery: Delivery { delay: self.delay, mode } }
     }

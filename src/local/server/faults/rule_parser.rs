@@ -10,14 +10,14 @@ use crate::local::server::api::endpoint_names;
 
 /// Fault rules, in the order in which they are tried.
 ///
-/// They can be written in one line, for a command or a configuration file. In the grammar, spaces are ignored, and `\,` and
+/// They can be parsed from one line of text, for a command or a configuration file. In the grammar, spaces are ignored, and `\,` and
 /// `\;` stand for a `,` and `;` within a value:
 ///
 /// ```text
 /// rules    = rule { ";" rule }
 /// rule     = endpoint ":" action [ "*" times ] [ "%" percent ] { "," setting "=" value }
 /// endpoint = as in Fault::on: "asample", "retrieve_future", "archive", … or "*"
-/// action   = a status such as "429" | "reset" | "reset_during" | "reset_after" | "lost_answer" | "truncate"
+/// action   = a status such as "429" | "reset" | "reset_during" | "reset_after" | "lost_response" | "truncate"
 ///          | "malformed" | "silence" | "slow" | "paused_rate_limit" | "paused_capacity"
 /// setting  = "after"             number of requests to skip first
 ///          | "delay_ms"          delay of the response
@@ -32,32 +32,21 @@ use crate::local::server::api::endpoint_names;
 /// ```
 /// use tinkex::local::{Faults, LocalServer};
 ///
-/// let faults = Faults::parse("asample:429*3,retry_after_ms=50; retrieve_future:reset%2; *:slow%10,delay_ms=200")?;
+/// let faults: Faults = "asample:429*3,retry_after_ms=50; retrieve_future:reset%2; *:slow%10,delay_ms=200".parse()?;
 /// let server = LocalServer::builder().faults(faults).fault_seed(7).start()?;
 ///
-/// let error = Faults::parse("asample:429*many").unwrap_err();
+/// let error = "asample:429*many".parse::<Faults>().unwrap_err();
 /// assert_eq!(error.to_string(), "at character 13: \"many\" is not a number of times");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Vec<Fault>);
 
-impl Faults {
-    /// Parses rules from a line of text.
-    ///
-    /// # Errors
-    ///
-    /// The line does not follow the grammar; the error gives the position.
-    pub fn parse(line: &str) -> Result<Self, ParseFaultsError> {
-        rules(line).map(Faults)
-    }
-}
-
 impl FromStr for Faults {
     type Err = ParseFaultsError;
 
     fn from_str(line: &str) -> Result<Self, ParseFaultsError> {
-        Faults::parse(line)
+        rules(line).map(Faults)
     }
 }
 
@@ -80,13 +69,13 @@ impl IntoIterator for Faults {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseFaultsError {
     /// Byte offset in the line.
-    at: usize,
-    why: String,
+    position: usize,
+    reason: String,
 }
 
 impl fmt::Display for ParseFaultsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at character {}: {}", self.at + 1, self.why)
+        write!(f, "at character {}: {}", self.position + 1, self.reason)
     }
 }
 
@@ -100,8 +89,8 @@ struct Span<'a> {
 }
 
 impl<'a> Span<'a> {
-    fn error<T>(self, why: impl Into<String>) -> Result<T, ParseFaultsError> {
-        Err(ParseFaultsError { at: self.at, why: why.into() })
+    fn error<T>(self, reason: impl Into<String>) -> Result<T, ParseFaultsError> {
+        Err(ParseFaultsError { position: self.at, reason: reason.into() })
     }
 
     fn trimmed(self) -> Self {
@@ -178,7 +167,7 @@ fn action(fault: Fault, text: Span<'_>) -> Result<Fault, ParseFaultsError> {
         "reset" => fault.reset(),
         "reset_during" => fault.reset_during(),
         "reset_after" => fault.reset_after(),
-        "lost_answer" => fault.lost_answer(),
+        "lost_response" => fault.lost_response(),
         "truncate" => fault.truncate(),
         "malformed" => fault.malformed(),
         "silence" => fault.silence(),
@@ -192,7 +181,7 @@ fn action(fault: Fault, text: Span<'_>) -> Result<Fault, ParseFaultsError> {
             fault.status(status)
         }
         text => {
-            let known = "a status, reset, reset_during, reset_after, lost_answer, truncate, malformed, silence, slow, \
+            let known = "a status, reset, reset_during, reset_after, lost_response, truncate, malformed, silence, slow, \
                          paused_rate_limit or paused_capacity";
             return name.error(format!("unknown action {text:?}: expected {known}"));
         }

@@ -130,7 +130,7 @@ impl EventLoop {
             }
             Message::Pause(result) => {
                 let paused = self.pause();
-                // Before the result: whoever called `pause` must find no open connection afterwards.
+                // Before the result: the caller of `pause` must see no open connection afterwards.
                 self.publish_activity();
                 let _ = result.send(paused);
             }

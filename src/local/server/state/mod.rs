@@ -28,6 +28,7 @@ pub(crate) use self::server_record::ServerRecord;
 pub(crate) use self::server_state::ServerState;
 pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder};
 pub(crate) use self::tables::{
-    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables,
+    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, check_owner,
+    not_found,
 };
 pub(crate) use self::tasks::{SampleParams, SampleTask, Task, TaskQueue};

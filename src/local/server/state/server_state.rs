@@ -14,7 +14,7 @@ use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, timestamp};
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
-    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables,
+    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
 };
 use super::tasks::SampleTask;
 use crate::local::model::Model;
@@ -115,7 +115,7 @@ impl ServerState {
     /// The base model with this name.
     pub(crate) fn model(&self, name: &str) -> Result<Arc<dyn Model>, Response> {
         let model = self.models.iter().find(|model| model.name() == name).cloned();
-        model.ok_or_else(|| Response::error(404, &format!("there is no base model {name:?}")))
+        model.ok_or_else(|| not_found("base model", name))
     }
 
     /// Writes a record; 500 if that fails.

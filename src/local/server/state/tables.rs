@@ -165,11 +165,13 @@ impl Tables {
     }
 }
 
-fn not_found(what: &str, id: &str) -> Response {
+/// The error for an id that does not exist.
+pub(crate) fn not_found(what: &str, id: &str) -> Response {
     Response::error(404, &format!("there is no {what} {id:?}"))
 }
 
-fn check_owner(owner: &Owner, key: &Owner, id: &str) -> Result<(), Response> {
+/// Checks that a resource belongs to the API key of a request.
+pub(crate) fn check_owner(owner: &Owner, key: &Owner, id: &str) -> Result<(), Response> {
     if owner == key { Ok(()) } else { Err(Response::error(403, &format!("{id} belongs to another API key"))) }
 }
 

@@ -1,32 +1,32 @@
-//! Keeps secrets out of ureq's hands, and so out of its log.
+//! Keeps secrets out of ureq, and so out of its log.
 //!
-//! At level trace ureq logs the bytes it writes. It is therefore given headers with stars for secrets, and the connection
-//! puts the secrets in their places when the bytes leave.
+//! At level trace ureq logs the headers and the bytes that it writes. So it gets headers with masked secrets, and the
+//! connection, which lies below that log, unmasks them as the bytes leave.
 
 use std::fmt;
 use std::sync::Arc;
 
 use ureq::http::{HeaderName, HeaderValue};
 
-/// Header lines with a secret, each as ureq writes it and as it is sent. Both are of one length.
+/// Header lines with a secret, each as ureq writes it and as it is sent, of the same length.
 #[derive(Clone, Default)]
-pub(super) struct SecretLines(Arc<[SecretLine]>);
+pub(in crate::http) struct SecretLines(Arc<[SecretLine]>);
 
 #[derive(Clone)]
 struct SecretLine {
     name: HeaderName,
-    written: Vec<u8>,
+    masked: Vec<u8>,
     sent: Vec<u8>,
 }
 
 impl SecretLines {
     /// The lines of these headers.
-    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = (&'a HeaderName, &'a [u8])>) -> Self {
+    pub(in crate::http) fn new<'a>(secrets: impl IntoIterator<Item = (&'a HeaderName, &'a [u8])>) -> Self {
         SecretLines(secrets.into_iter().map(|(name, secret)| SecretLine::new(name, secret)).collect())
     }
 
-    /// These lines, and those of a call's own headers in place of the ones of the same names.
-    pub(super) fn with(&self, own: &[(HeaderName, HeaderValue)]) -> Self {
+    /// These lines; those of a request's own headers replace the ones of the same names.
+    pub(in crate::http) fn with(&self, own: &[(HeaderName, HeaderValue)]) -> Self {
         if own.is_empty() {
             return self.clone();
         }
@@ -34,31 +34,31 @@ impl SecretLines {
         SecretLines(kept.chain(own.iter().map(|(name, secret)| SecretLine::new(name, secret.as_bytes()))).collect())
     }
 
-    /// Puts the secrets into a part of a request's head that is about to leave; ureq never parts a header line. Says whether
-    /// there were any.
-    pub(super) fn reveal(&self, output: &mut [u8]) -> bool {
-        let mut revealed = false;
+    /// Puts the secrets into a part of a request's head that is about to leave. Returns whether there were any. ureq never
+    /// splits a header line.
+    pub(super) fn unmask(&self, output: &mut [u8]) -> bool {
+        let mut unmasked = false;
         for line in output.split_mut(|byte| *byte == b'\r') {
             let start = usize::from(line.first() == Some(&b'\n'));
             let line = &mut line[start..];
-            if let Some(secret) = self.0.iter().find(|secret| secret.written == line) {
+            if let Some(secret) = self.0.iter().find(|secret| secret.masked == line) {
                 line.copy_from_slice(&secret.sent);
-                revealed = true;
+                unmasked = true;
             }
         }
-        revealed
+        unmasked
     }
 }
 
 impl SecretLine {
     fn new(name: &HeaderName, secret: &[u8]) -> Self {
         let line = |value: &[u8]| [name.as_str().as_bytes(), b": ", value].concat();
-        SecretLine { name: name.clone(), written: line(stars(secret).as_bytes()), sent: line(secret) }
+        SecretLine { name: name.clone(), masked: line(mask(secret).as_bytes()), sent: line(secret) }
     }
 }
 
-/// As many stars as the secret has bytes.
-pub(super) fn stars(secret: &[u8]) -> HeaderValue {
+/// Asterisks, as many as the secret has bytes.
+pub(in crate::http) fn mask(secret: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(&vec![b'*'; secret.len()]).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_take_the_place_of_their_stars_and_nothing_else_changes() {
+    fn only_the_masked_lines_change() {
         let name = HeaderName::from_static("x-api-key");
         let lines = SecretLines::new([(&name, b"tml-k".as_slice())]);
         for (written, sent) in [
@@ -86,19 +86,19 @@ mod tests {
             (r#"{"a":"x-api-key: *****"}"#, r#"{"a":"x-api-key: *****"}"#),
         ] {
             let mut output = written.as_bytes().to_vec();
-            assert_eq!(lines.reveal(&mut output), written != sent);
+            assert_eq!(lines.unmask(&mut output), written != sent);
             assert_eq!(String::from_utf8(output).unwrap(), sent);
         }
         assert!(!format!("{lines:?}").contains("tml-k"));
     }
 
     #[test]
-    fn a_calls_own_secret_takes_the_place_of_the_configurations() {
+    fn a_requests_own_secret_replaces_the_configurations() {
         let [key, token] = ["x-api-key", "x-token"].map(HeaderName::from_static);
         let lines = SecretLines::new([(&key, b"first".as_slice())]);
         let own = [(key, HeaderValue::from_static("other")), (token, HeaderValue::from_static("t"))];
         let mut output = b"x-api-key: *****\r\nx-token: *\r\n\r\n".to_vec();
-        assert!(lines.with(&own).reveal(&mut output));
+        assert!(lines.with(&own).unmask(&mut output));
         assert_eq!(output, b"x-api-key: other\r\nx-token: t\r\n\r\n");
     }
 }

@@ -1,8 +1,10 @@
-//! Lets an answer be read that comes before the whole request is written.
+//! Reads a response that arrives before the whole request is written.
 //!
-//! A server that refuses a large body answers while the body is still on its way, and then closes the connection or reads no
-//! further. Either way a write fails. Here the failure is kept back until the answer, which is there already, was looked for.
-//! This sits below TLS: above it, nothing could be read any more, since TLS first writes what it still has to.
+//! A server that refuses a large body (413, 429) responds while the body is still on its way, and then closes the connection or
+//! stops reading. Either way a write fails, and ureq would report a reset although the response is already in the
+//! system's buffer. So reading continues after a failed write: the failure is held back until a read has failed too.
+//!
+//! This sits below TLS. Above it nothing could be read any more, since a TLS connection first writes what it still has to.
 
 use std::fmt;
 use std::io;
@@ -11,16 +13,17 @@ use std::time::Duration;
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-use super::flight::{Flight, current};
+use super::super::cancel::RequestHandle;
+use super::current::with_current;
 
-/// How long an answer is looked for after a write has run out of time. The system has its bytes by then.
+/// How long to look for a response after a write has timed out. The system already has its bytes.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// Gives each connection the wrapper.
+/// Wraps each connection.
 #[derive(Debug)]
-pub(super) struct EarlyAnswers;
+pub(super) struct EarlyResponses;
 
-impl<T: Transport> Connector<T> for EarlyAnswers {
+impl<T: Transport> Connector<T> for EarlyResponses {
     type Out = EarlyTransport<T>;
 
     fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<T>) -> Result<Option<Self::Out>, Error> {
@@ -28,10 +31,10 @@ impl<T: Transport> Connector<T> for EarlyAnswers {
     }
 }
 
-/// A connection whose writes do not fail before an answer was looked for.
+/// A connection whose writes do not fail before a response was looked for.
 pub(super) struct EarlyTransport<T> {
     inner: T,
-    /// A write has failed. What follows is not written.
+    /// A write has failed. Nothing more is written.
     broken: bool,
     /// Why it failed, until a read fails too.
     failure: Option<Error>,
@@ -47,7 +50,7 @@ impl<T: Transport> Transport for EarlyTransport<T> {
             return Ok(());
         }
         match self.inner.transmit_output(amount, timeout) {
-            Err(error) if may_have_an_answer(&error) => {
+            Err(error) if may_have_a_response(&error) => {
                 (self.broken, self.failure) = (true, Some(error));
                 Ok(())
             }
@@ -56,14 +59,14 @@ impl<T: Transport> Transport for EarlyTransport<T> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let unheard = !current(Flight::was_heard).unwrap_or_default();
+        let waiting = !with_current(RequestHandle::has_response_started).unwrap_or_default();
         let timeout = match &self.failure {
-            Some(Error::Timeout(_)) if unheard => NextTimeout { after: LAST_LOOK.into(), ..timeout },
+            Some(Error::Timeout(_)) if waiting => NextTimeout { after: LAST_LOOK.into(), ..timeout },
             _ => timeout,
         };
         match self.inner.await_input(timeout) {
             Ok(true) => Ok(true),
-            other => self.failure.take().filter(|_| unheard).map_or(other, Err),
+            other => self.failure.take().filter(|_| waiting).map_or(other, Err),
         }
     }
 
@@ -76,7 +79,7 @@ impl<T: Transport> Transport for EarlyTransport<T> {
     }
 }
 
-fn may_have_an_answer(error: &Error) -> bool {
+fn may_have_a_response(error: &Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     match error {
         Error::Io(error) => matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted),

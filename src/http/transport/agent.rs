@@ -1,13 +1,57 @@
-//! How ureq is set up: proxy, certificates, buffers and connections.
+//! The agents, and how ureq is set up: proxy, certificates, buffers and connections.
 
 use ureq::Agent;
 use ureq::config::AutoHeaderValue;
 
+use super::connector::connector;
+use super::resolver::CachingResolver;
 use crate::config::{Config, Proxy};
 use crate::error::{Error, Result};
+use crate::http::request::Purpose;
 
-/// For connections to this machine, or not: the environment's proxy is for others.
-pub(super) fn config(config: &Config, is_loopback: bool) -> Result<ureq::config::Config> {
+/// One agent for each purpose, and one for other servers than the service. They share the resolver's cache.
+pub(in crate::http) struct Agents {
+    service: [Agent; Purpose::ALL.len()],
+    external: Agent,
+}
+
+impl Agents {
+    pub(in crate::http) fn new(config: &Config) -> Result<Self> {
+        let resolver = CachingResolver::new(
+            config.clock().clone(),
+            config.dns_retention(),
+            config.timeout_connect(),
+            config.thread_stack_size(),
+        );
+        let agent = |settings| Agent::with_parts(settings, connector(resolver.clone()), resolver.clone());
+        let service = settings(config, config.is_loopback())?;
+        Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, false)?) })
+    }
+
+    pub(in crate::http) fn of(&self, purpose: Purpose) -> &Agent {
+        &self.service[purpose as usize]
+    }
+
+    /// For other servers than the service.
+    pub(in crate::http) fn external(&self) -> &Agent {
+        &self.external
+    }
+
+    /// Ends every request but telemetry's, and refuses new ones.
+    pub(in crate::http) fn shut_down_all_but_telemetry(&self) {
+        let purposes = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry);
+        for agent in purposes.map(|purpose| self.of(purpose)).chain([&self.external]) {
+            agent.clone().shutdown();
+        }
+    }
+
+    pub(in crate::http) fn shut_down_telemetry(&self) {
+        self.of(Purpose::Telemetry).clone().shutdown();
+    }
+}
+
+/// For a server on this machine or elsewhere. The environment's proxy applies only to the latter.
+fn settings(config: &Config, is_loopback: bool) -> Result<ureq::config::Config> {
     let proxy = match config.proxy() {
         Proxy::Environment if is_loopback => None,
         Proxy::Environment => ureq::Proxy::try_from_env()

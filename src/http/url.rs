@@ -1,33 +1,51 @@
 //! Where a request goes: paths made of ids, joined with the base URL, and redirects.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Uri;
 
-use super::call::{Answer, Method};
+use super::request::Method;
+use super::response::Response;
 
-/// Writes a text as one segment of a path: everything but letters, digits and `-_.~` is percent-encoded, and so are the dots
-/// of `.` and `..`, which would lead elsewhere.
-pub(crate) fn segment(text: &str) -> String {
-    if matches!(text, "." | "..") { text.replace('.', "%2E") } else { encode(text, b"-_.~") }
+/// What is encoded in one segment: everything but the unreserved characters of RFC 3986 (section 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// What is encoded in a whole path with its query: everything that no URL may have, except percent codes and `|`, which
+/// the Python client leaves as they are.
+const PATH_AND_QUERY: &AsciiSet = &SEGMENT
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/')
+    .remove(b'?')
+    .remove(b'%')
+    .remove(b'[')
+    .remove(b']')
+    .remove(b'|');
+
+/// Writes a text as one segment of a path. The dots of `.` and `..` are encoded too: as segments, they would lead elsewhere.
+pub(crate) fn encode_segment(text: &str) -> String {
+    match text {
+        "." | ".." => text.replace('.', "%2E"),
+        _ => utf8_percent_encode(text, SEGMENT).to_string(),
+    }
 }
 
 /// Encodes what no URL may have in a path or query. Percent codes stay.
-fn cleaned(path: &str) -> String {
-    encode(path, b"-_.~!$&'()*+,;=:@/?%[]|")
+fn encode_path(path: &str) -> String {
+    utf8_percent_encode(path, PATH_AND_QUERY).to_string()
 }
 
-fn encode(text: &str, kept: &[u8]) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
-/// Whether this names a host, and is no path.
+/// Whether this names a host rather than a path.
 pub(crate) fn is_url(path: &str) -> bool {
     has_scheme(path) || path.starts_with("//")
 }
@@ -37,95 +55,98 @@ fn has_scheme(path: &str) -> bool {
     before_query.split('/').next().is_some_and(|first| first.contains(':'))
 }
 
-/// The URL of a path below the base URL, with both queries. `None` when the path names another host.
-pub(super) fn joined(base_url: &str, path: &str, query: &str) -> Option<String> {
+/// The URL of a path below the base URL, with both queries. `None` if the path names a host.
+pub(super) fn join_base_url(base_url: &str, path: &str, query: &str) -> Option<String> {
     let path = path.split('#').next().unwrap_or_default();
     if is_url(path) {
         return None;
     }
-    let path = cleaned(path.strip_prefix('/').unwrap_or(path));
+    let path = encode_path(path.strip_prefix('/').unwrap_or(path));
     let query = query.trim_start_matches('?');
     let separator = match (query.is_empty(), path.contains('?')) {
         (true, _) => "",
         (false, false) => "?",
         (false, true) => "&",
     };
-    Some(format!("{}/{path}{separator}{query}", cleaned(base_url)))
+    Some(format!("{}/{path}{separator}{query}", encode_path(base_url)))
 }
 
-/// One stop of a request, which may lead to another.
+/// One hop of a request. A redirect leads to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stop {
+pub(super) struct Target {
     pub(super) method: Method,
     pub(super) uri: Uri,
 }
 
-impl Stop {
-    /// Where this answer sends the request on to, when that is on the same origin and the request can be made there: with its
-    /// method and body for 307 and 308, as a GET for 303. After 301 and 302 the meaning of any method but GET is not agreed
-    /// upon, so these are not followed.
-    pub(super) fn redirected(&self, answer: &Answer) -> Option<Stop> {
-        let method = match (answer.status, self.method) {
+impl Target {
+    /// The next hop, if this response redirects to the same origin: with the same method and body for 307 and 308, as a GET
+    /// for 303. Clients disagree on the method after a 301 or 302 to anything but a GET, so these are not followed.
+    pub(super) fn redirected(&self, response: &Response) -> Option<Target> {
+        let method = match (response.status, self.method) {
             (303, _) | (301 | 302, Method::Get) => Method::Get,
             (307 | 308, method) => method,
             _ => return None,
         };
-        // Some servers write letters beyond ASCII as they are.
-        let location = String::from_utf8_lossy(answer.headers.get("location")?.as_bytes());
-        let uri = resolved(&self.uri, &location)?;
-        same_origin(&self.uri, &uri).then_some(Stop { method, uri })
+        // Some servers send characters beyond ASCII unencoded.
+        let location = String::from_utf8_lossy(response.headers.get("location")?.as_bytes());
+        let uri = resolve_reference(&self.uri, &location)?;
+        same_origin(&self.uri, &uri).then_some(Target { method, uri })
     }
 }
 
-/// What a `Location` means at this URL (RFC 3986, section 5.2).
-fn resolved(at: &Uri, location: &str) -> Option<Uri> {
-    let location = cleaned(location.trim().split('#').next().unwrap_or_default());
-    let origin = format!("{}://{}", at.scheme_str()?, at.authority()?);
+/// Resolves a `Location` against the URL it was received from (RFC 3986, section 5.2).
+fn resolve_reference(base: &Uri, location: &str) -> Option<Uri> {
+    let location = encode_path(location.trim().split('#').next().unwrap_or_default());
+    let origin = format!("{}://{}", base.scheme_str()?, base.authority()?);
     let target = if has_scheme(&location) {
         location
     } else if location.starts_with("//") {
-        format!("{}:{location}", at.scheme_str()?)
+        format!("{}:{location}", base.scheme_str()?)
     } else if location.starts_with('/') {
         format!("{origin}{location}")
     } else if location.is_empty() || location.starts_with('?') {
-        format!("{origin}{}{location}", at.path())
+        format!("{origin}{}{location}", base.path())
     } else {
-        let folder = at.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{origin}{folder}/{location}")
     };
     let uri: Uri = target.parse().ok()?;
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("{}://{}{}{query}", uri.scheme_str()?, uri.authority()?, without_dots(uri.path())).parse().ok()
+    format!("{}://{}{}{query}", uri.scheme_str()?, uri.authority()?, remove_dot_segments(uri.path())).parse().ok()
 }
 
-/// Where an answer points that is not followed with our headers, as the server wrote it where it can be used as it is: a
-/// signature may cover every byte of it.
-pub(crate) fn pointed_at(base_url: &str, location: &str) -> Option<String> {
+/// The absolute URL of a `Location` on any host, to be fetched without our headers. An absolute one stays byte for byte as the
+/// server wrote it: a signature may cover all of it.
+pub(crate) fn external_url(base_url: &str, location: &str) -> Option<String> {
     let location = location.trim().split('#').next().unwrap_or_default();
     let is_http = |url: &Uri| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https"));
     if has_scheme(location) {
         return location.parse().ok().filter(is_http).map(|_| location.to_owned());
     }
-    let base_url = format!("{}/", cleaned(base_url)).parse().ok()?;
-    (!location.is_empty()).then(|| resolved(&base_url, location)).flatten().filter(is_http).map(|url| url.to_string())
+    let base_url = format!("{}/", encode_path(base_url)).parse().ok()?;
+    (!location.is_empty())
+        .then(|| resolve_reference(&base_url, location))
+        .flatten()
+        .filter(is_http)
+        .map(|url| url.to_string())
 }
 
-/// Where a redirect leads that is followed without anything of ours: to any host, but never from https to http.
-pub(super) fn onward(at: &Uri, location: &str) -> Option<Uri> {
+/// The next URL of a download: a redirect may lead to any host, but never from https to http.
+pub(super) fn external_redirect(at: &Uri, location: &str) -> Option<Uri> {
     let origin = format!("{}://{}", at.scheme_str()?, at.authority()?);
     let path = at.path();
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let next: Uri = pointed_at(&format!("{origin}{folder}"), location)?.parse().ok()?;
-    is_as_safe(at, &next).then_some(next)
+    let next: Uri = external_url(&format!("{origin}{folder}"), location)?.parse().ok()?;
+    keeps_https(at, &next).then_some(next)
 }
 
-/// Whether a request may go on from one URL to the next: https never becomes http.
-pub(super) fn is_as_safe(one: &Uri, next: &Uri) -> bool {
+/// Whether the next URL is as safe as this one: https never becomes http.
+pub(super) fn keeps_https(one: &Uri, next: &Uri) -> bool {
     one.scheme_str() != Some("https") || next.scheme_str() == Some("https")
 }
 
-/// Carries out the segments `.` and `..`.
-fn without_dots(path: &str) -> String {
+/// Removes the segments `.` and `..` (RFC 3986, section 5.2.4).
+fn remove_dot_segments(path: &str) -> String {
     let mut kept = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -146,7 +167,7 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Whether both are on one origin and name no user.
+/// Whether both have the same origin and no user name.
 pub(super) fn same_origin(one: &Uri, other: &Uri) -> bool {
     let origin = |uri: &Uri| {
         let scheme = uri.scheme_str()?;
@@ -170,7 +191,7 @@ mod tests {
     use crate::rules::testing::{golden, list};
 
     #[test]
-    fn an_id_is_one_segment() {
+    fn an_id_becomes_one_segment() {
         for (id, expected) in [
             ("run-1", "run-1"),
             ("a/b", "a%2Fb"),
@@ -184,7 +205,7 @@ mod tests {
             ("100%", "100%25"),
             ("a:0\r\n", "a%3A0%0D%0A"),
         ] {
-            assert_eq!(segment(id), expected);
+            assert_eq!(encode_segment(id), expected);
         }
     }
 
@@ -196,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn base_url_and_path_are_joined_as_in_the_fixture() {
+    fn joining_matches_the_fixture() {
         let mut joins = 0;
         for case in list(&golden("pure_client")["prepare_url"]) {
             let (base, path) = (case["base"].as_str().unwrap(), case["url"].as_str().unwrap());
@@ -206,9 +227,9 @@ mod tests {
                 assert!(is_refused(base) || (!HAS_TLS && base.starts_with("https")), "{case}");
                 continue;
             };
-            let url = joined(config.base_url(), path, "");
+            let url = join_base_url(config.base_url(), path, "");
             if path.starts_with("//") || path.starts_with("http") {
-                // The Python client sends the key to the other host, or drops the first segment as if it were one.
+                // The Python client sends the key to that host, or mistakes the first segment for one and drops it.
                 assert_eq!(url, None, "{case}");
             } else {
                 assert_eq!(url.unwrap(), case["out"].as_str().unwrap(), "{case}");
@@ -219,23 +240,23 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_joined() {
-        assert_eq!(joined("http://h", "x?a=1#f", "?b=2").unwrap(), "http://h/x?a=1&b=2");
-        assert_eq!(joined("http://h", "x", "?b=2").unwrap(), "http://h/x?b=2");
-        assert_eq!(joined("http://h", "/x?at=12:30", "").unwrap(), "http://h/x?at=12:30");
-        assert_eq!(joined("http://h", "ftp:x", ""), None);
+    fn queries_are_join_base_url() {
+        assert_eq!(join_base_url("http://h", "x?a=1#f", "?b=2").unwrap(), "http://h/x?a=1&b=2");
+        assert_eq!(join_base_url("http://h", "x", "?b=2").unwrap(), "http://h/x?b=2");
+        assert_eq!(join_base_url("http://h", "/x?at=12:30", "").unwrap(), "http://h/x?at=12:30");
+        assert_eq!(join_base_url("http://h", "ftp:x", ""), None);
     }
 
     fn after(status: u16, method: Method, location: &str) -> Option<(Method, String)> {
         let mut headers = HeaderMap::new();
         headers.insert("location", HeaderValue::from_bytes(location.as_bytes()).unwrap());
-        let stop = Stop { method, uri: "http://host/base/a?q=1".parse().unwrap() };
-        let next = stop.redirected(&Answer { status, headers, body: Vec::new() })?;
+        let target = Target { method, uri: "http://host/base/a?q=1".parse().unwrap() };
+        let next = target.redirected(&Response { status, headers, body: Vec::new() })?;
         Some((next.method, next.uri.to_string()))
     }
 
     #[test]
-    fn a_location_is_read_as_the_rfc_says() {
+    fn a_location_is_resolved_as_in_rfc_3986() {
         for (location, expected) in [
             ("http://host/x", Some("http://host/x")),
             ("HTTP://HOST:80/x", Some("http://HOST:80/x")),
@@ -261,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn where_an_answer_points_is_kept_as_it_is() {
+    fn an_external_url_stays_byte_for_byte() {
         for (location, expected) in [
             ("https://storage/a%2fb?sig=A%2B/=", Some("https://storage/a%2fb?sig=A%2B/=")),
             (" http://storage/../a#x ", Some("http://storage/../a")),
@@ -272,12 +293,12 @@ mod tests {
             ("https://", None),
             ("", None),
         ] {
-            assert_eq!(pointed_at("http://host/base", location).as_deref(), expected, "{location}");
+            assert_eq!(external_url("http://host/base", location).as_deref(), expected, "{location}");
         }
     }
 
     #[test]
-    fn a_redirect_without_our_headers_leads_anywhere_but_from_https_to_http() {
+    fn an_external_redirect_keeps_https() {
         for (at, location, expected) in [
             ("https://a/x/y?s=1", "https://b/z?sig=2", Some("https://b/z?sig=2")),
             ("http://a/x/y", "https://b/z", Some("https://b/z")),
@@ -286,13 +307,13 @@ mod tests {
             ("https://a/x", "http://a/x", None),
             ("https://a/x", "ftp://a/x", None),
         ] {
-            let next = onward(&at.parse().unwrap(), location).map(|next| next.to_string());
+            let next = external_redirect(&at.parse().unwrap(), location).map(|next| next.to_string());
             assert_eq!(next.as_deref(), expected, "{at} {location}");
         }
     }
 
     #[test]
-    fn the_method_after_a_redirect_is_the_one_that_the_status_gives() {
+    fn the_status_decides_the_method_after_redirects() {
         use Method::{Delete, Get, Post};
         for (status, method, expected) in [
             (301, Get, Some(Get)),

@@ -1,7 +1,8 @@
-//! Names to addresses, remembered for a while.
+//! A cache of name lookups.
 //!
-//! ureq asks its resolver on every request, also when the connection comes from the pool. A remembered address costs no
-//! system call and no thread; one that refused is forgotten, so that the next attempt looks the name up again.
+//! ureq asks its resolver on every request, even if the connection then comes from the pool, and its own resolver starts a
+//! thread for each lookup with a timeout. A cached address costs no system call and no thread. An address that refused is
+//! removed, so that the next attempt looks the name up again.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,7 +22,7 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::clock::Clock;
 
-/// More names than one program talks to; the cache starts over when it is full.
+/// More names than one program talks to. A full cache is emptied.
 const MAX_NAMES: usize = 64;
 
 /// The size of ureq's array of addresses.
@@ -29,8 +30,8 @@ const MAX_ADDRESSES: usize = 16;
 
 #[derive(Clone, Debug)]
 pub(super) struct CachingResolver {
-    known: Arc<Mutex<HashMap<String, Known>>>,
-    /// Held by whoever looks a name up.
+    cache: Arc<Mutex<HashMap<String, Entry>>>,
+    /// Held during a lookup.
     lookup: Arc<Mutex<()>>,
     clock: Clock,
     retention: Duration,
@@ -39,43 +40,43 @@ pub(super) struct CachingResolver {
 }
 
 #[derive(Debug)]
-struct Known {
+struct Entry {
     addresses: Vec<SocketAddr>,
     until: Instant,
 }
 
 impl CachingResolver {
-    /// Remembers addresses for `retention`; a lookup may take `lookup_limit`, on a thread with this stack.
+    /// Keeps addresses for `retention`. A lookup may take up to `lookup_limit`, on a thread with this stack.
     pub(super) fn new(clock: Clock, retention: Duration, lookup_limit: Duration, stack_size: usize) -> Self {
-        CachingResolver { known: Arc::default(), lookup: Arc::default(), clock, retention, lookup_limit, stack_size }
+        CachingResolver { cache: Arc::default(), lookup: Arc::default(), clock, retention, lookup_limit, stack_size }
     }
 
     pub(super) fn forget(&self, uri: &Uri) {
         if let Some(name) = host_and_port(uri) {
-            self.known.lock().remove(&name);
+            self.cache.lock().remove(&name);
         }
     }
 
-    fn remembered(&self, name: &str) -> Option<Vec<SocketAddr>> {
+    fn cached(&self, name: &str) -> Option<Vec<SocketAddr>> {
         let now = self.clock.now();
-        self.known.lock().get(name).filter(|known| now < known.until).map(|known| known.addresses.clone())
+        self.cache.lock().get(name).filter(|entry| now < entry.until).map(|entry| entry.addresses.clone())
     }
 
-    fn remember(&self, name: &str, addresses: &[SocketAddr]) {
-        let mut known = self.known.lock();
-        if known.len() >= MAX_NAMES {
-            known.clear();
+    fn insert(&self, name: &str, addresses: &[SocketAddr]) {
+        let mut cache = self.cache.lock();
+        if cache.len() >= MAX_NAMES {
+            cache.clear();
         }
         let until = self.clock.now() + self.retention;
-        known.insert(name.to_owned(), Known { addresses: addresses.to_vec(), until });
+        cache.insert(name.to_owned(), Entry { addresses: addresses.to_vec(), until });
     }
 
-    /// The addresses of a name, from memory or by a lookup within the limits; an address needs none.
+    /// The addresses of a name, from the cache or by a lookup within the limits. A literal address needs neither.
     fn addresses(&self, name: &str, call: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
         if let Ok(address) = name.parse() {
             return Ok(vec![address]);
         }
-        if let Some(addresses) = self.remembered(name) {
+        if let Some(addresses) = self.cached(name) {
             return Ok(addresses);
         }
         let (limit, reason) = if *call.after < self.lookup_limit {
@@ -83,13 +84,13 @@ impl CachingResolver {
         } else {
             (self.lookup_limit, Timeout::Resolve)
         };
-        // One lookup at a time: when the system's resolver hangs, only one thread hangs with it.
+        // One lookup at a time: if the system's resolver hangs, only one thread hangs with it.
         let _turn = self.lookup.try_lock_for(limit).ok_or(Error::Timeout(reason))?;
-        if let Some(addresses) = self.remembered(name) {
+        if let Some(addresses) = self.cached(name) {
             return Ok(addresses);
         }
         let addresses = look_up(name, limit, self.stack_size)?.ok_or(Error::Timeout(reason))?;
-        self.remember(name, &addresses);
+        self.insert(name, &addresses);
         Ok(addresses)
     }
 }
@@ -108,13 +109,13 @@ fn host_and_port(uri: &Uri) -> Option<String> {
     DefaultResolver::host_and_port(uri.scheme()?, uri.authority()?)
 }
 
-/// Looks a name up on a thread of its own, since the system's call cannot be bounded. `None` when it takes too long.
+/// Looks a name up on its own thread, since the system's call has no timeout. `None` if it takes too long.
 fn look_up(name: &str, limit: Duration, stack_size: usize) -> Result<Option<Vec<SocketAddr>>, Error> {
     let (found, addresses) = bounded(1);
     let owned = name.to_owned();
     thread::Builder::new().name("tinkex-dns".into()).stack_size(stack_size).spawn(move || {
         let result = owned.to_socket_addrs().map(Iterator::collect);
-        // Nobody listens any more when the limit has passed.
+        // Nobody receives it after the limit.
         found.send(result).ok();
     })?;
     match addresses.recv_timeout(limit) {
@@ -130,7 +131,7 @@ mod tests {
 
     use ureq::Agent;
 
-    use super::super::transport::watching_connector;
+    use super::super::connector::connector;
     use super::*;
     use crate::clock::ManualClock;
 
@@ -145,26 +146,26 @@ mod tests {
         resolver.resolve(&uri.parse().unwrap(), &Config::default(), NextTimeout::default()).unwrap().to_vec()
     }
 
-    /// Makes the resolver remember an address that the name does not have, to tell memory from a lookup.
+    /// Caches an address that the name does not have, to tell the cache from a lookup.
     fn remember(resolver: &CachingResolver, name: &str, address: &str) {
         let until = resolver.clock.now() + RETENTION;
-        resolver.known.lock().insert(name.to_owned(), Known { addresses: vec![address.parse().unwrap()], until });
+        resolver.cache.lock().insert(name.to_owned(), Entry { addresses: vec![address.parse().unwrap()], until });
     }
 
     #[test]
-    fn a_name_is_looked_up_once_and_remembered_with_its_port() {
+    fn a_name_is_cached_with_its_port() {
         let resolver = resolver(&ManualClock::new(), PATIENCE);
         let found = resolve(&resolver, "http://localhost/a");
         assert!(!found.is_empty() && found.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
-        assert_eq!(resolver.known.lock()["localhost:80"].addresses, found);
+        assert_eq!(resolver.cache.lock()["localhost:80"].addresses, found);
         remember(&resolver, "localhost:80", "192.0.2.1:80");
         assert_eq!(resolve(&resolver, "http://localhost/b"), ["192.0.2.1:80".parse().unwrap()]);
         assert!(resolve(&resolver, "https://localhost").iter().all(|address| address.port() == 443));
-        assert_eq!(resolver.known.lock().len(), 2);
+        assert_eq!(resolver.cache.lock().len(), 2);
     }
 
     #[test]
-    fn an_address_is_forgotten_after_the_retention() {
+    fn an_address_expires_after_the_retention() {
         let clock = ManualClock::new();
         let resolver = resolver(&clock, PATIENCE);
         remember(&resolver, "localhost:80", "192.0.2.1:80");
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(resolve(&resolver, "http://localhost"), ["192.0.2.1:80".parse().unwrap()]);
         clock.advance(Duration::from_nanos(1));
         assert!(resolve(&resolver, "http://localhost").iter().all(|address| address.ip().is_loopback()));
-        assert_eq!(resolver.known.lock()["localhost:80"].until, clock.clock().now() + RETENTION);
+        assert_eq!(resolver.cache.lock()["localhost:80"].until, clock.clock().now() + RETENTION);
     }
 
     #[test]
@@ -184,12 +185,12 @@ mod tests {
         remember(&resolver, &name, &refusing.to_string());
         let agent = Agent::with_parts(
             Agent::config_builder().proxy(None).build(),
-            watching_connector(resolver.clone()),
+            connector(resolver.clone()),
             resolver.clone(),
         );
         let url = format!("http://{name}/");
         assert!(agent.get(&url).call().is_err());
-        assert!(resolver.known.lock().is_empty());
+        assert!(resolver.cache.lock().is_empty());
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut stream = listener.accept().unwrap().0;
@@ -201,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_the_url_needs_no_lookup_and_no_thread() {
-        // A lookup with no time at all fails; an address needs none.
+    fn a_literal_address_needs_no_lookup() {
+        // A lookup without any time fails.
         let resolver = resolver(&ManualClock::new(), Duration::ZERO);
         for (uri, address) in [
             ("http://127.0.0.1", "127.0.0.1:80"),
@@ -215,20 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_bounded() {
+    fn the_cache_is_bounded() {
         let resolver = resolver(&ManualClock::new(), PATIENCE);
         for port in 1..=3 * MAX_NAMES {
             resolve(&resolver, &format!("http://127.0.0.1:{port}"));
-            assert!(resolver.known.lock().len() <= MAX_NAMES);
+            assert!(resolver.cache.lock().len() <= MAX_NAMES);
         }
     }
 
     #[test]
-    fn a_name_that_does_not_exist_is_an_error_and_not_remembered() {
+    fn an_unknown_name_is_not_cached() {
         let resolver = resolver(&ManualClock::new(), PATIENCE);
-        // Too long for a name: refused without asking anybody.
+        // Too long for a name: refused without a query.
         let uri = format!("http://{}.invalid", "a".repeat(64)).parse().unwrap();
         assert!(resolver.resolve(&uri, &Config::default(), NextTimeout::default()).is_err());
-        assert!(resolver.known.lock().is_empty());
+        assert!(resolver.cache.lock().is_empty());
     }
 }

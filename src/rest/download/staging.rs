@@ -1,4 +1,7 @@
-//! The place where a download comes into being, beside its destination.
+//! The directory in which a download is assembled, beside its destination.
+//!
+//! [`fs::write_atomically`](crate::fs::write_atomically) does not fit here: the result may be a whole directory, an existing
+//! destination is moved aside and must survive a failure, and parent directories are removed again.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,78 +12,78 @@ use log::{debug, warn};
 use super::io_error;
 use crate::error::{Error, Result};
 
-/// How often another name is tried for the directory.
-const NAMES: usize = 8;
+/// How many other names are tried for the directory.
+const MAX_NAMES: usize = 8;
 
-/// A directory beside the destination, and so on the same file system. It is removed when it is dropped.
+/// A directory beside the destination, and therefore on the same file system. It is removed on drop.
 #[derive(Debug)]
-pub(super) struct Workspace {
+pub(super) struct StagingDir {
     directory: PathBuf,
-    /// Without a slash at its end, which would mean what a link leads to.
+    /// Without a trailing slash, which would name the target of a symbolic link.
     destination: PathBuf,
-    /// The uppermost of the directories that were made for it above the destination.
-    made: Option<PathBuf>,
+    /// The topmost parent directory that was created for the destination.
+    created: Option<PathBuf>,
     overwrite: bool,
-    /// It holds the only copy of what was at the destination.
+    /// It holds the only copy of the old content of the destination.
     keep: bool,
 }
 
-impl Workspace {
+impl StagingDir {
     pub(super) fn create(destination: &Path, overwrite: bool) -> Result<Self> {
         let Some(name) = destination.file_name() else {
             let shown = destination.display();
-            return Err(Error::invalid_input(format!("the destination {shown:?} is no name for a new file")));
+            return Err(Error::invalid_input(format!("the destination {shown:?} is not a name for a new file")));
         };
         let parent = parent_of(destination);
         let destination = parent.join(name);
         if !overwrite && exists(&destination) {
-            return Err(taken(&destination));
+            return Err(destination_exists(&destination));
         }
-        let made = parent.ancestors().take_while(|above| !above.as_os_str().is_empty() && !exists(above)).last();
-        let mut workspace = Workspace {
+        let created = parent.ancestors().take_while(|above| !above.as_os_str().is_empty() && !exists(above)).last();
+        let mut staging = StagingDir {
             directory: PathBuf::new(),
-            made: made.map(Path::to_owned),
+            created: created.map(Path::to_owned),
             destination: destination.clone(),
             overwrite,
             keep: false,
         };
         let mut tries = 0;
         loop {
-            fs::create_dir_all(parent).map_err(|error| io_error("made", parent, error))?;
+            fs::create_dir_all(parent).map_err(|error| io_error("created", parent, error))?;
             let mut hidden = std::ffi::OsString::from(".");
             hidden.push(name);
             hidden.push(format!(".tinkex-{:08x}", fastrand::u32(..)));
             let directory = parent.join(hidden);
             match fs::create_dir(&directory) {
                 Ok(()) => {
-                    workspace.directory = directory;
-                    return Ok(workspace);
+                    staging.directory = directory;
+                    return Ok(staging);
                 }
-                // The name is taken, or another download that failed has just removed the parent that it had made.
-                Err(error) if is_passing(&error) && tries < NAMES => tries += 1,
-                Err(error) => return Err(io_error("made", &directory, error)),
+                // The name is taken, or a failed download has just removed the parent that it had created.
+                Err(error) if is_temporary(&error) && tries < MAX_NAMES => tries += 1,
+                Err(error) => return Err(io_error("created", &directory, error)),
             }
         }
     }
 
-    /// For the archive.
+    /// Where the archive is stored.
     pub(super) fn archive(&self) -> PathBuf {
         self.directory.join("archive")
     }
 
-    /// For what is in it.
+    /// Where the archive is unpacked to.
     pub(super) fn content(&self) -> PathBuf {
         self.directory.join("content")
     }
 
-    /// Puts what has come into being at the destination. What was there is moved aside, and removed last.
+    /// Moves the complete result to the destination. Old content is moved aside, and removed last.
     pub(super) fn install(mut self, what: &Path) -> Result<()> {
         let moved = |error| io_error("moved to its destination", what, error);
         if !exists(&self.destination) {
             fs::rename(what, &self.destination).map_err(|error| match error.kind() {
-                // Another download was quicker.
+                // Another download was faster.
                 ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory => {
-                    taken(&self.destination)
+                    destination_exists(&self.destination)
                 }
                 _ => moved(error),
             })?;
@@ -88,7 +91,7 @@ impl Workspace {
             return Ok(());
         }
         if !self.overwrite {
-            return Err(taken(&self.destination));
+            return Err(destination_exists(&self.destination));
         }
         let old = self.directory.join("old");
         fs::rename(&self.destination, &old).map_err(|error| io_error("moved aside", &self.destination, error))?;
@@ -98,15 +101,15 @@ impl Workspace {
                 return error;
             }
             self.keep = true;
-            error.with_hint(format!("what was there before is now {}", old.display()))
+            error.with_hint(format!("the old content is now at {}", old.display()))
         })?;
-        // Before the old one is removed.
+        // Before the old content is removed.
         sync(parent_of(&self.destination));
         Ok(())
     }
 }
 
-impl Drop for Workspace {
+impl Drop for StagingDir {
     fn drop(&mut self) {
         if self.keep {
             return;
@@ -117,9 +120,9 @@ impl Drop for Workspace {
             }
             _ => {}
         }
-        // Those that hold something stay, be it the download or what somebody else has put there.
-        if let Some(made) = &self.made {
-            let above = self.destination.ancestors().skip(1).take_while(|above| above.starts_with(made));
+        // Directories that are not empty stay, whether they hold the download or something else.
+        if let Some(created) = &self.created {
+            let above = self.destination.ancestors().skip(1).take_while(|above| above.starts_with(created));
             for directory in above {
                 if fs::remove_dir(directory).is_err() {
                     return;
@@ -129,28 +132,28 @@ impl Drop for Workspace {
     }
 }
 
-fn is_passing(error: &std::io::Error) -> bool {
+fn is_temporary(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound)
 }
 
-/// The directory of a path.
+/// The parent directory of a path.
 fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes sure that the names in a directory outlive a loss of power, where the system can do that.
+/// Makes the names in a directory survive a power loss, if the system supports that.
 fn sync(directory: &Path) {
     if let Err(error) = fs::File::open(directory).and_then(|directory| directory.sync_all()) {
         debug!("{} cannot be synced: {error}", directory.display());
     }
 }
 
-/// Whether something is there, be it a link that leads nowhere.
+/// Whether something exists at the path, even a broken symbolic link.
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-fn taken(destination: &Path) -> Error {
+fn destination_exists(destination: &Path) -> Error {
     Error::invalid_input(format!("{} exists", destination.display()))
-        .with_hint("choose another destination, or ask for it to be overwritten")
+        .with_hint("choose another destination, or allow overwriting")
 }

@@ -1,34 +1,34 @@
-//! What a download is told.
+//! The options of a download, its progress, and the handle to cancel it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::unpack::Limits;
+use super::unpack::UnpackLimits;
 use crate::config::MAX_DURATION;
-use crate::http::Flight;
+use crate::http::RequestHandle;
 
-/// Time enough for an archive of many gigabytes to be made.
-const TIMEOUT_MAKING: Duration = Duration::from_secs(30 * 60);
+/// Enough for the service to prepare an archive of many gigabytes.
+const TIMEOUT_PREPARATION: Duration = Duration::from_secs(30 * 60);
 
 /// A checkpoint has a handful of files.
 const MAX_FILES: u64 = 10_000;
 
-/// More than the weights and the optimizer's state of any LoRA adapter take up.
+/// More than the weights and the optimizer state of any LoRA adapter.
 const MAX_BYTES: u64 = 256 << 30;
 
-/// How far a download is.
+/// The progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DownloadProgress {
-    /// The bytes of the archive that are stored. Fewer than before when the download begins anew.
+    /// The number of bytes of the archive that are stored. It falls if the download restarts from the beginning.
     pub bytes: u64,
-    /// The size of the archive, where the server says it.
+    /// The size of the archive in bytes, if the server gives it.
     pub total: Option<u64>,
 }
 
-/// Where a checkpoint is downloaded to, and how. A path is enough where the defaults will do.
+/// Where to download a checkpoint to, and how. A path is enough for the defaults.
 ///
 /// [`RestClient::download_checkpoint_archive`](crate::RestClient::download_checkpoint_archive) has an example.
 #[must_use]
@@ -36,11 +36,11 @@ pub struct DownloadOptions<'a> {
     pub(super) destination: PathBuf,
     pub(super) overwrite: bool,
     pub(super) extract: bool,
-    pub(super) timeout_making: Duration,
+    pub(super) timeout_preparation: Duration,
     pub(super) max_files: u64,
     pub(super) max_bytes: u64,
     pub(super) progress: Option<Box<dyn FnMut(DownloadProgress) + 'a>>,
-    pub(super) flight: Arc<Flight>,
+    pub(super) handle: Arc<RequestHandle>,
 }
 
 impl<'a> DownloadOptions<'a> {
@@ -50,53 +50,53 @@ impl<'a> DownloadOptions<'a> {
             destination: destination.into(),
             overwrite: false,
             extract: true,
-            timeout_making: TIMEOUT_MAKING,
+            timeout_preparation: TIMEOUT_PREPARATION,
             max_files: MAX_FILES,
             max_bytes: MAX_BYTES,
             progress: None,
-            flight: Arc::default(),
+            handle: Arc::default(),
         }
     }
 
-    /// Whether what is at the destination, a file or a directory with all that is in it, gives way once the new one is whole.
-    /// Defaults to false.
+    /// Whether to replace an existing destination, a file or a whole directory, once the download is complete. Defaults to
+    /// `false`.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.overwrite = overwrite;
         self
     }
 
-    /// Whether the archive is unpacked. Otherwise the destination is the archive itself, as it came. Defaults to true.
+    /// Whether to unpack the archive. Otherwise the destination is the archive itself. Defaults to `true`.
     pub fn extract(mut self, extract: bool) -> Self {
         self.extract = extract;
         self
     }
 
-    /// How long to wait while the service says that the archive is being made. Defaults to 30 min.
-    pub fn timeout_making(mut self, timeout: Duration) -> Self {
-        self.timeout_making = timeout.min(MAX_DURATION);
+    /// How long to wait while the service prepares the archive. Defaults to 30 min.
+    pub fn timeout_preparation(mut self, timeout: Duration) -> Self {
+        self.timeout_preparation = timeout.min(MAX_DURATION);
         self
     }
 
-    /// The most members that the archive may have, files and directories. Defaults to 10 000.
+    /// The maximum number of files and directories in the archive. Defaults to 10 000.
     pub fn max_files(mut self, files: u64) -> Self {
         self.max_files = files;
         self
     }
 
-    /// The most bytes that the archive may have, and that its files may have together. Defaults to 256 GiB.
+    /// The maximum size of the archive, and of its files together, in bytes. Defaults to 256 GiB.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Is told how far the download is, often, on the thread that downloads. A panic in it ends the download with an error of
-    /// kind [`Panicked`](crate::ErrorKind::Panicked). Defaults to nobody.
+    /// Called frequently with the progress, on the downloading thread. If it panics, the download fails with an error of kind
+    /// [`Panicked`](crate::ErrorKind::Panicked). Defaults to none.
     pub fn progress(mut self, progress: impl FnMut(DownloadProgress) + 'a) -> Self {
         self.progress = Some(Box::new(progress));
         self
     }
 
-    /// A handle that ends the download from another thread, also one that has not begun.
+    /// A handle that cancels the download from another thread, even before it starts.
     ///
     /// # Examples
     ///
@@ -116,11 +116,11 @@ impl<'a> DownloadOptions<'a> {
     /// ```
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        Canceller(Arc::clone(&self.flight))
+        Canceller(Arc::clone(&self.handle))
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits { files: self.max_files, bytes: self.max_bytes }
+    pub(super) fn unpack_limits(&self) -> UnpackLimits {
+        UnpackLimits { files: self.max_files, bytes: self.max_bytes }
     }
 }
 
@@ -152,14 +152,14 @@ impl fmt::Debug for DownloadOptions<'_> {
     }
 }
 
-/// Ends a download from another thread. Made by [`DownloadOptions::canceller`].
+/// Cancels a download from another thread. Made by [`DownloadOptions::canceller`].
 #[derive(Clone, Debug)]
-pub struct Canceller(Arc<Flight>);
+pub struct Canceller(Arc<RequestHandle>);
 
 impl Canceller {
-    /// Ends it: the download fails soon with [`Cancelled`](crate::ErrorKind::Cancelled), and leaves nothing behind. Does not
-    /// block. Does nothing to a download that is done.
+    /// Cancels the download: it fails soon with [`Cancelled`](crate::ErrorKind::Cancelled), and leaves nothing behind. Does not
+    /// block. Has no effect on a finished download.
     pub fn cancel(&self) {
-        self.0.cut();
+        self.0.cancel();
     }
 }

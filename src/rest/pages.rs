@@ -1,24 +1,24 @@
-//! A list of the service, read page by page.
+//! A list of the service, fetched page by page.
 
 use std::fmt;
 use std::iter::FusedIterator;
 use std::vec;
 
-use super::RestClient;
+use super::client::RestClient;
 use crate::error::Result;
-use crate::rules::paging::{Ask, Paging};
+use crate::rules::pagination::{PageRequest, Paging};
 
-/// The Python command line asks for at most so many at once.
+/// The page size of the Python command line.
 const PAGE_SIZE: u64 = 100;
 
-/// A page of so many items, from an offset: its items, and how many there are in all where the service says so.
+/// Fetches a page by limit and offset: its items, and the total number if the service gives it.
 type Fetch<T> = fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>)>;
 
-/// A list of the service, fetched page by page as it is read: the first request is made by the first call of `next`, and
-/// whoever stops reading asks for no more.
+/// A list of the service, fetched page by page while it is read. The first call of `next` makes the first request, and no
+/// page is requested before it is needed. `next` blocks for the request and its retries.
 ///
-/// A page that cannot be fetched is an error, and the end of the list. A list that changes while it is read may lack an
-/// item or have one twice; it ends all the same.
+/// A page that cannot be fetched is an error, and ends the list. If the list changes while it is read, an item may be missing
+/// or appear twice.
 ///
 /// # Examples
 ///
@@ -26,7 +26,7 @@ type Fetch<T> = fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>)>;
 /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
 /// let largest = rest.user_checkpoints().collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(|c| c.size_bytes);
 ///
-/// // Three runs: one request, for three.
+/// // One request, for three runs.
 /// let mut runs = rest.training_runs().limit(3);
 /// while let Some(run) = runs.next().transpose()? {
 ///     println!("{} of {:?}", run.training_run_id, runs.total_count());
@@ -34,8 +34,8 @@ type Fetch<T> = fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>)>;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a list is fetched as it is read"]
-pub struct Listing<T> {
+#[must_use = "a list is fetched while it is read"]
+pub struct Pages<T> {
     rest: RestClient,
     fetch: Fetch<T>,
     paging: Paging,
@@ -45,33 +45,33 @@ pub struct Listing<T> {
     total: Option<u64>,
 }
 
-impl<T> Listing<T> {
+impl<T> Pages<T> {
     pub(super) fn new(rest: &RestClient, fetch: Fetch<T>) -> Self {
         let paging = Paging::new(PAGE_SIZE);
-        Listing { rest: rest.clone(), fetch, paging, items: Vec::new().into_iter(), first: None, total: None }
+        Pages { rest: rest.clone(), fetch, paging, items: Vec::new().into_iter(), first: None, total: None }
     }
 
-    /// Asks for so many items at once. Defaults to 100; zero counts as one.
+    /// The number of items per request. Defaults to 100; zero counts as one.
     pub fn page_size(mut self, items: u64) -> Self {
         self.paging.page_size(items);
         self
     }
 
-    /// Ends after so many items. Unlike [`take`](Iterator::take), it asks for no more of them. Defaults to all.
+    /// The maximum number of items. Unlike [`take`](Iterator::take), it also limits what is requested. Defaults to all.
     pub fn limit(mut self, items: u64) -> Self {
         self.paging.limit(items);
         self
     }
 
-    /// How many items there are in all, as the page that was fetched last said; none before the first page and where the
-    /// service does not say.
+    /// The total number of items according to the last page. `None` before the first page, and if the service does not give
+    /// it.
     #[must_use]
     pub fn total_count(&self) -> Option<u64> {
         self.total
     }
 }
 
-impl<T: Clone + PartialEq> Iterator for Listing<T> {
+impl<T: Clone + PartialEq> Iterator for Pages<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Result<T>> {
@@ -79,7 +79,7 @@ impl<T: Clone + PartialEq> Iterator for Listing<T> {
             if let Some(item) = self.items.next() {
                 return Some(Ok(item));
             }
-            let Ask { limit, offset } = self.paging.next()?;
+            let PageRequest { limit, offset } = self.paging.next()?;
             let (mut items, total) = match (self.fetch)(&self.rest, limit, offset) {
                 Ok(page) => page,
                 Err(error) => {
@@ -87,19 +87,19 @@ impl<T: Clone + PartialEq> Iterator for Listing<T> {
                     return Some(Err(error));
                 }
             };
-            let known = items.first().is_some_and(|first| self.first.as_ref() == Some(first));
+            let repeated = items.first().is_some_and(|first| self.first.as_ref() == Some(first));
             self.first = items.first().cloned();
             self.total = total;
-            items.truncate(self.paging.note(items.len(), known, total));
+            items.truncate(self.paging.received(items.len(), repeated, total));
             self.items = items.into_iter();
         }
     }
 }
 
-impl<T: Clone + PartialEq> FusedIterator for Listing<T> {}
+impl<T: Clone + PartialEq> FusedIterator for Pages<T> {}
 
-impl<T> fmt::Debug for Listing<T> {
+impl<T> fmt::Debug for Pages<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listing").field("paging", &self.paging).field("total", &self.total).finish_non_exhaustive()
+        f.debug_struct("Pages").field("paging", &self.paging).field("total", &self.total).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
-//! Watches each connection, so that one request can be cut off without touching the others of its agent.
+//! Ties each connection to the request that uses it, so that one request can be cancelled without touching others.
 //!
-//! ureq can shut down an agent as a whole. Here a connector wraps ureq's own, keeps each connection's shutdown handle,
-//! and lends it to the [`Flight`] of the request that uses the connection, also when it comes from the pool. The same
-//! wrapper notes whether a request was written, and puts the request's secrets into its head.
+//! ureq can only shut down a whole agent. This connector wraps ureq's own, keeps each connection's shutdown handle, and
+//! lends it to the [`RequestHandle`] of the request that uses the connection, also when it comes from the pool. The same
+//! wrapper records whether a request was written, and puts the request's secrets into its head.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -13,33 +13,34 @@ use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
 };
 
-use super::early::EarlyAnswers;
-use super::flight::{Flight, Socket, current, reveal};
+use super::super::cancel::{ConnectionShutdown, RequestHandle};
+use super::current::{unmask_current, with_current};
+use super::early_response::EarlyResponses;
 use super::resolver::CachingResolver;
 
-/// ureq's connectors, watched.
+/// ureq's connectors, with their connections tied to requests.
 #[derive(Debug)]
-pub(super) struct WatchingConnector<C> {
+pub(super) struct RequestConnector<C> {
     inner: C,
     addresses: CachingResolver,
 }
 
-/// Connects by TCP, through a proxy and with TLS where that is configured, and watches the connections.
-pub(super) fn watching_connector(addresses: CachingResolver) -> impl Connector<()> {
-    let inner = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(EarlyAnswers);
+/// Connects by TCP, through a proxy and with TLS if configured.
+pub(super) fn connector(addresses: CachingResolver) -> impl Connector<()> {
+    let inner = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(EarlyResponses);
     #[cfg(feature = "rustls")]
     let inner = inner.chain(ureq::unversioned::transport::RustlsConnector::default());
     #[cfg(feature = "native-tls")]
     let inner = inner.chain(ureq::unversioned::transport::NativeTlsConnector::default());
-    WatchingConnector { inner, addresses }
+    RequestConnector { inner, addresses }
 }
 
-impl<C: Connector<()>> Connector<()> for WatchingConnector<C> {
-    type Out = WatchedTransport<C::Out>;
+impl<C: Connector<()>> Connector<()> for RequestConnector<C> {
+    type Out = RequestTransport<C::Out>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let socket = Arc::new(Mutex::new(None::<Socket>));
-        let (seen, register) = (Arc::clone(&socket), Arc::clone(&details.register_shutdown));
+        let shutdown = Arc::new(Mutex::new(None::<ConnectionShutdown>));
+        let (seen, register) = (Arc::clone(&shutdown), Arc::clone(&details.register_shutdown));
         let details = ConnectionDetails {
             uri: details.uri,
             addrs: details.addrs.clone(),
@@ -50,61 +51,62 @@ impl<C: Connector<()>> Connector<()> for WatchingConnector<C> {
             timeout: details.timeout,
             current_time: Arc::clone(&details.current_time),
             run_connector: Arc::clone(&details.run_connector),
-            register_shutdown: Arc::new(move |handle: Socket| {
+            register_shutdown: Arc::new(move |handle: ConnectionShutdown| {
                 *seen.lock() = Some(Weak::clone(&handle));
-                current(|flight| flight.attach(&handle)).transpose()?;
+                with_current(|request| request.use_connection(&handle)).transpose()?;
                 register(handle)
             }),
         };
-        let written = current(Flight::was_written).unwrap_or_default();
+        let written = with_current(RequestHandle::was_written).unwrap_or_default();
         let connected = self.inner.connect(&details, chained);
-        current(|flight| flight.connected(written));
+        with_current(|request| request.connected(written));
         let inner = connected.inspect_err(|_| {
-            if !current(Flight::is_cut).unwrap_or_default() {
+            // A cancelled connect says nothing about the address.
+            if !with_current(RequestHandle::is_cancelled).unwrap_or_default() {
                 self.addresses.forget(details.uri);
             }
         })?;
-        let socket = socket.lock().take();
-        Ok(inner.map(|inner| WatchedTransport { inner, socket, used: false }))
+        let shutdown = shutdown.lock().take();
+        Ok(inner.map(|inner| RequestTransport { inner, shutdown, used: false }))
     }
 }
 
-/// A connection that tells the current flight what happens on it.
-pub(super) struct WatchedTransport<T> {
+/// A connection that records what happens on it with the current request.
+pub(super) struct RequestTransport<T> {
     inner: T,
-    socket: Option<Socket>,
-    /// Whether an answer was read from it before.
+    shutdown: Option<ConnectionShutdown>,
+    /// Whether a response was read from it before.
     used: bool,
 }
 
-impl<T: Transport> Transport for WatchedTransport<T> {
+impl<T: Transport> Transport for RequestTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if let Some(socket) = &self.socket {
-            current(|flight| flight.attach(socket)).transpose()?;
+        if let Some(shutdown) = &self.shutdown {
+            with_current(|request| request.use_connection(shutdown)).transpose()?;
         }
-        // Also when the write fails: some of it may have left.
-        current(|flight| flight.note_written(self.used));
-        reveal(&mut self.inner.buffers().output()[..amount]);
+        // Before the write, since some of it may have left even if it fails.
+        with_current(|request| request.mark_written(self.used));
+        unmask_current(&mut self.inner.buffers().output()[..amount]);
         self.inner.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let heard = self.inner.await_input(timeout)?;
-        if heard {
+        let received = self.inner.await_input(timeout)?;
+        if received {
             self.used = true;
-            current(Flight::note_heard);
+            with_current(RequestHandle::mark_response_started);
         }
-        Ok(heard)
+        Ok(received)
     }
 
-    /// Asked before the connection goes into the pool, and when it comes out: from then on a cut of the flight that used it
-    /// must not hit whoever uses it next.
+    /// ureq asks before it puts the connection into the pool, and when it takes it out. From then on, cancelling the request
+    /// that used it must not shut it down for the next one.
     fn is_open(&mut self) -> bool {
-        current(Flight::land);
+        with_current(RequestHandle::release_connection);
         self.inner.is_open()
     }
 
@@ -113,7 +115,7 @@ impl<T: Transport> Transport for WatchedTransport<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for WatchedTransport<T> {
+impl<T: fmt::Debug> fmt::Debug for RequestTransport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
@@ -133,8 +135,8 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::config::{Config, ConfigBuilder, Proxy};
     use crate::error::ErrorKind;
-    use crate::http::secrets::SecretLines;
-    use crate::http::{Call, Http, Purpose};
+    use crate::http::transport::{CurrentRequest, SecretLines};
+    use crate::http::{Http, Limits, Purpose, Request};
 
     fn config(listener: &TcpListener) -> ConfigBuilder {
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -146,9 +148,12 @@ mod tests {
         (Http::new(&config(&listener).build_with(|_| None).unwrap()).unwrap(), listener)
     }
 
-    fn call(flight: &Arc<Flight>) -> Call<'static> {
-        let idle = Duration::from_secs(30);
-        Call { flight: Arc::clone(flight), ..Call::get("test", Purpose::Futures, "x", idle) }
+    fn get() -> Request<'static> {
+        Request::get("x")
+    }
+
+    fn limits(http: &Http, handle: &Arc<RequestHandle>) -> Limits {
+        Limits { handle: Arc::clone(handle), ..http.limits("test", Purpose::Futures) }
     }
 
     fn read_request(stream: &TcpStream) {
@@ -160,24 +165,24 @@ mod tests {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
     }
 
-    fn nobody_connects(listener: &TcpListener) -> bool {
+    fn is_untouched(listener: &TcpListener) -> bool {
         listener.set_nonblocking(true).unwrap();
         listener.accept().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     #[test]
-    fn a_cut_ends_its_request_and_leaves_the_agents_others_alone() {
+    fn cancelling_ends_only_its_own_request() {
         let (http, listener) = client();
-        let (first, second) = (Arc::<Flight>::default(), Arc::<Flight>::default());
+        let (first, second) = (Arc::<RequestHandle>::default(), Arc::<RequestHandle>::default());
         thread::scope(|scope| {
-            let cut = scope.spawn(|| http.once(&call(&first)).map(drop));
+            let cancelled = scope.spawn(|| http.send_once(&get(), &limits(&http, &first)).map(drop));
             let mut first_stream = listener.accept().unwrap().0;
             read_request(&first_stream);
-            let kept = scope.spawn(|| http.once(&call(&second)).map(drop));
+            let kept = scope.spawn(|| http.send_once(&get(), &limits(&http, &second)).map(drop));
             let second_stream = listener.accept().unwrap().0;
             read_request(&second_stream);
-            first.cut();
-            assert_eq!(cut.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+            first.cancel();
+            assert_eq!(cancelled.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
             assert_eq!(first_stream.read(&mut [0]).unwrap(), 0, "the connection is still open");
             respond(&second_stream);
             kept.join().unwrap().unwrap();
@@ -185,61 +190,61 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_ends_an_answer_that_is_being_read() {
+    fn cancelling_ends_a_response_being_read() {
         let (http, listener) = client();
-        let flight = Arc::<Flight>::default();
+        let handle = Arc::<RequestHandle>::default();
         thread::scope(|scope| {
-            let cut = scope.spawn(|| http.once(&call(&flight)).map(drop));
+            let cancelled = scope.spawn(|| http.send_once(&get(), &limits(&http, &handle)).map(drop));
             let mut stream = listener.accept().unwrap().0;
             read_request(&stream);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{").unwrap();
-            flight.cut();
-            assert_eq!(cut.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+            handle.cancel();
+            assert_eq!(cancelled.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
         });
     }
 
     #[test]
-    fn a_cut_after_the_answer_leaves_the_pooled_connection_to_the_next_request() {
+    fn cancelling_later_leaves_the_pooled_connection_alone() {
         let (http, listener) = client();
-        let (first, second) = (Arc::<Flight>::default(), Arc::<Flight>::default());
+        let (first, second) = (Arc::<RequestHandle>::default(), Arc::<RequestHandle>::default());
         thread::scope(|scope| {
-            let done = scope.spawn(|| http.once(&call(&first)).map(drop));
+            let done = scope.spawn(|| http.send_once(&get(), &limits(&http, &first)).map(drop));
             let stream = listener.accept().unwrap().0;
             read_request(&stream);
             respond(&stream);
             done.join().unwrap().unwrap();
-            let next = scope.spawn(|| http.once(&call(&second)).map(drop));
+            let next = scope.spawn(|| http.send_once(&get(), &limits(&http, &second)).map(drop));
             read_request(&stream);
-            first.cut();
+            first.cancel();
             respond(&stream);
             next.join().unwrap().unwrap();
         });
-        assert!(nobody_connects(&listener));
+        assert!(is_untouched(&listener));
     }
 
     #[test]
-    fn a_cut_before_connecting_refuses() {
+    fn a_cancelled_request_never_connects() {
         let (http, listener) = client();
-        let flight = Arc::<Flight>::default();
-        flight.cut();
-        assert_eq!(http.once(&call(&flight)).unwrap_err().kind(), ErrorKind::Cancelled);
-        assert_eq!(http.send(&call(&flight)).unwrap_err().kind(), ErrorKind::Cancelled);
-        assert!(nobody_connects(&listener));
-        assert!(!flight.was_written());
+        let handle = Arc::<RequestHandle>::default();
+        handle.cancel();
+        assert_eq!(http.send_once(&get(), &limits(&http, &handle)).unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(http.send(&get(), &limits(&http, &handle)).unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(is_untouched(&listener));
+        assert!(!handle.was_written());
     }
 
     #[test]
-    fn a_cut_ends_the_wait_between_two_attempts() {
+    fn cancelling_ends_the_wait_between_attempts() {
         let manual = ManualClock::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let http = Http::new(&config(&listener).clock(manual.clock()).build_with(|_| None).unwrap()).unwrap();
-        let flight = Arc::<Flight>::default();
+        let handle = Arc::<RequestHandle>::default();
         thread::scope(|scope| {
-            let cut = scope.spawn(|| http.send(&call(&flight)).map(drop));
+            let cancelled = scope.spawn(|| http.send(&get(), &limits(&http, &handle)).map(drop));
             drop(listener.accept().unwrap());
             manual.until_waiting(|waits| waits.len() == 1);
-            flight.cut();
-            let error = cut.join().unwrap().unwrap_err();
+            handle.cancel();
+            let error = cancelled.join().unwrap().unwrap_err();
             assert_eq!((error.kind(), error.operation()), (ErrorKind::Cancelled, Some("test")));
         });
     }
@@ -250,23 +255,23 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = config(&listener).max_retries(1).clock(manual.clock());
         let http = Http::new(&config.build_with(|_| None).unwrap()).unwrap();
-        let idle = Duration::from_secs(30);
         thread::scope(|scope| {
-            let call = scope.spawn(|| http.send(&Call::post("test", Purpose::Training, "x", idle, b"")).map(drop));
+            let limits = http.limits("test", Purpose::Training);
+            let sent = scope.spawn(move || http.send(&Request::post("x", b""), &limits).map(drop));
             let mut stream = listener.accept().unwrap().0;
             read_request(&stream);
             drop(listener);
             stream.write_all(b"HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
             manual.until_waiting(|waits| waits.len() == 1);
             manual.advance(Duration::from_secs(1));
-            let error = call.join().unwrap().unwrap_err();
+            let error = sent.join().unwrap().unwrap_err();
             assert!(error.to_string().starts_with("test: no connection to"), "{error}");
-            // The only request that was written was answered with a refusal.
+            // The only request that was written got a response.
             assert!(!error.may_have_taken_effect());
         });
     }
 
-    /// A connection that takes everything and says when it was shut down.
+    /// A connection that accepts everything.
     #[derive(Debug)]
     struct Endless {
         buffers: LazyBuffers,
@@ -300,24 +305,24 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_no_longer_belongs_to_a_flight_once_it_goes_back_to_the_pool() {
+    fn a_pooled_connection_belongs_to_no_request() {
         for (goes_back, shut) in [(false, true), (true, false)] {
             let handle = Arc::<Handle>::default();
-            let socket: Socket = Arc::downgrade(&(Arc::clone(&handle) as Arc<dyn ShutdownHandle>));
-            let mut connection = WatchedTransport {
+            let shutdown: ConnectionShutdown = Arc::downgrade(&(Arc::clone(&handle) as Arc<dyn ShutdownHandle>));
+            let mut connection = RequestTransport {
                 inner: Endless { buffers: LazyBuffers::new(1, 1) },
-                socket: Some(socket),
+                shutdown: Some(shutdown),
                 used: false,
             };
-            let flight = Arc::<Flight>::default();
-            let _in_the_air = flight.take_off(SecretLines::default());
+            let request = Arc::<RequestHandle>::default();
+            let _current = CurrentRequest::set(&request, SecretLines::default());
             connection.transmit_output(0, NextTimeout::default()).unwrap();
             assert!(connection.await_input(NextTimeout::default()).unwrap());
             if goes_back {
                 // As the pool asks before it takes a connection.
                 assert!(connection.is_open());
             }
-            flight.cut();
+            request.cancel();
             assert_eq!(handle.0.load(Ordering::Acquire), shut);
         }
     }

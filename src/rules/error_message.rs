@@ -1,65 +1,65 @@
-//! What a server says about a failure, as one line for an error message.
+//! The server's explanation of a failure, as one line for an error message.
 
 use serde_json::{Map, Value};
 
-/// The most bytes of a message. The whole answer is kept with the error.
+/// The maximum length of a message in bytes. The error keeps more of the response.
 const MAX_MESSAGE: usize = 1000;
 
-/// The most complaints of a validation error that are listed.
+/// The maximum number of a validation error's complaints that are listed.
 const MAX_COMPLAINTS: usize = 5;
 
-/// The longest plain text that is taken for a message, rather than for a page.
+/// The maximum length of plain text that counts as a message rather than a page, in bytes.
 const MAX_PLAIN: usize = 300;
 
-/// The message of an answer: its `detail` (text, or FastAPI's list of complaints), `error` or `message`, else a short
+/// The message of a response: its `detail` (text, or FastAPI's list of complaints), `error` or `message`, else a short
 /// plain text, else the name of the status.
-pub(crate) fn message_of(status: u16, body: &[u8]) -> String {
-    said_in(body).or_else(|| plain(body)).unwrap_or_else(|| status_line(status))
+pub(crate) fn error_message(status: u16, body: &[u8]) -> String {
+    json_message(body).or_else(|| plain(body)).unwrap_or_else(|| status_line(status))
 }
 
-/// What the JSON in a body says, if it says anything.
-pub(crate) fn said_in(body: &[u8]) -> Option<String> {
-    serde_json::from_slice(body).ok().as_ref().and_then(said)
+/// The message in a JSON body, if there is one.
+pub(crate) fn json_message(body: &[u8]) -> Option<String> {
+    serde_json::from_slice(body).ok().as_ref().and_then(message)
 }
 
-/// What a JSON value says: a text; the complaints of a list; the telling keys of an object.
-fn said(value: &Value) -> Option<String> {
+/// The message of a JSON value: a string, the complaints of a list, or the well-known keys of an object.
+fn message(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => one_line(text),
         Value::Array(complaints) => listed(complaints),
-        Value::Object(object) => match object.get("msg").and_then(said) {
+        Value::Object(object) => match object.get("msg").and_then(message) {
             Some(complaint) => Some(located(object, complaint)),
-            None => ["detail", "error", "message"].iter().find_map(|key| object.get(*key).and_then(said)),
+            None => ["detail", "error", "message"].iter().find_map(|key| object.get(*key).and_then(message)),
         },
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
 fn listed(complaints: &[Value]) -> Option<String> {
-    let said: Vec<String> = complaints.iter().filter_map(said).collect();
-    let mut line = said[..said.len().min(MAX_COMPLAINTS)].join("; ");
-    if said.len() > MAX_COMPLAINTS {
-        line.push_str(&format!("; and {} more", said.len() - MAX_COMPLAINTS));
+    let messages: Vec<String> = complaints.iter().filter_map(message).collect();
+    let mut line = messages[..messages.len().min(MAX_COMPLAINTS)].join("; ");
+    if messages.len() > MAX_COMPLAINTS {
+        line.push_str(&format!("; and {} more", messages.len() - MAX_COMPLAINTS));
     }
     one_line(&line)
 }
 
-/// A complaint of FastAPI with the place that it is about, as in `body.prompt.0: field required`.
+/// A complaint of FastAPI with its location, as in `body.prompt.0: field required`.
 fn located(object: &Map<String, Value>, complaint: String) -> String {
-    let place: Vec<String> = object.get("loc").and_then(Value::as_array).map_or_else(Vec::new, |steps| {
+    let location: Vec<String> = object.get("loc").and_then(Value::as_array).map_or_else(Vec::new, |steps| {
         steps.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect()
     });
-    if place.is_empty() { complaint } else { format!("{}: {complaint}", place.join(".")) }
+    if location.is_empty() { complaint } else { format!("{}: {complaint}", location.join(".")) }
 }
 
-/// A body that is a short text. Proxies answer so; a page of HTML says less than the status does.
+/// A body of short plain text, as proxies send it. An HTML page says less than the status.
 fn plain(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?.trim();
     let readable = text.len() <= MAX_PLAIN && !text.starts_with('<') && serde_json::from_str::<Value>(text).is_err();
     readable.then(|| one_line(text)).flatten()
 }
 
-/// The text in one line and within bounds, or `None` when it is blank.
+/// The text in one line and within the maximum length; `None` if it is blank.
 pub(crate) fn one_line(text: &str) -> Option<String> {
     let mut line: String = text
         .trim()
@@ -75,8 +75,7 @@ pub(crate) fn one_line(text: &str) -> Option<String> {
     (!line.is_empty()).then_some(line)
 }
 
-/// The status by number and, for those that servers of this protocol and the proxies before them send, by name (RFC 9110,
-/// RFC 6585).
+/// The status by number and, for those that Tinker servers and proxies send, by name (RFC 9110, RFC 6585).
 fn status_line(status: u16) -> String {
     let name = match status {
         400 => " Bad Request",
@@ -113,11 +112,11 @@ mod tests {
     use super::*;
 
     fn of(body: &Value) -> String {
-        message_of(422, body.to_string().as_bytes())
+        error_message(422, body.to_string().as_bytes())
     }
 
     #[test]
-    fn the_telling_key_of_each_server_is_found() {
+    fn the_key_of_each_server_is_found() {
         assert_eq!(of(&json!({"detail": " bad \n rank ", "category": "user"})), "bad   rank");
         assert_eq!(of(&json!({"error": "no such model"})), "no such model");
         assert_eq!(of(&json!({"message": "slow down"})), "slow down");
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn fastapis_complaints_are_listed_with_their_places() {
+    fn fastapis_complaints_are_listed_with_their_locations() {
         let complaint = |field: &str| json!({"loc": ["body", field, 0], "msg": "Field required", "input": {"x": 1}});
         assert_eq!(
             of(&json!({"detail": [complaint("prompt"), {"msg": "no place"}, "a text", 7]})),
@@ -138,34 +137,34 @@ mod tests {
     }
 
     #[test]
-    fn without_words_the_status_speaks() {
+    fn without_a_message_the_status_is_named() {
         for body in ["", "  ", "{}", "[]", "null", "[1]", r#"{"detail":[]}"#, "<html><body>Bad gateway</body></html>"] {
-            assert_eq!(message_of(502, body.as_bytes()), "HTTP status 502 Bad Gateway", "{body}");
+            assert_eq!(error_message(502, body.as_bytes()), "HTTP status 502 Bad Gateway", "{body}");
         }
-        assert_eq!(message_of(599, b"\xff\xfe"), "HTTP status 599");
-        assert_eq!(message_of(529, &b"overloaded ".repeat(100)), "HTTP status 529");
+        assert_eq!(error_message(599, b"\xff\xfe"), "HTTP status 599");
+        assert_eq!(error_message(529, &b"overloaded ".repeat(100)), "HTTP status 529");
     }
 
-    /// Bodies of the fixture for which 0.4.1 prints the whole body or nothing, and we the status.
+    /// Messages of the fixture where 0.4.1 prints the whole body or nothing, and we print the status.
     const STATUS_INSTEAD: [&str; 4] =
         ["Error code: 404", "Error code: 404 - [1]", "Error code: 404 - None", "\u{fffd}\u{fffd}"];
 
     #[test]
-    fn the_bodies_of_the_fixture_give_the_words_that_are_in_them() {
+    fn messages_match_the_fixture() {
         use base64::Engine as _;
         for case in list(&golden("pure_retry")["status_error_mapping"]) {
             let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
             if let Some(body) = case["body"].as_str() {
-                assert_eq!(message_of(status, body.as_bytes()), case["exc_body"]["detail"], "{case}");
+                assert_eq!(error_message(status, body.as_bytes()), case["exc_body"]["detail"], "{case}");
                 continue;
             }
             let body = base64::engine::general_purpose::STANDARD.decode(case["body_b64"].as_str().unwrap()).unwrap();
             let out = &case["out"];
             let message = out["message"].as_str().unwrap();
             if STATUS_INSTEAD.contains(&message) || out["exc_body"].is_object() {
-                assert_eq!(message_of(status, &body), "HTTP status 404 Not Found", "{case}");
+                assert_eq!(error_message(status, &body), "HTTP status 404 Not Found", "{case}");
             } else {
-                assert_eq!(message_of(status, &body), out["exc_body"], "{case}");
+                assert_eq!(error_message(status, &body), out["exc_body"], "{case}");
             }
         }
     }
@@ -173,7 +172,7 @@ mod tests {
     quickcheck! {
         fn any_body_gives_one_short_line(body: Vec<u8>, text: String, repeat: u8) -> bool {
             let long = text.repeat(usize::from(repeat));
-            [message_of(500, &body), message_of(500, text.as_bytes()), of(&json!({ "detail": long }))].iter().all(|line| {
+            [error_message(500, &body), error_message(500, text.as_bytes()), of(&json!({ "detail": long }))].iter().all(|line| {
                 !line.is_empty() && line.len() <= MAX_MESSAGE && !line.chars().any(char::is_control)
             })
         }

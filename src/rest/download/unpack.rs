@@ -1,4 +1,4 @@
-//! Unpacks an archive that nobody vouches for.
+//! Unpacks an untrusted archive.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -12,108 +12,108 @@ use tar::{Archive, Entry, EntryType};
 use super::io_error;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How a gzip file begins (RFC 1952).
+/// The first bytes of a gzip file (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// How much of an archive may lie before a member's content: a name of any sensible length, and what else is said of it.
+/// The maximum number of bytes before a member's content: headers with a name of any sensible length.
 const MAX_HEADER: u64 = 64 * 1024;
 
-/// How much may follow the last member: zeros that fill up a block.
+/// The maximum number of bytes after the last member: zeros that fill up a block.
 const MAX_END: u64 = 1024 * 1024;
 
-/// How deep a member may lie.
+/// The maximum depth of a member below the directory.
 const MAX_DEPTH: usize = 32;
 
-/// How much is written at once.
-const PIECE: usize = 64 * 1024;
+/// The size of a chunk in bytes.
+const CHUNK: usize = 64 * 1024;
 
-/// The most that an archive may hold.
+/// The maximum content of an archive.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct UnpackLimits {
     pub(super) files: u64,
     pub(super) bytes: u64,
 }
 
-/// Unpacks a tar file, with gzip or without, as its first bytes tell, into a new directory. Returns the number of files.
-/// `go_on` is asked now and then whether to.
-pub(super) fn unpack(archive: &Path, into: &Path, limits: Limits, go_on: &dyn Fn() -> Result<()>) -> Result<u64> {
+/// Unpacks a tar file, with or without gzip, into a new directory. Returns the number of files. `check` is called now and
+/// then; its error ends the work.
+pub(super) fn unpack(archive: &Path, into: &Path, limits: UnpackLimits, check: &dyn Fn() -> Result<()>) -> Result<u64> {
     let unreadable = |error| io_error("read", archive, error);
     let mut file = File::open(archive).map_err(unreadable)?;
     let mut magic = Vec::new();
     Read::by_ref(&mut file).take(GZIP.len() as u64).read_to_end(&mut magic).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     let reader: Box<dyn Read> = if magic == GZIP {
-        Box::new(MultiGzDecoder::new(BufReader::with_capacity(PIECE, file)))
+        Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, file)))
     } else {
-        Box::new(BufReader::with_capacity(PIECE, file))
+        Box::new(BufReader::with_capacity(CHUNK, file))
     };
-    fs::create_dir(into).map_err(|error| io_error("made", into, error))?;
-    unpack_from(reader, into, limits, go_on)
+    fs::create_dir(into).map_err(|error| io_error("created", into, error))?;
+    unpack_from(reader, into, limits, check)
 }
 
-fn unpack_from(reader: impl Read, into: &Path, limits: Limits, go_on: &dyn Fn() -> Result<()>) -> Result<u64> {
-    let watch = Rc::new(Watch { allowance: Cell::new(MAX_HEADER), ended: Cell::new(false) });
-    let mut archive = Archive::new(Watched { reader, watch: Rc::clone(&watch) });
+fn unpack_from(reader: impl Read, into: &Path, limits: UnpackLimits, check: &dyn Fn() -> Result<()>) -> Result<u64> {
+    let allowance = Rc::new(Allowance { left: Cell::new(MAX_HEADER), ended: Cell::new(false) });
+    let mut archive = Archive::new(Limited { reader, state: Rc::clone(&allowance) });
     let (mut members, mut files, mut bytes) = (0_u64, 0, 0_u64);
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
-        go_on()?;
+        check()?;
         members += 1;
         if members > limits.files {
             let message = format!("the archive has more than {} members", limits.files);
-            return Err(refused(message).with_hint("raise max_files if that is right"));
+            return Err(refuse(message).with_hint("raise max_files if that is right"));
         }
         if let Some((path, kind)) = checked(&mut entry)? {
             let path = into.join(path);
             match kind {
-                Kind::Directory => make(&path)?,
+                Kind::Directory => create_dirs(&path)?,
                 Kind::File => {
                     bytes = bytes.saturating_add(entry.size());
                     if bytes > limits.bytes {
                         let message = format!("the files of the archive have more than {} bytes", limits.bytes);
-                        return Err(refused(message).with_hint("raise max_bytes if that is right"));
+                        return Err(refuse(message).with_hint("raise max_bytes if that is right"));
                     }
-                    watch.allowance.set(watch.allowance.get().saturating_add(entry.size()));
-                    write(&mut entry, &path, go_on)?;
+                    allowance.left.set(allowance.left.get().saturating_add(entry.size()));
+                    write(&mut entry, &path, check)?;
                     files += 1;
                 }
             }
         }
-        watch.allowance.set(MAX_HEADER);
+        allowance.left.set(MAX_HEADER);
     }
     if members == 0 {
-        return Err(refused("the archive is empty, or not a tar file".to_owned()));
+        return Err(refuse("the archive is empty, or not a tar file".to_owned()));
     }
-    // A block of zeros ends the members. Without it, nobody knows whether there were more.
-    if watch.ended.get() {
-        return Err(refused("the archive breaks off between two of its members".to_owned()));
+    // A block of zeros ends the members. Without it, members may be missing.
+    if allowance.ended.get() {
+        return Err(refuse("the archive is truncated between two of its members".to_owned()));
     }
-    // The checksum of a gzip file is behind its content, too.
-    watch.allowance.set(MAX_END);
-    let (mut reader, mut piece) = (archive.into_inner(), vec![0; PIECE]);
+    // Reading to the end also verifies the checksum of a gzip file.
+    allowance.left.set(MAX_END);
+    let (mut reader, mut chunk) = (archive.into_inner(), vec![0; CHUNK]);
     loop {
-        match reader.read(&mut piece).map_err(damaged)? {
+        match reader.read(&mut chunk).map_err(damaged)? {
             0 => return Ok(files),
-            read if piece[..read].iter().all(|byte| *byte == 0) => {}
-            _ => return Err(refused("something follows the end of the archive".to_owned())),
+            read if chunk[..read].iter().all(|byte| *byte == 0) => {}
+            _ => return Err(refuse("the archive is followed by other data".to_owned())),
         }
     }
 }
 
-fn write(entry: &mut Entry<'_, impl Read>, path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+fn write(entry: &mut Entry<'_, impl Read>, path: &Path, check: &dyn Fn() -> Result<()>) -> Result<()> {
     let unwritable = |error| io_error("written", path, error);
-    path.parent().map_or(Ok(()), make)?;
+    path.parent().map_or(Ok(()), create_dirs)?;
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => twice(path),
+        io::ErrorKind::AlreadyExists => duplicate(path),
         _ => unwritable(error),
     })?;
-    let (mut piece, mut left) = (vec![0; PIECE], entry.size());
+    let (mut chunk, mut left) = (vec![0; CHUNK], entry.size());
     while left > 0 {
-        go_on()?;
-        match entry.read(&mut piece).map_err(damaged)? {
+        check()?;
+        match entry.read(&mut chunk).map_err(damaged)? {
             0 => return Err(damaged(io::ErrorKind::UnexpectedEof.into())),
             read => {
-                file.write_all(&piece[..read]).map_err(unwritable)?;
+                file.write_all(&chunk[..read]).map_err(unwritable)?;
                 left = left.saturating_sub(read as u64);
             }
         }
@@ -121,18 +121,18 @@ fn write(entry: &mut Entry<'_, impl Read>, path: &Path, go_on: &dyn Fn() -> Resu
     file.sync_all().map_err(unwritable)
 }
 
-/// Makes a directory and those above it, where they are not there yet.
-fn make(path: &Path) -> Result<()> {
+/// Creates a directory and its missing parents.
+fn create_dirs(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| match error.kind() {
-        // A file of the archive is in the way.
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => twice(path),
-        _ => io_error("made", path, error),
+        // A file of the archive has that name.
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => duplicate(path),
+        _ => io_error("created", path, error),
     })
 }
 
-fn twice(path: &Path) -> Error {
+fn duplicate(path: &Path) -> Error {
     let name = path.file_name().unwrap_or_default();
-    refused(format!("the archive has {name:?} twice, or as a file and as a directory"))
+    refuse(format!("the archive contains {name:?} twice, or as a file and as a directory"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,45 +141,45 @@ enum Kind {
     Directory,
 }
 
-/// Where a member goes below the directory, and what it is; none for one that is no file.
+/// The path of a member below the directory, and its kind; `None` for one without content of its own.
 fn checked(entry: &mut Entry<'_, impl Read>) -> Result<Option<(PathBuf, Kind)>> {
-    for word in entry.pax_extensions().map_err(damaged)?.into_iter().flatten() {
-        if word.map_err(damaged)?.key_bytes().starts_with(b"GNU.sparse") {
-            return Err(refused("the archive has a file with holes, which only GNU tar can unpack".to_owned()));
+    for extension in entry.pax_extensions().map_err(damaged)?.into_iter().flatten() {
+        if extension.map_err(damaged)?.key_bytes().starts_with(b"GNU.sparse") {
+            return Err(refuse("the archive contains a sparse file, which only GNU tar can unpack".to_owned()));
         }
     }
     let name = entry.path_bytes();
     let kind = match entry.header().entry_type() {
-        // Words about all that follows.
+        // Metadata for all that follows.
         EntryType::XGlobalHeader => return Ok(None),
         EntryType::Regular if !name.ends_with(b"/") => Kind::File,
         EntryType::Directory | EntryType::Regular => Kind::Directory,
         other => {
             let shown = String::from_utf8_lossy(&name).into_owned();
-            return Err(refused(format!(
+            return Err(refuse(format!(
                 "the member {shown:?} of the archive is neither file nor directory but {other:?}"
             )));
         }
     };
     let path = below(&name).map_err(|why| {
         let shown = String::from_utf8_lossy(&name).into_owned();
-        refused(format!("the member {shown:?} of the archive {why}"))
+        refuse(format!("the member {shown:?} of the archive {why}"))
     })?;
     match (path.as_os_str().is_empty(), kind) {
         (true, Kind::Directory) => Ok(None),
-        (true, Kind::File) => Err(refused("a file of the archive has no name".to_owned())),
+        (true, Kind::File) => Err(refuse("a file of the archive has no name".to_owned())),
         (false, kind) => Ok(Some((path, kind))),
     }
 }
 
-/// The path of a member of this name, which stays below the directory that it is joined to, on any system; or what is wrong
-/// with the name.
+/// The path of a member with this name, which stays below the directory that it is joined to, on any system; or what is
+/// wrong with the name.
 fn below(name: &[u8]) -> Result<PathBuf, &'static str> {
     let name = std::str::from_utf8(name).map_err(|_| "has a name that is not UTF-8")?;
     if name.starts_with('/') {
         return Err("has an absolute path");
     }
-    if name.contains(|letter: char| letter == '\\' || letter.is_control()) {
+    if name.contains(|c: char| c == '\\' || c.is_control()) {
         return Err("has a backslash or a control character in its name");
     }
     let mut path = PathBuf::new();
@@ -187,47 +187,46 @@ fn below(name: &[u8]) -> Result<PathBuf, &'static str> {
         let mut letters = part.bytes();
         match (part, letters.next(), letters.next()) {
             ("..", ..) => return Err("leads out of the directory"),
-            // Windows cuts those off at the end of a name.
-            _ if part.trim_end_matches(['.', ' ']).is_empty() => return Err("has a name of dots and spaces alone"),
-            (_, Some(letter), Some(b':')) if letter.is_ascii_alphabetic() => return Err("names a drive"),
-            _ if depth >= MAX_DEPTH => return Err("lies too deep"),
+            // Windows strips those from the end of a name.
+            _ if part.trim_end_matches(['.', ' ']).is_empty() => return Err("has a name of only dots and spaces"),
+            (_, Some(letter), Some(b':')) if letter.is_ascii_alphabetic() => return Err("contains a drive"),
+            _ if depth >= MAX_DEPTH => return Err("is nested too deeply"),
             _ => path.push(part),
         }
     }
     Ok(path)
 }
 
-/// A reader that gives no more than it is allowed to. What the tar reader keeps in memory lies between the files, so this
-/// bounds that, too.
-struct Watched<R> {
+/// A reader with an allowance. The tar reader keeps what lies between two files in memory, so this bounds its memory too.
+struct Limited<R> {
     reader: R,
-    watch: Rc<Watch>,
+    state: Rc<Allowance>,
 }
 
-/// What is seen of a reader while the tar reader has it.
-struct Watch {
-    /// How much it may still give.
-    allowance: Cell<u64>,
-    /// It has no more.
+/// The state of a [`Limited`] reader, which the tar reader owns.
+struct Allowance {
+    /// The number of bytes that it may still return.
+    left: Cell<u64>,
+    /// The reader is at its end.
     ended: Cell<bool>,
 }
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
-        self.watch.ended.set(read == 0 && !buffer.is_empty());
-        let left = self.watch.allowance.get().checked_sub(read as u64);
-        self.watch.allowance.set(left.ok_or_else(|| io::Error::other("there is too much between two files"))?);
+        self.state.ended.set(read == 0 && !buffer.is_empty());
+        let left = self.state.left.get().checked_sub(read as u64);
+        self.state.left.set(left.ok_or_else(|| io::Error::other("too many bytes between two files"))?);
         Ok(read)
     }
 }
 
-fn refused(message: String) -> Error {
+fn refuse(message: String) -> Error {
     Error::new(ErrorKind::Decode, message)
 }
 
 fn damaged(error: io::Error) -> Error {
-    Error::new(ErrorKind::Decode, "the archive is damaged, or no tar file with or without gzip").with_source(error)
+    Error::new(ErrorKind::Decode, "the archive is damaged, or not a tar file with or without gzip").with_source(error)
 }
 
 #[cfg(test)]
@@ -303,8 +302,7 @@ mod tests {
         }
 
         fn any_bytes_are_an_archive_or_refused(bytes: Vec<u8>) -> bool {
-            // What is refused so early leaves nothing behind but an empty directory.
-            let limits = Limits { files: 10, bytes: 100 };
+            let limits = UnpackLimits { files: 10, bytes: 100 };
             unpack_from(bytes.as_slice(), Path::new("no such directory"), limits, &|| Ok(())).is_err()
         }
     }

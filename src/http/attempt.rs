@@ -1,0 +1,225 @@
+//! One attempt of a request: its first URL, its round trips, and what their outcome means.
+
+use std::io::Read;
+use std::time::SystemTime;
+
+use ureq::Timeout;
+
+use super::Http;
+use super::request::{Limits, Method, Redirects, Request};
+use super::response::Response;
+use super::transport::{CurrentRequest, SecretLines};
+use super::url::{Target, join_base_url};
+use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::rules::retry::Failure;
+
+/// How many pooled connections in a row may turn out to be closed by the server before that counts as a failure.
+pub(super) const MAX_STALE_CONNECTIONS: usize = 3;
+
+/// The maximum number of redirects in a row.
+pub(super) const MAX_REDIRECTS: usize = 10;
+
+/// What all round trips of one attempt have in common.
+pub(super) struct Attempt<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) limits: &'a Limits,
+    idempotency_key: &'a str,
+    /// From 0.
+    number: u32,
+}
+
+impl<'a> Attempt<'a> {
+    /// The next attempt of a request.
+    pub(super) fn start(request: &'a Request<'a>, limits: &'a Limits, idempotency_key: &'a str) -> Self {
+        Attempt { request, limits, idempotency_key, number: limits.handle.start_attempt() }
+    }
+}
+
+/// An attempt without success.
+pub(super) enum Failed {
+    /// The server answered with a status that means failure.
+    HttpStatus(Box<Response>),
+    /// No connection, or it was lost.
+    Connection(Error),
+    /// An idle timeout.
+    Timeout(Error),
+    /// The response cannot be used, and another one would be the same.
+    Unusable(Error),
+    /// The client was closed, the request was cancelled or its deadline has passed: no further attempt is possible.
+    Final(Error),
+}
+
+impl Failed {
+    /// A failure while the body of this response was read. A status that means failure counts even if its body was cut off.
+    fn after_head(self, response: Response) -> Self {
+        match self {
+            Failed::Final(_) | Failed::HttpStatus(_) => self,
+            _ if !response.is_success() => Failed::HttpStatus(Box::new(response)),
+            Failed::Connection(error) => Failed::Connection(response.describe(error.with_detail(response.summary()))),
+            Failed::Timeout(error) => Failed::Timeout(response.describe(error.with_detail(response.summary()))),
+            Failed::Unusable(error) => Failed::Unusable(response.describe(error.with_detail(response.summary()))),
+        }
+    }
+
+    pub(super) fn into_error(self, operation: &'static str, now: SystemTime) -> Error {
+        match self {
+            Failed::HttpStatus(response) => response.into_error(operation, now),
+            Failed::Connection(error) | Failed::Timeout(error) | Failed::Unusable(error) | Failed::Final(error) => {
+                error.with_operation(operation)
+            }
+        }
+    }
+
+    /// What the retry rules need to know; `None` if there is nothing to decide.
+    pub(super) fn failure(&self, now: SystemTime) -> Option<Failure> {
+        match self {
+            Failed::HttpStatus(response) => Some(response.failure(now)),
+            Failed::Connection(_) => Some(Failure::Connection),
+            Failed::Timeout(_) => Some(Failure::Timeout),
+            Failed::Unusable(_) | Failed::Final(_) => None,
+        }
+    }
+
+    /// Whether the server was not reached, or did not answer.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Failed::Connection(_) | Failed::Timeout(_))
+    }
+
+    /// Whether a request that was written may have taken effect: no response came, or that of a gateway which got none.
+    fn is_unanswered(&self) -> bool {
+        match self {
+            Failed::HttpStatus(response) => matches!(response.status, 502 | 504),
+            Failed::Connection(_) | Failed::Timeout(_) | Failed::Unusable(_) | Failed::Final(_) => true,
+        }
+    }
+}
+
+impl Http {
+    /// The first URL of a request.
+    pub(super) fn first_target(&self, request: &Request<'_>, limits: &Limits) -> Result<Target> {
+        let query = match request.query {
+            Some(query) => &*query.over(self.config.query()).to_string(),
+            None => &*self.query,
+        };
+        let (base_url, path) = (self.config.base_url(), &*request.path);
+        let url = if path.starts_with('/') {
+            join_base_url(base_url, path, query)
+        } else {
+            join_base_url(base_url, &format!("api/v1/{path}"), query)
+        };
+        let refused = || Error::invalid_input(format!("{path:?} is not a path below the base URL"));
+        let uri = url.ok_or_else(refused).and_then(|url| url.parse().map_err(|error| refused().with_source(error)));
+        Ok(Target { method: request.method, uri: uri.map_err(|error| error.with_operation(limits.operation))? })
+    }
+
+    /// Sends the request to this URL over one connection, and reads the whole response.
+    pub(super) fn round_trip(&self, attempt: &Attempt<'_>, target: &Target) -> Result<Response, Failed> {
+        let Attempt { request, limits, .. } = *attempt;
+        let left = self.time_left(limits).map_err(Failed::Final)?;
+        let (head, secrets) = self.head(attempt, target);
+        let agent = self.agents.of(limits.purpose);
+        let current = CurrentRequest::set(&limits.handle, secrets);
+        let outcome = self.config.clock().outside(|| {
+            let head = agent
+                .configure_request(head)
+                .timeout_global(left)
+                .timeout_per_write(Some(limits.idle))
+                .timeout_per_read(Some(limits.idle))
+                .timeout_recv_response(Some(limits.idle))
+                .build();
+            let response = match target.method {
+                Method::Post => agent.run(head.map(|()| request.body)),
+                Method::Delete if !request.body.is_empty() => agent.run(head.map(|()| request.body)),
+                Method::Get | Method::Delete => agent.run(head),
+            };
+            let (head, body) = response?.into_parts();
+            let mut response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+            let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
+            let end = body.read_to_end(&mut response.body).map_err(ureq::Error::from);
+            Ok((response, end))
+        });
+        drop(current);
+        let failed = |error| self.failed(error, limits, self.config.base_url());
+        let failed = match outcome {
+            Ok((response, Ok(_))) if response.is_success() => return Ok(response),
+            Ok((response, Ok(_))) if response.is_redirect() && request.redirects == Redirects::Return => {
+                return Ok(response);
+            }
+            Ok((response, Ok(_))) => Failed::HttpStatus(Box::new(response)),
+            Ok((response, Err(error))) => failed(error).after_head(response),
+            Err(error) => failed(error),
+        };
+        if target.method != Method::Get && failed.is_unanswered() {
+            limits.handle.mark_unanswered();
+        }
+        Err(failed)
+    }
+
+    /// Everything but the body, with masked secrets, and the secrets for the connection to put in.
+    fn head(&self, attempt: &Attempt<'_>, target: &Target) -> (ureq::http::Request<()>, SecretLines) {
+        let request = attempt.request;
+        let (number, idle) = (attempt.number.to_string(), attempt.limits.idle.as_secs_f64().to_string());
+        let mut own = vec![("x-stainless-retry-count", &*number), ("x-stainless-read-timeout", &*idle)];
+        if target.method != Method::Get {
+            own.extend([("content-type", "application/json"), ("x-idempotency-key", attempt.idempotency_key)]);
+        }
+        own.extend(request.headers.iter().map(|(name, value)| (*name, &**value)));
+        let (headers, secrets) = self.headers.with(own, request.overrides);
+        let mut head = ureq::http::Request::new(());
+        *head.method_mut() = match target.method {
+            Method::Get => ureq::http::Method::GET,
+            Method::Post => ureq::http::Method::POST,
+            Method::Delete => ureq::http::Method::DELETE,
+        };
+        *head.uri_mut() = target.uri.clone();
+        *head.headers_mut() = headers;
+        (head, secrets)
+    }
+
+    /// What an error of ureq means for a request to this server.
+    pub(super) fn failed(&self, error: ureq::Error, limits: &Limits, server: &str) -> Failed {
+        let handle = &limits.handle;
+        let started = handle.has_response_started();
+        let limit = match &error {
+            // Closing and cancelling shut the connection down; the error that ureq sees is only a consequence.
+            _ if self.is_closed_for(limits.purpose) => return Failed::Final(Error::closed()),
+            _ if handle.is_cancelled() => return Failed::Final(cancelled()),
+            ureq::Error::Timeout(Timeout::Global) => match limits.deadline {
+                Some(deadline) => return Failed::Final(timed_out(deadline.limit, limits, false)),
+                None => Limit::Operation,
+            },
+            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Limit::Connect,
+            ureq::Error::Timeout(Timeout::PerWrite | Timeout::SendRequest | Timeout::SendBody) => Limit::Write,
+            ureq::Error::Timeout(Timeout::RecvResponse) => Limit::Wait,
+            ureq::Error::Timeout(_) if !started => Limit::Wait,
+            ureq::Error::Timeout(_) => Limit::Read,
+            ureq::Error::BodyExceedsLimit(limit) => {
+                let error = Error::new(ErrorKind::Decode, format!("the response is larger than {limit} bytes"));
+                return Failed::Unusable(error.with_hint("raise max_response_bytes"));
+            }
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
+                let message = "the response is not HTTP/1.1, or damaged";
+                let error = Error::new(ErrorKind::Connect, message).with_source(error);
+                return Failed::Connection(error.with_hint("check the base URL and the proxy"));
+            }
+            _ => {
+                let what = match (handle.was_written_now(), started) {
+                    (false, _) => format!("no connection to {server}"),
+                    (true, false) => "the connection was lost before the response started".to_owned(),
+                    (true, true) => "the connection was lost in the middle of the response".to_owned(),
+                };
+                let error = Error::new(ErrorKind::Connect, what).with_source(error);
+                return Failed::Connection(error.with_hint("check the base URL, the network and the proxy"));
+            }
+        };
+        Failed::Timeout(Error::timeout(limit).with_source(error))
+    }
+}
+
+pub(super) fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the request was cancelled")
+}
+
+pub(super) fn timed_out(limit: Limit, limits: &Limits, unanswered: bool) -> Error {
+    Error::timeout(limit).with_operation(limits.operation).with_effect(unanswered)
+}

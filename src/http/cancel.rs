@@ -1,0 +1,160 @@
+//! A request as other threads see it: how to cancel it, and how far it came.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use ureq::unversioned::transport::ShutdownHandle;
+
+use crate::clock::Monitor;
+
+/// Cancels one request from another thread, and records how far it came over all its attempts.
+#[derive(Default)]
+pub(crate) struct RequestHandle(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    cancelled: bool,
+    attempts: u32,
+    /// Some of the request was written, in any round trip.
+    written: bool,
+    /// In any round trip, the request was written and its outcome is unknown.
+    unanswered: bool,
+    round_trip: RoundTrip,
+    /// The connection in use.
+    connection: Option<ConnectionShutdown>,
+    /// Where the request waits between two attempts.
+    waits_at: Option<Arc<Monitor<bool>>>,
+}
+
+/// The current round trip.
+#[derive(Default)]
+struct RoundTrip {
+    written: bool,
+    response_started: bool,
+    /// The connection had served another request before.
+    reused: bool,
+}
+
+/// Shuts a connection down. Weak: the connection closes as usual when it is dropped.
+pub(super) type ConnectionShutdown = Weak<dyn ShutdownHandle>;
+
+impl RequestHandle {
+    /// Cancels the request: it fails at once, and its connection is freed.
+    pub(crate) fn cancel(&self) {
+        let mut state = self.0.lock();
+        state.cancelled = true;
+        if let Some(connection) = state.connection.take().and_then(|connection| connection.upgrade()) {
+            connection.shutdown();
+        }
+        let waits_at = state.waits_at.take();
+        // Lock order: the monitor first, then this state. A waiting thread calls `is_cancelled` with the monitor locked.
+        drop(state);
+        if let Some(monitor) = waits_at {
+            // A thread between its check and its wait holds the lock, so this notification reaches it.
+            drop(monitor.lock());
+            monitor.notify_all();
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.lock().cancelled
+    }
+
+    /// Makes a cancellation notify this monitor.
+    pub(super) fn wake_on_cancel(&self, monitor: &Arc<Monitor<bool>>) {
+        self.0.lock().waits_at = Some(Arc::clone(monitor));
+    }
+
+    /// How many attempts were started.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.0.lock().attempts
+    }
+
+    /// Starts an attempt, of any number of round trips. Returns its number, from 0.
+    pub(super) fn start_attempt(&self) -> u32 {
+        let mut state = self.0.lock();
+        state.attempts += 1;
+        state.attempts - 1
+    }
+
+    pub(super) fn start_round_trip(&self) {
+        let mut state = self.0.lock();
+        (state.round_trip, state.connection, state.waits_at) = (RoundTrip::default(), None, None);
+    }
+
+    /// Uses this connection from now on. Fails if the request is cancelled.
+    pub(super) fn use_connection(&self, connection: &ConnectionShutdown) -> Result<(), ureq::Error> {
+        let mut state = self.0.lock();
+        if state.cancelled {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+        }
+        state.connection = Some(Weak::clone(connection));
+        Ok(())
+    }
+
+    /// Uses no connection any more.
+    pub(super) fn release_connection(&self) {
+        self.0.lock().connection = None;
+    }
+
+    /// Forgets what was written and read while connecting: the handshake with a proxy is not part of the request.
+    pub(super) fn connected(&self, written_before: bool) {
+        let mut state = self.0.lock();
+        (state.written, state.round_trip) = (written_before, RoundTrip::default());
+    }
+
+    /// Some of the request is written. `reused`: the connection had served another request before.
+    pub(super) fn mark_written(&self, reused: bool) {
+        let mut state = self.0.lock();
+        (state.written, state.round_trip.written, state.round_trip.reused) = (true, true, reused);
+    }
+
+    /// Whether the server may have seen the request: some of it was written, in this attempt or an earlier one.
+    pub(crate) fn was_written(&self) -> bool {
+        self.0.lock().written
+    }
+
+    /// Whether some of it was written in this round trip.
+    pub(super) fn was_written_now(&self) -> bool {
+        self.0.lock().round_trip.written
+    }
+
+    pub(super) fn mark_response_started(&self) {
+        self.0.lock().round_trip.response_started = true;
+    }
+
+    /// Whether the first byte of a response came in this round trip.
+    pub(super) fn has_response_started(&self) -> bool {
+        self.0.lock().round_trip.response_started
+    }
+
+    /// Whether a failure of the connection says nothing about the service: it was reused, and the server may have closed it
+    /// before it saw this request.
+    pub(super) fn is_connection_stale(&self) -> bool {
+        let state = self.0.lock();
+        state.round_trip.reused && !state.round_trip.response_started
+    }
+
+    /// This round trip brought no response that tells the outcome.
+    pub(super) fn mark_unanswered(&self) {
+        let mut state = self.0.lock();
+        state.unanswered |= state.round_trip.written;
+    }
+
+    /// Whether the request was written without such a response, in this attempt or an earlier one.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.0.lock().unanswered
+    }
+}
+
+impl fmt::Debug for RequestHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.lock();
+        f.debug_struct("RequestHandle")
+            .field("cancelled", &state.cancelled)
+            .field("written", &state.written)
+            .finish_non_exhaustive()
+    }
+}

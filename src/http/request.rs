@@ -1,0 +1,139 @@
+//! What to send, and how long it may take.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http::{HeaderName, HeaderValue};
+
+use super::cancel::RequestHandle;
+use crate::clock::Deadline;
+use crate::config::Config;
+use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
+use crate::types::Query;
+
+/// What a request is for. Each purpose has its own connections, so that none waits behind another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Training,
+    Sampling,
+    Session,
+    Futures,
+    Telemetry,
+}
+
+impl Purpose {
+    pub(super) const ALL: [Purpose; 5] =
+        [Purpose::Training, Purpose::Sampling, Purpose::Session, Purpose::Futures, Purpose::Telemetry];
+}
+
+/// The HTTP method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Post,
+    Delete,
+}
+
+impl Method {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
+/// What to do with a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redirects {
+    /// Follow it on the same origin; otherwise it is an error.
+    Follow,
+    /// Return it like a success.
+    Return,
+}
+
+/// When a failed request is retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetryMode {
+    /// Never: the caller has its own rules.
+    Never,
+    /// By the retry policy. The maximum number of retries is the configuration's if it is `None`.
+    Policy { max_retries: Option<u32> },
+    /// By the retry policy, in rounds within the submit window.
+    Submit,
+    /// Within the submit window. A 429 is returned at once, since the sampling limiter decides about it.
+    SubmitSample,
+}
+
+impl RetryMode {
+    pub(super) fn has_window(self) -> bool {
+        matches!(self, RetryMode::Submit | RetryMode::SubmitSample)
+    }
+
+    /// The decisions for a request that starts now.
+    pub(super) fn policy(self, config: &Config, started: Instant) -> RequestRetry {
+        let max_retries = match self {
+            RetryMode::Never | RetryMode::SubmitSample => 0,
+            RetryMode::Policy { max_retries } => max_retries.unwrap_or_else(|| config.max_retries()),
+            RetryMode::Submit => config.max_retries(),
+        };
+        let policy = RetryPolicy { max_retries, ..config.retry_policy() };
+        let window = self.has_window().then(|| SubmitWindow::new(started, config.timeout_submit()));
+        RequestRetry::new(policy, window).return_429(self == RetryMode::SubmitSample)
+    }
+}
+
+/// One request to the service.
+#[derive(Clone, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    /// Below `/api/v1/`; with a leading slash, below the base URL.
+    pub(crate) path: Cow<'a, str>,
+    /// In addition to the configuration's; a field of the same name overrides.
+    pub(crate) query: Option<&'a Query>,
+    /// JSON, unless a header says otherwise.
+    pub(crate) body: &'a [u8],
+    pub(crate) headers: Vec<(&'static str, Cow<'a, str>)>,
+    /// Headers that override all others; one without a value is not sent.
+    pub(crate) overrides: &'a [(HeaderName, Option<HeaderValue>)],
+    pub(crate) redirects: Redirects,
+    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send). Without one, each call
+    /// makes its own.
+    pub(crate) idempotency_key: Option<&'a str>,
+    pub(crate) retry: RetryMode,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn get(path: impl Into<Cow<'a, str>>) -> Self {
+        Request {
+            method: Method::Get,
+            path: path.into(),
+            query: None,
+            body: &[],
+            headers: Vec::new(),
+            overrides: &[],
+            redirects: Redirects::Follow,
+            idempotency_key: None,
+            retry: RetryMode::Policy { max_retries: None },
+        }
+    }
+
+    pub(crate) fn post(path: impl Into<Cow<'a, str>>, body: &'a [u8]) -> Self {
+        Request { method: Method::Post, body, ..Request::get(path) }
+    }
+}
+
+/// How long a request may take, which connections it uses, and the handle to cancel it.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// The client's method or the request's name, for errors.
+    pub(crate) operation: &'static str,
+    pub(crate) purpose: Purpose,
+    /// The maximum time without a byte of progress.
+    pub(crate) idle: Duration,
+    /// The end of everything, including retries.
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) handle: Arc<RequestHandle>,
+}

@@ -1,0 +1,116 @@
+//! A response, and the errors it stands for.
+
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use ureq::http::HeaderMap;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::rules::error_message::{error_message, one_line};
+use crate::rules::retry::{Failure, RetryAdvice};
+
+/// The maximum number of body bytes in an error message.
+const MAX_EXCERPT: usize = 80;
+
+/// A response of any status.
+#[derive(Clone, Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// The first value of a header, if it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub(crate) fn is_redirect(&self) -> bool {
+        (300..400).contains(&self.status)
+    }
+
+    /// What the retry rules need to know of a response that means failure.
+    pub(crate) fn failure(&self, now: SystemTime) -> Failure {
+        Failure::Status { status: self.status, advice: RetryAdvice::read(|name| self.header(name), now) }
+    }
+
+    /// Parses the body.
+    pub(crate) fn json<T: DeserializeOwned>(&self, operation: &'static str) -> Result<T> {
+        self.parse().map_err(|error| error.with_operation(operation))
+    }
+
+    /// Parses the body; the caller names the operation.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let what = if self.body.iter().all(u8::is_ascii_whitespace) {
+                "the response is empty".to_owned()
+            } else if error.is_data() {
+                format!("the response does not have the expected shape: {error}")
+            } else if let Some(kind) = self.header("content-type").filter(|kind| !kind.contains("json")) {
+                format!("the response is not JSON but {kind}")
+            } else {
+                format!("the response is not valid JSON: {error}")
+            };
+            self.decode_error(&what)
+        })
+    }
+
+    /// The error for a 2xx response whose body cannot be decoded.
+    pub(crate) fn decode_error(&self, why: &str) -> Error {
+        self.describe(Error::new(ErrorKind::Decode, format!("{why} ({})", self.summary())))
+            .with_hint("check that the base URL names a Tinker service")
+    }
+
+    /// The status and the first bytes of the body.
+    pub(super) fn summary(&self) -> String {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(MAX_EXCERPT)]);
+        match one_line(&start) {
+            Some(start) => format!("status {}, starts with {start:?}", self.status),
+            None => format!("status {}", self.status),
+        }
+    }
+
+    /// The target of a redirect, without its query, which may hold a secret.
+    fn redirect_target(&self) -> Option<&str> {
+        let target = self.header("location").filter(|_| self.is_redirect())?;
+        target.split(['?', '#']).next()
+    }
+
+    /// The error that this status stands for.
+    pub(crate) fn into_error(self, operation: &'static str, now: SystemTime) -> Error {
+        let text = match self.redirect_target() {
+            Some(target) => format!("it redirects to {target:?}, which is not followed"),
+            None => error_message(self.status, &self.body),
+        };
+        let error = Error::new(ErrorKind::Status, format!("the server answered {}: {text}", self.status))
+            .with_operation(operation)
+            .with_retry_after(RetryAdvice::read(|name| self.header(name), now).retry_after);
+        let error = self.describe(error);
+        match self.status {
+            300..=399 => error.with_hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
+            400 | 422 => error.with_hint("the request itself must change, as the message says"),
+            401 => error.with_hint("check TINKER_API_KEY or api_key"),
+            403 => error.with_hint("this key may not do that; check whose run or checkpoint it is"),
+            404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),
+            409 => error.with_hint("something of that name or number exists already; choose another name"),
+            413 => error.with_hint("send smaller batches"),
+            429 => error.with_hint("the service is busy; try again later"),
+            500.. => error.with_hint("the service has a problem; try again later"),
+            _ => error,
+        }
+    }
+
+    /// Adds the status, headers and body to an error.
+    pub(super) fn describe(&self, error: Error) -> Error {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+        error.with_status(self.status).with_body(&self.body).with_headers(headers)
+    }
+}

@@ -1,0 +1,95 @@
+//! The endpoints of runs and checkpoints, by id or tinker path, and the URL of an archive.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Redirects, Request, Response, encode_segment, external_url};
+use crate::types::{CheckpointArchiveUrlResponse, CheckpointPath};
+
+/// The assumed lifetime of an archive's URL if the service gives none (Python client).
+const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// What the Python client says it accepts.
+const ACCEPT_ARCHIVE: &str = "application/json, application/gzip";
+
+/// The endpoint of a checkpoint, which all requests about it share.
+#[derive(Clone, Debug)]
+pub(super) struct CheckpointEndpoint {
+    /// The client's method, for errors.
+    pub(super) operation: &'static str,
+    pub(super) path: String,
+}
+
+impl CheckpointEndpoint {
+    pub(super) fn by_ids(operation: &'static str, training_run_id: &str, checkpoint_id: &str) -> Result<Self> {
+        let run = run(operation, training_run_id)?;
+        match checkpoint_id.split_once('/') {
+            Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(CheckpointEndpoint {
+                operation,
+                path: format!("{run}/checkpoints/{}/{}", encode_segment(kind), encode_segment(name)),
+            }),
+            _ => Err(Error::invalid_input(format!("{checkpoint_id:?} is not a checkpoint id"))
+                .with_operation(operation)
+                .with_hint("its form is weights/NAME or sampler_weights/NAME")),
+        }
+    }
+
+    pub(super) fn by_path(operation: &'static str, tinker_path: &str) -> Result<Self> {
+        let path = named(operation, tinker_path)?;
+        CheckpointEndpoint::by_ids(operation, path.training_run_id(), path.checkpoint_id())
+    }
+
+    /// Asks for the URL of the checkpoint's archive, to which the service redirects.
+    pub(super) fn archive_request(&self) -> Request<'static> {
+        Request {
+            headers: vec![("accept", ACCEPT_ARCHIVE.into())],
+            redirects: Redirects::Return,
+            ..Request::get(format!("{}/archive", self.path))
+        }
+    }
+}
+
+/// The path of a training run.
+pub(super) fn run(operation: &'static str, training_run_id: &str) -> Result<String> {
+    item(operation, "training_runs", training_run_id)
+}
+
+/// The path of the training run that a checkpoint was saved from.
+pub(super) fn run_of(operation: &'static str, tinker_path: &str) -> Result<String> {
+    run(operation, named(operation, tinker_path)?.training_run_id())
+}
+
+/// The path of one item of a collection.
+pub(super) fn item(operation: &'static str, collection: &str, id: &str) -> Result<String> {
+    if id.is_empty() {
+        let what = collection.trim_end_matches('s').replace('_', " ");
+        return Err(Error::invalid_input(format!("the id of the {what} is empty")).with_operation(operation));
+    }
+    Ok(format!("{collection}/{}", encode_segment(id)))
+}
+
+fn named(operation: &'static str, tinker_path: &str) -> Result<CheckpointPath> {
+    CheckpointPath::for_url(tinker_path).map_err(|error| error.with_operation(operation))
+}
+
+/// Reads the URL of an archive, and when it expires, from the response to an archive request.
+pub(super) fn archive_url(
+    operation: &'static str,
+    config: &Config,
+    response: Response,
+) -> Result<CheckpointArchiveUrlResponse> {
+    let now = config.clock().wall();
+    if response.is_success() {
+        return Err(response.decode_error("the response is not a redirect to the archive").with_operation(operation));
+    }
+    let location = response.headers.get("location").map(|location| String::from_utf8_lossy(location.as_bytes()));
+    let Some(location) = location.filter(|_| response.is_redirect()) else {
+        return Err(response.into_error(operation, now));
+    };
+    // Without the response's headers and location: a signed URL gives access like a key.
+    let unusable = || Error::new(ErrorKind::Decode, "the service redirects to something that is not an http URL");
+    let url = external_url(config.base_url(), &location).ok_or_else(|| unusable().with_operation(operation))?;
+    let expires = response.header("expires").and_then(|expires| httpdate::parse_http_date(expires).ok());
+    Ok(CheckpointArchiveUrlResponse { url, expires: expires.unwrap_or(now + URL_LIFETIME).into() })
+}

@@ -1,0 +1,32 @@
+//! Rules of the source tree itself: which module may use which, and how files and tests are named.
+
+mod layers;
+mod modules;
+mod names;
+mod uses;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file below the package's root.
+fn in_package(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Every Rust file below a directory of the package.
+fn rust_files(directory: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![in_package(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
