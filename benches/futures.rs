@@ -1,16 +1,20 @@
 //! Twenty thousand unresolved results on few connections: `cargo bench --bench futures`.
 //!
-//! A service on loopback holds each poll for a second of real time. For 128 and for 2 poll connections this prints the memory
-//! that each result takes, how soon one that is waited for comes although all connections are held by others, and, once
-//! everything is ready, the order in which results are asked for: a training client's in order, clients in turns.
+//! A service on loopback holds each poll for a second of real time. For 128 and for 2 poll connections, this prints the memory
+//! for each result, the latency of a result that is waited for while polls of others hold all connections, and, once all results
+//! are ready, the order of the polls: in order for a training client, and clients in turns.
 //!
-//! Memory is counted by the allocator: what is live with so many more results, with what is needed to submit a sample anew.
-//! The prompt, of a thousand tokens, is shared; the service's side of a result is a counter. The growth of the resident set
-//! (`/proc/self/statm`, so Linux only) is what the allocator makes of that.
+//! The allocator counts the memory: the live bytes added by the results, with what is needed to resubmit a sample. The prompt
+//! of a thousand tokens is shared, and the service keeps only a counter for a result. The growth of the resident set
+//! (`/proc/self/statm`, Linux only) adds the overhead of the allocator.
 //! Without `--bench` (as under `cargo test --all-targets`) it runs with 200 results.
-#![allow(clippy::disallowed_methods, reason = "it measures real time")]
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "it prints its report and panics when it cannot measure")]
-#![allow(unreachable_pub, reason = "the server that it shares with a test is not an API")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints its results and panics if it cannot measure"
+)]
+#![allow(unreachable_pub, reason = "the server, shared with a test, is not an API")]
 
 #[path = "../tests/support/holding.rs"]
 mod holding;
@@ -30,10 +34,10 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const SAMPLERS: usize = 4;
 
-/// Of so many samples, one in a training step.
+/// The number of samples for each training step.
 const SAMPLES_A_STEP: usize = 4;
 
-/// The bytes that are allocated, and the bytes of memory in use, where the system tells.
+/// The allocated bytes, and the resident bytes if the system provides them.
 fn memory() -> (usize, Option<usize>) {
     let counted = ALLOCATOR.stats();
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
@@ -73,7 +77,7 @@ fn run(connections: usize, futures: usize) -> Result<(), Error> {
         Ok(pendings)
     };
 
-    // As many first as are measured then: threads, connections, buffers and the allocator's arenas.
+    // As many as are measured below, to create threads, connections, buffers and the allocator's arenas.
     let warm = sample(futures)?;
     service.until(|state| state.held >= connections);
     let (before, began) = (memory(), Instant::now());
@@ -87,7 +91,7 @@ fn run(connections: usize, futures: usize) -> Result<(), Error> {
     service.change(|state| state.wanted = id);
     let began = Instant::now();
     wanted.wait_timeout(Duration::from_secs(60)).expect("it comes")?;
-    println!("  one that is waited for, all connections held by others: {:.0?}", began.elapsed());
+    println!("  latency of an awaited result while others hold all connections: {:.0?}", began.elapsed());
 
     let before = memory();
     let steps = step(futures / SAMPLES_A_STEP)?;
@@ -98,26 +102,26 @@ fn run(connections: usize, futures: usize) -> Result<(), Error> {
     service.change(|state| state.open = true);
     let mut samples = samples;
     drop(samples.swap_remove(futures / 2));
-    // Nobody waits yet: what comes in the meantime comes in turns.
+    // Nothing waits yet, so clients are polled in turns.
     let all = warm.len() + samples.len() + steps.len();
     service.until(|state| state.delivered.len() >= all / 2);
     let count = steps.len();
     wait_all(steps)?;
     wait_all(warm.into_iter().chain(samples))?;
-    println!("  all of them, once they are there: {:.1?}", began.elapsed());
+    println!("  all results, once ready: {:.1?}", began.elapsed());
     let state = service.state();
     let numbers = |kind: &str| -> Vec<usize> {
         let of_kind = state.delivered.iter().filter_map(|id| id.strip_prefix(kind));
         of_kind.filter_map(|rest| rest.trim().parse().ok()).collect()
     };
     let steps = numbers("step");
-    // The two oldest are asked for at once, so neighbours may swap.
+    // The two oldest are polled at once, so neighbours may swap.
     let displaced = steps.iter().enumerate().map(|(index, number)| number.abs_diff(index + 1)).max().unwrap_or(0);
     println!("  training results: {} of {count}, at most {displaced} places out of order", steps.len());
     let clients: Vec<_> = state.delivered.iter().take(steps.len()).map(|id| id.split(' ').nth(1)).collect();
     let counts: Vec<_> =
         (0..SAMPLERS).map(|n| clients.iter().filter(|client| **client == Some(&*n.to_string())).count()).collect();
-    println!("  of the first {}, each of {SAMPLERS} sampling clients had {counts:?}", clients.len());
+    println!("  of the first {} results, the {SAMPLERS} sampling clients have {counts:?}", clients.len());
     drop(state);
     client.close(Duration::from_secs(5));
     Ok(())
@@ -129,7 +133,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(connections) = args.iter().find_map(|arg| arg.strip_prefix("--connections=")?.parse().ok()) {
         return Ok(run(connections, futures)?);
     }
-    // Each in a process of its own, so that neither uses memory that the other left.
+    // Each in its own process, so that neither reuses memory of the other.
     for connections in [128, 2] {
         let run = Command::new(std::env::current_exe()?)
             .args(&args[1..])

@@ -1,12 +1,12 @@
-//! How fast the local server's models are, next to the bare matrix products of the same shapes.
+//! The speed of the local server's models, compared with plain matrix products of the same shapes.
 //!
 //! ```text
 //! cargo bench --no-default-features --features local --bench local
 //! ```
 //!
-//! Prints tokens per second of `forward_backward` and of sampling, and how many times as long as the floor they take:
-//! the products that no implementation can leave out, done by the same library on as many threads. Attention's own
-//! products, whose shapes depend on the lengths, are left out of the floor.
+//! Prints the tokens per second of `forward_backward` and of sampling, and the ratio to a lower bound (floor): the matrix
+//! products that every implementation needs, done by the same library on as many threads. The floor leaves out the products
+//! inside attention, whose shapes depend on the length.
 
 #![allow(clippy::print_stdout, reason = "it prints its report")]
 
@@ -20,10 +20,10 @@ use tinkex::clock::Clock;
 use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, Tensors};
 use tinkex::local::transformer::Transformer;
 
-/// Examples and tokens of each, as in a batch of short texts.
+/// The number of examples and of tokens in each, as in a batch of short texts.
 const BATCH: (usize, usize) = (32, 128);
 const SAMPLE: usize = 256;
-const LONG_ENOUGH: Duration = Duration::from_secs(1);
+const MIN_DURATION: Duration = Duration::from_secs(1);
 
 fn main() {
     println!("{:<22} {:>16} {:>10} {:>8}   {:>16} {:>10} {:>8}", "", "training", "floor", "", "sampling", "floor", "");
@@ -47,9 +47,9 @@ fn main() {
     }
 }
 
-/// How long something takes that keeps so many threads busy: the mean over enough rounds, after one to warm up.
+/// The duration of work that keeps this many threads busy: the mean over several rounds, after one to warm up.
 ///
-/// Where the system tells it, processor time counts, so that other programs on the machine don't.
+/// Measures processor time if the system provides it, so that other programs on the machine do not count.
 fn time(threads: usize, mut run: impl FnMut()) -> Duration {
     run();
     let clock = Clock::system();
@@ -60,17 +60,17 @@ fn time(threads: usize, mut run: impl FnMut()) -> Duration {
     };
     for rounds in 1.. {
         run();
-        if spent() > LONG_ENOUGH {
+        if spent() > MIN_DURATION {
             return spent() / rounds;
         }
     }
     Duration::ZERO
 }
 
-/// What this process has used of all processors, from Linux, in its hundredths of a second.
+/// The processor time of this process on all processors, from Linux, in hundredths of a second.
 fn processor_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // After the name, which may contain anything: fields 3 and later; user and system time are 14 and 15.
+    // The fields after the name (which may contain anything) start with number 3; user and system time are 14 and 15.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
     Some(Duration::from_millis(ticks * 10))
@@ -99,14 +99,14 @@ fn sampling(model: &dyn Model) -> Duration {
         let options = GenerationOptions::default().max_tokens(SAMPLE).seed(seed);
         model.sample(Some(&adapter), &[104, 101], 1, &options).remove(0).tokens.len()
     };
-    // Most samples end earlier, as a model without training says anything, also the end of text.
+    // Most samples end earlier, as an untrained model may sample the end of text at any time.
     let seed = (0..).find(|&seed| sample(seed) == SAMPLE).unwrap_or_default();
     time(1, || {
         black_box(sample(seed));
     })
 }
 
-/// Outputs × inputs of every projection.
+/// Outputs × inputs of each projection.
 fn shapes(layers: usize, width: usize, hidden: usize, vocab: usize) -> Vec<(usize, usize)> {
     let layer = [(width, width); 4].into_iter().chain([(hidden, width), (hidden, width), (width, hidden)]);
     let mut shapes: Vec<_> = (0..layers).flat_map(|_| layer.clone()).collect();
@@ -114,7 +114,7 @@ fn shapes(layers: usize, width: usize, hidden: usize, vocab: usize) -> Vec<(usiz
     shapes
 }
 
-/// Every projection once forward, and twice backward: for its input and for its weights.
+/// Each projection once forward, and twice backward: for its input and for its weights.
 fn training_floor(shapes: &[(usize, usize)]) -> Duration {
     let threads = threads();
     let rows = BATCH.0 * BATCH.1 / threads;
@@ -123,9 +123,9 @@ fn training_floor(shapes: &[(usize, usize)]) -> Duration {
             let weight = Array2::<f32>::ones((outputs, inputs));
             let (x, dy) = (Array2::<f32>::ones((rows, inputs)), Array2::<f32>::ones((rows, outputs)));
             black_box((x.dot(&weight.t()), dy.dot(&weight)));
-            let mut slope = Array2::<f32>::zeros((outputs, inputs));
-            general_mat_mul(1.0, &dy.t(), &x, 1.0, &mut slope);
-            black_box(slope);
+            let mut gradient = Array2::<f32>::zeros((outputs, inputs));
+            general_mat_mul(1.0, &dy.t(), &x, 1.0, &mut gradient);
+            black_box(gradient);
         }
     };
     time(threads, || {
@@ -136,7 +136,7 @@ fn training_floor(shapes: &[(usize, usize)]) -> Duration {
     })
 }
 
-/// Every projection of one row, for each token.
+/// Each projection of one row, for each token.
 fn sampling_floor(shapes: &[(usize, usize)]) -> Duration {
     let weights: Vec<_> = shapes
         .iter()

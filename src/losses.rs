@@ -1,14 +1,15 @@
-//! Losses to use with [`forward_backward_custom`](crate::TrainingClient::forward_backward_custom), and to start own ones from.
+//! Ready-made losses for [`forward_backward_custom`](crate::TrainingClient::forward_backward_custom), and examples for losses
+//! of your own.
 //!
-//! Each returns a function of the data and their log-probabilities. A datum's loss input `weights`, where it has one, says how
-//! much each of its tokens counts; without it, each counts 1.
+//! Each function returns a function of the datums and their log-probabilities. A datum's loss input `weights`, if it has one,
+//! gives the weight of each token; without it, each token has weight 1.
 //!
 //! ```no_run
 //! # fn f(trainer: tinkex::TrainingClient, pairs: tinkex::types::Batch) -> tinkex::Result<()> {
 //! use tinkex::losses;
 //! use tinkex::types::{AdamParams, LossFn};
 //!
-//! // The log-probabilities before any training are the reference.
+//! // The reference: the log-probabilities before training.
 //! let before = trainer.forward(&pairs, LossFn::CrossEntropy)?;
 //! let reference: Vec<_> =
 //!     before.loss_fn_outputs.iter().filter_map(|output| output.logprobs()).map(|logprobs| logprobs.to_vec().into()).collect();
@@ -27,16 +28,16 @@ use crate::error::{Error, Result};
 use crate::training::CustomLoss;
 use crate::types::Datum;
 
-/// Direct preference optimisation (Rafailov et al. 2023, equation 7). The data are pairs: a preferred answer, then the
+/// Direct preference optimization (Rafailov et al. 2023, equation 7). The datums are pairs: the chosen answer, then the
 /// rejected one.
 ///
-/// The loss is the mean over the pairs of −log σ(β·margin), where the margin is how much more likely than in the reference the
-/// preferred answer has become, minus the same for the rejected one. `reference` has the log-probabilities of the reference
-/// model, one array for each datum. `beta` is often 0.1. The metrics are those of Tinker's cookbook: `dpo_loss`, `accuracy`,
-/// `margin`, `chosen_reward` and `rejected_reward`, all means over the pairs.
+/// The loss is the mean over the pairs of −log σ(β·margin). The margin is the log-ratio of the chosen answer minus that of the
+/// rejected one; a log-ratio is the answer's log-probability minus the reference model's, in nats. `reference` contains the
+/// reference model's log-probabilities, one array for each datum. A common `beta` is 0.1. The metrics are those of Tinker's
+/// cookbook: `dpo_loss`, `accuracy`, `margin`, `chosen_reward` and `rejected_reward`, all means over the pairs.
 ///
-/// The returned function fails for an odd number of data, and for a reference or weights of another shape than the
-/// log-probabilities.
+/// The returned function fails for an odd number of datums or none, and for a reference or weights whose shape differs from that
+/// of the log-probabilities.
 ///
 /// # Examples
 ///
@@ -47,7 +48,7 @@ use crate::types::Datum;
 ///
 /// let data = vec![Datum::new(ModelInput::from_tokens([1, 2])); 2];
 /// let reference = [array![-1.0_f32, -1.0], array![-1.0, -1.0]];
-/// // Nothing has changed yet: the loss is log 2, and more of the first answer lowers it.
+/// // Before training, the loss is log 2. A higher log-probability of the first answer lowers it.
 /// let loss = losses::dpo(&reference, 0.1)(&data, &reference)?;
 /// assert!((loss.loss - 2.0_f64.ln()).abs() < 1e-12);
 /// assert!(loss.gradients[0][0] < 0.0 && loss.gradients[1][0] > 0.0);
@@ -57,34 +58,34 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
     move |data, logprobs| {
         check(data, logprobs, reference, "reference")?;
         if data.is_empty() || data.len() % 2 == 1 {
-            let message = format!("DPO needs pairs of data, and the batch has {}", data.len());
+            let message = format!("DPO needs pairs of datums, and the batch has {}", data.len());
             return Err(
-                Error::invalid_input(message).with_hint("put each rejected answer directly after the preferred one")
+                Error::invalid_input(message).with_hint("put each rejected answer directly after the chosen one")
             );
         }
         let pairs = (data.len() / 2) as f64;
         let weights: Vec<_> =
             data.iter().zip(logprobs).map(|(datum, logprobs)| weights(datum, logprobs.len())).collect();
         let weights = weights.into_iter().collect::<Result<Vec<_>>>()?;
-        let gain = |index: usize| -> f64 {
+        let log_ratio = |index: usize| -> f64 {
             let changes = logprobs[index].iter().zip(&reference[index]);
             let weighted = changes.zip(&weights[index]);
             weighted.map(|((now, before), weight)| f64::from(*weight) * (f64::from(*now) - f64::from(*before))).sum()
         };
         let mut gradients = Vec::with_capacity(data.len());
-        let (mut loss, mut hits, mut chosen, mut rejected) = (0.0, 0.0, 0.0, 0.0);
+        let (mut loss, mut accuracy, mut chosen, mut rejected) = (0.0, 0.0, 0.0, 0.0);
         for pair in 0..data.len() / 2 {
-            let gains = [gain(2 * pair), gain(2 * pair + 1)];
-            let scaled = beta * (gains[0] - gains[1]);
+            let log_ratios = [log_ratio(2 * pair), log_ratio(2 * pair + 1)];
+            let scaled = beta * (log_ratios[0] - log_ratios[1]);
             loss += softplus(-scaled) / pairs;
-            hits += f64::from(u8::from(gains[0] > gains[1])) / pairs;
-            chosen += beta * gains[0] / pairs;
-            rejected += beta * gains[1] / pairs;
-            let slope = beta * sigmoid(-scaled) / pairs;
-            gradients.push(weights[2 * pair].mapv(|weight| (-slope * f64::from(weight)) as f32));
-            gradients.push(weights[2 * pair + 1].mapv(|weight| (slope * f64::from(weight)) as f32));
+            accuracy += f64::from(u8::from(log_ratios[0] > log_ratios[1])) / pairs;
+            chosen += beta * log_ratios[0] / pairs;
+            rejected += beta * log_ratios[1] / pairs;
+            let gradient = beta * sigmoid(-scaled) / pairs;
+            gradients.push(weights[2 * pair].mapv(|weight| (-gradient * f64::from(weight)) as f32));
+            gradients.push(weights[2 * pair + 1].mapv(|weight| (gradient * f64::from(weight)) as f32));
         }
-        let custom = CustomLoss::new(loss, gradients).metric("dpo_loss", loss).metric("accuracy", hits);
+        let custom = CustomLoss::new(loss, gradients).metric("dpo_loss", loss).metric("accuracy", accuracy);
         Ok(custom
             .metric("margin", chosen - rejected)
             .metric("chosen_reward", chosen)
@@ -92,11 +93,11 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
     }
 }
 
-/// The squared distance of the log-probabilities from given ones, summed over the tokens of all data: an example of a loss
-/// with a simple gradient, and a way to make a model repeat another one's log-probabilities.
+/// The squared error between the log-probabilities and given targets, summed over the tokens of all datums: an example of a
+/// loss with a simple gradient, and a way to distil another model's log-probabilities.
 ///
-/// `targets` has one array for each datum. The metric is `squared_error`. The returned function fails for targets or weights of
-/// another shape than the log-probabilities.
+/// `targets` contains one array for each datum. The metric is `squared_error`. The returned function fails for targets or weights
+/// whose shape differs from that of the log-probabilities.
 ///
 /// # Examples
 ///
@@ -117,16 +118,16 @@ pub fn squared_error(targets: &[Array1<f32>]) -> impl Fn(&[Datum], &[Array1<f32>
         let mut gradients = Vec::with_capacity(data.len());
         for ((datum, logprobs), targets) in data.iter().zip(logprobs).zip(targets) {
             let weights = weights(datum, logprobs.len())?;
-            let distances = logprobs.iter().zip(targets).map(|(now, aim)| f64::from(*now) - f64::from(*aim));
-            let weighted = distances.zip(&weights).map(|(distance, weight)| (distance, f64::from(*weight)));
-            loss += weighted.clone().map(|(distance, weight)| weight * distance.powi(2)).sum::<f64>();
-            gradients.push(weighted.map(|(distance, weight)| (2.0 * weight * distance) as f32).collect());
+            let errors = logprobs.iter().zip(targets).map(|(now, target)| f64::from(*now) - f64::from(*target));
+            let weighted = errors.zip(&weights).map(|(error, weight)| (error, f64::from(*weight)));
+            loss += weighted.clone().map(|(error, weight)| weight * error.powi(2)).sum::<f64>();
+            gradients.push(weighted.map(|(error, weight)| (2.0 * weight * error) as f32).collect());
         }
         Ok(CustomLoss::new(loss, gradients).metric("squared_error", loss))
     }
 }
 
-/// Checks that there is one array like the log-probabilities for each datum.
+/// Checks that each datum has one array of the same length as its log-probabilities.
 fn check(data: &[Datum], logprobs: &[Array1<f32>], others: &[Array1<f32>], what: &str) -> Result<()> {
     let lengths = |arrays: &[Array1<f32>]| arrays.iter().map(Array1::len).collect::<Vec<_>>();
     if data.len() == logprobs.len() && lengths(logprobs) == lengths(others) {
@@ -137,12 +138,12 @@ fn check(data: &[Datum], logprobs: &[Array1<f32>], others: &[Array1<f32>], what:
     )))
 }
 
-/// How much each token of a datum counts.
+/// The weight of each token of a datum.
 fn weights(datum: &Datum, tokens: usize) -> Result<Array1<f32>> {
     let Some(weights) = datum.loss_fn_inputs.get("weights") else { return Ok(Array1::ones(tokens)) };
     match weights.as_f32() {
         Some(weights) if weights.len() == tokens => Ok(weights.to_vec().into()),
-        _ => Err(Error::invalid_input(format!("the weights of a datum are not {tokens} numbers of float32"))),
+        _ => Err(Error::invalid_input(format!("the weights of a datum are not {tokens} float32 numbers"))),
     }
 }
 
@@ -181,37 +182,37 @@ mod tests {
     }
 
     /// Compares the gradients with central differences of the loss.
-    fn differs_as_its_gradient_says(loss: impl Fn(&[Datum], &[Array1<f32>]) -> Result<CustomLoss>) {
+    fn assert_gradients_match(loss: impl Fn(&[Datum], &[Array1<f32>]) -> Result<CustomLoss>) {
         let at = logprobs();
         let gradients = loss(&data(), &at).unwrap().gradients;
         for (index, gradient) in gradients.iter().enumerate() {
             assert_eq!(gradient.len(), at[index].len());
-            for (place, slope) in gradient.iter().enumerate() {
+            for (token, gradient) in gradient.iter().enumerate() {
                 let moved = |by: f32| {
                     let mut moved = at.clone();
-                    moved[index][place] += by;
-                    (loss(&data(), &moved).unwrap().loss, f64::from(moved[index][place]))
+                    moved[index][token] += by;
+                    (loss(&data(), &moved).unwrap().loss, f64::from(moved[index][token]))
                 };
                 let ((above, right), (below, left)) = (moved(1e-3), moved(-1e-3));
                 let difference = (above - below) / (right - left);
-                let slope = f64::from(*slope);
+                let gradient = f64::from(*gradient);
                 assert!(
-                    (difference - slope).abs() < 1e-5 * slope.abs().max(1.0),
-                    "{index} {place}: {slope} {difference}"
+                    (difference - gradient).abs() < 1e-5 * gradient.abs().max(1.0),
+                    "{index} {token}: {gradient} {difference}"
                 );
             }
         }
     }
 
     #[test]
-    fn the_gradients_are_those_of_finite_differences() {
-        differs_as_its_gradient_says(dpo(&others(), 0.1));
-        differs_as_its_gradient_says(dpo(&others(), 5.0));
-        differs_as_its_gradient_says(squared_error(&others()));
+    fn gradients_match_finite_differences() {
+        assert_gradients_match(dpo(&others(), 0.1));
+        assert_gradients_match(dpo(&others(), 5.0));
+        assert_gradients_match(squared_error(&others()));
     }
 
     #[test]
-    fn dpo_reports_what_it_prefers_and_stays_finite_far_out() {
+    fn dpo_reports_its_metrics() {
         let reference = [array![-1.0_f32], array![-1.0]];
         let pair = vec![Datum::new(ModelInput::from_tokens([1])); 2];
         let custom = dpo(&reference, 0.5)(&pair, &[array![-0.5], array![-3.0]]).unwrap();
@@ -220,18 +221,24 @@ mod tests {
             assert!((custom.metrics[name] - value).abs() < 1e-12, "{name}");
         }
         assert!((custom.metrics["dpo_loss"] - (1.0 + (-1.25_f64).exp()).ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn dpo_is_finite_for_extreme_logprobs() {
+        let reference = [array![-1.0_f32], array![-1.0]];
+        let pair = vec![Datum::new(ModelInput::from_tokens([1])); 2];
         for (good, bad) in [(-1e4, -1.0), (-1.0, -1e4)] {
             let custom = dpo(&reference, 1.0)(&pair, &[array![good], array![bad]]).unwrap();
-            assert!(custom.loss.is_finite() && custom.gradients.iter().flatten().all(|slope| slope.is_finite()));
+            assert!(custom.loss.is_finite() && custom.gradients.iter().flatten().all(|gradient| gradient.is_finite()));
         }
     }
 
     #[test]
-    fn shapes_that_do_not_fit_are_errors() {
+    fn mismatched_shapes_are_errors() {
         let mut short = others();
         short[1] = array![-1.0];
         assert!(dpo(&short, 0.1)(&data(), &logprobs()).is_err());
-        assert!(dpo(&others()[..3], 0.1)(&data()[..3], &logprobs()[..3]).is_err(), "three are no pairs");
+        assert!(dpo(&others()[..3], 0.1)(&data()[..3], &logprobs()[..3]).is_err(), "three datums are not pairs");
         assert!(dpo(&[], 0.1)(&[], &[]).is_err());
         assert!(squared_error(&short)(&data(), &logprobs()).is_err());
         let mut data = data();

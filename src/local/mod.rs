@@ -166,9 +166,14 @@ impl LocalServer {
 }
 
 fn io_error(operation: &'static str, verb: &str, error: io::Error) -> Error {
-    let is_address = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable);
-    let failed = Error::new(ErrorKind::Io, format!("failed to {verb} the local server: {error}"));
-    let failed = if is_address { failed.with_hint("use another address, or port 0 for any free port") } else { failed };
+    let failed = Error::new(ErrorKind::Io, format!("failed to {verb} the local server"));
+    let failed = match error.kind() {
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => {
+            failed.with_hint("use another address, or port 0 for any free port")
+        }
+        io::ErrorKind::ResourceBusy => failed.with_hint("stop the other server, or use a different directory"),
+        _ => failed,
+    };
     failed.with_operation(operation).with_source(error)
 }
 

@@ -1,4 +1,4 @@
-//! Training examples.
+//! Training examples and batches of them.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -8,20 +8,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Dtype, Element, ModelInput, TensorData};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// One training example: what the model reads, and what the loss function needs to judge it.
+/// One training example: the model's input, and the inputs of the loss function.
 ///
-/// Each loss input has the shape `[N]`, one number for each of the input's N tokens. For every loss function,
-/// `target_tokens[i]` is the token that is to come after input token `i`, so a text of N + 1 tokens is an input of its
-/// first N and targets of its last N. For [`LossFn::CrossEntropy`](super::LossFn::CrossEntropy), `weights[i]` says how
-/// much that prediction counts: 0 for the prompt, 1 for the completion. [`LossFn`](super::LossFn) has the inputs of the
-/// others.
+/// Each loss input has the shape `[N]`, one number for each of the model input's N tokens. For every loss function,
+/// `target_tokens[i]` is the token to predict after input token `i`: a text of N + 1 tokens becomes a model input of the
+/// first N tokens and targets of the last N. For [`LossFn::CrossEntropy`](super::LossFn::CrossEntropy), `weights[i]` is the
+/// weight of that prediction: 0 for the prompt, 1 for the completion. [`LossFn`](super::LossFn) lists the inputs of the
+/// other loss functions.
 ///
 /// ```
 /// use tinkex::types::{Datum, ModelInput};
 ///
-/// // The prompt is 10, 11, its completion 12, 13.
+/// // The prompt is 10, 11; the completion is 12, 13.
 /// let datum = Datum::new(ModelInput::from_tokens([10, 11, 12]))
 ///     .input("target_tokens", [11, 12, 13])?
 ///     .input("weights", [0.0, 1.0, 1.0])?;
@@ -29,7 +29,7 @@ use crate::{Error, Result};
 /// assert_eq!(datum.size(), 9);
 /// datum.validate()?;
 ///
-/// // What the server could not read is refused here, by name and index.
+/// // Values that the server could not read are errors, which name the input and the index.
 /// assert!(datum.clone().input("advantages", [f32::NAN]).is_err());
 /// assert!(datum.clone().input("target_tokens", [0.5]).is_err());
 /// # Ok::<(), tinkex::Error>(())
@@ -37,25 +37,25 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Datum {
-    /// What the loss function needs, by name: `target_tokens`, `weights`, `logprobs`, `advantages` …
+    /// The inputs of the loss function by name: `target_tokens`, `weights`, `logprobs`, `advantages` …
     pub loss_fn_inputs: BTreeMap<String, TensorData>,
-    /// What the model reads.
+    /// The model's input.
     pub model_input: ModelInput,
 }
 
 impl Datum {
-    /// An example without any loss inputs yet.
+    /// An example without loss inputs.
     #[must_use]
     pub fn new(model_input: impl Into<ModelInput>) -> Self {
         Datum { loss_fn_inputs: BTreeMap::new(), model_input: model_input.into() }
     }
 
-    /// Adds a loss input. A plain list gets its type from the name: `target_tokens` is int64; `weights`, `advantages`,
-    /// `logprobs`, `clip_low_threshold` and `clip_high_threshold` are float32. A tensor or an array keeps its own.
+    /// Adds a loss input. The name determines the type of a plain list: `target_tokens` is int64; `weights`, `advantages`,
+    /// `logprobs`, `clip_low_threshold` and `clip_high_threshold` are float32. A tensor or an array keeps its type.
     ///
     /// # Errors
     ///
-    /// A plain list under another name; a number that does not fit the type; NaN and infinities.
+    /// A plain list with another name, a number that does not fit the type, NaN and infinities.
     pub fn input(mut self, name: impl Into<String>, values: impl LossInput) -> Result<Self> {
         let name = name.into();
         let tensor = values.into_tensor(&name)?;
@@ -64,53 +64,54 @@ impl Datum {
         Ok(self)
     }
 
-    /// Checks that everything can be sent.
+    /// Checks that all numbers can be sent.
     ///
     /// # Errors
     ///
-    /// A loss input with NaN or an infinity, by name and index.
+    /// NaN or an infinity. The error names the loss input and the index.
     pub fn validate(&self) -> Result<()> {
         self.loss_fn_inputs
             .iter()
             .try_for_each(|(name, tensor)| tensor.check_finite(&format_args!("the loss input {name:?}")))
     }
 
-    /// The size that batches are split by: the length of the input and of all loss inputs together, in numbers.
+    /// The number of tokens of the model input plus the number of elements of all loss inputs, which limits the size of
+    /// requests.
     ///
-    /// A batch goes to the server in chunks of at most 128 datums and 500 000 numbers, as the Python client splits it;
-    /// a datum that is larger alone is a chunk alone.
+    /// A batch is sent in chunks of at most 128 datums and 500 000 numbers, as by the Python client. A larger datum is a
+    /// chunk of its own.
     #[must_use]
     pub fn size(&self) -> usize {
         self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()
     }
 
-    /// The bytes that its numbers and images take.
+    /// The size of its numbers and images in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.model_input.heap_bytes() + self.loss_fn_inputs.values().map(TensorData::heap_bytes).sum::<usize>()
     }
 }
 
-/// What [`Datum::input`] takes: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array. Sealed: a program
-/// cannot implement it.
+/// The values that [`Datum::input`] accepts: a list of numbers, a [`TensorData`], or (feature `ndarray`) an array. The trait
+/// is sealed.
 ///
 /// ```
 /// use tinkex::types::{Datum, TensorData};
 ///
 /// let datum = Datum::default()
-///     .input("target_tokens", vec![7_u32, 8])? // a plain list: int64, after its name
-///     .input("weights", &[1, 0])? // integers are welcome where floats are asked for
-///     .input("my_mask", TensorData::new([true, false])?)?; // another name: a tensor, with a type of its own
+///     .input("target_tokens", vec![7_u32, 8])? // a plain list: int64, by its name
+///     .input("weights", &[1, 0])? // integers are converted to float32
+///     .input("my_mask", TensorData::new([true, false])?)?; // another name needs a tensor
 /// assert_eq!(datum.loss_fn_inputs["weights"].as_f32(), Some(&[1.0, 0.0][..]));
 /// assert_eq!(datum.loss_fn_inputs["my_mask"].as_i64(), Some(&[1, 0][..]));
 /// assert!(Datum::default().input("my_mask", [1, 0]).is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 pub trait LossInput: sealed::Sealed {
-    /// The tensor of a loss input with this name.
+    /// Converts to the tensor of the loss input with this name.
     ///
     /// # Errors
     ///
-    /// A list of numbers whose type does not follow from the name, and a number that does not fit.
+    /// A plain list whose type does not follow from the name, and a number that does not fit the type.
     fn into_tensor(self, name: &str) -> Result<TensorData>;
 }
 
@@ -133,7 +134,7 @@ impl<T: Element> LossInput for Vec<T> {
             "weights" | "advantages" | "logprobs" | "clip_low_threshold" | "clip_high_threshold" => Dtype::Float32,
             _ => {
                 return Err(Error::invalid_input(format!("the loss input {name:?} is a plain list of no known type"))
-                    .with_hint("give a TensorData, which has a type of its own"));
+                    .with_hint("pass a TensorData, which has a type"));
             }
         };
         TensorData::of_dtype(self, dtype)
@@ -179,9 +180,9 @@ pub(super) mod sealed {
     impl<T: Element, const N: usize> Sealed for &[T; N] {}
 }
 
-/// The examples of one training step. Cheap to clone: the examples are shared.
+/// The examples of one training step. Clones are cheap: they share the examples.
 ///
-/// It is made of a list, an array, an iterator or a single datum, and read as a slice of them.
+/// A list, an array, an iterator or a single datum converts to a batch. A batch derefs to a slice of its examples.
 ///
 /// ```
 /// use tinkex::types::{Batch, Datum, ModelInput};
@@ -212,11 +213,11 @@ impl Batch {
         self.0.is_empty()
     }
 
-    /// Checks that everything can be sent.
+    /// Checks that all numbers can be sent.
     ///
     /// # Errors
     ///
-    /// NaN or an infinity, by the index of the datum, the name of the loss input and the index in it.
+    /// NaN or an infinity. The error names the datum's index, the loss input and the index in it.
     pub fn validate(&self) -> Result<()> {
         self.iter().enumerate().try_for_each(|(index, datum)| {
             datum.loss_fn_inputs.iter().try_for_each(|(name, tensor)| {

@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
-/// The encoding of an image, `png` or `jpeg` on the wire. [`ImageChunk::new`] finds it out; [`ImageChunk`] has an example.
+/// The encoding of an image, `png` or `jpeg` on the wire. [`ImageChunk::new`] detects it; [`ImageChunk`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -19,12 +19,12 @@ pub enum ImageFormat {
     Jpeg,
 }
 
-/// An image that is sent along with the request, base64 on the wire.
+/// An image that is sent with the request, as base64.
 ///
 /// ```
 /// use tinkex::types::{ImageChunk, ImageFormat, ModelInput};
 ///
-/// // From a file, this is `ImageChunk::from_file("cat.png", 256)?`.
+/// // To read a file, use `ImageChunk::from_file("cat.png", 256)?`.
 /// let file = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x02\x80\0\0\x01\xe0";
 /// let image = ImageChunk::new(*file, 256)?;
 /// assert_eq!((image.format, image.width, image.height), (ImageFormat::Png, 640, 480));
@@ -46,19 +46,19 @@ pub struct ImageChunk {
     pub format: ImageFormat,
     /// The height in pixels.
     pub height: u32,
-    /// The number of tokens that the image takes in the input.
+    /// The number of tokens that the image counts as.
     pub tokens: u32,
     /// The width in pixels.
     pub width: u32,
 }
 
 impl ImageChunk {
-    /// An image from the bytes of its file, which takes this many tokens in the input. Format and size are read from
-    /// the file's header; the rest of it is not looked at.
+    /// An image from the bytes of a PNG or JPEG file, which counts as this many tokens. Format and size come from the file's
+    /// header; the rest of the file is not checked.
     ///
     /// # Errors
     ///
-    /// Bytes that are neither PNG nor JPEG, or that have no size.
+    /// Bytes that are neither PNG nor JPEG, or a header without a size.
     pub fn new(data: impl Into<Vec<u8>>, tokens: u32) -> Result<Self> {
         let data = data.into();
         let (format, width, height) = match png_size(&data) {
@@ -75,18 +75,18 @@ impl ImageChunk {
         Ok(ImageChunk { data, format, height, tokens, width })
     }
 
-    /// An image of a known format and size, `(width, height)` in pixels, which takes this many tokens in the input. The
-    /// bytes are not looked at.
+    /// An image of a known format and size, `(width, height)` in pixels, which counts as this many tokens. The bytes are not
+    /// checked.
     #[must_use]
     pub fn from_parts(data: impl Into<Vec<u8>>, format: ImageFormat, (width, height): (u32, u32), tokens: u32) -> Self {
         ImageChunk { data: data.into(), format, height, tokens, width }
     }
 
-    /// An image from a PNG or JPEG file, which takes this many tokens in the input.
+    /// An image from a PNG or JPEG file, which counts as this many tokens.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read ([`ErrorKind::Io`]), and what [`ImageChunk::new`] refuses.
+    /// A file that cannot be read ([`ErrorKind::Io`]), and the errors of [`ImageChunk::new`].
     pub fn from_file(path: impl AsRef<Path>, tokens: u32) -> Result<Self> {
         let path = path.as_ref();
         let data = std::fs::read(path).map_err(|error| {
@@ -100,14 +100,14 @@ impl ImageChunk {
 // Read here and not by the crate `imagesize`: version 0.15 fails on JPEGs with fill bytes before a marker, which ITU T.81,
 // B.1.1.2 allows, and accepts PNGs without IHDR, with a size of 0, and JPEGs whose frame follows the scan.
 
-/// Width and height of a PNG: the first chunk, IHDR, begins with them (PNG specification, 11.2.1).
+/// The width and height of a PNG: the first fields of its first chunk, IHDR (PNG specification, 11.2.1).
 fn png_size(data: &[u8]) -> Option<(u32, u32)> {
     let header = data.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(4..)?.strip_prefix(b"IHDR")?;
     let number = |at: usize| header.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
     number(0).zip(number(4)).filter(|&(width, height)| width > 0 && height > 0)
 }
 
-/// Width and height of a JPEG: its start-of-frame segment has them (ITU T.81, B.2.2).
+/// The width and height of a JPEG, from its start-of-frame segment (ITU T.81, B.2.2).
 fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
     let mut rest = data.strip_prefix(b"\xff\xd8")?;
     loop {
@@ -116,14 +116,14 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
         let marker = *rest.get(fill).filter(|_| fill > 0)?;
         rest = &rest[fill + 1..];
         match marker {
-            // Start of scan, end of image: too late for a frame.
+            // Start of scan, end of image: a frame must come before.
             0xda | 0xd9 => return None,
-            // TEM and RST stand alone.
+            // TEM and RST have no length.
             0x01 | 0xd0..=0xd7 => continue,
             _ => {}
         }
         let length = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
-        // SOF0 to SOF15, without DHT, JPG and DAC among them.
+        // SOF0 to SOF15, except for DHT, JPG and DAC in the same range.
         if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
             let number = |at: usize| Some(u32::from(u16::from_be_bytes([*rest.get(at)?, *rest.get(at + 1)?])));
             return number(5).zip(number(3)).filter(|&(width, height)| width > 0 && height > 0);
@@ -132,7 +132,7 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// An image that the server fetches itself.
+/// An image that the server fetches.
 ///
 /// ```
 /// use tinkex::types::{ImageAssetPointerChunk, ImageFormat, ModelInput};
@@ -148,24 +148,23 @@ pub struct ImageAssetPointerChunk {
     pub format: ImageFormat,
     /// The height in pixels.
     pub height: u32,
-    /// Where the server finds the image.
+    /// The URL that the server fetches the image from.
     pub location: String,
-    /// The number of tokens that the image takes in the input.
+    /// The number of tokens that the image counts as.
     pub tokens: u32,
     /// The width in pixels.
     pub width: u32,
 }
 
 impl ImageAssetPointerChunk {
-    /// An image at this location, of this format and size, `(width, height)` in pixels, which takes this many tokens in
-    /// the input.
+    /// An image at this URL, of this format and size, `(width, height)` in pixels, which counts as this many tokens.
     #[must_use]
     pub fn new(location: impl Into<String>, format: ImageFormat, (width, height): (u32, u32), tokens: u32) -> Self {
         ImageAssetPointerChunk { format, height, location: location.into(), tokens, width }
     }
 }
 
-/// Bytes that are base64 text on the wire: the standard alphabet, padded.
+/// Bytes that are sent as base64 text: the standard alphabet, padded.
 pub(super) struct Base64(pub(super) Vec<u8>);
 
 impl<'de> Deserialize<'de> for Base64 {
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
 
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x02\x80\0\0\x01\xe0\x08\x02";
-    /// JFIF header, a comment behind fill bytes, a Huffman table, then a progressive frame.
+    /// JFIF header, a comment after fill bytes, a Huffman table, then a progressive frame.
     const JPEG: &[u8] =
         b"\xff\xd8\xff\xe0\0\x04JF\xff\xff\xfe\0\x03x\xff\xc4\0\x02\xff\xc2\0\x0b\x08\x01\xe0\x02\x80\x03";
 
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_ends_early_is_refused() {
+    fn truncated_headers_are_errors() {
         for data in [&PNG[..24], &JPEG[..JPEG.len() - 1]] {
             assert!(ImageChunk::new(data, 1).is_ok());
             for end in 0..data.len() {
@@ -213,12 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_and_a_missing_one_is_named() {
+    fn image_files_are_read() {
         let path = std::env::temp_dir().join(format!("tinkex-image-{}.png", std::process::id()));
         std::fs::write(&path, PNG).unwrap();
         let image = ImageChunk::from_file(&path, 3).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(image.data, PNG);
+    }
+
+    #[test]
+    fn missing_image_files_are_named() {
+        let path = std::env::temp_dir().join("no-such-folder").join("tinkex-image-0.png");
         let error = ImageChunk::from_file(&path, 3).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("tinkex-image-"), "{error}");

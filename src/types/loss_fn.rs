@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 open_enum! {
     /// A loss function of the server.
     ///
-    /// Each is a sum, not a mean, over the tokens of all datums; the metric `loss:sum` has it. All inputs of a
-    /// [`Datum`] have the shape `[N]`, one number for each token of its model input. Of token i,
+    /// Each is a sum, not a mean, over the tokens of all datums, and reported as the metric `loss:sum`. All inputs of a
+    /// [`Datum`](super::Datum) have the shape `[N]`, one number for each token of its model input. For token i,
     ///
-    /// - *new* is the log-probability of `target_tokens[i]` under the model that is trained, in nats,
-    /// - *old* is `logprobs[i]`: the same under the model that sampled the token, as [`SampledSequence::logprobs`] has
-    ///   it,
-    /// - *A* is `advantages[i]`, 0 for a token of the prompt,
-    /// - *r* is exp(*new* − *old*), and *clip(r)* is *r* kept between `clip_low_threshold` and `clip_high_threshold`.
+    /// - *new* is the log-probability of `target_tokens[i]` under the model in training, in nats,
+    /// - *old* is `logprobs[i]`: the same under the model that sampled the token, from [`SampledSequence::logprobs`],
+    /// - *A* is `advantages[i]`, 0 for tokens of the prompt,
+    /// - *r* is exp(*new* − *old*), and *clip(r)* is *r* clipped to `clip_low_threshold` … `clip_high_threshold`.
     ///
     /// | function | the loss of a token | inputs | settings |
     /// |---|---|---|---|
@@ -25,12 +24,12 @@ open_enum! {
     /// | [`Dro`](LossFn::Dro) | −(*new* · *A* − ½ · `beta` · (*new* − *old*)²) | the same | `beta` |
     ///
     /// The formulas are those of [Tinker's documentation](https://tinker-docs.thinkingmachines.ai/tinker/losses). Other
-    /// servers may know fewer; one that they do not know is refused.
+    /// servers may support fewer; a server rejects a function that it does not support.
     ///
     /// ```
     /// use tinkex::types::{Datum, LossFn, ModelInput};
     ///
-    /// // Token 12 was sampled after the prompt 10, 11, with log-probability -0.7, and was better than expected.
+    /// // Token 12 was sampled after the prompt 10, 11 with log-probability -0.7 and has a positive advantage.
     /// let datum = Datum::new(ModelInput::from_tokens([10, 11]))
     ///     .input("target_tokens", [11, 12])?
     ///     .input("logprobs", [0.0, -0.7])?
@@ -49,17 +48,17 @@ open_enum! {
         #[default]
         CrossEntropy = "cross_entropy",
         /// Policy gradient with importance weights: the negative sum over tokens of exp(new − old log-probability) times the
-        /// advantage. Inputs: `target_tokens`, `logprobs` (the old ones, of the model that sampled), `advantages`.
+        /// advantage. Inputs: `target_tokens`, `logprobs` (of the model that sampled the tokens), `advantages`.
         ImportanceSampling = "importance_sampling",
-        /// Proximal policy optimization: the same inputs. Of each token, the smaller of its advantage times the ratio
-        /// and its advantage times the clipped ratio counts; the ratio is clipped to between the settings
-        /// `clip_low_threshold` and `clip_high_threshold`, for instance 0.8 and 1.2.
+        /// Proximal policy optimization, with the inputs of importance sampling. The objective of each token is the smaller
+        /// of advantage times ratio and advantage times clipped ratio. The settings `clip_low_threshold` and
+        /// `clip_high_threshold`, for example 0.8 and 1.2, bound the clipped ratio.
         Ppo = "ppo",
-        /// Clipped importance-sampling policy optimization: the same inputs and settings. The clipped ratio weights the
-        /// log-probability and has no gradient of its own. Later than 0.4.1.
+        /// Clipped importance-sampling policy optimization, with the inputs and settings of PPO. The clipped ratio weights
+        /// the log-probability and is treated as a constant in the gradient. Later than 0.4.1.
         Cispo = "cispo",
-        /// Direct reward optimization: the same inputs, with a quadratic penalty on leaving the old log-probabilities,
-        /// of the strength `beta`, for instance 0.05. Later than 0.4.1.
+        /// Direct reward optimization, with the inputs of importance sampling. A quadratic penalty of strength `beta`, for
+        /// example 0.05, keeps the log-probabilities near the old ones. Later than 0.4.1.
         Dro = "dro",
     }
 }
@@ -74,7 +73,7 @@ open_enum! {
 /// assert!(loss.validate().is_ok());
 /// assert!(Loss::dro().config("beta", f64::NAN).validate().is_err());
 ///
-/// // Where no settings are needed, the function alone will do.
+/// // A function without settings converts to a loss.
 /// assert_eq!(Loss::from(LossFn::CrossEntropy), Loss::cross_entropy());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,12 +81,12 @@ open_enum! {
 pub struct Loss {
     /// The function.
     pub function: LossFn,
-    /// Its settings by name. When empty, null is sent.
+    /// The settings of the function by name. If empty, null is sent.
     pub config: BTreeMap<String, f64>,
 }
 
 impl Loss {
-    /// Any loss function, without settings.
+    /// A loss function without settings.
     #[must_use]
     pub fn new(function: LossFn) -> Self {
         Loss { function, config: BTreeMap::new() }
@@ -123,7 +122,7 @@ impl Loss {
         LossFn::Dro.into()
     }
 
-    /// Sets one of the function's settings: [`LossFn`] has their names.
+    /// Sets one of the function's settings. [`LossFn`] lists their names.
     #[doc(alias = "loss_fn_config")]
     #[must_use]
     pub fn config(mut self, name: impl Into<String>, value: f64) -> Self {
@@ -131,7 +130,7 @@ impl Loss {
         self
     }
 
-    /// Checks that everything can be sent.
+    /// Checks that all settings can be sent.
     ///
     /// # Errors
     ///

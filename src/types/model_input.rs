@@ -1,11 +1,11 @@
-//! What a model reads: tokens, with images between them.
+//! The input of a model: tokens and images.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{ImageAssetPointerChunk, ImageChunk};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// What a model reads, as a list of chunks: runs of tokens, with images between them.
+/// The input of a model, as a list of chunks: runs of tokens, and images between them.
 ///
 /// ```
 /// use tinkex::types::ModelInput;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// assert_eq!(input.to_tokens()?, [1, 2, 3]);
 /// assert_eq!(serde_json::to_string(&input).unwrap(), r#"{"chunks":[{"type":"encoded_text","tokens":[1,2,3]}]}"#);
 ///
-/// // An input with images has a length, but no list of tokens: see `ImageChunk`.
+/// // Images count towards the length, but have no token ids: see `ImageChunk`.
 /// assert!(ModelInput::default().is_empty());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -41,7 +41,7 @@ impl ModelInput {
         ModelInput::new().chunk(EncodedTextChunk::new(tokens))
     }
 
-    /// The input with this chunk added at the end.
+    /// Adds a chunk at the end and returns the input.
     #[must_use]
     pub fn chunk(mut self, chunk: impl Into<ModelInputChunk>) -> Self {
         self.append(chunk);
@@ -53,7 +53,7 @@ impl ModelInput {
         self.chunks.push(chunk.into());
     }
 
-    /// Adds a token at the end: to the last chunk if that is text, else as a chunk of its own.
+    /// Adds a token at the end: to the last chunk if it is text, else as a new chunk.
     #[doc(alias = "append_int")]
     pub fn append_token(&mut self, token: u32) {
         match self.chunks.last_mut() {
@@ -62,14 +62,14 @@ impl ModelInput {
         }
     }
 
-    /// The length in tokens, where an image counts as many as it says.
+    /// The length in tokens. An image counts as [`ImageChunk::tokens`].
     #[doc(alias = "length")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.chunks.iter().map(ModelInputChunk::len).sum()
     }
 
-    /// The bytes that its tokens and images take.
+    /// The size of its tokens and images in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let bytes = |chunk: &ModelInputChunk| match chunk {
             ModelInputChunk::EncodedText(text) => size_of_val(text.tokens.as_slice()),
@@ -85,11 +85,11 @@ impl ModelInput {
         self.chunks.iter().all(ModelInputChunk::is_empty)
     }
 
-    /// All the tokens.
+    /// The ids of all tokens.
     ///
     /// # Errors
     ///
-    /// An input with images has no list of tokens ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)).
+    /// An input with images, which have no token ids ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)).
     #[doc(alias = "to_ints")]
     pub fn to_tokens(&self) -> Result<Vec<u32>> {
         let mut tokens = Vec::with_capacity(self.len());
@@ -146,9 +146,9 @@ impl<const N: usize> From<[u32; N]> for ModelInput {
 pub enum ModelInputChunk {
     /// A run of tokens.
     EncodedText(EncodedTextChunk),
-    /// An image, sent along.
+    /// An image that is sent with the request.
     Image(ImageChunk),
-    /// An image that the server fetches itself.
+    /// An image that the server fetches.
     ImageAssetPointer(ImageAssetPointerChunk),
 }
 
@@ -206,7 +206,7 @@ impl EncodedTextChunk {
 }
 
 impl<'de> Deserialize<'de> for ModelInputChunk {
-    /// Told apart by `type`; without it (0.4.1 leaves it out) by the keys that only one kind has.
+    /// Distinguishes the kinds by `type`, or, as 0.4.1 omits it, by the keys that only one kind has.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use super::image::{Base64, ImageFormat};
         use serde::de::Error as _;

@@ -1,10 +1,10 @@
-//! Numbers of an answer that may be `null`: servers write NaN and infinities so. They read as NaN.
+//! Numbers that may be `null` in an answer, since JSON has no NaN or infinities. They are read as NaN.
 
 use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer};
 
-/// A float where `null` is NaN.
+/// A float; `null` is read as NaN.
 struct Number<T>(T);
 
 impl<'de, T: Deserialize<'de> + From<f32>> Deserialize<'de> for Number<T> {
@@ -13,7 +13,7 @@ impl<'de, T: Deserialize<'de> + From<f32>> Deserialize<'de> for Number<T> {
     }
 }
 
-/// Metrics; `null` is no metrics at all.
+/// Metrics; `null` is read as no metrics.
 pub(super) fn metrics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
     optional_metrics(deserializer).map(Option::unwrap_or_default)
 }

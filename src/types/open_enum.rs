@@ -1,6 +1,6 @@
-//! Enums over words of the protocol, which keep a word that this version does not know.
+//! Enums of the protocol's words that keep words unknown to this version.
 
-/// Defines such an enum: the known words as unit variants, every other word in `Other`.
+/// Defines such an enum: known words as unit variants, any other word in `Other`.
 macro_rules! open_enum {
     ($(#[$meta:meta])* pub enum $Name:ident { $($(#[$variant_meta:meta])* $Variant:ident = $word:literal,)* }) => {
         $(#[$meta])*
@@ -8,7 +8,7 @@ macro_rules! open_enum {
         #[non_exhaustive]
         pub enum $Name {
             $($(#[$variant_meta])* $Variant,)*
-            /// A word that this version does not know, as it was sent.
+            /// A word that this version does not know, unchanged.
             Other(String),
         }
 

@@ -1,6 +1,6 @@
-//! What kind of request a promise belongs to.
+//! The kind of request that a promise belongs to.
 
-/// What kind of request a promise belongs to. The service is told with each poll.
+/// The kind of request that a promise belongs to. Each poll sends it to the service.
 ///
 /// # Examples
 ///

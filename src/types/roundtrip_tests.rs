@@ -1,4 +1,4 @@
-//! Any value of any wire type survives a round trip through JSON, and no input makes parsing panic.
+//! Every value of every wire type survives a round trip through JSON, and no input makes parsing panic.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,13 +12,13 @@ use serde_json::Value;
 use super::wire::*;
 use super::*;
 
-/// A value that JSON can say.
+/// Generates values that JSON can represent.
 trait Sample {
     fn sample(g: &mut Gen) -> Self;
 }
 
 macro_rules! sample {
-    // As quickcheck makes them.
+    // The values that quickcheck generates.
     (plain $($Type:ty)*) => {$(
         impl Sample for $Type {
             fn sample(g: &mut Gen) -> Self {
@@ -165,7 +165,7 @@ sample! { enum
     }
     Stop {
         |g| Stop::Text(String::sample(g)), |g| Stop::Texts(Vec::sample(g)),
-        // An empty list has no type: it reads as texts.
+        // An empty list has no type: it is parsed as texts.
         |g| Stop::Tokens([vec![u32::sample(g)], Vec::sample(g)].concat()),
     }
 }
@@ -243,7 +243,7 @@ impl Sample for LossFnOutput {
     }
 }
 
-/// Any JSON, made of the protocol's own words where there is a choice.
+/// Any JSON, with the protocol's own words where possible.
 fn any_json(g: &mut Gen, depth: u8) -> Value {
     let kinds = if depth == 0 { 4 } else { 6 };
     match u8::arbitrary(g) % kinds {
@@ -285,7 +285,7 @@ fn any_key(g: &mut Gen) -> String {
     if bool::arbitrary(g) { (*g.choose(&WORDS).unwrap()).to_owned() } else { String::arbitrary(g) }
 }
 
-/// Any change to one place of a JSON tree.
+/// Replaces one value in a JSON tree.
 fn damage(json: &mut Value, g: &mut Gen) {
     let children: Vec<&mut Value> = match json {
         Value::Array(items) => items.iter_mut().collect(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How tokens are sampled.
 ///
@@ -131,11 +131,11 @@ impl SamplingParams {
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum Stop {
-    /// At this text.
+    /// When this text is sampled.
     Text(String),
-    /// At any of these texts.
+    /// When any of these texts is sampled.
     Texts(Vec<String>),
-    /// At any of these tokens.
+    /// When any of these token ids is sampled.
     Tokens(Vec<u32>),
 }
 

@@ -1,19 +1,19 @@
-//! Tensors from and to ndarray arrays, without a copy where the memory order allows it.
+//! Conversions between tensors and ndarray arrays, without a copy if the memory order allows it.
 
 use std::any::Any;
 
 use ndarray::{Array, ArrayBase, ArrayView, Data, Dimension, IxDyn, ShapeError};
 
 use super::{Dtype, Element, TensorData, Values};
+use crate::error::{Error, Result};
 use crate::types::LossInput;
 use crate::types::datum::sealed::Sealed;
-use crate::{Error, Result};
 
 impl TensorData {
-    /// An array of any dimension and memory order as a tensor of the same shape: floats as float32, integers and
-    /// booleans as int64.
+    /// Converts an array of any dimension and memory order into a tensor of the same shape: floats become float32, integers
+    /// and booleans int64.
     ///
-    /// An owned array of `f32` or `i64` in row-major order is taken over without a copy.
+    /// An owned array of `f32` or `i64` in row-major order is not copied.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl TensorData {
         let values = if array.is_standard_layout() {
             let len = array.len();
             let (mut values, offset) = array.into_owned().into_raw_vec_and_offset();
-            // The array may be a slice of its vector.
+            // The array may cover only a part of its vector.
             values.truncate(offset.unwrap_or_default() + len);
             values.drain(..offset.unwrap_or_default());
             values
@@ -51,12 +51,12 @@ impl TensorData {
         TensorData::new(values)?.with_shape(shape)
     }
 
-    /// A view of the tensor as an array of its shape, or of one dimension if it has none. `T` is `f32` or `i64`, and
+    /// A view of the tensor as an array of its shape, or of one dimension if it has no shape. `T` is `f32` or `i64`, and
     /// `D` may be [`IxDyn`](type@IxDyn) for any number of dimensions.
     ///
     /// # Errors
     ///
-    /// Numbers of another type, and another number of dimensions. [`from_array`](TensorData::from_array) has an
+    /// A tensor of another type or another number of dimensions. [`from_array`](TensorData::from_array) has an
     /// example.
     #[doc(alias = "to_numpy")]
     pub fn array<T: Element, D: Dimension>(&self) -> Result<ArrayView<'_, T, D>> {
@@ -70,7 +70,8 @@ impl TensorData {
         view.and_then(ArrayView::into_dimensionality).map_err(|error| wrong_shape(&dimensions, &error))
     }
 
-    /// The tensor as an array of its shape, or of one dimension if it has none; a copy only if the tensor has clones.
+    /// Converts the tensor into an array of its shape, or of one dimension if it has no shape. Copies only if the tensor has
+    /// clones.
     ///
     /// # Errors
     ///
@@ -89,12 +90,12 @@ impl TensorData {
 
 fn wrong_type<T>(dtype: Dtype) -> Error {
     let asked = std::any::type_name::<T>();
-    Error::invalid_input(format!("a {dtype} tensor does not turn into an array of {asked}"))
-        .with_hint("float32 tensors turn into arrays of f32, int64 tensors into arrays of i64")
+    Error::invalid_input(format!("a {dtype} tensor cannot be converted to an array of {asked}"))
+        .with_hint("float32 tensors convert to arrays of f32, int64 tensors to arrays of i64")
 }
 
 fn wrong_shape(dimensions: &[usize], error: &ShapeError) -> Error {
-    Error::invalid_input(format!("a tensor of shape {dimensions:?} does not turn into such an array: {error}"))
+    Error::invalid_input(format!("a tensor of shape {dimensions:?} cannot be converted to this array: {error}"))
 }
 
 impl<T: Element, S: Data<Elem = T>, D: Dimension> Sealed for ArrayBase<S, D> {}
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn row_major_arrays_go_in_and_out_without_a_copy() {
+    fn row_major_arrays_are_not_copied() {
         let array = Array2::<f32>::from_shape_fn((3, 4), |(row, column)| (row * 4 + column) as f32);
         let before = array.as_ptr();
         let tensor = TensorData::from_array(array.clone()).unwrap();
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_memory_order_reads_row_by_row() {
+    fn every_memory_order_is_read_row_by_row() {
         // `s![]` expands to `unsafe`, which this crate forbids.
         let array = array![[1_i32, 2, 3], [4, 5, 6]];
         let sliced = |axis, slice: Slice| {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_turns_into_arrays_of_its_own_type_and_shape_only() {
+    fn conversions_need_matching_type_and_shape() {
         let tensor = TensorData::from(vec![1_i64, 2, 3, 4]).with_shape([2, 2]).unwrap();
         assert_eq!(tensor.array::<i64, Ix2>().unwrap(), array![[1, 2], [3, 4]]);
         assert_eq!(tensor.array::<i64, IxDyn>().unwrap().shape(), [2, 2]);

@@ -1,4 +1,4 @@
-//! Flat arrays of numbers with a shape.
+//! Tensors: arrays of numbers with a shape.
 
 #[cfg(feature = "ndarray")]
 mod array;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// The type of a tensor's numbers, `float32` or `int64` on the wire. [`TensorData`] has an example.
+/// The element type of a tensor, `float32` or `int64` on the wire. [`TensorData`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -32,10 +32,9 @@ impl std::fmt::Display for Dtype {
     }
 }
 
-/// An array of `f32` or `i64` with a shape, flattened row by row. Cheap to clone: the numbers are shared.
+/// A tensor of `f32` or `i64`, stored row by row. Clones are cheap: they share the numbers.
 ///
-/// The number of elements always agrees with the shape. A tensor without a shape, as servers may send it, is a flat
-/// list.
+/// The number of elements always matches the shape. A tensor without a shape, which servers may send, is a flat list.
 ///
 /// ```
 /// use tinkex::types::{Dtype, TensorData};
@@ -46,14 +45,14 @@ impl std::fmt::Display for Dtype {
 /// r#"{"data":[0.5,1.0,2.0,4.0],"dtype":"float32","shape":[2,2]}"#);
 /// assert!(tensor.with_shape([3]).is_err());
 ///
-/// // Lists of other numbers: integers become int64, or the type that is asked for.
+/// // Other integers become int64, or the requested type.
 /// let tokens = TensorData::new([7_u32, 8])?;
 /// assert_eq!((tokens.as_i64(), tokens.as_f32()), (Some(&[7, 8][..]), None));
 /// assert_eq!((tokens.len(), tokens.shape()), (2, Some(&[2][..])));
 /// let weights = TensorData::of_dtype([0, 1], Dtype::Float32)?;
 /// assert_eq!(weights.into_vec::<f32>(), Some(vec![0.0, 1.0]));
 ///
-/// // NaN and infinities can be held, as a server may answer them, but not sent.
+/// // A tensor may hold NaN and infinities, which servers may return, but they cannot be sent.
 /// assert!(TensorData::from(vec![f32::NAN]).validate().is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -63,7 +62,7 @@ pub struct TensorData {
     shape: Option<Box<[usize]>>,
 }
 
-/// The numbers, by type.
+/// The elements, by type.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 enum Values {
@@ -72,9 +71,9 @@ enum Values {
 }
 
 impl TensorData {
-    /// A list of numbers as a tensor of one dimension: floats as float32, integers and booleans as int64.
+    /// Converts a list of numbers into a tensor of one dimension: floats become float32, integers and booleans int64.
     ///
-    /// Vectors of `f32` and `i64` are taken over without a copy.
+    /// Vectors of `f32` and `i64` are not copied.
     ///
     /// # Errors
     ///
@@ -83,11 +82,11 @@ impl TensorData {
         TensorData::of_dtype(values.into(), T::DTYPE)
     }
 
-    /// A list of numbers as a tensor of one dimension and of this type.
+    /// Converts a list of numbers into a tensor of one dimension and this type.
     ///
     /// # Errors
     ///
-    /// For int64, a number that is not whole or does not fit.
+    /// For int64: a number that is not whole, or does not fit.
     pub fn of_dtype<T: Element>(values: impl Into<Vec<T>>, dtype: Dtype) -> Result<Self> {
         let values = values.into();
         Ok(match dtype {
@@ -108,11 +107,11 @@ impl TensorData {
         })
     }
 
-    /// The same numbers in another shape, the last dimension running fastest.
+    /// Changes the shape and keeps the numbers, in row-major order (the last dimension varies fastest).
     ///
     /// # Errors
     ///
-    /// A shape that does not hold exactly as many numbers.
+    /// A shape that does not match the number of elements.
     pub fn with_shape(mut self, shape: impl Into<Vec<usize>>) -> Result<Self> {
         let shape = shape.into();
         if holds(&shape, self.len()) {
@@ -123,14 +122,14 @@ impl TensorData {
         }
     }
 
-    /// The same numbers as a flat list, with no shape given.
+    /// Removes the shape: the tensor becomes a flat list.
     #[must_use]
     pub fn without_shape(mut self) -> Self {
         self.shape = None;
         self
     }
 
-    /// The type of the numbers.
+    /// The element type.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
         match self.values {
@@ -139,7 +138,7 @@ impl TensorData {
         }
     }
 
-    /// The shape; none when none was given, and the tensor is a flat list.
+    /// The shape. None if the tensor is a flat list.
     #[must_use]
     pub fn shape(&self) -> Option<&[usize]> {
         self.shape.as_deref()
@@ -154,7 +153,7 @@ impl TensorData {
         }
     }
 
-    /// The bytes that its numbers take.
+    /// The size of the numbers in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         match &self.values {
             Values::F32(values) => size_of_val(values.as_slice()),
@@ -186,7 +185,7 @@ impl TensorData {
         }
     }
 
-    /// The numbers, row by row, if they are of this type, `f32` or `i64`; a copy only if the tensor has clones.
+    /// The numbers, row by row, if the tensor has this type, `f32` or `i64`. Copies only if the tensor has clones.
     #[must_use]
     pub fn into_vec<T: Element>(self) -> Option<Vec<T>> {
         match self.values {
@@ -204,7 +203,7 @@ impl TensorData {
         self.check_finite(&"this tensor")
     }
 
-    /// [`validate`](TensorData::validate), for a tensor with a name or a place.
+    /// [`validate`](TensorData::validate), with a name for the error message.
     pub(super) fn check_finite(&self, place: &dyn std::fmt::Display) -> Result<()> {
         match self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite()) {
             Some((index, value)) => {
@@ -216,7 +215,7 @@ impl TensorData {
     }
 }
 
-/// Whether a shape holds exactly this many numbers.
+/// Whether a shape matches this number of elements.
 fn holds(shape: &[usize], len: usize) -> bool {
     shape.contains(&0) && len == 0
         || shape.iter().try_fold(1_usize, |product, &dimension| product.checked_mul(dimension)) == Some(len)
@@ -226,7 +225,7 @@ fn shape_mismatch(shape: &[usize], len: usize) -> String {
     format!("the shape {shape:?} does not hold {len} numbers")
 }
 
-/// The same vector, if the two types are one.
+/// The same vector, if the two types are the same.
 fn same_type<T: 'static, U: 'static>(values: Vec<T>) -> Result<Vec<U>, Vec<T>> {
     let mut slot = Some(values);
     match (&mut slot as &mut dyn Any).downcast_mut::<Option<Vec<U>>>().and_then(Option::take) {
@@ -235,7 +234,7 @@ fn same_type<T: 'static, U: 'static>(values: Vec<T>) -> Result<Vec<U>, Vec<T>> {
     }
 }
 
-/// A Rust number that a tensor can be made of. Sealed: all of Rust's integers up to 64 bits, floats, and `bool`.
+/// A Rust number that converts to an element of a tensor: all integers up to 64 bits, floats and `bool`. Sealed.
 ///
 /// ```
 /// use tinkex::types::{Dtype, Element};
@@ -245,13 +244,13 @@ fn same_type<T: 'static, U: 'static>(values: Vec<T>) -> Result<Vec<U>, Vec<T>> {
 /// assert_eq!((2.0_f64.to_i64(), 2.5_f64.to_i64(), u64::MAX.to_i64()), (Some(2), None, None));
 /// ```
 pub trait Element: sealed::Sealed + Copy + std::fmt::Display + 'static {
-    /// The tensor type that these numbers become of themselves.
+    /// The tensor type that these numbers have by default.
     const DTYPE: Dtype;
 
-    /// The nearest `f32`; an `f64` beyond its range becomes infinite, which [`TensorData::validate`] finds.
+    /// The nearest `f32`. An `f64` beyond the range becomes infinite, which [`TensorData::validate`] reports.
     fn to_f32(self) -> f32;
 
-    /// The same number as an `i64`, if it is one.
+    /// The same number as an `i64`, if it is whole and fits.
     fn to_i64(self) -> Option<i64>;
 }
 
@@ -263,8 +262,7 @@ macro_rules! elements {
     ($($dtype:ident: $($Type:ty)*, $to_f32:expr, $to_i64:expr;)*) => {$($(
         impl sealed::Sealed for $Type {}
 
-        // Some of the types are the targets of the casts themselves.
-        #[allow(clippy::unnecessary_cast)]
+        #[allow(clippy::unnecessary_cast, reason = "some of the types are also the target of the cast")]
         impl Element for $Type {
             const DTYPE: Dtype = Dtype::$dtype;
 

@@ -1,10 +1,10 @@
-//! Reading a tensor off the wire in one pass, although its type follows its numbers there.
+//! Deserializing a tensor in one pass, although the type comes after the numbers on the wire.
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::{Dtype, TensorData, holds, shape_mismatch};
 
-/// Above this, not every integer is an `f32`.
+/// From here on (2^24), `f32` cannot represent every integer.
 const EXACT_F32: f32 = 16_777_216.0;
 
 impl<'de> Deserialize<'de> for TensorData {
@@ -40,7 +40,7 @@ fn whole(values: &[f32]) -> Result<Vec<i64>, String> {
     values.iter().enumerate().map(whole).collect()
 }
 
-/// Numbers of a type that is not known yet: integers until the first one that is not.
+/// Numbers whose type is not known yet: integers until the first float.
 enum Numbers {
     Integers(Vec<i64>),
     Floats(Vec<f32>),
@@ -111,7 +111,7 @@ impl<'de> Visitor<'de> for One {
         Ok(Number::Float(f32::NAN))
     }
 
-    /// Asks for an `f32`, although integers are welcome: by way of an `f64`, 7.038531e-26 would be rounded twice.
+    /// Asks for an `f32`, although integers are accepted: through an `f64`, 7.038531e-26 would be rounded twice.
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Number, D::Error> {
         deserializer.deserialize_f32(One)
     }

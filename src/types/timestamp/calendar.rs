@@ -15,7 +15,7 @@ pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     year.div_euclid(400) * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// The date that is so many days after 1970-01-01: the inverse of [`days`].
+/// The date this many days after 1970-01-01: the inverse of [`days`].
 pub(super) fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let day_of_era = days.rem_euclid(146_097);
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_day_of_a_cycle_of_the_calendar_is_found_again() {
+    fn every_day_of_a_cycle_round_trips() {
         let (first, last) = (days(1800, 1, 1), days(2200, 1, 1));
         let mut before = date(first - 1);
         for day in first..last {

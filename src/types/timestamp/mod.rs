@@ -1,4 +1,4 @@
-//! Points in time, as text on the wire.
+//! Timestamps, which are text on the wire.
 
 mod calendar;
 mod read;
@@ -12,20 +12,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use calendar::{DAY, date, in_range};
 
 const NANOS: i128 = 1_000_000_000;
 
-/// A whole number of more than this is milliseconds since 1970, up to it seconds: pydantic's rule, which the Python
-/// client reads times by.
+/// A number above this counts milliseconds since 1970, any other seconds: pydantic's rule, and so the Python client's.
 const LAST_SECONDS: u64 = 20_000_000_000;
 
-/// A point in time, with the offset from UTC and the text that it came with.
+/// A point in time, with its offset from UTC and the original text.
 ///
-/// Reads ISO 8601 with or without seconds, fraction and offset, a date alone, and seconds or milliseconds since 1970.
-/// Without an offset it is UTC. Written as ISO 8601, with as many digits as it takes: none, six, or nine. Two
-/// timestamps are equal when they mean the same instant.
+/// Parses ISO 8601 with or without seconds, fraction and offset, a date alone, and seconds or milliseconds since 1970. A
+/// text without an offset is in UTC. Written as ISO 8601 with zero, six or nine digits of a second, as needed. Two
+/// timestamps are equal if they are the same instant.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -46,13 +45,13 @@ pub struct Timestamp {
     seconds: i64,
     /// Nanoseconds after that.
     nanos: u32,
-    /// Seconds east of UTC; none when not said.
+    /// Seconds east of UTC. None if the text has no offset.
     offset: Option<i32>,
     raw: Box<str>,
 }
 
 impl Timestamp {
-    /// The text as it came.
+    /// The original text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.raw
@@ -70,13 +69,13 @@ impl Timestamp {
         self.nanos
     }
 
-    /// The offset in seconds east of UTC; none when the text has none.
+    /// The offset in seconds east of UTC. None if the text has no offset.
     #[must_use]
     pub fn offset_seconds(&self) -> Option<i32> {
         self.offset
     }
 
-    /// The instant, for comparing with other clocks. One that the platform cannot express is 1970.
+    /// The instant as a [`SystemTime`]. An instant that the platform cannot represent becomes 1970.
     #[must_use]
     pub fn system_time(&self) -> SystemTime {
         let seconds = Duration::from_secs(self.seconds.unsigned_abs());
@@ -96,7 +95,7 @@ fn from_epoch(nanos: i128) -> Option<(i64, u32, Option<i32>)> {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// The instant in UTC; one outside of the years 0 to 9999 becomes 1970.
+    /// The instant in UTC. An instant outside the years 0 to 9999 becomes 1970.
     fn from(time: SystemTime) -> Self {
         let nanos = match time.duration_since(UNIX_EPOCH) {
             Ok(after) => after.as_nanos() as i128,
@@ -112,16 +111,16 @@ impl From<SystemTime> for Timestamp {
 impl FromStr for Timestamp {
     type Err = Error;
 
-    /// Reads a point in time.
+    /// Parses a timestamp.
     ///
     /// # Errors
     ///
-    /// A text that is no point in time, and a time outside the years 0 to 9999.
+    /// A text that is not a timestamp, and a time outside the years 0 to 9999.
     fn from_str(text: &str) -> Result<Self> {
         let time = if let Ok(number) = text.parse::<i64>() {
             from_epoch(i128::from(number) * if number.unsigned_abs() > LAST_SECONDS { NANOS / 1000 } else { NANOS })
         } else if let Some(number) = text.parse::<f64>().ok().filter(|number| number.is_finite()) {
-            // A float has microseconds at best at this distance from 1970.
+            // This far from 1970, a float has a precision of microseconds at best.
             let micros = number * if number.abs() > LAST_SECONDS as f64 { 1e3 } else { 1e6 };
             (micros.round() as i128).checked_mul(1000).and_then(from_epoch)
         } else {
@@ -232,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_beyond_the_fixtures_are_read_too() {
+    fn forms_beyond_the_fixtures_are_parsed() {
         for text in [
             "2025-11-01t12:00:00.000000+0200",
             "2025-11-01T12:00+02",
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn other_texts_are_errors() {
         for text in [
             "",
             "2025-11",
@@ -280,9 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn the_raw_text_is_kept_and_system_times_round_trip() {
+    fn original_text_is_kept() {
         let time = "2025-11-01 10:00".parse::<Timestamp>().unwrap();
         assert_eq!((time.as_str(), time.offset_seconds()), ("2025-11-01 10:00", None));
+    }
+
+    #[test]
+    fn system_times_round_trip() {
         let now = UNIX_EPOCH + Duration::new(1_761_991_200, 123_456_789);
         assert_eq!(Timestamp::from(now).system_time(), now);
         assert_eq!(Timestamp::from(now).as_str(), "2025-11-01T10:00:00.123456789Z");

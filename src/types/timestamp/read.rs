@@ -1,4 +1,4 @@
-//! Reading ISO 8601.
+//! Parsing ISO 8601.
 
 use super::calendar::{DAY, days, in_range};
 
@@ -44,7 +44,7 @@ impl Reader<'_> {
         (day <= length).then_some((first + day - 1) * DAY)
     }
 
-    /// The digits after the point, as nanoseconds; more than nine are cut.
+    /// The digits after the point, as nanoseconds; digits after the ninth are ignored.
     fn fraction(&mut self) -> Option<u32> {
         let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
         let (fraction, rest) = self.0.split_at(digits);
@@ -68,13 +68,13 @@ impl Reader<'_> {
         i32::try_from(sign * offset).ok().map(Some)
     }
 
-    /// One of these characters.
+    /// Consumes one of these characters.
     fn eat(&mut self, choice: &[char]) -> Option<()> {
         self.0 = self.0.strip_prefix(choice)?;
         Some(())
     }
 
-    /// A number of exactly so many digits, in a range.
+    /// A number with exactly this many digits, in a range.
     fn number(&mut self, digits: usize, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
         let text = self.0.get(..digits).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
         self.0 = &self.0[digits..];

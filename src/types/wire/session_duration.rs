@@ -1,4 +1,4 @@
-//! How long a session lasted, in Python's words.
+//! The duration of a session, in the text form of Python's `timedelta`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// How long a session lasted, in whole microseconds, as telemetry's end of a session says it: the text of Python's
-/// `timedelta`.
+/// The duration of a session in whole microseconds, in the text form of Python's `timedelta`.
+/// [`SessionEnd`](super::TelemetryEventKind::SessionEnd) contains it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,7 +27,7 @@ const DAY: u64 = 24 * 60 * 60;
 pub struct SessionDuration(Duration);
 
 impl From<Duration> for SessionDuration {
-    /// Cuts what is less than a microsecond.
+    /// Rounds down to whole microseconds.
     fn from(duration: Duration) -> Self {
         SessionDuration(Duration::new(duration.as_secs(), duration.subsec_micros() * 1000))
     }
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Option<SessionDuration> {
     Some(SessionDuration(Duration::new(seconds, u32::try_from(micros * 1000).ok()?)))
 }
 
-/// Digits alone, without a sign.
+/// A number of digits only, without a sign.
 fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }

@@ -9,7 +9,7 @@ use super::program::Place;
 const ASK: [&str; 7] = ["sample", "--model", "tinkex/bytes-tiny", "--max-tokens", "5", "--seed", "1"];
 
 #[test]
-fn the_prompt_is_an_argument_a_file_or_stdin() {
+fn the_prompt_is_argument_file_or_stdin() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     fs::write(place.path("prompt.txt"), "once upon").unwrap();

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_line_is_an_error_with_its_number() {
+    fn an_invalid_line_is_reported_with_number() {
         for (line, why) in [
             ("nonsense", "expected ident"),
             (r#"{"prompt": 1, "completion": "b"}"#, "invalid type"),

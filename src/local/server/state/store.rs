@@ -48,8 +48,7 @@ impl DirectoryLock {
             Ok(()) => Ok(DirectoryLock(file)),
             Err(TryLockError::Error(error)) => Err(error),
             Err(TryLockError::WouldBlock) => {
-                let message = "another server is using this directory; stop it, or use a different directory";
-                Err(io::Error::new(ErrorKind::ResourceBusy, message))
+                Err(io::Error::new(ErrorKind::ResourceBusy, "another server is using the directory"))
             }
         }
     }
