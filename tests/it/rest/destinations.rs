@@ -25,7 +25,7 @@ fn a_destination_needs_a_name() {
         let error = scene.rest().download_checkpoint_archive(RUN, ID, destination).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{destination}: {error}");
     }
-    assert_eq!(scene.service.seen().len(), 0);
+    assert_eq!(scene.service.requests().len(), 0);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_link_is_replaced_not_its_target() {
         symlink(scene.directory.join("mine"), scene.out()).unwrap();
         let destination = format!("{}{end}", scene.out().display());
         let error = scene.rest().download_checkpoint_archive(RUN, ID, &*destination).unwrap_err();
-        assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
+        assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
         let options = DownloadOptions::new(&destination).overwrite(true);
         scene.rest().download_checkpoint_archive(RUN, ID, options).unwrap();
         let mut expected = unpacked("out");
@@ -85,7 +85,7 @@ fn a_link_is_replaced_not_its_target() {
     let scene = scene();
     symlink(scene.directory.join("nowhere"), scene.out()).unwrap();
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
+    assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
 }
 
 #[test]
