@@ -127,6 +127,7 @@ pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
 pub use pending::{Pending, wait_all, wait_any};
 pub use rest::client::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
+pub use serde_json;
 pub use service::{ServiceClient, TrainingOptions};
 pub use session::Telemetry;
 #[cfg(feature = "tokenizers")]

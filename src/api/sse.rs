@@ -1,5 +1,5 @@
 //! A sketch of a decoder for server-sent events, behind the feature `sse`. **Not for production**: no endpoint of the protocol
-//! 0.4.1 sends events, no client of this crate uses the module, and it may change in any release.
+//! 0.4.1 sends events, no client of this crate uses the module, and it is outside semantic versioning.
 //!
 //! [`Decoder`] takes bytes as they arrive and does no I/O; [`Events`] reads them from anything that is [`Read`]. Both follow
 //! the [HTML standard](https://html.spec.whatwg.org/multipage/server-sent-events.html) with one exception: an event at the end

@@ -84,7 +84,7 @@ impl RequestHandle {
         (state.round_trip, state.connection, state.waits_at) = (RoundTrip::default(), None, None);
     }
 
-    /// Uses this connection from now on. An error if the request is cancelled.
+    /// Uses this connection from now on. Fails if the request is cancelled.
     pub(super) fn use_connection(&self, connection: &ConnectionShutdown) -> Result<(), ureq::Error> {
         let mut state = self.0.lock();
         if state.cancelled {
@@ -99,13 +99,13 @@ impl RequestHandle {
         self.0.lock().connection = None;
     }
 
-    /// Forgets what was written and read while the connection was made: the handshake with a proxy is no part of the request.
+    /// Forgets what was written and read while connecting: the handshake with a proxy is not part of the request.
     pub(super) fn connected(&self, written_before: bool) {
         let mut state = self.0.lock();
         (state.written, state.round_trip) = (written_before, RoundTrip::default());
     }
 
-    /// Some of the request is written, over a connection that had served another request before or not.
+    /// Some of the request is written. `reused`: the connection had served another request before.
     pub(super) fn mark_written(&self, reused: bool) {
         let mut state = self.0.lock();
         (state.written, state.round_trip.written, state.round_trip.reused) = (true, true, reused);

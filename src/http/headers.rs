@@ -10,7 +10,7 @@ pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
 
 pub(super) const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
 
-/// Headers of the user that ureq reads, and that are no secrets.
+/// Headers of the user that ureq reads, and that hold no secret.
 const PLAIN: [HeaderName; 9] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_header_overrides_and_the_key_is_masked() {
+    fn a_users_header_overrides_ours() {
         let config = Config::builder()
             .api_key("tml-hidden")
             .base_url("http://127.0.0.1:1")

@@ -9,8 +9,8 @@
 //!    ([`retry.rs`](retry)) waits.
 //! 4. The request ends with a 2xx [`Response`], or with an [`Error`] that says why no further attempt follows.
 //!
-//! Promises and their order are no concern of this layer. Requests to other servers are in [`download.rs`](download), connections in
-//! [`transport`].
+//! Requests to other servers are in [`download.rs`](download), connections in [`transport`]. This layer knows nothing of
+//! promises and their order.
 //!
 //! [`attempt`]: Http::attempt
 
@@ -178,7 +178,7 @@ impl Http {
         }
     }
 
-    /// The time left for a request. An error if the client is closed, the request cancelled or its deadline past.
+    /// The time left for a request. Fails if the client is closed, the request is cancelled or its deadline has passed.
     pub(crate) fn time_left(&self, limits: &Limits) -> Result<Option<Duration>> {
         if self.is_closed_for(limits.purpose) {
             return Err(Error::closed());
@@ -193,12 +193,12 @@ impl Http {
         }
     }
 
-    /// Waits. An error if the client is closed meanwhile.
+    /// Waits. Fails if the client is closed.
     pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
         self.pause(at, &RequestHandle::default())
     }
 
-    /// Waits for the next attempt of a request. An error if it is cancelled or the client closed meanwhile.
+    /// Waits for the next attempt of a request. Fails if it is cancelled or the client closed.
     fn pause(&self, at: Instant, handle: &RequestHandle) -> Result<()> {
         handle.wake_on_cancel(&self.closed);
         let mut closed = self.closed.lock();

@@ -9,7 +9,7 @@ use super::response::Response;
 use crate::error::{Error, Result};
 use crate::observer::Event;
 
-/// Emits the events of one request; does nothing if nobody observes it.
+/// Emits the events of one request. Does nothing without observers and telemetry.
 pub(super) struct RequestObserver<'a>(Option<Observed<'a>>);
 
 struct Observed<'a> {

@@ -2,7 +2,7 @@
 //!
 //! A list may change while it is read, and a server may return fewer items than requested. So the next page starts where the
 //! last one ended, and the list ends at the total of the last page, or with a page that has nothing new. Each page advances by
-//! at least one item, so no list is read without end.
+//! at least one item, so every list ends.
 
 /// How far a list has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -249,7 +249,7 @@ mod tests {
         let retries = |retry: &mut DownloadRetry| retry.next(&lost, start(), 0.0).is_some();
         retry.stored(10);
         assert!(retries(&mut retry));
-        // The same bytes from the start are no progress.
+        // The same bytes again are not progress.
         retry.stored(10);
         assert!(retries(&mut retry));
         assert!(!retries(&mut retry));

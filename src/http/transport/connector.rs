@@ -165,7 +165,7 @@ mod tests {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
     }
 
-    fn nobody_connects(listener: &TcpListener) -> bool {
+    fn is_untouched(listener: &TcpListener) -> bool {
         listener.set_nonblocking(true).unwrap();
         listener.accept().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -219,7 +219,7 @@ mod tests {
             respond(&stream);
             next.join().unwrap().unwrap();
         });
-        assert!(nobody_connects(&listener));
+        assert!(is_untouched(&listener));
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         handle.cancel();
         assert_eq!(http.send_once(&get(), &limits(&http, &handle)).unwrap_err().kind(), ErrorKind::Cancelled);
         assert_eq!(http.send(&get(), &limits(&http, &handle)).unwrap_err().kind(), ErrorKind::Cancelled);
-        assert!(nobody_connects(&listener));
+        assert!(is_untouched(&listener));
         assert!(!handle.was_written());
     }
 
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pooled_connection_no_longer_belongs_to_a_request() {
+    fn a_pooled_connection_belongs_to_no_request() {
         for (goes_back, shut) in [(false, true), (true, false)] {
             let handle = Arc::<Handle>::default();
             let shutdown: ConnectionShutdown = Arc::downgrade(&(Arc::clone(&handle) as Arc<dyn ShutdownHandle>));

@@ -1,7 +1,7 @@
 //! Downloads and unpacks the archive of a checkpoint.
 //!
 //! All work happens in a staging directory beside the destination, `.NAME.tinkex-…`: the archive is fetched ([`fetch`]), then
-//! unpacked ([`unpack`]), and only the complete result is renamed to the destination ([`staging`]). The staging directory is
+//! unpacked ([`mod@unpack`]), and only the complete result is renamed to the destination ([`staging`]). The staging directory is
 //! removed at the end, even if the download fails.
 
 mod fetch;
