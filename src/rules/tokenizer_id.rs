@@ -1,6 +1,6 @@
 //! Which tokenizer a model uses, and which tokenizer ids are valid.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The id of the tokenizer whose tokens are the bytes of a text.
 pub(crate) const BYTES: &str = "bytes";
@@ -50,7 +50,7 @@ pub(crate) fn check(id: &str) -> Result<()> {
 pub(crate) fn of_info(tokenizer_id: Option<String>, model_name: Option<String>) -> Result<String> {
     let named = |text: &String| !text.trim().is_empty();
     tokenizer_id.filter(named).or_else(|| model_name.filter(named).map(|name| of_model(&name))).ok_or_else(|| {
-        Error::new(crate::ErrorKind::Decode, "the service names neither the model nor its tokenizer")
+        Error::new(ErrorKind::Decode, "the service names neither the model nor its tokenizer")
             .with_hint("load the tokenizer by its id or from a file")
     })
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::CheckpointType;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 const SCHEME: &str = "tinker://";
 

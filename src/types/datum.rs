@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Dtype, Element, ModelInput, TensorData};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// One training example: the model's input, and the inputs of the loss function.
 ///

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The shape of a LoRA adapter. Defaults to rank 32, a seed that the server chooses, and all layers.
 ///

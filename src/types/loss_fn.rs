@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 open_enum! {
     /// A loss function of the server.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{ImageAssetPointerChunk, ImageChunk};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The input of a model, as a list of chunks: runs of tokens, and images between them.
 ///

@@ -5,9 +5,9 @@ use std::any::Any;
 use ndarray::{Array, ArrayBase, ArrayView, Data, Dimension, IxDyn, ShapeError};
 
 use super::{Dtype, Element, TensorData, Values};
+use crate::error::{Error, Result};
 use crate::types::LossInput;
 use crate::types::datum::sealed::Sealed;
-use crate::{Error, Result};
 
 impl TensorData {
     /// Converts an array of any dimension and memory order into a tensor of the same shape: floats become float32, integers

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use calendar::{DAY, date, in_range};
 
 const NANOS: i128 = 1_000_000_000;

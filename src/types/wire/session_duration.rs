@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 const DAY: u64 = 24 * 60 * 60;
 

@@ -6,7 +6,7 @@ use tinkex::types::LoraConfig;
 use tinkex::{ErrorKind, Limit};
 
 use super::{connect, ms, refused_session, replying};
-use crate::support::{Reply, Service, well};
+use crate::support::{Reply, Service, healthy_service};
 
 fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
     Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
@@ -33,7 +33,7 @@ fn an_answer_that_can_not_be_understood_says_why_with_status_and_first_bytes() {
         assert!(error.to_string().starts_with(&format!("health: {expected}")), "{error}");
         assert!(error.to_string().contains("status 200") && !error.is_retryable(), "{error}");
         assert_eq!(error.header("content-type"), Some(content_type));
-        assert_eq!(service.seen_at("healthz").len(), 1);
+        assert_eq!(service.requests_to("healthz").len(), 1);
     }
 }
 
@@ -85,14 +85,14 @@ fn an_answer_of_the_largest_size_is_read_and_a_larger_one_is_an_error_that_names
     );
     assert!(error.to_string().contains("raise max_response_bytes") && error.may_have_taken_effect(), "{error}");
     assert_eq!(error.body().unwrap().len() as u64, size - 1);
-    assert_eq!(service.seen().len(), 2);
+    assert_eq!(service.requests().len(), 2);
 }
 
 #[test]
 fn a_result_over_the_largest_size_fails_instead_of_being_asked_for_again() {
-    let service = Service::start(|seen| match seen.request_id() {
+    let service = Service::start(|request| match request.request_id() {
         id if id.starts_with("optim_step") => Reply::ok(json!({"metrics": {"x".repeat(1000): 1.0}})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let client = connect(service.config().max_response_bytes(500)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
@@ -118,7 +118,7 @@ fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
     let service = replying([zipped(&ok), zipped(&ok[..20])]);
     let client = connect(service.config().max_retries(0)).unwrap();
     assert_eq!(client.health().unwrap().status, "ok");
-    assert_eq!(service.seen_at("healthz")[0].header("accept-encoding"), Some("gzip"));
+    assert_eq!(service.requests_to("healthz")[0].header("accept-encoding"), Some("gzip"));
     // One that ends early is no answer.
     assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Connect);
     let service = Service::start(move |_| zipped(&ok));
@@ -142,7 +142,7 @@ fn a_peer_that_does_not_speak_http_is_said_to() {
 
 #[test]
 fn a_redirect_is_an_error_that_names_where_it_points_and_the_key_stays_here() {
-    let other = Service::start(well);
+    let other = Service::start(healthy_service);
     let location = format!("{}/api/v1/create_session?token=secret", other.url());
     for status in [301, 302, 307, 308] {
         let location = location.clone();
@@ -156,7 +156,7 @@ fn a_redirect_is_an_error_that_names_where_it_points_and_the_key_stays_here() {
         assert!(message.contains("base_url") && !message.contains("secret"), "{message}");
         assert!(error.header("location").unwrap().contains("secret"));
     }
-    assert!(other.seen().is_empty());
+    assert!(other.requests().is_empty());
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn interim_answers_are_passed_over() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     let end = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
     let reply = format!("{interim}{end}").into_bytes();
-    let service = Service::start(move |seen| match &*seen.path {
+    let service = Service::start(move |request| match &*request.path {
         "healthz" => Reply::Raw(reply.clone()),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     connect(service.config().max_retries(0)).unwrap().health().unwrap();
 }

@@ -9,7 +9,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::LoraConfig;
 
 use super::{connect, quiet, refusal, replying};
-use crate::support::{Reply, Service, well};
+use crate::support::{Reply, Service, healthy_service};
 
 #[test]
 fn a_connection_is_used_again_after_answers_of_any_status() {
@@ -18,7 +18,7 @@ fn a_connection_is_used_again_after_answers_of_any_status() {
     for ok in [false, true, false, true] {
         assert_eq!(client.health().is_ok(), ok);
     }
-    assert_eq!(service.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0; 5]);
+    assert_eq!(service.requests().iter().map(|request| request.connection).collect::<Vec<_>>(), [0; 5]);
 }
 
 #[test]
@@ -30,10 +30,10 @@ fn a_connection_that_the_server_closed_after_the_answer_is_replaced_without_a_re
     for connection in 0..3 {
         client.health().unwrap();
         if connection < 2 {
-            service.until_ended(connection);
+            service.wait_for_disconnect(connection);
         }
     }
-    assert_eq!(service.seen_at("healthz").iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(service.requests_to("healthz").iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 #[test]
@@ -41,15 +41,15 @@ fn a_stale_pooled_connection_costs_a_post_neither_a_retry_nor_a_wait() {
     let clock = ManualClock::new();
     // The server closes when the request comes, as one does whose idle time has just run out.
     let closed = AtomicUsize::new(0);
-    let service = Service::start(move |seen| match seen.path.as_str() {
-        "get_info" if seen.connection > 0 && closed.fetch_add(1, Ordering::Relaxed) == 1 => Reply::Close,
-        _ => well(seen),
+    let service = Service::start(move |request| match request.path.as_str() {
+        "get_info" if request.connection > 0 && closed.fetch_add(1, Ordering::Relaxed) == 1 => Reply::Close,
+        _ => healthy_service(request),
     });
     let client = connect(quiet(&service, &clock).max_retries(0)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     trainer.get_info().unwrap();
     trainer.get_info().unwrap();
-    let seen = service.seen_at("get_info");
+    let seen = service.requests_to("get_info");
     assert_eq!(seen.len(), 3);
     assert_eq!(seen[0].connection, seen[1].connection);
     assert_ne!(seen[1].connection, seen[2].connection);
@@ -65,7 +65,7 @@ fn a_proxy_that_refuses_is_no_connection_and_nothing_was_sent() {
     let proxy = Service::start(|_| refusal(502, &[]));
     let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
     let error = connect(config).unwrap_err();
-    assert_eq!(proxy.seen()[0].method, "CONNECT");
+    assert_eq!(proxy.requests()[0].method, "CONNECT");
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(!error.may_have_taken_effect());
     assert!(error.to_string().starts_with("create_session: no connection to http://service.invalid"), "{error}");

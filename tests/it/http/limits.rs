@@ -9,7 +9,7 @@ use tinkex::api::Api;
 use tinkex::{Error, ErrorKind, Limit};
 
 use super::{connect, ms, refused_session, replying};
-use crate::support::{Reply, Service, well};
+use crate::support::{Reply, Service, healthy_service};
 
 /// How often something is tried that a busy machine may be too slow for.
 const TRIES: usize = 20;
@@ -63,7 +63,7 @@ fn a_slow_but_steady_answer_may_take_longer_than_the_idle_limit() {
     // 40 pieces, 10 ms apart, are 400 ms; the limit is 200 ms.
     let pieces: Vec<_> = std::iter::once(head.into_bytes()).chain(body.bytes().map(|byte| vec![byte])).collect();
     assert!(pieces.len() >= 40);
-    let service = Service::start(move |_| Reply::Slow(pieces.clone(), ms(10)));
+    let service = Service::start(move |_| Reply::Drip(pieces.clone(), ms(10)));
     // On a busy machine a pause may take longer than the limit.
     let config = || service.config().max_retries(0).timeout_idle(ms(200));
     assert!((0..TRIES).any(|_| connect(config()).is_ok()));
@@ -74,9 +74,9 @@ fn a_slow_but_steady_upload_may_take_longer_than_the_idle_limit() {
     let taken = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&taken);
     // The first 6 MiB in pieces of 256 KiB, 10 ms apart, are 240 ms; the limit is 200 ms.
-    let service = Service::start_slow(256 << 10, ms(10), move |seen| {
-        counted.store(seen.raw.len(), Ordering::Relaxed);
-        well(seen)
+    let service = Service::start_slow(256 << 10, ms(10), move |request| {
+        counted.store(request.raw.len(), Ordering::Relaxed);
+        healthy_service(request)
     });
     let api = Api::new(service.config().max_retries(0).timeout_idle(ms(200)).build().unwrap()).unwrap();
     // On a busy machine a pause may take longer than the limit.

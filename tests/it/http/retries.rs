@@ -16,9 +16,9 @@ fn what_may_pass_is_tried_again_after_growing_waits() {
         health.unwrap();
         assert!(waits.iter().zip(0..).all(|(wait, attempt)| is_own_wait(*wait, attempt)), "{status}: {waits:?}");
         let counts: Vec<_> = service
-            .seen_at("healthz")
+            .requests_to("healthz")
             .iter()
-            .map(|seen| seen.header("x-stainless-retry-count").unwrap().to_owned())
+            .map(|request| request.header("x-stainless-retry-count").unwrap().to_owned())
             .collect();
         assert_eq!(counts, ["0", "1", "2", "3"]);
     }
@@ -30,7 +30,7 @@ fn a_lost_connection_is_tried_again_after_growing_waits() {
     let (waits, health, service) = health_after((0..4).map(|_| Reply::Close).collect(), 3);
     health.unwrap();
     assert!(waits.iter().zip(0..).all(|(wait, attempt)| is_own_wait(*wait, attempt)), "{waits:?}");
-    assert_eq!(service.seen_at("healthz").len(), 5);
+    assert_eq!(service.requests_to("healthz").len(), 5);
 }
 
 #[test]
@@ -43,14 +43,14 @@ fn retries_end_after_the_configured_number_and_the_last_answer_is_the_error() {
         "{error}"
     );
     assert!(is_own_wait(waits[9], 9), "{waits:?}");
-    assert_eq!(service.seen_at("healthz").len(), 11);
+    assert_eq!(service.requests_to("healthz").len(), 11);
 }
 
 #[test]
 fn a_conflict_is_tried_again_twice_and_more_often_when_the_server_wants_it() {
     let (_, health, service) = health_after((0..3).map(|_| refusal(409, &[])).collect(), 2);
     assert_eq!(health.unwrap_err().status(), Some(409));
-    assert_eq!(service.seen_at("healthz").len(), 3);
+    assert_eq!(service.requests_to("healthz").len(), 3);
     let (_, health, _) = health_after((0..5).map(|_| refusal(409, &[("x-should-retry", "true")])).collect(), 5);
     health.unwrap();
 }
@@ -62,7 +62,7 @@ fn the_server_decides_about_a_retry_when_it_says_so_in_the_exact_words() {
     for status in [408, 429, 503] {
         let (_, health, service) = health_after(vec![refusal(status, &[("x-should-retry", "false")])], 0);
         assert_eq!(health.unwrap_err().status(), Some(status));
-        assert_eq!(service.seen_at("healthz").len(), 1);
+        assert_eq!(service.requests_to("healthz").len(), 1);
     }
     let (_, health, _) = health_after(vec![refusal(400, &[("x-should-retry", "True")])], 0);
     assert_eq!(health.unwrap_err().status(), Some(400));
@@ -125,7 +125,7 @@ fn a_refusal_is_not_tried_again_and_keeps_status_body_and_headers() {
         assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
         assert!(error.to_string().starts_with(&format!("health: the server answered {status}: not now")), "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
-        assert_eq!(service.seen_at("healthz").len(), 1);
+        assert_eq!(service.requests_to("healthz").len(), 1);
     }
 }
 

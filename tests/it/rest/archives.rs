@@ -182,7 +182,7 @@ fn an_archive_larger_than_allowed_is_not_fetched() {
     let (scene, files) = download(archive(), |options| options.max_bytes(10_000));
     let error = files.unwrap_err();
     assert!(error.hint().unwrap().contains("max_bytes"), "{error}");
-    assert_eq!((scene.storage.seen().len(), scene.directory.tree()), (1, BTreeMap::new()));
+    assert_eq!((scene.storage.requests().len(), scene.directory.tree()), (1, BTreeMap::new()));
 }
 
 #[test]

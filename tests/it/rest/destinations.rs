@@ -25,7 +25,7 @@ fn a_destination_without_a_name_is_an_error_before_any_request() {
         let error = scene.rest().download_checkpoint_archive(RUN, ID, destination).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{destination}: {error}");
     }
-    assert_eq!(scene.service.seen().len(), 0);
+    assert_eq!(scene.service.requests().len(), 0);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_link_gives_way_itself_and_never_what_it_leads_to() {
         symlink(scene.directory.join("mine"), scene.out()).unwrap();
         let destination = format!("{}{end}", scene.out().display());
         let error = scene.rest().download_checkpoint_archive(RUN, ID, &*destination).unwrap_err();
-        assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
+        assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
         let options = DownloadOptions::new(&destination).overwrite(true);
         scene.rest().download_checkpoint_archive(RUN, ID, options).unwrap();
         let mut expected = unpacked("out");
@@ -85,7 +85,7 @@ fn a_link_gives_way_itself_and_never_what_it_leads_to() {
     let scene = scene();
     symlink(scene.directory.join("nowhere"), scene.out()).unwrap();
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
+    assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tinkex::rest::DownloadOptions;
 use tinkex::{Error, ErrorKind, Limit, RestClient};
 
 use super::scene::{SIGNATURE, Scene, archive, cut, unpacked, whole};
-use crate::support::{Reply, Seen};
+use crate::support::{RecordedRequest, Reply};
 
 const RUN: &str = "run";
 const ID: &str = "weights/a";
@@ -34,7 +34,7 @@ fn left_nothing(scene: &Scene, error: &Error) {
 }
 
 fn ranges(scene: &Scene) -> Vec<Option<String>> {
-    scene.storage.seen().iter().map(|seen| seen.header("range").map(str::to_owned)).collect()
+    scene.storage.requests().iter().map(|request| request.header("range").map(str::to_owned)).collect()
 }
 
 #[test]
@@ -56,10 +56,10 @@ fn the_archive_is_fetched_without_anything_of_ours_and_unpacked() {
     assert!(told.is_sorted_by_key(|at| at.bytes) && told.iter().all(|at| at.total == Some(size)));
     assert_eq!((told.first().unwrap().bytes, told.last().unwrap().bytes), (0, size));
 
-    let asked = scene.service.seen();
+    let asked = scene.service.requests();
     assert_eq!(asked[0].path, "training_runs/r%2F1/checkpoints/weights/a/archive?own=mine");
     assert_eq!(asked[0].header("x-api-key"), Some("tml-test-key"));
-    let visits = scene.storage.seen();
+    let visits = scene.storage.requests();
     assert_eq!((asked.len(), visits.len()), (1, 1));
     assert_eq!(visits[0].path, format!("/archive-0?sig={SIGNATURE}"));
     let mut names: Vec<_> = visits[0].headers.iter().map(|(name, _)| &**name).collect();
@@ -88,7 +88,7 @@ fn a_download_that_breaks_off_goes_on_where_it_ended() {
     assert_eq!(downloaded.archive_bytes, archive().len() as u64);
     assert_eq!(scene.directory.tree(), unpacked("out"));
     assert_eq!(ranges(&scene), [None, Some("bytes=100000-".to_owned()), Some("bytes=200000-".to_owned())]);
-    assert_eq!(scene.service.seen().len(), 1, "the link still holds");
+    assert_eq!(scene.service.requests().len(), 1, "the link still holds");
 }
 
 #[test]
@@ -134,13 +134,13 @@ fn a_download_that_never_gets_further_is_an_error() {
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Connect, Some("download_checkpoint_archive")));
     left_nothing(&scene, &error);
     // Once, and twice again.
-    assert_eq!(scene.storage.seen().len(), 3);
+    assert_eq!(scene.storage.requests().len(), 3);
 }
 
 #[test]
 fn a_link_that_has_expired_is_replaced() {
     let bytes = archive();
-    let scene = Scene::new(move |_, seen: &Seen| match &seen.path[..10] {
+    let scene = Scene::new(move |_, seen: &RecordedRequest| match &seen.path[..10] {
         "/archive-0" if seen.header("range").is_none() => {
             cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..100_000])
         }
@@ -153,7 +153,7 @@ fn a_link_that_has_expired_is_replaced() {
     scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap();
     assert_eq!(scene.directory.tree(), unpacked("out"));
     assert_eq!(ranges(&scene), [None, Some("bytes=100000-".to_owned()), Some("bytes=100000-".to_owned())]);
-    assert_eq!(scene.service.seen().len(), 2);
+    assert_eq!(scene.service.requests().len(), 2);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn links_that_never_hold_are_an_error_without_the_signature() {
         let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
         left_nothing(&scene, &error);
-        assert_eq!(scene.service.seen().len(), 3);
+        assert_eq!(scene.service.requests().len(), 3);
     }
 }
 
@@ -179,7 +179,7 @@ fn a_storage_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
 
     let scene = Scene::new(|_, _| Reply::Json(400, json!({})));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.status(), scene.storage.seen().len()), (Some(400), 1));
+    assert_eq!((error.status(), scene.storage.requests().len()), (Some(400), 1));
     left_nothing(&scene, &error);
 }
 
@@ -190,12 +190,12 @@ fn a_storage_may_redirect_but_not_without_end() {
         _ => whole(archive(), "\"a\""),
     });
     scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap();
-    assert_eq!(scene.storage.seen()[1].path, "/elsewhere?sig=2");
+    assert_eq!(scene.storage.requests()[1].path, "/elsewhere?sig=2");
 
     let to = format!("/again?sig={SIGNATURE}");
     let scene = Scene::new(move |_, _| Reply::with_headers(302, &[("location", &to)], &json!(null)));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.kind(), scene.storage.seen().len()), (ErrorKind::Decode, 11));
+    assert_eq!((error.kind(), scene.storage.requests().len()), (ErrorKind::Decode, 11));
     left_nothing(&scene, &error);
 }
 
@@ -237,8 +237,12 @@ fn an_archive_that_is_being_made_is_waited_for_as_the_service_wishes() {
     )
     .unwrap();
     assert_eq!(scene.directory.tree(), unpacked("out"));
-    let attempts: Vec<_> =
-        scene.service.seen().iter().map(|seen| seen.header("x-stainless-retry-count").unwrap().to_owned()).collect();
+    let attempts: Vec<_> = scene
+        .service
+        .requests()
+        .iter()
+        .map(|request| request.header("x-stainless-retry-count").unwrap().to_owned())
+        .collect();
     assert_eq!(attempts[..3], ["0", "1", "2"]);
 }
 
@@ -254,7 +258,7 @@ fn an_archive_that_is_not_made_in_time_is_an_error() {
         },
     )
     .unwrap_err();
-    assert_eq!((error.status(), scene.service.seen().len()), (Some(503), 2));
+    assert_eq!((error.status(), scene.service.requests().len()), (Some(503), 2));
     assert!(error.hint().unwrap().contains("timeout_preparation"), "{error}");
     left_nothing(&scene, &error);
 }
@@ -328,7 +332,7 @@ fn what_exists_stays_unless_it_may_be_overwritten_and_the_new_one_is_whole() {
     let overwriting = || DownloadOptions::new(scene.out()).overwrite(true);
 
     let error = rest.download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
+    assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
     // Neither when the download fails nor when the archive is damaged.
     for kind in [ErrorKind::Connect, ErrorKind::Decode] {
         assert_eq!(rest.download_checkpoint_archive(RUN, ID, overwriting()).unwrap_err().kind(), kind);
@@ -368,5 +372,5 @@ fn a_place_that_can_not_be_written_is_found_before_any_request() {
         let error = scene.rest().download_checkpoint_archive(RUN, ID, destination).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }
-    assert_eq!(scene.service.seen().len(), 0);
+    assert_eq!(scene.service.requests().len(), 0);
 }

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use tinkex::{ErrorKind, RestClient};
 
-use crate::support::{Reply, Seen, Service};
+use crate::support::{RecordedRequest, Reply, Service};
 
 /// `limit` and `offset` of a request.
-fn page(seen: &Seen) -> (u64, u64) {
-    let fields: Vec<_> = form_urlencoded::parse(seen.path.split_once('?').unwrap().1.as_bytes()).collect();
+fn page(request: &RecordedRequest) -> (u64, u64) {
+    let fields: Vec<_> = form_urlencoded::parse(request.path.split_once('?').unwrap().1.as_bytes()).collect();
     let number = |name| fields.iter().find(|(key, _)| key == name).unwrap().1.parse().unwrap();
     (number("limit"), number("offset"))
 }
@@ -28,11 +28,11 @@ fn checkpoint(number: u64) -> Value {
 
 /// A service with so many runs, checkpoints and sessions.
 fn service(total: u64) -> Service {
-    Service::start(move |seen| {
-        let (limit, offset) = page(seen);
+    Service::start(move |request| {
+        let (limit, offset) = page(request);
         let numbers = offset.min(total)..(offset + limit).min(total);
         let cursor = json!({"offset": offset, "limit": limit, "total_count": total});
-        Reply::ok(match seen.path.split('?').next().unwrap() {
+        Reply::ok(match request.path.split('?').next().unwrap() {
             "training_runs" => json!({"training_runs": numbers.map(run).collect::<Value>(), "cursor": cursor}),
             "checkpoints" => json!({"checkpoints": numbers.map(checkpoint).collect::<Value>(), "cursor": cursor}),
             "sessions" => json!({"sessions": numbers.map(|n| format!("s-{n}")).collect::<Value>()}),
@@ -46,7 +46,7 @@ fn rest(service: &Service) -> RestClient {
 }
 
 fn asked(service: &Service) -> Vec<(u64, u64)> {
-    service.seen().iter().map(page).collect()
+    service.requests().iter().map(page).collect()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_server_that_gives_the_first_page_always_is_not_asked_for_ever() {
 
 #[test]
 fn a_page_that_fails_ends_the_list() {
-    let service = Service::start(|seen| match page(seen) {
+    let service = Service::start(|request| match page(request) {
         (_, 0) => {
             let cursor = json!({"offset": 0, "limit": 1, "total_count": 3});
             Reply::ok(json!({"training_runs": [run(0)], "cursor": cursor}))
@@ -102,12 +102,12 @@ fn a_page_that_fails_ends_the_list() {
     assert!(runs.next().unwrap().is_ok());
     assert_eq!(runs.next().unwrap().unwrap_err().kind(), ErrorKind::Status);
     assert!(runs.next().is_none());
-    assert_eq!(service.seen().len(), 2);
+    assert_eq!(service.requests().len(), 2);
 }
 
 #[test]
 fn a_list_of_checkpoints_without_a_cursor_is_whole() {
     let service = Service::start(|_| Reply::ok(json!({"checkpoints": [checkpoint(0), checkpoint(1)]})));
     assert_eq!(rest(&service).user_checkpoints().page_size(2).count(), 2);
-    assert_eq!(service.seen().len(), 1);
+    assert_eq!(service.requests().len(), 1);
 }
