@@ -15,7 +15,7 @@ fn rest(service: &Service) -> RestClient {
 }
 
 #[test]
-fn a_client_of_its_own_makes_no_request_until_it_is_asked() {
+fn a_new_client_makes_no_request() {
     let service = Service::start(healthy_service);
     let rest = rest(&service);
     drop(rest.clone());
@@ -24,7 +24,7 @@ fn a_client_of_its_own_makes_no_request_until_it_is_asked() {
 }
 
 #[test]
-fn sessions_samplers_and_weights_are_asked_for_as_later_servers_take_it() {
+fn sessions_samplers_and_weights_are_requested() {
     let service = Service::start(|request| {
         Reply::ok(match &*request.path {
             "sessions?limit=20&offset=40" => json!({"sessions": ["s-1"]}),
@@ -49,7 +49,7 @@ fn sessions_samplers_and_weights_are_asked_for_as_later_servers_take_it() {
 }
 
 #[test]
-fn a_checkpoint_is_published_and_unpublished_by_ids_as_by_path() {
+fn publishing_works_by_id_and_by_path() {
     let service = Service::start(|_| Reply::Json(204, json!(null)));
     let rest = rest(&service);
     rest.publish_checkpoint("run/1", "sampler_weights/..").unwrap();
@@ -60,7 +60,7 @@ fn a_checkpoint_is_published_and_unpublished_by_ids_as_by_path() {
 }
 
 #[test]
-fn what_does_not_parse_is_refused_before_any_request() {
+fn invalid_ids_are_refused_before_any_request() {
     let service = Service::start(healthy_service);
     let rest = rest(&service);
     let by_path: [(&str, ByPath); 5] = [
@@ -103,7 +103,7 @@ fn what_does_not_parse_is_refused_before_any_request() {
 }
 
 #[test]
-fn an_archive_url_that_no_one_can_fetch_is_an_error_without_its_signature() {
+fn an_unusable_archive_url_shows_no_signature() {
     let service =
         Service::start(|_| Reply::with_headers(302, &[("location", "ftp://storage/a?sig=hidden")], &json!(null)));
     let error = rest(&service).get_checkpoint_archive_url("run", "weights/a").unwrap_err();
@@ -113,7 +113,7 @@ fn an_archive_url_that_no_one_can_fetch_is_an_error_without_its_signature() {
 
 /// By the operating system's clock: it is the socket's time limit.
 #[test]
-fn a_call_ends_after_the_clients_time() {
+fn the_clients_timeout_ends_a_call() {
     let service = Service::start(|_| Reply::Silence);
     let rest = rest(&service);
     let hasty = rest.with_timeout_operation(Some(Duration::from_millis(100)));

@@ -50,7 +50,7 @@ fn asked(service: &Service) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_list_is_fetched_as_it_is_read() {
+fn a_list_is_fetched_while_it_is_read() {
     let service = service(7);
     let mut runs = rest(&service).training_runs().page_size(3);
     assert_eq!((asked(&service), runs.total_count()), (vec![], None));
@@ -64,7 +64,7 @@ fn a_list_is_fetched_as_it_is_read() {
 }
 
 #[test]
-fn who_stops_reading_asks_for_no_more() {
+fn no_page_is_requested_before_it_is_needed() {
     let service = service(300);
     let rest = rest(&service);
     let ids: Vec<_> = rest.user_checkpoints().take(2).map(|checkpoint| checkpoint.unwrap().checkpoint_id).collect();
@@ -75,7 +75,7 @@ fn who_stops_reading_asks_for_no_more() {
 }
 
 #[test]
-fn a_list_without_a_total_ends_with_a_page_that_is_not_full() {
+fn a_partial_page_ends_without_a_total() {
     let service = service(5);
     let sessions: Vec<_> = rest(&service).sessions().page_size(2).map(Result::unwrap).collect();
     assert_eq!(sessions, ["s-0", "s-1", "s-2", "s-3", "s-4"]);
@@ -83,14 +83,14 @@ fn a_list_without_a_total_ends_with_a_page_that_is_not_full() {
 }
 
 #[test]
-fn a_server_that_gives_the_first_page_always_is_not_asked_for_ever() {
+fn a_repeated_page_ends_the_list() {
     let service = Service::start(|_| Reply::ok(json!({"sessions": ["s-0", "s-1"]})));
     let sessions: Vec<_> = rest(&service).sessions().page_size(2).map(Result::unwrap).collect();
     assert_eq!(sessions, ["s-0", "s-1"]);
 }
 
 #[test]
-fn a_page_that_fails_ends_the_list() {
+fn a_failed_page_ends_the_list() {
     let service = Service::start(|request| match page(request) {
         (_, 0) => {
             let cursor = json!({"offset": 0, "limit": 1, "total_count": 3});
@@ -106,7 +106,7 @@ fn a_page_that_fails_ends_the_list() {
 }
 
 #[test]
-fn a_list_of_checkpoints_without_a_cursor_is_whole() {
+fn checkpoints_without_a_cursor_are_complete() {
     let service = Service::start(|_| Reply::ok(json!({"checkpoints": [checkpoint(0), checkpoint(1)]})));
     assert_eq!(rest(&service).user_checkpoints().page_size(2).count(), 2);
     assert_eq!(service.requests().len(), 1);
