@@ -227,14 +227,14 @@ impl Worker {
         self.queue.remove(ticket);
         self.polling.remove(&ticket);
         let Some(promise) = self.promises.remove(&ticket) else { return };
-        match &promise.phase {
-            // Its promise is resolved already: it has expired.
-            Phase::Resubmitting { at } => return self.resubmits.remove(*at, ticket),
-            Phase::Polling { request, .. } => request.cancel(),
-            Phase::Queued | Phase::CutOff { .. } => {}
+        if let Phase::Resubmitting { at } = promise.phase {
+            return self.resubmits.remove(at, ticket);
         }
         if expired {
             self.observer.resolved(&promise, Some(&Error::timeout(Limit::Operation)), now);
+        }
+        if let Phase::Polling { request, .. } = &promise.phase {
+            request.cancel();
         }
     }
 
