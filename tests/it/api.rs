@@ -11,7 +11,7 @@ use tinkex::api::{Api, Path};
 use tinkex::clock::ManualClock;
 use tinkex::{ErrorKind, Limit, ServiceClient};
 
-use crate::support::{Reply, Seen, Service, well};
+use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
 fn door(service: &Service) -> Api {
     Api::new(service.config().max_retries(0).build().unwrap()).unwrap()
@@ -19,7 +19,7 @@ fn door(service: &Service) -> Api {
 
 /// A service that says what it was asked.
 fn echo() -> Service {
-    Service::start(|seen| Reply::ok(json!({"method": seen.method, "path": seen.path, "body": seen.body})))
+    Service::start(|request| Reply::ok(json!({"method": request.method, "path": request.path, "body": request.body})))
 }
 
 /// A service that answers with these bodies, one after the other.
@@ -34,7 +34,7 @@ fn saying(bodies: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Se
 // ---- Requests ----
 
 #[test]
-fn any_path_body_and_answer_type_goes_through() {
+fn any_path_body_and_response_type_works() {
     #[derive(Deserialize)]
     struct Echo {
         method: String,
@@ -53,19 +53,19 @@ fn any_path_body_and_answer_type_goes_through() {
     assert_eq!(deleted.body, json!("why"));
     let elsewhere: Echo = api.get("/other/place").send().unwrap().json().unwrap();
     assert_eq!(elsewhere.path, "/other/place");
-    assert_eq!(service.seen().iter().map(|seen| seen.connection).max(), Some(0));
+    assert_eq!(service.requests().iter().map(|request| request.connection).max(), Some(0));
 }
 
 #[test]
-fn the_headers_of_each_method_are_the_python_clients() {
+fn headers_match_the_python_client() {
     let service = echo();
     let api = door(&service);
     api.get("/api/v1/x").send().unwrap();
     api.post("/api/v1/x").send().unwrap();
     api.delete("/api/v1/x").send().unwrap();
     api.delete("/api/v1/x").json(&json!({"a": 1})).send().unwrap();
-    let seen = service.seen();
-    let of = |name: &str| seen.iter().map(|seen| seen.header(name).map(str::to_owned)).collect::<Vec<_>>();
+    let seen = service.requests();
+    let of = |name: &str| seen.iter().map(|request| request.header(name).map(str::to_owned)).collect::<Vec<_>>();
     let json = Some("application/json".to_owned());
     assert_eq!(of("accept"), vec![json.clone(); 4]);
     assert_eq!(of("content-type"), [None, json.clone(), json.clone(), json]);
@@ -75,7 +75,7 @@ fn the_headers_of_each_method_are_the_python_clients() {
 }
 
 #[test]
-fn options_of_a_call_override_the_configurations_for_this_call_alone() {
+fn request_options_override_the_configuration() {
     let service = echo();
     let config = service.config().header("x-where", "config").header("x-gone", "1").query("q", "config").query("r", 1);
     let api = Api::new(config.build().unwrap()).unwrap();
@@ -91,9 +91,9 @@ fn options_of_a_call_override_the_configurations_for_this_call_alone() {
         .send()
         .unwrap();
     api.get("/api/v1/x").send().unwrap();
-    let seen = service.seen();
+    let seen = service.requests();
     let headers = ["x-where", "user-agent", "accept", "x-gone", "x-stainless-retry-count", "x-stainless-read-timeout"];
-    let of = |seen: &Seen| headers.map(|name| seen.header(name).map(str::to_owned));
+    let of = |request: &RecordedRequest| headers.map(|name| request.header(name).map(str::to_owned));
     let texts = |values: [Option<&str>; 6]| values.map(|value| value.map(str::to_owned));
     assert_eq!(of(&seen[0]), texts([Some("call"), Some("mine"), Some("text/plain"), None, None, Some("7.5")]));
     assert_eq!(seen[0].header("x-idempotency-key"), Some("key-1"));
@@ -107,8 +107,8 @@ fn options_of_a_call_override_the_configurations_for_this_call_alone() {
 }
 
 #[test]
-fn a_changed_copy_leaves_the_original_alone_and_shares_its_connections() {
-    let service = Service::start(|seen| match seen.path.starts_with("busy") {
+fn a_copy_shares_connections_with_its_original() {
+    let service = Service::start(|request| match request.path.starts_with("busy") {
         true => Reply::Json(503, json!({})),
         false => Reply::ok(json!({})),
     });
@@ -122,40 +122,40 @@ fn a_changed_copy_leaves_the_original_alone_and_shares_its_connections() {
     assert_eq!(copy.get("/api/v1/busy").send().unwrap_err().status(), Some(503));
     copy.get("/api/v1/x").send().unwrap();
     api.get("/api/v1/x").send().unwrap();
-    let seen = service.seen();
+    let seen = service.requests();
     assert_eq!(seen[1].path, "x?copy=true");
     assert_eq!((seen[1].header("x-copy"), seen[1].header("x-stainless-read-timeout")), (Some("1"), Some("7")));
     assert_eq!(seen[2].path, "x");
     assert_eq!((seen[2].header("x-copy"), seen[2].header("x-stainless-read-timeout")), (None, Some("60")));
-    assert_eq!(seen.iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 0, 0]);
+    assert_eq!(seen.iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 0, 0]);
     thread::scope(|scope| {
         let retried = scope.spawn(|| api.get("/api/v1/busy").send().unwrap_err());
         clock.until_waiting(|waits| waits.len() == 1);
         clock.advance(Duration::from_secs(1));
         assert_eq!(retried.join().unwrap().status(), Some(503));
     });
-    assert_eq!(service.seen_at("busy").len(), 2);
+    assert_eq!(service.requests_to("busy").len(), 2);
 }
 
 #[test]
-fn the_door_of_a_service_client_shares_its_session_and_ends_with_it() {
-    let service = Service::start(well);
+fn a_service_clients_api_ends_with_it() {
+    let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let api = client.timeout_operation(Some(Duration::from_secs(30))).api();
     api.get("/api/v1/healthz").send().unwrap();
-    assert_eq!(service.seen_at("create_session").len(), 1);
-    assert_eq!(service.seen()[0].connection, service.seen_at("healthz")[0].connection);
+    assert_eq!(service.requests_to("create_session").len(), 1);
+    assert_eq!(service.requests()[0].connection, service.requests_to("healthz")[0].connection);
     client.close(Duration::from_secs(30));
     assert_eq!(api.get("/api/v1/healthz").send().unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[test]
-fn a_door_keeps_its_session_open() {
-    let service = Service::start(well);
+fn an_api_keeps_its_session_open() {
+    let service = Service::start(healthy_service);
     let api = ServiceClient::connect(service.config().build().unwrap()).unwrap().api();
     api.get("/api/v1/healthz").send().unwrap();
     drop(api);
-    service.until_ended(0);
+    service.wait_for_disconnect(0);
 }
 
 #[test]
@@ -174,12 +174,12 @@ fn an_id_reaches_the_server_as_one_segment() {
     ] {
         let path = Path::new("/api/v1/training_runs/").segment(id).segment("checkpoints");
         api.get(path).query("limit", 1).send().unwrap();
-        assert_eq!(service.seen().last().unwrap().path, format!("training_runs/{expected}/checkpoints?limit=1"));
+        assert_eq!(service.requests().last().unwrap().path, format!("training_runs/{expected}/checkpoints?limit=1"));
     }
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_anything_is_sent() {
+fn invalid_requests_are_refused_before_sending() {
     let service = echo();
     let api = door(&service);
     let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
@@ -198,11 +198,11 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert!(service.seen().is_empty());
+    assert!(service.requests().is_empty());
 }
 
 #[test]
-fn an_error_names_the_method_and_the_path_without_the_query() {
+fn errors_name_the_path_without_its_query() {
     let service = Service::start(|_| Reply::Json(404, json!({"detail": "no such run"})));
     let error = door(&service).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
     let expected = "GET /api/v1/training_runs/x: the server answered 404: no such run";
@@ -212,7 +212,7 @@ fn an_error_names_the_method_and_the_path_without_the_query() {
 
 /// With real time: 100 ms.
 #[test]
-fn the_time_limits_of_a_call_are_its_own() {
+fn a_request_may_have_its_own_timeouts() {
     let service = Service::start(|_| Reply::Silence);
     let api = door(&service);
     let short = Duration::from_millis(100);
@@ -227,7 +227,7 @@ fn the_time_limits_of_a_call_are_its_own() {
 // ---- Answers ----
 
 #[test]
-fn an_answer_has_status_headers_time_attempts_and_the_raw_body() {
+fn a_response_has_status_headers_and_raw_body() {
     let replies = Mutex::new(VecDeque::from([
         Reply::with_headers(503, &[("retry-after-ms", "1500")], &json!({})),
         Reply::Full { status: 201, headers: vec![("X-Made", "yes".to_owned())], body: b"[1, 2 ]".to_vec() },
@@ -259,7 +259,7 @@ enum Shape {
 }
 
 #[test]
-fn an_answer_is_read_in_the_form_that_is_asked_for() {
+fn a_response_is_read_in_any_form() {
     const JSON: &str = "application/json";
     let service = saying([
         (JSON, br#"{"request_id": "r", "extra": 1}"#.as_slice()),
@@ -282,7 +282,7 @@ fn an_answer_is_read_in_the_form_that_is_asked_for() {
 }
 
 #[test]
-fn an_answer_of_another_form_fails_with_the_one_that_was_expected() {
+fn an_error_names_the_expected_form() {
     const JSON: &str = "application/json";
     let service = saying([
         (JSON, br#"{"id": 7}"#.as_slice()),
@@ -311,7 +311,7 @@ fn an_answer_of_another_form_fails_with_the_one_that_was_expected() {
 }
 
 #[test]
-fn an_answer_without_a_body_is_an_answer() {
+fn a_response_may_be_empty() {
     let service = Service::start(|_| Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".into()));
     let answer = door(&service).delete("/api/v1/x").send().unwrap();
     assert_eq!((answer.status(), answer.bytes()), (204, &b""[..]));
@@ -321,8 +321,8 @@ fn an_answer_without_a_body_is_an_answer() {
 
 /// A service that redirects every path `N/STATUS` to `N-1/STATUS`, and `0/STATUS` to nowhere.
 fn redirecting() -> Service {
-    Service::start(|seen| {
-        let path = seen.path.split('?').next().unwrap();
+    Service::start(|request| {
+        let path = request.path.split('?').next().unwrap();
         let (left, status) = path.split_once('/').unwrap();
         match left.parse::<u32>().unwrap() {
             0 => Reply::ok(json!(path)),
@@ -335,13 +335,13 @@ fn redirecting() -> Service {
 }
 
 #[test]
-fn redirects_on_the_same_origin_are_followed_with_key_and_body() {
+fn same_origin_redirects_keep_key_and_body() {
     for (status, method) in [(307, "POST"), (308, "POST"), (303, "GET")] {
         let service = redirecting();
         let api = door(&service);
         let sent = api.post(format!("/api/v1/2/{status}")).query("mine", 1).json(&json!([1, 2])).send().unwrap();
         assert_eq!((sent.json::<String>().unwrap(), sent.attempts()), (format!("0/{status}"), 1));
-        let seen = service.seen();
+        let seen = service.requests();
         assert_eq!(seen.len(), 3);
         assert_eq!(seen[0].path, format!("2/{status}?mine=1"));
         for hop in &seen[1..] {
@@ -357,12 +357,12 @@ fn redirects_on_the_same_origin_are_followed_with_key_and_body() {
     for status in [301, 302, 303, 307, 308] {
         let service = redirecting();
         door(&service).get(format!("/api/v1/1/{status}")).send().unwrap();
-        assert_eq!(service.seen().len(), 2);
+        assert_eq!(service.requests().len(), 2);
     }
 }
 
 #[test]
-fn a_redirect_that_would_change_a_request_or_never_ends_stays_an_error() {
+fn unsafe_or_endless_redirects_are_errors() {
     let service = redirecting();
     let api = door(&service);
     for status in [301, 302] {
@@ -370,15 +370,15 @@ fn a_redirect_that_would_change_a_request_or_never_ends_stays_an_error() {
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
         assert!(error.to_string().contains(&format!("it redirects to \"/api/v1/0/{status}\"")), "{error}");
     }
-    assert_eq!(service.seen().len(), 2);
+    assert_eq!(service.requests().len(), 2);
     api.get("/api/v1/10/307").send().unwrap();
     let error = api.get("/api/v1/11/307").send().unwrap_err();
     assert!(error.to_string().contains("it redirects to \"/api/v1/0/307\""), "{error}");
 }
 
 #[test]
-fn a_redirect_to_another_origin_is_not_followed_and_the_key_stays_here() {
-    let other = Service::start(well);
+fn redirects_to_other_origins_are_not_followed() {
+    let other = Service::start(healthy_service);
     let targets = [other.url(), other.url().replace("http://", "https://"), other.url().replace("http:", "")];
     for target in targets {
         let location = format!("{target}/api/v1/healthz?token=secret");
@@ -388,13 +388,13 @@ fn a_redirect_to_another_origin_is_not_followed_and_the_key_stays_here() {
         assert!(error.to_string().contains(&format!("redirects to \"{target}/api/v1/healthz\"")), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    assert!(other.seen().is_empty());
+    assert!(other.requests().is_empty());
 }
 
 #[test]
-fn a_redirect_is_an_answer_where_it_is_not_to_be_followed() {
+fn an_unfollowed_redirect_is_returned() {
     let service = redirecting();
     let answer = door(&service).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
     assert_eq!((answer.status(), answer.header("Location")), (302, Some("/api/v1/0/302?step")));
-    assert_eq!(service.seen().len(), 1);
+    assert_eq!(service.requests().len(), 1);
 }

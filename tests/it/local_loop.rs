@@ -278,7 +278,7 @@ fn timeout_during_outage_leaves_other_calls_running() {
     let limited = trainer.timeout_operation(Some(Duration::from_millis(200)));
     let first = limited.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let second = trainer.submit_optim_step(adam()).unwrap();
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 2));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 2));
     server.pause().unwrap();
     // Submitted while the server does not listen.
     let third = trainer.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 
 use super::program::{Volatile, golden, tinkex};
-use crate::support::{Reply, Seen, Service, well};
+use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
 #[test]
 fn the_local_server_passes_all_checks() {
@@ -42,12 +42,12 @@ fn a_closed_port_fails_the_connection_check() {
 
 /// A healthy service with this clock, whose endpoint `refuse` responds with a status.
 fn service(date: SystemTime, refuse: &'static str, status: u16) -> Service {
-    Service::start(move |seen: &Seen| {
-        if seen.path == refuse {
+    Service::start(move |request: &RecordedRequest| {
+        if request.path == refuse {
             return Reply::with_headers(status, &[], &json!({ "detail": "not for you" }));
         }
-        match well(seen) {
-            Reply::Json(200, _) if seen.path == "get_server_capabilities" => {
+        match healthy_service(request) {
+            Reply::Json(200, _) if request.path == "get_server_capabilities" => {
                 Reply::ok(json!({ "supported_models": [{ "model_name": "tinkex/bytes-tiny" }] }))
             }
             Reply::Json(status, body) => {

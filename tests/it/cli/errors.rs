@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::json;
 
 use super::program::{Done, Volatile, golden, tinkex};
-use crate::support::{Reply, Seen, Service};
+use crate::support::{RecordedRequest, Reply, Service};
 
 fn fails(done: Done, code: i32) -> Done {
     assert_eq!((done.code, done.stdout.as_str()), (Some(code), ""), "{done:?}");
@@ -37,7 +37,7 @@ fn invalid_usage_exits_2_without_a_request() {
         "completions tcsh",
     ];
     let runs = runs.map(|words| fails(tinkex(words).at(&service.url()).run(), 2));
-    assert!(service.seen().is_empty());
+    assert!(service.requests().is_empty());
     golden("errors_usage", &runs, &Volatile::default());
 }
 
@@ -55,9 +55,9 @@ fn invalid_settings_exit_2() {
 }
 
 /// Fails in a way that depends on the id of the requested run.
-fn failing(seen: &Seen) -> Reply {
+fn failing(request: &RecordedRequest) -> Reply {
     let status = |status: u16, body| Reply::with_headers(status, &[("x-should-retry", "false")], &body);
-    match seen.path.trim_start_matches("training_runs/") {
+    match request.path.trim_start_matches("training_runs/") {
         "missing" => status(404, json!({ "detail": "Training run not found" })),
         "refused" => status(401, json!({ "detail": "invalid key" })),
         "invalid" => status(422, json!({ "detail": [{ "loc": ["path", "run"], "msg": "not a run" }] })),

@@ -20,15 +20,15 @@ fn delete_asks_for_confirmation() {
         let delete = tinkex("checkpoint delete tinker://run/weights/a tinker://run/weights/b");
         let mut terminal = at_terminal(delete.at(&service.url()));
         terminal.until_shown("Permanently delete these 2 checkpoints? [y/N]: ");
-        assert!(service.seen().is_empty());
+        assert!(service.requests().is_empty());
         terminal.types(answer);
         let (code, stdout, shown) = terminal.end();
         assert!(shown.contains("tinker://run/weights/a\r\ntinker://run/weights/b\r\n"), "{shown:?}");
         if deletes {
-            assert_eq!((code, service.seen().len()), (Some(0), 2), "{answer:?}");
+            assert_eq!((code, service.requests().len()), (Some(0), 2), "{answer:?}");
             assert_eq!(stdout, "deleted tinker://run/weights/a\ndeleted tinker://run/weights/b\n");
         } else {
-            assert_eq!((code, service.seen().len(), stdout.as_str()), (Some(1), 0, ""), "{answer:?}");
+            assert_eq!((code, service.requests().len(), stdout.as_str()), (Some(1), 0, ""), "{answer:?}");
             assert!(shown.contains("nothing was deleted"), "{shown:?}");
         }
     }
@@ -37,8 +37,8 @@ fn delete_asks_for_confirmation() {
 /// A list of 150 sessions, whose second page is held until the gate opens.
 fn slow_list(gate: &Arc<Gate>) -> Service {
     let gate = Arc::clone(gate);
-    Service::start(move |seen| {
-        let offset = if seen.path.contains("offset=100") { 100 } else { 0 };
+    Service::start(move |request| {
+        let offset = if request.path.contains("offset=100") { 100 } else { 0 };
         let page: Vec<_> = (offset..150).take(100).map(|number| format!("session-{number}")).collect();
         let page = Reply::ok(json!({ "sessions": page }));
         if offset == 0 { page } else { Reply::held(&gate, page) }

@@ -10,6 +10,7 @@ use tinkex::{Config, ErrorKind};
 use tinkex::{ConfigBuilder, DEFAULT_BASE_URL, Proxy};
 
 use super::headers::comparable;
+use crate::support::golden::fixture;
 use crate::support::{Reply, Service};
 
 /// How a request of the fixture is built: what the configuration has besides, and the request.
@@ -101,11 +102,6 @@ fn expected(name: &str, about: &str, python: &str) -> String {
         .to_owned()
 }
 
-fn fixture() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v0.4.1/pure_client.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
 /// The headers of a request in the fixture.
 fn golden_headers(out: &Value) -> BTreeMap<String, String> {
     let pairs = out["headers"].as_array().into_iter().flatten();
@@ -113,8 +109,8 @@ fn golden_headers(out: &Value) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn requests_are_built_as_in_the_fixture() {
-    let fixture = fixture();
+fn requests_match_the_fixture() {
+    let fixture = fixture("pure_client");
     let golden = fixture["build_request"].as_array().unwrap();
     assert_eq!(golden.len(), CASES.len() + NOT_BUILT.len());
     for python in golden {
@@ -135,7 +131,7 @@ fn requests_are_built_as_in_the_fixture() {
         let api = Api::new((case.config)(config).build().unwrap()).unwrap();
         (case.request)(&api).send().unwrap();
 
-        let seen = service.seen().pop().unwrap();
+        let seen = service.requests().pop().unwrap();
         let out = &python["out"];
         let python_url = out["url"].as_str().map_or("", |url| url.strip_prefix("http://h").unwrap());
         assert_eq!(seen.path, expected(name, "url", python_url), "{name}");
@@ -170,17 +166,17 @@ fn requests_are_built_as_in_the_fixture() {
 }
 
 #[test]
-fn a_get_with_a_body_is_refused_and_sends_nothing() {
+fn a_get_with_a_body_is_refused() {
     let service = Service::start(|_| Reply::ok(json!({})));
     let api = Api::new(service.config().build().unwrap()).unwrap();
     let error = get(&api).json(&json!({"a": 1})).send().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(service.seen().is_empty());
+    assert!(service.requests().is_empty());
 }
 
 #[test]
-fn keys_defaults_and_the_base_url_are_pythons() {
-    let fixture = fixture();
+fn keys_and_base_urls_match_the_python_client() {
+    let fixture = fixture("pure_client");
     let credentials = fixture.as_object().unwrap().iter().find(|(name, _)| name.starts_with("credentials")).unwrap().1;
     let service = Service::start(|_| Reply::ok(json!({})));
     for case in credentials.as_array().unwrap() {
@@ -193,7 +189,7 @@ fn keys_defaults_and_the_base_url_are_pythons() {
         match case["out"]["X-API-Key"].as_str().map(str::trim).filter(|key| !key.is_empty()) {
             Some(key) => {
                 Api::new(config.unwrap()).unwrap().get("/x").send().unwrap();
-                assert_eq!(service.seen().last().unwrap().header("x-api-key"), Some(key));
+                assert_eq!(service.requests().last().unwrap().header("x-api-key"), Some(key));
             }
             None => assert_eq!(config.unwrap_err().kind(), ErrorKind::Config, "{case}"),
         }

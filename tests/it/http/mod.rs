@@ -1,11 +1,11 @@
 //! One request over HTTP, through the public clients: headers, repeats, time limits, connections and answers of every kind.
 
-mod answers;
 mod build_request;
 mod connections;
-mod early_answers;
+mod early_responses;
 mod headers;
 mod limits;
+mod responses;
 mod retries;
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::{Error, Result, ServiceClient};
 
-use crate::support::{Reply, Service, well};
+use crate::support::{Reply, Service, healthy_service};
 
 /// Longer than any wait that a test looks at: what is not tested stays quiet.
 const QUIET: Duration = Duration::from_secs(24 * 3600);
@@ -36,12 +36,12 @@ fn connect(config: ConfigBuilder) -> Result<ServiceClient> {
     ServiceClient::connect(config.build().unwrap())
 }
 
-/// A service that answers `healthz` with these replies, one after the other, and then well.
+/// A healthy service that first answers `healthz` with these replies, in order.
 fn replying(replies: impl IntoIterator<Item = Reply>) -> Service {
     let replies = Mutex::new(replies.into_iter().collect::<VecDeque<_>>());
-    Service::start(move |seen| match seen.path.as_str() {
-        "healthz" => replies.lock().unwrap().pop_front().unwrap_or_else(|| well(seen)),
-        _ => well(seen),
+    Service::start(move |request| match request.path.as_str() {
+        "healthz" => replies.lock().unwrap().pop_front().unwrap_or_else(|| healthy_service(request)),
+        _ => healthy_service(request),
     })
 }
 

@@ -9,7 +9,8 @@ use serde_json::Value;
 use tinkex::types::CheckpointArchiveUrlResponse;
 use tinkex::{Error, ErrorKind, RestClient, Result};
 
-use crate::support::{Reply, Seen, Service, connect};
+use crate::support::golden::fixture;
+use crate::support::{RecordedRequest, Reply, Service, connect};
 
 /// One call, and the comparison of its result with the fixture's.
 type Call = (&'static str, fn(&RestClient, &Value) -> Result<()>);
@@ -20,17 +21,12 @@ const PATHS: [(&str, &str); 2] = [
     ("checkpoint id with special characters", "training_runs/run%3A1/checkpoints/weights/a%20b%252Fc"),
 ];
 
-fn fixture(name: &str) -> Value {
-    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
 /// A service that gives the answers of these exchanges, in order.
 fn service(exchanges: &[Value]) -> Service {
     let answers: VecDeque<Value> = exchanges.iter().map(|exchange| exchange["response"].clone()).collect();
     let answers = Mutex::new(answers);
-    Service::start(move |seen| {
-        let answer = answers.lock().unwrap().pop_front().unwrap_or_else(|| panic!("not in the scenario: {seen:?}"));
+    Service::start(move |request| {
+        let answer = answers.lock().unwrap().pop_front().unwrap_or_else(|| panic!("not in the scenario: {request:?}"));
         let (body, kind) = match (&answer["json"], &answer["raw"]) {
             (Value::Null, Value::String(raw)) => (raw.clone(), "text/html"),
             (Value::Null, _) => (String::new(), "text/plain"),
@@ -38,7 +34,7 @@ fn service(exchanges: &[Value]) -> Service {
         };
         let mut headers = vec![("content-type", kind.to_owned())];
         // The recording server's own address is here another one.
-        let here = format!("http://{}", seen.header("host").unwrap());
+        let here = format!("http://{}", request.header("host").unwrap());
         for (theirs, ours) in [("Location", "location"), ("Expires", "expires")] {
             let value = answer["headers"][theirs].as_str();
             headers.extend(value.map(|value| (ours, value.replace("http://127.0.0.1:8041", &here))));
@@ -48,7 +44,7 @@ fn service(exchanges: &[Value]) -> Service {
     })
 }
 
-fn compare(label: &str, ours: &Seen, theirs: &Value) {
+fn compare(label: &str, ours: &RecordedRequest, theirs: &Value) {
     let query = theirs["query"].as_str().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("{}{query}", theirs["path"].as_str().unwrap().trim_start_matches("/api/v1/"));
     let expected = PATHS.iter().find(|(name, _)| *name == label).map_or(&*path, |(_, path)| path);
@@ -67,12 +63,12 @@ fn play(rest: &RestClient, service: &Service, fixture: &Value, calls: &[Call], c
     let labels: Vec<_> = results.iter().map(|result| result["label"].as_str().unwrap()).collect();
     assert_eq!(labels, calls.iter().map(|(label, _)| *label).collect::<Vec<_>>());
     for (result, (label, call)) in results.iter().zip(calls) {
-        let before = service.seen().len();
+        let before = service.requests().len();
         match call(rest, &result["value"]) {
             Ok(()) => assert!(result.get("exception").is_none(), "{label} fails in the fixture"),
             Err(error) => check(label, result.get("exception").unwrap_or_else(|| panic!("{label}: {error}")), &error),
         }
-        let seen = service.seen().split_off(before);
+        let seen = service.requests().split_off(before);
         let (first, last) = (&result["first_seq"], &result["last_seq"]);
         let theirs: Vec<_> = exchanges.iter().filter(|e| e["seq"].as_u64() >= first.as_u64()).collect();
         let theirs: Vec<_> = theirs.into_iter().filter(|e| e["seq"].as_u64() <= last.as_u64()).collect();

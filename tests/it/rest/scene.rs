@@ -14,7 +14,7 @@ use tar::{EntryType, Header};
 use tinkex::ConfigBuilder;
 use tinkex::RestClient;
 
-use crate::support::{Reply, Seen, Service};
+use crate::support::{RecordedRequest, Reply, Service};
 
 /// What is secret about a link.
 pub const SIGNATURE: &str = "Sig7Hidden";
@@ -136,17 +136,17 @@ pub struct Scene {
 
 impl Scene {
     /// The storage answers as this says; it sees the number of the request, from 0.
-    pub fn new(storage: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn new(storage: impl Fn(usize, &RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
         Scene::with(|_| None, storage)
     }
 
     /// The service answers the request of this number, from 0, as `before` says, if it says anything.
     pub fn with(
         before: impl Fn(usize) -> Option<Reply> + Send + Sync + 'static,
-        storage: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static,
+        storage: impl Fn(usize, &RecordedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let visits = AtomicUsize::new(0);
-        let storage = Service::start(move |seen| storage(visits.fetch_add(1, Ordering::SeqCst), seen));
+        let storage = Service::start(move |request| storage(visits.fetch_add(1, Ordering::SeqCst), request));
         let (url, asked) = (storage.url(), AtomicUsize::new(0));
         let service = Service::start(move |_| {
             let number = asked.fetch_add(1, Ordering::SeqCst);

@@ -176,9 +176,9 @@ fn with_the_optimizer_the_same_is_asked_and_the_load_says_so() {
     let service = scenario.connect();
     let path = "tinker://run-golden/weights/0001";
     drop(service.create_training_client_from_state_with_optimizer(path, &BTreeMap::new()).unwrap());
-    let loads = scenario.service.seen_at("load_weights");
+    let loads = scenario.service.requests_to("load_weights");
     assert_eq!((loads.len(), &loads[0].body["optimizer"], loads[0].seq_id()), (1, &Value::Bool(true), Some(1)));
-    let created = &scenario.service.seen_at("create_model")[0].body;
+    let created = &scenario.service.requests_to("create_model")[0].body;
     assert_eq!(created["user_metadata"], serde_json::json!({"k": "v"}), "the run's own");
 }
 

@@ -11,13 +11,13 @@ use tinkex::types::{Batch, Datum, LoraConfig, LossFn, ModelInput};
 use tinkex::{ErrorKind, Limit, Result, ServiceClient};
 
 use super::{connect, let_a_wait_pass, ms, quiet, refusal, through_waits};
-use crate::support::{Gate, Reply, Seen, Service, well};
+use crate::support::{Gate, RecordedRequest, Reply, Service, healthy_service};
 
 /// More than a connection to a [`Service`] that may answer early takes in without a reader.
 const LARGE: usize = 512 << 10;
 
-fn is_large(seen: &Seen) -> bool {
-    seen.header("content-length").is_some_and(|length| length.parse::<usize>().unwrap() > LARGE / 2)
+fn is_large(request: &RecordedRequest) -> bool {
+    request.header("content-length").is_some_and(|length| length.parse::<usize>().unwrap() > LARGE / 2)
 }
 
 /// A session of which the service needs to be told a lot.
@@ -26,60 +26,60 @@ fn large_session(config: ConfigBuilder) -> Result<ServiceClient> {
 }
 
 #[test]
-fn an_answer_before_the_end_of_the_body_and_a_reset_is_reported_as_that_answer() {
+fn an_early_response_survives_a_reset() {
     for (status, kept) in [(401, "no key"), (413, "too much")] {
-        let early = move |seen: &Seen| {
+        let early = move |request: &RecordedRequest| {
             let reply = Reply::with_headers(status, &[("x-kept", kept)], &json!({ "detail": kept }));
-            is_large(seen).then_some(reply)
+            is_large(request).then_some(reply)
         };
-        let service = Service::start_early(early, well);
+        let service = Service::start_early(early, healthy_service);
         let error = large_session(service.config()).unwrap_err();
         assert_eq!(
             (error.kind(), error.status(), error.header("x-kept")),
             (ErrorKind::Status, Some(status), Some(kept))
         );
         assert!(error.to_string().contains(kept) && !error.may_have_taken_effect(), "{error}");
-        assert_eq!(service.seen().len(), 1);
+        assert_eq!(service.requests().len(), 1);
     }
 }
 
 #[test]
-fn an_early_answer_that_ends_with_its_connection_is_reported_as_that_answer() {
-    let early = |seen: &Seen| {
-        is_large(seen).then(|| Reply::Raw(b"HTTP/1.1 413 Large\r\n\r\n{\"detail\": \"too much\"}".into()))
+fn an_early_response_may_end_with_its_connection() {
+    let early = |request: &RecordedRequest| {
+        is_large(request).then(|| Reply::Raw(b"HTTP/1.1 413 Large\r\n\r\n{\"detail\": \"too much\"}".into()))
     };
-    let service = Service::start_early(early, well);
+    let service = Service::start_early(early, healthy_service);
     let error = large_session(service.config()).unwrap_err();
     assert_eq!((error.status(), error.body()), (Some(413), Some(r#"{"detail": "too much"}"#)));
 }
 
 #[test]
-fn an_early_429_is_waited_out_and_the_body_is_sent_again() {
+fn an_early_429_is_retried_whole() {
     let clock = ManualClock::new();
     let refused = AtomicUsize::new(0);
-    let early = move |seen: &Seen| {
-        let first = is_large(seen) && refused.fetch_add(1, Ordering::Relaxed) == 0;
+    let early = move |request: &RecordedRequest| {
+        let first = is_large(request) && refused.fetch_add(1, Ordering::Relaxed) == 0;
         first.then(|| refusal(429, &[("retry-after-ms", "1250")]))
     };
-    let service = Service::start_early(early, well);
+    let service = Service::start_early(early, healthy_service);
     let (waits, client) = through_waits(&clock, 1, || large_session(quiet(&service, &clock)));
     client.unwrap();
     assert_eq!(waits, [ms(1250)]);
-    let attempts = service.seen_at("create_session");
+    let attempts = service.requests_to("create_session");
     assert_eq!((attempts.len(), attempts[1].raw.len() > LARGE), (2, true));
     assert_eq!(attempts[0].header("x-idempotency-key"), attempts[1].header("x-idempotency-key"));
 }
 
 #[test]
-fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later() {
+fn a_batch_refused_early_keeps_its_sequence_number() {
     const COUNT: usize = 20_000;
     let clock = ManualClock::new();
     let refused = AtomicUsize::new(0);
-    let early = move |seen: &Seen| {
-        let first = seen.path == "forward_backward" && refused.fetch_add(1, Ordering::Relaxed) == 0;
+    let early = move |request: &RecordedRequest| {
+        let first = request.path == "forward_backward" && refused.fetch_add(1, Ordering::Relaxed) == 0;
         first.then(|| refusal(429, &[("retry-after-ms", "750")]))
     };
-    let service = Service::start_early(early, well);
+    let service = Service::start_early(early, healthy_service);
     let client = connect(quiet(&service, &clock)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     // Some 800 kB in few numbers: they take long in a build without optimisation.
@@ -90,12 +90,12 @@ fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later()
     let pending = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy).unwrap();
     assert_eq!(let_a_wait_pass(&clock), ms(750));
     assert_eq!(pending.wait().unwrap().metrics["loss:sum"], 1.0);
-    assert_eq!(service.seen_at("forward_backward")[1].seq_id(), Some(1));
+    assert_eq!(service.requests_to("forward_backward")[1].seq_id(), Some(1));
 }
 
 #[test]
-fn a_reset_in_the_middle_of_the_body_is_a_lost_connection_whose_effect_is_unknown() {
-    let service = Service::start_early(|seen| is_large(seen).then_some(Reply::Close), well);
+fn a_reset_during_the_body_has_unknown_effect() {
+    let service = Service::start_early(|request| is_large(request).then_some(Reply::Close), healthy_service);
     let error = large_session(service.config().max_retries(0)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Connect, None));
     assert!(error.may_have_taken_effect() && error.is_retryable());
@@ -108,16 +108,16 @@ fn a_reset_in_the_middle_of_the_body_is_a_lost_connection_whose_effect_is_unknow
 
 /// With real time: 100 ms. The server answers, but neither reads the rest nor closes, so the write never ends.
 #[test]
-fn an_early_answer_of_a_server_that_reads_no_further_is_reported_and_not_the_write_that_got_stuck() {
+fn an_early_response_wins_over_a_stuck_write() {
     for (status, kept) in [(401, "no key"), (413, "too much"), (429, "slow down")] {
         let gate = Arc::new(Gate::default());
         let deaf = Arc::clone(&gate);
-        let early = move |seen: &Seen| {
+        let early = move |request: &RecordedRequest| {
             let body = json!({ "detail": kept }).to_string();
             let answer = format!("HTTP/1.1 {status} No\r\nx-kept: yes\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-            is_large(seen).then(|| Reply::Deaf(answer.into(), Arc::clone(&deaf)))
+            is_large(request).then(|| Reply::StopReading(answer.into(), Arc::clone(&deaf)))
         };
-        let service = Service::start_early(early, well);
+        let service = Service::start_early(early, healthy_service);
         let error = large_session(service.config().max_retries(0).timeout_idle(ms(100))).unwrap_err();
         gate.open();
         assert_eq!(
@@ -130,11 +130,11 @@ fn an_early_answer_of_a_server_that_reads_no_further_is_reported_and_not_the_wri
 
 /// With real time: 100 ms.
 #[test]
-fn a_body_that_nobody_reads_is_a_write_timeout() {
+fn an_unread_body_is_a_write_timeout() {
     let gate = Arc::new(Gate::default());
     let deaf = Arc::clone(&gate);
-    let early = move |_: &Seen| Some(Reply::Deaf(Vec::new(), Arc::clone(&deaf)));
-    let service = Service::start_early(early, well);
+    let early = move |_: &RecordedRequest| Some(Reply::StopReading(Vec::new(), Arc::clone(&deaf)));
+    let service = Service::start_early(early, healthy_service);
     let error = large_session(service.config().max_retries(0).timeout_idle(ms(100))).unwrap_err();
     gate.open();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Write), "{error}");

@@ -1,4 +1,4 @@
-"""The little of torch that the Python client 0.4.1 touches: tensors of numbers that a custom loss is told about."""
+"""The small part of torch that the Python client 0.4.1 uses: tensors of numbers for a custom loss."""
 
 import numpy as np
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tinkex::{ErrorKind, Limit, RestClient, Result};
 
-use crate::support::{Reply, Service, connect, well};
+use crate::support::{Reply, Service, connect, healthy_service};
 
 type ByPath = fn(&RestClient, &str) -> Result<()>;
 type ByIds = fn(&RestClient, &str, &str) -> Result<()>;
@@ -15,18 +15,18 @@ fn rest(service: &Service) -> RestClient {
 }
 
 #[test]
-fn a_client_of_its_own_makes_no_request_until_it_is_asked() {
-    let service = Service::start(well);
+fn a_new_client_makes_no_request() {
+    let service = Service::start(healthy_service);
     let rest = rest(&service);
     drop(rest.clone());
     drop(rest.training_runs());
-    assert_eq!(service.seen().len(), 0);
+    assert_eq!(service.requests().len(), 0);
 }
 
 #[test]
-fn sessions_samplers_and_weights_are_asked_for_as_later_servers_take_it() {
-    let service = Service::start(|seen| {
-        Reply::ok(match &*seen.path {
+fn sessions_samplers_and_weights_are_requested() {
+    let service = Service::start(|request| {
+        Reply::ok(match &*request.path {
             "sessions?limit=20&offset=40" => json!({"sessions": ["s-1"]}),
             "sessions/s%2F1" => json!({"training_run_ids": ["run-1"], "sampler_ids": ["s/1:0"]}),
             "samplers/s%2F1%3A0" => json!({"sampler_id": "s/1:0", "base_model": "m", "model_path": null}),
@@ -44,24 +44,24 @@ fn sessions_samplers_and_weights_are_asked_for_as_later_servers_take_it() {
     assert_eq!(rest.get_sampler(&session.sampler_ids[0]).unwrap().base_model, "m");
     let info = rest.get_weights_info_by_tinker_path("tinker://model-1/0001").unwrap();
     assert_eq!((info.is_lora, info.lora_rank), (true, Some(8)));
-    let seen = service.seen();
+    let seen = service.requests();
     assert_eq!((&*seen[3].method, &seen[3].body), ("POST", &json!({"tinker_path": "tinker://model-1/0001"})));
 }
 
 #[test]
-fn a_checkpoint_is_published_and_unpublished_by_ids_as_by_path() {
+fn publishing_works_by_id_and_by_path() {
     let service = Service::start(|_| Reply::Json(204, json!(null)));
     let rest = rest(&service);
     rest.publish_checkpoint("run/1", "sampler_weights/..").unwrap();
     rest.unpublish_checkpoint("run/1", "sampler_weights/..").unwrap();
     let path = "training_runs/run%2F1/checkpoints/sampler_weights/%2E%2E/publish";
-    let seen: Vec<_> = service.seen().into_iter().map(|seen| (seen.method, seen.path)).collect();
+    let seen: Vec<_> = service.requests().into_iter().map(|request| (request.method, request.path)).collect();
     assert_eq!(seen, [("POST".into(), path.into()), ("DELETE".into(), path.into())]);
 }
 
 #[test]
-fn what_does_not_parse_is_refused_before_any_request() {
-    let service = Service::start(well);
+fn invalid_ids_are_refused_before_any_request() {
+    let service = Service::start(healthy_service);
     let rest = rest(&service);
     let by_path: [(&str, ByPath); 5] = [
         ("get_training_run_by_tinker_path", |rest, path| rest.get_training_run_by_tinker_path(path).map(drop)),
@@ -99,11 +99,11 @@ fn what_does_not_parse_is_refused_before_any_request() {
     ] {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
-    assert_eq!(service.seen().len(), 0);
+    assert_eq!(service.requests().len(), 0);
 }
 
 #[test]
-fn an_archive_url_that_no_one_can_fetch_is_an_error_without_its_signature() {
+fn an_unusable_archive_url_shows_no_signature() {
     let service =
         Service::start(|_| Reply::with_headers(302, &[("location", "ftp://storage/a?sig=hidden")], &json!(null)));
     let error = rest(&service).get_checkpoint_archive_url("run", "weights/a").unwrap_err();
@@ -113,7 +113,7 @@ fn an_archive_url_that_no_one_can_fetch_is_an_error_without_its_signature() {
 
 /// By the operating system's clock: it is the socket's time limit.
 #[test]
-fn a_call_ends_after_the_clients_time() {
+fn the_clients_timeout_ends_a_call() {
     let service = Service::start(|_| Reply::Silence);
     let rest = rest(&service);
     let hasty = rest.with_timeout_operation(Some(Duration::from_millis(100)));
@@ -125,7 +125,7 @@ fn a_call_ends_after_the_clients_time() {
 
 #[test]
 fn a_client_of_a_session_ends_with_it() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let client = connect(service.config());
     let rest = client.create_rest_client();
     client.close(Duration::from_secs(30));

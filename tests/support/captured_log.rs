@@ -40,24 +40,24 @@ impl Log for Capture {
 }
 
 /// Captures from now on what is logged at this level and those above, by whomever.
-pub fn capture(level: LevelFilter) {
+pub fn start(level: LevelFilter) {
     log::set_logger(&Capture).unwrap();
     log::set_max_level(level);
 }
 
 /// What was captured since the last call.
-pub fn all() -> Vec<Line> {
+pub fn take() -> Vec<Line> {
     std::mem::take(&mut *LINES.lock().unwrap())
 }
 
 /// The same of this crate alone, by level and text.
-pub fn ours() -> Vec<(Level, String)> {
-    let ours = all().into_iter().filter(|line| line.target.starts_with("tinkex"));
+pub fn take_own() -> Vec<(Level, String)> {
+    let ours = take().into_iter().filter(|line| line.target.starts_with("tinkex"));
     ours.map(|line| (line.level, line.text)).collect()
 }
 
 /// Waits until this crate has logged something.
-pub fn until_something() {
+pub fn wait_for_line() {
     let nothing = |lines: &mut Vec<Line>| !lines.iter().any(|line| line.target.starts_with("tinkex"));
     let waited = CHANGED.wait_timeout_while(LINES.lock().unwrap(), PATIENCE, nothing).unwrap();
     assert!(!waited.1.timed_out(), "nothing was logged");

@@ -1,13 +1,13 @@
-//! What a service that is well answers.
+//! The responses of a healthy service.
 
 use serde_json::json;
 
-use super::{Reply, Seen, Service};
+use super::{RecordedRequest, Reply, Service};
 
-/// What a service that is well answers. Promises are named after the request: `PATH:MODEL OR SAMPLER:SEQ`.
-pub fn well(seen: &Seen) -> Reply {
-    let body = &seen.body;
-    Reply::ok(match seen.path.as_str() {
+/// The response of a healthy service. The id of a promise names its request: `PATH:MODEL OR SAMPLER:SEQ`.
+pub fn healthy_service(request: &RecordedRequest) -> Reply {
+    let body = &request.body;
+    Reply::ok(match request.path.as_str() {
         "create_session" => json!({"session_id": "session-1"}),
         "session_heartbeat" => json!({"type": "session_heartbeat"}),
         "telemetry" => json!({"status": "accepted"}),
@@ -18,7 +18,7 @@ pub fn well(seen: &Seen) -> Reply {
             json!({"sampling_session_id": format!("sampler-{}", body["sampling_session_seq_id"])})
         }
         "create_model" => json!({"request_id": format!("create_model:model-{}:0", body["model_seq_id"])}),
-        "retrieve_future" => return result(seen.request_id()),
+        "retrieve_future" => return result(request.request_id()),
         path => {
             let owner = body["model_id"].as_str().or(body["sampling_session_id"].as_str()).unwrap_or_default();
             json!({"request_id": format!("{path}:{owner}:{}", body["seq_id"])})
@@ -26,7 +26,7 @@ pub fn well(seen: &Seen) -> Reply {
     })
 }
 
-/// The result of a promise of [`well`].
+/// The result of a promise that [`healthy_service`] gave.
 pub fn result(request_id: &str) -> Reply {
     let mut parts = request_id.split(':');
     let (path, owner, seq_id) = (parts.next(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -48,7 +48,9 @@ pub fn result(request_id: &str) -> Reply {
     })
 }
 
-/// A service that answers polls as the script says, and the rest well.
-pub fn polled(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Service {
-    Service::start(move |seen| if seen.path == "retrieve_future" { script(seen) } else { well(seen) })
+/// A service that answers polls by the script, and is otherwise healthy.
+pub fn service_with_polls(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Service {
+    Service::start(
+        move |request| if request.path == "retrieve_future" { script(request) } else { healthy_service(request) },
+    )
 }

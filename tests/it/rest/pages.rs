@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use tinkex::{ErrorKind, RestClient};
 
-use crate::support::{Reply, Seen, Service};
+use crate::support::{RecordedRequest, Reply, Service};
 
 /// `limit` and `offset` of a request.
-fn page(seen: &Seen) -> (u64, u64) {
-    let fields: Vec<_> = form_urlencoded::parse(seen.path.split_once('?').unwrap().1.as_bytes()).collect();
+fn page(request: &RecordedRequest) -> (u64, u64) {
+    let fields: Vec<_> = form_urlencoded::parse(request.path.split_once('?').unwrap().1.as_bytes()).collect();
     let number = |name| fields.iter().find(|(key, _)| key == name).unwrap().1.parse().unwrap();
     (number("limit"), number("offset"))
 }
@@ -28,11 +28,11 @@ fn checkpoint(number: u64) -> Value {
 
 /// A service with so many runs, checkpoints and sessions.
 fn service(total: u64) -> Service {
-    Service::start(move |seen| {
-        let (limit, offset) = page(seen);
+    Service::start(move |request| {
+        let (limit, offset) = page(request);
         let numbers = offset.min(total)..(offset + limit).min(total);
         let cursor = json!({"offset": offset, "limit": limit, "total_count": total});
-        Reply::ok(match seen.path.split('?').next().unwrap() {
+        Reply::ok(match request.path.split('?').next().unwrap() {
             "training_runs" => json!({"training_runs": numbers.map(run).collect::<Value>(), "cursor": cursor}),
             "checkpoints" => json!({"checkpoints": numbers.map(checkpoint).collect::<Value>(), "cursor": cursor}),
             "sessions" => json!({"sessions": numbers.map(|n| format!("s-{n}")).collect::<Value>()}),
@@ -46,11 +46,11 @@ fn rest(service: &Service) -> RestClient {
 }
 
 fn asked(service: &Service) -> Vec<(u64, u64)> {
-    service.seen().iter().map(page).collect()
+    service.requests().iter().map(page).collect()
 }
 
 #[test]
-fn a_list_is_fetched_as_it_is_read() {
+fn a_list_is_fetched_while_it_is_read() {
     let service = service(7);
     let mut runs = rest(&service).training_runs().page_size(3);
     assert_eq!((asked(&service), runs.total_count()), (vec![], None));
@@ -64,7 +64,7 @@ fn a_list_is_fetched_as_it_is_read() {
 }
 
 #[test]
-fn who_stops_reading_asks_for_no_more() {
+fn no_page_is_requested_before_it_is_needed() {
     let service = service(300);
     let rest = rest(&service);
     let ids: Vec<_> = rest.user_checkpoints().take(2).map(|checkpoint| checkpoint.unwrap().checkpoint_id).collect();
@@ -75,7 +75,7 @@ fn who_stops_reading_asks_for_no_more() {
 }
 
 #[test]
-fn a_list_without_a_total_ends_with_a_page_that_is_not_full() {
+fn a_partial_page_ends_without_a_total() {
     let service = service(5);
     let sessions: Vec<_> = rest(&service).sessions().page_size(2).map(Result::unwrap).collect();
     assert_eq!(sessions, ["s-0", "s-1", "s-2", "s-3", "s-4"]);
@@ -83,15 +83,15 @@ fn a_list_without_a_total_ends_with_a_page_that_is_not_full() {
 }
 
 #[test]
-fn a_server_that_gives_the_first_page_always_is_not_asked_for_ever() {
+fn a_repeated_page_ends_the_list() {
     let service = Service::start(|_| Reply::ok(json!({"sessions": ["s-0", "s-1"]})));
     let sessions: Vec<_> = rest(&service).sessions().page_size(2).map(Result::unwrap).collect();
     assert_eq!(sessions, ["s-0", "s-1"]);
 }
 
 #[test]
-fn a_page_that_fails_ends_the_list() {
-    let service = Service::start(|seen| match page(seen) {
+fn a_failed_page_ends_the_list() {
+    let service = Service::start(|request| match page(request) {
         (_, 0) => {
             let cursor = json!({"offset": 0, "limit": 1, "total_count": 3});
             Reply::ok(json!({"training_runs": [run(0)], "cursor": cursor}))
@@ -102,12 +102,12 @@ fn a_page_that_fails_ends_the_list() {
     assert!(runs.next().unwrap().is_ok());
     assert_eq!(runs.next().unwrap().unwrap_err().kind(), ErrorKind::Status);
     assert!(runs.next().is_none());
-    assert_eq!(service.seen().len(), 2);
+    assert_eq!(service.requests().len(), 2);
 }
 
 #[test]
-fn a_list_of_checkpoints_without_a_cursor_is_whole() {
+fn checkpoints_without_a_cursor_are_complete() {
     let service = Service::start(|_| Reply::ok(json!({"checkpoints": [checkpoint(0), checkpoint(1)]})));
     assert_eq!(rest(&service).user_checkpoints().page_size(2).count(), 2);
-    assert_eq!(service.seen().len(), 1);
+    assert_eq!(service.requests().len(), 1);
 }
