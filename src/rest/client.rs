@@ -186,7 +186,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same errors.
     pub fn get_checkpoint_archive_url_from_tinker_path(
         &self,
         tinker_path: &str,
@@ -212,7 +212,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same errors.
     pub fn delete_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
         self.change(
             Method::Delete,
@@ -238,7 +238,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same errors.
     pub fn publish_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
         self.change(
             Method::Post,
@@ -264,7 +264,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same errors.
     pub fn unpublish_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
         self.change(
             Method::Delete,

@@ -34,7 +34,7 @@ fn saying(bodies: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Se
 // ---- Requests ----
 
 #[test]
-fn any_path_body_and_answer_type_goes_through() {
+fn any_path_body_and_response_type_works() {
     #[derive(Deserialize)]
     struct Echo {
         method: String,
@@ -57,7 +57,7 @@ fn any_path_body_and_answer_type_goes_through() {
 }
 
 #[test]
-fn the_headers_of_each_method_are_the_python_clients() {
+fn headers_match_the_python_client() {
     let service = echo();
     let api = door(&service);
     api.get("/api/v1/x").send().unwrap();
@@ -75,7 +75,7 @@ fn the_headers_of_each_method_are_the_python_clients() {
 }
 
 #[test]
-fn options_of_a_call_override_the_configurations_for_this_call_alone() {
+fn request_options_override_the_configuration() {
     let service = echo();
     let config = service.config().header("x-where", "config").header("x-gone", "1").query("q", "config").query("r", 1);
     let api = Api::new(config.build().unwrap()).unwrap();
@@ -107,7 +107,7 @@ fn options_of_a_call_override_the_configurations_for_this_call_alone() {
 }
 
 #[test]
-fn a_changed_copy_leaves_the_original_alone_and_shares_its_connections() {
+fn a_copy_shares_connections_with_its_original() {
     let service = Service::start(|request| match request.path.starts_with("busy") {
         true => Reply::Json(503, json!({})),
         false => Reply::ok(json!({})),
@@ -138,7 +138,7 @@ fn a_changed_copy_leaves_the_original_alone_and_shares_its_connections() {
 }
 
 #[test]
-fn the_door_of_a_service_client_shares_its_session_and_ends_with_it() {
+fn a_service_clients_api_ends_with_it() {
     let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let api = client.timeout_operation(Some(Duration::from_secs(30))).api();
@@ -150,7 +150,7 @@ fn the_door_of_a_service_client_shares_its_session_and_ends_with_it() {
 }
 
 #[test]
-fn a_door_keeps_its_session_open() {
+fn an_api_keeps_its_session_open() {
     let service = Service::start(healthy_service);
     let api = ServiceClient::connect(service.config().build().unwrap()).unwrap().api();
     api.get("/api/v1/healthz").send().unwrap();
@@ -179,7 +179,7 @@ fn an_id_reaches_the_server_as_one_segment() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_anything_is_sent() {
+fn invalid_requests_are_refused_before_sending() {
     let service = echo();
     let api = door(&service);
     let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
@@ -202,7 +202,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn an_error_names_the_method_and_the_path_without_the_query() {
+fn errors_name_the_path_without_its_query() {
     let service = Service::start(|_| Reply::Json(404, json!({"detail": "no such run"})));
     let error = door(&service).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
     let expected = "GET /api/v1/training_runs/x: the server answered 404: no such run";
@@ -212,7 +212,7 @@ fn an_error_names_the_method_and_the_path_without_the_query() {
 
 /// With real time: 100 ms.
 #[test]
-fn the_time_limits_of_a_call_are_its_own() {
+fn a_request_may_have_its_own_timeouts() {
     let service = Service::start(|_| Reply::Silence);
     let api = door(&service);
     let short = Duration::from_millis(100);
@@ -227,7 +227,7 @@ fn the_time_limits_of_a_call_are_its_own() {
 // ---- Answers ----
 
 #[test]
-fn an_answer_has_status_headers_time_attempts_and_the_raw_body() {
+fn a_response_has_status_headers_and_raw_body() {
     let replies = Mutex::new(VecDeque::from([
         Reply::with_headers(503, &[("retry-after-ms", "1500")], &json!({})),
         Reply::Full { status: 201, headers: vec![("X-Made", "yes".to_owned())], body: b"[1, 2 ]".to_vec() },
@@ -259,7 +259,7 @@ enum Shape {
 }
 
 #[test]
-fn an_answer_is_read_in_the_form_that_is_asked_for() {
+fn a_response_is_read_in_any_form() {
     const JSON: &str = "application/json";
     let service = saying([
         (JSON, br#"{"request_id": "r", "extra": 1}"#.as_slice()),
@@ -282,7 +282,7 @@ fn an_answer_is_read_in_the_form_that_is_asked_for() {
 }
 
 #[test]
-fn an_answer_of_another_form_fails_with_the_one_that_was_expected() {
+fn an_error_names_the_expected_form() {
     const JSON: &str = "application/json";
     let service = saying([
         (JSON, br#"{"id": 7}"#.as_slice()),
@@ -311,7 +311,7 @@ fn an_answer_of_another_form_fails_with_the_one_that_was_expected() {
 }
 
 #[test]
-fn an_answer_without_a_body_is_an_answer() {
+fn a_response_may_be_empty() {
     let service = Service::start(|_| Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".into()));
     let answer = door(&service).delete("/api/v1/x").send().unwrap();
     assert_eq!((answer.status(), answer.bytes()), (204, &b""[..]));
@@ -335,7 +335,7 @@ fn redirecting() -> Service {
 }
 
 #[test]
-fn redirects_on_the_same_origin_are_followed_with_key_and_body() {
+fn same_origin_redirects_keep_key_and_body() {
     for (status, method) in [(307, "POST"), (308, "POST"), (303, "GET")] {
         let service = redirecting();
         let api = door(&service);
@@ -362,7 +362,7 @@ fn redirects_on_the_same_origin_are_followed_with_key_and_body() {
 }
 
 #[test]
-fn a_redirect_that_would_change_a_request_or_never_ends_stays_an_error() {
+fn unsafe_or_endless_redirects_are_errors() {
     let service = redirecting();
     let api = door(&service);
     for status in [301, 302] {
@@ -377,7 +377,7 @@ fn a_redirect_that_would_change_a_request_or_never_ends_stays_an_error() {
 }
 
 #[test]
-fn a_redirect_to_another_origin_is_not_followed_and_the_key_stays_here() {
+fn redirects_to_other_origins_are_not_followed() {
     let other = Service::start(healthy_service);
     let targets = [other.url(), other.url().replace("http://", "https://"), other.url().replace("http:", "")];
     for target in targets {
@@ -392,7 +392,7 @@ fn a_redirect_to_another_origin_is_not_followed_and_the_key_stays_here() {
 }
 
 #[test]
-fn a_redirect_is_an_answer_where_it_is_not_to_be_followed() {
+fn an_unfollowed_redirect_is_returned() {
     let service = redirecting();
     let answer = door(&service).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
     assert_eq!((answer.status(), answer.header("Location")), (302, Some("/api/v1/0/302?step")));

@@ -122,7 +122,7 @@ fn are_one(requests: &[RecordedRequest]) -> bool {
 }
 
 #[test]
-fn scenario_70_each_form_of_retry_after_is_heeded() {
+fn scenario_70_every_form_of_retry_after() {
     let scenario = Scenario::start("70_retry_429_retry_after", "create_sampling_session");
     let client = scenario.connect();
     let (waits, sampler) = scenario.through(6, || client.create_sampling_client("m"));
@@ -137,7 +137,7 @@ fn scenario_70_each_form_of_retry_after_is_heeded() {
 }
 
 #[test]
-fn scenario_71_a_conflict_is_sent_again_whatever_failed_before_it() {
+fn scenario_71_conflicts_after_other_failures() {
     let scenario = Scenario::start("71_retry_status_codes", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let (waits, step) = scenario.through(5, || trainer.optim_step(AdamParams::default()));
@@ -148,7 +148,7 @@ fn scenario_71_a_conflict_is_sent_again_whatever_failed_before_it() {
 }
 
 #[test]
-fn the_third_conflict_is_final_also_within_the_submit_window() {
+fn the_third_conflict_is_final_in_the_window() {
     let (clock, answers) = (ManualClock::new(), Mutex::new(VecDeque::from([500, 409, 503, 409, 409, 200])));
     let service = Service::start(move |request| match request.path.as_str() {
         "optim_step" => match answers.lock().unwrap().pop_front().expect("it is asked too often") {
@@ -169,7 +169,7 @@ fn the_third_conflict_is_final_also_within_the_submit_window() {
 }
 
 #[test]
-fn scenario_73_lost_connections_are_waited_out_under_the_same_number_and_key() {
+fn scenario_73_lost_connections_keep_number_and_key() {
     let scenario = Scenario::start("73_retry_connection", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let (waits, step) = scenario.through(2, || trainer.optim_step(AdamParams::default()));
@@ -181,7 +181,7 @@ fn scenario_73_lost_connections_are_waited_out_under_the_same_number_and_key() {
 }
 
 #[test]
-fn scenario_72_a_refusal_is_final_and_its_number_stays_used() {
+fn scenario_72_a_refused_number_stays_used() {
     let scenario = Scenario::start("72_retry_400", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let step = || trainer.optim_step(AdamParams::default());
@@ -194,7 +194,7 @@ fn scenario_72_a_refusal_is_final_and_its_number_stays_used() {
 }
 
 #[test]
-fn scenarios_74_and_76_the_server_ends_the_quick_repeats_and_the_window_goes_on() {
+fn scenarios_74_and_76_the_window_outlasts_advice() {
     let scenario = Scenario::start("74_retry_x_should_retry", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let (waits, step) = scenario.through(3, || trainer.optim_step(AdamParams::default()));
@@ -219,7 +219,7 @@ fn scenarios_74_and_76_the_server_ends_the_quick_repeats_and_the_window_goes_on(
 }
 
 #[test]
-fn scenario_75_retries_end_and_the_last_answer_is_the_error() {
+fn scenario_75_the_last_response_is_the_error() {
     let scenario = Scenario::start("75_retry_exhausted", "healthz");
     let client = ServiceClient::connect(scenario.config().max_retries(2).build().unwrap()).unwrap();
     let (waits, health) = scenario.through(2, || client.health());
@@ -234,7 +234,7 @@ fn scenario_75_retries_end_and_the_last_answer_is_the_error() {
 }
 
 #[test]
-fn scenario_77_a_429_on_a_sample_waits_at_the_gate_and_sends_the_same_request() {
+fn scenario_77_a_429_retries_the_same_sample() {
     let scenario = Scenario::start("77_asample_429_backpressure", "asample");
     let sampler = scenario.connect().create_sampling_client("m").unwrap();
     let sample = || sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default());

@@ -96,7 +96,7 @@ fn paths(service: &Service) -> Vec<String> {
 }
 
 #[test]
-fn a_file_is_a_tokenizer_with_the_token_that_ends_a_text() {
+fn a_file_names_its_end_of_text_token() {
     let tokenizer = Tokenizer::from_path(DATA).unwrap();
     assert_eq!(Tokenizer::from_path(Path::new(DATA).join("tokenizer.json")).unwrap().eos_token(), Some(END));
     assert_eq!((tokenizer.id(), tokenizer.eos_token()), (DATA, Some(END)));
@@ -109,7 +109,7 @@ fn a_file_is_a_tokenizer_with_the_token_that_ends_a_text() {
 }
 
 #[test]
-fn tokens_of_half_a_character_are_kept_back() {
+fn half_a_character_is_held_back() {
     let tokenizer = Tokenizer::from_path(DATA).unwrap();
     let tokens = tokenizer.encode_continuation("hello wé😀").unwrap();
     let mut decoder = tokenizer.decoder();
@@ -119,7 +119,7 @@ fn tokens_of_half_a_character_are_kept_back() {
 }
 
 #[test]
-fn a_tokenizer_is_downloaded_once_and_then_read_from_the_cache() {
+fn a_tokenizer_is_downloaded_only_once() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     let first = folder.source(&hub.url()).load(ID).unwrap();
     assert_eq!((first.id(), first.eos_token()), (ID, Some(END)));
@@ -139,7 +139,7 @@ fn a_tokenizer_is_downloaded_once_and_then_read_from_the_cache() {
 }
 
 #[test]
-fn the_token_does_not_follow_a_redirect_to_another_origin() {
+fn the_token_stays_with_its_origin() {
     let folder = Folder::new();
     let store = Service::start(|request| match request.path.split('?').next() {
         Some("/blob/1") => file("tokenizer.json"),
@@ -162,7 +162,7 @@ fn the_token_does_not_follow_a_redirect_to_another_origin() {
 }
 
 #[test]
-fn a_download_from_elsewhere_is_no_event_of_the_client() {
+fn a_hub_download_emits_no_event() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     let told = Arc::<AtomicUsize>::default();
     let counts = Arc::clone(&told);
@@ -175,7 +175,7 @@ fn a_download_from_elsewhere_is_no_event_of_the_client() {
 }
 
 #[test]
-fn redirects_end() {
+fn redirects_are_limited() {
     let (folder, hub) = (Folder::new(), Service::start(|request| redirect(302, request.path.clone())));
     let error = folder.source(&hub.url()).load(ID).unwrap_err();
     assert!(error.to_string().contains("redirects without end"), "{error}");
@@ -183,7 +183,7 @@ fn redirects_end() {
 }
 
 #[test]
-fn a_refused_download_says_what_to_do_and_where_a_file_can_be_put() {
+fn a_refused_download_suggests_a_remedy() {
     for (status, advice) in [(401, "set HF_TOKEN"), (403, "set HF_TOKEN"), (404, "check the id"), (500, "put its")] {
         let (folder, hub) = (Folder::new(), Service::start(move |_| Reply::Json(status, json!({"error": "no"}))));
         let error = folder.source(&hub.url()).load(ID).unwrap_err();
@@ -197,7 +197,7 @@ fn a_refused_download_says_what_to_do_and_where_a_file_can_be_put() {
 }
 
 #[test]
-fn without_a_network_the_error_says_where_to_put_the_file() {
+fn offline_errors_say_where_files_go() {
     let folder = Folder::new();
     let place = folder.kept().join("tokenizer.json").display().to_string();
     // A port that was just given back: nobody listens there.
@@ -217,7 +217,7 @@ fn without_a_network_the_error_says_where_to_put_the_file() {
 }
 
 #[test]
-fn an_interrupted_or_useless_download_leaves_nothing_behind() {
+fn a_failed_download_leaves_nothing_behind() {
     let half =
         [b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".as_slice(), &data("tokenizer.json")[..500]].concat();
     for (reply, kind) in [
@@ -236,7 +236,7 @@ fn an_interrupted_or_useless_download_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_download_has_a_limit() {
+fn a_download_has_a_size_limit() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     let small = hub.config().max_response_bytes(1000).build().unwrap();
     let error = folder.source(&hub.url()).config(&small).load(ID).unwrap_err();
@@ -255,7 +255,7 @@ fn a_damaged_file_in_the_cache_is_named() {
 }
 
 #[test]
-fn the_cache_of_hugging_faces_programs_is_read() {
+fn the_hugging_face_cache_is_read() {
     let folder = Folder::new();
     let model = folder.0.join("hub/models--acme--words");
     let snapshot = model.join("snapshots/0123abcd");
@@ -273,7 +273,7 @@ fn the_cache_of_hugging_faces_programs_is_read() {
 }
 
 #[test]
-fn an_id_that_leads_elsewhere_is_refused_before_anything_happens() {
+fn an_id_that_leads_elsewhere_is_refused() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     for id in ["../words", "acme/..", "/etc/passwd", "acme/words/../x", "acme\\words", "acme/words?x=1", "a--b/c", ""] {
         let error = folder.source(&hub.url()).load(id).unwrap_err();
@@ -283,7 +283,7 @@ fn an_id_that_leads_elsewhere_is_refused_before_anything_happens() {
 }
 
 #[test]
-fn the_environment_says_where_to_look() {
+fn the_environment_configures_the_source() {
     let folder = Folder::new();
     let hub = Service::start(hub_of);
     let environment = |name: &str| {
@@ -307,7 +307,7 @@ fn the_environment_says_where_to_look() {
 }
 
 #[test]
-fn a_training_client_asks_the_service_for_its_tokenizer() {
+fn a_training_client_asks_for_its_tokenizer() {
     for (model_data, expected) in [
         (json!({"model_name": "acme/model", "tokenizer_id": "acme/words"}), "acme/words"),
         (json!({"model_name": "meta-llama/Llama-3.1-8B"}), "baseten/Meta-Llama-3-tokenizer"),
@@ -327,7 +327,7 @@ fn a_training_client_asks_the_service_for_its_tokenizer() {
 }
 
 #[test]
-fn a_sampling_client_knows_its_base_model_or_asks() {
+fn a_sampling_client_knows_or_asks() {
     let service = Service::start(|request| match request.path.as_str() {
         "samplers/sampler-1" => Reply::ok(json!({"sampler_id": "sampler-1", "base_model": "acme/model/variant"})),
         _ => healthy_service(request),
@@ -340,7 +340,7 @@ fn a_sampling_client_knows_its_base_model_or_asks() {
 }
 
 #[test]
-fn a_download_is_repeated_while_the_hub_is_busy_and_its_token_goes_along() {
+fn a_busy_hub_is_retried_with_the_token() {
     let (folder, count) = (Folder::new(), AtomicUsize::new(0));
     let hub = Service::start(move |request| match count.fetch_add(1, Ordering::Relaxed) {
         0 => Reply::Close,
@@ -355,7 +355,7 @@ fn a_download_is_repeated_while_the_hub_is_busy_and_its_token_goes_along() {
 }
 
 #[test]
-fn an_address_of_a_hub_that_can_not_be_used_is_an_error_that_keeps_its_password() {
+fn an_invalid_endpoint_keeps_its_password_secret() {
     let folder = Folder::new();
     for address in ["http://me:hidden@127.0.0.1:1", "ftp://me:hidden@hub", "nonsense"] {
         let error = folder.source(address).load(ID).unwrap_err();

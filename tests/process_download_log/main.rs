@@ -15,7 +15,7 @@ use serde_json::json;
 use support::{Reply, captured_log};
 
 #[test]
-fn a_download_is_logged_without_its_signature() {
+fn the_log_has_no_signature() {
     captured_log::start(log::LevelFilter::Debug);
     let busy = || Some(Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "in the making"})));
     let scene = Scene::with(

@@ -109,7 +109,7 @@ fn golden_headers(out: &Value) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn requests_are_built_as_in_the_fixture() {
+fn requests_match_the_fixture() {
     let fixture = fixture("pure_client");
     let golden = fixture["build_request"].as_array().unwrap();
     assert_eq!(golden.len(), CASES.len() + NOT_BUILT.len());
@@ -166,7 +166,7 @@ fn requests_are_built_as_in_the_fixture() {
 }
 
 #[test]
-fn a_get_with_a_body_is_refused_and_sends_nothing() {
+fn a_get_with_a_body_is_refused() {
     let service = Service::start(|_| Reply::ok(json!({})));
     let api = Api::new(service.config().build().unwrap()).unwrap();
     let error = get(&api).json(&json!({"a": 1})).send().unwrap_err();
@@ -175,7 +175,7 @@ fn a_get_with_a_body_is_refused_and_sends_nothing() {
 }
 
 #[test]
-fn keys_defaults_and_the_base_url_are_pythons() {
+fn keys_and_base_urls_match_the_python_client() {
     let fixture = fixture("pure_client");
     let credentials = fixture.as_object().unwrap().iter().find(|(name, _)| name.starts_with("credentials")).unwrap().1;
     let service = Service::start(|_| Reply::ok(json!({})));

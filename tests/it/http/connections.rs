@@ -12,7 +12,7 @@ use super::{connect, quiet, refusal, replying};
 use crate::support::{Reply, Service, healthy_service};
 
 #[test]
-fn a_connection_is_used_again_after_answers_of_any_status() {
+fn a_connection_is_reused_after_any_status() {
     let service = replying([refusal(404, &[]), Reply::ok(json!({"status": "ok"})), refusal(422, &[])]);
     let client = connect(service.config()).unwrap();
     for ok in [false, true, false, true] {
@@ -22,7 +22,7 @@ fn a_connection_is_used_again_after_answers_of_any_status() {
 }
 
 #[test]
-fn a_connection_that_the_server_closed_after_the_answer_is_replaced_without_a_retry() {
+fn a_closed_connection_is_replaced_without_a_retry() {
     let closing = || Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}".into());
     let service = replying([closing(), closing()]);
     // Without retries, each call has one attempt.
@@ -37,7 +37,7 @@ fn a_connection_that_the_server_closed_after_the_answer_is_replaced_without_a_re
 }
 
 #[test]
-fn a_stale_pooled_connection_costs_a_post_neither_a_retry_nor_a_wait() {
+fn a_stale_connection_costs_a_post_no_retry() {
     let clock = ManualClock::new();
     // The server closes when the request comes, as one does whose idle time has just run out.
     let closed = AtomicUsize::new(0);
@@ -61,7 +61,7 @@ fn a_stale_pooled_connection_costs_a_post_neither_a_retry_nor_a_wait() {
 }
 
 #[test]
-fn a_proxy_that_refuses_is_no_connection_and_nothing_was_sent() {
+fn a_refusing_proxy_means_nothing_was_sent() {
     let proxy = Service::start(|_| refusal(502, &[]));
     let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
     let error = connect(config).unwrap_err();
@@ -72,7 +72,7 @@ fn a_proxy_that_refuses_is_no_connection_and_nothing_was_sent() {
 }
 
 #[test]
-fn nobody_there_is_no_connection_and_nothing_was_sent() {
+fn an_unreachable_service_means_nothing_was_sent() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = tinkex::Config::builder().api_key("tml-k").base_url(format!("http://{address}")).proxy(Proxy::Off);
     let error = connect(config.max_retries(0)).unwrap_err();

@@ -50,7 +50,7 @@ fn assert_headers_as_in(scenario: &str, requests: &[RecordedRequest]) {
 }
 
 #[test]
-fn the_headers_of_a_session_are_those_of_the_fixture() {
+fn session_headers_match_the_fixture() {
     let service = Service::start(healthy_service);
     let client = connect(service.config().api_key("tml-golden-key")).unwrap();
     client.get_server_capabilities().unwrap();
@@ -58,7 +58,7 @@ fn the_headers_of_a_session_are_those_of_the_fixture() {
 }
 
 #[test]
-fn the_headers_of_submissions_and_polls_are_those_of_the_fixture() {
+fn submission_and_poll_headers_match_the_fixture() {
     let service = Service::start(healthy_service);
     let client = connect(service.config().api_key("tml-golden-key")).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
@@ -74,14 +74,14 @@ fn the_headers_of_submissions_and_polls_are_those_of_the_fixture() {
 }
 
 #[test]
-fn the_read_timeout_that_is_claimed_is_the_one_that_is_kept() {
+fn the_announced_read_timeout_is_the_real_one() {
     let service = Service::start(healthy_service);
     let _client = connect(service.config().timeout_idle(ms(2500))).unwrap();
     assert_eq!(service.requests()[0].header("x-stainless-read-timeout"), Some("2.5"));
 }
 
 #[test]
-fn users_headers_and_query_come_last_and_override() {
+fn user_headers_and_query_override() {
     let service = Service::start(|request| Reply::ok(json!({"session_id": "s", "status": request.method})));
     let config = service.config().header("User-Agent", "mine").header("X-API-Key", "other").header("x-extra", "1");
     let client = connect(config.query("region", "eu west").query("tags", ["a", "b"])).unwrap();
@@ -96,7 +96,7 @@ fn users_headers_and_query_come_last_and_override() {
 }
 
 #[test]
-fn cloudflare_access_headers_are_sent_when_they_are_set() {
+fn cloudflare_access_headers_are_sent_if_set() {
     let service = Service::start(healthy_service);
     let _client = connect(service.config().cloudflare_access("an id", "a secret")).unwrap();
     let seen = &service.requests()[0];
@@ -105,7 +105,7 @@ fn cloudflare_access_headers_are_sent_when_they_are_set() {
 }
 
 #[test]
-fn a_submission_keeps_its_key_and_number_over_all_attempts_while_the_retry_count_rises() {
+fn all_attempts_share_the_idempotency_key() {
     let clock = ManualClock::new();
     let failures = AtomicUsize::new(0);
     let service = Service::start(move |request| match request.path.as_str() {

@@ -22,7 +22,7 @@ fn assert_limit(error: &Error, limit: Limit) {
 }
 
 #[test]
-fn a_proxy_that_says_nothing_is_a_connect_timeout() {
+fn a_silent_proxy_is_a_connect_timeout() {
     let proxy = Service::start(|_| Reply::Silence);
     let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
     let error = connect(config.timeout_connect(ms(100))).unwrap_err();
@@ -31,14 +31,14 @@ fn a_proxy_that_says_nothing_is_a_connect_timeout() {
 }
 
 #[test]
-fn a_server_that_does_not_begin_to_answer_is_a_wait_timeout() {
+fn a_silent_server_is_a_wait_timeout() {
     let error = refused_session(|config| config.timeout_idle(ms(100)), || Reply::Silence);
     assert_limit(&error, Limit::Wait);
     assert!(error.may_have_taken_effect());
 }
 
 #[test]
-fn an_answer_that_stops_in_the_middle_is_a_read_timeout() {
+fn a_stalled_response_is_a_read_timeout() {
     let stop = || Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"session".into());
     // On a busy machine even the beginning may take longer than the limit.
     let mut tries = (0..TRIES).map(|_| refused_session(|config| config.timeout_idle(ms(100)), stop));
@@ -49,7 +49,7 @@ fn an_answer_that_stops_in_the_middle_is_a_read_timeout() {
 }
 
 #[test]
-fn a_call_that_is_out_of_time_ends_with_the_operations_limit() {
+fn the_deadline_is_an_operation_timeout() {
     let service = replying([Reply::Silence]);
     let client = connect(service.config()).unwrap().timeout_operation(Some(ms(100)));
     let error = client.health().unwrap_err();
@@ -57,7 +57,7 @@ fn a_call_that_is_out_of_time_ends_with_the_operations_limit() {
 }
 
 #[test]
-fn a_slow_but_steady_answer_may_take_longer_than_the_idle_limit() {
+fn a_steady_response_may_exceed_the_idle_timeout() {
     let body = json!({"session_id": "s", "info_message": "x".repeat(20)}).to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     // 40 pieces, 10 ms apart, are 400 ms; the limit is 200 ms.
@@ -70,7 +70,7 @@ fn a_slow_but_steady_answer_may_take_longer_than_the_idle_limit() {
 }
 
 #[test]
-fn a_slow_but_steady_upload_may_take_longer_than_the_idle_limit() {
+fn a_steady_upload_may_exceed_the_idle_timeout() {
     let taken = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&taken);
     // The first 6 MiB in pieces of 256 KiB, 10 ms apart, are 240 ms; the limit is 200 ms.

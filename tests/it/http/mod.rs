@@ -1,11 +1,11 @@
 //! One request over HTTP, through the public clients: headers, repeats, time limits, connections and answers of every kind.
 
-mod answers;
 mod build_request;
 mod connections;
-mod early_answers;
+mod early_responses;
 mod headers;
 mod limits;
+mod responses;
 mod retries;
 
 use std::collections::VecDeque;

@@ -10,7 +10,7 @@ use super::{connect, health_after, is_own_wait, quiet, refusal, replying, throug
 use crate::support::Reply;
 
 #[test]
-fn what_may_pass_is_tried_again_after_growing_waits() {
+fn temporary_statuses_are_retried_with_backoff() {
     for status in [408, 429, 500, 502, 503, 599] {
         let (waits, health, service) = health_after((0..3).map(|_| refusal(status, &[])).collect(), 3);
         health.unwrap();
@@ -25,7 +25,7 @@ fn what_may_pass_is_tried_again_after_growing_waits() {
 }
 
 #[test]
-fn a_lost_connection_is_tried_again_after_growing_waits() {
+fn lost_connections_are_retried_with_backoff() {
     // The first loss is that of a pooled connection, which takes no wait.
     let (waits, health, service) = health_after((0..4).map(|_| Reply::Close).collect(), 3);
     health.unwrap();
@@ -34,7 +34,7 @@ fn a_lost_connection_is_tried_again_after_growing_waits() {
 }
 
 #[test]
-fn retries_end_after_the_configured_number_and_the_last_answer_is_the_error() {
+fn the_last_response_is_the_error() {
     let (waits, health, service) = health_after((0..11).map(|_| refusal(503, &[])).collect(), 10);
     let error = health.unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(503)));
@@ -47,7 +47,7 @@ fn retries_end_after_the_configured_number_and_the_last_answer_is_the_error() {
 }
 
 #[test]
-fn a_conflict_is_tried_again_twice_and_more_often_when_the_server_wants_it() {
+fn conflicts_are_retried_twice_unless_advised_otherwise() {
     let (_, health, service) = health_after((0..3).map(|_| refusal(409, &[])).collect(), 2);
     assert_eq!(health.unwrap_err().status(), Some(409));
     assert_eq!(service.requests_to("healthz").len(), 3);
@@ -56,7 +56,7 @@ fn a_conflict_is_tried_again_twice_and_more_often_when_the_server_wants_it() {
 }
 
 #[test]
-fn the_server_decides_about_a_retry_when_it_says_so_in_the_exact_words() {
+fn x_should_retry_decides_in_exact_words() {
     let (_, health, _) = health_after(vec![refusal(400, &[("x-should-retry", "true")])], 1);
     health.unwrap();
     for status in [408, 429, 503] {
@@ -69,7 +69,7 @@ fn the_server_decides_about_a_retry_when_it_says_so_in_the_exact_words() {
 }
 
 #[test]
-fn the_client_waits_as_long_as_the_server_asks_within_reason() {
+fn retry_after_is_respected_within_its_maximum() {
     for (headers, expected) in [
         (vec![("retry-after-ms", "1500")], Some(1.5)),
         (vec![("retry-after-ms", "0.5")], Some(0.0005)),
@@ -102,7 +102,7 @@ fn the_client_waits_as_long_as_the_server_asks_within_reason() {
 }
 
 #[test]
-fn the_client_waits_until_the_date_that_the_server_names() {
+fn retry_after_may_be_a_date() {
     let clock = ManualClock::new();
     // Dates have whole seconds.
     let at = clock.clock().wall() + Duration::from_secs(20);
@@ -114,7 +114,7 @@ fn the_client_waits_until_the_date_that_the_server_names() {
 }
 
 #[test]
-fn a_refusal_is_not_tried_again_and_keeps_status_body_and_headers() {
+fn permanent_errors_keep_status_body_and_headers() {
     for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "this key"), (404, "base URL"), (422, "")] {
         let service = replying([refusal(status, &[("x-reason", "because")])]);
         let client = connect(service.config()).unwrap();
@@ -130,7 +130,7 @@ fn a_refusal_is_not_tried_again_and_keeps_status_body_and_headers() {
 }
 
 #[test]
-fn the_message_of_an_error_is_what_the_server_says_about_it() {
+fn the_error_message_is_the_servers() {
     for (body, expected) in [
         (json!({"detail": "no such model"}), "no such model"),
         (

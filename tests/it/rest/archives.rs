@@ -21,7 +21,7 @@ fn download(
 }
 
 #[test]
-fn a_tar_file_is_told_by_its_bytes() {
+fn gzip_is_detected_by_its_first_bytes() {
     let members = [file("a", b"1"), file("./b/c", b"2"), member(b"./", EntryType::Directory, b"")];
     for bytes in
         [tar(&members), gzip(&tar(&members)), [gzip(&tar(&members)[..700]), gzip(&tar(&members)[700..])].concat()]
@@ -36,7 +36,7 @@ fn a_tar_file_is_told_by_its_bytes() {
 }
 
 #[test]
-fn names_of_any_length_and_words_about_all_members_are_understood() {
+fn long_names_and_global_headers_are_read() {
     let long = format!("{}/name", "d".repeat(200));
     let gnu = [member(b"././@LongLink", EntryType::GNULongName, format!("{long}\0").as_bytes()), file("short", b"1")];
     let record = |text: String| format!("{} {text}\n", text.len() + 2 + (text.len() + 5).to_string().len());
@@ -67,7 +67,7 @@ fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_size_counts_as_pax_says_it_and_in_base_256() {
+fn sizes_in_pax_and_base_256_count() {
     let pax = member(b"pax", EntryType::XHeader, b"10 size=2\n");
     let mut small = file("a", b"12");
     small[124..136].copy_from_slice(b"00000000000\0");
@@ -81,7 +81,7 @@ fn a_size_counts_as_pax_says_it_and_in_base_256() {
 }
 
 #[test]
-fn an_archive_with_a_member_that_leads_out_is_refused_as_a_whole() {
+fn a_member_that_leads_out_refuses_the_archive() {
     let bad_names: [&[u8]; 15] = [
         b"/tmp/tinkex-evil",
         b"../evil",
@@ -151,7 +151,7 @@ fn an_archive_with_a_member_that_leads_out_is_refused_as_a_whole() {
 }
 
 #[test]
-fn an_archive_that_holds_too_much_is_refused() {
+fn an_archive_over_its_limits_is_refused() {
     let two = || gzip(&tar(&[file("a", &noise(600)), file("b", &noise(600))]));
     assert!(download(two(), |options| options.max_files(2)).1.is_ok());
     assert_eq!(download(two(), |options| options.max_files(1)).1.unwrap_err().kind(), ErrorKind::Decode);
@@ -178,7 +178,7 @@ fn an_archive_that_holds_too_much_is_refused() {
 }
 
 #[test]
-fn an_archive_larger_than_allowed_is_not_fetched() {
+fn an_oversized_archive_is_not_fetched() {
     let (scene, files) = download(archive(), |options| options.max_bytes(10_000));
     let error = files.unwrap_err();
     assert!(error.hint().unwrap().contains("max_bytes"), "{error}");
@@ -221,7 +221,7 @@ fn a_damaged_archive_is_refused() {
 }
 
 #[test]
-fn an_archive_that_is_kept_is_kept_as_it_came() {
+fn an_archive_can_be_kept_unchanged() {
     let (scene, files) = download(b"whatever".to_vec(), |options| options.extract(false));
     assert_eq!(files.unwrap(), None);
     assert_eq!(fs::read(scene.out()).unwrap(), b"whatever");
@@ -232,7 +232,7 @@ fn an_archive_that_is_kept_is_kept_as_it_came() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_unpacked_has_the_permissions_of_new_files() {
+fn unpacked_files_have_default_permissions() {
     use std::os::unix::fs::PermissionsExt;
 
     let mut bytes = member(b"a", EntryType::Regular, b"1");

@@ -19,7 +19,7 @@ fn scene() -> Scene {
 }
 
 #[test]
-fn a_destination_without_a_name_is_an_error_before_any_request() {
+fn a_destination_needs_a_name() {
     let scene = scene();
     for destination in ["", ".", "./", "/", "..", "a/.."] {
         let error = scene.rest().download_checkpoint_archive(RUN, ID, destination).unwrap_err();
@@ -29,7 +29,7 @@ fn a_destination_without_a_name_is_an_error_before_any_request() {
 }
 
 #[test]
-fn a_slash_or_a_dot_behind_the_name_makes_no_difference() {
+fn a_trailing_slash_or_dot_is_ignored() {
     for (end, extract) in [("/", true), ("/", false), ("/.", true), ("/.", false), ("//", false)] {
         let scene = scene();
         let destination = format!("{}{end}", scene.out().display());
@@ -62,7 +62,7 @@ fn a_relative_destination_is_below_the_current_directory() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_gives_way_itself_and_never_what_it_leads_to() {
+fn a_link_is_replaced_not_its_target() {
     use std::os::unix::fs::symlink;
 
     for end in ["", "/"] {
@@ -89,7 +89,7 @@ fn a_link_gives_way_itself_and_never_what_it_leads_to() {
 }
 
 #[test]
-fn directories_that_were_made_for_a_download_go_with_it_when_it_fails() {
+fn a_failed_download_removes_directories_it_created() {
     let scene = Scene::with(|_| Some(Reply::Json(404, json!({"detail": "no such run"}))), |_, _| Reply::Close);
     fs::create_dir(scene.directory.join("mine")).unwrap();
     for destination in ["a/b/out", "mine/c/out"] {
@@ -101,7 +101,7 @@ fn directories_that_were_made_for_a_download_go_with_it_when_it_fails() {
 }
 
 #[test]
-fn of_two_downloads_to_one_place_one_comes_to_be() {
+fn of_two_concurrent_downloads_one_succeeds() {
     let both = Arc::new(Barrier::new(2));
     let scene = Scene::new(move |_, _| {
         both.wait();

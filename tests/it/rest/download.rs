@@ -38,7 +38,7 @@ fn ranges(scene: &Scene) -> Vec<Option<String>> {
 }
 
 #[test]
-fn the_archive_is_fetched_without_anything_of_ours_and_unpacked() {
+fn the_archive_is_fetched_without_our_headers() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let config = scene.config().cloudflare_access("cf-id", "cf-secret").header("x-own", "mine").query("own", "mine");
     let rest = RestClient::new(config.build().unwrap()).unwrap();
@@ -68,7 +68,7 @@ fn the_archive_is_fetched_without_anything_of_ours_and_unpacked() {
 }
 
 #[test]
-fn a_download_that_breaks_off_goes_on_where_it_ended() {
+fn an_interrupted_download_resumes() {
     let bytes = archive();
     let scene = Scene::new(move |number, seen| match number {
         0 => cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..100_000]),
@@ -92,7 +92,7 @@ fn a_download_that_breaks_off_goes_on_where_it_ended() {
 }
 
 #[test]
-fn a_download_begins_anew_where_the_rest_can_not_be_had() {
+fn a_download_restarts_if_ranges_are_unsupported() {
     let bytes = archive();
     for (headers, then, range) in [
         // The server says nothing by which the rest could be known.
@@ -112,7 +112,7 @@ fn a_download_begins_anew_where_the_rest_can_not_be_had() {
 }
 
 #[test]
-fn a_rest_that_does_not_go_on_is_thrown_away() {
+fn a_range_that_does_not_fit_is_discarded() {
     let bytes = archive();
     let scene = Scene::new(move |number, _| match number {
         0 => cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..50_000]),
@@ -128,7 +128,7 @@ fn a_rest_that_does_not_go_on_is_thrown_away() {
 }
 
 #[test]
-fn a_download_that_never_gets_further_is_an_error() {
+fn a_download_without_progress_fails() {
     let scene = Scene::new(|_, _| cut("200 OK", "", 60_000, &[7; 50_000]));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Connect, Some("download_checkpoint_archive")));
@@ -138,7 +138,7 @@ fn a_download_that_never_gets_further_is_an_error() {
 }
 
 #[test]
-fn a_link_that_has_expired_is_replaced() {
+fn an_expired_link_is_replaced() {
     let bytes = archive();
     let scene = Scene::new(move |_, seen: &RecordedRequest| match &seen.path[..10] {
         "/archive-0" if seen.header("range").is_none() => {
@@ -157,7 +157,7 @@ fn a_link_that_has_expired_is_replaced() {
 }
 
 #[test]
-fn links_that_never_hold_are_an_error_without_the_signature() {
+fn refused_links_are_an_error_without_signature() {
     for status in [403, 404, 410] {
         let scene = Scene::new(move |_, seen| Reply::Json(status, json!({"StringToSign": seen.path})));
         let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
@@ -168,7 +168,7 @@ fn links_that_never_hold_are_an_error_without_the_signature() {
 }
 
 #[test]
-fn a_storage_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
+fn only_temporary_storage_errors_are_retried() {
     let scene = Scene::new(|number, _| match number {
         0 => Reply::Json(500, json!({})),
         1 => Reply::Close,
@@ -184,7 +184,7 @@ fn a_storage_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
 }
 
 #[test]
-fn a_storage_may_redirect_but_not_without_end() {
+fn storage_redirects_are_limited() {
     let scene = Scene::new(|number, _| match number {
         0 => Reply::with_headers(307, &[("location", "/elsewhere?sig=2")], &json!(null)),
         _ => whole(archive(), "\"a\""),
@@ -223,7 +223,7 @@ fn making(wish: &'static str) -> Option<Reply> {
 }
 
 #[test]
-fn an_archive_that_is_being_made_is_waited_for_as_the_service_wishes() {
+fn an_archive_in_preparation_is_polled() {
     let scene = Scene::with(|number| if number < 3 { making("120") } else { None }, |_, _| whole(archive(), "\"a\""));
     by_clock(
         &scene,
@@ -247,7 +247,7 @@ fn an_archive_that_is_being_made_is_waited_for_as_the_service_wishes() {
 }
 
 #[test]
-fn an_archive_that_is_not_made_in_time_is_an_error() {
+fn preparation_has_a_timeout() {
     let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
     let error = by_clock(
         &scene,
@@ -264,7 +264,7 @@ fn an_archive_that_is_not_made_in_time_is_an_error() {
 }
 
 #[test]
-fn the_operations_time_bounds_the_whole() {
+fn the_operation_timeout_covers_everything() {
     let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
     let hasty = |rest: RestClient, options| (rest.with_timeout_operation(Some(Duration::from_secs(150))), options);
     let error = by_clock(&scene, hasty, |manual| {
@@ -277,7 +277,7 @@ fn the_operations_time_bounds_the_whole() {
 }
 
 #[test]
-fn a_download_is_cancelled_while_it_waits_and_while_it_reads() {
+fn a_waiting_or_reading_download_can_be_cancelled() {
     let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
     let (give, given) = std::sync::mpsc::channel();
     let change = move |rest, options: DownloadOptions<'static>| {
@@ -308,7 +308,7 @@ fn a_download_is_cancelled_while_it_waits_and_while_it_reads() {
 }
 
 #[test]
-fn a_panic_of_the_programs_function_is_an_error() {
+fn a_panicking_progress_function_is_an_error() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let options = DownloadOptions::new(scene.out()).progress(|_| panic!("no bar"));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, options).unwrap_err();
@@ -318,7 +318,7 @@ fn a_panic_of_the_programs_function_is_an_error() {
 }
 
 #[test]
-fn what_exists_stays_unless_it_may_be_overwritten_and_the_new_one_is_whole() {
+fn only_a_complete_download_overwrites() {
     let scene = Scene::new(|number, _| match number {
         0 => cut("200 OK", "", 60_000, b"short"),
         1..3 => Reply::Close,
@@ -348,7 +348,7 @@ fn what_exists_stays_unless_it_may_be_overwritten_and_the_new_one_is_whole() {
 }
 
 #[test]
-fn what_came_to_be_meanwhile_stays() {
+fn a_destination_created_meanwhile_is_kept() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let (out, made) = (scene.out(), std::cell::Cell::new(false));
     let options = DownloadOptions::new(scene.out()).progress(|_| {
@@ -362,7 +362,7 @@ fn what_came_to_be_meanwhile_stays() {
 }
 
 #[test]
-fn a_place_that_can_not_be_written_is_found_before_any_request() {
+fn an_unwritable_destination_fails_before_any_request() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     fs::write(scene.directory.join("file"), "").unwrap();
     for (destination, kind) in

@@ -9,7 +9,7 @@ use tinkex::{Config, RestClient, ServiceClient};
 use super::scene::Directory;
 
 #[test]
-fn what_was_trained_and_saved_is_listed_published_and_deleted() {
+fn saved_checkpoints_are_listed_published_and_deleted() {
     let server = LocalServer::start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
     let service = ServiceClient::connect(config.clone()).unwrap();
@@ -49,7 +49,7 @@ fn what_was_trained_and_saved_is_listed_published_and_deleted() {
 }
 
 #[test]
-fn a_saved_checkpoint_is_downloaded_file_by_file_as_it_was_saved() {
+fn a_downloaded_checkpoint_equals_the_saved_one() {
     let (data, downloads) = (Directory::new(), Directory::new());
     let server = LocalServer::builder().data_dir(data.path()).start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();

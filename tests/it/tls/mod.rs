@@ -80,7 +80,7 @@ fn connect(config: ConfigBuilder) -> tinkex::Result<ServiceClient> {
 }
 
 #[test]
-fn a_root_certificate_of_ones_own_is_trusted() {
+fn a_configured_root_certificate_is_trusted() {
     let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     for host in ["localhost", "127.0.0.1"] {
@@ -90,7 +90,7 @@ fn a_root_certificate_of_ones_own_is_trusted() {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_refused_and_nothing_is_sent() {
+fn an_untrusted_certificate_is_refused() {
     let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let error = connect(Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off)).unwrap_err();
@@ -112,7 +112,7 @@ fn a_certificate_of_another_host_is_refused() {
 }
 
 #[test]
-fn a_proxy_may_be_spoken_to_over_tls_with_a_user_and_a_password() {
+fn an_https_proxy_may_need_a_password() {
     let service = Service::start(healthy_service);
     let (port, tunnels) = tls_in_front_of(&service, true);
     let proxy = Proxy::Url(format!("https://me:w%40rd@localhost:{port}"));
@@ -150,7 +150,7 @@ fn tunnelling_proxy() -> (u16, Tunnels) {
 }
 
 #[test]
-fn a_service_over_tls_is_reached_through_the_tunnel_of_a_plain_proxy() {
+fn tls_is_tunnelled_through_a_plain_proxy() {
     let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let (proxy_port, tunnels) = tunnelling_proxy();
@@ -166,7 +166,7 @@ fn a_service_over_tls_is_reached_through_the_tunnel_of_a_plain_proxy() {
 }
 
 #[test]
-fn threads_with_a_small_stack_have_room_for_tls_without_optimisation() {
+fn small_stacks_have_room_for_unoptimised_tls() {
     let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
@@ -212,7 +212,7 @@ fn answering_early(then: Then) -> (u16, Arc<Gate>) {
 
 /// With real time: 150 ms, where the server reads no further.
 #[test]
-fn an_answer_that_comes_while_the_body_is_written_is_reported_over_tls_too() {
+fn an_early_response_is_read_over_tls() {
     for then in [Then::Close, Then::Hold] {
         let (port, gate) = answering_early(then);
         let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);

@@ -26,7 +26,7 @@ fn large_session(config: ConfigBuilder) -> Result<ServiceClient> {
 }
 
 #[test]
-fn an_answer_before_the_end_of_the_body_and_a_reset_is_reported_as_that_answer() {
+fn an_early_response_survives_a_reset() {
     for (status, kept) in [(401, "no key"), (413, "too much")] {
         let early = move |request: &RecordedRequest| {
             let reply = Reply::with_headers(status, &[("x-kept", kept)], &json!({ "detail": kept }));
@@ -44,7 +44,7 @@ fn an_answer_before_the_end_of_the_body_and_a_reset_is_reported_as_that_answer()
 }
 
 #[test]
-fn an_early_answer_that_ends_with_its_connection_is_reported_as_that_answer() {
+fn an_early_response_may_end_with_its_connection() {
     let early = |request: &RecordedRequest| {
         is_large(request).then(|| Reply::Raw(b"HTTP/1.1 413 Large\r\n\r\n{\"detail\": \"too much\"}".into()))
     };
@@ -54,7 +54,7 @@ fn an_early_answer_that_ends_with_its_connection_is_reported_as_that_answer() {
 }
 
 #[test]
-fn an_early_429_is_waited_out_and_the_body_is_sent_again() {
+fn an_early_429_is_retried_whole() {
     let clock = ManualClock::new();
     let refused = AtomicUsize::new(0);
     let early = move |request: &RecordedRequest| {
@@ -71,7 +71,7 @@ fn an_early_429_is_waited_out_and_the_body_is_sent_again() {
 }
 
 #[test]
-fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later() {
+fn a_batch_refused_early_keeps_its_sequence_number() {
     const COUNT: usize = 20_000;
     let clock = ManualClock::new();
     let refused = AtomicUsize::new(0);
@@ -94,7 +94,7 @@ fn a_large_batch_that_is_refused_early_keeps_its_number_and_gets_through_later()
 }
 
 #[test]
-fn a_reset_in_the_middle_of_the_body_is_a_lost_connection_whose_effect_is_unknown() {
+fn a_reset_during_the_body_has_unknown_effect() {
     let service = Service::start_early(|request| is_large(request).then_some(Reply::Close), healthy_service);
     let error = large_session(service.config().max_retries(0)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Connect, None));
@@ -108,7 +108,7 @@ fn a_reset_in_the_middle_of_the_body_is_a_lost_connection_whose_effect_is_unknow
 
 /// With real time: 100 ms. The server answers, but neither reads the rest nor closes, so the write never ends.
 #[test]
-fn an_early_answer_of_a_server_that_reads_no_further_is_reported_and_not_the_write_that_got_stuck() {
+fn an_early_response_wins_over_a_stuck_write() {
     for (status, kept) in [(401, "no key"), (413, "too much"), (429, "slow down")] {
         let gate = Arc::new(Gate::default());
         let deaf = Arc::clone(&gate);
@@ -130,7 +130,7 @@ fn an_early_answer_of_a_server_that_reads_no_further_is_reported_and_not_the_wri
 
 /// With real time: 100 ms.
 #[test]
-fn a_body_that_nobody_reads_is_a_write_timeout() {
+fn an_unread_body_is_a_write_timeout() {
     let gate = Arc::new(Gate::default());
     let deaf = Arc::clone(&gate);
     let early = move |_: &RecordedRequest| Some(Reply::StopReading(Vec::new(), Arc::clone(&deaf)));

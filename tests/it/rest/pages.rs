@@ -49,7 +49,7 @@ fn rest(server: &MockServer) -> RestClient {
 }
 
 #[test]
-fn a_page_is_fetched_when_it_is_read() {
+fn a_list_is_fetched_while_it_is_read() {
     let server = MockServer::start();
     let pages = [
         page(&server, "training_runs?limit=3&offset=0", runs(0..3, 7)),
@@ -72,7 +72,7 @@ fn a_page_is_fetched_when_it_is_read() {
 }
 
 #[test]
-fn no_page_is_fetched_beyond_the_limit() {
+fn no_page_is_requested_before_it_is_needed() {
     let server = MockServer::start();
     let full = page(&server, "checkpoints?limit=100&offset=0", checkpoints(0..100, 300));
     let rest_of_150 = page(&server, "checkpoints?limit=50&offset=100", checkpoints(100..150, 300));
@@ -89,7 +89,7 @@ fn no_page_is_fetched_beyond_the_limit() {
 }
 
 #[test]
-fn without_a_total_a_short_page_is_the_last() {
+fn a_partial_page_ends_without_a_total() {
     let server = MockServer::start();
     let pages = [
         page(&server, "sessions?limit=2&offset=0", sessions(0..2)),
@@ -104,7 +104,7 @@ fn without_a_total_a_short_page_is_the_last() {
 }
 
 #[test]
-fn a_repeated_first_page_ends_the_list() {
+fn a_repeated_page_ends_the_list() {
     let server = MockServer::start();
     let pages = [
         page(&server, "sessions?limit=2&offset=0", sessions(0..2)),
@@ -135,7 +135,7 @@ fn a_failed_page_ends_the_list() {
 }
 
 #[test]
-fn a_list_of_checkpoints_without_a_cursor_is_complete() {
+fn checkpoints_without_a_cursor_are_complete() {
     let server = MockServer::start();
     let only = page(&server, "checkpoints?limit=2&offset=0", json!({"checkpoints": [checkpoint(0), checkpoint(1)]}));
     let anything = anything(&server);

@@ -19,7 +19,7 @@ const ID: &str = "weights/a";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_link_that_the_service_calls_expired_is_not_used_again() {
+fn an_expired_link_is_not_reused() {
     for (expires, asked) in [("Thu, 01 Jan 1970 00:00:00 GMT", 2), ("Fri, 01 Jan 2100 00:00:00 GMT", 1)] {
         let bytes = archive();
         let storage = crate::support::Service::start(move |request| match request.header("range") {
@@ -38,7 +38,7 @@ fn a_link_that_the_service_calls_expired_is_not_used_again() {
 }
 
 #[test]
-fn a_download_is_cancelled_while_it_unpacks() {
+fn an_unpacking_download_can_be_cancelled() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let options = DownloadOptions::new(scene.out());
     let canceller = options.canceller();
@@ -52,7 +52,7 @@ fn a_download_is_cancelled_while_it_unpacks() {
 }
 
 #[test]
-fn the_close_of_the_client_ends_its_downloads() {
+fn closing_the_client_ends_its_downloads() {
     let session = |number| (number == 0).then(|| Reply::ok(json!({"session_id": "session-1"})));
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", archive().len());
     let scene = Scene::with(session, move |_, _| Reply::Stall([head.as_bytes(), &archive()[..100_000]].concat()));

@@ -13,7 +13,7 @@ fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
 }
 
 #[test]
-fn an_answer_that_can_not_be_understood_says_why_with_status_and_first_bytes() {
+fn a_decode_error_shows_status_and_first_bytes() {
     let page = "<html>\n<body>Sign in to the network</body></html>";
     let cases: [(&str, &str, &str); 5] = [
         ("application/json", "", "the response is empty (status 200)"),
@@ -38,7 +38,7 @@ fn an_answer_that_can_not_be_understood_says_why_with_status_and_first_bytes() {
 }
 
 #[test]
-fn a_body_that_ends_early_is_a_lost_connection_with_status_and_first_bytes() {
+fn a_truncated_body_is_a_lost_connection() {
     let cut = || Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"session_id\"".into());
     let error = refused_session(|config| config, cut);
     assert_eq!((error.kind(), error.status(), error.body()), (ErrorKind::Connect, Some(200), Some("{\"session_id\"")));
@@ -49,7 +49,7 @@ fn a_body_that_ends_early_is_a_lost_connection_with_status_and_first_bytes() {
 
 /// With real time: 100 ms.
 #[test]
-fn half_a_head_is_no_answer_whether_the_connection_ends_or_falls_silent() {
+fn half_a_head_is_not_a_response() {
     for half in ["H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"] {
         let lost = refused_session(|config| config, move || Reply::Raw(half.into()));
         assert_eq!((lost.kind(), lost.status()), (ErrorKind::Connect, None), "{half}");
@@ -64,7 +64,7 @@ fn half_a_head_is_no_answer_whether_the_connection_ends_or_falls_silent() {
 }
 
 #[test]
-fn a_refusal_stands_although_its_body_ends_early() {
+fn an_error_status_counts_despite_a_truncated_body() {
     let cut = || Reply::Raw(b"HTTP/1.1 401 No\r\nx-kept: yes\r\ncontent-length: 100\r\n\r\n{\"detail\"".into());
     let error = refused_session(|config| config, cut);
     assert_eq!((error.kind(), error.status(), error.header("x-kept")), (ErrorKind::Status, Some(401), Some("yes")));
@@ -72,7 +72,7 @@ fn a_refusal_stands_although_its_body_ends_early() {
 }
 
 #[test]
-fn an_answer_of_the_largest_size_is_read_and_a_larger_one_is_an_error_that_names_the_limit() {
+fn an_oversized_response_is_an_error() {
     let body = json!({"session_id": "s", "info_message": "x".repeat(1000)}).to_string();
     let size = body.len() as u64;
     let service = Service::start(move |_| answer("application/json", body.clone()));
@@ -89,7 +89,7 @@ fn an_answer_of_the_largest_size_is_read_and_a_larger_one_is_an_error_that_names
 }
 
 #[test]
-fn a_result_over_the_largest_size_fails_instead_of_being_asked_for_again() {
+fn an_oversized_result_is_not_retried() {
     let service = Service::start(|request| match request.request_id() {
         id if id.starts_with("optim_step") => Reply::ok(json!({"metrics": {"x".repeat(1000): 1.0}})),
         _ => healthy_service(request),
@@ -104,7 +104,7 @@ fn a_result_over_the_largest_size_fails_instead_of_being_asked_for_again() {
 
 #[cfg(feature = "gzip")]
 #[test]
-fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
+fn the_size_limit_counts_decompressed_bytes() {
     // {"status":"ok"}
     let ok = [
         31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 42, 46, 73, 44, 41, 45, 86, 178, 82, 202, 207, 86, 170, 5, 0, 221,
@@ -127,21 +127,21 @@ fn an_answer_may_be_compressed_and_its_limit_is_that_of_the_content() {
 }
 
 #[test]
-fn answers_over_10_mib_are_read() {
+fn responses_over_10_mib_are_read() {
     let service = Service::start(|_| answer("text/plain", vec![b's'; 11 << 20]));
     let api = Api::new(service.config().build().unwrap()).unwrap();
     assert_eq!(api.get("/api/v1/x").send().unwrap().bytes(), vec![b's'; 11 << 20]);
 }
 
 #[test]
-fn a_peer_that_does_not_speak_http_is_said_to() {
+fn a_peer_that_does_not_speak_http() {
     let error = refused_session(|config| config, || Reply::Raw(b"SSH-2.0-OpenSSH_9.6\r\n".into()));
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.to_string().starts_with("create_session: the response is not HTTP/1.1"), "{error}");
 }
 
 #[test]
-fn a_redirect_is_an_error_that_names_where_it_points_and_the_key_stays_here() {
+fn a_redirect_elsewhere_is_an_error() {
     let other = Service::start(healthy_service);
     let location = format!("{}/api/v1/create_session?token=secret", other.url());
     for status in [301, 302, 307, 308] {
@@ -160,7 +160,7 @@ fn a_redirect_is_an_error_that_names_where_it_points_and_the_key_stays_here() {
 }
 
 #[test]
-fn interim_answers_are_passed_over() {
+fn interim_responses_are_skipped() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     let end = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
     let reply = format!("{interim}{end}").into_bytes();
