@@ -26,7 +26,7 @@ fn checkpoint(number: u64) -> Value {
     })
 }
 
-/// A service with so many runs, checkpoints and sessions.
+/// A service with this number of runs, checkpoints and sessions.
 fn service(total: u64) -> Service {
     Service::start(move |request| {
         let (limit, offset) = page(request);
@@ -45,7 +45,7 @@ fn rest(service: &Service) -> RestClient {
     RestClient::new(service.config().max_retries(0).build().unwrap()).unwrap()
 }
 
-fn asked(service: &Service) -> Vec<(u64, u64)> {
+fn requested_pages(service: &Service) -> Vec<(u64, u64)> {
     service.requests().iter().map(page).collect()
 }
 
@@ -53,14 +53,14 @@ fn asked(service: &Service) -> Vec<(u64, u64)> {
 fn a_list_is_fetched_while_it_is_read() {
     let service = service(7);
     let mut runs = rest(&service).training_runs().page_size(3);
-    assert_eq!((asked(&service), runs.total_count()), (vec![], None));
+    assert_eq!((requested_pages(&service), runs.total_count()), (vec![], None));
     for number in 0..7 {
         assert_eq!(runs.next().unwrap().unwrap().training_run_id, format!("run-{number}"));
-        assert_eq!(asked(&service).len(), number / 3 + 1);
+        assert_eq!(requested_pages(&service).len(), number / 3 + 1);
         assert_eq!(runs.total_count(), Some(7));
     }
     assert!(runs.next().is_none() && runs.next().is_none());
-    assert_eq!(asked(&service), [(3, 0), (3, 3), (3, 6)]);
+    assert_eq!(requested_pages(&service), [(3, 0), (3, 3), (3, 6)]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn no_page_is_requested_before_it_is_needed() {
     assert_eq!(ids, ["weights/0", "weights/1"]);
     assert_eq!(rest.user_checkpoints().limit(150).count(), 150);
     assert_eq!(rest.user_checkpoints().limit(0).count(), 0);
-    assert_eq!(asked(&service), [(100, 0), (100, 0), (50, 100)]);
+    assert_eq!(requested_pages(&service), [(100, 0), (100, 0), (50, 100)]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_partial_page_ends_without_a_total() {
     let service = service(5);
     let sessions: Vec<_> = rest(&service).sessions().page_size(2).map(Result::unwrap).collect();
     assert_eq!(sessions, ["s-0", "s-1", "s-2", "s-3", "s-4"]);
-    assert_eq!(asked(&service), [(2, 0), (2, 2), (2, 4)]);
+    assert_eq!(requested_pages(&service), [(2, 0), (2, 2), (2, 4)]);
 }
 
 #[test]
