@@ -1,4 +1,4 @@
-//! The calls that the Python client 0.4.1 does not have, and what is refused before any request.
+//! Requests that the Python client 0.4.1 does not have, and input that is refused before any request.
 
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ fn an_unusable_archive_url_shows_no_signature() {
     archive.assert();
 }
 
-/// By the operating system's clock: it is the socket's time limit.
+/// In real time, since it is a timeout of the socket.
 #[test]
 fn the_clients_timeout_ends_a_call() {
     let service = Service::start(|_| Reply::Silence);
