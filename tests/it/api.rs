@@ -1,4 +1,4 @@
-//! The low-level door: requests put together by hand, answers of every form, redirects.
+//! Low-level access: requests with any path and body, responses of every form, redirects.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -13,17 +13,17 @@ use tinkex::{ErrorKind, Limit, ServiceClient};
 
 use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
-fn door(service: &Service) -> Api {
+fn api(service: &Service) -> Api {
     Api::new(service.config().max_retries(0).build().unwrap()).unwrap()
 }
 
-/// A service that says what it was asked.
+/// A service that echoes each request.
 fn echo() -> Service {
     Service::start(|request| Reply::ok(json!({"method": request.method, "path": request.path, "body": request.body})))
 }
 
-/// A service that answers with these bodies, one after the other.
-fn saying(bodies: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Service {
+/// A service that responds with these bodies, in order.
+fn responding(bodies: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Service {
     let bodies = Mutex::new(bodies.into_iter().collect::<VecDeque<_>>());
     Service::start(move |_| {
         let (content_type, body) = bodies.lock().unwrap().pop_front().unwrap();
@@ -42,7 +42,7 @@ fn any_path_body_and_response_type_works() {
         body: Value,
     }
     let service = echo();
-    let api = door(&service);
+    let api = api(&service);
     let got: Echo = api.get("/api/v1/new").query("limit", 5).query("ids", [1, 2]).send().unwrap().json().unwrap();
     assert_eq!((&*got.method, &*got.path, got.body), ("GET", "new?limit=5&ids=1%2C2", Value::Null));
     let posted: Echo = api.post("api/v1/new").json(&json!({"a": [1]})).send().unwrap().json().unwrap();
@@ -59,7 +59,7 @@ fn any_path_body_and_response_type_works() {
 #[test]
 fn headers_match_the_python_client() {
     let service = echo();
-    let api = door(&service);
+    let api = api(&service);
     api.get("/api/v1/x").send().unwrap();
     api.post("/api/v1/x").send().unwrap();
     api.delete("/api/v1/x").send().unwrap();
@@ -161,7 +161,7 @@ fn an_api_keeps_its_session_open() {
 #[test]
 fn an_id_reaches_the_server_as_one_segment() {
     let service = Service::start(|_| Reply::ok(json!({})));
-    let api = door(&service);
+    let api = api(&service);
     for (id, expected) in [
         ("a/b", "a%2Fb"),
         ("a?b", "a%3Fb"),
@@ -181,7 +181,7 @@ fn an_id_reaches_the_server_as_one_segment() {
 #[test]
 fn invalid_requests_are_refused_before_sending() {
     let service = echo();
-    let api = door(&service);
+    let api = api(&service);
     let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
     for (request, expected) in [
         (api.get("http://other/y"), "the path names a host"),
@@ -204,17 +204,17 @@ fn invalid_requests_are_refused_before_sending() {
 #[test]
 fn errors_name_the_path_without_its_query() {
     let service = Service::start(|_| Reply::Json(404, json!({"detail": "no such run"})));
-    let error = door(&service).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
+    let error = api(&service).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
     let expected = "GET /api/v1/training_runs/x: the server answered 404: no such run";
     assert!(error.to_string().starts_with(expected), "{error}");
     assert!(!error.to_string().contains("secret"));
 }
 
-/// With real time: 100 ms.
+/// In real time: 100 ms.
 #[test]
 fn a_request_may_have_its_own_timeouts() {
     let service = Service::start(|_| Reply::Silence);
-    let api = door(&service);
+    let api = api(&service);
     let short = Duration::from_millis(100);
     let error = api.get("/api/v1/x").timeout_operation(Some(short)).send().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
@@ -224,7 +224,7 @@ fn a_request_may_have_its_own_timeouts() {
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
 }
 
-// ---- Answers ----
+// ---- Responses ----
 
 #[test]
 fn a_response_has_status_headers_and_raw_body() {
@@ -242,7 +242,7 @@ fn a_response_has_status_headers_and_raw_body() {
         call.join().unwrap()
     });
     assert_eq!((answer.status(), answer.attempts()), (201, 2));
-    // The manual clock goes on with the real one while a socket is waited for.
+    // The manual clock follows the real one while the client waits for a socket.
     assert!(answer.elapsed() >= Duration::from_millis(1500));
     assert_eq!(answer.header("x-made"), Some("yes"));
     assert_eq!(answer.headers().find(|(name, _)| *name == "x-made"), Some(("x-made", "yes")));
@@ -261,7 +261,7 @@ enum Shape {
 #[test]
 fn a_response_is_read_in_any_form() {
     const JSON: &str = "application/json";
-    let service = saying([
+    let service = responding([
         (JSON, br#"{"request_id": "r", "extra": 1}"#.as_slice()),
         (JSON, br#"{"path": "tinker://x"}"#),
         ("text/plain; charset=utf-8", "grün".as_bytes()),
@@ -270,7 +270,7 @@ fn a_response_is_read_in_any_form() {
         ("application/gzip", b"\x1f\x8b\x00\xff"),
         (JSON, b"null"),
     ]);
-    let api = door(&service);
+    let api = api(&service);
     let next = || api.get("/api/v1/x").send().unwrap();
     assert_eq!(next().json::<Shape>().unwrap(), Shape::Promise { request_id: "r".into() });
     assert_eq!(next().json::<Shape>().unwrap(), Shape::Done { path: "tinker://x".into() });
@@ -284,7 +284,7 @@ fn a_response_is_read_in_any_form() {
 #[test]
 fn an_error_names_the_expected_form() {
     const JSON: &str = "application/json";
-    let service = saying([
+    let service = responding([
         (JSON, br#"{"id": 7}"#.as_slice()),
         (JSON, br#"{"id": 7}"#),
         (JSON, br#"[1, "b"]"#),
@@ -293,7 +293,7 @@ fn an_error_names_the_expected_form() {
         (JSON, b"\"true\""),
         ("text/plain", b"\xff\xfe"),
     ]);
-    let api = door(&service);
+    let api = api(&service);
     let next = || api.get("/api/v1/x").send().unwrap();
     for (error, expected) in [
         (next().json::<Shape>().unwrap_err(), "expected Shape"),
@@ -313,7 +313,7 @@ fn an_error_names_the_expected_form() {
 #[test]
 fn a_response_may_be_empty() {
     let service = Service::start(|_| Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".into()));
-    let answer = door(&service).delete("/api/v1/x").send().unwrap();
+    let answer = api(&service).delete("/api/v1/x").send().unwrap();
     assert_eq!((answer.status(), answer.bytes()), (204, &b""[..]));
 }
 
@@ -338,7 +338,7 @@ fn redirecting() -> Service {
 fn same_origin_redirects_keep_key_and_body() {
     for (status, method) in [(307, "POST"), (308, "POST"), (303, "GET")] {
         let service = redirecting();
-        let api = door(&service);
+        let api = api(&service);
         let sent = api.post(format!("/api/v1/2/{status}")).query("mine", 1).json(&json!([1, 2])).send().unwrap();
         assert_eq!((sent.json::<String>().unwrap(), sent.attempts()), (format!("0/{status}"), 1));
         let seen = service.requests();
@@ -356,7 +356,7 @@ fn same_origin_redirects_keep_key_and_body() {
     }
     for status in [301, 302, 303, 307, 308] {
         let service = redirecting();
-        door(&service).get(format!("/api/v1/1/{status}")).send().unwrap();
+        api(&service).get(format!("/api/v1/1/{status}")).send().unwrap();
         assert_eq!(service.requests().len(), 2);
     }
 }
@@ -364,7 +364,7 @@ fn same_origin_redirects_keep_key_and_body() {
 #[test]
 fn unsafe_or_endless_redirects_are_errors() {
     let service = redirecting();
-    let api = door(&service);
+    let api = api(&service);
     for status in [301, 302] {
         let error = api.post(format!("/api/v1/1/{status}")).json(&1).send().unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
@@ -383,7 +383,7 @@ fn redirects_to_other_origins_are_not_followed() {
     for target in targets {
         let location = format!("{target}/api/v1/healthz?token=secret");
         let service = Service::start(move |_| Reply::with_headers(307, &[("location", &location)], &json!({})));
-        let error = door(&service).get("/api/v1/x").send().unwrap_err();
+        let error = api(&service).get("/api/v1/x").send().unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(307)));
         assert!(error.to_string().contains(&format!("redirects to \"{target}/api/v1/healthz\"")), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
@@ -394,7 +394,7 @@ fn redirects_to_other_origins_are_not_followed() {
 #[test]
 fn an_unfollowed_redirect_is_returned() {
     let service = redirecting();
-    let answer = door(&service).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
+    let answer = api(&service).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
     assert_eq!((answer.status(), answer.header("Location")), (302, Some("/api/v1/0/302?step")));
     assert_eq!(service.requests().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Answers that make no sense, are too large, or point elsewhere.
+//! Responses that are invalid, too large, or redirect elsewhere.
 
 use serde_json::json;
 use tinkex::api::Api;
@@ -8,7 +8,7 @@ use tinkex::{ErrorKind, Limit};
 use super::{connect, ms, refused_session, replying};
 use crate::support::{Reply, Service, healthy_service};
 
-fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
+fn ok(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
     Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
 }
 
@@ -27,7 +27,7 @@ fn a_decode_error_shows_status_and_first_bytes() {
         ),
     ];
     for (content_type, body, expected) in cases {
-        let service = replying([answer(content_type, body)]);
+        let service = replying([ok(content_type, body)]);
         let error = connect(service.config()).unwrap().health().unwrap_err();
         assert_eq!((error.kind(), error.status(), error.body()), (ErrorKind::Decode, Some(200), Some(body)));
         assert!(error.to_string().starts_with(&format!("health: {expected}")), "{error}");
@@ -47,7 +47,7 @@ fn a_truncated_body_is_a_lost_connection() {
     assert!(error.to_string().starts_with(expected), "{error}");
 }
 
-/// With real time: 100 ms.
+/// In real time: 100 ms.
 #[test]
 fn half_a_head_is_not_a_response() {
     for half in ["H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"] {
@@ -75,7 +75,7 @@ fn an_error_status_counts_despite_a_truncated_body() {
 fn an_oversized_response_is_an_error() {
     let body = json!({"session_id": "s", "info_message": "x".repeat(1000)}).to_string();
     let size = body.len() as u64;
-    let service = Service::start(move |_| answer("application/json", body.clone()));
+    let service = Service::start(move |_| ok("application/json", body.clone()));
     connect(service.config().max_response_bytes(size)).unwrap();
     let error = connect(service.config().max_response_bytes(size - 1)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, Some(200)));
@@ -119,7 +119,7 @@ fn the_size_limit_counts_decompressed_bytes() {
     let client = connect(service.config().max_retries(0)).unwrap();
     assert_eq!(client.health().unwrap().status, "ok");
     assert_eq!(service.requests_to("healthz")[0].header("accept-encoding"), Some("gzip"));
-    // One that ends early is no answer.
+    // A truncated one is an error.
     assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Connect);
     let service = Service::start(move |_| zipped(&ok));
     let error = connect(service.config().max_retries(0).max_response_bytes(14)).unwrap_err();
@@ -128,7 +128,7 @@ fn the_size_limit_counts_decompressed_bytes() {
 
 #[test]
 fn responses_over_10_mib_are_read() {
-    let service = Service::start(|_| answer("text/plain", vec![b's'; 11 << 20]));
+    let service = Service::start(|_| ok("text/plain", vec![b's'; 11 << 20]));
     let api = Api::new(service.config().build().unwrap()).unwrap();
     assert_eq!(api.get("/api/v1/x").send().unwrap().bytes(), vec![b's'; 11 << 20]);
 }
