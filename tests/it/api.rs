@@ -141,7 +141,7 @@ fn a_copy_shares_connections_with_its_original() {
 fn a_service_clients_api_ends_with_it() {
     let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
-    let api = client.timeout_operation(Some(Duration::from_secs(30))).api();
+    let api = client.with_timeout_operation(Some(Duration::from_secs(30))).api();
     api.get("/api/v1/healthz").send().unwrap();
     assert_eq!(service.requests_to("create_session").len(), 1);
     assert_eq!(service.requests()[0].connection, service.requests_to("healthz")[0].connection);

@@ -172,7 +172,7 @@ fn a_wait_whose_time_is_over_is_told_and_one_that_the_program_gave_up_is_not() {
     let (observer, told) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
     drop(pending(&client, "given up"));
-    let limited = client.timeout_operation(Some(5 * SECOND));
+    let limited = client.with_timeout_operation(Some(5 * SECOND));
     let pending = pending(&limited, "limited");
     let waiting = std::thread::spawn(move || pending.wait().unwrap_err());
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));

@@ -136,9 +136,9 @@ fn what_can_not_be_created_is_refused_before_any_request() {
     let (lora, metadata) = (LoraConfig::default(), Default::default());
     let errors = [
         client.create_lora_training_client("base", nothing.clone()).unwrap_err(),
-        client.submit_create_lora_training_client("base", nothing).unwrap_err(),
+        client.training_client().lora("base").options(nothing).submit().unwrap_err(),
         client.create_lora_training_client(" ", lora.clone()).unwrap_err(),
-        client.submit_create_lora_training_client("", lora).unwrap_err(),
+        client.training_client().lora("").options(lora).submit().unwrap_err(),
         client.create_sampling_client(" ").unwrap_err(),
         client.create_sampling_client("https://run/weights/a").unwrap_err(),
         client.create_training_client_from_state("tinker://run/other/a", &metadata).unwrap_err(),
@@ -215,7 +215,7 @@ fn metadata_of_a_training_run_is_sent_with_its_creation() {
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let options = TrainingOptions::from(LoraConfig::default().rank(8)).user_metadata("experiment", "7b");
     client.create_lora_training_client("base", options.clone()).unwrap();
-    client.submit_create_lora_training_client("base", options).unwrap().wait().unwrap();
+    client.training_client().lora("base").options(options).submit().unwrap().wait().unwrap();
     for (number, seen) in service.requests_to("create_model").iter().enumerate() {
         assert_eq!((&seen.body["model_seq_id"], &seen.body["lora_config"]["rank"]), (&json!(number), &json!(8)));
         assert_eq!(seen.body["user_metadata"], json!({"experiment": "7b"}));

@@ -125,7 +125,8 @@ fn the_operations_limit_ends_the_wait_for_many() {
     let never = Arc::<Gate>::default();
     let service = holding(&never);
     let client = connect(service.manual_config(&manual));
-    let (short, long) = (client.timeout_operation(Some(5 * SECOND)), client.timeout_operation(Some(9 * SECOND)));
+    let (short, long) =
+        (client.with_timeout_operation(Some(5 * SECOND)), client.with_timeout_operation(Some(9 * SECOND)));
     let limited = [pending(&long, "held-1"), pending(&short, "held-2"), pending(&client, "held-3")];
     let waiting = thread::spawn(move || (wait_any(&limited), limited));
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));

@@ -51,7 +51,7 @@ fn the_last_handle_can_be_dropped_on_the_poller() {
         "retrieve_future" => Reply::Json(410, json!({"detail": "gone"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("expired, submitted anew");
+    let (give, told) = dropped_on_log("expired; its request is submitted again");
     let client = connect(service.config());
     let sampler = client.create_sampling_client("base").unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();

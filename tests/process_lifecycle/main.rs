@@ -133,7 +133,7 @@ fn every_wait_of_a_client_ends_with_closed() {
     service.wait_for_count("optim_step", 1);
     // The only place in the queue is taken until that submission has its promise.
     let limit = Duration::from_secs(77);
-    let room = waiting(move || for_room.timeout_operation(Some(limit)).optim_step(adam()));
+    let room = waiting(move || for_room.with_timeout_operation(Some(limit)).optim_step(adam()));
     manual.until_waiting(|waits| waits.contains(&limit));
     let repeat = waiting(move || for_repeat.get_info());
     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(33)));
@@ -206,10 +206,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
             [
                 client.health().unwrap_err(),
                 client.create_lora_training_client("base", LoraConfig::default()).unwrap_err(),
-                client
-                    .submit_create_lora_training_client("base", LoraConfig::default())
-                    .and_then(Pending::wait)
-                    .unwrap_err(),
+                client.training_client().lora("base").submit().and_then(Pending::wait).unwrap_err(),
                 client.create_sampling_client("base").unwrap_err(),
                 trainer.optim_step(adam()).unwrap_err(),
                 trainer.submit_optim_step(adam()).and_then(Pending::wait).unwrap_err(),

@@ -43,7 +43,7 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
         let remedy = error.hint().unwrap();
         assert!(remedy.contains("max_queued") && remedy.contains("max_queued_bytes"), "{error}");
         let limit = Duration::from_secs(77);
-        let patient = trainer.timeout_operation(Some(limit));
+        let patient = trainer.with_timeout_operation(Some(limit));
         let waiting = thread::spawn(move || patient.forward(batch(), LossFn::CrossEntropy));
         manual.until_waiting(|waits| waits.contains(&limit));
         assert_eq!(service.requests_to("forward").len(), 0);
@@ -63,7 +63,7 @@ fn a_wait_for_room_in_the_queue_ends_with_the_operation_limit() {
     let trainer = train(&connect(service.config().clock(manual.clock()).max_queued(1)).unwrap());
     let first = trainer.submit_optim_step(adam()).unwrap();
     let limit = Duration::from_secs(77);
-    let patient = trainer.timeout_operation(Some(limit));
+    let patient = trainer.with_timeout_operation(Some(limit));
     let waiting = thread::spawn(move || patient.optim_step(adam()).unwrap_err());
     manual.until_waiting(|waits| waits.contains(&limit));
     manual.advance(limit);

@@ -178,7 +178,7 @@ fn the_operation_limit_is_the_configurations_unless_a_client_has_its_own() {
     let client = connect(config.timeout_operation(Some(Duration::from_secs(60)))).unwrap();
     let trainer = train(&client);
     let sampler = client.create_sampling_client("base").unwrap();
-    let own = trainer.timeout_operation(Some(Duration::from_secs(61)));
+    let own = trainer.with_timeout_operation(Some(Duration::from_secs(61)));
     type Call = Box<dyn FnOnce() -> Result<(), Error> + Send>;
     let step = |trainer: TrainingClient| -> Call { Box::new(move || trainer.optim_step(adam()).map(drop)) };
     let calls = [(60, step(trainer)), (60, Box::new(move || sample(&sampler))), (61, step(own))];

@@ -51,7 +51,7 @@ fn a_stalled_response_is_a_read_timeout() {
 #[test]
 fn the_deadline_is_an_operation_timeout() {
     let service = replying([Reply::Silence]);
-    let client = connect(service.config()).unwrap().timeout_operation(Some(ms(100)));
+    let client = connect(service.config()).unwrap().with_timeout_operation(Some(ms(100)));
     let error = client.health().unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 }

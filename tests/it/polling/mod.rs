@@ -107,7 +107,7 @@ fn a_wait_that_ends_by_the_operations_limit_says_how_to_go_on() {
     let manual = ManualClock::new();
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
-    let client = connect(service.manual_config(&manual)).timeout_operation(Some(5 * SECOND));
+    let client = connect(service.manual_config(&manual)).with_timeout_operation(Some(5 * SECOND));
     let waited = pending(&client, "held");
     service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
     let waiting = thread::spawn(move || waited.wait().unwrap_err());

@@ -65,7 +65,7 @@ fn an_expired_sample_holds_no_thread_while_it_waits_to_be_submitted_anew() {
     let manual = ManualClock::new();
     let service = forgetful(1);
     let sampler = sampler(service.manual_config(&manual).max_sampling_threads(1));
-    let expired = submit(&sampler.retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
+    let expired = submit(&sampler.with_retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
     manual.until_waiting(|waits| waits.contains(&HOUR));
     // The clock stands still.
     assert_eq!(number(&submit(&sampler, 6).wait().unwrap()), 1);
@@ -78,7 +78,7 @@ fn an_expired_sample_holds_no_thread_while_it_waits_to_be_submitted_anew() {
 #[test]
 fn without_retries_an_expired_sample_is_an_error_at_once() {
     let service = forgetful(1);
-    let sampler = sampler(service.config()).retry_config(RetryConfig::off());
+    let sampler = sampler(service.config()).with_retry_config(RetryConfig::off());
     let error = sampler.sample(&prompt(&[5]), 1, &SamplingParams::default()).unwrap_err();
     assert_eq!((error.kind(), service.requests_to("asample").len()), (ErrorKind::Expired, 1));
 }
@@ -91,7 +91,7 @@ fn a_sampling_client_may_have_a_progress_timeout_of_its_own() {
         false => healthy_service(request),
     });
     let sampler = sampler(service.manual_config(&manual));
-    let pending = submit(&sampler.retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
+    let pending = submit(&sampler.with_retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
     for _ in 0..2 {
         manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
         manual.advance(SECOND);

@@ -28,7 +28,7 @@ fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
     let (one, another, other_key) = (client("tml-limited"), client("tml-limited"), client("tml-other"));
     let first = submit(&one, 0);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
-    let blocking = [&one, &another].map(|sampler| in_thread(&sampler.timeout_operation(Some(HOUR)), 1));
+    let blocking = [&one, &another].map(|sampler| in_thread(&sampler.with_timeout_operation(Some(HOUR)), 1));
     let submitted = [&one, &another, &one].map(|sampler| submit(sampler, 2));
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1 && limited_to(waits, HOUR) == 2);
     for _ in 0..3 {
@@ -81,7 +81,7 @@ fn a_pause_is_not_shortened_by_a_shorter_one() {
         if asked(request) == 7 { limited("7000") } else { Reply::held(&gate, limited("1000")) }
     });
     let sampler = sampler(service.manual_config(&manual));
-    let other = in_thread(&sampler.timeout_operation(Some(HOUR)), 1);
+    let other = in_thread(&sampler.with_timeout_operation(Some(HOUR)), 1);
     service.wait_for_count("asample", 1);
     let long = submit(&sampler, 7);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
@@ -156,7 +156,7 @@ fn a_call_that_waits_at_the_gate_ends_by_its_time_limit_and_takes_no_number() {
     let sampler = sampler(service.manual_config(&manual));
     let limited = submit(&sampler, 0);
     manual.until_waiting(|waits| paused(waits, 30 * SECOND) == 1);
-    let brief = sampler.timeout_operation(Some(5 * SECOND));
+    let brief = sampler.with_timeout_operation(Some(5 * SECOND));
     let call = thread::spawn(move || brief.sample(&prompt(&[1]), 1, &SamplingParams::default()).unwrap_err());
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
     manual.advance(5 * SECOND);

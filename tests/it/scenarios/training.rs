@@ -154,8 +154,12 @@ fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
     for submitted in [false, true] {
         let scenario = Scenario::start("31_training_client_from_state");
         let (service, path) = (scenario.connect(), "tinker://run-golden/weights/0001");
+        let from_state = |path| {
+            let builder = service.training_client().from_state(path);
+            builder.user_metadata("k", "override").user_metadata("x", "y").submit()
+        };
         let trainer = if submitted {
-            service.submit_create_training_client_from_state(path, &metadata()).unwrap().wait().unwrap()
+            from_state(path).unwrap().wait().unwrap()
         } else {
             service.create_training_client_from_state(path, &metadata()).unwrap()
         };
@@ -164,7 +168,7 @@ fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
             let error = service.create_training_client_from_state(path, &metadata()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path}");
             assert_eq!(error.operation(), Some("create_training_client_from_state"));
-            assert!(service.submit_create_training_client_from_state(path, &metadata()).is_err(), "{path}");
+            assert!(from_state(path).is_err(), "{path}");
         }
         scenario.is_played();
     }

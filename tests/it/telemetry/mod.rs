@@ -317,7 +317,7 @@ fn no_telemetry_has_a_prompt_a_token_a_key_a_header_or_a_query_even_where_the_se
 fn a_time_limit_that_runs_out_is_told() {
     let service = crate::support::service_with_polls(|_| Reply::Silence);
     let manual = ManualClock::new();
-    let client = connect(config(&service, &manual)).timeout_operation(Some(5 * SECOND));
+    let client = connect(config(&service, &manual)).with_timeout_operation(Some(5 * SECOND));
     let waiting = {
         let pending = client.pending::<Value>("r-1", RequestKind::Sample);
         thread::spawn(move || pending.wait().unwrap_err())
