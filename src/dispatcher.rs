@@ -15,7 +15,7 @@ use crate::config::{Config, MAX_DURATION};
 use crate::observer::{Event, Observer, Observers};
 use crate::threads::{Pool, panic_text};
 
-/// The most events that wait for a slow observer. Further ones are dropped.
+/// The maximum number of events queued for a slow observer. Further ones are dropped.
 const MAX_WAITING: usize = 1024;
 
 /// Where everything that happens in a client is emitted. Without observers and telemetry, emitting costs one check.
