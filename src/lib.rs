@@ -128,7 +128,7 @@ pub use pending::{Pending, wait_all, wait_any};
 pub use rest::client::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
 pub use serde_json;
-pub use service::{ServiceClient, TrainingOptions};
+pub use service::{FromStateBuilder, LoraBuilder, ServiceClient, TrainingClientBuilder, TrainingOptions};
 pub use session::Telemetry;
 #[cfg(feature = "tokenizers")]
 pub use tokenizer::TokenizerSource;

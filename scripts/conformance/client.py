@@ -1,4 +1,4 @@
-"""Uses the whole public surface of the Python client against a server; the argument is what this crate's client got."""
+"""Calls every public method of the Python client against a server. The argument is the file with this crate's results."""
 
 import asyncio
 import functools
@@ -19,33 +19,35 @@ from tinker.lib.public_interfaces.rest_client import RestClient
 
 BASE = "tinkex/bytes-tiny"
 TEXTS = ["the quick brown fox", "jumps over", "the lazy dog again and again"]
-LATER = not tinker.__version__.startswith("0.4.")
+AFTER_0_4 = not tinker.__version__.startswith("0.4.")
 CLIENTS = (tinker.ServiceClient, tinker.TrainingClient, tinker.SamplingClient, RestClient)
-# Not for users (they are told about the queue, and make a client from another's inside), or nothing for a server to answer.
+# Not for users: callbacks of the queue state, constructors from another client's internals, and local state.
 INTERNAL = {"get_telemetry", "on_queue_state_change", "create"}
-# Need transformers; and torch, which 0.4.1 has a stand-in for.
-TOO_LARGE = {"get_tokenizer"} | ({"forward_backward_custom", "forward_backward_custom_async"} if LATER else set())
+# Need transformers or torch. For 0.4.1 there is a stub of torch.
+NEED_LARGE_PACKAGES = {"get_tokenizer"}
+if AFTER_0_4:
+    NEED_LARGE_PACKAGES |= {"forward_backward_custom", "forward_backward_custom_async"}
 
 
 def watch_calls():
-    """Lets every public method of the clients note that it was called; gives the names of those that were not yet."""
-    missing = set()
+    """Wraps every public method of the clients. Returns the set of names that have not been called yet."""
+    uncalled = set()
 
-    def watched(name, method):
+    def recorded(name, method):
         @functools.wraps(method)
-        def noting(*arguments, **named):
-            missing.discard(name)
+        def wrapper(*arguments, **named):
+            uncalled.discard(name)
             return method(*arguments, **named)
 
-        return noting
+        return wrapper
 
     for client in CLIENTS:
         methods = {name for name in dir(client) if not name.startswith("_") and callable(getattr(client, name))}
-        for name in methods - INTERNAL - TOO_LARGE:
-            place = f"{client.__name__}.{name}"
-            missing.add(place)
-            setattr(client, name, watched(place, getattr(client, name)))
-    return missing
+        for name in methods - INTERNAL - NEED_LARGE_PACKAGES:
+            qualified = f"{client.__name__}.{name}"
+            uncalled.add(qualified)
+            setattr(client, name, recorded(qualified, getattr(client, name)))
+    return uncalled
 
 
 def check(condition, *about):
@@ -65,46 +67,46 @@ def prompt(text):
     return types.ModelInput.from_ints(list(text.encode()))
 
 
-def near(a, b):
+def close(a, b):
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
 
 
 def train(service):
-    """What examples/conformance.rs does too, step by step."""
+    """The same steps as examples/conformance.rs."""
     trainer = service.create_lora_training_client(BASE, rank=8, seed=1)
     batch = [datum(text) for text in TEXTS]
     losses = [trainer.forward(batch, "cross_entropy").result().metrics["loss:sum"]]
     for _ in range(5):
-        # Pipelined: neither is waited for before the next is sent.
-        passed = trainer.forward_backward(batch, "cross_entropy")
-        stepped = trainer.optim_step(types.AdamParams(learning_rate=0.01))
-        losses.append(passed.result().metrics["loss:sum"])
-        check(stepped.result().metrics is not None)
-    weighed = [datum("abcde", logprobs=[-1.0] * 4, advantages=[0.5, -0.5, 1.0, 0.0])]
+        # Pipelined: both are sent before either is waited for.
+        backward = trainer.forward_backward(batch, "cross_entropy")
+        step = trainer.optim_step(types.AdamParams(learning_rate=0.01))
+        losses.append(backward.result().metrics["loss:sum"])
+        check(step.result().metrics is not None)
+    policy_batch = [datum("abcde", logprobs=[-1.0] * 4, advantages=[0.5, -0.5, 1.0, 0.0])]
     for loss in ("importance_sampling", "ppo"):
-        losses.append(trainer.forward(weighed, loss).result().metrics["loss:sum"])
+        losses.append(trainer.forward(policy_batch, loss).result().metrics["loss:sum"])
     sampler = trainer.save_weights_and_get_sampling_client(name="final")
     greedy = types.SamplingParams(max_tokens=12, temperature=0.0)
-    said = sampler.sample(prompt("the "), num_samples=1, sampling_params=greedy).result().sequences[0]
+    greedy_sequence = sampler.sample(prompt("the "), num_samples=1, sampling_params=greedy).result().sequences[0]
     seeded = types.SamplingParams(max_tokens=12, temperature=0.9, top_k=40, top_p=0.95, seed=5)
-    drawn = sampler.sample(prompt("the "), num_samples=2, sampling_params=seeded).result().sequences
+    seeded_sequences = sampler.sample(prompt("the "), num_samples=2, sampling_params=seeded).result().sequences
     logprobs = sampler.compute_logprobs(prompt("the lazy dog")).result()
-    found = {
+    results = {
         "losses": losses,
-        "greedy": list(said.tokens),
-        "seeded": [list(sequence.tokens) for sequence in drawn],
+        "greedy": list(greedy_sequence.tokens),
+        "seeded": [list(sequence.tokens) for sequence in seeded_sequences],
         "logprobs": logprobs[1:],
     }
     check(logprobs[0] is None and len(logprobs) == 12)
-    return trainer, sampler, found
+    return trainer, sampler, results
 
 
-def compare(found, expected):
+def compare(results, expected):
     for name in ("greedy", "seeded"):
-        check(found[name] == expected[name], name, found[name], expected[name])
+        check(results[name] == expected[name], name, results[name], expected[name])
     for name in ("losses", "logprobs"):
-        pairs = list(zip(found[name], expected[name], strict=True))
-        check(all(near(a, b) for a, b in pairs), name, pairs)
+        pairs = list(zip(results[name], expected[name], strict=True))
+        check(all(close(a, b) for a, b in pairs), name, pairs)
 
 
 def other_losses(trainer):
@@ -114,13 +116,13 @@ def other_losses(trainer):
         out = trainer.forward_backward([datum(text, **inputs)], loss).result()
         check(len(out.loss_fn_outputs[0]["logprobs"].data) == 4)
         check(math.isfinite(out.metrics["loss:sum"]))
-    if LATER:
+    if AFTER_0_4:
         clip = {"clip_low_threshold": 0.9, "clip_high_threshold": 1.1}
         trainer.forward_backward([datum(text, **inputs)], "ppo", loss_fn_config=clip).result()
         trainer.optim_step(types.AdamParams(learning_rate=1e-4, weight_decay=0.01, grad_clip_norm=1.0)).result()
     else:
         custom_loss(trainer)
-    # More than the client puts into one request.
+    # The client splits this into several requests.
     many = trainer.forward_backward([datum("abc")] * 300, "cross_entropy").result()
     check(len(many.loss_fn_outputs) == 300 and many.metrics["tokens:sum"] == 600.0)
 
@@ -141,11 +143,11 @@ def custom_loss(trainer):
 
     check(trainer.forward_backward_custom([datum("abcd")], loss).result().metrics["mine"] == 7.0)
 
-    async def later():
-        passed = await trainer.forward_backward_custom_async([datum("abcd")], loss)
-        return await passed.result_async()
+    async def run():
+        future = await trainer.forward_backward_custom_async([datum("abcd")], loss)
+        return await future.result_async()
 
-    check(asyncio.run(later()).metrics["mine"] == 7.0)
+    check(asyncio.run(run()).metrics["mine"] == 7.0)
 
 
 def weights(service, trainer):
@@ -158,8 +160,8 @@ def weights(service, trainer):
     batch = [datum(TEXTS[0])]
     loss = trainer.forward(batch, "cross_entropy").result().metrics["loss:sum"]
     again = service.create_training_client_from_state(saved)
-    check(near(again.forward(batch, "cross_entropy").result().metrics["loss:sum"], loss))
-    if LATER:
+    check(close(again.forward(batch, "cross_entropy").result().metrics["loss:sum"], loss))
+    if AFTER_0_4:
         trainer.load_state_with_optimizer(saved).result()
         service.create_training_client_from_state_with_optimizer(saved)
     sampler = service.create_sampling_client(model_path=for_sampler)
@@ -168,7 +170,7 @@ def weights(service, trainer):
     submitted = trainer.save_weights_and_get_sampling_client_submit().result()
     check(len(trainer.create_sampling_client(for_sampler).compute_logprobs(prompt("ab")).result()) == 2)
     check(len(submitted.compute_logprobs(prompt("ab")).result()) == 2)
-    if LATER:
+    if AFTER_0_4:
         check(sampler.get_base_model() == BASE and unnamed.get_base_model() == BASE)
     return saved, for_sampler
 
@@ -212,11 +214,11 @@ def rest(service, saved, for_sampler):
         check(sorted(archive.getnames()) == ["adapter_config.json", "adapter_model.safetensors"])
     try:
         urllib.request.urlopen(link.url[:-1] + "x")
-        check(False, "a changed link works")
+        check(False, "a link with a changed signature works")
     except urllib.error.HTTPError as error:
         check(error.code == 403)
 
-    if LATER:
+    if AFTER_0_4:
         check(client.get_weights_info_by_tinker_path(saved).result().lora_rank == 8)
         client.set_checkpoint_ttl_from_tinker_path(saved, 3600).result()
         session = client.list_sessions().result().sessions[0]
@@ -240,56 +242,56 @@ def command_line(saved, unwanted):
     check(saved in json.dumps(run("checkpoint", "info", saved)))
     run("checkpoint", "publish", saved)
     run("checkpoint", "unpublish", saved)
-    if LATER:
+    if AFTER_0_4:
         run("checkpoint", "set-ttl", saved, "--ttl", "3600")
         run("checkpoint", "set-ttl", saved, "--remove")
         with tempfile.TemporaryDirectory() as folder:
             run("checkpoint", "download", saved, "--output", folder)
             check(list(Path(folder).glob("*/adapter_model.safetensors")), list(Path(folder).rglob("*")))
-    # By its path, which 0.16.1 means to take too, but its `list` of paths is its own command `list`.
+    # 0.16.1 documents paths here too, but fails: its command named `list` shadows the built-in.
     other_run = unwanted.split("/")[2]
-    run("checkpoint", "delete", "--yes", *(["--run-id", other_run] if LATER else [unwanted]))
+    run("checkpoint", "delete", "--yes", *(["--run-id", other_run] if AFTER_0_4 else [unwanted]))
     check(unwanted not in json.dumps(run("checkpoint", "list", "--run-id", other_run)))
 
 
 def errors(service, trainer):
-    def refused(kind, act):
+    def rejected(kind, act):
         try:
             act()
         except kind:
             return
-        check(False, "not refused", kind)
+        check(False, "not rejected", kind)
 
-    refused(tinker.APIStatusError, lambda: service.create_lora_training_client("no/such-model"))
+    rejected(tinker.APIStatusError, lambda: service.create_lora_training_client("no/such-model"))
     bad = types.Datum(
         model_input=types.ModelInput.from_ints([1, 2]),
         loss_fn_inputs={"target_tokens": [2, 99999], "weights": [1.0, 1.0]},
     )
-    refused(tinker.BadRequestError, lambda: trainer.forward_backward([bad], "cross_entropy").result())
-    refused(tinker.RequestFailedError, lambda: trainer.load_state("tinker://x/weights/y").result())
+    rejected(tinker.BadRequestError, lambda: trainer.forward_backward([bad], "cross_entropy").result())
+    rejected(tinker.RequestFailedError, lambda: trainer.load_state("tinker://x/weights/y").result())
 
 
 async def asynchronous(service, saved):
-    """The other form of everything."""
+    """The asynchronous form of every method."""
     names = [model.model_name for model in (await service.get_server_capabilities_async()).supported_models]
     check(BASE in names, names)
-    # 0.4.1 does not tell from a checkpoint what it has trained.
-    parts = {"train_mlp": False} if LATER else {}
+    # 0.4.1 does not restore from a checkpoint which layers are trained.
+    parts = {"train_mlp": False} if AFTER_0_4 else {}
     trainer = await service.create_lora_training_client_async(BASE, rank=2, user_metadata={"a": "b"}, **parts)
     check((await trainer.get_info_async()).lora_rank == 2)
-    passed = await trainer.forward_backward_async([datum("async")], "cross_entropy")
-    stepped = await trainer.optim_step_async(types.AdamParams())
-    await passed.result_async()
-    await stepped.result_async()
+    future = await trainer.forward_backward_async([datum("async")], "cross_entropy")
+    step = await trainer.optim_step_async(types.AdamParams())
+    await future.result_async()
+    await step.result_async()
     loss = (await (await trainer.forward_async([datum("async")], "cross_entropy")).result_async()).metrics["loss:sum"]
 
     state = (await (await trainer.save_state_async("later")).result_async()).path
     named = (await (await trainer.save_weights_for_sampler_async("later")).result_async()).path
     await (await trainer.load_state_async(state)).result_async()
     again = await service.create_training_client_from_state_async(state)
-    passed = await again.forward_async([datum("async")], "cross_entropy")
-    check(near((await passed.result_async()).metrics["loss:sum"], loss))
-    if LATER:
+    future = await again.forward_async([datum("async")], "cross_entropy")
+    check(close((await future.result_async()).metrics["loss:sum"], loss))
+    if AFTER_0_4:
         await (await trainer.load_state_with_optimizer_async(state)).result_async()
         await service.create_training_client_from_state_with_optimizer_async(state)
         check(await (await trainer.create_sampling_client_async(named)).get_base_model_async() == BASE)
@@ -312,7 +314,7 @@ async def asynchronous(service, saved):
     await client.unpublish_checkpoint_from_tinker_path_async(state)
     check((await client.get_checkpoint_archive_url_async(named.split("/")[2], checkpoint)).url)
     check((await client.get_checkpoint_archive_url_from_tinker_path_async(named)).url)
-    if LATER:
+    if AFTER_0_4:
         await client.set_checkpoint_ttl_from_tinker_path_async(state, 60)
         sessions = (await client.list_sessions_async()).sessions
         samplers = [one for session in sessions for one in (await client.get_session_async(session)).sampler_ids]
@@ -322,7 +324,7 @@ async def asynchronous(service, saved):
 
 
 def deleted(client, trainer, for_sampler):
-    """The ways to delete a checkpoint that block."""
+    """The blocking ways to delete a checkpoint."""
     other = trainer.save_weights_for_sampler("other").result().path
     client.get_checkpoint_archive_url(other.split("/")[2], "sampler_weights/other").result()
     client.delete_checkpoint(other.split("/")[2], "sampler_weights/other").result()
@@ -334,12 +336,12 @@ def deleted(client, trainer, for_sampler):
 def main():
     with open(sys.argv[1]) as file:
         expected = json.load(file)
-    missing = watch_calls()
+    uncalled = watch_calls()
     service = tinker.ServiceClient()
     names = [model.model_name for model in service.get_server_capabilities().supported_models]
     check(BASE in names, names)
-    trainer, _, found = train(service)
-    compare(found, expected)
+    trainer, _, results = train(service)
+    compare(results, expected)
     other_losses(trainer)
     saved, for_sampler = weights(service, trainer)
     samples(service)
@@ -349,7 +351,7 @@ def main():
     errors(service, trainer)
     asyncio.run(asynchronous(service, saved))
     deleted(client, trainer, for_sampler)
-    check(not missing, "of the public surface these were not called", sorted(missing))
+    check(not uncalled, "public methods that were not called", sorted(uncalled))
 
 
 main()

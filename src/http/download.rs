@@ -61,7 +61,7 @@ impl Http {
                 Ok(None) => return Ok(()),
                 Ok(Some(location)) if redirects < MAX_REDIRECTS => location,
                 Ok(Some(_)) => {
-                    let message = format!("{} redirects without end", origin(&uri));
+                    let message = format!("{} redirects more than {MAX_REDIRECTS} times", origin(&uri));
                     return Err(named(Error::new(ErrorKind::Decode, message)));
                 }
                 // As for requests to the service: see `Http::attempt`.
@@ -143,7 +143,7 @@ fn head(uri: &Uri, download: &Download<'_>) -> Result<(ureq::http::Request<()>, 
 fn downgraded(uri: &Uri) -> Error {
     let message =
         format!("{} redirects to something that is neither https nor http, or from https to http", origin(uri));
-    Error::new(ErrorKind::Decode, message).with_hint("this is a fault of the service; its operators should know")
+    Error::new(ErrorKind::Decode, message).with_hint("this is a fault of the service; report it to its operators")
 }
 
 /// The part of a URL that holds no secret.

@@ -42,10 +42,10 @@ pub(crate) use response::Response;
 pub(crate) use retry::AttemptFailed;
 pub(crate) use url::{encode_segment, external_url, is_url};
 
-use crate::clock::{Deadline, Monitor};
+use crate::clock::Monitor;
 use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
-use crate::error::{Error, Limit, Result};
+use crate::error::{Error, Result};
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
 use headers::CommonHeaders;
 use observe::RequestObserver;
@@ -97,14 +97,8 @@ impl Http {
         let observer = RequestObserver::start(self, request, limits);
         let clock = self.config.clock();
         let started = clock.now();
+        let limits = &request.retry.limits(&self.config, started, limits);
         let mut policy = request.retry.policy(&self.config, started);
-        let limits = match request.retry.has_window() {
-            true => {
-                let window = Deadline { at: started + self.config.timeout_submit(), limit: Limit::Submit };
-                &Limits { deadline: Some(window.earlier(limits.deadline)), ..limits.clone() }
-            }
-            false => limits,
-        };
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
         let mut warned = false;
         let outcome = self.with_retries(

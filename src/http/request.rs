@@ -9,6 +9,7 @@ use ureq::http::{HeaderName, HeaderValue};
 use super::cancel::RequestHandle;
 use crate::clock::Deadline;
 use crate::config::Config;
+use crate::error::Limit;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::types::Query;
 
@@ -68,8 +69,15 @@ pub(crate) enum RetryMode {
 }
 
 impl RetryMode {
-    pub(super) fn has_window(self) -> bool {
+    fn has_window(self) -> bool {
         matches!(self, RetryMode::Submit | RetryMode::SubmitSample)
+    }
+
+    /// The limits of a request that starts now: the submit window also ends an attempt in progress.
+    pub(super) fn limits(self, config: &Config, started: Instant, limits: &Limits) -> Limits {
+        let window = Deadline { at: started + config.timeout_submit(), limit: Limit::Submit };
+        let deadline = if self.has_window() { Some(window.earlier(limits.deadline)) } else { limits.deadline };
+        Limits { deadline, ..limits.clone() }
     }
 
     /// The decisions for a request that starts now.

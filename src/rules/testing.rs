@@ -4,16 +4,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+#[allow(dead_code, unreachable_pub, reason = "the integration tests use the rest of it")]
+#[path = "../../tests/support/golden.rs"]
+mod fixtures;
+
+pub(crate) use self::fixtures::fixture as golden;
+
 /// Some instant. There is no way to make one from nothing.
 #[allow(clippy::disallowed_methods)]
 pub(crate) fn start() -> Instant {
     Instant::now()
-}
-
-/// The fixture `tests/golden/v0.4.1/<name>.json`.
-pub(crate) fn golden(name: &str) -> Value {
-    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// A list in a fixture.

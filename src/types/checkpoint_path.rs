@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_for_a_url_has_no_empty_part() {
+    fn url_paths_have_no_empty_part() {
         assert!(CheckpointPath::for_url("tinker://run/weights/1").is_ok());
         for path in ["tinker:///weights/1", "tinker://run/weights/", "tinker://run/1"] {
             assert!(CheckpointPath::for_url(path).is_err(), "{path}");

@@ -12,20 +12,20 @@ use serde_json::json;
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput};
 use tinkex::{CustomLoss, ErrorKind, ServiceClient, TrainingClient};
 
-use crate::support::{Reply, Seen, Service, batch, well};
+use crate::support::{RecordedRequest, Reply, Service, batch, healthy_service};
 
 /// A service whose passes give one log-probability for each target, minus the number of the request.
 fn service() -> Service {
-    Service::start(|seen| match seen.request_id().split_once(':') {
-        Some(("forward" | "forward_backward", _)) if seen.path == "retrieve_future" => {
-            let number = seen.request_id().rsplit(':').next().unwrap().parse::<f64>().unwrap();
+    Service::start(|request| match request.request_id().split_once(':') {
+        Some(("forward" | "forward_backward", _)) if request.path == "retrieve_future" => {
+            let number = request.request_id().rsplit(':').next().unwrap().parse::<f64>().unwrap();
             Reply::ok(json!({
                 "loss_fn_output_type": "ArrayRecord",
                 "loss_fn_outputs": [{"logprobs": {"data": vec![-number; 3], "dtype": "float32", "shape": [3]}}],
                 "metrics": {"loss:sum": number, "mine": 7.0},
             }))
         }
-        _ => well(seen),
+        _ => healthy_service(request),
     })
 }
 
@@ -34,8 +34,8 @@ fn trainer(service: &Service) -> TrainingClient {
     client.create_lora_training_client("base", LoraConfig::default()).unwrap()
 }
 
-fn passes(service: &Service) -> Vec<Seen> {
-    service.seen().into_iter().filter(|seen| seen.body["model_id"].is_string()).collect()
+fn passes(service: &Service) -> Vec<RecordedRequest> {
+    service.requests().into_iter().filter(|request| request.body["model_id"].is_string()).collect()
 }
 
 fn ones(logprobs: &[Array1<f32>]) -> Vec<Array1<f32>> {
@@ -88,7 +88,7 @@ fn later_requests_follow_the_second_pass() {
         step.wait().unwrap();
         pass.wait().unwrap();
     }
-    let sent: Vec<_> = passes(&service).into_iter().map(|seen| seen.path).collect();
+    let sent: Vec<_> = passes(&service).into_iter().map(|request| request.path).collect();
     assert_eq!(sent, ["forward", "forward_backward", "optim_step"].repeat(3));
 }
 
@@ -104,7 +104,8 @@ fn the_function_may_submit_and_wait_itself() {
         Ok(CustomLoss::new(0.0, ones(logprobs)))
     });
     output.unwrap().wait().unwrap();
-    let sent: Vec<_> = passes(&service).into_iter().map(|seen| (seen.path.clone(), seen.seq_id().unwrap())).collect();
+    let sent: Vec<_> =
+        passes(&service).into_iter().map(|request| (request.path.clone(), request.seq_id().unwrap())).collect();
     let expected = [("forward", 1), ("optim_step", 2), ("forward", 3), ("forward_backward", 4)];
     assert_eq!(sent, expected.map(|(path, seq_id)| (path.to_owned(), seq_id)));
 }
@@ -138,7 +139,7 @@ fn a_wrong_answer_stops_before_the_second_pass() {
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+    assert!(passes(&service).iter().all(|request| request.path == "forward"));
 }
 
 /// An error that only the program knows.
@@ -167,7 +168,7 @@ fn the_functions_own_error_is_the_source() {
     // A text is an error, too.
     let error = trainer.submit_forward_backward_custom(batch(), |_, _| Err("no reward")).unwrap_err();
     assert_eq!((error.kind(), error.source().unwrap().to_string().as_str()), (ErrorKind::Callback, "no reward"));
-    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+    assert!(passes(&service).iter().all(|request| request.path == "forward"));
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn a_panic_in_the_function_is_an_error() {
     let error = trainer.forward_backward_custom(batch(), panics).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
     assert!(error.to_string().contains("out of luck") && !error.may_have_taken_effect(), "{error}");
-    assert!(passes(&service).iter().all(|seen| seen.path == "forward"));
+    assert!(passes(&service).iter().all(|request| request.path == "forward"));
     // The client is as usable as before.
     trainer.forward_backward_custom(batch(), flat).unwrap();
 }
@@ -198,10 +199,10 @@ fn data_without_targets_is_refused_before_any_request() {
 #[test]
 fn only_a_failed_second_pass_may_have_effect() {
     let failing = |path: &'static str| {
-        let service = Service::start(move |seen| match seen.request_id().split(':').next() {
+        let service = Service::start(move |request| match request.request_id().split(':').next() {
             Some(kind) if kind == path => Reply::Json(410, json!({"detail": "gone"})),
-            Some("forward") => crate::support::result(seen.request_id()),
-            _ => well(seen),
+            Some("forward") => crate::support::result(request.request_id()),
+            _ => healthy_service(request),
         });
         let one = Datum::new(ModelInput::from_tokens([1])).input("target_tokens", [2]).unwrap();
         trainer(&service).forward_backward_custom(one, flat).unwrap_err()

@@ -10,7 +10,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, QueueState, RequestKind};
 use tinkex::{ErrorKind, Event, Limit, Pending, QueueStateUpdate, RestClient, ServiceClient};
 
-use crate::support::{Gate, Reply, Service, connect, polled, well};
+use crate::support::{Gate, Reply, Service, connect, healthy_service, service_with_polls};
 
 /// More than anything that must happen takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,9 +49,9 @@ fn a_request_begins_is_repeated_and_stops_with_its_duration() {
     let manual = ManualClock::new();
     let failures = AtomicUsize::new(2);
     let fails = move || failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-    let service = Service::start(move |seen| match &*seen.path {
+    let service = Service::start(move |request| match &*request.path {
         "healthz" if fails() => Reply::with_headers(503, &[("retry-after", "3")], &json!({"detail": "busy"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let (observer, told) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
@@ -87,9 +87,9 @@ fn a_request_begins_is_repeated_and_stops_with_its_duration() {
 
 #[test]
 fn a_request_that_fails_says_why_and_no_path_has_a_query() {
-    let service = Service::start(|seen| match &*seen.path {
+    let service = Service::start(|request| match &*request.path {
         "odd?secret=Xq" => Reply::Json(404, json!({})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let (observer, told) = observer();
     let client = connect(service.config().observer(observer));
@@ -107,7 +107,7 @@ fn a_request_that_fails_says_why_and_no_path_has_a_query() {
 #[test]
 fn a_promise_is_told_of_from_its_polls_to_its_result() {
     let manual = ManualClock::new();
-    let service = polled(|seen| match (seen.request_id(), seen.iteration()) {
+    let service = service_with_polls(|request| match (request.request_id(), request.iteration()) {
         ("fails", _) => Reply::ok(json!({"error": "bad", "category": "user"})),
         (_, Some(0)) => Reply::Json(408, json!({"queue_state": "paused_capacity", "queue_state_reason": "full"})),
         (_, Some(1)) => Reply::Json(500, json!({"detail": "oh"})),
@@ -168,15 +168,15 @@ fn loop_until_resolved(told: &Receiver<Event>) -> Vec<Event> {
 #[test]
 fn a_wait_whose_time_is_over_is_told_and_one_that_the_program_gave_up_is_not() {
     let manual = ManualClock::new();
-    let service = polled(|_| Reply::Silence);
+    let service = service_with_polls(|_| Reply::Silence);
     let (observer, told) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
     drop(pending(&client, "given up"));
-    let limited = client.timeout_operation(Some(5 * SECOND));
+    let limited = client.with_timeout_operation(Some(5 * SECOND));
     let pending = pending(&limited, "limited");
     let waiting = std::thread::spawn(move || pending.wait().unwrap_err());
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
-    service.until_seen(|seen| seen.iter().any(|seen| seen.request_id() == "limited"));
+    service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "limited"));
     manual.advance(5 * SECOND);
     waiting.join().unwrap();
     let events = loop_until_resolved(&told);
@@ -189,7 +189,7 @@ fn a_wait_whose_time_is_over_is_told_and_one_that_the_program_gave_up_is_not() {
 
 #[test]
 fn a_slow_observer_is_told_how_much_it_missed_and_slows_nobody() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let (tell, told) = unbounded();
     let gate = Arc::<Gate>::default();
     let waits = Arc::clone(&gate);
@@ -216,7 +216,7 @@ fn a_slow_observer_is_told_how_much_it_missed_and_slows_nobody() {
 
 #[test]
 fn a_close_waits_until_the_observer_has_heard_everything() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let (observer, told) = observer();
     let (slow, released) = bounded::<()>(0);
     let client = connect(service.config().observer(move |event: &Event| {
@@ -234,7 +234,7 @@ fn a_close_waits_until_the_observer_has_heard_everything() {
 
 #[test]
 fn both_observers_are_told_on_one_thread_and_the_panic_of_one_does_not_reach_the_other() {
-    let service = polled(|seen| match seen.iteration() {
+    let service = service_with_polls(|request| match request.iteration() {
         Some(0) => Reply::ok(json!({"type": "try_again", "request_id": "r", "queue_state": "active"})),
         _ => Reply::ok(json!({"metrics": {}})),
     });
@@ -252,7 +252,7 @@ fn both_observers_are_told_on_one_thread_and_the_panic_of_one_does_not_reach_the
 
 #[test]
 fn an_observer_may_use_the_client_and_wait_inside_a_callback() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let (give, given) = bounded::<ServiceClient>(1);
     let (tell, told) = bounded(1);
     let observer = move |_: &Event| {
@@ -282,7 +282,7 @@ fn an_observer_hears_of_a_connection_that_comes_to_nothing() {
 
 #[test]
 fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_everything() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let (observer, told) = observer();
     let (slow, released) = unbounded::<()>();
     let config = service.config().timeout_drop(PATIENCE).observer(move |event: &Event| {
@@ -305,7 +305,7 @@ fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_eve
 
 #[test]
 fn an_observer_that_closes_another_client_waits_for_the_observer_of_that() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let (hear, told) = observer();
     let (slow, released) = unbounded::<()>();
     let other = connect(service.config().observer(move |event: &Event| {
@@ -329,12 +329,13 @@ fn an_observer_that_closes_another_client_waits_for_the_observer_of_that() {
 
 #[test]
 fn a_close_ends_in_its_time_though_the_observer_never_returns_and_the_telemetry_is_not_answered() {
-    let service = Service::start(|seen| if seen.path == "telemetry" { Reply::Silence } else { well(seen) });
+    let service =
+        Service::start(|request| if request.path == "telemetry" { Reply::Silence } else { healthy_service(request) });
     let (release, released) = bounded::<()>(0);
     let config = service.config().telemetry(true).observer(move |_: &Event| assert!(released.recv().is_err()));
     let client = connect(config);
     client.telemetry().flush();
-    service.until_count("telemetry", 1);
+    service.wait_for_count("telemetry", 1);
     // Telemetry that waits and events that are not heard slow no call.
     client.health().unwrap();
     let (done, is_done) = bounded(1);
@@ -348,7 +349,7 @@ fn a_close_ends_in_its_time_though_the_observer_never_returns_and_the_telemetry_
 
 #[test]
 fn the_last_handle_may_be_dropped_inside_a_callback_and_the_end_of_the_session_is_told_once() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let (give, given) = bounded::<ServiceClient>(1);
     let ((done, is_done), (go, may_go)) = (bounded(1), bounded::<()>(0));
     let observer = move |_: &Event| {
@@ -364,7 +365,8 @@ fn the_last_handle_may_be_dropped_inside_a_callback_and_the_end_of_the_session_i
     drop(client);
     go.send(()).unwrap();
     is_done.recv_timeout(PATIENCE).unwrap();
-    let seen = service.until_seen(|seen| seen.iter().any(|seen| seen.path == "telemetry"));
-    let told = |seen: &crate::support::Seen| seen.body["events"].to_string().matches("SESSION_END").count();
-    assert_eq!(seen.iter().filter(|seen| seen.path == "telemetry").map(told).sum::<usize>(), 1);
+    let seen = service.wait_until(|requests| requests.iter().any(|request| request.path == "telemetry"));
+    let told =
+        |request: &crate::support::RecordedRequest| request.body["events"].to_string().matches("SESSION_END").count();
+    assert_eq!(seen.iter().filter(|request| request.path == "telemetry").map(told).sum::<usize>(), 1);
 }

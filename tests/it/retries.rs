@@ -11,7 +11,7 @@ use tinkex::ServiceClient;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
 
-use crate::support::{Reply, Seen, Service, well};
+use crate::support::{RecordedRequest, Reply, Service, golden, healthy_service};
 
 /// Longer than any wait between two attempts.
 const QUIET: Duration = Duration::from_secs(24 * 3600);
@@ -26,31 +26,30 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// A service that answers the requests to this path as in the scenario, and the rest well.
+    /// A healthy service that responds to requests to this path as in the scenario.
     fn start(name: &str, path: &'static str) -> Self {
-        let file = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let fixture: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-        let exchanges: Vec<Value> = fixture["exchanges"].as_array().unwrap().to_vec();
-        let exchanges: Vec<Value> =
-            exchanges.into_iter().filter(|exchange| exchange["path"] == format!("/api/v1/{path}")).collect();
+        let exchanges: Vec<Value> = golden::exchanges(name)
+            .into_iter()
+            .filter(|exchange| exchange["path"] == format!("/api/v1/{path}"))
+            .collect();
         let begins = exchanges.iter().map(|exchange| exchange["t"].as_f64().unwrap());
         let ends = exchanges.iter().map(|exchange| exchange["t_resp"].as_f64().or(exchange["t"].as_f64()).unwrap());
         let waits = begins.skip(1).zip(ends).map(|(begin, end)| begin - end).collect();
         let clock = ManualClock::new();
         let wall = clock.clock();
         let answers = Mutex::new(exchanges.into_iter().map(|mut e| e["response"].take()).collect::<VecDeque<_>>());
-        let service = Service::start(move |seen| {
-            if seen.path != path {
-                return well(seen);
+        let service = Service::start(move |request| {
+            if request.path != path {
+                return healthy_service(request);
             }
             let answer = answers.lock().unwrap().pop_front().expect("it is asked too often");
             let Some(status) = answer["status"].as_u64() else { return Reply::Close };
             if status == 200 {
-                return well(seen);
+                return healthy_service(request);
             }
             let header = |name: &str| {
                 let value = answer["headers"][name].as_str()?;
-                // A date was two seconds ahead, cut to the second.
+                // The date was two seconds ahead, truncated to a second.
                 let is_date = value.ends_with("GMT");
                 let ahead = httpdate::fmt_http_date(wall.wall() + Duration::from_secs(2));
                 Some(if is_date { ahead } else { value.to_owned() })
@@ -63,7 +62,7 @@ impl Scenario {
         Scenario { path, waits, clock, service }
     }
 
-    /// A client whose only waits on the clock are those between attempts.
+    /// A client that waits on the clock only between attempts.
     fn config(&self) -> ConfigBuilder {
         self.service.config().clock(self.clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET)
     }
@@ -72,14 +71,14 @@ impl Scenario {
         ServiceClient::connect(self.config().build().unwrap()).unwrap()
     }
 
-    /// Makes a call that waits so many times. Returns the waits in seconds and what came of it.
+    /// Makes a call with this number of waits. Returns the waits in seconds and the result.
     fn through<T: Send>(&self, count: usize, call: impl FnOnce() -> T + Send) -> (Vec<f64>, T) {
         thread::scope(|scope| {
             let call = scope.spawn(call);
             let wait = |_| {
                 let mut next = QUIET;
                 self.clock.until_waiting(|waits| {
-                    // One that is over may not have ended yet.
+                    // A wait that is over may still be listed.
                     next = waits.iter().copied().find(|wait| !wait.is_zero()).unwrap_or(QUIET);
                     next < QUIET / 2
                 });
@@ -91,7 +90,7 @@ impl Scenario {
         })
     }
 
-    /// Both waited the same, but for the random factor of 0.75 to 1 and the time that the recorder took.
+    /// Asserts that both waited equally long, except for the random factor of 0.75 to 1 and the recorder's own time.
     fn waited_as_python_did(&self, waits: &[f64]) {
         for (ours, theirs) in waits.iter().zip(&self.waits) {
             assert!(
@@ -104,23 +103,26 @@ impl Scenario {
     }
 
     /// The requests to the path.
-    fn seen(&self) -> Vec<Seen> {
-        self.service.seen_at(self.path)
+    fn requests(&self) -> Vec<RecordedRequest> {
+        self.service.requests_to(self.path)
     }
 
-    fn seen_counts(&self) -> Vec<u32> {
-        self.seen().iter().map(|seen| seen.header("x-stainless-retry-count").unwrap().parse().unwrap()).collect()
+    fn retry_counts(&self) -> Vec<u32> {
+        self.requests()
+            .iter()
+            .map(|request| request.header("x-stainless-retry-count").unwrap().parse().unwrap())
+            .collect()
     }
 }
 
-/// Whether all are the same request, sent again.
-fn are_one(seen: &[Seen]) -> bool {
-    let key = |seen: &Seen| seen.header("x-idempotency-key").map(str::to_owned);
-    seen.iter().all(|other| other.raw == seen[0].raw && key(other) == key(&seen[0]) && key(other).is_some())
+/// Whether all are attempts of one request.
+fn are_one(requests: &[RecordedRequest]) -> bool {
+    let key = |request: &RecordedRequest| request.header("x-idempotency-key").map(str::to_owned);
+    requests.iter().all(|other| other.raw == requests[0].raw && key(other) == key(&requests[0]) && key(other).is_some())
 }
 
 #[test]
-fn scenario_70_each_form_of_retry_after_is_heeded() {
+fn scenario_70_every_form_of_retry_after() {
     let scenario = Scenario::start("70_retry_429_retry_after", "create_sampling_session");
     let client = scenario.connect();
     let (waits, sampler) = scenario.through(6, || client.create_sampling_client("m"));
@@ -130,56 +132,56 @@ fn scenario_70_each_form_of_retry_after_is_heeded() {
     // Not the fifth: Python's depends on where in a second its date fell.
     scenario.waited_as_python_did(&waits[..4]);
     assert!((6.0..=16.0).contains(&waits[5]));
-    assert!(are_one(&scenario.seen()));
-    assert_eq!(scenario.seen_counts(), [0, 1, 2, 3, 4, 5, 6]);
+    assert!(are_one(&scenario.requests()));
+    assert_eq!(scenario.retry_counts(), [0, 1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
-fn scenario_71_a_conflict_is_sent_again_whatever_failed_before_it() {
+fn scenario_71_conflicts_after_other_failures() {
     let scenario = Scenario::start("71_retry_status_codes", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let (waits, step) = scenario.through(5, || trainer.optim_step(AdamParams::default()));
     step.unwrap();
     scenario.waited_as_python_did(&waits);
-    assert!(are_one(&scenario.seen()));
-    assert_eq!((scenario.seen_counts(), scenario.seen()[0].seq_id()), (vec![0, 1, 2, 3, 4, 5], Some(1)));
+    assert!(are_one(&scenario.requests()));
+    assert_eq!((scenario.retry_counts(), scenario.requests()[0].seq_id()), (vec![0, 1, 2, 3, 4, 5], Some(1)));
 }
 
 #[test]
-fn the_third_conflict_is_final_also_within_the_submit_window() {
+fn the_third_conflict_is_final_in_the_window() {
     let (clock, answers) = (ManualClock::new(), Mutex::new(VecDeque::from([500, 409, 503, 409, 409, 200])));
-    let service = Service::start(move |seen| match seen.path.as_str() {
+    let service = Service::start(move |request| match request.path.as_str() {
         "optim_step" => match answers.lock().unwrap().pop_front().expect("it is asked too often") {
-            200 => well(seen),
+            200 => healthy_service(request),
             status => Reply::Json(status, serde_json::json!({"detail": "no"})),
         },
-        _ => well(seen),
+        _ => healthy_service(request),
     });
-    // Every third attempt is one of the window.
+    // Every third attempt is one of the submit window.
     let config = service.config().clock(clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET);
     let client = ServiceClient::connect(config.max_retries(2).build().unwrap()).unwrap();
     let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
     let scenario = Scenario { path: "optim_step", waits: Vec::new(), clock, service };
     let (waits, step) = scenario.through(4, || trainer.optim_step(AdamParams::default()));
     assert_eq!(step.unwrap_err().status(), Some(409));
-    assert_eq!((waits[2], scenario.seen_counts()), (1.0, vec![0, 1, 2, 3, 4]));
+    assert_eq!((waits[2], scenario.retry_counts()), (1.0, vec![0, 1, 2, 3, 4]));
     trainer.optim_step(AdamParams::default()).unwrap();
 }
 
 #[test]
-fn scenario_73_lost_connections_are_waited_out_under_the_same_number_and_key() {
+fn scenario_73_lost_connections_keep_number_and_key() {
     let scenario = Scenario::start("73_retry_connection", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let (waits, step) = scenario.through(2, || trainer.optim_step(AdamParams::default()));
     step.unwrap();
     scenario.waited_as_python_did(&waits);
-    assert!(are_one(&scenario.seen()));
-    // The first is lost with a connection that had served before, and is sent again at once.
-    assert_eq!(scenario.seen_counts(), [0, 0, 1, 2]);
+    assert!(are_one(&scenario.requests()));
+    // The first is lost with a reused connection, and retried at once.
+    assert_eq!(scenario.retry_counts(), [0, 0, 1, 2]);
 }
 
 #[test]
-fn scenario_72_a_refusal_is_final_and_its_number_stays_used() {
+fn scenario_72_a_refused_number_stays_used() {
     let scenario = Scenario::start("72_retry_400", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let step = || trainer.optim_step(AdamParams::default());
@@ -187,18 +189,18 @@ fn scenario_72_a_refusal_is_final_and_its_number_stays_used() {
     assert!(refused.status() == Some(400) && refused.to_string().contains("bad") && refused.is_user_error());
     step().unwrap();
     assert_eq!(step().unwrap_err().status(), Some(400));
-    let numbers: Vec<_> = scenario.seen().iter().map(|seen| seen.seq_id().unwrap()).collect();
-    assert_eq!((numbers, scenario.seen_counts()), (vec![1, 2, 3], vec![0; 3]));
+    let numbers: Vec<_> = scenario.requests().iter().map(|request| request.seq_id().unwrap()).collect();
+    assert_eq!((numbers, scenario.retry_counts()), (vec![1, 2, 3], vec![0; 3]));
 }
 
 #[test]
-fn scenarios_74_and_76_the_server_ends_the_quick_repeats_and_the_window_goes_on() {
+fn scenarios_74_and_76_the_window_outlasts_advice() {
     let scenario = Scenario::start("74_retry_x_should_retry", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
     let (waits, step) = scenario.through(3, || trainer.optim_step(AdamParams::default()));
     step.unwrap();
     scenario.waited_as_python_did(&waits);
-    assert!(are_one(&scenario.seen()), "0.4.1 makes a new key for each round");
+    assert!(are_one(&scenario.requests()), "0.4.1 makes a new key for each round");
 
     let scenario = Scenario::start("76_execute_with_retries_backoff", "save_weights");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
@@ -206,18 +208,18 @@ fn scenarios_74_and_76_the_server_ends_the_quick_repeats_and_the_window_goes_on(
     saved.unwrap();
     assert_eq!(waits, [1.0, 2.0, 4.0, 8.0]);
     scenario.waited_as_python_did(&waits);
-    assert!(are_one(&scenario.seen()));
+    assert!(are_one(&scenario.requests()));
 
     let scenario = Scenario::start("74_retry_x_should_retry", "healthz");
     let client = scenario.connect();
     let (waits, health) = scenario.through(2, || client.health());
     health.unwrap();
     scenario.waited_as_python_did(&waits);
-    assert!(scenario.seen().iter().all(|seen| seen.header("x-idempotency-key").is_none()));
+    assert!(scenario.requests().iter().all(|request| request.header("x-idempotency-key").is_none()));
 }
 
 #[test]
-fn scenario_75_retries_end_and_the_last_answer_is_the_error() {
+fn scenario_75_the_last_response_is_the_error() {
     let scenario = Scenario::start("75_retry_exhausted", "healthz");
     let client = ServiceClient::connect(scenario.config().max_retries(2).build().unwrap()).unwrap();
     let (waits, health) = scenario.through(2, || client.health());
@@ -226,19 +228,19 @@ fn scenario_75_retries_end_and_the_last_answer_is_the_error() {
     scenario.waited_as_python_did(&waits);
     let client = ServiceClient::connect(scenario.config().max_retries(0).build().unwrap()).unwrap();
     assert_eq!(client.health().unwrap_err().status(), Some(429));
-    // The connection had served before, and so may have been closed without regard to this request: it is sent again at once.
+    // The connection was reused, so the server may have closed it before it saw the request: it is retried at once.
     client.health().unwrap();
-    assert_eq!(scenario.seen_counts(), [0, 1, 2, 0, 0, 0]);
+    assert_eq!(scenario.retry_counts(), [0, 1, 2, 0, 0, 0]);
 }
 
 #[test]
-fn scenario_77_a_429_on_a_sample_waits_at_the_gate_and_sends_the_same_request() {
+fn scenario_77_a_429_retries_the_same_sample() {
     let scenario = Scenario::start("77_asample_429_backpressure", "asample");
     let sampler = scenario.connect().create_sampling_client("m").unwrap();
     let sample = || sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default());
     let (waits, sampled) = scenario.through(2, sample);
     sampled.unwrap();
-    // 0.4.1 does not heed the header, and waits a second. Besides, a token takes its time after a pause.
+    // 0.4.1 ignores the header and waits a second. Also, a token takes time after a pause.
     assert!((7.0..7.05).contains(&waits[0]) && (1.0..1.05).contains(&waits[1]), "{waits:?}");
     // The pause has emptied the bucket.
     scenario.clock.advance(Duration::from_secs(1));
@@ -247,9 +249,9 @@ fn scenario_77_a_429_on_a_sample_waits_at_the_gate_and_sends_the_same_request() 
     assert_eq!(waits, [1.0]);
     assert_eq!(sample().unwrap_err().status(), Some(400));
     sample().unwrap();
-    let seen = scenario.seen();
+    let seen = scenario.requests();
     assert!(are_one(&seen[..3]) && are_one(&seen[3..5]) && !are_one(&seen[2..4]));
-    assert!(seen.iter().all(|seen| seen.header("x-tinker-sampling-backpressure") == Some("1")));
+    assert!(seen.iter().all(|request| request.header("x-tinker-sampling-backpressure") == Some("1")));
     // 0.4.1 takes a new number for each attempt.
-    assert_eq!(seen.iter().map(|seen| seen.seq_id().unwrap()).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 2, 3]);
+    assert_eq!(seen.iter().map(|request| request.seq_id().unwrap()).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 2, 3]);
 }

@@ -1,4 +1,4 @@
-//! Tokenizers: which one a model has, where its file comes from, and what it does with text.
+//! Tokenizers: which one a model has, where its file comes from, and how it converts text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::json;
 use tinkex::types::{LoraConfig, ModelInput};
 use tinkex::{Config, ErrorKind, Event, Tokenizer, TokenizerSource};
 
-use crate::support::{Reply, Seen, Service, connect, well};
+use crate::support::{RecordedRequest, Reply, Service, connect, healthy_service};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
 const ID: &str = "acme/words";
@@ -27,7 +27,7 @@ fn data(name: &str) -> Vec<u8> {
     fs::read(Path::new(DATA).join(name)).unwrap()
 }
 
-/// A directory that is gone after the test.
+/// A directory that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -54,7 +54,7 @@ impl Folder {
         found
     }
 
-    /// Nothing of the environment but a cache in this folder; a hub at this address.
+    /// An environment with only a cache in this folder, and a hub at this URL.
     fn source(&self, hub: &str) -> TokenizerSource {
         let hasty = Config::builder().api_key("tml-key").base_url("http://127.0.0.1:1").max_retries(0);
         let hasty =
@@ -82,9 +82,9 @@ fn redirect(status: u16, to: String) -> Reply {
     Reply::Full { status, headers: vec![("location", to)], body: Vec::new() }
 }
 
-/// A hub that has the one tokenizer.
-fn hub_of(seen: &Seen) -> Reply {
-    match seen.path.as_str() {
+/// A hub with one tokenizer.
+fn hub_of(request: &RecordedRequest) -> Reply {
+    match request.path.as_str() {
         TOKENIZER_PATH => file("tokenizer.json"),
         CONFIG_PATH => file("tokenizer_config.json"),
         _ => Reply::Json(404, json!({"error": "Repository not found"})),
@@ -92,15 +92,15 @@ fn hub_of(seen: &Seen) -> Reply {
 }
 
 fn paths(service: &Service) -> Vec<String> {
-    service.seen().into_iter().map(|seen| seen.path).collect()
+    service.requests().into_iter().map(|request| request.path).collect()
 }
 
 #[test]
-fn a_file_is_a_tokenizer_with_the_token_that_ends_a_text() {
+fn a_file_names_its_end_of_text_token() {
     let tokenizer = Tokenizer::from_path(DATA).unwrap();
     assert_eq!(Tokenizer::from_path(Path::new(DATA).join("tokenizer.json")).unwrap().eos_token(), Some(END));
     assert_eq!((tokenizer.id(), tokenizer.eos_token()), (DATA, Some(END)));
-    // The file asks for four tokens at most, which is for other programs.
+    // The file limits texts to four tokens, which is ignored.
     let tokens = [BEGIN, HELLO, SPACE_W, b'e'.into(), b'e'.into(), b'e'.into()];
     assert_eq!(tokenizer.encode("hello weee").unwrap(), tokens);
     assert_eq!(tokenizer.encode_continuation("hello").unwrap(), [HELLO]);
@@ -109,7 +109,7 @@ fn a_file_is_a_tokenizer_with_the_token_that_ends_a_text() {
 }
 
 #[test]
-fn tokens_of_half_a_character_are_kept_back() {
+fn half_a_character_is_held_back() {
     let tokenizer = Tokenizer::from_path(DATA).unwrap();
     let tokens = tokenizer.encode_continuation("hello wé😀").unwrap();
     let mut decoder = tokenizer.decoder();
@@ -119,12 +119,12 @@ fn tokens_of_half_a_character_are_kept_back() {
 }
 
 #[test]
-fn a_tokenizer_is_downloaded_once_and_then_read_from_the_cache() {
+fn a_tokenizer_is_downloaded_only_once() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     let first = folder.source(&hub.url()).load(ID).unwrap();
     assert_eq!((first.id(), first.eos_token()), (ID, Some(END)));
     assert_eq!(paths(&hub), [TOKENIZER_PATH, CONFIG_PATH]);
-    let seen = &hub.seen()[0];
+    let seen = &hub.requests()[0];
     assert_eq!(seen.header("authorization"), Some("Bearer hf_secret"));
     for name in ["x-api-key", "cf-access-client-id", "cf-access-client-secret", "x-of-the-service", "x-stainless-os"] {
         assert_eq!(seen.header(name), None, "{name}");
@@ -132,37 +132,37 @@ fn a_tokenizer_is_downloaded_once_and_then_read_from_the_cache() {
     let second = folder.source(&hub.url()).load(ID).unwrap();
     assert_eq!(second.encode("hello").unwrap(), [BEGIN, HELLO]);
     assert_eq!(folder.source("http://127.0.0.1:1").offline(true).load(ID).unwrap().eos_token(), Some(END));
-    assert_eq!(hub.seen().len(), 2);
+    assert_eq!(hub.requests().len(), 2);
     let mut kept = folder.files();
     kept.sort();
     assert_eq!(kept, [folder.kept().join("tokenizer.json"), folder.kept().join("tokenizer_config.json")]);
 }
 
 #[test]
-fn the_token_does_not_follow_a_redirect_to_another_origin() {
+fn the_token_stays_with_its_origin() {
     let folder = Folder::new();
-    let store = Service::start(|seen| match seen.path.split('?').next() {
+    let store = Service::start(|request| match request.path.split('?').next() {
         Some("/blob/1") => file("tokenizer.json"),
         _ => Reply::Json(404, json!({})),
     });
     let signed = format!("{}/blob/1?signature=a%2Fb%3D&x=1", store.url());
-    let hub = Service::start(move |seen| match seen.path.as_str() {
-        // As for a repository that was renamed.
+    let hub = Service::start(move |request| match request.path.as_str() {
+        // As for a renamed repository.
         TOKENIZER_PATH => redirect(307, "/acme/new-words/resolve/main/tokenizer.json".to_owned()),
         "/acme/new-words/resolve/main/tokenizer.json" => redirect(302, signed.clone()),
         _ => Reply::Json(404, json!({})),
     });
     let tokenizer = folder.source(&hub.url()).load(ID).unwrap();
     assert_eq!((tokenizer.encode("hello").unwrap(), tokenizer.eos_token()), (vec![BEGIN, HELLO], None));
-    assert!(hub.seen().iter().all(|seen| seen.header("authorization") == Some("Bearer hf_secret")));
-    assert_eq!(hub.seen().len(), 3);
-    let at_store = store.seen();
+    assert!(hub.requests().iter().all(|request| request.header("authorization") == Some("Bearer hf_secret")));
+    assert_eq!(hub.requests().len(), 3);
+    let at_store = store.requests();
     assert_eq!(at_store[0].path, "/blob/1?signature=a%2Fb%3D&x=1");
-    assert!(at_store.iter().all(|seen| seen.headers.iter().all(|(_, value)| !value.contains("secret"))));
+    assert!(at_store.iter().all(|request| request.headers.iter().all(|(_, value)| !value.contains("secret"))));
 }
 
 #[test]
-fn a_download_from_elsewhere_is_no_event_of_the_client() {
+fn a_hub_download_emits_no_event() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     let told = Arc::<AtomicUsize>::default();
     let counts = Arc::clone(&told);
@@ -171,19 +171,19 @@ fn a_download_from_elsewhere_is_no_event_of_the_client() {
         counts.fetch_add(1, Ordering::SeqCst);
     });
     folder.source(&hub.url()).config(&config.build_with(|_| None).unwrap()).load(ID).unwrap();
-    assert_eq!((hub.seen().len(), told.load(Ordering::SeqCst)), (2, 0));
+    assert_eq!((hub.requests().len(), told.load(Ordering::SeqCst)), (2, 0));
 }
 
 #[test]
-fn redirects_end() {
-    let (folder, hub) = (Folder::new(), Service::start(|seen| redirect(302, seen.path.clone())));
+fn redirects_are_limited() {
+    let (folder, hub) = (Folder::new(), Service::start(|request| redirect(302, request.path.clone())));
     let error = folder.source(&hub.url()).load(ID).unwrap_err();
-    assert!(error.to_string().contains("redirects without end"), "{error}");
-    assert!(hub.seen().len() < 20);
+    assert!(error.to_string().contains("redirects more than 10 times"), "{error}");
+    assert!(hub.requests().len() < 20);
 }
 
 #[test]
-fn a_refused_download_says_what_to_do_and_where_a_file_can_be_put() {
+fn a_refused_download_suggests_a_remedy() {
     for (status, advice) in [(401, "set HF_TOKEN"), (403, "set HF_TOKEN"), (404, "check the id"), (500, "put its")] {
         let (folder, hub) = (Folder::new(), Service::start(move |_| Reply::Json(status, json!({"error": "no"}))));
         let error = folder.source(&hub.url()).load(ID).unwrap_err();
@@ -197,10 +197,10 @@ fn a_refused_download_says_what_to_do_and_where_a_file_can_be_put() {
 }
 
 #[test]
-fn without_a_network_the_error_says_where_to_put_the_file() {
+fn offline_errors_say_where_files_go() {
     let folder = Folder::new();
     let place = folder.kept().join("tokenizer.json").display().to_string();
-    // A port that was just given back: nobody listens there.
+    // A port that was just closed.
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{unused}");
     for (source, kind) in
@@ -210,14 +210,14 @@ fn without_a_network_the_error_says_where_to_put_the_file() {
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(&place), "{error}");
     }
-    // And there it is found.
+    // There it is found.
     fs::create_dir_all(folder.kept()).unwrap();
     fs::copy(Path::new(DATA).join("tokenizer.json"), folder.kept().join("tokenizer.json")).unwrap();
     assert_eq!(folder.source(&nobody).load(ID).unwrap().encode("hello").unwrap(), [BEGIN, HELLO]);
 }
 
 #[test]
-fn an_interrupted_or_useless_download_leaves_nothing_behind() {
+fn a_failed_download_leaves_nothing_behind() {
     let half =
         [b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".as_slice(), &data("tokenizer.json")[..500]].concat();
     for (reply, kind) in [
@@ -225,7 +225,7 @@ fn an_interrupted_or_useless_download_leaves_nothing_behind() {
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nnonsense!".to_vec(), ErrorKind::Decode),
     ] {
         let folder = Folder::new();
-        let hub = Service::start(move |seen| match seen.path.as_str() {
+        let hub = Service::start(move |request| match request.path.as_str() {
             TOKENIZER_PATH => Reply::Raw(reply.clone()),
             _ => Reply::Json(404, json!({})),
         });
@@ -236,7 +236,7 @@ fn an_interrupted_or_useless_download_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_download_has_a_limit() {
+fn a_download_has_a_size_limit() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     let small = hub.config().max_response_bytes(1000).build().unwrap();
     let error = folder.source(&hub.url()).config(&small).load(ID).unwrap_err();
@@ -255,7 +255,7 @@ fn a_damaged_file_in_the_cache_is_named() {
 }
 
 #[test]
-fn the_cache_of_hugging_faces_programs_is_read() {
+fn the_hugging_face_cache_is_read() {
     let folder = Folder::new();
     let model = folder.0.join("hub/models--acme--words");
     let snapshot = model.join("snapshots/0123abcd");
@@ -273,17 +273,17 @@ fn the_cache_of_hugging_faces_programs_is_read() {
 }
 
 #[test]
-fn an_id_that_leads_elsewhere_is_refused_before_anything_happens() {
+fn an_id_that_leads_elsewhere_is_refused() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
     for id in ["../words", "acme/..", "/etc/passwd", "acme/words/../x", "acme\\words", "acme/words?x=1", "a--b/c", ""] {
         let error = folder.source(&hub.url()).load(id).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{id}: {error}");
     }
-    assert!(hub.seen().is_empty() && folder.files().is_empty());
+    assert!(hub.requests().is_empty() && folder.files().is_empty());
 }
 
 #[test]
-fn the_environment_says_where_to_look() {
+fn the_environment_configures_the_source() {
     let folder = Folder::new();
     let hub = Service::start(hub_of);
     let environment = |name: &str| {
@@ -295,7 +295,7 @@ fn the_environment_says_where_to_look() {
         })
     };
     TokenizerSource::from_env_with(environment).load(ID).unwrap();
-    assert_eq!(hub.seen()[0].header("authorization"), Some("Bearer hf_secret"));
+    assert_eq!(hub.requests()[0].header("authorization"), Some("Bearer hf_secret"));
     assert!(folder.0.join(".cache/tinkex/tokenizers/acme--words/tokenizer.json").is_file());
     let offline = TokenizerSource::from_env_with(|name| match name {
         "XDG_CACHE_HOME" => Some(folder.0.join("elsewhere").display().to_string()),
@@ -307,16 +307,16 @@ fn the_environment_says_where_to_look() {
 }
 
 #[test]
-fn a_training_client_asks_the_service_for_its_tokenizer() {
+fn a_training_client_asks_for_its_tokenizer() {
     for (model_data, expected) in [
         (json!({"model_name": "acme/model", "tokenizer_id": "acme/words"}), "acme/words"),
         (json!({"model_name": "meta-llama/Llama-3.1-8B"}), "baseten/Meta-Llama-3-tokenizer"),
         (json!({"model_name": "acme/model/variant", "tokenizer_id": null}), "acme/model"),
         (json!({"model_name": "anything", "tokenizer_id": "bytes"}), "bytes"),
     ] {
-        let service = Service::start(move |seen| match seen.path.as_str() {
+        let service = Service::start(move |request| match request.path.as_str() {
             "get_info" => Reply::ok(json!({"model_id": "m", "model_data": model_data})),
-            _ => well(seen),
+            _ => healthy_service(request),
         });
         let trainer = connect(service.config()).create_lora_training_client("base", LoraConfig::default()).unwrap();
         assert_eq!(trainer.tokenizer_id().unwrap(), expected);
@@ -327,35 +327,35 @@ fn a_training_client_asks_the_service_for_its_tokenizer() {
 }
 
 #[test]
-fn a_sampling_client_knows_its_base_model_or_asks() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+fn a_sampling_client_knows_or_asks() {
+    let service = Service::start(|request| match request.path.as_str() {
         "samplers/sampler-1" => Reply::ok(json!({"sampler_id": "sampler-1", "base_model": "acme/model/variant"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let client = connect(service.config());
     assert_eq!(client.create_sampling_client("Qwen/Qwen3-8B").unwrap().tokenizer_id().unwrap(), "Qwen/Qwen3-8B");
     let from_path = client.create_sampling_client("tinker://run/sampler_weights/a").unwrap();
     assert_eq!(from_path.tokenizer_id().unwrap(), "acme/model");
-    assert_eq!(service.seen_at("samplers/sampler-1").len(), 1);
+    assert_eq!(service.requests_to("samplers/sampler-1").len(), 1);
 }
 
 #[test]
-fn a_download_is_repeated_while_the_hub_is_busy_and_its_token_goes_along() {
+fn a_busy_hub_is_retried_with_the_token() {
     let (folder, count) = (Folder::new(), AtomicUsize::new(0));
-    let hub = Service::start(move |seen| match count.fetch_add(1, Ordering::Relaxed) {
+    let hub = Service::start(move |request| match count.fetch_add(1, Ordering::Relaxed) {
         0 => Reply::Close,
         1 => Reply::Json(503, json!({})),
-        _ => hub_of(seen),
+        _ => hub_of(request),
     });
     let patient = hub.config().max_retries(9).retry_base(Duration::from_millis(1)).build().unwrap();
     let tokenizer = folder.source(&hub.url()).config(&patient).load(ID).unwrap();
     assert_eq!(tokenizer.eos_token(), Some(END));
     assert_eq!(paths(&hub), [TOKENIZER_PATH, TOKENIZER_PATH, TOKENIZER_PATH, CONFIG_PATH]);
-    assert!(hub.seen().iter().all(|seen| seen.header("authorization") == Some("Bearer hf_secret")));
+    assert!(hub.requests().iter().all(|request| request.header("authorization") == Some("Bearer hf_secret")));
 }
 
 #[test]
-fn an_address_of_a_hub_that_can_not_be_used_is_an_error_that_keeps_its_password() {
+fn an_invalid_endpoint_keeps_its_password_secret() {
     let folder = Folder::new();
     for address in ["http://me:hidden@127.0.0.1:1", "ftp://me:hidden@hub", "nonsense"] {
         let error = folder.source(address).load(ID).unwrap_err();

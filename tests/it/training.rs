@@ -9,7 +9,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
 use tinkex::{ErrorKind, ServiceClient, TrainingClient, TrainingOptions};
 
-use crate::support::{Gate, Reply, Service, batch, well};
+use crate::support::{Gate, Reply, Service, batch, healthy_service};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,7 +20,7 @@ fn trainer(service: &Service) -> TrainingClient {
 
 #[test]
 fn blocking_calls_return_their_own_results_and_count_from_one() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let output = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     assert_eq!(output.metrics["loss:sum"], 1.0);
@@ -34,7 +34,7 @@ fn blocking_calls_return_their_own_results_and_count_from_one() {
 
 #[test]
 fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let mut pending = Vec::new();
     for _ in 0..20 {
@@ -47,10 +47,10 @@ fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
         assert_eq!(pass.wait().unwrap().metrics["loss:sum"], (2 * index + 1) as f64);
     }
     let sent: Vec<_> = service
-        .seen()
+        .requests()
         .iter()
-        .filter(|seen| seen.path == "forward_backward" || seen.path == "optim_step")
-        .map(|seen| (seen.path.clone(), seen.seq_id().unwrap()))
+        .filter(|request| request.path == "forward_backward" || request.path == "optim_step")
+        .map(|request| (request.path.clone(), request.seq_id().unwrap()))
         .collect();
     let expected: Vec<_> = (1..=40)
         .map(|seq_id| (if seq_id % 2 == 1 { "forward_backward" } else { "optim_step" }.to_owned(), seq_id))
@@ -62,11 +62,11 @@ fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
 fn the_next_submission_waits_for_the_promise_of_the_last_and_not_for_its_result() {
     let result = Arc::new(Gate::default());
     let gate = Arc::clone(&result);
-    let service = Service::start(move |seen| {
-        if seen.path == "retrieve_future" && seen.request_id().starts_with("forward_backward") {
+    let service = Service::start(move |request| {
+        if request.path == "retrieve_future" && request.request_id().starts_with("forward_backward") {
             gate.pass();
         }
-        well(seen)
+        healthy_service(request)
     });
     let trainer = trainer(&service);
     let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
@@ -79,25 +79,27 @@ fn the_next_submission_waits_for_the_promise_of_the_last_and_not_for_its_result(
 
 #[test]
 fn a_large_batch_is_sent_in_chunks_and_its_outputs_come_back_in_order() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
     let output = trainer.forward_backward(Batch::from(datums), LossFn::CrossEntropy).unwrap();
     assert_eq!(output.loss_fn_outputs.len(), 2);
     assert_eq!(output.metrics["loss:sum"], 3.0);
     let chunks: Vec<_> = service
-        .seen_at("forward_backward")
+        .requests_to("forward_backward")
         .iter()
-        .map(|seen| (seen.seq_id().unwrap(), seen.body["forward_backward_input"]["data"].as_array().unwrap().len()))
+        .map(|request| {
+            (request.seq_id().unwrap(), request.body["forward_backward_input"]["data"].as_array().unwrap().len())
+        })
         .collect();
     assert_eq!(chunks, [(1, 128), (2, 2)]);
 }
 
 #[test]
 fn a_refused_submission_fails_its_own_call_and_leaves_the_client_usable() {
-    let service = Service::start(|seen| match seen.seq_id() {
+    let service = Service::start(|request| match request.seq_id() {
         Some(1) => Reply::Json(400, json!({"detail": "no such loss"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let trainer = trainer(&service);
     let refused = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap_err();
@@ -110,9 +112,9 @@ fn a_refused_submission_fails_its_own_call_and_leaves_the_client_usable() {
 
 #[test]
 fn bad_input_is_refused_before_any_request() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let trainer = trainer(&service);
-    let before = service.seen().len();
+    let before = service.requests().len();
     let errors = [
         trainer.forward_backward(Batch::from(vec![]), LossFn::CrossEntropy).unwrap_err(),
         trainer.optim_step(AdamParams::new().learning_rate(f64::NAN)).unwrap_err(),
@@ -122,21 +124,21 @@ fn bad_input_is_refused_before_any_request() {
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
-    assert_eq!(service.seen().len(), before);
+    assert_eq!(service.requests().len(), before);
 }
 
 #[test]
 fn what_can_not_be_created_is_refused_before_any_request() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
-    let before = service.seen().len();
+    let before = service.requests().len();
     let nothing = LoraConfig::new().train_mlp(false).train_attn(false).train_unembed(false);
     let (lora, metadata) = (LoraConfig::default(), Default::default());
     let errors = [
         client.create_lora_training_client("base", nothing.clone()).unwrap_err(),
-        client.submit_create_lora_training_client("base", nothing).unwrap_err(),
+        client.training_client().lora("base").options(nothing).submit().unwrap_err(),
         client.create_lora_training_client(" ", lora.clone()).unwrap_err(),
-        client.submit_create_lora_training_client("", lora).unwrap_err(),
+        client.training_client().lora("").options(lora).submit().unwrap_err(),
         client.create_sampling_client(" ").unwrap_err(),
         client.create_sampling_client("https://run/weights/a").unwrap_err(),
         client.create_training_client_from_state("tinker://run/other/a", &metadata).unwrap_err(),
@@ -145,7 +147,7 @@ fn what_can_not_be_created_is_refused_before_any_request() {
     for error in errors {
         assert!(error.kind() == ErrorKind::InvalidInput && error.operation().is_some(), "{error}");
     }
-    assert_eq!(service.seen().len(), before);
+    assert_eq!(service.requests().len(), before);
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     assert_eq!(trainer.model_id(), "model-0", "a refused model takes no number");
 }
@@ -154,8 +156,8 @@ fn what_can_not_be_created_is_refused_before_any_request() {
 fn a_full_queue_refuses_what_is_submitted_and_lets_a_blocking_call_wait_for_room() {
     let gate = Arc::<Gate>::default();
     let held = Arc::clone(&gate);
-    let service = Service::start(move |seen| match well(seen) {
-        reply if seen.path == "optim_step" && seen.seq_id() == Some(1) => Reply::held(&held, reply),
+    let service = Service::start(move |request| match healthy_service(request) {
+        reply if request.path == "optim_step" && request.seq_id() == Some(1) => Reply::held(&held, reply),
         reply => reply,
     });
     let manual = ManualClock::new();
@@ -164,7 +166,7 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_a_blocking_call_wait_for_room
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     // A call keeps its place until its promise is there.
     let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
-    service.until_count("optim_step", 1);
+    service.wait_for_count("optim_step", 1);
     let error = trainer.submit_optim_step(AdamParams::default()).map(drop).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::QueueFull, Some("optim_step")));
     assert!(error.hint().is_some());
@@ -178,7 +180,7 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_a_blocking_call_wait_for_room
 
 #[test]
 fn four_threads_share_one_client_and_each_keeps_its_order() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     thread::scope(|scope| {
         for thread in 0..4 {
@@ -194,13 +196,13 @@ fn four_threads_share_one_client_and_each_keeps_its_order() {
             });
         }
     });
-    let steps = service.seen_at("optim_step");
-    let numbers: Vec<_> = steps.iter().map(|seen| seen.seq_id().unwrap()).collect();
+    let steps = service.requests_to("optim_step");
+    let numbers: Vec<_> = steps.iter().map(|request| request.seq_id().unwrap()).collect();
     assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
     for thread in 0..4_u64 {
         let calls: Vec<_> = steps
             .iter()
-            .map(|seen| seen.body["adam_params"]["learning_rate"].as_f64().unwrap() as u64 - 1)
+            .map(|request| request.body["adam_params"]["learning_rate"].as_f64().unwrap() as u64 - 1)
             .filter(|rate| rate / 100 == thread)
             .collect();
         assert_eq!(calls, (thread * 100..thread * 100 + 25).collect::<Vec<_>>());
@@ -209,12 +211,12 @@ fn four_threads_share_one_client_and_each_keeps_its_order() {
 
 #[test]
 fn metadata_of_a_training_run_is_sent_with_its_creation() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let options = TrainingOptions::from(LoraConfig::default().rank(8)).user_metadata("experiment", "7b");
     client.create_lora_training_client("base", options.clone()).unwrap();
-    client.submit_create_lora_training_client("base", options).unwrap().wait().unwrap();
-    for (number, seen) in service.seen_at("create_model").iter().enumerate() {
+    client.training_client().lora("base").options(options).submit().unwrap().wait().unwrap();
+    for (number, seen) in service.requests_to("create_model").iter().enumerate() {
         assert_eq!((&seen.body["model_seq_id"], &seen.body["lora_config"]["rank"]), (&json!(number), &json!(8)));
         assert_eq!(seen.body["user_metadata"], json!({"experiment": "7b"}));
     }
@@ -222,7 +224,7 @@ fn metadata_of_a_training_run_is_sent_with_its_creation() {
 
 #[test]
 fn an_unload_waits_its_turn_and_takes_no_number() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
     let unload = trainer.submit_unload_model().unwrap();
@@ -230,8 +232,8 @@ fn an_unload_waits_its_turn_and_takes_no_number() {
     assert_eq!(unload.wait().unwrap().model_id, "model-0");
     step.wait().unwrap();
     late.wait().unwrap();
-    let sent: Vec<_> = service.seen().into_iter().filter(|seen| seen.body["model_id"].is_string()).collect();
-    let sent: Vec<_> = sent.iter().map(|seen| (&*seen.path, seen.seq_id())).collect();
+    let sent: Vec<_> = service.requests().into_iter().filter(|request| request.body["model_id"].is_string()).collect();
+    let sent: Vec<_> = sent.iter().map(|request| (&*request.path, request.seq_id())).collect();
     assert_eq!(sent, [("optim_step", Some(1)), ("unload_model", None), ("optim_step", Some(2))]);
 }
 
@@ -241,11 +243,11 @@ fn a_run_that_can_not_be_gone_on_from_is_an_error_and_takes_no_number() {
         json!({"training_run_id": "a/b", "base_model": "base", "model_owner": "me", "is_lora": true,
             "lora_rank": lora_rank, "last_request_time": "2025-11-01T12:00:00Z"})
     };
-    let service = Service::start(move |seen| match &*seen.path {
+    let service = Service::start(move |request| match &*request.path {
         "training_runs/whole" => Reply::ok(run(json!(null))),
         "training_runs/gone" => Reply::Json(404, json!({"detail": "no such run"})),
         "training_runs/a%20b" => Reply::ok(run(json!(4))),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let create = |path: &str| client.create_training_client_from_state(path, &Default::default());
@@ -253,15 +255,18 @@ fn a_run_that_can_not_be_gone_on_from_is_an_error_and_takes_no_number() {
     assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("create_training_client_from_state")));
     assert_eq!(create("tinker://gone/weights/1").unwrap_err().status(), Some(404));
     create("tinker://a b/weights/1").unwrap();
-    let created = &service.seen_at("create_model")[0].body;
+    let created = &service.requests_to("create_model")[0].body;
     assert_eq!((&created["model_seq_id"], &created["user_metadata"]), (&json!(0), &json!(null)));
     assert_eq!(created["lora_config"]["rank"], 4);
-    assert_eq!(service.seen_at("load_weights")[0].body["path"], "tinker://a b/weights/1");
+    assert_eq!(service.requests_to("load_weights")[0].body["path"], "tinker://a b/weights/1");
 }
 
 #[test]
 fn a_model_whose_promise_makes_no_sense_may_have_been_created() {
-    let service = Service::start(|seen| if seen.path == "create_model" { Reply::ok(json!({})) } else { well(seen) });
+    let service =
+        Service::start(
+            |request| if request.path == "create_model" { Reply::ok(json!({})) } else { healthy_service(request) },
+        );
     let error = crate::support::connect(service.config())
         .create_lora_training_client("base", LoraConfig::default())
         .unwrap_err();

@@ -11,7 +11,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{ModelInput, QueueState, RequestKind, SamplingParams};
 use tinkex::{ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, wait_all, wait_any};
 
-use crate::support::{Gate, Reply, Service, connect, pass, polled, well};
+use crate::support::{Gate, Reply, Service, connect, healthy_service, pass, service_with_polls};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,7 +36,7 @@ fn done(value: impl Into<Value>) -> Reply {
 /// A service that holds the polls of `held…` until the gate opens, fails `bad` and answers the rest with their ids.
 fn holding(gate: &Arc<Gate>) -> Service {
     let gate = Arc::clone(gate);
-    polled(move |seen| match seen.request_id() {
+    service_with_polls(move |request| match request.request_id() {
         id if id.starts_with("held") => Reply::held(&gate, done(id)),
         "bad" => Reply::ok(json!({"error": "no", "category": "user"})),
         id => done(id),
@@ -69,10 +69,10 @@ fn the_first_error_ends_the_wait_for_all_and_the_polls_of_the_rest() {
     let service = holding(&never);
     let client = connect(service.config());
     let held = pending(&client, "held");
-    let polls = service.until_count("retrieve_future", 1);
+    let polls = service.wait_for_count("retrieve_future", 1);
     let error = wait_all([held, pending(&client, "bad")]).unwrap_err();
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::RequestFailed, Some("bad")));
-    service.until_ended(polls[0].connection);
+    service.wait_for_disconnect(polls[0].connection);
 }
 
 #[test]
@@ -100,11 +100,11 @@ fn all_count_as_waited_for_while_one_waits_and_none_after_it() {
     let client = connect(service.manual_config(&manual).max_poll_connections(1));
     // Nobody waits for this one; it has the only connection.
     let idle = pending(&client, "held-idle");
-    service.until_count("retrieve_future", 1);
+    service.wait_for_count("retrieve_future", 1);
     let pendings: Vec<_> = (0..3).map(|n| pending(&client, &format!("r-{n}"))).collect();
     // A connection is taken from what nobody waits for, for all of them.
     assert_eq!(wait_all(pendings).unwrap().len(), 3);
-    service.until_seen(|seen| seen.iter().filter(|seen| seen.request_id() == "held-idle").count() == 2);
+    service.wait_until(|requests| requests.iter().filter(|request| request.request_id() == "held-idle").count() == 2);
     let rest = [pending(&client, "held-2"), pending(&client, "r-3")];
     let waiting = thread::spawn(move || (wait_any(&rest), rest));
     // Not at once again; and then the first of them has the connection for a while, although both are waited for.
@@ -125,7 +125,8 @@ fn the_operations_limit_ends_the_wait_for_many() {
     let never = Arc::<Gate>::default();
     let service = holding(&never);
     let client = connect(service.manual_config(&manual));
-    let (short, long) = (client.timeout_operation(Some(5 * SECOND)), client.timeout_operation(Some(9 * SECOND)));
+    let (short, long) =
+        (client.with_timeout_operation(Some(5 * SECOND)), client.with_timeout_operation(Some(9 * SECOND)));
     let limited = [pending(&long, "held-1"), pending(&short, "held-2"), pending(&client, "held-3")];
     let waiting = thread::spawn(move || (wait_any(&limited), limited));
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
@@ -146,7 +147,7 @@ fn the_operations_limit_ends_the_wait_for_many() {
 #[test]
 fn an_observer_sees_a_paused_queue_before_the_caller_has_the_value() {
     let manual = ManualClock::new();
-    let service = polled(|seen| match seen.iteration() {
+    let service = service_with_polls(|request| match request.iteration() {
         Some(0 | 1) => Reply::ok(json!({"status": "pending"})),
         Some(2) => Reply::ok(try_again("paused_capacity", None)),
         _ => done(42),
@@ -168,14 +169,14 @@ fn an_observer_sees_a_paused_queue_before_the_caller_has_the_value() {
 #[test]
 fn every_form_of_a_queue_state_is_told_in_order_with_its_reason() {
     let manual = ManualClock::new();
-    let service = Service::start(|seen| match (&*seen.path, seen.iteration()) {
+    let service = Service::start(|request| match (&*request.path, request.iteration()) {
         ("retrieve_future", Some(0)) => {
             Reply::Json(408, json!({"queue_state": "paused_rate_limit", "queue_state_reason": "too many"}))
         }
         ("retrieve_future", Some(1)) => Reply::ok(try_again("resting", None)),
         ("retrieve_future", Some(2)) => Reply::Json(408, Value::Null),
         ("retrieve_future", Some(3)) => Reply::ok(try_again("active", None)),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let (tell, told) = unbounded();
     let observer = move |update: &QueueStateUpdate| tell.send(update.clone()).unwrap();
@@ -194,9 +195,9 @@ fn every_form_of_a_queue_state_is_told_in_order_with_its_reason() {
 
 /// A service whose results come after one "not yet" with a queue state.
 fn paused_once() -> Service {
-    polled(|seen| match seen.iteration() {
-        Some(0) if seen.request_id() != "quick" => Reply::ok(try_again("active", None)),
-        _ => done(seen.request_id()),
+    service_with_polls(|request| match request.iteration() {
+        Some(0) if request.request_id() != "quick" => Reply::ok(try_again("active", None)),
+        _ => done(request.request_id()),
     })
 }
 

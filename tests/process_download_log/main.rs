@@ -1,7 +1,7 @@
-//! A link to an archive is as good as a key for a while: it is logged without its signature, at every level but trace,
-//! where ureq shows what it sends and receives.
+//! A link to an archive gives access like a key while it is valid. It is logged without its signature at every level but
+//! trace, at which ureq logs what it sends and receives.
 //!
-//! The log is the process's, so this file has one test.
+//! The logger is global, so this file has one test.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../it/rest/scene.rs"]
@@ -12,11 +12,11 @@ mod support;
 
 use scene::{SIGNATURE, Scene, archive, cut, whole};
 use serde_json::json;
-use support::{Reply, logged};
+use support::{Reply, captured_log};
 
 #[test]
-fn a_download_is_logged_without_its_signature() {
-    logged::capture(log::LevelFilter::Debug);
+fn the_log_has_no_signature() {
+    captured_log::start(log::LevelFilter::Debug);
     let busy = || Some(Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "in the making"})));
     let scene = Scene::with(
         move |number| if number == 0 { busy() } else { None },
@@ -29,7 +29,7 @@ fn a_download_is_logged_without_its_signature() {
         },
     );
     scene.rest().download_checkpoint_archive("run", "weights/a", scene.out()).unwrap();
-    let log: String = logged::all().iter().map(|line| format!("{line}\n")).collect();
+    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
     assert!(!log.contains(SIGNATURE) && !log.contains("tml-test-key"), "{log}");
     for said in ["the archive is being prepared", "answered 403", "retrying in", "ureq"] {
         assert!(log.contains(said), "{said} is not in the log:\n{log}");

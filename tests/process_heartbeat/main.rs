@@ -11,40 +11,40 @@ use std::time::Duration;
 
 use log::{Level, LevelFilter};
 use serde_json::json;
-use support::{Reply, Service, connect, logged, well};
+use support::{Reply, Service, captured_log, connect, healthy_service};
 use tinkex::clock::ManualClock;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets so many heartbeats go out one after the other, and returns what was logged meanwhile.
 fn beat(manual: &ManualClock, service: &Service, count: usize) -> Vec<(Level, String)> {
-    logged::all();
+    captured_log::take();
     for _ in 0..count {
-        let before = service.seen_at("session_heartbeat").len();
+        let before = service.requests_to("session_heartbeat").len();
         manual.until_waiting(|waits| waits.contains(&INTERVAL));
         manual.advance(INTERVAL);
-        service.until_count("session_heartbeat", before + 1);
+        service.wait_for_count("session_heartbeat", before + 1);
     }
     // The last answer has been taken up when the next heartbeat is waited for.
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
-    logged::ours()
+    captured_log::take_own()
 }
 
 #[test]
 fn an_outage_of_two_minutes_is_warned_of_once_and_again_after_a_recovery_and_410_or_a_close_is_the_end() {
-    logged::capture(LevelFilter::Info);
+    captured_log::start(LevelFilter::Info);
     let status = Arc::new(AtomicU16::new(200));
     let answers = Arc::clone(&status);
-    let service = Service::start(move |seen| match (&*seen.path, answers.load(Ordering::SeqCst)) {
+    let service = Service::start(move |request| match (&*request.path, answers.load(Ordering::SeqCst)) {
         ("session_heartbeat", 0) => Reply::Close,
         ("session_heartbeat", status) if status != 200 => Reply::Json(status, json!({"detail": "no"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).idle_retention(Duration::from_secs(365 * 24 * 3600));
     let client = connect(config);
     assert_eq!(beat(&manual, &service, 2), []);
-    let beats = service.seen_at("session_heartbeat");
+    let beats = service.requests_to("session_heartbeat");
     assert_eq!(beats[0].body["session_id"], "session-1");
     assert_eq!(beats[0].header("x-stainless-read-timeout"), Some("10"));
 
@@ -60,28 +60,31 @@ fn an_outage_of_two_minutes_is_warned_of_once_and_again_after_a_recovery_and_410
     }
     // Each was sent once: none is repeated when it fails.
     assert!(
-        service.seen_at("session_heartbeat").iter().all(|seen| seen.header("x-stainless-retry-count") == Some("0"))
+        service
+            .requests_to("session_heartbeat")
+            .iter()
+            .all(|request| request.header("x-stainless-retry-count") == Some("0"))
     );
 
     let clock = ManualClock::new();
     let closed = connect(service.config().clock(clock.clock()));
     clock.until_waiting(|waits| waits.contains(&INTERVAL));
     closed.close(Duration::from_secs(30));
-    let before = service.seen_at("session_heartbeat").len();
+    let before = service.requests_to("session_heartbeat").len();
     clock.advance(10 * INTERVAL);
-    assert_eq!(service.seen_at("session_heartbeat").len(), before, "it was closed");
+    assert_eq!(service.requests_to("session_heartbeat").len(), before, "it was closed");
 
     status.store(410, Ordering::SeqCst);
-    let before = service.seen_at("session_heartbeat").len();
-    logged::all();
+    let before = service.requests_to("session_heartbeat").len();
+    captured_log::take();
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
     manual.advance(INTERVAL);
-    service.until_count("session_heartbeat", before + 1);
+    service.wait_for_count("session_heartbeat", before + 1);
     // A close that came before the answer was taken up would end the heartbeats by itself.
-    logged::until_something();
+    captured_log::wait_for_line();
     client.close(Duration::from_secs(30));
-    let lines = logged::ours();
+    let lines = captured_log::take_own();
     assert!(lines.len() == 1 && lines[0].0 == Level::Warn && lines[0].1.contains("no more heartbeats"), "{lines:?}");
     manual.advance(10 * INTERVAL);
-    assert_eq!(service.seen_at("session_heartbeat").len(), before + 1);
+    assert_eq!(service.requests_to("session_heartbeat").len(), before + 1);
 }

@@ -16,7 +16,7 @@ fn purpose(path: &str) -> &'static str {
 
 #[test]
 fn each_purpose_has_connections_of_its_own_and_reuses_them() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let client = connect(service.config());
     let trainer = train(&client);
     let sampler = client.create_sampling_client("base").unwrap();
@@ -29,7 +29,7 @@ fn each_purpose_has_connections_of_its_own_and_reuses_them() {
         sampler.sample(&prompt(), 1, &params()).unwrap();
     }
     let mut connections: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-    for seen in service.seen() {
+    for seen in service.requests() {
         connections.entry(purpose(&seen.path)).or_default().insert(seen.connection);
     }
     assert_eq!(connections.keys().copied().collect::<Vec<_>>(), ["futures", "sampling", "session", "training"]);
@@ -43,11 +43,11 @@ fn each_purpose_has_connections_of_its_own_and_reuses_them() {
 fn a_dropped_pending_frees_its_connection_and_a_step_is_not_taken_back() {
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);
-    let service = Service::start(move |seen| {
-        if seen.path == "forward_backward" {
+    let service = Service::start(move |request| {
+        if request.path == "forward_backward" {
             gate.pass();
         }
-        silent(seen)
+        silent(request)
     });
     let client = connect(service.config());
     let trainer = train(&client);
@@ -55,29 +55,30 @@ fn a_dropped_pending_frees_its_connection_and_a_step_is_not_taken_back() {
     let dropped = trainer.submit_optim_step(adam()).unwrap();
     let cancelled = trainer.submit_save_state("never").unwrap();
     let last = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap();
-    service.until_count("forward_backward", 1);
+    service.wait_for_count("forward_backward", 1);
     drop(dropped);
     cancelled.cancel();
     opened.open();
-    let seen = service.until_seen(|seen| polls(seen, "forward:") == 1 && polls(seen, "forward_backward:") == 1);
-    let sent: Vec<_> = seen.iter().filter_map(|seen| Some((&*seen.path, seen.seq_id()?))).collect();
+    let seen =
+        service.wait_until(|requests| polls(requests, "forward:") == 1 && polls(requests, "forward_backward:") == 1);
+    let sent: Vec<_> = seen.iter().filter_map(|request| Some((&*request.path, request.seq_id()?))).collect();
     // The number that the cancelled call did not need goes to the next.
     assert_eq!(sent, [("forward_backward", 1), ("optim_step", 2), ("forward", 3)]);
     assert_eq!(polls(&seen, "optim_step"), 0);
 
-    let poll = |of: &str| seen.iter().find(|seen| seen.request_id().starts_with(of)).unwrap().connection;
+    let poll = |of: &str| seen.iter().find(|request| request.request_id().starts_with(of)).unwrap().connection;
     drop(pass);
-    service.until_ended(poll("forward_backward:"));
+    service.wait_for_disconnect(poll("forward_backward:"));
     assert!(!last.is_ready());
     last.cancel();
-    service.until_ended(poll("forward:"));
+    service.wait_for_disconnect(poll("forward:"));
 }
 
 #[test]
 fn a_lost_answer_may_have_taken_effect_and_its_number_stays_used() {
-    let service = Service::start(|seen| match (seen.path.as_str(), seen.seq_id()) {
+    let service = Service::start(|request| match (request.path.as_str(), request.seq_id()) {
         ("optim_step", Some(1)) => Reply::Close,
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     // Too short a window for a second round.
@@ -93,20 +94,20 @@ fn a_lost_answer_may_have_taken_effect_and_its_number_stays_used() {
 #[test]
 fn a_repeated_submission_keeps_its_number_and_key() {
     let failures = Mutex::new(vec![Reply::Close, Reply::Json(503, json!({})), Reply::Json(429, json!({}))]);
-    let service = Service::start(move |seen| match seen.path.as_str() {
-        "optim_step" => failures.lock().unwrap().pop().unwrap_or_else(|| well(seen)),
-        _ => well(seen),
+    let service = Service::start(move |request| match request.path.as_str() {
+        "optim_step" => failures.lock().unwrap().pop().unwrap_or_else(|| healthy_service(request)),
+        _ => healthy_service(request),
     });
     let quick = service.config().retry_base(Duration::from_millis(1));
     let trainer = train(&connect(quick));
     trainer.optim_step(adam()).unwrap();
     trainer.optim_step(adam()).unwrap();
-    let steps = service.seen_at("optim_step");
-    let numbers: Vec<_> = steps.iter().map(|seen| seen.seq_id().unwrap()).collect();
+    let steps = service.requests_to("optim_step");
+    let numbers: Vec<_> = steps.iter().map(|request| request.seq_id().unwrap()).collect();
     assert_eq!(numbers, [1, 1, 1, 1, 2]);
-    let keys: Vec<_> = steps.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();
+    let keys: Vec<_> = steps.iter().map(|request| request.header("x-idempotency-key").unwrap()).collect();
     assert!(keys[..4].iter().all(|key| *key == keys[0]) && keys[4] != keys[0], "{keys:?}");
-    let attempts: Vec<_> = steps.iter().map(|seen| seen.header("x-stainless-retry-count").unwrap()).collect();
+    let attempts: Vec<_> = steps.iter().map(|request| request.header("x-stainless-retry-count").unwrap()).collect();
     // A pooled connection that turns out to be closed is replaced within the attempt.
     assert_eq!(attempts, ["0", "1", "2", "2", "0"]);
 }

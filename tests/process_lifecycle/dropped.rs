@@ -19,9 +19,9 @@ fn dropped_on_log(text: &'static str) -> (Sender<Handles>, Receiver<String>) {
 
 #[test]
 fn the_last_handle_can_be_dropped_on_the_training_thread() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "optim_step" => Reply::Json(503, json!({"detail": "dropped by training"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let (give, told) = dropped_on_log("dropped by training");
     let client = connect(service.config());
@@ -33,9 +33,9 @@ fn the_last_handle_can_be_dropped_on_the_training_thread() {
 
 #[test]
 fn the_last_handle_can_be_dropped_on_a_submitting_thread() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "asample" => Reply::Json(503, json!({"detail": "dropped by submit"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let (give, told) = dropped_on_log("dropped by submit");
     let client = connect(service.config());
@@ -47,11 +47,11 @@ fn the_last_handle_can_be_dropped_on_a_submitting_thread() {
 
 #[test]
 fn the_last_handle_can_be_dropped_on_the_poller() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "retrieve_future" => Reply::Json(410, json!({"detail": "gone"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("expired, submitted anew");
+    let (give, told) = dropped_on_log("expired; its request is submitted again");
     let client = connect(service.config());
     let sampler = client.create_sampling_client("base").unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
@@ -61,9 +61,9 @@ fn the_last_handle_can_be_dropped_on_the_poller() {
 
 #[test]
 fn the_last_handle_can_be_dropped_on_the_heartbeats_thread() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "session_heartbeat" => Reply::Json(503, json!({"detail": "dropped by heartbeat"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let (give, told) = dropped_on_log("dropped by heartbeat");
     let client = connect(service.config().heartbeat_interval(Duration::from_millis(1)));
@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for Dropper {
 
 #[test]
 fn the_last_handle_can_be_dropped_while_a_users_type_is_decoded() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let client = connect(service.config());
     let (give, given) = bounded(1);
     let (tell, told) = bounded(1);

@@ -5,9 +5,9 @@ use super::*;
 
 #[test]
 fn heartbeats_go_on_after_failures_and_stop_with_the_close() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "session_heartbeat" => Reply::Json(503, json!({})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let interval = Duration::from_secs(7);
@@ -15,20 +15,20 @@ fn heartbeats_go_on_after_failures_and_stop_with_the_close() {
     for beats in 1..=3 {
         manual.until_waiting(|waits| waits == [interval]);
         manual.advance(interval);
-        let last = service.until_count("session_heartbeat", beats).pop().unwrap();
+        let last = service.wait_for_count("session_heartbeat", beats).pop().unwrap();
         assert_eq!(last.body["session_id"], "session-1");
     }
     promptly(move || client.close(FAR));
     manual.advance(FAR);
-    assert_eq!(service.seen_at("session_heartbeat").len(), 3);
+    assert_eq!(service.requests_to("session_heartbeat").len(), 3);
     assert_eq!(manual.waits(), []);
 }
 
 #[test]
 fn heartbeats_stop_when_the_service_says_that_the_session_has_ended() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "session_heartbeat" => Reply::Json(410, json!({"detail": "this session has ended"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let (tell, told) = bounded(1);
@@ -39,40 +39,40 @@ fn heartbeats_stop_when_the_service_says_that_the_session_has_ended() {
     told.recv_timeout(HANG).unwrap();
     manual.advance(FAR);
     promptly(move || client.close(FAR));
-    assert_eq!(service.seen_at("session_heartbeat").len(), 1);
+    assert_eq!(service.requests_to("session_heartbeat").len(), 1);
 }
 
 /// A clock that also counts while the machine is suspended jumps by hours.
 #[test]
 fn after_a_jump_of_the_clock_there_is_one_heartbeat_and_the_next_in_its_time() {
-    let (service, manual) = (Service::start(well), ManualClock::new());
+    let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(service.config().clock(manual.clock()));
     for beats in 1..=2 {
         manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
         manual.advance(5 * FAR);
-        service.until_count("session_heartbeat", beats);
+        service.wait_for_count("session_heartbeat", beats);
     }
     manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
     promptly(move || client.close(FAR));
-    assert_eq!(service.seen_at("session_heartbeat").len(), 2);
+    assert_eq!(service.requests_to("session_heartbeat").len(), 2);
 }
 
 #[test]
 fn heartbeats_that_are_refused_go_on_since_only_410_is_the_end() {
     let statuses = std::sync::atomic::AtomicUsize::new(0);
-    let service = Service::start(move |seen| match seen.path.as_str() {
+    let service = Service::start(move |request| match request.path.as_str() {
         "session_heartbeat" => {
             let number = statuses.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             Reply::Json([401, 403, 404, 409, 422, 429][number % 6], json!({"detail": "no"}))
         }
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let client = connect(service.config().clock(manual.clock()));
     for beats in 1..=7 {
         manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
         manual.advance(Duration::from_secs(10));
-        service.until_count("session_heartbeat", beats);
+        service.wait_for_count("session_heartbeat", beats);
     }
     promptly(move || client.close(FAR));
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use support::{Gate, Reply, Seen, Service, batch, well};
+use support::{Gate, RecordedRequest, Reply, Service, batch, healthy_service};
 use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
@@ -50,15 +50,15 @@ fn params() -> SamplingParams {
 }
 
 /// Accepts everything and never says what came of it, but for the creation of models.
-fn silent(seen: &Seen) -> Reply {
-    match seen.path.as_str() {
-        "retrieve_future" if !seen.request_id().starts_with("create_model") => Reply::Silence,
-        _ => well(seen),
+fn silent(request: &RecordedRequest) -> Reply {
+    match request.path.as_str() {
+        "retrieve_future" if !request.request_id().starts_with("create_model") => Reply::Silence,
+        _ => healthy_service(request),
     }
 }
 
-fn polls(seen: &[Seen], of: &str) -> usize {
-    seen.iter().filter(|seen| seen.path == "retrieve_future" && seen.request_id().starts_with(of)).count()
+fn polls(requests: &[RecordedRequest], of: &str) -> usize {
+    requests.iter().filter(|request| request.path == "retrieve_future" && request.request_id().starts_with(of)).count()
 }
 
 /// Runs something that must return at once, on a thread of its own.
@@ -97,22 +97,22 @@ fn close_returns_at_once_while_polls_are_held_and_the_waiting_get_closed() {
         waiting(move || pass.wait()),
         waiting(move || reply.wait_timeout(FAR).unwrap()),
     ];
-    service.until_seen(|seen| polls(seen, "") - polls(seen, "create_model") == 4);
-    let open: BTreeSet<_> = service.seen().iter().map(|seen| seen.connection).collect();
+    service.wait_until(|requests| polls(requests, "") - polls(requests, "create_model") == 4);
+    let open: BTreeSet<_> = service.requests().iter().map(|request| request.connection).collect();
     promptly(move || client.close(FAR));
     for waiter in waiters {
         assert_eq!(waiter.recv_timeout(HANG).unwrap(), ErrorKind::Closed);
     }
-    open.into_iter().for_each(|connection| service.until_ended(connection));
+    open.into_iter().for_each(|connection| service.wait_for_disconnect(connection));
 }
 
 #[test]
 fn every_wait_of_a_client_ends_with_closed() {
-    let service = Service::start(|seen| match (seen.path.as_str(), seen.seq_id()) {
+    let service = Service::start(|request| match (request.path.as_str(), request.seq_id()) {
         ("optim_step" | "healthz", _) => Reply::Silence,
         ("get_info", _) => Reply::with_headers(503, &[("retry-after-ms", "33000")], &json!({})),
         ("asample", Some(1)) => Reply::Silence,
-        _ => silent(seen),
+        _ => silent(request),
     });
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).max_queued(1).sampling_burst(2).sampling_rate(1);
@@ -123,22 +123,22 @@ fn every_wait_of_a_client_ends_with_closed() {
     let (samples, submits, gated, asks) = (sampler.clone(), sampler.clone(), sampler.clone(), client.clone());
 
     let sample = waiting(move || samples.sample(&prompt(), 1, &params()));
-    service.until_seen(|seen| polls(seen, "asample") == 1);
+    service.wait_until(|requests| polls(requests, "asample") == 1);
     let sample_submission = waiting(move || submits.sample(&prompt(), 1, &params()));
-    service.until_count("asample", 2);
+    service.wait_for_count("asample", 2);
     // The burst is used up: a token comes in a second that the clock does not let pass.
     let gate = waiting(move || gated.sample(&prompt(), 1, &params()));
     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(1)));
     let submission = waiting(move || for_promise.optim_step(adam()));
-    service.until_count("optim_step", 1);
+    service.wait_for_count("optim_step", 1);
     // The only place in the queue is taken until that submission has its promise.
     let limit = Duration::from_secs(77);
-    let room = waiting(move || for_room.timeout_operation(Some(limit)).optim_step(adam()));
+    let room = waiting(move || for_room.with_timeout_operation(Some(limit)).optim_step(adam()));
     manual.until_waiting(|waits| waits.contains(&limit));
     let repeat = waiting(move || for_repeat.get_info());
     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(33)));
     let request = waiting(move || asks.health());
-    service.until_count("healthz", 1);
+    service.wait_for_count("healthz", 1);
 
     promptly(move || client.close(FAR));
     for (name, waiter) in [
@@ -152,28 +152,30 @@ fn every_wait_of_a_client_ends_with_closed() {
     ] {
         assert_eq!(waiter.recv_timeout(HANG).expect(name), ErrorKind::Closed, "{name}");
     }
-    assert_eq!(service.seen_at("asample").len(), 2);
-    assert_eq!(service.seen_at("optim_step").len(), 1);
+    assert_eq!(service.requests_to("asample").len(), 2);
+    assert_eq!(service.requests_to("optim_step").len(), 1);
 }
 
 #[test]
 fn what_is_queued_at_the_close_is_answered_with_closed_and_never_sent() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "optim_step" | "asample" => Reply::Silence,
-        _ => silent(seen),
+        _ => silent(request),
     });
     let client = connect(service.config().max_sampling_threads(1).api_key("tml-queued"));
     let trainer = train(&client);
     let sampler = client.create_sampling_client("base").unwrap();
     let steps: Vec<_> = (0..3).map(|_| trainer.submit_optim_step(adam()).unwrap()).collect();
     let replies: Vec<_> = (0..3).map(|_| sampler.submit_sample(&prompt(), 1, &params()).unwrap()).collect();
-    service.until_seen(|seen| ["optim_step", "asample"].iter().all(|path| seen.iter().any(|seen| seen.path == *path)));
+    service.wait_until(|requests| {
+        ["optim_step", "asample"].iter().all(|path| requests.iter().any(|request| request.path == *path))
+    });
     promptly(move || client.close(FAR));
     let effects: Vec<_> = steps.into_iter().map(|step| closed(step).may_have_taken_effect()).collect();
     assert_eq!(effects, [true, false, false]);
     let effects: Vec<_> = replies.into_iter().map(|reply| closed(reply).may_have_taken_effect()).collect();
     assert_eq!(effects, [true, false, false]);
-    assert_eq!((service.seen_at("optim_step").len(), service.seen_at("asample").len()), (1, 1));
+    assert_eq!((service.requests_to("optim_step").len(), service.requests_to("asample").len()), (1, 1));
 }
 
 /// The error of a call that the close of its client ended.
@@ -194,7 +196,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
     let clone = client.clone();
     promptly(move || clone.close(FAR));
     client.close(Duration::ZERO);
-    let before = service.seen().len();
+    let before = service.requests().len();
     // Of a promise nobody here knows what became of it.
     let promise = client.pending::<OptimStepResponse>("optim_step:model-0:1", RequestKind::OptimStep);
     assert!(closed(promise).may_have_taken_effect());
@@ -204,10 +206,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
             [
                 client.health().unwrap_err(),
                 client.create_lora_training_client("base", LoraConfig::default()).unwrap_err(),
-                client
-                    .submit_create_lora_training_client("base", LoraConfig::default())
-                    .and_then(Pending::wait)
-                    .unwrap_err(),
+                client.training_client().lora("base").submit().and_then(Pending::wait).unwrap_err(),
                 client.create_sampling_client("base").unwrap_err(),
                 trainer.optim_step(adam()).unwrap_err(),
                 trainer.submit_optim_step(adam()).and_then(Pending::wait).unwrap_err(),
@@ -223,7 +222,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
         }
     });
     assert!(kinds.iter().all(|kind| *kind == ErrorKind::Closed), "{kinds:?}");
-    assert_eq!(service.seen().len(), before);
+    assert_eq!(service.requests().len(), before);
 }
 
 #[test]
@@ -235,10 +234,10 @@ fn a_pending_keeps_its_session_and_the_last_one_ends_it() {
         let sampler = client.create_sampling_client("base").unwrap();
         (trainer.submit_optim_step(adam()).unwrap(), sampler.submit_sample(&prompt(), 1, &params()).unwrap())
     };
-    let seen = service.until_seen(|seen| polls(seen, "optim_step") == 1 && polls(seen, "asample") == 1);
+    let seen = service.wait_until(|requests| polls(requests, "optim_step") == 1 && polls(requests, "asample") == 1);
     promptly(move || drop(step));
     assert!(!reply.is_ready());
     promptly(move || drop(reply));
-    let all: BTreeSet<_> = seen.iter().map(|seen| seen.connection).collect();
-    all.into_iter().for_each(|connection| service.until_ended(connection));
+    let all: BTreeSet<_> = seen.iter().map(|request| request.connection).collect();
+    all.into_iter().for_each(|connection| service.wait_for_disconnect(connection));
 }

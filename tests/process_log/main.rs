@@ -6,20 +6,20 @@ mod support;
 
 use log::{Level, LevelFilter};
 use serde_json::json;
-use support::{Reply, Service, logged, well};
+use support::{Reply, Service, captured_log, healthy_service};
 use tinkex::types::Severity;
 use tinkex::{Config, ServiceClient};
 
 /// What the library logs meanwhile.
 fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {
-    logged::all();
+    captured_log::take();
     act();
-    logged::ours()
+    captured_log::take_own()
 }
 
 #[test]
 fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
-    logged::capture(LevelFilter::Info);
+    captured_log::start(LevelFilter::Info);
 
     let build = |key: &str, url: &str| drop(Config::builder().api_key(key).base_url(url).build().unwrap());
     let odd_key = lines_of(|| build("sk-other", "http://127.0.0.1:1"));
@@ -30,16 +30,17 @@ fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
     assert!(plain_http[0].0 == Level::Warn && plain_http[0].1.contains("unencrypted"), "{plain_http:?}");
     assert_eq!(lines_of(|| build("tml-k", "http://localhost:1")), []);
 
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "create_session" => Reply::ok(json!({
             "session_id": "s",
             "info_message": "all well",
             "warning_message": "old version",
             "error_message": "out of credit",
         })),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
-    let silent = Service::start(|seen| if seen.path == "telemetry" { Reply::Silence } else { well(seen) });
+    let silent =
+        Service::start(|request| if request.path == "telemetry" { Reply::Silence } else { healthy_service(request) });
     let client = ServiceClient::connect(silent.config().telemetry(true).build().unwrap()).unwrap();
     let dropped = lines_of(|| {
         for _ in 0..20_000 {

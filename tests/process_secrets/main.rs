@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Reply, Service, batch, logged, well};
+use support::{Reply, Service, batch, captured_log, healthy_service};
 use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
 use tinkex::{Config, Error, SampleOptions, ServiceClient};
@@ -43,11 +43,11 @@ impl Shown {
 
 #[test]
 fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
-    logged::capture(log::LevelFilter::Trace);
+    captured_log::start(log::LevelFilter::Trace);
     let key = format!("tml-{WORD}-key");
     let seen_before = Mutex::new(HashMap::<String, u32>::new());
-    let service = Service::start(move |seen| {
-        let path = seen.path.as_str();
+    let service = Service::start(move |request| {
+        let path = request.path.as_str();
         let before = {
             let mut counts = seen_before.lock().unwrap();
             let count = counts.entry(path.to_owned()).or_default();
@@ -64,7 +64,7 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
                 Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "busy"}))
             }
             ("asample" | "forward_backward", 0 | 1) => Reply::with_headers(429, &[("retry-after-ms", "1")], &json!({})),
-            _ => well(seen),
+            _ => healthy_service(request),
         }
     });
     let config = service
@@ -102,7 +102,7 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
         client.health().unwrap_err(),
         client.get_server_capabilities().unwrap_err(),
         trainer.get_info().unwrap_err(),
-        client.timeout_operation(Some(Duration::from_nanos(1))).health().unwrap_err(),
+        client.with_timeout_operation(Some(Duration::from_nanos(1))).health().unwrap_err(),
     ] {
         shown.error(&error);
     }
@@ -117,14 +117,14 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
     shown.debug(&request);
     shown.debug(&request.clone().send().unwrap());
     shown.error(&request.header("x-bad", format!("{WORD}\n")).send().unwrap_err());
-    let sent = &service.seen_at("echo")[0];
+    let sent = &service.requests_to("echo")[0];
     for name in names.into_iter().chain(["x-copy"]) {
         assert!(sent.header(name).unwrap().starts_with(WORD), "{name} was not sent");
     }
     assert_eq!(sent.header("x-team"), Some(&*format!("{WORD}-team")));
     client.close(Duration::from_secs(60));
-    let reports = service.seen_at("telemetry");
-    let reported: String = reports.iter().map(|seen| String::from_utf8_lossy(&seen.raw).into_owned()).collect();
+    let reports = service.requests_to("telemetry");
+    let reported: String = reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect();
     for event in ["SESSION_START", "execute_with_retries", "connection_error", "user_error", "SESSION_END"] {
         assert!(reported.contains(event), "{event} was not reported");
     }
@@ -156,12 +156,12 @@ fn no_secret_shows_in_debug_errors_the_log_or_the_telemetry() {
         shown.debug(&source);
         shown.error(&source.load("acme/words").unwrap_err());
         shown.error(&source.token(format!("{WORD}\n")).load("acme/words").unwrap_err());
-        let asked = &service.seen_at("/acme/words/resolve/main/tokenizer.json")[0];
+        let asked = &service.requests_to("/acme/words/resolve/main/tokenizer.json")[0];
         assert_eq!(asked.header("authorization"), Some(&*format!("Bearer hf_{WORD}")));
     }
 
     assert_hidden("Debug or an error", &shown.0);
-    let log: String = logged::all().iter().map(|line| format!("{line}\n")).collect();
+    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
     assert!(log.contains("tinkex::http") && log.contains("retrying in"), "the log was not captured");
     // The bytes on the wire come in rows of 16, in hex and as text.
     let bytes = log.lines().filter_map(|line| line.strip_prefix("TRACE ureq_proto::util "));

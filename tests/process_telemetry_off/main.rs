@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Service, well};
+use support::{Service, healthy_service};
 use tinkex::Proxy;
 use tinkex::clock::ManualClock;
 use tinkex::types::Severity;
@@ -21,7 +21,7 @@ fn threads() -> Vec<String> {
 
 #[test]
 fn when_it_is_switched_off_there_is_no_thread_and_no_request_and_its_methods_do_nothing() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let by_environment = |word: &'static str| move |name: &str| (name == "TINKER_TELEMETRY").then(|| word.to_owned());
     let manual = ManualClock::new();
     let builder = || Config::builder().api_key("tml-k").base_url(service.url()).proxy(Proxy::Off).clock(manual.clock());
@@ -40,12 +40,12 @@ fn when_it_is_switched_off_there_is_no_thread_and_no_request_and_its_methods_do_
         assert_eq!(telemetry.is_on(), is_on);
         // The threads are at work, and so have their names.
         manual.until_waiting(|waits| !waits.is_empty());
-        service.until_seen(|seen| !is_on || seen.iter().any(|seen| seen.path == "telemetry"));
+        service.wait_until(|requests| !is_on || requests.iter().any(|request| request.path == "telemetry"));
         let threads = threads();
         if threads.iter().any(|name| name.starts_with("tinkex-heart")) {
             assert_eq!(threads.iter().any(|name| name.starts_with("tinkex-telem")), is_on, "{threads:?}");
         }
         client.close(Duration::from_secs(30));
-        assert_eq!(service.seen_at("telemetry").is_empty(), !is_on);
+        assert_eq!(service.requests_to("telemetry").is_empty(), !is_on);
     }
 }

@@ -11,7 +11,7 @@ use super::{Gate, Shared};
 
 /// A request as the service saw it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct RecordedRequest {
     /// The number of the TCP connection, from 0.
     pub connection: usize,
     pub method: String,
@@ -23,7 +23,7 @@ pub struct Seen {
     pub raw: Vec<u8>,
 }
 
-impl Seen {
+impl RecordedRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -61,9 +61,9 @@ pub enum Reply {
     /// These bytes, then silence.
     Stall(Vec<u8>),
     /// These bytes; after them nothing is read until the gate opens.
-    Deaf(Vec<u8>, Arc<Gate>),
+    StopReading(Vec<u8>, Arc<Gate>),
     /// These bytes one after the other, with a pause of real time before each.
-    Slow(Vec<Vec<u8>>, Duration),
+    Drip(Vec<Vec<u8>>, Duration),
 }
 
 impl Reply {
@@ -137,12 +137,12 @@ fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
             while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
             return false;
         }
-        Reply::Deaf(bytes, gate) => {
+        Reply::StopReading(bytes, gate) => {
             stream.write_all(&bytes).ok();
             gate.pass();
             return false;
         }
-        Reply::Slow(pieces, pause) => {
+        Reply::Drip(pieces, pause) => {
             stream.set_read_timeout(Some(pause)).unwrap();
             let sent = pieces.iter().all(|piece| {
                 // The client sends nothing meanwhile: this waits for as long as the pause.
@@ -161,7 +161,11 @@ fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
 }
 
 /// The request without its body, the length of its head, and the length of its body.
-fn read_head(connection: usize, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(Seen, usize, usize)> {
+fn read_head(
+    connection: usize,
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+) -> Option<(RecordedRequest, usize, usize)> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -175,7 +179,7 @@ fn read_head(connection: usize, stream: &mut TcpStream, buffer: &mut Vec<u8>) ->
             let length = length.map_or(0, |(_, value)| value.parse().unwrap());
             let path = request.path.unwrap().trim_start_matches("/api/v1/").to_owned();
             let method = request.method.unwrap().to_owned();
-            let seen = Seen { connection, method, path, headers, body: Value::Null, raw: Vec::new() };
+            let seen = RecordedRequest { connection, method, path, headers, body: Value::Null, raw: Vec::new() };
             return Some((seen, head, length));
         }
         if !read_more(stream, buffer) {

@@ -4,12 +4,14 @@
 //! which connection and when a connection ended.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of the support")]
 
+pub mod captured_log;
 mod exchange;
 mod gate;
-pub mod logged;
+pub mod golden;
+mod healthy;
+pub mod mock;
 #[cfg(all(unix, feature = "cli"))]
 pub mod terminal;
-mod well;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,25 +19,28 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-pub use exchange::{Reply, Seen};
+pub use exchange::{RecordedRequest, Reply};
 pub use gate::{Gate, Gauge};
+pub use healthy::{healthy_service, result, service_with_polls};
 use tinkex::Config;
 use tinkex::clock::ManualClock;
 use tinkex::{ConfigBuilder, Proxy};
-pub use well::{polled, result, well};
 
 /// A test that waits longer than this for something that must happen has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The API key in the configurations of the tests.
+pub const KEY: &str = "tml-test-key";
+
 #[derive(Default)]
 struct Record {
-    seen: Vec<Seen>,
+    seen: Vec<RecordedRequest>,
     opened: usize,
     ended: HashSet<usize>,
     streams: HashMap<usize, TcpStream>,
 }
 
-type Script<R> = Box<dyn Fn(&Seen) -> R + Send + Sync>;
+type Script<R> = Box<dyn Fn(&RecordedRequest) -> R + Send + Sync>;
 
 struct Shared {
     record: Mutex<Record>,
@@ -68,30 +73,34 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
         Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), None, |_| None, script)
     }
 
     /// A service that may also reply to the head of a request. The connection is then closed while the body is on its way,
     /// which resets it.
     pub fn start_early(
-        at_head: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
-        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+        at_head: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 'static,
+        script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         Service::listen(small_listener(), None, at_head, script)
     }
 
     /// A service that takes requests in pieces of this size, with a pause of real time before each. Once no more is left than
     /// the client's side of the connection holds, it takes the rest at once.
-    pub fn start_slow(piece: usize, pause: Duration, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn start_slow(
+        piece: usize,
+        pause: Duration,
+        script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         Service::listen(listener(32 * 1024, None), Some((piece, pause)), |_| None, script)
     }
 
     fn listen(
         listener: TcpListener,
         slow: Option<(usize, Duration)>,
-        at_head: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
-        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+        at_head: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 'static,
+        script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().unwrap();
         let (at_head, script) = (Box::new(at_head), Box::new(script));
@@ -129,7 +138,7 @@ impl Service {
     /// A configuration for this service, with a key of its own so that tests share no sampling gate. Without telemetry, so that
     /// every request is one that the test is about.
     pub fn config(&self) -> ConfigBuilder {
-        Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off).telemetry(false)
+        config_for(self.url())
     }
 
     /// The same, by a clock that the test drives. No heartbeat is due.
@@ -137,36 +146,41 @@ impl Service {
         self.config().clock(manual.clock()).heartbeat_interval(Duration::from_secs(365 * 24 * 3600))
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.record.lock().unwrap().seen.clone()
     }
 
-    pub fn seen_at(&self, path: &str) -> Vec<Seen> {
-        self.seen().into_iter().filter(|seen| seen.path == path).collect()
+    pub fn requests_to(&self, path: &str) -> Vec<RecordedRequest> {
+        self.requests().into_iter().filter(|request| request.path == path).collect()
     }
 
     /// Blocks until what was seen is as expected, and returns it.
-    pub fn until_seen(&self, expected: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
+    pub fn wait_until(&self, expected: impl Fn(&[RecordedRequest]) -> bool) -> Vec<RecordedRequest> {
         let record = self.shared.record.lock().unwrap();
         let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |record| !expected(&record.seen));
         let (record, timeout) = waited.unwrap();
-        let paths: Vec<_> = record.seen.iter().map(|seen| &seen.path).collect();
+        let paths: Vec<_> = record.seen.iter().map(|request| &request.path).collect();
         assert!(!timeout.timed_out(), "not seen in time; seen: {paths:?}");
         record.seen.clone()
     }
 
     /// Blocks until so many requests to this path were seen.
-    pub fn until_count(&self, path: &str, count: usize) -> Vec<Seen> {
-        self.until_seen(|seen| seen.iter().filter(|seen| seen.path == path).count() >= count);
-        self.seen_at(path)
+    pub fn wait_for_count(&self, path: &str, count: usize) -> Vec<RecordedRequest> {
+        self.wait_until(|requests| requests.iter().filter(|request| request.path == path).count() >= count);
+        self.requests_to(path)
     }
 
     /// Blocks until this connection has ended.
-    pub fn until_ended(&self, connection: usize) {
+    pub fn wait_for_disconnect(&self, connection: usize) {
         let record = self.shared.record.lock().unwrap();
         let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |r| !r.ended.contains(&connection));
         assert!(!waited.unwrap().1.timed_out(), "connection {connection} is still open");
     }
+}
+
+/// A configuration without telemetry for the service at this address.
+fn config_for(url: String) -> ConfigBuilder {
+    Config::builder().api_key(KEY).base_url(url).proxy(Proxy::Off).telemetry(false)
 }
 
 impl Drop for Service {

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn top_k_and_top_p_cut_only_the_tail() {
+    fn top_k_and_top_p_cut_the_tail() {
         let two = draws(&GenerationOptions { top_k: Some(2), ..GenerationOptions::default() });
         assert!(two[1] > two[2] && two[2] > 0 && two[0] + two[3] == 0, "{two:?}");
         // 0.5 falls short of 0.6, so the next token belongs to the nucleus too.

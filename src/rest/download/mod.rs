@@ -95,7 +95,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same errors.
     pub fn download_checkpoint_archive_from_tinker_path<'a>(
         &self,
         tinker_path: &str,

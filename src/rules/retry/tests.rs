@@ -193,6 +193,27 @@ fn the_window_waits_up_to_30_seconds() {
     assert_eq!(window.next(1, &Failure::Timeout, started + Duration::from_secs(300)), None);
 }
 
+#[test]
+fn a_submission_is_retried_in_rounds() {
+    let started = start();
+    let mut retry = RequestRetry::new(policy(1), Some(SubmitWindow::new(started, Duration::from_secs(300))));
+    let waits = [(); 6].map(|()| retry.next(&Failure::Connection, started, 0.0).unwrap().as_millis());
+    assert_eq!(waits, [500, 1000, 500, 2000, 500, 4000]);
+    let after = started + Duration::from_secs(300);
+    assert!(retry.next(&Failure::Connection, after, 0.0).is_some(), "the policy does not know the window");
+    assert_eq!(retry.next(&Failure::Connection, after, 0.0), None);
+}
+
+#[test]
+fn a_429_can_be_returned_at_once() {
+    let started = start();
+    let retry = || RequestRetry::new(policy(0), Some(SubmitWindow::new(started, Duration::from_secs(300))));
+    for (returns_429, status, retries) in [(true, 429, false), (true, 503, true), (false, 429, true)] {
+        let wait = retry().return_429(returns_429).next(&response(status, &[]), started, 0.0);
+        assert_eq!(wait.is_some(), retries, "{returns_429} {status}");
+    }
+}
+
 quickcheck! {
     fn any_header_is_parsed_without_a_panic(value: String, millis: bool) -> bool {
         let name = if millis { "retry-after-ms" } else { "retry-after" };

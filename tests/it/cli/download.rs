@@ -5,7 +5,7 @@ use std::{env, fs, process};
 
 use super::local::stocked;
 use super::program::{Done, golden, tinkex};
-use crate::support::{Reply, Seen, Service, well};
+use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
 /// A temporary directory.
 pub struct Folder(pub PathBuf);
@@ -77,15 +77,15 @@ fn the_default_directory_is_named_after_the_checkpoint() {
 
 /// A service whose archive of 4096 bytes stalls after 1024.
 pub fn stalling() -> Service {
-    Service::start(|seen: &Seen| {
-        if seen.path == "healthz" {
-            return well(seen);
+    Service::start(|request: &RecordedRequest| {
+        if request.path == "healthz" {
+            return healthy_service(request);
         }
-        if !seen.path.ends_with("/archive") {
+        if !request.path.ends_with("/archive") {
             let head = b"HTTP/1.1 200 OK\r\ncontent-length: 4096\r\n\r\n";
             return Reply::Stall([&head[..], &[0; 1024]].concat());
         }
-        let archive = format!("http://{}/file", seen.header("host").unwrap());
+        let archive = format!("http://{}/file", request.header("host").unwrap());
         Reply::Full { status: 302, headers: vec![("location", archive)], body: Vec::new() }
     })
 }

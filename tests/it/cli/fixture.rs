@@ -5,7 +5,7 @@ use serde_json::Value;
 use tinkex::types::Timestamp;
 
 use super::program::{Done, tinkex};
-use crate::support::{Reply, Seen, Service};
+use crate::support::{RecordedRequest, Reply, Service, golden};
 
 /// An intended difference of one command. In addition, no command creates a session, and times in documents are ISO 8601, as
 /// on the wire.
@@ -37,10 +37,6 @@ fn difference(label: &str) -> Difference {
     }
 }
 
-fn fixture() -> Value {
-    serde_json::from_str(include_str!("../../golden/v0.4.1/52_cli.json")).unwrap()
-}
-
 /// Method, path below `/api/v1/` and query of an exchange.
 fn request_line(exchange: &Value) -> String {
     let path = exchange["path"].as_str().unwrap().trim_start_matches("/api/v1/");
@@ -48,15 +44,15 @@ fn request_line(exchange: &Value) -> String {
     format!("{} {path}{query}", exchange["method"].as_str().unwrap())
 }
 
-fn seen_request_line(seen: &Seen) -> String {
-    format!("{} {}", seen.method, seen.path)
+fn seen_request_line(request: &RecordedRequest) -> String {
+    format!("{} {}", request.method, request.path)
 }
 
 /// A service that gives the recorded responses.
 fn service(exchanges: Vec<Value>) -> Service {
-    Service::start(move |seen| {
-        let exchange = exchanges.iter().find(|exchange| request_line(exchange) == seen_request_line(seen));
-        let response = &exchange.unwrap_or_else(|| panic!("{seen:?} is not in the recording"))["response"];
+    Service::start(move |request| {
+        let exchange = exchanges.iter().find(|exchange| request_line(exchange) == seen_request_line(request));
+        let response = &exchange.unwrap_or_else(|| panic!("{request:?} is not in the recording"))["response"];
         let status = response["status"].as_u64().unwrap().try_into().unwrap();
         match response.get("json") {
             Some(body) => Reply::Json(status, body.clone()),
@@ -132,7 +128,7 @@ fn check(label: &str, theirs: &Value, done: &Done) {
 
 #[test]
 fn commands_match_the_python_program() {
-    let fixture = fixture();
+    let fixture = golden::fixture("52_cli");
     let results = fixture["results"].as_array().unwrap();
     assert_eq!(results.len(), 18);
     for theirs in results {
@@ -147,7 +143,7 @@ fn commands_match_the_python_program() {
         let service = service(exchanges);
         let done = tinkex(label.trim_start_matches("tinker ")).at(&service.url()).run();
         check(label, theirs, &done);
-        let ours: Vec<String> = service.seen().iter().map(seen_request_line).collect();
+        let ours: Vec<String> = service.requests().iter().map(seen_request_line).collect();
         let expected = if difference(label) == Difference::RequiresYes { Vec::new() } else { asked };
         assert_eq!(ours, expected, "{label}");
     }

@@ -35,7 +35,7 @@ fn a_closed_pipe_does_not_stop_deletions() {
     let service = Service::start(|_| Reply::ok(json!({})));
     let words = "checkpoint delete --yes tinker://r/weights/a tinker://r/weights/b tinker://r/weights/c";
     assert_eq!(with_closed_stdout(tinkex(words).at(&service.url())), (Some(0), String::new()));
-    assert_eq!(service.seen().len(), 3);
+    assert_eq!(service.requests().len(), 3);
 }
 
 #[cfg(target_os = "linux")]

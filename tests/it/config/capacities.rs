@@ -12,17 +12,17 @@ use tinkex::types::{LossFn, ModelInput, SamplingParams};
 use tinkex::{Config, ErrorKind, Limit, ServiceClient};
 
 use super::{FAR, adam, connect, everything, except, sample, train};
-use crate::support::{Gate, Reply, Service, batch, well};
+use crate::support::{Gate, Reply, Service, batch, healthy_service};
 
 /// Holds all requests to a path back until the gate opens.
 fn gated(path: &'static str) -> (Service, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);
-    let service = Service::start(move |seen| {
-        if seen.path == path {
+    let service = Service::start(move |request| {
+        if request.path == path {
             gate.pass();
         }
-        well(seen)
+        healthy_service(request)
     });
     (service, opened)
 }
@@ -43,15 +43,15 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
         let remedy = error.hint().unwrap();
         assert!(remedy.contains("max_queued") && remedy.contains("max_queued_bytes"), "{error}");
         let limit = Duration::from_secs(77);
-        let patient = trainer.timeout_operation(Some(limit));
+        let patient = trainer.with_timeout_operation(Some(limit));
         let waiting = thread::spawn(move || patient.forward(batch(), LossFn::CrossEntropy));
         manual.until_waiting(|waits| waits.contains(&limit));
-        assert_eq!(service.seen_at("forward").len(), 0);
+        assert_eq!(service.requests_to("forward").len(), 0);
         gate.open();
         first.wait().unwrap();
         second.wait().unwrap();
         waiting.join().unwrap().unwrap();
-        let numbers: Vec<_> = service.seen_at("forward").iter().map(|seen| seen.seq_id().unwrap()).collect();
+        let numbers: Vec<_> = service.requests_to("forward").iter().map(|request| request.seq_id().unwrap()).collect();
         assert_eq!(numbers, [2, 3]);
     }
 }
@@ -63,7 +63,7 @@ fn a_wait_for_room_in_the_queue_ends_with_the_operation_limit() {
     let trainer = train(&connect(service.config().clock(manual.clock()).max_queued(1)).unwrap());
     let first = trainer.submit_optim_step(adam()).unwrap();
     let limit = Duration::from_secs(77);
-    let patient = trainer.timeout_operation(Some(limit));
+    let patient = trainer.with_timeout_operation(Some(limit));
     let waiting = thread::spawn(move || patient.optim_step(adam()).unwrap_err());
     manual.until_waiting(|waits| waits.contains(&limit));
     manual.advance(limit);
@@ -84,7 +84,7 @@ fn a_queue_of_samples_is_bounded_too() {
         sampler.submit_sample(&prompt, 1, &SamplingParams::default().max_tokens(1))
     };
     let first = submit().unwrap();
-    service.until_count("asample", 1);
+    service.wait_for_count("asample", 1);
     let second = submit().unwrap();
     assert_eq!(submit().unwrap_err().kind(), ErrorKind::QueueFull);
     gate.open();
@@ -99,7 +99,7 @@ fn an_answer_larger_than_the_limit_is_refused() {
     let error = connect(service.config().max_response_bytes(1000)).unwrap().health().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     assert!(error.to_string().contains("1000 bytes") && error.to_string().contains("max_response_bytes"), "{error}");
-    assert_eq!(service.seen_at("healthz").len(), 1);
+    assert_eq!(service.requests_to("healthz").len(), 1);
     connect(service.config().max_response_bytes(3000)).unwrap().health().unwrap();
 }
 
@@ -109,9 +109,9 @@ fn two_at_once(service: &Service, gate: &Gate, client: &ServiceClient) -> BTreeS
         for _ in 0..2 {
             scope.spawn(|| client.health().unwrap());
         }
-        let both = service.until_count("healthz", 2);
+        let both = service.wait_for_count("healthz", 2);
         gate.open();
-        both.iter().map(|seen| seen.connection).collect()
+        both.iter().map(|request| request.connection).collect()
     })
 }
 
@@ -122,32 +122,32 @@ fn no_more_idle_connections_are_kept_than_configured() {
     let both = two_at_once(&service, &gate, &client);
     assert_eq!(both.len(), 2);
     client.health().unwrap();
-    let kept = service.seen_at("healthz")[2].connection;
+    let kept = service.requests_to("healthz")[2].connection;
     for connection in both.into_iter().filter(|connection| *connection != kept) {
-        service.until_ended(connection);
+        service.wait_for_disconnect(connection);
     }
 
     let (service, gate) = gated("healthz");
     let client = connect(service.config().max_idle_connections(2)).unwrap();
     let both = two_at_once(&service, &gate, &client);
     client.health().unwrap();
-    assert!(both.contains(&service.seen_at("healthz")[2].connection));
+    assert!(both.contains(&service.requests_to("healthz")[2].connection));
 }
 
 #[test]
 fn an_idle_connection_is_not_used_after_its_retention() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     // Real time, which moves on by more than that between any two requests.
     let client = connect(service.config().idle_retention(Duration::from_nanos(1))).unwrap();
     client.health().unwrap();
     client.health().unwrap();
-    let connections: BTreeSet<_> = service.seen().iter().map(|seen| seen.connection).collect();
+    let connections: BTreeSet<_> = service.requests().iter().map(|request| request.connection).collect();
     assert_eq!(connections.len(), 3);
 }
 
 #[test]
 fn threads_that_can_not_have_their_stack_are_an_error_and_not_a_panic() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     // As large as the address space.
     let error = connect(service.config().thread_stack_size(1 << 47)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
@@ -157,16 +157,19 @@ fn threads_that_can_not_have_their_stack_are_an_error_and_not_a_panic() {
 
 #[test]
 fn a_small_connection_buffer_carries_everything() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "healthz" => {
             Reply::with_headers(200, &[("x-long", &"y".repeat(3000))], &json!({"status": "x".repeat(100_000)}))
         }
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let config = || service.config().connection_buffer(4096);
     everything(config().user_metadata("large", "x".repeat(100_000)).header("x-long", "z".repeat(3000)));
-    assert_eq!(service.seen_at("create_session")[0].body["user_metadata"]["large"].as_str().unwrap().len(), 100_000);
-    for seen in service.seen() {
+    assert_eq!(
+        service.requests_to("create_session")[0].body["user_metadata"]["large"].as_str().unwrap().len(),
+        100_000
+    );
+    for seen in service.requests() {
         assert_eq!(seen.header("x-long").unwrap(), "z".repeat(3000), "{}", seen.path);
         assert_eq!(seen.header("x-api-key"), Some("tml-test-key"), "{}", seen.path);
     }
@@ -185,18 +188,18 @@ fn polls_and_submissions_are_no_more_at_once_than_configured() {
         let prompt = ModelInput::from_tokens(vec![1, 2, 3]);
         let params = SamplingParams::default().max_tokens(1);
         let replies: Vec<_> = (0..6).map(|_| sampler.submit_sample(&prompt, 1, &params).unwrap()).collect();
-        service.until_count(path, 2);
+        service.wait_for_count(path, 2);
         gate.open();
         // Not by `wait`: a poll gives its connection up to one that is waited for.
         replies.iter().for_each(|reply| reply.ready().recv_timeout(FAR).unwrap());
-        let connections: BTreeSet<_> = service.seen_at(path).iter().map(|seen| seen.connection).collect();
-        assert_eq!((service.seen_at(path).len(), connections.len()), (6, 2), "{path}");
+        let connections: BTreeSet<_> = service.requests_to(path).iter().map(|request| request.connection).collect();
+        assert_eq!((service.requests_to(path).len(), connections.len()), (6, 2), "{path}");
     }
 }
 
 #[test]
 fn samples_leave_at_the_configured_rate_after_the_burst() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);
     let config = config.api_key("tml-rate").sampling_burst(2).sampling_rate(4);
@@ -205,7 +208,7 @@ fn samples_leave_at_the_configured_rate_after_the_burst() {
     sample(&sampler).unwrap();
     let third = thread::spawn(move || sample(&sampler));
     manual.until_waiting(|waits| waits.contains(&Duration::from_millis(250)));
-    assert_eq!(service.seen_at("asample").len(), 2);
+    assert_eq!(service.requests_to("asample").len(), 2);
     manual.advance(Duration::from_millis(250));
     third.join().unwrap().unwrap();
 }

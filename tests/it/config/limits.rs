@@ -13,7 +13,7 @@ use tinkex::clock::ManualClock;
 use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
 
 use super::{FAR, SHORT, adam, connect, except, sample, train};
-use crate::support::{Reply, Service, small_listener, well};
+use crate::support::{Reply, Service, healthy_service, small_listener};
 
 /// With real time: 100 ms.
 #[test]
@@ -23,7 +23,7 @@ fn the_idle_limit_ends_a_wait_for_the_head_of_an_answer() {
     let error = client.health().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Wait), "{error}");
     assert!(error.to_string().contains("timeout_idle") && error.is_retryable(), "{error}");
-    assert_eq!(service.seen_at("healthz").len(), 1);
+    assert_eq!(service.requests_to("healthz").len(), 1);
 }
 
 /// With real time: 100 ms.
@@ -90,11 +90,11 @@ fn retries_are_as_many_and_as_far_apart_as_configured() {
     for (attempts, longest) in [(1, 100), (2, 200), (3, 300), (4, 300)] {
         let longest = Duration::from_secs(longest);
         manual.until_waiting(|waits| waits.len() == 2 && waits[0] <= longest && waits[0] >= longest.mul_f64(0.75));
-        assert_eq!(service.seen_at("healthz").len(), attempts);
+        assert_eq!(service.requests_to("healthz").len(), attempts);
         manual.advance(manual.waits()[0]);
     }
     assert_eq!(failing.join().unwrap().status(), Some(503));
-    assert_eq!(service.seen_at("healthz").len(), 5);
+    assert_eq!(service.requests_to("healthz").len(), 5);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn the_submit_window_ends_the_repeats_of_a_submission() {
         manual.advance(wait);
     }
     assert_eq!(failing.join().unwrap().status(), Some(503));
-    assert_eq!(service.seen_at("optim_step").len(), 4);
+    assert_eq!(service.requests_to("optim_step").len(), 4);
 }
 
 /// With real time: a window of 100 ms.
@@ -128,26 +128,26 @@ fn the_submit_window_ends_an_attempt_under_way() {
 #[test]
 fn a_poll_without_an_answer_is_repeated_after_the_poll_limit() {
     let polls = AtomicUsize::new(0);
-    let service = Service::start(move |seen| {
-        let optim = seen.request_id().starts_with("optim_step");
-        if optim && polls.fetch_add(1, Ordering::Relaxed) < 2 { Reply::Silence } else { well(seen) }
+    let service = Service::start(move |request| {
+        let optim = request.request_id().starts_with("optim_step");
+        if optim && polls.fetch_add(1, Ordering::Relaxed) < 2 { Reply::Silence } else { healthy_service(request) }
     });
     let trainer = train(&connect(service.config().timeout_poll(SHORT)).unwrap());
     trainer.optim_step(adam()).unwrap();
     let iterations: Vec<_> = service
-        .seen_at("retrieve_future")
+        .requests_to("retrieve_future")
         .iter()
-        .filter(|seen| seen.request_id().starts_with("optim_step"))
-        .map(|seen| seen.header("x-tinker-request-iteration").unwrap().to_owned())
+        .filter(|request| request.request_id().starts_with("optim_step"))
+        .map(|request| request.header("x-tinker-request-iteration").unwrap().to_owned())
         .collect();
     assert_eq!(iterations, ["0", "1", "2"]);
 }
 
 #[test]
 fn a_promise_of_which_nothing_is_heard_is_given_up_after_the_progress_limit() {
-    let service = Service::start(|seen| match seen.request_id().starts_with("optim_step") {
+    let service = Service::start(|request| match request.request_id().starts_with("optim_step") {
         true => Reply::Close,
-        false => well(seen),
+        false => healthy_service(request),
     });
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);
@@ -169,16 +169,16 @@ fn a_promise_of_which_nothing_is_heard_is_given_up_after_the_progress_limit() {
 
 #[test]
 fn the_operation_limit_is_the_configurations_unless_a_client_has_its_own() {
-    let service = Service::start(|seen| match seen.request_id() {
+    let service = Service::start(|request| match request.request_id() {
         "optim_step:model-0:1" | "optim_step:model-0:2" | "asample:sampler-0:0" => Reply::Silence,
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).api_key("tml-operation-limit");
     let client = connect(config.timeout_operation(Some(Duration::from_secs(60)))).unwrap();
     let trainer = train(&client);
     let sampler = client.create_sampling_client("base").unwrap();
-    let own = trainer.timeout_operation(Some(Duration::from_secs(61)));
+    let own = trainer.with_timeout_operation(Some(Duration::from_secs(61)));
     type Call = Box<dyn FnOnce() -> Result<(), Error> + Send>;
     let step = |trainer: TrainingClient| -> Call { Box::new(move || trainer.optim_step(adam()).map(drop)) };
     let calls = [(60, step(trainer)), (60, Box::new(move || sample(&sampler))), (61, step(own))];

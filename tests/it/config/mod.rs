@@ -7,7 +7,7 @@ mod requests;
 
 use std::time::Duration;
 
-use crate::support::{Reply, Service, batch, well};
+use crate::support::{Reply, Service, batch, healthy_service};
 use tinkex::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SamplingParams};
 use tinkex::{Error, SamplingClient, ServiceClient, TrainingClient};
@@ -35,9 +35,9 @@ fn sample(sampler: &SamplingClient) -> Result<(), Error> {
     sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(1)).map(drop)
 }
 
-/// A service that is well, except that this path is answered so.
+/// A healthy service, except that this path gets this reply.
 fn except(path: &'static str, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Service {
-    Service::start(move |seen| if seen.path == path { reply() } else { well(seen) })
+    Service::start(move |request| if request.path == path { reply() } else { healthy_service(request) })
 }
 
 /// Does everything once.

@@ -7,18 +7,18 @@ use tinkex::Config;
 use tinkex::Proxy;
 
 use super::{connect, everything};
-use crate::support::{Reply, Service, well};
+use crate::support::{Reply, Service, healthy_service};
 
 /// A service behind itself as a proxy: ureq asks for a tunnel also for plain http.
 fn proxy() -> Service {
-    Service::start(|seen| match &*seen.method {
+    Service::start(|request| match &*request.method {
         "CONNECT" => Reply::Full { status: 200, headers: vec![], body: vec![] },
-        _ => well(seen),
+        _ => healthy_service(request),
     })
 }
 
 fn tunnels(service: &Service) -> BTreeSet<String> {
-    service.seen().into_iter().filter(|seen| seen.method == "CONNECT").map(|seen| seen.path).collect()
+    service.requests().into_iter().filter(|request| request.method == "CONNECT").map(|request| request.path).collect()
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn requests_go_through_the_proxy() {
     let config = Config::builder().api_key("tml-k").base_url(format!("http://{target}")).proxy(Proxy::Url(with_user));
     everything(config);
     assert_eq!(tunnels(&service), BTreeSet::from([target.to_owned()]));
-    for seen in service.seen() {
+    for seen in service.requests() {
         let is_tunnel = seen.method == "CONNECT";
         // me:word
         assert_eq!(seen.header("proxy-authorization"), is_tunnel.then_some("Basic bWU6d29yZA=="));
@@ -46,7 +46,7 @@ fn the_environments_proxy_is_used_unless_it_is_switched_off() {
         connect(Config::builder().api_key("tml-k").base_url("http://service.invalid:8123")).unwrap();
         return;
     }
-    let (direct, proxy) = (Service::start(well), proxy());
+    let (direct, proxy) = (Service::start(healthy_service), proxy());
     let mut again = Command::new(std::env::current_exe().unwrap());
     for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
         again.env_remove(name).env_remove(name.to_lowercase());
@@ -55,8 +55,8 @@ fn the_environments_proxy_is_used_unless_it_is_switched_off() {
     let output = again.args(["--exact", name]).env(TARGET, direct.url()).env("HTTP_PROXY", proxy.url()).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert_eq!(direct.seen_at("create_session").len(), 1);
+    assert_eq!(direct.requests_to("create_session").len(), 1);
     assert_eq!(tunnels(&direct), BTreeSet::new());
-    assert_eq!(proxy.seen_at("create_session").len(), 1);
+    assert_eq!(proxy.requests_to("create_session").len(), 1);
     assert_eq!(tunnels(&proxy), BTreeSet::from(["service.invalid:8123".to_owned()]));
 }

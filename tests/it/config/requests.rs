@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::{connect, everything};
-use crate::support::{Seen, Service, well};
+use crate::support::{RecordedRequest, Service, healthy_service};
 
 #[test]
 fn tags_and_metadata_are_the_sessions() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let config = service.config().tags(["a", "b"]).user_metadata("run", "7").user_metadata("who", "me");
     connect(config).unwrap();
-    let session = &service.seen_at("create_session")[0].body;
+    let session = &service.requests_to("create_session")[0].body;
     assert_eq!(session["tags"], json!(["a", "b"]));
     assert_eq!(session["user_metadata"], json!({"run": "7", "who": "me"}));
     assert_eq!(session["sdk_version"], "0.4.1");
@@ -18,10 +18,10 @@ fn tags_and_metadata_are_the_sessions() {
 
 #[test]
 fn key_gateway_token_headers_query_and_path_are_those_of_every_request() {
-    let service = Service::start(|seen| {
-        let path = seen.path.strip_prefix("/gateway/tinker/api/v1/").unwrap();
+    let service = Service::start(|request| {
+        let path = request.path.strip_prefix("/gateway/tinker/api/v1/").unwrap();
         let path = path.strip_suffix("?team=a%2Cb&x=1").unwrap();
-        well(&Seen { path: path.to_owned(), ..seen.clone() })
+        healthy_service(&RecordedRequest { path: path.to_owned(), ..request.clone() })
     });
     let config = service
         .config()
@@ -33,7 +33,7 @@ fn key_gateway_token_headers_query_and_path_are_those_of_every_request() {
         .query("team", ["a", "b"])
         .query("x", 1);
     everything(config);
-    let seen = service.seen();
+    let seen = service.requests();
     assert!(seen.len() > 15, "{}", seen.len());
     for seen in seen {
         for (name, value) in [

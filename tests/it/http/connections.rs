@@ -1,4 +1,4 @@
-//! Connections that are kept, closed, refused or not made.
+//! Connections that are reused, closed or refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,21 +8,21 @@ use tinkex::Proxy;
 use tinkex::clock::ManualClock;
 use tinkex::types::LoraConfig;
 
-use super::{connect, quiet, refusal, replying};
-use crate::support::{Reply, Service, well};
+use super::{connect, error_reply, quiet, replying};
+use crate::support::{Reply, Service, healthy_service};
 
 #[test]
-fn a_connection_is_used_again_after_answers_of_any_status() {
-    let service = replying([refusal(404, &[]), Reply::ok(json!({"status": "ok"})), refusal(422, &[])]);
+fn a_connection_is_reused_after_any_status() {
+    let service = replying([error_reply(404, &[]), Reply::ok(json!({"status": "ok"})), error_reply(422, &[])]);
     let client = connect(service.config()).unwrap();
     for ok in [false, true, false, true] {
         assert_eq!(client.health().is_ok(), ok);
     }
-    assert_eq!(service.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0; 5]);
+    assert_eq!(service.requests().iter().map(|request| request.connection).collect::<Vec<_>>(), [0; 5]);
 }
 
 #[test]
-fn a_connection_that_the_server_closed_after_the_answer_is_replaced_without_a_retry() {
+fn a_closed_connection_is_replaced_without_a_retry() {
     let closing = || Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}".into());
     let service = replying([closing(), closing()]);
     // Without retries, each call has one attempt.
@@ -30,26 +30,26 @@ fn a_connection_that_the_server_closed_after_the_answer_is_replaced_without_a_re
     for connection in 0..3 {
         client.health().unwrap();
         if connection < 2 {
-            service.until_ended(connection);
+            service.wait_for_disconnect(connection);
         }
     }
-    assert_eq!(service.seen_at("healthz").iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(service.requests_to("healthz").iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 #[test]
-fn a_stale_pooled_connection_costs_a_post_neither_a_retry_nor_a_wait() {
+fn a_stale_connection_costs_a_post_no_retry() {
     let clock = ManualClock::new();
-    // The server closes when the request comes, as one does whose idle time has just run out.
+    // The server closes when the request arrives, like one whose idle timeout has just expired.
     let closed = AtomicUsize::new(0);
-    let service = Service::start(move |seen| match seen.path.as_str() {
-        "get_info" if seen.connection > 0 && closed.fetch_add(1, Ordering::Relaxed) == 1 => Reply::Close,
-        _ => well(seen),
+    let service = Service::start(move |request| match request.path.as_str() {
+        "get_info" if request.connection > 0 && closed.fetch_add(1, Ordering::Relaxed) == 1 => Reply::Close,
+        _ => healthy_service(request),
     });
     let client = connect(quiet(&service, &clock).max_retries(0)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     trainer.get_info().unwrap();
     trainer.get_info().unwrap();
-    let seen = service.seen_at("get_info");
+    let seen = service.requests_to("get_info");
     assert_eq!(seen.len(), 3);
     assert_eq!(seen[0].connection, seen[1].connection);
     assert_ne!(seen[1].connection, seen[2].connection);
@@ -61,18 +61,18 @@ fn a_stale_pooled_connection_costs_a_post_neither_a_retry_nor_a_wait() {
 }
 
 #[test]
-fn a_proxy_that_refuses_is_no_connection_and_nothing_was_sent() {
-    let proxy = Service::start(|_| refusal(502, &[]));
+fn a_refusing_proxy_means_nothing_was_sent() {
+    let proxy = Service::start(|_| error_reply(502, &[]));
     let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
     let error = connect(config).unwrap_err();
-    assert_eq!(proxy.seen()[0].method, "CONNECT");
+    assert_eq!(proxy.requests()[0].method, "CONNECT");
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(!error.may_have_taken_effect());
     assert!(error.to_string().starts_with("create_session: no connection to http://service.invalid"), "{error}");
 }
 
 #[test]
-fn nobody_there_is_no_connection_and_nothing_was_sent() {
+fn an_unreachable_service_means_nothing_was_sent() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = tinkex::Config::builder().api_key("tml-k").base_url(format!("http://{address}")).proxy(Proxy::Off);
     let error = connect(config.max_retries(0)).unwrap_err();

@@ -64,10 +64,10 @@ fn silence_keeps_the_connection_open() {
     let server = LocalServer::builder().fault(Fault::on("healthz").silence()).start().unwrap();
     let mut client = Client::new(&server);
     client.send("GET", "healthz", "");
-    assert!(server.wait_until(PATIENCE, |seen| seen.arrived() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.arrived() == 1));
     assert_eq!(server.activity().connections(), 1);
     drop(client);
-    assert!(server.wait_until(PATIENCE, |seen| seen.connections() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.connections() == 0));
 }
 
 /// In real time, like the server's delay.
@@ -80,7 +80,7 @@ fn delay_withholds_only_the_response() {
         .unwrap();
     let mut slow = Client::new(&server);
     slow.send("POST", "create_session", r#"{"sdk_version": "x", "tags": [], "user_metadata": null}"#);
-    assert!(server.wait_until(PATIENCE, |seen| seen.arrived() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.arrived() == 1));
     let mut client = Client::new(&server);
     assert_eq!(client.get("healthz").status, 500);
     let delayed = server.requests()[1].at + Duration::from_millis(30);

@@ -1,21 +1,14 @@
 //! Recorded requests of the Python client 0.4.1 are accepted byte for byte, except for ids and model names. Bodies that the
 //! fixtures abbreviate are restored, which their length and digest verify.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tinkex::local::LocalServer;
 
 use super::client::Client;
+use crate::support::golden::fixture;
 
 const BASE: &str = "tinkex/bytes-tiny";
-
-fn fixture(name: &str) -> Value {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v0.4.1");
-    serde_json::from_slice(&fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap()
-}
 
 /// Gives a run the checkpoints that the recorded server had: two of each kind.
 fn stock(client: &mut Client, run: &str) {

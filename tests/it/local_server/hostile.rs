@@ -242,7 +242,7 @@ fn disconnecting_clients_leak_nothing() {
     }
     let body = json!({ "tags": [] }).to_string();
     (0..50).for_each(|_| Client::new(&server).send("POST", "create_session", &body));
-    let gone = |seen: &tinkex::local::Activity| seen.connections() == 0 && seen.arrived() == 50;
+    let gone = |request: &tinkex::local::Activity| request.connections() == 0 && request.arrived() == 50;
     assert!(server.wait_until(super::client::PATIENCE, gone));
     assert_eq!(Client::new(&server).get("healthz").status, 200);
 }

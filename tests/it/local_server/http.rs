@@ -107,7 +107,7 @@ fn slow_headers_and_idle_connections_time_out() {
     slow.write("GET /api/v1/hea").unwrap();
     assert_eq!(slow.receive().unwrap().status, 408);
     assert!(idle.is_closed());
-    assert!(server.wait_until(PATIENCE, |seen| seen.connections() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.connections() == 0));
 }
 
 #[test]
@@ -118,6 +118,6 @@ fn connections_beyond_the_limit_get_503() {
     assert_eq!(Client::new(&server).receive().unwrap().status, 503);
     assert_eq!(first.get("healthz").status, 200);
     drop(first);
-    assert!(server.wait_until(PATIENCE, |seen| seen.connections() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.connections() == 0));
     assert_eq!(Client::new(&server).get("healthz").status, 200);
 }

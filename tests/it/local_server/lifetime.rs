@@ -17,7 +17,7 @@ fn paused_server_resumes_with_its_state() {
     let model_id = client.model("test/gated");
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
     let port = server.port();
 
     server.pause().unwrap();
@@ -45,7 +45,7 @@ fn server_stops_during_computation() {
     let model_id = client.model("test/gated");
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
     // The gate stays closed: this would block forever if it waited for the model.
     server.stop();
     assert!(client.receive().is_err());

@@ -23,10 +23,10 @@ fn early_poll_is_held_until_the_result() {
     let (server, gate, mut client, model_id) = gated(PATIENCE);
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
     drop(gate);
     assert_eq!(client.receive().unwrap().json()["metrics"]["loss:sum"], 2.0);
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 0));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 0));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn thousand_held_polls_do_not_block_submissions() {
     for poll in &mut polls {
         poll.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
     }
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1000));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1000));
     // Submissions still work.
     let later: Vec<_> = (2..202).map(|seq| client.promise("optim_step", optim_step(&model_id, seq, 0.1))).collect();
     drop(gate);
@@ -65,9 +65,9 @@ fn disconnecting_frees_a_held_poll() {
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     let mut poll = Client::new(&server);
     poll.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
     drop(poll);
-    assert!(server.wait_until(PATIENCE, |seen| seen.held_polls() == 0 && seen.connections() == 1));
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 0 && activity.connections() == 1));
 }
 
 #[test]

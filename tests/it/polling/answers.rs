@@ -5,10 +5,11 @@ use super::*;
 #[test]
 fn a_promise_is_asked_for_until_its_result_is_there() {
     let manual = ManualClock::new();
-    let service = polled(|seen| match seen.iteration() {
+    let service = service_with_polls(|request| match request.iteration() {
         Some(0 | 1) => Reply::ok(json!({"status": "pending"})),
         Some(2) => {
-            let state = json!({"type": "try_again", "request_id": seen.request_id(), "queue_state": "paused_capacity"});
+            let state =
+                json!({"type": "try_again", "request_id": request.request_id(), "queue_state": "paused_capacity"});
             Reply::ok(state)
         }
         _ => done(42),
@@ -22,7 +23,7 @@ fn a_promise_is_asked_for_until_its_result_is_there() {
     pass(&manual, 1000..=1000);
     assert_eq!(pending.wait().unwrap().value, 42);
     let polls = polls_of(&service, "r-1");
-    let iterations: Vec<_> = polls.iter().map(|seen| seen.iteration().unwrap()).collect();
+    let iterations: Vec<_> = polls.iter().map(|request| request.iteration().unwrap()).collect();
     assert_eq!(iterations, [0, 1, 2, 3]);
     for seen in &polls {
         assert_eq!(seen.header("x-tinker-request-type"), Some("Sample"));
@@ -36,7 +37,7 @@ fn a_promise_is_asked_for_until_its_result_is_there() {
 
 #[test]
 fn the_first_poll_says_how_long_the_submission_took_and_what_it_was() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let client = connect(service.config());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     trainer.optim_step(AdamParams::default()).unwrap();
@@ -51,8 +52,8 @@ fn the_first_poll_says_how_long_the_submission_took_and_what_it_was() {
 
 #[test]
 fn a_failed_request_has_the_reason_and_the_category_that_the_service_gives() {
-    let service = polled(|seen| {
-        Reply::ok(match seen.request_id() {
+    let service = service_with_polls(|request| {
+        Reply::ok(match request.request_id() {
             "user" => json!({"error": "bad rank", "category": "user"}),
             "server" => json!({"status": "failed", "error": "out of memory", "category": "Server"}),
             "none" => json!({"status": "failed"}),
@@ -77,7 +78,7 @@ fn a_failed_request_has_the_reason_and_the_category_that_the_service_gives() {
 
 #[test]
 fn a_4xx_ends_the_request_with_its_status_body_and_detail() {
-    let service = polled(|seen| match seen.request_id() {
+    let service = service_with_polls(|request| match request.request_id() {
         "bad" => Reply::Json(400, json!({"detail": "the batch is too large"})),
         _ => Reply::with_headers(404, &[("x-trace", "t-1")], &json!({"detail": "no such promise"})),
     });
@@ -89,13 +90,13 @@ fn a_4xx_ends_the_request_with_its_status_body_and_detail() {
     let error = pending(&client, "unknown").wait().unwrap_err();
     assert_eq!((error.status(), error.header("X-Trace")), (Some(404), Some("t-1")));
     assert!(!error.is_retryable() && error.is_user_error());
-    assert_eq!(service.seen_at("retrieve_future").len(), 2);
+    assert_eq!(service.requests_to("retrieve_future").len(), 2);
 }
 
 #[test]
 fn server_errors_lost_connections_and_429s_are_waited_out() {
     let manual = ManualClock::new();
-    let service = polled(|seen| match seen.iteration() {
+    let service = service_with_polls(|request| match request.iteration() {
         Some(0) => Reply::Json(503, json!({"detail": "restarting"})),
         Some(1) => Reply::Json(500, json!({})),
         Some(2) => Reply::Raw(Vec::new()),
@@ -115,7 +116,7 @@ fn server_errors_lost_connections_and_429s_are_waited_out() {
 
 #[test]
 fn an_answer_that_makes_no_sense_is_a_decode_error_with_its_first_bytes() {
-    let service = polled(|seen| match seen.request_id() {
+    let service = service_with_polls(|request| match request.request_id() {
         "page" => Reply::Full { status: 200, headers: Vec::new(), body: b"<html>welcome</html>".to_vec() },
         "empty" => Reply::Full { status: 200, headers: Vec::new(), body: Vec::new() },
         "list" => Reply::ok(json!([1])),
@@ -140,20 +141,20 @@ fn an_answer_that_makes_no_sense_is_a_decode_error_with_its_first_bytes() {
 #[test]
 fn a_poll_without_an_answer_in_time_is_repeated_at_once() {
     let manual = ManualClock::new();
-    let service = polled(|seen| if seen.iteration() == Some(0) { Reply::Silence } else { done(1) });
+    let service = service_with_polls(|request| if request.iteration() == Some(0) { Reply::Silence } else { done(1) });
     let client = connect(service.manual_config(&manual).timeout_poll(Duration::from_millis(100)));
     // The clock stands still: no wait comes between.
     assert_eq!(pending(&client, "r-1").wait().unwrap().value, 1);
     let polls = polls_of(&service, "r-1");
     // On a busy machine, more than one may be too late.
     assert!(polls.len() >= 2 && polls[0].iteration() == Some(0));
-    service.until_ended(polls[0].connection);
+    service.wait_for_disconnect(polls[0].connection);
 }
 
 #[test]
 fn a_promise_of_which_nothing_is_heard_is_given_up_after_the_progress_timeout() {
     let manual = ManualClock::new();
-    let service = polled(|_| Reply::Json(503, json!({})));
+    let service = service_with_polls(|_| Reply::Json(503, json!({})));
     let client = connect(service.manual_config(&manual).timeout_progress(SECOND));
     let pending = pending(&client, "r-1");
     pass(&manual, 375..=500);
@@ -179,7 +180,7 @@ fn a_result_type_that_panics_fails_its_own_call_alone() {
     let service = holding(&gate);
     let client = connect(service.config().max_poll_connections(1));
     let other = pending(&client, "held");
-    service.until_seen(|seen| seen.iter().any(|seen| seen.request_id() == "held"));
+    service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
     let panics = client.pending::<Panics>("r-1", RequestKind::Sample);
     gate.open();
     let error = panics.wait().unwrap_err();
@@ -193,7 +194,7 @@ fn a_result_type_that_panics_fails_its_own_call_alone() {
 #[test]
 fn an_outage_ends_also_those_who_wait_for_their_turn_after_the_progress_timeout() {
     let (manual, limit) = (ManualClock::new(), Duration::from_secs(120));
-    let service = polled(|_| Reply::Close);
+    let service = service_with_polls(|_| Reply::Close);
     let client = connect(service.manual_config(&manual).timeout_progress(limit));
     let began = manual.clock().now();
     let (ends, ended) = unbounded();

@@ -11,11 +11,13 @@ fn a_dropped_or_cancelled_pending_frees_its_poll_connection_also_one_from_the_po
         // The first connection serves and goes back to the pool; the held poll takes it from there.
         pending(&client, "quick").wait().unwrap();
         let held = pending(&client, "held");
-        service.until_seen(|seen| seen.iter().filter(|seen| seen.request_id() == "held").count() == round + 1);
+        service.wait_until(|requests| {
+            requests.iter().filter(|request| request.request_id() == "held").count() == round + 1
+        });
         let connection = |request_id| polls_of(&service, request_id).last().unwrap().connection;
         assert_eq!(connection("held"), connection("quick"));
         give_up(held);
-        service.until_ended(connection("held"));
+        service.wait_for_disconnect(connection("held"));
     }
     // The only place for a poll is free again.
     pending(&client, "quick").wait().unwrap();
@@ -26,15 +28,15 @@ fn a_dropped_pending_on_a_new_connection_frees_it_too() {
     let service = holding(&Arc::default());
     let client = connect(service.config());
     let held = pending(&client, "held");
-    let seen = service.until_seen(|seen| seen.iter().any(|seen| seen.request_id() == "held"));
+    let seen = service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
     drop(held);
-    service.until_ended(seen.last().unwrap().connection);
+    service.wait_for_disconnect(seen.last().unwrap().connection);
 }
 
 #[test]
 fn a_dropped_pending_is_not_asked_for_again() {
     let manual = ManualClock::new();
-    let service = polled(|seen| match seen.request_id() {
+    let service = service_with_polls(|request| match request.request_id() {
         "dropped" => Reply::Json(408, json!({})),
         _ => done(1),
     });
@@ -53,11 +55,11 @@ fn a_dropped_pending_is_not_asked_for_again() {
 fn an_unsent_training_step_that_is_cancelled_is_never_sent_and_takes_no_number() {
     let gate = Arc::<Gate>::default();
     let (held, steps) = (Arc::clone(&gate), AtomicUsize::new(0));
-    let service = Service::start(move |seen| {
-        if seen.path == "optim_step" && steps.fetch_add(1, Ordering::SeqCst) == 0 {
-            return Reply::held(&held, well(seen));
+    let service = Service::start(move |request| {
+        if request.path == "optim_step" && steps.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Reply::held(&held, healthy_service(request));
         }
-        well(seen)
+        healthy_service(request)
     });
     let client = connect(service.config());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
@@ -65,7 +67,7 @@ fn an_unsent_training_step_that_is_cancelled_is_never_sent_and_takes_no_number()
         trainer.submit_optim_step(AdamParams::new().learning_rate(learning_rate)).unwrap()
     };
     let first = submit(1.0);
-    service.until_count("optim_step", 1);
+    service.wait_for_count("optim_step", 1);
     submit(2.0).cancel();
     let third = submit(3.0);
     gate.open();
@@ -73,9 +75,9 @@ fn an_unsent_training_step_that_is_cancelled_is_never_sent_and_takes_no_number()
         assert_eq!(pending.wait().unwrap().metrics.unwrap()["step"], number);
     }
     let sent: Vec<_> = service
-        .seen_at("optim_step")
+        .requests_to("optim_step")
         .iter()
-        .map(|seen| (seen.body["adam_params"]["learning_rate"].as_f64().unwrap(), seen.seq_id().unwrap()))
+        .map(|request| (request.body["adam_params"]["learning_rate"].as_f64().unwrap(), request.seq_id().unwrap()))
         .collect();
     assert_eq!(sent, [(1.0, 1), (3.0, 2)]);
 }

@@ -15,7 +15,9 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, OptimStepResponse, RequestErrorCategory, RequestKind};
 use tinkex::{ErrorKind, Limit, Pending, ServiceClient};
 
-use crate::support::{Gate, Reply, Seen, Service, connect, pass, polled, result, well};
+use crate::support::{
+    Gate, RecordedRequest, Reply, Service, connect, healthy_service, pass, result, service_with_polls,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -32,31 +34,32 @@ fn done(value: u32) -> Reply {
     Reply::ok(json!({"status": "completed", "result": {"value": value}}))
 }
 
-fn polls_of(service: &Service, request_id: &str) -> Vec<Seen> {
-    service.seen_at("retrieve_future").into_iter().filter(|seen| seen.request_id() == request_id).collect()
+fn polls_of(service: &Service, request_id: &str) -> Vec<RecordedRequest> {
+    service.requests_to("retrieve_future").into_iter().filter(|request| request.request_id() == request_id).collect()
 }
 
 #[test]
 fn of_a_training_client_only_the_two_oldest_promises_are_polled() {
     let gates: Arc<[Arc<Gate>; 5]> = Arc::default();
     let held = Arc::clone(&gates);
-    let service = polled(move |seen| match seen.request_id().strip_prefix("optim_step:model-0:") {
-        Some(number) => Reply::held(&held[number.parse::<usize>().unwrap() - 1], result(seen.request_id())),
-        None if seen.request_id() == "marker" => done(1),
-        None => result(seen.request_id()),
+    let service = service_with_polls(move |request| match request.request_id().strip_prefix("optim_step:model-0:") {
+        Some(number) => Reply::held(&held[number.parse::<usize>().unwrap() - 1], result(request.request_id())),
+        None if request.request_id() == "marker" => done(1),
+        None => result(request.request_id()),
     });
     let client = connect(service.config());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let steps: Vec<_> = (0..5).map(|_| trainer.submit_optim_step(AdamParams::default()).unwrap()).collect();
     let until_polled = |count: usize| -> Vec<String> {
-        let number = |seen: &Seen| seen.request_id().strip_prefix("optim_step:model-0:").map(str::to_owned);
-        let seen = service.until_seen(|seen| seen.iter().filter_map(number).count() >= count);
+        let number =
+            |request: &RecordedRequest| request.request_id().strip_prefix("optim_step:model-0:").map(str::to_owned);
+        let seen = service.wait_until(|requests| requests.iter().filter_map(number).count() >= count);
         seen.iter().filter_map(number).collect()
     };
     // It is sent when the five have their promises, and the poller hears of things in order: when the marker is answered,
     // it has known of the five for long enough.
     let _last = trainer.submit_save_state("last").unwrap();
-    service.until_count("save_weights", 1);
+    service.wait_for_count("save_weights", 1);
     pending(&client, "marker").wait().unwrap();
     let mut first = until_polled(2);
     first.sort();
@@ -71,7 +74,9 @@ fn of_a_training_client_only_the_two_oldest_promises_are_polled() {
 /// A service that holds the polls of `held`, and answers all others at once.
 fn holding(gate: &Arc<Gate>) -> Service {
     let gate = Arc::clone(gate);
-    polled(move |seen| if seen.request_id() == "held" { Reply::held(&gate, done(1)) } else { done(2) })
+    service_with_polls(
+        move |request| if request.request_id() == "held" { Reply::held(&gate, done(1)) } else { done(2) },
+    )
 }
 
 #[test]
@@ -102,9 +107,9 @@ fn a_wait_that_ends_by_the_operations_limit_says_how_to_go_on() {
     let manual = ManualClock::new();
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
-    let client = connect(service.manual_config(&manual)).timeout_operation(Some(5 * SECOND));
+    let client = connect(service.manual_config(&manual)).with_timeout_operation(Some(5 * SECOND));
     let waited = pending(&client, "held");
-    service.until_seen(|seen| seen.iter().any(|seen| seen.request_id() == "held"));
+    service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
     let waiting = thread::spawn(move || waited.wait().unwrap_err());
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
     manual.advance(5 * SECOND);
@@ -138,7 +143,7 @@ fn a_pending_keeps_its_session_alive() {
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
     let held = pending(&connect(service.config()), "held");
-    service.until_seen(|seen| seen.iter().any(|seen| seen.request_id() == "held"));
+    service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
     gate.open();
     assert_eq!(held.wait().unwrap().value, 1);
 }

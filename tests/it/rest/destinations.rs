@@ -1,4 +1,4 @@
-//! Where a download goes, and what is there before and after.
+//! The destination of a download, before and after.
 
 use std::fs;
 use std::sync::{Arc, Barrier};
@@ -19,17 +19,17 @@ fn scene() -> Scene {
 }
 
 #[test]
-fn a_destination_without_a_name_is_an_error_before_any_request() {
+fn a_destination_needs_a_name() {
     let scene = scene();
     for destination in ["", ".", "./", "/", "..", "a/.."] {
         let error = scene.rest().download_checkpoint_archive(RUN, ID, destination).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{destination}: {error}");
     }
-    assert_eq!(scene.service.seen().len(), 0);
+    assert_eq!(scene.service.requests().len(), 0);
 }
 
 #[test]
-fn a_slash_or_a_dot_behind_the_name_makes_no_difference() {
+fn a_trailing_slash_or_dot_is_ignored() {
     for (end, extract) in [("/", true), ("/", false), ("/.", true), ("/.", false), ("//", false)] {
         let scene = scene();
         let destination = format!("{}{end}", scene.out().display());
@@ -62,7 +62,7 @@ fn a_relative_destination_is_below_the_current_directory() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_gives_way_itself_and_never_what_it_leads_to() {
+fn a_link_is_replaced_not_its_target() {
     use std::os::unix::fs::symlink;
 
     for end in ["", "/"] {
@@ -72,7 +72,7 @@ fn a_link_gives_way_itself_and_never_what_it_leads_to() {
         symlink(scene.directory.join("mine"), scene.out()).unwrap();
         let destination = format!("{}{end}", scene.out().display());
         let error = scene.rest().download_checkpoint_archive(RUN, ID, &*destination).unwrap_err();
-        assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
+        assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
         let options = DownloadOptions::new(&destination).overwrite(true);
         scene.rest().download_checkpoint_archive(RUN, ID, options).unwrap();
         let mut expected = unpacked("out");
@@ -81,15 +81,15 @@ fn a_link_gives_way_itself_and_never_what_it_leads_to() {
         assert!(!scene.out().is_symlink());
         assert_eq!(scene.directory.tree(), expected);
     }
-    // One that leads nowhere is there all the same.
+    // A broken link exists, too.
     let scene = scene();
     symlink(scene.directory.join("nowhere"), scene.out()).unwrap();
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
+    assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
 }
 
 #[test]
-fn directories_that_were_made_for_a_download_go_with_it_when_it_fails() {
+fn a_failed_download_removes_directories_it_created() {
     let scene = Scene::with(|_| Some(Reply::Json(404, json!({"detail": "no such run"}))), |_, _| Reply::Close);
     fs::create_dir(scene.directory.join("mine")).unwrap();
     for destination in ["a/b/out", "mine/c/out"] {
@@ -101,7 +101,7 @@ fn directories_that_were_made_for_a_download_go_with_it_when_it_fails() {
 }
 
 #[test]
-fn of_two_downloads_to_one_place_one_comes_to_be() {
+fn of_two_concurrent_downloads_one_succeeds() {
     let both = Arc::new(Barrier::new(2));
     let scene = Scene::new(move |_, _| {
         both.wait();

@@ -1,4 +1,4 @@
-//! Downloads that meet trouble on the way.
+//! Downloads that are interrupted or refused.
 
 use std::cell::RefCell;
 use std::fs;
@@ -11,12 +11,12 @@ use tinkex::rest::DownloadOptions;
 use tinkex::{Error, ErrorKind, Limit, RestClient};
 
 use super::scene::{SIGNATURE, Scene, archive, cut, unpacked, whole};
-use crate::support::{Reply, Seen};
+use crate::support::{RecordedRequest, Reply};
 
 const RUN: &str = "run";
 const ID: &str = "weights/a";
 
-/// Everything that an error shows.
+/// Everything that an error prints.
 fn shown(error: &Error) -> String {
     let mut shown = format!("{error} {error:?} {:?} {:?}", error.body(), error.header("location"));
     let mut source = std::error::Error::source(error);
@@ -27,18 +27,18 @@ fn shown(error: &Error) -> String {
     shown
 }
 
-/// Asserts that a download failed without a trace but this.
+/// Asserts that a failed download left no files, and no secret in its error.
 fn left_nothing(scene: &Scene, error: &Error) {
     assert_eq!(scene.directory.tree().into_keys().collect::<Vec<_>>(), [""; 0], "{error}");
     assert!(!shown(error).contains(SIGNATURE), "{}", shown(error));
 }
 
 fn ranges(scene: &Scene) -> Vec<Option<String>> {
-    scene.storage.seen().iter().map(|seen| seen.header("range").map(str::to_owned)).collect()
+    scene.storage.requests().iter().map(|request| request.header("range").map(str::to_owned)).collect()
 }
 
 #[test]
-fn the_archive_is_fetched_without_anything_of_ours_and_unpacked() {
+fn the_archive_is_fetched_without_our_headers() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let config = scene.config().cloudflare_access("cf-id", "cf-secret").header("x-own", "mine").query("own", "mine");
     let rest = RestClient::new(config.build().unwrap()).unwrap();
@@ -56,10 +56,10 @@ fn the_archive_is_fetched_without_anything_of_ours_and_unpacked() {
     assert!(told.is_sorted_by_key(|at| at.bytes) && told.iter().all(|at| at.total == Some(size)));
     assert_eq!((told.first().unwrap().bytes, told.last().unwrap().bytes), (0, size));
 
-    let asked = scene.service.seen();
+    let asked = scene.service.requests();
     assert_eq!(asked[0].path, "training_runs/r%2F1/checkpoints/weights/a/archive?own=mine");
     assert_eq!(asked[0].header("x-api-key"), Some("tml-test-key"));
-    let visits = scene.storage.seen();
+    let visits = scene.storage.requests();
     assert_eq!((asked.len(), visits.len()), (1, 1));
     assert_eq!(visits[0].path, format!("/archive-0?sig={SIGNATURE}"));
     let mut names: Vec<_> = visits[0].headers.iter().map(|(name, _)| &**name).collect();
@@ -68,11 +68,11 @@ fn the_archive_is_fetched_without_anything_of_ours_and_unpacked() {
 }
 
 #[test]
-fn a_download_that_breaks_off_goes_on_where_it_ended() {
+fn an_interrupted_download_resumes() {
     let bytes = archive();
     let scene = Scene::new(move |number, seen| match number {
         0 => cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..100_000]),
-        // The rest breaks off, too.
+        // The rest is interrupted, too.
         1 => {
             let range = format!("content-range: bytes 100000-{}/{}\r\n", bytes.len() - 1, bytes.len());
             cut("206 Partial Content", &range, bytes.len() - 100_000, &bytes[100_000..200_000])
@@ -88,18 +88,18 @@ fn a_download_that_breaks_off_goes_on_where_it_ended() {
     assert_eq!(downloaded.archive_bytes, archive().len() as u64);
     assert_eq!(scene.directory.tree(), unpacked("out"));
     assert_eq!(ranges(&scene), [None, Some("bytes=100000-".to_owned()), Some("bytes=200000-".to_owned())]);
-    assert_eq!(scene.service.seen().len(), 1, "the link still holds");
+    assert_eq!(scene.service.requests().len(), 1, "the link still holds");
 }
 
 #[test]
-fn a_download_begins_anew_where_the_rest_can_not_be_had() {
+fn a_download_restarts_if_ranges_are_unsupported() {
     let bytes = archive();
     for (headers, then, range) in [
-        // The server says nothing by which the rest could be known.
+        // The server sends no validator for the rest.
         ("", whole(bytes.clone(), "\"a\""), None),
         ("etag: W/\"a\"\r\n", whole(bytes.clone(), "\"a\""), None),
         ("etag: \"a\"\r\naccept-ranges: none\r\n", whole(bytes.clone(), "\"a\""), None),
-        // It is another archive by now.
+        // The archive has changed.
         ("etag: \"old\"\r\n", whole(bytes.clone(), "\"a\""), Some("bytes=50000-")),
     ] {
         let first = cut("200 OK", headers, bytes.len() + 7, &vec![7; 50_000]);
@@ -112,7 +112,7 @@ fn a_download_begins_anew_where_the_rest_can_not_be_had() {
 }
 
 #[test]
-fn a_rest_that_does_not_go_on_is_thrown_away() {
+fn a_range_that_does_not_fit_is_discarded() {
     let bytes = archive();
     let scene = Scene::new(move |number, _| match number {
         0 => cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..50_000]),
@@ -128,19 +128,19 @@ fn a_rest_that_does_not_go_on_is_thrown_away() {
 }
 
 #[test]
-fn a_download_that_never_gets_further_is_an_error() {
+fn a_download_without_progress_fails() {
     let scene = Scene::new(|_, _| cut("200 OK", "", 60_000, &[7; 50_000]));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Connect, Some("download_checkpoint_archive")));
     left_nothing(&scene, &error);
-    // Once, and twice again.
-    assert_eq!(scene.storage.seen().len(), 3);
+    // Once, and two retries.
+    assert_eq!(scene.storage.requests().len(), 3);
 }
 
 #[test]
-fn a_link_that_has_expired_is_replaced() {
+fn an_expired_link_is_replaced() {
     let bytes = archive();
-    let scene = Scene::new(move |_, seen: &Seen| match &seen.path[..10] {
+    let scene = Scene::new(move |_, seen: &RecordedRequest| match &seen.path[..10] {
         "/archive-0" if seen.header("range").is_none() => {
             cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..100_000])
         }
@@ -153,22 +153,22 @@ fn a_link_that_has_expired_is_replaced() {
     scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap();
     assert_eq!(scene.directory.tree(), unpacked("out"));
     assert_eq!(ranges(&scene), [None, Some("bytes=100000-".to_owned()), Some("bytes=100000-".to_owned())]);
-    assert_eq!(scene.service.seen().len(), 2);
+    assert_eq!(scene.service.requests().len(), 2);
 }
 
 #[test]
-fn links_that_never_hold_are_an_error_without_the_signature() {
+fn refused_links_are_an_error_without_signature() {
     for status in [403, 404, 410] {
         let scene = Scene::new(move |_, seen| Reply::Json(status, json!({"StringToSign": seen.path})));
         let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
         left_nothing(&scene, &error);
-        assert_eq!(scene.service.seen().len(), 3);
+        assert_eq!(scene.service.requests().len(), 3);
     }
 }
 
 #[test]
-fn a_storage_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
+fn only_temporary_storage_errors_are_retried() {
     let scene = Scene::new(|number, _| match number {
         0 => Reply::Json(500, json!({})),
         1 => Reply::Close,
@@ -179,27 +179,27 @@ fn a_storage_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
 
     let scene = Scene::new(|_, _| Reply::Json(400, json!({})));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.status(), scene.storage.seen().len()), (Some(400), 1));
+    assert_eq!((error.status(), scene.storage.requests().len()), (Some(400), 1));
     left_nothing(&scene, &error);
 }
 
 #[test]
-fn a_storage_may_redirect_but_not_without_end() {
+fn storage_redirects_are_limited() {
     let scene = Scene::new(|number, _| match number {
         0 => Reply::with_headers(307, &[("location", "/elsewhere?sig=2")], &json!(null)),
         _ => whole(archive(), "\"a\""),
     });
     scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap();
-    assert_eq!(scene.storage.seen()[1].path, "/elsewhere?sig=2");
+    assert_eq!(scene.storage.requests()[1].path, "/elsewhere?sig=2");
 
     let to = format!("/again?sig={SIGNATURE}");
     let scene = Scene::new(move |_, _| Reply::with_headers(302, &[("location", &to)], &json!(null)));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.kind(), scene.storage.seen().len()), (ErrorKind::Decode, 11));
+    assert_eq!((error.kind(), scene.storage.requests().len()), (ErrorKind::Decode, 11));
     left_nothing(&scene, &error);
 }
 
-/// Runs a download on a thread while the test drives the clock, and returns how it ended.
+/// Runs a download on a thread while the test drives the clock, and returns its result.
 fn by_clock(
     scene: &Scene,
     change: impl FnOnce(RestClient, DownloadOptions<'static>) -> (RestClient, DownloadOptions<'static>) + Send,
@@ -218,13 +218,14 @@ fn by_clock(
     })
 }
 
-fn making(wish: &'static str) -> Option<Reply> {
-    Some(Reply::with_headers(503, &[("retry-after", wish)], &json!({"detail": "the archive is being made"})))
+fn in_preparation(retry_after: &'static str) -> Option<Reply> {
+    Some(Reply::with_headers(503, &[("retry-after", retry_after)], &json!({"detail": "the archive is being prepared"})))
 }
 
 #[test]
-fn an_archive_that_is_being_made_is_waited_for_as_the_service_wishes() {
-    let scene = Scene::with(|number| if number < 3 { making("120") } else { None }, |_, _| whole(archive(), "\"a\""));
+fn an_archive_in_preparation_is_polled() {
+    let scene =
+        Scene::with(|number| if number < 3 { in_preparation("120") } else { None }, |_, _| whole(archive(), "\"a\""));
     by_clock(
         &scene,
         |rest, options| (rest, options),
@@ -237,14 +238,18 @@ fn an_archive_that_is_being_made_is_waited_for_as_the_service_wishes() {
     )
     .unwrap();
     assert_eq!(scene.directory.tree(), unpacked("out"));
-    let attempts: Vec<_> =
-        scene.service.seen().iter().map(|seen| seen.header("x-stainless-retry-count").unwrap().to_owned()).collect();
+    let attempts: Vec<_> = scene
+        .service
+        .requests()
+        .iter()
+        .map(|request| request.header("x-stainless-retry-count").unwrap().to_owned())
+        .collect();
     assert_eq!(attempts[..3], ["0", "1", "2"]);
 }
 
 #[test]
-fn an_archive_that_is_not_made_in_time_is_an_error() {
-    let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
+fn preparation_has_a_timeout() {
+    let scene = Scene::with(|_| in_preparation("100"), |_, _| whole(archive(), "\"a\""));
     let error = by_clock(
         &scene,
         |rest, options| (rest, options.timeout_preparation(Duration::from_secs(150))),
@@ -254,14 +259,14 @@ fn an_archive_that_is_not_made_in_time_is_an_error() {
         },
     )
     .unwrap_err();
-    assert_eq!((error.status(), scene.service.seen().len()), (Some(503), 2));
+    assert_eq!((error.status(), scene.service.requests().len()), (Some(503), 2));
     assert!(error.hint().unwrap().contains("timeout_preparation"), "{error}");
     left_nothing(&scene, &error);
 }
 
 #[test]
-fn the_operations_time_bounds_the_whole() {
-    let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
+fn the_operation_timeout_covers_everything() {
+    let scene = Scene::with(|_| in_preparation("100"), |_, _| whole(archive(), "\"a\""));
     let hasty = |rest: RestClient, options| (rest.with_timeout_operation(Some(Duration::from_secs(150))), options);
     let error = by_clock(&scene, hasty, |manual| {
         manual.until_waiting(|waits| waits.len() == 1);
@@ -273,8 +278,8 @@ fn the_operations_time_bounds_the_whole() {
 }
 
 #[test]
-fn a_download_is_cancelled_while_it_waits_and_while_it_reads() {
-    let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
+fn a_waiting_or_reading_download_can_be_cancelled() {
+    let scene = Scene::with(|_| in_preparation("100"), |_, _| whole(archive(), "\"a\""));
     let (give, given) = std::sync::mpsc::channel();
     let change = move |rest, options: DownloadOptions<'static>| {
         give.send(options.canceller()).unwrap();
@@ -304,7 +309,7 @@ fn a_download_is_cancelled_while_it_waits_and_while_it_reads() {
 }
 
 #[test]
-fn a_panic_of_the_programs_function_is_an_error() {
+fn a_panicking_progress_function_is_an_error() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let options = DownloadOptions::new(scene.out()).progress(|_| panic!("no bar"));
     let error = scene.rest().download_checkpoint_archive(RUN, ID, options).unwrap_err();
@@ -314,7 +319,7 @@ fn a_panic_of_the_programs_function_is_an_error() {
 }
 
 #[test]
-fn what_exists_stays_unless_it_may_be_overwritten_and_the_new_one_is_whole() {
+fn only_a_complete_download_overwrites() {
     let scene = Scene::new(|number, _| match number {
         0 => cut("200 OK", "", 60_000, b"short"),
         1..3 => Reply::Close,
@@ -328,15 +333,15 @@ fn what_exists_stays_unless_it_may_be_overwritten_and_the_new_one_is_whole() {
     let overwriting = || DownloadOptions::new(scene.out()).overwrite(true);
 
     let error = rest.download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
-    assert_eq!((error.kind(), scene.service.seen().len()), (ErrorKind::InvalidInput, 0));
-    // Neither when the download fails nor when the archive is damaged.
+    assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
+    // Neither if the download fails nor if the archive is damaged.
     for kind in [ErrorKind::Connect, ErrorKind::Decode] {
         assert_eq!(rest.download_checkpoint_archive(RUN, ID, overwriting()).unwrap_err().kind(), kind);
         assert_eq!(scene.directory.tree(), before);
     }
     rest.download_checkpoint_archive(RUN, ID, overwriting()).unwrap();
     assert_eq!(scene.directory.tree(), unpacked("out"));
-    // A file gives way to a directory, and the other way round.
+    // A directory replaces a file, and vice versa.
     rest.download_checkpoint_archive(RUN, ID, overwriting().extract(false)).unwrap();
     assert_eq!(fs::read(scene.out()).unwrap(), archive());
     rest.download_checkpoint_archive(RUN, ID, overwriting()).unwrap();
@@ -344,7 +349,7 @@ fn what_exists_stays_unless_it_may_be_overwritten_and_the_new_one_is_whole() {
 }
 
 #[test]
-fn what_came_to_be_meanwhile_stays() {
+fn a_destination_created_meanwhile_is_kept() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let (out, made) = (scene.out(), std::cell::Cell::new(false));
     let options = DownloadOptions::new(scene.out()).progress(|_| {
@@ -358,7 +363,7 @@ fn what_came_to_be_meanwhile_stays() {
 }
 
 #[test]
-fn a_place_that_can_not_be_written_is_found_before_any_request() {
+fn an_unwritable_destination_fails_before_any_request() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     fs::write(scene.directory.join("file"), "").unwrap();
     for (destination, kind) in
@@ -368,5 +373,5 @@ fn a_place_that_can_not_be_written_is_found_before_any_request() {
         let error = scene.rest().download_checkpoint_archive(RUN, ID, destination).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }
-    assert_eq!(scene.service.seen().len(), 0);
+    assert_eq!(scene.service.requests().len(), 0);
 }

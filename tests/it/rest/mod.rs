@@ -1,12 +1,12 @@
 //! The REST client: the Python client's scenarios replayed, pages, and the local server.
 
 mod archives;
-mod calls;
 mod destinations;
 mod download;
-mod endings;
-mod listings;
+mod interruptions;
 #[cfg(feature = "local")]
 mod local;
+mod pages;
+mod requests;
 mod scenarios;
 mod scene;

@@ -1,4 +1,4 @@
-//! Scenarios 50 and 51 of the Python client 0.4.1: the same calls, the same requests, the same answers and errors.
+//! Scenarios 50 and 51 of the Python client 0.4.1: the same calls, the same requests, the same responses and errors.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -9,36 +9,32 @@ use serde_json::Value;
 use tinkex::types::CheckpointArchiveUrlResponse;
 use tinkex::{Error, ErrorKind, RestClient, Result};
 
-use crate::support::{Reply, Seen, Service, connect};
+use crate::support::golden::fixture;
+use crate::support::{RecordedRequest, Reply, Service, connect};
 
 /// One call, and the comparison of its result with the fixture's.
 type Call = (&'static str, fn(&RestClient, &Value) -> Result<()>);
 
-/// Where the requests differ on purpose: ids are percent-encoded as one segment.
+/// Requests that differ on purpose: ids are percent-encoded as one segment.
 const PATHS: [(&str, &str); 2] = [
     ("id with special characters", "training_runs/a%20b%2F%C3%BC%3Fx%3D1"),
     ("checkpoint id with special characters", "training_runs/run%3A1/checkpoints/weights/a%20b%252Fc"),
 ];
 
-fn fixture(name: &str) -> Value {
-    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// A service that gives the answers of these exchanges, in order.
+/// A service that replays the responses of these exchanges, in order.
 fn service(exchanges: &[Value]) -> Service {
     let answers: VecDeque<Value> = exchanges.iter().map(|exchange| exchange["response"].clone()).collect();
     let answers = Mutex::new(answers);
-    Service::start(move |seen| {
-        let answer = answers.lock().unwrap().pop_front().unwrap_or_else(|| panic!("not in the scenario: {seen:?}"));
+    Service::start(move |request| {
+        let answer = answers.lock().unwrap().pop_front().unwrap_or_else(|| panic!("not in the scenario: {request:?}"));
         let (body, kind) = match (&answer["json"], &answer["raw"]) {
             (Value::Null, Value::String(raw)) => (raw.clone(), "text/html"),
             (Value::Null, _) => (String::new(), "text/plain"),
             (json, _) => (json.to_string(), "application/json"),
         };
         let mut headers = vec![("content-type", kind.to_owned())];
-        // The recording server's own address is here another one.
-        let here = format!("http://{}", seen.header("host").unwrap());
+        // The recording server had another address.
+        let here = format!("http://{}", request.header("host").unwrap());
         for (theirs, ours) in [("Location", "location"), ("Expires", "expires")] {
             let value = answer["headers"][theirs].as_str();
             headers.extend(value.map(|value| (ours, value.replace("http://127.0.0.1:8041", &here))));
@@ -48,7 +44,7 @@ fn service(exchanges: &[Value]) -> Service {
     })
 }
 
-fn compare(label: &str, ours: &Seen, theirs: &Value) {
+fn compare(label: &str, ours: &RecordedRequest, theirs: &Value) {
     let query = theirs["query"].as_str().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("{}{query}", theirs["path"].as_str().unwrap().trim_start_matches("/api/v1/"));
     let expected = PATHS.iter().find(|(name, _)| *name == label).map_or(&*path, |(_, path)| path);
@@ -61,18 +57,18 @@ fn compare(label: &str, ours: &Seen, theirs: &Value) {
     assert_eq!(ours.header("x-api-key"), Some("tml-test-key"));
 }
 
-/// Plays a scenario from its second exchange on, the first being the session.
+/// Replays a scenario from its second exchange on; the first creates the session.
 fn play(rest: &RestClient, service: &Service, fixture: &Value, calls: &[Call], check: impl Fn(&str, &Value, &Error)) {
     let (results, exchanges) = (fixture["results"].as_array().unwrap(), fixture["exchanges"].as_array().unwrap());
     let labels: Vec<_> = results.iter().map(|result| result["label"].as_str().unwrap()).collect();
     assert_eq!(labels, calls.iter().map(|(label, _)| *label).collect::<Vec<_>>());
     for (result, (label, call)) in results.iter().zip(calls) {
-        let before = service.seen().len();
+        let before = service.requests().len();
         match call(rest, &result["value"]) {
             Ok(()) => assert!(result.get("exception").is_none(), "{label} fails in the fixture"),
             Err(error) => check(label, result.get("exception").unwrap_or_else(|| panic!("{label}: {error}")), &error),
         }
-        let seen = service.seen().split_off(before);
+        let seen = service.requests().split_off(before);
         let (first, last) = (&result["first_seq"], &result["last_seq"]);
         let theirs: Vec<_> = exchanges.iter().filter(|e| e["seq"].as_u64() >= first.as_u64()).collect();
         let theirs: Vec<_> = theirs.into_iter().filter(|e| e["seq"].as_u64() <= last.as_u64()).collect();
@@ -81,7 +77,7 @@ fn play(rest: &RestClient, service: &Service, fixture: &Value, calls: &[Call], c
     }
 }
 
-/// Compares a result with the fixture's. Keys that the type does not know are ignored, and so is the form of a time.
+/// Compares a result with the fixture's, except for keys that the type does not have, and the format of times.
 fn same<T: DeserializeOwned + PartialEq + Debug>(ours: Result<T>, theirs: &Value) -> Result<()> {
     assert_eq!(ours?, serde_json::from_value(theirs.clone()).unwrap());
     Ok(())
@@ -156,7 +152,7 @@ fn scenario_51_errors() {
             assert!((900..960).contains(&lifetime.as_secs()), "{lifetime:?}");
             Ok(())
         }),
-        // There it is the id of a model.
+        // In the Python client it is the id of a model.
         ("empty model id", |rest, value| same(rest.get_training_run(""), value)),
     ];
     play(&rest, &service, &fixture, &calls, |label, theirs, ours| {
@@ -166,7 +162,7 @@ fn scenario_51_errors() {
             _ => ErrorKind::Status,
         };
         assert_eq!(ours.kind(), kind, "{label}: {ours}");
-        // Of an answer that is not JSON, the Python client keeps neither status nor body.
+        // For a response that is not JSON, the Python client keeps neither status nor body.
         if let Some(status) = theirs["status_code"].as_u64() {
             assert_eq!(ours.status().map(u64::from), Some(status), "{label}");
             let detail = theirs["body"]["detail"].as_str().or(theirs["body"].as_str()).unwrap_or_default();

@@ -5,11 +5,11 @@ use super::*;
 /// A service on which the promises of the first samples, so many, have expired.
 fn forgetful(samples: usize) -> Service {
     let expired = AtomicUsize::new(0);
-    Service::start(move |seen| {
-        if is_sample(seen) && expired.fetch_add(1, Ordering::SeqCst) < samples {
+    Service::start(move |request| {
+        if is_sample(request) && expired.fetch_add(1, Ordering::SeqCst) < samples {
             return Reply::Json(410, json!({"detail": "gone"}));
         }
-        well(seen)
+        healthy_service(request)
     })
 }
 
@@ -25,11 +25,11 @@ fn a_sample_whose_promise_expired_is_submitted_again_under_a_new_number_and_key(
         manual.advance(2 * SECOND);
     }
     assert_eq!(call.join().unwrap(), 2);
-    let sent = service.seen_at("asample");
-    assert_eq!(sent.iter().map(|seen| seen.seq_id().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
-    let keys: HashSet<_> = sent.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();
+    let sent = service.requests_to("asample");
+    assert_eq!(sent.iter().map(|request| request.seq_id().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    let keys: HashSet<_> = sent.iter().map(|request| request.header("x-idempotency-key").unwrap()).collect();
     assert_eq!(keys.len(), 3);
-    assert!(sent.iter().all(|seen| asked(seen) == 5 && seen.header("x-stainless-retry-count") == Some("0")));
+    assert!(sent.iter().all(|request| asked(request) == 5 && request.header("x-stainless-retry-count") == Some("0")));
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_sample_that_expires_every_time_is_given_up_after_the_configured_retries() {
     let error = pending.wait().unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Expired, Some(410)));
     assert_eq!(error.request_id(), Some("asample:sampler-0:1"));
-    assert_eq!(service.seen_at("asample").len(), 2);
+    assert_eq!(service.requests_to("asample").len(), 2);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn an_expired_sample_that_is_cancelled_meanwhile_is_not_submitted_again() {
     let next = submit(&sampler, 6);
     manual.advance(SECOND);
     assert_eq!(number(&next.wait().unwrap()), 1);
-    assert_eq!(service.seen_at("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(service.requests_to("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6]);
 }
 
 #[test]
@@ -65,33 +65,33 @@ fn an_expired_sample_holds_no_thread_while_it_waits_to_be_submitted_anew() {
     let manual = ManualClock::new();
     let service = forgetful(1);
     let sampler = sampler(service.manual_config(&manual).max_sampling_threads(1));
-    let expired = submit(&sampler.retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
+    let expired = submit(&sampler.with_retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
     manual.until_waiting(|waits| waits.contains(&HOUR));
     // The clock stands still.
     assert_eq!(number(&submit(&sampler, 6).wait().unwrap()), 1);
     assert!(!expired.is_ready());
     manual.advance(HOUR);
     assert_eq!(number(&expired.wait().unwrap()), 2);
-    assert_eq!(service.seen_at("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6, 5]);
+    assert_eq!(service.requests_to("asample").iter().map(asked).collect::<Vec<_>>(), [5, 6, 5]);
 }
 
 #[test]
 fn without_retries_an_expired_sample_is_an_error_at_once() {
     let service = forgetful(1);
-    let sampler = sampler(service.config()).retry_config(RetryConfig::off());
+    let sampler = sampler(service.config()).with_retry_config(RetryConfig::off());
     let error = sampler.sample(&prompt(&[5]), 1, &SamplingParams::default()).unwrap_err();
-    assert_eq!((error.kind(), service.seen_at("asample").len()), (ErrorKind::Expired, 1));
+    assert_eq!((error.kind(), service.requests_to("asample").len()), (ErrorKind::Expired, 1));
 }
 
 #[test]
 fn a_sampling_client_may_have_a_progress_timeout_of_its_own() {
     let manual = ManualClock::new();
-    let service = Service::start(|seen| match is_sample(seen) {
+    let service = Service::start(|request| match is_sample(request) {
         true => Reply::Json(503, json!({})),
-        false => well(seen),
+        false => healthy_service(request),
     });
     let sampler = sampler(service.manual_config(&manual));
-    let pending = submit(&sampler.retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
+    let pending = submit(&sampler.with_retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
     for _ in 0..2 {
         manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
         manual.advance(SECOND);
@@ -101,8 +101,8 @@ fn a_sampling_client_may_have_a_progress_timeout_of_its_own() {
 
 #[test]
 fn an_expired_training_promise_is_an_error_and_its_outcome_unknown() {
-    let service = Service::start(|seen| match well(seen) {
-        _ if seen.request_id().starts_with("optim_step") => Reply::Json(410, json!({"detail": "gone"})),
+    let service = Service::start(|request| match healthy_service(request) {
+        _ if request.request_id().starts_with("optim_step") => Reply::Json(410, json!({"detail": "gone"})),
         reply => reply,
     });
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
@@ -112,16 +112,16 @@ fn an_expired_training_promise_is_an_error_and_its_outcome_unknown() {
     assert!(!error.is_retryable() && error.may_have_taken_effect(), "{error}");
     assert_eq!(error.request_id(), Some("optim_step:model-0:1"));
     assert!(error.to_string().contains("gone"), "{error}");
-    assert_eq!(service.seen_at("optim_step").len(), 1);
+    assert_eq!(service.requests_to("optim_step").len(), 1);
 }
 
 #[test]
 fn a_lost_answer_is_asked_for_again_with_the_same_number_and_key() {
     let manual = ManualClock::new();
-    let service = Service::start(|seen| match seen.header("x-stainless-retry-count") {
-        Some("0") if seen.path == "asample" => Reply::Close,
-        Some("1") if seen.path == "asample" => Reply::Json(503, json!({})),
-        _ => well(seen),
+    let service = Service::start(|request| match request.header("x-stainless-retry-count") {
+        Some("0") if request.path == "asample" => Reply::Close,
+        Some("1") if request.path == "asample" => Reply::Json(503, json!({})),
+        _ => healthy_service(request),
     });
     let sampler = sampler(service.manual_config(&manual));
     let pending = submit(&sampler, 1);
@@ -130,7 +130,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_number_and_key() {
         manual.advance(wait);
     }
     assert_eq!(number(&pending.wait().unwrap()), 0);
-    let sent = service.seen_at("asample");
+    let sent = service.requests_to("asample");
     assert_eq!(sent.len(), 3);
     assert!(sent.iter().all(|s| s.raw == sent[0].raw));
     assert!(sent.iter().all(|s| s.header("x-idempotency-key") == sent[0].header("x-idempotency-key")));
@@ -139,13 +139,16 @@ fn a_lost_answer_is_asked_for_again_with_the_same_number_and_key() {
 #[test]
 fn a_sample_that_nobody_wants_any_more_is_not_submitted_again_and_frees_its_thread() {
     let manual = ManualClock::new();
-    let service = Service::start(|seen| if seen.path == "asample" { Reply::Json(503, json!({})) } else { well(seen) });
+    let service =
+        Service::start(
+            |request| if request.path == "asample" { Reply::Json(503, json!({})) } else { healthy_service(request) },
+        );
     let idle = Duration::from_secs(24 * 3600);
     let client = crate::support::connect(service.manual_config(&manual).idle_retention(idle));
     let sampler = client.create_sampling_client("base").unwrap();
     for (count, cancels) in [(1, true), (2, false)] {
         let pending = sampler.submit_sample(&prompt(&[1]), 1, &SamplingParams::default()).unwrap();
-        service.until_count("asample", count);
+        service.wait_for_count("asample", count);
         manual.until_waiting(|waits| waits.contains(&Duration::from_secs(1)));
         if cancels {
             pending.cancel()
@@ -154,5 +157,5 @@ fn a_sample_that_nobody_wants_any_more_is_not_submitted_again_and_frees_its_thre
         }
         manual.until_waiting(|waits| waits.contains(&idle));
     }
-    assert_eq!(service.seen_at("asample").len(), 2);
+    assert_eq!(service.requests_to("asample").len(), 2);
 }

@@ -16,32 +16,33 @@ fn limited_to(waits: &[Duration], limit: Duration) -> usize {
 #[test]
 fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
     let manual = ManualClock::new();
-    let limited = |seen: &Seen| seen.path == "asample" && seen.header("x-api-key") == Some("tml-limited");
-    let service = Service::start(move |seen| {
-        if limited(seen) && asked(seen) == 0 && seen.header("x-stainless-retry-count") == Some("0") {
+    let limited =
+        |request: &RecordedRequest| request.path == "asample" && request.header("x-api-key") == Some("tml-limited");
+    let service = Service::start(move |request| {
+        if limited(request) && asked(request) == 0 && request.header("x-stainless-retry-count") == Some("0") {
             return Reply::with_headers(429, &[("retry-after-ms", "7000")], &json!({"detail": "slow down"}));
         }
-        well(seen)
+        healthy_service(request)
     });
     let client = |key| sampler(service.manual_config(&manual).api_key(key));
     let (one, another, other_key) = (client("tml-limited"), client("tml-limited"), client("tml-other"));
     let first = submit(&one, 0);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
-    let blocking = [&one, &another].map(|sampler| in_thread(&sampler.timeout_operation(Some(HOUR)), 1));
+    let blocking = [&one, &another].map(|sampler| in_thread(&sampler.with_timeout_operation(Some(HOUR)), 1));
     let submitted = [&one, &another, &one].map(|sampler| submit(sampler, 2));
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1 && limited_to(waits, HOUR) == 2);
     for _ in 0..3 {
         sample(&other_key, 3);
     }
     manual.advance(7 * SECOND);
-    assert_eq!(service.seen().into_iter().filter(limited).count(), 1);
+    assert_eq!(service.requests().into_iter().filter(limited).count(), 1);
     manual.advance(SECOND);
     assert_eq!(number(&first.wait().unwrap()), 0);
     blocking.into_iter().for_each(|call| assert!(call.join().unwrap() < 4));
     submitted.into_iter().for_each(|call| drop(call.wait().unwrap()));
-    let sent: Vec<_> = service.seen().into_iter().filter(limited).collect();
+    let sent: Vec<_> = service.requests().into_iter().filter(limited).collect();
     assert_eq!(sent.len(), 7);
-    let attempts: Vec<_> = sent.iter().filter(|seen| asked(seen) == 0).collect();
+    let attempts: Vec<_> = sent.iter().filter(|request| asked(request) == 0).collect();
     assert_eq!(attempts.len(), 2);
     assert_eq!(attempts[0].raw, attempts[1].raw);
     assert_eq!(attempts[0].header("x-idempotency-key"), attempts[1].header("x-idempotency-key"));
@@ -51,9 +52,9 @@ fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
 #[test]
 fn a_429_that_does_not_say_how_long_pauses_for_a_second_each_time() {
     let manual = ManualClock::new();
-    let service = Service::start(|seen| match seen.header("x-stainless-retry-count") {
-        Some("0" | "1") if seen.path == "asample" => Reply::Json(429, json!({})),
-        _ => well(seen),
+    let service = Service::start(|request| match request.header("x-stainless-retry-count") {
+        Some("0" | "1") if request.path == "asample" => Reply::Json(429, json!({})),
+        _ => healthy_service(request),
     });
     let sampler = sampler(service.manual_config(&manual));
     let pending = submit(&sampler, 1);
@@ -63,7 +64,7 @@ fn a_429_that_does_not_say_how_long_pauses_for_a_second_each_time() {
     }
     assert_eq!(number(&pending.wait().unwrap()), 0);
     let counts: Vec<_> =
-        service.seen_at("asample").iter().map(|s| s.header("x-stainless-retry-count").map(str::to_owned)).collect();
+        service.requests_to("asample").iter().map(|s| s.header("x-stainless-retry-count").map(str::to_owned)).collect();
     assert_eq!(counts, ["0", "1", "2"].map(|count| Some(count.to_owned())));
 }
 
@@ -72,22 +73,22 @@ fn a_pause_is_not_shortened_by_a_shorter_one() {
     let manual = ManualClock::new();
     let short = Arc::<Gate>::default();
     let gate = Arc::clone(&short);
-    let service = Service::start(move |seen| {
-        if seen.path != "asample" || seen.header("x-stainless-retry-count") != Some("0") {
-            return well(seen);
+    let service = Service::start(move |request| {
+        if request.path != "asample" || request.header("x-stainless-retry-count") != Some("0") {
+            return healthy_service(request);
         }
         let limited = |millis| Reply::with_headers(429, &[("retry-after-ms", millis)], &json!({}));
-        if asked(seen) == 7 { limited("7000") } else { Reply::held(&gate, limited("1000")) }
+        if asked(request) == 7 { limited("7000") } else { Reply::held(&gate, limited("1000")) }
     });
     let sampler = sampler(service.manual_config(&manual));
-    let other = in_thread(&sampler.timeout_operation(Some(HOUR)), 1);
-    service.until_count("asample", 1);
+    let other = in_thread(&sampler.with_timeout_operation(Some(HOUR)), 1);
+    service.wait_for_count("asample", 1);
     let long = submit(&sampler, 7);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
     short.open();
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1 && limited_to(waits, HOUR) == 1);
     manual.advance(7 * SECOND);
-    assert_eq!(service.seen_at("asample").len(), 2);
+    assert_eq!(service.requests_to("asample").len(), 2);
     manual.advance(SECOND);
     other.join().unwrap();
     long.wait().unwrap();
@@ -101,9 +102,9 @@ fn four_hundred_threads_with_a_429_in_the_middle_all_arrive_and_none_in_the_paus
     let manual = ManualClock::new();
     let (arrived, in_flight, rest) = (AtomicUsize::new(0), Arc::<Gauge>::default(), Arc::<Gate>::default());
     let (gauge, gate) = (Arc::clone(&in_flight), Arc::clone(&rest));
-    let service = Service::start(move |seen| {
-        if seen.path != "asample" {
-            return well(seen);
+    let service = Service::start(move |request| {
+        if request.path != "asample" {
+            return healthy_service(request);
         }
         let _inside = gauge.enter();
         match arrived.fetch_add(1, Ordering::SeqCst) {
@@ -111,7 +112,7 @@ fn four_hundred_threads_with_a_429_in_the_middle_all_arrive_and_none_in_the_paus
             place if place > BEFORE - CAP && place < BEFORE => gate.pass(),
             _ => {}
         }
-        well(seen)
+        healthy_service(request)
     });
     let config = service.manual_config(&manual).max_sampling_in_flight(CAP).timeout_operation(Some(HOUR));
     let sampler = sampler(config);
@@ -121,10 +122,10 @@ fn four_hundred_threads_with_a_429_in_the_middle_all_arrive_and_none_in_the_paus
     rest.open();
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) + limited_to(waits, HOUR) == 400 - BEFORE);
     manual.advance(7 * SECOND);
-    assert_eq!(service.seen_at("asample").len(), BEFORE + 1, "somebody arrived in the pause");
+    assert_eq!(service.requests_to("asample").len(), BEFORE + 1, "somebody arrived in the pause");
     manual.advance(SECOND);
     let numbers: HashSet<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
-    assert_eq!((numbers.len(), service.seen_at("asample").len()), (400, 401));
+    assert_eq!((numbers.len(), service.requests_to("asample").len()), (400, 401));
     assert_eq!(in_flight.most(), CAP);
 }
 
@@ -136,7 +137,7 @@ fn no_more_submissions_are_in_flight_than_allowed_whoever_makes_them() {
     let config = service.manual_config(&manual).max_sampling_in_flight(3).timeout_operation(Some(HOUR));
     let sampler = sampler(config);
     let calls: Vec<_> = (0..8).map(|call| in_thread(&sampler, call)).collect();
-    service.until_count("asample", 3);
+    service.wait_for_count("asample", 3);
     // The others wait at the gate, until the end of their call at the latest.
     manual.until_waiting(|waits| limited_to(waits, HOUR) == 5);
     crowd.submit.open();
@@ -148,14 +149,14 @@ fn no_more_submissions_are_in_flight_than_allowed_whoever_makes_them() {
 #[test]
 fn a_call_that_waits_at_the_gate_ends_by_its_time_limit_and_takes_no_number() {
     let manual = ManualClock::new();
-    let service = Service::start(|seen| match seen.header("x-stainless-retry-count") {
-        Some("0") if seen.path == "asample" => Reply::with_headers(429, &[("retry-after", "30")], &json!({})),
-        _ => well(seen),
+    let service = Service::start(|request| match request.header("x-stainless-retry-count") {
+        Some("0") if request.path == "asample" => Reply::with_headers(429, &[("retry-after", "30")], &json!({})),
+        _ => healthy_service(request),
     });
     let sampler = sampler(service.manual_config(&manual));
     let limited = submit(&sampler, 0);
     manual.until_waiting(|waits| paused(waits, 30 * SECOND) == 1);
-    let brief = sampler.timeout_operation(Some(5 * SECOND));
+    let brief = sampler.with_timeout_operation(Some(5 * SECOND));
     let call = thread::spawn(move || brief.sample(&prompt(&[1]), 1, &SamplingParams::default()).unwrap_err());
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
     manual.advance(5 * SECOND);
@@ -164,6 +165,6 @@ fn a_call_that_waits_at_the_gate_ends_by_its_time_limit_and_takes_no_number() {
     assert_eq!((error.operation(), error.may_have_taken_effect()), (Some("sample"), false));
     manual.advance(26 * SECOND);
     limited.wait().unwrap();
-    let seq_ids: Vec<_> = service.seen_at("asample").iter().map(|seen| seen.seq_id().unwrap()).collect();
+    let seq_ids: Vec<_> = service.requests_to("asample").iter().map(|request| request.seq_id().unwrap()).collect();
     assert_eq!(seq_ids, [0, 0]);
 }

@@ -5,8 +5,8 @@ use super::*;
 /// How long a promise that someone waits for keeps a poll connection that others want.
 const SLICE: Duration = Duration::from_secs(2);
 
-fn connections(service: &Service, of: impl Fn(&Seen) -> bool) -> HashSet<usize> {
-    service.seen().iter().filter(|seen| of(seen)).map(|seen| seen.connection).collect()
+fn connections(service: &Service, of: impl Fn(&RecordedRequest) -> bool) -> HashSet<usize> {
+    service.requests().iter().filter(|request| of(request)).map(|request| request.connection).collect()
 }
 
 #[test]
@@ -14,15 +14,15 @@ fn three_hundred_submitted_samples_pass_over_the_configured_threads_and_poll_con
     let (service, crowd) = crowd();
     let sampler = sampler(service.config().max_sampling_threads(5).max_poll_connections(8));
     let pending: Vec<_> = (0..300).map(|call| submit(&sampler, call)).collect();
-    service.until_count("asample", 5);
+    service.wait_for_count("asample", 5);
     crowd.submit.open();
-    service.until_count("asample", 300);
-    service.until_seen(|seen| seen.iter().filter(|seen| is_sample(seen)).count() >= 8);
+    service.wait_for_count("asample", 300);
+    service.wait_until(|requests| requests.iter().filter(|request| is_sample(request)).count() >= 8);
     crowd.poll.open();
     let numbers: Vec<_> = pending.iter().map(ready).collect();
     none_lost_none_doubled(&service, &numbers);
     assert!(crowd.submissions.most() <= 5 && crowd.polls.most() <= 8);
-    let (submit, poll) = (connections(&service, |seen| seen.path == "asample"), connections(&service, is_sample));
+    let (submit, poll) = (connections(&service, |request| request.path == "asample"), connections(&service, is_sample));
     assert_eq!((submit.len(), poll.len()), (5, 8));
     assert!(submit.is_disjoint(&poll), "each purpose has its own connections");
 }
@@ -32,10 +32,10 @@ fn three_hundred_threads_sample_at_once_within_the_caps_on_submissions_and_polls
     let (service, crowd) = crowd();
     let sampler = sampler(service.config().max_sampling_in_flight(20).max_poll_connections(8));
     let calls: Vec<_> = (0..300).map(|call| in_thread(&sampler, call)).collect();
-    service.until_count("asample", 20);
+    service.wait_for_count("asample", 20);
     crowd.submit.open();
-    service.until_count("asample", 300);
-    service.until_seen(|seen| seen.iter().filter(|seen| is_sample(seen)).count() >= 8);
+    service.wait_for_count("asample", 300);
+    service.wait_until(|requests| requests.iter().filter(|request| is_sample(request)).count() >= 8);
     crowd.poll.open();
     let numbers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
     none_lost_none_doubled(&service, &numbers);
@@ -46,13 +46,17 @@ fn three_hundred_threads_sample_at_once_within_the_caps_on_submissions_and_polls
 fn three_hundred_samples_whose_answers_take_their_time_pass_over_two_poll_connections() {
     let polls = Arc::<Gauge>::default();
     let gauge = Arc::clone(&polls);
-    let service = Service::start(move |seen| {
-        if is_sample(seen) {
+    let service = Service::start(move |request| {
+        if is_sample(request) {
             let _inside = gauge.enter();
             // Not yet, the first time.
-            return if seen.iteration() == Some(0) { Reply::Json(408, json!({})) } else { result(seen.request_id()) };
+            return if request.iteration() == Some(0) {
+                Reply::Json(408, json!({}))
+            } else {
+                result(request.request_id())
+            };
         }
-        well(seen)
+        healthy_service(request)
     });
     let sampler = sampler(service.config().max_poll_connections(2));
     let pending: Vec<_> = (0..300).map(|call| submit(&sampler, call)).collect();
@@ -66,20 +70,20 @@ fn short_samples_are_not_stuck_behind_long_training() {
     let manual = ManualClock::new();
     let end = Arc::<Gate>::default();
     let gate = Arc::clone(&end);
-    let service = Service::start(move |seen| match well(seen) {
-        reply if seen.request_id().starts_with("optim_step") => Reply::held(&gate, reply),
+    let service = Service::start(move |request| match healthy_service(request) {
+        reply if request.request_id().starts_with("optim_step") => Reply::held(&gate, reply),
         reply => reply,
     });
     let config = service.manual_config(&manual).max_poll_connections(2).build().unwrap();
     let client = ServiceClient::connect(config).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let sampler = client.create_sampling_client("base").unwrap();
-    let training = |seen: &[Seen]| seen.iter().filter(|s| s.request_id().starts_with("optim_step")).count();
+    let training = |seen: &[RecordedRequest]| seen.iter().filter(|s| s.request_id().starts_with("optim_step")).count();
     let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
     let second = trainer.submit_optim_step(AdamParams::default()).unwrap();
     // Who waits for the second step waits for the first one too: both connections are held for someone who waits.
     let step = thread::spawn(move || second.wait().unwrap().metrics.unwrap()["step"]);
-    service.until_seen(|seen| training(seen) == 2);
+    service.wait_until(|requests| training(requests) == 2);
     let samples: Vec<_> = (0..50).map(|call| submit(&sampler, call)).collect();
     let samples = thread::spawn(move || samples.into_iter().map(|s| number(&s.wait().unwrap())).collect::<Vec<_>>());
     manual.until_waiting(|waits| waits.contains(&SLICE));
@@ -89,7 +93,7 @@ fn short_samples_are_not_stuck_behind_long_training() {
     // After as long again, training has its turn.
     manual.until_waiting(|waits| waits.contains(&SLICE));
     manual.advance(SLICE);
-    service.until_seen(|seen| training(seen) >= 3);
+    service.wait_until(|requests| training(requests) >= 3);
     end.open();
     assert_eq!(step.join().unwrap(), 2.0);
     first.wait().unwrap();
@@ -101,7 +105,7 @@ fn nothing_is_held_while_a_result_is_polled() {
     crowd.submit.open();
     let sampler = sampler(service.config().max_sampling_in_flight(1).max_sampling_threads(1));
     let pending: Vec<_> = (0..4).map(|call| submit(&sampler, call)).collect();
-    service.until_seen(|seen| seen.iter().filter(|seen| is_sample(seen)).count() == 4);
+    service.wait_until(|requests| requests.iter().filter(|request| is_sample(request)).count() == 4);
     crowd.poll.open();
     let numbers: Vec<_> = pending.into_iter().map(|pending| number(&pending.wait().unwrap())).collect();
     none_lost_none_doubled(&service, &numbers);
@@ -113,12 +117,12 @@ fn a_queued_sample_that_is_cancelled_is_never_sent_and_takes_no_number() {
     crowd.poll.open();
     let sampler = sampler(service.config().max_sampling_threads(1));
     let first = submit(&sampler, 0);
-    service.until_count("asample", 1);
+    service.wait_for_count("asample", 1);
     submit(&sampler, 1).cancel();
     let third = submit(&sampler, 2);
     crowd.submit.open();
     assert_eq!((number(&first.wait().unwrap()), number(&third.wait().unwrap())), (0, 1));
-    assert_eq!(service.seen_at("asample").iter().map(asked).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(service.requests_to("asample").iter().map(asked).collect::<Vec<_>>(), [0, 2]);
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn a_full_queue_is_an_error_at_once() {
     crowd.poll.open();
     let sampler = sampler(service.config().max_sampling_threads(1).max_queued(2));
     let sending = submit(&sampler, 0);
-    service.until_count("asample", 1);
+    service.wait_for_count("asample", 1);
     let queued = [submit(&sampler, 1), submit(&sampler, 2)];
     let error = sampler.submit_sample(&prompt(&[3]), 1, &SamplingParams::default()).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::QueueFull, Some("sample")));

@@ -17,7 +17,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SampleResponse, SamplingParams};
 use tinkex::{ErrorKind, Limit, Pending, RetryConfig, SampleOptions, SamplingClient, ServiceClient};
 
-use crate::support::{Gate, Gauge, Reply, Seen, Service, result, well};
+use crate::support::{Gate, Gauge, RecordedRequest, Reply, Service, healthy_service, result};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -57,13 +57,13 @@ fn ready(pending: &Pending<SampleResponse>) -> u64 {
     number(&pending.try_get().unwrap().unwrap())
 }
 
-fn is_sample(seen: &Seen) -> bool {
-    seen.path == "retrieve_future" && seen.request_id().starts_with("asample")
+fn is_sample(request: &RecordedRequest) -> bool {
+    request.path == "retrieve_future" && request.request_id().starts_with("asample")
 }
 
 /// The prompt's first token, by which a test tells its calls apart.
-fn asked(seen: &Seen) -> u64 {
-    seen.body["prompt"]["chunks"][0]["tokens"][0].as_u64().unwrap()
+fn asked(request: &RecordedRequest) -> u64 {
+    request.body["prompt"]["chunks"][0]["tokens"][0].as_u64().unwrap()
 }
 
 /// What the service counted of many samples at once.
@@ -79,16 +79,16 @@ struct Crowd {
 fn crowd() -> (Service, Arc<Crowd>) {
     let crowd = Arc::<Crowd>::default();
     let seen_by = Arc::clone(&crowd);
-    let service = Service::start(move |seen| {
+    let service = Service::start(move |request| {
         let crowd = &seen_by;
-        if seen.path == "asample" {
+        if request.path == "asample" {
             let _inside = crowd.submissions.enter();
             crowd.submit.pass();
-        } else if is_sample(seen) {
+        } else if is_sample(request) {
             let _inside = crowd.polls.enter();
             crowd.poll.pass();
         }
-        well(seen)
+        healthy_service(request)
     });
     (service, crowd)
 }
@@ -96,9 +96,9 @@ fn crowd() -> (Service, Arc<Crowd>) {
 /// Asserts that each of the calls `0..count` was sent once, and that its result is that of its own request; `numbers` are
 /// the results in the order of the calls.
 fn none_lost_none_doubled(service: &Service, numbers: &[u64]) {
-    let sent = service.seen_at("asample");
+    let sent = service.requests_to("asample");
     assert_eq!(sent.len(), numbers.len());
-    let mut seq_ids: Vec<_> = sent.iter().map(|seen| seen.seq_id().unwrap()).collect();
+    let mut seq_ids: Vec<_> = sent.iter().map(|request| request.seq_id().unwrap()).collect();
     for seen in &sent {
         assert_eq!(numbers[asked(seen) as usize], seen.seq_id().unwrap());
     }

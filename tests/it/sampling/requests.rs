@@ -1,6 +1,7 @@
 //! What is sent, and what comes back.
 
 use super::*;
+use crate::support::golden::exchanges;
 
 /// Asserts that `ours` has all that `theirs` has, and returns what it has besides, as paths.
 fn besides(ours: &Value, theirs: &Value, path: &str) -> Vec<String> {
@@ -26,9 +27,8 @@ fn besides(ours: &Value, theirs: &Value, path: &str) -> Vec<String> {
 
 /// The bodies of the Python client's asample requests in a fixture, with the session's name as our service has it.
 fn golden(name: &str) -> Vec<Value> {
-    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let fixture: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let samples = fixture["exchanges"].as_array().unwrap().iter().filter(|e| e["path"] == "/api/v1/asample");
+    let exchanges = exchanges(name);
+    let samples = exchanges.iter().filter(|exchange| exchange["path"] == "/api/v1/asample");
     samples
         .map(|exchange| {
             assert_eq!(exchange["headers"]["x-tinker-sampling-backpressure"], "1");
@@ -42,7 +42,7 @@ fn golden(name: &str) -> Vec<Value> {
 #[test]
 fn samples_are_sent_as_the_python_client_sends_them_blocking_and_submitted() {
     let golden = golden("40_sample_default");
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let sampler = sampler(service.config());
     assert_eq!(sampler.sampling_session_id(), "sampler-0");
     let prompt = prompt(&[1, 2, 3]);
@@ -51,7 +51,7 @@ fn samples_are_sent_as_the_python_client_sends_them_blocking_and_submitted() {
     let five = SamplingParams::default().max_tokens(5);
     let submitted = sampler.submit_sample(&prompt, 1, &five).unwrap();
     assert_eq!(number(&submitted.wait().unwrap()), 1);
-    let asked = service.seen_at("asample");
+    let asked = service.requests_to("asample");
     for (seen, golden) in asked.iter().zip(&golden) {
         assert_eq!(
             besides(&seen.body, golden, ""),
@@ -66,13 +66,13 @@ fn samples_are_sent_as_the_python_client_sends_them_blocking_and_submitted() {
         assert_eq!(seen.header("x-tinker-sampling-backpressure"), Some("1"));
         assert_eq!(seen.header("x-stainless-retry-count"), Some("0"));
     }
-    let keys: HashSet<_> = asked.iter().map(|seen| seen.header("x-idempotency-key").unwrap()).collect();
+    let keys: HashSet<_> = asked.iter().map(|request| request.header("x-idempotency-key").unwrap()).collect();
     assert_eq!(keys.len(), 2);
 }
 
 #[test]
 fn every_option_of_a_sample_reaches_the_service() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let sampler = sampler(service.config());
     let prompt = prompt(&[7, 8]);
     let options = SampleOptions::new(&prompt)
@@ -82,7 +82,7 @@ fn every_option_of_a_sample_reaches_the_service() {
         .topk_prompt_logprobs(5);
     sampler.sample_with(options.clone()).unwrap();
     sampler.submit_sample_with(options).unwrap().wait().unwrap();
-    for (seq_id, seen) in service.seen_at("asample").iter().enumerate() {
+    for (seq_id, seen) in service.requests_to("asample").iter().enumerate() {
         assert_eq!(
             seen.body,
             json!({
@@ -101,11 +101,11 @@ fn every_option_of_a_sample_reaches_the_service() {
 
 /// A service whose samples have these log-probabilities of the prompt.
 fn with_prompt_logprobs(logprobs: Value) -> Service {
-    Service::start(move |seen| {
-        if is_sample(seen) {
+    Service::start(move |request| {
+        if is_sample(request) {
             return Reply::ok(json!({"sequences": [], "prompt_logprobs": logprobs}));
         }
-        well(seen)
+        healthy_service(request)
     })
 }
 
@@ -140,7 +140,7 @@ fn compute_logprobs_gives_one_entry_a_token_and_pads_what_is_one_short_in_front(
             None => assert_eq!(sampled.unwrap_err().kind(), ErrorKind::Decode, "{served}"),
         }
         let golden = golden("43_compute_logprobs");
-        for seen in &service.seen_at("asample")[..2] {
+        for seen in &service.requests_to("asample")[..2] {
             assert_eq!(seen.body["prompt_logprobs"], golden[0]["prompt_logprobs"]);
             assert_eq!(seen.body["sampling_params"]["max_tokens"], golden[0]["sampling_params"]["max_tokens"]);
         }
@@ -149,7 +149,7 @@ fn compute_logprobs_gives_one_entry_a_token_and_pads_what_is_one_short_in_front(
 
 #[test]
 fn bad_parameters_are_refused_before_any_request_and_take_no_number() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let sampler = sampler(service.config());
     let cold = SamplingParams::default().temperature(-1.0);
     let errors = [
@@ -163,5 +163,5 @@ fn bad_parameters_are_refused_before_any_request_and_take_no_number() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
     assert_eq!(number(&sample(&sampler, 1)), 0);
-    assert_eq!(service.seen_at("asample").len(), 1);
+    assert_eq!(service.requests_to("asample").len(), 1);
 }

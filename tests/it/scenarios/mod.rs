@@ -11,7 +11,7 @@ use serde_json::Value;
 use tinkex::types::LoraConfig;
 use tinkex::{ServiceClient, TrainingClient};
 
-use crate::support::{Reply, Seen, Service};
+use crate::support::{RecordedRequest, Reply, Service, golden};
 
 /// What the crate writes besides, on purpose.
 const BESIDES: [&str; 8] = ["type", "learning_rate", "beta1", "beta2", "eps", "temperature", "top_k", "top_p"];
@@ -24,9 +24,7 @@ struct Scenario {
 impl Scenario {
     /// A service that gives the answers of a scenario.
     fn start(name: &str) -> Self {
-        let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let mut fixture: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let Value::Array(mut exchanges) = fixture["exchanges"].take() else { panic!("{name} has no exchanges") };
+        let mut exchanges = golden::exchanges(name);
         exchanges.iter_mut().for_each(|exchange| fill(&mut exchange["response"]["json"]));
         let mut answers = HashMap::<(String, String), Vec<Value>>::new();
         for exchange in exchanges.iter().rev() {
@@ -34,10 +32,10 @@ impl Scenario {
             answers.entry((path_of(exchange), request_id)).or_default().push(exchange["response"].clone());
         }
         let answers = Mutex::new(answers);
-        let service = Service::start(move |seen| {
-            let asked = (seen.path.clone(), seen.request_id().to_owned());
+        let service = Service::start(move |request| {
+            let asked = (request.path.clone(), request.request_id().to_owned());
             let answer = answers.lock().unwrap().get_mut(&asked).and_then(Vec::pop);
-            let answer = answer.unwrap_or_else(|| panic!("{} is not asked once more in the scenario", seen.path));
+            let answer = answer.unwrap_or_else(|| panic!("{} is not asked once more in the scenario", request.path));
             Reply::Json(u16::try_from(answer["status"].as_u64().unwrap()).unwrap(), answer["json"].clone())
         });
         Scenario { exchanges, service }
@@ -53,7 +51,7 @@ impl Scenario {
 
     /// Compares all requests so far with the first of the scenario, and returns how many those are.
     fn compare(&self) -> usize {
-        let (seen, exchanges) = (self.service.seen(), self.exchanges.iter().collect::<Vec<_>>());
+        let (seen, exchanges) = (self.service.requests(), self.exchanges.iter().collect::<Vec<_>>());
         compare_all(&seen, &exchanges);
         seen.len()
     }
@@ -66,10 +64,10 @@ impl Scenario {
     /// The same, where several results were asked for at once: the submissions in order, and then the polls.
     fn is_played_in_any_order_of_polls(&self) {
         let is_poll = |path: &str| path == "retrieve_future";
-        let (mut seen, mut exchanges) = (self.service.seen(), self.exchanges.iter().collect::<Vec<_>>());
+        let (mut seen, mut exchanges) = (self.service.requests(), self.exchanges.iter().collect::<Vec<_>>());
         assert_eq!(seen.len(), exchanges.len());
         // Stable: the submissions keep their order. A poll is told by its promise.
-        seen.sort_by_key(|seen| (is_poll(&seen.path), seen.request_id().to_owned()));
+        seen.sort_by_key(|request| (is_poll(&request.path), request.request_id().to_owned()));
         exchanges.sort_by_key(|exchange| {
             (
                 is_poll(&path_of(exchange)),
@@ -105,8 +103,8 @@ fn fill(answer: &mut Value) {
 }
 
 /// Compares requests with those of a scenario.
-fn compare_all(seen: &[Seen], exchanges: &[&Value]) {
-    for (index, (ours, theirs)) in seen.iter().zip(exchanges).enumerate() {
+fn compare_all(requests: &[RecordedRequest], exchanges: &[&Value]) {
+    for (index, (ours, theirs)) in requests.iter().zip(exchanges).enumerate() {
         assert_eq!((&*ours.method, &ours.path), (theirs["method"].as_str().unwrap(), &path_of(theirs)), "{index}");
         let mut besides = BTreeSet::new();
         compare(&ours.body, &theirs["body"]["json"], &format!("{index} {}", ours.path), &mut besides);
@@ -160,9 +158,8 @@ const NOT_PLAYED: [(&str, &str); 5] = [
 #[test]
 fn every_scenario_is_played_or_named() {
     let tests = [include_str!("sessions.rs"), include_str!("training.rs"), include_str!("sampling.rs")].concat();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v0.4.1");
     let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in std::fs::read_dir(golden::FOLDER).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap().replace(".json", "");
         let number = name.split('_').next().unwrap().parse::<u32>();
         if number.is_ok_and(|number| number <= 31 || (40..=43).contains(&number)) {

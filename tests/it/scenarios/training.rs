@@ -154,8 +154,12 @@ fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
     for submitted in [false, true] {
         let scenario = Scenario::start("31_training_client_from_state");
         let (service, path) = (scenario.connect(), "tinker://run-golden/weights/0001");
+        let from_state = |path| {
+            let builder = service.training_client().from_state(path);
+            builder.user_metadata("k", "override").user_metadata("x", "y").submit()
+        };
         let trainer = if submitted {
-            service.submit_create_training_client_from_state(path, &metadata()).unwrap().wait().unwrap()
+            from_state(path).unwrap().wait().unwrap()
         } else {
             service.create_training_client_from_state(path, &metadata()).unwrap()
         };
@@ -164,7 +168,7 @@ fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
             let error = service.create_training_client_from_state(path, &metadata()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path}");
             assert_eq!(error.operation(), Some("create_training_client_from_state"));
-            assert!(service.submit_create_training_client_from_state(path, &metadata()).is_err(), "{path}");
+            assert!(from_state(path).is_err(), "{path}");
         }
         scenario.is_played();
     }
@@ -176,9 +180,9 @@ fn with_the_optimizer_the_same_is_asked_and_the_load_says_so() {
     let service = scenario.connect();
     let path = "tinker://run-golden/weights/0001";
     drop(service.create_training_client_from_state_with_optimizer(path, &BTreeMap::new()).unwrap());
-    let loads = scenario.service.seen_at("load_weights");
+    let loads = scenario.service.requests_to("load_weights");
     assert_eq!((loads.len(), &loads[0].body["optimizer"], loads[0].seq_id()), (1, &Value::Bool(true), Some(1)));
-    let created = &scenario.service.seen_at("create_model")[0].body;
+    let created = &scenario.service.requests_to("create_model")[0].body;
     assert_eq!(created["user_metadata"], serde_json::json!({"k": "v"}), "the run's own");
 }
 

@@ -16,7 +16,7 @@ use tinkex::types::wire::SessionDuration;
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams};
 use tinkex::{Event, Telemetry};
 
-use crate::support::{Gate, Reply, Seen, Service, connect, well};
+use crate::support::{Gate, RecordedRequest, Reply, Service, connect, healthy_service};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -32,9 +32,9 @@ fn config(service: &Service, manual: &ManualClock) -> ConfigBuilder {
 
 /// The events of all telemetry that has arrived, in order.
 fn events(service: &Service) -> Vec<Value> {
-    let seen = service.seen();
-    let reports = seen.iter().filter(|seen| seen.path.split('?').next() == Some("telemetry"));
-    reports.flat_map(|seen| seen.body["events"].as_array().unwrap().clone()).collect()
+    let seen = service.requests();
+    let reports = seen.iter().filter(|request| request.path.split('?').next() == Some("telemetry"));
+    reports.flat_map(|request| request.body["events"].as_array().unwrap().clone()).collect()
 }
 
 /// The names of events: what they are, for generic ones what they are called.
@@ -61,12 +61,12 @@ fn log_many(telemetry: &Telemetry, count: usize) {
 
 #[test]
 fn a_session_tells_its_beginning_after_ten_seconds_and_its_end_with_its_duration() {
-    let (service, manual) = (Service::start(well), ManualClock::new());
+    let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(config(&service, &manual));
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
-    assert!(service.seen_at("telemetry").is_empty());
+    assert!(service.requests_to("telemetry").is_empty());
     manual.advance(INTERVAL);
-    let seen = &service.until_count("telemetry", 1)[0];
+    let seen = &service.wait_for_count("telemetry", 1)[0];
     assert_eq!((seen.method.as_str(), &seen.body["session_id"]), ("POST", &json!("session-1")));
     assert_eq!(seen.header("x-stainless-read-timeout"), Some("5"));
     client.telemetry().log("half way", Value::Null, Severity::Debug);
@@ -81,21 +81,21 @@ fn a_session_tells_its_beginning_after_ten_seconds_and_its_end_with_its_duration
 
 #[test]
 fn a_hundred_events_leave_at_once_and_the_rest_when_its_time_has_come() {
-    let (service, manual) = (Service::start(well), ManualClock::new());
+    let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(config(&service, &manual));
     log_many(&client.telemetry(), 149);
-    service.until_count("telemetry", 1);
+    service.wait_for_count("telemetry", 1);
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
     assert_eq!(events(&service).len(), 100);
     manual.advance(INTERVAL);
-    service.until_count("telemetry", 2);
+    service.wait_for_count("telemetry", 2);
     assert_numbered(&events(&service));
     assert_eq!(events(&service).len(), 150);
 }
 
 #[test]
 fn numbers_have_no_gap_whichever_threads_report() {
-    let (service, manual) = (Service::start(well), ManualClock::new());
+    let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(config(&service, &manual));
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -117,16 +117,16 @@ fn what_the_service_may_take_later_is_sent_again_with_growing_waits_and_what_it_
         Reply::Json(500, json!({})),
         Reply::Json(503, json!({})),
     ]);
-    let service = Service::start(move |seen| match &*seen.path {
-        "telemetry" => replies.lock().unwrap().pop().unwrap_or_else(|| well(seen)),
-        _ => well(seen),
+    let service = Service::start(move |request| match &*request.path {
+        "telemetry" => replies.lock().unwrap().pop().unwrap_or_else(|| healthy_service(request)),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let client = connect(config(&service, &manual));
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
     manual.advance(INTERVAL);
     for (count, least, most) in [(1, 375, 500), (2, 750, 1000), (3, 7000, 7000)] {
-        service.until_count("telemetry", count);
+        service.wait_for_count("telemetry", count);
         let mut wait = Duration::ZERO;
         manual.until_waiting(|waits| {
             wait = waits.first().copied().unwrap_or_default();
@@ -134,13 +134,15 @@ fn what_the_service_may_take_later_is_sent_again_with_growing_waits_and_what_it_
         });
         manual.advance(wait);
     }
-    let seen = service.until_count("telemetry", 4);
+    let seen = service.wait_for_count("telemetry", 4);
     let key = seen[0].header("x-idempotency-key");
-    assert!(seen.iter().all(|seen| seen.body == seen_first(&service) && seen.header("x-idempotency-key") == key));
+    assert!(
+        seen.iter().all(|request| request.body == seen_first(&service) && request.header("x-idempotency-key") == key)
+    );
     let flushed = |name: &str, count| {
         client.telemetry().log(name, Value::Null, Severity::Info);
         client.telemetry().flush();
-        service.until_count("telemetry", count);
+        service.wait_for_count("telemetry", count);
     };
     flushed("refused", 5);
     flushed("taken", 6);
@@ -151,21 +153,21 @@ fn what_the_service_may_take_later_is_sent_again_with_growing_waits_and_what_it_
 }
 
 fn seen_first(service: &Service) -> Value {
-    service.seen_at("telemetry")[0].body.clone()
+    service.requests_to("telemetry")[0].body.clone()
 }
 
 #[test]
 fn a_full_queue_drops_what_comes_and_sends_the_rest_once() {
     let gate = Arc::<Gate>::default();
     let opened = Arc::clone(&gate);
-    let service = Service::start(move |seen| match &*seen.path {
-        "telemetry" => Reply::held(&opened, well(seen)),
-        _ => well(seen),
+    let service = Service::start(move |request| match &*request.path {
+        "telemetry" => Reply::held(&opened, healthy_service(request)),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let client = connect(config(&service, &manual));
     log_many(&client.telemetry(), 99);
-    service.until_count("telemetry", 1);
+    service.wait_for_count("telemetry", 1);
     // A hundred are on their way, ten thousand wait, and the others are dropped.
     log_many(&client.telemetry(), 10_500);
     gate.open();
@@ -173,17 +175,21 @@ fn a_full_queue_drops_what_comes_and_sends_the_rest_once() {
     let events = events(&service);
     assert_numbered(&events);
     assert_eq!((events.len(), names(&events)[10_100]), (10_101, "SESSION_END"));
-    assert!(service.seen_at("telemetry").iter().all(|seen| seen.body["events"].as_array().unwrap().len() <= 100));
+    assert!(
+        service.requests_to("telemetry").iter().all(|request| request.body["events"].as_array().unwrap().len() <= 100)
+    );
 }
 
 #[test]
 fn a_close_does_not_wait_for_a_service_that_does_not_take_it() {
     for silent in ["telemetry", ""] {
-        let service = Service::start(move |seen| if seen.path == silent { Reply::Silence } else { well(seen) });
+        let service = Service::start(
+            move |request| if request.path == silent { Reply::Silence } else { healthy_service(request) },
+        );
         // Real time: this is about how long a close takes.
         let client = connect(service.config().telemetry(true));
         log_many(&client.telemetry(), 250);
-        service.until_count("telemetry", 1);
+        service.wait_for_count("telemetry", 1);
         let (done, is_done) = bounded(1);
         thread::spawn(move || {
             client.close(Duration::from_secs(3600));
@@ -198,7 +204,7 @@ fn a_close_does_not_wait_for_a_service_that_does_not_take_it() {
 
 #[test]
 fn nothing_is_told_after_the_end_and_a_telemetry_handle_does_not_keep_the_session_open() {
-    let (service, manual) = (Service::start(well), ManualClock::new());
+    let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(config(&service, &manual));
     let telemetry = client.telemetry();
     assert!(telemetry.is_on());
@@ -211,21 +217,21 @@ fn nothing_is_told_after_the_end_and_a_telemetry_handle_does_not_keep_the_sessio
 #[test]
 fn reporting_does_not_report_on_itself() {
     let failures = AtomicUsize::new(0);
-    let service = Service::start(move |seen| match &*seen.path {
+    let service = Service::start(move |request| match &*request.path {
         "telemetry" if failures.fetch_add(1, Ordering::SeqCst) < 3 => Reply::Json(503, json!({})),
         "telemetry" if failures.load(Ordering::SeqCst) == 4 => Reply::Json(400, json!({})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let (tell, told) = unbounded();
     let client = connect(config(&service, &manual).observer(move |event: &Event| drop(tell.send(event.clone()))));
     client.telemetry().flush();
     for count in 1..=3 {
-        service.until_count("telemetry", count);
+        service.wait_for_count("telemetry", count);
         manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= 2 * SECOND));
         manual.advance(2 * SECOND);
     }
-    service.until_count("telemetry", 4);
+    service.wait_for_count("telemetry", 4);
     client.close(PATIENCE);
     assert_eq!(names(&events(&service)).iter().filter(|name| **name != "SESSION_START").count(), 1, "the end");
     let told: Vec<_> = told.try_iter().collect();
@@ -234,10 +240,10 @@ fn reporting_does_not_report_on_itself() {
 
 #[test]
 fn user_errors_and_other_errors_that_the_program_reports_are_told_apart() {
-    let service = Service::start(|seen| match &*seen.path {
+    let service = Service::start(|request| match &*request.path {
         "healthz" => Reply::Json(503, json!({"detail": "down"})),
         "get_server_capabilities" => Reply::Json(404, json!({"detail": "nothing"})),
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     let client = connect(config(&service, &manual).max_retries(0));
@@ -260,20 +266,20 @@ fn user_errors_and_other_errors_that_the_program_reports_are_told_apart() {
 /// A service that repeats all that it was sent, in whatever goes wrong.
 #[test]
 fn no_telemetry_has_a_prompt_a_token_a_key_a_header_or_a_query_even_where_the_service_repeats_them() {
-    let service = Service::start(|seen| {
-        let echo = json!({"detail": format!("{:?} {} {}", seen.headers, seen.path, seen.body)});
-        let seen = &Seen { path: seen.path.split('?').next().unwrap().to_owned(), ..seen.clone() };
-        match (&*seen.path, seen.iteration()) {
+    let service = Service::start(|request| {
+        let echo = json!({"detail": format!("{:?} {} {}", request.headers, request.path, request.body)});
+        let request = &RecordedRequest { path: request.path.split('?').next().unwrap().to_owned(), ..request.clone() };
+        match (&*request.path, request.iteration()) {
             ("asample", _) => Reply::Json(422, echo),
             ("retrieve_future", Some(0)) => Reply::Json(500, echo),
-            ("retrieve_future", _) if seen.request_id().starts_with("optim_step") => {
+            ("retrieve_future", _) if request.request_id().starts_with("optim_step") => {
                 Reply::ok(json!({"error": echo.to_string(), "category": "user"}))
             }
-            ("retrieve_future", _) if seen.request_id().starts_with("forward") => {
+            ("retrieve_future", _) if request.request_id().starts_with("forward") => {
                 Reply::ok(json!({"tokens": [918_273]}))
             }
             (path, _) if path.starts_with("echo") => Reply::Json(404, echo),
-            _ => well(seen),
+            _ => healthy_service(request),
         }
     });
     let config = service.config().telemetry(true).retry_base(Duration::from_millis(1));
@@ -299,7 +305,7 @@ fn no_telemetry_has_a_prompt_a_token_a_key_a_header_or_a_query_even_where_the_se
     let exceptions = told.iter().filter(|event| event["event"] == "UNHANDLED_EXCEPTION").count();
     let user_errors = names(&told).iter().filter(|name| **name == "user_error").count();
     assert_eq!((exceptions, user_errors), (4, 3 + 6), "{told:?}");
-    for seen in service.seen_at("telemetry?q=Xq7Zk-query") {
+    for seen in service.requests_to("telemetry?q=Xq7Zk-query") {
         let text = String::from_utf8_lossy(&seen.raw);
         for secret in ["Xq7Zk", "918273", "x-team"] {
             assert!(!text.contains(secret), "{secret} is told: {text}");
@@ -309,19 +315,19 @@ fn no_telemetry_has_a_prompt_a_token_a_key_a_header_or_a_query_even_where_the_se
 
 #[test]
 fn a_time_limit_that_runs_out_is_told() {
-    let service = crate::support::polled(|_| Reply::Silence);
+    let service = crate::support::service_with_polls(|_| Reply::Silence);
     let manual = ManualClock::new();
-    let client = connect(config(&service, &manual)).timeout_operation(Some(5 * SECOND));
+    let client = connect(config(&service, &manual)).with_timeout_operation(Some(5 * SECOND));
     let waiting = {
         let pending = client.pending::<Value>("r-1", RequestKind::Sample);
         thread::spawn(move || pending.wait().unwrap_err())
     };
-    service.until_count("retrieve_future", 1);
+    service.wait_for_count("retrieve_future", 1);
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
     manual.advance(5 * SECOND);
     waiting.join().unwrap();
     // The poller is told that nobody waits any more, and tells the rest.
-    service.until_ended(service.seen_at("retrieve_future")[0].connection);
+    service.wait_for_disconnect(service.requests_to("retrieve_future")[0].connection);
     client.close(PATIENCE);
     let events = events(&service);
     assert_eq!(names(&events), ["SESSION_START", "APIFuture.result_async.timeout", "SESSION_END"]);

@@ -11,7 +11,7 @@ use tinkex::types::Severity;
 use tinkex::types::{AdamParams, LoraConfig};
 
 use super::{INTERVAL, PATIENCE, SECOND, assert_numbered, config, events, log_many, names};
-use crate::support::{Reply, Seen, Service, connect, well};
+use crate::support::{RecordedRequest, Reply, Service, connect, golden, healthy_service};
 
 /// Where our events differ from the Python client's on purpose: `event.field`.
 const DIFFERENCES: [(&str, &str); 3] = [
@@ -50,10 +50,8 @@ struct Scenario {
 impl Scenario {
     /// A service that gives the answers of a scenario, and a client of it.
     fn start(name: &str) -> Self {
-        let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let fixture: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let (mut answers, mut theirs) = (HashMap::<String, Vec<Value>>::new(), Vec::new());
-        for exchange in fixture["exchanges"].as_array().unwrap() {
+        for exchange in golden::exchanges(name) {
             let path = exchange["path"].as_str().unwrap().trim_start_matches("/api/v1/");
             match path {
                 // What was sent again is the same.
@@ -65,19 +63,19 @@ impl Scenario {
             answers.entry(path.to_owned()).or_default().push(exchange["response"].clone());
         }
         let counts = Mutex::new(HashMap::<String, usize>::new());
-        let service = Service::start(move |seen| {
-            let index = match seen.iteration().filter(|_| seen.request_id().contains("optim_step")) {
+        let service = Service::start(move |request| {
+            let index = match request.iteration().filter(|_| request.request_id().contains("optim_step")) {
                 // After the one poll for the model.
                 Some(iteration) => iteration as usize + 1,
                 None => {
                     let mut counts = counts.lock().unwrap();
-                    let count = counts.entry(seen.path.clone()).or_default();
+                    let count = counts.entry(request.path.clone()).or_default();
                     *count += 1;
                     *count - 1
                 }
             };
-            let Some(answer) = answers.get(&seen.path).and_then(|answers| answers.get(index)) else {
-                return well(seen);
+            let Some(answer) = answers.get(&request.path).and_then(|answers| answers.get(index)) else {
+                return healthy_service(request);
             };
             let Some(status) = answer["status"].as_u64() else { return Reply::Close };
             let should_retry = answer["headers"]["x-should-retry"].as_str();
@@ -90,7 +88,7 @@ impl Scenario {
     }
 
     /// Closes the session and compares all events, but for the differences.
-    fn compare(self) -> Vec<Seen> {
+    fn compare(self) -> Vec<RecordedRequest> {
         self.client.close(PATIENCE);
         let ours = events(&self.service);
         assert_numbered(&ours);
@@ -106,7 +104,7 @@ impl Scenario {
             let name = names(std::slice::from_ref(ours))[0].to_owned();
             assert_same(&name, ours.as_object().unwrap(), theirs.as_object().unwrap(), true);
         }
-        self.service.seen_at("telemetry")
+        self.service.requests_to("telemetry")
     }
 }
 
@@ -139,7 +137,7 @@ fn scenario_60_explicit_events_a_user_error_and_an_exception() {
     telemetry.log("golden.nodata", Value::Null, Severity::Info);
     scenario.manual.until_waiting(|waits| waits.contains(&INTERVAL));
     scenario.manual.advance(INTERVAL);
-    scenario.service.until_count("telemetry", 1);
+    scenario.service.wait_for_count("telemetry", 1);
     let trainer = client.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap();
     trainer.optim_step(AdamParams::default()).unwrap_err();
     telemetry.log_exception(&client.create_sampling_client("http://x/y").unwrap_err());
@@ -162,13 +160,13 @@ fn scenario_61_events_are_sent_by_the_hundred() {
     let telemetry = scenario.client.telemetry();
     log_many(&telemetry, 250);
     telemetry.flush();
-    scenario.service.until_count("telemetry", 3);
+    scenario.service.wait_for_count("telemetry", 3);
     // The fixture ends here, before the end of the session.
     let sizes: Vec<_> = scenario
         .service
-        .seen_at("telemetry")
+        .requests_to("telemetry")
         .iter()
-        .map(|seen| seen.body["events"].as_array().unwrap().len())
+        .map(|request| request.body["events"].as_array().unwrap().len())
         .collect();
     assert_eq!(sizes, [100, 100, 51]);
     let ours = events(&scenario.service);
@@ -184,7 +182,7 @@ fn scenario_61_events_are_sent_by_the_hundred() {
 fn scenario_62_a_refused_batch_is_dropped() {
     let scenario = Scenario::start("62_telemetry_failure");
     scenario.client.telemetry().flush();
-    let first = &scenario.service.until_count("telemetry", 1)[0];
+    let first = &scenario.service.wait_for_count("telemetry", 1)[0];
     assert_eq!(names(first.body["events"].as_array().unwrap()), ["SESSION_START"]);
     assert_same(
         "SESSION_START",
@@ -196,10 +194,10 @@ fn scenario_62_a_refused_batch_is_dropped() {
     // The next one gets the 500 of the fixture, and is sent again.
     telemetry.log("next", Value::Null, Severity::Info);
     telemetry.flush();
-    scenario.service.until_count("telemetry", 2);
+    scenario.service.wait_for_count("telemetry", 2);
     scenario.manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
     scenario.manual.advance(SECOND);
-    let seen = scenario.service.until_count("telemetry", 3);
+    let seen = scenario.service.wait_for_count("telemetry", 3);
     assert_eq!(names(seen[1].body["events"].as_array().unwrap()), ["next"]);
     assert_eq!(seen[1].body, seen[2].body);
 }

@@ -1,4 +1,4 @@
-//! TLS with a certificate authority of one's own, to the service and to a proxy, by whichever TLS this build has.
+//! TLS with a private certificate authority, to the service and to a proxy, with the TLS library of this build.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,9 +13,9 @@ use tinkex::api::Api;
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ConfigBuilder, ErrorKind, Proxy, ServiceClient};
 
-use crate::support::{Gate, Service, well};
+use crate::support::{Gate, Service, healthy_service};
 
-/// Signed the one of `localhost` below. Its key is lost.
+/// The authority that signed the certificate of `localhost` below. Its key was not kept.
 const ROOT: &str = include_str!("root.pem");
 
 fn server_config() -> Arc<ServerConfig> {
@@ -25,10 +25,10 @@ fn server_config() -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
 }
 
-/// What came as the head of each connection to a TLS server, where that is a CONNECT.
+/// The head of each CONNECT that a TLS server received.
 type Tunnels = Arc<Mutex<Vec<String>>>;
 
-/// Ends TLS in front of a service. When `is_proxy`, a CONNECT comes first. Returns its port.
+/// Terminates TLS in front of a service. With `is_proxy`, a CONNECT comes first. Returns its port.
 fn tls_in_front_of(service: &Service, is_proxy: bool) -> (u16, Tunnels) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -59,7 +59,7 @@ fn serve(stream: TcpStream, target: &str, tunnels: Option<&Tunnels>) -> io::Resu
     }
 }
 
-/// A head, and the body whose length it tells.
+/// A head, and the body of the length in it.
 fn read_message(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut message = Vec::new();
     while !message.ends_with(b"\r\n\r\n") {
@@ -80,8 +80,8 @@ fn connect(config: ConfigBuilder) -> tinkex::Result<ServiceClient> {
 }
 
 #[test]
-fn a_root_certificate_of_ones_own_is_trusted() {
-    let service = Service::start(well);
+fn a_configured_root_certificate_is_trusted() {
+    let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     for host in ["localhost", "127.0.0.1"] {
         let config = Config::builder().base_url(format!("https://{host}:{port}")).proxy(Proxy::Off);
@@ -90,8 +90,8 @@ fn a_root_certificate_of_ones_own_is_trusted() {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_refused_and_nothing_is_sent() {
-    let service = Service::start(well);
+fn an_untrusted_certificate_is_refused() {
+    let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let error = connect(Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
@@ -99,21 +99,21 @@ fn a_certificate_that_nobody_vouches_for_is_refused_and_nothing_is_sent() {
     let reason = std::error::Error::source(&error).unwrap().to_string();
     // rustls and OpenSSL.
     assert!(["UnknownIssuer", "certificate verify failed"].iter().any(|words| reason.contains(words)), "{reason}");
-    assert!(service.seen().is_empty());
+    assert!(service.requests().is_empty());
 }
 
 #[test]
 fn a_certificate_of_another_host_is_refused() {
-    let service = Service::start(well);
+    let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let config = Config::builder().base_url(format!("https://127.0.0.2:{port}")).proxy(Proxy::Off);
     assert_eq!(connect(config.root_certificate(ROOT)).unwrap_err().kind(), ErrorKind::Connect);
-    assert!(service.seen().is_empty());
+    assert!(service.requests().is_empty());
 }
 
 #[test]
-fn a_proxy_may_be_spoken_to_over_tls_with_a_user_and_a_password() {
-    let service = Service::start(well);
+fn an_https_proxy_may_need_a_password() {
+    let service = Service::start(healthy_service);
     let (port, tunnels) = tls_in_front_of(&service, true);
     let proxy = Proxy::Url(format!("https://me:w%40rd@localhost:{port}"));
     let config = Config::builder().base_url("http://service.invalid:8123").proxy(proxy);
@@ -123,11 +123,11 @@ fn a_proxy_may_be_spoken_to_over_tls_with_a_user_and_a_password() {
     // me:w@rd
     assert!(tunnel.contains("proxy-authorization: basic bwu6d0byza==\r\n"), "{tunnel}");
     assert!(!tunnel.contains("x-api-key"), "{tunnel}");
-    assert_eq!(service.seen()[0].path, "create_session");
-    assert_eq!(service.seen()[0].header("proxy-authorization"), None);
+    assert_eq!(service.requests()[0].path, "create_session");
+    assert_eq!(service.requests()[0].header("proxy-authorization"), None);
 }
 
-/// A plain proxy that makes a tunnel for each connection, to where the CONNECT says. Returns its port.
+/// A plain proxy that opens a tunnel to the target of each CONNECT. Returns its port.
 fn tunnelling_proxy() -> (u16, Tunnels) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -150,8 +150,8 @@ fn tunnelling_proxy() -> (u16, Tunnels) {
 }
 
 #[test]
-fn a_service_over_tls_is_reached_through_the_tunnel_of_a_plain_proxy() {
-    let service = Service::start(well);
+fn tls_is_tunnelled_through_a_plain_proxy() {
+    let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let (proxy_port, tunnels) = tunnelling_proxy();
     let proxy = Proxy::Url(format!("http://me:word@127.0.0.1:{proxy_port}"));
@@ -160,32 +160,32 @@ fn a_service_over_tls_is_reached_through_the_tunnel_of_a_plain_proxy() {
     let tunnel = tunnels.lock().unwrap()[0].to_ascii_lowercase();
     assert!(tunnel.starts_with(&format!("connect localhost:{port} http/1.1\r\n")), "{tunnel}");
     assert!(tunnel.contains("proxy-authorization: basic ") && !tunnel.contains("x-api-key"), "{tunnel}");
-    let seen = &service.seen()[0];
+    let seen = &service.requests()[0];
     assert_eq!((seen.path.as_str(), seen.header("x-api-key")), ("create_session", Some("tml-k")));
     assert_eq!(seen.header("proxy-authorization"), None);
 }
 
 #[test]
-fn threads_with_a_small_stack_have_room_for_tls_without_optimisation() {
-    let service = Service::start(well);
+fn small_stacks_have_room_for_unoptimised_tls() {
+    let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
     let client = connect(config.root_certificate(ROOT).thread_stack_size(192 * 1024)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     trainer.optim_step(AdamParams::default()).unwrap();
-    assert!(!service.seen_at("retrieve_future").is_empty());
+    assert!(!service.requests_to("retrieve_future").is_empty());
 }
 
-/// What the server does after its early answer.
+/// What the server does after its early response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     /// Closes, which resets the connection, since part of the body was not read.
     Close,
-    /// Reads no further.
+    /// Stops reading.
     Hold,
 }
 
-/// Answers the head of each request, and does not read its body.
+/// Responds to the head of each request, and does not read its body.
 fn answering_early(then: Then) -> (u16, Arc<Gate>) {
     const ANSWER: &str = "HTTP/1.1 413 Large\r\nx-kept: yes\r\ncontent-length: 21\r\n\r\n{\"detail\":\"too much\"}";
     let listener = crate::support::small_listener();
@@ -210,9 +210,9 @@ fn answering_early(then: Then) -> (u16, Arc<Gate>) {
     (port, gate)
 }
 
-/// With real time: 150 ms, where the server reads no further.
+/// In real time: 150 ms, if the server stops reading.
 #[test]
-fn an_answer_that_comes_while_the_body_is_written_is_reported_over_tls_too() {
+fn an_early_response_is_read_over_tls() {
     for then in [Then::Close, Then::Hold] {
         let (port, gate) = answering_early(then);
         let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);

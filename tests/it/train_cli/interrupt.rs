@@ -8,7 +8,7 @@ use tinkex::local::LocalServer;
 use super::program::Place;
 use super::train::scripted;
 use crate::support::terminal::Terminal;
-use crate::support::{Gate, Reply, Service, result, well};
+use crate::support::{Gate, Reply, Service, healthy_service, result};
 
 const NOTE: &str = "press Ctrl-C again to stop immediately";
 
@@ -48,7 +48,7 @@ fn a_second_interrupt_stops_immediately() {
     let service = scripted(|id| if id.starts_with("create_model") { result(id) } else { Reply::Silence });
     let place = Place::new(&service.url());
     let mut running = place.start(&["train", "data.jsonl", "--base-model", "m"]);
-    service.until_seen(|seen| seen.iter().any(|seen| seen.request_id().starts_with("forward_backward")));
+    service.wait_until(|requests| requests.iter().any(|request| request.request_id().starts_with("forward_backward")));
     running.interrupt();
     running.until(NOTE);
     running.interrupt();
@@ -67,24 +67,24 @@ fn exactly_one_step_is_submitted_ahead() {
     let place = Place::new(&service.url());
     let mut running = place.start(&["train", "data.jsonl", "--base-model", "m", "--steps", "9"]);
     // The second step is submitted while the first is still held. After the interrupt, these two are completed and no other.
-    service.until_count("optim_step", 2);
+    service.wait_for_count("optim_step", 2);
     running.interrupt();
     running.until(NOTE);
     gate.open();
     let finished = running.finish();
     assert!(finished.stderr.contains("interrupted after step 2 of 9"), "{}", finished.stderr);
-    assert_eq!((service.seen_at("forward_backward").len(), service.seen_at("optim_step").len()), (2, 2));
+    assert_eq!((service.requests_to("forward_backward").len(), service.requests_to("optim_step").len()), (2, 2));
 }
 
 #[test]
 fn an_interrupt_before_the_first_step_stops_immediately() {
-    let service = Service::start(|seen| match seen.path.as_str() {
+    let service = Service::start(|request| match request.path.as_str() {
         "create_session" => Reply::Silence,
-        _ => well(seen),
+        _ => healthy_service(request),
     });
     let place = Place::new(&service.url());
     let running = place.start(&["train", "data.jsonl", "--base-model", "m"]);
-    service.until_count("create_session", 1);
+    service.wait_for_count("create_session", 1);
     running.interrupt();
     assert_eq!(running.finish().code, Some(130));
     assert!(!place.path("runs").exists());

@@ -7,7 +7,7 @@ use tinkex::local::LocalServer;
 use tinkex::{Config, RestClient};
 
 use super::program::Place;
-use crate::support::{Reply, Service, result, well};
+use crate::support::{Reply, Service, healthy_service, result};
 
 const MODEL: &str = "tinkex/bytes-tiny";
 const FAST: [&str; 8] = ["--base-model", MODEL, "--batch-size", "4", "--learning-rate", "0.01", "--log-every", "1"];
@@ -145,10 +145,10 @@ fn the_base_model_is_required_among_several() {
 
 /// A service whose models have the tokenizer `bytes`, with scripted responses to polls.
 pub fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service {
-    Service::start(move |seen| match seen.path.as_str() {
+    Service::start(move |request| match request.path.as_str() {
         "get_info" => Reply::ok(json!({"model_id": "m", "model_data": {"model_name": "m", "tokenizer_id": "bytes"}})),
-        "retrieve_future" => poll(seen.request_id()),
-        _ => well(seen),
+        "retrieve_future" => poll(request.request_id()),
+        _ => healthy_service(request),
     })
 }
 

@@ -13,12 +13,7 @@ mod types;
 
 use serde_json::Value;
 
-/// One fixture.
-fn fixture(name: &str) -> Value {
-    let path = format!("{}/tests/golden/v0.4.1/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
+use crate::support::golden::fixture;
 
 /// The entries of a list in a fixture.
 fn entries(value: &Value) -> &[Value] {

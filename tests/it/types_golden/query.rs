@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use tinkex::types::{Query, QueryValue};
 
+use crate::support::golden::fixture_as;
+
 /// A JSON object with its order, as fields of a query.
 struct Fields(QueryValue);
 
@@ -86,8 +88,7 @@ fn written_with_commas_and_brackets() {
     const DIFFERENT: [(&str, &str); 2] =
         [("a=%5B1%2C+2%5D%2C%5B3%5D", "a=1%2C2%2C3"), ("a=%7B%27b%27%3A+1%7D%2C%7B%27b%27%3A+2%7D", "a=1%2C2")];
     // Read as text, since a JSON tree has no order of keys.
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v0.4.1/pure_querystring.json");
-    let golden: Golden = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let golden: Golden = fixture_as("pure_querystring");
     let used = golden
         .formats
         .into_iter()

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_is_valid_only_for_its_path_and_time() {
+    fn links_are_valid_for_one_path_and_time() {
         let signer = LinkSigner::new([7; 32]);
         let start = UNIX_EPOCH + Duration::from_secs(1000);
         let query = signer.sign("/a", start + Duration::from_secs(10));
