@@ -32,7 +32,8 @@ impl PollingSession {
         Ok(PollingSession { session, poller: handle })
     }
 
-    pub(crate) fn session(&self) -> &Arc<Session> {
+    /// The session itself.
+    pub(crate) fn base(&self) -> &Arc<Session> {
         &self.session
     }
 

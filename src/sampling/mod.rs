@@ -78,8 +78,8 @@ impl SamplingClient {
     ) -> Result<Self> {
         model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.with_operation(operation))?;
         let request = CreateSamplingSessionRequest {
-            session_id: session.session().id().into(),
-            sampling_session_seq_id: session.session().sampling_sessions().fetch_add(1, Ordering::Relaxed),
+            session_id: session.base().id().into(),
+            sampling_session_seq_id: session.base().sampling_sessions().fetch_add(1, Ordering::Relaxed),
             base_model: base_model.map(Into::into),
             model_path: model_path.map(Into::into),
         };
@@ -262,7 +262,7 @@ impl SamplingClient {
             if mode.blocks() {
                 job.run();
             } else {
-                let (session, bytes) = (self.session.session(), prompt.heap_bytes());
+                let (session, bytes) = (self.session.base(), prompt.heap_bytes());
                 let reservation =
                     session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
                 let task: Task = Box::new(move || {

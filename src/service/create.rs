@@ -29,7 +29,7 @@ impl ServiceClient {
         }
         options.lora.validate().map_err(|error| error.with_operation(operation))?;
         // Taken in the caller, so that calls made one after the other have ascending numbers, whichever threads send them.
-        let model_seq_id = self.session.session().models().fetch_add(1, Ordering::Relaxed);
+        let model_seq_id = self.session.base().models().fetch_add(1, Ordering::Relaxed);
         let body = create_model(operation, self.session_id(), model_seq_id, base_model, options)?;
         self.create(operation, Box::new(|_| Ok(body)), mode, |trainer, _| Ok(trainer))
     }
@@ -51,7 +51,7 @@ impl ServiceClient {
             path.training_run_id(),
             user_metadata,
             self.session_id().to_owned(),
-            Arc::clone(self.session.session().models()),
+            Arc::clone(self.session.base().models()),
             mode,
         );
         self.create(operation, write_body, mode, move |trainer, mode| {
@@ -75,7 +75,7 @@ impl ServiceClient {
                 submit();
             } else {
                 self.session
-                    .session()
+                    .base()
                     .submitters()
                     .submit(submit)
                     .map_err(|(_, error)| error.with_operation(operation))?;

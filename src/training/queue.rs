@@ -182,7 +182,7 @@ impl Worker {
         let response = self.http.send(&request, &limits);
         self.shared.submission.lock().take();
         if limits.handle.was_written() {
-            // The server answers a repeated number with the promise that it made for that number before.
+            // Even if it failed: a written number is never used again.
             self.next_seq_id += u64::from(kind != RequestKind::UnloadModel);
         } else {
             completer.mark_unwritten();

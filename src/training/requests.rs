@@ -141,7 +141,7 @@ impl TrainingClient {
         mode: CallMode,
     ) -> Result<SubmittedCall<SaveWeightsForSamplerResponse>> {
         let model_id = Arc::clone(&self.core.model_id);
-        let counter = Arc::clone(self.core.session.session().sampling_sessions());
+        let counter = Arc::clone(self.core.session.base().sampling_sessions());
         let body: Body = Box::new(move |seq_id| {
             let sampling_session_seq_id = name.is_none().then(|| counter.fetch_add(1, Ordering::Relaxed));
             let (model_id, path) = ((&*model_id).into(), name.as_deref().map(Into::into));

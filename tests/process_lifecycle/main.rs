@@ -76,7 +76,7 @@ fn waiting<T: 'static>(call: impl FnOnce() -> Result<T, Error> + Send + 'static)
 }
 
 #[test]
-fn close_returns_at_once_while_polls_are_held_and_the_waiting_get_closed() {
+fn close_ends_held_polls_immediately() {
     let service = Service::start(silent);
     let client = connect(service.config());
     let trainer = train(&client);
@@ -157,7 +157,7 @@ fn every_wait_of_a_client_ends_with_closed() {
 }
 
 #[test]
-fn what_is_queued_at_the_close_is_answered_with_closed_and_never_sent() {
+fn close_fails_queued_requests_unsent() {
     let service = Service::start(|request| match request.path.as_str() {
         "optim_step" | "asample" => Reply::Silence,
         _ => silent(request),
@@ -186,7 +186,7 @@ fn closed<T: Send + 'static>(pending: Pending<T>) -> Error {
 }
 
 #[test]
-fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
+fn a_closed_client_refuses_everything() {
     let service = Service::start(silent);
     let client = connect(service.config());
     let trainer = train(&client);
@@ -226,7 +226,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
 }
 
 #[test]
-fn a_pending_keeps_its_session_and_the_last_one_ends_it() {
+fn a_pending_keeps_its_session_open() {
     let service = Service::start(silent);
     let (step, reply) = {
         let client = connect(service.config());

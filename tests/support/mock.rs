@@ -2,6 +2,7 @@
 //! asserts how often it came: any other request gets a 404.
 
 use httpmock::{Method, Mock, MockServer, Then, When};
+use serde_json::json;
 use tinkex::ConfigBuilder;
 
 use super::{KEY, config_for};
@@ -25,6 +26,14 @@ pub fn respond<'a>(server: &'a MockServer, method: Method, path: &str, then: imp
     server.mock(|when, response| {
         endpoint(when, method, path).is_true(|request| request.body().is_empty());
         then(response);
+    })
+}
+
+/// A mock of the creation of a session.
+pub fn session(server: &MockServer) -> Mock<'_> {
+    server.mock(|when, then| {
+        endpoint(when, Method::POST, "create_session").json_body_includes(r#"{"sdk_version": "0.4.1"}"#);
+        then.json_body(json!({ "session_id": "session-1" }));
     })
 }
 

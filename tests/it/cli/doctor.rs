@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 
 use super::program::{Volatile, golden, tinkex};
-use crate::support::mock::{endpoint, respond};
+use crate::support::mock::{endpoint, respond, session};
 
 #[test]
 fn the_local_server_passes_all_checks() {
@@ -55,16 +55,12 @@ fn endpoints<'a>(server: &'a MockServer, date: SystemTime, refuse: Option<(&str,
 
 /// What the tokenizer check requests: a session, and in it a sampler of this model.
 fn sampler_endpoints<'a>(server: &'a MockServer, model: &str) -> [Mock<'a>; 2] {
-    let session = server.mock(|when, then| {
-        endpoint(when, POST, "create_session").json_body_includes(r#"{"sdk_version": "0.4.1"}"#);
-        then.json_body(json!({ "session_id": "session-1" }));
-    });
     let sampler = json!({ "session_id": "session-1", "sampling_session_seq_id": 0, "base_model": model });
     let sampler = server.mock(|when, then| {
         endpoint(when, POST, "create_sampling_session").json_body_includes(sampler.to_string());
         then.json_body(json!({ "sampling_session_id": "sampler-0" }));
     });
-    [session, sampler]
+    [session(server), sampler]
 }
 
 fn find<'a>(document: &'a Value, name: &str) -> &'a Value {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use httpmock::Method::GET;
+use httpmock::MockServer;
 use serde_json::json;
 use tinkex::ErrorKind;
 use tinkex::clock::ManualClock;
 
 use super::{connect, error_reply, health_after, is_own_wait, quiet, replying, through_waits};
 use crate::support::Reply;
+use crate::support::mock::{self, respond, session};
 
 #[test]
 fn temporary_statuses_are_retried_with_backoff() {
@@ -116,16 +119,19 @@ fn retry_after_may_be_a_date() {
 #[test]
 fn permanent_errors_keep_status_body_and_headers() {
     for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "this key"), (404, "base URL"), (422, "")] {
-        let service = replying([error_reply(status, &[("x-reason", "because")])]);
-        let client = connect(service.config()).unwrap();
-        let error = client.health().unwrap_err();
+        let server = MockServer::start();
+        session(&server);
+        let health = respond(&server, GET, "healthz", |then| {
+            then.status(status).header("x-reason", "because").json_body(json!({"detail": "not now"}))
+        });
+        let error = connect(mock::config(&server)).unwrap().health().unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
         assert_eq!((error.body(), error.header("X-Reason")), (Some(r#"{"detail":"not now"}"#), Some("because")));
         assert_eq!(error.operation(), Some("health"));
         assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
         assert!(error.to_string().starts_with(&format!("health: the server answered {status}: not now")), "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
-        assert_eq!(service.requests_to("healthz").len(), 1);
+        health.assert();
     }
 }
 
@@ -141,9 +147,12 @@ fn the_error_message_is_the_servers() {
         (json!({"message": "try another"}), "try another"),
         (json!({"code": 7}), "HTTP status 422 Unprocessable Content"),
     ] {
-        let service = replying([Reply::Json(422, body)]);
-        let error = connect(service.config()).unwrap().health().unwrap_err();
+        let server = MockServer::start();
+        session(&server);
+        let health = respond(&server, GET, "healthz", |then| then.status(422).json_body(body));
+        let error = connect(mock::config(&server)).unwrap().health().unwrap_err();
         let hint = "the request itself must change, as the message says";
         assert_eq!(error.to_string(), format!("health: the server answered 422: {expected}; {hint}"));
+        health.assert();
     }
 }

@@ -150,7 +150,7 @@ fn metadata() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
+fn scenario_31_training_client_from_state() {
     for submitted in [false, true] {
         let scenario = Scenario::start("31_training_client_from_state");
         let (service, path) = (scenario.connect(), "tinker://run-golden/weights/0001");
@@ -175,7 +175,7 @@ fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
 }
 
 #[test]
-fn with_the_optimizer_the_same_is_asked_and_the_load_says_so() {
+fn loading_with_the_optimizer_differs_by_one_flag() {
     let scenario = Scenario::start("31_training_client_from_state");
     let service = scenario.connect();
     let path = "tinker://run-golden/weights/0001";
@@ -188,7 +188,7 @@ fn with_the_optimizer_the_same_is_asked_and_the_load_says_so() {
 
 #[cfg(feature = "ndarray")]
 #[test]
-fn scenario_27_a_custom_loss_is_a_forward_and_a_weighted_cross_entropy() {
+fn scenario_27_custom_loss() {
     use tinkex::CustomLoss;
     let scenario = Scenario::start("27_fwdbwd_custom");
     let trainer = scenario.trainer();
