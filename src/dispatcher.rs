@@ -1,6 +1,6 @@
-//! Delivers events to the program's observers, on a thread of their own, and to telemetry.
+//! Delivers events to the program's observers, on a dedicated thread, and to telemetry.
 //!
-//! The observers run the program's code, which may block, panic or use the client. So they get their own thread and a bounded
+//! The observers run the program's code, which may block, panic or use the client. Hence the dedicated thread and the bounded
 //! queue, and no event is emitted under a lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,26 +12,17 @@ use log::{debug, error, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, MAX_DURATION};
-use crate::observer::{Event, Observers, QueueStateUpdate};
+use crate::observer::{Event, Observer, Observers};
 use crate::threads::{Pool, panic_text};
-use crate::types::RequestKind;
 
-/// The most events that wait for a slow observer. Further ones are dropped.
+/// The maximum number of events queued for a slow observer, as [`Observer::on_event`](crate::observer::Observer::on_event)
+/// documents it. Further ones are dropped.
 const MAX_WAITING: usize = 1024;
-
-/// Receives each event synchronously.
-pub(crate) trait EventSink: Send + Sync {
-    /// Called on the thread that emits the event, without any lock. Must not block.
-    fn on_event(&self, event: &Event);
-
-    /// A queue is paused, at most once per client and minute.
-    fn on_paused_queue(&self, update: &QueueStateUpdate, kind: RequestKind);
-}
 
 /// Where everything that happens in a client is emitted. Without observers and telemetry, emitting costs one check.
 pub(crate) struct EventDispatcher {
     observed: Option<ObserverThread>,
-    sink: OnceLock<Arc<dyn EventSink>>,
+    telemetry: OnceLock<Arc<dyn Observer>>,
 }
 
 /// The observers' thread, which runs only while events are queued.
@@ -46,6 +37,7 @@ struct ObserverThread {
     timeout_drop: Duration,
 }
 
+/// Counters that guard no other data, so relaxed ordering suffices.
 #[derive(Default)]
 struct Backlog {
     waiting: AtomicUsize,
@@ -71,13 +63,13 @@ impl EventDispatcher {
             let timeout_drop = config.timeout_drop().min(MAX_DURATION);
             ObserverThread { pool, backlog, all, overran, closed, timeout_drop }
         });
-        EventDispatcher { observed, sink: OnceLock::new() }
+        EventDispatcher { observed, telemetry: OnceLock::new() }
     }
 
-    /// Sends all further events to this sink as well.
-    pub(crate) fn set_sink(&self, sink: Arc<dyn EventSink>) {
-        // A client has one session, so it has at most one sink.
-        self.sink.set(sink).ok();
+    /// Passes all further events to telemetry as well, on the thread that emits them: it must not block.
+    pub(crate) fn set_telemetry(&self, telemetry: Arc<dyn Observer>) {
+        // A client has one session, so it is set once at most.
+        self.telemetry.set(telemetry).ok();
     }
 
     /// Whether the program observes all events.
@@ -87,24 +79,16 @@ impl EventDispatcher {
 
     /// Whether failures are observed, by the program or by telemetry.
     pub(crate) fn wants_failures(&self) -> bool {
-        self.is_observed() || self.sink.get().is_some()
+        self.is_observed() || self.telemetry.get().is_some()
     }
 
     /// Emits an event. Must be called without any lock: the program's logger may use the client.
     pub(crate) fn emit(&self, event: Event) {
-        if let Some(sink) = self.sink.get() {
-            sink.on_event(&event);
+        if let Some(telemetry) = self.telemetry.get() {
+            telemetry.on_event(&event);
         }
         if let Some(observed) = self.observed.as_ref().filter(|it| it.all || matches!(event, Event::QueueState(_))) {
             observed.enqueue(event);
-        }
-    }
-
-    /// Tells telemetry that a queue is paused, at most once per client and minute. Observers get every queue state by
-    /// [`emit`](EventDispatcher::emit).
-    pub(crate) fn emit_paused_queue(&self, update: &QueueStateUpdate, kind: RequestKind) {
-        if let Some(sink) = self.sink.get() {
-            sink.on_paused_queue(update, kind);
         }
     }
 

@@ -61,7 +61,7 @@ impl Http {
                 Ok(None) => return Ok(()),
                 Ok(Some(location)) if redirects < MAX_REDIRECTS => location,
                 Ok(Some(_)) => {
-                    let message = format!("{} redirects without end", origin(&uri));
+                    let message = format!("{} redirects more than {MAX_REDIRECTS} times", origin(&uri));
                     return Err(named(Error::new(ErrorKind::Decode, message)));
                 }
                 // As for requests to the service: see `Http::attempt`.

@@ -221,7 +221,7 @@ mod tests {
         let mut joins = 0;
         for case in list(&golden("pure_client")["prepare_url"]) {
             let (base, path) = (case["base"].as_str().unwrap(), case["url"].as_str().unwrap());
-            let config = crate::Config::builder().api_key("tml-k").base_url(base).build_with(|_| None);
+            let config = crate::config::Config::builder().api_key("tml-k").base_url(base).build_with(|_| None);
             let Ok(config) = config else {
                 // A build without TLS refuses https, too.
                 assert!(is_refused(base) || (!HAS_TLS && base.starts_with("https")), "{case}");

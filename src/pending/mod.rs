@@ -1,16 +1,19 @@
-//! Results that have not come yet.
+//! Results that are still pending.
 //!
-//! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`slots`] where results come
-//! together, [`ask`] hands promises to the [`poller`], which asks for their results.
+//! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
+//! the requests of the call. A [`PollerHandle`] hands promises to the [`poller`], which polls them until their results are
+//! there. [`PollingSession`] is what the clients share.
 
-mod ask;
-mod many;
-mod poll_job;
+mod call_mode;
+mod call_state;
+mod handle;
+mod messages;
+mod observe;
+mod poll;
 mod poller;
-mod queue_watch;
-mod reach;
+mod polling_session;
 mod resubmit;
-mod slots;
+mod wait_many;
 
 use std::any::Any;
 use std::fmt;
@@ -19,25 +22,27 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
-pub(crate) use ask::{PollGroup, PollerHandle, Promised};
-pub use many::{wait_all, wait_any};
+pub(crate) use call_mode::{CallMode, SubmittedCall, single};
+pub(crate) use call_state::{CallHandle, Completer};
+pub(crate) use handle::PollerHandle;
+pub(crate) use messages::{PollClient, TrackedPromise};
+#[cfg(test)]
 pub(crate) use poller::Poller;
-pub(crate) use resubmit::Resubmit;
-pub(crate) use slots::{Part, Slots};
+pub(crate) use polling_session::PollingSession;
+pub(crate) use resubmit::Resubmission;
+pub use wait_many::{wait_all, wait_any};
 
-use crate::clock::{Clock, Deadline, Monitor};
+use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::threads::OnFull;
-use slots::Board;
+use call_state::CallState;
 
-/// A result that the service has yet to deliver.
+/// The result of a submitted call, which the service has yet to deliver.
 ///
-/// It is not a `std::future::Future`: nothing has to drive it. The request is on its way and the result is asked for in the
-/// background, whether or not somebody waits. Dropping a `Pending` stops the asking, but does not take the request back: a
-/// submitted training step is carried out, as long as its client or the `Pending` lives until it was sent. A `Pending` keeps
-/// its session and its client alive.
+/// It is not a `std::future::Future`: nothing has to drive it. The request is sent and its result polled in the background,
+/// whether or not anyone waits. Dropping a `Pending` stops the polls but does not withdraw the request: a submitted training
+/// step still takes place, provided that its client or the `Pending` lives until it is sent. A `Pending` keeps its session and
+/// its client alive.
 ///
 /// # Examples
 ///
@@ -56,150 +61,72 @@ use slots::Board;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "dropping a `Pending` gives its result up; call `wait`"]
+#[must_use = "dropping a `Pending` abandons its result; call `wait`"]
 #[doc(alias = "APIFuture")]
 pub struct Pending<T> {
     operation: &'static str,
-    board: Arc<Monitor<Board>>,
+    state: Arc<Monitor<CallState>>,
     collect: Mutex<Option<Collect<T>>>,
-    clock: Clock,
-    manner: Manner,
+    mode: CallMode,
+    poller: PollerHandle,
     /// What must live until the result is there.
-    _alive: Arc<dyn Any + Send + Sync>,
+    _keep_alive: Arc<dyn Any + Send + Sync>,
 }
 
-/// Makes the result of what is on the board.
-type Collect<T> = Box<dyn FnOnce(&Monitor<Board>) -> Result<T> + Send>;
-
-/// Whether a call blocks, and what follows from that: how long it may take, and what it does when its queue is full.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Manner {
-    /// It returns when it is done, or ends at this instant.
-    Blocking(Option<Instant>),
-    /// It returns at once; what it returns can be waited for, each time so long.
-    Submitting(Option<Duration>),
-}
-
-impl Manner {
-    /// A call that returns when it is done.
-    pub(crate) fn blocking(clock: &Clock, timeout: Option<Duration>) -> Self {
-        Manner::Blocking(timeout.and_then(|timeout| clock.now().checked_add(timeout)))
-    }
-
-    /// A call that returns at once.
-    pub(crate) fn submitting(timeout: Option<Duration>) -> Self {
-        Manner::Submitting(timeout)
-    }
-
-    /// The end of a blocking call.
-    pub(crate) fn deadline(&self) -> Option<Deadline> {
-        match self {
-            Manner::Blocking(at) => at.map(|at| Deadline { at, limit: Limit::Operation }),
-            Manner::Submitting(_) => None,
-        }
-    }
-
-    pub(crate) fn blocks(&self) -> bool {
-        matches!(self, Manner::Blocking(_))
-    }
-
-    pub(crate) fn room(&self) -> OnFull {
-        match self {
-            Manner::Blocking(at) => OnFull::WaitUntil(*at),
-            Manner::Submitting(_) => OnFull::Fail,
-        }
-    }
-
-    fn wait_until(&self, clock: &Clock) -> Option<Instant> {
-        match self {
-            Manner::Blocking(at) => *at,
-            Manner::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
-        }
-    }
-}
-
-/// How a call's parts become its result, and what it needs meanwhile.
-pub(crate) struct Outcome<R> {
-    pub(crate) slots: Slots<R>,
-    pub(crate) operation: &'static str,
-    pub(crate) clock: Clock,
-    pub(crate) manner: Manner,
-    pub(crate) alive: Arc<dyn Any + Send + Sync>,
-}
-
-impl<R: DeserializeOwned + Send + 'static> Outcome<R> {
-    /// A pending result, made of the parts' results on the thread that waits for it.
-    pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<R>) -> Result<T> + Send + 'static) -> Pending<T> {
-        let Outcome { slots, operation, clock, manner, alive } = self;
-        let collect: Collect<T> = Box::new(move |board| {
-            let results = board.lock().take()?;
-            combine(results)
-        });
-        Pending { operation, board: slots.board, collect: Mutex::new(Some(collect)), clock, manner, _alive: alive }
-    }
-
-    /// A pending result of a single part.
-    pub(crate) fn pending_one(self) -> Pending<R> {
-        self.pending(the_one)
-    }
-}
-
-/// The result of a call of a single part.
-pub(crate) fn the_one<R>(results: Vec<R>) -> Result<R> {
-    results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Decode, "the result is missing"))
-}
+/// Makes the result from those of the call's requests.
+type Collect<T> = Box<dyn FnOnce(&Monitor<CallState>) -> Result<T> + Send>;
 
 impl<T> Pending<T> {
-    /// Waits for the result, as long as it takes or until the client's
-    /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation) ends, counted from this call on.
+    /// Waits for the result. Blocks up to the client's [`timeout_operation`](crate::ConfigBuilder::timeout_operation), counted
+    /// from this call, or without limit if there is none.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request: see [`ErrorKind`]. After a [`Limit::Operation`] the request may still be carried out:
-    /// the error has its [`request_id`](Error::request_id), and
-    /// [`ServiceClient::pending`](crate::ServiceClient::pending) asks for the result again.
+    /// Any error that ended the request: see [`ErrorKind`]. After [`Limit::Operation`] the request may still take effect: the
+    /// error has its [`request_id`](Error::request_id), and [`ServiceClient::pending`](crate::ServiceClient::pending) waits for
+    /// the result again.
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T> {
-        if !self.wait_until(self.manner.wait_until(&self.clock)) {
+        if !self.wait_until(self.wait_ends_at()) {
             self.expire();
         }
         self.take()
     }
 
-    /// Waits for the result for so long; `None` when it has not come, and then it can be waited for again. A result is taken
-    /// once: asking again after it was returned is an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
+    /// Waits up to `timeout`, and returns `None` if the result is not ready yet; it can then be waited for again. The result is
+    /// returned once: a call after that returns an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T>> {
-        let deadline = self.clock.now().checked_add(timeout);
+        let deadline = self.poller.clock().now().checked_add(timeout);
         self.wait_until(deadline).then(|| self.take())
     }
 
-    /// The result if it is there; does not block, except for the last step of calls that return a client.
+    /// The result, if it is ready. Does not block, except for the last step of calls that return a client.
     pub fn try_get(&self) -> Option<Result<T>> {
         self.is_ready().then(|| self.take())
     }
 
-    /// Whether the result, or an error, is there.
+    /// Whether the result, or an error, is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.board.lock().is_ready()
+        self.state.lock().is_ready()
     }
 
-    /// Gives the call up. A request that was not sent yet is taken back; one that was sent may be carried out, but its
-    /// result is no longer asked for. Of a batch in several requests, all are sent or none.
+    /// Cancels the call. A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no
+    /// longer polled. Of a batch in several requests, either all are sent or none.
     pub fn cancel(self) {
-        self.board
+        self.state
             .lock()
             .fail(Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation));
     }
 
-    /// The id of the server's promise, once it is known. Of a batch in several chunks, the first whose result is open.
+    /// The id of the server's promise, once there is one. For a batch in several requests, that of the first without a result.
     #[must_use]
     pub fn request_id(&self) -> Option<String> {
-        self.board.lock().request_id().map(|id| id.to_string())
+        self.state.lock().request_id().map(|id| id.to_string())
     }
 
-    /// A channel to wait for the result with others, in `crossbeam_channel::select!`. When the result is there, the channel
-    /// has one message and is disconnected after it, so that every receiver is ready.
+    /// A channel to wait for this result along with others, in `crossbeam_channel::select!`. When the result is ready, the
+    /// channel has one message and is disconnected after it, so every receiver becomes ready.
     ///
     /// # Examples
     ///
@@ -214,55 +141,65 @@ impl<T> Pending<T> {
     /// ```
     #[must_use]
     pub fn ready(&self) -> Receiver<()> {
-        self.board.lock().ready()
+        self.state.lock().ready()
     }
 
-    /// Says whether the result came by then.
+    /// The end of a wait that starts now.
+    fn wait_ends_at(&self) -> Option<Instant> {
+        self.mode.wait_until(self.poller.clock())
+    }
+
+    /// Returns whether the result is there, at the deadline at the latest.
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
-        let mut board = self.board.lock();
-        if board.is_ready() {
+        let mut state = self.state.lock();
+        if state.is_ready() {
             return true;
         }
-        board.waited(true);
+        state.start_waiting().for_each(|ticket| self.poller.set_waited(ticket, true));
         let mut expired = false;
-        while !board.is_ready() && !expired {
-            expired = self.clock.wait_until(&self.board, &mut board, deadline);
+        while !state.is_ready() && !expired {
+            expired = self.poller.clock().wait_until(&self.state, &mut state, deadline);
         }
-        board.waited(false);
-        board.is_ready()
+        state.stop_waiting().for_each(|ticket| self.poller.set_waited(ticket, false));
+        state.is_ready()
     }
 
-    /// The time for it is over: without a result, the call ends with an error that says how to go on.
+    /// Ends the call with a timeout, unless it has a result.
     fn expire(&self) {
-        let mut board = self.board.lock();
-        let error = Error::timeout(Limit::Operation).with_operation(self.operation).with_effect(board.was_written());
-        let error = match board.request_id() {
-            Some(id) => error.with_request_id(id).with_hint("ask for the result again with ServiceClient::pending"),
+        let mut state = self.state.lock();
+        let error = Error::timeout(Limit::Operation).with_operation(self.operation).with_effect(state.was_written());
+        let error = match state.request_id() {
+            Some(id) => error.with_request_id(id).with_hint("wait for the result again with ServiceClient::pending"),
             None => error,
         };
-        board.fail(error);
-        drop(board);
-        self.board.notify_all();
+        state.fail(error);
+        drop(state);
+        self.state.notify_all();
     }
 
     fn take(&self) -> Result<T> {
-        if let Some(error) = self.board.lock().error() {
+        if let Some(error) = self.state.lock().error() {
             return Err(error.clone());
         }
         let collect = self.collect.lock().take();
         let collect = collect.ok_or_else(|| {
-            Error::invalid_input("the result was taken before")
+            Error::invalid_input("the result has already been taken")
                 .with_hint("keep what the first wait_timeout or try_get returned")
                 .with_operation(self.operation)
         })?;
-        collect(&self.board).map_err(|error| error.with_operation(self.operation))
+        collect(&self.state).map_err(|error| error.with_operation(self.operation))
     }
 }
 
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
-        let submissions = self.board.lock().abandon();
-        submissions.iter().for_each(|request| request.cancel());
+        let mut state = self.state.lock();
+        let expired = state.error().is_some_and(Error::is_timeout);
+        state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
+        let submissions = state.take_submissions();
+        // A cancel takes the lock that the cancelled request waits with.
+        drop(state);
+        submissions.iter().for_each(|submission| submission.cancel());
     }
 }
 

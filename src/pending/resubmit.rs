@@ -1,54 +1,43 @@
-//! Requests whose promise has expired, until the time comes to submit them anew.
+//! Requests whose promise has expired, until it is time to submit them again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::slots::{Part, Ticket};
+use super::call_state::Completer;
+use crate::rules::poll_queue::Ticket;
 
-/// How to submit a request anew when its promise has expired.
-pub(crate) struct Resubmit {
-    /// How long after that.
+/// How to submit a request again when its promise has expired.
+///
+/// A resubmission is a new request with a new sequence number. The server answers a repeated number with the promise that it
+/// made for that number before, which here is the expired one.
+pub(crate) struct Resubmission {
+    /// The wait before it.
     pub(crate) wait: Duration,
-    /// Runs on the poller's thread, so it only hands the request to another.
-    pub(crate) run: Box<dyn FnOnce(Part) + Send>,
+    /// Called on the poller's thread, so it must only hand the request to another thread.
+    pub(crate) run: Box<dyn FnOnce(Completer) + Send>,
 }
 
-/// The requests that wait to be submitted anew. No thread is held meanwhile.
+/// The promises that wait to be resubmitted, by when they are due. No thread is blocked meanwhile.
 #[derive(Default)]
-pub(super) struct Later {
-    due: BTreeSet<(Instant, Ticket)>,
-    waiting: HashMap<Ticket, (Instant, Resubmit, Part)>,
-}
+pub(super) struct ResubmitQueue(BTreeSet<(Instant, Ticket)>);
 
-impl Later {
-    pub(super) fn insert(&mut self, ticket: Ticket, resubmit: Resubmit, part: Part, now: Instant) {
-        let at = now + resubmit.wait;
-        self.due.insert((at, ticket));
-        self.waiting.insert(ticket, (at, resubmit, part));
+impl ResubmitQueue {
+    pub(super) fn insert(&mut self, at: Instant, ticket: Ticket) {
+        self.0.insert((at, ticket));
     }
 
-    /// Gives a request up, which resolves it, if it waits here.
-    pub(super) fn remove(&mut self, ticket: Ticket) {
-        drop(self.take(ticket));
+    pub(super) fn remove(&mut self, at: Instant, ticket: Ticket) {
+        self.0.remove(&(at, ticket));
     }
 
     /// When the next one is due.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        self.0.first().map(|(at, _)| *at)
     }
 
-    /// Submits what is due.
-    pub(super) fn run_due(&mut self, now: Instant) {
-        while let Some((_, ticket)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
-            if let Some((resubmit, part)) = self.take(ticket) {
-                (resubmit.run)(part);
-            }
-        }
-    }
-
-    fn take(&mut self, ticket: Ticket) -> Option<(Resubmit, Part)> {
-        let (at, resubmit, part) = self.waiting.remove(&ticket)?;
-        self.due.remove(&(at, ticket));
-        Some((resubmit, part))
+    /// Removes the next one that is due.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Ticket> {
+        self.0.first().filter(|(at, _)| *at <= now)?;
+        self.0.pop_first().map(|(_, ticket)| ticket)
     }
 }

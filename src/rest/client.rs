@@ -102,7 +102,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn get_training_run(&self, training_run_id: &str) -> Result<TrainingRun> {
         let operation = "get_training_run";
         self.get(operation, endpoint::run(operation, training_run_id)?, None)
@@ -112,7 +112,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn get_training_run_by_tinker_path(&self, tinker_path: &str) -> Result<TrainingRun> {
         let operation = "get_training_run_by_tinker_path";
         self.get(operation, endpoint::run_of(operation, tinker_path)?, None)
@@ -123,7 +123,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn list_training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse> {
         self.get("list_training_runs", "training_runs".to_owned(), Some(page(limit, offset)))
     }
@@ -140,7 +140,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn list_checkpoints(&self, training_run_id: &str) -> Result<CheckpointsListResponse> {
         let operation = "list_checkpoints";
         let run = endpoint::run(operation, training_run_id)?;
@@ -152,7 +152,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn list_user_checkpoints(&self, limit: u64, offset: u64) -> Result<CheckpointsListResponse> {
         self.get("list_user_checkpoints", "checkpoints".to_owned(), Some(page(limit, offset)))
     }
@@ -171,7 +171,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors); [`Decode`](crate::ErrorKind::Decode) if the service does not redirect to an
+    /// [As for every method](RestClient#errors); [`Decode`](crate::ErrorKind::Decode) if the service does not redirect to an
     /// archive.
     pub fn get_checkpoint_archive_url(
         &self,
@@ -198,7 +198,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors). If a response was lost, the retry may find that the checkpoint no longer exists
+    /// [As for every method](RestClient#errors). If a response was lost, the retry may find that the checkpoint no longer exists
     /// (404); [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is then true.
     pub fn delete_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
         self.change(
@@ -225,7 +225,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn publish_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
         self.change(
             Method::Post,
@@ -251,7 +251,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn unpublish_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
         self.change(
             Method::Delete,
@@ -277,7 +277,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn get_weights_info_by_tinker_path(&self, tinker_path: &str) -> Result<WeightsInfoResponse> {
         let operation = "get_weights_info_by_tinker_path";
         check_tinker_scheme(tinker_path).map_err(|error| error.with_operation(operation))?;
@@ -289,7 +289,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn get_session(&self, session_id: &str) -> Result<SessionResponse> {
         let operation = "get_session";
         self.get(operation, endpoint::item(operation, "sessions", session_id)?, None)
@@ -300,7 +300,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn list_sessions(&self, limit: u64, offset: u64) -> Result<SessionsListResponse> {
         self.get("list_sessions", "sessions".to_owned(), Some(page(limit, offset)))
     }
@@ -314,7 +314,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As every method](RestClient#errors).
+    /// [As for every method](RestClient#errors).
     pub fn get_sampler(&self, sampler_id: &str) -> Result<SamplerResponse> {
         let operation = "get_sampler";
         self.get(operation, endpoint::item(operation, "samplers", sampler_id)?, None)

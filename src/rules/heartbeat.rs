@@ -1,62 +1,62 @@
-//! What the answer to a heartbeat means for the session, and when its silence is worth a warning.
+//! When missing heartbeats are worth a warning, and when heartbeats end.
 
 use std::time::{Duration, Instant};
 
-/// How long no heartbeat may be acknowledged before that is worth a warning (Python client: 120 s).
+/// The time without an acknowledged heartbeat that is worth a warning (Python client: 120 s).
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// What came of one heartbeat.
+/// The result of one heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+pub(crate) enum HeartbeatResult {
     /// The service acknowledged it.
     Acknowledged,
-    /// It did not.
+    /// The service did not acknowledge it.
     Missed,
-    /// It said that the session has ended (410).
+    /// The service says that the session has ended (410).
     Gone,
 }
 
-/// What follows from it.
+/// What to do after a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Action {
     /// Nothing.
-    GoOn,
-    /// A warning: none has been acknowledged for so long.
+    Continue,
+    /// Warn that none was acknowledged for this long.
     Warn(Duration),
-    /// A note that the silence which was warned of is over.
-    Back,
-    /// No more heartbeats.
+    /// Report that heartbeats are acknowledged again, after a warning.
+    Recovered,
+    /// Send no more heartbeats.
     Stop,
 }
 
-/// How the heartbeats of one session have gone so far.
+/// The heartbeats of one session so far.
 #[derive(Clone, Debug)]
-pub(crate) struct Pulse {
-    /// The last sign of life: a heartbeat that was acknowledged, at first the beginning of the session.
-    alive: Instant,
+pub(crate) struct Liveness {
+    /// When the last heartbeat was acknowledged; at first the start of the session.
+    last_acknowledged: Instant,
     warned: bool,
 }
 
-impl Pulse {
+impl Liveness {
     pub(crate) fn new(now: Instant) -> Self {
-        Pulse { alive: now, warned: false }
+        Liveness { last_acknowledged: now, warned: false }
     }
 
-    /// One warning for each outage, however long it lasts.
-    pub(crate) fn after(&mut self, sign: Sign, now: Instant) -> Verdict {
-        match sign {
-            Sign::Gone => Verdict::Stop,
-            Sign::Acknowledged => {
-                self.alive = now;
-                if std::mem::take(&mut self.warned) { Verdict::Back } else { Verdict::GoOn }
+    /// Decides what follows a heartbeat. Warns once per outage, however long it lasts.
+    pub(crate) fn after(&mut self, result: HeartbeatResult, now: Instant) -> Action {
+        match result {
+            HeartbeatResult::Gone => Action::Stop,
+            HeartbeatResult::Acknowledged => {
+                self.last_acknowledged = now;
+                if std::mem::take(&mut self.warned) { Action::Recovered } else { Action::Continue }
             }
-            Sign::Missed => {
-                let silence = now.saturating_duration_since(self.alive);
+            HeartbeatResult::Missed => {
+                let silence = now.saturating_duration_since(self.last_acknowledged);
                 if self.warned || silence < SILENCE {
-                    return Verdict::GoOn;
+                    return Action::Continue;
                 }
                 self.warned = true;
-                Verdict::Warn(silence)
+                Action::Warn(silence)
             }
         }
     }
@@ -66,34 +66,38 @@ impl Pulse {
 mod tests {
     use super::super::testing::start;
     use super::*;
-    use Sign::{Acknowledged, Gone, Missed};
+    use HeartbeatResult::{Acknowledged, Gone, Missed};
 
-    fn warn(seconds: u64) -> Verdict {
-        Verdict::Warn(Duration::from_secs(seconds))
+    fn warn(seconds: u64) -> Action {
+        Action::Warn(Duration::from_secs(seconds))
     }
 
     #[test]
-    fn each_outage_of_two_minutes_is_warned_of_once_and_410_is_the_end() {
+    fn each_outage_of_two_minutes_warns_once() {
         let t0 = start();
-        let mut pulse = Pulse::new(t0);
-        for (seconds, sign, expected) in [
-            (10, Acknowledged, Verdict::GoOn),
-            (20, Missed, Verdict::GoOn),
-            (129, Missed, Verdict::GoOn),
+        let mut liveness = Liveness::new(t0);
+        for (seconds, result, expected) in [
+            (10, Acknowledged, Action::Continue),
+            (20, Missed, Action::Continue),
+            (129, Missed, Action::Continue),
             (130, Missed, warn(120)),
-            (140, Missed, Verdict::GoOn),
-            (900, Missed, Verdict::GoOn),
-            (910, Acknowledged, Verdict::Back),
-            (920, Acknowledged, Verdict::GoOn),
-            (930, Missed, Verdict::GoOn),
-            (940, Acknowledged, Verdict::GoOn),
-            (1059, Missed, Verdict::GoOn),
+            (140, Missed, Action::Continue),
+            (900, Missed, Action::Continue),
+            (910, Acknowledged, Action::Recovered),
+            (920, Acknowledged, Action::Continue),
+            (930, Missed, Action::Continue),
+            (940, Acknowledged, Action::Continue),
+            (1059, Missed, Action::Continue),
             (1065, Missed, warn(125)),
-            (1070, Missed, Verdict::GoOn),
-            (1080, Gone, Verdict::Stop),
+            (1070, Missed, Action::Continue),
+            (1080, Gone, Action::Stop),
         ] {
-            assert_eq!(pulse.after(sign, t0 + Duration::from_secs(seconds)), expected, "at {seconds} s");
+            assert_eq!(liveness.after(result, t0 + Duration::from_secs(seconds)), expected, "at {seconds} s");
         }
-        assert_eq!(Pulse::new(t0).after(Missed, t0 + Duration::from_secs(120)), warn(120), "from the very beginning");
+        assert_eq!(
+            Liveness::new(t0).after(Missed, t0 + Duration::from_secs(120)),
+            warn(120),
+            "the start of the session counts"
+        );
     }
 }

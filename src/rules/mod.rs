@@ -1,41 +1,42 @@
 //! The decisions of the protocol, as pure functions on data and an instant.
 //!
-//! Nothing here reads the clock, draws a random number, waits or talks to anyone: the time and the randomness are
-//! arguments, and threads elsewhere carry the decisions out. So each rule is tested by a table or a property, in
-//! microseconds.
+//! Nothing here reads the clock, draws a random number, waits, logs or does any I/O: time and randomness are arguments, and
+//! threads elsewhere act on the decisions. So each rule is tested by a table or a property, in microseconds.
 //!
 //! | rule | decides |
 //! |---|---|
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
-//! | [`bucket`] | how fast samples may be submitted |
-//! | [`answer`] | what a poll's answer means |
-//! | [`poll`] | when a promise is asked for again, and when to stop |
+//! | [`token_bucket`] | how fast samples may be submitted |
+//! | [`poll_response`] | what the response to a poll says about its promise |
+//! | [`poll_schedule`] | when a promise is polled again, and when it is given up |
+//! | [`outage`] | whether the service can be reached at all |
 //! | [`queue_log`] | when a paused queue is logged, and how |
-//! | [`seats`] | which promise is polled next when connections are few |
+//! | [`poll_queue`] | which promise is polled next when connections are few |
 //! | [`pagination`] | which page of a list is requested next, and when the list has ended |
 //! | [`resume`] | how an interrupted download resumes, and when it is retried |
 //! | [`error_message`] | how a server explains a failure |
-//! | [`heartbeat`] | when a session's silence is worth a warning |
-//! | [`reporting`] | which telemetry events go into the next request, and when |
+//! | [`heartbeat`] | when missing heartbeats are worth a warning |
+//! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 
-pub(crate) mod answer;
 pub(crate) mod backoff;
-pub(crate) mod bucket;
 pub(crate) mod chunking;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;
 pub(crate) mod metrics;
+pub(crate) mod outage;
 pub(crate) mod pagination;
-pub(crate) mod poll;
+pub(crate) mod poll_queue;
+pub(crate) mod poll_response;
+pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
-pub(crate) mod reporting;
 pub(crate) mod resume;
 pub(crate) mod retry;
-pub(crate) mod seats;
+pub(crate) mod telemetry_batch;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;

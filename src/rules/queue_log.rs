@@ -1,26 +1,26 @@
-//! When a paused queue is worth a line in the log, and what the line says.
+//! When a paused queue is logged, and what the line says.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::seats::GroupId;
+use super::poll_queue::ClientId;
 use crate::types::{QueueState, RequestKind};
 
-/// The least time between two lines about one client (Python client: `_last_queue_state_logged`, 60 s).
+/// The minimum time between two lines about one client (Python client: `_last_queue_state_logged`, 60 s).
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Which clients' paused queues were logged lately.
+/// When the paused queue of each client was last logged.
 #[derive(Debug, Default)]
 pub(crate) struct QueueLog {
-    logged: HashMap<GroupId, Instant>,
+    logged: HashMap<ClientId, Instant>,
 }
 
 impl QueueLog {
-    /// The line to log now, if one is due.
+    /// The line to log now, if any.
     pub(crate) fn line(
         &mut self,
-        client: GroupId,
+        client: ClientId,
         kind: RequestKind,
         queue_state: &QueueState,
         reason: Option<&str>,
@@ -31,7 +31,7 @@ impl QueueLog {
         if self.logged.get(&client).is_some_and(is_recent) {
             return None;
         }
-        // Forgets the clients that are gone, too.
+        // Also forgets the clients that no longer exist.
         self.logged.retain(|_, at| is_recent(at));
         self.logged.insert(client, now);
         let what = if kind == RequestKind::Sample { "sampling" } else { "training" };
@@ -39,7 +39,8 @@ impl QueueLog {
     }
 }
 
-/// Why a queue is paused: the server's word, else the Python client's for the state. `None` for one that is not.
+/// Why a queue is paused: the server's reason, else the Python client's text for the state. `None` for a queue that is not
+/// paused.
 fn why<'a>(kind: RequestKind, queue_state: &'a QueueState, reason: Option<&'a str>) -> Option<Cow<'a, str>> {
     let usual = match queue_state {
         QueueState::PausedRateLimit if kind == RequestKind::Sample => "concurrent LoRA rate limit hit",
@@ -56,14 +57,14 @@ mod tests {
     use super::super::testing::start;
     use super::*;
 
-    const CLIENT: GroupId = GroupId(1);
+    const CLIENT: ClientId = ClientId(1);
 
     fn line(kind: RequestKind, state: &str, reason: Option<&str>) -> Option<String> {
         QueueLog::default().line(CLIENT, kind, &state.into(), reason, start())
     }
 
     #[test]
-    fn the_line_says_what_is_paused_and_why_and_the_servers_reason_wins() {
+    fn the_line_prefers_the_servers_reason() {
         for (kind, state, reason, expected) in [
             (
                 RequestKind::Sample,
@@ -89,21 +90,21 @@ mod tests {
     }
 
     #[test]
-    fn one_line_a_minute_for_each_client_and_a_moving_queue_counts_for_nothing() {
+    fn one_line_a_minute_per_client() {
         let (mut log, t0) = (QueueLog::default(), start());
         let mut lines = |client, state: &str, seconds| {
             let now = t0 + Duration::from_secs(seconds);
-            log.line(GroupId(client), RequestKind::Sample, &state.into(), None, now).is_some()
+            log.line(ClientId(client), RequestKind::Sample, &state.into(), None, now).is_some()
         };
         assert!(!lines(1, "active", 0));
         assert!(lines(1, "paused_capacity", 1));
         assert!(!lines(1, "paused_rate_limit", 60));
-        assert!(lines(2, "paused_capacity", 60), "another client has lines of its own");
+        assert!(lines(2, "paused_capacity", 60), "each client has its own limit");
         assert!(lines(1, "paused_capacity", 61));
         assert!(!lines(2, "paused_capacity", 119));
         for client in 0..1000 {
             lines(client, "paused_capacity", 300 + 60 * client);
         }
-        assert_eq!(log.logged.len(), 1, "clients that are gone are forgotten");
+        assert_eq!(log.logged.len(), 1, "old clients are forgotten");
     }
 }

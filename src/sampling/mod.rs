@@ -1,7 +1,7 @@
-//! Sampling from a model.
+//! The client that samples from a model.
 
-mod options;
-mod retry;
+mod retry_config;
+mod sample_options;
 mod submit;
 
 use std::fmt;
@@ -9,27 +9,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub use options::SampleOptions;
-pub use retry::RetryConfig;
+pub use retry_config::RetryConfig;
+pub use sample_options::SampleOptions;
 
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Limits, Purpose, Request, encode_segment};
-use crate::pending::{Manner, Outcome, Pending, Slots, the_one};
-
+use crate::pending::{CallHandle, CallMode, Pending, PollingSession, SubmittedCall, single};
 use crate::rules::tokenizer_id;
-use crate::session::{Session, Task};
+use crate::session::Task;
 use crate::tokenizer::Tokenizer;
 use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
 use crate::types::{ModelInput, SampleResponse, SamplerResponse, SamplingParams, check_tinker_scheme};
 use submit::{SampleJob, Sampler};
 
-/// Samples from one model. Cheap to clone; all clones count their samples together.
+/// Samples from one model. Cheap to clone; all clones share one sequence of samples.
 ///
 /// Obtained from [`ServiceClient::create_sampling_client`](crate::ServiceClient::create_sampling_client) and
 /// [`TrainingClient::save_weights_and_get_sampling_client`](crate::TrainingClient::save_weights_and_get_sampling_client).
-/// Call it from as many threads as you like: all sampling with one base URL and key in the process passes the same two
-/// gates, a rate and a cap on submissions in flight, and waits together when the service answers 429.
+/// It can be called from any number of threads. All sampling clients of the process with the same base URL and key share a
+/// rate limit ([`sampling_rate`](crate::ConfigBuilder::sampling_rate)) and a maximum number of submissions in flight
+/// ([`max_sampling_in_flight`](crate::ConfigBuilder::max_sampling_in_flight)), and all of them pause when the service answers
+/// 429.
 ///
 /// # Examples
 ///
@@ -48,18 +49,18 @@ use submit::{SampleJob, Sampler};
 /// ```
 #[derive(Clone)]
 pub struct SamplingClient {
-    session: Arc<Session>,
+    session: PollingSession,
     sampler: Arc<Sampler>,
-    /// Where it was opened on one.
+    /// If it was opened on one.
     base_model: Option<Arc<str>>,
     retry: Arc<RetryConfig>,
     timeout_operation: Option<Duration>,
 }
 
 impl SamplingClient {
-    pub(crate) fn new(session: &Arc<Session>, sampling_session_id: String) -> Self {
+    pub(crate) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
         SamplingClient {
-            session: Arc::clone(session),
+            session: session.clone(),
             sampler: Arc::new(Sampler::new(session, sampling_session_id)),
             base_model: None,
             retry: Arc::new(RetryConfig::of(session.config())),
@@ -70,15 +71,15 @@ impl SamplingClient {
     /// Opens a sampling session on a base model or a path.
     pub(crate) fn open(
         operation: &'static str,
-        session: &Arc<Session>,
+        session: &PollingSession,
         base_model: Option<&str>,
         model_path: Option<&str>,
         deadline: Option<Deadline>,
     ) -> Result<Self> {
         model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.with_operation(operation))?;
         let request = CreateSamplingSessionRequest {
-            session_id: session.id().into(),
-            sampling_session_seq_id: session.sampling_sessions().fetch_add(1, Ordering::Relaxed),
+            session_id: session.base().id().into(),
+            sampling_session_seq_id: session.base().sampling_sessions().fetch_add(1, Ordering::Relaxed),
             base_model: base_model.map(Into::into),
             model_path: model_path.map(Into::into),
         };
@@ -96,34 +97,35 @@ impl SamplingClient {
         &self.sampler.sampling_session_id
     }
 
-    /// A client of the same sampling session whose blocking calls and waits end after so long; `None` is without end.
+    /// A client of the same sampling session whose blocking calls and waits time out after `timeout`; `None` is no limit.
+    /// Defaults to [`Config::timeout_operation`](crate::Config::timeout_operation), or to that of the client that made it.
     #[must_use]
-    pub fn timeout_operation(&self, timeout: Option<Duration>) -> Self {
+    pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         SamplingClient { timeout_operation: timeout, ..self.clone() }
     }
 
-    /// A client of the same sampling session that submits expired samples anew as this says. Without it, that is as the
+    /// A client of the same sampling session that retries expired samples according to `retry`. Defaults to the
     /// configuration's [`max_retries`](crate::ConfigBuilder::max_retries),
-    /// [`retry_base`](crate::ConfigBuilder::retry_base) and [`retry_cap`](crate::ConfigBuilder::retry_cap) say.
+    /// [`retry_base`](crate::ConfigBuilder::retry_base) and [`retry_cap`](crate::ConfigBuilder::retry_cap).
     ///
     /// # Examples
     ///
     /// ```no_run
     /// # fn f(sampler: tinkex::SamplingClient) {
-    /// let careful = sampler.retry_config(tinkex::RetryConfig::default().attempts(100));
+    /// let patient = sampler.with_retry_config(tinkex::RetryConfig::default().attempts(100));
     /// # }
     /// ```
     #[must_use]
-    pub fn retry_config(&self, retry: RetryConfig) -> Self {
+    pub fn with_retry_config(&self, retry: RetryConfig) -> Self {
         SamplingClient { retry: Arc::new(retry), ..self.clone() }
     }
 
-    /// Samples `num_samples` continuations of a prompt. Blocks; submits on the calling thread.
+    /// Draws `num_samples` samples for a prompt. Blocks; submits on the calling thread.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for parameters out of range, before any request; else whatever ended the
-    /// request.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty prompt or parameters out of range, before any request; otherwise
+    /// any error of a request.
     pub fn sample(&self, prompt: &ModelInput, num_samples: u32, params: &SamplingParams) -> Result<SampleResponse> {
         self.sample_with(SampleOptions::new(prompt).num_samples(num_samples).sampling_params(params.clone()))
     }
@@ -156,13 +158,13 @@ impl SamplingClient {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) when
-    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or
-    /// [`Closed`](ErrorKind::Closed); the rest comes from the [`Pending`].
+    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or [`Closed`](ErrorKind::Closed). The
+    /// [`Pending`] returns all others.
     pub fn submit_sample_with(&self, options: SampleOptions<'_>) -> Result<Pending<SampleResponse>> {
         self.samples(options, self.submitting())
     }
 
-    /// The log-probability of each token of a prompt given those before it, in nats; none for the first. Blocks.
+    /// The log-probability of each token of a prompt given the tokens before it, in nats; `None` for the first. Blocks.
     ///
     /// # Errors
     ///
@@ -180,12 +182,12 @@ impl SamplingClient {
         self.logprobs(prompt, self.submitting())
     }
 
-    /// The id of the tokenizer of the model that is sampled from, which follows from the name of its base model as the Python
-    /// client has it. Blocks for one request, unless the client was opened on a base model.
+    /// The id of the model's tokenizer, which the Python client derives from the name of the base model. Blocks for one request,
+    /// unless the client was opened on a base model.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request; status 404 from servers that do not tell of samplers, as those of the protocol 0.4.1.
+    /// Any error of a request; status 404 from servers without information about samplers, such as those of the protocol 0.4.1.
     pub fn tokenizer_id(&self) -> Result<String> {
         if let Some(base_model) = &self.base_model {
             return Ok(tokenizer_id::of_model(base_model));
@@ -198,8 +200,8 @@ impl SamplingClient {
         tokenizer_id::of_info(None, Some(sampler.base_model)).map_err(|error| error.with_operation(operation))
     }
 
-    /// The tokenizer of the model that is sampled from; [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) says
-    /// where it comes from. Reads it anew each time: keep it.
+    /// The model's tokenizer, from where [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) gets it. Not cached:
+    /// keep the returned tokenizer.
     ///
     /// # Errors
     ///
@@ -210,80 +212,79 @@ impl SamplingClient {
         Tokenizer::named(&self.tokenizer_id()?, self.session.config(), deadline, "tokenizer")
     }
 
-    fn samples(&self, options: SampleOptions<'_>, manner: Manner) -> Result<Pending<SampleResponse>> {
-        let length = options.how.prompt_logprobs.then(|| options.prompt.len());
-        Ok(self.run("sample", options, manner)?.pending(move |replies| {
-            let mut reply = the_one(replies)?;
-            if let (Some(length), Some(logprobs)) = (length, reply.prompt_logprobs.as_mut()) {
+    fn samples(&self, options: SampleOptions<'_>, mode: CallMode) -> Result<Pending<SampleResponse>> {
+        let length = options.settings.prompt_logprobs.then(|| options.prompt.len());
+        Ok(self.submit("sample", options, mode)?.pending(move |responses| {
+            let mut response = single(responses)?;
+            if let (Some(length), Some(logprobs)) = (length, response.prompt_logprobs.as_mut()) {
                 one_per_token(logprobs, length)?;
             }
-            Ok(reply)
+            Ok(response)
         }))
     }
 
-    fn logprobs(&self, prompt: &ModelInput, manner: Manner) -> Result<Pending<Vec<Option<f32>>>> {
+    fn logprobs(&self, prompt: &ModelInput, mode: CallMode) -> Result<Pending<Vec<Option<f32>>>> {
         let params = SamplingParams::default().max_tokens(1);
         let options = SampleOptions::new(prompt).sampling_params(params).prompt_logprobs(true);
         let length = prompt.len();
-        Ok(self.run("compute_logprobs", options, manner)?.pending(move |replies| {
-            let logprobs = the_one(replies)?.prompt_logprobs;
+        Ok(self.submit("compute_logprobs", options, mode)?.pending(move |responses| {
+            let logprobs = single(responses)?.prompt_logprobs;
             let mut logprobs =
-                logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the answer has no prompt_logprobs"))?;
+                logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the response has no prompt_logprobs"))?;
             one_per_token(&mut logprobs, length)?;
             Ok(logprobs)
         }))
     }
 
-    fn run(
+    fn submit(
         &self,
         operation: &'static str,
         options: SampleOptions<'_>,
-        manner: Manner,
-    ) -> Result<Outcome<SampleResponse>> {
+        mode: CallMode,
+    ) -> Result<SubmittedCall<SampleResponse>> {
         options.validate().map_err(|error| error.with_operation(operation))?;
-        let (slots, parts) = Slots::new(operation, 1);
-        if manner.blocks() {
-            slots.waited_for();
+        let (handle, completers) = CallHandle::new(operation, 1);
+        if mode.blocks() {
+            handle.wait_from_start();
         }
-        let clock = self.session.config().clock().clone();
-        let outcome = Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> };
-        let SampleOptions { prompt, how } = options;
-        for part in parts {
+        let call = self.session.call(operation, handle, mode);
+        let SampleOptions { prompt, settings } = options;
+        for completer in completers {
             let job = SampleJob {
                 sampler: Arc::clone(&self.sampler),
                 prompt: self.sampler.keep(prompt),
-                how: how.clone(),
-                part,
-                deadline: manner.deadline(),
+                settings: settings.clone(),
+                completer,
+                deadline: mode.deadline(),
                 retry: Arc::clone(&self.retry),
                 expired: 0,
             };
-            if manner.blocks() {
+            if mode.blocks() {
                 job.run();
             } else {
-                let bytes = prompt.heap_bytes();
+                let (session, bytes) = (self.session.base(), prompt.heap_bytes());
                 let reservation =
-                    self.session.budget().reserve(bytes, manner.room()).map_err(|e| e.with_operation(operation))?;
+                    session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
                 let task: Task = Box::new(move || {
                     drop(reservation);
                     job.run();
                 });
-                self.session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
+                session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
             }
         }
-        Ok(outcome)
+        Ok(call)
     }
 
-    fn blocking(&self) -> Manner {
-        Manner::blocking(self.session.config().clock(), self.timeout_operation)
+    fn blocking(&self) -> CallMode {
+        CallMode::blocking(self.session.config().clock(), self.timeout_operation)
     }
 
-    fn submitting(&self) -> Manner {
-        Manner::submitting(self.timeout_operation)
+    fn submitting(&self) -> CallMode {
+        CallMode::submitting(self.timeout_operation)
     }
 }
 
-/// Some servers leave the first token out, which nothing comes before.
+/// Some servers leave out the first token, which has no log-probability.
 fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: usize) -> Result<()> {
     if logprobs.len() + 1 == tokens {
         logprobs.insert(0, None);
@@ -291,7 +292,7 @@ fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: usize) -> Result<()> {
     if logprobs.len() == tokens {
         return Ok(());
     }
-    let message = format!("the answer has {} prompt_logprobs for {tokens} tokens", logprobs.len());
+    let message = format!("the response has {} prompt_logprobs for {tokens} tokens", logprobs.len());
     Err(Error::new(ErrorKind::Decode, message))
 }
 

@@ -1,4 +1,4 @@
-//! The submission of one sample: through the gates, with one number and key over all its attempts.
+//! The submission of one sample: past the limiter, with one sequence number and idempotency key for all attempts.
 
 use std::sync::Arc;
 use std::sync::Weak;
@@ -8,29 +8,29 @@ use std::time::Duration;
 use log::debug;
 use parking_lot::Mutex;
 
-use super::options::How;
-use super::retry::RetryConfig;
+use super::retry_config::RetryConfig;
+use super::sample_options::SampleSettings;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::http::{AttemptFailed, Http, Limits, Purpose, Request, RetryMode, idempotency_key, to_json};
-use crate::pending::{Part, PollGroup, PollerHandle, Promised, Resubmit};
-use crate::rules::bucket::DEFAULT_PAUSE;
-use crate::session::{Gate, Session, Task};
+use crate::pending::{Completer, PollClient, PollerHandle, PollingSession, Resubmission, TrackedPromise};
+use crate::rules::token_bucket::DEFAULT_PAUSE;
+use crate::session::{SamplingLimiter, Task};
 use crate::threads::Pool;
 use crate::types::wire::Promise;
 use crate::types::{ModelInput, RequestKind};
 
-/// What the submissions of one sampling client share. Threads hold it; it does not hold the session.
+/// What all submissions of a sampling client share. Threads hold it, so it does not hold the session.
 pub(super) struct Sampler {
     pub(super) sampling_session_id: String,
     http: Arc<Http>,
-    gate: Arc<Gate>,
+    limiter: Arc<SamplingLimiter>,
     poller: PollerHandle,
     submitters: Weak<Pool<Task>>,
-    group: PollGroup,
-    /// The number of the next sample, from 0.
+    client: PollClient,
+    /// The next sequence number, from 0.
     next_seq_id: AtomicU64,
-    /// The prompt of the last sample, while one of its samples is unresolved.
+    /// The prompt of the last sample, as long as a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
 }
 
@@ -38,30 +38,30 @@ pub(super) struct Sampler {
 pub(super) struct SampleJob {
     pub(super) sampler: Arc<Sampler>,
     pub(super) prompt: Arc<ModelInput>,
-    pub(super) how: How,
-    pub(super) part: Part,
+    pub(super) settings: SampleSettings,
+    pub(super) completer: Completer,
     pub(super) deadline: Option<Deadline>,
     pub(super) retry: Arc<RetryConfig>,
-    /// How often its promise has expired.
+    /// How many times its promise has expired.
     pub(super) expired: u32,
 }
 
 impl Sampler {
-    pub(super) fn new(session: &Session, sampling_session_id: String) -> Self {
+    pub(super) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
         Sampler {
             sampling_session_id,
             http: Arc::clone(session.http()),
-            gate: Arc::clone(session.gate()),
+            limiter: Arc::clone(session.base().limiter()),
             poller: session.poller().clone(),
-            submitters: Arc::downgrade(session.submitters()),
-            group: PollGroup { client: session.next_client(), ordered: false },
+            submitters: Arc::downgrade(session.base().submitters()),
+            client: session.poller().new_client(false),
             next_seq_id: AtomicU64::new(0),
             last_prompt: Mutex::default(),
         }
     }
 
-    /// The prompt as a sample keeps it, to be submitted anew. Many samples are drawn from one prompt, one after the other:
-    /// they share it, and to compare two takes no longer than to copy one.
+    /// A copy of the prompt that a sample keeps, to be submitted again. Consecutive samples of one prompt share the copy, and
+    /// comparing two prompts takes no longer than copying one.
     pub(super) fn keep(&self, prompt: &ModelInput) -> Arc<ModelInput> {
         let last = self.last_prompt.lock().upgrade();
         last.filter(|last| **last == *prompt).unwrap_or_else(|| {
@@ -73,68 +73,69 @@ impl Sampler {
 }
 
 impl SampleJob {
-    /// Submits the sample on the calling thread and hands its promise to the poller. Blocks at the gates and during the
+    /// Submits the sample on the calling thread and hands its promise to the poller. Blocks at the limiter and during the
     /// request.
     pub(super) fn run(self) {
         let clock = self.sampler.http.config().clock();
-        let began = clock.now();
+        let submitted_at = clock.now();
         match self.submit() {
             Ok(promise) => {
-                let round_trip = clock.now() - began;
                 let sampler = Arc::clone(&self.sampler);
-                let SampleJob { sampler: again, prompt, how, part, deadline, retry, expired } = self;
-                let timeout_progress = retry.progress();
-                let resubmit = retry.after(expired, fastrand::f64()).map(|wait| {
-                    let run = Box::new(move |part| {
+                let config = sampler.http.config();
+                let SampleJob { sampler: own, prompt, settings, completer, deadline, retry, expired } = self;
+                let timeout_progress = retry.progress().unwrap_or(config.timeout_progress());
+                let resubmission = retry.wait(expired, fastrand::f64()).map(|wait| {
+                    let run = Box::new(move |completer| {
                         let expired = expired + 1;
-                        SampleJob { sampler: again, prompt, how, part, deadline, retry, expired }.run_in_pool();
+                        SampleJob { sampler: own, prompt, settings, completer, deadline, retry, expired }.run_in_pool();
                     });
-                    Resubmit { wait, run }
+                    Resubmission { wait, run }
                 });
-                sampler.poller.ask(Promised {
-                    request_id: promise.request_id.into(),
-                    kind: RequestKind::Sample,
-                    round_trip,
-                    group: sampler.group,
-                    part,
-                    resubmit,
-                    timeout_progress,
-                });
+                let (id, kind) = (promise.request_id, RequestKind::Sample);
+                let promise = TrackedPromise::new(id, kind, sampler.client, completer, config, submitted_at)
+                    .timeout_progress(timeout_progress)
+                    .resubmission(resubmission);
+                sampler.poller.track(promise);
             }
-            Err(error) => self.part.resolve(Err(error)),
+            Err(error) => self.completer.complete(Err(error)),
         }
     }
 
     /// Submits the sample on a thread of the pool.
     fn run_in_pool(self) {
         let Some(submitters) = self.sampler.submitters.upgrade() else { return };
-        // A refused task is dropped, and its part resolves itself.
+        // If the pool refuses the task, it is dropped, and its completer completes itself.
         drop(submitters.submit(Box::new(move || self.run())));
     }
 
     fn submit(&self) -> Result<Promise> {
-        let (http, gate, operation) = (&self.sampler.http, &self.sampler.gate, self.part.operation());
+        let (http, limiter, operation) = (&self.sampler.http, &self.sampler.limiter, self.completer.operation());
         let key = idempotency_key();
         let limits = Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) };
-        self.part.cancels(&limits.handle);
+        self.completer.set_submission(&limits.handle);
         let mut body: Option<Vec<u8>> = None;
         // Retried here: a 429, without a wait of its own, since the limiter makes all samples of the key wait together. Other
-        // failures are retried below, within the submit window and while the permit is held.
+        // failures are retried by `Http::send`, within the submit window and while the permit is held.
         http.with_retries(
             &limits,
             |_, _| {},
             || {
-                self.part.wanted()?;
-                let pass = gate.pass(http, self.deadline)?;
-                self.part.wanted()?;
+                self.completer.check_wanted()?;
+                let permit = limiter.acquire(|| http.is_closed(), self.deadline)?;
+                self.completer.check_wanted()?;
                 let body = match &mut body {
                     Some(body) => body,
                     None => {
-                        self.part.begin()?;
-                        // Taken here, so that a sample which never passes the gate leaves no hole.
+                        self.completer.begin_write()?;
+                        // Taken here and not when the call is made, so that a sample that is never sent leaves no gap. A
+                        // resubmission takes a new one: the server answers a repeated number with the promise that it made
+                        // for that number before.
                         let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
-                        let request = self.how.request(&self.prompt, &self.sampler.sampling_session_id, seq_id);
-                        body.insert(to_json(operation, &request)?)
+                        let sampling_session_id = &self.sampler.sampling_session_id;
+                        body.insert(to_json(
+                            operation,
+                            &self.settings.request(&self.prompt, sampling_session_id, seq_id),
+                        )?)
                     }
                 };
                 let request = Request {
@@ -148,7 +149,7 @@ impl SampleJob {
                     Err(error) if error.status() == Some(429) => {
                         let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
                         debug!("{operation}: all sampling with this key waits for {wait:?}, as the service asks");
-                        pass.pause(wait);
+                        permit.pause(wait);
                         Err(AttemptFailed::new(error, Some(Duration::ZERO)))
                     }
                     Err(error) => Err(error.into()),

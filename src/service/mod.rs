@@ -1,29 +1,32 @@
-//! The way in: one connection to the service.
+//! The client that opens a session and makes the other clients.
 
 mod create;
+mod training_client_builder;
+mod training_options;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use create::TrainingOptions;
 use serde::de::DeserializeOwned;
+pub use training_client_builder::{FromStateBuilder, LoraBuilder, TrainingClientBuilder};
+pub use training_options::TrainingOptions;
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{Limits, Purpose, Request};
-use crate::pending::{Manner, Outcome, Pending, PollGroup, Promised, Slots};
+use crate::pending::{CallHandle, CallMode, Pending, PollingSession, TrackedPromise};
 use crate::rest::client::RestClient;
 use crate::sampling::SamplingClient;
-use crate::session::{Session, Telemetry};
+use crate::session::Telemetry;
 use crate::training::TrainingClient;
 use crate::types::{GetServerCapabilitiesResponse, HealthResponse, RequestKind};
 
-/// One session with the service, and the maker of its clients. Cheap to clone.
+/// A session with the service, and the factory of its clients. Cheap to clone.
 ///
-/// It owns the threads that its clients share. They end with [`close`](ServiceClient::close), or with the last service,
-/// training and sampling client and the last [`Pending`] made through it.
+/// The session owns the threads that its clients share. They end with [`close`](ServiceClient::close), or when the last of its
+/// clients and [`Pending`]s is dropped.
 ///
 /// # Examples
 ///
@@ -38,20 +41,19 @@ use crate::types::{GetServerCapabilitiesResponse, HealthResponse, RequestKind};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ServiceClient {
-    session: Arc<Session>,
+    session: PollingSession,
     timeout_operation: Option<Duration>,
 }
 
 impl ServiceClient {
-    /// Creates a session on the service. Messages that the service sends along are logged. Blocks for one request and its
-    /// retries.
+    /// Opens a session. Messages from the service in its response are logged. Blocks for one request and its retries.
     ///
     /// # Errors
     ///
-    /// No connection, a refused key, or a server that does not speak the protocol.
+    /// Any error of the request, such as no connection, a rejected key, or a server that does not speak the protocol.
     pub fn connect(config: Config) -> Result<Self> {
         let timeout_operation = config.timeout_operation();
-        Ok(ServiceClient { session: Arc::new(Session::open(&config)?), timeout_operation })
+        Ok(ServiceClient { session: PollingSession::open(&config)?, timeout_operation })
     }
 
     /// The configuration.
@@ -63,42 +65,57 @@ impl ServiceClient {
     /// The id of the session.
     #[must_use]
     pub fn session_id(&self) -> &str {
-        self.session.id()
+        self.session.base().id()
     }
 
-    /// A client of the same session whose blocking calls and waits, and those of the clients it makes, end after so long;
-    /// `None` is without end.
+    /// A client of the same session whose blocking calls and waits, and those of the clients that it makes, time out after
+    /// `timeout`; `None` is no limit. Defaults to [`Config::timeout_operation`].
     #[must_use]
-    pub fn timeout_operation(&self, timeout: Option<Duration>) -> Self {
-        ServiceClient { session: Arc::clone(&self.session), timeout_operation: timeout }
+    pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
+        ServiceClient { session: self.session.clone(), timeout_operation: timeout }
     }
 
-    /// The models that the service offers. Blocks.
+    /// The models that the service offers. Blocks for one request.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request.
+    /// Any error of the request.
     pub fn get_server_capabilities(&self) -> Result<GetServerCapabilitiesResponse> {
         self.get("get_server_capabilities", "get_server_capabilities")
     }
 
-    /// Whether the service is well. Blocks.
+    /// Checks the service's health endpoint. Blocks for one request.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request.
+    /// Any error of the request.
     pub fn health(&self) -> Result<HealthResponse> {
         self.get("health", "healthz")
     }
 
+    /// Starts to build a training client, on a base model or from a saved state.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// let path = "tinker://run-1/weights/0100";
+    /// let trainer = service.training_client().from_state(path).with_optimizer().user_metadata("resumed", "yes").create()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn training_client(&self) -> TrainingClientBuilder {
+        TrainingClientBuilder::new(self)
+    }
+
     /// Creates a LoRA adapter on a base model, to train. Blocks.
     ///
-    /// The options are a [`LoraConfig`](crate::types::LoraConfig), or [`TrainingOptions`] to give metadata along.
+    /// The options are a [`LoraConfig`](crate::types::LoraConfig), or [`TrainingOptions`] to add metadata.
+    /// [`training_client`](ServiceClient::training_client) does the same without blocking.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or a LoRA configuration that trains nothing,
-    /// before any request; else whatever ended the request.
+    /// As [`LoraBuilder::create`].
     ///
     /// # Examples
     ///
@@ -118,32 +135,18 @@ impl ServiceClient {
         base_model: &str,
         options: impl Into<TrainingOptions>,
     ) -> Result<TrainingClient> {
-        self.create_in(base_model, options.into(), self.blocking())?.wait()
+        self.training_client().lora(base_model).options(options).create()
     }
 
-    /// Submits [`create_lora_training_client`](ServiceClient::create_lora_training_client).
+    /// Creates a LoRA adapter like the one that a checkpoint was saved from, and loads its weights. The optimizer starts fresh.
+    /// Blocks for several requests.
+    ///
+    /// The base model and the rank are those of the checkpoint's training run. So is the metadata, where `user_metadata` does
+    /// not replace it. [`training_client`](ServiceClient::training_client) does the same without blocking.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`QueueFull`](crate::ErrorKind::QueueFull) or
-    /// [`Closed`](crate::ErrorKind::Closed); the rest comes from the [`Pending`].
-    pub fn submit_create_lora_training_client(
-        &self,
-        base_model: &str,
-        options: impl Into<TrainingOptions>,
-    ) -> Result<Pending<TrainingClient>> {
-        self.create_in(base_model, options.into(), self.submitting())
-    }
-
-    /// Creates a LoRA adapter like the one that a checkpoint was saved from, and loads its weights; the optimizer begins
-    /// anew. Blocks.
-    ///
-    /// Base model and rank are those of the checkpoint's training run, and so is the metadata, under the entries given here.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://RUN/weights/NAME`, before any
-    /// request, and for a run that is not of a LoRA adapter; else whatever ended one of the requests.
+    /// As [`FromStateBuilder::create`].
     ///
     /// # Examples
     ///
@@ -161,60 +164,29 @@ impl ServiceClient {
         path: &str,
         user_metadata: &BTreeMap<String, String>,
     ) -> Result<TrainingClient> {
-        self.create_from_state_in(path, user_metadata, false, self.blocking())?.wait()
-    }
-
-    /// Submits [`create_training_client_from_state`](ServiceClient::create_training_client_from_state). The result is there
-    /// when the adapter is; waiting for it then loads the weights, on the waiting thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_create_lora_training_client`](ServiceClient::submit_create_lora_training_client).
-    pub fn submit_create_training_client_from_state(
-        &self,
-        path: &str,
-        user_metadata: &BTreeMap<String, String>,
-    ) -> Result<Pending<TrainingClient>> {
-        self.create_from_state_in(path, user_metadata, false, self.submitting())
+        self.create_from_state(path, user_metadata.clone(), false, self.blocking())?.wait()
     }
 
     /// The same as [`create_training_client_from_state`](ServiceClient::create_training_client_from_state), with the
-    /// optimizer's state. Blocks.
+    /// optimizer's state. Blocks for several requests.
     ///
     /// # Errors
     ///
-    /// As [`create_training_client_from_state`](ServiceClient::create_training_client_from_state).
+    /// As [`FromStateBuilder::create`].
     pub fn create_training_client_from_state_with_optimizer(
         &self,
         path: &str,
         user_metadata: &BTreeMap<String, String>,
     ) -> Result<TrainingClient> {
-        self.create_from_state_in(path, user_metadata, true, self.blocking())?.wait()
+        self.create_from_state(path, user_metadata.clone(), true, self.blocking())?.wait()
     }
 
-    /// Submits [`create_training_client_from_state_with_optimizer`], as
-    /// [`submit_create_training_client_from_state`](ServiceClient::submit_create_training_client_from_state) does.
-    ///
-    /// [`create_training_client_from_state_with_optimizer`]:
-    ///     ServiceClient::create_training_client_from_state_with_optimizer
+    /// Opens a client that samples from a base model, or from saved weights by their `tinker://` path. Blocks for one request.
     ///
     /// # Errors
     ///
-    /// As [`submit_create_lora_training_client`](ServiceClient::submit_create_lora_training_client).
-    pub fn submit_create_training_client_from_state_with_optimizer(
-        &self,
-        path: &str,
-        user_metadata: &BTreeMap<String, String>,
-    ) -> Result<Pending<TrainingClient>> {
-        self.create_from_state_in(path, user_metadata, true, self.submitting())
-    }
-
-    /// Opens a client that samples from a base model, or from saved weights by their `tinker://` path. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or another scheme; else whatever ended the
-    /// request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or another scheme, before any request; otherwise any
+    /// error of the request.
     pub fn create_sampling_client(&self, model: &str) -> Result<SamplingClient> {
         let operation = "create_sampling_client";
         if model.trim().is_empty() {
@@ -222,15 +194,15 @@ impl ServiceClient {
         }
         let (base_model, path) = if model.contains("://") { (None, Some(model)) } else { (Some(model), None) };
         let client = SamplingClient::open(operation, &self.session, base_model, path, self.blocking().deadline())?;
-        Ok(client.timeout_operation(self.timeout_operation))
+        Ok(client.with_timeout_operation(self.timeout_operation))
     }
 
-    /// A promise known only by its id, for instance from an error's
-    /// [`request_id`](Error::request_id). The service keeps results for a while after they were delivered. Does not block.
+    /// The result of a promise that is known by its id, such as an error's [`request_id`](Error::request_id). The service keeps
+    /// results for a while after it has delivered them. Does not block.
     ///
-    /// `T` is the answer's type: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
-    /// `ForwardBackward` (of one request: a large batch has several), otherwise the type that the kind's name begins, such as
-    /// [`OptimStepResponse`](crate::types::OptimStepResponse).
+    /// `T` is the type of the result: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
+    /// `ForwardBackward` (of one request: a large batch has several), otherwise the response type that starts with the name of
+    /// the kind, such as [`OptimStepResponse`](crate::types::OptimStepResponse).
     ///
     /// # Examples
     ///
@@ -245,22 +217,17 @@ impl ServiceClient {
     /// # }
     /// ```
     pub fn pending<T: DeserializeOwned + Send + 'static>(&self, request_id: &str, kind: RequestKind) -> Pending<T> {
-        let (slots, parts) = Slots::<T>::new("pending", 1);
-        for part in parts {
-            self.session.poller().ask(Promised {
-                request_id: request_id.into(),
-                kind,
-                round_trip: Duration::ZERO,
-                group: PollGroup { client: self.session.next_client(), ordered: false },
-                part,
-                resubmit: None,
-                timeout_progress: None,
-            });
+        let operation = "pending";
+        let (handle, completers) = CallHandle::<T>::new(operation, 1);
+        let (poller, config) = (self.session.poller(), self.config());
+        for completer in completers {
+            let (client, now) = (poller.new_client(false), config.clock().now());
+            poller.track(TrackedPromise::new(request_id, kind, client, completer, config, now));
         }
-        self.outcome(slots, "pending", self.submitting()).pending_one()
+        self.session.call(operation, handle, self.submitting()).pending_one()
     }
 
-    /// A client of training runs, checkpoints, sessions and samplers, over the connections of this session. Makes no request.
+    /// A client for training runs, checkpoints, sessions and samplers, over the connections of this session. Makes no request.
     ///
     /// # Examples
     ///
@@ -274,10 +241,10 @@ impl ServiceClient {
     /// ```
     #[must_use]
     pub fn create_rest_client(&self) -> RestClient {
-        RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(&self.session)), self.timeout_operation)
+        RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.base())), self.timeout_operation)
     }
 
-    /// The low-level door to the service, over the connections of this session, for what the clients lack.
+    /// Low-level access to the service, over the connections of this session, for requests without a method. Makes no request.
     ///
     /// # Examples
     ///
@@ -289,10 +256,10 @@ impl ServiceClient {
     /// ```
     #[must_use]
     pub fn api(&self) -> Api {
-        Api::of(Arc::clone(self.session.http()), Some(Arc::clone(&self.session)), self.timeout_operation)
+        Api::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.base())), self.timeout_operation)
     }
 
-    /// Reports to the service's operators. Does nothing where telemetry is off.
+    /// Reports events to the service's operators. Does nothing if telemetry is off.
     ///
     /// # Examples
     ///
@@ -306,17 +273,17 @@ impl ServiceClient {
     #[must_use]
     #[doc(alias = "get_telemetry")]
     pub fn telemetry(&self) -> Telemetry {
-        self.session.telemetry()
+        self.session.base().telemetry()
     }
 
-    /// Ends the session: every request in flight and every thread. Whoever waits gets an error of kind
-    /// [`Closed`](crate::ErrorKind::Closed), also through clones and the clients made from it.
+    /// Ends the session, with every request in flight and every thread. Calls and waits that are blocked fail with
+    /// [`Closed`](crate::ErrorKind::Closed), through clones and through the clients made by it, too.
     ///
-    /// Blocks until the threads have ended and the telemetry that is left was sent, at most so long, and less when the service
-    /// does not take it; what cannot be ended by then (a name lookup) is left behind
-    /// with a warning. A second call does nothing.
+    /// Blocks up to `timeout`, until the threads have ended and the remaining telemetry was sent, or until the service stops
+    /// taking it. A thread that cannot be ended in time (a name lookup) is left running with a warning in the log. A second
+    /// call does nothing.
     pub fn close(&self, timeout: Duration) {
-        self.session.close(timeout);
+        self.session.base().close(timeout);
     }
 
     fn get<T: DeserializeOwned>(&self, operation: &'static str, path: &'static str) -> Result<T> {
@@ -325,16 +292,11 @@ impl ServiceClient {
         http.send(&Request::get(path), &limits)?.json(operation)
     }
 
-    fn blocking(&self) -> Manner {
-        Manner::blocking(self.config().clock(), self.timeout_operation)
+    fn blocking(&self) -> CallMode {
+        CallMode::blocking(self.config().clock(), self.timeout_operation)
     }
 
-    fn submitting(&self) -> Manner {
-        Manner::submitting(self.timeout_operation)
-    }
-
-    fn outcome<R>(&self, slots: Slots<R>, operation: &'static str, manner: Manner) -> Outcome<R> {
-        let clock = self.config().clock().clone();
-        Outcome { slots, operation, clock, manner, alive: Arc::clone(&self.session) as Arc<_> }
+    fn submitting(&self) -> CallMode {
+        CallMode::submitting(self.timeout_operation)
     }
 }

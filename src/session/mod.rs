@@ -1,20 +1,19 @@
-//! What the clients of one connection to the service share: its HTTP connections, session id, counters, poller,
-//! submitting threads, sampling gate, heartbeat and telemetry.
+//! What all clients of one session share: HTTP connections, counters, submitting threads, the sampling limiter, the heartbeat
+//! and telemetry. It knows nothing of promises.
 
-mod gate;
-mod heartbeat;
+mod heartbeat_thread;
+mod sampling_limiter;
 mod telemetry;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{Level, log};
 use parking_lot::Mutex;
 
-pub(crate) use gate::Gate;
+pub(crate) use sampling_limiter::SamplingLimiter;
 use telemetry::Reporter;
 pub use telemetry::Telemetry;
 
@@ -22,34 +21,32 @@ use crate::clock::{Clock, Deadline};
 use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
 use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request};
-use crate::pending::{Poller, PollerHandle};
-use crate::rules::seats::GroupId;
 use crate::threads::{Budget, OwnedThread, Pool};
 use crate::types::wire::{CreateSessionRequest, CreateSessionResponse};
 
 /// A job for a submitting thread.
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
-/// Something with threads of its own that ends with the session.
+/// Something that ends with the session: the poller of its promises, the queue of each training client. A trait, since both
+/// belong to layers above.
 pub(crate) trait Dependent: Send + Sync {
-    /// Ends it, within a real time limit.
+    /// Ends its threads, at the deadline in real time at the latest.
     fn close(&self, deadline: Instant);
 }
 
-/// One session with the service. Threads hold its parts, never the session itself.
+/// One session with the service. Threads hold parts of it, never the session itself: its drop joins them.
 pub(crate) struct Session {
     http: Arc<Http>,
     id: String,
-    poller: Poller,
     submitters: Arc<Pool<Task>>,
     budget: Budget,
-    gate: Arc<Gate>,
+    limiter: Arc<SamplingLimiter>,
     heartbeat: OwnedThread,
     reporter: Option<Reporter>,
-    dependents: Mutex<Vec<Weak<dyn Dependent>>>,
+    /// In the order of their adoption.
+    dependents: Mutex<Vec<Arc<dyn Dependent>>>,
     next_model: Arc<AtomicU64>,
     next_sampling_session: Arc<AtomicU64>,
-    next_client: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -73,16 +70,13 @@ impl Session {
                 log!(level, "the service says: {message}");
             }
         }
-        let poller = Poller::spawn(&http)?;
         let heartbeat = {
             let (http, id) = (Arc::clone(&http), session.session_id.clone());
-            OwnedThread::spawn(&config.thread_options(), "heartbeat", move || heartbeat::run(&http, &id))
+            OwnedThread::spawn(&config.thread_options(), "heartbeat", move || heartbeat_thread::run(&http, &id))?
         };
-        let heartbeat = heartbeat.inspect_err(|_| poller.close(deadline_in(config.timeout_drop())))?;
         Ok(Session {
             reporter: Reporter::spawn(&http, &session.session_id),
             id: session.session_id,
-            poller,
             submitters: Arc::new(Pool::new(
                 &config.thread_options(),
                 "submit",
@@ -90,12 +84,11 @@ impl Session {
                 |task: Task| task(),
             )),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
-            gate: Gate::of(config),
+            limiter: SamplingLimiter::of(config),
             heartbeat,
             dependents: Mutex::default(),
             next_model: Arc::default(),
             next_sampling_session: Arc::default(),
-            next_client: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             http,
         })
@@ -113,10 +106,6 @@ impl Session {
         self.http.config()
     }
 
-    pub(crate) fn poller(&self) -> &PollerHandle {
-        self.poller.handle()
-    }
-
     pub(crate) fn submitters(&self) -> &Arc<Pool<Task>> {
         &self.submitters
     }
@@ -125,49 +114,50 @@ impl Session {
         Reporter::handle(self.reporter.as_ref())
     }
 
-    /// Bounds what waits for the submitting threads.
+    /// Bounds the queue of the submitting threads.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    pub(crate) fn gate(&self) -> &Arc<Gate> {
-        &self.gate
+    pub(crate) fn limiter(&self) -> &Arc<SamplingLimiter> {
+        &self.limiter
     }
 
-    /// Counts the models of the session.
+    /// The sequence number of the session's next model.
     pub(crate) fn models(&self) -> &Arc<AtomicU64> {
         &self.next_model
     }
 
-    /// One counter for create_sampling_session and the unnamed save_weights_for_sampler.
+    /// The sequence number of the next sampling session: of create_sampling_session and of save_weights_for_sampler without a
+    /// name, which share it.
     pub(crate) fn sampling_sessions(&self) -> &Arc<AtomicU64> {
         &self.next_sampling_session
     }
 
-    /// A group of its own in the poller.
-    pub(crate) fn next_client(&self) -> GroupId {
-        GroupId(self.next_client.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Makes the close of the session close this, too; at once when it is closed already.
-    pub(crate) fn adopt(&self, dependent: Weak<dyn Dependent>) {
-        let mut dependents = self.dependents.lock();
-        dependents.retain(|dependent| dependent.strong_count() > 0);
-        dependents.push(dependent);
-        drop(dependents);
+    /// Closes this along with the session; at once if that is closed already.
+    pub(crate) fn adopt(&self, dependent: Arc<dyn Dependent>) {
+        self.dependents.lock().push(dependent);
         if self.closed.load(Ordering::Acquire) {
             self.close_dependents(deadline_in(self.config().timeout_drop()));
         }
     }
 
+    /// Forgets a dependent that its owner has closed.
+    pub(crate) fn release(&self, dependent: &Arc<dyn Dependent>) {
+        self.dependents.lock().retain(|other| !Arc::ptr_eq(other, dependent));
+    }
+
+    /// The latest first: the training queues hand promises to the poller, which was adopted before them.
     fn close_dependents(&self, deadline: Instant) {
         let dependents = std::mem::take(&mut *self.dependents.lock());
-        for dependent in dependents.iter().filter_map(Weak::upgrade) {
+        for dependent in dependents.iter().rev() {
             dependent.close(deadline);
         }
     }
 
-    /// Ends everything: whoever waits gets `Closed`, and the threads end within the limit. Does nothing the second time.
+    /// Ends everything: each waiting thread gets `Closed`, and the threads end within the limit. A second call does nothing.
+    ///
+    /// The connections come first: the threads that are joined below wait on them.
     pub(crate) fn close(&self, limit: Duration) {
         let deadline = deadline_in(limit);
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -177,11 +167,10 @@ impl Session {
             reporter.end();
         }
         self.http.close();
-        self.gate.wake_all();
+        self.limiter.wake_all();
         self.budget.close();
         self.submitters.close();
         self.close_dependents(deadline);
-        self.poller.close(deadline);
         self.heartbeat.join_by(deadline);
         self.submitters.join_by(deadline);
         if let Some(reporter) = &self.reporter {
@@ -191,7 +180,7 @@ impl Session {
     }
 }
 
-/// Joining threads takes real time, whatever clock drives them.
+/// Threads are joined in real time, whichever clock drives them.
 fn deadline_in(limit: Duration) -> Instant {
     Clock::system().now() + limit.min(MAX_DURATION)
 }

@@ -103,7 +103,7 @@ impl Tokenizer {
     #[cfg_attr(not(feature = "tokenizers"), allow(unused_variables, reason = "the byte tokenizer needs no source"))]
     pub(crate) fn named(
         id: &str,
-        config: &crate::Config,
+        config: &crate::config::Config,
         deadline: Option<Deadline>,
         operation: &'static str,
     ) -> Result<Self> {
@@ -116,7 +116,7 @@ impl Tokenizer {
             .load_until(id, deadline)
             .map_err(|error| error.with_operation(operation));
         #[cfg(not(feature = "tokenizers"))]
-        return Err(crate::Error::config(format!("the tokenizer {id:?} is not supported by this build"))
+        return Err(crate::error::Error::config(format!("the tokenizer {id:?} is not supported by this build"))
             .with_operation(operation)
             .with_hint("build with the feature `tokenizers`"));
     }
@@ -268,10 +268,13 @@ mod tests {
     #[cfg(not(feature = "tokenizers"))]
     #[test]
     fn an_unsupported_tokenizer_names_the_feature() {
-        let config =
-            crate::Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").build_with(|_| None).unwrap();
+        let config = crate::config::Config::builder()
+            .api_key("tml-k")
+            .base_url("http://127.0.0.1:1")
+            .build_with(|_| None)
+            .unwrap();
         let error = Tokenizer::named("Qwen/Qwen3-8B", &config, None, "tokenizer").unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        assert_eq!(error.kind(), crate::error::ErrorKind::Config);
         assert!(
             error.to_string().contains("Qwen/Qwen3-8B") && error.to_string().contains("feature `tokenizers`"),
             "{error}"

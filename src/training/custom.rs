@@ -1,4 +1,4 @@
-//! Losses that the program computes itself, from the log-probabilities of the target tokens.
+//! Losses that the program computes from the log-probabilities of the target tokens.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -7,15 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ndarray::Array1;
 
 use super::TrainingClient;
-use super::requests::Pass;
+use super::requests::{Pass, combine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pending::{Manner, Pending};
+use crate::pending::{CallMode, Pending};
 use crate::threads::panic_text;
 use crate::types::{Batch, Datum, ForwardBackwardOutput, LossFn, TensorData};
 
 const OPERATION: &str = "forward_backward_custom";
 
-/// What a loss function of the program gives for a batch.
+/// The result of a custom loss function for a batch.
 ///
 /// # Examples
 ///
@@ -31,15 +31,15 @@ const OPERATION: &str = "forward_backward_custom";
 /// let custom = CustomLoss::new(loss, gradients).metric("nll", loss);
 /// assert_eq!(custom.loss, 3.5);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CustomLoss {
-    /// The loss of the whole batch. It is checked to be finite, and not sent: the gradients say all that the model learns from.
+    /// The loss of the whole batch. It must be finite. It is not sent: the model learns from the gradients alone.
     pub loss: f64,
-    /// The derivative of the loss by each log-probability, one array for each datum, of the same length as its
+    /// The derivatives of the loss with respect to each log-probability: one array for each datum, of the same length as its
     /// log-probabilities.
     pub gradients: Vec<Array1<f32>>,
-    /// Numbers to add to those of the result; they win over the service's of the same name.
+    /// Metrics to add to those of the result. They replace the service's metrics of the same name. Defaults to none.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -50,7 +50,7 @@ impl CustomLoss {
         CustomLoss { loss, gradients, metrics: BTreeMap::new() }
     }
 
-    /// Adds a metric.
+    /// Adds a metric to [`metrics`](CustomLoss::metrics).
     #[must_use]
     pub fn metric(mut self, name: impl Into<String>, value: f64) -> Self {
         self.metrics.insert(name.into(), value);
@@ -59,12 +59,12 @@ impl CustomLoss {
 }
 
 impl TrainingClient {
-    /// Adds the gradient of a loss that the program computes, from the log-probabilities of the target tokens. Blocks.
+    /// Accumulates the gradient of a loss that the program computes from the log-probabilities of the target tokens. Blocks.
     ///
-    /// A first pass asks for the log-probabilities of each datum's `target_tokens`. The function gets the data and one array
-    /// of log-probabilities for each datum, and returns the loss, its derivative by each log-probability, and metrics. A
-    /// second pass sends that back through the model. The function runs on the calling thread, so it need neither be `Send`
-    /// nor `'static`. [`losses`](crate::losses) has some to start from.
+    /// A first pass gets the log-probabilities of each datum's `target_tokens`. The function receives the data and one array of
+    /// log-probabilities for each datum, and returns the loss, its derivative with respect to each log-probability, and
+    /// metrics. A second pass backpropagates these derivatives through the model. The function runs on the calling thread, so
+    /// it need neither be `Send` nor `'static`. [`losses`](crate::losses) has some to start from.
     ///
     /// The function may return any error: `?` works in a closure whose error type is `Box<dyn Error + Send + Sync>` or the
     /// program's own. A function that cannot fail still has to name one, such as `Ok::<_, std::convert::Infallible>(…)`.
@@ -114,14 +114,14 @@ impl TrainingClient {
         self.custom(&batch.into(), loss, self.blocking())?.wait()
     }
 
-    /// The same as [`forward_backward_custom`](TrainingClient::forward_backward_custom), but returns when the second pass is
-    /// queued: what is submitted next comes after it. Blocks for the first pass and the function.
+    /// Submits [`forward_backward_custom`](TrainingClient::forward_backward_custom). Blocks for the first pass and the function,
+    /// and returns once the second pass is queued: calls that are submitted later come after it.
     ///
     /// # Errors
     ///
-    /// As [`forward_backward_custom`](TrainingClient::forward_backward_custom) until then, and
-    /// [`QueueFull`](ErrorKind::QueueFull) or [`Closed`](ErrorKind::Closed); what ends the second pass comes from the
-    /// [`Pending`].
+    /// As [`forward_backward_custom`](TrainingClient::forward_backward_custom) up to then, and
+    /// [`QueueFull`](ErrorKind::QueueFull) or [`Closed`](ErrorKind::Closed). The [`Pending`] returns the errors of the second
+    /// pass.
     pub fn submit_forward_backward_custom<E>(
         &self,
         batch: impl Into<Batch>,
@@ -137,7 +137,7 @@ impl TrainingClient {
         &self,
         batch: &Batch,
         loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss, E>,
-        manner: Manner,
+        mode: CallMode,
     ) -> Result<Pending<ForwardBackwardOutput>>
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
@@ -147,10 +147,10 @@ impl TrainingClient {
             targets(index, datum).map_err(named)?;
         }
         let cross_entropy = LossFn::CrossEntropy.into();
-        // Without gradients, the model stays as it was, whatever comes of it.
+        // A pass without gradients does not change the model, whatever its outcome.
         let unchanged = |error: Error| error.with_effect(false);
-        let first = self.pass_as(OPERATION, Pass::Forward, batch, cross_entropy, manner, |_| ())?;
-        let output = first.wait().map_err(unchanged)?;
+        let first = self.queue_pass(OPERATION, Pass::Forward, batch, cross_entropy, mode)?;
+        let output = first.pending(combine).wait().map_err(unchanged)?;
         let logprobs = logprobs(batch, output).map_err(named)?;
         let custom = match catch_unwind(AssertUnwindSafe(|| loss(batch, &logprobs))) {
             Ok(custom) => custom.map_err(|error| Error::callback("the loss function", error.into())),
@@ -165,15 +165,20 @@ impl TrainingClient {
         }
         let weighted = weighted(batch, &logprobs, gradients).map_err(named)?;
         let cross_entropy = LossFn::CrossEntropy.into();
-        self.pass_as(OPERATION, Pass::ForwardBackward, &weighted, cross_entropy, manner, move |output| {
+        let second = self.queue_pass(OPERATION, Pass::ForwardBackward, &weighted, cross_entropy, mode)?;
+        Ok(second.pending(|chunks| {
+            let mut output = combine(chunks)?;
             output.metrics.extend(metrics);
-        })
+            Ok(output)
+        }))
     }
 }
 
 fn targets(index: usize, datum: &Datum) -> Result<&TensorData> {
     datum.loss_fn_inputs.get("target_tokens").ok_or_else(|| {
-        Error::invalid_input(format!("datum {index} has no target_tokens, whose log-probabilities the loss is made of"))
+        Error::invalid_input(format!(
+            "datum {index} has no target_tokens, whose log-probabilities the loss function gets"
+        ))
     })
 }
 
@@ -181,7 +186,7 @@ fn targets(index: usize, datum: &Datum) -> Result<&TensorData> {
 fn logprobs(batch: &Batch, output: ForwardBackwardOutput) -> Result<Vec<Array1<f32>>> {
     let (outputs, datums) = (output.loss_fn_outputs, batch.len());
     if outputs.len() != datums {
-        let message = format!("the answer has {} outputs for {datums} datums", outputs.len());
+        let message = format!("the response has {} outputs for {datums} datums", outputs.len());
         return Err(Error::new(ErrorKind::Decode, message));
     }
     let each = outputs.into_iter().zip(batch.iter()).enumerate();
@@ -191,19 +196,19 @@ fn logprobs(batch: &Batch, output: ForwardBackwardOutput) -> Result<Vec<Array1<f
             Some(logprobs) if logprobs.len() == targets => Ok(logprobs.into()),
             Some(logprobs) => {
                 let message =
-                    format!("the answer has {} logprobs for {targets} targets of datum {index}", logprobs.len());
+                    format!("the response has {} logprobs for {targets} targets of datum {index}", logprobs.len());
                 Err(Error::new(ErrorKind::Decode, message))
             }
-            None => Err(Error::new(ErrorKind::Decode, format!("the answer has no logprobs for datum {index}"))),
+            None => Err(Error::new(ErrorKind::Decode, format!("the response has no logprobs for datum {index}"))),
         }
     })
     .collect()
 }
 
-/// The batch of the second pass. The gradient of cross-entropy by a log-probability is minus its weight.
+/// The batch of the second pass. The derivative of cross-entropy with respect to a log-probability is minus its weight.
 fn weighted(batch: &Batch, logprobs: &[Array1<f32>], gradients: Vec<Array1<f32>>) -> Result<Batch> {
     if gradients.len() != batch.len() {
-        let message = format!("the loss function gave {} gradients for {} datums", gradients.len(), batch.len());
+        let message = format!("the loss function returned {} gradients for {} datums", gradients.len(), batch.len());
         return Err(Error::invalid_input(message));
     }
     let each = batch.iter().zip(logprobs).zip(gradients).enumerate();

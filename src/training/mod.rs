@@ -1,4 +1,4 @@
-//! Training one LoRA adapter.
+//! The client that trains a LoRA adapter.
 
 #[cfg(feature = "ndarray")]
 mod custom;
@@ -6,21 +6,21 @@ mod queue;
 mod requests;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "ndarray")]
 pub use custom::CustomLoss;
 use queue::TrainingQueue;
-use requests::Pass;
+use requests::{Pass, combine};
 
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::http::{Limits, Purpose, Request};
-use crate::pending::Pending;
+use crate::pending::{Pending, PollingSession};
 use crate::rules::tokenizer_id;
 use crate::sampling::SamplingClient;
-use crate::session::{Dependent, Session};
+use crate::session::Dependent;
 use crate::tokenizer::Tokenizer;
 use crate::types::wire::GetInfoRequest;
 use crate::types::{
@@ -30,14 +30,14 @@ use crate::types::{
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
 ///
-/// Requests are carried out in the order in which the calls are made, by whichever threads. A call's place is taken when
-/// it is made, not when it is waited for, so steps can be pipelined: submit the next before the result of the last is
-/// there. Obtained from [`ServiceClient::create_lora_training_client`](crate::ServiceClient::create_lora_training_client).
+/// Requests run in the order in which the calls are made, from whichever threads. A call takes its place in that order when it
+/// is made, not when its result is waited for, so steps can be pipelined: submit the next one before the result of the last is
+/// ready. Obtained from [`ServiceClient::create_lora_training_client`](crate::ServiceClient::create_lora_training_client).
 ///
-/// Each operation has a blocking form and a `submit_` form. The blocking form returns the result, waits for room when the
-/// queue of [`max_queued`](crate::ConfigBuilder::max_queued) calls is full, and ends by
-/// [`timeout_operation`](crate::ConfigBuilder::timeout_operation). The `submit_` form does not wait: a full queue is
-/// an error of kind [`QueueFull`](crate::ErrorKind::QueueFull).
+/// Each operation has a blocking form and a `submit_` form. The blocking form returns the result, waits for space when the
+/// queue of [`max_queued`](crate::ConfigBuilder::max_queued) calls is full, and takes up to
+/// [`timeout_operation`](crate::ConfigBuilder::timeout_operation). The `submit_` form returns a [`Pending`] at once; if the
+/// queue is full, it fails with [`QueueFull`](crate::ErrorKind::QueueFull).
 ///
 /// # Examples
 ///
@@ -63,7 +63,7 @@ pub struct TrainingClient {
 }
 
 struct Core {
-    session: Arc<Session>,
+    session: PollingSession,
     queue: Arc<TrainingQueue>,
     model_id: Arc<str>,
 }
@@ -71,24 +71,26 @@ struct Core {
 impl Drop for Core {
     fn drop(&mut self) {
         self.queue.close(Clock::system().now() + self.session.config().timeout_drop());
+        self.session.base().release(&(Arc::clone(&self.queue) as Arc<dyn Dependent>));
     }
 }
 
 impl TrainingClient {
-    pub(crate) fn new(session: &Arc<Session>, model_id: &str) -> Result<Self> {
-        let queue = Arc::new(TrainingQueue::spawn(session.http(), session.poller(), session.next_client())?);
-        session.adopt(Arc::downgrade(&queue) as Weak<_>);
-        let core = Core { session: Arc::clone(session), queue, model_id: model_id.into() };
+    pub(crate) fn new(session: &PollingSession, model_id: &str) -> Result<Self> {
+        let queue = Arc::new(TrainingQueue::spawn(session.http(), session.poller())?);
+        session.base().adopt(Arc::clone(&queue) as Arc<dyn Dependent>);
+        let core = Core { session: session.clone(), queue, model_id: model_id.into() };
         Ok(TrainingClient { core: Arc::new(core), timeout_operation: session.config().timeout_operation() })
     }
 
-    /// The id of the model that is trained.
+    /// The id of the trained model.
     #[must_use]
     pub fn model_id(&self) -> &str {
         &self.core.model_id
     }
 
-    /// A client of the same model whose blocking calls and waits end after so long; `None` is without end.
+    /// A client of the same model whose blocking calls and waits time out after `timeout`; `None` is no limit. Defaults to
+    /// [`Config::timeout_operation`](crate::Config::timeout_operation), or to that of the service client.
     ///
     /// # Examples
     ///
@@ -97,23 +99,23 @@ impl TrainingClient {
     /// use std::time::Duration;
     /// use tinkex::types::AdamParams;
     ///
-    /// let hasty = trainer.timeout_operation(Some(Duration::from_secs(60)));
-    /// hasty.optim_step(AdamParams::default())?;
+    /// let limited = trainer.with_timeout_operation(Some(Duration::from_secs(60)));
+    /// limited.optim_step(AdamParams::default())?;
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn timeout_operation(&self, timeout: Option<Duration>) -> Self {
+    pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         TrainingClient { core: Arc::clone(&self.core), timeout_operation: timeout }
     }
 
-    /// Computes the loss of a batch, and the log-probability of each target token, without gradients. Blocks.
+    /// Computes the loss of a batch and the log-probability of each target token, without gradients. Blocks.
     ///
     /// # Errors
     ///
     /// As [`forward_backward`](TrainingClient::forward_backward).
     pub fn forward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
-        self.pass(Pass::Forward, &batch.into(), loss.into(), self.blocking())?.wait()
+        self.queue_pass("forward", Pass::Forward, &batch.into(), loss.into(), self.blocking())?.pending(combine).wait()
     }
 
     /// Submits [`forward`](TrainingClient::forward).
@@ -126,45 +128,48 @@ impl TrainingClient {
         batch: impl Into<Batch>,
         loss: impl Into<Loss>,
     ) -> Result<Pending<ForwardBackwardOutput>> {
-        self.pass(Pass::Forward, &batch.into(), loss.into(), self.submitting())
+        Ok(self.queue_pass("forward", Pass::Forward, &batch.into(), loss.into(), self.submitting())?.pending(combine))
     }
 
-    /// Computes the loss of a batch and adds its gradient to the model's. Blocks.
+    /// Computes the loss of a batch and accumulates its gradient. Blocks.
     ///
-    /// A batch of more than 128 datums or 500 000 numbers is sent in several requests, one after the other; the outputs come
-    /// back in the order of the datums, the metrics reduced over the requests.
+    /// A batch of more than 128 datums or 500 000 numbers is sent in several requests, one after the other. The outputs are in
+    /// the order of the datums, the metrics reduced over the requests.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty batch or a number that is not finite, before any request; else
-    /// whatever ended the request. When [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the gradient may
-    /// have been added.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty batch or a number that is not finite, before any request;
+    /// otherwise any error of a request. If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the gradient
+    /// may have been accumulated.
     pub fn forward_backward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
-        self.pass(Pass::ForwardBackward, &batch.into(), loss.into(), self.blocking())?.wait()
+        let (batch, loss, mode) = (batch.into(), loss.into(), self.blocking());
+        self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending(combine).wait()
     }
 
     /// Submits [`forward_backward`](TrainingClient::forward_backward).
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`QueueFull`](crate::ErrorKind::QueueFull) or [`Closed`](crate::ErrorKind::Closed); the
-    /// rest comes from the [`Pending`].
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`QueueFull`](crate::ErrorKind::QueueFull) or
+    /// [`Closed`](crate::ErrorKind::Closed). The [`Pending`] returns all others.
     pub fn submit_forward_backward(
         &self,
         batch: impl Into<Batch>,
         loss: impl Into<Loss>,
     ) -> Result<Pending<ForwardBackwardOutput>> {
-        self.pass(Pass::ForwardBackward, &batch.into(), loss.into(), self.submitting())
+        let (batch, loss, mode) = (batch.into(), loss.into(), self.submitting());
+        Ok(self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending(combine))
     }
 
-    /// Updates the adapter with Adam from the gradient so far, and clears the gradient. Blocks.
+    /// Updates the adapter with Adam from the accumulated gradient, and clears the gradient. Blocks.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for parameters that are not finite, before any request; else whatever
-    /// ended the request. When [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the step may have been made.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for parameters that are not finite, before any request; otherwise any
+    /// error of a request. If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the step may have taken
+    /// place.
     pub fn optim_step(&self, params: AdamParams) -> Result<OptimStepResponse> {
-        self.optim_step_in(params, self.blocking())?.wait()
+        self.queue_optim_step(params, self.blocking())?.wait()
     }
 
     /// Submits [`optim_step`](TrainingClient::optim_step).
@@ -173,17 +178,18 @@ impl TrainingClient {
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_optim_step(&self, params: AdamParams) -> Result<Pending<OptimStepResponse>> {
-        self.optim_step_in(params, self.submitting())
+        self.queue_optim_step(params, self.submitting())
     }
 
-    /// Saves the adapter and the optimizer's state under a name, to go on from later. Returns its `tinker://` path. Blocks.
+    /// Saves the adapter and the optimizer's state under a name, to resume from later. Returns the checkpoint's `tinker://`
+    /// path. Blocks.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name; status 409 for a name that is taken; else whatever
-    /// ended the request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, before any request; status 409 for a name that is
+    /// taken; otherwise any error of a request.
     pub fn save_state(&self, name: &str) -> Result<SaveWeightsResponse> {
-        self.save_state_in(name, self.blocking())?.wait()
+        self.queue_save_state(name, self.blocking())?.wait()
     }
 
     /// Submits [`save_state`](TrainingClient::save_state).
@@ -192,17 +198,17 @@ impl TrainingClient {
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_save_state(&self, name: &str) -> Result<Pending<SaveWeightsResponse>> {
-        self.save_state_in(name, self.submitting())
+        self.queue_save_state(name, self.submitting())
     }
 
     /// Loads an adapter that [`save_state`](TrainingClient::save_state) saved, from its `tinker://` path. Blocks.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that does not begin with `tinker://`; else whatever ended the
-    /// request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that does not start with `tinker://`, before any request;
+    /// otherwise any error of a request.
     pub fn load_state(&self, path: &str) -> Result<LoadWeightsResponse> {
-        self.load_state_in(path, false, self.blocking())?.wait()
+        self.queue_load_state(path, false, self.blocking())?.wait()
     }
 
     /// Submits [`load_state`](TrainingClient::load_state).
@@ -211,18 +217,18 @@ impl TrainingClient {
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_load_state(&self, path: &str) -> Result<Pending<LoadWeightsResponse>> {
-        self.load_state_in(path, false, self.submitting())
+        self.queue_load_state(path, false, self.submitting())
     }
 
     /// Loads an adapter and the optimizer's state, as [`save_state`](TrainingClient::save_state) saved them. Blocks.
     ///
-    /// Servers of the protocol 0.4.1 do not know of the optimizer's state and load the adapter alone.
+    /// Servers of the protocol 0.4.1 ignore the optimizer's state and load the adapter alone.
     ///
     /// # Errors
     ///
     /// As [`load_state`](TrainingClient::load_state).
     pub fn load_state_with_optimizer(&self, path: &str) -> Result<LoadWeightsResponse> {
-        self.load_state_in(path, true, self.blocking())?.wait()
+        self.queue_load_state(path, true, self.blocking())?.wait()
     }
 
     /// Submits [`load_state_with_optimizer`](TrainingClient::load_state_with_optimizer).
@@ -231,17 +237,17 @@ impl TrainingClient {
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_load_state_with_optimizer(&self, path: &str) -> Result<Pending<LoadWeightsResponse>> {
-        self.load_state_in(path, true, self.submitting())
+        self.queue_load_state(path, true, self.submitting())
     }
 
-    /// Frees the model on the service, after all that was submitted before. What is not saved by then is lost, and later
-    /// calls fail. Blocks.
+    /// Frees the model on the service, after all calls that were submitted before. Unsaved weights are lost, and later calls
+    /// fail. Blocks.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request.
+    /// Any error of a request.
     pub fn unload_model(&self) -> Result<UnloadModelResponse> {
-        self.unload_model_in(self.blocking())?.wait()
+        self.queue_unload_model(self.blocking())?.wait()
     }
 
     /// Submits [`unload_model`](TrainingClient::unload_model).
@@ -250,16 +256,16 @@ impl TrainingClient {
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_unload_model(&self) -> Result<Pending<UnloadModelResponse>> {
-        self.unload_model_in(self.submitting())
+        self.queue_unload_model(self.submitting())
     }
 
-    /// Saves the adapter under a name, to sample from. Returns its `tinker://` path. Blocks.
+    /// Saves the adapter under a name, to sample from. Returns the checkpoint's `tinker://` path. Blocks.
     ///
     /// # Errors
     ///
     /// As [`save_state`](TrainingClient::save_state).
     pub fn save_weights_for_sampler(&self, name: &str) -> Result<SaveWeightsResponse> {
-        self.save_for_sampler_in(name, self.blocking())?.wait()
+        self.queue_save_for_sampler(name, self.blocking())?.wait()
     }
 
     /// Submits [`save_weights_for_sampler`](TrainingClient::save_weights_for_sampler).
@@ -268,33 +274,33 @@ impl TrainingClient {
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_save_weights_for_sampler(&self, name: &str) -> Result<Pending<SaveWeightsResponse>> {
-        self.save_for_sampler_in(name, self.submitting())
+        self.queue_save_for_sampler(name, self.submitting())
     }
 
     /// Saves the adapter without a name and returns a client that samples from it. Blocks.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request.
+    /// Any error of a request.
     pub fn save_weights_and_get_sampling_client(&self) -> Result<SamplingClient> {
-        self.sampling_client_in(self.blocking())?.wait()
+        self.queue_sampling_client(self.blocking())?.wait()
     }
 
-    /// Submits [`save_weights_and_get_sampling_client`](TrainingClient::save_weights_and_get_sampling_client). With some
-    /// servers waiting for the client makes one more short request, on the waiting thread.
+    /// Submits [`save_weights_and_get_sampling_client`](TrainingClient::save_weights_and_get_sampling_client). With some servers
+    /// the thread that waits for the client sends one more short request.
     ///
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
     pub fn submit_save_weights_and_get_sampling_client(&self) -> Result<Pending<SamplingClient>> {
-        self.sampling_client_in(self.submitting())
+        self.queue_sampling_client(self.submitting())
     }
 
-    /// What the service knows of the model. Blocks, but does not wait for submitted requests.
+    /// The service's information about the model. Blocks for one request, but not for submitted calls.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request.
+    /// Any error of a request.
     pub fn get_info(&self) -> Result<GetInfoResponse> {
         let http = self.core.session.http();
         let limits = Limits { deadline: self.blocking().deadline(), ..http.limits("get_info", Purpose::Training) };
@@ -302,12 +308,12 @@ impl TrainingClient {
         http.send_json(Request::post("get_info", &[]), &limits, &body)
     }
 
-    /// The id of the model's tokenizer: what the service says, else what follows from the model's name, as the Python client
-    /// has it. Blocks for one request.
+    /// The id of the model's tokenizer: the service's, or else the one that the Python client derives from the model's name.
+    /// Blocks for one request.
     ///
     /// # Errors
     ///
-    /// Whatever ended the request.
+    /// Any error of a request.
     pub fn tokenizer_id(&self) -> Result<String> {
         let info = self.get_info()?;
         let model_name = info.model_data.model_name.or(info.model_name);
@@ -315,17 +321,17 @@ impl TrainingClient {
             .map_err(|error| error.with_operation("tokenizer_id"))
     }
 
-    /// The model's tokenizer. Reads it anew each time: keep it. Blocks for one request, and for a tokenizer that is not of
-    /// bytes for its file, or its download to the cache.
+    /// The model's tokenizer. Not cached: keep the returned tokenizer. Blocks for one request and, unless it is the tokenizer of
+    /// bytes, for reading its file or downloading it to the cache.
     ///
-    /// It is looked for where the environment says (`TokenizerSource::from_env`); to look elsewhere, pass the
-    /// [`tokenizer_id`](TrainingClient::tokenizer_id) to a `TokenizerSource` of your own, or read a file with
+    /// The environment decides where to look for it (`TokenizerSource::from_env`). To look elsewhere, pass the
+    /// [`tokenizer_id`](TrainingClient::tokenizer_id) to your own `TokenizerSource`, or read a file with
     /// `Tokenizer::from_path`.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) in a build without the feature `tokenizers`, for a tokenizer that is not of bytes;
-    /// those of `TokenizerSource::load`; else whatever ended the request.
+    /// [`Config`](crate::ErrorKind::Config) in a build without the feature `tokenizers`, for any but the tokenizer of bytes; the
+    /// errors of `TokenizerSource::load`; otherwise any error of a request.
     ///
     /// # Examples
     ///

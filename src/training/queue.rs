@@ -1,7 +1,12 @@
 //! The submissions of one training client, in order, one in flight.
 //!
-//! The order is the place in the queue, taken in the caller under one lock. The thread gives out the sequence numbers as it
-//! writes, and sends the next request when the last one's promise is there; the results are the poller's matter.
+//! The order of the calls is their order in the queue, which each takes on the caller's thread under one lock. If a background
+//! task took it, two calls made one after the other could be swapped. The sequence numbers are given out by the queue's thread
+//! as it writes the requests, so a request that is never written leaves no gap. The thread sends the next request once the
+//! promise of the last one is there; the poller gets the results.
+//!
+//! A written number is never used again, whatever the outcome: the server answers a repeated number with the promise that it
+//! made for that number before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,36 +19,28 @@ use parking_lot::Mutex;
 use crate::clock::{Deadline, Received};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, RetryMode};
-use crate::pending::{Part, PollGroup, PollerHandle, Promised};
-use crate::rules::seats::GroupId;
+use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::session::Dependent;
 use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
 use crate::types::RequestKind;
 use crate::types::wire::Promise;
 
-/// Writes a request's body with its sequence number.
-pub(crate) type Body = Box<dyn FnOnce(u64) -> Result<Vec<u8>> + Send>;
+/// Writes the body of a request with this sequence number.
+pub(super) type Body = Box<dyn FnOnce(u64) -> Result<Vec<u8>> + Send>;
 
 /// One call: one request or several, sent one after the other.
-pub(crate) struct Job {
-    pub(crate) head: Head,
-    pub(crate) requests: Vec<(Body, Part)>,
-    /// An estimate of the bytes that wait in the queue.
-    pub(crate) bytes: usize,
-}
-
-/// What the requests of a call have in common.
-pub(crate) struct Head {
+pub(super) struct Job {
     /// The path below `/api/v1/`.
-    pub(crate) path: &'static str,
-    pub(crate) kind: RequestKind,
-    /// Whether each has a sequence number.
-    pub(crate) numbered: bool,
-    pub(crate) deadline: Option<Deadline>,
+    pub(super) path: &'static str,
+    pub(super) kind: RequestKind,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) requests: Vec<(Body, Completer)>,
+    /// An estimate of the bytes that the queue holds for it.
+    pub(super) bytes: usize,
 }
 
 /// The queue and its thread.
-pub(crate) struct TrainingQueue {
+pub(super) struct TrainingQueue {
     sender: Mutex<Option<Sender<(Job, Reservation)>>>,
     budget: Budget,
     shared: Arc<Shared>,
@@ -53,19 +50,19 @@ pub(crate) struct TrainingQueue {
 #[derive(Default)]
 struct Shared {
     stopping: AtomicBool,
-    /// The request that is being submitted.
-    request: Mutex<Option<Arc<RequestHandle>>>,
+    /// The running submission.
+    submission: Mutex<Option<Arc<RequestHandle>>>,
 }
 
 impl TrainingQueue {
-    pub(crate) fn spawn(http: &Arc<Http>, poller: &PollerHandle, client: GroupId) -> Result<Self> {
+    pub(super) fn spawn(http: &Arc<Http>, poller: &PollerHandle) -> Result<Self> {
         let config = http.config();
         let (sender, receiver) = unbounded();
         let shared = Arc::<Shared>::default();
         let worker = Worker {
             http: Arc::clone(http),
             poller: poller.clone(),
-            group: PollGroup { client, ordered: true },
+            client: poller.new_client(true),
             shared: Arc::clone(&shared),
             next_seq_id: 1,
         };
@@ -77,9 +74,9 @@ impl TrainingQueue {
         })
     }
 
-    /// Queues a call. Calls made one after the other, by whichever threads, are sent in that order.
-    pub(crate) fn submit(&self, job: Job, room: OnFull) -> Result<()> {
-        let reservation = self.budget.reserve(job.bytes, room)?;
+    /// Queues a call. Calls made one after the other are sent in that order, from whichever threads.
+    pub(super) fn submit(&self, job: Job, on_full: OnFull) -> Result<()> {
+        let reservation = self.budget.reserve(job.bytes, on_full)?;
         let sender = self.sender.lock();
         let refused = match &*sender {
             Some(sender) => sender.send((job, reservation)).map_err(|refused| refused.0),
@@ -89,22 +86,23 @@ impl TrainingQueue {
         drop(sender);
         match refused {
             Ok(()) => Ok(()),
-            // Only a panic ends the thread before the sender is dropped.
+            // Only a panic ends the thread while the sender exists.
             Err(_) if open => Err(Error::new(ErrorKind::Panicked, "the training client's thread panicked")
-                .with_hint("see the log for the panic; create the training client anew from a checkpoint")),
+                .with_hint("see the log for the panic; create a new training client from a checkpoint")),
             Err(_) => Err(Error::closed()),
         }
     }
 }
 
 impl Dependent for TrainingQueue {
-    /// What is not sent yet is answered with `Closed`.
+    /// Requests that are not sent yet end with `Closed`.
     fn close(&self, deadline: Instant) {
         self.shared.stopping.store(true, Ordering::Release);
         self.sender.lock().take();
         self.budget.close();
-        if let Some(request) = self.shared.request.lock().take() {
-            request.cancel();
+        let submission = self.shared.submission.lock().take();
+        if let Some(submission) = submission {
+            submission.cancel();
         }
         self.thread.join_by(deadline);
     }
@@ -114,9 +112,9 @@ impl Dependent for TrainingQueue {
 struct Worker {
     http: Arc<Http>,
     poller: PollerHandle,
-    group: PollGroup,
+    client: PollClient,
     shared: Arc<Shared>,
-    /// Counts the requests that were written, from 1.
+    /// The next sequence number, from 1.
     next_seq_id: u64,
 }
 
@@ -128,7 +126,7 @@ impl Worker {
             if self.shared.stopping.load(Ordering::Acquire) {
                 unsent += job.requests.len();
             } else {
-                self.carry_out(job);
+                self.execute(job);
             }
             drop(reservation);
         }
@@ -137,66 +135,60 @@ impl Worker {
         }
     }
 
-    /// Sends the requests of a call; the first that fails takes the rest with it.
-    fn carry_out(&mut self, job: Job) {
+    /// Sends the requests of a call. If one fails, the rest are not sent and fail with the same error.
+    fn execute(&mut self, job: Job) {
+        let Job { path, kind, deadline, requests, .. } = job;
         let mut failed: Option<Error> = None;
-        for (body, part) in job.requests {
-            let sent = match failed.clone() {
-                None => self.send(&job.head, body, part),
-                Some(error) => Err((error, part)),
+        for (body, completer) in requests {
+            let promised = match failed.clone() {
+                None => self.send(path, kind, deadline, body, &completer),
+                Some(error) => Err(error),
             };
-            if let Err((error, part)) = sent {
-                part.resolve(Err(error.clone()));
-                failed = Some(error);
+            match promised {
+                Ok((request_id, submitted_at)) => {
+                    let config = self.http.config();
+                    let promise = TrackedPromise::new(request_id, kind, self.client, completer, config, submitted_at);
+                    self.poller.track(promise);
+                }
+                Err(error) => {
+                    completer.complete(Err(error.clone()));
+                    failed = Some(error);
+                }
             }
         }
     }
 
-    fn send(&mut self, head: &Head, body: Body, part: Part) -> Result<(), (Error, Part)> {
-        if let Err(error) = part.begin() {
-            return Err((error, part));
-        }
-        let body = match body(self.next_seq_id) {
-            Ok(body) => body,
-            Err(error) => {
-                part.was_not_written();
-                return Err((error, part));
-            }
-        };
+    /// Sends one request. Returns the id of its promise, and when the submission began.
+    fn send(
+        &mut self,
+        path: &'static str,
+        kind: RequestKind,
+        deadline: Option<Deadline>,
+        body: Body,
+        completer: &Completer,
+    ) -> Result<(String, Instant)> {
+        completer.begin_write()?;
+        let body = body(self.next_seq_id).inspect_err(|_| completer.mark_unwritten())?;
         let config = self.http.config();
-        let request = Request { retry: RetryMode::Submit, ..Request::post(head.path, &body) };
-        let limits = Limits { deadline: head.deadline, ..self.http.limits(part.operation(), Purpose::Training) };
-        *self.shared.request.lock() = Some(Arc::clone(&limits.handle));
+        let operation = completer.operation();
+        let request = Request { retry: RetryMode::Submit, ..Request::post(path, &body) };
+        let limits = Limits { deadline, ..self.http.limits(operation, Purpose::Training) };
+        *self.shared.submission.lock() = Some(Arc::clone(&limits.handle));
         if self.shared.stopping.load(Ordering::Acquire) {
-            // The close may have looked for a request before there was one.
+            // The close may have looked for a submission before there was one.
             limits.handle.cancel();
         }
-        let began = config.clock().now();
-        let answer = self.http.send(&request, &limits);
-        self.shared.request.lock().take();
+        let submitted_at = config.clock().now();
+        let response = self.http.send(&request, &limits);
+        self.shared.submission.lock().take();
         if limits.handle.was_written() {
-            // A written number is never used again, whatever came of it.
-            self.next_seq_id += u64::from(head.numbered);
+            // Even if it failed: a written number is never used again.
+            self.next_seq_id += u64::from(kind != RequestKind::UnloadModel);
         } else {
-            part.was_not_written();
+            completer.mark_unwritten();
         }
-        match answer
-            .and_then(|answer| answer.json::<Promise>(limits.operation).map_err(|error| error.with_effect(true)))
-        {
-            Ok(promise) => {
-                self.poller.ask(Promised {
-                    request_id: promise.request_id.into(),
-                    kind: head.kind,
-                    round_trip: config.clock().now() - began,
-                    group: self.group,
-                    part,
-                    resubmit: None,
-                    timeout_progress: None,
-                });
-                Ok(())
-            }
-            Err(error) => Err((error, part)),
-        }
+        let promise = response?.json::<Promise>(operation).map_err(|error| error.with_effect(true))?;
+        Ok((promise.request_id, submitted_at))
     }
 }
 
@@ -206,43 +198,46 @@ mod tests {
     use crate::clock::{Clock, ManualClock};
     use crate::config::Config;
     use crate::error::Limit;
-    use crate::pending::{Manner, Outcome, Pending, Poller, Slots};
+    use crate::pending::{CallHandle, CallMode, Pending, Poller, SubmittedCall};
+    use crate::session::Telemetry;
     use crate::types::OptimStepResponse;
     use crossbeam_channel::bounded;
     use std::thread;
     use std::time::Duration;
 
-    /// A queue for a service that nobody offers: what is written fails.
-    struct Bench {
+    /// A queue for a service that does not exist, so every request fails.
+    struct Fixture {
         poller: Poller,
         queue: Arc<TrainingQueue>,
         manual: ManualClock,
     }
 
-    impl Bench {
+    impl Fixture {
         fn new(max_queued: usize) -> Self {
             let manual = ManualClock::new();
             let builder = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").clock(manual.clock());
             let config = builder.max_queued(max_queued).build_with(|_| None).unwrap();
             let http = Arc::new(Http::new(&config).unwrap());
-            let poller = Poller::spawn(&http).unwrap();
-            let queue = Arc::new(TrainingQueue::spawn(&http, poller.handle(), GroupId(0)).unwrap());
-            Bench { poller, queue, manual }
+            let poller = Poller::spawn(&http, Telemetry::default()).unwrap();
+            let queue = Arc::new(TrainingQueue::spawn(&http, poller.handle()).unwrap());
+            Fixture { poller, queue, manual }
         }
 
         /// Queues a call of these requests.
-        fn submit(&self, bodies: Vec<Body>, room: OnFull) -> Result<Pending<OptimStepResponse>> {
-            let (slots, parts) = Slots::new("optim_step", bodies.len());
-            let requests = bodies.into_iter().zip(parts).collect();
-            let head = Head { path: "optim_step", kind: RequestKind::OptimStep, numbered: true, deadline: None };
-            let job = Job { head, requests, bytes: 0 };
-            self.queue.submit(job, room)?;
-            let (clock, manner) = (self.manual.clock(), Manner::submitting(None));
-            Ok(Outcome { slots, operation: "optim_step", clock, manner, alive: Arc::new(()) }.pending_one())
+        fn submit(&self, bodies: Vec<Body>, on_full: OnFull) -> Result<Pending<OptimStepResponse>> {
+            let operation = "optim_step";
+            let (handle, completers) = CallHandle::new(operation, bodies.len());
+            let requests = bodies.into_iter().zip(completers).collect();
+            self.queue.submit(
+                Job { path: operation, kind: RequestKind::OptimStep, deadline: None, requests, bytes: 0 },
+                on_full,
+            )?;
+            let (poller, mode) = (self.poller.handle().clone(), CallMode::submitting(None));
+            Ok(SubmittedCall { handle, operation, mode, poller, keep_alive: Arc::new(()) }.pending_one())
         }
     }
 
-    impl Drop for Bench {
+    impl Drop for Fixture {
         fn drop(&mut self) {
             let deadline = Clock::system().now() + Duration::from_secs(5);
             self.queue.close(deadline);
@@ -254,12 +249,12 @@ mod tests {
         Box::new(|_| Ok(Vec::new()))
     }
 
-    /// A body that panics once it may.
+    /// A body that panics once it is released.
     fn panicking() -> (Sender<()>, Body) {
         let (release, released) = bounded::<()>(0);
         let body: Body = Box::new(move |_| {
             released.recv().ok();
-            panic!("told to")
+            panic!("on purpose")
         });
         (release, body)
     }
@@ -269,34 +264,34 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_call_the_queued_ones_and_the_later_ones_with_panicked() {
-        let bench = Bench::new(100);
+    fn a_panic_fails_all_calls_with_panicked() {
+        let fixture = Fixture::new(100);
         let (release, fatal) = panicking();
-        let first = bench.submit(vec![fatal, body()], OnFull::Fail).unwrap();
-        let queued: Vec<_> = (0..3).map(|_| bench.submit(vec![body()], OnFull::Fail).unwrap()).collect();
+        let first = fixture.submit(vec![fatal, body()], OnFull::Fail).unwrap();
+        let queued: Vec<_> = (0..3).map(|_| fixture.submit(vec![body()], OnFull::Fail).unwrap()).collect();
         drop(release);
         assert_eq!(kind(first), ErrorKind::Panicked);
         queued.into_iter().for_each(|pending| assert_eq!(kind(pending), ErrorKind::Panicked));
-        // The last answer may come before the channel is closed.
-        let later = bench.submit(vec![body()], OnFull::Fail).map(kind).unwrap_or_else(|error| error.kind());
+        // The last result may come before the channel is closed.
+        let later = fixture.submit(vec![body()], OnFull::Fail).map(kind).unwrap_or_else(|error| error.kind());
         assert_eq!(later, ErrorKind::Panicked);
-        bench.queue.thread.join_by(Clock::system().now() + Duration::from_secs(5));
-        let error = bench.submit(vec![body()], OnFull::Fail).unwrap_err();
+        fixture.queue.thread.join_by(Clock::system().now() + Duration::from_secs(5));
+        let error = fixture.submit(vec![body()], OnFull::Fail).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panicked);
         assert!(error.hint().is_some());
     }
 
     #[test]
-    fn a_panic_ends_a_wait_for_room() {
-        let bench = Bench::new(1);
+    fn a_panic_ends_a_wait_for_space() {
+        let fixture = Fixture::new(1);
         let (release, fatal) = panicking();
-        let first = bench.submit(vec![fatal], OnFull::Fail).unwrap();
-        assert_eq!(bench.submit(vec![body()], OnFull::Fail).unwrap_err().kind(), ErrorKind::QueueFull);
+        let first = fixture.submit(vec![fatal], OnFull::Fail).unwrap();
+        assert_eq!(fixture.submit(vec![body()], OnFull::Fail).unwrap_err().kind(), ErrorKind::QueueFull);
         let limit = Duration::from_secs(77);
-        let until = OnFull::WaitUntil(Some(bench.manual.clock().now() + limit));
+        let until = OnFull::WaitUntil(Some(fixture.manual.clock().now() + limit));
         let waiting = thread::scope(|scope| {
-            let waiting = scope.spawn(|| bench.submit(vec![body()], until).map(kind).unwrap_or_else(|e| e.kind()));
-            bench.manual.until_waiting(|waits| waits.contains(&limit));
+            let waiting = scope.spawn(|| fixture.submit(vec![body()], until).map(kind).unwrap_or_else(|e| e.kind()));
+            fixture.manual.until_waiting(|waits| waits.contains(&limit));
             drop(release);
             waiting.join().unwrap()
         });
@@ -304,28 +299,28 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_can_not_be_written_takes_no_number_and_the_rest_of_its_call_with_it() {
-        let bench = Bench::new(100);
-        let (tell, told) = bounded(3);
+    fn an_unwritable_body_takes_no_number() {
+        let fixture = Fixture::new(100);
+        let (send, sent) = bounded(3);
         let numbered = |fails: bool| -> Body {
-            let tell = tell.clone();
+            let send = send.clone();
             Box::new(move |seq_id| {
-                tell.send(seq_id).unwrap();
+                send.send(seq_id).unwrap();
                 if fails { Err(Error::invalid_input("refused")) } else { Err(Error::timeout(Limit::Submit)) }
             })
         };
-        let refused = bench.submit(vec![numbered(true), numbered(false)], OnFull::Fail).unwrap();
-        let next = bench.submit(vec![numbered(false)], OnFull::Fail).unwrap();
+        let refused = fixture.submit(vec![numbered(true), numbered(false)], OnFull::Fail).unwrap();
+        let next = fixture.submit(vec![numbered(false)], OnFull::Fail).unwrap();
         let error = refused.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(!error.may_have_taken_effect());
         assert_eq!(kind(next), ErrorKind::Timeout(Limit::Submit));
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(sent.try_iter().collect::<Vec<_>>(), [1, 1]);
     }
 
     #[test]
-    fn a_close_answers_what_is_queued_and_those_who_wait_for_room() {
-        let bench = Bench::new(2);
+    fn a_close_fails_queued_and_waiting_calls() {
+        let fixture = Fixture::new(2);
         let (began, begun) = bounded(1);
         let (release, released) = bounded::<()>(0);
         let held: Body = Box::new(move |_| {
@@ -333,30 +328,30 @@ mod tests {
             released.recv().ok();
             Ok(Vec::new())
         });
-        let first = bench.submit(vec![held], OnFull::Fail).unwrap();
-        let queued = bench.submit(vec![body()], OnFull::Fail).unwrap();
+        let first = fixture.submit(vec![held], OnFull::Fail).unwrap();
+        let queued = fixture.submit(vec![body()], OnFull::Fail).unwrap();
         begun.recv().unwrap();
         let limit = Duration::from_secs(77);
-        let until = OnFull::WaitUntil(Some(bench.manual.clock().now() + limit));
+        let until = OnFull::WaitUntil(Some(fixture.manual.clock().now() + limit));
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| bench.submit(vec![body()], until).map(drop).unwrap_err().kind());
-            bench.manual.until_waiting(|waits| waits.contains(&limit));
+            let waiting = scope.spawn(|| fixture.submit(vec![body()], until).map(drop).unwrap_err().kind());
+            fixture.manual.until_waiting(|waits| waits.contains(&limit));
             // Does not wait for the thread, which is held.
-            bench.queue.close(Clock::system().now());
+            fixture.queue.close(Clock::system().now());
             assert_eq!(waiting.join().unwrap(), ErrorKind::Closed);
         });
-        assert_eq!(bench.submit(vec![body()], OnFull::Fail).unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(fixture.submit(vec![body()], OnFull::Fail).unwrap_err().kind(), ErrorKind::Closed);
         drop(release);
         assert_eq!((kind(first), kind(queued)), (ErrorKind::Cancelled, ErrorKind::Closed));
     }
 
     #[test]
-    fn a_close_ends_the_wait_for_the_next_attempt() {
-        let bench = Bench::new(1);
-        let first = bench.submit(vec![body()], OnFull::Fail).unwrap();
-        // Nobody listens at the address, so the worker waits to try again.
-        bench.manual.until_waiting(|waits| !waits.is_empty());
-        bench.queue.close(Clock::system().now() + Duration::from_secs(3600));
+    fn a_close_ends_the_wait_before_a_retry() {
+        let fixture = Fixture::new(1);
+        let first = fixture.submit(vec![body()], OnFull::Fail).unwrap();
+        // Nothing listens at the address, so the worker waits before a retry.
+        fixture.manual.until_waiting(|waits| !waits.is_empty());
+        fixture.queue.close(Clock::system().now() + Duration::from_secs(3600));
         let error = first.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert!(!error.may_have_taken_effect());

@@ -14,7 +14,7 @@ use tinkex::{Config, Error, ErrorKind, SampleOptions, ServiceClient};
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 #[test]
-fn the_service_in_test_api_base_url_keeps_the_contract() {
+fn the_service_keeps_the_contract() {
     let Ok(base_url) = env::var("TEST_API_BASE_URL") else {
         // Past the capture of the test harness: a skipped test must say so.
         let message = "skipped: set TEST_API_BASE_URL, TINKER_API_KEY and TEST_API_BASE_MODEL to test a service";

@@ -45,7 +45,7 @@ fn pending(client: &ServiceClient, id: &str) -> Pending<Value> {
 }
 
 #[test]
-fn a_request_begins_is_repeated_and_stops_with_its_duration() {
+fn request_events_cover_every_attempt() {
     let manual = ManualClock::new();
     let failures = AtomicUsize::new(2);
     let fails = move || failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
@@ -86,7 +86,7 @@ fn a_request_begins_is_repeated_and_stops_with_its_duration() {
 }
 
 #[test]
-fn a_request_that_fails_says_why_and_no_path_has_a_query() {
+fn failed_request_events_have_a_reason() {
     let service = Service::start(|request| match &*request.path {
         "odd?secret=Xq" => Reply::Json(404, json!({})),
         _ => healthy_service(request),
@@ -105,7 +105,7 @@ fn a_request_that_fails_says_why_and_no_path_has_a_query() {
 }
 
 #[test]
-fn a_promise_is_told_of_from_its_polls_to_its_result() {
+fn promise_events_cover_polls_and_result() {
     let manual = ManualClock::new();
     let service = service_with_polls(|request| match (request.request_id(), request.iteration()) {
         ("fails", _) => Reply::ok(json!({"error": "bad", "category": "user"})),
@@ -166,13 +166,13 @@ fn loop_until_resolved(told: &Receiver<Event>) -> Vec<Event> {
 }
 
 #[test]
-fn a_wait_whose_time_is_over_is_told_and_one_that_the_program_gave_up_is_not() {
+fn only_a_wait_that_timed_out_is_reported() {
     let manual = ManualClock::new();
     let service = service_with_polls(|_| Reply::Silence);
     let (observer, told) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
     drop(pending(&client, "given up"));
-    let limited = client.timeout_operation(Some(5 * SECOND));
+    let limited = client.with_timeout_operation(Some(5 * SECOND));
     let pending = pending(&limited, "limited");
     let waiting = std::thread::spawn(move || pending.wait().unwrap_err());
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
@@ -188,7 +188,7 @@ fn a_wait_whose_time_is_over_is_told_and_one_that_the_program_gave_up_is_not() {
 }
 
 #[test]
-fn a_slow_observer_is_told_how_much_it_missed_and_slows_nobody() {
+fn a_slow_observer_learns_how_many_it_missed() {
     let service = Service::start(healthy_service);
     let (tell, told) = unbounded();
     let gate = Arc::<Gate>::default();
@@ -215,7 +215,7 @@ fn a_slow_observer_is_told_how_much_it_missed_and_slows_nobody() {
 }
 
 #[test]
-fn a_close_waits_until_the_observer_has_heard_everything() {
+fn close_waits_for_the_observer() {
     let service = Service::start(healthy_service);
     let (observer, told) = observer();
     let (slow, released) = bounded::<()>(0);
@@ -233,7 +233,7 @@ fn a_close_waits_until_the_observer_has_heard_everything() {
 }
 
 #[test]
-fn both_observers_are_told_on_one_thread_and_the_panic_of_one_does_not_reach_the_other() {
+fn a_panicking_observer_does_not_affect_the_other() {
     let service = service_with_polls(|request| match request.iteration() {
         Some(0) => Reply::ok(json!({"type": "try_again", "request_id": "r", "queue_state": "active"})),
         _ => Reply::ok(json!({"metrics": {}})),
@@ -251,7 +251,7 @@ fn both_observers_are_told_on_one_thread_and_the_panic_of_one_does_not_reach_the
 }
 
 #[test]
-fn an_observer_may_use_the_client_and_wait_inside_a_callback() {
+fn an_observer_may_make_blocking_calls() {
     let service = Service::start(healthy_service);
     let (give, given) = bounded::<ServiceClient>(1);
     let (tell, told) = bounded(1);
@@ -271,7 +271,7 @@ fn an_observer_may_use_the_client_and_wait_inside_a_callback() {
 }
 
 #[test]
-fn an_observer_hears_of_a_connection_that_comes_to_nothing() {
+fn an_observer_learns_of_a_failed_connect() {
     let service = Service::start(|_| Reply::Json(401, json!({"detail": "no"})));
     let (observer, told) = observer();
     ServiceClient::connect(service.config().observer(observer).build().unwrap()).unwrap_err();
@@ -281,7 +281,7 @@ fn an_observer_hears_of_a_connection_that_comes_to_nothing() {
 }
 
 #[test]
-fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_everything() {
+fn dropping_a_rest_client_waits_for_its_observer() {
     let service = Service::start(healthy_service);
     let (observer, told) = observer();
     let (slow, released) = unbounded::<()>();
@@ -304,7 +304,7 @@ fn a_rest_client_without_a_session_is_not_gone_before_its_observer_has_heard_eve
 }
 
 #[test]
-fn an_observer_that_closes_another_client_waits_for_the_observer_of_that() {
+fn closing_in_a_callback_waits_for_that_observer() {
     let service = Service::start(healthy_service);
     let (hear, told) = observer();
     let (slow, released) = unbounded::<()>();
@@ -328,7 +328,7 @@ fn an_observer_that_closes_another_client_waits_for_the_observer_of_that() {
 }
 
 #[test]
-fn a_close_ends_in_its_time_though_the_observer_never_returns_and_the_telemetry_is_not_answered() {
+fn close_is_bounded_despite_stuck_observer_and_telemetry() {
     let service =
         Service::start(|request| if request.path == "telemetry" { Reply::Silence } else { healthy_service(request) });
     let (release, released) = bounded::<()>(0);
@@ -348,7 +348,7 @@ fn a_close_ends_in_its_time_though_the_observer_never_returns_and_the_telemetry_
 }
 
 #[test]
-fn the_last_handle_may_be_dropped_inside_a_callback_and_the_end_of_the_session_is_told_once() {
+fn a_callback_may_drop_the_last_handle() {
     let service = Service::start(healthy_service);
     let (give, given) = bounded::<ServiceClient>(1);
     let ((done, is_done), (go, may_go)) = (bounded(1), bounded::<()>(0));

@@ -275,7 +275,7 @@ fn timeout_during_outage_leaves_other_calls_running() {
     let trainer = service.create_lora_training_client("test/gated", lora()).unwrap();
 
     // The server promises both, and computes them only when the gate opens.
-    let limited = trainer.timeout_operation(Some(Duration::from_millis(200)));
+    let limited = trainer.with_timeout_operation(Some(Duration::from_millis(200)));
     let first = limited.submit_forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap();
     let second = trainer.submit_optim_step(adam()).unwrap();
     assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 2));
@@ -294,7 +294,7 @@ fn timeout_during_outage_leaves_other_calls_running() {
     assert_eq!(error.request_id(), Some(&*request_id));
     assert!(error.may_have_taken_effect() && error.is_timeout());
     assert!(error.to_string().contains(&request_id) && error.to_string().contains("ServiceClient::pending"), "{error}");
-    let none = service.timeout_operation(Some(Duration::from_millis(200))).health().unwrap_err();
+    let none = service.with_timeout_operation(Some(Duration::from_millis(200))).health().unwrap_err();
     assert_eq!((none.kind(), none.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 
     drop(gate);
@@ -318,7 +318,7 @@ fn unsent_call_leaves_no_sequence_gap() {
     let trainer = service.create_lora_training_client(BASE, lora()).unwrap();
     trainer.optim_step(adam()).unwrap();
     server.pause().unwrap();
-    let limited = trainer.timeout_operation(Some(Duration::from_millis(50)));
+    let limited = trainer.with_timeout_operation(Some(Duration::from_millis(50)));
     let error = limited.forward_backward(batch("abc"), LossFn::CrossEntropy).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
     assert!(!error.may_have_taken_effect(), "{error}");

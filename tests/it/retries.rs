@@ -26,7 +26,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// A healthy service that answers the requests to this path as in the scenario.
+    /// A healthy service that responds to requests to this path as in the scenario.
     fn start(name: &str, path: &'static str) -> Self {
         let exchanges: Vec<Value> = golden::exchanges(name)
             .into_iter()
@@ -49,7 +49,7 @@ impl Scenario {
             }
             let header = |name: &str| {
                 let value = answer["headers"][name].as_str()?;
-                // A date was two seconds ahead, cut to the second.
+                // The date was two seconds ahead, truncated to a second.
                 let is_date = value.ends_with("GMT");
                 let ahead = httpdate::fmt_http_date(wall.wall() + Duration::from_secs(2));
                 Some(if is_date { ahead } else { value.to_owned() })
@@ -62,7 +62,7 @@ impl Scenario {
         Scenario { path, waits, clock, service }
     }
 
-    /// A client whose only waits on the clock are those between attempts.
+    /// A client that waits on the clock only between attempts.
     fn config(&self) -> ConfigBuilder {
         self.service.config().clock(self.clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET)
     }
@@ -71,14 +71,14 @@ impl Scenario {
         ServiceClient::connect(self.config().build().unwrap()).unwrap()
     }
 
-    /// Makes a call that waits so many times. Returns the waits in seconds and what came of it.
+    /// Makes a call with this number of waits. Returns the waits in seconds and the result.
     fn through<T: Send>(&self, count: usize, call: impl FnOnce() -> T + Send) -> (Vec<f64>, T) {
         thread::scope(|scope| {
             let call = scope.spawn(call);
             let wait = |_| {
                 let mut next = QUIET;
                 self.clock.until_waiting(|waits| {
-                    // One that is over may not have ended yet.
+                    // A wait that is over may still be listed.
                     next = waits.iter().copied().find(|wait| !wait.is_zero()).unwrap_or(QUIET);
                     next < QUIET / 2
                 });
@@ -90,7 +90,7 @@ impl Scenario {
         })
     }
 
-    /// Both waited the same, but for the random factor of 0.75 to 1 and the time that the recorder took.
+    /// Asserts that both waited equally long, except for the random factor of 0.75 to 1 and the recorder's own time.
     fn waited_as_python_did(&self, waits: &[f64]) {
         for (ours, theirs) in waits.iter().zip(&self.waits) {
             assert!(
@@ -115,7 +115,7 @@ impl Scenario {
     }
 }
 
-/// Whether all are the same request, sent again.
+/// Whether all are attempts of one request.
 fn are_one(requests: &[RecordedRequest]) -> bool {
     let key = |request: &RecordedRequest| request.header("x-idempotency-key").map(str::to_owned);
     requests.iter().all(|other| other.raw == requests[0].raw && key(other) == key(&requests[0]) && key(other).is_some())
@@ -157,7 +157,7 @@ fn the_third_conflict_is_final_in_the_window() {
         },
         _ => healthy_service(request),
     });
-    // Every third attempt is one of the window.
+    // Every third attempt is one of the submit window.
     let config = service.config().clock(clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET);
     let client = ServiceClient::connect(config.max_retries(2).build().unwrap()).unwrap();
     let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
@@ -176,7 +176,7 @@ fn scenario_73_lost_connections_keep_number_and_key() {
     step.unwrap();
     scenario.waited_as_python_did(&waits);
     assert!(are_one(&scenario.requests()));
-    // The first is lost with a connection that had served before, and is sent again at once.
+    // The first is lost with a reused connection, and retried at once.
     assert_eq!(scenario.retry_counts(), [0, 0, 1, 2]);
 }
 
@@ -228,7 +228,7 @@ fn scenario_75_the_last_response_is_the_error() {
     scenario.waited_as_python_did(&waits);
     let client = ServiceClient::connect(scenario.config().max_retries(0).build().unwrap()).unwrap();
     assert_eq!(client.health().unwrap_err().status(), Some(429));
-    // The connection had served before, and so may have been closed without regard to this request: it is sent again at once.
+    // The connection was reused, so the server may have closed it before it saw the request: it is retried at once.
     client.health().unwrap();
     assert_eq!(scenario.retry_counts(), [0, 1, 2, 0, 0, 0]);
 }
@@ -240,7 +240,7 @@ fn scenario_77_a_429_retries_the_same_sample() {
     let sample = || sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default());
     let (waits, sampled) = scenario.through(2, sample);
     sampled.unwrap();
-    // 0.4.1 does not heed the header, and waits a second. Besides, a token takes its time after a pause.
+    // 0.4.1 ignores the header and waits a second. Also, a token takes time after a pause.
     assert!((7.0..7.05).contains(&waits[0]) && (1.0..1.05).contains(&waits[1]), "{waits:?}");
     // The pause has emptied the bucket.
     scenario.clock.advance(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Tokenizers: which one a model has, where its file comes from, and what it does with text.
+//! Tokenizers: which one a model has, where its file comes from, and how it converts text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn data(name: &str) -> Vec<u8> {
     fs::read(Path::new(DATA).join(name)).unwrap()
 }
 
-/// A directory that is gone after the test.
+/// A directory that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -54,7 +54,7 @@ impl Folder {
         found
     }
 
-    /// Nothing of the environment but a cache in this folder; a hub at this address.
+    /// An environment with only a cache in this folder, and a hub at this URL.
     fn source(&self, hub: &str) -> TokenizerSource {
         let hasty = Config::builder().api_key("tml-key").base_url("http://127.0.0.1:1").max_retries(0);
         let hasty =
@@ -82,7 +82,7 @@ fn redirect(status: u16, to: String) -> Reply {
     Reply::Full { status, headers: vec![("location", to)], body: Vec::new() }
 }
 
-/// A hub that has the one tokenizer.
+/// A hub with one tokenizer.
 fn hub_of(request: &RecordedRequest) -> Reply {
     match request.path.as_str() {
         TOKENIZER_PATH => file("tokenizer.json"),
@@ -100,7 +100,7 @@ fn a_file_names_its_end_of_text_token() {
     let tokenizer = Tokenizer::from_path(DATA).unwrap();
     assert_eq!(Tokenizer::from_path(Path::new(DATA).join("tokenizer.json")).unwrap().eos_token(), Some(END));
     assert_eq!((tokenizer.id(), tokenizer.eos_token()), (DATA, Some(END)));
-    // The file asks for four tokens at most, which is for other programs.
+    // The file limits texts to four tokens, which is ignored.
     let tokens = [BEGIN, HELLO, SPACE_W, b'e'.into(), b'e'.into(), b'e'.into()];
     assert_eq!(tokenizer.encode("hello weee").unwrap(), tokens);
     assert_eq!(tokenizer.encode_continuation("hello").unwrap(), [HELLO]);
@@ -147,7 +147,7 @@ fn the_token_stays_with_its_origin() {
     });
     let signed = format!("{}/blob/1?signature=a%2Fb%3D&x=1", store.url());
     let hub = Service::start(move |request| match request.path.as_str() {
-        // As for a repository that was renamed.
+        // As for a renamed repository.
         TOKENIZER_PATH => redirect(307, "/acme/new-words/resolve/main/tokenizer.json".to_owned()),
         "/acme/new-words/resolve/main/tokenizer.json" => redirect(302, signed.clone()),
         _ => Reply::Json(404, json!({})),
@@ -178,7 +178,7 @@ fn a_hub_download_emits_no_event() {
 fn redirects_are_limited() {
     let (folder, hub) = (Folder::new(), Service::start(|request| redirect(302, request.path.clone())));
     let error = folder.source(&hub.url()).load(ID).unwrap_err();
-    assert!(error.to_string().contains("redirects without end"), "{error}");
+    assert!(error.to_string().contains("redirects more than 10 times"), "{error}");
     assert!(hub.requests().len() < 20);
 }
 
@@ -200,7 +200,7 @@ fn a_refused_download_suggests_a_remedy() {
 fn offline_errors_say_where_files_go() {
     let folder = Folder::new();
     let place = folder.kept().join("tokenizer.json").display().to_string();
-    // A port that was just given back: nobody listens there.
+    // A port that was just closed.
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{unused}");
     for (source, kind) in
@@ -210,7 +210,7 @@ fn offline_errors_say_where_files_go() {
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(&place), "{error}");
     }
-    // And there it is found.
+    // There it is found.
     fs::create_dir_all(folder.kept()).unwrap();
     fs::copy(Path::new(DATA).join("tokenizer.json"), folder.kept().join("tokenizer.json")).unwrap();
     assert_eq!(folder.source(&nobody).load(ID).unwrap().encode("hello").unwrap(), [BEGIN, HELLO]);

@@ -19,7 +19,7 @@ fn trainer(service: &Service) -> TrainingClient {
 }
 
 #[test]
-fn blocking_calls_return_their_own_results_and_count_from_one() {
+fn blocking_calls_are_numbered_from_one() {
     let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let output = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
@@ -33,7 +33,7 @@ fn blocking_calls_return_their_own_results_and_count_from_one() {
 }
 
 #[test]
-fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
+fn pipelined_calls_are_sent_in_order() {
     let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let mut pending = Vec::new();
@@ -59,7 +59,7 @@ fn pipelined_calls_leave_in_the_order_in_which_they_were_made() {
 }
 
 #[test]
-fn the_next_submission_waits_for_the_promise_of_the_last_and_not_for_its_result() {
+fn submissions_wait_for_promises_not_results() {
     let result = Arc::new(Gate::default());
     let gate = Arc::clone(&result);
     let service = Service::start(move |request| {
@@ -78,7 +78,7 @@ fn the_next_submission_waits_for_the_promise_of_the_last_and_not_for_its_result(
 }
 
 #[test]
-fn a_large_batch_is_sent_in_chunks_and_its_outputs_come_back_in_order() {
+fn chunks_of_a_large_batch_keep_their_order() {
     let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
@@ -96,7 +96,7 @@ fn a_large_batch_is_sent_in_chunks_and_its_outputs_come_back_in_order() {
 }
 
 #[test]
-fn a_refused_submission_fails_its_own_call_and_leaves_the_client_usable() {
+fn a_refused_submission_fails_one_call() {
     let service = Service::start(|request| match request.seq_id() {
         Some(1) => Reply::Json(400, json!({"detail": "no such loss"})),
         _ => healthy_service(request),
@@ -128,7 +128,7 @@ fn bad_input_is_refused_before_any_request() {
 }
 
 #[test]
-fn what_can_not_be_created_is_refused_before_any_request() {
+fn invalid_models_are_refused_before_any_request() {
     let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let before = service.requests().len();
@@ -136,9 +136,9 @@ fn what_can_not_be_created_is_refused_before_any_request() {
     let (lora, metadata) = (LoraConfig::default(), Default::default());
     let errors = [
         client.create_lora_training_client("base", nothing.clone()).unwrap_err(),
-        client.submit_create_lora_training_client("base", nothing).unwrap_err(),
+        client.training_client().lora("base").options(nothing).submit().unwrap_err(),
         client.create_lora_training_client(" ", lora.clone()).unwrap_err(),
-        client.submit_create_lora_training_client("", lora).unwrap_err(),
+        client.training_client().lora("").options(lora).submit().unwrap_err(),
         client.create_sampling_client(" ").unwrap_err(),
         client.create_sampling_client("https://run/weights/a").unwrap_err(),
         client.create_training_client_from_state("tinker://run/other/a", &metadata).unwrap_err(),
@@ -153,7 +153,7 @@ fn what_can_not_be_created_is_refused_before_any_request() {
 }
 
 #[test]
-fn a_full_queue_refuses_what_is_submitted_and_lets_a_blocking_call_wait_for_room() {
+fn a_full_queue_fails_submits_and_blocks_calls() {
     let gate = Arc::<Gate>::default();
     let held = Arc::clone(&gate);
     let service = Service::start(move |request| match healthy_service(request) {
@@ -179,7 +179,7 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_a_blocking_call_wait_for_room
 }
 
 #[test]
-fn four_threads_share_one_client_and_each_keeps_its_order() {
+fn each_thread_keeps_its_own_order() {
     let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     thread::scope(|scope| {
@@ -210,12 +210,12 @@ fn four_threads_share_one_client_and_each_keeps_its_order() {
 }
 
 #[test]
-fn metadata_of_a_training_run_is_sent_with_its_creation() {
+fn run_metadata_is_sent_with_its_creation() {
     let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let options = TrainingOptions::from(LoraConfig::default().rank(8)).user_metadata("experiment", "7b");
     client.create_lora_training_client("base", options.clone()).unwrap();
-    client.submit_create_lora_training_client("base", options).unwrap().wait().unwrap();
+    client.training_client().lora("base").options(options).submit().unwrap().wait().unwrap();
     for (number, seen) in service.requests_to("create_model").iter().enumerate() {
         assert_eq!((&seen.body["model_seq_id"], &seen.body["lora_config"]["rank"]), (&json!(number), &json!(8)));
         assert_eq!(seen.body["user_metadata"], json!({"experiment": "7b"}));
@@ -223,7 +223,7 @@ fn metadata_of_a_training_run_is_sent_with_its_creation() {
 }
 
 #[test]
-fn an_unload_waits_its_turn_and_takes_no_number() {
+fn an_unload_waits_and_takes_no_number() {
     let service = Service::start(healthy_service);
     let trainer = trainer(&service);
     let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
@@ -238,7 +238,7 @@ fn an_unload_waits_its_turn_and_takes_no_number() {
 }
 
 #[test]
-fn a_run_that_can_not_be_gone_on_from_is_an_error_and_takes_no_number() {
+fn resuming_an_unsupported_run_takes_no_number() {
     let run = |lora_rank| {
         json!({"training_run_id": "a/b", "base_model": "base", "model_owner": "me", "is_lora": true,
             "lora_rank": lora_rank, "last_request_time": "2025-11-01T12:00:00Z"})
@@ -262,7 +262,7 @@ fn a_run_that_can_not_be_gone_on_from_is_an_error_and_takes_no_number() {
 }
 
 #[test]
-fn a_model_whose_promise_makes_no_sense_may_have_been_created() {
+fn an_invalid_model_promise_may_have_taken_effect() {
     let service =
         Service::start(
             |request| if request.path == "create_model" { Reply::ok(json!({})) } else { healthy_service(request) },

@@ -48,7 +48,7 @@ fn try_again(queue_state: &str, reason: Option<&str>) -> Value {
 }
 
 #[test]
-fn all_results_come_in_the_order_of_the_calls() {
+fn results_keep_the_order_of_the_calls() {
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
     let client = connect(service.config());
@@ -64,7 +64,7 @@ fn all_results_come_in_the_order_of_the_calls() {
 }
 
 #[test]
-fn the_first_error_ends_the_wait_for_all_and_the_polls_of_the_rest() {
+fn the_first_error_cancels_the_others() {
     let never = Arc::<Gate>::default();
     let service = holding(&never);
     let client = connect(service.config());
@@ -93,7 +93,7 @@ fn any_takes_them_as_they_come() {
 }
 
 #[test]
-fn all_count_as_waited_for_while_one_waits_and_none_after_it() {
+fn waiting_for_all_prioritises_all() {
     let manual = ManualClock::new();
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
@@ -125,7 +125,8 @@ fn the_operations_limit_ends_the_wait_for_many() {
     let never = Arc::<Gate>::default();
     let service = holding(&never);
     let client = connect(service.manual_config(&manual));
-    let (short, long) = (client.timeout_operation(Some(5 * SECOND)), client.timeout_operation(Some(9 * SECOND)));
+    let (short, long) =
+        (client.with_timeout_operation(Some(5 * SECOND)), client.with_timeout_operation(Some(9 * SECOND)));
     let limited = [pending(&long, "held-1"), pending(&short, "held-2"), pending(&client, "held-3")];
     let waiting = thread::spawn(move || (wait_any(&limited), limited));
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
@@ -144,7 +145,7 @@ fn the_operations_limit_ends_the_wait_for_many() {
 
 /// The testing strategy's own case (its section 3.4).
 #[test]
-fn an_observer_sees_a_paused_queue_before_the_caller_has_the_value() {
+fn queue_states_are_reported_before_the_result() {
     let manual = ManualClock::new();
     let service = service_with_polls(|request| match request.iteration() {
         Some(0 | 1) => Reply::ok(json!({"status": "pending"})),
@@ -166,7 +167,7 @@ fn an_observer_sees_a_paused_queue_before_the_caller_has_the_value() {
 }
 
 #[test]
-fn every_form_of_a_queue_state_is_told_in_order_with_its_reason() {
+fn every_queue_state_is_reported_with_its_reason() {
     let manual = ManualClock::new();
     let service = Service::start(|request| match (&*request.path, request.iteration()) {
         ("retrieve_future", Some(0)) => {
@@ -222,7 +223,7 @@ fn an_observer_that_panics_or_blocks_hurts_nobody() {
 }
 
 #[test]
-fn an_observer_may_use_the_client_wait_for_results_and_drop_the_last_handle() {
+fn a_queue_observer_may_use_the_client() {
     let service = paused_once();
     let (give, given) = bounded::<ServiceClient>(1);
     let (tell, told) = bounded(1);

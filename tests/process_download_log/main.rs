@@ -1,7 +1,7 @@
-//! A link to an archive is as good as a key for a while: it is logged without its signature, at every level but trace,
-//! where ureq shows what it sends and receives.
+//! A link to an archive gives access like a key while it is valid. It is logged without its signature at every level but
+//! trace, at which ureq logs what it sends and receives.
 //!
-//! The log is the process's, so this file has one test.
+//! The logger is global, so this file has one test.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../it/rest/scene.rs"]

@@ -31,7 +31,7 @@ fn beat(manual: &ManualClock, service: &Service, count: usize) -> Vec<(Level, St
 }
 
 #[test]
-fn an_outage_of_two_minutes_is_warned_of_once_and_again_after_a_recovery_and_410_or_a_close_is_the_end() {
+fn heartbeat_outages_are_logged_once() {
     captured_log::start(LevelFilter::Info);
     let status = Arc::new(AtomicU16::new(200));
     let answers = Arc::clone(&status);

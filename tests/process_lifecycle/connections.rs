@@ -15,7 +15,7 @@ fn purpose(path: &str) -> &'static str {
 }
 
 #[test]
-fn each_purpose_has_connections_of_its_own_and_reuses_them() {
+fn each_purpose_reuses_its_own_connections() {
     let service = Service::start(healthy_service);
     let client = connect(service.config());
     let trainer = train(&client);
@@ -40,7 +40,7 @@ fn each_purpose_has_connections_of_its_own_and_reuses_them() {
 }
 
 #[test]
-fn a_dropped_pending_frees_its_connection_and_a_step_is_not_taken_back() {
+fn a_dropped_pending_frees_its_connection() {
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);
     let service = Service::start(move |request| {
@@ -75,7 +75,7 @@ fn a_dropped_pending_frees_its_connection_and_a_step_is_not_taken_back() {
 }
 
 #[test]
-fn a_lost_answer_may_have_taken_effect_and_its_number_stays_used() {
+fn a_lost_response_keeps_its_number_used() {
     let service = Service::start(|request| match (request.path.as_str(), request.seq_id()) {
         ("optim_step", Some(1)) => Reply::Close,
         _ => healthy_service(request),

@@ -18,7 +18,7 @@ fn dropped_on_log(text: &'static str) -> (Sender<Handles>, Receiver<String>) {
 }
 
 #[test]
-fn the_last_handle_can_be_dropped_on_the_training_thread() {
+fn dropped_on_the_training_thread() {
     let service = Service::start(|request| match request.path.as_str() {
         "optim_step" => Reply::Json(503, json!({"detail": "dropped by training"})),
         _ => healthy_service(request),
@@ -32,7 +32,7 @@ fn the_last_handle_can_be_dropped_on_the_training_thread() {
 }
 
 #[test]
-fn the_last_handle_can_be_dropped_on_a_submitting_thread() {
+fn dropped_on_a_submitting_thread() {
     let service = Service::start(|request| match request.path.as_str() {
         "asample" => Reply::Json(503, json!({"detail": "dropped by submit"})),
         _ => healthy_service(request),
@@ -46,12 +46,12 @@ fn the_last_handle_can_be_dropped_on_a_submitting_thread() {
 }
 
 #[test]
-fn the_last_handle_can_be_dropped_on_the_poller() {
+fn dropped_on_the_poller() {
     let service = Service::start(|request| match request.path.as_str() {
         "retrieve_future" => Reply::Json(410, json!({"detail": "gone"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("expired, submitted anew");
+    let (give, told) = dropped_on_log("expired; its request is submitted again");
     let client = connect(service.config());
     let sampler = client.create_sampling_client("base").unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
@@ -60,7 +60,7 @@ fn the_last_handle_can_be_dropped_on_the_poller() {
 }
 
 #[test]
-fn the_last_handle_can_be_dropped_on_the_heartbeats_thread() {
+fn dropped_on_the_heartbeat_thread() {
     let service = Service::start(|request| match request.path.as_str() {
         "session_heartbeat" => Reply::Json(503, json!({"detail": "dropped by heartbeat"})),
         _ => healthy_service(request),
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Dropper {
 }
 
 #[test]
-fn the_last_handle_can_be_dropped_while_a_users_type_is_decoded() {
+fn dropped_while_decoding_a_users_type() {
     let service = Service::start(healthy_service);
     let client = connect(service.config());
     let (give, given) = bounded(1);

@@ -4,7 +4,7 @@ use super::logger::on_log;
 use super::*;
 
 #[test]
-fn heartbeats_go_on_after_failures_and_stop_with_the_close() {
+fn heartbeats_survive_failures_until_the_close() {
     let service = Service::start(|request| match request.path.as_str() {
         "session_heartbeat" => Reply::Json(503, json!({})),
         _ => healthy_service(request),
@@ -25,7 +25,7 @@ fn heartbeats_go_on_after_failures_and_stop_with_the_close() {
 }
 
 #[test]
-fn heartbeats_stop_when_the_service_says_that_the_session_has_ended() {
+fn heartbeats_stop_when_the_session_has_ended() {
     let service = Service::start(|request| match request.path.as_str() {
         "session_heartbeat" => Reply::Json(410, json!({"detail": "this session has ended"})),
         _ => healthy_service(request),
@@ -44,7 +44,7 @@ fn heartbeats_stop_when_the_service_says_that_the_session_has_ended() {
 
 /// A clock that also counts while the machine is suspended jumps by hours.
 #[test]
-fn after_a_jump_of_the_clock_there_is_one_heartbeat_and_the_next_in_its_time() {
+fn a_clock_jump_causes_one_heartbeat() {
     let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(service.config().clock(manual.clock()));
     for beats in 1..=2 {
@@ -58,7 +58,7 @@ fn after_a_jump_of_the_clock_there_is_one_heartbeat_and_the_next_in_its_time() {
 }
 
 #[test]
-fn heartbeats_that_are_refused_go_on_since_only_410_is_the_end() {
+fn refused_heartbeats_continue_except_after_410() {
     let statuses = std::sync::atomic::AtomicUsize::new(0);
     let service = Service::start(move |request| match request.path.as_str() {
         "session_heartbeat" => {

@@ -76,7 +76,7 @@ fn waiting<T: 'static>(call: impl FnOnce() -> Result<T, Error> + Send + 'static)
 }
 
 #[test]
-fn close_returns_at_once_while_polls_are_held_and_the_waiting_get_closed() {
+fn close_ends_held_polls_immediately() {
     let service = Service::start(silent);
     let client = connect(service.config());
     let trainer = train(&client);
@@ -133,7 +133,7 @@ fn every_wait_of_a_client_ends_with_closed() {
     service.wait_for_count("optim_step", 1);
     // The only place in the queue is taken until that submission has its promise.
     let limit = Duration::from_secs(77);
-    let room = waiting(move || for_room.timeout_operation(Some(limit)).optim_step(adam()));
+    let room = waiting(move || for_room.with_timeout_operation(Some(limit)).optim_step(adam()));
     manual.until_waiting(|waits| waits.contains(&limit));
     let repeat = waiting(move || for_repeat.get_info());
     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(33)));
@@ -157,7 +157,7 @@ fn every_wait_of_a_client_ends_with_closed() {
 }
 
 #[test]
-fn what_is_queued_at_the_close_is_answered_with_closed_and_never_sent() {
+fn close_fails_queued_requests_unsent() {
     let service = Service::start(|request| match request.path.as_str() {
         "optim_step" | "asample" => Reply::Silence,
         _ => silent(request),
@@ -186,7 +186,7 @@ fn closed<T: Send + 'static>(pending: Pending<T>) -> Error {
 }
 
 #[test]
-fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
+fn a_closed_client_refuses_everything() {
     let service = Service::start(silent);
     let client = connect(service.config());
     let trainer = train(&client);
@@ -206,10 +206,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
             [
                 client.health().unwrap_err(),
                 client.create_lora_training_client("base", LoraConfig::default()).unwrap_err(),
-                client
-                    .submit_create_lora_training_client("base", LoraConfig::default())
-                    .and_then(Pending::wait)
-                    .unwrap_err(),
+                client.training_client().lora("base").submit().and_then(Pending::wait).unwrap_err(),
                 client.create_sampling_client("base").unwrap_err(),
                 trainer.optim_step(adam()).unwrap_err(),
                 trainer.submit_optim_step(adam()).and_then(Pending::wait).unwrap_err(),
@@ -229,7 +226,7 @@ fn a_closed_client_refuses_everything_and_can_be_closed_again_by_anyone() {
 }
 
 #[test]
-fn a_pending_keeps_its_session_and_the_last_one_ends_it() {
+fn a_pending_keeps_its_session_open() {
     let service = Service::start(silent);
     let (step, reply) = {
         let client = connect(service.config());

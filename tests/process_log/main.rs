@@ -18,7 +18,7 @@ fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {
 }
 
 #[test]
-fn what_needs_a_look_is_said_once_and_the_service_at_its_own_levels() {
+fn warnings_are_logged_once() {
     captured_log::start(LevelFilter::Info);
 
     let build = |key: &str, url: &str| drop(Config::builder().api_key(key).base_url(url).build().unwrap());

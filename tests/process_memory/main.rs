@@ -42,7 +42,7 @@ fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() ->
 }
 
 #[test]
-fn an_unresolved_result_takes_less_than_a_kibibyte_besides_the_prompt_that_samples_share() {
+fn an_unresolved_result_takes_under_one_kibibyte() {
     let (_service, url) = Holding::start();
     let config = Config::builder().api_key("tml-memory").base_url(url).proxy(Proxy::Off).max_queued(2 * COUNT);
     let client =

@@ -20,7 +20,7 @@ fn threads() -> Vec<String> {
 }
 
 #[test]
-fn when_it_is_switched_off_there_is_no_thread_and_no_request_and_its_methods_do_nothing() {
+fn disabled_telemetry_has_no_thread_or_request() {
     let service = Service::start(healthy_service);
     let by_environment = |word: &'static str| move |name: &str| (name == "TINKER_TELEMETRY").then(|| word.to_owned());
     let manual = ManualClock::new();

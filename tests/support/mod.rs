@@ -9,6 +9,7 @@ mod exchange;
 mod gate;
 pub mod golden;
 mod healthy;
+pub mod mock;
 #[cfg(all(unix, feature = "cli"))]
 pub mod terminal;
 
@@ -27,6 +28,9 @@ use tinkex::{ConfigBuilder, Proxy};
 
 /// A test that waits longer than this for something that must happen has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The API key in the configurations of the tests.
+pub const KEY: &str = "tml-test-key";
 
 #[derive(Default)]
 struct Record {
@@ -134,7 +138,7 @@ impl Service {
     /// A configuration for this service, with a key of its own so that tests share no sampling gate. Without telemetry, so that
     /// every request is one that the test is about.
     pub fn config(&self) -> ConfigBuilder {
-        Config::builder().api_key("tml-test-key").base_url(self.url()).proxy(Proxy::Off).telemetry(false)
+        config_for(self.url())
     }
 
     /// The same, by a clock that the test drives. No heartbeat is due.
@@ -172,6 +176,11 @@ impl Service {
         let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |r| !r.ended.contains(&connection));
         assert!(!waited.unwrap().1.timed_out(), "connection {connection} is still open");
     }
+}
+
+/// A configuration without telemetry for the service at this address.
+fn config_for(url: String) -> ConfigBuilder {
+    Config::builder().api_key(KEY).base_url(url).proxy(Proxy::Off).telemetry(false)
 }
 
 impl Drop for Service {

@@ -295,7 +295,7 @@ fn clock(date: Option<&str>, now: SystemTime) -> Result<((), String), NotPassed>
 /// Loads the tokenizer in the same way as `sample` and `train`.
 fn tokenizer(config: &Config, model: &str) -> Result<((), String), NotPassed> {
     let load = || {
-        let service = ServiceClient::connect(config.clone())?.timeout_operation(Some(TIMEOUT));
+        let service = ServiceClient::connect(config.clone())?.with_timeout_operation(Some(TIMEOUT));
         let sampler = service.create_sampling_client(model)?;
         let id = sampler.tokenizer_id()?;
         if !cfg!(feature = "tokenizers") && id != "bytes" {

@@ -1,37 +1,39 @@
-//! The one thread that owns every unresolved promise of a client.
+//! The one thread that owns every promise of a session.
 //!
-//! It decides who is polled when, what an answer means and who gets it; the rules are [`rules::answer`], [`rules::poll`]
-//! and [`rules::seats`]. The polls themselves run on a pool, one long poll a thread, which also decodes the answers.
+//! It decides which promise is polled when, what an outcome leads to and who gets it; the rules are [`poll_schedule`],
+//! [`poll_queue`] and [`outage`]. The polls themselves run on a pool, one long poll per thread, which also classifies and
+//! decodes the responses.
 //!
-//! [`rules::answer`]: crate::rules::answer
-//! [`rules::poll`]: crate::rules::poll
-//! [`rules::seats`]: crate::rules::seats
+//! A promise is one [`TrackedPromise`] in one map. Everything else is a list of tickets.
+//!
+//! [`poll_schedule`]: crate::rules::poll_schedule
+//! [`poll_queue`]: crate::rules::poll_queue
+//! [`outage`]: crate::rules::outage
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use log::{debug, error, warn};
+use log::{debug, error, info, warn};
 
-use super::ask::{Command, PollerHandle, Promised, panicked};
-use super::poll_job::{PollJob, Reply, ReplyTo};
-use super::queue_watch::QueueWatch;
-use super::reach::Reach;
-use super::resubmit::{Later, Resubmit};
-use super::slots::{Decoded, Part, Ticket};
-use crate::clock::Received;
-use crate::config::Config;
+use super::call_state::Decoded;
+use super::handle::PollerHandle;
+use super::messages::{Command, Phase, Reply, TrackedPromise, panicked};
+use super::observe::PromiseObserver;
+use super::poll::{PollJob, ReplySender};
+use super::resubmit::ResubmitQueue;
+use crate::clock::{Clock, Received};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, RequestHandle};
-use crate::rules::answer::Meaning;
-use crate::rules::poll::{Next, PollState};
-use crate::rules::seats::{GroupId, Seats, seat_time};
+use crate::rules::outage::{OutageChange, OutageDetector};
+use crate::rules::poll_queue::{PollQueue, Ticket, time_slice};
+use crate::rules::poll_response::{NotReady, PollOutcome};
+use crate::session::{Dependent, Telemetry};
 use crate::threads::{OwnedThread, Pool, panic_text};
-use crate::types::RequestKind;
 
-/// The least time between two polls that are cut off to make room: each costs a connection.
+/// The minimum time between two polls that are cut off for others: each cut costs a connection.
 const MIN_BETWEEN_CUTS: Duration = Duration::from_millis(250);
 
 /// Owns the poller's thread and pool.
@@ -42,38 +44,41 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    pub(crate) fn spawn(http: &Arc<Http>) -> Result<Self> {
+    pub(crate) fn spawn(http: &Arc<Http>, telemetry: Telemetry) -> Result<Self> {
         let config = http.config();
         let (commands, inbox) = unbounded();
-        let handle = PollerHandle::new(commands.clone());
-        let max = config.max_poll_connections();
+        let handle = PollerHandle::new(config.clock().clone(), commands.clone());
+        let observer = Arc::new(PromiseObserver::new(http, telemetry));
+        let max_polls = config.max_poll_connections();
         let pool = {
-            let http = Arc::clone(http);
-            Arc::new(Pool::new(&config.thread_options(), "poll", max, move |job: PollJob| job.run(&http)))
+            let (http, observer) = (Arc::clone(http), Arc::clone(&observer));
+            let run = move |job: PollJob| job.run(&http, &observer);
+            Arc::new(Pool::new(&config.thread_options(), "poll", max_polls, run))
         };
         let flag = FlagPanic(handle.clone());
-        let polls = Polls {
-            config: config.clone(),
+        let worker = Worker {
+            clock: config.clock().clone(),
             inbox,
             replies: commands,
             pool: Arc::clone(&pool),
-            watch: Arc::new(QueueWatch::new(http)),
-            max,
-            under_way: 0,
-            seats: Seats::default(),
-            open: HashMap::new(),
-            flying: HashMap::new(),
-            reach: Reach::default(),
-            later: Later::default(),
+            observer,
+            promises: HashMap::new(),
+            queue: PollQueue::default(),
+            polling: BTreeSet::new(),
+            resubmits: ResubmitQueue::default(),
+            outage: OutageDetector::default(),
+            running: 0,
+            max_polls,
             next_cut: config.clock().now(),
         };
         let thread = OwnedThread::spawn(&config.thread_options(), "poller", move || {
-            // Unwinding drops the promises, which tells those who wait that a thread panicked.
+            // Unwinding drops the promises, which gives everyone who waits an error of kind `Panicked`.
             let run = AssertUnwindSafe(|| {
-                let mut polls = polls;
-                // Dropped with `polls`, after the flag is set: later promises learn of the panic from it.
+                let mut worker = worker;
+                // Declared after the worker and so dropped before it: the flag is set before the inbox is gone, and a promise
+                // that the inbox no longer takes finds it set.
                 let _flag = flag;
-                polls.run();
+                worker.run();
             });
             if let Err(panic) = catch_unwind(run) {
                 error!("the poller panicked: {}", panic_text(&*panic));
@@ -85,10 +90,12 @@ impl Poller {
     pub(crate) fn handle(&self) -> &PollerHandle {
         &self.handle
     }
+}
 
-    /// Resolves everything with `Closed` and ends the threads; the connections must be shut down already.
-    pub(crate) fn close(&self, deadline: Instant) {
-        self.handle.tell(Command::Close);
+impl Dependent for Poller {
+    /// Completes everything with `Closed` and ends the threads. The connections must be shut down before.
+    fn close(&self, deadline: Instant) {
+        self.handle.send(Command::Close);
         self.pool.close();
         self.thread.join_by(deadline);
         self.pool.join_by(deadline);
@@ -106,55 +113,38 @@ impl Drop for FlagPanic {
 }
 
 /// The state of the poller's thread.
-struct Polls {
-    config: Config,
+struct Worker {
+    clock: Clock,
     inbox: Receiver<Command>,
     replies: Sender<Command>,
     pool: Arc<Pool<PollJob>>,
-    watch: Arc<QueueWatch>,
-    max: usize,
-    /// Jobs that have not replied.
-    under_way: usize,
-    seats: Seats,
-    open: HashMap<Ticket, Box<Open>>,
-    reach: Reach,
-    later: Later,
-    /// When the next poll may be cut off at the earliest.
+    observer: Arc<PromiseObserver>,
+    /// There may be tens of thousands of promises, and a hash table has empty slots: they are boxed.
+    promises: HashMap<Ticket, Box<TrackedPromise>>,
+    /// Those to be polled.
+    queue: PollQueue,
+    /// Those in [`Phase::Polling`].
+    polling: BTreeSet<Ticket>,
+    /// Those in [`Phase::Resubmitting`].
+    resubmits: ResubmitQueue,
+    outage: OutageDetector,
+    /// The number of jobs that have not replied, those that were cut off included.
+    running: usize,
+    max_polls: usize,
+    /// The earliest instant at which the next poll may be cut off.
     next_cut: Instant,
-    /// The polls under way, except those that were cut off.
-    flying: HashMap<Ticket, Flying>,
 }
 
-/// A promise. There may be tens of thousands of them, and a table has empty places: they are boxed.
-struct Open {
-    request_id: Arc<str>,
-    kind: RequestKind,
-    round_trip: Duration,
-    client: GroupId,
-    part: Part,
-    resubmit: Option<Resubmit>,
-    state: PollState,
-    /// When the promise was there.
-    asked: Instant,
-    /// How long it stays away after its poll was cut off to make room.
-    away: Duration,
-}
-
-struct Flying {
-    handle: Arc<RequestHandle>,
-    began: Instant,
-}
-
-impl Polls {
+impl Worker {
     fn run(&mut self) {
-        let clock = self.config.clock().clone();
+        let clock = self.clock.clone();
         loop {
-            // One instant for all: a promise that becomes due meanwhile is still asleep, and rings the alarm.
+            // One instant for all steps: a promise that becomes due in between is still asleep and rings the alarm.
             let now = clock.now();
-            self.later.run_due(now);
+            self.resubmit_due(now);
             self.dispatch(now);
             self.make_room(now);
-            let wake_at = self.wake_at(now).into_iter().chain(self.later.wake_at()).min();
+            let wake_at = self.wake_at(now).into_iter().chain(self.resubmits.wake_at()).min();
             let mut next = match clock.receive_until(&self.inbox, wake_at) {
                 Received::Message(command) => Some(command),
                 Received::Deadline => None,
@@ -164,223 +154,236 @@ impl Polls {
                 if matches!(command, Command::Close) {
                     return;
                 }
-                self.carry_out(command, clock.now());
+                self.execute(command, clock.now());
                 next = self.inbox.try_recv().ok();
             }
         }
     }
 
-    /// When something is to be done, if nothing is heard before.
+    /// When there is something to do, unless a command comes first.
     fn wake_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.under_way < self.max {
-            // What is due already waits for the service to be back.
-            let due = self.seats.next(now).and(self.reach.next());
-            return due.into_iter().chain(self.seats.wake_at()).min();
+        if self.running < self.max_polls {
+            // Promises that are due already wait for the end of an outage.
+            let due = self.queue.next(now).and(self.outage.next());
+            return due.into_iter().chain(self.queue.wake_at()).min();
         }
-        let room = self.waits_for_room(now).and_then(|_| self.next_to_give_way()).map(|(at, _)| at);
-        room.into_iter().chain(self.seats.wake_at()).min()
+        let cut = self.starving(now).and_then(|_| self.next_to_cut_off()).map(|(at, _)| at);
+        cut.into_iter().chain(self.queue.wake_at()).min()
     }
 
-    /// A promise that someone waits for and that has no connection, nor will get one that was just cut off.
-    fn waits_for_room(&mut self, now: Instant) -> Option<Ticket> {
-        let cut_off = self.under_way - self.flying.len();
-        self.seats.next(now).filter(|ticket| cut_off == 0 && self.seats.is_waited(*ticket))
+    /// A promise that someone waits for and that has no connection, unless one is about to become free after a cut.
+    fn starving(&mut self, now: Instant) -> Option<Ticket> {
+        let cut_off = self.running - self.polling.len();
+        self.queue.next(now).filter(|ticket| cut_off == 0 && self.queue.is_waited(*ticket))
     }
 
-    /// The poll under way that gives its connection up first, and when it may have to.
-    fn next_to_give_way(&self) -> Option<(Instant, Ticket)> {
-        let ends = |(ticket, flying): (&Ticket, &Flying)| {
-            let waited = self.seats.is_waited(*ticket);
-            (waited, (flying.began + seat_time(waited)).max(self.next_cut), *ticket)
-        };
-        self.flying.iter().map(ends).min().map(|(_, at, ticket)| (at, ticket))
+    /// The running poll that gives its connection up first, and from when on it may have to.
+    fn next_to_cut_off(&self) -> Option<(Instant, Ticket)> {
+        let candidates = self.polling.iter().filter_map(|ticket| match self.promises.get(ticket)?.phase {
+            Phase::Polling { began, .. } => {
+                let waited = self.queue.is_waited(*ticket);
+                Some((waited, (began + time_slice(waited)).max(self.next_cut), *ticket))
+            }
+            _ => None,
+        });
+        candidates.min().map(|(_, at, ticket)| (at, ticket))
     }
 
-    /// Cuts off a poll when all connections are taken and someone waits for a promise without one.
+    /// Cuts a poll off when all connections are in use and someone waits for a promise without one.
     fn make_room(&mut self, now: Instant) {
-        if self.under_way < self.max || self.waits_for_room(now).is_none() {
+        if self.running < self.max_polls || self.starving(now).is_none() {
             return;
         }
-        if let Some((_, ticket)) = self.next_to_give_way().filter(|(at, _)| *at <= now) {
-            if let (Some(flying), Some(open)) = (self.flying.remove(&ticket), self.open.get_mut(&ticket)) {
-                open.away = seat_time(self.seats.is_waited(ticket));
-                self.next_cut = now + MIN_BETWEEN_CUTS;
-                flying.handle.cancel();
-            }
+        let Some((_, ticket)) = self.next_to_cut_off().filter(|(at, _)| *at <= now) else { return };
+        let Some(promise) = self.promises.get_mut(&ticket) else { return };
+        let away = time_slice(self.queue.is_waited(ticket));
+        if let Phase::Polling { request, .. } = std::mem::replace(&mut promise.phase, Phase::CutOff { away }) {
+            self.polling.remove(&ticket);
+            self.next_cut = now + MIN_BETWEEN_CUTS;
+            request.cancel();
         }
     }
 
-    fn carry_out(&mut self, command: Command, now: Instant) {
+    fn execute(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Add(ticket, promised, waited) => {
-                self.seats.insert(ticket, promised.group.client, promised.group.ordered, now);
-                self.seats.set_waited(ticket, waited);
-                let Promised { request_id, kind, round_trip, group, part, resubmit, timeout_progress } = *promised;
-                let state = PollState::new(timeout_progress.unwrap_or(self.config.timeout_progress()));
-                let (client, away) = (group.client, Duration::ZERO);
-                let open = Open { request_id, kind, round_trip, client, part, resubmit, state, asked: now, away };
-                self.open.insert(ticket, Box::new(open));
+            Command::Add { ticket, promise, waited } => {
+                self.queue.insert(ticket, promise.client.id, promise.client.ordered, now);
+                self.queue.set_waited(ticket, waited);
+                self.promises.insert(ticket, promise);
             }
-            Command::Waited(ticket, waited) => self.seats.set_waited(ticket, waited),
-            Command::Abandon(ticket, expired) => {
-                self.seats.remove(ticket);
-                self.later.remove(ticket);
-                if let Some(open) = self.open.remove(&ticket).filter(|_| expired) {
-                    open.tell_resolved(&self.watch, Some(&Error::timeout(Limit::Operation)), now);
-                }
-                if let Some(flying) = self.flying.remove(&ticket) {
-                    flying.handle.cancel();
-                }
-            }
+            Command::SetWaited { ticket, waited } => self.queue.set_waited(ticket, waited),
+            Command::Abandon { ticket, expired } => self.abandon(ticket, expired, now),
             Command::Replied(ticket, reply) => {
-                self.under_way -= 1;
-                self.flying.remove(&ticket);
+                self.running -= 1;
+                self.polling.remove(&ticket);
                 self.replied(ticket, reply, now);
-                self.give_up_unheard(now);
+                self.give_up_silent(now);
             }
             Command::Close => {}
         }
     }
 
+    fn abandon(&mut self, ticket: Ticket, expired: bool, now: Instant) {
+        self.queue.remove(ticket);
+        self.polling.remove(&ticket);
+        let Some(promise) = self.promises.remove(&ticket) else { return };
+        if let Phase::Resubmitting { at } = promise.phase {
+            return self.resubmits.remove(at, ticket);
+        }
+        if expired {
+            self.observer.resolved(&promise, Some(&Error::timeout(Limit::Operation)), now);
+        }
+        if let Phase::Polling { request, .. } = &promise.phase {
+            request.cancel();
+        }
+    }
+
     /// Starts as many polls as there are connections for.
     fn dispatch(&mut self, now: Instant) {
-        while self.under_way < self.max && self.reach.allows(now) {
-            let Some(ticket) = self.seats.next(now) else { return };
-            let Some(open) = self.open.get_mut(&ticket) else {
-                self.seats.remove(ticket);
+        while self.running < self.max_polls && self.outage.allows(now) {
+            let Some(ticket) = self.queue.next(now) else { return };
+            let Some(promise) = self.promises.get_mut(&ticket) else {
+                self.queue.remove(ticket);
                 continue;
             };
-            if let Some(due) = self.seats.due(ticket) {
-                open.state.wait_in_silence(self.reach.silence(due, now));
+            if let Some(due) = self.queue.due(ticket) {
+                promise.schedule.wait_in_silence(self.outage.silence(due, now));
             }
-            self.seats.mark_polling(ticket);
-            let iteration = open.state.begin();
-            let handle = Arc::<RequestHandle>::default();
-            self.flying.insert(ticket, Flying { handle: Arc::clone(&handle), began: now });
+            let request = Arc::<RequestHandle>::default();
             let job = PollJob {
-                request_id: Arc::clone(&open.request_id),
-                kind: open.kind,
-                iteration,
-                lost: open.state.lost(),
-                asked: open.asked,
-                round_trip: open.round_trip,
-                operation: open.part.operation(),
-                decode: open.part.decode(),
-                handle,
-                idle: self.config.timeout_poll(),
-                client: open.client,
-                watch: Arc::clone(&self.watch),
-                reply: ReplyTo { ticket, replies: Some(self.replies.clone()) },
+                operation: promise.completer.operation(),
+                request_id: Arc::clone(&promise.request_id),
+                kind: promise.kind,
+                client: promise.client.id,
+                round_trip: promise.round_trip,
+                promised_at: promise.promised_at,
+                iteration: promise.schedule.begin(),
+                unreachable: promise.schedule.unreachable(),
+                decode: promise.completer.decode(),
+                request: Arc::clone(&request),
+                reply: ReplySender::new(ticket, &self.replies),
             };
-            self.under_way += 1;
-            self.reach.begin(now);
+            promise.phase = Phase::Polling { request, began: now };
+            self.queue.mark_polling(ticket);
+            self.polling.insert(ticket);
+            self.running += 1;
+            self.outage.begin(now);
             if let Err((job, error)) = self.pool.submit(job) {
                 job.reply.forget();
-                self.under_way -= 1;
-                self.flying.remove(&ticket);
-                if error.kind() == ErrorKind::Closed {
-                    self.finish(ticket, Err(error));
-                } else {
-                    // There is no thread for it now; perhaps there is one later.
-                    warn!("{error}");
-                    let held = Duration::ZERO;
-                    match open.state.on_reply::<Decoded>(&Meaning::Disconnected, held, now, fastrand::f64()) {
-                        Next::Poll(at) => self.seats.set_due(ticket, at),
-                        Next::Finish | Next::GiveUp => self.finish(ticket, Err(error)),
-                    }
-                }
-                return;
+                self.running -= 1;
+                self.polling.remove(&ticket);
+                return self.not_polled(ticket, error, now);
             }
+        }
+    }
+
+    /// The pool did not take a poll.
+    fn not_polled(&mut self, ticket: Ticket, error: Error, now: Instant) {
+        if error.kind() == ErrorKind::Closed {
+            return self.finish(ticket, Err(error));
+        }
+        // The system has no thread for it now. It may have one later.
+        warn!("{error}");
+        let Some(promise) = self.promises.get_mut(&ticket) else { return };
+        match promise.schedule.next(&NotReady::Unreachable, Duration::ZERO, now, fastrand::f64()) {
+            Some(at) => self.enqueue(ticket, at),
+            None => self.finish(ticket, Err(error)),
         }
     }
 
     fn replied(&mut self, ticket: Ticket, reply: Reply, now: Instant) {
-        let Some(open) = self.open.get_mut(&ticket) else { return };
-        let (meaning, error, held) = match reply {
-            Reply::Heard { meaning, error, held } => (meaning, error, held),
-            Reply::CutOff => return self.seats.set_due(ticket, now + open.away),
+        let Some(promise) = self.promises.get_mut(&ticket) else { return };
+        let (outcome, held) = match reply {
+            Reply::Polled { outcome, held } => (outcome, held),
+            Reply::CutOff => {
+                let away = if let Phase::CutOff { away } = promise.phase { away } else { Duration::ZERO };
+                return self.enqueue(ticket, now + away);
+            }
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
-        self.reach.note(&meaning, now);
-        let Some(open) = self.open.get_mut(&ticket) else { return };
-        match open.state.on_reply(&meaning, held, now, fastrand::f64()) {
-            Next::Poll(at) => self.seats.set_due(ticket, at),
-            Next::GiveUp => self.finish(ticket, Err(given_up())),
-            Next::Finish => self.conclude(ticket, meaning, error, now),
+        match self.outage.record(&outcome, now) {
+            Some(OutageChange::Began) => warn!("the service cannot be reached; polling continues until it can"),
+            Some(OutageChange::Ended) => info!("the service can be reached again"),
+            None => {}
+        }
+        match outcome {
+            PollOutcome::Ready(result) => self.finish(ticket, Ok(result)),
+            PollOutcome::Failed(error) => self.finish(ticket, Err(error)),
+            PollOutcome::Gone { detail } => self.expired(ticket, &detail, now),
+            PollOutcome::NotReady(not_ready) => match promise.schedule.next(&not_ready, held, now, fastrand::f64()) {
+                Some(at) => self.enqueue(ticket, at),
+                None => self.finish(ticket, Err(no_progress())),
+            },
         }
     }
 
-    /// Ends what waits for its turn while the service answers nobody: with many promises, most would else never come to end by
-    /// polls of their own.
-    fn give_up_unheard(&mut self, now: Instant) {
-        if !self.reach.is_silent() {
+    /// Polls a promise again, not before this instant.
+    fn enqueue(&mut self, ticket: Ticket, at: Instant) {
+        if let Some(promise) = self.promises.get_mut(&ticket) {
+            promise.phase = Phase::Queued;
+            self.queue.set_due(ticket, at);
+        }
+    }
+
+    /// While the service answers no poll at all, gives up the queued promises whose progress timeout has run out. With many
+    /// promises, most would never be polled again and so never end.
+    fn give_up_silent(&mut self, now: Instant) {
+        if !self.outage.is_silent() {
             return;
         }
-        let silence = |ticket| self.seats.due(ticket).map_or(Duration::ZERO, |due| self.reach.silence(due, now));
-        let mut unheard = Vec::new();
-        for (ticket, open) in &self.open {
+        let silence = |ticket| self.queue.due(ticket).map_or(Duration::ZERO, |due| self.outage.silence(due, now));
+        let mut given_up = Vec::new();
+        for (ticket, promise) in &self.promises {
             let silence = silence(*ticket);
-            if !silence.is_zero() && open.state.ends_with(silence) {
-                unheard.push(*ticket);
+            if !silence.is_zero() && promise.schedule.expires_after(silence) {
+                given_up.push(*ticket);
             }
         }
-        unheard.into_iter().for_each(|ticket| self.finish(ticket, Err(given_up())));
+        given_up.into_iter().for_each(|ticket| self.finish(ticket, Err(no_progress())));
     }
 
-    /// A final answer.
-    fn conclude(&mut self, ticket: Ticket, meaning: Meaning<Decoded>, error: Option<Error>, now: Instant) {
-        let outcome = match meaning {
-            Meaning::Done(result) => Ok(result),
-            Meaning::Expired { detail } => {
-                if self.resubmit_later(ticket, now) {
-                    return;
-                }
-                let message = format!("the service no longer knows the promise, the outcome is unknown: {detail}");
-                Err(Error::new(ErrorKind::Expired, message)
-                    .with_status(410)
-                    .with_hint("load the last checkpoint, or compare the model's state, before making the step again"))
+    /// The server no longer knows the promise. Its request is submitted again later, where that is allowed.
+    fn expired(&mut self, ticket: Ticket, detail: &str, now: Instant) {
+        let Some(promise) = self.promises.get_mut(&ticket) else { return };
+        let Some(resubmission) = &promise.resubmission else {
+            let message = format!("the server no longer knows the promise, so the outcome is unknown: {detail}");
+            let error = Error::new(ErrorKind::Expired, message)
+                .with_status(410)
+                .with_hint("load the last checkpoint, or compare the model's state, before repeating the step");
+            return self.finish(ticket, Err(error));
+        };
+        debug!("promise {} expired; its request is submitted again in {:?}", ticket.0, resubmission.wait);
+        let at = now + resubmission.wait;
+        promise.phase = Phase::Resubmitting { at };
+        // Unlike the expired request, the new one can still be withdrawn.
+        promise.completer.mark_unwritten();
+        self.queue.remove(ticket);
+        self.resubmits.insert(at, ticket);
+    }
+
+    fn resubmit_due(&mut self, now: Instant) {
+        while let Some(ticket) = self.resubmits.pop_due(now) {
+            let Some(promise) = self.promises.remove(&ticket) else { continue };
+            let TrackedPromise { completer, resubmission, .. } = *promise;
+            if let Some(resubmission) = resubmission {
+                (resubmission.run)(completer);
             }
-            other => Err(error.unwrap_or_else(|| {
-                Error::new(ErrorKind::Decode, format!("an answer that does not end the request: {other:?}"))
-            })),
-        };
-        self.finish(ticket, outcome);
-    }
-
-    /// Sets an expired promise aside until its request is submitted anew; says whether it will be.
-    fn resubmit_later(&mut self, ticket: Ticket, now: Instant) -> bool {
-        let Some(resubmit) = self.open.get_mut(&ticket).and_then(|open| open.resubmit.take()) else {
-            return false;
-        };
-        debug!("promise {} expired, submitted anew in {:?}", ticket.0, resubmit.wait);
-        self.seats.remove(ticket);
-        if let Some(open) = self.open.remove(&ticket) {
-            // The new request, unlike the one that expired, can still be taken back.
-            open.part.was_not_written();
-            self.later.insert(ticket, resubmit, open.part, now);
         }
-        true
     }
 
-    fn finish(&mut self, ticket: Ticket, outcome: Result<Decoded>) {
-        self.seats.remove(ticket);
-        if let Some(open) = self.open.remove(&ticket) {
-            // Before the result, so that whoever has it was told.
-            open.tell_resolved(&self.watch, outcome.as_ref().err(), self.config.clock().now());
-            open.part.resolve(outcome);
+    fn finish(&mut self, ticket: Ticket, result: Result<Decoded>) {
+        self.queue.remove(ticket);
+        if let Some(promise) = self.promises.remove(&ticket) {
+            // Before the result, so that observers learn of it before the caller.
+            self.observer.resolved(&promise, result.as_ref().err(), self.clock.now());
+            promise.completer.complete(result);
         }
     }
 }
 
-fn given_up() -> Error {
-    let hint = "the service may be down; ask for the result again later with ServiceClient::pending";
+fn no_progress() -> Error {
+    let hint = "the service may be down; ServiceClient::pending can wait for the result again later";
     Error::timeout(Limit::Progress).with_hint(hint)
-}
-
-impl Open {
-    fn tell_resolved(&self, watch: &QueueWatch, error: Option<&Error>, now: Instant) {
-        watch.resolved(self.part.operation(), &self.request_id, self.kind, error, now - self.asked);
-    }
 }
 
 #[cfg(test)]

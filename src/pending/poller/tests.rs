@@ -1,54 +1,48 @@
-//! What a panic of the poller's thread does.
+//! Panics of the poller's thread.
 
 use std::net::TcpListener;
 use std::thread;
 
 use serde_json::Value;
 
-use super::super::slots::Slots;
-use super::super::{Manner, Outcome, Pending, PollGroup};
+use super::super::{CallHandle, CallMode, Pending, Resubmission, SubmittedCall};
 use super::*;
-use crate::rules::seats::Id;
+use crate::config::{Config, Proxy};
+use crate::types::RequestKind;
 
-/// Asks for a promise under the next ticket.
-fn ask(poller: &Poller, config: &Config, resubmit: Option<Resubmit>) -> Pending<Value> {
-    let (slots, mut parts) = Slots::new("test", 1);
-    poller.handle().ask(Promised {
-        request_id: "r-1".into(),
-        kind: RequestKind::Sample,
-        round_trip: Duration::ZERO,
-        group: PollGroup { client: GroupId(0), ordered: false },
-        part: parts.remove(0),
-        resubmit,
-        timeout_progress: None,
-    });
-    let (clock, manner) = (config.clock().clone(), Manner::submitting(None));
-    Outcome { slots, operation: "test", clock, manner, alive: Arc::new(()) }.pending_one()
+/// Has a promise polled under the next ticket.
+fn track(poller: &Poller, config: &Config, resubmission: Option<Resubmission>) -> Pending<Value> {
+    let (handle, mut completers) = CallHandle::new("test", 1);
+    let (client, completer, now) = (poller.handle().new_client(false), completers.remove(0), config.clock().now());
+    let promise = TrackedPromise::new("r-1", RequestKind::Sample, client, completer, config, now);
+    poller.handle().track(promise.resubmission(resubmission));
+    let (poller, mode) = (poller.handle().clone(), CallMode::submitting(None));
+    SubmittedCall { handle, operation: "test", mode, poller, keep_alive: Arc::new(()) }.pending_one()
 }
 
 #[test]
-fn a_panic_of_the_poller_is_an_error_for_all_who_wait_and_for_all_who_come_later() {
-    // Connections are made and never answered.
+fn a_panic_is_an_error_for_every_promise() {
+    // It accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let config = Config::builder().api_key("tml-k").base_url(url).proxy(crate::config::Proxy::Off);
+    let config = Config::builder().api_key("tml-k").base_url(url).proxy(Proxy::Off);
     let config = config.build_with(|_| None).unwrap();
     let http = Arc::new(Http::new(&config).unwrap());
-    let poller = Poller::spawn(&http).unwrap();
-    let panics = Resubmit { wait: Duration::ZERO, run: Box::new(|_part| panic!("resubmitting panics")) };
-    let first = ask(&poller, &config, Some(panics));
-    let others = [ask(&poller, &config, None), ask(&poller, &config, None)];
+    let poller = Poller::spawn(&http, Telemetry::default()).unwrap();
+    let panics = Resubmission { wait: Duration::ZERO, run: Box::new(|_completer| panic!("resubmitting panics")) };
+    let first = track(&poller, &config, Some(panics));
+    let others = [track(&poller, &config, None), track(&poller, &config, None)];
     // All three are being polled.
     let _connections: Vec<_> = (0..3).map(|_| silent.accept().unwrap()).collect();
     let waiting = others.map(|pending| thread::spawn(move || pending.wait().unwrap_err()));
-    let meaning = Meaning::Expired { detail: "gone".into() };
-    poller.handle().tell(Command::Replied(Id(0), Reply::Heard { meaning, error: None, held: Duration::ZERO }));
+    let outcome = PollOutcome::Gone { detail: "gone".into() };
+    poller.handle().send(Command::Replied(Ticket(0), Reply::Polled { outcome, held: Duration::ZERO }));
     let errors = [first.wait().unwrap_err()].into_iter().chain(waiting.map(|thread| thread.join().unwrap()));
     for error in errors {
         assert_eq!((error.kind(), error.request_id()), (ErrorKind::Panicked, Some("r-1")));
         assert!(error.may_have_taken_effect(), "{error}");
     }
-    let later = ask(&poller, &config, None).wait().unwrap_err();
+    let later = track(&poller, &config, None).wait().unwrap_err();
     assert_eq!((later.kind(), later.request_id()), (ErrorKind::Panicked, Some("r-1")));
     http.close();
     poller.close(config.clock().now() + Duration::from_secs(30));

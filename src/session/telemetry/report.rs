@@ -1,7 +1,7 @@
-//! Which happenings the service is told of, and in which words.
+//! Which events the service gets, and what they contain.
 //!
-//! Names and fields are the Python client's. What a server said is left out, as are the arguments of calls: only the words
-//! of this file, numbers, names of methods and ids travel, so that no prompt, token, key or header can.
+//! Names and fields are the Python client's. Texts from a server and the arguments of calls are left out: only the texts of
+//! this file, numbers, names of methods and ids are sent, so that no prompt, token, key or header can be.
 
 use std::error::Error as StdError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,17 +13,17 @@ use crate::observer::{Event, QueueStateUpdate};
 use crate::types::wire::TelemetryEventKind;
 use crate::types::{RequestKind, Severity};
 
-/// An event that the service is told, and how much it matters.
-pub(super) type Told = (TelemetryEventKind, Severity);
+/// The data of a telemetry event.
+pub(super) type EventData = (TelemetryEventKind, Severity);
 
-/// What the service is told of a happening: nothing, or one event or two.
-pub(super) fn told(event: &Event, now: SystemTime) -> Vec<Told> {
+/// The telemetry events of a client's event: none, one or two.
+pub(super) fn of_event(event: &Event, now: SystemTime) -> Vec<EventData> {
     match event {
         Event::Retry { operation, path, attempt, error, elapsed, .. } if is_submission(path) => {
             vec![attempt_failed(operation, error, true, *attempt, *elapsed, now)]
         }
         Event::RequestStop { operation, path, error: Some(error), duration, attempts, .. }
-            if is_submission(path) && !is_own_doing(error) =>
+            if is_submission(path) && !is_intended(error) =>
         {
             let failed = attempt_failed(operation, error, error.is_retryable(), *attempts, *duration, now);
             [failed].into_iter().chain(user_error(error)).collect()
@@ -39,7 +39,7 @@ pub(super) fn told(event: &Event, now: SystemTime) -> Vec<Told> {
             let mut set = |key: &str, value: Value| data[key] = value;
             let (name, warns) = match (error.kind(), error.status()) {
                 (ErrorKind::RequestFailed, _) => {
-                    set("error", words(error).into());
+                    set("error", message(error).into());
                     set(
                         "error_category",
                         error.category().map_or(Value::Null, |category| format!("{category:?}").into()),
@@ -50,18 +50,18 @@ pub(super) fn told(event: &Event, now: SystemTime) -> Vec<Told> {
                 (ErrorKind::Status, Some(status)) => {
                     let should_retry = matches!(status, 408 | 429 | 500..=599);
                     set("status_code", status.into());
-                    set("exception", words(error).into());
+                    set("exception", message(error).into());
                     set("should_retry", should_retry.into());
                     set("is_user_error", is_user_error.into());
                     ("api_status_error", should_retry || is_user_error)
                 }
                 (ErrorKind::Connect | ErrorKind::Timeout(_), _) => {
-                    set("exception", words(error).into());
+                    set("exception", message(error).into());
                     set("connection_error_retries", (*lost).into());
                     ("connection_error", true)
                 }
                 _ => {
-                    set("exception", words(error).into());
+                    set("exception", message(error).into());
                     ("validation_error", false)
                 }
             };
@@ -83,8 +83,8 @@ pub(super) fn told(event: &Event, now: SystemTime) -> Vec<Told> {
     }
 }
 
-/// What the service is told of a paused queue, when that is worth a line in the log, too.
-pub(super) fn paused(update: &QueueStateUpdate, kind: RequestKind) -> Told {
+/// The event of a paused queue.
+pub(super) fn paused(update: &QueueStateUpdate, kind: RequestKind) -> EventData {
     let data = json!({
         "request_id": *update.request_id,
         "request_type": kind.as_str(),
@@ -93,17 +93,17 @@ pub(super) fn paused(update: &QueueStateUpdate, kind: RequestKind) -> Told {
     generic("APIFuture.result_async.queue_state", data, Severity::Warning)
 }
 
-/// What the service is told of an error that the program reports. One of this crate, wherever it is in the chain, goes
-/// before those around it: their texts often repeat its own.
-pub(super) fn reported(error: &(dyn StdError + 'static)) -> Told {
-    if let Some(told) = user_error(error) {
-        return told;
+/// The event of an error that the program reports. An error of this crate anywhere in its chain is reported instead of those
+/// around it, whose texts often repeat its own.
+pub(super) fn reported(error: &(dyn StdError + 'static)) -> EventData {
+    if let Some(event) = user_error(error) {
+        return event;
     }
     let (error_message, error_type, traceback) = match ours(error).next() {
-        Some(error) => (words(error), error_type(error), chain(error)),
+        Some(error) => (message(error), error_type(error), chain(error)),
         None => {
             let mut texts: Vec<String> = levels(error).map(ToString::to_string).collect();
-            // Who wraps an error often says the same.
+            // A wrapper often repeats the text of the error inside.
             texts.dedup();
             (error.to_string(), "Error".to_owned(), texts.join("\n"))
         }
@@ -111,8 +111,8 @@ pub(super) fn reported(error: &(dyn StdError + 'static)) -> Told {
     (TelemetryEventKind::UnhandledException { error_message, error_type, traceback: Some(traceback) }, Severity::Error)
 }
 
-/// An event of the program's own.
-pub(super) fn generic(name: &str, data: Value, severity: Severity) -> Told {
+/// An event of the program.
+pub(super) fn generic(name: &str, data: Value, severity: Severity) -> EventData {
     let event_data = match data {
         Value::Object(data) => data,
         Value::Null => Map::new(),
@@ -128,12 +128,12 @@ fn attempt_failed(
     attempts: u32,
     elapsed: Duration,
     now: SystemTime,
-) -> Told {
+) -> EventData {
     let is_user_error = is_user_error(error);
     let current = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let data = json!({
         "func": operation,
-        "exception": words(error),
+        "exception": message(error),
         "exception_type": error_type(error),
         "exception_stack": chain(error),
         "status_code": error.status(),
@@ -147,10 +147,10 @@ fn attempt_failed(
     generic("InternalClientHolder.execute_with_retries.exception", data, severity(is_retryable || is_user_error))
 }
 
-/// The event of an error that is the program's fault, in the service's view.
-fn user_error(error: &(dyn StdError + 'static)) -> Option<Told> {
+/// The event of an error that the service blames on the program.
+fn user_error(error: &(dyn StdError + 'static)) -> Option<EventData> {
     let blamed = ours(error).find(|error| is_blamed(error))?;
-    let mut data = json!({"error_type": error_type(blamed), "message": words(blamed)});
+    let mut data = json!({"error_type": error_type(blamed), "message": message(blamed)});
     if let Some(status) = blamed.status() {
         data["status_code"] = status.into();
     }
@@ -161,17 +161,17 @@ fn is_user_error(error: &Error) -> bool {
     user_error(error).is_some()
 }
 
-/// Whether the service refused it for what it says: a 4xx but 408 and 429, or a failure of category user.
+/// Whether the service blames the program: a 4xx other than 408 and 429, or a failure of category user.
 fn is_blamed(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Status | ErrorKind::RequestFailed) && error.is_user_error()
 }
 
-/// Whether the request ended because the program wanted it to.
-fn is_own_doing(error: &Error) -> bool {
+/// Whether the program itself ended the request.
+fn is_intended(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Closed | ErrorKind::Cancelled)
 }
 
-/// Whether it is neither a poll, of which [`Event::PollFailed`] tells, nor a heartbeat, which comes again by itself.
+/// Whether it is neither a poll, which [`Event::PollFailed`] reports, nor a heartbeat, which is repeated anyway.
 fn is_submission(path: &str) -> bool {
     !path.ends_with("/retrieve_future") && !path.ends_with("/session_heartbeat")
 }
@@ -180,13 +180,13 @@ fn severity(warns: bool) -> Severity {
     if warns { Severity::Warning } else { Severity::Error }
 }
 
-/// An error in words that repeat nothing of what was sent or answered.
-fn words(error: &Error) -> String {
+/// A text for an error that repeats nothing that was sent or received.
+fn message(error: &Error) -> String {
     match (error.kind(), error.status()) {
         (ErrorKind::Status, Some(status)) => format!("the server answered {status}"),
-        (ErrorKind::RequestFailed, _) => "the service could not carry it out".to_owned(),
-        (ErrorKind::Decode, _) => "the answer could not be understood".to_owned(),
-        (ErrorKind::Expired, _) => "the service no longer knows the promise".to_owned(),
+        (ErrorKind::RequestFailed, _) => "the request failed on the server".to_owned(),
+        (ErrorKind::Decode, _) => "the response could not be decoded".to_owned(),
+        (ErrorKind::Expired, _) => "the server no longer knows the promise".to_owned(),
         (ErrorKind::Connect, _) => "no connection, or it was lost".to_owned(),
         (ErrorKind::Timeout(limit), _) => limit.to_string(),
         (ErrorKind::Cancelled, _) => "cancelled".to_owned(),
@@ -197,9 +197,9 @@ fn words(error: &Error) -> String {
     }
 }
 
-/// An error of this crate and those of this crate below it, a line each. Others may repeat an answer.
+/// This error and the errors of this crate in its chain, one per line. Other errors may repeat a response.
 fn chain(error: &Error) -> String {
-    ours(error).map(words).collect::<Vec<_>>().join("\n")
+    ours(error).map(message).collect::<Vec<_>>().join("\n")
 }
 
 fn error_type(error: &Error) -> String {
@@ -211,7 +211,7 @@ fn ours<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a Err
     levels(error).filter_map(|error| error.downcast_ref())
 }
 
-/// The errors from this one down to the first cause. What an I/O error was made of is not its source, but its reference.
+/// The errors from this one down to the first cause. The error inside an `io::Error` is behind `get_ref`, not `source`.
 fn levels<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref().and_then(std::io::Error::get_ref) {
         Some(inner) => Some(inner as &(dyn StdError + 'static)),
@@ -233,8 +233,8 @@ mod tests {
         Error::new(ErrorKind::RequestFailed, "prompt").with_category(category)
     }
 
-    /// Names and severities.
-    fn said(events: Vec<Told>) -> Vec<(String, Severity)> {
+    /// The names and severities of events.
+    fn names(events: Vec<EventData>) -> Vec<(String, Severity)> {
         let name = |what| match what {
             TelemetryEventKind::GenericEvent { event_name, event_data } => {
                 assert!(!Value::Object(event_data).to_string().contains("prompt"));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn each_happening_has_its_events_and_what_the_server_said_is_in_none() {
+    fn events_never_contain_texts_of_the_server() {
         use RequestErrorCategory::{Server, User};
         use Severity::{Error as Bad, Warning};
         let path = "/api/v1/optim_step";
@@ -274,7 +274,7 @@ mod tests {
             queue_state: QueueState::PausedCapacity,
             reason: Some("prompt".into()),
         };
-        assert_eq!(said(vec![paused(&update, RequestKind::Sample)]), [("queue_state".to_owned(), Warning)]);
+        assert_eq!(names(vec![paused(&update, RequestKind::Sample)]), [("queue_state".to_owned(), Warning)]);
         let retry = |path: &str| Event::Retry {
             operation: "optim_step",
             method: "POST",
@@ -310,35 +310,35 @@ mod tests {
             (Event::Missed { count: 1 }, vec![]),
         ] {
             let expected: Vec<_> = expected.into_iter().map(|(name, severity)| (name.to_owned(), severity)).collect();
-            assert_eq!(said(told(&event, UNIX_EPOCH)), expected, "{event:?}");
+            assert_eq!(names(of_event(&event, UNIX_EPOCH)), expected, "{event:?}");
         }
     }
 
     #[test]
-    fn what_the_program_reports_is_a_user_error_anywhere_down_the_chain_or_an_unhandled_exception() {
+    fn reported_errors_are_user_errors_or_unhandled() {
         let outer = |inner: Error| std::io::Error::other(Error::new(ErrorKind::Io, "prompt").with_source(inner));
-        let one = |error: &(dyn StdError + 'static)| said(vec![reported(error)]).remove(0);
+        let one = |error: &(dyn StdError + 'static)| names(vec![reported(error)]).remove(0);
         for status_code in [400, 404, 409, 422] {
             assert_eq!(one(&outer(status(status_code))), ("user_error".into(), Severity::Warning), "{status_code}");
         }
         assert_eq!(one(&failed(RequestErrorCategory::User)), ("user_error".into(), Severity::Warning));
-        let own = std::io::Error::other("the program's words");
-        assert_eq!(one(&own), ("the program's words|the program's words".into(), Severity::Error));
-        for (error, words) in [
+        let own = std::io::Error::other("the program's text");
+        assert_eq!(one(&own), ("the program's text|the program's text".into(), Severity::Error));
+        for (error, text) in [
             (status(408), "the server answered 408"),
             (status(503), "the server answered 503"),
             (Error::invalid_input("prompt"), "InvalidInput"),
             (
                 Error::new(ErrorKind::Decode, "prompt").with_source(std::io::Error::other("prompt")),
-                "the answer could not be understood",
+                "the response could not be decoded",
             ),
         ] {
-            assert_eq!(one(&error), (format!("{words}|{words}"), Severity::Error));
+            assert_eq!(one(&error), (format!("{text}|{text}"), Severity::Error));
         }
     }
 
     #[test]
-    fn data_that_is_no_object_still_becomes_one() {
+    fn data_always_becomes_an_object() {
         for (data, expected) in [
             (json!({"a": 1}), json!({"a": 1})),
             (Value::Null, json!({})),

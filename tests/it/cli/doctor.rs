@@ -5,11 +5,13 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use httpmock::Method::{GET, POST};
+use httpmock::{Mock, MockServer};
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 
 use super::program::{Volatile, golden, tinkex};
-use crate::support::{RecordedRequest, Reply, Service, healthy_service};
+use crate::support::mock::{endpoint, respond, session};
 
 #[test]
 fn the_local_server_passes_all_checks() {
@@ -40,23 +42,25 @@ fn a_closed_port_fails_the_connection_check() {
     golden("doctor_connection", &[done], &Volatile::default().url(&url));
 }
 
-/// A healthy service with this clock, whose endpoint `refuse` responds with a status.
-fn service(date: SystemTime, refuse: &'static str, status: u16) -> Service {
-    Service::start(move |request: &RecordedRequest| {
-        if request.path == refuse {
-            return Reply::with_headers(status, &[], &json!({ "detail": "not for you" }));
-        }
-        match healthy_service(request) {
-            Reply::Json(200, _) if request.path == "get_server_capabilities" => {
-                Reply::ok(json!({ "supported_models": [{ "model_name": "tinkex/bytes-tiny" }] }))
-            }
-            Reply::Json(status, body) => {
-                let date = httpdate::fmt_http_date(date);
-                Reply::with_headers(status, &[("date", &date)], &body)
-            }
-            other => other,
-        }
+/// What `tinkex doctor` requests of a service with this clock: its health and its capabilities. One of them may be refused.
+fn endpoints<'a>(server: &'a MockServer, date: SystemTime, refuse: Option<(&str, u16)>) -> [Mock<'a>; 2] {
+    let models = json!({ "supported_models": [{ "model_name": "tinkex/bytes-tiny" }] });
+    [("healthz", json!({ "status": "ok" })), ("get_server_capabilities", models)].map(|(path, body)| {
+        respond(server, GET, path, |then| match refuse.filter(|(refused, _)| *refused == path) {
+            Some((_, status)) => then.status(status).json_body(json!({ "detail": "not for you" })),
+            None => then.header("date", httpdate::fmt_http_date(date)).json_body(body),
+        })
     })
+}
+
+/// What the tokenizer check requests: a session, and in it a sampler of this model.
+fn sampler_endpoints<'a>(server: &'a MockServer, model: &str) -> [Mock<'a>; 2] {
+    let sampler = json!({ "session_id": "session-1", "sampling_session_seq_id": 0, "base_model": model });
+    let sampler = server.mock(|when, then| {
+        endpoint(when, POST, "create_sampling_session").json_body_includes(sampler.to_string());
+        then.json_body(json!({ "sampling_session_id": "sampler-0" }));
+    });
+    [session(server), sampler]
 }
 
 fn find<'a>(document: &'a Value, name: &str) -> &'a Value {
@@ -64,8 +68,8 @@ fn find<'a>(document: &'a Value, name: &str) -> &'a Value {
 }
 
 /// The exit code, and the status and text of one check.
-fn check(service: &Service, name: &str) -> (Option<i32>, String, String) {
-    let done = tinkex("doctor -f json").at(&service.url()).run();
+fn check(server: &MockServer, name: &str) -> (Option<i32>, String, String) {
+    let done = tinkex("doctor -f json").at(&server.base_url()).run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(document["ok"], done.code == Some(0));
     let check = find(&document, name);
@@ -75,39 +79,54 @@ fn check(service: &Service, name: &str) -> (Option<i32>, String, String) {
 
 #[test]
 fn a_rejected_key_fails_access_not_server() {
+    let server = MockServer::start();
     let now = tinkex::clock::Clock::system().wall();
-    let refused = service(now, "get_server_capabilities", 401);
-    assert_eq!(check(&refused, "server").1, "ok");
-    let (code, status, said) = check(&refused, "access");
+    let [health, capabilities] = endpoints(&server, now, Some(("get_server_capabilities", 401)));
+    assert_eq!(check(&server, "server").1, "ok");
+    let (code, status, said) = check(&server, "access");
     assert!(
         said.contains("rejected the key: ") && said.contains("not for you") && said.contains("TINKER_API_KEY"),
         "{said}"
     );
     assert_eq!((code, status.as_str()), (Some(1), "failed"));
+    assert_eq!((health.calls(), capabilities.calls()), (2, 2));
+}
 
-    let down = service(now, "healthz", 503);
-    assert_eq!(check(&down, "server").1, "failed");
-    assert_eq!(check(&down, "access").1, "skipped");
+#[test]
+fn a_server_that_is_down_skips_access() {
+    let server = MockServer::start();
+    let now = tinkex::clock::Clock::system().wall();
+    let [health, capabilities] = endpoints(&server, now, Some(("healthz", 503)));
+    assert_eq!(check(&server, "server").1, "failed");
+    assert_eq!(check(&server, "access").1, "skipped");
+    assert!(health.calls() >= 2);
+    capabilities.assert_calls(0);
 }
 
 #[test]
 fn an_html_page_fails_the_server_check() {
-    let page = b"<!DOCTYPE html><html>Welcome</html>".to_vec();
-    let html = vec![("content-type", "text/html".to_owned())];
-    let other = Service::start(move |_| Reply::Full { status: 200, headers: html.clone(), body: page.clone() });
-    let (code, status, said) = check(&other, "server");
+    let server = MockServer::start();
+    let page = "<!DOCTYPE html><html>Welcome</html>";
+    let health = respond(&server, GET, "healthz", |then| then.header("content-type", "text/html").body(page));
+    let (code, status, said) = check(&server, "server");
     assert_eq!((code, status.as_str()), (Some(1), "failed"));
     assert!(said.contains("text/html") && said.contains("check that TINKER_BASE_URL"), "{said}");
+    health.assert();
 }
 
 #[test]
 fn a_skewed_clock_fails_its_check() {
     let now = tinkex::clock::Clock::system().wall();
     let day = Duration::from_secs(24 * 3600);
-    let (code, status, _) = check(&service(now, "", 0), "clock");
+    let server = MockServer::start();
+    sampler_endpoints(&server, "tinkex/bytes-tiny");
+    let mut mocks = endpoints(&server, now, None);
+    let (code, status, _) = check(&server, "clock");
     assert_eq!((code, status.as_str()), (Some(0), "ok"));
     for (theirs, said) in [(now - day, "ahead of the server's clock"), (now + day, "behind the server's clock")] {
-        let (code, status, detail) = check(&service(theirs, "", 0), "clock");
+        mocks.iter_mut().for_each(Mock::delete);
+        mocks = endpoints(&server, theirs, None);
+        let (code, status, detail) = check(&server, "clock");
         assert_eq!((code, status.as_str()), (Some(1), "failed"));
         assert!(detail.contains(said) && detail.contains("NTP"), "{detail}");
     }
@@ -134,8 +153,10 @@ fn a_server_without_tls_fails_its_check() {
 
 #[test]
 fn a_missing_tokenizer_is_named_with_its_path() {
-    let service = service(tinkex::clock::Clock::system().wall(), "", 0);
-    let done = tinkex("doctor -f json --model org/model").at(&service.url()).env("TINKEX_CACHE", "/no/cache").run();
+    let server = MockServer::start();
+    let [health, capabilities] = endpoints(&server, tinkex::clock::Clock::system().wall(), None);
+    let [session, sampler] = sampler_endpoints(&server, "org/model");
+    let done = tinkex("doctor -f json --model org/model").at(&server.base_url()).env("TINKEX_CACHE", "/no/cache").run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let check = find(&document, "tokenizer");
     if cfg!(feature = "tokenizers") {
@@ -145,12 +166,13 @@ fn a_missing_tokenizer_is_named_with_its_path() {
         assert_eq!((done.code, &check["status"]), (Some(0), &json!("skipped")));
         assert!(check.to_string().contains("a build with the feature `tokenizers`"), "{check}");
     }
+    [health, capabilities, session, sampler].iter().for_each(Mock::assert);
 }
 
-/// A proxy that connects to this service for every target.
-fn proxy(service: &Service) -> String {
+/// A proxy that connects to this server for every target.
+fn proxy(server: &MockServer) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (url, target) = (format!("http://{}", listener.local_addr().unwrap()), service.url().replace("http://", ""));
+    let (url, target) = (format!("http://{}", listener.local_addr().unwrap()), server.address().to_string());
     thread::spawn(move || {
         for stream in listener.incoming().map(Result::unwrap) {
             let target = target.clone();
@@ -177,11 +199,14 @@ fn tunnel(mut outside: TcpStream, target: &str) -> io::Result<()> {
 
 #[test]
 fn the_proxy_resolves_the_host_name() {
-    let service = service(tinkex::clock::Clock::system().wall(), "", 0);
-    let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &proxy(&service)).run();
+    let server = MockServer::start();
+    let [health, capabilities] = endpoints(&server, tinkex::clock::Clock::system().wall(), None);
+    let [session, sampler] = sampler_endpoints(&server, "tinkex/bytes-tiny");
+    let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &proxy(&server)).run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
     let expected = ["skipped", "skipped", "ok", "ok"];
     assert_eq!(["dns", "connection", "server", "access"].map(status), expected, "{document}");
     assert_eq!(done.code, Some(0));
+    [health, capabilities, session, sampler].iter().for_each(Mock::assert);
 }

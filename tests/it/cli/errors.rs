@@ -2,10 +2,12 @@
 
 use std::net::TcpListener;
 
-use serde_json::json;
+use httpmock::Method::GET;
+use httpmock::MockServer;
+use serde_json::{Value, json};
 
 use super::program::{Done, Volatile, golden, tinkex};
-use crate::support::{RecordedRequest, Reply, Service};
+use crate::support::mock::{anything, respond};
 
 fn fails(done: Done, code: i32) -> Done {
     assert_eq!((done.code, done.stdout.as_str()), (Some(code), ""), "{done:?}");
@@ -15,7 +17,8 @@ fn fails(done: Done, code: i32) -> Done {
 
 #[test]
 fn invalid_usage_exits_2_without_a_request() {
-    let service = Service::start(|_| Reply::ok(json!({})));
+    let server = MockServer::start();
+    let anything = anything(&server);
     let runs = [
         "",
         "nope",
@@ -36,8 +39,8 @@ fn invalid_usage_exits_2_without_a_request() {
         "serve --chaos-seed 1",
         "completions tcsh",
     ];
-    let runs = runs.map(|words| fails(tinkex(words).at(&service.url()).run(), 2));
-    assert!(service.requests().is_empty());
+    let runs = runs.map(|words| fails(tinkex(words).at(&server.base_url()).run(), 2));
+    anything.assert_calls(0);
     golden("errors_usage", &runs, &Volatile::default());
 }
 
@@ -54,32 +57,35 @@ fn invalid_settings_exit_2() {
     golden("errors_settings", &runs.map(|done| fails(done, 2)), &Volatile::default());
 }
 
-/// Fails in a way that depends on the id of the requested run.
-fn failing(request: &RecordedRequest) -> Reply {
-    let status = |status: u16, body| Reply::with_headers(status, &[("x-should-retry", "false")], &body);
-    match request.path.trim_start_matches("training_runs/") {
-        "missing" => status(404, json!({ "detail": "Training run not found" })),
-        "refused" => status(401, json!({ "detail": "invalid key" })),
-        "invalid" => status(422, json!({ "detail": [{ "loc": ["path", "run"], "msg": "not a run" }] })),
-        "down" => status(503, json!({ "detail": "down for maintenance\n\u{1b}[2Jtomorrow" })),
-        "shape" => Reply::ok(json!({ "training_run_id": 7 })),
-        _ => Reply::Close,
-    }
-}
-
 #[test]
 fn a_failed_request_exits_1_with_the_reason() {
-    let service = Service::start(failing);
+    let server = MockServer::start();
+    let run = |id: &str, status: u16, body: Value| {
+        respond(&server, GET, &format!("training_runs/{id}"), |then| {
+            then.status(status).header("x-should-retry", "false").json_body(body)
+        })
+    };
+    let mocks = [
+        (3, run("missing", 404, json!({ "detail": "Training run not found" }))),
+        (1, run("refused", 401, json!({ "detail": "invalid key" }))),
+        (1, run("invalid", 422, json!({ "detail": [{ "loc": ["path", "run"], "msg": "not a run" }] }))),
+        (1, run("down", 503, json!({ "detail": "down for maintenance\n\u{1b}[2Jtomorrow" }))),
+        (2, run("shape", 200, json!({ "training_run_id": 7 }))),
+    ];
     let runs = ["missing", "missing -v", "refused", "invalid", "down", "shape", "shape -v", "missing -f json"];
-    let runs = runs.map(|run| fails(tinkex(&format!("run info {run}")).at(&service.url()).run(), 1));
+    let runs = runs.map(|run| fails(tinkex(&format!("run info {run}")).at(&server.base_url()).run(), 1));
     golden("errors_refused", &runs, &Volatile::default());
+    mocks.iter().for_each(|(calls, mock)| mock.assert_calls(*calls));
 }
 
 #[test]
 fn an_unknown_checkpoint_exits_1() {
-    let service = Service::start(|_| Reply::ok(json!({ "checkpoints": [] })));
-    let done = tinkex("checkpoint info tinker://run/weights/a").at(&service.url()).run();
+    let server = MockServer::start();
+    let list =
+        respond(&server, GET, "training_runs/run/checkpoints", |then| then.json_body(json!({ "checkpoints": [] })));
+    let done = tinkex("checkpoint info tinker://run/weights/a").at(&server.base_url()).run();
     golden("errors_no_such_checkpoint", &[fails(done, 1)], &Volatile::default());
+    list.assert();
 }
 
 #[test]
@@ -112,11 +118,13 @@ fn an_address_in_use_exits_1() {
 
 #[test]
 fn the_log_goes_to_stderr_without_the_key() {
-    let service = Service::start(|_| Reply::ok(json!({ "sessions": [] })));
-    let run = |log: &str| tinkex("session list -f json").at(&service.url()).env("TINKER_LOG", log).run();
+    let server = MockServer::start();
+    let list = respond(&server, GET, "sessions?limit=20&offset=0", |then| then.json_body(json!({ "sessions": [] })));
+    let run = |log: &str| tinkex("session list -f json").at(&server.base_url()).env("TINKER_LOG", log).run();
     let loud = run("trace");
     assert_eq!(loud.code, Some(0));
     assert_eq!(loud.stdout, "{\n  \"sessions\": []\n}\n");
     assert!(loud.stderr.contains("TRACE"), "{loud:?}");
     assert_eq!(run("off").stderr, "");
+    list.assert_calls(2);
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use httpmock::Method::DELETE;
+use httpmock::MockServer;
 use serde_json::json;
 
 use super::download::{self, Folder};
 use super::program::{Program, tinkex};
+use crate::support::mock::{anything, respond};
 use crate::support::terminal::Terminal;
 use crate::support::{Gate, Reply, Service};
 
@@ -16,19 +19,26 @@ fn at_terminal(program: Program) -> Terminal {
 #[test]
 fn delete_asks_for_confirmation() {
     for (answer, deletes) in [("y\n", true), ("YES\n", true), ("n\n", false), ("\n", false), ("\u{4}", false)] {
-        let service = Service::start(|_| Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() });
+        let server = MockServer::start();
+        let deletion = |id: &str| {
+            respond(&server, DELETE, &format!("training_runs/run/checkpoints/weights/{id}"), |then| then.status(204))
+        };
+        let deletions = ["a", "b"].map(deletion);
+        let anything = anything(&server);
         let delete = tinkex("checkpoint delete tinker://run/weights/a tinker://run/weights/b");
-        let mut terminal = at_terminal(delete.at(&service.url()));
+        let mut terminal = at_terminal(delete.at(&server.base_url()));
         terminal.until_shown("Permanently delete these 2 checkpoints? [y/N]: ");
-        assert!(service.requests().is_empty());
+        deletions.iter().for_each(|deletion| deletion.assert_calls(0));
         terminal.types(answer);
         let (code, stdout, shown) = terminal.end();
+        deletions.iter().for_each(|deletion| deletion.assert_calls(usize::from(deletes)));
+        anything.assert_calls(0);
         assert!(shown.contains("tinker://run/weights/a\r\ntinker://run/weights/b\r\n"), "{shown:?}");
         if deletes {
-            assert_eq!((code, service.requests().len()), (Some(0), 2), "{answer:?}");
+            assert_eq!(code, Some(0), "{answer:?}");
             assert_eq!(stdout, "deleted tinker://run/weights/a\ndeleted tinker://run/weights/b\n");
         } else {
-            assert_eq!((code, service.requests().len(), stdout.as_str()), (Some(1), 0, ""), "{answer:?}");
+            assert_eq!((code, stdout.as_str()), (Some(1), ""), "{answer:?}");
             assert!(shown.contains("nothing was deleted"), "{shown:?}");
         }
     }

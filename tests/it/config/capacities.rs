@@ -28,7 +28,7 @@ fn gated(path: &'static str) -> (Service, Arc<Gate>) {
 }
 
 #[test]
-fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
+fn a_full_queue_fails_submits_and_blocks_calls() {
     for by_bytes in [false, true] {
         let (service, gate) = gated("optim_step");
         let manual = ManualClock::new();
@@ -43,7 +43,7 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
         let remedy = error.hint().unwrap();
         assert!(remedy.contains("max_queued") && remedy.contains("max_queued_bytes"), "{error}");
         let limit = Duration::from_secs(77);
-        let patient = trainer.timeout_operation(Some(limit));
+        let patient = trainer.with_timeout_operation(Some(limit));
         let waiting = thread::spawn(move || patient.forward(batch(), LossFn::CrossEntropy));
         manual.until_waiting(|waits| waits.contains(&limit));
         assert_eq!(service.requests_to("forward").len(), 0);
@@ -57,13 +57,13 @@ fn a_full_queue_refuses_what_is_submitted_and_lets_blocking_calls_wait() {
 }
 
 #[test]
-fn a_wait_for_room_in_the_queue_ends_with_the_operation_limit() {
+fn waiting_for_queue_room_has_the_operation_timeout() {
     let (service, gate) = gated("optim_step");
     let manual = ManualClock::new();
     let trainer = train(&connect(service.config().clock(manual.clock()).max_queued(1)).unwrap());
     let first = trainer.submit_optim_step(adam()).unwrap();
     let limit = Duration::from_secs(77);
-    let patient = trainer.timeout_operation(Some(limit));
+    let patient = trainer.with_timeout_operation(Some(limit));
     let waiting = thread::spawn(move || patient.optim_step(adam()).unwrap_err());
     manual.until_waiting(|waits| waits.contains(&limit));
     manual.advance(limit);
@@ -135,7 +135,7 @@ fn no_more_idle_connections_are_kept_than_configured() {
 }
 
 #[test]
-fn an_idle_connection_is_not_used_after_its_retention() {
+fn an_idle_connection_expires_after_its_retention() {
     let service = Service::start(healthy_service);
     // Real time, which moves on by more than that between any two requests.
     let client = connect(service.config().idle_retention(Duration::from_nanos(1))).unwrap();
@@ -146,7 +146,7 @@ fn an_idle_connection_is_not_used_after_its_retention() {
 }
 
 #[test]
-fn threads_that_can_not_have_their_stack_are_an_error_and_not_a_panic() {
+fn an_impossible_stack_size_is_an_error() {
     let service = Service::start(healthy_service);
     // As large as the address space.
     let error = connect(service.config().thread_stack_size(1 << 47)).unwrap_err();
@@ -176,7 +176,7 @@ fn a_small_connection_buffer_carries_everything() {
 }
 
 #[test]
-fn polls_and_submissions_are_no_more_at_once_than_configured() {
+fn concurrent_polls_and_submissions_are_limited() {
     for (path, config) in [
         ("retrieve_future", Config::builder().max_poll_connections(2)),
         ("asample", Config::builder().max_sampling_threads(2)),
@@ -198,7 +198,7 @@ fn polls_and_submissions_are_no_more_at_once_than_configured() {
 }
 
 #[test]
-fn samples_leave_at_the_configured_rate_after_the_burst() {
+fn the_configured_sampling_rate_applies_after_the_burst() {
     let service = Service::start(healthy_service);
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);

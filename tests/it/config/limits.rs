@@ -17,7 +17,7 @@ use crate::support::{Reply, Service, healthy_service, small_listener};
 
 /// With real time: 100 ms.
 #[test]
-fn the_idle_limit_ends_a_wait_for_the_head_of_an_answer() {
+fn the_idle_timeout_covers_the_response_head() {
     let service = except("healthz", || Reply::Silence);
     let client = connect(service.config().timeout_idle(SHORT).max_retries(0)).unwrap();
     let error = client.health().unwrap_err();
@@ -28,7 +28,7 @@ fn the_idle_limit_ends_a_wait_for_the_head_of_an_answer() {
 
 /// With real time: 100 ms.
 #[test]
-fn the_idle_limit_ends_an_answer_that_stops_and_a_body_that_nobody_takes() {
+fn the_idle_timeout_covers_bodies_in_both_directions() {
     let (url, accepted) = raw_server(|mut stream| {
         assert!(stream.read(&mut [0; 16 * 1024]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
@@ -68,7 +68,7 @@ fn raw_server(serve: impl Fn(&TcpStream) + Send + 'static) -> (String, Arc<()>) 
 /// With real time: 100 ms. A queue of connections that nobody accepts fills up, and then Linux drops what comes.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_connect_limit_ends_a_connection_that_is_not_made() {
+fn the_connect_timeout_ends_an_unanswered_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let queued: Vec<_> = std::iter::from_fn(|| TcpStream::connect_timeout(&address, SHORT).ok()).take(10_000).collect();
@@ -80,7 +80,7 @@ fn the_connect_limit_ends_a_connection_that_is_not_made() {
 }
 
 #[test]
-fn retries_are_as_many_and_as_far_apart_as_configured() {
+fn retry_count_and_delays_follow_the_configuration() {
     let service = except("healthz", || Reply::Json(503, json!({})));
     let manual = ManualClock::new();
     let (base, cap) = (Duration::from_secs(100), Duration::from_secs(300));
@@ -98,7 +98,7 @@ fn retries_are_as_many_and_as_far_apart_as_configured() {
 }
 
 #[test]
-fn the_submit_window_ends_the_repeats_of_a_submission() {
+fn the_submit_window_ends_retries_of_a_submission() {
     let service = except("optim_step", || Reply::Json(503, json!({})));
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).heartbeat_interval(FAR).idle_retention(FAR);
@@ -126,7 +126,7 @@ fn the_submit_window_ends_an_attempt_under_way() {
 
 /// With real time: polls of 100 ms.
 #[test]
-fn a_poll_without_an_answer_is_repeated_after_the_poll_limit() {
+fn an_unanswered_poll_is_repeated_after_its_timeout() {
     let polls = AtomicUsize::new(0);
     let service = Service::start(move |request| {
         let optim = request.request_id().starts_with("optim_step");
@@ -144,7 +144,7 @@ fn a_poll_without_an_answer_is_repeated_after_the_poll_limit() {
 }
 
 #[test]
-fn a_promise_of_which_nothing_is_heard_is_given_up_after_the_progress_limit() {
+fn the_progress_timeout_gives_up_a_silent_promise() {
     let service = Service::start(|request| match request.request_id().starts_with("optim_step") {
         true => Reply::Close,
         false => healthy_service(request),
@@ -168,7 +168,7 @@ fn a_promise_of_which_nothing_is_heard_is_given_up_after_the_progress_limit() {
 }
 
 #[test]
-fn the_operation_limit_is_the_configurations_unless_a_client_has_its_own() {
+fn a_client_may_override_the_operation_timeout() {
     let service = Service::start(|request| match request.request_id() {
         "optim_step:model-0:1" | "optim_step:model-0:2" | "asample:sampler-0:0" => Reply::Silence,
         _ => healthy_service(request),
@@ -178,7 +178,7 @@ fn the_operation_limit_is_the_configurations_unless_a_client_has_its_own() {
     let client = connect(config.timeout_operation(Some(Duration::from_secs(60)))).unwrap();
     let trainer = train(&client);
     let sampler = client.create_sampling_client("base").unwrap();
-    let own = trainer.timeout_operation(Some(Duration::from_secs(61)));
+    let own = trainer.with_timeout_operation(Some(Duration::from_secs(61)));
     type Call = Box<dyn FnOnce() -> Result<(), Error> + Send>;
     let step = |trainer: TrainingClient| -> Call { Box::new(move || trainer.optim_step(adam()).map(drop)) };
     let calls = [(60, step(trainer)), (60, Box::new(move || sample(&sampler))), (61, step(own))];

@@ -39,7 +39,7 @@ fn requests_go_through_the_proxy() {
 
 /// Variables of the environment are the process's, so this test runs itself again in a process with a proxy set.
 #[test]
-fn the_environments_proxy_is_used_unless_it_is_switched_off() {
+fn the_environments_proxy_applies_unless_off() {
     const TARGET: &str = "TINKEX_TEST_TARGET";
     if let Ok(target) = std::env::var(TARGET) {
         connect(Config::builder().api_key("tml-k").base_url(target).proxy(Proxy::Off)).unwrap();
@@ -51,7 +51,7 @@ fn the_environments_proxy_is_used_unless_it_is_switched_off() {
     for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
         again.env_remove(name).env_remove(name.to_lowercase());
     }
-    let name = "config::proxies::the_environments_proxy_is_used_unless_it_is_switched_off";
+    let name = "config::proxies::the_environments_proxy_applies_unless_off";
     let output = again.args(["--exact", name]).env(TARGET, direct.url()).env("HTTP_PROXY", proxy.url()).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

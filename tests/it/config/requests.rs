@@ -6,7 +6,7 @@ use super::{connect, everything};
 use crate::support::{RecordedRequest, Service, healthy_service};
 
 #[test]
-fn tags_and_metadata_are_the_sessions() {
+fn tags_and_metadata_are_sent_with_the_session() {
     let service = Service::start(healthy_service);
     let config = service.config().tags(["a", "b"]).user_metadata("run", "7").user_metadata("who", "me");
     connect(config).unwrap();
@@ -17,7 +17,7 @@ fn tags_and_metadata_are_the_sessions() {
 }
 
 #[test]
-fn key_gateway_token_headers_query_and_path_are_those_of_every_request() {
+fn every_request_has_the_configured_headers_and_url() {
     let service = Service::start(|request| {
         let path = request.path.strip_prefix("/gateway/tinker/api/v1/").unwrap();
         let path = path.strip_suffix("?team=a%2Cb&x=1").unwrap();

@@ -1,4 +1,4 @@
-//! `pure_client`: the requests that the Python client builds, built through the low-level door.
+//! `pure_client`: the requests that the Python client builds, built through `tinkex::api`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::headers::comparable;
 use crate::support::golden::fixture;
 use crate::support::{Reply, Service};
 
-/// How a request of the fixture is built: what the configuration has besides, and the request.
+/// How a request of the fixture is built: additional configuration, and the request.
 struct Case {
     name: &'static str,
     config: fn(ConfigBuilder) -> ConfigBuilder,
@@ -42,7 +42,7 @@ const CASES: [Case; 26] = [
     case("delete with body", |api| api.delete("/api/v1/x").json(&json!({"a": 1}))),
     case("idempotency key", |api| post(api).idempotency_key("key-1")),
     case("idempotency key + own header", |api| post(api).idempotency_key("key-1").header("x-idempotency-key", "mine")),
-    // The service refuses three times.
+    // The service fails three times.
     case("retry 3", |api| post(api).max_retries(3)),
     case("timeout 45", |api| post(api).timeout_idle(Duration::from_secs(45))),
     case("timeout 7.5", |api| post(api).timeout_idle(Duration::from_secs_f64(7.5))),
@@ -59,7 +59,7 @@ const CASES: [Case; 26] = [
         get(api).query("limit", 5).query("offset", 0).query("l", [1, 2]).query("n", None::<&str>).query("s", "a b")
     }),
     case("params on url with query", |api| api.get("/x?a=1").query("b", 2)),
-    // Here the caller merges what Python's `extra_json` adds.
+    // Here the caller merges what Python adds by `extra_json`.
     case("extra_json", |api| post(api).json(&json!({"a": 2, "b": 3}))),
     case("extra_json only", |api| post(api).json(&json!({"b": 3}))),
     Case {
@@ -71,7 +71,7 @@ const CASES: [Case; 26] = [
     case("nan body", |api| post(api).json(&BTreeMap::from([("a", f64::NAN)]))),
 ];
 
-/// What the door does not do, with the reason.
+/// What `tinkex::api` does not do, with the reason.
 const NOT_BUILT: [(&str, &str); 3] = [
     ("get with json", "Python drops the body; here a GET with one is refused"),
     ("put", "the protocol has no PUT"),
@@ -82,16 +82,16 @@ const NOT_BUILT: [(&str, &str); 3] = [
 const DIFFERENT: [(&str, &str, &str, &str); 5] = [
     // A whole number of seconds has no point.
     ("client timeout 30", "x-stainless-read-timeout", "30.0", "30"),
-    // A header that is set twice, in two spellings, is one header.
+    // A header set twice in different case is one header.
     ("accept in lower case (both sent?)", "accept", "application/json, application/gzip", "application/gzip"),
-    // A query in the path stays.
+    // A query in the path is kept.
     ("params on url with query", "url", "/p/x?b=2", "/p/x?a=1&b=2"),
-    // Python refuses it. Here the high-level clients do, before; the door writes what serde_json writes.
+    // Python refuses it. Here the high-level clients refuse it earlier; `tinkex::api` sends what serde_json writes.
     ("nan body", "url", "", "/p/api/v1/x"),
     ("nan body", "body", "", r#"{"a":null}"#),
 ];
 
-/// Python's value, or ours where that differs on purpose.
+/// Python's value, or ours if it differs on purpose.
 fn expected(name: &str, about: &str, python: &str) -> String {
     let different = DIFFERENT.iter().find(|(case, what, ..)| (*case, *what) == (name, about));
     different
@@ -155,7 +155,7 @@ fn requests_match_the_fixture() {
             assert_eq!(has_key, seen.method != "GET", "{name}");
         }
         assert_eq!(ours, theirs, "{name}");
-        // Values of our own, unless the caller gives some.
+        // Our own values, unless the caller sets them.
         let header = |name: &str| out["headers"].as_array().unwrap().iter().find(|pair| pair[0] == name);
         let own =
             ["user-agent", "x-idempotency-key"].into_iter().filter_map(|name| Some((name, header(name)?[1].as_str()?)));
@@ -185,7 +185,7 @@ fn keys_and_base_urls_match_the_python_client() {
             Some(key) => config.api_key(key).build(),
             None => config.build_with(|_| None),
         };
-        // Python takes an empty key, and sends a space before one; here the first is refused and the second cut.
+        // Python accepts an empty key and sends a leading space. Here the former is refused and the latter trimmed.
         match case["out"]["X-API-Key"].as_str().map(str::trim).filter(|key| !key.is_empty()) {
             Some(key) => {
                 Api::new(config.unwrap()).unwrap().get("/x").send().unwrap();

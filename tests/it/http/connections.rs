@@ -1,4 +1,4 @@
-//! Connections that are kept, closed, refused or not made.
+//! Connections that are reused, closed or refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,12 +8,12 @@ use tinkex::Proxy;
 use tinkex::clock::ManualClock;
 use tinkex::types::LoraConfig;
 
-use super::{connect, quiet, refusal, replying};
+use super::{connect, error_reply, quiet, replying};
 use crate::support::{Reply, Service, healthy_service};
 
 #[test]
 fn a_connection_is_reused_after_any_status() {
-    let service = replying([refusal(404, &[]), Reply::ok(json!({"status": "ok"})), refusal(422, &[])]);
+    let service = replying([error_reply(404, &[]), Reply::ok(json!({"status": "ok"})), error_reply(422, &[])]);
     let client = connect(service.config()).unwrap();
     for ok in [false, true, false, true] {
         assert_eq!(client.health().is_ok(), ok);
@@ -39,7 +39,7 @@ fn a_closed_connection_is_replaced_without_a_retry() {
 #[test]
 fn a_stale_connection_costs_a_post_no_retry() {
     let clock = ManualClock::new();
-    // The server closes when the request comes, as one does whose idle time has just run out.
+    // The server closes when the request arrives, like one whose idle timeout has just expired.
     let closed = AtomicUsize::new(0);
     let service = Service::start(move |request| match request.path.as_str() {
         "get_info" if request.connection > 0 && closed.fetch_add(1, Ordering::Relaxed) == 1 => Reply::Close,
@@ -62,7 +62,7 @@ fn a_stale_connection_costs_a_post_no_retry() {
 
 #[test]
 fn a_refusing_proxy_means_nothing_was_sent() {
-    let proxy = Service::start(|_| refusal(502, &[]));
+    let proxy = Service::start(|_| error_reply(502, &[]));
     let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
     let error = connect(config).unwrap_err();
     assert_eq!(proxy.requests()[0].method, "CONNECT");

@@ -1,4 +1,4 @@
-//! Answers that come while the body is still being written.
+//! Responses that arrive while the body is still being written.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{Batch, Datum, LoraConfig, LossFn, ModelInput};
 use tinkex::{ErrorKind, Limit, Result, ServiceClient};
 
-use super::{connect, let_a_wait_pass, ms, quiet, refusal, through_waits};
+use super::{connect, error_reply, finish_wait, ms, quiet, through_waits};
 use crate::support::{Gate, RecordedRequest, Reply, Service, healthy_service};
 
-/// More than a connection to a [`Service`] that may answer early takes in without a reader.
+/// More than a connection to a [`Service`] buffers without a reader.
 const LARGE: usize = 512 << 10;
 
 fn is_large(request: &RecordedRequest) -> bool {
     request.header("content-length").is_some_and(|length| length.parse::<usize>().unwrap() > LARGE / 2)
 }
 
-/// A session of which the service needs to be told a lot.
+/// A session with a large request body.
 fn large_session(config: ConfigBuilder) -> Result<ServiceClient> {
     connect(config.user_metadata("notes", "x".repeat(LARGE)))
 }
@@ -59,7 +59,7 @@ fn an_early_429_is_retried_whole() {
     let refused = AtomicUsize::new(0);
     let early = move |request: &RecordedRequest| {
         let first = is_large(request) && refused.fetch_add(1, Ordering::Relaxed) == 0;
-        first.then(|| refusal(429, &[("retry-after-ms", "1250")]))
+        first.then(|| error_reply(429, &[("retry-after-ms", "1250")]))
     };
     let service = Service::start_early(early, healthy_service);
     let (waits, client) = through_waits(&clock, 1, || large_session(quiet(&service, &clock)));
@@ -77,18 +77,18 @@ fn a_batch_refused_early_keeps_its_sequence_number() {
     let refused = AtomicUsize::new(0);
     let early = move |request: &RecordedRequest| {
         let first = request.path == "forward_backward" && refused.fetch_add(1, Ordering::Relaxed) == 0;
-        first.then(|| refusal(429, &[("retry-after-ms", "750")]))
+        first.then(|| error_reply(429, &[("retry-after-ms", "750")]))
     };
     let service = Service::start_early(early, healthy_service);
     let client = connect(quiet(&service, &clock)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    // Some 800 kB in few numbers: they take long in a build without optimisation.
+    // About 800 kB in few numbers, which are slow to write in a build without optimisation.
     let datum = Datum::new(ModelInput::from_tokens(vec![100_000; COUNT]))
         .input("target_tokens", vec![i64::MAX; COUNT])
         .and_then(|datum| datum.input("weights", vec![1.234_567_8e-20_f32; COUNT]));
     let batch = Batch::from(vec![datum.unwrap()]);
     let pending = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy).unwrap();
-    assert_eq!(let_a_wait_pass(&clock), ms(750));
+    assert_eq!(finish_wait(&clock), ms(750));
     assert_eq!(pending.wait().unwrap().metrics["loss:sum"], 1.0);
     assert_eq!(service.requests_to("forward_backward")[1].seq_id(), Some(1));
 }
@@ -106,7 +106,7 @@ fn a_reset_during_the_body_has_unknown_effect() {
     assert!(error.source().is_some());
 }
 
-/// With real time: 100 ms. The server answers, but neither reads the rest nor closes, so the write never ends.
+/// In real time: 100 ms. The server responds, but neither reads the rest nor closes, so the write never ends.
 #[test]
 fn an_early_response_wins_over_a_stuck_write() {
     for (status, kept) in [(401, "no key"), (413, "too much"), (429, "slow down")] {
@@ -128,7 +128,7 @@ fn an_early_response_wins_over_a_stuck_write() {
     }
 }
 
-/// With real time: 100 ms.
+/// In real time: 100 ms.
 #[test]
 fn an_unread_body_is_a_write_timeout() {
     let gate = Arc::new(Gate::default());

@@ -1,4 +1,4 @@
-//! The headers of requests, beside those of the Python client.
+//! The headers of requests, compared with the Python client's.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +8,13 @@ use serde_json::json;
 use tinkex::clock::ManualClock;
 use tinkex::types::{LoraConfig, LossFn};
 
-use super::{connect, is_own_wait, let_a_wait_pass, ms, quiet, refusal};
+use super::{connect, error_reply, finish_wait, is_own_wait, ms, quiet};
 use crate::support::{RecordedRequest, Reply, Service, batch, golden, healthy_service};
 
-/// Sent by the Python client alone: what its HTTP library adds, and what names its ways.
+/// Sent only by the Python client: headers of its HTTP library, and those that describe it.
 const PYTHON_ONLY: [&str; 4] = ["accept-encoding", "connection", "x-stainless-async", "x-stainless-raw-response"];
 
-/// Sent by both with values of their own: addresses, lengths, times, random keys, and who we are.
+/// Sent by both with different values: addresses, lengths, times, random keys and the client's name.
 const OWN_VALUES: [&str; 9] = [
     "host",
     "content-length",
@@ -109,14 +109,14 @@ fn all_attempts_share_the_idempotency_key() {
     let clock = ManualClock::new();
     let failures = AtomicUsize::new(0);
     let service = Service::start(move |request| match request.path.as_str() {
-        // The two retries of the policy, the window, and the policy anew.
-        "forward_backward" if failures.fetch_add(1, Ordering::Relaxed) < 4 => refusal(503, &[]),
+        // Two retries of the policy, one of the window, and the policy again.
+        "forward_backward" if failures.fetch_add(1, Ordering::Relaxed) < 4 => error_reply(503, &[]),
         _ => healthy_service(request),
     });
     let client = connect(quiet(&service, &clock).max_retries(2)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let pending = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
-    let waits: Vec<_> = (0..4).map(|_| let_a_wait_pass(&clock)).collect();
+    let waits: Vec<_> = (0..4).map(|_| finish_wait(&clock)).collect();
     pending.wait().unwrap();
     assert!(is_own_wait(waits[0], 0) && is_own_wait(waits[1], 1) && is_own_wait(waits[3], 0), "{waits:?}");
     assert_eq!(waits[2], Duration::from_secs(1));
@@ -134,5 +134,5 @@ fn all_attempts_share_the_idempotency_key() {
         .iter()
         .filter_map(|request| request.header("x-idempotency-key").map(str::to_owned))
         .collect();
-    assert_eq!(keys.len(), service.requests().len() - 4, "another request has a key of its own");
+    assert_eq!(keys.len(), service.requests().len() - 4, "each other request has its own key");
 }

@@ -1,4 +1,4 @@
-//! Time limits. They are those of the socket, in real time.
+//! Timeouts of the socket, in real time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tinkex::{Error, ErrorKind, Limit};
 use super::{connect, ms, refused_session, replying};
 use crate::support::{Reply, Service, healthy_service};
 
-/// How often something is tried that a busy machine may be too slow for.
+/// The maximum number of tries for something that a busy machine may be too slow for.
 const TRIES: usize = 20;
 
 fn assert_limit(error: &Error, limit: Limit) {
@@ -40,7 +40,7 @@ fn a_silent_server_is_a_wait_timeout() {
 #[test]
 fn a_stalled_response_is_a_read_timeout() {
     let stop = || Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"session".into());
-    // On a busy machine even the beginning may take longer than the limit.
+    // On a busy machine even the start may take longer than the timeout.
     let mut tries = (0..TRIES).map(|_| refused_session(|config| config.timeout_idle(ms(100)), stop));
     let error = tries.find(|error| error.kind() != ErrorKind::Timeout(Limit::Wait)).unwrap();
     assert_limit(&error, Limit::Read);
@@ -51,7 +51,7 @@ fn a_stalled_response_is_a_read_timeout() {
 #[test]
 fn the_deadline_is_an_operation_timeout() {
     let service = replying([Reply::Silence]);
-    let client = connect(service.config()).unwrap().timeout_operation(Some(ms(100)));
+    let client = connect(service.config()).unwrap().with_timeout_operation(Some(ms(100)));
     let error = client.health().unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Timeout(Limit::Operation), Some("health")));
 }
@@ -60,11 +60,11 @@ fn the_deadline_is_an_operation_timeout() {
 fn a_steady_response_may_exceed_the_idle_timeout() {
     let body = json!({"session_id": "s", "info_message": "x".repeat(20)}).to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-    // 40 pieces, 10 ms apart, are 400 ms; the limit is 200 ms.
+    // 40 chunks, 10 ms apart, take 400 ms; the timeout is 200 ms.
     let pieces: Vec<_> = std::iter::once(head.into_bytes()).chain(body.bytes().map(|byte| vec![byte])).collect();
     assert!(pieces.len() >= 40);
     let service = Service::start(move |_| Reply::Drip(pieces.clone(), ms(10)));
-    // On a busy machine a pause may take longer than the limit.
+    // On a busy machine a pause may take longer than the timeout.
     let config = || service.config().max_retries(0).timeout_idle(ms(200));
     assert!((0..TRIES).any(|_| connect(config()).is_ok()));
 }
@@ -73,13 +73,13 @@ fn a_steady_response_may_exceed_the_idle_timeout() {
 fn a_steady_upload_may_exceed_the_idle_timeout() {
     let taken = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&taken);
-    // The first 6 MiB in pieces of 256 KiB, 10 ms apart, are 240 ms; the limit is 200 ms.
+    // The first 6 MiB in chunks of 256 KiB, 10 ms apart, take 240 ms; the timeout is 200 ms.
     let service = Service::start_slow(256 << 10, ms(10), move |request| {
         counted.store(request.raw.len(), Ordering::Relaxed);
         healthy_service(request)
     });
     let api = Api::new(service.config().max_retries(0).timeout_idle(ms(200)).build().unwrap()).unwrap();
-    // On a busy machine a pause may take longer than the limit.
+    // On a busy machine a pause may take longer than the timeout.
     let upload = || api.post("/api/v1/session_heartbeat").body(vec![b'x'; 10 << 20]).send();
     let answer = (0..TRIES).find_map(|_| upload().ok()).unwrap();
     assert!(answer.elapsed() > ms(200));

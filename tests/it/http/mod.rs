@@ -1,4 +1,4 @@
-//! One request over HTTP, through the public clients: headers, repeats, time limits, connections and answers of every kind.
+//! Single HTTP requests, through the public clients: headers, retries, timeouts, connections and responses of every kind.
 
 mod build_request;
 mod connections;
@@ -20,14 +20,14 @@ use tinkex::{Error, Result, ServiceClient};
 
 use crate::support::{Reply, Service, healthy_service};
 
-/// Longer than any wait that a test looks at: what is not tested stays quiet.
+/// Longer than any wait in a test, so that everything else stays idle.
 const QUIET: Duration = Duration::from_secs(24 * 3600);
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A configuration whose only waits on the clock are those between attempts.
+/// A configuration that waits on the clock only between attempts.
 fn quiet(service: &Service, clock: &ManualClock) -> ConfigBuilder {
     service.config().clock(clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET)
 }
@@ -45,12 +45,12 @@ fn replying(replies: impl IntoIterator<Item = Reply>) -> Service {
     })
 }
 
-fn refusal(status: u16, headers: &[(&'static str, &str)]) -> Reply {
+fn error_reply(status: u16, headers: &[(&'static str, &str)]) -> Reply {
     Reply::with_headers(status, headers, &json!({"detail": "not now"}))
 }
 
-/// The next wait between two attempts, which is over when this returns.
-fn let_a_wait_pass(clock: &ManualClock) -> Duration {
+/// Returns the next wait between two attempts, after it has ended.
+fn finish_wait(clock: &ManualClock) -> Duration {
     let mut next = Duration::ZERO;
     clock.until_waiting(|waits| {
         next = waits.iter().copied().find(|wait| !wait.is_zero()).unwrap_or(QUIET);
@@ -60,16 +60,16 @@ fn let_a_wait_pass(clock: &ManualClock) -> Duration {
     next
 }
 
-/// Makes a call that waits so many times. Returns the waits and the call's result.
+/// Makes a call with this number of waits. Returns the waits and the call's result.
 fn through_waits<T: Send>(clock: &ManualClock, count: usize, call: impl FnOnce() -> T + Send) -> (Vec<Duration>, T) {
     thread::scope(|scope| {
         let call = scope.spawn(call);
-        let waits = (0..count).map(|_| let_a_wait_pass(clock)).collect();
+        let waits = (0..count).map(|_| finish_wait(clock)).collect();
         (waits, call.join().unwrap())
     })
 }
 
-/// The waits of a health check that meets these replies, and what becomes of it.
+/// The waits and the result of a health check that gets these replies.
 fn health_after(replies: Vec<Reply>, waits: usize) -> (Vec<Duration>, Result<()>, Service) {
     let clock = ManualClock::new();
     let service = replying(replies);
@@ -78,13 +78,13 @@ fn health_after(replies: Vec<Reply>, waits: usize) -> (Vec<Duration>, Result<()>
     (waits, health, service)
 }
 
-/// The wait that the client makes by itself before the attempt of this number.
+/// Whether this is the client's own wait before the attempt with this number.
 fn is_own_wait(wait: Duration, attempt: i32) -> bool {
     let full = (0.5 * 2_f64.powi(attempt)).min(10.0);
     (0.75 * full..=full).contains(&wait.as_secs_f64())
 }
 
-/// How `create_session` fails against a service that answers everything so, without repeats.
+/// The error of `create_session`, without retries, if every response is like this.
 fn refused_session(
     config: impl Fn(ConfigBuilder) -> ConfigBuilder,
     reply: impl Fn() -> Reply + Send + Sync + 'static,

@@ -1,16 +1,15 @@
-//! Answers that make no sense, are too large, or point elsewhere.
+//! Responses that are invalid, too large, or redirect elsewhere.
 
+use httpmock::Method::{GET, POST};
+use httpmock::MockServer;
 use serde_json::json;
 use tinkex::api::Api;
 use tinkex::types::LoraConfig;
 use tinkex::{ErrorKind, Limit};
 
-use super::{connect, ms, refused_session, replying};
+use super::{connect, ms, refused_session};
+use crate::support::mock::{self, anything, endpoint, respond, session};
 use crate::support::{Reply, Service, healthy_service};
-
-fn answer(content_type: &str, body: impl Into<Vec<u8>>) -> Reply {
-    Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
-}
 
 #[test]
 fn a_decode_error_shows_status_and_first_bytes() {
@@ -27,13 +26,16 @@ fn a_decode_error_shows_status_and_first_bytes() {
         ),
     ];
     for (content_type, body, expected) in cases {
-        let service = replying([answer(content_type, body)]);
-        let error = connect(service.config()).unwrap().health().unwrap_err();
+        let server = MockServer::start();
+        let session = session(&server);
+        let health = respond(&server, GET, "healthz", |then| then.header("content-type", content_type).body(body));
+        let error = connect(mock::config(&server)).unwrap().health().unwrap_err();
         assert_eq!((error.kind(), error.status(), error.body()), (ErrorKind::Decode, Some(200), Some(body)));
         assert!(error.to_string().starts_with(&format!("health: {expected}")), "{error}");
         assert!(error.to_string().contains("status 200") && !error.is_retryable(), "{error}");
         assert_eq!(error.header("content-type"), Some(content_type));
-        assert_eq!(service.requests_to("healthz").len(), 1);
+        session.assert();
+        health.assert();
     }
 }
 
@@ -47,7 +49,7 @@ fn a_truncated_body_is_a_lost_connection() {
     assert!(error.to_string().starts_with(expected), "{error}");
 }
 
-/// With real time: 100 ms.
+/// In real time: 100 ms.
 #[test]
 fn half_a_head_is_not_a_response() {
     for half in ["H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"] {
@@ -75,9 +77,13 @@ fn an_error_status_counts_despite_a_truncated_body() {
 fn an_oversized_response_is_an_error() {
     let body = json!({"session_id": "s", "info_message": "x".repeat(1000)}).to_string();
     let size = body.len() as u64;
-    let service = Service::start(move |_| answer("application/json", body.clone()));
-    connect(service.config().max_response_bytes(size)).unwrap();
-    let error = connect(service.config().max_response_bytes(size - 1)).unwrap_err();
+    let server = MockServer::start();
+    let session = server.mock(|when, then| {
+        endpoint(when, POST, "create_session").json_body_includes(r#"{"sdk_version": "0.4.1"}"#);
+        then.body(&body);
+    });
+    connect(mock::config(&server).max_response_bytes(size)).unwrap();
+    let error = connect(mock::config(&server).max_response_bytes(size - 1)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, Some(200)));
     assert!(
         error.to_string().starts_with(&format!("create_session: the response is larger than {} bytes", size - 1)),
@@ -85,7 +91,7 @@ fn an_oversized_response_is_an_error() {
     );
     assert!(error.to_string().contains("raise max_response_bytes") && error.may_have_taken_effect(), "{error}");
     assert_eq!(error.body().unwrap().len() as u64, size - 1);
-    assert_eq!(service.requests().len(), 2);
+    session.assert_calls(2);
 }
 
 #[test]
@@ -115,11 +121,11 @@ fn the_size_limit_counts_decompressed_bytes() {
         let headers = headers.map(|(name, value)| (name, value.to_owned())).collect();
         Reply::Full { status: 200, headers, body: body.to_vec() }
     };
-    let service = replying([zipped(&ok), zipped(&ok[..20])]);
+    let service = super::replying([zipped(&ok), zipped(&ok[..20])]);
     let client = connect(service.config().max_retries(0)).unwrap();
     assert_eq!(client.health().unwrap().status, "ok");
     assert_eq!(service.requests_to("healthz")[0].header("accept-encoding"), Some("gzip"));
-    // One that ends early is no answer.
+    // A truncated one is an error.
     assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Connect);
     let service = Service::start(move |_| zipped(&ok));
     let error = connect(service.config().max_retries(0).max_response_bytes(14)).unwrap_err();
@@ -128,9 +134,11 @@ fn the_size_limit_counts_decompressed_bytes() {
 
 #[test]
 fn responses_over_10_mib_are_read() {
-    let service = Service::start(|_| answer("text/plain", vec![b's'; 11 << 20]));
-    let api = Api::new(service.config().build().unwrap()).unwrap();
+    let server = MockServer::start();
+    let large = respond(&server, GET, "x", |then| then.body(vec![b's'; 11 << 20]));
+    let api = Api::new(mock::config(&server).build().unwrap()).unwrap();
     assert_eq!(api.get("/api/v1/x").send().unwrap().bytes(), vec![b's'; 11 << 20]);
+    large.assert();
 }
 
 #[test]
@@ -142,21 +150,24 @@ fn a_peer_that_does_not_speak_http() {
 
 #[test]
 fn a_redirect_elsewhere_is_an_error() {
-    let other = Service::start(healthy_service);
-    let location = format!("{}/api/v1/create_session?token=secret", other.url());
+    let other = MockServer::start();
+    let anything = anything(&other);
+    let location = format!("{}/api/v1/create_session?token=secret", other.base_url());
     for status in [301, 302, 307, 308] {
-        let location = location.clone();
-        let error = refused_session(
-            |config| config,
-            move || Reply::with_headers(status, &[("location", &location)], &json!({})),
-        );
+        let server = MockServer::start();
+        let session = server.mock(|when, then| {
+            endpoint(when, POST, "create_session");
+            then.status(status).header("location", &location).json_body(json!({}));
+        });
+        let error = connect(mock::config(&server).max_retries(0)).unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
         let message = error.to_string();
-        assert!(message.contains(&format!("redirects to \"{}/api/v1/create_session\"", other.url())), "{message}");
+        assert!(message.contains(&format!("redirects to \"{}/api/v1/create_session\"", other.base_url())), "{message}");
         assert!(message.contains("base_url") && !message.contains("secret"), "{message}");
         assert!(error.header("location").unwrap().contains("secret"));
+        session.assert();
     }
-    assert!(other.requests().is_empty());
+    anything.assert_calls(0);
 }
 
 #[test]

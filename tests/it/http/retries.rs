@@ -1,18 +1,21 @@
-//! What is tried again, when, and what the error says otherwise.
+//! What is retried, when, and the error if it is not.
 
 use std::time::Duration;
 
+use httpmock::Method::GET;
+use httpmock::MockServer;
 use serde_json::json;
 use tinkex::ErrorKind;
 use tinkex::clock::ManualClock;
 
-use super::{connect, health_after, is_own_wait, quiet, refusal, replying, through_waits};
+use super::{connect, error_reply, health_after, is_own_wait, quiet, replying, through_waits};
 use crate::support::Reply;
+use crate::support::mock::{self, respond, session};
 
 #[test]
 fn temporary_statuses_are_retried_with_backoff() {
     for status in [408, 429, 500, 502, 503, 599] {
-        let (waits, health, service) = health_after((0..3).map(|_| refusal(status, &[])).collect(), 3);
+        let (waits, health, service) = health_after((0..3).map(|_| error_reply(status, &[])).collect(), 3);
         health.unwrap();
         assert!(waits.iter().zip(0..).all(|(wait, attempt)| is_own_wait(*wait, attempt)), "{status}: {waits:?}");
         let counts: Vec<_> = service
@@ -26,7 +29,7 @@ fn temporary_statuses_are_retried_with_backoff() {
 
 #[test]
 fn lost_connections_are_retried_with_backoff() {
-    // The first loss is that of a pooled connection, which takes no wait.
+    // The first loss is that of a pooled connection, which is replaced without a wait.
     let (waits, health, service) = health_after((0..4).map(|_| Reply::Close).collect(), 3);
     health.unwrap();
     assert!(waits.iter().zip(0..).all(|(wait, attempt)| is_own_wait(*wait, attempt)), "{waits:?}");
@@ -35,7 +38,7 @@ fn lost_connections_are_retried_with_backoff() {
 
 #[test]
 fn the_last_response_is_the_error() {
-    let (waits, health, service) = health_after((0..11).map(|_| refusal(503, &[])).collect(), 10);
+    let (waits, health, service) = health_after((0..11).map(|_| error_reply(503, &[])).collect(), 10);
     let error = health.unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(503)));
     assert!(
@@ -48,23 +51,23 @@ fn the_last_response_is_the_error() {
 
 #[test]
 fn conflicts_are_retried_twice_unless_advised_otherwise() {
-    let (_, health, service) = health_after((0..3).map(|_| refusal(409, &[])).collect(), 2);
+    let (_, health, service) = health_after((0..3).map(|_| error_reply(409, &[])).collect(), 2);
     assert_eq!(health.unwrap_err().status(), Some(409));
     assert_eq!(service.requests_to("healthz").len(), 3);
-    let (_, health, _) = health_after((0..5).map(|_| refusal(409, &[("x-should-retry", "true")])).collect(), 5);
+    let (_, health, _) = health_after((0..5).map(|_| error_reply(409, &[("x-should-retry", "true")])).collect(), 5);
     health.unwrap();
 }
 
 #[test]
 fn x_should_retry_decides_in_exact_words() {
-    let (_, health, _) = health_after(vec![refusal(400, &[("x-should-retry", "true")])], 1);
+    let (_, health, _) = health_after(vec![error_reply(400, &[("x-should-retry", "true")])], 1);
     health.unwrap();
     for status in [408, 429, 503] {
-        let (_, health, service) = health_after(vec![refusal(status, &[("x-should-retry", "false")])], 0);
+        let (_, health, service) = health_after(vec![error_reply(status, &[("x-should-retry", "false")])], 0);
         assert_eq!(health.unwrap_err().status(), Some(status));
         assert_eq!(service.requests_to("healthz").len(), 1);
     }
-    let (_, health, _) = health_after(vec![refusal(400, &[("x-should-retry", "True")])], 0);
+    let (_, health, _) = health_after(vec![error_reply(400, &[("x-should-retry", "True")])], 0);
     assert_eq!(health.unwrap_err().status(), Some(400));
 }
 
@@ -92,7 +95,7 @@ fn retry_after_is_respected_within_its_maximum() {
         (vec![("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], None),
         (vec![("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], None),
     ] {
-        let (waits, health, _) = health_after(vec![refusal(429, &headers)], 1);
+        let (waits, health, _) = health_after(vec![error_reply(429, &headers)], 1);
         health.unwrap();
         match expected {
             Some(seconds) => assert_eq!(waits, [Duration::from_secs_f64(seconds)], "{headers:?}"),
@@ -106,7 +109,7 @@ fn retry_after_may_be_a_date() {
     let clock = ManualClock::new();
     // Dates have whole seconds.
     let at = clock.clock().wall() + Duration::from_secs(20);
-    let service = replying([refusal(503, &[("retry-after", &httpdate::fmt_http_date(at))])]);
+    let service = replying([error_reply(503, &[("retry-after", &httpdate::fmt_http_date(at))])]);
     let client = connect(quiet(&service, &clock)).unwrap();
     let (waits, health) = through_waits(&clock, 1, || client.health());
     health.unwrap();
@@ -116,16 +119,19 @@ fn retry_after_may_be_a_date() {
 #[test]
 fn permanent_errors_keep_status_body_and_headers() {
     for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "this key"), (404, "base URL"), (422, "")] {
-        let service = replying([refusal(status, &[("x-reason", "because")])]);
-        let client = connect(service.config()).unwrap();
-        let error = client.health().unwrap_err();
+        let server = MockServer::start();
+        session(&server);
+        let health = respond(&server, GET, "healthz", |then| {
+            then.status(status).header("x-reason", "because").json_body(json!({"detail": "not now"}))
+        });
+        let error = connect(mock::config(&server)).unwrap().health().unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
         assert_eq!((error.body(), error.header("X-Reason")), (Some(r#"{"detail":"not now"}"#), Some("because")));
         assert_eq!(error.operation(), Some("health"));
         assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
         assert!(error.to_string().starts_with(&format!("health: the server answered {status}: not now")), "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
-        assert_eq!(service.requests_to("healthz").len(), 1);
+        health.assert();
     }
 }
 
@@ -141,9 +147,12 @@ fn the_error_message_is_the_servers() {
         (json!({"message": "try another"}), "try another"),
         (json!({"code": 7}), "HTTP status 422 Unprocessable Content"),
     ] {
-        let service = replying([Reply::Json(422, body)]);
-        let error = connect(service.config()).unwrap().health().unwrap_err();
+        let server = MockServer::start();
+        session(&server);
+        let health = respond(&server, GET, "healthz", |then| then.status(422).json_body(body));
+        let error = connect(mock::config(&server)).unwrap().health().unwrap_err();
         let hint = "the request itself must change, as the message says";
         assert_eq!(error.to_string(), format!("health: the server answered 422: {expected}; {hint}"));
+        health.assert();
     }
 }

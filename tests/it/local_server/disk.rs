@@ -189,7 +189,7 @@ fn unusable_directory_error_names_the_file() {
 }
 
 #[test]
-fn a_directory_belongs_to_one_server_at_a_time() {
+fn a_directory_belongs_to_one_server() {
     let scratch = Scratch::new("locked");
     let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
     let error = LocalServer::builder().data_dir(&scratch.0).start().unwrap_err();

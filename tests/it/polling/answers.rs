@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_promise_is_asked_for_until_its_result_is_there() {
+fn a_promise_is_polled_until_its_result() {
     let manual = ManualClock::new();
     let service = service_with_polls(|request| match request.iteration() {
         Some(0 | 1) => Reply::ok(json!({"status": "pending"})),
@@ -36,7 +36,7 @@ fn a_promise_is_asked_for_until_its_result_is_there() {
 }
 
 #[test]
-fn the_first_poll_says_how_long_the_submission_took_and_what_it_was() {
+fn poll_headers_describe_the_submission() {
     let service = Service::start(healthy_service);
     let client = connect(service.config());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
@@ -51,7 +51,7 @@ fn the_first_poll_says_how_long_the_submission_took_and_what_it_was() {
 }
 
 #[test]
-fn a_failed_request_has_the_reason_and_the_category_that_the_service_gives() {
+fn a_failed_promise_keeps_its_reason_and_category() {
     let service = service_with_polls(|request| {
         Reply::ok(match request.request_id() {
             "user" => json!({"error": "bad rank", "category": "user"}),
@@ -77,7 +77,7 @@ fn a_failed_request_has_the_reason_and_the_category_that_the_service_gives() {
 }
 
 #[test]
-fn a_4xx_ends_the_request_with_its_status_body_and_detail() {
+fn a_4xx_ends_the_promise() {
     let service = service_with_polls(|request| match request.request_id() {
         "bad" => Reply::Json(400, json!({"detail": "the batch is too large"})),
         _ => Reply::with_headers(404, &[("x-trace", "t-1")], &json!({"detail": "no such promise"})),
@@ -94,7 +94,7 @@ fn a_4xx_ends_the_request_with_its_status_body_and_detail() {
 }
 
 #[test]
-fn server_errors_lost_connections_and_429s_are_waited_out() {
+fn temporary_poll_failures_are_retried() {
     let manual = ManualClock::new();
     let service = service_with_polls(|request| match request.iteration() {
         Some(0) => Reply::Json(503, json!({"detail": "restarting"})),
@@ -115,7 +115,7 @@ fn server_errors_lost_connections_and_429s_are_waited_out() {
 }
 
 #[test]
-fn an_answer_that_makes_no_sense_is_a_decode_error_with_its_first_bytes() {
+fn an_invalid_result_is_a_decode_error() {
     let service = service_with_polls(|request| match request.request_id() {
         "page" => Reply::Full { status: 200, headers: Vec::new(), body: b"<html>welcome</html>".to_vec() },
         "empty" => Reply::Full { status: 200, headers: Vec::new(), body: Vec::new() },
@@ -139,7 +139,7 @@ fn an_answer_that_makes_no_sense_is_a_decode_error_with_its_first_bytes() {
 
 /// The socket's limit is real: this takes a tenth of a second.
 #[test]
-fn a_poll_without_an_answer_in_time_is_repeated_at_once() {
+fn a_poll_that_times_out_is_repeated_immediately() {
     let manual = ManualClock::new();
     let service = service_with_polls(|request| if request.iteration() == Some(0) { Reply::Silence } else { done(1) });
     let client = connect(service.manual_config(&manual).timeout_poll(Duration::from_millis(100)));
@@ -152,7 +152,7 @@ fn a_poll_without_an_answer_in_time_is_repeated_at_once() {
 }
 
 #[test]
-fn a_promise_of_which_nothing_is_heard_is_given_up_after_the_progress_timeout() {
+fn the_progress_timeout_gives_up_a_silent_promise() {
     let manual = ManualClock::new();
     let service = service_with_polls(|_| Reply::Json(503, json!({})));
     let client = connect(service.manual_config(&manual).timeout_progress(SECOND));
@@ -175,7 +175,7 @@ impl<'de> Deserialize<'de> for Panics {
 }
 
 #[test]
-fn a_result_type_that_panics_fails_its_own_call_alone() {
+fn a_panic_while_decoding_fails_one_call() {
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
     let client = connect(service.config().max_poll_connections(1));
@@ -192,7 +192,7 @@ fn a_result_type_that_panics_fails_its_own_call_alone() {
 }
 
 #[test]
-fn an_outage_ends_also_those_who_wait_for_their_turn_after_the_progress_timeout() {
+fn an_outage_ends_queued_promises_too() {
     let (manual, limit) = (ManualClock::new(), Duration::from_secs(120));
     let service = service_with_polls(|_| Reply::Close);
     let client = connect(service.manual_config(&manual).timeout_progress(limit));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_dropped_or_cancelled_pending_frees_its_poll_connection_also_one_from_the_pool() {
+fn a_dropped_or_cancelled_pending_frees_its_connection() {
     let never = Arc::<Gate>::default();
     let service = holding(&never);
     let client = connect(service.config().max_poll_connections(1));
@@ -24,7 +24,7 @@ fn a_dropped_or_cancelled_pending_frees_its_poll_connection_also_one_from_the_po
 }
 
 #[test]
-fn a_dropped_pending_on_a_new_connection_frees_it_too() {
+fn a_dropped_pending_frees_a_new_connection() {
     let service = holding(&Arc::default());
     let client = connect(service.config());
     let held = pending(&client, "held");
@@ -52,7 +52,7 @@ fn a_dropped_pending_is_not_asked_for_again() {
 }
 
 #[test]
-fn an_unsent_training_step_that_is_cancelled_is_never_sent_and_takes_no_number() {
+fn a_cancelled_unsent_step_takes_no_number() {
     let gate = Arc::<Gate>::default();
     let (held, steps) = (Arc::clone(&gate), AtomicUsize::new(0));
     let service = Service::start(move |request| {

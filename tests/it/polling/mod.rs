@@ -39,7 +39,7 @@ fn polls_of(service: &Service, request_id: &str) -> Vec<RecordedRequest> {
 }
 
 #[test]
-fn of_a_training_client_only_the_two_oldest_promises_are_polled() {
+fn only_two_promises_per_trainer_are_polled() {
     let gates: Arc<[Arc<Gate>; 5]> = Arc::default();
     let held = Arc::clone(&gates);
     let service = service_with_polls(move |request| match request.request_id().strip_prefix("optim_step:model-0:") {
@@ -80,7 +80,7 @@ fn holding(gate: &Arc<Gate>) -> Service {
 }
 
 #[test]
-fn a_wait_with_a_limit_can_be_made_again() {
+fn a_timed_out_wait_can_be_repeated() {
     let manual = ManualClock::new();
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
@@ -103,11 +103,11 @@ fn a_wait_with_a_limit_can_be_made_again() {
 }
 
 #[test]
-fn a_wait_that_ends_by_the_operations_limit_says_how_to_go_on() {
+fn an_operation_timeout_says_how_to_resume() {
     let manual = ManualClock::new();
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
-    let client = connect(service.manual_config(&manual)).timeout_operation(Some(5 * SECOND));
+    let client = connect(service.manual_config(&manual)).with_timeout_operation(Some(5 * SECOND));
     let waited = pending(&client, "held");
     service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
     let waiting = thread::spawn(move || waited.wait().unwrap_err());

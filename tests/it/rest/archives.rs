@@ -1,4 +1,4 @@
-//! Archives that are not what they should be.
+//! Archives that are damaged, hostile or unusual.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use tinkex::{Error, ErrorKind};
 
 use super::scene::{Scene, archive, file, gzip, member, noise, tar, unpacked, whole};
 
-/// Downloads these bytes.
+/// Downloads this archive.
 fn download(
     bytes: Vec<u8>,
     options: impl FnOnce(DownloadOptions<'static>) -> DownloadOptions<'static>,
@@ -52,14 +52,14 @@ fn long_names_and_global_headers_are_read() {
     }
 }
 
-/// A member whose header has this in the place of its size.
+/// A member with these bytes as the size in its header.
 fn sized(kind: EntryType, size: &[u8; 12]) -> Vec<u8> {
     let mut bytes = member(b"evil", kind, b"");
     bytes[124..136].copy_from_slice(size);
     summed(bytes)
 }
 
-/// With the right sum of its header.
+/// With the checksum of its header corrected.
 fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum: u32 = bytes[..148].iter().chain(&bytes[156..512]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
     bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -94,7 +94,7 @@ fn a_member_that_leads_out_refuses_the_archive() {
         b"C:/evil",
         b"a/D:evil",
         b"evil\xff",
-        // What Windows takes for another name, and what a terminal takes for an order.
+        // Names that Windows changes, and escape codes for a terminal.
         b"a/.. /evil",
         b"evil/...",
         b"evil\n",
@@ -114,10 +114,10 @@ fn a_member_that_leads_out_refuses_the_archive() {
     let members = members.chain(bad_names.iter().map(|name| member(name, EntryType::Directory, b"")));
     let members = members.chain(bad_kinds.iter().map(|kind| member(b"evil", *kind, b"")));
     let members = members.chain([
-        // A long name, of GNU tar and of pax.
+        // Long names, as GNU tar and pax write them.
         [member(b"././@LongLink", EntryType::GNULongName, b"../evil\0"), file("good", b"")].concat(),
         [member(b"pax", EntryType::XHeader, b"16 path=../evil\n"), file("good", b"")].concat(),
-        // The same twice, and a file where a directory is, or the other way round.
+        // The same name twice, and a file in place of a directory or vice versa.
         [file("evil", b"1"), file("evil", b"2")].concat(),
         [file("evil", b"1"), file("./evil", b"2")].concat(),
         file("first", b"1"),
@@ -125,10 +125,10 @@ fn a_member_that_leads_out_refuses_the_archive() {
         [file("evil/a", b"1"), file("evil", b"2")].concat(),
         [file("evil", b"1"), member(b"evil/", EntryType::Directory, b"")].concat(),
         [file("evil", b"1"), member(b"evil/a/", EntryType::Directory, b"")].concat(),
-        // A file with holes that passes for a whole one, and words that are none.
+        // A sparse file declared as a regular one, and invalid pax records.
         [member(b"pax", EntryType::XHeader, b"22 GNU.sparse.major=1\n"), file("evil", b"1")].concat(),
         [member(b"pax", EntryType::XHeader, b"999 path=evil\n"), file("good", b"1")].concat(),
-        // Sizes: below zero and beyond all bounds in base 256, too large in octal digits, and none.
+        // Sizes: negative and overflowing in base 256, too large in octal digits, and empty.
         sized(EntryType::Regular, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe\x00"),
         sized(EntryType::Directory, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
         sized(EntryType::Regular, b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"),
@@ -160,7 +160,7 @@ fn an_archive_over_its_limits_is_refused() {
     assert_eq!(download(two(), |options| options.max_bytes(11_999)).1.unwrap_err().kind(), ErrorKind::Decode);
 
     let zeros = vec![0; 4 << 20];
-    // A bomb: as a file, as a name, as what a directory has, and behind the end.
+    // A bomb: as a file, as a name, as the content of a directory, and after the end.
     let bombs = [
         tar(&[file("bomb", &zeros)]),
         tar(&[member(b"././@LongLink", EntryType::GNULongName, &zeros), file("a", b"")]),
@@ -204,7 +204,7 @@ fn a_damaged_archive_is_refused() {
         ("gzip with a wrong checksum", wrong_sum),
         ("tar broken off in a file", plain[..1500].to_vec()),
         ("tar with a wrong checksum", wrong_header),
-        // As after a connection without a length that was lost there.
+        // As after a lost connection without a content length.
         ("tar broken off between two members", members.clone()),
         ("tar broken off between two members, with gzip", gzip(&members)),
         ("tar broken off after a file that ends in zeros", file("a", &[0; 2048])),

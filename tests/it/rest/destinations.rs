@@ -1,4 +1,4 @@
-//! Where a download goes, and what is there before and after.
+//! The destination of a download, before and after.
 
 use std::fs;
 use std::sync::{Arc, Barrier};
@@ -81,7 +81,7 @@ fn a_link_is_replaced_not_its_target() {
         assert!(!scene.out().is_symlink());
         assert_eq!(scene.directory.tree(), expected);
     }
-    // One that leads nowhere is there all the same.
+    // A broken link exists, too.
     let scene = scene();
     symlink(scene.directory.join("nowhere"), scene.out()).unwrap();
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();

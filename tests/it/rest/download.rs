@@ -1,4 +1,4 @@
-//! Downloads that meet trouble on the way.
+//! Downloads that are interrupted or refused.
 
 use std::cell::RefCell;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::support::{RecordedRequest, Reply};
 const RUN: &str = "run";
 const ID: &str = "weights/a";
 
-/// Everything that an error shows.
+/// Everything that an error prints.
 fn shown(error: &Error) -> String {
     let mut shown = format!("{error} {error:?} {:?} {:?}", error.body(), error.header("location"));
     let mut source = std::error::Error::source(error);
@@ -27,7 +27,7 @@ fn shown(error: &Error) -> String {
     shown
 }
 
-/// Asserts that a download failed without a trace but this.
+/// Asserts that a failed download left no files, and no secret in its error.
 fn left_nothing(scene: &Scene, error: &Error) {
     assert_eq!(scene.directory.tree().into_keys().collect::<Vec<_>>(), [""; 0], "{error}");
     assert!(!shown(error).contains(SIGNATURE), "{}", shown(error));
@@ -72,7 +72,7 @@ fn an_interrupted_download_resumes() {
     let bytes = archive();
     let scene = Scene::new(move |number, seen| match number {
         0 => cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..100_000]),
-        // The rest breaks off, too.
+        // The rest is interrupted, too.
         1 => {
             let range = format!("content-range: bytes 100000-{}/{}\r\n", bytes.len() - 1, bytes.len());
             cut("206 Partial Content", &range, bytes.len() - 100_000, &bytes[100_000..200_000])
@@ -95,11 +95,11 @@ fn an_interrupted_download_resumes() {
 fn a_download_restarts_if_ranges_are_unsupported() {
     let bytes = archive();
     for (headers, then, range) in [
-        // The server says nothing by which the rest could be known.
+        // The server sends no validator for the rest.
         ("", whole(bytes.clone(), "\"a\""), None),
         ("etag: W/\"a\"\r\n", whole(bytes.clone(), "\"a\""), None),
         ("etag: \"a\"\r\naccept-ranges: none\r\n", whole(bytes.clone(), "\"a\""), None),
-        // It is another archive by now.
+        // The archive has changed.
         ("etag: \"old\"\r\n", whole(bytes.clone(), "\"a\""), Some("bytes=50000-")),
     ] {
         let first = cut("200 OK", headers, bytes.len() + 7, &vec![7; 50_000]);
@@ -133,7 +133,7 @@ fn a_download_without_progress_fails() {
     let error = scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Connect, Some("download_checkpoint_archive")));
     left_nothing(&scene, &error);
-    // Once, and twice again.
+    // Once, and two retries.
     assert_eq!(scene.storage.requests().len(), 3);
 }
 
@@ -199,7 +199,7 @@ fn storage_redirects_are_limited() {
     left_nothing(&scene, &error);
 }
 
-/// Runs a download on a thread while the test drives the clock, and returns how it ended.
+/// Runs a download on a thread while the test drives the clock, and returns its result.
 fn by_clock(
     scene: &Scene,
     change: impl FnOnce(RestClient, DownloadOptions<'static>) -> (RestClient, DownloadOptions<'static>) + Send,
@@ -218,13 +218,14 @@ fn by_clock(
     })
 }
 
-fn making(wish: &'static str) -> Option<Reply> {
-    Some(Reply::with_headers(503, &[("retry-after", wish)], &json!({"detail": "the archive is being made"})))
+fn in_preparation(retry_after: &'static str) -> Option<Reply> {
+    Some(Reply::with_headers(503, &[("retry-after", retry_after)], &json!({"detail": "the archive is being prepared"})))
 }
 
 #[test]
 fn an_archive_in_preparation_is_polled() {
-    let scene = Scene::with(|number| if number < 3 { making("120") } else { None }, |_, _| whole(archive(), "\"a\""));
+    let scene =
+        Scene::with(|number| if number < 3 { in_preparation("120") } else { None }, |_, _| whole(archive(), "\"a\""));
     by_clock(
         &scene,
         |rest, options| (rest, options),
@@ -248,7 +249,7 @@ fn an_archive_in_preparation_is_polled() {
 
 #[test]
 fn preparation_has_a_timeout() {
-    let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
+    let scene = Scene::with(|_| in_preparation("100"), |_, _| whole(archive(), "\"a\""));
     let error = by_clock(
         &scene,
         |rest, options| (rest, options.timeout_preparation(Duration::from_secs(150))),
@@ -265,7 +266,7 @@ fn preparation_has_a_timeout() {
 
 #[test]
 fn the_operation_timeout_covers_everything() {
-    let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
+    let scene = Scene::with(|_| in_preparation("100"), |_, _| whole(archive(), "\"a\""));
     let hasty = |rest: RestClient, options| (rest.with_timeout_operation(Some(Duration::from_secs(150))), options);
     let error = by_clock(&scene, hasty, |manual| {
         manual.until_waiting(|waits| waits.len() == 1);
@@ -278,7 +279,7 @@ fn the_operation_timeout_covers_everything() {
 
 #[test]
 fn a_waiting_or_reading_download_can_be_cancelled() {
-    let scene = Scene::with(|_| making("100"), |_, _| whole(archive(), "\"a\""));
+    let scene = Scene::with(|_| in_preparation("100"), |_, _| whole(archive(), "\"a\""));
     let (give, given) = std::sync::mpsc::channel();
     let change = move |rest, options: DownloadOptions<'static>| {
         give.send(options.canceller()).unwrap();
@@ -333,14 +334,14 @@ fn only_a_complete_download_overwrites() {
 
     let error = rest.download_checkpoint_archive(RUN, ID, scene.out()).unwrap_err();
     assert_eq!((error.kind(), scene.service.requests().len()), (ErrorKind::InvalidInput, 0));
-    // Neither when the download fails nor when the archive is damaged.
+    // Neither if the download fails nor if the archive is damaged.
     for kind in [ErrorKind::Connect, ErrorKind::Decode] {
         assert_eq!(rest.download_checkpoint_archive(RUN, ID, overwriting()).unwrap_err().kind(), kind);
         assert_eq!(scene.directory.tree(), before);
     }
     rest.download_checkpoint_archive(RUN, ID, overwriting()).unwrap();
     assert_eq!(scene.directory.tree(), unpacked("out"));
-    // A file gives way to a directory, and the other way round.
+    // A directory replaces a file, and vice versa.
     rest.download_checkpoint_archive(RUN, ID, overwriting().extract(false)).unwrap();
     assert_eq!(fs::read(scene.out()).unwrap(), archive());
     rest.download_checkpoint_archive(RUN, ID, overwriting()).unwrap();

@@ -1,4 +1,4 @@
-//! Downloads that are ended while they are under way, and links that do not hold for long.
+//! Downloads that are cancelled or closed while they run, and links that expire early.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::support::{Reply, connect};
 const RUN: &str = "run";
 const ID: &str = "weights/a";
 
-/// More than anything that must happen takes, and less than a silent server is waited for.
+/// Longer than anything here takes, and shorter than the timeout for a silent server.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -66,6 +66,6 @@ fn closing_the_client_ends_its_downloads() {
         });
         done.send(rest.download_checkpoint_archive(RUN, ID, options)).unwrap();
     });
-    let error = is_done.recv_timeout(PATIENCE).expect("the download goes on").unwrap_err();
+    let error = is_done.recv_timeout(PATIENCE).expect("the download is still running").unwrap_err();
     assert_eq!((error.kind(), scene.directory.tree()), (ErrorKind::Closed, BTreeMap::new()));
 }

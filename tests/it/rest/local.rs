@@ -1,4 +1,4 @@
-//! The local server's runs and checkpoints, through the public clients alone.
+//! The local server's runs and checkpoints, only through the public clients.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn a_downloaded_checkpoint_equals_the_saved_one() {
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
     let training = trainer.save_state("a b").unwrap().path;
     let sampling = trainer.save_weights_for_sampler("s").unwrap().path;
-    // It is in the making, and breaks off once it is there.
+    // The archive is being prepared, and its download is then interrupted once.
     server.inject(Fault::on("archive").status(503).header("retry-after-ms", "1").times(2));
     server.inject(Fault::on("a%20b.tar.gz").truncate().times(1));
 
@@ -67,7 +67,7 @@ fn a_downloaded_checkpoint_equals_the_saved_one() {
         let downloaded = rest.download_checkpoint_archive_from_tinker_path(&path, &*downloads.join(name)).unwrap();
         let got = &files_by_folder(&downloads)[name];
         assert_eq!(downloaded.files, Some(got.len() as u64));
-        // What it was saved with is the server's own record.
+        // The server's own record of how it was saved.
         let is_got =
             |files: &BTreeMap<_, _>| files.len() == got.len() + 1 && got.iter().all(|(n, c)| files.get(n) == Some(c));
         assert_eq!(saved.values().filter(|files| is_got(files)).count(), 1, "{path}: {:?}", got.keys());

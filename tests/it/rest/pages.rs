@@ -1,16 +1,13 @@
 //! Lists that are fetched page by page.
 
+use std::ops::Range;
+
+use httpmock::Method::GET;
+use httpmock::{Mock, MockServer};
 use serde_json::{Value, json};
 use tinkex::{ErrorKind, RestClient};
 
-use crate::support::{RecordedRequest, Reply, Service};
-
-/// `limit` and `offset` of a request.
-fn page(request: &RecordedRequest) -> (u64, u64) {
-    let fields: Vec<_> = form_urlencoded::parse(request.path.split_once('?').unwrap().1.as_bytes()).collect();
-    let number = |name| fields.iter().find(|(key, _)| key == name).unwrap().1.parse().unwrap();
-    (number("limit"), number("offset"))
-}
+use crate::support::mock::{self, anything, respond};
 
 fn run(number: u64) -> Value {
     json!({
@@ -26,88 +23,123 @@ fn checkpoint(number: u64) -> Value {
     })
 }
 
-/// A service with so many runs, checkpoints and sessions.
-fn service(total: u64) -> Service {
-    Service::start(move |request| {
-        let (limit, offset) = page(request);
-        let numbers = offset.min(total)..(offset + limit).min(total);
-        let cursor = json!({"offset": offset, "limit": limit, "total_count": total});
-        Reply::ok(match request.path.split('?').next().unwrap() {
-            "training_runs" => json!({"training_runs": numbers.map(run).collect::<Value>(), "cursor": cursor}),
-            "checkpoints" => json!({"checkpoints": numbers.map(checkpoint).collect::<Value>(), "cursor": cursor}),
-            "sessions" => json!({"sessions": numbers.map(|n| format!("s-{n}")).collect::<Value>()}),
-            other => panic!("{other}"),
-        })
-    })
+fn sessions(numbers: Range<u64>) -> Value {
+    json!({"sessions": numbers.map(|number| format!("s-{number}")).collect::<Value>()})
 }
 
-fn rest(service: &Service) -> RestClient {
-    RestClient::new(service.config().max_retries(0).build().unwrap()).unwrap()
+fn runs(numbers: Range<u64>, total: u64) -> Value {
+    json!({"training_runs": numbers.map(run).collect::<Value>(), "cursor": cursor(total)})
 }
 
-fn asked(service: &Service) -> Vec<(u64, u64)> {
-    service.requests().iter().map(page).collect()
+fn checkpoints(numbers: Range<u64>, total: u64) -> Value {
+    json!({"checkpoints": numbers.map(checkpoint).collect::<Value>(), "cursor": cursor(total)})
+}
+
+fn cursor(total: u64) -> Value {
+    json!({"offset": 0, "limit": 0, "total_count": total})
+}
+
+/// A page of a list, by its path and query.
+fn page<'a>(server: &'a MockServer, path: &str, body: Value) -> Mock<'a> {
+    respond(server, GET, path, |then| then.json_body(body))
+}
+
+fn rest(server: &MockServer) -> RestClient {
+    RestClient::new(mock::config(server).max_retries(0).build().unwrap()).unwrap()
 }
 
 #[test]
 fn a_list_is_fetched_while_it_is_read() {
-    let service = service(7);
-    let mut runs = rest(&service).training_runs().page_size(3);
-    assert_eq!((asked(&service), runs.total_count()), (vec![], None));
+    let server = MockServer::start();
+    let pages = [
+        page(&server, "training_runs?limit=3&offset=0", runs(0..3, 7)),
+        page(&server, "training_runs?limit=3&offset=3", runs(3..6, 7)),
+        page(&server, "training_runs?limit=3&offset=6", runs(6..7, 7)),
+    ];
+    let anything = anything(&server);
+    let calls = || pages.iter().map(Mock::calls).collect::<Vec<_>>();
+    let mut runs = rest(&server).training_runs().page_size(3);
+    assert_eq!((calls(), runs.total_count()), (vec![0, 0, 0], None));
     for number in 0..7 {
         assert_eq!(runs.next().unwrap().unwrap().training_run_id, format!("run-{number}"));
-        assert_eq!(asked(&service).len(), number / 3 + 1);
+        let expected: Vec<usize> = (0..3).map(|page| usize::from(page <= number / 3)).collect();
+        assert_eq!(calls(), expected);
         assert_eq!(runs.total_count(), Some(7));
     }
     assert!(runs.next().is_none() && runs.next().is_none());
-    assert_eq!(asked(&service), [(3, 0), (3, 3), (3, 6)]);
+    assert_eq!(calls(), [1, 1, 1]);
+    anything.assert_calls(0);
 }
 
 #[test]
 fn no_page_is_requested_before_it_is_needed() {
-    let service = service(300);
-    let rest = rest(&service);
+    let server = MockServer::start();
+    let full = page(&server, "checkpoints?limit=100&offset=0", checkpoints(0..100, 300));
+    let rest_of_150 = page(&server, "checkpoints?limit=50&offset=100", checkpoints(100..150, 300));
+    let anything = anything(&server);
+    let rest = rest(&server);
     let ids: Vec<_> = rest.user_checkpoints().take(2).map(|checkpoint| checkpoint.unwrap().checkpoint_id).collect();
     assert_eq!(ids, ["weights/0", "weights/1"]);
+    full.assert_calls(1);
     assert_eq!(rest.user_checkpoints().limit(150).count(), 150);
     assert_eq!(rest.user_checkpoints().limit(0).count(), 0);
-    assert_eq!(asked(&service), [(100, 0), (100, 0), (50, 100)]);
+    full.assert_calls(2);
+    rest_of_150.assert_calls(1);
+    anything.assert_calls(0);
 }
 
 #[test]
 fn a_partial_page_ends_without_a_total() {
-    let service = service(5);
-    let sessions: Vec<_> = rest(&service).sessions().page_size(2).map(Result::unwrap).collect();
-    assert_eq!(sessions, ["s-0", "s-1", "s-2", "s-3", "s-4"]);
-    assert_eq!(asked(&service), [(2, 0), (2, 2), (2, 4)]);
+    let server = MockServer::start();
+    let pages = [
+        page(&server, "sessions?limit=2&offset=0", sessions(0..2)),
+        page(&server, "sessions?limit=2&offset=2", sessions(2..4)),
+        page(&server, "sessions?limit=2&offset=4", sessions(4..5)),
+    ];
+    let anything = anything(&server);
+    let found: Vec<_> = rest(&server).sessions().page_size(2).map(Result::unwrap).collect();
+    assert_eq!(found, ["s-0", "s-1", "s-2", "s-3", "s-4"]);
+    pages.iter().for_each(Mock::assert);
+    anything.assert_calls(0);
 }
 
 #[test]
 fn a_repeated_page_ends_the_list() {
-    let service = Service::start(|_| Reply::ok(json!({"sessions": ["s-0", "s-1"]})));
-    let sessions: Vec<_> = rest(&service).sessions().page_size(2).map(Result::unwrap).collect();
-    assert_eq!(sessions, ["s-0", "s-1"]);
+    let server = MockServer::start();
+    let pages = [
+        page(&server, "sessions?limit=2&offset=0", sessions(0..2)),
+        page(&server, "sessions?limit=2&offset=2", sessions(0..2)),
+    ];
+    let anything = anything(&server);
+    let found: Vec<_> = rest(&server).sessions().page_size(2).map(Result::unwrap).collect();
+    assert_eq!(found, ["s-0", "s-1"]);
+    pages.iter().for_each(Mock::assert);
+    anything.assert_calls(0);
 }
 
 #[test]
 fn a_failed_page_ends_the_list() {
-    let service = Service::start(|request| match page(request) {
-        (_, 0) => {
-            let cursor = json!({"offset": 0, "limit": 1, "total_count": 3});
-            Reply::ok(json!({"training_runs": [run(0)], "cursor": cursor}))
-        }
-        _ => Reply::Json(500, json!({"detail": "down"})),
+    let server = MockServer::start();
+    let first = page(&server, "training_runs?limit=1&offset=0", runs(0..1, 3));
+    let second = respond(&server, GET, "training_runs?limit=1&offset=1", |then| {
+        then.status(500).json_body(json!({"detail": "down"}))
     });
-    let mut runs = rest(&service).training_runs().page_size(1);
+    let anything = anything(&server);
+    let mut runs = rest(&server).training_runs().page_size(1);
     assert!(runs.next().unwrap().is_ok());
     assert_eq!(runs.next().unwrap().unwrap_err().kind(), ErrorKind::Status);
     assert!(runs.next().is_none());
-    assert_eq!(service.requests().len(), 2);
+    first.assert();
+    second.assert();
+    anything.assert_calls(0);
 }
 
 #[test]
 fn checkpoints_without_a_cursor_are_complete() {
-    let service = Service::start(|_| Reply::ok(json!({"checkpoints": [checkpoint(0), checkpoint(1)]})));
-    assert_eq!(rest(&service).user_checkpoints().page_size(2).count(), 2);
-    assert_eq!(service.requests().len(), 1);
+    let server = MockServer::start();
+    let only = page(&server, "checkpoints?limit=2&offset=0", json!({"checkpoints": [checkpoint(0), checkpoint(1)]}));
+    let anything = anything(&server);
+    assert_eq!(rest(&server).user_checkpoints().page_size(2).count(), 2);
+    only.assert();
+    anything.assert_calls(0);
 }

@@ -1,68 +1,88 @@
-//! The calls that the Python client 0.4.1 does not have, and what is refused before any request.
+//! Requests that the Python client 0.4.1 does not have, and input that is refused before any request.
 
 use std::time::Duration;
 
+use httpmock::Method::{DELETE, GET, POST};
+use httpmock::MockServer;
 use serde_json::json;
-use tinkex::{ErrorKind, Limit, RestClient, Result};
+use tinkex::{ConfigBuilder, ErrorKind, Limit, RestClient, Result};
 
+use crate::support::mock::{self, anything, endpoint, respond};
 use crate::support::{Reply, Service, connect, healthy_service};
 
 type ByPath = fn(&RestClient, &str) -> Result<()>;
 type ByIds = fn(&RestClient, &str, &str) -> Result<()>;
 
-fn rest(service: &Service) -> RestClient {
-    RestClient::new(service.config().build().unwrap()).unwrap()
+fn rest(config: ConfigBuilder) -> RestClient {
+    RestClient::new(config.build().unwrap()).unwrap()
 }
 
 #[test]
 fn a_new_client_makes_no_request() {
-    let service = Service::start(healthy_service);
-    let rest = rest(&service);
+    let server = MockServer::start();
+    let anything = anything(&server);
+    let rest = rest(mock::config(&server));
     drop(rest.clone());
     drop(rest.training_runs());
-    assert_eq!(service.requests().len(), 0);
+    anything.assert_calls(0);
 }
 
 #[test]
-fn sessions_samplers_and_weights_are_requested() {
-    let service = Service::start(|request| {
-        Reply::ok(match &*request.path {
-            "sessions?limit=20&offset=40" => json!({"sessions": ["s-1"]}),
-            "sessions/s%2F1" => json!({"training_run_ids": ["run-1"], "sampler_ids": ["s/1:0"]}),
-            "samplers/s%2F1%3A0" => json!({"sampler_id": "s/1:0", "base_model": "m", "model_path": null}),
-            "weights_info" => json!({"base_model": "m", "is_lora": true, "lora_rank": 8}),
-            other => panic!("{other}"),
-        })
+fn sessions_are_listed_and_read() {
+    let server = MockServer::start();
+    let list =
+        respond(&server, GET, "sessions?limit=20&offset=40", |then| then.json_body(json!({"sessions": ["s-1"]})));
+    let session = respond(&server, GET, "sessions/s%2F1", |then| {
+        then.json_body(json!({"training_run_ids": ["run-1"], "sampler_ids": ["s/1:0"]}))
     });
-    let rest = rest(&service);
+    let rest = rest(mock::config(&server));
     assert_eq!(rest.list_sessions(20, 40).unwrap().sessions, ["s-1"]);
-    let session = rest.get_session("s/1").unwrap();
-    assert_eq!(
-        (session.training_run_ids, &*session.sampler_ids),
-        (vec!["run-1".to_owned()], &["s/1:0".to_owned()][..])
-    );
-    assert_eq!(rest.get_sampler(&session.sampler_ids[0]).unwrap().base_model, "m");
-    let info = rest.get_weights_info_by_tinker_path("tinker://model-1/0001").unwrap();
-    assert_eq!((info.is_lora, info.lora_rank), (true, Some(8)));
-    let seen = service.requests();
-    assert_eq!((&*seen[3].method, &seen[3].body), ("POST", &json!({"tinker_path": "tinker://model-1/0001"})));
+    let found = rest.get_session("s/1").unwrap();
+    assert_eq!((found.training_run_ids, found.sampler_ids), (vec!["run-1".to_owned()], vec!["s/1:0".to_owned()]));
+    list.assert();
+    session.assert();
 }
 
 #[test]
-fn publishing_works_by_id_and_by_path() {
-    let service = Service::start(|_| Reply::Json(204, json!(null)));
-    let rest = rest(&service);
-    rest.publish_checkpoint("run/1", "sampler_weights/..").unwrap();
-    rest.unpublish_checkpoint("run/1", "sampler_weights/..").unwrap();
+fn a_sampler_is_read_by_its_id() {
+    let server = MockServer::start();
+    let sampler = respond(&server, GET, "samplers/s%2F1%3A0", |then| {
+        then.json_body(json!({"sampler_id": "s/1:0", "base_model": "m", "model_path": null}))
+    });
+    assert_eq!(rest(mock::config(&server)).get_sampler("s/1:0").unwrap().base_model, "m");
+    sampler.assert();
+}
+
+#[test]
+fn weights_info_is_posted_with_the_path() {
+    let server = MockServer::start();
+    let weights = server.mock(|when, then| {
+        endpoint(when, POST, "weights_info").json_body(json!({"tinker_path": "tinker://model-1/0001"}));
+        then.json_body(json!({"base_model": "m", "is_lora": true, "lora_rank": 8}));
+    });
+    let info = rest(mock::config(&server)).get_weights_info_by_tinker_path("tinker://model-1/0001").unwrap();
+    assert_eq!((info.is_lora, info.lora_rank), (true, Some(8)));
+    weights.assert();
+}
+
+#[test]
+fn publishing_works_by_id() {
+    let server = MockServer::start();
     let path = "training_runs/run%2F1/checkpoints/sampler_weights/%2E%2E/publish";
-    let seen: Vec<_> = service.requests().into_iter().map(|request| (request.method, request.path)).collect();
-    assert_eq!(seen, [("POST".into(), path.into()), ("DELETE".into(), path.into())]);
+    let publish = respond(&server, POST, path, |then| then.status(204));
+    let unpublish = respond(&server, DELETE, path, |then| then.status(204));
+    let rest = rest(mock::config(&server));
+    rest.publish_checkpoint("run/1", "sampler_weights/..").unwrap();
+    assert_eq!((publish.calls(), unpublish.calls()), (1, 0));
+    rest.unpublish_checkpoint("run/1", "sampler_weights/..").unwrap();
+    assert_eq!((publish.calls(), unpublish.calls()), (1, 1));
 }
 
 #[test]
 fn invalid_ids_are_refused_before_any_request() {
-    let service = Service::start(healthy_service);
-    let rest = rest(&service);
+    let server = MockServer::start();
+    let anything = anything(&server);
+    let rest = rest(mock::config(&server));
     let by_path: [(&str, ByPath); 5] = [
         ("get_training_run_by_tinker_path", |rest, path| rest.get_training_run_by_tinker_path(path).map(drop)),
         ("get_checkpoint_archive_url_from_tinker_path", |rest, path| {
@@ -99,23 +119,26 @@ fn invalid_ids_are_refused_before_any_request() {
     ] {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
-    assert_eq!(service.requests().len(), 0);
+    anything.assert_calls(0);
 }
 
 #[test]
 fn an_unusable_archive_url_shows_no_signature() {
-    let service =
-        Service::start(|_| Reply::with_headers(302, &[("location", "ftp://storage/a?sig=hidden")], &json!(null)));
-    let error = rest(&service).get_checkpoint_archive_url("run", "weights/a").unwrap_err();
+    let server = MockServer::start();
+    let archive = respond(&server, GET, "training_runs/run/checkpoints/weights/a/archive", |then| {
+        then.status(302).header("location", "ftp://storage/a?sig=hidden")
+    });
+    let error = rest(mock::config(&server)).get_checkpoint_archive_url("run", "weights/a").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode);
     assert!(!format!("{error} {error:?} {:?}", error.header("location")).contains("hidden"));
+    archive.assert();
 }
 
-/// By the operating system's clock: it is the socket's time limit.
+/// In real time, since it is a timeout of the socket.
 #[test]
 fn the_clients_timeout_ends_a_call() {
     let service = Service::start(|_| Reply::Silence);
-    let rest = rest(&service);
+    let rest = rest(service.config());
     let hasty = rest.with_timeout_operation(Some(Duration::from_millis(100)));
     let error = hasty.get_training_run("run").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));

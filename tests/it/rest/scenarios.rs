@@ -1,4 +1,4 @@
-//! Scenarios 50 and 51 of the Python client 0.4.1: the same calls, the same requests, the same answers and errors.
+//! Scenarios 50 and 51 of the Python client 0.4.1: the same calls, the same requests, the same responses and errors.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -15,13 +15,13 @@ use crate::support::{RecordedRequest, Reply, Service, connect};
 /// One call, and the comparison of its result with the fixture's.
 type Call = (&'static str, fn(&RestClient, &Value) -> Result<()>);
 
-/// Where the requests differ on purpose: ids are percent-encoded as one segment.
+/// Requests that differ on purpose: ids are percent-encoded as one segment.
 const PATHS: [(&str, &str); 2] = [
     ("id with special characters", "training_runs/a%20b%2F%C3%BC%3Fx%3D1"),
     ("checkpoint id with special characters", "training_runs/run%3A1/checkpoints/weights/a%20b%252Fc"),
 ];
 
-/// A service that gives the answers of these exchanges, in order.
+/// A service that replays the responses of these exchanges, in order.
 fn service(exchanges: &[Value]) -> Service {
     let answers: VecDeque<Value> = exchanges.iter().map(|exchange| exchange["response"].clone()).collect();
     let answers = Mutex::new(answers);
@@ -33,7 +33,7 @@ fn service(exchanges: &[Value]) -> Service {
             (json, _) => (json.to_string(), "application/json"),
         };
         let mut headers = vec![("content-type", kind.to_owned())];
-        // The recording server's own address is here another one.
+        // The recording server had another address.
         let here = format!("http://{}", request.header("host").unwrap());
         for (theirs, ours) in [("Location", "location"), ("Expires", "expires")] {
             let value = answer["headers"][theirs].as_str();
@@ -57,7 +57,7 @@ fn compare(label: &str, ours: &RecordedRequest, theirs: &Value) {
     assert_eq!(ours.header("x-api-key"), Some("tml-test-key"));
 }
 
-/// Plays a scenario from its second exchange on, the first being the session.
+/// Replays a scenario from its second exchange on; the first creates the session.
 fn play(rest: &RestClient, service: &Service, fixture: &Value, calls: &[Call], check: impl Fn(&str, &Value, &Error)) {
     let (results, exchanges) = (fixture["results"].as_array().unwrap(), fixture["exchanges"].as_array().unwrap());
     let labels: Vec<_> = results.iter().map(|result| result["label"].as_str().unwrap()).collect();
@@ -77,7 +77,7 @@ fn play(rest: &RestClient, service: &Service, fixture: &Value, calls: &[Call], c
     }
 }
 
-/// Compares a result with the fixture's. Keys that the type does not know are ignored, and so is the form of a time.
+/// Compares a result with the fixture's, except for keys that the type does not have, and the format of times.
 fn same<T: DeserializeOwned + PartialEq + Debug>(ours: Result<T>, theirs: &Value) -> Result<()> {
     assert_eq!(ours?, serde_json::from_value(theirs.clone()).unwrap());
     Ok(())
@@ -152,7 +152,7 @@ fn scenario_51_errors() {
             assert!((900..960).contains(&lifetime.as_secs()), "{lifetime:?}");
             Ok(())
         }),
-        // There it is the id of a model.
+        // In the Python client it is the id of a model.
         ("empty model id", |rest, value| same(rest.get_training_run(""), value)),
     ];
     play(&rest, &service, &fixture, &calls, |label, theirs, ours| {
@@ -162,7 +162,7 @@ fn scenario_51_errors() {
             _ => ErrorKind::Status,
         };
         assert_eq!(ours.kind(), kind, "{label}: {ours}");
-        // Of an answer that is not JSON, the Python client keeps neither status nor body.
+        // For a response that is not JSON, the Python client keeps neither status nor body.
         if let Some(status) = theirs["status_code"].as_u64() {
             assert_eq!(ours.status().map(u64::from), Some(status), "{label}");
             let detail = theirs["body"]["detail"].as_str().or(theirs["body"].as_str()).unwrap_or_default();

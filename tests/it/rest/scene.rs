@@ -1,4 +1,4 @@
-//! A service that redirects to a storage of another origin, archives to serve from there, and a directory to put them in.
+//! A service that redirects to a storage on another origin, archives to serve from there, and a directory to download to.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use tinkex::RestClient;
 
 use crate::support::{RecordedRequest, Reply, Service};
 
-/// What is secret about a link.
+/// The secret part of a link.
 pub const SIGNATURE: &str = "Sig7Hidden";
 
-/// A directory that is removed in the end.
+/// A directory that is removed on drop.
 pub struct Directory(PathBuf);
 
 impl Directory {
@@ -95,7 +95,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Some bytes that no compression makes smaller.
+/// Incompressible bytes.
 pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
@@ -117,7 +117,7 @@ pub fn archive() -> Vec<u8> {
     ARCHIVE.clone()
 }
 
-/// What [`archive`] holds, below a directory of this name.
+/// The content of [`archive`], below a directory with this name.
 pub fn unpacked(name: &str) -> BTreeMap<String, Option<Vec<u8>>> {
     BTreeMap::from([
         (name.to_owned(), None),
@@ -135,12 +135,12 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The storage answers as this says; it sees the number of the request, from 0.
+    /// `storage` makes the storage's responses; it gets the number of the request, from 0.
     pub fn new(storage: impl Fn(usize, &RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
         Scene::with(|_| None, storage)
     }
 
-    /// The service answers the request of this number, from 0, as `before` says, if it says anything.
+    /// `before` may make the service's response to the request with this number, from 0, in place of the redirect.
     pub fn with(
         before: impl Fn(usize) -> Option<Reply> + Send + Sync + 'static,
         storage: impl Fn(usize, &RecordedRequest) -> Reply + Send + Sync + 'static,
@@ -170,12 +170,12 @@ impl Scene {
     }
 }
 
-/// The whole thing, with an entity tag.
+/// A complete response with an entity tag.
 pub fn whole(bytes: Vec<u8>, tag: &str) -> Reply {
     Reply::Full { status: 200, headers: vec![("etag", tag.to_owned())], body: bytes }
 }
 
-/// An answer that announces so many bytes and breaks off after these.
+/// A response that announces this many bytes and is truncated after these.
 pub fn cut(status: &str, headers: &str, announced: usize, bytes: &[u8]) -> Reply {
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {announced}\r\n{headers}\r\n");
     Reply::Raw([head.as_bytes(), bytes].concat())

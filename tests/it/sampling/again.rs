@@ -14,7 +14,7 @@ fn forgetful(samples: usize) -> Service {
 }
 
 #[test]
-fn a_sample_whose_promise_expired_is_submitted_again_under_a_new_number_and_key() {
+fn an_expired_sample_becomes_a_new_request() {
     let manual = ManualClock::new();
     let service = forgetful(2);
     let sampler = sampler(service.manual_config(&manual));
@@ -33,7 +33,7 @@ fn a_sample_whose_promise_expired_is_submitted_again_under_a_new_number_and_key(
 }
 
 #[test]
-fn a_sample_that_expires_every_time_is_given_up_after_the_configured_retries() {
+fn resubmissions_stop_after_the_configured_retries() {
     let manual = ManualClock::new();
     let service = forgetful(usize::MAX);
     let sampler = sampler(service.manual_config(&manual).max_retries(1));
@@ -47,7 +47,7 @@ fn a_sample_that_expires_every_time_is_given_up_after_the_configured_retries() {
 }
 
 #[test]
-fn an_expired_sample_that_is_cancelled_meanwhile_is_not_submitted_again() {
+fn a_cancelled_expired_sample_is_not_resubmitted() {
     let manual = ManualClock::new();
     let service = forgetful(1);
     let sampler = sampler(service.manual_config(&manual).max_sampling_threads(1));
@@ -61,11 +61,11 @@ fn an_expired_sample_that_is_cancelled_meanwhile_is_not_submitted_again() {
 }
 
 #[test]
-fn an_expired_sample_holds_no_thread_while_it_waits_to_be_submitted_anew() {
+fn waiting_to_resubmit_holds_no_thread() {
     let manual = ManualClock::new();
     let service = forgetful(1);
     let sampler = sampler(service.manual_config(&manual).max_sampling_threads(1));
-    let expired = submit(&sampler.retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
+    let expired = submit(&sampler.with_retry_config(RetryConfig::default().base(HOUR).cap(HOUR).jitter(0.0)), 5);
     manual.until_waiting(|waits| waits.contains(&HOUR));
     // The clock stands still.
     assert_eq!(number(&submit(&sampler, 6).wait().unwrap()), 1);
@@ -76,22 +76,22 @@ fn an_expired_sample_holds_no_thread_while_it_waits_to_be_submitted_anew() {
 }
 
 #[test]
-fn without_retries_an_expired_sample_is_an_error_at_once() {
+fn without_retries_expiry_is_an_error() {
     let service = forgetful(1);
-    let sampler = sampler(service.config()).retry_config(RetryConfig::off());
+    let sampler = sampler(service.config()).with_retry_config(RetryConfig::off());
     let error = sampler.sample(&prompt(&[5]), 1, &SamplingParams::default()).unwrap_err();
     assert_eq!((error.kind(), service.requests_to("asample").len()), (ErrorKind::Expired, 1));
 }
 
 #[test]
-fn a_sampling_client_may_have_a_progress_timeout_of_its_own() {
+fn a_sampling_client_may_override_the_progress_timeout() {
     let manual = ManualClock::new();
     let service = Service::start(|request| match is_sample(request) {
         true => Reply::Json(503, json!({})),
         false => healthy_service(request),
     });
     let sampler = sampler(service.manual_config(&manual));
-    let pending = submit(&sampler.retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
+    let pending = submit(&sampler.with_retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
     for _ in 0..2 {
         manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
         manual.advance(SECOND);
@@ -100,7 +100,7 @@ fn a_sampling_client_may_have_a_progress_timeout_of_its_own() {
 }
 
 #[test]
-fn an_expired_training_promise_is_an_error_and_its_outcome_unknown() {
+fn an_expired_training_promise_has_an_unknown_outcome() {
     let service = Service::start(|request| match healthy_service(request) {
         _ if request.request_id().starts_with("optim_step") => Reply::Json(410, json!({"detail": "gone"})),
         reply => reply,
@@ -116,7 +116,7 @@ fn an_expired_training_promise_is_an_error_and_its_outcome_unknown() {
 }
 
 #[test]
-fn a_lost_answer_is_asked_for_again_with_the_same_number_and_key() {
+fn a_lost_submit_response_is_retried_unchanged() {
     let manual = ManualClock::new();
     let service = Service::start(|request| match request.header("x-stainless-retry-count") {
         Some("0") if request.path == "asample" => Reply::Close,
@@ -137,7 +137,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_number_and_key() {
 }
 
 #[test]
-fn a_sample_that_nobody_wants_any_more_is_not_submitted_again_and_frees_its_thread() {
+fn a_dropped_sample_stops_retrying() {
     let manual = ManualClock::new();
     let service =
         Service::start(

@@ -14,7 +14,7 @@ fn limited_to(waits: &[Duration], limit: Duration) -> usize {
 }
 
 #[test]
-fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
+fn a_429_pauses_one_key_only() {
     let manual = ManualClock::new();
     let limited =
         |request: &RecordedRequest| request.path == "asample" && request.header("x-api-key") == Some("tml-limited");
@@ -28,7 +28,7 @@ fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
     let (one, another, other_key) = (client("tml-limited"), client("tml-limited"), client("tml-other"));
     let first = submit(&one, 0);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
-    let blocking = [&one, &another].map(|sampler| in_thread(&sampler.timeout_operation(Some(HOUR)), 1));
+    let blocking = [&one, &another].map(|sampler| in_thread(&sampler.with_timeout_operation(Some(HOUR)), 1));
     let submitted = [&one, &another, &one].map(|sampler| submit(sampler, 2));
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1 && limited_to(waits, HOUR) == 2);
     for _ in 0..3 {
@@ -50,7 +50,7 @@ fn a_429_makes_all_sampling_with_that_key_wait_and_no_other_keys() {
 }
 
 #[test]
-fn a_429_that_does_not_say_how_long_pauses_for_a_second_each_time() {
+fn a_429_without_advice_pauses_one_second() {
     let manual = ManualClock::new();
     let service = Service::start(|request| match request.header("x-stainless-retry-count") {
         Some("0" | "1") if request.path == "asample" => Reply::Json(429, json!({})),
@@ -69,7 +69,7 @@ fn a_429_that_does_not_say_how_long_pauses_for_a_second_each_time() {
 }
 
 #[test]
-fn a_pause_is_not_shortened_by_a_shorter_one() {
+fn a_shorter_pause_does_not_shorten_one() {
     let manual = ManualClock::new();
     let short = Arc::<Gate>::default();
     let gate = Arc::clone(&short);
@@ -81,7 +81,7 @@ fn a_pause_is_not_shortened_by_a_shorter_one() {
         if asked(request) == 7 { limited("7000") } else { Reply::held(&gate, limited("1000")) }
     });
     let sampler = sampler(service.manual_config(&manual));
-    let other = in_thread(&sampler.timeout_operation(Some(HOUR)), 1);
+    let other = in_thread(&sampler.with_timeout_operation(Some(HOUR)), 1);
     service.wait_for_count("asample", 1);
     let long = submit(&sampler, 7);
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
@@ -95,7 +95,7 @@ fn a_pause_is_not_shortened_by_a_shorter_one() {
 }
 
 #[test]
-fn four_hundred_threads_with_a_429_in_the_middle_all_arrive_and_none_in_the_pause() {
+fn no_thread_submits_during_a_pause() {
     /// The submissions before the 429, of which the last so many are in flight with it.
     const BEFORE: usize = 200;
     const CAP: usize = 20;
@@ -130,7 +130,7 @@ fn four_hundred_threads_with_a_429_in_the_middle_all_arrive_and_none_in_the_paus
 }
 
 #[test]
-fn no_more_submissions_are_in_flight_than_allowed_whoever_makes_them() {
+fn concurrent_submissions_are_limited_across_clients() {
     let manual = ManualClock::new();
     let (service, crowd) = crowd();
     crowd.poll.open();
@@ -147,7 +147,7 @@ fn no_more_submissions_are_in_flight_than_allowed_whoever_makes_them() {
 }
 
 #[test]
-fn a_call_that_waits_at_the_gate_ends_by_its_time_limit_and_takes_no_number() {
+fn a_timeout_in_the_limiter_takes_no_number() {
     let manual = ManualClock::new();
     let service = Service::start(|request| match request.header("x-stainless-retry-count") {
         Some("0") if request.path == "asample" => Reply::with_headers(429, &[("retry-after", "30")], &json!({})),
@@ -156,7 +156,7 @@ fn a_call_that_waits_at_the_gate_ends_by_its_time_limit_and_takes_no_number() {
     let sampler = sampler(service.manual_config(&manual));
     let limited = submit(&sampler, 0);
     manual.until_waiting(|waits| paused(waits, 30 * SECOND) == 1);
-    let brief = sampler.timeout_operation(Some(5 * SECOND));
+    let brief = sampler.with_timeout_operation(Some(5 * SECOND));
     let call = thread::spawn(move || brief.sample(&prompt(&[1]), 1, &SamplingParams::default()).unwrap_err());
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
     manual.advance(5 * SECOND);

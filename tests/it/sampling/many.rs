@@ -10,7 +10,7 @@ fn connections(service: &Service, of: impl Fn(&RecordedRequest) -> bool) -> Hash
 }
 
 #[test]
-fn three_hundred_submitted_samples_pass_over_the_configured_threads_and_poll_connections() {
+fn submitted_samples_share_threads_and_connections() {
     let (service, crowd) = crowd();
     let sampler = sampler(service.config().max_sampling_threads(5).max_poll_connections(8));
     let pending: Vec<_> = (0..300).map(|call| submit(&sampler, call)).collect();
@@ -28,7 +28,7 @@ fn three_hundred_submitted_samples_pass_over_the_configured_threads_and_poll_con
 }
 
 #[test]
-fn three_hundred_threads_sample_at_once_within_the_caps_on_submissions_and_polls() {
+fn blocking_samples_respect_both_limits() {
     let (service, crowd) = crowd();
     let sampler = sampler(service.config().max_sampling_in_flight(20).max_poll_connections(8));
     let calls: Vec<_> = (0..300).map(|call| in_thread(&sampler, call)).collect();
@@ -43,7 +43,7 @@ fn three_hundred_threads_sample_at_once_within_the_caps_on_submissions_and_polls
 }
 
 #[test]
-fn three_hundred_samples_whose_answers_take_their_time_pass_over_two_poll_connections() {
+fn slow_results_share_two_poll_connections() {
     let polls = Arc::<Gauge>::default();
     let gauge = Arc::clone(&polls);
     let service = Service::start(move |request| {
@@ -112,7 +112,7 @@ fn nothing_is_held_while_a_result_is_polled() {
 }
 
 #[test]
-fn a_queued_sample_that_is_cancelled_is_never_sent_and_takes_no_number() {
+fn a_cancelled_queued_sample_takes_no_number() {
     let (service, crowd) = crowd();
     crowd.poll.open();
     let sampler = sampler(service.config().max_sampling_threads(1));

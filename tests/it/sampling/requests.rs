@@ -40,7 +40,7 @@ fn golden(name: &str) -> Vec<Value> {
 }
 
 #[test]
-fn samples_are_sent_as_the_python_client_sends_them_blocking_and_submitted() {
+fn sample_requests_match_the_python_client() {
     let golden = golden("40_sample_default");
     let service = Service::start(healthy_service);
     let sampler = sampler(service.config());
@@ -110,7 +110,7 @@ fn with_prompt_logprobs(logprobs: Value) -> Service {
 }
 
 #[test]
-fn compute_logprobs_gives_one_entry_a_token_and_pads_what_is_one_short_in_front() {
+fn compute_logprobs_has_one_entry_per_token() {
     for (served, expected) in [
         (json!([null, -1.0, -2.0]), Some([None, Some(-1.0), Some(-2.0)])),
         (json!([-1.0, -2.0]), Some([None, Some(-1.0), Some(-2.0)])),
@@ -148,7 +148,7 @@ fn compute_logprobs_gives_one_entry_a_token_and_pads_what_is_one_short_in_front(
 }
 
 #[test]
-fn bad_parameters_are_refused_before_any_request_and_take_no_number() {
+fn invalid_parameters_are_refused_before_any_request() {
     let service = Service::start(healthy_service);
     let sampler = sampler(service.config());
     let cold = SamplingParams::default().temperature(-1.0);

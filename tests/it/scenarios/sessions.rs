@@ -6,14 +6,14 @@ use tinkex::{ErrorKind, ServiceClient};
 use super::Scenario;
 
 #[test]
-fn scenario_01_a_session_and_what_the_service_offers() {
+fn scenario_01_session_and_capabilities() {
     let scenario = Scenario::start("01_session_default");
     assert!(!scenario.connect().get_server_capabilities().unwrap().supported_models.is_empty());
     scenario.is_played();
 }
 
 #[test]
-fn scenario_03_a_base_url_with_a_path_with_and_without_a_slash() {
+fn scenario_03_base_url_with_a_path() {
     let scenario = Scenario::start("03_session_base_url_prefix");
     for prefix in ["/services/tinker-prod", "/services/tinker-prod/"] {
         let config = scenario.service.config().base_url(format!("{}{prefix}", scenario.service.url()));
@@ -24,7 +24,7 @@ fn scenario_03_a_base_url_with_a_path_with_and_without_a_slash() {
 }
 
 #[test]
-fn scenario_05_messages_and_an_answer_without_a_session() {
+fn scenario_05_messages_and_a_missing_session() {
     let scenario = Scenario::start("05_session_error_messages");
     scenario.connect();
     let error = ServiceClient::connect(scenario.service.config().build().unwrap()).unwrap_err();

@@ -150,12 +150,16 @@ fn metadata() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
+fn scenario_31_training_client_from_state() {
     for submitted in [false, true] {
         let scenario = Scenario::start("31_training_client_from_state");
         let (service, path) = (scenario.connect(), "tinker://run-golden/weights/0001");
+        let from_state = |path| {
+            let builder = service.training_client().from_state(path);
+            builder.user_metadata("k", "override").user_metadata("x", "y").submit()
+        };
         let trainer = if submitted {
-            service.submit_create_training_client_from_state(path, &metadata()).unwrap().wait().unwrap()
+            from_state(path).unwrap().wait().unwrap()
         } else {
             service.create_training_client_from_state(path, &metadata()).unwrap()
         };
@@ -164,14 +168,14 @@ fn scenario_31_a_training_client_from_a_state_blocking_and_submitted() {
             let error = service.create_training_client_from_state(path, &metadata()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path}");
             assert_eq!(error.operation(), Some("create_training_client_from_state"));
-            assert!(service.submit_create_training_client_from_state(path, &metadata()).is_err(), "{path}");
+            assert!(from_state(path).is_err(), "{path}");
         }
         scenario.is_played();
     }
 }
 
 #[test]
-fn with_the_optimizer_the_same_is_asked_and_the_load_says_so() {
+fn loading_with_the_optimizer_differs_by_one_flag() {
     let scenario = Scenario::start("31_training_client_from_state");
     let service = scenario.connect();
     let path = "tinker://run-golden/weights/0001";
@@ -184,7 +188,7 @@ fn with_the_optimizer_the_same_is_asked_and_the_load_says_so() {
 
 #[cfg(feature = "ndarray")]
 #[test]
-fn scenario_27_a_custom_loss_is_a_forward_and_a_weighted_cross_entropy() {
+fn scenario_27_custom_loss() {
     use tinkex::CustomLoss;
     let scenario = Scenario::start("27_fwdbwd_custom");
     let trainer = scenario.trainer();

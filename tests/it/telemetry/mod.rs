@@ -60,7 +60,7 @@ fn log_many(telemetry: &Telemetry, count: usize) {
 }
 
 #[test]
-fn a_session_tells_its_beginning_after_ten_seconds_and_its_end_with_its_duration() {
+fn session_start_and_end_are_reported() {
     let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(config(&service, &manual));
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
@@ -80,7 +80,7 @@ fn a_session_tells_its_beginning_after_ten_seconds_and_its_end_with_its_duration
 }
 
 #[test]
-fn a_hundred_events_leave_at_once_and_the_rest_when_its_time_has_come() {
+fn a_full_batch_is_sent_immediately() {
     let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(config(&service, &manual));
     log_many(&client.telemetry(), 149);
@@ -108,7 +108,7 @@ fn numbers_have_no_gap_whichever_threads_report() {
 }
 
 #[test]
-fn what_the_service_may_take_later_is_sent_again_with_growing_waits_and_what_it_refuses_is_dropped() {
+fn batches_are_retried_with_backoff_unless_refused() {
     let replies = Mutex::new(vec![
         Reply::ok(json!({"status": "accepted"})),
         Reply::Json(400, json!({"detail": "no"})),
@@ -157,7 +157,7 @@ fn seen_first(service: &Service) -> Value {
 }
 
 #[test]
-fn a_full_queue_drops_what_comes_and_sends_the_rest_once() {
+fn a_full_queue_drops_new_events() {
     let gate = Arc::<Gate>::default();
     let opened = Arc::clone(&gate);
     let service = Service::start(move |request| match &*request.path {
@@ -181,7 +181,7 @@ fn a_full_queue_drops_what_comes_and_sends_the_rest_once() {
 }
 
 #[test]
-fn a_close_does_not_wait_for_a_service_that_does_not_take_it() {
+fn close_does_not_wait_for_stuck_telemetry() {
     for silent in ["telemetry", ""] {
         let service = Service::start(
             move |request| if request.path == silent { Reply::Silence } else { healthy_service(request) },
@@ -203,7 +203,7 @@ fn a_close_does_not_wait_for_a_service_that_does_not_take_it() {
 }
 
 #[test]
-fn nothing_is_told_after_the_end_and_a_telemetry_handle_does_not_keep_the_session_open() {
+fn a_telemetry_handle_does_not_keep_the_session() {
     let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(config(&service, &manual));
     let telemetry = client.telemetry();
@@ -239,7 +239,7 @@ fn reporting_does_not_report_on_itself() {
 }
 
 #[test]
-fn user_errors_and_other_errors_that_the_program_reports_are_told_apart() {
+fn reported_errors_are_classified() {
     let service = Service::start(|request| match &*request.path {
         "healthz" => Reply::Json(503, json!({"detail": "down"})),
         "get_server_capabilities" => Reply::Json(404, json!({"detail": "nothing"})),
@@ -265,7 +265,7 @@ fn user_errors_and_other_errors_that_the_program_reports_are_told_apart() {
 
 /// A service that repeats all that it was sent, in whatever goes wrong.
 #[test]
-fn no_telemetry_has_a_prompt_a_token_a_key_a_header_or_a_query_even_where_the_service_repeats_them() {
+fn telemetry_contains_no_user_data() {
     let service = Service::start(|request| {
         let echo = json!({"detail": format!("{:?} {} {}", request.headers, request.path, request.body)});
         let request = &RecordedRequest { path: request.path.split('?').next().unwrap().to_owned(), ..request.clone() };
@@ -317,7 +317,7 @@ fn no_telemetry_has_a_prompt_a_token_a_key_a_header_or_a_query_even_where_the_se
 fn a_time_limit_that_runs_out_is_told() {
     let service = crate::support::service_with_polls(|_| Reply::Silence);
     let manual = ManualClock::new();
-    let client = connect(config(&service, &manual)).timeout_operation(Some(5 * SECOND));
+    let client = connect(config(&service, &manual)).with_timeout_operation(Some(5 * SECOND));
     let waiting = {
         let pending = client.pending::<Value>("r-1", RequestKind::Sample);
         thread::spawn(move || pending.wait().unwrap_err())

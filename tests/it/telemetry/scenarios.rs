@@ -130,7 +130,7 @@ fn assert_same(name: &str, ours: &Map<String, Value>, theirs: &Map<String, Value
 }
 
 #[test]
-fn scenario_60_explicit_events_a_user_error_and_an_exception() {
+fn scenario_60_events_and_exceptions() {
     let scenario = Scenario::start("60_telemetry");
     let (client, telemetry) = (&scenario.client, scenario.client.telemetry());
     telemetry.log("golden.event", json!({"a": 1, "nested": {"x": [1, 2.5, null, true]}}), Severity::Info);

@@ -1,4 +1,4 @@
-//! TLS with a certificate authority of one's own, to the service and to a proxy, by whichever TLS this build has.
+//! TLS with a private certificate authority, to the service and to a proxy, with the TLS library of this build.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use tinkex::{Config, ConfigBuilder, ErrorKind, Proxy, ServiceClient};
 
 use crate::support::{Gate, Service, healthy_service};
 
-/// Signed the one of `localhost` below. Its key is lost.
+/// The authority that signed the certificate of `localhost` below. Its key was not kept.
 const ROOT: &str = include_str!("root.pem");
 
 fn server_config() -> Arc<ServerConfig> {
@@ -25,10 +25,10 @@ fn server_config() -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
 }
 
-/// What came as the head of each connection to a TLS server, where that is a CONNECT.
+/// The head of each CONNECT that a TLS server received.
 type Tunnels = Arc<Mutex<Vec<String>>>;
 
-/// Ends TLS in front of a service. When `is_proxy`, a CONNECT comes first. Returns its port.
+/// Terminates TLS in front of a service. With `is_proxy`, a CONNECT comes first. Returns its port.
 fn tls_in_front_of(service: &Service, is_proxy: bool) -> (u16, Tunnels) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -59,7 +59,7 @@ fn serve(stream: TcpStream, target: &str, tunnels: Option<&Tunnels>) -> io::Resu
     }
 }
 
-/// A head, and the body whose length it tells.
+/// A head, and the body of the length in it.
 fn read_message(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut message = Vec::new();
     while !message.ends_with(b"\r\n\r\n") {
@@ -127,7 +127,7 @@ fn an_https_proxy_may_need_a_password() {
     assert_eq!(service.requests()[0].header("proxy-authorization"), None);
 }
 
-/// A plain proxy that makes a tunnel for each connection, to where the CONNECT says. Returns its port.
+/// A plain proxy that opens a tunnel to the target of each CONNECT. Returns its port.
 fn tunnelling_proxy() -> (u16, Tunnels) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -176,16 +176,16 @@ fn small_stacks_have_room_for_unoptimised_tls() {
     assert!(!service.requests_to("retrieve_future").is_empty());
 }
 
-/// What the server does after its early answer.
+/// What the server does after its early response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     /// Closes, which resets the connection, since part of the body was not read.
     Close,
-    /// Reads no further.
+    /// Stops reading.
     Hold,
 }
 
-/// Answers the head of each request, and does not read its body.
+/// Responds to the head of each request, and does not read its body.
 fn answering_early(then: Then) -> (u16, Arc<Gate>) {
     const ANSWER: &str = "HTTP/1.1 413 Large\r\nx-kept: yes\r\ncontent-length: 21\r\n\r\n{\"detail\":\"too much\"}";
     let listener = crate::support::small_listener();
@@ -210,7 +210,7 @@ fn answering_early(then: Then) -> (u16, Arc<Gate>) {
     (port, gate)
 }
 
-/// With real time: 150 ms, where the server reads no further.
+/// In real time: 150 ms, if the server stops reading.
 #[test]
 fn an_early_response_is_read_over_tls() {
     for then in [Then::Close, Then::Hold] {

@@ -102,7 +102,7 @@ fn operations() {
 }
 
 #[test]
-fn a_token_extends_the_last_text_and_follows_an_image() {
+fn tokens_extend_text_and_follow_images() {
     let mut input = ModelInput::from_tokens([1]);
     input.append_token(2);
     assert_eq!(input, ModelInput::from_tokens([1, 2]));

@@ -65,7 +65,7 @@ fn numbers_are_the_shortest_that_read_back() {
 }
 
 #[test]
-fn what_is_not_finite_is_refused_with_its_index() {
+fn non_finite_values_are_refused_with_their_index() {
     assert!(cases("nan_on_the_wire")[0].get("exception").is_some());
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let error = TensorData::from(vec![0.0, bad]).validate().unwrap_err();

@@ -79,7 +79,7 @@ fn of_answer(name: &str) -> Option<Rewrite> {
 }
 
 #[test]
-fn every_sample_is_read_and_written_as_python_writes_it() {
+fn every_type_round_trips_as_in_python() {
     let mut compared = 0;
     for sample in entries(&fixture("pure_types")["samples"]) {
         let name = sample["name"].as_str().unwrap();
@@ -131,7 +131,7 @@ fn defaults_are_pythons() {
 }
 
 #[test]
-fn every_key_we_write_is_one_of_pythons_fields() {
+fn every_key_is_one_of_pythons_fields() {
     let types = fixture("pure_types")["types"].clone();
     let keys = |name: &str| types[name]["fields"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let full = [
@@ -181,7 +181,7 @@ fn every_key_we_write_is_one_of_pythons_fields() {
 }
 
 #[test]
-fn an_unset_prompt_logprobs_is_null_and_not_false() {
+fn unset_prompt_logprobs_are_null() {
     for (set, written) in [(None, "null"), (Some(true), "true"), (Some(false), "false")] {
         let text = serde_json::to_string(&SampleRequest { prompt_logprobs: set, ..Default::default() }).unwrap();
         assert!(text.contains(&format!("\"prompt_logprobs\":{written}")), "{text}");
@@ -196,7 +196,7 @@ fn mixed_stops_and_fractions_of_tokens_are_refused() {
 }
 
 #[test]
-fn unknown_keys_and_words_of_answers_are_kept_out_of_the_way() {
+fn unknown_response_keys_and_words_are_tolerated() {
     // Python refuses an unknown checkpoint type; here it is kept.
     let json = r#"{"checkpoint_id":"c","checkpoint_type":"x","time":"2025-11-01","tinker_path":"p","new":1}"#;
     let checkpoint: Checkpoint = serde_json::from_str(json).unwrap();

@@ -20,7 +20,6 @@ mod record;
 mod resume_command;
 mod training_loop;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -194,7 +193,7 @@ fn training_client(
     start: Option<&Checkpoint>,
 ) -> Result<TrainingClient, Failure> {
     if let Some(Checkpoint { path, .. }) = start {
-        let trainer = service.create_training_client_from_state_with_optimizer(path, &BTreeMap::new())?;
+        let trainer = service.training_client().from_state(path).with_optimizer().create()?;
         let info = trainer.get_info()?;
         let (requested, actual) = (options.base_model.as_ref(), info.model_data.model_name.or(info.model_name));
         if let Some((requested, actual)) = requested.zip(actual).filter(|(requested, actual)| *requested != actual) {

@@ -1,4 +1,4 @@
-//! What to sample.
+//! The options of a sample.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::types::wire::SampleRequest;
 use crate::types::{ModelInput, SamplingParams};
 
-/// What to sample: a prompt, and how. Handed to [`SamplingClient::sample_with`](crate::SamplingClient::sample_with).
+/// A prompt and how to sample from it, for [`SamplingClient::sample_with`](crate::SamplingClient::sample_with).
 ///
 /// # Examples
 ///
@@ -32,12 +32,12 @@ use crate::types::{ModelInput, SamplingParams};
 #[must_use]
 pub struct SampleOptions<'a> {
     pub(super) prompt: &'a ModelInput,
-    pub(super) how: How,
+    pub(super) settings: SampleSettings,
 }
 
-/// All but the prompt.
+/// Everything but the prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct How {
+pub(super) struct SampleSettings {
     num_samples: u32,
     sampling_params: SamplingParams,
     pub(super) prompt_logprobs: bool,
@@ -45,55 +45,56 @@ pub(super) struct How {
 }
 
 impl<'a> SampleOptions<'a> {
-    /// One continuation of this prompt, with the default parameters.
+    /// One sample for this prompt, with the default parameters.
     pub fn new(prompt: &'a ModelInput) -> Self {
-        let how = How {
+        let settings = SampleSettings {
             num_samples: 1,
             sampling_params: SamplingParams::default(),
             prompt_logprobs: false,
             topk_prompt_logprobs: 0,
         };
-        SampleOptions { prompt, how }
+        SampleOptions { prompt, settings }
     }
 
-    /// How many continuations, at least 1. Defaults to 1.
+    /// The number of samples, at least 1. Defaults to 1.
     pub fn num_samples(mut self, num_samples: u32) -> Self {
-        self.how.num_samples = num_samples;
+        self.settings.num_samples = num_samples;
         self
     }
 
-    /// Temperature, limits, seed and stops. Defaults to [`SamplingParams::default`].
+    /// Temperature, limits, seed and stop sequences. Defaults to [`SamplingParams::default`].
     pub fn sampling_params(mut self, params: SamplingParams) -> Self {
-        self.how.sampling_params = params;
+        self.settings.sampling_params = params;
         self
     }
 
-    /// Whether the answer has the log-probability of each token of the prompt, none for the first. Defaults to `false`.
+    /// Whether the response has the log-probability of each token of the prompt, in nats; `None` for the first. Defaults to
+    /// `false`.
     #[doc(alias = "include_prompt_logprobs")]
     pub fn prompt_logprobs(mut self, prompt_logprobs: bool) -> Self {
-        self.how.prompt_logprobs = prompt_logprobs;
+        self.settings.prompt_logprobs = prompt_logprobs;
         self
     }
 
-    /// How many of the most likely tokens the answer has for each place in the prompt. Defaults to 0.
+    /// The number of most likely tokens that the response has for each position of the prompt. Defaults to 0.
     pub fn topk_prompt_logprobs(mut self, k: u32) -> Self {
-        self.how.topk_prompt_logprobs = k;
+        self.settings.topk_prompt_logprobs = k;
         self
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        if self.how.num_samples == 0 {
+        if self.settings.num_samples == 0 {
             return Err(Error::invalid_input("num_samples is 0").with_hint("ask for at least one sample"));
         }
         if self.prompt.is_empty() {
             return Err(Error::invalid_input("the prompt is empty").with_hint("pass at least one token"));
         }
-        self.how.sampling_params.validate()
+        self.settings.sampling_params.validate()
     }
 }
 
-impl How {
-    /// The request for this prompt with this number in this sampling session.
+impl SampleSettings {
+    /// The request for this prompt, with this sequence number in this sampling session.
     pub(super) fn request<'r>(
         &'r self,
         prompt: &'r ModelInput,

@@ -1,16 +1,17 @@
-//! What becomes of a sample whose promise expires, or of which nothing is heard.
+//! How samples are retried whose promise has expired.
 
 use std::time::Duration;
 
 use crate::config::{Config, MAX_DURATION};
 use crate::rules::retry::resubmit_after;
 
-/// When a sample is submitted anew, and when it is given up. Set with
-/// [`SamplingClient::retry_config`](crate::SamplingClient::retry_config).
+/// When an expired sample is submitted again, and when it is given up. Set with
+/// [`SamplingClient::with_retry_config`](crate::SamplingClient::with_retry_config).
 ///
-/// A service forgets promises that it cannot keep, and answers 410. A sample changes nothing, so it is submitted again, as
-/// a new request. The waits double from [`base`](RetryConfig::base) to [`cap`](RetryConfig::cap); no thread is held meanwhile.
-/// Refusals with 429 and lost connections are no matter of this: they are always waited out, under the same number.
+/// A service forgets promises that it cannot keep, and answers 410. A sample changes nothing, so it can be submitted again, as
+/// a new request with a new sequence number. The waits double from [`base`](RetryConfig::base) to [`cap`](RetryConfig::cap),
+/// and block no thread. This does not apply to a 429 or a lost connection: those are always retried under the same sequence
+/// number.
 ///
 /// # Examples
 ///
@@ -32,7 +33,7 @@ pub struct RetryConfig {
 }
 
 impl Default for RetryConfig {
-    /// The Python client's waits.
+    /// 10 attempts, with the Python client's waits: 500 ms to 10 s, with a jitter of 0.25.
     fn default() -> Self {
         RetryConfig {
             attempts: 10,
@@ -45,43 +46,43 @@ impl Default for RetryConfig {
 }
 
 impl RetryConfig {
-    /// What a configuration says, for clients that are not told otherwise.
+    /// The default of a client with this configuration.
     pub(super) fn of(config: &Config) -> Self {
         let (base, cap) = (config.retry_base(), config.retry_cap());
         RetryConfig { attempts: config.max_retries(), base, cap, ..RetryConfig::default() }
     }
 
-    /// Never submits a sample anew: an expired promise is an error of kind [`Expired`](crate::ErrorKind::Expired).
+    /// No retries: an expired promise is an error of kind [`Expired`](crate::ErrorKind::Expired).
     pub fn off() -> Self {
         RetryConfig::default().attempts(0)
     }
 
-    /// How often a sample is submitted anew. Defaults to 10.
+    /// The maximum number of times that a sample is submitted again. Defaults to 10.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// The wait before it is for the first time. It doubles with each. Defaults to 500 ms.
+    /// The wait before the first of them. It doubles each time. Defaults to 500 ms.
     pub fn base(mut self, base: Duration) -> Self {
         self.base = base.min(MAX_DURATION);
         self
     }
 
-    /// The longest wait. Defaults to 10 s.
+    /// The maximum wait. Defaults to 10 s.
     pub fn cap(mut self, cap: Duration) -> Self {
         self.cap = cap.min(MAX_DURATION);
         self
     }
 
-    /// By which part each wait is moved up or down at random, from 0 to 1. Defaults to 0.25.
+    /// The fraction of each wait, from 0 to 1, by which it is randomly lengthened or shortened. Defaults to 0.25.
     pub fn jitter(mut self, jitter: f64) -> Self {
         self.jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
         self
     }
 
-    /// How long nothing at all may be heard of a sample before it is given up. Defaults to the configuration's
-    /// [`timeout_progress`](crate::ConfigBuilder::timeout_progress).
+    /// The maximum time without any word from the service about a sample before it is given up. Defaults to the
+    /// configuration's [`timeout_progress`](crate::ConfigBuilder::timeout_progress).
     pub fn timeout_progress(mut self, timeout: Duration) -> Self {
         self.timeout_progress = Some(timeout.min(MAX_DURATION));
         self
@@ -91,9 +92,9 @@ impl RetryConfig {
         self.timeout_progress
     }
 
-    /// The wait before a sample is submitted anew that has expired so often before, or `None` when it is given up. `random` is
-    /// a number in 0..1.
-    pub(super) fn after(&self, expired: u32, random: f64) -> Option<Duration> {
+    /// The wait before a sample that has expired `expired` times before is submitted again, or `None` if it is given up.
+    /// `random` is a random number in 0..1.
+    pub(super) fn wait(&self, expired: u32, random: f64) -> Option<Duration> {
         (expired < self.attempts).then(|| resubmit_after(self.base, self.cap, self.jitter, expired, random))
     }
 }
@@ -103,14 +104,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_cap_and_end_after_the_attempts() {
-        let millis = |config: RetryConfig, expired, random| config.after(expired, random).map(|wait| wait.as_millis());
+    fn waits_double_up_to_cap_and_attempts() {
+        let millis = |config: RetryConfig, expired, random| config.wait(expired, random).map(|wait| wait.as_millis());
         let config = RetryConfig::default().attempts(4).cap(Duration::from_secs(3)).jitter(0.5);
         for (expired, least, most) in [(0, 250, 750), (1, 500, 1500), (2, 1000, 3000), (3, 1500, 3000)] {
             assert_eq!((millis(config, expired, 0.0), millis(config, expired, 1.0)), (Some(least), Some(most)));
         }
-        assert_eq!(config.after(4, 0.5), None);
-        assert_eq!(RetryConfig::off().after(0, 0.5), None);
+        assert_eq!(config.wait(4, 0.5), None);
+        assert_eq!(RetryConfig::off().wait(0, 0.5), None);
         for jitter in [-1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(millis(config.jitter(jitter), 0, 1.0), Some(500));
         }

@@ -1,37 +1,40 @@
-//! The low-level door: requests put together by hand, answers of every form, redirects.
+//! Low-level access: requests with any path and body, responses of every form, redirects.
+
+mod redirects;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use httpmock::Method::GET;
+use httpmock::{Mock, MockServer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tinkex::api::{Api, Path};
 use tinkex::clock::ManualClock;
-use tinkex::{ErrorKind, Limit, ServiceClient};
+use tinkex::{ConfigBuilder, ErrorKind, Limit, ServiceClient};
 
+use crate::support::mock::{self, anything, respond};
 use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
-fn door(service: &Service) -> Api {
-    Api::new(service.config().max_retries(0).build().unwrap()).unwrap()
+fn api(config: ConfigBuilder) -> Api {
+    Api::new(config.max_retries(0).build().unwrap()).unwrap()
 }
 
-/// A service that says what it was asked.
+/// A service that echoes each request.
 fn echo() -> Service {
     Service::start(|request| Reply::ok(json!({"method": request.method, "path": request.path, "body": request.body})))
 }
 
-/// A service that answers with these bodies, one after the other.
-fn saying(bodies: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Service {
-    let bodies = Mutex::new(bodies.into_iter().collect::<VecDeque<_>>());
-    Service::start(move |_| {
-        let (content_type, body) = bodies.lock().unwrap().pop_front().unwrap();
-        Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
+/// Mocks of the paths `x/0`, `x/1` and so on, which respond with these bodies.
+fn responding<'a, const N: usize>(server: &'a MockServer, bodies: [(&str, &[u8]); N]) -> [Mock<'a>; N] {
+    let mut number = 0..;
+    bodies.map(|(content_type, body)| {
+        let path = format!("x/{}", number.next().unwrap());
+        respond(server, GET, &path, |then| then.header("content-type", content_type).body(body))
     })
 }
-
-// ---- Requests ----
 
 #[test]
 fn any_path_body_and_response_type_works() {
@@ -42,7 +45,7 @@ fn any_path_body_and_response_type_works() {
         body: Value,
     }
     let service = echo();
-    let api = door(&service);
+    let api = api(service.config());
     let got: Echo = api.get("/api/v1/new").query("limit", 5).query("ids", [1, 2]).send().unwrap().json().unwrap();
     assert_eq!((&*got.method, &*got.path, got.body), ("GET", "new?limit=5&ids=1%2C2", Value::Null));
     let posted: Echo = api.post("api/v1/new").json(&json!({"a": [1]})).send().unwrap().json().unwrap();
@@ -59,7 +62,7 @@ fn any_path_body_and_response_type_works() {
 #[test]
 fn headers_match_the_python_client() {
     let service = echo();
-    let api = door(&service);
+    let api = api(service.config());
     api.get("/api/v1/x").send().unwrap();
     api.post("/api/v1/x").send().unwrap();
     api.delete("/api/v1/x").send().unwrap();
@@ -141,7 +144,7 @@ fn a_copy_shares_connections_with_its_original() {
 fn a_service_clients_api_ends_with_it() {
     let service = Service::start(healthy_service);
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
-    let api = client.timeout_operation(Some(Duration::from_secs(30))).api();
+    let api = client.with_timeout_operation(Some(Duration::from_secs(30))).api();
     api.get("/api/v1/healthz").send().unwrap();
     assert_eq!(service.requests_to("create_session").len(), 1);
     assert_eq!(service.requests()[0].connection, service.requests_to("healthz")[0].connection);
@@ -160,8 +163,8 @@ fn an_api_keeps_its_session_open() {
 
 #[test]
 fn an_id_reaches_the_server_as_one_segment() {
-    let service = Service::start(|_| Reply::ok(json!({})));
-    let api = door(&service);
+    let server = MockServer::start();
+    let api = api(mock::config(&server));
     for (id, expected) in [
         ("a/b", "a%2Fb"),
         ("a?b", "a%3Fb"),
@@ -172,16 +175,18 @@ fn an_id_reaches_the_server_as_one_segment() {
         ("ünïcode✓", "%C3%BCn%C3%AFcode%E2%9C%93"),
         ("100%2F", "100%252F"),
     ] {
+        let mock = respond(&server, GET, &format!("training_runs/{expected}/checkpoints?limit=1"), |then| then);
         let path = Path::new("/api/v1/training_runs/").segment(id).segment("checkpoints");
         api.get(path).query("limit", 1).send().unwrap();
-        assert_eq!(service.requests().last().unwrap().path, format!("training_runs/{expected}/checkpoints?limit=1"));
+        mock.assert();
     }
 }
 
 #[test]
 fn invalid_requests_are_refused_before_sending() {
-    let service = echo();
-    let api = door(&service);
+    let server = MockServer::start();
+    let anything = anything(&server);
+    let api = api(mock::config(&server));
     let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
     for (request, expected) in [
         (api.get("http://other/y"), "the path names a host"),
@@ -198,23 +203,27 @@ fn invalid_requests_are_refused_before_sending() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert!(service.requests().is_empty());
+    anything.assert_calls(0);
 }
 
 #[test]
 fn errors_name_the_path_without_its_query() {
-    let service = Service::start(|_| Reply::Json(404, json!({"detail": "no such run"})));
-    let error = door(&service).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
+    let server = MockServer::start();
+    let run = respond(&server, GET, "training_runs/x?token=secret", |then| {
+        then.status(404).json_body(json!({"detail": "no such run"}))
+    });
+    let error = api(mock::config(&server)).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
     let expected = "GET /api/v1/training_runs/x: the server answered 404: no such run";
     assert!(error.to_string().starts_with(expected), "{error}");
     assert!(!error.to_string().contains("secret"));
+    run.assert();
 }
 
-/// With real time: 100 ms.
+/// In real time: 100 ms.
 #[test]
 fn a_request_may_have_its_own_timeouts() {
     let service = Service::start(|_| Reply::Silence);
-    let api = door(&service);
+    let api = api(service.config());
     let short = Duration::from_millis(100);
     let error = api.get("/api/v1/x").timeout_operation(Some(short)).send().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
@@ -223,8 +232,6 @@ fn a_request_may_have_its_own_timeouts() {
     let error = api.with_timeout_operation(Some(short)).get("/api/v1/x").send().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Operation));
 }
-
-// ---- Answers ----
 
 #[test]
 fn a_response_has_status_headers_and_raw_body() {
@@ -242,7 +249,7 @@ fn a_response_has_status_headers_and_raw_body() {
         call.join().unwrap()
     });
     assert_eq!((answer.status(), answer.attempts()), (201, 2));
-    // The manual clock goes on with the real one while a socket is waited for.
+    // The manual clock follows the real one while the client waits for a socket.
     assert!(answer.elapsed() >= Duration::from_millis(1500));
     assert_eq!(answer.header("x-made"), Some("yes"));
     assert_eq!(answer.headers().find(|(name, _)| *name == "x-made"), Some(("x-made", "yes")));
@@ -261,17 +268,22 @@ enum Shape {
 #[test]
 fn a_response_is_read_in_any_form() {
     const JSON: &str = "application/json";
-    let service = saying([
-        (JSON, br#"{"request_id": "r", "extra": 1}"#.as_slice()),
-        (JSON, br#"{"path": "tinker://x"}"#),
-        ("text/plain; charset=utf-8", "grün".as_bytes()),
-        ("text/plain", b"True\n"),
-        (JSON, b"false"),
-        ("application/gzip", b"\x1f\x8b\x00\xff"),
-        (JSON, b"null"),
-    ]);
-    let api = door(&service);
-    let next = || api.get("/api/v1/x").send().unwrap();
+    let server = MockServer::start();
+    let mocks = responding(
+        &server,
+        [
+            (JSON, br#"{"request_id": "r", "extra": 1}"#.as_slice()),
+            (JSON, br#"{"path": "tinker://x"}"#),
+            ("text/plain; charset=utf-8", "grün".as_bytes()),
+            ("text/plain", b"True\n"),
+            (JSON, b"false"),
+            ("application/gzip", b"\x1f\x8b\x00\xff"),
+            (JSON, b"null"),
+        ],
+    );
+    let api = api(mock::config(&server));
+    let mut number = 0..;
+    let mut next = || api.get(format!("/api/v1/x/{}", number.next().unwrap())).send().unwrap();
     assert_eq!(next().json::<Shape>().unwrap(), Shape::Promise { request_id: "r".into() });
     assert_eq!(next().json::<Shape>().unwrap(), Shape::Done { path: "tinker://x".into() });
     assert_eq!(next().text().unwrap(), "grün");
@@ -279,23 +291,29 @@ fn a_response_is_read_in_any_form() {
     assert!(!next().boolean().unwrap());
     assert_eq!(next().bytes(), b"\x1f\x8b\x00\xff");
     assert_eq!(next().json::<Option<Shape>>().unwrap(), None);
+    mocks.iter().for_each(Mock::assert);
 }
 
 #[test]
 fn an_error_names_the_expected_form() {
     const JSON: &str = "application/json";
-    let service = saying([
-        (JSON, br#"{"id": 7}"#.as_slice()),
-        (JSON, br#"{"id": 7}"#),
-        (JSON, br#"[1, "b"]"#),
-        ("text/html", b"<html>"),
-        (JSON, b""),
-        (JSON, b"\"true\""),
-        ("text/plain", b"\xff\xfe"),
-    ]);
-    let api = door(&service);
-    let next = || api.get("/api/v1/x").send().unwrap();
-    for (error, expected) in [
+    let server = MockServer::start();
+    let mocks = responding(
+        &server,
+        [
+            (JSON, br#"{"id": 7}"#.as_slice()),
+            (JSON, br#"{"id": 7}"#),
+            (JSON, br#"[1, "b"]"#),
+            ("text/html", b"<html>"),
+            (JSON, b""),
+            (JSON, b"\"true\""),
+            ("text/plain", b"\xff\xfe"),
+        ],
+    );
+    let api = api(mock::config(&server));
+    let mut number = 0..;
+    let mut next = || api.get(format!("/api/v1/x/{}", number.next().unwrap())).send().unwrap();
+    let errors = [
         (next().json::<Shape>().unwrap_err(), "expected Shape"),
         (next().json::<Shape>().unwrap_err(), "(status 200, starts with \"{\\\"id\\\": 7}\")"),
         (next().json::<Vec<u32>>().unwrap_err(), "invalid type: string \"b\", expected u32"),
@@ -303,98 +321,18 @@ fn an_error_names_the_expected_form() {
         (next().json::<Option<Shape>>().unwrap_err(), "the response is empty (status 200) (expected Option<Shape>)"),
         (next().boolean().unwrap_err(), "the response is not the expected boolean"),
         (next().text().unwrap_err(), "the response is not the expected text: invalid utf-8"),
-    ] {
+    ];
+    for (number, (error, expected)) in errors.into_iter().enumerate() {
         assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, Some(200)), "{error}");
-        assert_eq!(error.operation(), Some("GET /api/v1/x"));
+        assert_eq!(error.operation(), Some(&*format!("GET /api/v1/x/{number}")));
         assert!(error.to_string().contains(expected), "{error}");
     }
+    mocks.iter().for_each(Mock::assert);
 }
 
 #[test]
 fn a_response_may_be_empty() {
     let service = Service::start(|_| Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".into()));
-    let answer = door(&service).delete("/api/v1/x").send().unwrap();
+    let answer = api(service.config()).delete("/api/v1/x").send().unwrap();
     assert_eq!((answer.status(), answer.bytes()), (204, &b""[..]));
-}
-
-// ---- Redirects ----
-
-/// A service that redirects every path `N/STATUS` to `N-1/STATUS`, and `0/STATUS` to nowhere.
-fn redirecting() -> Service {
-    Service::start(|request| {
-        let path = request.path.split('?').next().unwrap();
-        let (left, status) = path.split_once('/').unwrap();
-        match left.parse::<u32>().unwrap() {
-            0 => Reply::ok(json!(path)),
-            left => {
-                let location = format!("/api/v1/{}/{status}?step", left - 1);
-                Reply::with_headers(status.parse().unwrap(), &[("location", &location)], &json!({}))
-            }
-        }
-    })
-}
-
-#[test]
-fn same_origin_redirects_keep_key_and_body() {
-    for (status, method) in [(307, "POST"), (308, "POST"), (303, "GET")] {
-        let service = redirecting();
-        let api = door(&service);
-        let sent = api.post(format!("/api/v1/2/{status}")).query("mine", 1).json(&json!([1, 2])).send().unwrap();
-        assert_eq!((sent.json::<String>().unwrap(), sent.attempts()), (format!("0/{status}"), 1));
-        let seen = service.requests();
-        assert_eq!(seen.len(), 3);
-        assert_eq!(seen[0].path, format!("2/{status}?mine=1"));
-        for hop in &seen[1..] {
-            assert_eq!((&*hop.method, hop.connection), (method, 0));
-            assert_eq!(hop.path.split_once('?').unwrap().1, "step");
-            let is_post = method == "POST";
-            assert_eq!(hop.body, if is_post { json!([1, 2]) } else { Value::Null });
-            assert_eq!(hop.header("x-idempotency-key"), seen[0].header("x-idempotency-key").filter(|_| is_post));
-            assert_eq!(hop.header("content-type").is_some(), is_post);
-            assert_eq!(hop.header("x-api-key"), Some("tml-test-key"));
-        }
-    }
-    for status in [301, 302, 303, 307, 308] {
-        let service = redirecting();
-        door(&service).get(format!("/api/v1/1/{status}")).send().unwrap();
-        assert_eq!(service.requests().len(), 2);
-    }
-}
-
-#[test]
-fn unsafe_or_endless_redirects_are_errors() {
-    let service = redirecting();
-    let api = door(&service);
-    for status in [301, 302] {
-        let error = api.post(format!("/api/v1/1/{status}")).json(&1).send().unwrap_err();
-        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)));
-        assert!(error.to_string().contains(&format!("it redirects to \"/api/v1/0/{status}\"")), "{error}");
-    }
-    assert_eq!(service.requests().len(), 2);
-    api.get("/api/v1/10/307").send().unwrap();
-    let error = api.get("/api/v1/11/307").send().unwrap_err();
-    assert!(error.to_string().contains("it redirects to \"/api/v1/0/307\""), "{error}");
-}
-
-#[test]
-fn redirects_to_other_origins_are_not_followed() {
-    let other = Service::start(healthy_service);
-    let targets = [other.url(), other.url().replace("http://", "https://"), other.url().replace("http:", "")];
-    for target in targets {
-        let location = format!("{target}/api/v1/healthz?token=secret");
-        let service = Service::start(move |_| Reply::with_headers(307, &[("location", &location)], &json!({})));
-        let error = door(&service).get("/api/v1/x").send().unwrap_err();
-        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(307)));
-        assert!(error.to_string().contains(&format!("redirects to \"{target}/api/v1/healthz\"")), "{error}");
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
-    assert!(other.requests().is_empty());
-}
-
-#[test]
-fn an_unfollowed_redirect_is_returned() {
-    let service = redirecting();
-    let answer = door(&service).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
-    assert_eq!((answer.status(), answer.header("Location")), (302, Some("/api/v1/0/302?step")));
-    assert_eq!(service.requests().len(), 1);
 }

@@ -1,15 +1,15 @@
-//! Gives an event its number, its id and its time.
+//! Gives an event its index, its id and its time.
 
 use std::time::SystemTime;
 
-use super::report::Told;
+use super::report::EventData;
 use crate::types::wire::TelemetryEvent;
 
-pub(super) fn stamped((kind, severity): Told, index: u64, now: SystemTime) -> TelemetryEvent {
+pub(super) fn stamped((kind, severity): EventData, index: u64, now: SystemTime) -> TelemetryEvent {
     TelemetryEvent { kind, event_id: random_id(), event_session_index: index, severity, timestamp: now.into() }
 }
 
-/// A random UUID (version 4), which tells a repeated event from a new one.
+/// A random UUID (version 4), by which the service recognises an event that it gets twice.
 fn random_id() -> String {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
     let hex = format!("{bits:032x}");

@@ -1,10 +1,10 @@
-//! How fast samples may be submitted: a token bucket that listens to 429s.
+//! How fast samples may be submitted: a token bucket that slows down after a 429.
 //!
-//! Each submission takes a token. A 429 pauses everyone, empties the bucket and halves the rate at which it is filled;
-//! each second without a 429 doubles the rate up to the configured one. The pause itself is not counted: nothing is sent
-//! in it, and the usual pause of a second would undo the halving each time.
+//! Each submission takes a token. A 429 pauses everyone, empties the bucket and halves its refill rate; each second without
+//! a 429 doubles the rate up to the configured one. The pause does not count as time without a 429: nothing is sent during
+//! it, and the usual pause of one second would undo the halving each time.
 //!
-//! Who waits for a token, and how many submissions are in flight at once, is decided elsewhere.
+//! `session::SamplingLimiter` decides who waits for a token and how many submissions are in flight at once.
 
 use std::time::{Duration, Instant};
 
@@ -13,45 +13,45 @@ use super::retry::MAX_RETRY_AFTER;
 /// The pause after a 429 that does not say how long (Python client: 1 s).
 pub(crate) const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause that a server may ask for at once.
+/// The maximum pause that one 429 can ask for.
 pub(crate) const MAX_PAUSE: Duration = MAX_RETRY_AFTER;
 
-/// The tokens per second that 429s leave at least.
+/// The minimum rate after 429s, in tokens per second.
 const MIN_RATE: u32 = 10;
 
-/// How long the bucket must go without a 429 for its rate to double.
+/// The time without a 429 after which the rate doubles.
 const RECOVERY: Duration = Duration::from_secs(1);
 
-/// The unit of [`Bucket::level`] is a billionth of a token, so that a rate per second times nanoseconds is exact.
+/// [`TokenBucket::level`] counts billionths of a token, so that tokens per second times nanoseconds is exact.
 const TOKEN: u64 = 1_000_000_000;
 
-/// A token bucket.
+/// A token bucket with a refill rate that adapts.
 #[derive(Clone, Debug)]
-pub(crate) struct Bucket {
-    /// The most that the bucket holds, in billionths of a token.
+pub(crate) struct TokenBucket {
+    /// The maximum level, in billionths of a token.
     capacity: u64,
-    /// The rate that the bucket returns to, in tokens per second.
+    /// The refill rate without 429s, in tokens per second.
     configured: u32,
-    /// The rate now.
+    /// The present refill rate, in tokens per second.
     rate: u32,
-    /// What it holds, in billionths of a token.
+    /// In billionths of a token.
     level: u64,
-    /// The instant up to which it has been filled. In a pause this is the end of the pause: until then nothing flows.
+    /// The instant up to which it has been refilled. During a pause this is the end of the pause, so nothing is added before.
     filled: Instant,
-    /// When the rate doubles next, unless it is the configured one already.
-    doubles: Instant,
+    /// When the rate doubles next, unless it is back at the configured one.
+    doubles_at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full bucket. A burst or rate of zero counts as one.
     pub(crate) fn new(burst: u32, rate: u32, now: Instant) -> Self {
         let capacity = u64::from(burst.max(1)) * TOKEN;
         let rate = rate.max(1);
-        Bucket { capacity, configured: rate, rate, level: capacity, filled: now, doubles: now }
+        TokenBucket { capacity, configured: rate, rate, level: capacity, filled: now, doubles_at: now }
     }
 
-    /// Takes a token, or says when to try again at the earliest. At that instant there is one for the first who asks,
-    /// unless a pause has come in between.
+    /// Takes a token, or returns the earliest instant to try again. At that instant there is one token, unless a pause comes
+    /// in between.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
         self.advance(now);
         match self.level.checked_sub(TOKEN) {
@@ -66,34 +66,34 @@ impl Bucket {
         }
     }
 
-    /// Heeds a 429 that asked for this wait, and returns when the pause ends. A pause under way is only ever lengthened.
+    /// Pauses after a 429 that asked for this wait, and returns the end of the pause. A running pause is never shortened.
     pub(crate) fn pause(&mut self, now: Instant, wait: Duration) -> Instant {
         self.advance(now);
         self.level = 0;
         self.rate = (self.rate / 2).max(MIN_RATE.min(self.configured));
         self.filled = self.filled.max(now + wait.min(MAX_PAUSE));
-        self.doubles = self.filled + RECOVERY;
+        self.doubles_at = self.filled + RECOVERY;
         self.filled
     }
 
-    /// The tokens per second at present.
+    /// The present refill rate, in tokens per second.
     #[cfg(test)]
     fn rate(&self) -> u32 {
         self.rate
     }
 
-    /// Fills the bucket up to `now`, second by second while the rate recovers.
+    /// Refills the bucket up to `now`, second by second while the rate recovers.
     fn advance(&mut self, now: Instant) {
-        while self.rate < self.configured && self.doubles <= now {
-            self.fill(self.doubles);
+        while self.rate < self.configured && self.doubles_at <= now {
+            self.fill(self.doubles_at);
             self.rate = self.rate.saturating_mul(2).min(self.configured);
-            self.doubles += RECOVERY;
+            self.doubles_at += RECOVERY;
         }
         self.fill(now);
     }
 
-    /// Fills the bucket up to `until` at the present rate. An instant in the past changes nothing: the threads that share
-    /// a bucket may read the clock in one order and come here in another.
+    /// Refills the bucket up to `until` at the present rate. An instant in the past changes nothing: threads that share a
+    /// bucket may read the clock in one order and call this in another.
     fn fill(&mut self, until: Instant) {
         let nanos = u64::try_from(until.saturating_duration_since(self.filled).as_nanos()).unwrap_or(u64::MAX);
         self.level = self.capacity.min(self.level.saturating_add(nanos.saturating_mul(u64::from(self.rate))));
@@ -114,15 +114,15 @@ mod tests {
     const BURST: u32 = 400;
     const RATE: u32 = 10_000;
 
-    /// How many tokens can be had at once.
-    fn drain(bucket: &mut Bucket, now: Instant) -> usize {
+    /// Takes all tokens and counts them.
+    fn drain(bucket: &mut TokenBucket, now: Instant) -> usize {
         std::iter::from_fn(|| bucket.take(now).ok()).count()
     }
 
     #[test]
-    fn a_rested_bucket_gives_its_burst_and_then_its_rate() {
+    fn a_full_bucket_gives_burst_then_rate() {
         let t0 = start();
-        let mut bucket = Bucket::new(BURST, RATE, t0);
+        let mut bucket = TokenBucket::new(BURST, RATE, t0);
         assert_eq!(drain(&mut bucket, t0), 400);
         assert_eq!(bucket.take(t0), Err(t0 + Duration::from_micros(100)));
         assert_eq!(drain(&mut bucket, t0 + Duration::from_millis(10)), 100);
@@ -130,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn a_429_pauses_empties_and_halves_and_the_rate_recovers_after_the_pause() {
+    fn a_429_pauses_empties_halves_and_recovers() {
         let t0 = start();
-        let mut bucket = Bucket::new(BURST, RATE, t0);
+        let mut bucket = TokenBucket::new(BURST, RATE, t0);
         let end = bucket.pause(t0, 7 * SECOND);
         assert_eq!(end, t0 + 7 * SECOND);
         assert_eq!(bucket.take(t0), Err(end + Duration::from_micros(200)));
@@ -143,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn usual_pauses_of_a_second_slow_the_bucket_down_to_its_floor() {
+    fn repeated_pauses_halve_down_to_the_floor() {
         let mut now = start();
-        let mut bucket = Bucket::new(BURST, RATE, now);
+        let mut bucket = TokenBucket::new(BURST, RATE, now);
         let rates: Vec<_> = std::iter::repeat_with(|| {
             now = bucket.pause(now, DEFAULT_PAUSE);
             bucket.rate()
@@ -163,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn a_short_pause_does_not_shorten_a_long_one_and_a_huge_one_is_capped() {
+    fn pauses_never_shorten_and_are_capped() {
         let t0 = start();
-        let mut bucket = Bucket::new(BURST, RATE, t0);
+        let mut bucket = TokenBucket::new(BURST, RATE, t0);
         let long = bucket.pause(t0, 10 * SECOND);
         assert_eq!(bucket.pause(t0 + SECOND, SECOND), long);
         assert_eq!(bucket.pause(t0 + SECOND, Duration::MAX), t0 + SECOND + MAX_PAUSE);
@@ -174,20 +174,20 @@ mod tests {
     #[test]
     fn a_configured_rate_below_the_floor_is_kept() {
         let t0 = start();
-        let mut bucket = Bucket::new(1, 2, t0);
+        let mut bucket = TokenBucket::new(1, 2, t0);
         bucket.pause(t0, SECOND);
         assert_eq!(bucket.rate(), 2);
-        assert_eq!(Bucket::new(0, 0, t0).take(t0), Ok(()));
+        assert_eq!(TokenBucket::new(0, 0, t0).take(t0), Ok(()));
     }
 
-    /// What one step of a property does: time passes, then a 429 comes or tokens are taken.
+    /// One step of a property: time passes, then a 429 comes or tokens are taken.
     type Step = (u16, Option<u16>, u8);
 
     quickcheck! {
-        fn never_more_than_the_burst_plus_rate_times_time(burst: u8, rate: u8, steps: Vec<Step>) -> bool {
+        fn never_more_than_burst_plus_rate_times_time(burst: u8, rate: u8, steps: Vec<Step>) -> bool {
             let (burst, rate) = (u32::from(burst % 8) + 1, u32::from(rate) + 1);
             let t0 = start();
-            let (mut now, mut bucket, mut taken) = (t0, Bucket::new(burst, rate, t0), Vec::new());
+            let (mut now, mut bucket, mut taken) = (t0, TokenBucket::new(burst, rate, t0), Vec::new());
             for (millis, pause, tries) in steps {
                 now += Duration::from_millis(u64::from(millis % 300));
                 if let Some(wait) = pause.filter(|_| tries % 4 == 0) {
@@ -201,9 +201,9 @@ mod tests {
             }))
         }
 
-        fn nothing_is_given_in_a_pause_and_a_pause_is_only_lengthened(steps: Vec<Step>) -> bool {
+        fn pauses_give_nothing_and_never_shorten(steps: Vec<Step>) -> bool {
             let mut now = start();
-            let (mut bucket, mut paused) = (Bucket::new(5, 50, now), now);
+            let (mut bucket, mut paused) = (TokenBucket::new(5, 50, now), now);
             steps.into_iter().all(|(millis, pause, _)| {
                 now += Duration::from_millis(u64::from(millis % 3000));
                 let lengthened = pause.is_none_or(|wait| {
@@ -216,10 +216,10 @@ mod tests {
             })
         }
 
-        fn the_rate_stays_in_its_bounds_and_recovers(rate: u32, steps: Vec<Step>) -> bool {
+        fn the_rate_stays_in_bounds_and_recovers(rate: u32, steps: Vec<Step>) -> bool {
             let rate = rate.max(1);
             let mut now = start();
-            let (mut bucket, mut paused) = (Bucket::new(5, rate, now), now);
+            let (mut bucket, mut paused) = (TokenBucket::new(5, rate, now), now);
             let bounded = steps.into_iter().all(|(millis, pause, _)| {
                 now += Duration::from_millis(millis.into());
                 if let Some(wait) = pause {
@@ -228,14 +228,14 @@ mod tests {
                 let _ = bucket.take(now);
                 (MIN_RATE.min(rate)..=rate).contains(&bucket.rate())
             });
-            // From 10 per second to the largest rate there is takes 29 doublings.
+            // From 10 per second to the largest rate takes 29 doublings.
             let _ = bucket.take(now.max(paused) + 29 * RECOVERY);
             bounded && bucket.rate() == rate
         }
 
-        fn who_comes_when_told_gets_a_token(burst: u8, rate: u32, steps: Vec<Step>) -> bool {
+        fn a_token_is_there_at_the_promised_instant(burst: u8, rate: u32, steps: Vec<Step>) -> bool {
             let mut now = start();
-            let mut bucket = Bucket::new(burst.into(), rate, now);
+            let mut bucket = TokenBucket::new(burst.into(), rate, now);
             steps.into_iter().all(|(millis, pause, _)| {
                 now += Duration::from_millis(millis.into());
                 if let Some(wait) = pause {
@@ -244,17 +244,17 @@ mod tests {
                 match bucket.take(now) {
                     Ok(()) => true,
                     Err(later) => {
-                        let told = later > now && bucket.clone().take(later).is_ok();
+                        let is_there = later > now && bucket.clone().take(later).is_ok();
                         now = later;
-                        told && bucket.take(now).is_ok()
+                        is_there && bucket.take(now).is_ok()
                     }
                 }
             })
         }
 
-        fn instants_out_of_order_change_nothing_that_was_given(back: u16) -> bool {
+        fn instants_out_of_order_change_nothing(back: u16) -> bool {
             let t0 = start() + Duration::from_secs(100);
-            let mut bucket = Bucket::new(1, 1, t0);
+            let mut bucket = TokenBucket::new(1, 1, t0);
             bucket.take(t0).is_ok() && bucket.take(t0 - Duration::from_millis(back.into())) == Err(t0 + SECOND)
         }
     }

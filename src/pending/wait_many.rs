@@ -1,4 +1,4 @@
-//! Waiting for many results at once.
+//! Waits for many results at once.
 
 use std::time::Instant;
 
@@ -8,16 +8,15 @@ use super::Pending;
 use crate::clock::Received;
 use crate::error::Result;
 
-/// Waits for all results and returns them in the order of the calls. All count as waited for meanwhile, so each is asked for
-/// before what nobody waits for.
+/// Waits for all results and returns them in the order of the calls. Meanwhile all of them count as waited for, so they are
+/// polled before results that nobody waits for.
 ///
-/// The first error ends the wait, whichever call it belongs to; the other results are given up, as by dropping their
-/// [`Pending`]. To have every result and every error, call [`Pending::wait`] on each.
+/// The first error, from any of the calls, ends the wait, and the other results are abandoned, as if their [`Pending`] were
+/// dropped. To get every result and every error, call [`Pending::wait`] on each.
 ///
 /// # Errors
 ///
-/// As [`Pending::wait`]. Each call's
-/// [`timeout_operation`](crate::ConfigBuilder::timeout_operation) counts from this call on.
+/// As [`Pending::wait`]. The [`timeout_operation`](crate::ConfigBuilder::timeout_operation) of each call counts from here.
 ///
 /// # Examples
 ///
@@ -38,7 +37,7 @@ pub fn wait_all<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> Result<Vec
     let mut watch = Watch::new(&pendings);
     for _ in 0..pendings.len() {
         let Some(index) = watch.next() else { break };
-        if let Some(error) = pendings[index].board.lock().error() {
+        if let Some(error) = pendings[index].state.lock().error() {
             return Err(error.clone());
         }
     }
@@ -46,12 +45,12 @@ pub fn wait_all<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> Result<Vec
     pendings.iter().map(Pending::take).collect()
 }
 
-/// Waits until one of the results, or an error, is there, and returns its place in the list; `None` for an empty list. All
-/// count as waited for meanwhile.
+/// Waits until one of the results, or an error, is ready, and returns its index; `None` for an empty list. Meanwhile all of
+/// them count as waited for.
 ///
-/// Blocks until then, or until the [`timeout_operation`](crate::ConfigBuilder::timeout_operation) of one of the
-/// calls ends, counted from this call on; that call's error is then what is there. One that was returned before is ready
-/// still: take it out of the list before the next call.
+/// Blocks up to the shortest [`timeout_operation`](crate::ConfigBuilder::timeout_operation) of the calls, counted from here; a
+/// call that times out is ready with that error. A result that was returned before is still ready: remove it from the list
+/// before the next call.
 ///
 /// # Examples
 ///
@@ -71,38 +70,38 @@ pub fn wait_any<T>(pendings: &[Pending<T>]) -> Option<usize> {
     Watch::new(pendings).next()
 }
 
-/// Hears of each result that comes, and counts as waiting for all until it drops.
+/// Receives the index of each call that finishes, and counts as waiting for all of them until dropped.
 struct Watch<'a, T> {
     pendings: &'a [Pending<T>],
-    tell: Sender<usize>,
-    told: Receiver<usize>,
-    /// When the wait for which call ends, the earliest last.
+    sender: Sender<usize>,
+    finished: Receiver<usize>,
+    /// When the wait for each call ends, the earliest last.
     ends: Vec<(Instant, usize)>,
 }
 
 impl<'a, T> Watch<'a, T> {
     fn new(pendings: &'a [Pending<T>]) -> Self {
-        let (tell, told) = unbounded();
+        let (sender, finished) = unbounded();
         let mut ends = Vec::new();
         for (index, pending) in pendings.iter().enumerate() {
-            ends.extend(pending.manner.wait_until(&pending.clock).map(|at| (at, index)));
-            let mut board = pending.board.lock();
-            board.watch(index, &tell);
-            board.waited(true);
+            ends.extend(pending.wait_ends_at().map(|at| (at, index)));
+            let mut state = pending.state.lock();
+            state.watch(index, &sender);
+            state.start_waiting().for_each(|ticket| pending.poller.set_waited(ticket, true));
         }
         ends.sort_unstable_by(|one, other| other.cmp(one));
-        Watch { pendings, tell, told, ends }
+        Watch { pendings, sender, finished, ends }
     }
 
-    /// Waits for the next result, and says whose it is. A wait that ends without one gives that call its error.
+    /// Waits for the next call that finishes, and returns its index. A call whose wait ends first gets a timeout error.
     fn next(&mut self) -> Option<usize> {
-        let clock = &self.pendings.first()?.clock;
+        let clock = self.pendings.first()?.poller.clock();
         let ends = &mut self.ends;
         loop {
             while ends.last().is_some_and(|(_, index)| self.pendings[*index].is_ready()) {
                 ends.pop();
             }
-            match clock.receive_until(&self.told, ends.last().map(|(at, _)| *at)) {
+            match clock.receive_until(&self.finished, ends.last().map(|(at, _)| *at)) {
                 Received::Message(index) => return Some(index),
                 Received::Deadline => {
                     if let Some((_, index)) = ends.pop() {
@@ -118,9 +117,9 @@ impl<'a, T> Watch<'a, T> {
 impl<T> Drop for Watch<'_, T> {
     fn drop(&mut self) {
         for pending in self.pendings {
-            let mut board = pending.board.lock();
-            board.unwatch(&self.tell);
-            board.waited(false);
+            let mut state = pending.state.lock();
+            state.unwatch(&self.sender);
+            state.stop_waiting().for_each(|ticket| pending.poller.set_waited(ticket, false));
         }
     }
 }

@@ -1,0 +1,96 @@
+//! A call's mode, and what makes a submitted call a [`Pending`].
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use super::call_state::CallHandle;
+use super::handle::PollerHandle;
+use super::{Collect, Pending};
+use crate::clock::{Clock, Deadline};
+use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::threads::OnFull;
+
+/// Whether a call blocks, and what follows from that: how long it may take, and what it does when its queue is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CallMode {
+    /// It returns the result, or fails at this instant.
+    Blocking(Option<Instant>),
+    /// It returns a [`Pending`], each wait for which may take this long.
+    Submitting(Option<Duration>),
+}
+
+impl CallMode {
+    /// A call that returns the result, up to `timeout` from now.
+    pub(crate) fn blocking(clock: &Clock, timeout: Option<Duration>) -> Self {
+        CallMode::Blocking(timeout.and_then(|timeout| clock.now().checked_add(timeout)))
+    }
+
+    /// A call that returns a [`Pending`].
+    pub(crate) fn submitting(timeout: Option<Duration>) -> Self {
+        CallMode::Submitting(timeout)
+    }
+
+    /// The end of a blocking call.
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        match self {
+            CallMode::Blocking(at) => at.map(|at| Deadline { at, limit: Limit::Operation }),
+            CallMode::Submitting(_) => None,
+        }
+    }
+
+    pub(crate) fn blocks(&self) -> bool {
+        matches!(self, CallMode::Blocking(_))
+    }
+
+    pub(crate) fn on_full(&self) -> OnFull {
+        match self {
+            CallMode::Blocking(at) => OnFull::WaitUntil(*at),
+            CallMode::Submitting(_) => OnFull::Fail,
+        }
+    }
+
+    /// The end of a wait that starts now.
+    pub(super) fn wait_until(&self, clock: &Clock) -> Option<Instant> {
+        match self {
+            CallMode::Blocking(at) => *at,
+            CallMode::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
+        }
+    }
+}
+
+/// A call that was submitted, or is about to be.
+pub(crate) struct SubmittedCall<R> {
+    pub(crate) handle: CallHandle<R>,
+    pub(crate) operation: &'static str,
+    pub(crate) mode: CallMode,
+    pub(crate) poller: PollerHandle,
+    /// What must live until the result is there.
+    pub(crate) keep_alive: Arc<dyn Any + Send + Sync>,
+}
+
+impl<R: DeserializeOwned + Send + 'static> SubmittedCall<R> {
+    /// A pending result. `combine` makes it from the results of the requests, on the thread that waits.
+    pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<R>) -> Result<T> + Send + 'static) -> Pending<T> {
+        let SubmittedCall { handle, operation, mode, poller, keep_alive } = self;
+        let collect: Collect<T> = Box::new(move |state| {
+            let results = state.lock().take()?;
+            combine(results)
+        });
+        let collect = Mutex::new(Some(collect));
+        Pending { operation, state: handle.state, collect, mode, poller, _keep_alive: keep_alive }
+    }
+
+    /// A pending result of a single request.
+    pub(crate) fn pending_one(self) -> Pending<R> {
+        self.pending(single)
+    }
+}
+
+/// The result of a call of a single request.
+pub(crate) fn single<R>(results: Vec<R>) -> Result<R> {
+    results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Decode, "the result is missing"))
+}

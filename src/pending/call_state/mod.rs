@@ -1,0 +1,337 @@
+//! The state of one call, shared by the requests that it consists of and the threads that wait for it.
+//!
+//! A call is one request or several (the chunks of a batch). Each has a [`Completer`], which travels with the request through
+//! queue, submission and polling, and is completed exactly once. One that is dropped on the way completes itself with an
+//! error, so every waiting thread gets an answer. [`CallState`] is what the waiting side looks at. There may be tens of
+//! thousands of them, so what few calls need is allocated on demand.
+//!
+//! Lock order: the state's lock is a leaf, with one exception: commands are sent to the poller while it is held, so that the
+//! poller gets them in the order of the changes. That channel is unbounded, so a send never blocks. Submissions are cancelled and the
+//! log is written only after the lock is released: a cancel takes the lock that the cancelled request waits with, and the program's
+//! logger may call this client.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::warn;
+use serde::de::DeserializeOwned;
+
+use crate::clock::Monitor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::RequestHandle;
+use crate::rules::poll_queue::Ticket;
+
+/// A decoded result on its way from a pool thread to the caller.
+pub(crate) type Decoded = Box<dyn Any + Send>;
+
+/// Decodes the bytes of a result.
+pub(crate) type Decode = fn(&[u8]) -> Result<Decoded, String>;
+
+/// The state of a call.
+#[derive(Default)]
+pub(crate) struct CallState {
+    requests: Vec<RequestState>,
+    incomplete: usize,
+    /// The error of the first request that failed.
+    error: Option<Error>,
+    /// Nobody will ask for the result.
+    abandoned: bool,
+    /// The number of waiting threads.
+    waiters: usize,
+    listeners: Option<Box<Listeners>>,
+}
+
+/// Channels that get a message when the call is finished.
+#[derive(Default)]
+struct Listeners {
+    /// It gets one message and loses its sender.
+    ready: Option<(Option<Sender<()>>, Receiver<()>)>,
+    /// Those who wait for several calls, each with the index of this call among them.
+    watchers: Vec<(usize, Sender<usize>)>,
+}
+
+#[derive(Default)]
+struct RequestState {
+    request_id: Option<Arc<str>>,
+    /// The running submission, where it can be cancelled.
+    submission: Option<Arc<RequestHandle>>,
+    ticket: Option<Ticket>,
+    result: Option<Decoded>,
+    written: bool,
+    completed: bool,
+}
+
+impl CallState {
+    pub(super) fn is_ready(&self) -> bool {
+        self.incomplete == 0 || self.error.is_some()
+    }
+
+    pub(super) fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// Whether any request of the call was written and may have an effect.
+    pub(crate) fn was_written(&self) -> bool {
+        self.requests.iter().any(|request| request.written)
+    }
+
+    /// The id of the first promise without a result, else of the first promise.
+    pub(super) fn request_id(&self) -> Option<Arc<str>> {
+        let open = self.requests.iter().find(|request| !request.completed && request.request_id.is_some());
+        open.or(self.requests.first()).and_then(|request| request.request_id.clone())
+    }
+
+    /// A channel that has a message, or is disconnected, when the call is finished.
+    pub(super) fn ready(&mut self) -> Receiver<()> {
+        let listeners = self.listeners.get_or_insert_default();
+        let (_, receiver) = listeners.ready.get_or_insert_with(|| {
+            let (sender, receiver) = bounded(1);
+            (Some(sender), receiver)
+        });
+        let receiver = receiver.clone();
+        if self.is_ready() {
+            self.notify_listeners();
+        }
+        receiver
+    }
+
+    fn notify_listeners(&mut self) {
+        let Some(listeners) = &mut self.listeners else { return };
+        let sender = listeners.ready.as_mut().and_then(|(sender, _)| sender.take());
+        if let Some(sender) = sender {
+            sender.try_send(()).ok();
+        }
+        for (index, watcher) in listeners.watchers.drain(..) {
+            watcher.send(index).ok();
+        }
+    }
+
+    /// Sends this index when the call is finished.
+    pub(super) fn watch(&mut self, index: usize, watcher: &Sender<usize>) {
+        self.listeners.get_or_insert_default().watchers.push((index, watcher.clone()));
+        if self.is_ready() {
+            self.notify_listeners();
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, watcher: &Sender<usize>) {
+        if let Some(listeners) = &mut self.listeners {
+            listeners.watchers.retain(|(_, other)| !other.same_channel(watcher));
+        }
+    }
+
+    /// A thread starts to wait. Returns the promises that someone waits for only now.
+    pub(super) fn start_waiting(&mut self) -> impl Iterator<Item = Ticket> {
+        self.waiters += 1;
+        let is_first = self.waiters == 1;
+        self.open_tickets().filter(move |_| is_first)
+    }
+
+    /// A thread stops waiting. Returns the promises that nobody waits for any more.
+    pub(super) fn stop_waiting(&mut self) -> impl Iterator<Item = Ticket> {
+        let was_last = self.waiters == 1;
+        self.waiters = self.waiters.saturating_sub(1);
+        self.open_tickets().filter(move |_| was_last)
+    }
+
+    /// Nobody will ask for the result. Returns the promises to give up.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Ticket> {
+        self.abandoned = true;
+        self.open_tickets()
+    }
+
+    /// Takes the running submissions, to be cancelled without the lock.
+    pub(super) fn take_submissions(&mut self) -> Vec<Arc<RequestHandle>> {
+        self.requests.iter_mut().filter_map(|request| request.submission.take()).collect()
+    }
+
+    /// Ends the call for its caller, whatever becomes of its requests.
+    pub(super) fn fail(&mut self, error: Error) {
+        if !self.is_ready() {
+            self.error = Some(error);
+            self.notify_listeners();
+        }
+    }
+
+    fn open_tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.requests.iter().filter(|request| !request.completed).filter_map(|request| request.ticket)
+    }
+
+    /// The results of the requests, in order, once all are there. They can be taken once.
+    pub(super) fn take<R: 'static>(&mut self) -> Result<Vec<R>> {
+        let results = self.requests.iter_mut().filter_map(|request| request.result.take());
+        results
+            .map(|result| match result.downcast::<R>() {
+                Ok(result) => Ok(*result),
+                Err(_) => Err(Error::new(ErrorKind::Decode, "the result was decoded into another type than asked for")),
+            })
+            .collect()
+    }
+}
+
+/// The caller's side of a call, whose requests all have results of one type.
+pub(crate) struct CallHandle<R> {
+    pub(super) state: Arc<Monitor<CallState>>,
+    result: PhantomData<fn() -> R>,
+}
+
+impl<R: DeserializeOwned + Send + 'static> CallHandle<R> {
+    /// A call of `count` requests, and their completers.
+    pub(crate) fn new(operation: &'static str, count: usize) -> (Self, Vec<Completer>) {
+        let requests = std::iter::repeat_with(RequestState::default).take(count).collect();
+        let state = Monitor::new(CallState { requests, incomplete: count, ..CallState::default() });
+        let completer =
+            |index| Completer { operation, index, decode: decode::<R>, state: Arc::clone(&state), completed: false };
+        let completers = (0..count).map(completer).collect();
+        (CallHandle { state, result: PhantomData }, completers)
+    }
+
+    /// The caller counts as waiting from the start. It submits the request itself, and the promise must not look idle to the
+    /// poller until the caller gets to wait.
+    pub(crate) fn wait_from_start(&self) {
+        // No request has a ticket yet, so the poller has nothing to learn.
+        drop(self.state.lock().start_waiting());
+    }
+}
+
+fn decode<R: DeserializeOwned + Send + 'static>(bytes: &[u8]) -> Result<Decoded, String> {
+    match serde_json::from_slice::<R>(bytes) {
+        Ok(result) => Ok(Box::new(result)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Completes one request of a call, with a result or an error.
+pub(crate) struct Completer {
+    operation: &'static str,
+    index: usize,
+    decode: Decode,
+    state: Arc<Monitor<CallState>>,
+    completed: bool,
+}
+
+impl Completer {
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    pub(super) fn decode(&self) -> Decode {
+        self.decode
+    }
+
+    pub(super) fn state(&self) -> &Arc<Monitor<CallState>> {
+        &self.state
+    }
+
+    /// Fails if nobody will ever ask for the result.
+    pub(crate) fn check_wanted(&self) -> Result<()> {
+        let state = self.state.lock();
+        if state.abandoned || state.error.is_some() { Err(given_up()) } else { Ok(()) }
+    }
+
+    /// Lets the caller cancel this submission by abandoning the call.
+    pub(crate) fn set_submission(&self, submission: &Arc<RequestHandle>) {
+        let mut state = self.state.lock();
+        state.requests[self.index].submission = (!state.abandoned).then(|| Arc::clone(submission));
+        if state.abandoned {
+            drop(state);
+            submission.cancel();
+        }
+    }
+
+    /// Marks the request as written, just before it is. Fails if the caller gave the call up before any of its requests was
+    /// written: half a batch would be a different step.
+    pub(crate) fn begin_write(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.error.is_some() && !state.was_written() {
+            return Err(given_up());
+        }
+        state.requests[self.index].written = true;
+        Ok(())
+    }
+
+    /// Takes the mark back: nothing of the request has reached the server.
+    pub(crate) fn mark_unwritten(&self) {
+        self.state.lock().requests[self.index].written = false;
+    }
+
+    /// Records the promise of the server, and the ticket under which the poller will know it. Returns whether someone waits
+    /// for it already, or `None` if nobody ever will. The caller keeps the state locked until the poller has the promise.
+    pub(super) fn track(&self, state: &mut CallState, request_id: &Arc<str>, ticket: Ticket) -> Option<bool> {
+        let request = &mut state.requests[self.index];
+        request.written = true;
+        request.request_id = Some(Arc::clone(request_id));
+        (request.ticket, request.submission) = (Some(ticket), None);
+        (!state.abandoned).then_some(state.waiters > 0)
+    }
+
+    /// Hands the result or the error over.
+    pub(crate) fn complete(mut self, result: Result<Decoded>) {
+        let unheard = self.settle(result.map_err(|error| error.with_operation(self.operation)));
+        if let Some(error) = unheard.filter(|error| error.kind() != ErrorKind::Cancelled) {
+            warn!("{error}; nobody waits for its result");
+        }
+    }
+
+    /// Returns the error if nobody will get it.
+    fn settle(&mut self, result: Result<Decoded>) -> Option<Error> {
+        self.completed = true;
+        let mut state = self.state.lock();
+        let others_written =
+            state.requests.iter().enumerate().any(|(index, request)| index != self.index && request.written);
+        let request = &mut state.requests[self.index];
+        (request.completed, request.submission) = (true, None);
+        let request_id = request.request_id.clone();
+        let mut unheard = None;
+        state.incomplete = state.incomplete.saturating_sub(1);
+        match result {
+            Ok(result) => state.requests[self.index].result = Some(result),
+            Err(error) => {
+                let error = match request_id {
+                    Some(id) => error.with_request_id(id),
+                    None => error,
+                };
+                // A promised request may have taken effect, unless the service itself says that it failed. So may the other
+                // requests of the call.
+                let promised = error.request_id().is_some() && error.kind() != ErrorKind::RequestFailed;
+                let error = if promised || others_written { error.with_effect(true) } else { error };
+                unheard = state.abandoned.then(|| error.clone());
+                state.error.get_or_insert(error);
+            }
+        }
+        let is_ready = state.is_ready();
+        if is_ready {
+            state.notify_listeners();
+        }
+        drop(state);
+        if is_ready {
+            self.state.notify_all();
+        }
+        unheard
+    }
+}
+
+fn given_up() -> Error {
+    Error::new(ErrorKind::Cancelled, "given up by its caller")
+}
+
+impl Drop for Completer {
+    fn drop(&mut self) {
+        if !self.completed {
+            let written = self.state.lock().requests[self.index].written;
+            let error = if std::thread::panicking() {
+                Error::new(ErrorKind::Panicked, "a thread of the client panicked")
+                    .with_hint("see the log for the panic; close the client and connect again")
+            } else {
+                Error::closed()
+            };
+            // An error that nobody gets is not logged: the poller drops the promises that were abandoned.
+            drop(self.settle(Err(error.with_operation(self.operation).with_effect(written))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

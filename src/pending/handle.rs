@@ -1,0 +1,81 @@
+//! The way to the poller, for the clients and for those who wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_channel::Sender;
+
+use super::messages::{Command, PollClient, TrackedPromise, panicked};
+use crate::clock::Clock;
+use crate::rules::poll_queue::{ClientId, Ticket};
+
+/// Hands promises to the poller. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PollerHandle(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    commands: Sender<Command>,
+    next_ticket: AtomicU64,
+    next_client: AtomicU64,
+    panicked: AtomicBool,
+}
+
+impl PollerHandle {
+    /// A handle that sends its commands there.
+    pub(super) fn new(clock: Clock, commands: Sender<Command>) -> Self {
+        let (next_ticket, next_client) = (AtomicU64::new(0), AtomicU64::new(0));
+        PollerHandle(Arc::new(Shared { clock, commands, next_ticket, next_client, panicked: AtomicBool::new(false) }))
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// A new client, with turns of its own. The promises of an `ordered` one finish in the order in which they were made.
+    pub(crate) fn new_client(&self, ordered: bool) -> PollClient {
+        PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered }
+    }
+
+    /// Polls a promise until its result is there or nobody wants it any more.
+    pub(crate) fn track(&self, promise: TrackedPromise) {
+        let ticket = Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let state = Arc::clone(promise.completer.state());
+        let promise = Box::new(promise);
+        let unsent = {
+            // The lock is held until the poller has the promise. Otherwise a thread that starts to wait, or abandons the
+            // call, could send this ticket before the promise, and the poller would ignore it.
+            let mut state = state.lock();
+            match promise.completer.track(&mut state, &promise.request_id, ticket) {
+                Some(waited) => self.0.commands.send(Command::Add { ticket, promise, waited }).map_err(|e| e.0),
+                None => Err(Command::Add { ticket, promise, waited: false }),
+            }
+        };
+        // Without the lock, which a completer takes when it completes or drops.
+        if let Err(Command::Add { promise, .. }) = unsent {
+            if self.0.panicked.load(Ordering::Acquire) {
+                promise.completer.complete(Err(panicked()));
+            }
+        }
+    }
+
+    /// Someone waits for the result now, or nobody does any more: what is waited for is polled first.
+    pub(super) fn set_waited(&self, ticket: Ticket, waited: bool) {
+        self.send(Command::SetWaited { ticket, waited });
+    }
+
+    /// Nobody will ever take the result; `expired` is whether a time limit of the caller is the reason.
+    pub(super) fn abandon(&self, ticket: Ticket, expired: bool) {
+        self.send(Command::Abandon { ticket, expired });
+    }
+
+    /// Later promises are completed with an error: the poller has panicked.
+    pub(super) fn note_panic(&self) {
+        self.0.panicked.store(true, Ordering::Release);
+    }
+
+    /// A poller that has ended has completed everything, so a command that it no longer receives does not matter.
+    pub(super) fn send(&self, command: Command) {
+        self.0.commands.send(command).ok();
+    }
+}

@@ -1,0 +1,160 @@
+//! One long poll, on a thread of the pool. Classifies and decodes its response, and decides nothing else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use log::debug;
+
+use super::call_state::{Decode, Decoded};
+use super::messages::{Command, Reply};
+use super::observe::PromiseObserver;
+use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
+use crate::observer::{Event, QueueStateUpdate};
+use crate::rules::poll_queue::{ClientId, Ticket};
+use crate::rules::poll_response::{Failure, NotReady, PollOutcome, classify};
+use crate::rules::retry::retry_after;
+use crate::types::RequestKind;
+use crate::types::wire::RetrieveFutureRequest;
+
+/// One poll of a promise.
+pub(super) struct PollJob {
+    pub(super) operation: &'static str,
+    pub(super) request_id: Arc<str>,
+    pub(super) kind: RequestKind,
+    pub(super) client: ClientId,
+    pub(super) round_trip: Duration,
+    pub(super) promised_at: Instant,
+    /// The number of this poll, from 0.
+    pub(super) iteration: u32,
+    /// How many polls in a row did not reach the service.
+    pub(super) unreachable: u32,
+    pub(super) decode: Decode,
+    pub(super) request: Arc<RequestHandle>,
+    pub(super) reply: ReplySender,
+}
+
+impl PollJob {
+    /// Polls, reports a failure and a queue state, and replies to the poller.
+    pub(super) fn run(self, http: &Http, observer: &PromiseObserver) {
+        let clock = http.config().clock();
+        let began = clock.now();
+        let response = self.send(http);
+        let held = clock.now() - began;
+        if response.is_err() && self.request.is_cancelled() {
+            return self.reply.send(Reply::CutOff);
+        }
+        let (outcome, failure) = match response {
+            Ok(response) => self.read(http, response),
+            Err(error) => {
+                debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
+                (self.outcome_of(&error), Some(error))
+            }
+        };
+        if let Some(error) = failure.filter(|_| http.events().wants_failures()) {
+            http.events().emit(Event::PollFailed {
+                operation: self.operation,
+                request_id: Arc::clone(&self.request_id),
+                kind: self.kind,
+                iteration: self.iteration,
+                lost: self.unreachable,
+                error: error.with_operation(self.operation).with_request_id(Arc::clone(&self.request_id)),
+                elapsed: clock.now().saturating_duration_since(self.promised_at),
+            });
+        }
+        if let PollOutcome::NotReady(NotReady::Pending { queue_state: Some(queue_state), reason }) = &outcome {
+            // Before the reply, so that observers get the states of a queue before anyone gets the result.
+            let (queue_state, reason) = (queue_state.clone(), reason.clone());
+            let (operation, request_id) = (self.operation, self.request_id);
+            let update = QueueStateUpdate { operation, request_id, queue_state, reason };
+            observer.queue_state(self.client, self.kind, update);
+        }
+        self.reply.send(Reply::Polled { outcome, held });
+    }
+
+    fn send(&self, http: &Http) -> Result<Response> {
+        let body = serde_json::to_vec(&RetrieveFutureRequest { request_id: (&*self.request_id).into() });
+        // A struct of one string can always be written as JSON.
+        let body = body.unwrap_or_default();
+        let mut headers = vec![
+            ("x-tinker-request-iteration", self.iteration.to_string().into()),
+            ("x-tinker-request-type", self.kind.as_str().into()),
+        ];
+        if self.iteration == 0 {
+            let seconds = self.round_trip.as_secs_f64().to_string();
+            headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
+        }
+        let request = Request { headers, retry: RetryMode::Never, ..Request::post("retrieve_future", &body) };
+        let limits = Limits {
+            idle: http.config().timeout_poll(),
+            handle: Arc::clone(&self.request),
+            ..http.limits(self.operation, Purpose::Futures)
+        };
+        http.send_once(&request, &limits)
+    }
+
+    /// What a response says about the promise, and the failure that observers get.
+    fn read(&self, http: &Http, response: Response) -> (PollOutcome<Decoded>, Option<Error>) {
+        let wall = http.config().clock().wall();
+        let retry_after = retry_after(|name| response.header(name), wall);
+        let outcome = classify(response.status, &response.body, retry_after).resolve(self.decode, |failure| {
+            match failure {
+                Failure::Request { message, category } => {
+                    // The service accepted the request, and it failed there.
+                    Error::new(ErrorKind::RequestFailed, format!("the request failed on the server: {message}"))
+                        .with_category(category)
+                }
+                Failure::Refused { .. } => response.clone().into_error(self.operation, wall),
+                Failure::Undecodable { why } => response.decode_error(&why),
+            }
+        });
+        let failure = match &outcome {
+            PollOutcome::Failed(error) => Some(error.clone()),
+            _ if response.is_success() || !http.events().wants_failures() => None,
+            _ => Some(response.into_error(self.operation, wall)),
+        };
+        (outcome, failure)
+    }
+
+    /// What a poll without a response says about the promise.
+    fn outcome_of(&self, error: &Error) -> PollOutcome<Decoded> {
+        match error.kind() {
+            // The response is too large, and would be the next time.
+            ErrorKind::Decode => PollOutcome::Failed(error.clone()),
+            ErrorKind::Timeout(Limit::Wait) if self.request.was_written() => PollOutcome::NotReady(NotReady::Silent),
+            _ => PollOutcome::NotReady(NotReady::Unreachable),
+        }
+    }
+}
+
+/// Makes sure that each job replies once, even if it panics or is dropped in the queue.
+pub(super) struct ReplySender {
+    ticket: Ticket,
+    replies: Option<Sender<Command>>,
+}
+
+impl ReplySender {
+    pub(super) fn new(ticket: Ticket, replies: &Sender<Command>) -> Self {
+        ReplySender { ticket, replies: Some(replies.clone()) }
+    }
+
+    fn send(mut self, reply: Reply) {
+        if let Some(replies) = self.replies.take() {
+            replies.send(Command::Replied(self.ticket, reply)).ok();
+        }
+    }
+
+    /// Drops the job without a reply.
+    pub(super) fn forget(mut self) {
+        self.replies = None;
+    }
+}
+
+impl Drop for ReplySender {
+    fn drop(&mut self) {
+        if let Some(replies) = self.replies.take() {
+            replies.send(Command::Replied(self.ticket, Reply::Panicked)).ok();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Detects that the service cannot be reached at all.
+//!
+//! During an outage polls start one after another, with growing waits after each failure, and all other promises stay where
+//! they are. Otherwise each of thousands of promises would try to connect on its own. One lost connection is no outage yet.
+
+use std::time::{Duration, Instant};
+
+use super::poll_response::{NotReady, PollOutcome};
+use super::poll_schedule::unreachable_wait;
+
+/// This many polls in a row that do not reach the service are an outage.
+const THRESHOLD: u32 = 3;
+
+/// During an outage, the minimum time between the starts of two polls.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The reachability of the service, as the polls of all promises show it.
+#[derive(Debug, Default)]
+pub(crate) struct OutageDetector {
+    /// Polls in a row that did not reach the service.
+    unreachable: u32,
+    /// During an outage, when the next poll may start.
+    next: Option<Instant>,
+    /// Since when no poll at all got a response.
+    silent_since: Option<Instant>,
+}
+
+/// A change of the reachability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutageChange {
+    Began,
+    Ended,
+}
+
+impl OutageDetector {
+    /// During an outage, when the next poll may start.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Whether a poll may start now.
+    pub(crate) fn allows(&self, now: Instant) -> bool {
+        self.next.is_none_or(|at| at <= now)
+    }
+
+    /// Whether the last poll that ended got no response.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent_since.is_some()
+    }
+
+    /// How much of the time between the two instants no poll got a response.
+    pub(crate) fn silence(&self, from: Instant, to: Instant) -> Duration {
+        self.silent_since.map_or(Duration::ZERO, |since| to.saturating_duration_since(from.max(since)))
+    }
+
+    /// A poll starts.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.next = self.next.map(|_| now + PACE);
+    }
+
+    /// Records the outcome of a poll. Returns whether an outage began or ended with it.
+    pub(crate) fn record<T, E>(&mut self, outcome: &PollOutcome<T, E>, now: Instant) -> Option<OutageChange> {
+        let is_unreachable = matches!(outcome, PollOutcome::NotReady(NotReady::Unreachable));
+        if is_unreachable || matches!(outcome, PollOutcome::NotReady(NotReady::Silent)) {
+            self.silent_since.get_or_insert(now);
+        } else {
+            self.silent_since = None;
+        }
+        if is_unreachable {
+            self.unreachable = self.unreachable.saturating_add(1);
+            self.next = self.unreachable.checked_sub(THRESHOLD).map(|n| now + unreachable_wait(n));
+            (self.unreachable == THRESHOLD).then_some(OutageChange::Began)
+        } else {
+            self.unreachable = 0;
+            self.next.take().map(|_| OutageChange::Ended)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::start;
+
+    fn record(outage: &mut OutageDetector, outcome: NotReady, now: Instant) -> Option<OutageChange> {
+        outage.record(&PollOutcome::<(), ()>::NotReady(outcome), now)
+    }
+
+    #[test]
+    fn polls_start_one_after_another_during_outages() {
+        let (mut outage, now) = (OutageDetector::default(), start());
+        for _ in 0..2 {
+            assert_eq!(record(&mut outage, NotReady::Unreachable, now), None);
+            assert!(outage.allows(now), "one lost connection is no outage");
+        }
+        for (seconds, change) in
+            [(1, Some(OutageChange::Began)), (2, None), (4, None), (8, None), (16, None), (30, None), (30, None)]
+        {
+            assert_eq!(record(&mut outage, NotReady::Unreachable, now), change);
+            assert_eq!(outage.next(), Some(now + Duration::from_secs(seconds)));
+            assert!(!outage.allows(now));
+        }
+        let now = now + Duration::from_secs(30);
+        assert!(outage.allows(now));
+        outage.begin(now);
+        assert!(!outage.allows(now));
+        assert!(outage.allows(now + PACE));
+        assert_eq!(record(&mut outage, NotReady::ServerError { status: 503 }, now), Some(OutageChange::Ended));
+        assert!(outage.allows(now), "any response ends the outage");
+        assert_eq!(record(&mut outage, NotReady::Unreachable, now), None);
+        assert!(outage.allows(now));
+    }
+
+    #[test]
+    fn silence_lasts_until_the_next_response() {
+        let (mut outage, began) = (OutageDetector::default(), start());
+        let after = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(outage.silence(began, after(9)), Duration::ZERO);
+        record(&mut outage, NotReady::Silent, after(2));
+        record(&mut outage, NotReady::Unreachable, after(5));
+        assert_eq!(outage.silence(began, after(9)), Duration::from_secs(7));
+        assert_eq!(outage.silence(after(6), after(9)), Duration::from_secs(3));
+        assert_eq!(outage.silence(after(9), after(6)), Duration::ZERO);
+        record(&mut outage, NotReady::ServerError { status: 503 }, after(10));
+        assert_eq!((outage.silence(began, after(12)), outage.is_silent()), (Duration::ZERO, false));
+    }
+}

@@ -1,0 +1,133 @@
+//! Builders of training clients.
+
+use std::collections::BTreeMap;
+
+use super::{ServiceClient, TrainingOptions};
+use crate::error::Result;
+use crate::pending::Pending;
+use crate::training::TrainingClient;
+
+/// Chooses what a new training client starts from. Obtained from
+/// [`ServiceClient::training_client`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+/// use tinkex::types::LoraConfig;
+///
+/// let fresh = service.training_client().lora("Qwen/Qwen3-8B").options(LoraConfig::default().rank(16)).submit()?;
+/// let resumed = service.training_client().from_state("tinker://run-1/weights/0100").with_optimizer().submit()?;
+/// let (fresh, resumed) = (fresh.wait()?, resumed.wait()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TrainingClientBuilder {
+    service: ServiceClient,
+}
+
+impl TrainingClientBuilder {
+    pub(super) fn new(service: &ServiceClient) -> Self {
+        TrainingClientBuilder { service: service.clone() }
+    }
+
+    /// Starts from a new LoRA adapter on a base model.
+    pub fn lora(self, base_model: impl Into<String>) -> LoraBuilder {
+        LoraBuilder { service: self.service, base_model: base_model.into(), options: TrainingOptions::new() }
+    }
+
+    /// Starts from a state that [`TrainingClient::save_state`] saved, by its path `tinker://RUN/weights/NAME`. The base model
+    /// and the rank are those of the checkpoint's training run.
+    pub fn from_state(self, path: impl Into<String>) -> FromStateBuilder {
+        let (path, user_metadata) = (path.into(), BTreeMap::new());
+        FromStateBuilder { service: self.service, path, optimizer: false, user_metadata }
+    }
+}
+
+/// Builds a training client with a new LoRA adapter. Obtained from [`TrainingClientBuilder::lora`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct LoraBuilder {
+    service: ServiceClient,
+    base_model: String,
+    options: TrainingOptions,
+}
+
+impl LoraBuilder {
+    /// The adapter and the metadata: [`TrainingOptions`], or a [`LoraConfig`](crate::types::LoraConfig). Defaults to
+    /// [`TrainingOptions::default`].
+    pub fn options(mut self, options: impl Into<TrainingOptions>) -> Self {
+        self.options = options.into();
+        self
+    }
+
+    /// Creates the client. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or a LoRA configuration that trains nothing, before
+    /// any request; otherwise any error of a request.
+    pub fn create(self) -> Result<TrainingClient> {
+        self.service.create_lora(&self.base_model, self.options, self.service.blocking())?.wait()
+    }
+
+    /// Submits the creation of the client. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), as [`create`](LoraBuilder::create), or
+    /// [`Closed`](crate::ErrorKind::Closed). The [`Pending`] returns all others.
+    pub fn submit(self) -> Result<Pending<TrainingClient>> {
+        self.service.create_lora(&self.base_model, self.options, self.service.submitting())
+    }
+}
+
+/// Builds a training client from a saved state. Obtained from [`TrainingClientBuilder::from_state`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct FromStateBuilder {
+    service: ServiceClient,
+    path: String,
+    optimizer: bool,
+    user_metadata: BTreeMap<String, String>,
+}
+
+impl FromStateBuilder {
+    /// Also loads the optimizer's state. By default, the optimizer starts fresh.
+    pub fn with_optimizer(mut self) -> Self {
+        self.optimizer = true;
+        self
+    }
+
+    /// Adds one entry to the metadata of the new training run. It replaces the entry of that key in the metadata of the
+    /// checkpoint's training run. Defaults to none.
+    pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.user_metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Creates the client and loads its weights. Blocks for several requests.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://RUN/weights/NAME`, before any request,
+    /// and for a run that did not train a LoRA adapter; otherwise any error of a request.
+    pub fn create(self) -> Result<TrainingClient> {
+        let mode = self.service.blocking();
+        self.service.create_from_state(&self.path, self.user_metadata, self.optimizer, mode)?.wait()
+    }
+
+    /// Submits the creation of the client. Does not block. The result is ready when the adapter is created; the thread that
+    /// waits for it then loads the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://RUN/weights/NAME`, or
+    /// [`Closed`](crate::ErrorKind::Closed). The [`Pending`] returns all others.
+    pub fn submit(self) -> Result<Pending<TrainingClient>> {
+        let mode = self.service.submitting();
+        self.service.create_from_state(&self.path, self.user_metadata, self.optimizer, mode)
+    }
+}
