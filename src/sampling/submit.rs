@@ -148,7 +148,7 @@ impl SampleJob {
                     Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
                     Err(error) if error.status() == Some(429) => {
                         let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
-                        debug!("{operation}: 429; pausing all sampling with this key for {wait:?}");
+                        debug!("{operation}: all sampling with this key waits for {wait:?}, as the service requests");
                         permit.pause(wait);
                         // Already logged, with the wait that the limiter enforces.
                         Err(AttemptFailed { level: Level::Trace, ..AttemptFailed::new(error, Some(Duration::ZERO)) })

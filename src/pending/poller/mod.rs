@@ -352,7 +352,7 @@ impl Worker {
                 .with_hint("load the last checkpoint, or compare the model's state, before repeating the step");
             return self.finish(ticket, Err(error));
         };
-        debug!("promise {} expired; submitting its request again in {:?}", promise.request_id, resubmission.wait);
+        debug!("promise {} expired; resubmitting its request in {:?}", promise.request_id, resubmission.wait);
         let at = now + resubmission.wait;
         promise.phase = Phase::Resubmitting { at };
         // Unlike the expired request, the new one can still be withdrawn.
