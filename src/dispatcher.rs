@@ -15,7 +15,7 @@ use crate::config::{Config, MAX_DURATION};
 use crate::observer::{Event, Observer, Observers};
 use crate::threads::{Pool, panic_text};
 
-/// The maximum number of events queued for a slow observer, as [`Observer::on_event`](crate::observer::Observer::on_event)
+/// The maximum number of events queued for a slow observer, as [`Observer::on_event`]
 /// documents it. Further ones are dropped.
 const MAX_WAITING: usize = 1024;
 
