@@ -51,7 +51,7 @@ fn dropped_on_the_poller() {
         "retrieve_future" => Reply::Json(410, json!({"detail": "gone"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("expired; its request is submitted again");
+    let (give, told) = dropped_on_log("expired; resubmitting its request");
     let client = connect(service.config());
     let sampler = client.create_sampling_client("base").unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
