@@ -1,8 +1,8 @@
 //! Twenty thousand unresolved results on few connections: `cargo bench --bench futures`.
 //!
 //! A service on loopback holds each poll for a second of real time. For 128 and for 2 poll connections, this prints the memory
-//! for each result, the latency of a result that is waited for while polls of others hold all connections, and, once all results
-//! are ready, the order of the polls: in order for a training client, and clients in turns.
+//! for each result, the latency of one awaited result while polls of others hold all connections, and, once all results are
+//! ready, the order of the polls: oldest first within a training client, and in turns among clients.
 //!
 //! The allocator counts the memory: the live bytes added by the results, with what is needed to resubmit a sample. The prompt
 //! of a thousand tokens is shared, and the service keeps only a counter for a result. The growth of the resident set
