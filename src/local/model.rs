@@ -1,6 +1,6 @@
-//! The [`Model`] trait: what the local server needs of a language model, and the plain data between the two.
+//! The [`Model`] trait: what the local server needs from a language model, and the plain data between the two.
 //!
-//! The server knows requests, promises and checkpoints; a model knows tokens and tensors. Neither sees the inside of the
+//! The server knows requests, promises and checkpoints; a model knows tokens and tensors. Neither sees the internals of the
 //! other: the server keeps an [`Adapter`] per training run and the gradient accumulated for it, and lends both to the model
 //! for one call.
 //!
@@ -26,7 +26,7 @@
 //! assert!(model.sample(Some(&adapter), &[97], 1, &greedy)[0].tokens.len() <= 4);
 //! ```
 //!
-//! # Serving a model of your own
+//! # Serving your own model
 //!
 //! A bigram table over bytes, whose adapter is added to the logits:
 //!
@@ -154,7 +154,7 @@ pub trait Model: Debug + Send + Sync {
     /// Maximum number of tokens of one sequence, prompt and sample together.
     fn context_length(&self) -> usize;
 
-    /// A new adapter, with which the model behaves like its base. The same options give the same tensors.
+    /// A new adapter, with which the model behaves like its base. The same options always create the same tensors.
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter;
 
     /// The natural logarithm of the probability of every target token: one vector per example, in the order of the batch.
@@ -164,7 +164,7 @@ pub trait Model: Debug + Send + Sync {
     /// does not depend on the number of threads, to the last bit.
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>>;
 
-    /// Generates `count` independent continuations of a prompt; without an adapter, with the base model.
+    /// Generates `count` independent continuations of a prompt. Without an adapter, the base model generates them.
     fn sample(
         &self,
         adapter: Option<&Adapter>,
@@ -275,7 +275,7 @@ impl Example {
     }
 }
 
-/// How to continue a prompt; Tinker's [`SamplingParams`](crate::types::SamplingParams).
+/// The options of text generation; Tinker's [`SamplingParams`](crate::types::SamplingParams).
 ///
 /// The default samples from the model's own distribution: temperature 1, top-p 1, no other limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -289,7 +289,7 @@ pub struct GenerationOptions {
     pub top_k: Option<usize>,
     /// Sample among the smallest set of most probable tokens whose probabilities add up to this.
     pub top_p: f32,
-    /// The same seed gives the same tokens; `None` chooses a random one.
+    /// The same seed generates the same tokens; `None` chooses a random seed.
     pub seed: Option<u64>,
     /// Token sequences that end a sample: a single stop token, or the bytes of a stop string.
     pub stop_sequences: Vec<Vec<u32>>,

@@ -66,7 +66,7 @@ impl LossFnOutput {
         self.get("logprobs").and_then(TensorData::as_f32)
     }
 
-    /// The log-probabilities as [`logprobs`](LossFnOutput::logprobs) gives them, without a copy.
+    /// The log-probabilities, as [`logprobs`](LossFnOutput::logprobs) returns them, without a copy.
     #[must_use]
     pub fn into_logprobs(mut self) -> Option<Vec<f32>> {
         self.0.remove("logprobs").and_then(TensorData::into_vec)
@@ -125,8 +125,8 @@ impl IntoIterator for LossFnOutput {
 /// ```
 /// use tinkex::types::OptimStepResponse;
 ///
-/// let answer: OptimStepResponse = serde_json::from_str(r#"{"metrics":{"grad_norm":0.5}}"#)?;
-/// assert_eq!(answer.metrics.map(|metrics| metrics["grad_norm"]), Some(0.5));
+/// let response: OptimStepResponse = serde_json::from_str(r#"{"metrics":{"grad_norm":0.5}}"#)?;
+/// assert_eq!(response.metrics.map(|metrics| metrics["grad_norm"]), Some(0.5));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

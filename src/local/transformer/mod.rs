@@ -6,10 +6,10 @@
 //! | `tinkex/bytes-small` | 4 | 128 | 4 | 384 | 1024 | 0.9 million |
 //! | `tinkex/bytes-medium` | 6 | 256 | 8 | 768 | 1024 | 5.2 million |
 //!
-//! The base weights are random, from fixed seeds, and untrained: everything that a model can do it learns in an adapter. They
-//! are generated on first use.
+//! The base weights are random, from a fixed seed, and untrained: a model learns everything in its adapter. They are
+//! generated on first use.
 //!
-//! The architecture is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
+//! The layer is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
 //! adapters in `lora`, the threads in `micro_batches`, the sampling of tokens in `decoding`.
 //!
 //! It is written on ndarray instead of a framework such as candle, whose dependencies would take minutes to build; numeric
@@ -166,7 +166,7 @@ impl Model for Transformer {
         Transformer::forward_backward(self, adapter, batch, gradient)
     }
 
-    /// An empty prompt is treated as [`END_OF_TEXT`], after which a new text begins.
+    /// An empty prompt is treated as [`END_OF_TEXT`], which precedes a new text.
     fn sample(
         &self,
         adapter: Option<&Adapter>,
@@ -180,8 +180,8 @@ impl Model for Transformer {
         // The prompt runs once; each sample continues from a copy of the caches.
         let mut caches = network.empty_caches();
         let logits = network.forward_cached(&mut caches, prompt);
-        let room = self.config.context_length.saturating_sub(prompt.len());
-        let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(room);
+        let remaining = self.config.context_length.saturating_sub(prompt.len());
+        let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(remaining);
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         let generation = |index| Generation {
             network,

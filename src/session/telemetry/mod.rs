@@ -160,7 +160,8 @@ impl Reporter {
         let clock = config.clock().clone();
         let began = clock.now();
         let queue = Arc::new(EventQueue { state: Monitor::new(Batcher::default()), clock });
-        let sender = EventSender { http: Arc::clone(http), queue: Arc::clone(&queue), session_id: session_id.to_owned() };
+        let sender =
+            EventSender { http: Arc::clone(http), queue: Arc::clone(&queue), session_id: session_id.to_owned() };
         match OwnedThread::spawn(&config.thread_options(), "telemetry", move || sender.run()) {
             Ok(thread) => {
                 queue.push((TelemetryEventKind::SessionStart, Severity::Info));
