@@ -148,7 +148,7 @@ impl SampleJob {
                     Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
                     Err(error) if error.status() == Some(429) => {
                         let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
-                        debug!("{operation}: all sampling with this key waits for {wait:?}, as the service asks");
+                        debug!("{operation}: all sampling with this key waits for {wait:?}, as the service requests");
                         permit.pause(wait);
                         Err(AttemptFailed::new(error, Some(Duration::ZERO)))
                     }

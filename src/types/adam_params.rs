@@ -112,7 +112,7 @@ impl AdamParams {
             ("grad_clip_norm", grad_clip_norm),
         ];
         match settings.into_iter().find(|(_, value)| !value.is_finite()) {
-            Some((name, value)) => Err(Error::invalid_input(format!("{name} must be finite, it is {value}"))),
+            Some((name, value)) => Err(Error::invalid_input(format!("{name} must be finite, but is {value}"))),
             None => Ok(()),
         }
     }

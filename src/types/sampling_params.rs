@@ -103,13 +103,13 @@ impl SamplingParams {
     pub fn validate(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::invalid_input(message));
         if !self.temperature.is_finite() || self.temperature < 0.0 {
-            return refuse(format!("the temperature must be finite and not negative, it is {}", self.temperature));
+            return refuse(format!("the temperature must be finite and not negative, but is {}", self.temperature));
         }
         if !(0.0..=1.0).contains(&self.top_p) {
-            return refuse(format!("top_p must be between 0 and 1, it is {}", self.top_p));
+            return refuse(format!("top_p must be between 0 and 1, but is {}", self.top_p));
         }
         if self.top_k < -1 || self.top_k == 0 {
-            return refuse(format!("top_k must be positive, or -1 for all tokens, it is {}", self.top_k));
+            return refuse(format!("top_k must be positive, or -1 for all tokens, but is {}", self.top_k));
         }
         if self.max_tokens == Some(0) {
             return refuse("max_tokens must be at least 1".to_owned());

@@ -165,7 +165,10 @@ impl CallState {
         results
             .map(|result| match result.downcast::<R>() {
                 Ok(result) => Ok(*result),
-                Err(_) => Err(Error::new(ErrorKind::Decode, "the result was decoded into another type than asked for")),
+                Err(_) => Err(Error::new(
+                    ErrorKind::Decode,
+                    "the result was decoded into a type other than the requested one",
+                )),
             })
             .collect()
     }

@@ -302,8 +302,8 @@ impl Worker {
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };
         match self.outage.record(&outcome, now) {
-            Some(OutageChange::Began) => warn!("the service cannot be reached; polling continues until it can"),
-            Some(OutageChange::Ended) => info!("the service can be reached again"),
+            Some(OutageChange::Began) => warn!("cannot reach the service; polling continues"),
+            Some(OutageChange::Ended) => info!("the service is reachable again"),
             None => {}
         }
         match outcome {
@@ -352,7 +352,7 @@ impl Worker {
                 .with_hint("load the last checkpoint, or compare the model's state, before repeating the step");
             return self.finish(ticket, Err(error));
         };
-        debug!("promise {} expired; its request is submitted again in {:?}", ticket.0, resubmission.wait);
+        debug!("promise {} expired; resubmitting its request in {:?}", ticket.0, resubmission.wait);
         let at = now + resubmission.wait;
         promise.phase = Phase::Resubmitting { at };
         // Unlike the expired request, the new one can still be withdrawn.

@@ -192,7 +192,7 @@ fn action(fault: Fault, text: Span<'_>) -> Result<Fault, ParseFaultsError> {
     if let Some(rate) = rate {
         let percent: f64 = rate.parse("a rate in percent")?;
         if !(0.0..=100.0).contains(&percent) {
-            return rate.error(format!("{percent} is not a rate from 0 to 100 percent"));
+            return rate.error(format!("{percent} is not a percentage from 0 to 100"));
         }
         fault = fault.rate(percent / 100.0);
     }
