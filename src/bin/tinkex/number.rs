@@ -9,7 +9,7 @@ pub(crate) fn at_least<N>(min: N) -> impl Fn(&str) -> Result<N, String> + Clone
 where
     N: FromStr + PartialOrd + Display + Copy,
 {
-    move |text| parse(text, |number| *number >= min).ok_or_else(|| format!("expected a whole number of at least {min}"))
+    move |text| parse(text, |number| *number >= min).ok_or_else(|| format!("expected a whole number, {min} or more"))
 }
 
 /// A parser of whole numbers in this range.
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn errors_name_the_range() {
         for text in ["0", "-1", "x", "1.5", "", "99999999999999999999"] {
-            assert_eq!(at_least(1_u64)(text), Err("expected a whole number of at least 1".to_owned()));
+            assert_eq!(at_least(1_u64)(text), Err("expected a whole number, 1 or more".to_owned()));
             assert_eq!(within(1..=9_usize)(text), Err("expected a whole number from 1 to 9".to_owned()));
         }
         assert!(["1", "-0.1", "NaN"].iter().all(|text| fraction(text).is_err()));

@@ -2,7 +2,7 @@
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `flags.rs` | the options and their help |
+//! | `options.rs` | the options and their help |
 //! | `dataset.rs` | what a line of the data file means |
 //! | `plan.rs` | which examples are in which step, and the learning rate of the step |
 //! | `training_loop.rs` | in which order steps, evaluations and checkpoints are submitted and awaited |
@@ -12,8 +12,8 @@
 
 mod chart;
 mod dataset;
-mod flags;
 mod metrics;
+mod options;
 mod plan;
 mod progress;
 mod record;
@@ -30,7 +30,7 @@ use tinkex::types::LoraConfig;
 use tinkex::{ServiceClient, Tokenizer, TrainingClient, TrainingOptions};
 
 use self::dataset::Example;
-pub(crate) use self::flags::Options;
+pub(crate) use self::options::Options;
 use self::plan::BatchOrder;
 use self::progress::Progress;
 use self::record::{Checkpoint, RunRecord, RunSettings, checkpoint_name};
