@@ -1,8 +1,8 @@
 //! Twenty thousand unresolved results on few connections: `cargo bench --bench futures`.
 //!
 //! A service on loopback holds each poll for a second of real time. For 128 and for 2 poll connections, this prints the memory
-//! for each result, the latency of a result that is waited for while polls of others hold all connections, and, once all results
-//! are ready, the order of the polls: in order for a training client, and clients in turns.
+//! for each result, the latency of one awaited result while polls of others hold all connections, and, once all results are
+//! ready, the order of the polls: oldest first within a training client, and in turns among clients.
 //!
 //! The allocator counts the memory: the live bytes added by the results, with what is needed to resubmit a sample. The prompt
 //! of a thousand tokens is shared, and the service keeps only a counter for a result. The growth of the resident set
@@ -16,15 +16,15 @@
 )]
 #![allow(unreachable_pub, reason = "the server, shared with a test, is not an API")]
 
-#[path = "../tests/support/holding.rs"]
-mod holding;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::alloc::System;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use holding::Holding;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::hold::Hold;
 use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, OptimStepResponse, SamplingParams};
 use tinkex::{Config, Error, Pending, ServiceClient, wait_all};
@@ -55,13 +55,13 @@ fn print_memory(what: &str, before: (usize, Option<usize>), results: usize) {
 }
 
 fn run(connections: usize, futures: usize) -> Result<(), Error> {
-    let (service, url) = Holding::start();
-    let config = Config::builder().api_key(format!("tml-bench-{connections}")).base_url(url).proxy(Proxy::Off);
+    let (server, service) = Hold::start();
+    let config = Config::builder().api_key(format!("tml-bench-{connections}")).base_url(server.url()).proxy(Proxy::Off);
     let client = ServiceClient::connect(config.max_poll_connections(connections).max_queued(4 * futures).build()?)?;
     let samplers = (0..SAMPLERS).map(|_| client.create_sampling_client("base")).collect::<Result<Vec<_>, _>>()?;
     let trainer = client.create_lora_training_client("base", LoraConfig::default())?;
     let prompt = ModelInput::from_tokens([1; 1000]);
-    let sent = |before: usize, count: usize| service.until(|_| service.submitted() == before + count);
+    let sent = |before: usize, count: usize| service.wait_until(|_| service.submitted() == before + count);
     let sample = |count: usize| -> Result<Vec<Pending<_>>, Error> {
         let before = service.submitted();
         let each = (0..count).map(|n| samplers[n % SAMPLERS].submit_sample(&prompt, 1, &SamplingParams::default()));
@@ -79,23 +79,23 @@ fn run(connections: usize, futures: usize) -> Result<(), Error> {
 
     // As many as are measured below, to create threads, connections, buffers and the allocator's arenas.
     let warm = sample(futures)?;
-    service.until(|state| state.held >= connections);
+    service.wait_until(|state| state.held >= connections);
     let (before, began) = (memory(), Instant::now());
     let samples = sample(futures)?;
-    service.until(|state| state.held >= connections);
+    service.wait_until(|state| state.held >= connections);
     println!("{connections} connections, {futures} samples, submitted in {:.1?}", began.elapsed());
     print_memory("sample", before, futures);
 
     let wanted = &samples[futures / 2];
     let id = wanted.request_id().expect("it is submitted");
-    service.change(|state| state.wanted = id);
+    service.change(|state| state.ready = id);
     let began = Instant::now();
     wanted.wait_timeout(Duration::from_secs(60)).expect("it comes")?;
     println!("  latency of an awaited result while others hold all connections: {:.0?}", began.elapsed());
 
     let before = memory();
     let steps = step(futures / SAMPLES_A_STEP)?;
-    service.until(|state| state.held >= connections);
+    service.wait_until(|state| state.held >= connections);
     print_memory("training step", before, steps.len());
 
     let began = Instant::now();
@@ -104,7 +104,7 @@ fn run(connections: usize, futures: usize) -> Result<(), Error> {
     drop(samples.swap_remove(futures / 2));
     // Nothing waits yet, so clients are polled in turns.
     let all = warm.len() + samples.len() + steps.len();
-    service.until(|state| state.delivered.len() >= all / 2);
+    service.wait_until(|state| state.delivered.len() >= all / 2);
     let count = steps.len();
     wait_all(steps)?;
     wait_all(warm.into_iter().chain(samples))?;

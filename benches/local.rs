@@ -4,8 +4,8 @@
 //! cargo bench --no-default-features --features local --bench local
 //! ```
 //!
-//! Prints the tokens per second of `forward_backward` and of sampling, and the ratio to a lower bound (floor): the matrix
-//! products that every implementation needs, done by the same library on as many threads. The floor leaves out the products
+//! Prints the tokens per second of `forward_backward` and of sampling, and the ratio of the time to a lower bound (floor): the
+//! matrix products that every implementation needs, done by the same library on as many threads. The floor leaves out the products
 //! inside attention, whose shapes depend on the length.
 
 #![allow(clippy::print_stdout, reason = "it prints its report")]

@@ -1,4 +1,4 @@
-//! The speed of serializing requests and parsing answers, compared with serde_json on plain vectors of the same numbers.
+//! The speed of serializing requests and parsing responses, compared with serde_json on plain vectors of the same numbers.
 //!
 //! `cargo bench --bench wire`. Fails if this crate takes more than 1.3 times as long. Without `--bench`, as under `cargo test`,
 //! it runs each once and asserts nothing.

@@ -1,6 +1,6 @@
-//! Delivers events to the program's observers, on a thread of their own, and to telemetry.
+//! Delivers events to the program's observers, on a dedicated thread, and to telemetry.
 //!
-//! The observers run the program's code, which may block, panic or use the client. So they get their own thread and a bounded
+//! The observers run the program's code, which may block, panic or use the client. Hence the dedicated thread and the bounded
 //! queue, and no event is emitted under a lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,8 @@ use crate::config::{Config, MAX_DURATION};
 use crate::observer::{Event, Observer, Observers};
 use crate::threads::{Pool, panic_text};
 
-/// The most events that wait for a slow observer. Further ones are dropped.
+/// The maximum number of events queued for a slow observer, as [`Observer::on_event`]
+/// documents it. Further ones are dropped.
 const MAX_WAITING: usize = 1024;
 
 /// Where everything that happens in a client is emitted. Without observers and telemetry, emitting costs one check.
@@ -36,6 +37,7 @@ struct ObserverThread {
     timeout_drop: Duration,
 }
 
+/// Counters that guard no other data, so relaxed ordering suffices.
 #[derive(Default)]
 struct Backlog {
     waiting: AtomicUsize,

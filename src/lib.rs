@@ -25,7 +25,7 @@
 //!
 //! let sampler = trainer.save_weights_and_get_sampling_client()?;
 //! let prompt = ModelInput::from_tokens(vec![10]);
-//! let reply = sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(64))?;
+//! let response = sampler.sample(&prompt, 1, &SamplingParams::default().max_tokens(64))?;
 //! # Ok::<(), tinkex::Error>(())
 //! ```
 //!
@@ -34,13 +34,13 @@
 //! - [`ServiceClient`] is the entry point. It creates [`TrainingClient`]s and [`SamplingClient`]s. All clients are cheap to
 //!   clone and can be used from any thread.
 //! - [`RestClient`] lists, shows and changes what the service stores: training runs, checkpoints, sessions.
-//! - [`Config`] holds every setting with its default, and reads the environment.
+//! - [`Config`] holds every setting, with its default or its value from the environment.
 //! - [`Observer`] receives an [`Event`] for everything that happens in the client; [`Telemetry`] reports to the service.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] converts text to tokens and back; a client can load the one of its model.
 //! - [`types`] holds the data: datums, tensors, parameters, results.
 //! - [`api`] is low-level access: send any request to any path.
-//! - `local` (feature `local`) is a Tinker service in this process, with a small model that really trains.
+//! - `local` (feature `local`) runs a Tinker server inside this process, with small models that really train.
 //! - [`clock`] lets a test control the client's time (feature `test-util`).
 //!
 //! # Order and retries

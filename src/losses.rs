@@ -1,5 +1,5 @@
-//! Ready-made losses for [`forward_backward_custom`](crate::TrainingClient::forward_backward_custom), and examples for losses
-//! of your own.
+//! Ready-made losses for [`forward_backward_custom`](crate::TrainingClient::forward_backward_custom), which also serve as
+//! examples for custom ones.
 //!
 //! Each function returns a function of the datums and their log-probabilities. A datum's loss input `weights`, if it has one,
 //! gives the weight of each token; without it, each token has weight 1.
@@ -28,11 +28,11 @@ use crate::error::{Error, Result};
 use crate::training::CustomLoss;
 use crate::types::Datum;
 
-/// Direct preference optimization (Rafailov et al. 2023, equation 7). The datums are pairs: the chosen answer, then the
-/// rejected one.
+/// Direct preference optimization (Rafailov et al. 2023, equation 7). The datums are pairs: the chosen completion, then
+/// the rejected one.
 ///
-/// The loss is the mean over the pairs of −log σ(β·margin). The margin is the log-ratio of the chosen answer minus that of the
-/// rejected one; a log-ratio is the answer's log-probability minus the reference model's, in nats. `reference` contains the
+/// The loss is the mean over the pairs of −log σ(β·margin). The margin is the log-ratio of the chosen completion minus that of
+/// the rejected one; a log-ratio is the completion's log-probability minus the reference model's, in nats. `reference` contains the
 /// reference model's log-probabilities, one array for each datum. A common `beta` is 0.1. The metrics are those of Tinker's
 /// cookbook: `dpo_loss`, `accuracy`, `margin`, `chosen_reward` and `rejected_reward`, all means over the pairs.
 ///
@@ -42,13 +42,13 @@ use crate::types::Datum;
 /// # Examples
 ///
 /// ```
-/// use ndarray::array;
+/// use tinkex::ndarray::array;
 /// use tinkex::losses;
 /// use tinkex::types::{Datum, ModelInput};
 ///
 /// let data = vec![Datum::new(ModelInput::from_tokens([1, 2])); 2];
 /// let reference = [array![-1.0_f32, -1.0], array![-1.0, -1.0]];
-/// // Before training, the loss is log 2. A higher log-probability of the first answer lowers it.
+/// // Before training, the loss is log 2. A higher log-probability of the first completion lowers it.
 /// let loss = losses::dpo(&reference, 0.1)(&data, &reference)?;
 /// assert!((loss.loss - 2.0_f64.ln()).abs() < 1e-12);
 /// assert!(loss.gradients[0][0] < 0.0 && loss.gradients[1][0] > 0.0);
@@ -60,7 +60,7 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
         if data.is_empty() || data.len() % 2 == 1 {
             let message = format!("DPO needs pairs of datums, and the batch has {}", data.len());
             return Err(
-                Error::invalid_input(message).with_hint("put each rejected answer directly after the chosen one")
+                Error::invalid_input(message).with_hint("put each rejected completion directly after the chosen one")
             );
         }
         let pairs = (data.len() / 2) as f64;
@@ -68,9 +68,11 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
             data.iter().zip(logprobs).map(|(datum, logprobs)| weights(datum, logprobs.len())).collect();
         let weights = weights.into_iter().collect::<Result<Vec<_>>>()?;
         let log_ratio = |index: usize| -> f64 {
-            let changes = logprobs[index].iter().zip(&reference[index]);
-            let weighted = changes.zip(&weights[index]);
-            weighted.map(|((now, before), weight)| f64::from(*weight) * (f64::from(*now) - f64::from(*before))).sum()
+            let logprobs = logprobs[index].iter().zip(&reference[index]);
+            let weighted = logprobs.zip(&weights[index]);
+            weighted
+                .map(|((policy, reference), weight)| f64::from(*weight) * (f64::from(*policy) - f64::from(*reference)))
+                .sum()
         };
         let mut gradients = Vec::with_capacity(data.len());
         let (mut loss, mut accuracy, mut chosen, mut rejected) = (0.0, 0.0, 0.0, 0.0);
@@ -94,7 +96,7 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
 }
 
 /// The squared error between the log-probabilities and given targets, summed over the tokens of all datums: an example of a
-/// loss with a simple gradient, and a way to distil another model's log-probabilities.
+/// loss with a simple gradient, and a way to distill another model's log-probabilities.
 ///
 /// `targets` contains one array for each datum. The metric is `squared_error`. The returned function fails for targets or weights
 /// whose shape differs from that of the log-probabilities.
@@ -102,7 +104,7 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
 /// # Examples
 ///
 /// ```
-/// use ndarray::array;
+/// use tinkex::ndarray::array;
 /// use tinkex::losses;
 /// use tinkex::types::{Datum, ModelInput};
 ///
@@ -118,7 +120,7 @@ pub fn squared_error(targets: &[Array1<f32>]) -> impl Fn(&[Datum], &[Array1<f32>
         let mut gradients = Vec::with_capacity(data.len());
         for ((datum, logprobs), targets) in data.iter().zip(logprobs).zip(targets) {
             let weights = weights(datum, logprobs.len())?;
-            let errors = logprobs.iter().zip(targets).map(|(now, target)| f64::from(*now) - f64::from(*target));
+            let errors = logprobs.iter().zip(targets).map(|(logprob, target)| f64::from(*logprob) - f64::from(*target));
             let weighted = errors.zip(&weights).map(|(error, weight)| (error, f64::from(*weight)));
             loss += weighted.clone().map(|(error, weight)| weight * error.powi(2)).sum::<f64>();
             gradients.push(weighted.map(|(error, weight)| (2.0 * weight * error) as f32).collect());

@@ -125,7 +125,7 @@ impl Request {
     /// [`Status`](crate::ErrorKind::Status) for any other response, and whatever else ends a request.
     pub fn send(self) -> Result<Response> {
         let operation = format!("{} {}", self.method.as_str(), self.path_without_query());
-        self.send_as(operation.clone()).map_err(|error| error.renamed(operation))
+        self.send_as(operation.clone()).map_err(|error| error.replace_operation(operation))
     }
 
     fn send_as(self, operation: String) -> Result<Response> {

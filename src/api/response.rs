@@ -123,7 +123,7 @@ impl Response {
     }
 
     fn named(&self, error: Error) -> Error {
-        error.renamed(self.operation.clone())
+        error.replace_operation(self.operation.clone())
     }
 }
 

@@ -1,11 +1,11 @@
-//! An instant that ends a call.
+//! The instant by which a call must end.
 
 use std::time::{Duration, Instant};
 
 use super::Clock;
 use crate::error::Limit;
 
-/// An instant that ends a call, and the time limit it comes from.
+/// The instant by which a call must end, and the time limit that sets it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
@@ -13,7 +13,8 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// The end of a whole blocking call that starts now. `None` without a timeout, or if it ends beyond all time.
+    /// The deadline of a whole blocking call that starts now. `None` without a timeout, or if the deadline is later than an
+    /// [`Instant`] can represent.
     pub(crate) fn of_operation(clock: &Clock, timeout: Option<Duration>) -> Option<Self> {
         let at = clock.now().checked_add(timeout?)?;
         Some(Deadline { at, limit: Limit::Operation })

@@ -13,7 +13,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{Clock, Monitor, Received};
 
 thread_local! {
-    /// Whether this thread belongs to the library.
+    /// Whether this thread belongs to the library. A thread-local, because waits are registered by code that knows neither
+    /// the thread nor its owner.
     static OWN: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -134,7 +135,10 @@ impl ManualClock {
             .filter(|wait| wait.deadline.is_some_and(|at| at <= now))
             .map(|wait| (wait.waker.clone(), wait.own.then_some(wait.thread)))
             .unzip();
+        // Before any thread is woken: a thread that waits again removes itself.
         state.awake.extend(woken.into_iter().flatten());
+        // Lock order: a waiting thread holds its monitor's lock while it registers here, so a monitor must not be locked
+        // below this lock.
         drop(state);
         for waker in due {
             match waker {
@@ -221,7 +225,7 @@ impl ManualClock {
         Some(Registered { clock: self, id })
     }
 
-    /// An advance no longer waits for this thread.
+    /// Makes an advance stop waiting for this thread.
     pub(super) fn settle(&self, thread: ThreadId) {
         self.0.state.lock().awake.remove(&thread);
         self.0.changed.notify_all();
@@ -249,6 +253,7 @@ impl fmt::Debug for ManualClock {
     }
 }
 
+/// Ends a wait on drop.
 struct Registered<'a> {
     clock: &'a ManualClock,
     id: u64,

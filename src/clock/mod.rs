@@ -1,8 +1,8 @@
 //! The only place that reads the time or waits for it.
 //!
 //! Every wait of the library that has a deadline goes through a [`Clock`], so a test can control it: a `ManualClock`
-//! (feature `test-util`) stands still until the test advances it, knows which threads wait, and returns once those it woke
-//! wait again. Socket timeouts belong to the operating system and stay real.
+//! (feature `test-util`) stands still until the test advances it. It knows which threads are waiting, and `advance` returns
+//! once the threads that it woke are waiting again. Socket timeouts belong to the operating system and stay real.
 #![expect(clippy::disallowed_methods, reason = "every other module reads the time here")]
 
 mod deadline;
@@ -74,7 +74,7 @@ impl Clock {
         }
     }
 
-    /// Waits for a message, until the deadline at most.
+    /// Waits for a message, up to the deadline.
     pub(crate) fn receive_until<T>(&self, from: &Receiver<T>, deadline: Option<Instant>) -> Received<T> {
         if let Some(manual) = &self.0 {
             return manual.receive_until(from, deadline);
@@ -108,7 +108,8 @@ impl Clock {
         }
     }
 
-    /// Runs something that blocks on the outside world, for which a manual clock does not wait.
+    /// Runs something that blocks on the outside world, such as a socket. A manual clock does not wait for the thread
+    /// meanwhile: how long the world takes is not the clock's to decide.
     pub(crate) fn outside<R>(&self, run: impl FnOnce() -> R) -> R {
         if let Some(manual) = &self.0 {
             manual.settle(thread::current().id());
@@ -116,7 +117,8 @@ impl Clock {
         run()
     }
 
-    /// Marks the calling thread as one of the library's own until the guard drops: a manual clock waits for its work.
+    /// Marks the calling thread as one of the library's own: after an advance, a manual clock waits for it until the guard
+    /// drops.
     pub(crate) fn own_thread(&self) -> OwnThread {
         if self.0.is_some() {
             manual::mark_own_thread();

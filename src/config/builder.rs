@@ -24,8 +24,7 @@ const MIN_STACK: usize = 128 * 1024;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tinkex::Config;
-/// use tinkex::Proxy;
+/// use tinkex::{Config, Proxy};
 ///
 /// let config = Config::builder()
 ///     .api_key("tml-example")
@@ -132,7 +131,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// The clock for every wait of the client. Defaults to the system's clock; a test can pass a `ManualClock` (feature
+    /// The clock that every wait of the client uses. Defaults to the system's clock; a test can pass a `ManualClock` (feature
     /// `test-util`).
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -152,8 +151,8 @@ impl ConfigBuilder {
     }
 
     /// Whether telemetry is sent to the service: start and end of the session, failed requests, and what the program reports
-    /// with [`Telemetry`](crate::Telemetry), where the content is described. Defaults to `TINKER_TELEMETRY`, or true if that is
-    /// unset, as the Python client. If false, there is no telemetry thread and no request.
+    /// with [`Telemetry`](crate::Telemetry), which describes the content. Defaults to `TINKER_TELEMETRY`, or true if that is
+    /// unset, as in the Python client. If false, there is no telemetry thread and no telemetry request.
     pub fn telemetry(mut self, telemetry: bool) -> Self {
         self.telemetry = Some(telemetry);
         self
@@ -231,7 +230,7 @@ impl ConfigBuilder {
             validate::root_certificates(pem)?;
         }
         self.settings.check()?;
-        self.settings.cut();
+        self.settings.cap_durations();
         if self.settings.thread_stack_size < MIN_STACK {
             return Err(Error::config(format!("thread_stack_size must be at least {MIN_STACK} bytes")));
         }

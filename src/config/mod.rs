@@ -42,14 +42,14 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 ///
 /// # Environment
 ///
-/// [`build`](ConfigBuilder::build) reads these variables for settings that the program did not make:
+/// [`build`](ConfigBuilder::build) reads these variables for settings that the program leaves out:
 ///
 /// | variable | setting |
 /// |---|---|
 /// | `TINKER_API_KEY` | [`api_key`](ConfigBuilder::api_key) |
 /// | `TINKER_BASE_URL` | [`base_url`](ConfigBuilder::base_url) |
 /// | `TINKER_TAGS` | [`tags`](ConfigBuilder::tags), separated by commas |
-/// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, in any case; anything else is off |
+/// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, case-insensitive; anything else is off |
 /// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
 /// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | [`proxy`](ConfigBuilder::proxy) |
 ///
@@ -80,8 +80,7 @@ struct Checked {
 /// The proxy for the client's requests.
 ///
 /// ```
-/// use tinkex::Config;
-/// use tinkex::Proxy;
+/// use tinkex::{Config, Proxy};
 ///
 /// let config = Config::builder()
 ///     .api_key("tml-example")
@@ -226,7 +225,7 @@ impl Config {
         RetryPolicy { max_retries: self.max_retries(), base: self.retry_base(), cap: self.retry_cap() }
     }
 
-    /// How the client's threads are made.
+    /// The settings of the client's threads.
     pub(crate) fn thread_options(&self) -> ThreadOptions {
         ThreadOptions {
             clock: self.clock().clone(),

@@ -18,9 +18,9 @@ macro_rules! settings {
         }
 
         impl Settings {
-            /// Cuts each duration to [`MAX_DURATION`].
-            pub(super) fn cut(&mut self) {
-                $(self.$name.cut();)*
+            /// Caps each duration at [`MAX_DURATION`].
+            pub(super) fn cap_durations(&mut self) {
+                $(self.$name.cap();)*
             }
 
             pub(super) fn check(&self) -> Result<()> {
@@ -54,29 +54,30 @@ macro_rules! zero_is {
 }
 
 settings! {
-    /// The timeout for resolving a host name, and again for connecting, including the TLS handshake. Defaults to 5 s, as the
+    /// The timeout for resolving a host name, and again for connecting, including the TLS handshake. Defaults to 5 s, as in the
     /// Python client.
     timeout_connect: Duration = Duration::from_secs(5), zero refused;
     /// How long a request may go without a byte of progress while sending, waiting or reading. Not a total: a large body over
-    /// a slow link is not cut off. Defaults to 60 s, as the Python client.
+    /// a slow link is not cut off. Defaults to 60 s, as in the Python client.
     timeout_idle: Duration = Duration::from_secs(60), zero refused;
     /// How long a submission is retried, counted from the first attempt. An attempt still running at the end is cut off.
-    /// While the service asks all sampling to wait (429), the time of a sample does not count. Defaults to 300 s.
+    /// For a sample, the time during which the service asks all sampling to wait (429) does not count. Defaults to 300 s.
     timeout_submit: Duration = Duration::from_secs(300), zero refused;
     /// How long a poll waits for the response head before the next poll is sent. Must be longer than the server holds a poll.
-    /// Defaults to 45 s, as the Python client.
+    /// Defaults to 45 s, as in the Python client.
     timeout_poll: Duration = Duration::from_secs(45), zero refused;
-    /// How long a promise is kept when its polls get no valid response, not even "not ready yet". Defaults to 30 min.
+    /// How long a promise is polled without a valid response, not even "not ready yet", before the call fails. Defaults to
+    /// 30 min.
     timeout_progress: Duration = Duration::from_secs(30 * 60), zero refused;
     /// The time limit of a whole blocking call; `None` means no limit. Defaults to `None`. The clients'
     /// `with_timeout_operation` overrides it for their calls.
     timeout_operation: Option<Duration> = None, zero refused;
     /// How long dropping the last handle waits for the client's threads to end. Defaults to 500 ms.
     timeout_drop: Duration = Duration::from_millis(500), zero refused;
-    /// The time between two heartbeats. Defaults to 10 s, as the Python client.
+    /// The time between two heartbeats. Defaults to 10 s, as in the Python client.
     heartbeat_interval: Duration = Duration::from_secs(10), zero refused;
-    /// How often a request is retried after a retryable failure, and how often a sample is resubmitted after its promise
-    /// expired. Defaults to 10. Even with 0, submissions are retried within
+    /// The maximum number of retries of a request after retryable failures, and of resubmissions of a sample whose promise
+    /// has expired. Defaults to 10. Even with 0, submissions are retried within
     /// [`timeout_submit`](ConfigBuilder::timeout_submit).
     max_retries: u32 = 10, zero allowed;
     /// The wait before the first retry; it doubles with each further one. Defaults to 500 ms.
@@ -106,7 +107,7 @@ settings! {
     max_idle_connections: usize = 128, zero refused;
     /// How long an idle connection or pool thread is kept. Defaults to 15 s.
     idle_retention: Duration = Duration::from_secs(15), zero refused;
-    /// How long a resolved address is cached. Defaults to 60 s.
+    /// How long the addresses of a resolved host name are cached. Defaults to 60 s.
     dns_retention: Duration = Duration::from_secs(60), zero refused;
     /// The size in bytes of each connection's input and output buffer. A response head must fit. Defaults to 16 KiB.
     connection_buffer: usize = 16 * 1024, zero refused;
@@ -115,13 +116,14 @@ settings! {
     thread_stack_size: usize = 256 * 1024, zero refused;
 }
 
-/// Longer durations are cut to this, so that adding one to an instant cannot overflow.
+/// A year. Longer durations are capped at this, so that adding one to an instant cannot overflow.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 trait Limited {
     fn is_zero_limit(&self) -> bool;
 
-    fn cut(&mut self) {}
+    /// Caps a duration at [`MAX_DURATION`]; leaves a number unchanged.
+    fn cap(&mut self) {}
 }
 
 impl Limited for Duration {
@@ -129,7 +131,7 @@ impl Limited for Duration {
         self.is_zero()
     }
 
-    fn cut(&mut self) {
+    fn cap(&mut self) {
         *self = (*self).min(MAX_DURATION);
     }
 }
@@ -139,7 +141,7 @@ impl Limited for Option<Duration> {
         self.is_some_and(|limit| limit.is_zero())
     }
 
-    fn cut(&mut self) {
+    fn cap(&mut self) {
         *self = self.map(|limit| limit.min(MAX_DURATION));
     }
 }

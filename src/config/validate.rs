@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 const BUILD_WITH_TLS: &str = "build with the feature `rustls` or `native-tls`";
 
+/// Checks that a header can be sent. `what` names the setting in the error, which never contains the value.
 pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
     use ureq::http::{HeaderName, HeaderValue};
     let allowed = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
@@ -56,10 +57,12 @@ pub(super) fn proxy(url: &str) -> Result<()> {
     }
 }
 
+/// Checks the URL of the service, and returns it without a trailing slash.
 pub(crate) fn base_url(text: &str) -> Result<String> {
     let text = text.trim();
     let shown = text.strip_suffix('/').unwrap_or(text);
     let invalid = |why: &str| {
+        // What precedes the `@` may be a password.
         let shown = if shown.contains('@') { "…" } else { shown };
         Err(Error::config(format!("the base URL {shown:?} {why}"))
             .with_hint(format!("set TINKER_BASE_URL or base_url to something like {DEFAULT_BASE_URL}")))
@@ -85,7 +88,7 @@ pub(crate) fn base_url(text: &str) -> Result<String> {
     Ok(shown.to_owned())
 }
 
-/// Whether what is sent to this URL cannot be read on the way.
+/// Whether data sent to this URL cannot be read in transit: it is encrypted, or does not leave this machine.
 pub(super) fn is_private(base_url: &str) -> bool {
     base_url.starts_with("https://") || is_loopback(base_url)
 }

@@ -1,4 +1,4 @@
-//! Constructors of errors. Each layer adds what it knows.
+//! Constructors of errors, and setters with which each layer adds what it knows.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -59,8 +59,8 @@ impl Error {
         self
     }
 
-    /// Replaces the operation that an inner layer set.
-    pub(crate) fn renamed(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
+    /// Sets the operation, replacing one that an inner layer set.
+    pub(crate) fn replace_operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
         self.0.operation = Some(operation.into());
         self
     }

@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 
 /// Who caused the failure of a request, as reported by the server.
 ///
-/// Parsed case-insensitively. A missing or unknown word is [`Unknown`](RequestErrorCategory::Unknown), so that a new word of
-/// a server does not hide the failure behind a parse error.
+/// Parsed case-insensitively. A missing or unknown word becomes [`Unknown`](RequestErrorCategory::Unknown): a server's new
+/// word must not hide the failure behind a parse error.
 ///
 /// ```
 /// use tinkex::types::RequestErrorCategory;

@@ -25,7 +25,7 @@ pub enum ErrorKind {
     InvalidInput,
     /// Connecting failed, or the connection was lost.
     Connect,
-    /// A timeout expired; the [`Limit`] tells which one.
+    /// A timeout expired; the [`Limit`] says which one.
     Timeout(Limit),
     /// The server responded with an HTTP error status: [`Error::status`](crate::Error::status).
     Status,
@@ -47,11 +47,11 @@ pub enum ErrorKind {
     QueueFull,
     /// The caller cancelled the operation.
     Cancelled,
-    /// A local file could not be accessed, or a thread or socket not be created.
+    /// A local file could not be accessed, or a thread or socket could not be created.
     Io,
 }
 
-/// The timeout that expired, of an [`ErrorKind::Timeout`]. Each belongs to a setting of [`Config`](crate::Config).
+/// Which timeout expired, in an [`ErrorKind::Timeout`]. Each belongs to a setting of [`Config`](crate::Config).
 ///
 /// ```
 /// use tinkex::Limit;

@@ -1,6 +1,6 @@
 //! The error type: small and opaque.
 //!
-//! Every error tells which operation failed, why, and what to do about it if anything can be done. `Display` prints this level
+//! Every error says which operation failed, why, and what to do about it, if anything. `Display` prints this level
 //! only; [`source`](std::error::Error::source) has the causes.
 //!
 //! ```
@@ -103,7 +103,7 @@ impl Error {
     /// What went wrong: the message without the [operation](Error::operation), the [request id](Error::request_id), the
     /// [effect](Error::may_have_taken_effect), the [hint](Error::hint) and the causes.
     ///
-    /// For programs with an error format of their own. `Display` combines all of these except the causes.
+    /// For programs that format errors themselves. `Display` combines all of these except the causes.
     ///
     /// ```
     /// let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
@@ -122,7 +122,7 @@ impl Error {
         self.0.operation.as_deref()
     }
 
-    /// What to do about it, if anything can be done.
+    /// What to do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
@@ -167,7 +167,7 @@ impl Error {
 
     /// Whether the same call may succeed later.
     ///
-    /// The failed attempt may nevertheless have had an effect: see [`may_have_taken_effect`](Error::may_have_taken_effect).
+    /// The failed call may still have taken effect: see [`may_have_taken_effect`](Error::may_have_taken_effect).
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
@@ -204,7 +204,7 @@ impl Error {
     }
 
     /// Whether the request may have been executed although the call failed: it was sent and the response was lost, or the wait
-    /// for its result ended early. Repeating the call may then execute it twice.
+    /// for its result ended early. Calling again may then execute it twice.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
         self.0.may_have_taken_effect

@@ -22,13 +22,13 @@ use super::model::Tensors;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdamOptions {
-    /// Step size; roughly the maximum change of a weight.
+    /// Step size; roughly the maximum change of a weight in one step.
     pub learning_rate: f32,
     /// Decay rate of the first moment, the running mean of the gradient.
     pub beta1: f32,
     /// Decay rate of the second moment, the running mean of the squared gradient.
     pub beta2: f32,
-    /// Added to the denominator, against division by zero.
+    /// Added to the denominator to avoid division by zero.
     pub eps: f32,
     /// Each step shrinks every weight by this fraction times the learning rate, decoupled from the gradient (Loshchilov &
     /// Hutter 2019, "Decoupled weight decay regularization"). Zero disables it.
@@ -88,7 +88,8 @@ impl AdamOptions {
     }
 }
 
-/// The state of the optimizer: running moments of the gradient (Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1).
+/// The state of the optimizer: running moments of the gradient (Kingma & Ba 2015, "Adam: a method for stochastic
+/// optimization", algorithm 1).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Adam {
@@ -103,13 +104,13 @@ pub struct Adam {
 impl Adam {
     /// Updates every tensor by one step.
     ///
-    /// A tensor without a gradient of its own shape is treated as having a zero gradient: its moments decay, and it still
-    /// moves by what is left of them.
+    /// A tensor without a gradient of the same shape is treated as having a zero gradient: its moments decay, and it still
+    /// moves by what remains of the first.
     pub fn step(&mut self, tensors: &mut Tensors, gradient: &Tensors, options: &AdamOptions) {
         self.step += 1;
         let AdamOptions { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm } = *options;
         let clip = clip_coefficient(gradient, grad_clip_norm);
-        // Both moments start at zero and are biased towards it (section 3 of the paper). In double precision: for a
+        // Both moments start at zero and are biased toward it (section 3 of the paper). In double precision: for a
         // beta close to 1, 1 − betaⁿ cancels to few digits or to zero in single precision.
         let bias_correction1 = (1.0 / (1.0 - f64::from(beta1).powf(self.step as f64))) as f32;
         let bias_correction2 = (1.0 / (1.0 - f64::from(beta2).powf(self.step as f64))) as f32;

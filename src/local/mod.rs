@@ -1,6 +1,6 @@
-//! A Tinker service in this process: the same protocol over loopback, with small models that really train.
+//! A Tinker server inside this process: the same protocol over loopback, with small models that really train.
 //!
-//! Use it to try a program without an API key, on a device without a network, and in tests.
+//! Use it in tests, to try a program without an API key, or on a device without a network.
 //!
 //! ```
 //! use tinkex::local::LocalServer;
@@ -31,8 +31,8 @@
 //!
 //! # Structure
 //!
-//! The server knows requests, promises and checkpoints; a [`Model`] knows tokens and tensors. Each can be read, and replaced,
-//! without the other.
+//! The server knows requests, promises and checkpoints; a [`Model`] knows tokens and tensors. Either can be understood, and
+//! replaced, without the other.
 
 pub mod adam;
 mod checkpoint_files;
@@ -53,7 +53,7 @@ use self::server::{Server, Settings};
 use self::transformer::Transformer;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A Tinker service on a port of this machine.
+/// A Tinker server on a port of this machine.
 ///
 /// It keeps everything in memory, unless it has a [`data_dir`](LocalServerBuilder::data_dir). Dropping it stops it at once;
 /// a training step or sample that is being computed finishes on a background thread, and its result is lost.
@@ -97,7 +97,7 @@ impl LocalServer {
         self.0.activity().read(|activity| activity.requests().cloned().collect())
     }
 
-    /// A snapshot of the requests that arrived and what is open now.
+    /// A snapshot: the requests received so far, and the open connections and polls.
     ///
     /// ```
     /// use tinkex::local::LocalServer;
@@ -140,7 +140,7 @@ impl LocalServer {
         self.0.faults().add(fault);
     }
 
-    /// Stops listening and closes every connection, like a server that went down, but keeps its state and finishes its queued
+    /// Stops listening and closes every connection, like a server that is down, but keeps its state and finishes its queued
     /// tasks. New connections are refused until [`resume`](LocalServer::resume).
     ///
     /// # Errors
@@ -272,7 +272,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Decides which API keys may use the server; an empty key never may. Defaults to all.
+    /// Decides which API keys may use the server. Defaults to all; an empty key is always refused.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
         self

@@ -1,6 +1,6 @@
-//! The [`Model`] trait: what the local server needs of a language model, and the plain data between the two.
+//! The [`Model`] trait: what the local server needs from a language model, and the plain data between the two.
 //!
-//! The server knows requests, promises and checkpoints; a model knows tokens and tensors. Neither sees the inside of the
+//! The server knows requests, promises and checkpoints; a model knows tokens and tensors. Neither sees the internals of the
 //! other: the server keeps an [`Adapter`] per training run and the gradient accumulated for it, and lends both to the model
 //! for one call.
 //!
@@ -26,7 +26,7 @@
 //! assert!(model.sample(Some(&adapter), &[97], 1, &greedy)[0].tokens.len() <= 4);
 //! ```
 //!
-//! # Serving a model of your own
+//! # Serving your own model
 //!
 //! A bigram table over bytes, whose adapter is added to the logits:
 //!
@@ -164,7 +164,7 @@ pub trait Model: Debug + Send + Sync {
     /// does not depend on the number of threads, to the last bit.
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>>;
 
-    /// Generates `count` independent continuations of a prompt; without an adapter, with the base model.
+    /// Generates `count` independent continuations of a prompt. Without an adapter, the base model generates them.
     fn sample(
         &self,
         adapter: Option<&Adapter>,
@@ -275,7 +275,7 @@ impl Example {
     }
 }
 
-/// How to continue a prompt; Tinker's [`SamplingParams`](crate::types::SamplingParams).
+/// The options of text generation; Tinker's [`SamplingParams`](crate::types::SamplingParams).
 ///
 /// The default samples from the model's own distribution: temperature 1, top-p 1, no other limit.
 #[derive(Clone, Debug, PartialEq)]

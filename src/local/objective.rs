@@ -1,7 +1,7 @@
 //! Training objectives: functions of the target tokens' log-probabilities.
 //!
-//! Another objective is a variant of [`Objective`] with its inputs, and one function that returns a [`TokenLoss`]; no model
-//! changes for it. Names and definitions are Tinker's: sums over tokens, never means.
+//! To add an objective, add a variant of [`Objective`] with its inputs, and one function that returns a [`TokenLoss`]; no
+//! model changes. Names and definitions are Tinker's: sums over tokens, never means.
 
 use ndarray::NdFloat;
 
@@ -30,14 +30,14 @@ pub enum Objective {
     ImportanceSampling {
         /// The log-probability of each target when it was sampled.
         logprobs: Vec<f32>,
-        /// How much better than expected each target was.
+        /// How much better each target was than expected.
         advantages: Vec<f32>,
     },
     /// −Σ min(ratioₜ · advantageₜ, clip(ratioₜ) · advantageₜ).
     Ppo {
         /// The log-probability of each target when it was sampled.
         logprobs: Vec<f32>,
-        /// How much better than expected each target was.
+        /// How much better each target was than expected.
         advantages: Vec<f32>,
         /// The lower bound of each clipped ratio; Tinker's default is 0.8.
         clip_low: Vec<f32>,

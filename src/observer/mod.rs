@@ -1,6 +1,6 @@
-//! Events of a client, and the traits of those who observe them.
+//! The events of a client, and the traits that receive them.
 //!
-//! Data and traits only. The modules above emit the events; the [dispatcher](crate::dispatcher) delivers them.
+//! Data and traits only. Modules in higher layers emit the events; the [dispatcher](crate::dispatcher) delivers them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ pub enum Event {
         kind: RequestKind,
         /// The number of this poll of the promise, from 0.
         iteration: u32,
-        /// How many polls in a row did not reach the service before this one.
+        /// The number of consecutive polls before this one that did not reach the service.
         lost: u32,
         /// Why it failed.
         error: Error,
@@ -142,8 +142,8 @@ pub enum Event {
 /// ```
 pub trait Observer: Send + Sync {
     /// Called with each event, in order, on a dedicated thread. It may block, call the clients, wait for results and drop the
-    /// last handle. While it is busy, up to 1024 events are queued; further ones are dropped, and [`Event::Missed`] reports
-    /// how many. A panic is logged and otherwise ignored.
+    /// last handle of the client. While it is busy, up to 1024 events are queued; further ones are dropped, and
+    /// [`Event::Missed`] reports how many. A panic is logged and otherwise ignored.
     ///
     /// Closing the client, or a failed connect, delivers the queued events within the time limit of the close, and drops the
     /// rest with a warning in the log.
@@ -180,8 +180,8 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 pub trait QueueStateObserver: Send + Sync {
-    /// Called for each response that reports a queue state, in order, on the same thread as an [`Observer`] and under the same
-    /// terms. Dropped updates are reported by a warning in the log.
+    /// Called for each response that reports a queue state, in order, on the thread that calls the [`Observer`]; what is said
+    /// there about blocking and panics holds here too. The log has a warning when updates are dropped.
     fn on_queue_state(&self, update: &QueueStateUpdate);
 }
 

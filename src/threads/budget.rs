@@ -1,4 +1,4 @@
-//! Bounds what may wait in a queue.
+//! Bounds a queue by calls and bytes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,7 +6,8 @@ use std::time::Instant;
 use crate::clock::{Clock, Monitor};
 use crate::error::{Error, ErrorKind, Limit, Result};
 
-/// Bounds a queue by calls and bytes. A single call that is larger than the whole budget is admitted when the queue is empty.
+/// The capacity of a queue, in calls and bytes. A single call that is larger than the whole budget is admitted when the queue
+/// is empty; otherwise it could never be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     used: Arc<Monitor<Used>>,
@@ -44,6 +45,11 @@ impl Budget {
     }
 
     /// Takes a place for a call of `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full ([`ErrorKind::QueueFull`]), is still full at the deadline ([`ErrorKind::Timeout`]), or is closed
+    /// ([`ErrorKind::Closed`]).
     pub(crate) fn reserve(&self, bytes: usize, on_full: OnFull) -> Result<Reservation> {
         let mut used = self.used.lock();
         loop {

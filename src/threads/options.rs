@@ -1,11 +1,11 @@
-//! What every thread of a client has in common.
+//! The settings that all threads of a client share.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// How the threads of a client are made.
+/// The settings that all threads of a client share.
 #[derive(Clone, Debug)]
 pub(crate) struct ThreadOptions {
     /// The clock that their waits go through.
@@ -17,7 +17,7 @@ pub(crate) struct ThreadOptions {
 }
 
 impl ThreadOptions {
-    /// A thread of this name, ready to spawn.
+    /// A builder for a thread that the system shows as `tinkex-NAME`.
     pub(super) fn builder(&self, name: &str) -> thread::Builder {
         thread::Builder::new().name(format!("tinkex-{name}")).stack_size(self.stack_size)
     }

@@ -24,7 +24,11 @@ pub(crate) struct OwnedThread {
 }
 
 impl OwnedThread {
-    /// Starts a thread. The clock knows it while it runs; a panic in it is logged.
+    /// Starts a thread, registered with the clock while it runs. A panic in it is logged.
+    ///
+    /// # Errors
+    ///
+    /// The system cannot start another thread ([`ErrorKind::Io`]).
     pub(crate) fn spawn(options: &ThreadOptions, name: &str, run: impl FnOnce() + Send + 'static) -> Result<Self> {
         let (alive, ended) = bounded::<()>(0);
         let (clock, own_name) = (options.clock.clone(), name.to_owned());
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_panicked_thread_is_joined() {
-        let thread = spawn(|| panic!("told to"));
+        let thread = spawn(|| panic!("on purpose"));
         thread.join_by(Clock::system().now() + FAR);
         assert!(thread.handle.lock().is_none());
     }

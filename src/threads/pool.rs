@@ -149,9 +149,10 @@ fn next<J: Send + 'static>(monitor: &Arc<Monitor<State<J>>>, clock: &Clock, rete
         if (state.closed || expired) && state.queue.is_empty() {
             let own = thread::current().id();
             state.threads.retain(|thread| *thread != own);
-            let joins = state.closed;
+            // `join_by` waits for the last thread of a closed pool.
+            let is_joined = state.closed;
             drop(state);
-            if joins {
+            if is_joined {
                 monitor.notify_all();
             }
             return None;

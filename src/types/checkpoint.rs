@@ -15,9 +15,9 @@ open_enum! {
     /// assert!(matches!(CheckpointType::from("archive"), CheckpointType::Other(_)));
     /// ```
     pub enum CheckpointType {
-        /// To continue training: weights and optimizer state.
+        /// For continuing training: weights and optimizer state.
         Training = "training",
-        /// To sample: weights only.
+        /// For sampling: weights only.
         Sampler = "sampler",
     }
 }
@@ -102,8 +102,8 @@ pub struct CheckpointArchiveUrlResponse {
 /// ```
 /// use tinkex::types::SaveWeightsResponse;
 ///
-/// let answer: SaveWeightsResponse = serde_json::from_str(r#"{"path":"tinker://run-1/weights/0001"}"#)?;
-/// assert_eq!(answer.path, "tinker://run-1/weights/0001");
+/// let response: SaveWeightsResponse = serde_json::from_str(r#"{"path":"tinker://run-1/weights/0001"}"#)?;
+/// assert_eq!(response.path, "tinker://run-1/weights/0001");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -113,13 +113,13 @@ pub struct SaveWeightsResponse {
     pub path: String,
 }
 
-/// Confirms that a checkpoint is loaded, from [`TrainingClient::load_state`](crate::TrainingClient::load_state).
+/// Confirms that a checkpoint was loaded, from [`TrainingClient::load_state`](crate::TrainingClient::load_state).
 ///
 /// ```
 /// use tinkex::types::LoadWeightsResponse;
 ///
-/// let answer: LoadWeightsResponse = serde_json::from_str("{}")?;
-/// assert_eq!(answer.path, None);
+/// let response: LoadWeightsResponse = serde_json::from_str("{}")?;
+/// assert_eq!(response.path, None);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -135,8 +135,8 @@ pub struct LoadWeightsResponse {
 /// ```
 /// use tinkex::types::WeightsInfoResponse;
 ///
-/// let answer = r#"{"base_model":"Qwen/Qwen3-8B","is_lora":true,"lora_rank":32}"#;
-/// let info: WeightsInfoResponse = serde_json::from_str(answer)?;
+/// let response = r#"{"base_model":"Qwen/Qwen3-8B","is_lora":true,"lora_rank":32}"#;
+/// let info: WeightsInfoResponse = serde_json::from_str(response)?;
 /// assert_eq!(info.lora_rank, Some(32));
 /// # Ok::<(), serde_json::Error>(())
 /// ```

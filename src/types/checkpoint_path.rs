@@ -24,14 +24,14 @@ const SCHEME: &str = "tinker://";
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckpointPath {
     path: String,
-    /// The index after the run.
+    /// The byte index after the run.
     run_end: usize,
-    /// The index of the name.
+    /// The byte index of the name.
     name_start: usize,
 }
 
 impl CheckpointPath {
-    /// A path to use in a URL: its run and its name are not empty, as without them it would be the URL of something else.
+    /// Parses a path that becomes part of a URL. Refuses an empty run or name: the URL would then address another resource.
     pub(crate) fn for_url(path: &str) -> Result<Self> {
         let path: CheckpointPath = path.parse()?;
         if path.training_run_id().is_empty() || path.name().is_empty() {
@@ -117,7 +117,7 @@ pub(crate) fn check_tinker_scheme(path: &str) -> Result<()> {
     if path.starts_with(SCHEME) {
         Ok(())
     } else {
-        Err(Error::invalid_input(format!("the path {path:?} does not begin with {SCHEME}"))
+        Err(Error::invalid_input(format!("the path {path:?} does not start with {SCHEME}"))
             .with_hint("use the path that the service gave when it saved"))
     }
 }

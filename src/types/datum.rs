@@ -78,14 +78,14 @@ impl Datum {
     /// The number of tokens of the model input plus the number of elements of all loss inputs, which limits the size of
     /// requests.
     ///
-    /// A batch is sent in chunks of at most 128 datums and 500 000 numbers, as by the Python client. A larger datum is a
-    /// chunk of its own.
+    /// A batch is sent in chunks of at most 128 datums and 500 000 numbers, as the Python client does. A larger datum is a
+    /// chunk by itself.
     #[must_use]
     pub fn size(&self) -> usize {
         self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()
     }
 
-    /// The size of its numbers and images in bytes.
+    /// The memory of its numbers and images in bytes, for the limits of a queue.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.model_input.heap_bytes() + self.loss_fn_inputs.values().map(TensorData::heap_bytes).sum::<usize>()
     }

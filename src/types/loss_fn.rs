@@ -73,7 +73,7 @@ open_enum! {
 /// assert!(loss.validate().is_ok());
 /// assert!(Loss::dro().config("beta", f64::NAN).validate().is_err());
 ///
-/// // A function without settings converts to a loss.
+/// // A function converts to a loss without settings.
 /// assert_eq!(Loss::from(LossFn::CrossEntropy), Loss::cross_entropy());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,8 +1,8 @@
-//! The data that goes into calls and comes out of them: training examples, tensors, parameters and results.
+//! The arguments and results of calls: training examples, tensors, parameters, responses.
 //!
-//! The names and fields are those of the Python client 0.4.1. Parameters are made with `new` and setters, and their
-//! fields can be read and changed; results are only read. Both are `#[non_exhaustive]`, so that they can gain fields.
-//! All of them are serialized with serde in the form of the protocol: answers ignore unknown keys, and enums keep words that
+//! The names and fields are those of the Python client 0.4.1. Parameters are created with `new` and setters, and their
+//! fields can be read and changed; responses are only read. Both are `#[non_exhaustive]`, so that they can gain fields.
+//! All of them are serialized with serde in the form of the protocol: responses ignore unknown keys, and enums keep words that
 //! this version does not know in a variant `Other`.
 //!
 //! A training batch is a list of [`Datum`]s, each a [`ModelInput`] and the [`TensorData`] that its loss function needs:

@@ -1,4 +1,4 @@
-//! The input of a model: tokens and images.
+//! The input of a model: runs of tokens, and images.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// assert_eq!(input.to_tokens()?, [1, 2, 3]);
 /// assert_eq!(serde_json::to_string(&input).unwrap(), r#"{"chunks":[{"type":"encoded_text","tokens":[1,2,3]}]}"#);
 ///
-/// // Images count towards the length, but have no token ids: see `ImageChunk`.
+/// // Images count toward the length, but have no token ids: see `ImageChunk`.
 /// assert!(ModelInput::default().is_empty());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -69,7 +69,7 @@ impl ModelInput {
         self.chunks.iter().map(ModelInputChunk::len).sum()
     }
 
-    /// The size of its tokens and images in bytes.
+    /// The memory of its tokens and images in bytes, for the limits of a queue.
     pub(crate) fn heap_bytes(&self) -> usize {
         let bytes = |chunk: &ModelInputChunk| match chunk {
             ModelInputChunk::EncodedText(text) => size_of_val(text.tokens.as_slice()),
@@ -206,7 +206,7 @@ impl EncodedTextChunk {
 }
 
 impl<'de> Deserialize<'de> for ModelInputChunk {
-    /// Distinguishes the kinds by `type`, or, as 0.4.1 omits it, by the keys that only one kind has.
+    /// Distinguishes the kinds by `type`. The Python client 0.4.1 omits it; then the keys that only one kind has decide.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use super::image::{Base64, ImageFormat};
         use serde::de::Error as _;

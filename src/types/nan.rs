@@ -1,4 +1,4 @@
-//! Numbers that may be `null` in an answer, since JSON has no NaN or infinities. They are read as NaN.
+//! Numbers that may be `null` in a response, since JSON has no NaN or infinities. They are read as NaN.
 
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Everything but the bytes that Python's `urlencode` keeps. `form_urlencoded` has another set (it keeps `*` and encodes
-/// `~`), so it cannot write these.
+/// The bytes that Python's `urlencode` percent-encodes. A space is not one of them: [`encode`] writes `+`. The crate `form_urlencoded` keeps `*` and
+/// encodes `~`, so it cannot write this form.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~').remove(b' ');
 
 /// The fields of a query string, in the order they were added.

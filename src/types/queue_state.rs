@@ -21,7 +21,7 @@ open_enum! {
 }
 
 impl QueueState {
-    /// Whether the queue is paused. True as well for paused states that this version does not know.
+    /// Whether the queue is paused. Also true for an unknown state whose word starts with `paused_`.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.as_str().starts_with("paused_")

@@ -1,6 +1,6 @@
 //! The kind of request that a promise belongs to.
 
-/// The kind of request that a promise belongs to. Each poll sends it to the service.
+/// The kind of request that a promise belongs to. Each poll sends it in the header `x-tinker-request-type`.
 ///
 /// # Examples
 ///
@@ -33,7 +33,7 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
-    /// The name in the header `x-tinker-request-type`.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,24 +1,24 @@
-//! What was sampled.
+//! The results of sampling.
 
 use serde::{Deserialize, Serialize};
 
-/// What was sampled. Log-probabilities are natural logarithms (nats).
+/// The result of a sample request. Log-probabilities are natural logarithms (nats).
 ///
 /// ```
 /// use tinkex::types::{SampleResponse, StopReason, TokenLogprob};
 ///
-/// let answer: SampleResponse = serde_json::from_str(
+/// let response: SampleResponse = serde_json::from_str(
 ///     r#"{
 ///         "sequences": [{"stop_reason": "length", "tokens": [5, 6], "logprobs": [-0.5, -1.25]}],
 ///         "prompt_logprobs": [null, -2.5],
 ///         "topk_prompt_logprobs": [null, [[7, -0.25], [8, -2.5]]]
 ///     }"#,
 /// )?;
-/// let sequence = &answer.sequences[0];
+/// let sequence = &response.sequences[0];
 /// assert_eq!(sequence.stop_reason, StopReason::Length);
 /// assert_eq!(sequence.tokens.len(), sequence.logprobs.as_ref().map_or(0, Vec::len));
-/// assert_eq!(answer.prompt_logprobs, Some(vec![None, Some(-2.5)]));
-/// let top = answer.topk_prompt_logprobs.unwrap_or_default();
+/// assert_eq!(response.prompt_logprobs, Some(vec![None, Some(-2.5)]));
+/// let top = response.topk_prompt_logprobs.unwrap_or_default();
 /// assert_eq!(top, [None, Some(vec![TokenLogprob::new(7, -0.25), TokenLogprob::new(8, -2.5)])]);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -27,12 +27,12 @@ use serde::{Deserialize, Serialize};
 pub struct SampleResponse {
     /// The sampled sequences, as many as requested.
     pub sequences: Vec<SampledSequence>,
-    /// The log-probability of each token of the prompt, one for each token; none for the first token, which has no
-    /// predecessor. Present if requested.
+    /// The log-probability of each token of the prompt; `None` for the first token, which has no predecessor. Present if
+    /// requested.
     #[serde(default)]
     pub prompt_logprobs: Option<Vec<Option<f32>>>,
-    /// The most likely tokens at each position of the prompt, most likely first; none where the server has none. Present
-    /// if requested.
+    /// The most likely tokens at each position of the prompt, most likely first; `None` where the server sent null.
+    /// Present if requested.
     #[serde(default)]
     pub topk_prompt_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
 }
@@ -93,7 +93,7 @@ open_enum! {
     pub enum StopReason {
         /// It reached the maximum number of tokens.
         Length = "length",
-        /// It reached a stop text, a stop token or the model's end of text.
+        /// It reached a stop text, a stop token or the model's end-of-text token.
         Stop = "stop",
     }
 }

@@ -87,7 +87,8 @@ impl SamplingParams {
         self
     }
 
-    /// Sets where to stop: a text, several texts, or token ids. Defaults to none: sampling stops at the model's end of text.
+    /// Sets where to stop: a text, several texts, or token ids. Defaults to none: sampling stops at the model's
+    /// end-of-text token.
     #[must_use]
     pub fn stop(mut self, stop: impl Into<Stop>) -> Self {
         self.stop = Some(stop.into());

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use tinkex::types::GetServerCapabilitiesResponse;
 ///
-/// let answer: GetServerCapabilitiesResponse =
+/// let response: GetServerCapabilitiesResponse =
 ///     serde_json::from_str(r#"{"supported_models":[{"model_name":"Qwen/Qwen3-8B"}]}"#)?;
-/// let names: Vec<&str> = answer.supported_models.iter().filter_map(|model| model.model_name.as_deref()).collect();
+/// let names: Vec<&str> = response.supported_models.iter().filter_map(|model| model.model_name.as_deref()).collect();
 /// assert_eq!(names, ["Qwen/Qwen3-8B"]);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -34,8 +34,8 @@ pub struct SupportedModel {
 /// ```
 /// use tinkex::types::HealthResponse;
 ///
-/// let answer: HealthResponse = serde_json::from_str(r#"{"status":"ok"}"#)?;
-/// assert_eq!(answer.status, "ok");
+/// let response: HealthResponse = serde_json::from_str(r#"{"status":"ok"}"#)?;
+/// assert_eq!(response.status, "ok");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,8 +51,8 @@ pub struct HealthResponse {
 /// ```
 /// use tinkex::types::GetInfoResponse;
 ///
-/// let answer = r#"{"model_id":"m-1","model_data":{"tokenizer_id":"Qwen/Qwen3-8B"},"lora_rank":32,"later":"ignored"}"#;
-/// let info: GetInfoResponse = serde_json::from_str(answer)?;
+/// let response = r#"{"model_id":"m-1","model_data":{"tokenizer_id":"Qwen/Qwen3-8B"},"lora_rank":32,"later":"ignored"}"#;
+/// let info: GetInfoResponse = serde_json::from_str(response)?;
 /// assert_eq!((info.lora_rank, info.model_data.tokenizer_id.as_deref()), (Some(32), Some("Qwen/Qwen3-8B")));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -83,18 +83,18 @@ pub struct ModelData {
     pub tokenizer_id: Option<String>,
 }
 
-/// Confirms that a model is freed, from [`TrainingClient::unload_model`](crate::TrainingClient::unload_model).
+/// Confirms that a model is unloaded, from [`TrainingClient::unload_model`](crate::TrainingClient::unload_model).
 ///
 /// ```
 /// use tinkex::types::UnloadModelResponse;
 ///
-/// let answer: UnloadModelResponse = serde_json::from_str(r#"{"model_id":"m-1","status":"unloaded"}"#)?;
-/// assert_eq!(answer.model_id, "m-1");
+/// let response: UnloadModelResponse = serde_json::from_str(r#"{"model_id":"m-1","status":"unloaded"}"#)?;
+/// assert_eq!(response.model_id, "m-1");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UnloadModelResponse {
-    /// The id of the freed model.
+    /// The id of the unloaded model.
     pub model_id: String,
 }

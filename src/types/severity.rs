@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "UPPERCASE")]
 #[non_exhaustive]
 pub enum Severity {
-    /// Details that help to find a fault.
+    /// Details for debugging.
     Debug,
     /// A normal event.
     #[default]

@@ -125,8 +125,8 @@ impl IntoIterator for LossFnOutput {
 /// ```
 /// use tinkex::types::OptimStepResponse;
 ///
-/// let answer: OptimStepResponse = serde_json::from_str(r#"{"metrics":{"grad_norm":0.5}}"#)?;
-/// assert_eq!(answer.metrics.map(|metrics| metrics["grad_norm"]), Some(0.5));
+/// let response: OptimStepResponse = serde_json::from_str(r#"{"metrics":{"grad_norm":0.5}}"#)?;
+/// assert_eq!(response.metrics.map(|metrics| metrics["grad_norm"]), Some(0.5));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{ModelInput, QueueState, RequestKind, SamplingParams};
 use tinkex::{ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, wait_all, wait_any};
 
-use crate::support::{Gate, Reply, Service, connect, healthy_service, pass, service_with_polls};
+use crate::support::{Gate, Reply, Service, advance_past_wait, connect, healthy_service, service_with_polls};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -156,12 +156,12 @@ fn queue_states_are_reported_before_the_result() {
     let observer = move |update: &QueueStateUpdate| tell.send(update.clone()).unwrap();
     let client = connect(service.manual_config(&manual).queue_state_observer(observer));
     let pending = pending(&client, "r-1");
-    pass(&manual, 75..=100);
-    pass(&manual, 150..=200);
+    advance_past_wait(&manual, 75..=100);
+    advance_past_wait(&manual, 150..=200);
     let update = told.recv_timeout(PATIENCE).unwrap();
     assert_eq!((update.operation, &*update.request_id), ("pending", "r-1"));
     assert_eq!((update.queue_state, update.reason), (QueueState::PausedCapacity, None));
-    pass(&manual, 1000..=1000);
+    advance_past_wait(&manual, 1000..=1000);
     assert_eq!(pending.wait().unwrap(), json!({"value": 42}));
     assert!(told.is_empty(), "only an answer with a queue state is told");
 }
@@ -184,7 +184,7 @@ fn every_queue_state_is_reported_with_its_reason() {
     let sampler = client.create_sampling_client("base").unwrap();
     let sample = sampler.submit_sample(&ModelInput::from_tokens(vec![1]), 1, &SamplingParams::default()).unwrap();
     for wait in [1000..=1000, 150..=200, 300..=400, 600..=800] {
-        pass(&manual, wait);
+        advance_past_wait(&manual, wait);
     }
     sample.wait().unwrap();
     let updates: Vec<_> = (0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();

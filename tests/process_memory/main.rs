@@ -1,14 +1,14 @@
 //! What an unresolved result takes of memory. The only test of its process, since all that is allocated there is counted.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
-#[path = "../support/holding.rs"]
-mod holding;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::alloc::System;
 
-use holding::Holding;
 use serde_json::Value;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::hold::Hold;
 use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, RequestKind, SamplingParams};
 use tinkex::{Config, Error, ServiceClient};
@@ -26,9 +26,9 @@ const LIMIT: usize = 1024;
 fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() -> T) -> (usize, Vec<T>) {
     let live = || {
         assert_eq!(flush().status(), Some(400));
-        // The poller takes what it is given in order, and so has taken up all when this is there.
-        let there = client.pending::<Value>("there", RequestKind::OptimStep);
-        there.wait().unwrap();
+        // The poller takes its commands in order: when this one is ready, it has all the others.
+        let ready = client.pending::<Value>("ready", RequestKind::OptimStep);
+        ready.wait().unwrap();
         let counted = ALLOCATOR.stats();
         counted.bytes_allocated - counted.bytes_deallocated
     };
@@ -43,8 +43,9 @@ fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() ->
 
 #[test]
 fn an_unresolved_result_takes_under_one_kibibyte() {
-    let (_service, url) = Holding::start();
-    let config = Config::builder().api_key("tml-memory").base_url(url).proxy(Proxy::Off).max_queued(2 * COUNT);
+    let (service, _hold) = Hold::start();
+    let config =
+        Config::builder().api_key("tml-memory").base_url(service.url()).proxy(Proxy::Off).max_queued(2 * COUNT);
     let client =
         ServiceClient::connect(config.max_poll_connections(2).max_sampling_threads(1).build().unwrap()).unwrap();
     let (sampler, params) = (client.create_sampling_client("base").unwrap(), SamplingParams::default());

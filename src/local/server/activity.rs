@@ -1,4 +1,4 @@
-//! What the server received and what is open now, for tests and demonstrations.
+//! The requests that the server received and what is open now, for tests and demonstrations.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use serde::Deserialize;
 use super::http1::Request;
 use super::time::now;
 
-/// A request as it arrived, whatever the response was.
+/// A request as it arrived, whatever the response was. [`LocalServer::activity`](crate::local::LocalServer::activity) has an
+/// example.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LoggedRequest {
@@ -62,7 +63,8 @@ struct LoggedFields {
     request_id: Option<String>,
 }
 
-/// A snapshot of the server: the requests that arrived and what is open now.
+/// A snapshot of the server: the requests received so far, and the open connections and polls.
+/// [`LocalServer::activity`](crate::local::LocalServer::activity) has an example.
 #[derive(Clone, Debug, Default)]
 pub struct Activity {
     pub(crate) requests: VecDeque<LoggedRequest>,

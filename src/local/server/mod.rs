@@ -23,7 +23,7 @@
 //! path_segment, time
 //! ```
 //!
-//! Work that takes time is answered with a promise ([`state`]). A poll that waits for a result costs a table entry, not a
+//! A request that takes time gets a promise ([`state`]). A poll that waits for a result costs a table entry, not a
 //! thread, so thousands can wait at once.
 
 mod activity;
@@ -89,7 +89,7 @@ impl Server {
             Some(folder) => Store::open(&folder).map(|(store, lock)| (store, Some(lock)))?,
         };
         let record = ServerRecord::for_next_start(&store)?;
-        // Each start has 2³² promise ids of its own.
+        // Each start has its own range of 2³² promise ids, so that no id is used again after a restart.
         let promises = PromiseTable::new(settings.result_time, record.starts << 32);
         let (max_models, session_time) = (settings.max_models, settings.session_time);
         let state = ServerState::recover(settings.models, promises, store, max_models, session_time, samples)?;

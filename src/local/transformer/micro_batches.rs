@@ -20,7 +20,7 @@ use super::network::{Network, Projections};
 use super::ops::log_softmax;
 use crate::local::model::Example;
 
-/// Limits the number of threads that are of use. Each accumulator holds a gradient as large as the model.
+/// Also the maximum number of threads that help. Not more, because each accumulator holds a gradient as large as the model.
 const MAX_ACCUMULATORS: usize = 8;
 
 /// Minimum and maximum number of tokens of a micro-batch of more than one example: matrix products are slow with few rows,

@@ -6,10 +6,10 @@
 //! | `tinkex/bytes-small` | 4 | 128 | 4 | 384 | 1024 | 0.9 million |
 //! | `tinkex/bytes-medium` | 6 | 256 | 8 | 768 | 1024 | 5.2 million |
 //!
-//! The base weights are random, from fixed seeds, and untrained: everything that a model can do it learns in an adapter. They
-//! are generated on first use.
+//! The base weights are random, from a fixed seed, and untrained: a model learns everything in its adapter. They are
+//! generated on first use.
 //!
-//! The architecture is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
+//! The layer is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
 //! adapters in `lora`, the threads in `micro_batches`, the sampling of tokens in `decoding`.
 //!
 //! It is written on ndarray instead of a framework such as candle, whose dependencies would take minutes to build; numeric
@@ -166,7 +166,7 @@ impl Model for Transformer {
         Transformer::forward_backward(self, adapter, batch, gradient)
     }
 
-    /// An empty prompt is treated as [`END_OF_TEXT`], after which a new text begins.
+    /// An empty prompt is treated as [`END_OF_TEXT`], which precedes a new text.
     fn sample(
         &self,
         adapter: Option<&Adapter>,

@@ -1,7 +1,7 @@
 //! SplitMix64 numbers that never change between releases.
 //!
-//! A checkpoint holds only an adapter, so it is valid only on exactly the base weights that it was trained on. Those are
-//! generated from a seed. Hence the generator below instead of one from a crate, which may change its algorithm.
+//! A checkpoint holds only an adapter, which is valid only with exactly the base weights that it was trained with. Those are
+//! generated from a seed, so the generator must never change; one from a crate may.
 
 use ndarray::{Array2, NdFloat};
 

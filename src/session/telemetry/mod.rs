@@ -160,7 +160,8 @@ impl Reporter {
         let clock = config.clock().clone();
         let began = clock.now();
         let queue = Arc::new(EventQueue { state: Monitor::new(Batcher::default()), clock });
-        let sender = Sender { http: Arc::clone(http), queue: Arc::clone(&queue), session_id: session_id.to_owned() };
+        let sender =
+            EventSender { http: Arc::clone(http), queue: Arc::clone(&queue), session_id: session_id.to_owned() };
         match OwnedThread::spawn(&config.thread_options(), "telemetry", move || sender.run()) {
             Ok(thread) => {
                 queue.push((TelemetryEventKind::SessionStart, Severity::Info));
@@ -210,14 +211,14 @@ impl Reporter {
     }
 }
 
-/// The thread.
-struct Sender {
+/// What runs on the thread.
+struct EventSender {
     http: Arc<Http>,
     queue: Arc<EventQueue>,
     session_id: String,
 }
 
-impl Sender {
+impl EventSender {
     fn run(self) {
         let (clock, monitor) = (&self.queue.clock, &self.queue.state);
         loop {
@@ -246,8 +247,8 @@ impl Sender {
         let Ok(body) = to_json("telemetry", &request) else { return SendOutcome::Refused };
         // The same for every attempt of the batch.
         let key = batch.events.first().map(|event| format!("tinkex-{}", event.event_id));
-        // The batcher decides about retries, not the loop of `http`: during the wait it keeps accepting events, may close, and
-        // gives up by the number of batches and events waiting.
+        // The batcher decides about retries, not the loop of `http`: during the wait events are still queued, and the end of the
+        // session ends the wait.
         let request =
             Request { retry: RetryMode::Never, idempotency_key: key.as_deref(), ..Request::post("telemetry", &body) };
         let limits = Limits {

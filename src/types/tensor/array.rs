@@ -20,14 +20,14 @@ impl TensorData {
     /// An integer that does not fit into an `i64`.
     ///
     /// ```
-    /// use ndarray::{ArrayView2, array};
+    /// use tinkex::ndarray::{ArrayView2, Ix2, array};
     /// use tinkex::types::TensorData;
     ///
     /// let tensor = TensorData::from_array(array![[0.5, 1.0], [2.0, 4.0]].t())?;
     /// assert_eq!(tensor.as_f32(), Some(&[0.5, 2.0, 1.0, 4.0][..]));
     /// let back: ArrayView2<'_, f32> = tensor.array()?;
     /// assert_eq!(back, array![[0.5, 2.0], [1.0, 4.0]]);
-    /// assert_eq!(tensor.into_array::<f32, ndarray::Ix2>()?, array![[0.5, 2.0], [1.0, 4.0]]);
+    /// assert_eq!(tensor.into_array::<f32, Ix2>()?, array![[0.5, 2.0], [1.0, 4.0]]);
     /// # Ok::<(), tinkex::Error>(())
     /// ```
     #[doc(alias = "from_numpy")]
@@ -89,8 +89,8 @@ impl TensorData {
 }
 
 fn wrong_type<T>(dtype: Dtype) -> Error {
-    let asked = std::any::type_name::<T>();
-    Error::invalid_input(format!("a {dtype} tensor cannot be converted to an array of {asked}"))
+    let requested = std::any::type_name::<T>();
+    Error::invalid_input(format!("a {dtype} tensor cannot be converted to an array of {requested}"))
         .with_hint("float32 tensors convert to arrays of f32, int64 tensors to arrays of i64")
 }
 

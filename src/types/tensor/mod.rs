@@ -2,7 +2,7 @@
 
 #[cfg(feature = "ndarray")]
 mod array;
-mod parse;
+mod deserialize;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl TensorData {
         }
     }
 
-    /// The size of the numbers in bytes.
+    /// The memory of the numbers in bytes, for the limits of a queue.
     pub(crate) fn heap_bytes(&self) -> usize {
         match &self.values {
             Values::F32(values) => size_of_val(values.as_slice()),
@@ -215,7 +215,7 @@ impl TensorData {
     }
 }
 
-/// Whether a shape matches this number of elements.
+/// Whether a tensor of this shape has this number of elements.
 fn holds(shape: &[usize], len: usize) -> bool {
     shape.contains(&0) && len == 0
         || shape.iter().try_fold(1_usize, |product, &dimension| product.checked_mul(dimension)) == Some(len)

@@ -1,7 +1,7 @@
 //! Timestamps, which are text on the wire.
 
 mod calendar;
-mod read;
+mod iso8601;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -124,7 +124,7 @@ impl FromStr for Timestamp {
             let micros = number * if number.abs() > LAST_SECONDS as f64 { 1e3 } else { 1e6 };
             (micros.round() as i128).checked_mul(1000).and_then(from_epoch)
         } else {
-            read::time(text)
+            iso8601::parse(text)
         };
         match time {
             Some((seconds, nanos, offset)) => Ok(Timestamp { seconds, nanos, offset, raw: text.into() }),

@@ -1,11 +1,11 @@
-//! The requests of the Tinker protocol, and the answers that only the client itself reads. **Outside semantic versioning.**
+//! The requests of the Tinker protocol, and the responses that only the client itself reads. **Outside semantic versioning.**
 //!
-//! The clients make these requests; no method takes one. They are public for programs that speak the protocol themselves:
+//! The clients build these requests; no method takes one. They are public for programs that speak the protocol themselves:
 //! a server, a proxy, a test, or a call through [`api`](crate::api). A minor or patch release may add, rename or remove
 //! items and fields here, as the protocol changes. Pin the exact version of this crate (`=0.1.0`) if you use this module.
 //!
 //! The names and fields are those of the Python client 0.4.1. Requests borrow what they can ([`Cow`](std::borrow::Cow)
-//! fields), so that a batch is serialized without a copy; a server parses the same types. Answers ignore unknown keys.
+//! fields), so that a batch is serialized without a copy; a server parses the same types. Responses ignore unknown keys.
 //!
 //! ```
 //! use tinkex::types::GetInfoResponse;
@@ -14,8 +14,8 @@
 //! let request = GetInfoRequest { model_id: "m-1".into() };
 //! assert_eq!(serde_json::to_string(&request)?, r#"{"type":"get_info","model_id":"m-1"}"#);
 //!
-//! let answer = r#"{"model_id":"m-1","model_data":{"tokenizer_id":"Qwen/Qwen3-8B"},"lora_rank":32,"later":"ignored"}"#;
-//! let info: GetInfoResponse = serde_json::from_str(answer)?;
+//! let response = r#"{"model_id":"m-1","model_data":{"tokenizer_id":"Qwen/Qwen3-8B"},"lora_rank":32,"later":"ignored"}"#;
+//! let info: GetInfoResponse = serde_json::from_str(response)?;
 //! assert_eq!(info.lora_rank, Some(32));
 //! # Ok::<(), serde_json::Error>(())
 //! ```

@@ -21,8 +21,8 @@ use crate::types::LoraConfig;
 /// };
 /// let json = serde_json::to_string(&request)?;
 /// assert_eq!(serde_json::from_str::<CreateModelRequest<'_>>(&json)?, request);
-/// let answer: CreateModelResponse = serde_json::from_str(r#"{"model_id":"s-1:train:0"}"#)?;
-/// assert_eq!(answer.model_id, "s-1:train:0");
+/// let response: CreateModelResponse = serde_json::from_str(r#"{"model_id":"s-1:train:0"}"#)?;
+/// assert_eq!(response.model_id, "s-1:train:0");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct CreateModelRequest<'a> {
     pub lora_config: Option<LoraConfig>,
 }
 
-/// The answer to [`CreateModelRequest`], which has an example.
+/// The response to [`CreateModelRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CreateModelResponse {
@@ -60,7 +60,7 @@ pub struct GetInfoRequest<'a> {
     pub model_id: Cow<'a, str>,
 }
 
-/// Frees a model on the server: `POST unload_model`, answered by a promise of
+/// Unloads a model from the server's memory: `POST unload_model`, answered by a promise of
 /// [`UnloadModelResponse`](crate::types::UnloadModelResponse).
 ///
 /// ```

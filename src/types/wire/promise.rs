@@ -1,4 +1,4 @@
-//! Promises: the server's answer to a request whose result comes later.
+//! Promises: the server's response to a request whose result comes later.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{QueueState, RequestErrorCategory};
 
-/// The answer to a request whose result comes later: the id to poll for the result with [`RetrieveFutureRequest`].
+/// The response to a request whose result comes later: the id to poll for the result with [`RetrieveFutureRequest`].
 ///
 /// ```
 /// use tinkex::types::wire::{Promise, RetrieveFutureRequest};
@@ -42,15 +42,15 @@ pub struct RetrieveFutureRequest<'a> {
     pub request_id: Cow<'a, str>,
 }
 
-/// The answer of `retrieve_future` while the result is not ready.
+/// The response of `retrieve_future` while the result is not ready.
 ///
 /// ```
 /// use tinkex::types::QueueState;
 /// use tinkex::types::wire::TryAgainResponse;
 ///
 /// let json = r#"{"type":"try_again","request_id":"r-1","queue_state":"paused_rate_limit"}"#;
-/// let answer: TryAgainResponse = serde_json::from_str(json)?;
-/// assert_eq!(answer.queue_state, Some(QueueState::PausedRateLimit));
+/// let response: TryAgainResponse = serde_json::from_str(json)?;
+/// assert_eq!(response.queue_state, Some(QueueState::PausedRateLimit));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,14 +65,14 @@ pub struct TryAgainResponse {
     pub queue_state_reason: Option<String>,
 }
 
-/// The answer of `retrieve_future` to a request that has failed and is not retried by the server.
+/// The response of `retrieve_future` for a request that has failed and that the server does not retry.
 ///
 /// ```
 /// use tinkex::types::RequestErrorCategory;
 /// use tinkex::types::wire::RequestFailedResponse;
 ///
-/// let answer: RequestFailedResponse = serde_json::from_str(r#"{"error":"no such token","category":"user"}"#)?;
-/// assert_eq!(answer.category, RequestErrorCategory::User);
+/// let response: RequestFailedResponse = serde_json::from_str(r#"{"error":"no such token","category":"user"}"#)?;
+/// assert_eq!(response.category, RequestErrorCategory::User);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ pub struct TryAgainResponse {
 pub struct RequestFailedResponse {
     /// The server's error message.
     pub error: String,
-    /// Who is at fault. Defaults to [`Unknown`](RequestErrorCategory::Unknown) if the server does not say.
+    /// Who caused the failure. Defaults to [`Unknown`](RequestErrorCategory::Unknown) if the server does not say.
     #[serde(default)]
     pub category: RequestErrorCategory,
 }

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 ///     serde_json::to_string(&request)?,
 ///     r#"{"type":"create_session","tags":["nightly"],"user_metadata":null,"sdk_version":"0.4.1"}"#
 /// );
-/// let answer: CreateSessionResponse = serde_json::from_str(r#"{"session_id":"s-1","info_message":"welcome"}"#)?;
-/// assert_eq!((answer.session_id.as_str(), answer.info_message.as_deref()), ("s-1", Some("welcome")));
+/// let response: CreateSessionResponse = serde_json::from_str(r#"{"session_id":"s-1","info_message":"welcome"}"#)?;
+/// assert_eq!((response.session_id.as_str(), response.info_message.as_deref()), ("s-1", Some("welcome")));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct CreateSessionRequest<'a> {
     pub sdk_version: Cow<'a, str>,
 }
 
-/// The answer to [`CreateSessionRequest`], which has an example. The client logs the messages.
+/// The response to [`CreateSessionRequest`], which has an example. The client logs the messages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CreateSessionResponse {
@@ -52,7 +52,7 @@ pub struct CreateSessionResponse {
 ///
 /// let request = HeartbeatRequest { session_id: "s-1".into() };
 /// assert_eq!(serde_json::to_string(&request)?, r#"{"type":"session_heartbeat","session_id":"s-1"}"#);
-/// let _answer: HeartbeatResponse = serde_json::from_str(r#"{"type":"session_heartbeat"}"#)?;
+/// let _response: HeartbeatResponse = serde_json::from_str(r#"{"type":"session_heartbeat"}"#)?;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct HeartbeatRequest<'a> {
     pub session_id: Cow<'a, str>,
 }
 
-/// The answer to [`HeartbeatRequest`], which has an example.
+/// The response to [`HeartbeatRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "session_heartbeat")]
 #[non_exhaustive]
@@ -81,8 +81,8 @@ pub struct HeartbeatResponse {}
 /// };
 /// let json = serde_json::to_string(&request)?;
 /// assert!(json.ends_with(r#""base_model":"Qwen/Qwen3-8B","model_path":null}"#));
-/// let answer: CreateSamplingSessionResponse = serde_json::from_str(r#"{"sampling_session_id":"s-1:sample:0"}"#)?;
-/// assert_eq!(answer.sampling_session_id, "s-1:sample:0");
+/// let response: CreateSamplingSessionResponse = serde_json::from_str(r#"{"sampling_session_id":"s-1:sample:0"}"#)?;
+/// assert_eq!(response.sampling_session_id, "s-1:sample:0");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub struct CreateSamplingSessionRequest<'a> {
     pub model_path: Option<Cow<'a, str>>,
 }
 
-/// The answer to [`CreateSamplingSessionRequest`], which has an example.
+/// The response to [`CreateSamplingSessionRequest`], which has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CreateSamplingSessionResponse {

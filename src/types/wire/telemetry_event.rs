@@ -51,7 +51,7 @@ pub struct TelemetryEvent {
     /// What happened.
     #[serde(flatten)]
     pub kind: TelemetryEventKind,
-    /// A UUID. The server uses it to recognise an event that is sent twice.
+    /// A UUID. The server uses it to recognize an event that is sent twice.
     pub event_id: String,
     /// The event's number in the session, from 0.
     pub event_session_index: u64,
@@ -92,13 +92,13 @@ pub enum TelemetryEventKind {
     },
 }
 
-/// The answer to [`TelemetrySendRequest`].
+/// The response to [`TelemetrySendRequest`].
 ///
 /// ```
 /// use tinkex::types::wire::TelemetryResponse;
 ///
-/// let answer: TelemetryResponse = serde_json::from_str(r#"{"status":"accepted"}"#)?;
-/// assert_eq!(answer.status, "accepted");
+/// let response: TelemetryResponse = serde_json::from_str(r#"{"status":"accepted"}"#)?;
+/// assert_eq!(response.status, "accepted");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

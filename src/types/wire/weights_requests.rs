@@ -76,8 +76,8 @@ pub struct LoadWeightsRequest<'a> {
 ///     ..SaveWeightsForSamplerRequest::default()
 /// };
 /// assert!(!serde_json::to_string(&unnamed)?.contains("path"));
-/// let answer: SaveWeightsForSamplerResponse = serde_json::from_str(r#"{"sampling_session_id":"s-1:sample:0"}"#)?;
-/// assert_eq!((answer.path, answer.sampling_session_id.as_deref()), (None, Some("s-1:sample:0")));
+/// let response: SaveWeightsForSamplerResponse = serde_json::from_str(r#"{"sampling_session_id":"s-1:sample:0"}"#)?;
+/// assert_eq!((response.path, response.sampling_session_id.as_deref()), (None, Some("s-1:sample:0")));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ pub struct SaveWeightsForSamplerRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// The answer to [`SaveWeightsForSamplerRequest`], with one of the two fields set. The request has an example.
+/// The response to [`SaveWeightsForSamplerRequest`], with one of the two fields set. The request has an example.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SaveWeightsForSamplerResponse {

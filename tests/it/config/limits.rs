@@ -13,7 +13,7 @@ use tinkex::clock::ManualClock;
 use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
 
 use super::{FAR, SHORT, adam, connect, except, sample, train};
-use crate::support::{Reply, Service, healthy_service, small_listener};
+use crate::support::{Reply, Service, healthy_service, listener_with_small_buffers};
 
 /// With real time: 100 ms.
 #[test]
@@ -47,7 +47,7 @@ fn the_idle_timeout_covers_bodies_in_both_directions() {
 
 /// Accepts connections, does this with each, and keeps them open as long as the second value lives.
 fn raw_server(serve: impl Fn(&TcpStream) + Send + 'static) -> (String, Arc<()>) {
-    let listener = small_listener();
+    let listener = listener_with_small_buffers();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let alive = Arc::new(());
     let watched = Arc::downgrade(&alive);

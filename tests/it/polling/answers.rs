@@ -17,10 +17,10 @@ fn a_promise_is_polled_until_its_result() {
     let client = connect(service.manual_config(&manual));
     let pending = pending(&client, "r-1");
     assert_eq!(pending.request_id().as_deref(), Some("r-1"));
-    pass(&manual, 75..=100);
-    pass(&manual, 150..=200);
+    advance_past_wait(&manual, 75..=100);
+    advance_past_wait(&manual, 150..=200);
     // A paused queue is left alone for a second at least.
-    pass(&manual, 1000..=1000);
+    advance_past_wait(&manual, 1000..=1000);
     assert_eq!(pending.wait().unwrap().value, 42);
     let polls = polls_of(&service, "r-1");
     let iterations: Vec<_> = polls.iter().map(|request| request.iteration().unwrap()).collect();
@@ -108,7 +108,7 @@ fn temporary_poll_failures_are_retried() {
     let client = connect(service.manual_config(&manual));
     let pending = pending(&client, "r-1");
     for wait in [375..=500, 750..=1000, 1000..=1000, 7000..=7000, 1000..=1000, 75..=100] {
-        pass(&manual, wait);
+        advance_past_wait(&manual, wait);
     }
     assert_eq!(pending.wait().unwrap().value, 7);
     assert_eq!(polls_of(&service, "r-1").last().unwrap().iteration(), Some(6));
@@ -157,8 +157,8 @@ fn the_progress_timeout_gives_up_a_silent_promise() {
     let service = service_with_polls(|_| Reply::Json(503, json!({})));
     let client = connect(service.manual_config(&manual).timeout_progress(SECOND));
     let pending = pending(&client, "r-1");
-    pass(&manual, 375..=500);
-    pass(&manual, 750..=1000);
+    advance_past_wait(&manual, 375..=500);
+    advance_past_wait(&manual, 750..=1000);
     let error = pending.wait().unwrap_err();
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::Timeout(Limit::Progress), Some("r-1")));
     assert!(error.may_have_taken_effect() && error.to_string().contains("ServiceClient::pending"), "{error}");

@@ -16,7 +16,7 @@ use tinkex::types::{AdamParams, LoraConfig, OptimStepResponse, RequestErrorCateg
 use tinkex::{ErrorKind, Limit, Pending, ServiceClient};
 
 use crate::support::{
-    Gate, RecordedRequest, Reply, Service, connect, healthy_service, pass, result, service_with_polls,
+    Gate, RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service, result, service_with_polls,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

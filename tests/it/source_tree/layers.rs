@@ -6,7 +6,7 @@ use std::fs;
 use super::in_package;
 use super::modules::Modules;
 
-/// The rooms of each layer in the picture, from the top: `│ room room │ what it is for │`.
+/// The modules of each layer in the picture, from the top: `│ module module │ what it is for │`.
 fn layers() -> Vec<Vec<String>> {
     let page = fs::read_to_string(in_package("docs/architecture.md")).unwrap();
     let (_, picture) = page.split_once("```text\n").unwrap();
@@ -20,38 +20,37 @@ fn level_of() -> BTreeMap<String, usize> {
         .into_iter()
         .rev()
         .enumerate()
-        .flat_map(|(level, rooms)| rooms.into_iter().map(move |room| (room, level)))
+        .flat_map(|(level, modules)| modules.into_iter().map(move |module| (module, level)))
         .collect()
 }
 
 #[test]
-fn every_room_is_in_the_picture() {
+fn every_module_is_in_the_picture() {
     let level_of = level_of();
     let library = Modules::read("src", "lib");
-    let rooms: Vec<&str> =
-        library.names().filter(|module| module.len() == 1).map(|module| module[0].as_str()).collect();
-    assert!(rooms.len() > 10, "{rooms:?}");
-    for room in &rooms {
-        assert!(level_of.contains_key(*room), "{room} is not in docs/architecture.md");
+    let modules: Vec<&str> = library.names().filter(|path| path.len() == 1).map(|path| path[0].as_str()).collect();
+    assert!(modules.len() > 10, "{modules:?}");
+    for module in &modules {
+        assert!(level_of.contains_key(*module), "{module} is not in docs/architecture.md");
     }
-    for room in level_of.keys().filter(|room| *room != "bin/tinkex") {
-        assert!(rooms.contains(&room.as_str()), "{room} is in docs/architecture.md, but not in src");
+    for module in level_of.keys().filter(|module| *module != "bin/tinkex") {
+        assert!(modules.contains(&module.as_str()), "{module} is in docs/architecture.md, but not in src");
     }
 }
 
 #[test]
-fn arrows_between_rooms_go_down() {
+fn arrows_between_modules_go_down() {
     let level_of = level_of();
     let mut upward = Vec::new();
     for (from, to) in Modules::read("src", "lib").arrows() {
-        let (Some(room), Some(used)) = (from.first(), to.first()) else {
+        let (Some(module), Some(used)) = (from.first(), to.first()) else {
             // The root declares the modules. Nothing but a fixed path may be taken from it: `crate::error::Error`.
             if !from.is_empty() {
                 upward.push(format!("{} uses a name of the crate's root; name its module", from.join("/")));
             }
             continue;
         };
-        if room != used && level_of[used] >= level_of[room] {
+        if module != used && level_of[used] >= level_of[module] {
             upward.push(format!("{} uses {}", from.join("/"), to.join("/")));
         }
     }

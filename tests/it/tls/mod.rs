@@ -188,7 +188,7 @@ enum Then {
 /// Responds to the head of each request, and does not read its body.
 fn answering_early(then: Then) -> (u16, Arc<Gate>) {
     const ANSWER: &str = "HTTP/1.1 413 Large\r\nx-kept: yes\r\ncontent-length: 21\r\n\r\n{\"detail\":\"too much\"}";
-    let listener = crate::support::small_listener();
+    let listener = crate::support::listener_with_small_buffers();
     let port = listener.local_addr().unwrap().port();
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);

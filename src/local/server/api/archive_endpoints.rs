@@ -1,6 +1,6 @@
 //! Archives of checkpoints: signed links, and the downloads behind them.
 
-use super::call::{Answer, ApiContext, Call};
+use super::call::{ApiContext, Call, HandlerOutcome, HandlerResult};
 use crate::local::checkpoint_files::archive;
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::path_segment::{decode, encode};
@@ -12,7 +12,7 @@ pub(super) const ARCHIVES: &str = "/archives/";
 const SUFFIX: &str = ".tar.gz";
 
 /// Redirects to a signed link. The header `Expires` says until when it is valid.
-pub(super) fn link(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn link(call: &Call<'_>) -> HandlerResult {
     let path = call.checkpoint_path()?;
     call.state.lock().readable_checkpoint(path.as_str(), &call.owner)?;
     let [run, kind, name] = call.captures::<3>()?.map(encode);
@@ -23,11 +23,11 @@ pub(super) fn link(call: &Call<'_>) -> Result<Answer, Response> {
     let host = call.request.header("host").map_or_else(|| call.context.address.to_string(), str::to_owned);
     let location = format!("http://{host}{path}?{query}");
     let expires = httpdate::fmt_http_date(expires_at);
-    Ok(Answer::Now(Response::new(302, "").header("location", location).header("expires", expires)))
+    Ok(HandlerOutcome::Respond(Response::new(302, "").header("location", location).header("expires", expires)))
 }
 
 /// The archive behind a signed link.
-pub(super) fn download(context: &ApiContext, request: &Request) -> Result<Answer, Response> {
+pub(super) fn download(context: &ApiContext, request: &Request) -> HandlerResult {
     if request.method != "GET" {
         return Err(Response::error(405, "Method Not Allowed"));
     }
@@ -42,5 +42,5 @@ pub(super) fn download(context: &ApiContext, request: &Request) -> Result<Answer
     let bytes = archive.map_err(|error| Response::error(500, &format!("failed to build the archive: {error}")))?;
     let disposition = format!("attachment; filename=\"{}{SUFFIX}\"", encode(name));
     let response = Response::new(200, bytes).header("content-type", "application/gzip");
-    Ok(Answer::Now(response.header("content-disposition", disposition)))
+    Ok(HandlerOutcome::Respond(response.header("content-disposition", disposition)))
 }

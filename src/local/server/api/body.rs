@@ -1,7 +1,7 @@
 //! JSON bodies and query strings, and the errors for malformed ones.
 //!
-//! The server answers like FastAPI, which the service uses: 422 with the location in the request for a wrong format, 400
-//! with a sentence for an invalid value.
+//! The server rejects requests like FastAPI, which the service uses: 422 with the location in the request for a wrong
+//! format, 400 with a sentence for an invalid value.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::local::server::http1::{Request, Response};
 /// Parses the body of a request. A field that may be absent may also be null.
 pub(super) fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Response> {
     serde_json::from_slice(&request.body).or_else(|error| {
-        // The slow ways, only after the fast one failed: first without the nulls, then with the location of the error.
+        // Slower, so only after the fast way failed: first without the nulls, then for the location of the error.
         let without_nulls = error.is_data().then(|| serde_json::from_slice(&request.body).ok().map(without_nulls));
         if let Some(body) = without_nulls.flatten().and_then(|body| serde_json::from_value(body).ok()) {
             return Ok(body);

@@ -1,4 +1,4 @@
-//! What every handler gets and returns.
+//! The input and output of every handler.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,21 +46,25 @@ impl Call<'_> {
     }
 }
 
-/// How a request is answered. Errors are responses too.
-pub(super) enum Answer {
-    Now(Response),
-    /// Through the call's responder, which the handler has passed on.
-    Later,
+/// What remains to be done after a handler has run.
+pub(super) enum HandlerOutcome {
+    /// Send this response.
+    Respond(Response),
+    /// Nothing: the handler has passed on the call's responder, which sends the response later.
+    Defer,
 }
 
-pub(super) type Handler = fn(&Call<'_>) -> Result<Answer, Response>;
+/// The outcome of a handler, or an error response.
+pub(super) type HandlerResult = Result<HandlerOutcome, Response>;
+
+pub(super) type Handler = fn(&Call<'_>) -> HandlerResult;
 
 /// Status 200 with a JSON body.
-pub(super) fn ok<T: Serialize>(body: &T) -> Result<Answer, Response> {
-    Ok(Answer::Now(Response::json(200, body)))
+pub(super) fn ok<T: Serialize>(body: &T) -> HandlerResult {
+    Ok(HandlerOutcome::Respond(Response::json(200, body)))
 }
 
 /// Status 204.
-pub(super) fn no_content() -> Result<Answer, Response> {
-    Ok(Answer::Now(Response::new(204, "")))
+pub(super) fn no_content() -> HandlerResult {
+    Ok(HandlerOutcome::Respond(Response::new(204, "")))
 }

@@ -3,12 +3,12 @@
 use serde::Deserialize;
 
 use super::body;
-use super::call::{Answer, Call, no_content};
+use super::call::{Call, HandlerResult, no_content};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{CHECKPOINT_RECORD, CheckpointRecord, checkpoint_folder, timestamp_in};
 use crate::types::CheckpointPath;
 
-pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn delete(call: &Call<'_>) -> HandlerResult {
     let path = call.checkpoint_path()?;
     let mut tables = call.state.lock();
     tables.own_checkpoint(path.as_str(), &call.owner)?;
@@ -18,11 +18,11 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Response> {
     no_content()
 }
 
-pub(super) fn publish(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn publish(call: &Call<'_>) -> HandlerResult {
     call.update_checkpoint(|checkpoint| checkpoint.public = true)
 }
 
-pub(super) fn unpublish(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn unpublish(call: &Call<'_>) -> HandlerResult {
     call.update_checkpoint(|checkpoint| checkpoint.public = false)
 }
 
@@ -32,7 +32,7 @@ struct SetTtl {
     ttl_seconds: Option<u64>,
 }
 
-pub(super) fn set_ttl(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
     let SetTtl { ttl_seconds } = body::parse(call.request)?;
     call.update_checkpoint(|checkpoint| checkpoint.expires_at = ttl_seconds.and_then(timestamp_in))
 }
@@ -45,7 +45,7 @@ impl Call<'_> {
             .map_err(|error| Response::error(404, &error.to_string()))
     }
 
-    fn update_checkpoint(&self, update: impl FnOnce(&mut CheckpointRecord)) -> Result<Answer, Response> {
+    fn update_checkpoint(&self, update: impl FnOnce(&mut CheckpointRecord)) -> HandlerResult {
         let path = self.checkpoint_path()?;
         let mut tables = self.state.lock();
         let record = tables.own_checkpoint(path.as_str(), &self.owner)?;

@@ -1,9 +1,9 @@
-//! Reading what the server has: training runs, checkpoints, sessions and sampling sessions.
+//! Listing and describing what the server stores: training runs, checkpoints, sessions and sampling sessions.
 
 use serde_json::json;
 
 use super::body::{self, Page};
-use super::call::{Answer, Call, ok};
+use super::call::{Call, HandlerResult, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
     CheckpointRecord, CheckpointView, Owner, Tables, Weights, check_owner, not_found, timestamp,
@@ -15,7 +15,7 @@ use crate::types::{
 };
 
 /// The runs of the API key, newest first.
-pub(super) fn training_runs(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn training_runs(call: &Call<'_>) -> HandlerResult {
     let page = Page::parse(call.request, 20)?;
     let tables = call.state.lock();
     let mut runs: Vec<_> = tables.runs.iter().filter(|(_, run)| run.record.owner == call.owner).collect();
@@ -26,12 +26,12 @@ pub(super) fn training_runs(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&TrainingRunsResponse { training_runs, cursor: cursor(page, total) })
 }
 
-pub(super) fn training_run(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn training_run(call: &Call<'_>) -> HandlerResult {
     let [run] = call.captures()?;
     ok(&call.state.lock().training_run(run, &call.owner)?)
 }
 
-pub(super) fn checkpoints_of_run(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn checkpoints_of_run(call: &Call<'_>) -> HandlerResult {
     let [run] = call.captures()?;
     let tables = call.state.lock();
     tables.training_run(run, &call.owner)?;
@@ -40,7 +40,7 @@ pub(super) fn checkpoints_of_run(call: &Call<'_>) -> Result<Answer, Response> {
 }
 
 /// The checkpoints of all runs of the API key, newest first.
-pub(super) fn checkpoints(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn checkpoints(call: &Call<'_>) -> HandlerResult {
     let page = Page::parse(call.request, 100)?;
     let mut checkpoints = call.state.lock().checkpoints_of(&call.owner, None);
     checkpoints.reverse();
@@ -49,7 +49,7 @@ pub(super) fn checkpoints(call: &Call<'_>) -> Result<Answer, Response> {
 }
 
 /// The sessions of the API key, newest first.
-pub(super) fn sessions(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn sessions(call: &Call<'_>) -> HandlerResult {
     let page = Page::parse(call.request, 20)?;
     let tables = call.state.lock();
     let mut sessions: Vec<_> =
@@ -59,7 +59,7 @@ pub(super) fn sessions(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&SessionsListResponse { sessions })
 }
 
-pub(super) fn session(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn session(call: &Call<'_>) -> HandlerResult {
     let [id] = call.captures()?;
     let tables = call.state.lock();
     let session = tables.sessions.get(id).ok_or_else(|| not_found("session", id))?;
@@ -73,7 +73,7 @@ pub(super) fn session(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&SessionResponse { training_run_ids, sampler_ids })
 }
 
-pub(super) fn sampler(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
     let [id] = call.captures()?;
     let mut tables = call.state.lock();
     let record = &tables.sampler(id, &call.owner)?.record;
@@ -84,7 +84,7 @@ pub(super) fn sampler(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&SamplerResponse { sampler_id: id.to_owned(), base_model: record.base_model.clone(), model_path })
 }
 
-pub(super) fn weights_info(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn weights_info(call: &Call<'_>) -> HandlerResult {
     let WeightsInfoRequest { tinker_path } = body::parse(call.request)?;
     let tables = call.state.lock();
     let CheckpointRecord { base_model, lora, .. } = tables.readable_checkpoint(&tinker_path, &call.owner)?;
@@ -99,7 +99,7 @@ fn cursor(page: Page, total: usize) -> Cursor {
 }
 
 impl Tables {
-    /// A training run as the API shows it. Does not count as a sign of life of its session.
+    /// A training run as the API shows it. Does not keep its session alive.
     fn training_run(&self, id: &str, owner: &Owner) -> Result<TrainingRun, Response> {
         let run = self.runs.get(id).ok_or_else(|| not_found("training run", id))?;
         check_owner(&run.record.owner, owner, id)?;

@@ -1,7 +1,7 @@
 //! Routing: from method and path to a handler.
 
 use super::archive_endpoints::ARCHIVES;
-use super::call::{Answer, ApiContext, Call, Handler};
+use super::call::{ApiContext, Call, Handler, HandlerOutcome, HandlerResult};
 use super::{
     archive_endpoints, checkpoint_endpoints, listing_endpoints, sampling_endpoints, session_endpoints,
     training_endpoints,
@@ -59,12 +59,12 @@ pub(crate) fn endpoint_names() -> impl Iterator<Item = &'static str> {
 /// Executes a request and responds to it, at once or later.
 pub(crate) fn handle(context: &ApiContext, request: &Request, responder: &Responder) {
     match route(context, request, responder) {
-        Ok(Answer::Now(response)) | Err(response) => responder.respond(response),
-        Ok(Answer::Later) => {}
+        Ok(HandlerOutcome::Respond(response)) | Err(response) => responder.respond(response),
+        Ok(HandlerOutcome::Defer) => {}
     }
 }
 
-fn route(context: &ApiContext, request: &Request, responder: &Responder) -> Result<Answer, Response> {
+fn route(context: &ApiContext, request: &Request, responder: &Responder) -> HandlerResult {
     // Links are followed without an API key: their signature is the permission.
     if request.path.starts_with(ARCHIVES) {
         return archive_endpoints::download(context, request);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::call::{Answer, Call, ok};
+use super::call::{Call, HandlerOutcome, HandlerResult, ok};
 use super::{body, decode};
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
@@ -13,7 +13,7 @@ use crate::local::server::time::now;
 use crate::types::QueueState;
 use crate::types::wire::{CreateSamplingSessionRequest, RetrieveFutureRequest, SampleRequest};
 
-pub(super) fn create(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let body: CreateSamplingSessionRequest<'_> = body::parse(call.request)?;
     let mut tables = call.state.lock();
     let (base_model, weights) = match (body.model_path.as_deref(), body.base_model.as_deref()) {
@@ -40,7 +40,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&tagged("create_sampling_session", json!({ "sampling_session_id": id })))
 }
 
-pub(super) fn sample(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     let body: SampleRequest<'_> = body::parse(call.request)?;
     let required = || Response::error(400, "sampling_session_id is required");
     let sampler_id = body.sampling_session_id.as_deref().ok_or_else(required)?;
@@ -76,14 +76,14 @@ fn promise(id: PromiseId, num_samples: usize) -> serde_json::Value {
     json!({ "request_id": id.to_string(), "sample_sequence_ids": sequences })
 }
 
-pub(super) fn retrieve_future(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn retrieve_future(call: &Call<'_>) -> HandlerResult {
     let RetrieveFutureRequest { request_id } = body::parse(call.request)?;
     match call.state.promises.poll(&request_id, &call.owner, call.responder) {
-        PollResult::Ready(result) => Ok(Answer::Now(result)),
+        PollResult::Ready(result) => Ok(HandlerOutcome::Respond(result)),
         PollResult::Held => {
             let not_ready = Response::json(408, &json!({ "queue_state": QueueState::Active }));
             call.responder.hold(now().checked_add(call.context.hold_time), not_ready);
-            Ok(Answer::Later)
+            Ok(HandlerOutcome::Defer)
         }
         PollResult::Expired => Err(Response::error(410, &format!("the result of {request_id} has expired"))),
         PollResult::Forbidden => Err(Response::error(403, &format!("{request_id} belongs to another API key"))),

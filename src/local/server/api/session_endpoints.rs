@@ -4,9 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body;
-use super::call::{Answer, Call, ok};
+use super::call::{Call, HandlerResult, ok};
 use crate::local::server::compute::tagged;
-use crate::local::server::http1::Response;
 use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, timestamp};
 use crate::types::wire::{HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
 use crate::types::{GetServerCapabilitiesResponse, HealthResponse, SupportedModel};
@@ -19,7 +18,7 @@ struct CreateSession {
     user_metadata: Option<Value>,
 }
 
-pub(super) fn create(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let CreateSession { tags, user_metadata } = body::parse(call.request)?;
     let mut tables = call.state.lock();
     let number = 1 + tables.sessions.values().map(|session| session.record.number).max().unwrap_or_default();
@@ -31,26 +30,26 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&tagged("create_session", messages))
 }
 
-pub(super) fn heartbeat(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn heartbeat(call: &Call<'_>) -> HandlerResult {
     let HeartbeatRequest { session_id } = body::parse(call.request)?;
     call.state.lock().session(&session_id, &call.owner)?;
     ok(&HeartbeatResponse {})
 }
 
-pub(super) fn capabilities(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn capabilities(call: &Call<'_>) -> HandlerResult {
     let models = call.state.models.iter().map(|model| SupportedModel { model_name: Some(model.name().to_owned()) });
     ok(&GetServerCapabilitiesResponse { supported_models: models.collect() })
 }
 
-pub(super) fn health(_: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn health(_: &Call<'_>) -> HandlerResult {
     ok(&HealthResponse { status: "ok".to_owned() })
 }
 
 /// Later clients fetch feature flags here; a flag that is absent keeps its default.
-pub(super) fn client_config(_: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn client_config(_: &Call<'_>) -> HandlerResult {
     ok(&json!({}))
 }
 
-pub(super) fn telemetry(_: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn telemetry(_: &Call<'_>) -> HandlerResult {
     ok(&TelemetryResponse { status: "accepted".to_owned() })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::body;
-use super::call::{Answer, Call, ok};
+use super::call::{Call, HandlerResult, ok};
 use super::decode::{self, OptimStep};
 use crate::local::model::Model;
 use crate::local::server::compute::{spawn_run_worker, tagged};
@@ -17,7 +17,7 @@ use crate::types::wire::{
 };
 use crate::types::{GetInfoResponse, ModelData};
 
-pub(super) fn create_model(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn create_model(call: &Call<'_>) -> HandlerResult {
     let body: CreateModelRequest<'_> = body::parse(call.request)?;
     let model = call.state.model(&body.base_model)?;
     let lora = decode::lora_config(body.lora_config)?;
@@ -56,7 +56,7 @@ pub(super) fn create_model(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&promise(id, &model_id))
 }
 
-pub(super) fn get_info(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn get_info(call: &Call<'_>) -> HandlerResult {
     let GetInfoRequest { model_id } = body::parse(call.request)?;
     let mut tables = call.state.lock();
     let run = tables.run(&model_id, &call.owner)?;
@@ -76,7 +76,7 @@ pub(super) fn get_info(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&tagged("get_info", info))
 }
 
-pub(super) fn unload_model(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn unload_model(call: &Call<'_>) -> HandlerResult {
     let UnloadModelRequest { model_id } = body::parse(call.request)?;
     let mut tables = call.state.lock();
     let run = tables.run(&model_id, &call.owner)?;
@@ -95,19 +95,19 @@ pub(super) fn unload_model(call: &Call<'_>) -> Result<Answer, Response> {
     ok(&promise(id, &model_id))
 }
 
-pub(super) fn forward(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn forward(call: &Call<'_>) -> HandlerResult {
     let body: ForwardRequest<'_> = body::parse(call.request)?;
     let batch = decode::batch(&*call.base_model(&body.model_id)?, &body.forward_input)?;
     call.submit(&body.model_id, body.seq_id, |_| Ok(Task::Forward(batch)))
 }
 
-pub(super) fn forward_backward(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn forward_backward(call: &Call<'_>) -> HandlerResult {
     let body: ForwardBackwardRequest<'_> = body::parse(call.request)?;
     let batch = decode::batch(&*call.base_model(&body.model_id)?, &body.forward_backward_input)?;
     call.submit(&body.model_id, body.seq_id, |_| Ok(Task::ForwardBackward(batch)))
 }
 
-pub(super) fn optim_step(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn optim_step(call: &Call<'_>) -> HandlerResult {
     let body: OptimStep = body::parse(call.request)?;
     let options = body.adam_params.to_options()?;
     call.submit(&body.model_id, body.seq_id, |_| Ok(Task::OptimStep(options)))
@@ -119,12 +119,12 @@ struct SaveTtl {
     ttl_seconds: Option<u64>,
 }
 
-pub(super) fn save_weights(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn save_weights(call: &Call<'_>) -> HandlerResult {
     let body: SaveWeightsRequest<'_> = body::parse(call.request)?;
     call.save(&body.model_id, body.seq_id, "weights", body.path.as_deref())
 }
 
-pub(super) fn save_weights_for_sampler(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn save_weights_for_sampler(call: &Call<'_>) -> HandlerResult {
     let body: SaveWeightsForSamplerRequest<'_> = body::parse(call.request)?;
     let Some(sampler_seq) = body.sampling_session_seq_id else {
         return call.save(&body.model_id, body.seq_id, "sampler_weights", body.path.as_deref());
@@ -140,7 +140,7 @@ pub(super) fn save_weights_for_sampler(call: &Call<'_>) -> Result<Answer, Respon
     })
 }
 
-pub(super) fn load_weights(call: &Call<'_>) -> Result<Answer, Response> {
+pub(super) fn load_weights(call: &Call<'_>) -> HandlerResult {
     let body: LoadWeightsRequest<'_> = body::parse(call.request)?;
     let task =
         Task::LoadCheckpoint { path: body.path.into_owned(), with_optimizer: body.optimizer.unwrap_or_default() };
@@ -153,7 +153,7 @@ impl Call<'_> {
         Ok(self.state.lock().run(model_id, &self.owner)?.model.clone())
     }
 
-    fn save(&self, model_id: &str, seq: Option<u64>, kind: &str, name: Option<&str>) -> Result<Answer, Response> {
+    fn save(&self, model_id: &str, seq: Option<u64>, kind: &str, name: Option<&str>) -> HandlerResult {
         let SaveTtl { ttl_seconds } = body::parse(self.request)?;
         let name = decode::checkpoint_name(name)?;
         self.submit(model_id, seq, |tables| {
@@ -162,14 +162,14 @@ impl Call<'_> {
         })
     }
 
-    /// Queues a task for a run's worker, unless the request is a repetition. `task` runs under the lock and only for a new
+    /// Queues a task for a run's worker, unless the request is a retry. `task` runs under the lock and only for a new
     /// request, so that whatever it reserves belongs to the queued task.
     fn submit(
         &self,
         model_id: &str,
         seq: Option<u64>,
         task: impl FnOnce(&mut Tables) -> Result<Task, Response>,
-    ) -> Result<Answer, Response> {
+    ) -> HandlerResult {
         let mut tables = self.state.lock();
         let run = tables.run(model_id, &self.owner)?;
         if let Some(first) = run.requests.find(seq, self.fingerprint)? {

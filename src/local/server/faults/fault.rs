@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::local::server::http1::Response;
 use crate::local::server::net::{Delivery, DeliveryMode};
 
-/// A rule that makes the server fail, to test how a client copes.
+/// A rule that makes the server fail, to test how a client handles it.
 ///
 /// A rule names an endpoint, selects some of its requests, and says what happens to them. Rules are tried in the order in
 /// which they were added; the first that applies is used.
@@ -180,7 +180,7 @@ impl Fault {
         self
     }
 
-    /// Responds to a poll at once that the result is not ready, with a queue state such as `paused_capacity`.
+    /// Responds to a poll immediately that the result is not ready, with a queue state such as `paused_capacity`.
     #[must_use]
     pub fn queue_state(mut self, state: impl Into<String>) -> Self {
         self.action = Action::QueueState;

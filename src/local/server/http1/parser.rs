@@ -2,10 +2,10 @@
 
 use super::message::{Request, Response};
 
-/// Servers and proxies commonly stop at 8 to 64 KiB; the cookies of a signing proxy in front may need some.
+/// Common limits of servers and proxies are 8 to 64 KiB. The upper end, because an authenticating proxy may add cookies.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 pub(super) const MAX_HEADERS: usize = 100;
-/// A chunk's size in hexadecimal digits, and extensions that nobody sends.
+/// A chunk's size in hexadecimal digits, and extensions, which clients do not send in practice.
 const MAX_CHUNK_LINE: usize = 1024;
 
 /// What the parser found in the bytes of a connection.
@@ -120,8 +120,8 @@ impl Parser {
         Ok(Some((request, remaining)))
     }
 
-    /// How the end of the body is found. A request that gives two answers to that is rejected, because proxies and servers
-    /// may choose different ones: request smuggling (RFC 9112, 6.3).
+    /// How the end of the body is found. A request that frames its body in two ways is rejected: a proxy and a server may
+    /// each choose another, which allows request smuggling (RFC 9112, 6.3).
     fn framing(&self, request: &Request) -> Result<Remaining, Response> {
         let mut lengths = request.headers.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value);
         let length = lengths.next();

@@ -10,7 +10,7 @@ pub(crate) struct Delivery {
     pub(crate) mode: DeliveryMode,
 }
 
-/// What the client gets of a response.
+/// How much of a response the client receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum DeliveryMode {
     #[default]

@@ -22,8 +22,8 @@ use crate::local::server::time::{now, wall_clock};
 const LISTENER: Token = Token(0);
 /// The token of the waker in the [`Mailbox`]; connections have the numbers between this and the listener's.
 pub(crate) const WAKER: Token = Token(usize::MAX);
-/// Pause after a failed accept. Most fail for want of file descriptors, and the listener would report itself ready again
-/// at once: a busy loop.
+/// Pause after a failed accept. The usual cause is a lack of file descriptors; the listener would report itself ready again
+/// at once, and the loop would spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A complete request, with the means to respond to it.

@@ -1,4 +1,4 @@
-//! The way from any thread of the server back to the connection that waits for a response.
+//! Messages from any thread of the server back to the event loop, and so to the connection that waits for a response.
 
 use std::io;
 use std::sync::{Arc, Weak};

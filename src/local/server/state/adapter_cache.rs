@@ -15,7 +15,7 @@ impl AdapterCache {
         AdapterCache(Mutex::new(Some(adapter)))
     }
 
-    /// The adapter, loaded now if it is not in memory. Holds the lock meanwhile, so that concurrent samples load it once.
+    /// The adapter, loaded now if it is not in memory. Holds the lock while loading, so that concurrent samples load it once.
     pub(crate) fn get_or_load<E>(&self, load: impl FnOnce() -> Result<Adapter, E>) -> Result<Arc<Adapter>, E> {
         let mut cached = self.0.lock();
         match &*cached {

@@ -1,8 +1,8 @@
-//! Promises: the server answers work that takes time with a promise, and the client polls for the result.
+//! Promises: the server responds to a request that takes time with a promise, and the client polls for the result.
 //!
 //! A promise is created when the request arrives and fulfilled when a worker has the result. It is evicted some time after
-//! the result was first retrieved, or a longer time after it was ready and nobody came. A poll that arrives before the
-//! result leaves its [`Responder`] here: waiting costs a table entry, not a thread.
+//! the result was first retrieved, or after a longer time if it is never retrieved. A poll that arrives before the result
+//! leaves its [`Responder`] here: waiting costs a table entry, not a thread.
 //!
 //! Promises end with the server. The ids of the next server start above all ids that this one can have used, so a poll for
 //! an old promise gets 410 and never the result of another request.
@@ -21,8 +21,8 @@ use crate::local::server::time::now;
 use crate::types::RequestErrorCategory;
 use crate::types::wire::RequestFailedResponse;
 
-/// Minimum time that a result waits for its first poll. Without a bound, results that no client wants any more would fill
-/// the memory of a server that runs for weeks.
+/// Minimum time that a result waits for its first poll. Without a bound, abandoned results would fill the memory of a server
+/// that runs for weeks.
 const UNRETRIEVED_TIME: Duration = Duration::from_secs(3600);
 
 /// Why the work behind a promise failed.
@@ -179,7 +179,7 @@ impl PromiseTable {
 }
 
 impl Promises {
-    /// Starts the time that a result is kept, at its first retrieval.
+    /// Starts the time that a result is kept. Only the first retrieval counts.
     fn mark_retrieved(&mut self, id: PromiseId) {
         let Some(Promise { state: PromiseState::Fulfilled { retrieved, .. }, .. }) = self.by_id.get_mut(&id) else {
             return;

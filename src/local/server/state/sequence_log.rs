@@ -1,4 +1,4 @@
-//! Sequence numbers: how a repeated request is recognized, so that no retry is executed twice.
+//! Sequence numbers: how a retried request is recognized, so that it is not executed twice.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,7 +16,7 @@ impl<T> Default for SequenceLog<T> {
 }
 
 impl<T> SequenceLog<T> {
-    /// The result of the first request with this number; 409 if that was a different request.
+    /// The result of the first attempt with this number; 409 if the number belongs to a different request.
     pub(crate) fn find(&self, seq: Option<u64>, fingerprint: Fingerprint) -> Result<Option<&T>, Response> {
         match seq.and_then(|seq| self.0.get(&seq)) {
             None => Ok(None),

@@ -36,7 +36,7 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    /// Recovers the state from the store. `samples` leads to the sampling threads.
+    /// Recovers the state from the store. `samples` is the queue of the sampling workers.
     pub(crate) fn recover(
         models: Vec<Arc<dyn Model>>,
         promises: PromiseTable,
@@ -131,7 +131,7 @@ impl ServerState {
         })
     }
 
-    /// Tells every worker to end after its current task; queued tasks are dropped.
+    /// Makes every worker end after its current task; queued tasks are dropped.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.lock().close_queues();

@@ -11,7 +11,7 @@
 //!
 //! Every file and every checkpoint folder is written under a temporary name, flushed to disk and renamed: after a crash it
 //! is complete or absent. One server uses a directory at a time. It holds a lock on `server.lock`, which the system
-//! releases when the process ends, in whatever way.
+//! releases however the process ends.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -253,7 +253,7 @@ fn remove_temporary(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// A directory of one test's own, removed with it.
+    /// A directory for one test, removed with it.
     struct Scratch(PathBuf);
 
     impl Scratch {

@@ -32,7 +32,7 @@ pub(crate) struct Tables {
     pub(crate) checkpoints: BTreeMap<String, CheckpointRecord>,
     /// The `tinker://` paths of checkpoints that are being saved.
     pub(crate) reserved: HashSet<String>,
-    /// Leads to the sampling threads; `None` once the server is stopping.
+    /// The queue of the sampling workers; `None` once the server is stopping.
     samples: Option<Sender<SampleTask>>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Session {
 pub(crate) struct Run {
     pub(crate) record: RunRecord,
     pub(crate) model: Arc<dyn Model>,
-    /// Leads to the run's worker; `None` once the run is unloaded, and after a restart.
+    /// The queue of the run's worker; `None` once the run is unloaded, and after a restart.
     pub(crate) queue: Option<TaskQueue>,
     pub(crate) requests: SequenceLog<PromiseId>,
     /// The promise of the first `unload_model` request.
@@ -78,7 +78,7 @@ impl Tables {
         }
     }
 
-    /// A live session. Counts as a sign of life.
+    /// A live session. Keeps it alive, like a heartbeat.
     pub(crate) fn session(&mut self, id: &str, owner: &Owner) -> Result<&mut Session, Response> {
         let session = self.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
         check_owner(&session.record.owner, owner, id)?;
@@ -89,7 +89,7 @@ impl Tables {
         Ok(session)
     }
 
-    /// A training run, loaded or not. Counts as a sign of life of its session.
+    /// A training run, loaded or not. Keeps its session alive, like a heartbeat.
     pub(crate) fn run(&mut self, id: &str, owner: &Owner) -> Result<&mut Run, Response> {
         let run = self.runs.get_mut(id).ok_or_else(|| not_found("model", id))?;
         check_owner(&run.record.owner, owner, id)?;
@@ -135,7 +135,7 @@ impl Tables {
         path.parse::<CheckpointPath>().map_err(|error| Response::error(400, &error.to_string()))
     }
 
-    /// Queues a task for the sampling threads.
+    /// Queues a task for the sampling workers.
     pub(crate) fn queue_sample(&self, task: SampleTask) -> Result<(), Response> {
         let queued = self.samples.as_ref().is_some_and(|samples| samples.send(task).is_ok());
         if queued { Ok(()) } else { Err(Response::error(503, "the server is stopping")) }
@@ -158,7 +158,7 @@ impl Tables {
         expired
     }
 
-    /// Ends every worker, by dropping the queues that lead to them.
+    /// Ends every worker, by dropping its queue.
     pub(super) fn close_queues(&mut self) {
         self.samples = None;
         self.runs.values_mut().for_each(|run| run.queue = None);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Gate, Shared};
+use super::Gate;
+use super::service::Shared;
 
 /// A request as the service saw it.
 #[derive(Clone, Debug)]
@@ -84,11 +85,11 @@ impl Reply {
 pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
     let mut buffer = Vec::new();
     while let Some((mut seen, head, length)) = read_head(connection, &mut stream, &mut buffer) {
-        let early = (shared.at_head)(&seen);
+        let early = (shared.options.reply_to_head)(&seen);
         if early.is_none() {
             while buffer.len() < head + length {
                 let left = head + length - buffer.len();
-                if let Some((piece, pause)) = shared.slow.filter(|_| left > 4 << 20) {
+                if let Some((piece, pause)) = shared.options.slow.filter(|_| left > 4 << 20) {
                     // Nobody ever notifies: this waits for as long as the pause.
                     let nothing = Mutex::new(());
                     drop(Condvar::new().wait_timeout(nothing.lock().unwrap(), pause).unwrap());
@@ -102,8 +103,10 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
             seen.body = serde_json::from_slice(&seen.raw).unwrap_or(Value::Null);
             buffer.drain(..head + length);
         }
-        shared.record.lock().unwrap().seen.push(seen.clone());
-        shared.changed.notify_all();
+        if shared.options.record {
+            shared.record.lock().unwrap().requests.push(seen.clone());
+            shared.changed.notify_all();
+        }
         if let Some(reply) = early {
             answer(&mut stream, reply);
             // Data that nobody has read makes the close a reset.

@@ -1,4 +1,5 @@
-//! Deserializing a tensor in one pass, although the type comes after the numbers on the wire.
+//! Deserializing a tensor in one pass, although `dtype` follows `data` on the wire: numbers are kept as integers until the
+//! first float.
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 

@@ -2,16 +2,16 @@
 
 use super::calendar::{DAY, days, in_range};
 
-/// Seconds since 1970, nanoseconds after that, and the offset of a text in ISO 8601.
-pub(super) fn time(text: &str) -> Option<(i64, u32, Option<i32>)> {
-    Reader(text).time()
+/// Parses a text into seconds since 1970, the nanoseconds after that, and the offset in seconds east of UTC.
+pub(super) fn parse(text: &str) -> Option<(i64, u32, Option<i32>)> {
+    Parser(text).timestamp()
 }
 
-/// The rest of an ISO 8601 text.
-struct Reader<'a>(&'a str);
+/// The part of the text that is not parsed yet.
+struct Parser<'a>(&'a str);
 
-impl Reader<'_> {
-    fn time(&mut self) -> Option<(i64, u32, Option<i32>)> {
+impl Parser<'_> {
+    fn timestamp(&mut self) -> Option<(i64, u32, Option<i32>)> {
         let date = self.date()?;
         if self.0.is_empty() {
             return in_range(date).then_some((date, 0, None));

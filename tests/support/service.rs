@@ -1,0 +1,191 @@
+//! A scripted service on loopback, which records every request.
+//!
+//! It does what a mock server cannot: hold a response until the test opens a gate, reset a connection, stop sending, and tell
+//! which request came over which connection, and when a connection ended.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tinkex::ConfigBuilder;
+use tinkex::clock::ManualClock;
+
+use super::connection::serve;
+use super::{PATIENCE, RecordedRequest, Reply, config_for};
+
+pub(super) type Script<R> = Box<dyn Fn(&RecordedRequest) -> R + Send + Sync>;
+
+#[derive(Default)]
+pub(super) struct Record {
+    pub(super) requests: Vec<RecordedRequest>,
+    opened: usize,
+    ended: HashSet<usize>,
+    streams: HashMap<usize, TcpStream>,
+}
+
+pub(super) struct Shared {
+    pub(super) record: Mutex<Record>,
+    pub(super) changed: Condvar,
+    pub(super) script: Script<Reply>,
+    pub(super) options: Options,
+}
+
+/// How a service differs from one that reads each request, records it and replies.
+pub(super) struct Options {
+    /// The reply to the head of a request, before its body is read.
+    pub(super) reply_to_head: Script<Option<Reply>>,
+    /// Reads a body in pieces of this size, with this pause before each.
+    pub(super) slow: Option<(usize, Duration)>,
+    /// Whether requests are recorded.
+    pub(super) record: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { reply_to_head: Box::new(|_| None), slow: None, record: true }
+    }
+}
+
+/// A listener whose connections buffer so little that a small body is enough to block the sender: on Linux some 100 kB on
+/// both sides together. Small packets keep the client's buffer small, too.
+pub fn listener_with_small_buffers() -> TcpListener {
+    listener(16 * 1024, Some(536))
+}
+
+fn listener(receive_buffer: usize, packet: Option<u32>) -> TcpListener {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(receive_buffer).unwrap();
+    if let Some(packet) = packet.filter(|_| cfg!(unix)) {
+        socket.set_tcp_mss(packet).unwrap();
+    }
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(128).unwrap();
+    socket.into()
+}
+
+pub struct Service {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Service {
+    pub fn start(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
+        Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Options::default(), script)
+    }
+
+    /// A service that records no requests, for tests that measure memory.
+    pub fn start_unrecorded(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
+        let options = Options { record: false, ..Options::default() };
+        Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), options, script)
+    }
+
+    /// A service that may also reply to the head of a request. It then closes the connection without reading the body, which
+    /// resets it.
+    pub fn start_early(
+        reply_to_head: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 'static,
+        script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let options = Options { reply_to_head: Box::new(reply_to_head), ..Options::default() };
+        Service::listen(listener_with_small_buffers(), options, script)
+    }
+
+    /// A service that reads requests in pieces of this size, with a pause of real time before each. It reads the rest at once
+    /// when no more is left than the client's send buffer holds.
+    pub fn start_slow(
+        piece: usize,
+        pause: Duration,
+        script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Service::listen(listener(32 * 1024, None), Options { slow: Some((piece, pause)), ..Options::default() }, script)
+    }
+
+    fn listen(
+        listener: TcpListener,
+        options: Options,
+        script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let address = listener.local_addr().unwrap();
+        let script = Box::new(script);
+        let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), script, options });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                stream.set_nodelay(true).unwrap();
+                let shared = Arc::clone(&accepting);
+                let connection = {
+                    let mut record = shared.record.lock().unwrap();
+                    let connection = record.opened;
+                    record.opened += 1;
+                    record.streams.insert(connection, stream.try_clone().unwrap());
+                    connection
+                };
+                thread::spawn(move || {
+                    serve(&shared, connection, stream);
+                    let mut record = shared.record.lock().unwrap();
+                    record.streams.remove(&connection);
+                    record.ended.insert(connection);
+                    drop(record);
+                    shared.changed.notify_all();
+                });
+            }
+        });
+        Service { address, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A configuration for this service, without telemetry, so that every request is one that the test is about. Its address
+    /// is its own, so that tests share no sampling limiter.
+    pub fn config(&self) -> ConfigBuilder {
+        config_for(self.url())
+    }
+
+    /// The same, with a clock that the test advances. No heartbeat is due.
+    pub fn manual_config(&self, manual: &ManualClock) -> ConfigBuilder {
+        self.config().clock(manual.clock()).heartbeat_interval(Duration::from_secs(365 * 24 * 3600))
+    }
+
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.record.lock().unwrap().requests.clone()
+    }
+
+    pub fn requests_to(&self, path: &str) -> Vec<RecordedRequest> {
+        self.requests().into_iter().filter(|request| request.path == path).collect()
+    }
+
+    /// Blocks until the requests are as expected, and returns them.
+    pub fn wait_until(&self, expected: impl Fn(&[RecordedRequest]) -> bool) -> Vec<RecordedRequest> {
+        let record = self.shared.record.lock().unwrap();
+        let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |record| !expected(&record.requests));
+        let (record, timeout) = waited.unwrap();
+        let paths: Vec<_> = record.requests.iter().map(|request| &request.path).collect();
+        assert!(!timeout.timed_out(), "not requested in time; requested: {paths:?}");
+        record.requests.clone()
+    }
+
+    /// Blocks until there are this many requests to this path, and returns them.
+    pub fn wait_for_count(&self, path: &str, count: usize) -> Vec<RecordedRequest> {
+        self.wait_until(|requests| requests.iter().filter(|request| request.path == path).count() >= count);
+        self.requests_to(path)
+    }
+
+    /// Blocks until this connection has ended.
+    pub fn wait_for_disconnect(&self, connection: usize) {
+        let record = self.shared.record.lock().unwrap();
+        let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |r| !r.ended.contains(&connection));
+        assert!(!waited.unwrap().1.timed_out(), "connection {connection} is still open");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        for stream in self.shared.record.lock().unwrap().streams.values() {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
