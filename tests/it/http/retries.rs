@@ -118,7 +118,7 @@ fn retry_after_may_be_a_date() {
 
 #[test]
 fn permanent_errors_keep_status_body_and_headers() {
-    for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "this key"), (404, "base URL"), (422, "")] {
+    for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "no permission"), (404, "base URL"), (422, "")] {
         let server = MockServer::start();
         session(&server);
         let health = respond(&server, GET, "healthz", |then| {
