@@ -15,8 +15,7 @@ use crate::config::{Config, MAX_DURATION};
 use crate::observer::{Event, Observer, Observers};
 use crate::threads::{Pool, panic_text};
 
-/// The maximum number of events queued for a slow observer, as [`Observer::on_event`]
-/// documents it. Further ones are dropped.
+/// The maximum number of events queued for a slow observer, as [`Observer::on_event`] documents it. Further ones are dropped.
 const MAX_WAITING: usize = 1024;
 
 /// Where everything that happens in a client is emitted. Without observers and telemetry, emitting costs one check.
@@ -66,9 +65,9 @@ impl EventDispatcher {
         EventDispatcher { observed, telemetry: OnceLock::new() }
     }
 
-    /// Passes all further events to telemetry as well, on the thread that emits them: it must not block.
+    /// Also passes all further events to telemetry, on the thread that emits them, so telemetry must not block.
     pub(crate) fn set_telemetry(&self, telemetry: Arc<dyn Observer>) {
-        // A client has one session, so it is set once at most.
+        // A client has one session, so this is called at most once.
         self.telemetry.set(telemetry).ok();
     }
 

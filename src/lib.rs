@@ -42,6 +42,8 @@
 //! - [`api`] is low-level access: send any request to any path.
 //! - `local` (feature `local`) runs a Tinker server inside this process, with small models that really train.
 //! - [`clock`] lets a test control the client's time (feature `test-util`).
+//! - [`crossbeam_channel`], [`serde`], [`serde_json`] and `ndarray` (feature `ndarray`) are re-exported, because signatures
+//!   use their types and traits.
 //!
 //! # Order and retries
 //!
@@ -127,6 +129,7 @@ pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
 pub use pending::{Pending, wait_all, wait_any};
 pub use rest::client::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
+pub use serde;
 pub use serde_json;
 pub use service::{FromStateBuilder, LoraBuilder, ServiceClient, TrainingClientBuilder, TrainingOptions};
 pub use session::Telemetry;

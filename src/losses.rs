@@ -1,8 +1,8 @@
 //! Ready-made losses for [`forward_backward_custom`](crate::TrainingClient::forward_backward_custom), which also serve as
 //! examples for custom ones.
 //!
-//! Each function returns a function of the datums and their log-probabilities. A datum's loss input `weights`, if it has one,
-//! gives the weight of each token; without it, each token has weight 1.
+//! Each function returns a function of the datums and their log-probabilities. A datum's loss input `weights`, if present,
+//! contains the weight of each token; otherwise each token has weight 1.
 //!
 //! ```no_run
 //! # fn f(trainer: tinkex::TrainingClient, pairs: tinkex::types::Batch) -> tinkex::Result<()> {

@@ -116,8 +116,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// Trusts this certificate authority instead of the built-in ones, for the service and for an `https` proxy: the content of
-    /// a PEM file with one or more certificates. Each call adds to the earlier ones.
+    /// Trusts this certificate authority instead of the built-in ones, for the service and for an `https` proxy. Use it for a
+    /// gateway or proxy with a private certificate. Pass the content of a PEM file with one or more certificates. Each call adds
+    /// to the earlier ones.
     ///
     /// # Examples
     ///

@@ -172,6 +172,8 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
             ErrorKind::Connect | ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
+            // Wider than `rules::retry`, which retries within one call: a conflict (409) may be over when the program calls
+            // again.
             ErrorKind::Status => matches!(self.0.status, Some(408 | 409 | 429 | 500..=599)),
             ErrorKind::RequestFailed => self.0.category.as_ref().is_some_and(RequestErrorCategory::is_retryable),
             _ => false,

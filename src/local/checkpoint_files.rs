@@ -57,7 +57,7 @@ pub(super) fn unpack(files: &CheckpointFiles, options: AdapterOptions) -> io::Re
     Ok((adapter, Some(optimizer)))
 }
 
-/// Packs the files into a gzip-compressed tar archive. The same files give the same bytes.
+/// Packs the files into a gzip-compressed tar archive. Deterministic: the same files become the same bytes.
 pub(super) fn archive(files: &CheckpointFiles) -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (name, bytes) in files {

@@ -154,7 +154,7 @@ pub trait Model: Debug + Send + Sync {
     /// Maximum number of tokens of one sequence, prompt and sample together.
     fn context_length(&self) -> usize;
 
-    /// A new adapter, with which the model behaves like its base. The same options give the same tensors.
+    /// A new adapter, with which the model behaves like its base. The same options always create the same tensors.
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter;
 
     /// The natural logarithm of the probability of every target token: one vector per example, in the order of the batch.
@@ -289,7 +289,7 @@ pub struct GenerationOptions {
     pub top_k: Option<usize>,
     /// Sample among the smallest set of most probable tokens whose probabilities add up to this.
     pub top_p: f32,
-    /// The same seed gives the same tokens; `None` chooses a random one.
+    /// The same seed generates the same tokens; `None` chooses a random seed.
     pub seed: Option<u64>,
     /// Token sequences that end a sample: a single stop token, or the bytes of a stop string.
     pub stop_sequences: Vec<Vec<u32>>,

@@ -1,5 +1,7 @@
 //! The kind of request that a promise belongs to.
 
+use std::fmt;
+
 /// The kind of request that a promise belongs to. Each poll sends it in the header `x-tinker-request-type`.
 ///
 /// # Examples
@@ -8,6 +10,7 @@
 /// use tinkex::types::RequestKind;
 ///
 /// assert_eq!(RequestKind::ForwardBackward.as_str(), "ForwardBackward");
+/// assert_eq!(RequestKind::Sample.to_string(), "Sample");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -47,5 +50,11 @@ impl RequestKind {
             RequestKind::Sample => "Sample",
             RequestKind::UnloadModel => "UnloadModel",
         }
+    }
+}
+
+impl fmt::Display for RequestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

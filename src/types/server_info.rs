@@ -75,9 +75,9 @@ pub struct GetInfoResponse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModelData {
-    /// The architecture.
+    /// The name of the architecture.
     pub arch: Option<String>,
-    /// The name.
+    /// The name of the base model.
     pub model_name: Option<String>,
     /// The id of the tokenizer to encode text with.
     pub tokenizer_id: Option<String>,

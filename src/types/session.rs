@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// A page of the user's sessions: `GET sessions`.
 ///
-/// [`RestClient`](crate::RestClient) gives the [`SessionResponse`] for each id, and from there the
-/// [`TrainingRun`](super::TrainingRun)s and [`SamplerResponse`]s.
+/// [`RestClient`](crate::RestClient) fetches the [`SessionResponse`] for each id, and then the
+/// [`TrainingRun`](super::TrainingRun)s and [`SamplerResponse`]s that it names.
 ///
 /// ```
 /// use tinkex::types::{SamplerResponse, SessionResponse, SessionsListResponse};

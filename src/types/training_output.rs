@@ -66,7 +66,7 @@ impl LossFnOutput {
         self.get("logprobs").and_then(TensorData::as_f32)
     }
 
-    /// The log-probabilities as [`logprobs`](LossFnOutput::logprobs) gives them, without a copy.
+    /// The log-probabilities, as [`logprobs`](LossFnOutput::logprobs) returns them, without a copy.
     #[must_use]
     pub fn into_logprobs(mut self) -> Option<Vec<f32>> {
         self.0.remove("logprobs").and_then(TensorData::into_vec)

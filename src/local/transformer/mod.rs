@@ -180,8 +180,8 @@ impl Model for Transformer {
         // The prompt runs once; each sample continues from a copy of the caches.
         let mut caches = network.empty_caches();
         let logits = network.forward_cached(&mut caches, prompt);
-        let room = self.config.context_length.saturating_sub(prompt.len());
-        let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(room);
+        let remaining = self.config.context_length.saturating_sub(prompt.len());
+        let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(remaining);
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         let generation = |index| Generation {
             network,

@@ -42,8 +42,8 @@ impl Modules {
         self.uses.iter().flat_map(|(module, used)| used.iter().map(move |used| (module, used)))
     }
 
-    /// The modules that use each other in a circle. A folder is one room, so its files may use what its `mod.rs` defines:
-    /// such an arrow does not count.
+    /// The modules that use each other in a circle. The files of a folder may use what its `mod.rs` defines: such an
+    /// arrow does not count.
     pub(super) fn circles(&self) -> Vec<Vec<String>> {
         let reach: BTreeMap<&Module, BTreeSet<&Module>> =
             self.uses.keys().map(|module| (module, self.reachable(module))).collect();
