@@ -1,11 +1,11 @@
-//! The submission of one sample: past the limiter, with one sequence number and idempotency key for all attempts.
+//! The submission of one sample: through the limiter, with one sequence number and idempotency key for all attempts.
 
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use log::debug;
+use log::{Level, debug};
 use parking_lot::Mutex;
 
 use super::retry_config::RetryConfig;
@@ -30,7 +30,7 @@ pub(super) struct Sampler {
     client: PollClient,
     /// The next sequence number, from 0.
     next_seq_id: AtomicU64,
-    /// The prompt of the last sample, as long as a sample of it is pending.
+    /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
 }
 
@@ -150,7 +150,8 @@ impl SampleJob {
                         let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
                         debug!("{operation}: all sampling with this key waits for {wait:?}, as the service requests");
                         permit.pause(wait);
-                        Err(AttemptFailed::new(error, Some(Duration::ZERO)))
+                        // Already logged, with the wait that the limiter enforces.
+                        Err(AttemptFailed { level: Level::Trace, ..AttemptFailed::new(error, Some(Duration::ZERO)) })
                     }
                     Err(error) => Err(error.into()),
                 }
