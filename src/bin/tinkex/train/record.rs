@@ -228,32 +228,20 @@ fn write_failure(path: &Path, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new() -> Self {
-            Folder(std::env::temp_dir().join(format!("tinkex-record-{:016x}", fastrand::u64(..))))
-        }
-
-        fn text(&self, name: &str) -> String {
-            fs::read_to_string(self.0.join(name)).unwrap()
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).ok();
-        }
+    fn text(folder: &TempDir, name: &str) -> String {
+        fs::read_to_string(folder.path().join(name)).unwrap()
     }
 
     fn settings() -> RunSettings {
         RunSettings { data_sha256: "ab".to_owned(), batch_size: 4, seed: 1, eval_fraction: 0.0, tokenizer: None }
     }
 
-    fn started_run(folder: &Folder) -> RunRecord {
-        let mut record = RunRecord::new(&folder.0, settings()).unwrap();
+    fn started_run(folder: &TempDir) -> RunRecord {
+        let mut record = RunRecord::new(folder.path(), settings()).unwrap();
         record.write().unwrap();
         for step in 1..=5 {
             record.add_metrics(Metrics { step, loss: 1.0 / step as f64, ..Metrics::default() }).unwrap();
@@ -267,26 +255,26 @@ mod tests {
 
     #[test]
     fn resuming_drops_steps_after_the_latest_checkpoint() {
-        let folder = Folder::new();
+        let folder = TempDir::new().unwrap();
         started_run(&folder);
         // A killed run may leave an incomplete line.
-        fs::write(folder.0.join(METRICS), folder.text(METRICS) + "{\"step\":6,\"lo").unwrap();
-        let (mut record, start) = RunRecord::resume(&folder.0, settings(), &ResumeFrom::Latest).unwrap();
-        assert_eq!(folder.text(METRICS).lines().count(), 6);
+        fs::write(folder.path().join(METRICS), text(&folder, METRICS) + "{\"step\":6,\"lo").unwrap();
+        let (mut record, start) = RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest).unwrap();
+        assert_eq!(text(&folder, METRICS).lines().count(), 6);
         record.write().unwrap();
         assert_eq!((start.step, start.path.as_str()), (4, "tinker://r/weights/run-000004"));
-        assert_eq!(folder.text(METRICS).lines().count(), 4);
+        assert_eq!(text(&folder, METRICS).lines().count(), 4);
         record.add_metrics(Metrics { step: 5, loss: 0.2, ..Metrics::default() }).unwrap();
         let steps: Vec<u64> =
-            parse_lines::<Metrics>(folder.text(METRICS).as_bytes()).iter().map(|line| line.step).collect();
+            parse_lines::<Metrics>(text(&folder, METRICS).as_bytes()).iter().map(|line| line.step).collect();
         assert_eq!(steps, [1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn the_step_comes_from_record_or_name() {
-        let folder = Folder::new();
+        let folder = TempDir::new().unwrap();
         started_run(&folder);
-        let resume = |path: &str| RunRecord::resume(&folder.0, settings(), &path.parse().unwrap());
+        let resume = |path: &str| RunRecord::resume(folder.path(), settings(), &path.parse().unwrap());
         assert_eq!(resume("tinker://r/weights/run-000002").unwrap().1.step, 2);
         assert_eq!(resume("tinker://other/weights/x-17").unwrap().1.step, 17);
         assert!(resume("tinker://other/weights/final").unwrap_err().message().contains("cannot tell the step"));
@@ -295,9 +283,9 @@ mod tests {
 
     #[test]
     fn a_run_accepts_only_its_own_settings() {
-        let folder = Folder::new();
+        let folder = TempDir::new().unwrap();
         started_run(&folder);
-        assert!(RunRecord::new(&folder.0, settings()).unwrap_err().message().contains("already contains a run"));
+        assert!(RunRecord::new(folder.path(), settings()).unwrap_err().message().contains("already contains a run"));
         for (other, what) in [
             (RunSettings { seed: 2, ..settings() }, "--seed was 1"),
             (RunSettings { batch_size: 8, ..settings() }, "--batch-size was 4"),
@@ -305,11 +293,11 @@ mod tests {
             (RunSettings { eval_fraction: 0.5, ..settings() }, "--eval-fraction was 0"),
             (RunSettings { tokenizer: Some("bytes".to_owned()), ..settings() }, "--tokenizer was the model's own"),
         ] {
-            let failure = RunRecord::resume(&folder.0, other, &ResumeFrom::Latest).unwrap_err();
+            let failure = RunRecord::resume(folder.path(), other, &ResumeFrom::Latest).unwrap_err();
             assert!(failure.message().contains(what), "{failure:?}");
         }
-        let empty = Folder::new();
-        let failure = RunRecord::resume(&empty.0, settings(), &ResumeFrom::Latest).unwrap_err();
+        let empty = TempDir::new().unwrap();
+        let failure = RunRecord::resume(empty.path(), settings(), &ResumeFrom::Latest).unwrap_err();
         assert!(failure.message().contains("no checkpoint"), "{failure:?}");
     }
 }
