@@ -5,7 +5,6 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use log::debug;
 use parking_lot::Mutex;
 
 use super::retry_config::RetryConfig;
@@ -148,9 +147,13 @@ impl SampleJob {
                     Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
                     Err(error) if error.status() == Some(429) => {
                         let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
-                        debug!("{operation}: all sampling with this key waits for {wait:?}, as the service asks");
+                        let notice = format!("the server answered 429; all sampling with this key waits for {wait:?}");
                         permit.pause(wait);
-                        Err(AttemptFailed::new(error, Some(Duration::ZERO)))
+                        // The wait is in the limiter, so the loop has none.
+                        Err(AttemptFailed {
+                            notice: Some(notice.into()),
+                            ..AttemptFailed::new(error, Some(Duration::ZERO))
+                        })
                     }
                     Err(error) => Err(error.into()),
                 }
