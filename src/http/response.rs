@@ -97,7 +97,7 @@ impl Response {
             401 => error.with_hint("check TINKER_API_KEY or api_key"),
             403 => error.with_hint("this key may not do that; check whose run or checkpoint it is"),
             404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),
-            409 => error.with_hint("something of that name or number exists already; choose another name"),
+            409 => error.with_hint("something with that name or number already exists; choose another name"),
             413 => error.with_hint("send smaller batches"),
             429 => error.with_hint("the service is busy; try again later"),
             500.. => error.with_hint("the service has a problem; try again later"),
