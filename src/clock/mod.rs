@@ -108,8 +108,8 @@ impl Clock {
         }
     }
 
-    /// Runs something that blocks on the outside world, such as a socket. A manual clock does not wait for the thread
-    /// meanwhile: how long the world takes is not the clock's to decide.
+    /// Runs something that blocks on the outside world, such as a socket. An advance of a manual clock does not wait for it,
+    /// since it may take any time, or wait for the test itself.
     pub(crate) fn outside<R>(&self, run: impl FnOnce() -> R) -> R {
         if let Some(manual) = &self.0 {
             manual.settle(thread::current().id());

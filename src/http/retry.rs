@@ -3,10 +3,9 @@
 //! The loop waits on the clock, respects the deadline and cancellation, logs, and notifies the observer. Policies in
 //! [`rules`](crate::rules), which the attempt consults, decide what is retried and after how long.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use log::{Level, log, log_enabled};
+use log::{Level, log};
 
 use super::Http;
 use super::attempt::timed_out;
@@ -16,12 +15,12 @@ use crate::error::{Error, Result};
 /// A failed attempt, and what its policy decided.
 pub(crate) struct AttemptFailed {
     pub(crate) error: Error,
-    /// The wait before the next attempt; `None` to give up with this error. Zero if the attempt itself waits, or needs no wait.
+    /// The wait before the next attempt; `None` to give up with this error, zero if none is needed or the attempt itself waits.
     pub(crate) wait: Option<Duration>,
     /// The level at which the retry is logged.
     pub(crate) level: Level,
     /// Logged in place of the error.
-    pub(crate) notice: Option<Cow<'static, str>>,
+    pub(crate) notice: Option<&'static str>,
 }
 
 impl AttemptFailed {
@@ -61,10 +60,10 @@ impl Http {
             if let Some(deadline) = limits.deadline.filter(|deadline| deadline.at <= next) {
                 return Err(timed_out(deadline.limit, limits, unanswered).with_source(error));
             }
-            if log_enabled!(level) {
-                let what = notice.map_or_else(|| error.to_string(), |notice| format!("{}: {notice}", limits.operation));
-                let when = if wait.is_zero() { String::new() } else { format!(" in {wait:.0?}") };
-                log!(level, "{what}; retrying{when}");
+            let when = if wait.is_zero() { String::new() } else { format!(" in {wait:.0?}") };
+            match notice {
+                Some(notice) => log!(level, "{}: {notice}; retrying{when}", limits.operation),
+                None => log!(level, "{error}; retrying{when}"),
             }
             on_retry(&error, wait);
             self.pause(next, &limits.handle)

@@ -1,4 +1,4 @@
-//! A call's mode, and what makes a submitted call a [`Pending`].
+//! Whether a call blocks, and how a submitted call becomes a [`Pending`].
 
 use std::any::Any;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::threads::OnFull;
 pub(crate) enum CallMode {
     /// It returns the result, or fails at this instant.
     Blocking(Option<Instant>),
-    /// It returns a [`Pending`], each wait for which may take this long.
+    /// It returns a [`Pending`]. Each wait on it may take this long.
     Submitting(Option<Duration>),
 }
 
@@ -68,12 +68,12 @@ pub(crate) struct SubmittedCall<R> {
     pub(crate) operation: &'static str,
     pub(crate) mode: CallMode,
     pub(crate) poller: PollerHandle,
-    /// What must live until the result is there.
+    /// What must live until the result is ready.
     pub(crate) keep_alive: Arc<dyn Any + Send + Sync>,
 }
 
 impl<R: DeserializeOwned + Send + 'static> SubmittedCall<R> {
-    /// A pending result. `combine` makes it from the results of the requests, on the thread that waits.
+    /// A pending result. `combine` turns the results of the requests into it, on the thread that waits.
     pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<R>) -> Result<T> + Send + 'static) -> Pending<T> {
         let SubmittedCall { handle, operation, mode, poller, keep_alive } = self;
         let collect: Collect<T> = Box::new(move |state| {

@@ -1,4 +1,4 @@
-//! The way to the poller, for the clients and for those who wait.
+//! How clients and waiting threads reach the poller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ struct Shared {
 }
 
 impl PollerHandle {
-    /// A handle that sends its commands there.
+    /// A handle that sends its commands to this channel.
     pub(super) fn new(clock: Clock, commands: Sender<Command>) -> Self {
         let (next_ticket, next_client) = (AtomicU64::new(0), AtomicU64::new(0));
         PollerHandle(Arc::new(Shared { clock, commands, next_ticket, next_client, panicked: AtomicBool::new(false) }))
@@ -32,12 +32,13 @@ impl PollerHandle {
         &self.0.clock
     }
 
-    /// A new client, with turns of its own. The promises of an `ordered` one finish in the order in which they were made.
+    /// Registers a client, which takes its turns in the poll queue. The promises of an `ordered` one finish in the order in
+    /// which they were made.
     pub(crate) fn new_client(&self, ordered: bool) -> PollClient {
         PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered }
     }
 
-    /// Polls a promise until its result is there or nobody wants it any more.
+    /// Has a promise polled until its result is ready or nobody wants it any more.
     pub(crate) fn track(&self, promise: TrackedPromise) {
         let ticket = Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed));
         let state = Arc::clone(promise.completer.state());
@@ -51,7 +52,7 @@ impl PollerHandle {
                 None => Err(Command::Add { ticket, promise, waited: false }),
             }
         };
-        // Without the lock, which a completer takes when it completes or drops.
+        // Outside the lock: a completer takes it when it completes or drops.
         if let Err(Command::Add { promise, .. }) = unsent {
             if self.0.panicked.load(Ordering::Acquire) {
                 promise.completer.complete(Err(panicked()));
@@ -59,17 +60,17 @@ impl PollerHandle {
         }
     }
 
-    /// Someone waits for the result now, or nobody does any more: what is waited for is polled first.
+    /// Sets whether someone waits for the result. Promises that someone waits for are polled first.
     pub(super) fn set_waited(&self, ticket: Ticket, waited: bool) {
         self.send(Command::SetWaited { ticket, waited });
     }
 
-    /// Nobody will ever take the result; `expired` is whether a time limit of the caller is the reason.
+    /// Stops the polls: nobody will take the result. `expired` is whether the caller's timeout is the reason.
     pub(super) fn abandon(&self, ticket: Ticket, expired: bool) {
         self.send(Command::Abandon { ticket, expired });
     }
 
-    /// Later promises are completed with an error: the poller has panicked.
+    /// Records that the poller has panicked: later promises complete with an error.
     pub(super) fn note_panic(&self) {
         self.0.panicked.store(true, Ordering::Release);
     }

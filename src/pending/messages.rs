@@ -20,7 +20,7 @@ pub(crate) struct PollClient {
     pub(super) ordered: bool,
 }
 
-/// A promise of the server: what was asked, who gets the result, and how its polls went so far. The only record of a promise;
+/// A promise of the server: what was requested, who gets the result, and how its polls went so far. The only record of it;
 /// everything else in the poller refers to it by its ticket.
 pub(crate) struct TrackedPromise {
     pub(super) request_id: Arc<str>,
@@ -43,9 +43,9 @@ pub(super) enum Phase {
     Queued,
     /// The response to a poll.
     Polling { request: Arc<RequestHandle>, began: Instant },
-    /// The end of a poll that was cut off in favour of another promise.
+    /// The end of its poll, which was cut off in favour of another promise.
     CutOff {
-        /// How long it then leaves the connection to others.
+        /// How long the promise then leaves the connection to others.
         away: Duration,
     },
     /// Its resubmission at this instant.
@@ -96,17 +96,17 @@ pub(super) enum Command {
         /// Whether someone waits for it already.
         waited: bool,
     },
-    /// Someone waits for the promise now, or nobody does any more.
+    /// Whether someone waits for the result has changed.
     SetWaited { ticket: Ticket, waited: bool },
-    /// Nobody will ever take the result.
+    /// Nobody will take the result.
     Abandon {
         ticket: Ticket,
-        /// Whether a time limit of the caller is the reason.
+        /// Whether the caller's timeout is the reason.
         expired: bool,
     },
     /// A poll has ended.
     Replied(Ticket, Reply),
-    /// Resolve everything with `Closed` and end.
+    /// Complete everything with `Closed` and end.
     Close,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
 //! the requests of the call. A [`PollerHandle`] hands promises to the [`poller`], which polls them until their results are
-//! there. [`PollingSession`] is what the clients share.
+//! ready. [`PollingSession`] is what the clients share.
 
 mod call_mode;
 mod call_state;
@@ -40,9 +40,10 @@ use call_state::CallState;
 /// The result of a submitted call, which the service has yet to deliver.
 ///
 /// It is not a `std::future::Future`: nothing has to drive it. The request is sent and its result polled in the background,
-/// whether or not anyone waits. Dropping a `Pending` stops the polls but does not withdraw the request: a submitted training
-/// step still takes place, provided that its client or the `Pending` lives until it is sent. A `Pending` keeps its session and
-/// its client alive.
+/// whether or not anyone waits. A `Pending` keeps its session and its client alive.
+///
+/// Dropping a `Pending` stops the polls. It withdraws a sample that is not sent yet, but not a training step: a submitted step
+/// still takes place, provided that its client or the `Pending` lives until it is sent.
 ///
 /// # Examples
 ///
@@ -69,11 +70,11 @@ pub struct Pending<T> {
     collect: Mutex<Option<Collect<T>>>,
     mode: CallMode,
     poller: PollerHandle,
-    /// What must live until the result is there.
+    /// What must live until the result is ready.
     _keep_alive: Arc<dyn Any + Send + Sync>,
 }
 
-/// Makes the result from those of the call's requests.
+/// Combines the results of the call's requests.
 type Collect<T> = Box<dyn FnOnce(&Monitor<CallState>) -> Result<T> + Send>;
 
 impl<T> Pending<T> {
@@ -149,7 +150,7 @@ impl<T> Pending<T> {
         self.mode.wait_until(self.poller.clock())
     }
 
-    /// Returns whether the result is there, at the deadline at the latest.
+    /// Waits up to the deadline. Returns whether the result is ready.
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         if state.is_ready() {
@@ -197,7 +198,7 @@ impl<T> Drop for Pending<T> {
         let expired = state.error().is_some_and(Error::is_timeout);
         state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
         let submissions = state.take_submissions();
-        // A cancel takes the lock that the cancelled request waits with.
+        // Without the lock: cancelling takes the lock of the monitor on which the request may be waiting.
         drop(state);
         submissions.iter().for_each(|submission| submission.cancel());
     }

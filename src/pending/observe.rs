@@ -38,7 +38,7 @@ impl PromiseObserver {
         self.http.events().emit(Event::QueueState(update));
     }
 
-    /// A promise is no longer polled: its result is there, or will not come.
+    /// A promise is no longer polled: its result is ready, or there will be none.
     pub(super) fn resolved(&self, promise: &TrackedPromise, error: Option<&Error>, now: Instant) {
         let events = self.http.events();
         if events.is_observed() || (error.is_some() && events.wants_failures()) {

@@ -120,7 +120,7 @@ impl PollJob {
     /// What a poll without a response says about the promise.
     fn outcome_of(&self, error: &Error) -> PollOutcome<Decoded> {
         match error.kind() {
-            // The response is too large, and would be the next time.
+            // The response is too large, and would be again.
             ErrorKind::Decode => PollOutcome::Failed(error.clone()),
             ErrorKind::Timeout(Limit::Wait) if self.request.was_written() => PollOutcome::NotReady(NotReady::Silent),
             _ => PollOutcome::NotReady(NotReady::Unreachable),
@@ -128,7 +128,7 @@ impl PollJob {
     }
 }
 
-/// Makes sure that each job replies once, even if it panics or is dropped in the queue.
+/// Makes sure that each job replies exactly once, even if it panics or is dropped in the queue.
 pub(super) struct ReplySender {
     ticket: Ticket,
     replies: Option<Sender<Command>>,

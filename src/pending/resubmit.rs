@@ -17,7 +17,7 @@ pub(crate) struct Resubmission {
     pub(crate) run: Box<dyn FnOnce(Completer) + Send>,
 }
 
-/// The promises that wait to be resubmitted, by when they are due. No thread is blocked meanwhile.
+/// The promises that wait to be resubmitted, ordered by when they are due. No thread is blocked for them.
 #[derive(Default)]
 pub(super) struct ResubmitQueue(BTreeSet<(Instant, Ticket)>);
 

@@ -1,7 +1,7 @@
 //! Detects that the service cannot be reached at all.
 //!
 //! During an outage polls start one after another, with growing waits after each failure, and all other promises stay where
-//! they are. Otherwise each of thousands of promises would try to connect on its own. One lost connection is no outage yet.
+//! they are. Otherwise each of thousands of promises would try to connect on its own. A single lost connection is not yet an outage.
 
 use std::time::{Duration, Instant};
 

@@ -64,7 +64,7 @@ pub(crate) enum Failure {
     Request {
         /// The server's message.
         message: String,
-        /// Whose fault it was.
+        /// Who caused it.
         category: RequestErrorCategory,
     },
     /// The server refuses to answer for this promise.
@@ -81,7 +81,7 @@ pub(crate) enum Failure {
     },
 }
 
-/// Classifies a response to a poll by the first rule of the protocol that fits. `retry_after` is the wait that its headers
+/// Classifies a response to a poll by the first rule of the protocol that matches. `retry_after` is the wait that its headers
 /// ask for.
 pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) -> PollOutcome<&[u8], Failure> {
     match status {
@@ -181,7 +181,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
     }
 }
 
-/// The names of these keys.
+/// The names of the keys.
 #[derive(serde::Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Key {

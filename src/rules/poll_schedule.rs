@@ -22,7 +22,7 @@ const EARLY_BASE: Duration = Duration::from_millis(100);
 const PAUSED: Duration = Duration::from_secs(1);
 
 /// The first wait after a 5xx or a 429, as for a retry.
-const TROUBLE_BASE: Duration = Duration::from_millis(500);
+const ERROR_STATUS_BASE: Duration = Duration::from_millis(500);
 
 /// The maximum wait while the server can be reached.
 const CAP: Duration = Duration::from_secs(10);
@@ -43,8 +43,8 @@ pub(crate) struct PollSchedule {
     polls: u32,
     /// Early "not yet" responses in a row, since a poll that was held.
     early: u32,
-    /// 5xx and 429 in a row, since the server last spoke of the promise.
-    trouble: u32,
+    /// 5xx and 429 in a row, since the server last reported on the promise.
+    error_statuses: u32,
     /// Connections lost or not made in a row. Any HTTP response resets it.
     unreachable: u32,
 }
@@ -52,7 +52,7 @@ pub(crate) struct PollSchedule {
 impl PollSchedule {
     /// The schedule of a promise that has not been polled. `timeout_progress` is 30 min by default.
     pub(crate) fn new(timeout_progress: Duration) -> Self {
-        PollSchedule { timeout_progress, silent: Duration::ZERO, polls: 0, early: 0, trouble: 0, unreachable: 0 }
+        PollSchedule { timeout_progress, silent: Duration::ZERO, polls: 0, early: 0, error_statuses: 0, unreachable: 0 }
     }
 
     /// Counts a poll that starts, and returns its number, from 0, for `x-tinker-request-iteration`.
@@ -76,18 +76,18 @@ impl PollSchedule {
         let wait = match outcome {
             NotReady::Pending { queue_state, .. } => {
                 self.silent = Duration::ZERO;
-                self.trouble = 0;
+                self.error_statuses = 0;
                 let wait = self.after_pending(held, jitter);
                 let is_paused = queue_state.as_ref().is_some_and(QueueState::is_paused);
                 return Some(now + if is_paused { wait.max(PAUSED) } else { wait });
             }
             NotReady::Silent => Duration::ZERO,
-            NotReady::ServerError { .. } => self.after_trouble(jitter),
+            NotReady::ServerError { .. } => self.after_error_status(jitter),
             NotReady::RateLimited { retry_after } => {
-                let usual = self.after_trouble(jitter);
+                let usual = self.after_error_status(jitter);
                 retry_after.filter(|wait| *wait <= MAX_RETRY_AFTER).unwrap_or(usual)
             }
-            NotReady::Unreachable => unreachable_wait(count(&mut self.unreachable)),
+            NotReady::Unreachable => unreachable_wait(increment(&mut self.unreachable)),
         };
         self.silent = self.silent.saturating_add(held);
         if self.expires_after(Duration::ZERO) {
@@ -112,12 +112,12 @@ impl PollSchedule {
             self.early = 0;
             Duration::ZERO
         } else {
-            shortened(backoff(EARLY_BASE, count(&mut self.early), CAP), jitter)
+            shortened(backoff(EARLY_BASE, increment(&mut self.early), CAP), jitter)
         }
     }
 
-    fn after_trouble(&mut self, jitter: f64) -> Duration {
-        shortened(backoff(TROUBLE_BASE, count(&mut self.trouble), CAP), jitter)
+    fn after_error_status(&mut self, jitter: f64) -> Duration {
+        shortened(backoff(ERROR_STATUS_BASE, increment(&mut self.error_statuses), CAP), jitter)
     }
 }
 
@@ -126,8 +126,8 @@ pub(crate) fn unreachable_wait(n: u32) -> Duration {
     backoff(UNREACHABLE_BASE, n, UNREACHABLE_CAP)
 }
 
-/// Increments a counter and returns its value before.
-fn count(counter: &mut u32) -> u32 {
+/// Increments a counter and returns its previous value.
+fn increment(counter: &mut u32) -> u32 {
     let before = *counter;
     *counter = before.saturating_add(1);
     before

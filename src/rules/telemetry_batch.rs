@@ -68,7 +68,7 @@ pub(crate) enum NotQueued {
         /// Whether no event was dropped before.
         first: bool,
     },
-    /// The last event was queued before.
+    /// The last event of the session is already queued.
     Ended,
 }
 
@@ -87,7 +87,7 @@ impl<E> Default for Batcher<E> {
 }
 
 impl<E> Batcher<E> {
-    /// Queues an event, which is made with its index. Returns whether to wake the thread: the first queued event sets its
+    /// Queues an event, which is built from its index. Returns whether to wake the thread: the first queued event sets its
     /// alarm, and [`MAX_BATCH`] of them make a request due.
     pub(crate) fn push(&mut self, event: impl FnOnce(u64) -> E, now: Instant) -> Result<bool, NotQueued> {
         if self.ended {
@@ -101,7 +101,7 @@ impl<E> Batcher<E> {
         Ok(self.queued.len() == 1 || self.queued.len() == MAX_BATCH)
     }
 
-    /// Queues the last event, for which there is always room. From now on, queued events are due at once.
+    /// Queues the last event, even if the queue is full. From now on, queued events are due at once.
     pub(crate) fn end(&mut self, event: impl FnOnce(u64) -> E, now: Instant) {
         if !self.ended {
             self.queue(event, now);

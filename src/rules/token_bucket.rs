@@ -25,20 +25,20 @@ const RECOVERY: Duration = Duration::from_secs(1);
 /// [`TokenBucket::level`] counts billionths of a token, so that tokens per second times nanoseconds is exact.
 const TOKEN: u64 = 1_000_000_000;
 
-/// A token bucket with a refill rate that adapts.
+/// A token bucket with an adaptive refill rate.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenBucket {
     /// The maximum level, in billionths of a token.
     capacity: u64,
     /// The refill rate without 429s, in tokens per second.
     configured: u32,
-    /// The present refill rate, in tokens per second.
+    /// The current refill rate, in tokens per second.
     rate: u32,
     /// In billionths of a token.
     level: u64,
     /// The instant up to which it has been refilled. During a pause this is the end of the pause, so nothing is added before.
     filled: Instant,
-    /// When the rate doubles next, unless it is back at the configured one.
+    /// When the rate doubles next, unless it is already back at the configured one.
     doubles_at: Instant,
 }
 
@@ -76,7 +76,7 @@ impl TokenBucket {
         self.filled
     }
 
-    /// The present refill rate, in tokens per second.
+    /// The current refill rate, in tokens per second.
     #[cfg(test)]
     fn rate(&self) -> u32 {
         self.rate
@@ -92,7 +92,7 @@ impl TokenBucket {
         self.fill(now);
     }
 
-    /// Refills the bucket up to `until` at the present rate. An instant in the past changes nothing: threads that share a
+    /// Refills the bucket up to `until` at the current rate. An instant in the past changes nothing: threads that share a
     /// bucket may read the clock in one order and call this in another.
     fn fill(&mut self, until: Instant) {
         let nanos = u64::try_from(until.saturating_duration_since(self.filled).as_nanos()).unwrap_or(u64::MAX);

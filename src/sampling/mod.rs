@@ -51,7 +51,7 @@ use submit::{SampleJob, Sampler};
 pub struct SamplingClient {
     session: PollingSession,
     sampler: Arc<Sampler>,
-    /// If it was opened on one.
+    /// Set if the client was opened on a base model.
     base_model: Option<Arc<str>>,
     retry: Arc<RetryConfig>,
     timeout_operation: Option<Duration>,

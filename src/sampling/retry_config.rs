@@ -1,4 +1,4 @@
-//! How samples are retried whose promise has expired.
+//! When samples are resubmitted whose promise has expired.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct RetryConfig {
 }
 
 impl Default for RetryConfig {
-    /// 10 attempts, with the Python client's waits: 500 ms to 10 s, with a jitter of 0.25.
+    /// 10 resubmissions, with the Python client's waits: 500 ms to 10 s, with a jitter of 0.25.
     fn default() -> Self {
         RetryConfig {
             attempts: 10,
@@ -52,24 +52,24 @@ impl RetryConfig {
         RetryConfig { attempts: config.max_retries(), base, cap, ..RetryConfig::default() }
     }
 
-    /// No retries: an expired promise is an error of kind [`Expired`](crate::ErrorKind::Expired).
+    /// No resubmissions: an expired promise is an error of kind [`Expired`](crate::ErrorKind::Expired).
     pub fn off() -> Self {
         RetryConfig::default().attempts(0)
     }
 
-    /// The maximum number of times that a sample is submitted again. Defaults to 10.
+    /// The maximum number of resubmissions of a sample. Defaults to 10.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// The wait before the first of them. It doubles each time. Defaults to 500 ms.
+    /// The wait before the first resubmission. It doubles each time. Defaults to 500 ms.
     pub fn base(mut self, base: Duration) -> Self {
         self.base = base.min(MAX_DURATION);
         self
     }
 
-    /// The maximum wait. Defaults to 10 s.
+    /// The maximum wait before a resubmission. Defaults to 10 s.
     pub fn cap(mut self, cap: Duration) -> Self {
         self.cap = cap.min(MAX_DURATION);
         self

@@ -1,10 +1,11 @@
-//! The submission of one sample: past the limiter, with one sequence number and idempotency key for all attempts.
+//! The submission of one sample: through the limiter, with one sequence number and idempotency key for all attempts.
 
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use log::{Level, debug};
 use parking_lot::Mutex;
 
 use super::retry_config::RetryConfig;
@@ -29,7 +30,7 @@ pub(super) struct Sampler {
     client: PollClient,
     /// The next sequence number, from 0.
     next_seq_id: AtomicU64,
-    /// The prompt of the last sample, as long as a sample of it is pending.
+    /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
 }
 
@@ -147,13 +148,10 @@ impl SampleJob {
                     Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
                     Err(error) if error.status() == Some(429) => {
                         let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
-                        let notice = format!("the server answered 429; all sampling with this key waits for {wait:?}");
+                        debug!("{operation}: all sampling with this key waits for {wait:?}, as the service requests");
                         permit.pause(wait);
-                        // The wait is in the limiter, so the loop has none.
-                        Err(AttemptFailed {
-                            notice: Some(notice.into()),
-                            ..AttemptFailed::new(error, Some(Duration::ZERO))
-                        })
+                        // Already logged, with the wait that the limiter enforces.
+                        Err(AttemptFailed { level: Level::Trace, ..AttemptFailed::new(error, Some(Duration::ZERO)) })
                     }
                     Err(error) => Err(error.into()),
                 }

@@ -126,7 +126,7 @@ impl ServiceClient {
     ///
     /// let plain = service.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default())?;
     /// let options = TrainingOptions::from(LoraConfig::default().rank(16)).user_metadata("experiment", "7b");
-    /// let noted = service.create_lora_training_client("Qwen/Qwen3-8B", options)?;
+    /// let tagged = service.create_lora_training_client("Qwen/Qwen3-8B", options)?;
     /// # Ok(())
     /// # }
     /// ```
@@ -244,7 +244,8 @@ impl ServiceClient {
         RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.base())), self.timeout_operation)
     }
 
-    /// Low-level access to the service, over the connections of this session, for requests without a method. Makes no request.
+    /// Low-level access to the service, over the connections of this session, for requests that no client method makes. Makes
+    /// no request itself.
     ///
     /// # Examples
     ///
@@ -277,10 +278,10 @@ impl ServiceClient {
     }
 
     /// Ends the session, with every request in flight and every thread. Calls and waits that are blocked fail with
-    /// [`Closed`](crate::ErrorKind::Closed), through clones and through the clients made by it, too.
+    /// [`Closed`](crate::ErrorKind::Closed). So do those of clones, and of the clients that this one created.
     ///
-    /// Blocks up to `timeout`, until the threads have ended and the remaining telemetry was sent, or until the service stops
-    /// taking it. A thread that cannot be ended in time (a name lookup) is left running with a warning in the log. A second
+    /// Blocks up to `timeout`, until the threads have ended and the remaining telemetry is sent, or the service stops
+    /// accepting it. A thread that cannot be ended in time (a name lookup) is left running with a warning in the log. A second
     /// call does nothing.
     pub fn close(&self, timeout: Duration) {
         self.session.base().close(timeout);

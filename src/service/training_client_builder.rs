@@ -7,8 +7,7 @@ use crate::error::Result;
 use crate::pending::Pending;
 use crate::training::TrainingClient;
 
-/// Chooses what a new training client starts from. Obtained from
-/// [`ServiceClient::training_client`].
+/// Chooses what a new training client starts from. Obtained from [`ServiceClient::training_client`].
 ///
 /// # Examples
 ///

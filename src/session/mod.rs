@@ -134,17 +134,21 @@ impl Session {
         &self.next_sampling_session
     }
 
-    /// Closes this along with the session; at once if that is closed already.
+    /// Closes this when the session closes; at once if the session is already closed.
     pub(crate) fn adopt(&self, dependent: Arc<dyn Dependent>) {
-        self.dependents.lock().push(dependent);
-        if self.closed.load(Ordering::Acquire) {
-            self.close_dependents(deadline_in(self.config().timeout_drop()));
+        self.dependents.lock().push(Arc::clone(&dependent));
+        // Only this one, and only if the close has not taken it: the close itself waits for the others to end.
+        if self.closed.load(Ordering::Acquire) && self.release(&dependent) {
+            dependent.close(deadline_in(self.config().timeout_drop()));
         }
     }
 
-    /// Forgets a dependent that its owner has closed.
-    pub(crate) fn release(&self, dependent: &Arc<dyn Dependent>) {
-        self.dependents.lock().retain(|other| !Arc::ptr_eq(other, dependent));
+    /// Forgets a dependent. Returns whether it was still there, so that the caller has to close it.
+    pub(crate) fn release(&self, dependent: &Arc<dyn Dependent>) -> bool {
+        let mut dependents = self.dependents.lock();
+        let before = dependents.len();
+        dependents.retain(|other| !Arc::ptr_eq(other, dependent));
+        dependents.len() < before
     }
 
     /// The latest first: the training queues hand promises to the poller, which was adopted before them.
@@ -197,5 +201,71 @@ impl fmt::Debug for Session {
             .field("id", &self.id)
             .field("base_url", &self.config().base_url())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+    use crate::config::Proxy;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Dependent for Counter {
+        fn close(&self, _deadline: Instant) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A session, of a service that answers the first request and no other.
+    fn open() -> Session {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let service = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut lines = BufReader::new(&stream).lines();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let body = r#"{"session_id":"s-1"}"#;
+            write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                .unwrap();
+        });
+        let config = Config::builder().api_key("tml-k").base_url(url).proxy(Proxy::Off).telemetry(false);
+        let session = Session::open(&config.build_with(|_| None).unwrap()).unwrap();
+        service.join().unwrap();
+        session
+    }
+
+    #[test]
+    fn closing_closes_each_dependent_once() {
+        let session = open();
+        let counters: [Arc<Counter>; 3] = std::array::from_fn(|_| Arc::default());
+        let closes = || counters.each_ref().map(|counter| counter.0.load(Ordering::Relaxed));
+        let adopt = |index: usize| session.adopt(Arc::clone(&counters[index]) as Arc<dyn Dependent>);
+        (0..2).for_each(adopt);
+        assert!(session.release(&(Arc::clone(&counters[0]) as Arc<dyn Dependent>)));
+        session.close(Duration::from_secs(10));
+        assert_eq!(closes(), [0, 1, 0], "the first was released");
+        adopt(2);
+        assert_eq!(closes(), [0, 1, 1]);
+    }
+
+    #[test]
+    fn adopting_during_a_close_leaves_the_others() {
+        let session = open();
+        let (early, late) = (Arc::<Counter>::default(), Arc::<Counter>::default());
+        session.adopt(Arc::clone(&early) as Arc<dyn Dependent>);
+        // A close has begun, and has not come to the dependents yet.
+        session.closed.store(true, Ordering::Release);
+        session.adopt(Arc::clone(&late) as Arc<dyn Dependent>);
+        assert_eq!([&early, &late].map(|counter| counter.0.load(Ordering::Relaxed)), [0, 1]);
+        session.closed.store(false, Ordering::Release);
+        session.close(Duration::from_secs(10));
+        assert_eq!([&early, &late].map(|counter| counter.0.load(Ordering::Relaxed)), [1, 1]);
     }
 }

@@ -1,13 +1,14 @@
 //! How many samples may be submitted, and how fast, by all clients of one service and key in the process.
 //!
-//! A submission needs a token from the bucket of [`rules::token_bucket`](crate::rules::token_bucket), and a permit, of which
-//! there are only so many at a time. Both are for the submission alone: nothing is held while its result is polled, or long
-//! generations would block the client. The registry forgets a service and key with the last client that uses them.
+//! A submission needs a token from the bucket of [`rules::token_bucket`](crate::rules::token_bucket), and one of a limited
+//! number of permits. Both are for the submission alone: nothing is held while its result is polled, or long generations would
+//! block the client. The registry forgets a service and key with the last client that uses them.
 //!
-//! Threads that have to wait form a line. Only the first waits for a permit or a token, and wakes the next when it leaves; the
+//! Threads that have to wait form a queue. Only the first waits for a permit or a token, and wakes the next when it leaves; the
 //! others sleep until they are woken, so that one token does not wake hundreds of threads.
 //!
-//! Lock order: the limiter's state, then the flag behind `is_closed` or the monitor of a waiter. The registry's lock is never held together with either.
+//! Lock order: the limiter's state, then the flag behind `is_closed` or the monitor of a waiter. The registry's lock is never
+//! held together with any of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Weak};
@@ -42,7 +43,7 @@ struct State {
     max_in_flight: usize,
     /// In the order of their arrival.
     waiters: VecDeque<Arc<Waiter>>,
-    /// How often a waiter tried to get through.
+    /// How often a waiter tried to acquire a permit.
     #[cfg(test)]
     tries: usize,
 }
@@ -85,8 +86,8 @@ impl SamplingLimiter {
         limiter
     }
 
-    /// Waits for a permit and a token. Fails at the deadline, or once `is_closed` says that the client was closed;
-    /// [`wake_all`](SamplingLimiter::wake_all) makes it look.
+    /// Waits for a permit and a token. Fails at the deadline, or once `is_closed` returns true, which it checks after each
+    /// [`wake_all`](SamplingLimiter::wake_all).
     pub(crate) fn acquire(&self, is_closed: impl Fn() -> bool, deadline: Option<Deadline>) -> Result<Permit<'_>> {
         let waiter = Waiter::new(false);
         self.state.lock().waiters.push_back(Arc::clone(&waiter));
@@ -121,7 +122,8 @@ impl SamplingLimiter {
 }
 
 impl State {
-    /// Lets this waiter through; or fails with the instant of the next try, unless it is woken before.
+    /// Takes a token if this waiter is first and a permit is left. Otherwise fails with the instant to try again at, if there
+    /// is one; a wake may come first.
     fn try_acquire(&mut self, waiter: &Arc<Waiter>, now: Instant) -> Result<(), Option<Instant>> {
         #[cfg(test)]
         {
@@ -134,7 +136,7 @@ impl State {
         self.bucket.take(now).map_err(Some)
     }
 
-    /// Takes a waiter out of the line and wakes the one that is first then.
+    /// Removes a waiter, and wakes the next one if it was first.
     fn leave(&mut self, waiter: &Arc<Waiter>) {
         let position = self.waiters.iter().position(|other| Arc::ptr_eq(other, waiter));
         if let Some(position) = position {
@@ -152,7 +154,7 @@ fn wake(waiter: &Arc<Waiter>) {
 }
 
 impl Permit<'_> {
-    /// The service answered 429: everyone pauses. No other submission starts between the end of this one and the pause.
+    /// Pauses all submissions after a 429. No other submission starts between the end of this one and the pause.
     pub(crate) fn pause(self, wait: Duration) {
         let now = self.0.clock.now();
         self.0.state.lock().bucket.pause(now, wait);
@@ -162,7 +164,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        // Otherwise the first waiter waits for a token and needs no wake.
+        // Otherwise the first waiter waits for a token, which wakes it.
         let was_full = state.in_flight >= state.max_in_flight;
         state.in_flight = state.in_flight.saturating_sub(1);
         if was_full {

@@ -147,7 +147,7 @@ impl TrainingClient {
             targets(index, datum).map_err(named)?;
         }
         let cross_entropy = LossFn::CrossEntropy.into();
-        // A pass without gradients does not change the model, whatever its outcome.
+        // A pass without gradients does not change the model, even if its outcome is unknown.
         let unchanged = |error: Error| error.with_effect(false);
         let first = self.queue_pass(OPERATION, Pass::Forward, batch, cross_entropy, mode)?;
         let output = first.pending(combine).wait().map_err(unchanged)?;
@@ -177,7 +177,7 @@ impl TrainingClient {
 fn targets(index: usize, datum: &Datum) -> Result<&TensorData> {
     datum.loss_fn_inputs.get("target_tokens").ok_or_else(|| {
         Error::invalid_input(format!(
-            "datum {index} has no target_tokens, whose log-probabilities the loss function gets"
+            "datum {index} has no target_tokens; the loss function gets their log-probabilities"
         ))
     })
 }

@@ -3,7 +3,7 @@
 //! The order of the calls is their order in the queue, which each takes on the caller's thread under one lock. If a background
 //! task took it, two calls made one after the other could be swapped. The sequence numbers are given out by the queue's thread
 //! as it writes the requests, so a request that is never written leaves no gap. The thread sends the next request once the
-//! promise of the last one is there; the poller gets the results.
+//! promise of the last one has arrived; the poller gets the results.
 //!
 //! A written number is never used again, whatever the outcome: the server answers a repeated number with the promise that it
 //! made for that number before.
@@ -145,10 +145,9 @@ impl Worker {
                 Some(error) => Err(error),
             };
             match promised {
-                Ok((request_id, submitted_at)) => {
-                    let config = self.http.config();
-                    let promise = TrackedPromise::new(request_id, kind, self.client, completer, config, submitted_at);
-                    self.poller.track(promise);
+                Ok((promise, submitted_at)) => {
+                    let (id, config) = (promise.request_id, self.http.config());
+                    self.poller.track(TrackedPromise::new(id, kind, self.client, completer, config, submitted_at));
                 }
                 Err(error) => {
                     completer.complete(Err(error.clone()));
@@ -158,7 +157,7 @@ impl Worker {
         }
     }
 
-    /// Sends one request. Returns the id of its promise, and when the submission began.
+    /// Sends one request. Returns its promise, and when the submission began.
     fn send(
         &mut self,
         path: &'static str,
@@ -166,7 +165,7 @@ impl Worker {
         deadline: Option<Deadline>,
         body: Body,
         completer: &Completer,
-    ) -> Result<(String, Instant)> {
+    ) -> Result<(Promise, Instant)> {
         completer.begin_write()?;
         let body = body(self.next_seq_id).inspect_err(|_| completer.mark_unwritten())?;
         let config = self.http.config();
@@ -188,7 +187,7 @@ impl Worker {
             completer.mark_unwritten();
         }
         let promise = response?.json::<Promise>(operation).map_err(|error| error.with_effect(true))?;
-        Ok((promise.request_id, submitted_at))
+        Ok((promise, submitted_at))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The requests of a training client's calls, with bodies that are written when their turn comes.
+//! Turns the calls of a training client into requests, whose bodies are written when their turn comes.
 
 use std::borrow::Cow;
 use std::ops::Range;

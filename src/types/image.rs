@@ -213,16 +213,16 @@ mod tests {
 
     #[test]
     fn image_files_are_read() {
-        let path = std::env::temp_dir().join(format!("tinkex-image-{}.png", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.png");
         std::fs::write(&path, PNG).unwrap();
         let image = ImageChunk::from_file(&path, 3).unwrap();
-        std::fs::remove_file(&path).unwrap();
         assert_eq!(image.data, PNG);
     }
 
     #[test]
     fn missing_image_files_are_named() {
-        let path = std::env::temp_dir().join("no-such-folder").join("tinkex-image-0.png");
+        let path = tempfile::tempdir().unwrap().path().join("tinkex-image-0.png");
         let error = ImageChunk::from_file(&path, 3).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("tinkex-image-"), "{error}");

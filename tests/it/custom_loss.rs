@@ -1,4 +1,4 @@
-//! Losses that the program computes: two passes, what comes between them, and what must not get to the second.
+//! Custom losses: the two passes, the loss function between them, and the errors that prevent the second.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -112,7 +112,7 @@ fn the_function_may_submit_and_wait_itself() {
 
 #[test]
 fn a_batch_in_chunks_reaches_the_function_whole() {
-    // The service gives one output for each of the two chunks of this batch: too few.
+    // The service returns one output for each of the two chunks of this batch: too few.
     let service = service();
     let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
     let error = trainer(&service).forward_backward_custom(datums, not_called).unwrap_err();
@@ -165,7 +165,7 @@ fn the_functions_own_error_is_the_source() {
     );
     assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&NoReward(3)));
     assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
-    // A text is an error, too.
+    // A string is an error, too.
     let error = trainer.submit_forward_backward_custom(batch(), |_, _| Err("no reward")).unwrap_err();
     assert_eq!((error.kind(), error.source().unwrap().to_string().as_str()), (ErrorKind::Callback, "no reward"));
     assert!(passes(&service).iter().all(|request| request.path == "forward"));
@@ -180,7 +180,7 @@ fn a_panic_in_the_function_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Panicked);
     assert!(error.to_string().contains("out of luck") && !error.may_have_taken_effect(), "{error}");
     assert!(passes(&service).iter().all(|request| request.path == "forward"));
-    // The client is as usable as before.
+    // The client still works.
     trainer.forward_backward_custom(batch(), flat).unwrap();
 }
 

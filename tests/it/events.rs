@@ -1,4 +1,4 @@
-//! What the program's observer is told.
+//! The events that the program's observers receive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +12,12 @@ use tinkex::{ErrorKind, Event, Limit, Pending, QueueStateUpdate, RestClient, Ser
 
 use crate::support::{Gate, Reply, Service, connect, healthy_service, service_with_polls};
 
-/// More than anything that must happen takes.
+/// Longer than anything in these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An observer, and what it was told.
+/// An observer, and the events that it received.
 fn observer() -> (impl Fn(&Event) + Send + Sync + 'static, Receiver<Event>) {
     let (tell, told) = unbounded();
     (move |event: &Event| drop(tell.send(event.clone())), told)
@@ -27,12 +27,12 @@ fn next(told: &Receiver<Event>) -> Event {
     told.recv_timeout(PATIENCE).expect("nothing more was told")
 }
 
-/// What is told up to the end of the request to this path.
+/// The events up to the end of the request to this path.
 fn until_stop(told: &Receiver<Event>, of: &str) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         events.push(next(told));
-        // Heartbeats go on for ever.
+        // Heartbeats never end.
         assert!(events.len() < 20, "{of} did not stop: {events:?}");
         if matches!(events.last(), Some(Event::RequestStop { path, .. }) if path.ends_with(of)) {
             return events;
@@ -55,7 +55,7 @@ fn request_events_cover_every_attempt() {
     });
     let (observer, told) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
-    // The request that opens the session is told, too.
+    // The request that opens the session emits events, too.
     let opening = until_stop(&told, "create_session");
     assert!(matches!(opening[0], Event::RequestStart { operation: "create_session", method: "POST", .. }));
     assert_eq!(opening.len(), 2);
@@ -156,7 +156,7 @@ fn promise_events_cover_polls_and_result() {
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::RequestFailed, Some("fails")));
 }
 
-/// What is told up to the end of a promise.
+/// The events up to the end of a promise.
 fn loop_until_resolved(told: &Receiver<Event>) -> Vec<Event> {
     let mut events = Vec::new();
     while !matches!(events.last(), Some(Event::Resolved { .. })) {
@@ -198,7 +198,7 @@ fn a_slow_observer_learns_how_many_it_missed() {
         tell.send(event.clone()).ok();
     };
     let client = connect(service.config().observer(observer));
-    // Two events each, and two for the session: the observer holds the first, 1024 wait.
+    // Two events each, and two for the session: the observer holds the first, and 1024 are queued.
     const REQUESTS: u64 = 600;
     for _ in 0..REQUESTS {
         client.health().unwrap();
@@ -275,7 +275,7 @@ fn an_observer_learns_of_a_failed_connect() {
     let service = Service::start(|_| Reply::Json(401, json!({"detail": "no"})));
     let (observer, told) = observer();
     ServiceClient::connect(service.config().observer(observer).build().unwrap()).unwrap_err();
-    // Not later: connect has ended, and the program may, too.
+    // Before `connect` returns: the program may end then.
     let told: Vec<_> = told.try_iter().collect();
     assert!(matches!(told[..], [Event::RequestStart { .. }, Event::RequestStop { status: Some(401), .. }]), "{told:?}");
 }
@@ -336,7 +336,7 @@ fn close_is_bounded_despite_stuck_observer_and_telemetry() {
     let client = connect(config);
     client.telemetry().flush();
     service.wait_for_count("telemetry", 1);
-    // Telemetry that waits and events that are not heard slow no call.
+    // Queued telemetry and undelivered events slow no call down.
     client.health().unwrap();
     let (done, is_done) = bounded(1);
     std::thread::spawn(move || {

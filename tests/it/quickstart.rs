@@ -2,17 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::{env, fs, process};
+use std::{env, fs};
+
+use tempfile::tempdir;
 
 /// Runs the example, which `cargo test` has built, on a file of these bytes.
-fn quickstart(name: &str, data: &[u8]) -> Output {
-    let file = env::temp_dir().join(format!("tinkex-{name}-{}.jsonl", process::id()));
+fn quickstart(data: &[u8]) -> Output {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("data.jsonl");
     fs::write(&file, data).unwrap();
     let mut program: PathBuf = env::current_exe().unwrap();
     program.pop();
     program.pop();
     let output = Command::new(program.join("examples/quickstart")).arg(&file).env_remove("TINKER_BASE_URL").output();
-    fs::remove_file(file).unwrap();
     output.expect("the example must be built: `cargo test --features local` builds it, `--test it` alone does not")
 }
 
@@ -25,7 +27,7 @@ fn a_malformed_line_is_named_before_training() {
         ("empty", br#"{"prompt": "dog", "completion": ""}"#),
         ("utf8", b"{\"prompt\": \"\xff\", \"completion\": \"x\"}"),
     ] {
-        let output = quickstart(name, &[good, &b"\n\n"[..], bad, b"\n"].concat());
+        let output = quickstart(&[good, &b"\n\n"[..], bad, b"\n"].concat());
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{name}: {error}");
         assert!(error.contains(".jsonl:3: "), "{name}: {error}");
@@ -35,7 +37,7 @@ fn a_malformed_line_is_named_before_training() {
 
 #[test]
 fn a_file_without_training_examples_is_refused() {
-    let output = quickstart("held-out", br#"{"prompt": "cat", "completion": "atcay", "split": "test"}"#);
+    let output = quickstart(br#"{"prompt": "cat", "completion": "atcay", "split": "test"}"#);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no examples to train on"));
 }

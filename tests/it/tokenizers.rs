@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use tempfile::{TempDir, tempdir};
 use tinkex::types::{LoraConfig, ModelInput};
 use tinkex::{Config, ErrorKind, Event, Tokenizer, TokenizerSource};
 
@@ -28,17 +29,19 @@ fn data(name: &str) -> Vec<u8> {
 }
 
 /// A directory that is removed after the test.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("tinkex-tokenizers-{:016x}", fastrand::u64(..)));
-        fs::create_dir_all(&folder).unwrap();
-        Folder(folder)
+        Folder(tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn stored(&self) -> PathBuf {
-        self.0.join("cache/tokenizers/acme--words")
+        self.path().join("cache/tokenizers/acme--words")
     }
 
     /// Every file below it.
@@ -50,7 +53,7 @@ impl Folder {
             }
         }
         let mut found = Vec::new();
-        walk(&self.0, &mut found);
+        walk(self.path(), &mut found);
         found
     }
 
@@ -60,17 +63,11 @@ impl Folder {
         let hasty =
             hasty.header("x-of-the-service", "1").query("of", "the-service").cloudflare_access("id", "cf-secret");
         TokenizerSource::from_env_with(|_| None)
-            .cache_dir(self.0.join("cache"))
-            .hub_cache_dir(self.0.join("hub"))
+            .cache_dir(self.path().join("cache"))
+            .hub_cache_dir(self.path().join("hub"))
             .endpoint(hub)
             .token(TOKEN)
             .config(&hasty.build_with(|_| None).unwrap())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
     }
 }
 
@@ -257,7 +254,7 @@ fn a_damaged_file_in_the_cache_is_named() {
 #[test]
 fn the_hugging_face_cache_is_read() {
     let folder = Folder::new();
-    let model = folder.0.join("hub/models--acme--words");
+    let model = folder.path().join("hub/models--acme--words");
     let snapshot = model.join("snapshots/0123abcd");
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(model.join("refs")).unwrap();
@@ -288,7 +285,7 @@ fn the_environment_configures_the_source() {
     let hub = Service::start(hub_of);
     let environment = |name: &str| {
         Some(match name {
-            "HOME" => folder.0.display().to_string(),
+            "HOME" => folder.path().display().to_string(),
             "HF_ENDPOINT" => hub.url(),
             "HF_TOKEN" => TOKEN.to_owned(),
             _ => return None,
@@ -296,9 +293,9 @@ fn the_environment_configures_the_source() {
     };
     TokenizerSource::from_env_with(environment).load(ID).unwrap();
     assert_eq!(hub.requests()[0].header("authorization"), Some("Bearer hf_secret"));
-    assert!(folder.0.join(".cache/tinkex/tokenizers/acme--words/tokenizer.json").is_file());
+    assert!(folder.path().join(".cache/tinkex/tokenizers/acme--words/tokenizer.json").is_file());
     let offline = TokenizerSource::from_env_with(|name| match name {
-        "XDG_CACHE_HOME" => Some(folder.0.join("elsewhere").display().to_string()),
+        "XDG_CACHE_HOME" => Some(folder.path().join("elsewhere").display().to_string()),
         "HF_HUB_OFFLINE" => Some("YES".to_owned()),
         other => environment(other),
     });

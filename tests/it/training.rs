@@ -164,7 +164,7 @@ fn a_full_queue_fails_submits_and_blocks_calls() {
     let config = service.manual_config(&manual).max_queued(1).timeout_operation(Some(HOUR));
     let client = ServiceClient::connect(config.build().unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    // A call keeps its place until its promise is there.
+    // A call keeps its place in the queue until its promise has arrived.
     let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
     service.wait_for_count("optim_step", 1);
     let error = trainer.submit_optim_step(AdamParams::default()).map(drop).unwrap_err();

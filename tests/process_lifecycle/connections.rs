@@ -1,4 +1,4 @@
-//! Which connections there are, and what a lost one does.
+//! Which connections a client opens, and what happens when one is lost.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn each_purpose_reuses_its_own_connections() {
         connections.entry(purpose(&seen.path)).or_default().insert(seen.connection);
     }
     assert_eq!(connections.keys().copied().collect::<Vec<_>>(), ["futures", "sampling", "session", "training"]);
-    // One call after the other needs one connection of each.
+    // Calls made one after another need one connection of each purpose.
     assert!(connections.values().all(|numbers| numbers.len() == 1), "{connections:?}");
     let all: BTreeSet<_> = connections.values().flatten().collect();
     assert_eq!(all.len(), 4, "{connections:?}");
@@ -62,7 +62,7 @@ fn a_dropped_pending_frees_its_connection() {
     let seen =
         service.wait_until(|requests| polls(requests, "forward:") == 1 && polls(requests, "forward_backward:") == 1);
     let sent: Vec<_> = seen.iter().filter_map(|request| Some((&*request.path, request.seq_id()?))).collect();
-    // The number that the cancelled call did not need goes to the next.
+    // The cancelled call took no number, so the next one gets it.
     assert_eq!(sent, [("forward_backward", 1), ("optim_step", 2), ("forward", 3)]);
     assert_eq!(polls(&seen, "optim_step"), 0);
 

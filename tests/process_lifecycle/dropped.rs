@@ -1,12 +1,12 @@
-//! The last handle of a client may be dropped on any thread, its own too.
+//! The last handle of a client may be dropped on any thread, even on one of its own.
 
 use super::logger::on_log;
 use super::*;
 
-/// What the thread that drops the last handles is given.
+/// The last handles, for the thread that drops them.
 type Handles = Box<dyn Any + Send>;
 
-/// Drops what it gets on the thread that logs this text, and says which thread that was.
+/// Drops the handles on the thread that logs this text, and returns which thread that was.
 fn dropped_on_log(text: &'static str) -> (Sender<Handles>, Receiver<String>) {
     let (give, given) = bounded::<Handles>(1);
     let (tell, told) = bounded(1);
@@ -51,7 +51,7 @@ fn dropped_on_the_poller() {
         "retrieve_future" => Reply::Json(410, json!({"detail": "gone"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("expired; its request is submitted again");
+    let (give, told) = dropped_on_log("expired; resubmitting its request");
     let client = connect(service.config());
     let sampler = client.create_sampling_client("base").unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
@@ -71,7 +71,7 @@ fn dropped_on_the_heartbeat_thread() {
     assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-heartbeat");
 }
 
-/// What a [`Dropper`] is given, and whom it tells on which thread it dropped that.
+/// What a [`Dropper`] drops, and where it reports on which thread it did.
 static TO_DROP: Mutex<Option<(Receiver<Handles>, Sender<String>)>> = Mutex::new(None);
 
 /// A user's type that drops things while it is read from JSON.

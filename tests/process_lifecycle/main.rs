@@ -1,4 +1,4 @@
-//! How clients begin and end: connections, heartbeats, close, drops, lost answers.
+//! How clients start and end: connections, heartbeats, close, drops, lost responses.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 mod connections;
@@ -23,10 +23,10 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
 use tinkex::{Error, ErrorKind, Pending, ServiceClient, TrainingClient};
 
-/// What a hang takes until it is called one; far more than any of this takes.
+/// After this long a test counts as hung; nothing here takes nearly as long.
 const HANG: Duration = Duration::from_secs(30);
 
-/// A limit that nothing below may need: what ends, ends by itself.
+/// A timeout that no test may reach: everything must end without it.
 const FAR: Duration = Duration::from_secs(3600);
 
 fn connect(builder: ConfigBuilder) -> ServiceClient {
@@ -49,7 +49,7 @@ fn params() -> SamplingParams {
     SamplingParams::default().max_tokens(1)
 }
 
-/// Accepts everything and never says what came of it, but for the creation of models.
+/// Accepts every request and never returns a result, except for the creation of models.
 fn silent(request: &RecordedRequest) -> Reply {
     match request.path.as_str() {
         "retrieve_future" if !request.request_id().starts_with("create_model") => Reply::Silence,
@@ -61,14 +61,14 @@ fn polls(requests: &[RecordedRequest], of: &str) -> usize {
     requests.iter().filter(|request| request.path == "retrieve_future" && request.request_id().starts_with(of)).count()
 }
 
-/// Runs something that must return at once, on a thread of its own.
+/// Runs something that must return immediately, on its own thread.
 fn promptly<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = bounded(1);
     thread::spawn(move || done.send(run()).ok());
     result.recv_timeout(HANG).expect("it did not return in time")
 }
 
-/// Runs a call that waits, on a thread of its own, and reports the kind of its error.
+/// Runs a call that waits, on its own thread, and reports the kind of its error.
 fn waiting<T: 'static>(call: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Receiver<ErrorKind> {
     let (done, result) = bounded(1);
     thread::spawn(move || done.send(call().map(drop).unwrap_err().kind()).ok());
@@ -126,12 +126,12 @@ fn every_wait_of_a_client_ends_with_closed() {
     service.wait_until(|requests| polls(requests, "asample") == 1);
     let sample_submission = waiting(move || submits.sample(&prompt(), 1, &params()));
     service.wait_for_count("asample", 2);
-    // The burst is used up: a token comes in a second that the clock does not let pass.
+    // The burst is used up, and the next token comes after a second, but the clock stands still.
     let gate = waiting(move || gated.sample(&prompt(), 1, &params()));
     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(1)));
     let submission = waiting(move || for_promise.optim_step(adam()));
     service.wait_for_count("optim_step", 1);
-    // The only place in the queue is taken until that submission has its promise.
+    // The only place in the queue is occupied until that submission has its promise.
     let limit = Duration::from_secs(77);
     let room = waiting(move || for_room.with_timeout_operation(Some(limit)).optim_step(adam()));
     manual.until_waiting(|waits| waits.contains(&limit));
@@ -197,7 +197,7 @@ fn a_closed_client_refuses_everything() {
     promptly(move || clone.close(FAR));
     client.close(Duration::ZERO);
     let before = service.requests().len();
-    // Of a promise nobody here knows what became of it.
+    // The client cannot know the outcome of a promise.
     let promise = client.pending::<OptimStepResponse>("optim_step:model-0:1", RequestKind::OptimStep);
     assert!(closed(promise).may_have_taken_effect());
     let kinds = promptly({

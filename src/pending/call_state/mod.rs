@@ -2,13 +2,13 @@
 //!
 //! A call is one request or several (the chunks of a batch). Each has a [`Completer`], which travels with the request through
 //! queue, submission and polling, and is completed exactly once. One that is dropped on the way completes itself with an
-//! error, so every waiting thread gets an answer. [`CallState`] is what the waiting side looks at. There may be tens of
-//! thousands of them, so what few calls need is allocated on demand.
+//! error, so no thread waits forever. [`CallState`] is what the waiting side looks at. There may be tens of thousands of
+//! them, so what few calls need is allocated on demand.
 //!
-//! Lock order: the state's lock is a leaf, with one exception: commands are sent to the poller while it is held, so that the
-//! poller gets them in the order of the changes. That channel is unbounded, so a send never blocks. Submissions are cancelled and the
-//! log is written only after the lock is released: a cancel takes the lock that the cancelled request waits with, and the program's
-//! logger may call this client.
+//! Lock order: no other lock is taken while the state is locked. Commands are sent to the poller under it, so that the poller
+//! gets them in the order of the changes; that channel is unbounded, so a send never blocks. Submissions are cancelled and the
+//! log is written only after it is released: cancelling takes the lock of the monitor on which the request may be waiting, and
+//! the program's logger may call this client.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -36,7 +36,7 @@ pub(crate) struct CallState {
     incomplete: usize,
     /// The error of the first request that failed.
     error: Option<Error>,
-    /// Nobody will ask for the result.
+    /// Nobody will take the result.
     abandoned: bool,
     /// The number of waiting threads.
     waiters: usize,
@@ -46,9 +46,9 @@ pub(crate) struct CallState {
 /// Channels that get a message when the call is finished.
 #[derive(Default)]
 struct Listeners {
-    /// It gets one message and loses its sender.
+    /// When the call is finished, it gets one message and loses its sender.
     ready: Option<(Option<Sender<()>>, Receiver<()>)>,
-    /// Those who wait for several calls, each with the index of this call among them.
+    /// Of threads that wait for several calls, each with the index of this call among theirs.
     watchers: Vec<(usize, Sender<usize>)>,
 }
 
@@ -122,21 +122,21 @@ impl CallState {
         }
     }
 
-    /// A thread starts to wait. Returns the promises that someone waits for only now.
+    /// Counts a thread that starts to wait. If it is the first, returns the open promises, which are now waited for.
     pub(super) fn start_waiting(&mut self) -> impl Iterator<Item = Ticket> {
         self.waiters += 1;
         let is_first = self.waiters == 1;
         self.open_tickets().filter(move |_| is_first)
     }
 
-    /// A thread stops waiting. Returns the promises that nobody waits for any more.
+    /// Counts a thread that stops waiting. If it was the last, returns the open promises, which nobody waits for any more.
     pub(super) fn stop_waiting(&mut self) -> impl Iterator<Item = Ticket> {
         let was_last = self.waiters == 1;
         self.waiters = self.waiters.saturating_sub(1);
         self.open_tickets().filter(move |_| was_last)
     }
 
-    /// Nobody will ask for the result. Returns the promises to give up.
+    /// Marks that nobody will take the result. Returns the promises to abandon.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Ticket> {
         self.abandoned = true;
         self.open_tickets()
@@ -147,7 +147,7 @@ impl CallState {
         self.requests.iter_mut().filter_map(|request| request.submission.take()).collect()
     }
 
-    /// Ends the call for its caller, whatever becomes of its requests.
+    /// Ends the call for its caller, whatever happens to its requests.
     pub(super) fn fail(&mut self, error: Error) {
         if !self.is_ready() {
             self.error = Some(error);
@@ -159,13 +159,16 @@ impl CallState {
         self.requests.iter().filter(|request| !request.completed).filter_map(|request| request.ticket)
     }
 
-    /// The results of the requests, in order, once all are there. They can be taken once.
+    /// The results of the requests, in order, once all are complete. They can be taken once.
     pub(super) fn take<R: 'static>(&mut self) -> Result<Vec<R>> {
         let results = self.requests.iter_mut().filter_map(|request| request.result.take());
         results
             .map(|result| match result.downcast::<R>() {
                 Ok(result) => Ok(*result),
-                Err(_) => Err(Error::new(ErrorKind::Decode, "the result was decoded into another type than asked for")),
+                Err(_) => Err(Error::new(
+                    ErrorKind::Decode,
+                    "the result was decoded into a type other than the requested one",
+                )),
             })
             .collect()
     }
@@ -189,7 +192,7 @@ impl<R: DeserializeOwned + Send + 'static> CallHandle<R> {
     }
 
     /// The caller counts as waiting from the start. It submits the request itself, and the promise must not look idle to the
-    /// poller until the caller gets to wait.
+    /// poller before the caller gets to wait.
     pub(crate) fn wait_from_start(&self) {
         // No request has a ticket yet, so the poller has nothing to learn.
         drop(self.state.lock().start_waiting());
@@ -225,10 +228,10 @@ impl Completer {
         &self.state
     }
 
-    /// Fails if nobody will ever ask for the result.
+    /// Fails if nobody will take the result.
     pub(crate) fn check_wanted(&self) -> Result<()> {
         let state = self.state.lock();
-        if state.abandoned || state.error.is_some() { Err(given_up()) } else { Ok(()) }
+        if state.abandoned || state.error.is_some() { Err(abandoned()) } else { Ok(()) }
     }
 
     /// Lets the caller cancel this submission by abandoning the call.
@@ -241,12 +244,12 @@ impl Completer {
         }
     }
 
-    /// Marks the request as written, just before it is. Fails if the caller gave the call up before any of its requests was
-    /// written: half a batch would be a different step.
+    /// Marks the request as written, just before it is. Fails if the call ended before any of its requests was written. After
+    /// that all are written: half a batch would be a different step.
     pub(crate) fn begin_write(&self) -> Result<()> {
         let mut state = self.state.lock();
         if state.error.is_some() && !state.was_written() {
-            return Err(given_up());
+            return Err(abandoned());
         }
         state.requests[self.index].written = true;
         Ok(())
@@ -313,8 +316,8 @@ impl Completer {
     }
 }
 
-fn given_up() -> Error {
-    Error::new(ErrorKind::Cancelled, "given up by its caller")
+fn abandoned() -> Error {
+    Error::new(ErrorKind::Cancelled, "abandoned by the caller")
 }
 
 impl Drop for Completer {
@@ -327,7 +330,7 @@ impl Drop for Completer {
             } else {
                 Error::closed()
             };
-            // An error that nobody gets is not logged: the poller drops the promises that were abandoned.
+            // If nobody gets the error, it is not logged: the poller drops abandoned promises, and that is no failure.
             drop(self.settle(Err(error.with_operation(self.operation).with_effect(written))));
         }
     }

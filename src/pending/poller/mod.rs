@@ -119,7 +119,7 @@ struct Worker {
     replies: Sender<Command>,
     pool: Arc<Pool<PollJob>>,
     observer: Arc<PromiseObserver>,
-    /// There may be tens of thousands of promises, and a hash table has empty slots: they are boxed.
+    /// Boxed: there may be tens of thousands of promises, and a hash table keeps empty slots of their size.
     promises: HashMap<Ticket, Box<TrackedPromise>>,
     /// Those to be polled.
     queue: PollQueue,
@@ -139,7 +139,7 @@ impl Worker {
     fn run(&mut self) {
         let clock = self.clock.clone();
         loop {
-            // One instant for all steps: a promise that becomes due in between is still asleep and rings the alarm.
+            // One instant for all steps: a promise that becomes due in between still counts as asleep, so it sets the alarm.
             let now = clock.now();
             self.resubmit_due(now);
             self.dispatch(now);
@@ -163,7 +163,7 @@ impl Worker {
     /// When there is something to do, unless a command comes first.
     fn wake_at(&mut self, now: Instant) -> Option<Instant> {
         if self.running < self.max_polls {
-            // Promises that are due already wait for the end of an outage.
+            // Promises that are already due wait only for the end of an outage.
             let due = self.queue.next(now).and(self.outage.next());
             return due.into_iter().chain(self.queue.wake_at()).min();
         }
@@ -177,7 +177,7 @@ impl Worker {
         self.queue.next(now).filter(|ticket| cut_off == 0 && self.queue.is_waited(*ticket))
     }
 
-    /// The running poll that gives its connection up first, and from when on it may have to.
+    /// The running poll to cut off next, and the earliest instant for that.
     fn next_to_cut_off(&self) -> Option<(Instant, Ticket)> {
         let candidates = self.polling.iter().filter_map(|ticket| match self.promises.get(ticket)?.phase {
             Phase::Polling { began, .. } => {
@@ -282,7 +282,7 @@ impl Worker {
         if error.kind() == ErrorKind::Closed {
             return self.finish(ticket, Err(error));
         }
-        // The system has no thread for it now. It may have one later.
+        // The system could not start a thread. Later it may.
         warn!("{error}");
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
         match promise.schedule.next(&NotReady::Unreachable, Duration::ZERO, now, fastrand::f64()) {
@@ -342,7 +342,7 @@ impl Worker {
         given_up.into_iter().for_each(|ticket| self.finish(ticket, Err(no_progress())));
     }
 
-    /// The server no longer knows the promise. Its request is submitted again later, where that is allowed.
+    /// The server no longer knows the promise. Its request is submitted again later, if it has a resubmission.
     fn expired(&mut self, ticket: Ticket, detail: &str, now: Instant) {
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
         let Some(resubmission) = &promise.resubmission else {
@@ -352,7 +352,7 @@ impl Worker {
                 .with_hint("load the last checkpoint, or compare the model's state, before repeating the step");
             return self.finish(ticket, Err(error));
         };
-        debug!("promise {} expired; its request is submitted again in {:?}", ticket.0, resubmission.wait);
+        debug!("promise {} expired; resubmitting its request in {:?}", promise.request_id, resubmission.wait);
         let at = now + resubmission.wait;
         promise.phase = Phase::Resubmitting { at };
         // Unlike the expired request, the new one can still be withdrawn.
@@ -374,7 +374,7 @@ impl Worker {
     fn finish(&mut self, ticket: Ticket, result: Result<Decoded>) {
         self.queue.remove(ticket);
         if let Some(promise) = self.promises.remove(&ticket) {
-            // Before the result, so that observers learn of it before the caller.
+            // Before the result, so that the event is emitted before the caller continues.
             self.observer.resolved(&promise, result.as_ref().err(), self.clock.now());
             promise.completer.complete(result);
         }

@@ -116,7 +116,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
                 .with_hint("the archive is still being prepared; try again later, or raise timeout_preparation");
             return Err(AttemptFailed {
                 level: Level::Info,
-                notice: Some("the archive is being prepared".into()),
+                notice: Some("the archive is being prepared"),
                 ..self.interrupted(&Interruption::NotReady { retry_after }, error)
             });
         }

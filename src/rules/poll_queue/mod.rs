@@ -42,7 +42,7 @@ enum Priority {
     Idle,
 }
 
-/// The first goes first.
+/// In order of precedence.
 const PRIORITIES: [Priority; 2] = [Priority::Waited, Priority::Idle];
 
 /// All promises that can be polled.
@@ -140,7 +140,7 @@ impl PollQueue {
         });
     }
 
-    /// Marks a promise that nobody can ask for any more. It stays while a poll is running, but is not polled again.
+    /// Marks a promise whose result nobody will take. It stays while a poll is running, but is not polled again.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
         self.update(ticket, |entry, client| {
             entry.abandoned = true;
@@ -149,7 +149,7 @@ impl PollQueue {
         });
     }
 
-    /// Sets the earliest instant of the next poll, which also ends a running one.
+    /// Sets the earliest instant of the next poll, and marks a running one as ended.
     pub(crate) fn set_due(&mut self, ticket: Ticket, due: Instant) {
         self.update(ticket, |entry, _| {
             entry.due = due;
@@ -193,8 +193,8 @@ impl PollQueue {
         })
     }
 
-    /// When the next promise becomes due that was not at the last [`next`](PollQueue::next). Those that were due need no
-    /// alarm: they wait for a connection.
+    /// When the next promise becomes due, leaving out those that were due at the last [`next`](PollQueue::next): they need no
+    /// alarm, but a connection.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         self.sleeping.first().map(|(due, _)| *due)
     }
@@ -228,7 +228,7 @@ impl PollQueue {
         }
     }
 
-    /// The promises whose chance depends on `ticket`: of an ordered client those at its front, else `ticket` alone.
+    /// The promises whose turn depends on `ticket`: of an ordered client those at its front, else `ticket` alone.
     fn affected(&self, client: ClientId, ticket: Ticket) -> [Option<Ticket>; FRONT] {
         match self.clients.get(&client) {
             Some(client) if client.ordered => {

@@ -33,8 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Reports events to the service's operators, in addition to those that the client reports on its own. Obtained from
-/// [`ServiceClient::telemetry`](crate::ServiceClient::telemetry). Cheap to clone. It does not keep the session open. The
-/// default reports nothing.
+/// [`ServiceClient::telemetry`](crate::ServiceClient::telemetry). Cheap to clone. It does not keep the session open.
+/// `Telemetry::default()` reports nothing.
 ///
 /// On its own the client reports the start and end of the session, failed requests and polls, timeouts, paused queues, and
 /// errors that the service blames on the program. These events contain the client's method, ids of promises, statuses and
@@ -50,8 +50,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// ```no_run
 /// # fn f(service: tinkex::ServiceClient, trainer: tinkex::TrainingClient) {
 /// use serde_json::json;
-/// use tinkex::types::Severity;
-/// use tinkex::types::AdamParams;
+/// use tinkex::types::{AdamParams, Severity};
 ///
 /// let telemetry = service.telemetry();
 /// telemetry.log("curriculum.stage", json!({"stage": 2, "examples": 4096}), Severity::Info);
@@ -151,7 +150,8 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Starts to report, unless the configuration turns it off. If no thread can be started, the session works without.
+    /// Starts to report, unless the configuration turns it off. If no thread can be started, the session works
+    /// without telemetry.
     pub(super) fn spawn(http: &Arc<Http>, session_id: &str) -> Option<Self> {
         let config = http.config();
         if !config.telemetry() {

@@ -1,7 +1,7 @@
 //! Which events the service gets, and what they contain.
 //!
 //! Names and fields are the Python client's. Texts from a server and the arguments of calls are left out: only the texts of
-//! this file, numbers, names of methods and ids are sent, so that no prompt, token, key or header can be.
+//! this file, numbers, names of methods and ids are sent, so that no prompt, token, key or header leaks.
 
 use std::error::Error as StdError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -171,7 +171,7 @@ fn is_intended(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Closed | ErrorKind::Cancelled)
 }
 
-/// Whether it is neither a poll, which [`Event::PollFailed`] reports, nor a heartbeat, which is repeated anyway.
+/// Whether it is neither a poll, which [`Event::PollFailed`] reports, nor a heartbeat, since the next one follows anyway.
 fn is_submission(path: &str) -> bool {
     !path.ends_with("/retrieve_future") && !path.ends_with("/session_heartbeat")
 }

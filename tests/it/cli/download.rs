@@ -1,34 +1,32 @@
 //! `tinkex checkpoint download`.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs, process};
+use std::fs;
+use std::path::Path;
+
+use tempfile::{TempDir, tempdir};
 
 use super::local::stocked;
 use super::program::{Done, golden, tinkex};
 use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
 /// A temporary directory.
-pub struct Folder(pub PathBuf);
+pub struct Folder(TempDir);
 
 impl Folder {
-    pub fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("tinkex-cli-{name}-{}", process::id()));
-        fs::create_dir(&path).unwrap();
-        Folder(path)
+    pub fn new() -> Self {
+        Folder(tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     /// Sorted names of its entries.
     pub fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
+        let entries = fs::read_dir(self.path()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
     }
 }
 
@@ -42,8 +40,8 @@ fn run_in(folder: &Path, words: &str, url: &str) -> Done {
 #[test]
 fn a_checkpoint_is_unpacked_or_kept_as_archive() {
     let stocked = stocked();
-    let folder = Folder::new("download");
-    let run = |words: &str| run_in(&folder.0, &stocked.words(words), &stocked.server.base_url());
+    let folder = Folder::new();
+    let run = |words: &str| run_in(folder.path(), &stocked.words(words), &stocked.server.base_url());
     let path = "tinker://RUN/weights/step-1";
     let runs = [
         run(&format!("checkpoint download {path} --output new/here")),
@@ -55,11 +53,11 @@ fn a_checkpoint_is_unpacked_or_kept_as_archive() {
     assert_eq!(runs.each_ref().map(|done| done.code), [0, 2, 0, 0, 1].map(Some), "{runs:?}");
     // The compressed size differs from run to run.
     let (_, size) = runs[0].stdout.trim_end().trim_end_matches(')').rsplit_once(", ").unwrap();
-    let archive = fs::metadata(folder.0.join("step.tar")).unwrap().len();
+    let archive = fs::metadata(folder.path().join("step.tar")).unwrap().len();
     let volatile = stocked.volatile.value(size, "SIZE").value(&archive.to_string(), "BYTES");
     golden("download", &runs, &volatile);
     assert_eq!(folder.names(), ["new", "step.tar"], "no other files");
-    let files = fs::read_dir(folder.0.join("new/here")).unwrap().count();
+    let files = fs::read_dir(folder.path().join("new/here")).unwrap().count();
     let document: serde_json::Value = serde_json::from_str(&runs[2].stdout).unwrap();
     assert_eq!(document["files"], files);
     assert_eq!(document["archive_bytes"], archive);
@@ -68,9 +66,9 @@ fn a_checkpoint_is_unpacked_or_kept_as_archive() {
 #[test]
 fn the_default_directory_is_named_after_the_checkpoint() {
     let stocked = stocked();
-    let folder = Folder::new("default");
+    let folder = Folder::new();
     let words = stocked.words("checkpoint download tinker://RUN/sampler_weights/final");
-    let done = run_in(&folder.0, &words, &stocked.server.base_url());
+    let done = run_in(folder.path(), &words, &stocked.server.base_url());
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(folder.names(), [format!("{}_sampler_weights_final", stocked.run.replace(':', "_"))]);
 }

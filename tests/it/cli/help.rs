@@ -1,6 +1,8 @@
 //! Help, version, completions and manual pages.
 
-use std::{env, fs, process};
+use std::{env, fs};
+
+use tempfile::tempdir;
 
 use super::program::{Volatile, golden, tinkex};
 
@@ -59,11 +61,11 @@ fn completions_of_every_shell_contain_the_commands() {
 fn a_manual_page_for_every_command() {
     let page = tinkex("man").run();
     assert!(page.code == Some(0) && page.stdout.contains(".TH tinkex 1"), "{page:?}");
-    let folder = env::temp_dir().join(format!("tinkex-man-{}", process::id())).join("new");
+    let parent = tempdir().unwrap();
+    let folder = parent.path().join("new");
     let done = tinkex(&format!("man --dir {}", folder.display())).run();
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "", ""));
     for name in ["tinkex.1", "tinkex-run.1", "tinkex-checkpoint-delete.1", "tinkex-serve.1"] {
         assert!(fs::read_to_string(folder.join(name)).unwrap().contains(".SH SYNOPSIS"), "{name}");
     }
-    fs::remove_dir_all(folder.parent().unwrap()).unwrap();
 }

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout};
-use std::{env, fs, process};
 
+use tempfile::tempdir;
 use tinkex::types::LoraConfig;
 use tinkex::{Config, ServiceClient};
 
@@ -58,8 +58,8 @@ fn chaos_rules_inject_faults() {
 
 #[test]
 fn the_data_directory_survives_a_restart() {
-    let folder = env::temp_dir().join(format!("tinkex-serve-{}", process::id()));
-    let options = format!("--data-dir {}", folder.display());
+    let folder = tempdir().unwrap();
+    let options = format!("--data-dir {}", folder.path().display());
     let server = serve(&options);
     let service = connect(&server).unwrap();
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default()).unwrap();
@@ -69,7 +69,6 @@ fn the_data_directory_survives_a_restart() {
     let info = tinkex(&format!("checkpoint info {path}")).at(&server.url).run();
     assert!(info.code == Some(0) && info.stdout.contains("weights/kept"), "{info:?}");
     drop(server);
-    fs::remove_dir_all(folder).unwrap();
 }
 
 #[cfg(unix)]

@@ -83,9 +83,9 @@ fn ctrl_c_stops_a_waiting_command() {
 
 #[test]
 fn ctrl_c_stops_a_download_and_leaves_nothing() {
-    let (service, folder) = (download::stalling(), Folder::new("interrupted"));
+    let (service, folder) = (download::stalling(), Folder::new());
     let mut program = tinkex("checkpoint download tinker://run/weights/a -o here").at(&service.url());
-    program.command.current_dir(&folder.0);
+    program.command.current_dir(folder.path());
     let mut terminal = at_terminal(program);
     terminal.until_shown("1.00 KiB/4.00 KiB");
     terminal.interrupt();

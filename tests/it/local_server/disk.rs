@@ -3,10 +3,11 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use tempfile::tempdir;
 use tinkex::ErrorKind;
 use tinkex::local::LocalServer;
 
@@ -14,23 +15,6 @@ use super::client::{Client, batch, forward_backward, optim_step, sample, save};
 
 const BASE: &str = "tinkex/bytes-tiny";
 const FOLDER: &str = "TINKEX_TEST_DATA_DIR";
-
-/// A directory of one test's own, removed with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("tinkex-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A server in its own process: the test program, running only the test that serves.
 struct Process {
@@ -83,8 +67,8 @@ fn from_checkpoint(client: &mut Client, path: &str) -> String {
 
 #[test]
 fn everything_answered_survives_kill_nine() {
-    let scratch = Scratch::new("kill");
-    let process = Process::start(&scratch.0);
+    let scratch = tempdir().unwrap();
+    let process = Process::start(scratch.path());
     let mut client = Client::at(process.port);
     let run = client.model(BASE);
     client.call("forward_backward", forward_backward(&run, 1, "hello"));
@@ -106,7 +90,7 @@ fn everything_answered_survives_kill_nine() {
     let promise = client.promise("save_weights", save(&run, 9, "late"));
     process.kill();
 
-    let process = Process::start(&scratch.0);
+    let process = Process::start(scratch.path());
     let mut client = Client::at(process.port);
     let listed = client.get("checkpoints").json()["checkpoints"].as_array().unwrap().clone();
     let late = listed.iter().position(|checkpoint| checkpoint["checkpoint_id"] == "weights/late");
@@ -133,12 +117,12 @@ fn everything_answered_survives_kill_nine() {
 
 #[test]
 fn training_resumes_exactly_from_a_checkpoint() {
-    let scratch = Scratch::new("resume");
+    let scratch = tempdir().unwrap();
     let step = |client: &mut Client, model: &str, seq: u64| {
         client.call("forward_backward", forward_backward(model, seq, "hello"));
         client.call("optim_step", optim_step(model, seq + 1, 0.01));
     };
-    let start = || LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let start = || LocalServer::builder().data_dir(scratch.path()).start().unwrap();
     let server = start();
     let mut client = Client::new(&server);
     let run = client.model(BASE);
@@ -157,8 +141,8 @@ fn training_resumes_exactly_from_a_checkpoint() {
 
 #[test]
 fn ids_are_not_reused_after_a_restart() {
-    let scratch = Scratch::new("numbers");
-    let start = || LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let scratch = tempdir().unwrap();
+    let start = || LocalServer::builder().data_dir(scratch.path()).start().unwrap();
     let server = start();
     let mut client = Client::new(&server);
     let sampler = client.sampler(BASE);
@@ -180,33 +164,33 @@ fn ids_are_not_reused_after_a_restart() {
 
 #[test]
 fn unusable_directory_error_names_the_file() {
-    let scratch = Scratch::new("unusable");
-    fs::create_dir_all(scratch.0.join("sessions/session-1")).unwrap();
-    fs::write(scratch.0.join("sessions/session-1/session.json"), "{").unwrap();
-    let error = LocalServer::builder().data_dir(&scratch.0).start().unwrap_err();
+    let scratch = tempdir().unwrap();
+    fs::create_dir_all(scratch.path().join("sessions/session-1")).unwrap();
+    fs::write(scratch.path().join("sessions/session-1/session.json"), "{").unwrap();
+    let error = LocalServer::builder().data_dir(scratch.path()).start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("session.json"), "{error:?}");
 }
 
 #[test]
 fn a_directory_belongs_to_one_server() {
-    let scratch = Scratch::new("locked");
-    let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
-    let error = LocalServer::builder().data_dir(&scratch.0).start().unwrap_err();
+    let scratch = tempdir().unwrap();
+    let server = LocalServer::builder().data_dir(scratch.path()).start().unwrap();
+    let error = LocalServer::builder().data_dir(scratch.path()).start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("another server"), "{error:?}");
     drop(server);
-    LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    LocalServer::builder().data_dir(scratch.path()).start().unwrap();
 }
 
 #[test]
 fn expired_checkpoint_frees_its_files_and_name() {
-    let scratch = Scratch::new("expired");
-    let server = LocalServer::builder().data_dir(&scratch.0).start().unwrap();
+    let scratch = tempdir().unwrap();
+    let server = LocalServer::builder().data_dir(scratch.path()).start().unwrap();
     let mut client = Client::new(&server);
     let run = client.model(BASE);
     client.call("save_weights", save(&run, 1, "short"));
-    let folder = scratch.0.join("runs").join(run.replace(':', "%3A")).join("weights/short");
+    let folder = scratch.path().join("runs").join(run.replace(':', "%3A")).join("weights/short");
     assert!(folder.join("adapter_model.safetensors").is_file());
     client.send("PUT", &format!("training_runs/{run}/checkpoints/weights/short/ttl"), r#"{"ttl_seconds": 0}"#);
     assert_eq!(client.receive().unwrap().status, 204);

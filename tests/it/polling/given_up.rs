@@ -1,4 +1,4 @@
-//! A result that is given up is no longer asked for.
+//! An abandoned result is no longer polled.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn a_dropped_or_cancelled_pending_frees_its_connection() {
         give_up(held);
         service.wait_for_disconnect(connection("held"));
     }
-    // The only place for a poll is free again.
+    // The only poll connection is free again.
     pending(&client, "quick").wait().unwrap();
 }
 
@@ -34,7 +34,7 @@ fn a_dropped_pending_frees_a_new_connection() {
 }
 
 #[test]
-fn a_dropped_pending_is_not_asked_for_again() {
+fn a_dropped_pending_is_not_polled_again() {
     let manual = ManualClock::new();
     let service = service_with_polls(|request| match request.request_id() {
         "dropped" => Reply::Json(408, json!({})),
@@ -44,7 +44,7 @@ fn a_dropped_pending_is_not_asked_for_again() {
     let dropped = pending(&client, "dropped");
     manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND / 10));
     drop(dropped);
-    // The poller hears of things in order: it knows of the drop when this is answered.
+    // The poller gets its commands in order: once this has a result, it knows of the drop.
     pending(&client, "marker").wait().unwrap();
     manual.advance(SECOND);
     pending(&client, "marker").wait().unwrap();

@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 use tar::{EntryType, Header};
+use tempfile::{TempDir, tempdir};
 use tinkex::ConfigBuilder;
 use tinkex::RestClient;
 
@@ -20,34 +21,29 @@ use crate::support::{RecordedRequest, Reply, Service};
 pub const SIGNATURE: &str = "Sig7Hidden";
 
 /// A directory that is removed on drop.
-pub struct Directory(PathBuf);
+pub struct Directory(TempDir);
 
 impl Directory {
     pub fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("tinkex-rest-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::remove_dir_all(&path).ok();
-        fs::create_dir(&path).unwrap();
-        Directory(path)
+        Directory(tempdir().unwrap())
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     pub fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path().join(name)
     }
 
     /// All files and directories, hidden ones too, with the files' contents.
     pub fn tree(&self) -> BTreeMap<String, Option<Vec<u8>>> {
         let mut tree = BTreeMap::new();
-        let mut folders = vec![self.0.clone()];
+        let mut folders = vec![self.path().to_owned()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                let name = path.strip_prefix(&self.0).unwrap().to_str().unwrap().to_owned();
+                let name = path.strip_prefix(self.path()).unwrap().to_str().unwrap().to_owned();
                 if path.is_dir() {
                     tree.insert(name, None);
                     folders.push(path);
@@ -57,12 +53,6 @@ impl Directory {
             }
         }
         tree
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
     }
 }
 

@@ -1,8 +1,8 @@
-//! Samples that are submitted again.
+//! Resubmitted and retried samples.
 
 use super::*;
 
-/// A service on which the promises of the first samples, so many, have expired.
+/// A service on which the promises of the first few samples have expired.
 fn forgetful(samples: usize) -> Service {
     let expired = AtomicUsize::new(0);
     Service::start(move |request| {
@@ -19,7 +19,7 @@ fn an_expired_sample_becomes_a_new_request() {
     let service = forgetful(2);
     let sampler = sampler(service.manual_config(&manual));
     let call = in_thread(&sampler, 5);
-    // Half a second, doubled, moved by up to a quarter.
+    // Half a second, doubled each time, with a jitter of a quarter.
     for millis in [375..=625, 750..=1250] {
         manual.until_waiting(|waits| waits.first().is_some_and(|wait| millis.contains(&wait.as_millis())));
         manual.advance(2 * SECOND);

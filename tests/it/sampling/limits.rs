@@ -1,14 +1,14 @@
-//! The two gates before a submission, and what a 429 does to them.
+//! The sampling limiter: permits, tokens, and the pause after a 429.
 
 use super::*;
 
-/// How many wait at the gate for the end of a pause of this length, and a little longer for the first token after it: the
-/// first in line, the others wait for their turn.
+/// How many threads wait for the end of a pause of this length, and a little longer for the first token after it: the first
+/// waiter of each limiter, since the others wait to be woken.
 fn paused(waits: &[Duration], pause: Duration) -> usize {
     waits.iter().filter(|wait| **wait > pause && **wait < pause + Duration::from_millis(50)).count()
 }
 
-/// How many wait until the end of their call at the latest.
+/// How many threads wait, up to the deadline of their call.
 fn limited_to(waits: &[Duration], limit: Duration) -> usize {
     waits.iter().filter(|wait| **wait == limit).count()
 }
@@ -96,8 +96,9 @@ fn a_shorter_pause_does_not_shorten_one() {
 
 #[test]
 fn no_thread_submits_during_a_pause() {
-    /// The submissions before the 429, of which the last so many are in flight with it.
+    /// The submissions before the 429.
     const BEFORE: usize = 200;
+    /// The maximum number in flight: the last ones before the 429 are still in flight when it arrives.
     const CAP: usize = 20;
     let manual = ManualClock::new();
     let (arrived, in_flight, rest) = (AtomicUsize::new(0), Arc::<Gauge>::default(), Arc::<Gate>::default());
@@ -118,11 +119,11 @@ fn no_thread_submits_during_a_pause() {
     let sampler = sampler(config);
     let calls: Vec<_> = (0..400).map(|call| in_thread(&sampler, call)).collect();
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) == 1);
-    // Those that passed before the pause come through in it; their places stay empty.
+    // Submissions that started before the pause finish during it; their permits are not given to others.
     rest.open();
     manual.until_waiting(|waits| paused(waits, 7 * SECOND) + limited_to(waits, HOUR) == 400 - BEFORE);
     manual.advance(7 * SECOND);
-    assert_eq!(service.requests_to("asample").len(), BEFORE + 1, "somebody arrived in the pause");
+    assert_eq!(service.requests_to("asample").len(), BEFORE + 1, "a sample was submitted during the pause");
     manual.advance(SECOND);
     let numbers: HashSet<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
     assert_eq!((numbers.len(), service.requests_to("asample").len()), (400, 401));
@@ -138,7 +139,7 @@ fn concurrent_submissions_are_limited_across_clients() {
     let sampler = sampler(config);
     let calls: Vec<_> = (0..8).map(|call| in_thread(&sampler, call)).collect();
     service.wait_for_count("asample", 3);
-    // The others wait at the gate, until the end of their call at the latest.
+    // The others wait in the limiter, up to the deadline of their call.
     manual.until_waiting(|waits| limited_to(waits, HOUR) == 5);
     crowd.submit.open();
     let numbers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();

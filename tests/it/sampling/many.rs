@@ -81,7 +81,8 @@ fn short_samples_are_not_stuck_behind_long_training() {
     let training = |seen: &[RecordedRequest]| seen.iter().filter(|s| s.request_id().starts_with("optim_step")).count();
     let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
     let second = trainer.submit_optim_step(AdamParams::default()).unwrap();
-    // Who waits for the second step waits for the first one too: both connections are held for someone who waits.
+    // Waiting for the second step counts as waiting for the first one, too: both connections serve promises that are waited
+    // for.
     let step = thread::spawn(move || second.wait().unwrap().metrics.unwrap()["step"]);
     service.wait_until(|requests| training(requests) == 2);
     let samples: Vec<_> = (0..50).map(|call| submit(&sampler, call)).collect();
@@ -90,7 +91,7 @@ fn short_samples_are_not_stuck_behind_long_training() {
     manual.advance(SLICE);
     none_lost_none_doubled(&service, &samples.join().unwrap());
     assert!(!first.is_ready() && !step.is_finished());
-    // After as long again, training has its turn.
+    // After another time slice, training has its turn.
     manual.until_waiting(|waits| waits.contains(&SLICE));
     manual.advance(SLICE);
     service.wait_until(|requests| training(requests) >= 3);

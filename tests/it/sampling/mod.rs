@@ -39,7 +39,7 @@ fn sample(sampler: &SamplingClient, token: u32) -> SampleResponse {
     sampler.sample(&prompt(&[token]), 1, &SamplingParams::default()).unwrap()
 }
 
-/// A blocking call on a thread of its own; gives the number of its request.
+/// Makes a blocking call on its own thread, and returns the number of its request.
 fn in_thread(sampler: &SamplingClient, token: u32) -> JoinHandle<u64> {
     let sampler = sampler.clone();
     thread::spawn(move || number(&sample(&sampler, token)))
@@ -50,8 +50,8 @@ fn number(response: &SampleResponse) -> u64 {
     u64::from(response.sequences[0].tokens[0])
 }
 
-/// The number of a submitted sample once it is there. Nobody counts as waiting for it, so that no poll is cut off for it:
-/// the service counts such a poll for a moment longer than the client.
+/// The number of a submitted sample, once its result is ready. Nobody counts as waiting for it, so that no poll is cut off for
+/// it: the service counts such a poll for a moment longer than the client does.
 fn ready(pending: &Pending<SampleResponse>) -> u64 {
     pending.ready().recv().unwrap();
     number(&pending.try_get().unwrap().unwrap())
@@ -66,7 +66,7 @@ fn asked(request: &RecordedRequest) -> u64 {
     request.body["prompt"]["chunks"][0]["tokens"][0].as_u64().unwrap()
 }
 
-/// What the service counted of many samples at once.
+/// The service's view of many samples at once.
 #[derive(Default)]
 struct Crowd {
     polls: Gauge,

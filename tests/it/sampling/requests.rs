@@ -1,9 +1,9 @@
-//! What is sent, and what comes back.
+//! The contents of sample requests and their results.
 
 use super::*;
 use crate::support::golden::exchanges;
 
-/// Asserts that `ours` has all that `theirs` has, and returns what it has besides, as paths.
+/// Asserts that `ours` has everything that `theirs` has, and returns the paths of what it has in addition.
 fn besides(ours: &Value, theirs: &Value, path: &str) -> Vec<String> {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {

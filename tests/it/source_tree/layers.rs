@@ -64,11 +64,3 @@ fn no_modules_form_a_circle() {
         assert!(circles.is_empty(), "circles in {directory}: {circles:#?}");
     }
 }
-
-#[test]
-fn the_program_uses_only_the_public_api() {
-    for file in super::rust_files("src/bin/tinkex") {
-        let source = fs::read_to_string(&file).unwrap();
-        assert!(!source.contains("#[path"), "{} includes a file of the library", file.display());
-    }
-}

@@ -1,4 +1,5 @@
-//! What the service is told of a session: when, in which words, and what becomes of it when the service does not listen.
+//! The events that the service receives about a session: when, with which contents, and what happens when it does not take
+//! them.
 
 mod scenarios;
 
@@ -20,10 +21,10 @@ use crate::support::{Gate, RecordedRequest, Reply, Service, connect, healthy_ser
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// More than anything that must happen takes.
+/// Longer than anything in these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long an event waits for company.
+/// The maximum time that an event waits for others.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 fn config(service: &Service, manual: &ManualClock) -> ConfigBuilder {
@@ -37,7 +38,7 @@ fn events(service: &Service) -> Vec<Value> {
     reports.flat_map(|request| request.body["events"].as_array().unwrap().clone()).collect()
 }
 
-/// The names of events: what they are, for generic ones what they are called.
+/// The names of events: the type, or for generic events their own name.
 fn names(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["event_name"].as_str().or(event["event"].as_str()).unwrap()).collect()
 }
@@ -168,7 +169,7 @@ fn a_full_queue_drops_new_events() {
     let client = connect(config(&service, &manual));
     log_many(&client.telemetry(), 99);
     service.wait_for_count("telemetry", 1);
-    // A hundred are on their way, ten thousand wait, and the others are dropped.
+    // A hundred are being sent, ten thousand are queued, and the others are dropped.
     log_many(&client.telemetry(), 10_500);
     gate.open();
     client.close(PATIENCE);
@@ -186,7 +187,7 @@ fn close_does_not_wait_for_stuck_telemetry() {
         let service = Service::start(
             move |request| if request.path == silent { Reply::Silence } else { healthy_service(request) },
         );
-        // Real time: this is about how long a close takes.
+        // In real time: this measures how long a close takes.
         let client = connect(service.config().telemetry(true));
         log_many(&client.telemetry(), 250);
         service.wait_for_count("telemetry", 1);
@@ -195,7 +196,7 @@ fn close_does_not_wait_for_stuck_telemetry() {
             client.close(Duration::from_secs(3600));
             done.send(()).unwrap();
         });
-        // Far less than the limit of one request, or that of the close.
+        // Far less than the time limit of a request or of the close.
         is_done.recv_timeout(Duration::from_secs(4)).expect("the close waits for the silent service");
         let all = if silent.is_empty() { 252 } else { 100 };
         assert_eq!(events(&service).len(), all);
@@ -263,7 +264,7 @@ fn reported_errors_are_classified() {
     assert_eq!(events[6]["error_message"], "the disk is full");
 }
 
-/// A service that repeats all that it was sent, in whatever goes wrong.
+/// A service that repeats everything that it received in each of its failures.
 #[test]
 fn telemetry_contains_no_user_data() {
     let service = Service::start(|request| {
@@ -326,7 +327,7 @@ fn a_time_limit_that_runs_out_is_told() {
     manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
     manual.advance(5 * SECOND);
     waiting.join().unwrap();
-    // The poller is told that nobody waits any more, and tells the rest.
+    // The poller learns that nobody waits any more, and emits the event.
     service.wait_for_disconnect(service.requests_to("retrieve_future")[0].connection);
     client.close(PATIENCE);
     let events = events(&service);

@@ -1,4 +1,4 @@
-//! Scenarios of the Python client 0.4.1: what it tells the service, and where the crate differs on purpose.
+//! Scenarios of the Python client 0.4.1: the events that it sends, and where this crate differs on purpose.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ const DIFFERENCES: [(&str, &str); 3] = [
     ("APIFuture.result_async.queue_state", "a paused queue, once a minute for each client"),
 ];
 
-/// Fields with the same value in both; of the others, only the type is compared.
+/// Fields that must have the same value in both; for all others, only the type is compared.
 const SAME: [&str; 16] = [
     "event",
     "event_name",
@@ -48,13 +48,13 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// A service that gives the answers of a scenario, and a client of it.
+    /// A service that replays the responses of a scenario, and its client.
     fn start(name: &str) -> Self {
         let (mut answers, mut theirs) = (HashMap::<String, Vec<Value>>::new(), Vec::new());
         for exchange in golden::exchanges(name) {
             let path = exchange["path"].as_str().unwrap().trim_start_matches("/api/v1/");
             match path {
-                // What was sent again is the same.
+                // A retried batch is unchanged.
                 "telemetry" if exchange["response"]["status"] == 200 => {
                     theirs.extend(exchange["body"]["json"]["events"].as_array().unwrap().clone());
                 }
@@ -119,7 +119,7 @@ fn assert_same(name: &str, ours: &Map<String, Value>, theirs: &Map<String, Value
         let our = ours.get(key).unwrap_or_else(|| panic!("{place} is missing"));
         match (our, their) {
             (Value::Object(our), Value::Object(their)) if key == "event_data" => assert_same(name, our, their, values),
-            // Events between them differ, so do the numbers.
+            // The events in between differ, so the indices do, too.
             _ if SAME.contains(&&**key) && values && key != "event_session_index" => assert_eq!(our, their, "{place}"),
             _ => assert_eq!(std::mem::discriminant(our), std::mem::discriminant(their), "{place}: {our} {their}"),
         }
@@ -177,7 +177,7 @@ fn scenario_61_events_are_sent_by_the_hundred() {
     assert_eq!(ours.len(), scenario.theirs.len());
 }
 
-/// The Python client sends a batch that was refused with 400 again; the crate drops it.
+/// The Python client retries a batch that was refused with 400; this crate drops it.
 #[test]
 fn scenario_62_a_refused_batch_is_dropped() {
     let scenario = Scenario::start("62_telemetry_failure");
@@ -191,7 +191,7 @@ fn scenario_62_a_refused_batch_is_dropped() {
         true,
     );
     let telemetry = scenario.client.telemetry();
-    // The next one gets the 500 of the fixture, and is sent again.
+    // The next one gets the 500 of the fixture, and is retried.
     telemetry.log("next", Value::Null, Severity::Info);
     telemetry.flush();
     scenario.service.wait_for_count("telemetry", 2);

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::{TempDir, tempdir};
 
 /// Ten examples to train on and two that are held out.
 pub const DATA: [(&str, &str, bool); 12] = [
@@ -31,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A temporary directory with a `data.jsonl`.
 pub struct Place {
-    pub directory: PathBuf,
+    directory: TempDir,
     pub base_url: String,
 }
 
@@ -50,18 +51,17 @@ impl Finished {
 
 impl Place {
     pub fn new(base_url: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("tinkex-train-{:016x}", fastrand::u64(..)));
-        fs::create_dir_all(&directory).unwrap();
+        let directory = tempdir().unwrap();
         let line = |(prompt, completion, held_out): &(&str, &str, bool)| {
             let split = if *held_out { "test" } else { "train" };
             format!("{{\"prompt\": \"{prompt}\", \"completion\": \"{completion}\", \"split\": \"{split}\"}}\n")
         };
-        fs::write(directory.join("data.jsonl"), DATA.iter().map(line).collect::<String>()).unwrap();
+        fs::write(directory.path().join("data.jsonl"), DATA.iter().map(line).collect::<String>()).unwrap();
         Place { directory, base_url: base_url.to_owned() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     pub fn read(&self, name: &str) -> String {
@@ -75,10 +75,10 @@ impl Place {
 
     fn set_up(&self, program: &mut Command) {
         program
-            .current_dir(&self.directory)
+            .current_dir(self.directory.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
-            .env("HOME", &self.directory)
+            .env("HOME", self.directory.path())
             .env("TINKER_BASE_URL", &self.base_url)
             .env("TINKER_API_KEY", "tml-local")
             .env("HF_HUB_OFFLINE", "1");
@@ -112,12 +112,6 @@ impl Place {
         let mut running = self.start(arguments);
         running.stdin(stdin);
         running.finish()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.directory).ok();
     }
 }
 

@@ -193,7 +193,7 @@ fn a_data_file_may_have_any_name() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let name = std::ffi::OsStr::from_bytes(b"b\xffd.jsonl");
-    fs::copy(place.path("data.jsonl"), place.directory.join(name)).unwrap();
+    fs::copy(place.path("data.jsonl"), place.path(name)).unwrap();
     let done = place.command(&["train", "--base-model", MODEL, "--steps", "1"]).arg(name).output().unwrap();
     assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
 }

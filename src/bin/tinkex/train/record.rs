@@ -230,21 +230,19 @@ fn write_failure(path: &Path, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
 
-    struct Folder(PathBuf);
+    struct Folder(tempfile::TempDir);
 
     impl Folder {
         fn new() -> Self {
-            Folder(std::env::temp_dir().join(format!("tinkex-record-{:016x}", fastrand::u64(..))))
+            Folder(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
         }
 
         fn text(&self, name: &str) -> String {
-            fs::read_to_string(self.0.join(name)).unwrap()
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).ok();
+            fs::read_to_string(self.path().join(name)).unwrap()
         }
     }
 
@@ -253,7 +251,7 @@ mod tests {
     }
 
     fn started_run(folder: &Folder) -> RunRecord {
-        let mut record = RunRecord::new(&folder.0, settings()).unwrap();
+        let mut record = RunRecord::new(folder.path(), settings()).unwrap();
         record.write().unwrap();
         for step in 1..=5 {
             record.add_metrics(Metrics { step, loss: 1.0 / step as f64, ..Metrics::default() }).unwrap();
@@ -270,8 +268,8 @@ mod tests {
         let folder = Folder::new();
         started_run(&folder);
         // A killed run may leave an incomplete line.
-        fs::write(folder.0.join(METRICS), folder.text(METRICS) + "{\"step\":6,\"lo").unwrap();
-        let (mut record, start) = RunRecord::resume(&folder.0, settings(), &ResumeFrom::Latest).unwrap();
+        fs::write(folder.path().join(METRICS), folder.text(METRICS) + "{\"step\":6,\"lo").unwrap();
+        let (mut record, start) = RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest).unwrap();
         assert_eq!(folder.text(METRICS).lines().count(), 6);
         record.write().unwrap();
         assert_eq!((start.step, start.path.as_str()), (4, "tinker://r/weights/run-000004"));
@@ -286,7 +284,7 @@ mod tests {
     fn the_step_comes_from_record_or_name() {
         let folder = Folder::new();
         started_run(&folder);
-        let resume = |path: &str| RunRecord::resume(&folder.0, settings(), &path.parse().unwrap());
+        let resume = |path: &str| RunRecord::resume(folder.path(), settings(), &path.parse().unwrap());
         assert_eq!(resume("tinker://r/weights/run-000002").unwrap().1.step, 2);
         assert_eq!(resume("tinker://other/weights/x-17").unwrap().1.step, 17);
         assert!(resume("tinker://other/weights/final").unwrap_err().message().contains("cannot tell the step"));
@@ -297,7 +295,7 @@ mod tests {
     fn a_run_accepts_only_its_own_settings() {
         let folder = Folder::new();
         started_run(&folder);
-        assert!(RunRecord::new(&folder.0, settings()).unwrap_err().message().contains("already contains a run"));
+        assert!(RunRecord::new(folder.path(), settings()).unwrap_err().message().contains("already contains a run"));
         for (other, what) in [
             (RunSettings { seed: 2, ..settings() }, "--seed was 1"),
             (RunSettings { batch_size: 8, ..settings() }, "--batch-size was 4"),
@@ -305,11 +303,11 @@ mod tests {
             (RunSettings { eval_fraction: 0.5, ..settings() }, "--eval-fraction was 0"),
             (RunSettings { tokenizer: Some("bytes".to_owned()), ..settings() }, "--tokenizer was the model's own"),
         ] {
-            let failure = RunRecord::resume(&folder.0, other, &ResumeFrom::Latest).unwrap_err();
+            let failure = RunRecord::resume(folder.path(), other, &ResumeFrom::Latest).unwrap_err();
             assert!(failure.message().contains(what), "{failure:?}");
         }
         let empty = Folder::new();
-        let failure = RunRecord::resume(&empty.0, settings(), &ResumeFrom::Latest).unwrap_err();
+        let failure = RunRecord::resume(empty.path(), settings(), &ResumeFrom::Latest).unwrap_err();
         assert!(failure.message().contains("no checkpoint"), "{failure:?}");
     }
 }

@@ -244,31 +244,14 @@ fn remove_temporary(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// A directory for one test, removed with it.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("tinkex-store-{name}-{}", std::process::id()));
-            remove(&path).unwrap();
-            Scratch(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            remove(&self.0).unwrap();
-        }
-    }
-
     fn files(text: &str) -> CheckpointFiles {
         CheckpointFiles::from([("a.bin".to_owned(), text.as_bytes().to_vec())])
     }
 
     #[test]
     fn files_are_saved_loaded_removed_in_either_store() {
-        let scratch = Scratch::new("weights");
-        let (directory, _lock) = Store::open(&scratch.0).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let (directory, _lock) = Store::open(scratch.path()).unwrap();
         for store in [Store::in_memory(), directory] {
             let path: FolderPath<'_> = &["runs", "a:b/../c", "weights", "."];
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
@@ -282,23 +265,23 @@ mod tests {
 
     #[test]
     fn a_reopened_directory_has_only_complete_entries() {
-        let scratch = Scratch::new("again");
-        let (store, lock) = Store::open(&scratch.0).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let (store, lock) = Store::open(scratch.path()).unwrap();
         store.write_record(&["runs", "x:1"], "run.json", &"first").unwrap();
         store.write_record(&["runs", "x:1"], "run.json", &"second").unwrap();
         store.save_files(&["runs", "x:1", "weights", "n"], files("one"), "checkpoint.json", &3).unwrap();
-        let half = scratch.0.join("runs/x%3A1/weights").join(format!(".m{UNFINISHED}"));
+        let half = scratch.path().join("runs/x%3A1/weights").join(format!(".m{UNFINISHED}"));
         fs::create_dir(&half).unwrap();
         fs::write(half.join("checkpoint.json"), "3").unwrap();
 
         drop(lock);
-        let (store, _lock) = Store::open(&scratch.0).unwrap();
+        let (store, _lock) = Store::open(scratch.path()).unwrap();
         assert_eq!(store.list(&["runs"]).unwrap(), ["x:1"]);
         assert_eq!(store.list(&["runs", "x:1", "weights"]).unwrap(), ["n"]);
         assert_eq!(store.read_record(&["runs", "x:1"], "run.json").unwrap(), Some("second".to_owned()));
         assert_eq!(store.read_record(&["runs", "x:1", "weights", "n"], "checkpoint.json").unwrap(), Some(3));
         assert_eq!(store.read_record::<u8>(&["nothing"], "x.json").unwrap(), None);
-        fs::write(scratch.0.join("runs/x%3A1/run.json"), "{").unwrap();
+        fs::write(scratch.path().join("runs/x%3A1/run.json"), "{").unwrap();
         assert!(
             store.read_record::<String>(&["runs", "x:1"], "run.json").unwrap_err().to_string().contains("run.json")
         );
