@@ -204,7 +204,7 @@ impl Http {
             }
             _ => {
                 let what = match (handle.was_written_now(), started) {
-                    (false, _) => format!("no connection to {server}"),
+                    (false, _) => format!("cannot connect to {server}"),
                     (true, false) => "the connection was lost before the response started".to_owned(),
                     (true, true) => "the connection was lost in the middle of the response".to_owned(),
                 };

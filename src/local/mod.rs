@@ -171,7 +171,14 @@ fn io_error(operation: &'static str, verb: &str, error: io::Error) -> Error {
         io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => {
             failed.with_hint("use another address, or port 0 for any free port")
         }
-        io::ErrorKind::ResourceBusy => failed.with_hint("stop the other server, or use a different directory"),
+        io::ErrorKind::ResourceBusy => failed.with_hint("stop the other server, or use a different data directory"),
+        io::ErrorKind::PermissionDenied => {
+            failed.with_hint("use an address and a data directory that this user may use")
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            failed.with_hint("use a data directory that can be created and written")
+        }
+        io::ErrorKind::InvalidData => failed.with_hint("restore that file, or use a different data directory"),
         _ => failed,
     };
     failed.with_operation(operation).with_source(error)
@@ -328,6 +335,10 @@ impl LocalServerBuilder {
     pub fn start(mut self) -> Result<LocalServer> {
         const OPERATION: &str = "LocalServer::start";
         let start_error = |error| io_error(OPERATION, "start", error);
+        let address_error = |error: io::Error| {
+            let error = io::Error::new(error.kind(), format!("{:?}: {error}", self.address));
+            start_error(error).with_hint("use an address HOST:PORT, such as 127.0.0.1:8000")
+        };
         let models = &mut self.settings.models;
         if models.is_empty() {
             let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];
@@ -340,7 +351,7 @@ impl LocalServerBuilder {
         if let Some((_, model)) = duplicate {
             return Err(Error::config(format!("two models have the name {:?}", model.name())).with_operation(OPERATION));
         }
-        let mut addresses = self.address.to_socket_addrs().map_err(start_error)?;
+        let mut addresses = self.address.to_socket_addrs().map_err(address_error)?;
         let address = addresses.next().ok_or_else(|| start_error(io::ErrorKind::AddrNotAvailable.into()))?;
         Server::start(address, self.settings).map(LocalServer).map_err(start_error)
     }

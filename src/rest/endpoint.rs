@@ -31,7 +31,7 @@ impl CheckpointEndpoint {
             }),
             _ => Err(Error::invalid_input(format!("{checkpoint_id:?} is not a checkpoint id"))
                 .with_operation(operation)
-                .with_hint("its form is weights/NAME or sampler_weights/NAME")),
+                .with_hint("use weights/NAME or sampler_weights/NAME")),
         }
     }
 

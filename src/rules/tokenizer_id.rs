@@ -43,7 +43,7 @@ pub(crate) fn check(id: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid_input(format!("{id:?} is not the id of a tokenizer"))
-        .with_hint("it looks like organisation/name; for a file use Tokenizer::from_path"))
+        .with_hint("use an id such as organization/name; for a file, use Tokenizer::from_path"))
 }
 
 /// The id from the service's description of a model: its tokenizer if given, else the one of the model's name.

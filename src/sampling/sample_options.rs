@@ -84,7 +84,7 @@ impl<'a> SampleOptions<'a> {
 
     pub(super) fn validate(&self) -> Result<()> {
         if self.settings.num_samples == 0 {
-            return Err(Error::invalid_input("num_samples is 0").with_hint("ask for at least one sample"));
+            return Err(Error::invalid_input("num_samples is 0").with_hint("request at least one sample"));
         }
         if self.prompt.is_empty() {
             return Err(Error::invalid_input("the prompt is empty").with_hint("pass at least one token"));

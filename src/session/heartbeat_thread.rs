@@ -43,7 +43,7 @@ pub(super) fn run(http: &Http, session_id: &str) {
         };
         match (liveness.after(result, clock.now()), response) {
             (Action::Warn(silence), Err(error)) => warn!(
-                "the service has not acknowledged a heartbeat for {silence:?} and may end the session; can it be reached? {error}"
+                "the service has not acknowledged a heartbeat for {silence:?} and may end the session; check the connection: {error}"
             ),
             (Action::Recovered, _) => info!("the service acknowledges heartbeats again"),
             (Action::Stop, Err(error)) => return warn!("{error}; no more heartbeats are sent"),

@@ -63,7 +63,7 @@ impl OwnedThread {
         if self.ended.recv_deadline(deadline).is_err_and(|error| error.is_timeout()) {
             warn!("the {} thread did not end in time and is left running", self.name);
         } else if handle.join().is_err() {
-            error!("the {} thread panicked at its end", self.name);
+            error!("the {} thread panicked while it stopped", self.name);
         }
     }
 }

@@ -100,7 +100,7 @@ impl TryFrom<String> for CheckpointPath {
         match bounds {
             Some((run_end, name_start)) => Ok(CheckpointPath { path, run_end, name_start }),
             None => Err(Error::invalid_input(format!("{path:?} is not the path of a checkpoint"))
-                .with_hint("it looks like tinker://RUN/weights/NAME or tinker://RUN/sampler_weights/NAME")),
+                .with_hint("use tinker://RUN/weights/NAME or tinker://RUN/sampler_weights/NAME")),
         }
     }
 }

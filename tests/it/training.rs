@@ -104,7 +104,7 @@ fn a_refused_submission_fails_one_call() {
     let trainer = trainer(&service);
     let refused = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap_err();
     assert_eq!((refused.kind(), refused.status()), (ErrorKind::Status, Some(400)));
-    assert!(refused.to_string().contains("forward_backward: the server answered 400: no such loss"), "{refused}");
+    assert!(refused.to_string().contains("forward_backward: the server returned 400: no such loss"), "{refused}");
     assert!(!refused.may_have_taken_effect());
     // The written number stays used.
     assert_eq!(trainer.optim_step(AdamParams::default()).unwrap().metrics.unwrap()["step"], 2.0);

@@ -45,9 +45,9 @@ Exit codes:
   2    invalid arguments or settings; nothing was done
   130  interrupted
 
-With --format json, stdout is exactly one JSON document. Errors are text on
-stderr in both formats; stdout is then empty unless the command's help says
-otherwise.";
+With --format json, stdout is exactly one JSON document; `serve`, `completions`
+and `man` ignore --format. Errors are text on stderr in both formats; stdout is
+then empty unless the command's help says otherwise.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -63,7 +63,7 @@ pub(crate) enum Command {
     Train(train::Options),
     Serve(serve::Options),
     Doctor(doctor::Options),
-    /// Print the version.
+    /// Print the version and, with --format json, the features of this build.
     Version,
     Completions(generate::CompletionsOptions),
     Man(generate::ManOptions),

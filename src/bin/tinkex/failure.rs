@@ -156,13 +156,14 @@ impl From<tinkex::Error> for Failure {
         if error.may_have_taken_effect() {
             message.push_str("; the request may have taken effect");
         }
-        // An I/O error is of little use without the system's reason.
-        let is_io = error.kind() == ErrorKind::Io;
-        let reason = error.source().filter(|_| is_io).map(ToString::to_string);
-        if let Some(reason) = reason.filter(|reason| !message.contains(reason.as_str())) {
+        // A file or a connection: the message is of little use without the system's reason.
+        let needs_reason = matches!(error.kind(), ErrorKind::Io | ErrorKind::Connect);
+        let reason = error.source().filter(|_| needs_reason).map(ToString::to_string);
+        let reason = reason.as_deref().map(|reason| reason.strip_prefix("io: ").unwrap_or(reason));
+        if let Some(reason) = reason.filter(|reason| !message.contains(*reason)) {
             message.push_str(&format!(": {reason}"));
         }
-        let sources = std::iter::successors(error.source(), |&cause| cause.source()).skip(usize::from(is_io));
+        let sources = std::iter::successors(error.source(), |&cause| cause.source()).skip(usize::from(needs_reason));
         let response = error.body().map(|body| format!("the response body was {body}"));
         Failure {
             hint: error.hint().map(str::to_owned),

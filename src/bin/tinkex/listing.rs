@@ -5,11 +5,12 @@ use tinkex::rest::Pages;
 
 use crate::bars;
 use crate::failure::Failure;
+use crate::number::at_least;
 
 #[derive(Args, Debug)]
 pub(crate) struct ListOptions {
     /// Maximum number of items to list; 0 for all.
-    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = at_least(0_u64))]
     limit: u64,
 }
 

@@ -10,6 +10,7 @@
 //! | `interrupt.rs` | Ctrl-C, SIGTERM and SIGHUP |
 //! | `text.rs`, `human.rs` | text that is safe to print; sizes and ages for people |
 //! | `listing.rs`, `bars.rs` | `--limit` and titles of lists; progress bars |
+//! | `number.rs` | parsers of numbers on the command line |
 //! | `template.rs`, `tokenizer_choice.rs` | how prompts and chats become tokens, for `train` and `sample` |
 //! | the others | one command group each: its options, what it does and what it prints |
 //!
@@ -26,6 +27,7 @@ mod generate;
 mod human;
 mod interrupt;
 mod listing;
+mod number;
 mod output;
 mod run;
 mod sample;

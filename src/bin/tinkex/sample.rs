@@ -13,6 +13,7 @@ use tinkex::{SampleOptions, ServiceClient};
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::number::{self, at_least};
 use crate::template::{self, Role};
 use crate::text::multi_line;
 use crate::tokenizer_choice;
@@ -39,25 +40,25 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TEXT", requires = "chat")]
     system: Option<String>,
     /// Maximum number of tokens to generate per sample.
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = at_least(1_u32))]
     max_tokens: u32,
     /// Sampling temperature: 0 always picks the most likely token, 1 samples from the model's distribution.
-    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number::finite)]
     temperature: f64,
     /// Sample from the N most likely tokens; -1 for all tokens.
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = at_least(-1_i32))]
     top_k: i32,
     /// Nucleus sampling: sample from the most likely tokens whose probabilities add up to P.
-    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number::finite)]
     top_p: f64,
     /// Random seed, for reproducible samples.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(0_u64))]
     seed: Option<u64>,
     /// Stop sequence: end a sample at this text; can be repeated.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Number of samples to generate.
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = at_least(1_u32))]
     num_samples: u32,
     /// Tokenizer to use instead of the model's own: `bytes`, a tokenizer.json, its directory, or an ID on the Hugging Face Hub.
     #[arg(long, value_name = "PATH|ID")]

@@ -10,6 +10,7 @@ use tinkex::local::{Faults, LocalServer};
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::number::at_least;
 
 /// Run a local Tinker service with small models that can be trained.
 ///
@@ -33,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "RULES")]
     chaos: Option<Faults>,
     /// Random seed for rules with a percentage.
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "chaos")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "chaos", allow_negative_numbers = true, value_parser = at_least(0_u64))]
     chaos_seed: u64,
 }
 

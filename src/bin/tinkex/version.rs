@@ -19,6 +19,8 @@ pub(crate) fn run(app: &App) -> Result<(), Failure> {
         ("native-tls", cfg!(feature = "native-tls")),
         ("ndarray", cfg!(feature = "ndarray")),
         ("rustls", cfg!(feature = "rustls")),
+        ("sse", cfg!(feature = "sse")),
+        ("test-util", cfg!(feature = "test-util")),
         ("tokenizers", cfg!(feature = "tokenizers")),
     ];
     let features = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();

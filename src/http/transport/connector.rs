@@ -265,7 +265,7 @@ mod tests {
             manual.until_waiting(|waits| waits.len() == 1);
             manual.advance(Duration::from_secs(1));
             let error = sent.join().unwrap().unwrap_err();
-            assert!(error.to_string().starts_with("test: no connection to"), "{error}");
+            assert!(error.to_string().starts_with("test: cannot connect to"), "{error}");
             // The only request that was written got a response.
             assert!(!error.may_have_taken_effect());
         });

@@ -78,7 +78,8 @@ impl Server {
     pub(super) fn start(address: SocketAddr, settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mailbox = Arc::new(Mailbox::new(Waker::new(poll.registry(), WAKER)?));
-        let listener = bind_and_listen(address)?;
+        let listener =
+            bind_and_listen(address).map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
         let address = listener.local_addr()?;
         let activity = Arc::new(ActivityTracker::new(settings.log_capacity));
         let faults = Arc::new(FaultInjector::new(settings.faults, settings.fault_seed));

@@ -148,7 +148,7 @@ impl ArchiveFile<'_> {
 
     fn too_large(&self) -> Error {
         let message = format!("the archive is larger than {} bytes", self.options.max_bytes);
-        Error::new(ErrorKind::Decode, message).with_hint("raise max_bytes if that is right")
+        Error::new(ErrorKind::Decode, message).with_hint("raise max_bytes if this size is expected")
     }
 }
 
@@ -182,7 +182,7 @@ impl BodySink for ArchiveFile<'_> {
 
 /// Without body and headers, which may repeat the URL's signature.
 fn status_error(response: &Response) -> Error {
-    Error::new(ErrorKind::Status, format!("the archive's storage answered {}", response.status))
+    Error::new(ErrorKind::Status, format!("the archive's storage returned {}", response.status))
         .with_status(response.status)
 }
 

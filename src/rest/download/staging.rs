@@ -32,7 +32,7 @@ impl StagingDir {
     pub(super) fn create(destination: &Path, overwrite: bool) -> Result<Self> {
         let Some(name) = destination.file_name() else {
             let shown = destination.display();
-            return Err(Error::invalid_input(format!("the destination {shown:?} is not a name for a new file")));
+            return Err(Error::invalid_input(format!("the destination {shown:?} is not a valid name for a new file")));
         };
         let parent = parent_of(destination);
         let destination = parent.join(name);
@@ -154,6 +154,6 @@ fn exists(path: &Path) -> bool {
 }
 
 fn destination_exists(destination: &Path) -> Error {
-    Error::invalid_input(format!("{} exists", destination.display()))
+    Error::invalid_input(format!("{} already exists", destination.display()))
         .with_hint("choose another destination, or allow overwriting")
 }

@@ -61,7 +61,7 @@ fn unpack_from(reader: impl Read, into: &Path, limits: UnpackLimits, check: &dyn
         members += 1;
         if members > limits.files {
             let message = format!("the archive has more than {} members", limits.files);
-            return Err(refuse(message).with_hint("raise max_files if that is right"));
+            return Err(refuse(message).with_hint("raise max_files if this number is expected"));
         }
         if let Some((path, kind)) = checked(&mut entry)? {
             let path = into.join(path);
@@ -71,7 +71,7 @@ fn unpack_from(reader: impl Read, into: &Path, limits: UnpackLimits, check: &dyn
                     bytes = bytes.saturating_add(entry.size());
                     if bytes > limits.bytes {
                         let message = format!("the files of the archive have more than {} bytes", limits.bytes);
-                        return Err(refuse(message).with_hint("raise max_bytes if that is right"));
+                        return Err(refuse(message).with_hint("raise max_bytes if this size is expected"));
                     }
                     allowance.left.set(allowance.left.get().saturating_add(entry.size()));
                     write(&mut entry, &path, check)?;

@@ -183,7 +183,7 @@ fn severity(warns: bool) -> Severity {
 /// A text for an error that repeats nothing that was sent or received.
 fn message(error: &Error) -> String {
     match (error.kind(), error.status()) {
-        (ErrorKind::Status, Some(status)) => format!("the server answered {status}"),
+        (ErrorKind::Status, Some(status)) => format!("the server returned {status}"),
         (ErrorKind::RequestFailed, _) => "the request failed on the server".to_owned(),
         (ErrorKind::Decode, _) => "the response could not be decoded".to_owned(),
         (ErrorKind::Expired, _) => "the server no longer knows the promise".to_owned(),
@@ -325,8 +325,8 @@ mod tests {
         let own = std::io::Error::other("the program's text");
         assert_eq!(one(&own), ("the program's text|the program's text".into(), Severity::Error));
         for (error, text) in [
-            (status(408), "the server answered 408"),
-            (status(503), "the server answered 503"),
+            (status(408), "the server returned 408"),
+            (status(503), "the server returned 503"),
             (Error::invalid_input("prompt"), "InvalidInput"),
             (
                 Error::new(ErrorKind::Decode, "prompt").with_source(std::io::Error::other("prompt")),

@@ -129,7 +129,7 @@ impl FromStr for Timestamp {
         match time {
             Some((seconds, nanos, offset)) => Ok(Timestamp { seconds, nanos, offset, raw: text.into() }),
             None => Err(Error::invalid_input(format!("{text:?} is not a point in time"))
-                .with_hint("it looks like 2025-11-01T10:00:00Z")),
+                .with_hint("use ISO 8601, such as 2025-11-01T10:00:00Z")),
         }
     }
 }

@@ -60,7 +60,8 @@ impl FromStr for SessionDuration {
 
     fn from_str(text: &str) -> Result<Self> {
         parse(text).ok_or_else(|| {
-            Error::invalid_input(format!("{text:?} is not a duration")).with_hint("it looks like 1 day, 0:01:01.500000")
+            Error::invalid_input(format!("{text:?} is not a duration"))
+                .with_hint("use a form such as 1 day, 0:01:01.500000")
         })
     }
 }

@@ -213,7 +213,7 @@ fn errors_name_the_path_without_its_query() {
         then.status(404).json_body(json!({"detail": "no such run"}))
     });
     let error = api(mock::config(&server)).get("/api/v1/training_runs/x?token=secret").send().unwrap_err();
-    let expected = "GET /api/v1/training_runs/x: the server answered 404: no such run";
+    let expected = "GET /api/v1/training_runs/x: the server returned 404: no such run";
     assert!(error.to_string().starts_with(expected), "{error}");
     assert!(!error.to_string().contains("secret"));
     run.assert();

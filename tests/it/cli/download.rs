@@ -3,45 +3,25 @@
 use std::fs;
 use std::path::Path;
 
-use tempfile::{TempDir, tempdir};
+use tempfile::TempDir;
 
 use super::local::stocked;
-use super::program::{Done, golden, tinkex};
+use super::program::{golden, tinkex};
 use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
-/// A temporary directory.
-pub struct Folder(TempDir);
-
-impl Folder {
-    pub fn new() -> Self {
-        Folder(tempdir().unwrap())
-    }
-
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Sorted names of its entries.
-    pub fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.path()).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-/// Runs a command in a folder.
-fn run_in(folder: &Path, words: &str, url: &str) -> Done {
-    let mut program = tinkex(words).at(url);
-    program.command.current_dir(folder);
-    program.run()
+/// The sorted names of a directory's entries.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
 fn a_checkpoint_is_unpacked_or_kept_as_archive() {
     let stocked = stocked();
-    let folder = Folder::new();
-    let run = |words: &str| run_in(folder.path(), &stocked.words(words), &stocked.server.base_url());
+    let folder = TempDir::new().unwrap();
+    let run = |words: &str| tinkex(&stocked.words(words)).at(&stocked.server.base_url()).within(folder.path()).run();
     let path = "tinker://RUN/weights/step-1";
     let runs = [
         run(&format!("checkpoint download {path} --output new/here")),
@@ -56,7 +36,7 @@ fn a_checkpoint_is_unpacked_or_kept_as_archive() {
     let archive = fs::metadata(folder.path().join("step.tar")).unwrap().len();
     let volatile = stocked.volatile.value(size, "SIZE").value(&archive.to_string(), "BYTES");
     golden("download", &runs, &volatile);
-    assert_eq!(folder.names(), ["new", "step.tar"], "no other files");
+    assert_eq!(names(folder.path()), ["new", "step.tar"], "no other files");
     let files = fs::read_dir(folder.path().join("new/here")).unwrap().count();
     let document: serde_json::Value = serde_json::from_str(&runs[2].stdout).unwrap();
     assert_eq!(document["files"], files);
@@ -66,11 +46,11 @@ fn a_checkpoint_is_unpacked_or_kept_as_archive() {
 #[test]
 fn the_default_directory_is_named_after_the_checkpoint() {
     let stocked = stocked();
-    let folder = Folder::new();
+    let folder = TempDir::new().unwrap();
     let words = stocked.words("checkpoint download tinker://RUN/sampler_weights/final");
-    let done = run_in(folder.path(), &words, &stocked.server.base_url());
+    let done = tinkex(&words).at(&stocked.server.base_url()).within(folder.path()).run();
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(folder.names(), [format!("{}_sampler_weights_final", stocked.run.replace(':', "_"))]);
+    assert_eq!(names(folder.path()), [format!("{}_sampler_weights_final", stocked.run.replace(':', "_"))]);
 }
 
 /// A service whose archive of 4096 bytes stalls after 1024.

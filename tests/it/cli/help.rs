@@ -1,8 +1,8 @@
 //! Help, version, completions and manual pages.
 
-use std::{env, fs};
+use std::fs;
 
-use tempfile::tempdir;
+use tempfile::TempDir;
 
 use super::program::{Volatile, golden, tinkex};
 
@@ -61,7 +61,7 @@ fn completions_of_every_shell_contain_the_commands() {
 fn a_manual_page_for_every_command() {
     let page = tinkex("man").run();
     assert!(page.code == Some(0) && page.stdout.contains(".TH tinkex 1"), "{page:?}");
-    let parent = tempdir().unwrap();
+    let parent = TempDir::new().unwrap();
     let folder = parent.path().join("new");
     let done = tinkex(&format!("man --dir {}", folder.display())).run();
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "", ""));

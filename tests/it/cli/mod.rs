@@ -10,7 +10,7 @@ mod fixture;
 mod help;
 mod local;
 mod pipes;
-mod program;
+pub mod program;
 mod serve;
 #[cfg(unix)]
 mod terminal;

@@ -1,5 +1,6 @@
 //! Runs the program and compares its output with golden files.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io::Read;
 use std::path::Path;
@@ -10,19 +11,40 @@ pub use crate::support::KEY;
 
 /// The program with these arguments, separated by spaces, in an environment with only the API key.
 pub fn tinkex(words: &str) -> Program {
+    tinkex_with(words.split_whitespace())
+}
+
+/// The program with these arguments, which may contain spaces.
+pub fn tinkex_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tinkex"));
-    // Tests do not download tokenizers.
-    command.env_clear().env("TINKER_API_KEY", KEY).env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
-    command.args(words.split_whitespace());
-    Program { command, words: words.to_owned() }
+    command.args(arguments);
+    Program::new(command)
+}
+
+/// A command line in a shell, in the same environment.
+pub fn shell(line: &str) -> Program {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("exec {line}"));
+    Program::new(command)
 }
 
 pub struct Program {
     pub command: Command,
-    words: String,
 }
 
 impl Program {
+    fn new(mut command: Command) -> Self {
+        // Tests do not download tokenizers.
+        command.env_clear().env("TINKER_API_KEY", KEY).env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
+        Program { command }
+    }
+
+    /// Runs in this directory.
+    pub fn within(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
     /// Uses this service.
     pub fn at(self, url: &str) -> Self {
         self.env("TINKER_BASE_URL", url)
@@ -46,14 +68,8 @@ impl Program {
     /// Runs it until it exits.
     pub fn run(mut self) -> Done {
         let output = self.command.output().unwrap();
-        let done = Done {
-            words: self.words,
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        };
-        assert!(!done.stdout.contains(KEY) && !done.stderr.contains(KEY), "the output contains the key: {done:?}");
-        done
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        Done::new(words(&self.command), output.status.code(), stdout, stderr)
     }
 }
 
@@ -67,11 +83,28 @@ pub struct Done {
 }
 
 impl Done {
-    /// The JSON document on stdout of a successful run with an empty stderr.
-    pub fn json(&self) -> serde_json::Value {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+    pub fn new(words: String, code: Option<i32>, stdout: String, stderr: String) -> Self {
+        let done = Done { words, code, stdout, stderr };
+        assert!(!done.stdout.contains(KEY) && !done.stderr.contains(KEY), "the output contains the key: {done:?}");
+        done
+    }
+
+    /// The JSON document on stdout of a successful run, which may show progress on stderr.
+    pub fn document(&self) -> serde_json::Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+
+    /// The JSON document on stdout of a successful run with an empty stderr.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.stderr, "", "{self:?}");
+        self.document()
+    }
+}
+
+/// The arguments, separated by spaces.
+pub fn words(command: &Command) -> String {
+    command.get_args().map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 pub fn read_to_end(mut stream: impl Read) -> String {

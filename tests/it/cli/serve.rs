@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout};
 
-use tempfile::tempdir;
+use tempfile::TempDir;
 use tinkex::types::LoraConfig;
 use tinkex::{Config, ServiceClient};
 
@@ -58,8 +58,8 @@ fn chaos_rules_inject_faults() {
 
 #[test]
 fn the_data_directory_survives_a_restart() {
-    let folder = tempdir().unwrap();
-    let options = format!("--data-dir {}", folder.path().display());
+    let folder = TempDir::new().unwrap();
+    let options = format!("--data-dir {}", folder.path().join("new").display());
     let server = serve(&options);
     let service = connect(&server).unwrap();
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default()).unwrap();
@@ -68,7 +68,6 @@ fn the_data_directory_survives_a_restart() {
     let server = serve(&options);
     let info = tinkex(&format!("checkpoint info {path}")).at(&server.url).run();
     assert!(info.code == Some(0) && info.stdout.contains("weights/kept"), "{info:?}");
-    drop(server);
 }
 
 #[cfg(unix)]

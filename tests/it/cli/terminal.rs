@@ -5,8 +5,9 @@ use std::sync::Arc;
 use httpmock::Method::DELETE;
 use httpmock::MockServer;
 use serde_json::json;
+use tempfile::TempDir;
 
-use super::download::{self, Folder};
+use super::download::{names, stalling};
 use super::program::{Program, tinkex};
 use crate::support::mock::{anything, respond};
 use crate::support::terminal::Terminal;
@@ -83,16 +84,15 @@ fn ctrl_c_stops_a_waiting_command() {
 
 #[test]
 fn ctrl_c_stops_a_download_and_leaves_nothing() {
-    let (service, folder) = (download::stalling(), Folder::new());
-    let mut program = tinkex("checkpoint download tinker://run/weights/a -o here").at(&service.url());
-    program.command.current_dir(folder.path());
-    let mut terminal = at_terminal(program);
+    let (service, folder) = (stalling(), TempDir::new().unwrap());
+    let program = tinkex("checkpoint download tinker://run/weights/a -o here").at(&service.url());
+    let mut terminal = at_terminal(program.within(folder.path()));
     terminal.until_shown("1.00 KiB/4.00 KiB");
     terminal.interrupt();
     let (code, stdout, shown) = terminal.end();
     assert_eq!((code, stdout.as_str()), (Some(130), ""));
     assert!(shown.contains("download interrupted; no files were left"), "{shown:?}");
-    assert!(folder.names().is_empty(), "{:?}", folder.names());
+    assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn a_refusing_proxy_means_nothing_was_sent() {
     assert_eq!(proxy.requests()[0].method, "CONNECT");
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(!error.may_have_taken_effect());
-    assert!(error.to_string().starts_with("create_session: no connection to http://service.invalid"), "{error}");
+    assert!(error.to_string().starts_with("create_session: cannot connect to http://service.invalid"), "{error}");
 }
 
 #[test]
@@ -78,5 +78,5 @@ fn an_unreachable_service_means_nothing_was_sent() {
     let error = connect(config.max_retries(0)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(!error.may_have_taken_effect() && error.is_retryable());
-    assert!(error.to_string().contains(&format!("no connection to http://{address}")), "{error}");
+    assert!(error.to_string().contains(&format!("cannot connect to http://{address}")), "{error}");
 }

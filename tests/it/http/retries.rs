@@ -42,7 +42,7 @@ fn the_last_response_is_the_error() {
     let error = health.unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(503)));
     assert!(
-        error.is_retryable() && error.to_string().starts_with("health: the server answered 503: not now"),
+        error.is_retryable() && error.to_string().starts_with("health: the server returned 503: not now"),
         "{error}"
     );
     assert!(is_own_wait(waits[9], 9), "{waits:?}");
@@ -118,7 +118,7 @@ fn retry_after_may_be_a_date() {
 
 #[test]
 fn permanent_errors_keep_status_body_and_headers() {
-    for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "this key"), (404, "base URL"), (422, "")] {
+    for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "no permission"), (404, "base URL"), (422, "")] {
         let server = MockServer::start();
         session(&server);
         let health = respond(&server, GET, "healthz", |then| {
@@ -129,7 +129,7 @@ fn permanent_errors_keep_status_body_and_headers() {
         assert_eq!((error.body(), error.header("X-Reason")), (Some(r#"{"detail":"not now"}"#), Some("because")));
         assert_eq!(error.operation(), Some("health"));
         assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
-        assert!(error.to_string().starts_with(&format!("health: the server answered {status}: not now")), "{error}");
+        assert!(error.to_string().starts_with(&format!("health: the server returned {status}: not now")), "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
         health.assert();
     }
@@ -151,8 +151,8 @@ fn the_error_message_is_the_servers() {
         session(&server);
         let health = respond(&server, GET, "healthz", |then| then.status(422).json_body(body));
         let error = connect(mock::config(&server)).unwrap().health().unwrap_err();
-        let hint = "the request itself must change, as the message says";
-        assert_eq!(error.to_string(), format!("health: the server answered 422: {expected}; {hint}"));
+        let hint = "correct the request, as the message says";
+        assert_eq!(error.to_string(), format!("health: the server returned 422: {expected}; {hint}"));
         health.assert();
     }
 }

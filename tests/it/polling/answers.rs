@@ -86,7 +86,7 @@ fn a_4xx_ends_the_promise() {
     let error = pending(&client, "bad").wait().unwrap_err();
     assert_eq!((error.kind(), error.status(), error.request_id()), (ErrorKind::Status, Some(400), Some("bad")));
     assert_eq!(error.body(), Some(r#"{"detail":"the batch is too large"}"#));
-    assert!(error.to_string().contains("pending: the server answered 400: the batch is too large"), "{error}");
+    assert!(error.to_string().contains("pending: the server returned 400: the batch is too large"), "{error}");
     let error = pending(&client, "unknown").wait().unwrap_err();
     assert_eq!((error.status(), error.header("X-Trace")), (Some(404), Some("t-1")));
     assert!(!error.is_retryable() && error.is_user_error());

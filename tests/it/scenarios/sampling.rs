@@ -1,18 +1,10 @@
 //! Sampling.
 
 use tinkex::ErrorKind;
-use tinkex::types::{ImageAssetPointerChunk, ImageChunk, ImageFormat, ModelInput, SamplingParams, StopReason};
+use tinkex::types::{ModelInput, SamplingParams, StopReason};
 
 use super::Scenario;
-
-fn image_prompt() -> ModelInput {
-    let data = b"\x89PNG\r\n\x1a\n\0\xff".to_vec();
-    let mut prompt = ModelInput::from_tokens([1, 2]);
-    prompt.append(ImageChunk::from_parts(data, ImageFormat::Png, (2, 2), 4));
-    prompt.append(ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, (10, 20), 5));
-    prompt.append_token(3);
-    prompt
-}
+use crate::support::image_prompt;
 
 #[test]
 fn scenario_40_two_samples() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tinkex::local::LocalServer;
 
-use super::program::Place;
+use super::place::Place;
 use super::train::scripted;
 use crate::support::terminal::Terminal;
 use crate::support::{Gate, Reply, Service, healthy_service, result};
@@ -21,21 +21,21 @@ fn an_interrupted_run_is_saved_and_can_resume() {
     let mut running = place.start(&[&arguments, ["--log-every", "1", "--output", "my run"].as_slice()].concat());
     running.until("step 2/100000");
     running.interrupt();
-    let finished = running.finish();
-    assert_eq!((finished.code, finished.stdout.as_str()), (Some(130), ""), "{}", finished.stderr);
-    assert!(finished.stderr.contains(NOTE), "{}", finished.stderr);
-    let hint = finished.stderr.lines().find_map(|line| line.strip_prefix("hint: resume with: ")).unwrap();
+    let done = running.finish();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(130), ""), "{}", done.stderr);
+    assert!(done.stderr.contains(NOTE), "{}", done.stderr);
+    let hint = done.stderr.lines().find_map(|line| line.strip_prefix("hint: resume with: ")).unwrap();
     let made = place.lines("my run/metrics.jsonl").len();
     let saved = place.lines("my run/checkpoints.jsonl");
     assert_eq!(saved.last().unwrap()["step"], made, "{saved:?}");
-    assert!(finished.stderr.contains(saved.last().unwrap()["path"].as_str().unwrap()), "{}", finished.stderr);
-    assert!(place.path("my run/loss.svg").is_file());
+    assert!(done.stderr.contains(saved.last().unwrap()["path"].as_str().unwrap()), "{}", done.stderr);
+    assert!(place.file("my run/loss.svg").is_file());
 
     let mut running = place.shell(hint);
     running.until(&format!("step {}/100000", made + 2));
     running.interrupt();
-    let finished = running.finish();
-    assert_eq!(finished.code, Some(130), "{}", finished.stderr);
+    let done = running.finish();
+    assert_eq!(done.code, Some(130), "{}", done.stderr);
     let steps: Vec<u64> =
         place.lines("my run/metrics.jsonl").iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert!(steps.len() >= made + 2);
@@ -52,8 +52,8 @@ fn a_second_interrupt_stops_immediately() {
     running.interrupt();
     running.until(NOTE);
     running.interrupt();
-    let finished = running.finish();
-    assert_eq!((finished.code, finished.stdout.as_str()), (Some(130), ""), "{}", finished.stderr);
+    let done = running.finish();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(130), ""), "{}", done.stderr);
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn exactly_one_step_is_submitted_ahead() {
     running.interrupt();
     running.until(NOTE);
     gate.open();
-    let finished = running.finish();
-    assert!(finished.stderr.contains("interrupted after step 2 of 9"), "{}", finished.stderr);
+    let done = running.finish();
+    assert!(done.stderr.contains("interrupted after step 2 of 9"), "{}", done.stderr);
     assert_eq!((service.requests_to("forward_backward").len(), service.requests_to("optim_step").len()), (2, 2));
 }
 
@@ -87,16 +87,16 @@ fn an_interrupt_before_the_first_step_stops_immediately() {
     service.wait_for_count("create_session", 1);
     running.interrupt();
     assert_eq!(running.finish().code, Some(130));
-    assert!(!place.path("runs").exists());
+    assert!(!place.file("runs").exists());
 }
 
 #[test]
-fn a_terminal_shows_a_bar_and_answers_interrupts() {
+fn a_terminal_shows_a_bar_until_interrupted() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let arguments =
         ["train", "data.jsonl", "--base-model", "tinkex/bytes-tiny", "--steps", "100000", "--save-every", "2"];
-    let mut terminal = Terminal::start(place.command(&arguments));
+    let mut terminal = Terminal::start(place.program(&arguments).command);
     terminal.until_shown("saved tinker://");
     terminal.until_shown(" tokens/s");
     terminal.interrupt();

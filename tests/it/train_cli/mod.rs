@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod interrupt;
-mod program;
+mod place;
+mod running;
 mod sample;
 mod train;

@@ -4,7 +4,7 @@ use std::fs;
 
 use tinkex::local::LocalServer;
 
-use super::program::Place;
+use super::place::Place;
 
 const ASK: [&str; 7] = ["sample", "--model", "tinkex/bytes-tiny", "--max-tokens", "5", "--seed", "1"];
 
@@ -12,7 +12,7 @@ const ASK: [&str; 7] = ["sample", "--model", "tinkex/bytes-tiny", "--max-tokens"
 fn the_prompt_is_argument_file_or_stdin() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    fs::write(place.path("prompt.txt"), "once upon").unwrap();
+    fs::write(place.file("prompt.txt"), "once upon").unwrap();
     let text = place.run(&[&ASK, ["once upon"].as_slice()].concat());
     assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""));
     assert!(text.stdout.ends_with('\n') && text.stdout.len() > 1, "{:?}", text.stdout);
@@ -27,7 +27,7 @@ fn the_prompt_is_argument_file_or_stdin() {
 fn the_document_has_tokens_and_logprobs() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    let document = place.run(&[&ASK, ["-n", "2", "--format", "json", "hé"].as_slice()].concat()).json();
+    let document = place.run(&[&ASK, ["-n", "2", "--format", "json", "hé"].as_slice()].concat()).document();
     assert_eq!(document["prompt"], "hé");
     assert_eq!(document["prompt_tokens"], serde_json::json!([104, 195, 169]));
     let samples = document["samples"].as_array().unwrap();
@@ -62,6 +62,6 @@ fn a_tokenizer_is_read_from_its_file() {
     let place = Place::new(&server.base_url());
     // This tokenizer has the tokens of `bytes` and others, which the model does not have.
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tokenizer.json");
-    let finished = place.run(&[&ASK, ["--tokenizer", file, "-f", "json", "abc"].as_slice()].concat());
-    assert!(finished.code == Some(1) && finished.stderr.contains("261"), "{}{}", finished.stdout, finished.stderr);
+    let done = place.run(&[&ASK, ["--tokenizer", file, "-f", "json", "abc"].as_slice()].concat());
+    assert!(done.code == Some(1) && done.stderr.contains("261"), "{}{}", done.stdout, done.stderr);
 }

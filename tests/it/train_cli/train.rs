@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 use tinkex::{Config, RestClient};
 
-use super::program::Place;
+use super::place::Place;
+use crate::cli::program::KEY;
 use crate::support::{Reply, Service, healthy_service, result};
 
 const MODEL: &str = "tinkex/bytes-tiny";
@@ -30,7 +31,7 @@ fn training_learns_and_writes_its_record() {
     let place = Place::new(&server.base_url());
     let trained =
         place.run(&train(&["--steps", "12", "--save-every", "5", "--eval-every", "6", "--name", "pig", "-f", "json"]));
-    let report = trained.json();
+    let report = trained.document();
     assert_eq!((&report["steps"], &report["name"]), (&12.into(), &"pig".into()));
 
     let metrics = place.lines("runs/pig/metrics.jsonl");
@@ -44,11 +45,11 @@ fn training_learns_and_writes_its_record() {
         numbers(&metrics.iter().filter(|m| !m["eval_loss"].is_null()).cloned().collect::<Vec<_>>());
     assert_eq!(evaluated, [6, 12]);
     let tokens = metrics[0]["tokens"].as_u64().unwrap();
-    assert!(tokens > metrics[0]["learned_tokens"].as_u64().unwrap());
+    assert!(tokens > metrics[0]["trained_tokens"].as_u64().unwrap());
 
     let checkpoints = place.lines("runs/pig/checkpoints.jsonl");
     assert_eq!(numbers(&checkpoints), [5, 10, 12]);
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
     let listed: Vec<String> =
         RestClient::new(config).unwrap().user_checkpoints().map(|checkpoint| checkpoint.unwrap().tinker_path).collect();
     for path in checkpoints.iter().map(|line| &line["path"]).chain([&report["checkpoint"], &report["sampler"]]) {
@@ -80,7 +81,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     // `latest` is the last checkpoint, at which the run is complete.
     let done = place.run(&train(&["--steps", "7", "--seed", "3", "--output", "parts", "--resume", "latest"]));
     assert_eq!(done.code, Some(2), "{}", done.stderr);
-    assert!(done.stderr.contains("the checkpoint is of step 7 of 7"), "{}", done.stderr);
+    assert!(done.stderr.contains("its checkpoint is from step 7 of 7"), "{}", done.stderr);
 }
 
 #[test]
@@ -88,9 +89,9 @@ fn chats_are_trained_and_sampled() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let chat = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}"#;
-    fs::write(place.path("chat.jsonl"), chat).unwrap();
+    fs::write(place.file("chat.jsonl"), chat).unwrap();
     let arguments = ["train", "chat.jsonl", "--base-model", MODEL, "--steps", "40", "--learning-rate", "0.01"];
-    let report = place.run(&[&arguments, ["--batch-size", "1", "-f", "json"].as_slice()].concat()).json();
+    let report = place.run(&[&arguments, ["--batch-size", "1", "-f", "json"].as_slice()].concat()).document();
     assert!(report["loss"].as_f64().unwrap() < 0.1, "{report}");
     let sampler = report["sampler"].as_str().unwrap();
     let answer = place.run_with(&["sample", "--model", sampler, "--chat", "--temperature", "0"], "hi\n");
@@ -101,16 +102,16 @@ fn chats_are_trained_and_sampled() {
 fn invalid_input_is_refused_before_any_request() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    fs::write(place.path("bad.jsonl"), "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\"}\n").unwrap();
-    fs::write(place.path("empty.jsonl"), "\n").unwrap();
-    fs::create_dir_all(place.path("taken")).unwrap();
-    fs::write(place.path("taken/metrics.jsonl"), "{}\n").unwrap();
+    fs::write(place.file("bad.jsonl"), "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\"}\n").unwrap();
+    fs::write(place.file("empty.jsonl"), "\n").unwrap();
+    fs::create_dir_all(place.file("taken")).unwrap();
+    fs::write(place.file("taken/metrics.jsonl"), "{}\n").unwrap();
     for (arguments, what) in [
         (vec!["train", "bad.jsonl"], "bad.jsonl:2: prompt without completion; expected {\"prompt\""),
         (vec!["train", "empty.jsonl"], "empty.jsonl contains no examples"),
         (vec!["train", "missing.jsonl"], "cannot read missing.jsonl"),
         (vec!["train", "data.jsonl", "--learning-rate", "0"], "expected a number greater than 0"),
-        (vec!["train", "data.jsonl", "--batch-size", "0"], "expected a number from 1"),
+        (vec!["train", "data.jsonl", "--batch-size", "0"], "expected a whole number from 1"),
         (vec!["train", "data.jsonl", "--resume", "x"], "expected `latest` or the tinker:// path"),
         (vec!["train", "data.jsonl", "--resume", "latest"], "no checkpoint to resume from"),
         (
@@ -122,10 +123,10 @@ fn invalid_input_is_refused_before_any_request() {
         (vec!["sample", "--model", "m", "--top-p", "2", "x"], "top_p must be between 0 and 1"),
         (vec!["sample", "--model", "m", "--prompt-file", "missing"], "cannot read missing"),
     ] {
-        let finished = place.run(&arguments);
-        assert_eq!(finished.code, Some(2), "{arguments:?}: {}", finished.stderr);
-        assert!(finished.stderr.contains(what), "{arguments:?}: {}", finished.stderr);
-        assert_eq!(finished.stdout, "");
+        let done = place.run(&arguments);
+        assert_eq!(done.code, Some(2), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains(what), "{arguments:?}: {}", done.stderr);
+        assert_eq!(done.stdout, "");
     }
     assert!(server.requests().is_empty(), "{:?}", server.requests());
 }
@@ -134,13 +135,13 @@ fn invalid_input_is_refused_before_any_request() {
 fn the_base_model_is_required_among_several() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    let finished = place.run(&["train", "data.jsonl"]);
-    assert_eq!(finished.code, Some(2));
-    assert!(finished.stderr.contains("--base-model") && finished.stderr.contains(MODEL), "{}", finished.stderr);
+    let done = place.run(&["train", "data.jsonl"]);
+    assert_eq!(done.code, Some(2));
+    assert!(done.stderr.contains("--base-model") && done.stderr.contains(MODEL), "{}", done.stderr);
     // Nothing was written, so a second try can use the same directory.
     let trained = place.run(&train(&["--steps", "1"]));
     assert_eq!(trained.code, Some(0), "{}", trained.stderr);
-    assert!(place.path("runs/data/metrics.jsonl").is_file());
+    assert!(place.file("runs/data/metrics.jsonl").is_file());
 }
 
 /// A service whose models have the tokenizer `bytes`, with scripted responses to polls.
@@ -161,10 +162,10 @@ fn a_failed_step_shows_how_to_resume() {
     });
     let place = Place::new(&service.url());
     let arguments = ["train", "data.jsonl", "--base-model", "m", "--steps", "4", "--save-every", "1", "--name", "x"];
-    let finished = place.run(&arguments);
-    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
-    assert!(finished.stderr.contains("out of memory"), "{}", finished.stderr);
-    assert!(finished.stderr.contains("resume from step 1 with: "), "{}", finished.stderr);
+    let done = place.run(&arguments);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.contains("out of memory"), "{}", done.stderr);
+    assert!(done.stderr.contains("resume from step 1 with: "), "{}", done.stderr);
     assert_eq!(place.lines("runs/x/metrics.jsonl").len(), 1);
     assert_eq!(place.lines("runs/x/checkpoints.jsonl").len(), 1);
 }
@@ -178,7 +179,7 @@ fn a_run_without_steps_blocks_no_other() {
     let mut place = Place::new(&service.url());
     let failed = place.run(&train(&["--steps", "1"]));
     assert_eq!(failed.code, Some(1), "{}", failed.stderr);
-    assert!(place.path("runs/data/metrics.jsonl").is_file());
+    assert!(place.file("runs/data/metrics.jsonl").is_file());
     let server = LocalServer::start().unwrap();
     place.base_url = server.base_url();
     let trained = place.run(&train(&["--steps", "1"]));
@@ -193,9 +194,11 @@ fn a_data_file_may_have_any_name() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
     let name = std::ffi::OsStr::from_bytes(b"b\xffd.jsonl");
-    fs::copy(place.path("data.jsonl"), place.path(name)).unwrap();
-    let done = place.command(&["train", "--base-model", MODEL, "--steps", "1"]).arg(name).output().unwrap();
-    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    fs::copy(place.file("data.jsonl"), place.path().join(name)).unwrap();
+    let mut program = place.program(&["train", "--base-model", MODEL, "--steps", "1"]);
+    program.command.arg(name);
+    let done = program.run();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
 }
 
 #[test]
@@ -209,7 +212,7 @@ fn resuming_refuses_other_data_or_models() {
     assert_eq!(model.code, Some(2), "{}", model.stderr);
     assert!(model.stderr.contains("the base model of the checkpoint is tinkex/bytes-tiny"), "{}", model.stderr);
     let more = place.read("data.jsonl") + &place.read("data.jsonl");
-    fs::write(place.path("data.jsonl"), more).unwrap();
+    fs::write(place.file("data.jsonl"), more).unwrap();
     let data = place.run(&train(&["--steps", "2", "--resume", "latest"]));
     assert_eq!(data.code, Some(2), "{}", data.stderr);
     assert!(data.stderr.contains("the SHA-256 of the data file"), "{}", data.stderr);

@@ -9,6 +9,7 @@ use tinkex::types::*;
 
 use super::normal::{assert_same, ours, python};
 use super::{entries, fixture};
+use crate::support::image_prompt;
 
 const MODEL: &str = "sess-golden-0001:train:0";
 const SESSION: &str = "sess-golden-0001";
@@ -153,15 +154,6 @@ fn counted(first: u32, length: u32) -> Datum {
 
 fn ones(length: usize) -> Datum {
     datum(vec![1; length], vec![2; length], vec![1.0; length])
-}
-
-fn image_prompt() -> ModelInput {
-    let data = b"\x89PNG\r\n\x1a\n\0\xff".to_vec();
-    let mut prompt = ModelInput::from_tokens([1, 2]);
-    prompt.append(ImageChunk::from_parts(data, ImageFormat::Png, (2, 2), 4));
-    prompt.append(ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, (10, 20), 5));
-    prompt.append_token(3);
-    prompt
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(crate) struct Paths {
 ///
 /// Asks for confirmation. If stdin is not a terminal, --yes is required.
 ///
-/// If a checkpoint cannot be deleted, the others still are, and the exit code is 1. With --format json, the document lists the
+/// If a checkpoint cannot be deleted, the others are deleted anyway, and the exit code is 1. With --format json, the document lists the
 /// paths that are `done` and those that `failed`.
 #[derive(Args, Debug)]
 pub(crate) struct Delete {
@@ -71,7 +71,7 @@ fn confirm(paths: &[CheckpointPath]) -> Result<(), Failure> {
         })
         .and_then(|()| err.flush())
         .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+        .map_err(|error| Failure::failed(format!("cannot ask for confirmation: {error}")))?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::failed("nothing was deleted")),

@@ -16,8 +16,8 @@ use crate::human::size;
 
 /// Download a checkpoint.
 ///
-/// The checkpoint is unpacked into a new directory, which appears only when the download is complete. An interrupted connection
-/// is resumed, and an archive that the service is still preparing is waited for. Ctrl-C stops the download and leaves no files.
+/// The checkpoint is unpacked into a new directory, which appears only when the download is complete. The download resumes after
+/// a lost connection, and waits for an archive that the service is still preparing. Ctrl-C stops it and leaves no files.
 #[derive(Args, Debug)]
 pub(crate) struct Download {
     /// Path of the checkpoint, such as tinker://RUN_ID/weights/0001.

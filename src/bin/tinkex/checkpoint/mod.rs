@@ -20,7 +20,7 @@ use crate::output::Table;
 pub(crate) enum CheckpointCommand {
     /// List the checkpoints of all your runs, or of one run.
     List {
-        /// List all checkpoints of this run only.
+        /// List only the checkpoints of this run, without a limit.
         #[arg(long, value_name = "RUN_ID", conflicts_with = "limit")]
         run_id: Option<String>,
         #[command(flatten)]
@@ -32,7 +32,7 @@ pub(crate) enum CheckpointCommand {
         #[arg(value_parser = path)]
         path: CheckpointPath,
     },
-    /// Make checkpoints public: everyone can use them.
+    /// Make checkpoints public: anyone can use them.
     Publish(change::Paths),
     /// Make checkpoints private again.
     Unpublish(change::Paths),

@@ -18,7 +18,7 @@ pub(crate) struct Metrics {
     /// Number of tokens in the batch.
     pub(crate) tokens: u64,
     /// Number of trained tokens in the batch.
-    pub(crate) learned_tokens: u64,
+    pub(crate) trained_tokens: u64,
     pub(crate) tokens_per_second: f64,
 }
 

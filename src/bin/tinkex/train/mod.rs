@@ -2,7 +2,7 @@
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `flags.rs` | the options and their help |
+//! | `options.rs` | the options and their help |
 //! | `dataset.rs` | what a line of the data file means |
 //! | `plan.rs` | which examples are in which step, and the learning rate of the step |
 //! | `training_loop.rs` | in which order steps, evaluations and checkpoints are submitted and awaited |
@@ -12,8 +12,8 @@
 
 mod chart;
 mod dataset;
-mod flags;
 mod metrics;
+mod options;
 mod plan;
 mod progress;
 mod record;
@@ -30,7 +30,7 @@ use tinkex::types::LoraConfig;
 use tinkex::{ServiceClient, Tokenizer, TrainingClient, TrainingOptions};
 
 use self::dataset::Example;
-pub(crate) use self::flags::Options;
+pub(crate) use self::options::Options;
 use self::plan::BatchOrder;
 use self::progress::Progress;
 use self::record::{Checkpoint, RunRecord, RunSettings, checkpoint_name};
@@ -85,7 +85,9 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     let held_out: Vec<bool> = examples.iter().map(|example| example.held_out).collect();
     let (trained, held_out) = plan::split(&held_out, options.eval_fraction, options.seed);
     if trained.is_empty() {
-        return Err(Failure::usage(format!("{data_name} holds out all examples for evaluation")));
+        return Err(Failure::usage(format!(
+            "{data_name} holds out all examples for evaluation, so there is nothing to train on"
+        )));
     }
     let order = BatchOrder { examples: trained.len(), batch_size: options.batch_size, seed: options.seed };
     let steps = options.steps.unwrap_or_else(|| order.steps(options.epochs));
@@ -108,7 +110,7 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     };
     let completed = start.as_ref().map_or(0, |checkpoint| checkpoint.step);
     if completed >= steps {
-        let message = format!("the run is complete: the checkpoint is of step {completed} of {steps}");
+        let message = format!("the run is already complete: its checkpoint is from step {completed} of {steps}");
         return Err(Failure::usage(message).hint("raise --steps or --epochs"));
     }
 

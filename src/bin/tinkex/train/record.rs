@@ -228,29 +228,19 @@ fn write_failure(path: &Path, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    struct Folder(tempfile::TempDir);
-
-    impl Folder {
-        fn new() -> Self {
-            Folder(tempfile::tempdir().unwrap())
-        }
-
-        fn path(&self) -> &Path {
-            self.0.path()
-        }
-
-        fn text(&self, name: &str) -> String {
-            fs::read_to_string(self.path().join(name)).unwrap()
-        }
+    fn text(folder: &TempDir, name: &str) -> String {
+        fs::read_to_string(folder.path().join(name)).unwrap()
     }
 
     fn settings() -> RunSettings {
         RunSettings { data_sha256: "ab".to_owned(), batch_size: 4, seed: 1, eval_fraction: 0.0, tokenizer: None }
     }
 
-    fn started_run(folder: &Folder) -> RunRecord {
+    fn started_run(folder: &TempDir) -> RunRecord {
         let mut record = RunRecord::new(folder.path(), settings()).unwrap();
         record.write().unwrap();
         for step in 1..=5 {
@@ -265,24 +255,24 @@ mod tests {
 
     #[test]
     fn resuming_drops_steps_after_the_latest_checkpoint() {
-        let folder = Folder::new();
+        let folder = TempDir::new().unwrap();
         started_run(&folder);
         // A killed run may leave an incomplete line.
-        fs::write(folder.path().join(METRICS), folder.text(METRICS) + "{\"step\":6,\"lo").unwrap();
+        fs::write(folder.path().join(METRICS), text(&folder, METRICS) + "{\"step\":6,\"lo").unwrap();
         let (mut record, start) = RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest).unwrap();
-        assert_eq!(folder.text(METRICS).lines().count(), 6);
+        assert_eq!(text(&folder, METRICS).lines().count(), 6);
         record.write().unwrap();
         assert_eq!((start.step, start.path.as_str()), (4, "tinker://r/weights/run-000004"));
-        assert_eq!(folder.text(METRICS).lines().count(), 4);
+        assert_eq!(text(&folder, METRICS).lines().count(), 4);
         record.add_metrics(Metrics { step: 5, loss: 0.2, ..Metrics::default() }).unwrap();
         let steps: Vec<u64> =
-            parse_lines::<Metrics>(folder.text(METRICS).as_bytes()).iter().map(|line| line.step).collect();
+            parse_lines::<Metrics>(text(&folder, METRICS).as_bytes()).iter().map(|line| line.step).collect();
         assert_eq!(steps, [1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn the_step_comes_from_record_or_name() {
-        let folder = Folder::new();
+        let folder = TempDir::new().unwrap();
         started_run(&folder);
         let resume = |path: &str| RunRecord::resume(folder.path(), settings(), &path.parse().unwrap());
         assert_eq!(resume("tinker://r/weights/run-000002").unwrap().1.step, 2);
@@ -293,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_run_accepts_only_its_own_settings() {
-        let folder = Folder::new();
+        let folder = TempDir::new().unwrap();
         started_run(&folder);
         assert!(RunRecord::new(folder.path(), settings()).unwrap_err().message().contains("already contains a run"));
         for (other, what) in [
@@ -306,7 +296,7 @@ mod tests {
             let failure = RunRecord::resume(folder.path(), other, &ResumeFrom::Latest).unwrap_err();
             assert!(failure.message().contains(what), "{failure:?}");
         }
-        let empty = Folder::new();
+        let empty = TempDir::new().unwrap();
         let failure = RunRecord::resume(empty.path(), settings(), &ResumeFrom::Latest).unwrap_err();
         assert!(failure.message().contains("no checkpoint"), "{failure:?}");
     }

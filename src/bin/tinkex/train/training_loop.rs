@@ -100,7 +100,7 @@ impl TrainingLoop<'_> {
             step,
             learning_rate,
             tokens: examples.iter().map(|example| example.tokens as u64).sum(),
-            learned_tokens: examples.iter().map(|example| example.trained_tokens as u64).sum(),
+            trained_tokens: examples.iter().map(|example| example.trained_tokens as u64).sum(),
             ..Metrics::default()
         };
         Ok(SubmittedStep { metrics, batch, forward_backward, optim_step, evaluation, checkpoint })

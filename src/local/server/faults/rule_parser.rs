@@ -190,9 +190,9 @@ fn action(fault: Fault, text: Span<'_>) -> Result<Fault, ParseFaultsError> {
         fault = fault.times(times.parse("a number of times")?);
     }
     if let Some(rate) = rate {
-        let percent: f64 = rate.parse("a rate in percent")?;
+        let percent: f64 = rate.parse("a percentage")?;
         if !(0.0..=100.0).contains(&percent) {
-            return rate.error(format!("{percent} is not a rate from 0 to 100 percent"));
+            return rate.error(format!("{percent} is not a percentage from 0 to 100"));
         }
         fault = fault.rate(percent / 100.0);
     }
@@ -272,7 +272,7 @@ mod tests {
             ("*:429; *:explode", "at character 10: unknown action \"explode\""),
             ("*: 99", "at character 4: 99 is not a status"),
             ("*:429*x", "at character 7: \"x\" is not a number of times"),
-            ("*:429%101", "at character 7: 101 is not a rate"),
+            ("*:429%101", "at character 7: 101 is not a percentage"),
             ("*:429, delay_ms", "at character 8: expected NAME=VALUE"),
             ("*:429, delay_ms=soon", "at character 17: \"soon\" is not a number of milliseconds"),
             ("*:429,speed=1", "at character 7: unknown setting \"speed\""),

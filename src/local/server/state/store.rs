@@ -43,12 +43,13 @@ pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "the lock is held b
 
 impl DirectoryLock {
     fn acquire(path: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path)?;
+        let file = File::options().create(true).append(true).open(path).map_err(at(path))?;
         match FileExt::try_lock(&file) {
             Ok(()) => Ok(DirectoryLock(file)),
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::Error(error)) => Err(at(path)(error)),
             Err(TryLockError::WouldBlock) => {
-                Err(io::Error::new(ErrorKind::ResourceBusy, "another server is using the directory"))
+                let message = format!("another server is using {}", path.parent().unwrap_or(path).display());
+                Err(io::Error::new(ErrorKind::ResourceBusy, message))
             }
         }
     }
@@ -70,7 +71,7 @@ impl Store {
     /// Opens a directory, creating it if needed, and removes the temporary files that a crash left behind. No other server
     /// can open it until the lock is dropped.
     pub(crate) fn open(root: &Path) -> io::Result<(Self, DirectoryLock)> {
-        fs::create_dir_all(root)?;
+        fs::create_dir_all(root).map_err(at(root))?;
         let lock = DirectoryLock::acquire(&root.join("server.lock"))?;
         remove_temporary(root)?;
         Ok((Store::Directory(root.to_owned()), lock))
@@ -97,12 +98,13 @@ impl Store {
         create_parent(&folder)?;
         let temporary = temporary_name(&folder);
         remove(&temporary)?;
-        fs::create_dir(&temporary)?;
+        fs::create_dir(&temporary).map_err(at(&temporary))?;
         for (name, bytes) in files {
-            write_atomically(&temporary.join(name), &bytes)?;
+            let file = temporary.join(name);
+            write_atomically(&file, &bytes).map_err(at(&file))?;
         }
         sync_folder(&temporary)?;
-        fs::rename(&temporary, &folder)?;
+        fs::rename(&temporary, &folder).map_err(at(&folder))?;
         sync_parent(&folder)
     }
 
@@ -116,10 +118,9 @@ impl Store {
             Store::Directory(root) => root,
         };
         let mut files = CheckpointFiles::new();
-        for entry in fs::read_dir(root.join(folder))? {
-            let entry = entry?;
-            if let Some(name) = entry.file_name().to_str().filter(|name| *name != record) {
-                files.insert(name.to_owned(), fs::read(entry.path())?);
+        for path in entries(&root.join(folder))? {
+            if let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| *name != record) {
+                files.insert(name.to_owned(), fs::read(&path).map_err(at(&path))?);
             }
         }
         Ok(files)
@@ -141,7 +142,7 @@ impl Store {
         remove(&temporary)?;
         match fs::rename(&folder, &temporary) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            renamed => renamed?,
+            renamed => renamed.map_err(at(&folder))?,
         }
         sync_parent(&folder)?;
         remove(&temporary)
@@ -152,7 +153,7 @@ impl Store {
         let Store::Directory(root) = self else { return Ok(()) };
         let file = root.join(relative(path)).join(name);
         create_parent(&file)?;
-        write_atomically(&file, &json(record)?)?;
+        write_atomically(&file, &json(record)?).map_err(at(&file))?;
         sync_parent(&file)
     }
 
@@ -166,20 +167,29 @@ impl Store {
                 io::Error::new(ErrorKind::InvalidData, format!("{} is not a valid record: {error}", file.display()))
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(at(&file)(error)),
         }
     }
 
     /// The names of the folders in a folder.
     pub(crate) fn list(&self, path: FolderPath<'_>) -> io::Result<Vec<String>> {
         let Store::Directory(root) = self else { return Ok(Vec::new()) };
-        let entries = match fs::read_dir(root.join(relative(path))) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_str().and_then(decode));
-        entries.filter_map(|entry| name(entry).transpose()).collect()
+        match entries(&root.join(relative(path))) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            paths => Ok(paths?.iter().filter_map(|path| decode(path.file_name()?.to_str()?)).collect()),
+        }
     }
+}
+
+/// Puts the path before an error's message: that of the system does not have it.
+fn at(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The paths of the entries of a folder.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(at(folder))?;
+    entries.map(|entry| Ok(entry.map_err(at(folder))?.path())).collect()
 }
 
 fn relative(path: FolderPath<'_>) -> PathBuf {
@@ -190,7 +200,7 @@ fn relative(path: FolderPath<'_>) -> PathBuf {
 fn create_parent(path: &Path) -> io::Result<()> {
     let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
     if !folder.is_dir() {
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).map_err(at(folder))?;
         // At most three folders are new: the paths of the store have up to four segments, and its root exists.
         folder.ancestors().skip(1).take(3).filter(|above| !above.as_os_str().is_empty()).try_for_each(sync_folder)?;
     }
@@ -214,7 +224,7 @@ fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
 
 /// Flushes the names in a folder to disk. Only Unix can open a folder, and only Unix needs this.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) { File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder)) } else { Ok(()) }
 }
 
 /// Flushes the name of a file or folder to disk.
@@ -224,13 +234,12 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 
 fn remove(path: &Path) -> io::Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(at(path)(error)) })
 }
 
 /// Removes everything with a temporary name below a folder.
 fn remove_temporary(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+    for path in entries(folder)? {
         if path.file_name().is_some_and(is_temporary) {
             remove(&path)?;
         } else if path.is_dir() {

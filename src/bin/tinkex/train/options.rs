@@ -6,6 +6,10 @@ use clap::Args;
 
 use super::plan::Schedule;
 use super::record::ResumeFrom;
+use crate::number::{self, at_least, within};
+
+/// This catches typing errors: the batch of a step is in memory as a whole.
+const MAX_BATCH: usize = 1_000_000;
 
 /// Fine-tune a model with LoRA on a file of examples.
 ///
@@ -26,37 +30,37 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
     /// Number of training steps, instead of epochs.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "epochs")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_u64), conflicts_with = "epochs")]
     pub(super) steps: Option<u64>,
-    /// Number of epochs.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..1_000_000))]
+    /// Number of epochs: passes over the training examples.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = within(1..=999_999_u64))]
     pub(super) epochs: u64,
     /// Batch size: number of examples per step.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch_size)]
+    #[arg(long, value_name = "N", default_value_t = 8, allow_negative_numbers = true, value_parser = within(1..=MAX_BATCH))]
     pub(super) batch_size: usize,
     /// Peak learning rate.
-    #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_negative_numbers = true, value_parser = number::positive)]
     pub(super) learning_rate: f64,
     /// Learning-rate schedule.
     #[arg(long, value_name = "SCHEDULE", value_enum, default_value_t)]
     pub(super) schedule: Schedule,
     /// Number of warmup steps, over which the learning rate rises linearly to its peak.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = at_least(0_u64))]
     pub(super) warmup_steps: u64,
     /// LoRA rank.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 32, allow_negative_numbers = true, value_parser = at_least(1_u32))]
     pub(super) rank: u32,
     /// Random seed for the order of the examples, the evaluation split and the initial LoRA weights.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = at_least(0_u64))]
     pub(super) seed: u64,
     /// Fraction of the examples to hold out for evaluation, such as 0.1, in addition to lines with `"split": "test"`.
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, allow_negative_numbers = true, value_parser = fraction)]
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number::fraction)]
     pub(super) eval_fraction: f64,
     /// Evaluate every N steps and after the last step; 0 for the last step only.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = at_least(0_u64))]
     pub(super) eval_every: u64,
     /// Save a checkpoint every N steps and after the last step; 0 for the last step only.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = at_least(0_u64))]
     pub(super) save_every: u64,
     /// Resume a run from a checkpoint: `latest` or a tinker:// path. Data, batch size, seed, evaluation fraction and tokenizer
     /// must be those of the run; the base model and the LoRA rank are taken from the checkpoint.
@@ -66,7 +70,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH|ID")]
     pub(super) tokenizer: Option<String>,
     /// Log progress every N steps; a terminal shows a progress bar instead.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = at_least(1_u64))]
     pub(super) log_every: u64,
 }
 
@@ -93,7 +97,7 @@ Metrics:
                          if the step was evaluated
       learning_rate      learning rate of the update
       tokens             number of tokens in the batch
-      learned_tokens     number of trained tokens in the batch
+      trained_tokens     number of trained tokens in the batch
       tokens_per_second  throughput"#;
 
 fn run_name(text: &str) -> Result<String, String> {
@@ -102,26 +106,4 @@ fn run_name(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err("expected letters, digits, `-`, `_` and `.`, not beginning with `.`".to_owned()),
     }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
-        .ok_or("expected a number greater than 0".to_owned())
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|fraction| (0.0..1.0).contains(fraction))
-        .ok_or("expected a number from 0 to less than 1".to_owned())
-}
-
-/// The upper bound catches typing errors: the batch of a step is in memory as a whole.
-fn batch_size(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|size| (1..=1_000_000).contains(size))
-        .ok_or("expected a number from 1 to 1000000".to_owned())
 }
