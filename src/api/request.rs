@@ -103,7 +103,7 @@ impl Request {
         self
     }
 
-    /// The key by which the service recognises the attempts of one request, for programs with their own retries. Defaults to a
+    /// The key by which the service recognizes the attempts of one request, for programs with their own retries. Defaults to a
     /// random key. A GET has none.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());

@@ -166,7 +166,7 @@ fn tls_is_tunnelled_through_a_plain_proxy() {
 }
 
 #[test]
-fn small_stacks_have_room_for_unoptimised_tls() {
+fn small_stacks_have_room_for_unoptimized_tls() {
     let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
     let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
