@@ -1,4 +1,4 @@
-//! Every setting reaches the request or the behaviour that it is about.
+//! Every setting reaches the request or the behavior that it controls.
 
 mod capacities;
 mod limits;
