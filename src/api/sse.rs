@@ -1,7 +1,7 @@
 //! A sketch of a decoder for server-sent events, behind the feature `sse`. **Not for production**: no endpoint of the protocol
 //! 0.4.1 sends events, no client of this crate uses the module, and it is outside semantic versioning.
 //!
-//! [`Decoder`] takes bytes as they arrive and does no I/O; [`Events`] reads them from anything that is [`Read`]. Both follow
+//! [`Decoder`] takes bytes as they arrive and does no I/O; [`EventStream`] reads them from anything that is [`Read`]. Both follow
 //! the [HTML standard](https://html.spec.whatwg.org/multipage/server-sent-events.html) with one exception: an event at the end
 //! of the stream is returned even without the empty line after it.
 
@@ -9,13 +9,13 @@ use std::io::{self, Read};
 use std::mem;
 use std::time::Duration;
 
-/// The maximum size of an event or line in [`Events`], in bytes.
+/// The maximum size of an event or line in [`EventStream`], in bytes.
 const MAX_EVENT: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
 /// One event. [`Decoder`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Event {
+pub struct StreamEvent {
     /// Its type; empty if the server gave none.
     pub event: String,
     /// Its data, with lines joined by `\n`.
@@ -46,7 +46,7 @@ pub struct Decoder {
     /// The last byte was a carriage return: a following line feed belongs to the same line end.
     after_return: bool,
     began: bool,
-    next: Event,
+    next: StreamEvent,
     has_fields: bool,
 }
 
@@ -58,7 +58,7 @@ impl Decoder {
     }
 
     /// Takes the next bytes, and returns the events that they complete.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<Event> {
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<StreamEvent> {
         let mut events = Vec::new();
         for &byte in bytes {
             match byte {
@@ -77,7 +77,7 @@ impl Decoder {
     }
 
     /// Ends the stream, and returns the last event if no empty line ended it.
-    pub fn finish(&mut self) -> Option<Event> {
+    pub fn finish(&mut self) -> Option<StreamEvent> {
         let last = if self.line.is_empty() { None } else { self.end_line() };
         self.after_return = false;
         last.or_else(|| self.end_event())
@@ -88,7 +88,7 @@ impl Decoder {
         self.line.len() + self.next.data.len()
     }
 
-    fn end_line(&mut self) -> Option<Event> {
+    fn end_line(&mut self) -> Option<StreamEvent> {
         let line = mem::take(&mut self.line);
         let line = if mem::replace(&mut self.began, true) { &*line } else { without_mark(&line) };
         if line.is_empty() {
@@ -115,11 +115,11 @@ impl Decoder {
     }
 
     /// An event without data is dropped, but its id stays.
-    fn end_event(&mut self) -> Option<Event> {
+    fn end_event(&mut self) -> Option<StreamEvent> {
         if !mem::take(&mut self.has_fields) {
             return None;
         }
-        let mut event = Event { id: self.next.id.clone(), ..Event::default() };
+        let mut event = StreamEvent { id: self.next.id.clone(), ..StreamEvent::default() };
         mem::swap(&mut event, &mut self.next);
         event.data.pop().map(|_| event)
     }
@@ -135,25 +135,25 @@ fn without_mark(line: &[u8]) -> &[u8] {
 /// # Examples
 ///
 /// ```
-/// use tinkex::api::sse::Events;
+/// use tinkex::api::sse::EventStream;
 ///
 /// let stream = "data: a\n\n: a comment\ndata: b\ndata: c\n\n";
-/// let data: Vec<_> = Events::new(stream.as_bytes()).map(|event| event.map(|event| event.data)).collect::<Result<_, _>>()?;
+/// let data: Vec<_> = EventStream::new(stream.as_bytes()).map(|event| event.map(|event| event.data)).collect::<Result<_, _>>()?;
 /// assert_eq!(data, ["a", "b\nc"]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Events<R> {
+pub struct EventStream<R> {
     /// `None` after its end.
     reader: Option<R>,
     decoder: Decoder,
-    decoded: std::collections::VecDeque<Event>,
+    decoded: std::collections::VecDeque<StreamEvent>,
 }
 
-impl<R: Read> Events<R> {
+impl<R: Read> EventStream<R> {
     /// Reads from the start of a stream.
     pub fn new(reader: R) -> Self {
-        Events { reader: Some(reader), decoder: Decoder::new(), decoded: Default::default() }
+        EventStream { reader: Some(reader), decoder: Decoder::new(), decoded: Default::default() }
     }
 
     fn read_more(&mut self) -> io::Result<()> {
@@ -182,10 +182,10 @@ impl<R: Read> Events<R> {
     }
 }
 
-impl<R: Read> Iterator for Events<R> {
-    type Item = io::Result<Event>;
+impl<R: Read> Iterator for EventStream<R> {
+    type Item = io::Result<StreamEvent>;
 
-    fn next(&mut self) -> Option<io::Result<Event>> {
+    fn next(&mut self) -> Option<io::Result<StreamEvent>> {
         loop {
             if let Some(event) = self.decoded.pop_front() {
                 return Some(Ok(event));
@@ -202,11 +202,11 @@ impl<R: Read> Iterator for Events<R> {
 mod tests {
     use super::*;
 
-    fn event(name: &str, data: &str) -> Event {
-        Event { event: name.into(), data: data.into(), ..Event::default() }
+    fn event(name: &str, data: &str) -> StreamEvent {
+        StreamEvent { event: name.into(), data: data.into(), ..StreamEvent::default() }
     }
 
-    fn decode(stream: &[u8]) -> Vec<Event> {
+    fn decode(stream: &[u8]) -> Vec<StreamEvent> {
         let mut decoder = Decoder::new();
         let mut events = decoder.push(stream);
         events.extend(decoder.finish());
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn events_precede_the_readers_error() {
-        let mut events = Events::new(Failing(b"data: a\n\ndata: b".to_vec(), false));
+        let mut events = EventStream::new(Failing(b"data: a\n\ndata: b".to_vec(), false));
         assert_eq!(events.next().unwrap().unwrap(), event("", "a"));
         assert_eq!(events.next().unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         assert!(events.next().is_none());
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_endless_event_is_an_error() {
-        let mut events = Events::new(io::repeat(b'x').take(2 * MAX_EVENT as u64));
+        let mut events = EventStream::new(io::repeat(b'x').take(2 * MAX_EVENT as u64));
         assert_eq!(events.next().unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(events.next().is_none());
     }

@@ -80,7 +80,7 @@ impl Failed {
         }
     }
 
-    /// Whether the server was not reached, or did not answer.
+    /// Whether no response arrived: the server could not be reached, or fell silent.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Failed::Connection(_) | Failed::Timeout(_))
     }

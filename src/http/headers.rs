@@ -134,7 +134,7 @@ fn arch(name: &str) -> String {
     }
 }
 
-/// A key by which the server recognises the attempts of one request.
+/// A key by which the server recognizes the attempts of one request.
 pub(crate) fn idempotency_key() -> String {
     format!("tinkex-{:032x}", fastrand::u128(..))
 }

@@ -53,8 +53,8 @@ impl CallMode {
         }
     }
 
-    /// The end of a wait that starts now.
-    pub(super) fn wait_until(&self, clock: &Clock) -> Option<Instant> {
+    /// The deadline of a wait that starts now.
+    pub(super) fn wait_deadline(&self, clock: &Clock) -> Option<Instant> {
         match self {
             CallMode::Blocking(at) => *at,
             CallMode::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),

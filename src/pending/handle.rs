@@ -47,7 +47,7 @@ impl PollerHandle {
             // The lock is held until the poller has the promise. Otherwise a thread that starts to wait, or abandons the
             // call, could send this ticket before the promise, and the poller would ignore it.
             let mut state = state.lock();
-            match promise.completer.track(&mut state, &promise.request_id, ticket) {
+            match promise.completer.record_promise(&mut state, &promise.request_id, ticket) {
                 Some(waited) => self.0.commands.send(Command::Add { ticket, promise, waited }).map_err(|e| e.0),
                 None => Err(Command::Add { ticket, promise, waited: false }),
             }

@@ -43,7 +43,7 @@ pub(super) enum Phase {
     Queued,
     /// The response to a poll.
     Polling { request: Arc<RequestHandle>, began: Instant },
-    /// The end of its poll, which was cut off in favour of another promise.
+    /// The end of its poll, which was cut off in favor of another promise.
     CutOff {
         /// How long the promise then leaves the connection to others.
         away: Duration,

@@ -88,7 +88,7 @@ impl<T> Pending<T> {
     /// the result again.
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T> {
-        if !self.wait_until(self.wait_ends_at()) {
+        if !self.wait_until(self.wait_deadline()) {
             self.expire();
         }
         self.take()
@@ -145,9 +145,9 @@ impl<T> Pending<T> {
         self.state.lock().ready()
     }
 
-    /// The end of a wait that starts now.
-    fn wait_ends_at(&self) -> Option<Instant> {
-        self.mode.wait_until(self.poller.clock())
+    /// The deadline of a wait that starts now.
+    fn wait_deadline(&self) -> Option<Instant> {
+        self.mode.wait_deadline(self.poller.clock())
     }
 
     /// Waits up to the deadline. Returns whether the result is ready.

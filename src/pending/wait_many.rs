@@ -84,7 +84,7 @@ impl<'a, T> Watch<'a, T> {
         let (sender, finished) = unbounded();
         let mut ends = Vec::new();
         for (index, pending) in pendings.iter().enumerate() {
-            ends.extend(pending.wait_ends_at().map(|at| (at, index)));
+            ends.extend(pending.wait_deadline().map(|at| (at, index)));
             let mut state = pending.state.lock();
             state.watch(index, &sender);
             state.start_waiting().for_each(|ticket| pending.poller.set_waited(ticket, true));

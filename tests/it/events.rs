@@ -156,6 +156,17 @@ fn promise_events_cover_polls_and_result() {
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::RequestFailed, Some("fails")));
 }
 
+#[test]
+fn an_oversized_result_is_a_failed_poll() {
+    let service = service_with_polls(|_| Reply::ok(json!({"metrics": {}, "padding": "x".repeat(2000)})));
+    let (observer, told) = observer();
+    let client = connect(service.config().max_response_bytes(1000).observer(observer));
+    until_stop(&told, "create_session");
+    assert_eq!(pending(&client, "large").wait().unwrap_err().kind(), ErrorKind::Decode);
+    let events = loop_until_resolved(&told);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::PollFailed { .. })).count(), 1, "{events:?}");
+}
+
 /// The events up to the end of a promise.
 fn loop_until_resolved(told: &Receiver<Event>) -> Vec<Event> {
     let mut events = Vec::new();

@@ -93,7 +93,7 @@ fn any_takes_them_as_they_come() {
 }
 
 #[test]
-fn waiting_for_all_prioritises_all() {
+fn waiting_for_all_prioritizes_all() {
     let manual = ManualClock::new();
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);

@@ -262,7 +262,7 @@ impl Completer {
 
     /// Records the promise of the server, and the ticket under which the poller will know it. Returns whether someone waits
     /// for it already, or `None` if nobody ever will. The caller keeps the state locked until the poller has the promise.
-    pub(super) fn track(&self, state: &mut CallState, request_id: &Arc<str>, ticket: Ticket) -> Option<bool> {
+    pub(super) fn record_promise(&self, state: &mut CallState, request_id: &Arc<str>, ticket: Ticket) -> Option<bool> {
         let request = &mut state.requests[self.index];
         request.written = true;
         request.request_id = Some(Arc::clone(request_id));

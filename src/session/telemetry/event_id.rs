@@ -9,7 +9,7 @@ pub(super) fn stamped((kind, severity): EventData, index: u64, now: SystemTime) 
     TelemetryEvent { kind, event_id: random_id(), event_session_index: index, severity, timestamp: now.into() }
 }
 
-/// A random UUID (version 4), by which the service recognises an event that it receives twice.
+/// A random UUID (version 4), by which the service recognizes an event that it receives twice.
 fn random_id() -> String {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
     let hex = format!("{bits:032x}");

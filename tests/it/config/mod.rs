@@ -1,4 +1,4 @@
-//! Every setting reaches its request or behaviour.
+//! Every setting reaches the request or the behavior that it controls.
 
 mod capacities;
 mod limits;
