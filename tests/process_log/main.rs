@@ -1,4 +1,4 @@
-//! What is logged, and how often. A test binary of its own: the logger is the process's.
+//! What is logged, and how often. The logger is global, so this binary has one test.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
@@ -12,7 +12,7 @@ use support::{Reply, Service, captured_log, healthy_service};
 use tinkex::types::{ModelInput, SamplingParams, Severity};
 use tinkex::{Config, ServiceClient};
 
-/// What the library logs meanwhile.
+/// The lines that the library logs during this.
 fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {
     captured_log::take();
     act();
