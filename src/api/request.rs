@@ -64,7 +64,8 @@ impl Request {
     }
 
     /// Sets a header of this request. It overrides the configuration's and the library's own header of that name. Its value
-    /// is never logged, except for headers such as `accept`, `content-type`, `host` and `user-agent`.
+    /// is never logged, except for headers that describe the request itself, such as `accept`, `content-type`, `host` and
+    /// `user-agent`.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.options.header(name.as_ref(), Some(value.as_ref()));
         self
@@ -122,7 +123,7 @@ impl Request {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before anything is sent, for a path with a host or an empty
     /// [`segment`](Path::segment), a header that HTTP does not allow, a GET with a body or a value that JSON cannot hold;
-    /// [`Status`](crate::ErrorKind::Status) for any other response, and whatever else ends a request.
+    /// [`Status`](crate::ErrorKind::Status) for any response but success, or any other error of a request.
     pub fn send(self) -> Result<Response> {
         let operation = format!("{} {}", self.method.as_str(), self.path_without_query());
         self.send_as(operation.clone()).map_err(|error| error.replace_operation(operation))

@@ -37,7 +37,7 @@ impl<'a> Attempt<'a> {
 
 /// An attempt without success.
 pub(super) enum Failed {
-    /// The server answered with a status that means failure.
+    /// The server returned a status that means failure.
     HttpStatus(Box<Response>),
     /// No connection, or it was lost.
     Connection(Error),
@@ -80,7 +80,7 @@ impl Failed {
         }
     }
 
-    /// Whether the server was not reached, or did not answer.
+    /// Whether no response arrived: the server could not be reached, or fell silent.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Failed::Connection(_) | Failed::Timeout(_))
     }

@@ -1,4 +1,4 @@
-//! A request as other threads see it: how to cancel it, and how far it came.
+//! A request as other threads see it: how to cancel it, and how far it got.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use ureq::unversioned::transport::ShutdownHandle;
 
 use crate::clock::Monitor;
 
-/// Cancels one request from another thread, and records how far it came over all its attempts.
+/// Cancels one request from another thread, and records how far it got over all its attempts.
 #[derive(Default)]
 pub(crate) struct RequestHandle(Mutex<State>);
 
@@ -79,6 +79,7 @@ impl RequestHandle {
         state.attempts - 1
     }
 
+    /// Starts a round trip: forgets the connection and the progress of the last one, but not what was written before.
     pub(super) fn start_round_trip(&self) {
         let mut state = self.0.lock();
         (state.round_trip, state.connection, state.waits_at) = (RoundTrip::default(), None, None);
@@ -94,7 +95,7 @@ impl RequestHandle {
         Ok(())
     }
 
-    /// Uses no connection any more.
+    /// Lets go of the connection: cancelling the request no longer shuts it down.
     pub(super) fn release_connection(&self) {
         self.0.lock().connection = None;
     }

@@ -85,7 +85,7 @@ impl Http {
         &self.events
     }
 
-    /// The configured idle timeout, without a deadline, and with a handle of its own.
+    /// The configured idle timeout, no deadline, and a new handle.
     pub(crate) fn limits(&self, operation: &'static str, purpose: Purpose) -> Limits {
         Limits { operation, purpose, idle: self.config.timeout_idle(), deadline: None, handle: Arc::default() }
     }

@@ -1,7 +1,7 @@
 //! The one loop around everything that is retried: requests, downloads, tokenizer files and samples.
 //!
-//! The loop waits on the clock, respects the deadline and cancellation, logs, and tells the observer. What is retried, and
-//! after how long, is decided by policies in [`rules`](crate::rules), which the attempt consults.
+//! The loop waits on the clock, respects the deadline and cancellation, logs, and notifies the observer. Policies in
+//! [`rules`](crate::rules), which the attempt consults, decide what is retried and after how long.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// A failed attempt, and what its policy decided.
 pub(crate) struct AttemptFailed {
     pub(crate) error: Error,
-    /// The wait before the next attempt; `None` to give up with this error.
+    /// The wait before the next attempt; `None` to give up with this error, zero if none is needed or the attempt itself waits.
     pub(crate) wait: Option<Duration>,
     /// The level at which the retry is logged.
     pub(crate) level: Level,
@@ -60,9 +60,10 @@ impl Http {
             if let Some(deadline) = limits.deadline.filter(|deadline| deadline.at <= next) {
                 return Err(timed_out(deadline.limit, limits, unanswered).with_source(error));
             }
+            let when = if wait.is_zero() { String::new() } else { format!(" in {wait:.0?}") };
             match notice {
-                Some(notice) => log!(level, "{}: {notice}; retrying in {wait:.0?}", limits.operation),
-                None => log!(level, "{error}; retrying in {wait:.0?}"),
+                Some(notice) => log!(level, "{}: {notice}; retrying{when}", limits.operation),
+                None => log!(level, "{error}; retrying{when}"),
             }
             on_retry(&error, wait);
             self.pause(next, &limits.handle)

@@ -32,7 +32,7 @@ const PATH_AND_QUERY: &AsciiSet = &SEGMENT
     .remove(b']')
     .remove(b'|');
 
-/// Writes a text as one segment of a path. The dots of `.` and `..` are encoded too: as segments, they would lead elsewhere.
+/// Percent-encodes a text as one segment of a path. The dots of `.` and `..` are encoded too: as segments, they would lead elsewhere.
 pub(crate) fn encode_segment(text: &str) -> String {
     match text {
         "." | ".." => text.replace('.', "%2E"),
@@ -132,17 +132,17 @@ pub(crate) fn external_url(base_url: &str, location: &str) -> Option<String> {
 }
 
 /// The next URL of a download: a redirect may lead to any host, but never from https to http.
-pub(super) fn external_redirect(at: &Uri, location: &str) -> Option<Uri> {
-    let origin = format!("{}://{}", at.scheme_str()?, at.authority()?);
-    let path = at.path();
+pub(super) fn external_redirect(from: &Uri, location: &str) -> Option<Uri> {
+    let origin = format!("{}://{}", from.scheme_str()?, from.authority()?);
+    let path = from.path();
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let next: Uri = external_url(&format!("{origin}{folder}"), location)?.parse().ok()?;
-    keeps_https(at, &next).then_some(next)
+    keeps_https(from, &next).then_some(next)
 }
 
 /// Whether the next URL is as safe as this one: https never becomes http.
-pub(super) fn keeps_https(one: &Uri, next: &Uri) -> bool {
-    one.scheme_str() != Some("https") || next.scheme_str() == Some("https")
+pub(super) fn keeps_https(from: &Uri, next: &Uri) -> bool {
+    from.scheme_str() != Some("https") || next.scheme_str() == Some("https")
 }
 
 /// Removes the segments `.` and `..` (RFC 3986, section 5.2.4).
@@ -177,8 +177,8 @@ pub(super) fn same_origin(one: &Uri, other: &Uri) -> bool {
             _ => None,
         })?;
         // A user name could only come from the redirect, and would be sent along.
-        let named = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-        (!named).then(|| (scheme.to_owned(), uri.host().map(str::to_ascii_lowercase), port))
+        let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        (!has_user).then(|| (scheme.to_owned(), uri.host().map(str::to_ascii_lowercase), port))
     };
     origin(one).is_some_and(|one| Some(one) == origin(other))
 }
@@ -209,9 +209,9 @@ mod tests {
         }
     }
 
-    /// Base URLs that [`Config`](crate::Config) refuses.
     const HAS_TLS: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
 
+    /// Whether [`Config`](crate::Config) refuses this base URL in every build.
     fn is_refused(base: &str) -> bool {
         base.contains(['?', '#'])
     }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_join_base_url() {
+    fn queries_are_joined() {
         assert_eq!(join_base_url("http://h", "x?a=1#f", "?b=2").unwrap(), "http://h/x?a=1&b=2");
         assert_eq!(join_base_url("http://h", "x", "?b=2").unwrap(), "http://h/x?b=2");
         assert_eq!(join_base_url("http://h", "/x?at=12:30", "").unwrap(), "http://h/x?at=12:30");

@@ -10,7 +10,7 @@ use crate::types::{CheckpointArchiveUrlResponse, CheckpointPath};
 /// The assumed lifetime of an archive's URL if the service gives none (Python client).
 const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// What the Python client says it accepts.
+/// The `accept` header of the Python client.
 const ACCEPT_ARCHIVE: &str = "application/json, application/gzip";
 
 /// The endpoint of a checkpoint, which all requests about it share.
@@ -36,7 +36,7 @@ impl CheckpointEndpoint {
     }
 
     pub(super) fn by_path(operation: &'static str, tinker_path: &str) -> Result<Self> {
-        let path = named(operation, tinker_path)?;
+        let path = parsed(operation, tinker_path)?;
         CheckpointEndpoint::by_ids(operation, path.training_run_id(), path.checkpoint_id())
     }
 
@@ -57,7 +57,7 @@ pub(super) fn run(operation: &'static str, training_run_id: &str) -> Result<Stri
 
 /// The path of the training run that a checkpoint was saved from.
 pub(super) fn run_of(operation: &'static str, tinker_path: &str) -> Result<String> {
-    run(operation, named(operation, tinker_path)?.training_run_id())
+    run(operation, parsed(operation, tinker_path)?.training_run_id())
 }
 
 /// The path of one item of a collection.
@@ -69,7 +69,7 @@ pub(super) fn item(operation: &'static str, collection: &str, id: &str) -> Resul
     Ok(format!("{collection}/{}", encode_segment(id)))
 }
 
-fn named(operation: &'static str, tinker_path: &str) -> Result<CheckpointPath> {
+fn parsed(operation: &'static str, tinker_path: &str) -> Result<CheckpointPath> {
     CheckpointPath::for_url(tinker_path).map_err(|error| error.with_operation(operation))
 }
 

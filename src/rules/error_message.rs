@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 /// The maximum length of a message in bytes. The error keeps more of the response.
 const MAX_MESSAGE: usize = 1000;
 
-/// The maximum number of a validation error's complaints that are listed.
-const MAX_COMPLAINTS: usize = 5;
+/// The maximum number of validation errors that are listed.
+const MAX_LISTED: usize = 5;
 
 /// The maximum length of plain text that counts as a message rather than a page, in bytes.
 const MAX_PLAIN: usize = 300;
 
-/// The message of a response: its `detail` (text, or FastAPI's list of complaints), `error` or `message`, else a short
+/// The message of a response: its `detail` (text, or FastAPI's list of validation errors), `error` or `message`, else a short
 /// plain text, else the name of the status.
 pub(crate) fn error_message(status: u16, body: &[u8]) -> String {
     json_message(body).or_else(|| plain(body)).unwrap_or_else(|| status_line(status))
@@ -22,34 +22,34 @@ pub(crate) fn json_message(body: &[u8]) -> Option<String> {
     serde_json::from_slice(body).ok().as_ref().and_then(message)
 }
 
-/// The message of a JSON value: a string, the complaints of a list, or the well-known keys of an object.
+/// The message of a JSON value: a string, the validation errors of a list, or the well-known keys of an object.
 fn message(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => one_line(text),
-        Value::Array(complaints) => listed(complaints),
+        Value::Array(errors) => listed(errors),
         Value::Object(object) => match object.get("msg").and_then(message) {
-            Some(complaint) => Some(located(object, complaint)),
+            Some(text) => Some(located(object, text)),
             None => ["detail", "error", "message"].iter().find_map(|key| object.get(*key).and_then(message)),
         },
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
-fn listed(complaints: &[Value]) -> Option<String> {
-    let messages: Vec<String> = complaints.iter().filter_map(message).collect();
-    let mut line = messages[..messages.len().min(MAX_COMPLAINTS)].join("; ");
-    if messages.len() > MAX_COMPLAINTS {
-        line.push_str(&format!("; and {} more", messages.len() - MAX_COMPLAINTS));
+fn listed(errors: &[Value]) -> Option<String> {
+    let messages: Vec<String> = errors.iter().filter_map(message).collect();
+    let mut line = messages[..messages.len().min(MAX_LISTED)].join("; ");
+    if messages.len() > MAX_LISTED {
+        line.push_str(&format!("; and {} more", messages.len() - MAX_LISTED));
     }
     one_line(&line)
 }
 
-/// A complaint of FastAPI with its location, as in `body.prompt.0: field required`.
-fn located(object: &Map<String, Value>, complaint: String) -> String {
+/// FastAPI's validation error with its location, as in `body.prompt.0: field required`.
+fn located(object: &Map<String, Value>, text: String) -> String {
     let location: Vec<String> = object.get("loc").and_then(Value::as_array).map_or_else(Vec::new, |steps| {
         steps.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect()
     });
-    if location.is_empty() { complaint } else { format!("{}: {complaint}", location.join(".")) }
+    if location.is_empty() { text } else { format!("{}: {text}", location.join(".")) }
 }
 
 /// A body of short plain text, as proxies send it. An HTML page says less than the status.
@@ -61,12 +61,8 @@ fn plain(body: &[u8]) -> Option<String> {
 
 /// The text in one line and within the maximum length; `None` if it is blank.
 pub(crate) fn one_line(text: &str) -> Option<String> {
-    let mut line: String = text
-        .trim()
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .take(MAX_MESSAGE + 1)
-        .collect();
+    let mut line: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE + 1).collect();
     if line.len() > MAX_MESSAGE {
         let end = (0..=MAX_MESSAGE - '…'.len_utf8()).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
         line.truncate(end);
@@ -126,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn fastapis_complaints_are_listed_with_their_locations() {
-        let complaint = |field: &str| json!({"loc": ["body", field, 0], "msg": "Field required", "input": {"x": 1}});
+    fn validation_errors_are_listed_with_their_locations() {
+        let error = |field: &str| json!({"loc": ["body", field, 0], "msg": "Field required", "input": {"x": 1}});
         assert_eq!(
-            of(&json!({"detail": [complaint("prompt"), {"msg": "no place"}, "a text", 7]})),
-            "body.prompt.0: Field required; no place; a text"
+            of(&json!({"detail": [error("prompt"), {"msg": "no location"}, "a text", 7]})),
+            "body.prompt.0: Field required; no location; a text"
         );
-        let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].map(complaint).into();
+        let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].map(error).into();
         assert!(of(&json!({ "detail": many })).ends_with("body.e.0: Field required; and 2 more"));
     }
 

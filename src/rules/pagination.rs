@@ -42,7 +42,7 @@ impl Paging {
         (!self.ended && limit > 0).then_some(PageRequest { limit, offset: self.offset })
     }
 
-    /// A page has arrived with this number of items, which repeats the page before or not, and the total number of items if
+    /// Records a page: its number of items, whether it repeats the page before, and the total number of items in the list if
     /// the server gives it. Returns how many of the items belong to the list.
     pub(crate) fn received(&mut self, received: usize, repeated: bool, total: Option<u64>) -> usize {
         let requested = self.next().map_or(0, |page| page.limit);

@@ -33,7 +33,7 @@ impl Progress {
 /// What to do with a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResumeDecision {
-    /// Append its body at this position.
+    /// Store its body from this position on. What was stored beyond it is discarded.
     Append(Progress),
     /// Everything is stored already.
     Complete,

@@ -210,7 +210,7 @@ impl Tokenizer {
     }
 }
 
-/// Tokens above [`END_OF_BYTES`] are not from this tokenizer and become U+FFFD.
+/// [`END_OF_BYTES`] has no text. Tokens above it are not from this tokenizer and become U+FFFD.
 fn text_of_bytes(tokens: &[u32]) -> String {
     let mut bytes = Vec::with_capacity(tokens.len());
     for &token in tokens {

@@ -1,7 +1,7 @@
-//! What this crate expects of a Tinker service, checked against whatever `TEST_API_BASE_URL` names.
+//! The contract with a Tinker service, checked against the service at `TEST_API_BASE_URL`.
 //!
-//! With `TINKER_API_KEY` for the key and `TEST_API_BASE_MODEL` for the model. Nothing here is asked that only the local server
-//! does: metrics may be missing, ids have any form, the tokens are small numbers that every vocabulary has.
+//! `TINKER_API_KEY` is the key and `TEST_API_BASE_MODEL` the model. Nothing depends on the local server:
+//! metrics may be missing, ids may have any form, and the tokens are small numbers that every vocabulary has.
 
 use std::env;
 use std::io::Write;
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 #[test]
 fn the_service_keeps_the_contract() {
     let Ok(base_url) = env::var("TEST_API_BASE_URL") else {
-        // Past the capture of the test harness: a skipped test must say so.
+        // Not `eprintln`, which the test harness captures: a skipped test must say so.
         let message = "skipped: set TEST_API_BASE_URL, TINKER_API_KEY and TEST_API_BASE_MODEL to test a service";
         writeln!(std::io::stderr(), "{message}").unwrap();
         return;
@@ -62,7 +62,7 @@ fn keeps_the_contract(config: Config, model: &str) -> Result<(), Error> {
     let trained = nats(&trainer.forward(&batch, LossFn::CrossEntropy)?);
     assert!(trained < first, "six steps did not lower the loss: {first} -> {trained}");
 
-    // Names that no earlier run against the same service took.
+    // Names that no earlier run against the same service has used.
     let name = format!("contract-{:x}", fastrand::u64(..));
     let state = trainer.save_state(&name)?;
     assert!(state.path.starts_with("tinker://"), "{}", state.path);

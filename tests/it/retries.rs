@@ -37,18 +37,18 @@ impl Scenario {
         let waits = begins.skip(1).zip(ends).map(|(begin, end)| begin - end).collect();
         let clock = ManualClock::new();
         let wall = clock.clock();
-        let answers = Mutex::new(exchanges.into_iter().map(|mut e| e["response"].take()).collect::<VecDeque<_>>());
+        let responses = Mutex::new(exchanges.into_iter().map(|mut e| e["response"].take()).collect::<VecDeque<_>>());
         let service = Service::start(move |request| {
             if request.path != path {
                 return healthy_service(request);
             }
-            let answer = answers.lock().unwrap().pop_front().expect("it is asked too often");
-            let Some(status) = answer["status"].as_u64() else { return Reply::Close };
+            let response = responses.lock().unwrap().pop_front().expect("too many requests");
+            let Some(status) = response["status"].as_u64() else { return Reply::Close };
             if status == 200 {
                 return healthy_service(request);
             }
             let header = |name: &str| {
-                let value = answer["headers"][name].as_str()?;
+                let value = response["headers"][name].as_str()?;
                 // The date was two seconds ahead, truncated to a second.
                 let is_date = value.ends_with("GMT");
                 let ahead = httpdate::fmt_http_date(wall.wall() + Duration::from_secs(2));
@@ -56,7 +56,7 @@ impl Scenario {
             };
             let headers = ["retry-after", "retry-after-ms", "x-should-retry"];
             let headers = headers.into_iter().filter_map(|name| Some((name, header(name)?))).collect();
-            let body = if answer["json"].is_null() { Vec::new() } else { answer["json"].to_string().into_bytes() };
+            let body = if response["json"].is_null() { Vec::new() } else { response["json"].to_string().into_bytes() };
             Reply::Full { status: status.try_into().unwrap(), headers, body }
         });
         Scenario { path, waits, clock, service }
@@ -149,9 +149,9 @@ fn scenario_71_conflicts_after_other_failures() {
 
 #[test]
 fn the_third_conflict_is_final_in_the_window() {
-    let (clock, answers) = (ManualClock::new(), Mutex::new(VecDeque::from([500, 409, 503, 409, 409, 200])));
+    let (clock, responses) = (ManualClock::new(), Mutex::new(VecDeque::from([500, 409, 503, 409, 409, 200])));
     let service = Service::start(move |request| match request.path.as_str() {
-        "optim_step" => match answers.lock().unwrap().pop_front().expect("it is asked too often") {
+        "optim_step" => match responses.lock().unwrap().pop_front().expect("too many requests") {
             200 => healthy_service(request),
             status => Reply::Json(status, serde_json::json!({"detail": "no"})),
         },

@@ -40,7 +40,7 @@ impl Folder {
         self.0.path()
     }
 
-    fn kept(&self) -> PathBuf {
+    fn stored(&self) -> PathBuf {
         self.path().join("cache/tokenizers/acme--words")
     }
 
@@ -130,9 +130,9 @@ fn a_tokenizer_is_downloaded_only_once() {
     assert_eq!(second.encode("hello").unwrap(), [BEGIN, HELLO]);
     assert_eq!(folder.source("http://127.0.0.1:1").offline(true).load(ID).unwrap().eos_token(), Some(END));
     assert_eq!(hub.requests().len(), 2);
-    let mut kept = folder.files();
-    kept.sort();
-    assert_eq!(kept, [folder.kept().join("tokenizer.json"), folder.kept().join("tokenizer_config.json")]);
+    let mut stored = folder.files();
+    stored.sort();
+    assert_eq!(stored, [folder.stored().join("tokenizer.json"), folder.stored().join("tokenizer_config.json")]);
 }
 
 #[test]
@@ -161,14 +161,14 @@ fn the_token_stays_with_its_origin() {
 #[test]
 fn a_hub_download_emits_no_event() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
-    let told = Arc::<AtomicUsize>::default();
-    let counts = Arc::clone(&told);
+    let events = Arc::<AtomicUsize>::default();
+    let counts = Arc::clone(&events);
     let config = Config::builder().api_key("tml-key").base_url("http://127.0.0.1:1");
     let config = config.timeout_drop(Duration::from_secs(30)).observer(move |_: &Event| {
         counts.fetch_add(1, Ordering::SeqCst);
     });
     folder.source(&hub.url()).config(&config.build_with(|_| None).unwrap()).load(ID).unwrap();
-    assert_eq!((hub.requests().len(), told.load(Ordering::SeqCst)), (2, 0));
+    assert_eq!((hub.requests().len(), events.load(Ordering::SeqCst)), (2, 0));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_refused_download_suggests_a_remedy() {
         let error = folder.source(&hub.url()).load(ID).unwrap_err();
         let text = error.to_string();
         assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)), "{text}");
-        let place = folder.kept().join("tokenizer.json").display().to_string();
+        let place = folder.stored().join("tokenizer.json").display().to_string();
         assert!(text.contains(advice) && text.contains(&place) && text.contains(ID), "{text}");
         assert!(!text.contains(TOKEN) && !text.contains("TINKER"), "{text}");
         assert_eq!(folder.files(), Vec::<PathBuf>::new());
@@ -196,21 +196,21 @@ fn a_refused_download_suggests_a_remedy() {
 #[test]
 fn offline_errors_say_where_files_go() {
     let folder = Folder::new();
-    let place = folder.kept().join("tokenizer.json").display().to_string();
+    let place = folder.stored().join("tokenizer.json").display().to_string();
     // A port that was just closed.
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = format!("http://{unused}");
+    let unreachable = format!("http://{unused}");
     for (source, kind) in
-        [(folder.source(&nobody).offline(true), ErrorKind::Io), (folder.source(&nobody), ErrorKind::Connect)]
+        [(folder.source(&unreachable).offline(true), ErrorKind::Io), (folder.source(&unreachable), ErrorKind::Connect)]
     {
         let error = source.load(ID).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(&place), "{error}");
     }
-    // There it is found.
-    fs::create_dir_all(folder.kept()).unwrap();
-    fs::copy(Path::new(DATA).join("tokenizer.json"), folder.kept().join("tokenizer.json")).unwrap();
-    assert_eq!(folder.source(&nobody).load(ID).unwrap().encode("hello").unwrap(), [BEGIN, HELLO]);
+    // A file that was put there is found.
+    fs::create_dir_all(folder.stored()).unwrap();
+    fs::copy(Path::new(DATA).join("tokenizer.json"), folder.stored().join("tokenizer.json")).unwrap();
+    assert_eq!(folder.source(&unreachable).load(ID).unwrap().encode("hello").unwrap(), [BEGIN, HELLO]);
 }
 
 #[test]
@@ -244,11 +244,11 @@ fn a_download_has_a_size_limit() {
 #[test]
 fn a_damaged_file_in_the_cache_is_named() {
     let folder = Folder::new();
-    fs::create_dir_all(folder.kept()).unwrap();
-    fs::write(folder.kept().join("tokenizer.json"), "{\"version\":").unwrap();
+    fs::create_dir_all(folder.stored()).unwrap();
+    fs::write(folder.stored().join("tokenizer.json"), "{\"version\":").unwrap();
     let error = folder.source("http://127.0.0.1:1").load(ID).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode);
-    assert!(error.to_string().contains(&folder.kept().join("tokenizer.json").display().to_string()), "{error}");
+    assert!(error.to_string().contains(&folder.stored().join("tokenizer.json").display().to_string()), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Waiting for many results, and hearing of the queues that they wait in.
+//! Waiting for many results, and observing their queues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +15,10 @@ use crate::support::{Gate, Reply, Service, advance_past_wait, connect, healthy_s
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long a poll that someone waits for keeps its connection when another one waits for it, and stays away then.
+/// How long an awaited poll keeps its connection while another awaited poll needs it, and how long it then stays away.
 const SLICE: Duration = Duration::from_secs(2);
 
-/// The least time between two polls that give up their connections.
+/// The minimum time between two polls that give up their connections.
 const BETWEEN_CUTS: Duration = Duration::from_millis(250);
 
 /// A test that waits longer than this has failed.
@@ -33,7 +33,7 @@ fn done(value: impl Into<Value>) -> Reply {
     Reply::ok(json!({"status": "completed", "result": {"value": value}}))
 }
 
-/// A service that holds the polls of `held…` until the gate opens, fails `bad` and answers the rest with their ids.
+/// A service that holds the polls of `held…` until the gate opens, fails `bad`, and returns all other ids as results.
 fn holding(gate: &Arc<Gate>) -> Service {
     let gate = Arc::clone(gate);
     service_with_polls(move |request| match request.request_id() {
@@ -98,16 +98,16 @@ fn waiting_for_all_prioritizes_all() {
     let gate = Arc::<Gate>::default();
     let service = holding(&gate);
     let client = connect(service.manual_config(&manual).max_poll_connections(1));
-    // Nobody waits for this one; it has the only connection.
+    // Nobody waits for this result, which has the only connection.
     let idle = pending(&client, "held-idle");
     service.wait_for_count("retrieve_future", 1);
     let pendings: Vec<_> = (0..3).map(|n| pending(&client, &format!("r-{n}"))).collect();
-    // A connection is taken from what nobody waits for, for all of them.
+    // Awaited results take the connection from one that nobody waits for.
     assert_eq!(wait_all(pendings).unwrap().len(), 3);
     service.wait_until(|requests| requests.iter().filter(|request| request.request_id() == "held-idle").count() == 2);
     let rest = [pending(&client, "held-2"), pending(&client, "r-3")];
     let waiting = thread::spawn(move || (wait_any(&rest), rest));
-    // Not at once again; and then the first of them has the connection for a while, although both are waited for.
+    // Not again immediately; then the first one keeps the connection for a time slice, although both are awaited.
     manual.until_waiting(|waits| waits.contains(&BETWEEN_CUTS));
     manual.advance(BETWEEN_CUTS);
     manual.until_waiting(|waits| waits.contains(&SLICE));
@@ -143,7 +143,6 @@ fn the_operations_limit_ends_the_wait_for_many() {
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::Timeout(Limit::Operation), Some("held-1")));
 }
 
-/// The testing strategy's own case (its section 3.4).
 #[test]
 fn queue_states_are_reported_before_the_result() {
     let manual = ManualClock::new();

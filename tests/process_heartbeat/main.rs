@@ -1,5 +1,5 @@
-//! Heartbeats on a clock that the test drives, and what is logged of them. The logger is the process's, so this file has one
-//! test.
+//! Heartbeats on a manual clock, and what is logged about them. The logger is global, so this binary
+//! has one test.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
@@ -16,7 +16,7 @@ use tinkex::clock::ManualClock;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets so many heartbeats go out one after the other, and returns what was logged meanwhile.
+/// Lets this many heartbeats leave in turn, and returns what was logged meanwhile.
 fn beat(manual: &ManualClock, service: &Service, count: usize) -> Vec<(Level, String)> {
     captured_log::take();
     for _ in 0..count {
@@ -25,7 +25,7 @@ fn beat(manual: &ManualClock, service: &Service, count: usize) -> Vec<(Level, St
         manual.advance(INTERVAL);
         service.wait_for_count("session_heartbeat", before + 1);
     }
-    // The last answer has been taken up when the next heartbeat is waited for.
+    // The last response has been processed when the client waits for the next heartbeat.
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
     captured_log::take_own()
 }
@@ -58,7 +58,7 @@ fn heartbeat_outages_are_logged_once() {
         let lines = beat(&manual, &service, 1);
         assert!(lines.len() == 1 && lines[0].0 == Level::Info, "{lines:?}");
     }
-    // Each was sent once: none is repeated when it fails.
+    // A failed heartbeat is not retried.
     assert!(
         service
             .requests_to("session_heartbeat")
@@ -80,7 +80,7 @@ fn heartbeat_outages_are_logged_once() {
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
     manual.advance(INTERVAL);
     service.wait_for_count("session_heartbeat", before + 1);
-    // A close that came before the answer was taken up would end the heartbeats by itself.
+    // A close before the response is processed would end the heartbeats by itself.
     captured_log::wait_for_line();
     client.close(Duration::from_secs(30));
     let lines = captured_log::take_own();

@@ -1,16 +1,18 @@
-//! What is logged, and how often. A test binary of its own: the logger is the process's.
+//! What is logged, and how often. The logger is global, so this binary has one test.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use log::{Level, LevelFilter};
 use serde_json::json;
 use support::{Reply, Service, captured_log, healthy_service};
-use tinkex::types::Severity;
+use tinkex::types::{ModelInput, SamplingParams, Severity};
 use tinkex::{Config, ServiceClient};
 
-/// What the library logs meanwhile.
+/// The lines that the library logs during this.
 fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {
     captured_log::take();
     act();
@@ -57,4 +59,19 @@ fn warnings_are_logged_once() {
         (Level::Error, "the service says: out of credit".to_owned()),
     ];
     assert_eq!(said, expected);
+
+    let refused = AtomicBool::new(false);
+    let service = Service::start(move |request| match request.path.as_str() {
+        "asample" if !refused.swap(true, Ordering::Relaxed) => {
+            Reply::with_headers(429, &[("retry-after-ms", "2")], &json!({"detail": "busy"}))
+        }
+        _ => healthy_service(request),
+    });
+    let sampler =
+        ServiceClient::connect(service.config().build().unwrap()).unwrap().create_sampling_client("m").unwrap();
+    log::set_max_level(LevelFilter::Debug);
+    let mut paused = lines_of(|| drop(sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default())));
+    paused.retain(|(_, line)| line.contains("429") || line.contains("wait") || line.contains("retrying"));
+    let expected = "sample: all sampling with this key waits for 2ms, as the service requests";
+    assert_eq!(paused, [(Level::Debug, expected.to_owned())]);
 }

@@ -1,4 +1,4 @@
-//! What an unresolved result takes of memory. The only test of its process, since all that is allocated there is counted.
+//! The memory of an unresolved result. The only test of its process, since the allocator counts everything in it.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
@@ -16,13 +16,13 @@ use tinkex::{Config, Error, ServiceClient};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// A few more than the next smaller hash table has room for: tables are as empty as they get.
+/// A few more than fit into the next smaller hash table, so that tables are as empty as possible.
 const COUNT: usize = 1_800;
 
-/// What is promised: 1 KiB for each.
+/// The maximum for each result: 1 KiB.
 const LIMIT: usize = 1024;
 
-/// The bytes that each of so many results keeps, and the results. `flush` returns when all are submitted.
+/// The bytes per result of [`COUNT`] results, and the results. `flush` returns when all are submitted.
 fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() -> T) -> (usize, Vec<T>) {
     let live = || {
         assert_eq!(flush().status(), Some(400));

@@ -1,6 +1,6 @@
-//! What is secret shows nowhere: not in `Debug`, not in errors, not in the log, not in the telemetry, whatever goes wrong.
+//! No secret appears in `Debug`, errors, the log or telemetry, whatever fails.
 //!
-//! The log is the process's, so this file has one test.
+//! The logger is global, so this binary has one test.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
@@ -18,10 +18,10 @@ use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
 use tinkex::{Config, Error, SampleOptions, ServiceClient};
 
-/// All secrets contain this word, in which no part of a longer word hides.
+/// All secrets contain this word, which no other text contains.
 const WORD: &str = "Xq7Zk";
 
-/// Everything that is shown of something.
+/// All text that was shown.
 #[derive(Default)]
 struct Shown(String);
 
@@ -107,7 +107,7 @@ fn no_secret_is_shown_anywhere() {
         shown.error(&error);
     }
     client.telemetry().log_exception(&client.health().unwrap_err());
-    // Headers of one call, which may hold credentials too.
+    // Headers of one call may be credentials, too.
     let api = client.api().with_header("x-copy", format!("{WORD}-copy"));
     let names = ["authorization", "x-api-key", "cookie", "cf-access-client-secret", "x-own"];
     let request = names
@@ -132,7 +132,7 @@ fn no_secret_is_shown_anywhere() {
     shown.error(&trainer.optim_step(AdamParams::default()).unwrap_err());
     shown.error(&pending.wait().err().unwrap_or_else(|| client.health().unwrap_err()));
 
-    // Nobody listens; a proxy with a password; what is refused before any request.
+    // An unreachable service, a proxy with a password, and settings that are refused before any request.
     let builder = || Config::builder().api_key(&key).base_url("http://127.0.0.1:1").proxy(Proxy::Off).max_retries(1);
     shown.error(&ServiceClient::connect(builder().build().unwrap()).unwrap_err());
     let url = format!("http://{WORD}:{WORD}@127.0.0.1:1");
@@ -163,7 +163,7 @@ fn no_secret_is_shown_anywhere() {
     assert_hidden("Debug or an error", &shown.0);
     let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
     assert!(log.contains("tinkex::http") && log.contains("retrying in"), "the log was not captured");
-    // The bytes on the wire come in rows of 16, in hex and as text.
+    // ureq logs the bytes on the wire in rows of 16, in hex and as text.
     let bytes = log.lines().filter_map(|line| line.strip_prefix("TRACE ureq_proto::util "));
     let wire: String = bytes.filter_map(|row| row.get(row.len().checked_sub(16)?..)).collect();
     assert!(wire.contains("x-api-key:.***"), "the bytes on the wire were not captured");

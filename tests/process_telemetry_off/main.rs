@@ -1,4 +1,4 @@
-//! Without telemetry there is neither a thread nor a request for it. The threads are the process's, so this file has one test.
+//! Disabled telemetry has no thread and makes no request. Threads are listed per process, so this binary has one test.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
@@ -13,7 +13,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::Severity;
 use tinkex::{Config, ServiceClient};
 
-/// The names of this process's threads, where the system lists them.
+/// The names of this process's threads, if the system lists them.
 fn threads() -> Vec<String> {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
     tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok()).collect()
@@ -38,7 +38,7 @@ fn disabled_telemetry_has_no_thread_or_request() {
         telemetry.log_exception(&std::io::Error::other("e"));
         telemetry.flush();
         assert_eq!(telemetry.is_on(), is_on);
-        // The threads are at work, and so have their names.
+        // Threads that wait have their names already.
         manual.until_waiting(|waits| !waits.is_empty());
         service.wait_until(|requests| !is_on || requests.iter().any(|request| request.path == "telemetry"));
         let threads = threads();

@@ -1,4 +1,4 @@
-//! What was logged. The logger is the process's, so a test file that captures it has one test.
+//! The captured log. The logger is global, so a binary that captures it has one test.
 
 use std::fmt;
 use std::sync::{Condvar, Mutex};
@@ -39,24 +39,24 @@ impl Log for Capture {
     fn flush(&self) {}
 }
 
-/// Captures from now on what is logged at this level and those above, by whomever.
+/// Starts to capture all log lines at this level and above.
 pub fn start(level: LevelFilter) {
     log::set_logger(&Capture).unwrap();
     log::set_max_level(level);
 }
 
-/// What was captured since the last call.
+/// The lines captured since the last call.
 pub fn take() -> Vec<Line> {
     std::mem::take(&mut *LINES.lock().unwrap())
 }
 
-/// The same of this crate alone, by level and text.
+/// The same, only of this crate, by level and text.
 pub fn take_own() -> Vec<(Level, String)> {
     let ours = take().into_iter().filter(|line| line.target.starts_with("tinkex"));
     ours.map(|line| (line.level, line.text)).collect()
 }
 
-/// Waits until this crate has logged something.
+/// Blocks until this crate has logged a line.
 pub fn wait_for_line() {
     let nothing = |lines: &mut Vec<Line>| !lines.iter().any(|line| line.target.starts_with("tinkex"));
     let waited = CHANGED.wait_timeout_while(LINES.lock().unwrap(), PATIENCE, nothing).unwrap();

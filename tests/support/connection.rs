@@ -1,4 +1,4 @@
-//! One request and its answer, on the wire.
+//! One connection: requests as they are read, and replies as they are written.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Gate;
 use super::service::Shared;
 
-/// A request as the service saw it.
+/// A request as the service received it.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     /// The number of the TCP connection, from 0.
@@ -29,7 +29,7 @@ impl RecordedRequest {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Which poll of its promise it is, from 0.
+    /// The number of this poll of its promise, from 0.
     pub fn iteration(&self) -> Option<u32> {
         self.header("x-tinker-request-iteration")?.parse().ok()
     }
@@ -43,7 +43,7 @@ impl RecordedRequest {
     }
 }
 
-/// What the service does with a request.
+/// How the service responds to a request.
 pub enum Reply {
     Json(u16, Value),
     Full {
@@ -51,19 +51,19 @@ pub enum Reply {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     },
-    /// This answer, once the gate is open; the connection ends when the client closes it before.
+    /// This reply, once the gate is open; the connection ends if the client closes it first.
     Held(Arc<Gate>, Box<Reply>),
-    /// Never answers; the connection stays open until the client closes it.
+    /// No response; the connection stays open until the client closes it.
     Silence,
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Close,
     /// These bytes, then the end of the connection.
     Raw(Vec<u8>),
-    /// These bytes, then silence.
+    /// These bytes, then nothing, on an open connection.
     Stall(Vec<u8>),
-    /// These bytes; after them nothing is read until the gate opens.
+    /// These bytes; then nothing is read until the gate opens.
     StopReading(Vec<u8>, Arc<Gate>),
-    /// These bytes one after the other, with a pause of real time before each.
+    /// These pieces in turn, with a pause of real time before each.
     Drip(Vec<Vec<u8>>, Duration),
 }
 
@@ -90,7 +90,7 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
             while buffer.len() < head + length {
                 let left = head + length - buffer.len();
                 if let Some((piece, pause)) = shared.options.slow.filter(|_| left > 4 << 20) {
-                    // Nobody ever notifies: this waits for as long as the pause.
+                    // Nobody notifies, so this waits for the whole pause.
                     let nothing = Mutex::new(());
                     drop(Condvar::new().wait_timeout(nothing.lock().unwrap(), pause).unwrap());
                     let goal = buffer.len() + piece;
@@ -109,7 +109,7 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
         }
         if let Some(reply) = early {
             answer(&mut stream, reply);
-            // Data that nobody has read makes the close a reset.
+            // Unread data turns the close into a reset.
             stream.peek(&mut [0]).ok();
             return;
         }
@@ -119,7 +119,7 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
     }
 }
 
-/// Whether the connection goes on.
+/// Writes a reply. Returns whether the connection stays open.
 fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
     let (status, headers, body) = match reply {
         Reply::Json(status, body) => {
@@ -148,7 +148,7 @@ fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
         Reply::Drip(pieces, pause) => {
             stream.set_read_timeout(Some(pause)).unwrap();
             let sent = pieces.iter().all(|piece| {
-                // The client sends nothing meanwhile: this waits for as long as the pause.
+                // The client sends nothing, so this waits for the whole pause.
                 stream.peek(&mut [0]).is_err() && stream.write_all(piece).is_ok()
             });
             stream.set_read_timeout(None).unwrap();

@@ -1,4 +1,4 @@
-//! How a test and a script meet: gates, and a count of those inside.
+//! How a test and a script synchronise: gates, and a gauge of concurrency.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::thread;
 
 use super::PATIENCE;
 
-/// A gate that a script waits at until the test opens it.
+/// A gate at which a script waits until the test opens it.
 #[derive(Default)]
 pub struct Gate {
     open: Mutex<bool>,
@@ -25,7 +25,7 @@ impl Gate {
         drop(self.changed.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
     }
 
-    /// Waits until it is open, or until the client closes the connection; says whether it is open.
+    /// Waits until the gate opens or the client closes the connection. Returns whether the gate is open.
     pub(super) fn pass_unless_closed(self: &Arc<Self>, stream: &TcpStream) -> bool {
         let closed = Arc::new(AtomicBool::new(false));
         let (watched, gate, gone) = (stream.try_clone().unwrap(), Arc::clone(self), Arc::clone(&closed));
@@ -42,7 +42,7 @@ impl Gate {
     }
 }
 
-/// How many are inside at once, now and at most.
+/// The number of requests inside at once, now and at most.
 #[derive(Default)]
 pub struct Gauge {
     inside: AtomicUsize,

@@ -48,8 +48,8 @@ impl Default for Options {
     }
 }
 
-/// A listener whose connections buffer so little that a small body is enough to block the sender: on Linux some 100 kB on
-/// both sides together. Small packets keep the client's buffer small, too.
+/// A listener whose connections buffer so little that a small body usually blocks the sender: on Linux 336 KiB on both sides
+/// together, measured. Small packets keep the client's buffer small, too, but the system may let it grow on a busy machine.
 pub fn listener_with_small_buffers() -> TcpListener {
     listener(16 * 1024, Some(536))
 }

@@ -1,4 +1,4 @@
-//! A program at a terminal, as a person sees it.
+//! A program at a terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ impl Terminal {
         let pty = openpty(Some(&size), None).unwrap();
         command.env("TERM", "xterm").stdin(pty.slave.try_clone().unwrap()).stderr(pty.slave).stdout(Stdio::piped());
         let child = command.spawn().unwrap();
-        // The command holds the slave's ends, which would keep the screen open.
+        // The command owns the slave's ends, which would keep the screen open.
         drop(command);
         let keyboard = File::from(pty.master.try_clone().unwrap());
         let (sender, screen) = channel();
@@ -48,7 +48,7 @@ impl Terminal {
         self.keyboard.write_all(line.as_bytes()).unwrap();
     }
 
-    /// Sends a SIGINT, as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     }
@@ -65,7 +65,7 @@ impl Terminal {
     }
 }
 
-/// Reads until the last slave is closed, which Linux tells as an error.
+/// Reads until the last slave is closed, which Linux reports as an error.
 fn read_all(master: OwnedFd, mut each: impl FnMut(Vec<u8>)) {
     let (mut master, mut bytes) = (File::from(master), [0; 4096]);
     while let Ok(read @ 1..) = master.read(&mut bytes) {

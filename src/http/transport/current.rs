@@ -1,8 +1,8 @@
 //! Which request the calling thread is sending.
 //!
-//! Cancelling one request, recording how far it came and unmasking its headers all need to know, at the connection, whose
-//! request passes. ureq does not tell: connectors and transports get no context of the request, and a pooled connection was made
-//! for an earlier one. An agent for each request would know, but would lose the pool and cost some 190 kB with TLS. ureq does
+//! Cancelling one request, recording how far it got and unmasking its headers all need to know, at the connection, which
+//! request the bytes belong to. ureq does not say: connectors and transports get no context of the request, and a pooled
+//! connection was made for an earlier one. An agent for each request would know, but would lose the pool and cost some 190 kB with TLS. ureq does
 //! all I/O on the thread that makes the request, so a thread-local is exact.
 
 use std::cell::RefCell;

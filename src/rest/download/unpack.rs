@@ -34,8 +34,8 @@ pub(super) struct UnpackLimits {
     pub(super) bytes: u64,
 }
 
-/// Unpacks a tar file, with or without gzip, into a new directory. Returns the number of files. `check` is called now and
-/// then; its error ends the work.
+/// Unpacks a tar file, with or without gzip, into a new directory. Returns the number of files. `check` is called before
+/// each member and each chunk; its error ends the work.
 pub(super) fn unpack(archive: &Path, into: &Path, limits: UnpackLimits, check: &dyn Fn() -> Result<()>) -> Result<u64> {
     let unreadable = |error| io_error("read", archive, error);
     let mut file = File::open(archive).map_err(unreadable)?;
@@ -141,7 +141,8 @@ enum Kind {
     Directory,
 }
 
-/// The path of a member below the directory, and its kind; `None` for one without content of its own.
+/// The path of a member below the directory, and its kind; `None` for one that needs no unpacking: metadata, or the directory
+/// itself.
 fn checked(entry: &mut Entry<'_, impl Read>) -> Result<Option<(PathBuf, Kind)>> {
     for extension in entry.pax_extensions().map_err(damaged)?.into_iter().flatten() {
         if extension.map_err(damaged)?.key_bytes().starts_with(b"GNU.sparse") {
@@ -157,7 +158,7 @@ fn checked(entry: &mut Entry<'_, impl Read>) -> Result<Option<(PathBuf, Kind)>> 
         other => {
             let shown = String::from_utf8_lossy(&name).into_owned();
             return Err(refuse(format!(
-                "the member {shown:?} of the archive is neither file nor directory but {other:?}"
+                "the member {shown:?} of the archive is neither a file nor a directory but {other:?}"
             )));
         }
     };
@@ -226,7 +227,7 @@ fn refuse(message: String) -> Error {
 }
 
 fn damaged(error: io::Error) -> Error {
-    Error::new(ErrorKind::Decode, "the archive is damaged, or not a tar file with or without gzip").with_source(error)
+    Error::new(ErrorKind::Decode, "the archive is damaged, or not a tar file (with or without gzip)").with_source(error)
 }
 
 #[cfg(test)]

@@ -242,20 +242,20 @@ fn a_response_has_status_headers_and_raw_body() {
     let service = Service::start(move |_| replies.lock().unwrap().pop_front().unwrap());
     let clock = ManualClock::new();
     let api = Api::new(service.config().clock(clock.clock()).build().unwrap()).unwrap();
-    let answer = thread::scope(|scope| {
+    let response = thread::scope(|scope| {
         let call = scope.spawn(|| api.post("/api/v1/x").send().unwrap());
         clock.until_waiting(|waits| waits.len() == 1);
         clock.advance(Duration::from_millis(1500));
         call.join().unwrap()
     });
-    assert_eq!((answer.status(), answer.attempts()), (201, 2));
+    assert_eq!((response.status(), response.attempts()), (201, 2));
     // The manual clock follows the real one while the client waits for a socket.
-    assert!(answer.elapsed() >= Duration::from_millis(1500));
-    assert_eq!(answer.header("x-made"), Some("yes"));
-    assert_eq!(answer.headers().find(|(name, _)| *name == "x-made"), Some(("x-made", "yes")));
-    assert_eq!(answer.json::<Vec<u32>>().unwrap(), [1, 2]);
-    assert_eq!(answer.bytes(), b"[1, 2 ]");
-    assert_eq!(answer.into_bytes(), b"[1, 2 ]");
+    assert!(response.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(response.header("x-made"), Some("yes"));
+    assert_eq!(response.headers().find(|(name, _)| *name == "x-made"), Some(("x-made", "yes")));
+    assert_eq!(response.json::<Vec<u32>>().unwrap(), [1, 2]);
+    assert_eq!(response.bytes(), b"[1, 2 ]");
+    assert_eq!(response.into_bytes(), b"[1, 2 ]");
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -333,6 +333,6 @@ fn an_error_names_the_expected_form() {
 #[test]
 fn a_response_may_be_empty() {
     let service = Service::start(|_| Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".into()));
-    let answer = api(service.config()).delete("/api/v1/x").send().unwrap();
-    assert_eq!((answer.status(), answer.bytes()), (204, &b""[..]));
+    let response = api(service.config()).delete("/api/v1/x").send().unwrap();
+    assert_eq!((response.status(), response.bytes()), (204, &b""[..]));
 }

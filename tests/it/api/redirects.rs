@@ -88,7 +88,7 @@ fn redirects_to_other_origins_are_not_followed() {
 #[test]
 fn an_unfollowed_redirect_is_returned() {
     let service = redirecting();
-    let answer = api(service.config()).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
-    assert_eq!((answer.status(), answer.header("Location")), (302, Some("/api/v1/0/302?step")));
+    let response = api(service.config()).get("/api/v1/1/302").follow_redirects(false).send().unwrap();
+    assert_eq!((response.status(), response.header("Location")), (302, Some("/api/v1/0/302?step")));
     assert_eq!(service.requests().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! How much there is of anything: queues, connections, buffers, threads, samples in flight.
+//! Limits on queues, connections, buffers, threads and samples in flight.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn a_full_queue_fails_submits_and_blocks_calls() {
         let (service, gate) = gated("optim_step");
         let manual = ManualClock::new();
         let config = service.config().clock(manual.clock());
-        // Room for one batch, of 48 bytes, and not for two.
+        // Room for one batch of 48 bytes, not for two.
         let config = if by_bytes { config.max_queued_bytes(80) } else { config.max_queued(2) };
         let trainer = train(&connect(config).unwrap());
         let first = trainer.submit_optim_step(adam()).unwrap();
@@ -103,7 +103,7 @@ fn an_answer_larger_than_the_limit_is_refused() {
     connect(service.config().max_response_bytes(3000)).unwrap().health().unwrap();
 }
 
-/// Calls health from two threads at once; their connections.
+/// Calls `health` from two threads at once, and returns the connections.
 fn two_at_once(service: &Service, gate: &Gate, client: &ServiceClient) -> BTreeSet<usize> {
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -137,7 +137,7 @@ fn no_more_idle_connections_are_kept_than_configured() {
 #[test]
 fn an_idle_connection_expires_after_its_retention() {
     let service = Service::start(healthy_service);
-    // Real time, which moves on by more than that between any two requests.
+    // In real time: more than this passes between any two requests.
     let client = connect(service.config().idle_retention(Duration::from_nanos(1))).unwrap();
     client.health().unwrap();
     client.health().unwrap();
@@ -148,7 +148,7 @@ fn an_idle_connection_expires_after_its_retention() {
 #[test]
 fn an_impossible_stack_size_is_an_error() {
     let service = Service::start(healthy_service);
-    // As large as the address space.
+    // The size of the address space.
     let error = connect(service.config().thread_stack_size(1 << 47)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("thread_stack_size"), "{error}");
@@ -190,7 +190,7 @@ fn concurrent_polls_and_submissions_are_limited() {
         let replies: Vec<_> = (0..6).map(|_| sampler.submit_sample(&prompt, 1, &params).unwrap()).collect();
         service.wait_for_count(path, 2);
         gate.open();
-        // Not by `wait`: a poll gives its connection up to one that is waited for.
+        // Not with `wait`: a poll gives up its connection to one that is waited for.
         replies.iter().for_each(|reply| reply.ready().recv_timeout(FAR).unwrap());
         let connections: BTreeSet<_> = service.requests_to(path).iter().map(|request| request.connection).collect();
         assert_eq!((service.requests_to(path).len(), connections.len()), (6, 2), "{path}");

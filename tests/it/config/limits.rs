@@ -1,4 +1,4 @@
-//! Time limits and retries.
+//! Timeouts and retries.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
 use super::{FAR, SHORT, adam, connect, except, sample, train};
 use crate::support::{Reply, Service, healthy_service, listener_with_small_buffers};
 
-/// With real time: 100 ms.
+/// In real time: 100 ms.
 #[test]
 fn the_idle_timeout_covers_the_response_head() {
     let service = except("healthz", || Reply::Silence);
@@ -26,7 +26,7 @@ fn the_idle_timeout_covers_the_response_head() {
     assert_eq!(service.requests_to("healthz").len(), 1);
 }
 
-/// With real time: 100 ms.
+/// In real time: 100 ms.
 #[test]
 fn the_idle_timeout_covers_bodies_in_both_directions() {
     let (url, accepted) = raw_server(|mut stream| {
@@ -39,13 +39,13 @@ fn the_idle_timeout_covers_bodies_in_both_directions() {
     drop(accepted);
 
     let (url, accepted) = raw_server(|_| {});
-    // More than the system's buffers take.
+    // More than the system buffers.
     let error = connect(config().base_url(url).user_metadata("large", "x".repeat(512 << 10))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Write), "{error}");
     drop(accepted);
 }
 
-/// Accepts connections, does this with each, and keeps them open as long as the second value lives.
+/// Accepts connections, passes each to this, and keeps them open until the second value is dropped.
 fn raw_server(serve: impl Fn(&TcpStream) + Send + 'static) -> (String, Arc<()>) {
     let listener = listener_with_small_buffers();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -65,7 +65,7 @@ fn raw_server(serve: impl Fn(&TcpStream) + Send + 'static) -> (String, Arc<()>) 
     (url, alive)
 }
 
-/// With real time: 100 ms. A queue of connections that nobody accepts fills up, and then Linux drops what comes.
+/// In real time: 100 ms. Linux drops new connections once the backlog of an idle listener is full.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_connect_timeout_ends_an_unanswered_connection() {
@@ -105,7 +105,7 @@ fn the_submit_window_ends_retries_of_a_submission() {
     let client = connect(config.max_retries(0).timeout_submit(Duration::from_secs(10))).unwrap();
     let trainer = train(&client);
     let failing = thread::spawn(move || trainer.optim_step(adam()).unwrap_err());
-    // 1 + 2 + 4 s, and the next 8 s would be too late.
+    // 1 + 2 + 4 s; the next attempt, after another 8 s, would be too late.
     for wait in [1, 2, 4].map(Duration::from_secs) {
         manual.until_waiting(|waits| waits.contains(&wait));
         manual.advance(wait);
@@ -114,7 +114,7 @@ fn the_submit_window_ends_retries_of_a_submission() {
     assert_eq!(service.requests_to("optim_step").len(), 4);
 }
 
-/// With real time: a window of 100 ms.
+/// In real time: a window of 100 ms.
 #[test]
 fn the_submit_window_ends_an_attempt_under_way() {
     let service = except("optim_step", || Reply::Silence);
@@ -124,7 +124,7 @@ fn the_submit_window_ends_an_attempt_under_way() {
     assert!(error.may_have_taken_effect());
 }
 
-/// With real time: polls of 100 ms.
+/// In real time: polls of 100 ms.
 #[test]
 fn an_unanswered_poll_is_repeated_after_its_timeout() {
     let polls = AtomicUsize::new(0);

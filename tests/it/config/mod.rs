@@ -12,10 +12,10 @@ use tinkex::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SamplingParams};
 use tinkex::{Error, SamplingClient, ServiceClient, TrainingClient};
 
-/// Far longer than anything here takes.
+/// Longer than anything in these tests takes.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// For limits that are the socket's and so take real time.
+/// For timeouts of the socket, which take real time.
 const SHORT: Duration = Duration::from_millis(100);
 
 fn connect(builder: ConfigBuilder) -> Result<ServiceClient, Error> {

@@ -1,4 +1,4 @@
-//! Proxies, as they are set and as the environment names them.
+//! Proxies from the settings and from the environment.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use tinkex::Proxy;
 use super::{connect, everything};
 use crate::support::{Reply, Service, healthy_service};
 
-/// A service behind itself as a proxy: ureq asks for a tunnel also for plain http.
+/// A proxy that is also the service. ureq opens a tunnel for plain http, too.
 fn proxy() -> Service {
     Service::start(|request| match &*request.method {
         "CONNECT" => Reply::Full { status: 200, headers: vec![], body: vec![] },
@@ -37,7 +37,7 @@ fn requests_go_through_the_proxy() {
     }
 }
 
-/// Variables of the environment are the process's, so this test runs itself again in a process with a proxy set.
+/// Environment variables belong to the process, so this test runs itself in a child process with a proxy set.
 #[test]
 fn the_environments_proxy_applies_unless_off() {
     const TARGET: &str = "TINKEX_TEST_TARGET";

@@ -1,4 +1,4 @@
-//! What the settings put into each request.
+//! The settings that every request carries.
 
 use serde_json::json;
 

@@ -6,15 +6,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use tinkex::ConfigBuilder;
+use tinkex::api::Api;
 use tinkex::clock::ManualClock;
 use tinkex::types::{Batch, Datum, LoraConfig, LossFn, ModelInput};
-use tinkex::{ErrorKind, Limit, Result, ServiceClient};
+use tinkex::{Error, ErrorKind, Limit, Result, ServiceClient};
 
 use super::{connect, error_reply, finish_wait, ms, quiet, through_waits};
 use crate::support::{Gate, RecordedRequest, Reply, Service, healthy_service};
 
-/// More than a connection to a [`Service`] buffers without a reader.
+/// More than a connection to a [`Service`] usually buffers without a reader. On a busy machine it may all fit.
 const LARGE: usize = 512 << 10;
+
+/// More than any connection buffers without a reader. The system bounds the client's send buffer (on Linux by `tcp_wmem`, 4
+/// MiB by default), and [`Service::start_early`] the server's receive buffer (32 KiB).
+const UNBUFFERED: usize = 16 << 20;
 
 fn is_large(request: &RecordedRequest) -> bool {
     request.header("content-length").is_some_and(|length| length.parse::<usize>().unwrap() > LARGE / 2)
@@ -23,6 +28,12 @@ fn is_large(request: &RecordedRequest) -> bool {
 /// A session with a large request body.
 fn large_session(config: ConfigBuilder) -> Result<ServiceClient> {
     connect(config.user_metadata("notes", "x".repeat(LARGE)))
+}
+
+/// The error of a request whose body can never be written whole, with an idle timeout of 100 ms.
+fn stuck_write(service: &Service) -> Error {
+    let api = Api::new(service.config().max_retries(0).timeout_idle(ms(100)).build().unwrap()).unwrap();
+    api.post("/api/v1/x").body(vec![b'x'; UNBUFFERED]).send().unwrap_err()
 }
 
 #[test]
@@ -114,11 +125,11 @@ fn an_early_response_wins_over_a_stuck_write() {
         let deaf = Arc::clone(&gate);
         let early = move |request: &RecordedRequest| {
             let body = json!({ "detail": kept }).to_string();
-            let answer = format!("HTTP/1.1 {status} No\r\nx-kept: yes\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-            is_large(request).then(|| Reply::StopReading(answer.into(), Arc::clone(&deaf)))
+            let head = format!("HTTP/1.1 {status} No\r\nx-kept: yes\r\ncontent-length: {}\r\n\r\n", body.len());
+            is_large(request).then(|| Reply::StopReading((head + &body).into(), Arc::clone(&deaf)))
         };
         let service = Service::start_early(early, healthy_service);
-        let error = large_session(service.config().max_retries(0).timeout_idle(ms(100))).unwrap_err();
+        let error = stuck_write(&service);
         gate.open();
         assert_eq!(
             (error.kind(), error.status(), error.header("x-kept")),
@@ -135,7 +146,7 @@ fn an_unread_body_is_a_write_timeout() {
     let deaf = Arc::clone(&gate);
     let early = move |_: &RecordedRequest| Some(Reply::StopReading(Vec::new(), Arc::clone(&deaf)));
     let service = Service::start_early(early, healthy_service);
-    let error = large_session(service.config().max_retries(0).timeout_idle(ms(100))).unwrap_err();
+    let error = stuck_write(&service);
     gate.open();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Write), "{error}");
     assert!(error.is_retryable() && error.may_have_taken_effect());

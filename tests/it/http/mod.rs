@@ -36,7 +36,7 @@ fn connect(config: ConfigBuilder) -> Result<ServiceClient> {
     ServiceClient::connect(config.build().unwrap())
 }
 
-/// A healthy service that first answers `healthz` with these replies, in order.
+/// A healthy service that first responds to `healthz` with these replies, in order.
 fn replying(replies: impl IntoIterator<Item = Reply>) -> Service {
     let replies = Mutex::new(replies.into_iter().collect::<VecDeque<_>>());
     Service::start(move |request| match request.path.as_str() {

@@ -1,11 +1,15 @@
 //! Responses that are invalid, too large, or redirect elsewhere.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use httpmock::Method::{GET, POST};
 use httpmock::MockServer;
 use serde_json::json;
 use tinkex::api::Api;
 use tinkex::types::LoraConfig;
-use tinkex::{ErrorKind, Limit};
+use tinkex::{ErrorKind, Event, Limit};
 
 use super::{connect, ms, refused_session};
 use crate::support::mock::{self, anything, endpoint, respond, session};
@@ -100,12 +104,19 @@ fn an_oversized_result_is_not_retried() {
         id if id.starts_with("optim_step") => Reply::ok(json!({"metrics": {"x".repeat(1000): 1.0}})),
         _ => healthy_service(request),
     });
-    let client = connect(service.config().max_response_bytes(500)).unwrap();
+    let failed_polls = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&failed_polls);
+    let config = service.config().max_response_bytes(500).observer(move |event: &Event| {
+        counted.fetch_add(usize::from(matches!(event, Event::PollFailed { .. })), Ordering::Relaxed);
+    });
+    let client = connect(config).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let error = trainer.optim_step(tinkex::types::AdamParams::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     assert!(error.to_string().contains("raise max_response_bytes"), "{error}");
     assert_eq!(error.request_id(), Some("optim_step:model-0:1"));
+    client.close(Duration::from_secs(30));
+    assert_eq!(failed_polls.load(Ordering::Relaxed), 1);
 }
 
 #[cfg(feature = "gzip")]

@@ -196,23 +196,23 @@ fn a_damaged_archive_is_refused() {
     wrong_header[3] ^= 1;
     for (what, bytes) in [
         ("nothing", vec![]),
-        ("no archive", b"<html>".to_vec()),
-        ("no tar file", gzip(b"<html>")),
+        ("not an archive", b"<html>".to_vec()),
+        ("not a tar file", gzip(b"<html>")),
         ("an empty tar file", tar(&[])),
-        ("gzip broken off in a file", good[..good.len() / 2].to_vec()),
-        ("gzip broken off at the end", good[..good.len() - 4].to_vec()),
+        ("gzip truncated in a file", good[..good.len() / 2].to_vec()),
+        ("gzip truncated at the end", good[..good.len() - 4].to_vec()),
         ("gzip with a wrong checksum", wrong_sum),
-        ("tar broken off in a file", plain[..1500].to_vec()),
+        ("tar truncated in a file", plain[..1500].to_vec()),
         ("tar with a wrong checksum", wrong_header),
         // As after a lost connection without a content length.
-        ("tar broken off between two members", members.clone()),
-        ("tar broken off between two members, with gzip", gzip(&members)),
-        ("tar broken off after a file that ends in zeros", file("a", &[0; 2048])),
-        ("tar broken off in its end", [&members[..], &[0; 100]].concat()),
+        ("tar truncated between two members", members.clone()),
+        ("tar truncated between two members, with gzip", gzip(&members)),
+        ("tar truncated after a file that ends in zeros", file("a", &[0; 2048])),
+        ("tar truncated in its end", [&members[..], &[0; 100]].concat()),
         ("two tar files", [&plain[..], &plain[..]].concat()),
         ("two tar files with gzip", [gzip(&plain), gzip(&plain)].concat()),
-        ("something behind the end", [&plain[..], b"more"].concat()),
-        ("something behind gzip", [&good[..], b"more"].concat()),
+        ("something after the end", [&plain[..], b"more"].concat()),
+        ("something after gzip", [&good[..], b"more"].concat()),
     ] {
         let (scene, files) = download(bytes, |options| options);
         assert_eq!(files.unwrap_err().kind(), ErrorKind::Decode, "{what}");

@@ -42,8 +42,8 @@ fn the_archive_is_fetched_without_our_headers() {
     let scene = Scene::new(|_, _| whole(archive(), "\"a\""));
     let config = scene.config().cloudflare_access("cf-id", "cf-secret").header("x-own", "mine").query("own", "mine");
     let rest = RestClient::new(config.build().unwrap()).unwrap();
-    let told = RefCell::new(Vec::new());
-    let options = DownloadOptions::new(scene.directory.join("new/out")).progress(|at| told.borrow_mut().push(at));
+    let reports = RefCell::new(Vec::new());
+    let options = DownloadOptions::new(scene.directory.join("new/out")).progress(|at| reports.borrow_mut().push(at));
     let downloaded = rest.download_checkpoint_archive("r/1", ID, options).unwrap();
 
     let size = archive().len() as u64;
@@ -52,17 +52,17 @@ fn the_archive_is_fetched_without_our_headers() {
     let mut expected = unpacked("new/out");
     expected.insert("new".to_owned(), None);
     assert_eq!(scene.directory.tree(), expected);
-    let told = told.into_inner();
-    assert!(told.is_sorted_by_key(|at| at.bytes) && told.iter().all(|at| at.total == Some(size)));
-    assert_eq!((told.first().unwrap().bytes, told.last().unwrap().bytes), (0, size));
+    let reports = reports.into_inner();
+    assert!(reports.is_sorted_by_key(|at| at.bytes) && reports.iter().all(|at| at.total == Some(size)));
+    assert_eq!((reports.first().unwrap().bytes, reports.last().unwrap().bytes), (0, size));
 
-    let asked = scene.service.requests();
-    assert_eq!(asked[0].path, "training_runs/r%2F1/checkpoints/weights/a/archive?own=mine");
-    assert_eq!(asked[0].header("x-api-key"), Some("tml-test-key"));
-    let visits = scene.storage.requests();
-    assert_eq!((asked.len(), visits.len()), (1, 1));
-    assert_eq!(visits[0].path, format!("/archive-0?sig={SIGNATURE}"));
-    let mut names: Vec<_> = visits[0].headers.iter().map(|(name, _)| &**name).collect();
+    let requests = scene.service.requests();
+    assert_eq!(requests[0].path, "training_runs/r%2F1/checkpoints/weights/a/archive?own=mine");
+    assert_eq!(requests[0].header("x-api-key"), Some("tml-test-key"));
+    let downloads = scene.storage.requests();
+    assert_eq!((requests.len(), downloads.len()), (1, 1));
+    assert_eq!(downloads[0].path, format!("/archive-0?sig={SIGNATURE}"));
+    let mut names: Vec<_> = downloads[0].headers.iter().map(|(name, _)| &**name).collect();
     names.sort_unstable();
     assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent"]);
 }

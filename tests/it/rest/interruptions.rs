@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn an_expired_link_is_not_reused() {
-    for (expires, asked) in [("Thu, 01 Jan 1970 00:00:00 GMT", 2), ("Fri, 01 Jan 2100 00:00:00 GMT", 1)] {
+    for (expires, requests) in [("Thu, 01 Jan 1970 00:00:00 GMT", 2), ("Fri, 01 Jan 2100 00:00:00 GMT", 1)] {
         let bytes = archive();
         let storage = crate::support::Service::start(move |request| match request.header("range") {
             None => cut("200 OK", "etag: \"a\"\r\n", bytes.len(), &bytes[..100_000]),
@@ -33,7 +33,7 @@ fn an_expired_link_is_not_reused() {
         };
         let scene = Scene::with(redirect, |_, _| Reply::Close);
         scene.rest().download_checkpoint_archive(RUN, ID, scene.out()).unwrap();
-        assert_eq!((scene.service.requests().len(), scene.directory.tree()), (asked, unpacked("out")), "{expires}");
+        assert_eq!((scene.service.requests().len(), scene.directory.tree()), (requests, unpacked("out")), "{expires}");
     }
 }
 

@@ -74,7 +74,7 @@ fn a_downloaded_checkpoint_equals_the_saved_one() {
         assert!(got.contains_key("adapter_model.safetensors"));
     }
     let archives = server.requests().into_iter().filter(|request| request.path.starts_with("/archives/")).count();
-    assert_eq!(archives, 3, "the first of them broke off");
+    assert_eq!(archives, 3, "the first was interrupted");
 }
 
 /// The names and contents of the files in each folder.

@@ -23,11 +23,12 @@ const PATHS: [(&str, &str); 2] = [
 
 /// A service that replays the responses of these exchanges, in order.
 fn service(exchanges: &[Value]) -> Service {
-    let answers: VecDeque<Value> = exchanges.iter().map(|exchange| exchange["response"].clone()).collect();
-    let answers = Mutex::new(answers);
+    let responses: VecDeque<Value> = exchanges.iter().map(|exchange| exchange["response"].clone()).collect();
+    let responses = Mutex::new(responses);
     Service::start(move |request| {
-        let answer = answers.lock().unwrap().pop_front().unwrap_or_else(|| panic!("not in the scenario: {request:?}"));
-        let (body, kind) = match (&answer["json"], &answer["raw"]) {
+        let response =
+            responses.lock().unwrap().pop_front().unwrap_or_else(|| panic!("not in the scenario: {request:?}"));
+        let (body, kind) = match (&response["json"], &response["raw"]) {
             (Value::Null, Value::String(raw)) => (raw.clone(), "text/html"),
             (Value::Null, _) => (String::new(), "text/plain"),
             (json, _) => (json.to_string(), "application/json"),
@@ -36,10 +37,10 @@ fn service(exchanges: &[Value]) -> Service {
         // The recording server had another address.
         let here = format!("http://{}", request.header("host").unwrap());
         for (theirs, ours) in [("Location", "location"), ("Expires", "expires")] {
-            let value = answer["headers"][theirs].as_str();
+            let value = response["headers"][theirs].as_str();
             headers.extend(value.map(|value| (ours, value.replace("http://127.0.0.1:8041", &here))));
         }
-        let status = answer["status"].as_u64().unwrap() as u16;
+        let status = response["status"].as_u64().unwrap() as u16;
         Reply::Full { status, headers, body: body.into_bytes() }
     })
 }

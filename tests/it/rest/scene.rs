@@ -135,11 +135,11 @@ impl Scene {
         before: impl Fn(usize) -> Option<Reply> + Send + Sync + 'static,
         storage: impl Fn(usize, &RecordedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let visits = AtomicUsize::new(0);
-        let storage = Service::start(move |request| storage(visits.fetch_add(1, Ordering::SeqCst), request));
-        let (url, asked) = (storage.url(), AtomicUsize::new(0));
+        let downloads = AtomicUsize::new(0);
+        let storage = Service::start(move |request| storage(downloads.fetch_add(1, Ordering::SeqCst), request));
+        let (url, requests) = (storage.url(), AtomicUsize::new(0));
         let service = Service::start(move |_| {
-            let number = asked.fetch_add(1, Ordering::SeqCst);
+            let number = requests.fetch_add(1, Ordering::SeqCst);
             let link = format!("{url}/archive-{number}?sig={SIGNATURE}");
             before(number).unwrap_or_else(|| Reply::with_headers(302, &[("location", &link)], &json!(null)))
         });

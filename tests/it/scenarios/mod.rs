@@ -13,7 +13,7 @@ use tinkex::{ServiceClient, TrainingClient};
 
 use crate::support::{RecordedRequest, Reply, Service, golden};
 
-/// What the crate writes besides, on purpose.
+/// Keys that only this crate writes, on purpose.
 const BESIDES: [&str; 8] = ["type", "learning_rate", "beta1", "beta2", "eps", "temperature", "top_k", "top_p"];
 
 struct Scenario {
@@ -22,7 +22,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// A service that gives the answers of a scenario.
+    /// A service that replays the responses of a scenario.
     fn start(name: &str) -> Self {
         let mut exchanges = golden::exchanges(name);
         exchanges.iter_mut().for_each(|exchange| fill(&mut exchange["response"]["json"]));
@@ -49,7 +49,7 @@ impl Scenario {
         self.connect().create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap()
     }
 
-    /// Compares all requests so far with the first of the scenario, and returns how many those are.
+    /// Compares the requests so far with the first ones of the scenario, and returns their number.
     fn compare(&self) -> usize {
         let (seen, exchanges) = (self.service.requests(), self.exchanges.iter().collect::<Vec<_>>());
         compare_all(&seen, &exchanges);
@@ -61,12 +61,12 @@ impl Scenario {
         assert_eq!(self.compare(), self.exchanges.len());
     }
 
-    /// The same, where several results were asked for at once: the submissions in order, and then the polls.
+    /// The same, if several results were polled at once: the submissions in order, then the polls.
     fn is_played_in_any_order_of_polls(&self) {
         let is_poll = |path: &str| path == "retrieve_future";
         let (mut seen, mut exchanges) = (self.service.requests(), self.exchanges.iter().collect::<Vec<_>>());
         assert_eq!(seen.len(), exchanges.len());
-        // Stable: the submissions keep their order. A poll is told by its promise.
+        // A stable sort keeps the order of the submissions. A poll is identified by its promise.
         seen.sort_by_key(|request| (is_poll(&request.path), request.request_id().to_owned()));
         exchanges.sort_by_key(|exchange| {
             (
@@ -82,12 +82,12 @@ fn path_of(exchange: &Value) -> String {
     exchange["path"].as_str().unwrap().trim_start_matches("/api/v1/").to_owned()
 }
 
-/// A list in a fixture may be cut: `"<<3 more>>"` stands for three items.
+/// A list in a fixture may be abbreviated: `"<<3 more>>"` stands for three items.
 fn left_out(item: &Value) -> Option<usize> {
     item.as_str()?.strip_prefix("<<")?.strip_suffix(" more>>")?.parse().ok()
 }
 
-/// Puts copies of the item before in the place of what was cut.
+/// Replaces the abbreviation by copies of the item before it.
 fn fill(answer: &mut Value) {
     match answer {
         Value::Array(items) => {
@@ -117,7 +117,7 @@ fn compare_all(requests: &[RecordedRequest], exchanges: &[&Value]) {
     }
 }
 
-/// Asserts that `ours` has all that `theirs` has, and collects the keys that it has besides.
+/// Asserts that `ours` contains all of `theirs`, and collects its additional keys.
 fn compare(ours: &Value, theirs: &Value, place: &str, besides: &mut BTreeSet<String>) {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {
@@ -137,7 +137,7 @@ fn compare(ours: &Value, theirs: &Value, place: &str, besides: &mut BTreeSet<Str
             }
             assert_eq!(rest.len(), 0, "{place}");
         }
-        // float32: our digits are the shortest that read back to the same f32.
+        // float32: our digits are the shortest that parse to the same f32.
         (Value::Number(ours), Value::Number(theirs)) => {
             assert_eq!(ours.as_f64().unwrap() as f32, theirs.as_f64().unwrap() as f32, "{place}");
         }
@@ -145,8 +145,8 @@ fn compare(ours: &Value, theirs: &Value, place: &str, besides: &mut BTreeSet<Str
     }
 }
 
-/// Scenarios 01 to 31 and 40 to 43 that are not played here, and why. Of all but 03 the bodies are rebuilt in
-/// `types_golden/requests.rs`. 07 (how Python offers HTTP/2) is not among the fixtures: the crate speaks HTTP/1.1 alone.
+/// Scenarios 01 to 31 and 40 to 43 that are not played here, and why. The bodies of all but 03 are rebuilt in
+/// `types_golden/requests.rs`. There is no fixture 07 (how Python offers HTTP/2): the crate speaks only HTTP/1.1.
 const NOT_PLAYED: [(&str, &str); 5] = [
     ("02_session_tags_metadata", "the order of tags is Python's set's"),
     ("04_session_heartbeat", "`lifecycle.rs` has the beat, by a clock that is driven"),

@@ -27,7 +27,7 @@ fn scenario_42_images() {
     let sampler = scenario.connect().create_sampling_client("m").unwrap();
     let params = SamplingParams::default().max_tokens(2);
     sampler.sample(&image_prompt(), 1, &params).unwrap();
-    // The scenario goes on with an empty prompt, which is refused here.
+    // The rest of the scenario has an empty prompt, which this crate refuses.
     assert_eq!(sampler.sample(&ModelInput::default(), 1, &params).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(scenario.compare(), 4);
 }

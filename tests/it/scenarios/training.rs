@@ -8,7 +8,7 @@ use tinkex::{ErrorKind, TrainingOptions};
 
 use super::Scenario;
 
-/// Tokens counted up from `first`, the first one without weight: the fixtures' plain example.
+/// The plain example of the fixtures: ascending tokens from `first`, the first one without weight.
 fn counted(first: u32, length: u32) -> Datum {
     let weights: Vec<f32> = (0..length).map(|index| if index == 0 { 0.0 } else { 1.0 }).collect();
     datum(
@@ -43,7 +43,7 @@ fn scenario_11_models_with_every_option() {
     let none = LoraConfig::new().train_unembed(false).train_mlp(false).train_attn(false);
     let error = service.create_lora_training_client("m", none).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    // The scenario goes on with metadata that are given and empty, which is none here.
+    // The rest of the scenario has metadata that are set but empty, which are the same as none here.
     assert_eq!(scenario.compare(), 3);
 }
 
@@ -62,7 +62,7 @@ fn scenario_22_more_datums_than_one_chunk_takes() {
     let batch: Batch = (0..130).map(|first| counted(first, 2)).collect();
     let output = trainer.forward_backward(&batch, LossFn::CrossEntropy).unwrap();
     assert_eq!(output.loss_fn_outputs.len(), 130);
-    // Python answers an empty batch itself; here it is refused. Neither sends anything.
+    // Python returns an empty result for an empty batch; this crate refuses it. Neither sends anything.
     assert!(trainer.forward_backward(Batch::default(), LossFn::CrossEntropy).is_err());
     trainer.optim_step(AdamParams::default()).unwrap();
     scenario.is_played_in_any_order_of_polls();

@@ -186,8 +186,8 @@ enum Then {
 }
 
 /// Responds to the head of each request, and does not read its body.
-fn answering_early(then: Then) -> (u16, Arc<Gate>) {
-    const ANSWER: &str = "HTTP/1.1 413 Large\r\nx-kept: yes\r\ncontent-length: 21\r\n\r\n{\"detail\":\"too much\"}";
+fn responding_early(then: Then) -> (u16, Arc<Gate>) {
+    const RESPONSE: &str = "HTTP/1.1 413 Large\r\nx-kept: yes\r\ncontent-length: 21\r\n\r\n{\"detail\":\"too much\"}";
     let listener = crate::support::listener_with_small_buffers();
     let port = listener.local_addr().unwrap().port();
     let gate = Arc::new(Gate::default());
@@ -201,7 +201,7 @@ fn answering_early(then: Then) -> (u16, Arc<Gate>) {
             connection.read_exact(&mut byte).unwrap();
             head.push(byte[0]);
         }
-        connection.write_all(ANSWER.as_bytes()).unwrap();
+        connection.write_all(RESPONSE.as_bytes()).unwrap();
         connection.flush().unwrap();
         if then == Then::Hold {
             opened.pass();
@@ -214,7 +214,7 @@ fn answering_early(then: Then) -> (u16, Arc<Gate>) {
 #[test]
 fn an_early_response_is_read_over_tls() {
     for then in [Then::Close, Then::Hold] {
-        let (port, gate) = answering_early(then);
+        let (port, gate) = responding_early(then);
         let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(Proxy::Off);
         let config = config.root_certificate(ROOT).timeout_idle(Duration::from_millis(150));
         let api = Api::new(config.api_key("tml-k").max_retries(0).build_with(|_| None).unwrap()).unwrap();

@@ -1,13 +1,13 @@
 //! The wire types against the traffic of the Python client 0.4.1, in `tests/golden/v0.4.1`.
 //!
-//! Where the crate differs on purpose, the test has a table of the differences, by the fixture's own names.
+//! If the crate differs on purpose, the test has a table of the differences, by the names in the fixture.
 
-mod answers;
 mod model_input;
 mod normal;
 mod parsing;
 mod query;
 mod requests;
+mod responses;
 mod tensors;
 mod types;
 

@@ -17,7 +17,7 @@ fn text(tokens: impl Into<Vec<u32>>) -> EncodedTextChunk {
     EncodedTextChunk::new(tokens)
 }
 
-/// One token, and a chunk behind it.
+/// One token, then a chunk.
 fn one_and(chunk: impl Into<ModelInputChunk>) -> ModelInput {
     let mut input = ModelInput::from_tokens([1]);
     input.append(chunk);
@@ -39,7 +39,7 @@ fn chunks() {
         assert_eq!(*name, golden["name"]);
         assert_eq!(json!(ours), inner(&golden["out"]["json"]), "{name}");
         assert_eq!(ours.len(), golden["length"]["out"], "{name}");
-        // 0.4.1 leaves `type` away on the wire.
+        // 0.4.1 omits `type` on the wire.
         for form in ["json", "exclude_unset_json", "exclude_none_json"] {
             let read: ModelInputChunk = serde_json::from_value(inner(&golden["out"][form])).unwrap();
             assert_eq!(read, *ours, "{name}, {form}");
@@ -49,7 +49,7 @@ fn chunks() {
 
 #[test]
 fn operations() {
-    /// Operations of Python that have no counterpart here, or another outcome on purpose.
+    /// Python's operations without a counterpart here, or with another result on purpose.
     const DIFFERENT: [(&str, &str); 8] = [
         ("from_ints numpy", "tokens are a `Vec<u32>`"),
         ("from_ints floats", "tokens are a `Vec<u32>`"),
@@ -119,7 +119,7 @@ fn base64_and_formats() {
         serde_json::from_value::<ImageChunk>(json).ok()
     };
     for case in entries(&fixture["image_data_validation"]) {
-        // Bytes go in as they are; they have no JSON form.
+        // Bytes are passed unchanged and have no JSON form.
         let data = if case["in"].is_string() { &case["in"] } else { &case["in"]["bytes_b64"] };
         let ours = read(data, &json!("png")).map(|image| json!(image)["data"].clone());
         assert_eq!(ours.as_ref(), case.get("out"), "{data}");

@@ -1,7 +1,7 @@
-//! The one normalisation between a body of Python 0.4.1 and ours, as `wire.md` section 9 has it: `type` added, unset
-//! defaults filled in, numbers of float32 tensors compared as `f32`, tags as a set, the version left out.
+//! The only normalisation between a body of Python 0.4.1 and ours: `type` added, unset
+//! defaults filled in, numbers of float32 tensors compared as `f32`, tags as a set, the version omitted.
 //!
-//! Nulls are compared exactly, but for one: `stop` set to None is a null in Python and unset here.
+//! Nulls are compared exactly, with one exception: `stop` set to None is a null in Python and unset here.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ pub(crate) fn python(kind: &str, mut body: Value) -> Value {
     body
 }
 
-/// A body of ours, in which nothing is filled in.
+/// One of our bodies, in which nothing is filled in.
 pub(crate) fn ours(mut body: Value) -> Value {
     comparable(&mut body);
     body
@@ -41,14 +41,14 @@ fn complete(kind: &str, value: &mut Value) {
     }
 }
 
-/// Rounds the numbers of float32 tensors to `f32`, orders tags, and takes the version out.
+/// Rounds the numbers of float32 tensors to `f32`, sorts tags, and removes the version.
 fn comparable(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(comparable),
         Value::Object(fields) => {
             if fields.get("dtype") == Some(&json!("float32")) {
                 let numbers = fields["data"].as_array_mut().unwrap();
-                // A fixture that was cut has a text among the numbers.
+                // An abbreviated fixture has a text among the numbers.
                 numbers.iter_mut().filter(|number| number.is_number()).for_each(|number| {
                     *number = json!(number.as_f64().unwrap() as f32);
                 });
@@ -65,7 +65,7 @@ fn comparable(value: &mut Value) {
     }
 }
 
-/// What Python leaves away when the caller does not set it, and we write.
+/// Keys that Python omits unless the caller sets them, and that we write.
 fn defaults(kind: &str, value: &Value) -> Value {
     match kind {
         "adam_params" => json!({"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-12}),
@@ -89,7 +89,7 @@ fn defaults(kind: &str, value: &Value) -> Value {
     }
 }
 
-/// Asserts that ours is the fixture's, where a fixture's list may be cut: `"<<3 more>>"` stands for three items.
+/// Asserts that ours equals the fixture, whose lists may be abbreviated: `"<<3 more>>"` stands for three items.
 pub(crate) fn assert_same(ours: &Value, golden: &Value, place: &str) {
     match (ours, golden) {
         (Value::Object(ours), Value::Object(golden)) => {

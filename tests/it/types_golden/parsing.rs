@@ -1,4 +1,4 @@
-//! `pure_parsing`: words, paths, times, durations and the shapes of answers.
+//! `pure_parsing`: words, paths, times, durations and the shapes of responses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tinkex::types::*;
 
 use super::{entries, fixture};
 
-/// The cases of one function: what goes in, and what Python says of it (none: an exception).
+/// The cases of one function: its input, and Python's result (none: an exception).
 fn cases(function: &str) -> Vec<(Value, Option<Value>)> {
     let fixture = fixture("pure_parsing");
     entries(&fixture[function]).iter().map(|case| (case["in"].clone(), case.get("out").cloned())).collect()
@@ -19,7 +19,7 @@ fn cases(function: &str) -> Vec<(Value, Option<Value>)> {
 fn categories_are_parsed_in_any_case() {
     for (word, python) in cases("RequestErrorCategory") {
         let ours: RequestErrorCategory = from_value(word.clone()).unwrap();
-        // Python takes lower case alone, and refuses anything else.
+        // Python accepts only lower case.
         let lower = word.as_str().unwrap_or_default().to_lowercase();
         let expected = if ["server", "user"].contains(&lower.as_str()) { lower.as_str() } else { "unknown" };
         assert_eq!(ours.as_str(), expected, "{word}");
@@ -77,14 +77,14 @@ fn timestamps() {
         match (from_value::<Timestamp>(text.clone()), python) {
             (Ok(ours), Some(python)) => {
                 let python = match text.as_str() {
-                    // Python cuts nanoseconds; here they are kept.
+                    // Python truncates nanoseconds; here they are kept.
                     Some("2025-11-01T10:00:00.123456789Z") => "2025-11-01T10:00:00.123456789Z",
                     _ => python["json"].as_str().unwrap(),
                 };
                 assert_eq!(ours.to_string(), python, "{text}");
                 assert_eq!(serde_json::to_value(&ours).unwrap(), python);
                 assert_eq!(text.as_str().unwrap_or(&text.to_string()), ours.as_str());
-                // No zone is read as UTC.
+                // A time without a zone is UTC.
                 let seconds = if text == "2025-11-01" { 1_761_955_200 } else { 1_761_991_200 };
                 assert_eq!(
                     ours.unix_seconds() + i64::from(ours.offset_seconds().unwrap_or_default()),
@@ -114,7 +114,7 @@ fn durations() {
 
 #[test]
 fn shapes_of_answers() {
-    /// Answers that Python reads and we do not, or the other way round, by their place in the fixture.
+    /// Responses that either only Python or only this crate reads, by their place in the fixture.
     const DIFFERENT: [(&str, &str); 5] = [
         (r#"{"session_id":"s","type":"wrong"}"#, "`type` of an answer is not looked at"),
         (r#"{"limit":2.0,"offset":"1","total_count":true}"#, "texts and booleans are no numbers"),
@@ -132,7 +132,7 @@ fn shapes_of_answers() {
             "UntypedAPIFuture" => reads::<Promise>(answer),
             "Cursor" => reads::<Cursor>(answer),
             "OptimStepResponse" => reads::<OptimStepResponse>(answer),
-            // `"is_lora": "true"` and `"lora_rank": "8"`: texts are no booleans and no numbers.
+            // `"is_lora": "true"` and `"lora_rank": "8"`: a text is neither a boolean nor a number.
             "TrainingRun" => !reads::<TrainingRun>(answer),
             "HealthResponse" => reads::<HealthResponse>(answer),
             other => panic!("{other} is not covered"),

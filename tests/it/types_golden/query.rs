@@ -1,4 +1,4 @@
-//! `pure_querystring`: the form that the Python client uses, lists with commas and maps in brackets.
+//! `pure_querystring`: the format of the Python client, lists with commas and maps in brackets.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use tinkex::types::{Query, QueryValue};
 
 use crate::support::golden::fixture_as;
 
-/// A JSON object with its order, as fields of a query.
+/// A JSON object in its order, as fields of a query.
 struct Fields(QueryValue);
 
 impl<'de> Deserialize<'de> for Fields {

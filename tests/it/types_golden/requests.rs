@@ -15,14 +15,14 @@ const MODEL: &str = "sess-golden-0001:train:0";
 const SESSION: &str = "sess-golden-0001";
 const SAMPLER: &str = "sess-golden-0001:sample:0";
 
-/// A request that should be in a scenario: the last segment of its path, and its body.
+/// A request expected in a scenario: the last segment of its path, and its body.
 type Request = (&'static str, Value);
 
 fn request(kind: &'static str, body: impl Serialize) -> Request {
     (kind, serde_json::to_value(body).unwrap())
 }
 
-/// Compares the requests of a scenario, in order, but for telemetry; asking for promises is compared on the way.
+/// Compares the requests of a scenario in order, except for telemetry. Polls are compared separately.
 fn assert_scenario(name: &str, requests: &[Request]) {
     let mut requests = requests.iter();
     for (index, exchange) in entries(&fixture(name)["exchanges"]).iter().enumerate() {
@@ -140,13 +140,13 @@ fn sample(seq_id: u64, prompt: &ModelInput, sampling_params: &SamplingParams, pr
     )
 }
 
-/// The next token as target, and weights.
+/// A datum whose targets are the next tokens, with weights.
 fn datum(tokens: impl Into<Vec<u32>>, targets: impl Into<Vec<u32>>, weights: impl Into<Vec<f64>>) -> Datum {
     let datum = Datum::new(ModelInput::from_tokens(tokens));
     datum.input("target_tokens", targets.into()).unwrap().input("weights", weights.into()).unwrap()
 }
 
-/// Tokens counted up from `first`, the first one without weight: the fixtures' plain example.
+/// The plain example of the fixtures: ascending tokens from `first`, the first one without weight.
 fn counted(first: u32, length: u32) -> Datum {
     let weights: Vec<f64> = (0..length).map(|index| if index == 0 { 0.0 } else { 1.0 }).collect();
     datum((first..first + length).collect::<Vec<_>>(), (first + 1..first + 1 + length).collect::<Vec<_>>(), weights)
@@ -171,7 +171,7 @@ fn sessions() {
     let heartbeats = [create_session(), heartbeat(), heartbeat(), heartbeat(), heartbeat()];
     assert_scenario("04_session_heartbeat", &heartbeats);
     assert_scenario("05_session_error_messages", &[create_session(), create_session()]);
-    // A body that the caller of the low-level client extended with a key of his own.
+    // A body that the caller of the low-level client has extended by a key.
     let mut extended =
         request("create_session", CreateSessionRequest { sdk_version: "x".into(), ..Default::default() });
     extended.1["extra"] = true.into();
@@ -199,7 +199,7 @@ fn losses() {
         &[create_session(), default_model(), forward_backward(1, &[counted(10, 4)], &loss)],
     );
 
-    // Settings that are there and empty are an empty map, not null; a tensor without a shape has no key for it.
+    // Empty settings are an empty map, not null; a tensor without a shape omits the key.
     let shapeless = Datum::new([5])
         .input("target_tokens", TensorData::from(vec![7_i64]).without_shape())
         .and_then(|datum| datum.input("weights", TensorData::from(vec![1.0_f32]).without_shape()));
@@ -231,7 +231,7 @@ fn losses() {
 
     let gradients = [
         datum([10, 11, 12], [11, 12, 13], [0.2, 0.4, 0.6]),
-        // One less than 0.22 and 0.42 in the last bit: the gradient of a float32 computation.
+        // One less than 0.22 and 0.42 in the last bit: a float32 gradient.
         datum([30, 31], [31, 32], [0.219_999_998_807_907_1, 0.419_999_986_886_978_15]),
     ];
     assert_scenario(

@@ -11,7 +11,7 @@ fn cases(part: &str) -> Vec<Value> {
     entries(&fixture("pure_tensor_data")[part]).to_vec()
 }
 
-/// Ours is what Python has on the wire, up to the precision of float32.
+/// Ours equals Python's on the wire, to the precision of float32.
 fn assert_tensor(ours: &TensorData, golden: &Value, place: &str) {
     assert_eq!(normal::ours(json!(ours)), normal::python("", inner(golden)), "{place}");
     ours.validate().unwrap();
@@ -19,7 +19,7 @@ fn assert_tensor(ours: &TensorData, golden: &Value, place: &str) {
 
 #[test]
 fn parsed() {
-    /// What Python takes and we refuse, or the other way round.
+    /// Inputs that either only Python or only this crate accepts.
     const DIFFERENT: [(&str, &str); 6] = [
         (r#"{"data":[1.5,2.0],"dtype":"int64"}"#, "a fraction is no int64"),
         (r#"{"data":[1,2],"dtype":"float32","shape":[3]}"#, "the shape does not hold two numbers"),
@@ -31,7 +31,7 @@ fn parsed() {
     for case in cases("constructor") {
         let kwargs = case["kwargs"].to_string();
         if kwargs.contains("__float__") {
-            // JSON has no NaN: pydantic writes null, which reads as NaN.
+            // JSON has no NaN: pydantic writes null, which is read as NaN.
             let read: TensorData = serde_json::from_value(json!({"data": [null, null], "dtype": "float32"})).unwrap();
             assert!(read.as_f32().unwrap().iter().all(|number| number.is_nan()));
             continue;
@@ -50,7 +50,7 @@ fn parsed() {
 
 #[test]
 fn numbers_are_the_shortest_that_read_back() {
-    // The first one would be rounded twice on the way through an f64.
+    // By way of an f64, the first one would be rounded twice.
     let numbers =
         [7.038_531e-26_f32, 0.1, 1.0, -0.0, 1e-7, 1e20, f32::MAX, f32::MIN_POSITIVE, 1e-45, 0.333_333_34, 16_777_216.0];
     let text = serde_json::to_string(&TensorData::from(numbers.as_slice())).unwrap();
@@ -81,7 +81,7 @@ fn non_finite_values_are_refused_with_their_index() {
 
 #[test]
 fn loss_inputs_by_name() {
-    /// What a Rust list cannot be, or what is no list.
+    /// Inputs that a Rust list cannot represent, or that are not lists.
     const NOT_EXPRESSIBLE: [&str; 5] = ["nested", "ragged", "strs", "scalar", "tuple"];
     for case in cases("datum_conversion") {
         let (key, kind) = (case["key"].as_str().unwrap(), case["value_name"].as_str().unwrap());
@@ -148,7 +148,7 @@ mod arrays {
 
     use super::*;
 
-    /// The numbers of a nested list, row by row; `{"__float__": "inf"}` for what JSON cannot say.
+    /// The numbers of a nested list, row by row; `{"__float__": "inf"}` stands for what JSON cannot express.
     fn flat(list: &Value, numbers: &mut Vec<Value>) {
         match list {
             Value::Array(items) => items.iter().for_each(|item| flat(item, numbers)),
@@ -196,12 +196,12 @@ mod arrays {
                 continue;
             };
             match name {
-                // Python sends what is not finite, or float64 digits beyond float32; here it is refused before.
+                // Python sends non-finite values, and float64 digits beyond float32; this crate refuses them first.
                 "float32 nan inf" => assert!(ours.unwrap_err().to_string().contains("index 0")),
                 "float64 beyond float32" => assert!(ours.unwrap_err().to_string().contains("is inf")),
                 _ => match case.get("out") {
                     Some(golden) => assert_tensor(&ours.unwrap(), &golden["exclude_unset_json"], name),
-                    // Python refuses unsigned integers and booleans of numpy, though not of torch; here they are int64.
+                    // Python refuses unsigned integers and booleans of numpy, but not of torch; here they are int64.
                     None => assert_eq!(ours.unwrap().dtype(), Dtype::Int64, "{name}"),
                 },
             }
@@ -213,7 +213,7 @@ mod arrays {
         for case in cases("to_numpy_tolist") {
             let kwargs = case["kwargs"].to_string();
             let Ok(ours) = serde_json::from_str::<TensorData>(&kwargs) else {
-                // Python cuts the fraction of an int64; here it is refused when it is read.
+                // Python truncates the fraction of an int64; this crate refuses it on reading.
                 assert_eq!(kwargs, r#"{"data":[1.7],"dtype":"int64"}"#);
                 continue;
             };

@@ -1,4 +1,4 @@
-//! `pure_types`: every sample that has JSON is read, and written as Python writes it.
+//! `pure_types`: every sample with JSON is read, and written as Python writes it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +9,7 @@ use tinkex::types::*;
 use super::normal::{assert_same, ours, python};
 use super::{entries, fixture, inner};
 
-/// Samples that are not compared, with the reason.
+/// Samples that are not compared, and why.
 const DIFFERENT: [(&str, &str); 1] = [("CreateModelRequest lora", "the values of user_metadata are texts")];
 
 /// Reads JSON as `T` and writes it again.
@@ -21,7 +21,7 @@ fn rewrite<T: Serialize + DeserializeOwned>(json: &Value) -> Value {
 /// How a type is read and written again.
 type Rewrite = fn(&Value) -> Value;
 
-/// Requests and what is in them, by Python's name, with the name that [`python`] knows the type by.
+/// Requests and their parts, by Python's name, with the name of the type for [`python`].
 fn of_request(name: &str) -> Option<(&'static str, Rewrite)> {
     Some(match name {
         "SamplingParams" => ("sampling_params", rewrite::<SamplingParams>),
@@ -48,7 +48,7 @@ fn of_request(name: &str) -> Option<(&'static str, Rewrite)> {
     })
 }
 
-/// Answers and what is in them, by Python's name.
+/// Responses and their parts, by Python's name.
 fn of_answer(name: &str) -> Option<Rewrite> {
     Some(match name {
         "UntypedAPIFuture" => rewrite::<Promise>,
@@ -95,7 +95,7 @@ fn every_type_round_trips_as_in_python() {
             assert_same(&ours(rewrite(&dump)), &golden, name);
         } else {
             let rewrite = of_answer(kind).unwrap_or_else(|| panic!("{kind} is not covered"));
-            // Our answers name every field, as the dump does, but `type`, which no client needs, nor a promise's model.
+            // Our responses have every field of the dump except `type` and a promise's model, which no client needs.
             let mut golden = dump.clone();
             golden
                 .as_object_mut()
@@ -201,7 +201,7 @@ fn unknown_response_keys_and_words_are_tolerated() {
     let json = r#"{"checkpoint_id":"c","checkpoint_type":"x","time":"2025-11-01","tinker_path":"p","new":1}"#;
     let checkpoint: Checkpoint = serde_json::from_str(json).unwrap();
     assert_eq!(checkpoint.checkpoint_type, CheckpointType::Other("x".to_owned()));
-    // Metrics that are not finite come as null.
+    // Non-finite metrics arrive as null.
     let json =
         r#"{"loss_fn_outputs":[{"logprobs":{"data":[null,-1.5],"dtype":"float32"}}],"metrics":{"loss:sum":null}}"#;
     let output: ForwardBackwardOutput = serde_json::from_str(json).unwrap();

@@ -1,4 +1,4 @@
-//! The answers of the recorded scenarios are read by the types that are meant for them.
+//! The recorded responses are read by their types.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,7 +13,7 @@ fn read<T: DeserializeOwned>(answer: &Value) {
     }
 }
 
-/// How the answer of an endpoint, or the result of a promise of one, is read.
+/// How the response of an endpoint, or the result of its promise, is read.
 fn reader(kind: &str, promised: bool) -> fn(&Value) {
     match (kind, promised) {
         ("create_session", _) => read::<CreateSessionResponse>,
