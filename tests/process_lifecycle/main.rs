@@ -18,10 +18,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use support::{Gate, RecordedRequest, Reply, Service, batch, healthy_service};
-use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
-use tinkex::{Error, ErrorKind, Pending, ServiceClient, TrainingClient};
+use tinkex::{ConfigBuilder, Error, ErrorKind, Pending, ServiceClient, TrainingClient};
 
 /// After this long a test counts as hung; nothing here takes nearly as long.
 const HANG: Duration = Duration::from_secs(30);

@@ -8,9 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex::Proxy;
 use tinkex::clock::ManualClock;
-use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
+use tinkex::{Config, Error, ErrorKind, Limit, Proxy, TrainingClient};
 
 use super::{FAR, SHORT, adam, connect, except, sample, train};
 use crate::support::{Reply, Service, healthy_service, listener_with_small_buffers};

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use serde_json::{Value, json};
-use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::types::Severity;
 use tinkex::types::wire::SessionDuration;
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams};
-use tinkex::{Event, Telemetry};
+use tinkex::{ConfigBuilder, Event, Telemetry};
 
 use crate::support::{Gate, RecordedRequest, Reply, Service, connect, healthy_service};
 
