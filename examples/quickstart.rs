@@ -74,9 +74,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!("saved {}", saved.path);
     let sampler = service.create_sampling_client(&saved.path)?;
     println!("held-out prompts:");
-    sample_answers(&sampler, &held_out)?;
+    sample_completions(&sampler, &held_out)?;
     println!("trained prompts:");
-    let exact = sample_answers(&sampler, &trained)?;
+    let exact = sample_completions(&sampler, &trained)?;
 
     println!("loss: {first:.4} -> {last:.4} nats/token");
     println!("exact matches: {exact}/{} trained prompts", trained.len());
@@ -130,8 +130,8 @@ fn nats_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> f64 {
     nats / tokens
 }
 
-/// Samples an answer to each prompt, prints it, and returns the number of exact matches.
-fn sample_answers(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box<dyn Error>> {
+/// Samples a completion of each prompt, prints it, and returns the number of exact matches.
+fn sample_completions(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box<dyn Error>> {
     let params = SamplingParams::default().max_tokens(64).temperature(0.0).stop(vec![NEWLINE]);
     let responses: Vec<Pending<SampleResponse>> =
         pairs.iter().map(|pair| sampler.submit_sample(&pair.model_prompt(), 1, &params)).collect::<Result<_, _>>()?;
@@ -139,10 +139,10 @@ fn sample_answers(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box
     for (pair, response) in pairs.iter().zip(responses) {
         let tokens = response.wait()?.sequences.into_iter().next().map(|sequence| sequence.tokens).unwrap_or_default();
         let bytes: Vec<u8> = tokens.iter().map(|&token| u8::try_from(token).unwrap_or(b'?')).collect();
-        let answer = String::from_utf8_lossy(&bytes).trim().to_owned();
-        let is_exact = answer == pair.completion;
+        let completion = String::from_utf8_lossy(&bytes).trim().to_owned();
+        let is_exact = completion == pair.completion;
         exact += usize::from(is_exact);
-        println!("  {} {} -> {answer:?}", if is_exact { "right" } else { "wrong" }, pair.prompt);
+        println!("  {} {} -> {completion:?}", if is_exact { "right" } else { "wrong" }, pair.prompt);
     }
     Ok(exact)
 }

@@ -37,7 +37,7 @@ impl<'a> Attempt<'a> {
 
 /// An attempt without success.
 pub(super) enum Failed {
-    /// The server answered with a status that means failure.
+    /// The server returned a status that means failure.
     HttpStatus(Box<Response>),
     /// No connection, or it was lost.
     Connection(Error),

@@ -14,7 +14,7 @@ use crate::clock::{Clock, Deadline};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::threads::OnFull;
 
-/// Whether a call blocks, and what follows from that: how long it may take, and what it does when its queue is full.
+/// Whether a call blocks. This decides how long it may take, and what happens when its queue is full.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CallMode {
     /// It returns the result, or fails at this instant.

@@ -97,7 +97,7 @@ impl PollSchedule {
         Some(now + wait)
     }
 
-    /// Counts a wait for a connection during which the server answered no poll.
+    /// Counts a wait for a connection during which the server responded to no poll.
     pub(crate) fn wait_in_silence(&mut self, waited: Duration) {
         self.silent = self.silent.saturating_add(waited);
     }

@@ -39,7 +39,7 @@ impl QueueLog {
     }
 }
 
-/// Why a queue is paused: the server's reason, else the Python client's text for the state. `None` for a queue that is not
+/// Why a queue is paused: the server's reason, or the Python client's text for the state. `None` for a queue that is not
 /// paused.
 fn why<'a>(kind: RequestKind, queue_state: &'a QueueState, reason: Option<&'a str>) -> Option<Cow<'a, str>> {
     let usual = match queue_state {

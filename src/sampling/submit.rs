@@ -114,8 +114,8 @@ impl SampleJob {
         let limits = Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) };
         self.completer.set_submission(&limits.handle);
         let mut body: Option<Vec<u8>> = None;
-        // Retried here: a 429, without a wait of its own, since the limiter makes all samples of the key wait together. Other
-        // failures are retried by `Http::send`, within the submit window and while the permit is held.
+        // Only a 429 is retried here, without a wait: the limiter makes all samples of the key wait together. Other failures are
+        // retried by `Http::send`, within the submit window and while the permit is held.
         http.with_retries(
             &limits,
             |_, _| {},

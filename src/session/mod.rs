@@ -30,7 +30,7 @@ pub(crate) type Task = Box<dyn FnOnce() + Send>;
 /// Something that ends with the session: the poller of its promises, the queue of each training client. A trait, since both
 /// belong to layers above.
 pub(crate) trait Dependent: Send + Sync {
-    /// Ends its threads, at the deadline in real time at the latest.
+    /// Ends its threads. Blocks up to the deadline, which is in real time.
     fn close(&self, deadline: Instant);
 }
 

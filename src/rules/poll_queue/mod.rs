@@ -6,7 +6,7 @@
 //!   polled: the one that runs and the one behind it. Waiting for a later promise counts as waiting for those before it, too.
 //! - An abandoned promise is not polled.
 //! - A running poll gives its connection up to a promise that someone waits for: at once when nobody waits for its own
-//!   promise, else after a time slice. It then stays away for one time slice, so that short polls get a turn, too.
+//!   promise, otherwise after a time slice. It then stays away for one time slice, so that short polls get a turn, too.
 //!
 //! Every change and every pick takes time logarithmic in the number of promises.
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::LoraConfig;
 
-/// Creates a model to train: `POST create_model`, answered by a promise of [`CreateModelResponse`].
+/// Creates a model to train: `POST create_model`, returns a promise of [`CreateModelResponse`].
 ///
 /// ```
 /// use tinkex::types::LoraConfig;
@@ -49,7 +49,7 @@ pub struct CreateModelResponse {
     pub model_id: String,
 }
 
-/// Asks for a model's name and tokenizer: `POST get_info`, answered by
+/// Asks for a model's name and tokenizer: `POST get_info`, returns
 /// [`GetInfoResponse`](crate::types::GetInfoResponse) without a promise.
 ///
 /// [The module](crate::types::wire) has an example.
@@ -60,7 +60,7 @@ pub struct GetInfoRequest<'a> {
     pub model_id: Cow<'a, str>,
 }
 
-/// Unloads a model from the server's memory: `POST unload_model`, answered by a promise of
+/// Unloads a model from the server's memory: `POST unload_model`, returns a promise of
 /// [`UnloadModelResponse`](crate::types::UnloadModelResponse).
 ///
 /// ```

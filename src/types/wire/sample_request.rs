@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{ModelInput, SamplingParams};
 
-/// Samples from a prompt: `POST asample`, answered by a promise of [`SampleResponse`](crate::types::SampleResponse).
+/// Samples from a prompt: `POST asample`, returns a promise of [`SampleResponse`](crate::types::SampleResponse).
 ///
 /// It samples from a sampling session, or from a base model or a path of weights. The Python client 0.4.1 has the fields
 /// for the latter two, but its high-level client never uses them.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Creates a session: `POST create_session`, answered by [`CreateSessionResponse`].
+/// Creates a session: `POST create_session`, returns [`CreateSessionResponse`].
 ///
 /// ```
 /// use tinkex::types::wire::{CreateSessionRequest, CreateSessionResponse};
@@ -45,7 +45,7 @@ pub struct CreateSessionResponse {
     pub error_message: Option<String>,
 }
 
-/// Keeps a session alive: `POST session_heartbeat`, every 10 s, answered by [`HeartbeatResponse`].
+/// Keeps a session alive: `POST session_heartbeat`, every 10 s, returns [`HeartbeatResponse`].
 ///
 /// ```
 /// use tinkex::types::wire::{HeartbeatRequest, HeartbeatResponse};
@@ -68,7 +68,7 @@ pub struct HeartbeatRequest<'a> {
 #[non_exhaustive]
 pub struct HeartbeatResponse {}
 
-/// Creates a session to sample in: `POST create_sampling_session`, answered by [`CreateSamplingSessionResponse`] without
+/// Creates a session to sample in: `POST create_sampling_session`, returns [`CreateSamplingSessionResponse`] without
 /// a promise.
 ///
 /// ```

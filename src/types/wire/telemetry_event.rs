@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::SessionDuration;
 use crate::types::{Severity, Timestamp};
 
-/// Sends up to 100 telemetry events of one session: `POST telemetry`, answered by [`TelemetryResponse`].
+/// Sends up to 100 telemetry events of one session: `POST telemetry`, returns [`TelemetryResponse`].
 ///
 /// Clients send these themselves; [`Telemetry`](crate::Telemetry) adds a program's own events.
 ///

@@ -47,7 +47,7 @@ impl<'a> ForwardBackwardInput<'a> {
     }
 }
 
-/// Computes the loss without gradients: `POST forward`, answered by a promise of
+/// Computes the loss without gradients: `POST forward`, returns a promise of
 /// [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput).
 ///
 /// [`ForwardBackwardInput`] has an example.
@@ -62,7 +62,7 @@ pub struct ForwardRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// Computes the loss and accumulates gradients: `POST forward_backward`, answered by a promise of
+/// Computes the loss and accumulates gradients: `POST forward_backward`, returns a promise of
 /// [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput).
 ///
 /// [`ForwardBackwardInput`] has an example.
@@ -77,7 +77,7 @@ pub struct ForwardBackwardRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// Updates the weights with the accumulated gradients: `POST optim_step`, answered by a promise of
+/// Updates the weights with the accumulated gradients: `POST optim_step`, returns a promise of
 /// [`OptimStepResponse`](crate::types::OptimStepResponse).
 ///
 /// ```

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// Saves weights and optimizer state under a name: `POST save_weights`, answered by a promise of
+/// Saves weights and optimizer state under a name: `POST save_weights`, returns a promise of
 /// [`SaveWeightsResponse`](crate::types::SaveWeightsResponse).
 ///
 /// ```
@@ -30,7 +30,7 @@ pub struct SaveWeightsRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// Loads the weights of a training checkpoint: `POST load_weights`, answered by a promise of
+/// Loads the weights of a training checkpoint: `POST load_weights`, returns a promise of
 /// [`LoadWeightsResponse`](crate::types::LoadWeightsResponse).
 ///
 /// ```
@@ -61,7 +61,7 @@ pub struct LoadWeightsRequest<'a> {
     pub seq_id: Option<u64>,
 }
 
-/// Saves weights to sample from: `POST save_weights_for_sampler`, answered by a promise of
+/// Saves weights to sample from: `POST save_weights_for_sampler`, returns a promise of
 /// [`SaveWeightsForSamplerResponse`].
 ///
 /// Either under a name (`path`), or unnamed for one sampling session (`sampling_session_seq_id`).
@@ -106,7 +106,7 @@ pub struct SaveWeightsForSamplerResponse {
     pub sampling_session_id: Option<String>,
 }
 
-/// Asks for the base model and the LoRA rank of weights: `POST weights_info`, answered by
+/// Asks for the base model and the LoRA rank of weights: `POST weights_info`, returns
 /// [`WeightsInfoResponse`](crate::types::WeightsInfoResponse).
 ///
 /// ```

@@ -94,8 +94,8 @@ fn chats_are_trained_and_sampled() {
     let report = place.run(&[&arguments, ["--batch-size", "1", "-f", "json"].as_slice()].concat()).document();
     assert!(report["loss"].as_f64().unwrap() < 0.1, "{report}");
     let sampler = report["sampler"].as_str().unwrap();
-    let answer = place.run_with(&["sample", "--model", sampler, "--chat", "--temperature", "0"], "hi\n");
-    assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), " yo\n"), "{}", answer.stderr);
+    let reply = place.run_with(&["sample", "--model", sampler, "--chat", "--temperature", "0"], "hi\n");
+    assert_eq!((reply.code, reply.stdout.as_str()), (Some(0), " yo\n"), "{}", reply.stderr);
 }
 
 #[test]
