@@ -25,9 +25,8 @@ use std::time::{Duration, Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::hold::Hold;
-use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, OptimStepResponse, SamplingParams};
-use tinkex::{Config, Error, Pending, ServiceClient, wait_all};
+use tinkex::{Config, Error, Pending, Proxy, ServiceClient, wait_all};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

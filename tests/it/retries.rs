@@ -6,10 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tinkex::ConfigBuilder;
-use tinkex::ServiceClient;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
+use tinkex::{ConfigBuilder, ServiceClient};
 
 use crate::support::{RecordedRequest, Reply, Service, golden, healthy_service};
 

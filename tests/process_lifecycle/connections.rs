@@ -40,7 +40,7 @@ fn each_purpose_reuses_its_own_connections() {
 }
 
 #[test]
-fn a_dropped_pending_frees_its_connection() {
+fn a_cancelled_unsent_call_takes_no_number() {
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);
     let service = Service::start(move |request| {
@@ -51,10 +51,10 @@ fn a_dropped_pending_frees_its_connection() {
     });
     let client = connect(service.config());
     let trainer = train(&client);
-    let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    let _pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     let dropped = trainer.submit_optim_step(adam()).unwrap();
     let cancelled = trainer.submit_save_state("never").unwrap();
-    let last = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap();
+    let _last = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap();
     service.wait_for_count("forward_backward", 1);
     drop(dropped);
     cancelled.cancel();
@@ -62,10 +62,20 @@ fn a_dropped_pending_frees_its_connection() {
     let seen =
         service.wait_until(|requests| polls(requests, "forward:") == 1 && polls(requests, "forward_backward:") == 1);
     let sent: Vec<_> = seen.iter().filter_map(|request| Some((&*request.path, request.seq_id()?))).collect();
-    // The cancelled call took no number, so the next one gets it.
+    // A dropped step is still sent, but not polled. The cancelled call took no number, so the next one gets it.
     assert_eq!(sent, [("forward_backward", 1), ("optim_step", 2), ("forward", 3)]);
     assert_eq!(polls(&seen, "optim_step"), 0);
+}
 
+#[test]
+fn a_dropped_or_cancelled_pending_frees_its_connection() {
+    let service = Service::start(silent);
+    let client = connect(service.config());
+    let trainer = train(&client);
+    let pass = trainer.submit_forward_backward(batch(), LossFn::CrossEntropy).unwrap();
+    let last = trainer.submit_forward(batch(), LossFn::CrossEntropy).unwrap();
+    let seen =
+        service.wait_until(|requests| polls(requests, "forward:") == 1 && polls(requests, "forward_backward:") == 1);
     let poll = |of: &str| seen.iter().find(|request| request.request_id().starts_with(of)).unwrap().connection;
     drop(pass);
     service.wait_for_disconnect(poll("forward_backward:"));

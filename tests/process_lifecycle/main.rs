@@ -18,10 +18,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use support::{Gate, RecordedRequest, Reply, Service, batch, healthy_service};
-use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
-use tinkex::{Error, ErrorKind, Pending, ServiceClient, TrainingClient};
+use tinkex::{ConfigBuilder, Error, ErrorKind, Pending, ServiceClient, TrainingClient};
 
 /// After this long a test counts as hung; nothing here takes nearly as long.
 const HANG: Duration = Duration::from_secs(30);
@@ -186,6 +185,18 @@ fn closed<T: Send + 'static>(pending: Pending<T>) -> Error {
 }
 
 #[test]
+fn every_clone_may_close_repeatedly() {
+    let service = Service::start(silent);
+    let client = connect(service.config());
+    for _ in 0..2 {
+        let clone = client.clone();
+        promptly(move || clone.close(FAR));
+    }
+    client.close(Duration::ZERO);
+    assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
 fn a_closed_client_refuses_everything() {
     let service = Service::start(silent);
     let client = connect(service.config());
@@ -193,9 +204,6 @@ fn a_closed_client_refuses_everything() {
     let sampler = client.create_sampling_client("base").unwrap();
     let clone = client.clone();
     promptly(move || clone.close(FAR));
-    let clone = client.clone();
-    promptly(move || clone.close(FAR));
-    client.close(Duration::ZERO);
     let before = service.requests().len();
     // The client cannot know the outcome of a promise.
     let promise = client.pending::<OptimStepResponse>("optim_step:model-0:1", RequestKind::OptimStep);

@@ -9,9 +9,8 @@ use std::alloc::System;
 use serde_json::Value;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::hold::Hold;
-use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, RequestKind, SamplingParams};
-use tinkex::{Config, Error, ServiceClient};
+use tinkex::{Config, Error, Proxy, ServiceClient};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

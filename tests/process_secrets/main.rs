@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::{Reply, Service, batch, captured_log, healthy_service};
-use tinkex::Proxy;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
-use tinkex::{Config, Error, SampleOptions, ServiceClient};
+use tinkex::{Config, Error, Proxy, SampleOptions, ServiceClient};
 
 /// All secrets contain this word, which no other text contains.
 const WORD: &str = "Xq7Zk";

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{Service, healthy_service};
-use tinkex::Proxy;
 use tinkex::clock::ManualClock;
 use tinkex::types::Severity;
-use tinkex::{Config, ServiceClient};
+use tinkex::{Config, Proxy, ServiceClient};
 
 /// The names of this process's threads, if the system lists them.
 fn threads() -> Vec<String> {

@@ -6,10 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex::Proxy;
 use tinkex::clock::ManualClock;
 use tinkex::types::{LossFn, ModelInput, SamplingParams};
-use tinkex::{Config, ErrorKind, Limit, ServiceClient};
+use tinkex::{Config, ErrorKind, Limit, Proxy, ServiceClient};
 
 use super::{FAR, adam, connect, everything, except, sample, train};
 use crate::support::{Gate, Reply, Service, batch, healthy_service};

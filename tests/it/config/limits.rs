@@ -8,9 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex::Proxy;
 use tinkex::clock::ManualClock;
-use tinkex::{Config, Error, ErrorKind, Limit, TrainingClient};
+use tinkex::{Config, Error, ErrorKind, Limit, Proxy, TrainingClient};
 
 use super::{FAR, SHORT, adam, connect, except, sample, train};
 use crate::support::{Reply, Service, healthy_service, listener_with_small_buffers};
@@ -28,19 +27,24 @@ fn the_idle_timeout_covers_the_response_head() {
 
 /// In real time: 100 ms.
 #[test]
-fn the_idle_timeout_covers_bodies_in_both_directions() {
+fn a_stalled_response_body_is_a_read_timeout() {
     let (url, accepted) = raw_server(|mut stream| {
         assert!(stream.read(&mut [0; 16 * 1024]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
     });
-    let config = || Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
-    let error = connect(config().base_url(url)).unwrap_err();
+    let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
+    let error = connect(config.base_url(url)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Read), "{error}");
     drop(accepted);
+}
 
+/// In real time: 100 ms.
+#[test]
+fn an_unread_request_body_is_a_write_timeout() {
     let (url, accepted) = raw_server(|_| {});
+    let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
     // More than the system buffers.
-    let error = connect(config().base_url(url).user_metadata("large", "x".repeat(512 << 10))).unwrap_err();
+    let error = connect(config.base_url(url).user_metadata("large", "x".repeat(512 << 10))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Write), "{error}");
     drop(accepted);
 }

@@ -7,10 +7,10 @@ mod requests;
 
 use std::time::Duration;
 
-use crate::support::{Reply, Service, batch, healthy_service};
-use tinkex::ConfigBuilder;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SamplingParams};
-use tinkex::{Error, SamplingClient, ServiceClient, TrainingClient};
+use tinkex::{ConfigBuilder, Error, SamplingClient, ServiceClient, TrainingClient};
+
+use crate::support::{Reply, Service, batch, healthy_service};
 
 /// Longer than anything in these tests takes.
 const FAR: Duration = Duration::from_secs(3600);

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use tinkex::Config;
-use tinkex::Proxy;
+use tinkex::{Config, Proxy};
 
 use super::{connect, everything};
 use crate::support::{Reply, Service, healthy_service};

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex::api::{Api, Request};
-use tinkex::{Config, ErrorKind};
-use tinkex::{ConfigBuilder, DEFAULT_BASE_URL, Proxy};
+use tinkex::{Config, ConfigBuilder, DEFAULT_BASE_URL, ErrorKind, Proxy};
 
 use super::headers::comparable;
 use crate::support::golden::fixture;

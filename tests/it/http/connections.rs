@@ -3,10 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
-use tinkex::ErrorKind;
-use tinkex::Proxy;
 use tinkex::clock::ManualClock;
 use tinkex::types::LoraConfig;
+use tinkex::{ErrorKind, Proxy};
 
 use super::{connect, error_reply, quiet, replying};
 use crate::support::{Reply, Service, healthy_service};

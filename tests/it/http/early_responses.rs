@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
-use tinkex::ConfigBuilder;
 use tinkex::api::Api;
 use tinkex::clock::ManualClock;
 use tinkex::types::{Batch, Datum, LoraConfig, LossFn, ModelInput};
-use tinkex::{Error, ErrorKind, Limit, Result, ServiceClient};
+use tinkex::{ConfigBuilder, Error, ErrorKind, Limit, Result, ServiceClient};
 
 use super::{connect, error_reply, finish_wait, ms, quiet, through_waits};
 use crate::support::{Gate, RecordedRequest, Reply, Service, healthy_service};

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
-use tinkex::Proxy;
 use tinkex::api::Api;
-use tinkex::{Error, ErrorKind, Limit};
+use tinkex::{Error, ErrorKind, Limit, Proxy};
 
 use super::{connect, ms, refused_session, replying};
 use crate::support::{Reply, Service, healthy_service};

@@ -14,9 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
-use tinkex::{Error, Result, ServiceClient};
+use tinkex::{ConfigBuilder, Error, Result, ServiceClient};
 
 use crate::support::{Reply, Service, healthy_service};
 

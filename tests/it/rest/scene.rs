@@ -12,8 +12,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 use tar::{EntryType, Header};
 use tempfile::{TempDir, tempdir};
-use tinkex::ConfigBuilder;
-use tinkex::RestClient;
+use tinkex::{ConfigBuilder, RestClient};
 
 use crate::support::{RecordedRequest, Reply, Service};
 

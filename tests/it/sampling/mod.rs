@@ -12,10 +12,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SampleResponse, SamplingParams};
-use tinkex::{ErrorKind, Limit, Pending, RetryConfig, SampleOptions, SamplingClient, ServiceClient};
+use tinkex::{ConfigBuilder, ErrorKind, Limit, Pending, RetryConfig, SampleOptions, SamplingClient, ServiceClient};
 
 use crate::support::{Gate, Gauge, RecordedRequest, Reply, Service, healthy_service, result};
 

@@ -3,6 +3,7 @@
 
 mod scenarios;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,14 +11,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use serde_json::{Value, json};
-use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 use tinkex::types::Severity;
 use tinkex::types::wire::SessionDuration;
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, RequestKind, SamplingParams};
-use tinkex::{Event, Telemetry};
+use tinkex::{ConfigBuilder, Event, Telemetry};
 
-use crate::support::{Gate, RecordedRequest, Reply, Service, connect, healthy_service};
+use crate::support::{Gate, RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -108,49 +108,58 @@ fn numbers_have_no_gap_whichever_threads_report() {
     assert_eq!(events(&service).len(), 1002);
 }
 
-#[test]
-fn batches_are_retried_with_backoff_unless_refused() {
-    let replies = Mutex::new(vec![
-        Reply::ok(json!({"status": "accepted"})),
-        Reply::Json(400, json!({"detail": "no"})),
-        Reply::ok(json!({"status": "accepted"})),
-        Reply::with_headers(429, &[("retry-after", "7")], &json!({})),
-        Reply::Json(500, json!({})),
-        Reply::Json(503, json!({})),
-    ]);
-    let service = Service::start(move |request| match &*request.path {
-        "telemetry" => replies.lock().unwrap().pop().unwrap_or_else(|| healthy_service(request)),
+/// A service with these replies to telemetry, in order.
+fn replying(replies: impl IntoIterator<Item = Reply>) -> Service {
+    let replies = Mutex::new(replies.into_iter().collect::<VecDeque<_>>());
+    Service::start(move |request| match &*request.path {
+        "telemetry" => replies.lock().unwrap().pop_front().unwrap_or_else(|| healthy_service(request)),
         _ => healthy_service(request),
-    });
+    })
+}
+
+#[test]
+fn temporary_failures_are_retried_with_backoff() {
+    let service = replying([
+        Reply::Json(503, json!({})),
+        Reply::Json(500, json!({})),
+        Reply::with_headers(429, &[("retry-after", "7")], &json!({})),
+    ]);
     let manual = ManualClock::new();
     let client = connect(config(&service, &manual));
     manual.until_waiting(|waits| waits.contains(&INTERVAL));
     manual.advance(INTERVAL);
     for (count, least, most) in [(1, 375, 500), (2, 750, 1000), (3, 7000, 7000)] {
         service.wait_for_count("telemetry", count);
-        let mut wait = Duration::ZERO;
-        manual.until_waiting(|waits| {
-            wait = waits.first().copied().unwrap_or_default();
-            (least..=most).contains(&wait.as_millis())
-        });
-        manual.advance(wait);
+        advance_past_wait(&manual, least..=most);
     }
     let seen = service.wait_for_count("telemetry", 4);
     let key = seen[0].header("x-idempotency-key");
     assert!(
         seen.iter().all(|request| request.body == seen_first(&service) && request.header("x-idempotency-key") == key)
     );
+    client.close(PATIENCE);
+    assert_eq!(names(&events(&service)[4..]), ["SESSION_END"]);
+}
+
+#[test]
+fn a_refused_batch_is_dropped_with_its_number() {
+    let service = replying([Reply::ok(json!({"status": "accepted"})), Reply::Json(400, json!({"detail": "no"}))]);
+    let manual = ManualClock::new();
+    let client = connect(config(&service, &manual));
+    manual.until_waiting(|waits| waits.contains(&INTERVAL));
+    manual.advance(INTERVAL);
+    service.wait_for_count("telemetry", 1);
     let flushed = |name: &str, count| {
         client.telemetry().log(name, Value::Null, Severity::Info);
         client.telemetry().flush();
         service.wait_for_count("telemetry", count);
     };
-    flushed("refused", 5);
-    flushed("taken", 6);
+    flushed("refused", 2);
+    flushed("accepted", 3);
     client.close(PATIENCE);
     let events = events(&service);
-    assert_eq!(names(&events[4..]), ["refused", "taken", "SESSION_END"]);
-    assert_eq!(events[5]["event_session_index"], 2, "one that was refused has had its number");
+    assert_eq!(names(&events), ["SESSION_START", "refused", "accepted", "SESSION_END"]);
+    assert_eq!(events[2]["event_session_index"], 2, "the refused event keeps its number");
 }
 
 fn seen_first(service: &Service) -> Value {
