@@ -33,7 +33,7 @@ impl PollingSession {
     }
 
     /// The session itself.
-    pub(crate) fn base(&self) -> &Arc<Session> {
+    pub(crate) fn inner(&self) -> &Arc<Session> {
         &self.session
     }
 

@@ -6,7 +6,6 @@ mod submit;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use retry_config::RetryConfig;
@@ -78,8 +77,8 @@ impl SamplingClient {
     ) -> Result<Self> {
         model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.with_operation(operation))?;
         let request = CreateSamplingSessionRequest {
-            session_id: session.base().id().into(),
-            sampling_session_seq_id: session.base().sampling_sessions().fetch_add(1, Ordering::Relaxed),
+            session_id: session.inner().id().into(),
+            sampling_session_seq_id: session.inner().sampling_sessions().next(),
             base_model: base_model.map(Into::into),
             model_path: model_path.map(Into::into),
         };
@@ -112,7 +111,7 @@ impl SamplingClient {
     ///
     /// ```no_run
     /// # fn f(sampler: tinkex::SamplingClient) {
-    /// let patient = sampler.with_retry_config(tinkex::RetryConfig::default().attempts(100));
+    /// let patient = sampler.with_retry_config(tinkex::RetryConfig::default().max_resubmissions(100));
     /// # }
     /// ```
     #[must_use]
@@ -262,7 +261,7 @@ impl SamplingClient {
             if mode.blocks() {
                 job.run();
             } else {
-                let (session, bytes) = (self.session.base(), prompt.heap_bytes());
+                let (session, bytes) = (self.session.inner(), prompt.heap_bytes());
                 let reservation =
                     session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
                 let task: Task = Box::new(move || {

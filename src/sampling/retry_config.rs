@@ -19,13 +19,13 @@ use crate::rules::retry::resubmit_after;
 /// use std::time::Duration;
 /// use tinkex::RetryConfig;
 ///
-/// let patient = RetryConfig::default().attempts(100).cap(Duration::from_secs(60));
+/// let patient = RetryConfig::default().max_resubmissions(100).cap(Duration::from_secs(60));
 /// let none = RetryConfig::off();
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct RetryConfig {
-    attempts: u32,
+    max_resubmissions: u32,
     base: Duration,
     cap: Duration,
     jitter: f64,
@@ -36,7 +36,7 @@ impl Default for RetryConfig {
     /// 10 resubmissions, with the Python client's waits: 500 ms to 10 s, with a jitter of 0.25.
     fn default() -> Self {
         RetryConfig {
-            attempts: 10,
+            max_resubmissions: 10,
             base: Duration::from_millis(500),
             cap: Duration::from_secs(10),
             jitter: 0.25,
@@ -49,17 +49,17 @@ impl RetryConfig {
     /// The default of a client with this configuration.
     pub(super) fn of(config: &Config) -> Self {
         let (base, cap) = (config.retry_base(), config.retry_cap());
-        RetryConfig { attempts: config.max_retries(), base, cap, ..RetryConfig::default() }
+        RetryConfig { max_resubmissions: config.max_retries(), base, cap, ..RetryConfig::default() }
     }
 
     /// No resubmissions: an expired promise is an error of kind [`Expired`](crate::ErrorKind::Expired).
     pub fn off() -> Self {
-        RetryConfig::default().attempts(0)
+        RetryConfig::default().max_resubmissions(0)
     }
 
     /// The maximum number of resubmissions of a sample. Defaults to 10.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts;
+    pub fn max_resubmissions(mut self, max: u32) -> Self {
+        self.max_resubmissions = max;
         self
     }
 
@@ -95,7 +95,7 @@ impl RetryConfig {
     /// The wait before a sample that has expired `expired` times before is submitted again, or `None` if it is given up.
     /// `random` is a random number in 0..1.
     pub(super) fn wait(&self, expired: u32, random: f64) -> Option<Duration> {
-        (expired < self.attempts).then(|| resubmit_after(self.base, self.cap, self.jitter, expired, random))
+        (expired < self.max_resubmissions).then(|| resubmit_after(self.base, self.cap, self.jitter, expired, random))
     }
 }
 
@@ -104,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_cap_and_attempts() {
+    fn waits_double_up_to_the_cap() {
         let millis = |config: RetryConfig, expired, random| config.wait(expired, random).map(|wait| wait.as_millis());
-        let config = RetryConfig::default().attempts(4).cap(Duration::from_secs(3)).jitter(0.5);
+        let config = RetryConfig::default().max_resubmissions(4).cap(Duration::from_secs(3)).jitter(0.5);
         for (expired, least, most) in [(0, 250, 750), (1, 500, 1500), (2, 1000, 3000), (3, 1500, 3000)] {
             assert_eq!((millis(config, expired, 0.0), millis(config, expired, 1.0)), (Some(least), Some(most)));
         }

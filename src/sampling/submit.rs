@@ -51,9 +51,9 @@ impl Sampler {
         Sampler {
             sampling_session_id,
             http: Arc::clone(session.http()),
-            limiter: Arc::clone(session.base().limiter()),
+            limiter: Arc::clone(session.inner().limiter()),
             poller: session.poller().clone(),
-            submitters: Arc::downgrade(session.base().submitters()),
+            submitters: Arc::downgrade(session.inner().submitters()),
             client: session.poller().new_client(false),
             next_seq_id: AtomicU64::new(0),
             last_prompt: Mutex::default(),

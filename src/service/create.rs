@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ServiceClient, TrainingOptions};
 use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, encode_segment, to_json};
 use crate::pending::{CallHandle, CallMode, Completer, Pending, TrackedPromise, single};
-use crate::session::Task;
+use crate::session::{Sequence, Task};
 use crate::training::TrainingClient;
 use crate::types::wire::{CreateModelRequest, CreateModelResponse, Promise};
 use crate::types::{CheckpointPath, LoraConfig, RequestKind, TrainingRun};
@@ -29,7 +28,7 @@ impl ServiceClient {
         }
         options.lora.validate().map_err(|error| error.with_operation(operation))?;
         // Taken in the caller, so that calls made one after the other have ascending numbers, whichever threads send them.
-        let model_seq_id = self.session.base().models().fetch_add(1, Ordering::Relaxed);
+        let model_seq_id = self.session.inner().models().next();
         let body = create_model(operation, self.session_id(), model_seq_id, base_model, options)?;
         self.create(operation, Box::new(|_| Ok(body)), mode, |trainer, _| Ok(trainer))
     }
@@ -51,7 +50,7 @@ impl ServiceClient {
             path.training_run_id(),
             user_metadata,
             self.session_id().to_owned(),
-            Arc::clone(self.session.base().models()),
+            self.session.inner().models().clone(),
             mode,
         );
         self.create(operation, write_body, mode, move |trainer, mode| {
@@ -75,7 +74,7 @@ impl ServiceClient {
                 submit();
             } else {
                 self.session
-                    .base()
+                    .inner()
                     .submitters()
                     .submit(submit)
                     .map_err(|(_, error)| error.with_operation(operation))?;
@@ -123,7 +122,7 @@ fn from_run(
     run: &str,
     user_metadata: BTreeMap<String, String>,
     session_id: String,
-    models: Arc<AtomicU64>,
+    models: Sequence,
     mode: CallMode,
 ) -> WriteBody {
     let path = format!("training_runs/{}", encode_segment(run));
@@ -138,7 +137,7 @@ fn from_run(
         merged.extend(user_metadata);
         let options = TrainingOptions { lora: LoraConfig::default().rank(rank), user_metadata: merged };
         // Only once the run is known, so that a failure leaves no gap.
-        let model_seq_id = models.fetch_add(1, Ordering::Relaxed);
+        let model_seq_id = models.next();
         create_model(operation, &session_id, model_seq_id, &run.base_model, options)
     })
 }

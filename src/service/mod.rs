@@ -65,7 +65,7 @@ impl ServiceClient {
     /// The id of the session.
     #[must_use]
     pub fn session_id(&self) -> &str {
-        self.session.base().id()
+        self.session.inner().id()
     }
 
     /// A client of the same session whose blocking calls and waits, and those of the clients that it makes, time out after
@@ -241,7 +241,7 @@ impl ServiceClient {
     /// ```
     #[must_use]
     pub fn create_rest_client(&self) -> RestClient {
-        RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.base())), self.timeout_operation)
+        RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.inner())), self.timeout_operation)
     }
 
     /// Low-level access to the service, over the connections of this session, for requests that no client method makes. Makes
@@ -257,7 +257,7 @@ impl ServiceClient {
     /// ```
     #[must_use]
     pub fn api(&self) -> Api {
-        Api::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.base())), self.timeout_operation)
+        Api::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.inner())), self.timeout_operation)
     }
 
     /// Reports events to the service's operators. Does nothing if telemetry is off.
@@ -274,7 +274,7 @@ impl ServiceClient {
     #[must_use]
     #[doc(alias = "get_telemetry")]
     pub fn telemetry(&self) -> Telemetry {
-        self.session.base().telemetry()
+        self.session.inner().telemetry()
     }
 
     /// Ends the session, with every request in flight and every thread. Calls and waits that are blocked fail with
@@ -284,7 +284,7 @@ impl ServiceClient {
     /// accepting it. A thread that cannot be ended in time (a name lookup) is left running with a warning in the log. A second
     /// call does nothing.
     pub fn close(&self, timeout: Duration) {
-        self.session.base().close(timeout);
+        self.session.inner().close(timeout);
     }
 
     fn get<T: DeserializeOwned>(&self, operation: &'static str, path: &'static str) -> Result<T> {

@@ -3,17 +3,19 @@
 
 mod heartbeat_thread;
 mod sampling_limiter;
+mod sequence;
 mod telemetry;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{Level, log};
 use parking_lot::Mutex;
 
 pub(crate) use sampling_limiter::SamplingLimiter;
+pub(crate) use sequence::Sequence;
 use telemetry::Reporter;
 pub use telemetry::Telemetry;
 
@@ -45,8 +47,8 @@ pub(crate) struct Session {
     reporter: Option<Reporter>,
     /// In the order of their adoption.
     dependents: Mutex<Vec<Arc<dyn Dependent>>>,
-    next_model: Arc<AtomicU64>,
-    next_sampling_session: Arc<AtomicU64>,
+    models: Sequence,
+    sampling_sessions: Sequence,
     closed: AtomicBool,
 }
 
@@ -87,8 +89,8 @@ impl Session {
             limiter: SamplingLimiter::of(config),
             heartbeat,
             dependents: Mutex::default(),
-            next_model: Arc::default(),
-            next_sampling_session: Arc::default(),
+            models: Sequence::default(),
+            sampling_sessions: Sequence::default(),
             closed: AtomicBool::new(false),
             http,
         })
@@ -123,15 +125,15 @@ impl Session {
         &self.limiter
     }
 
-    /// The sequence number of the session's next model.
-    pub(crate) fn models(&self) -> &Arc<AtomicU64> {
-        &self.next_model
+    /// The sequence numbers of the session's models.
+    pub(crate) fn models(&self) -> &Sequence {
+        &self.models
     }
 
-    /// The sequence number of the next sampling session: of create_sampling_session and of save_weights_for_sampler without a
-    /// name, which share it.
-    pub(crate) fn sampling_sessions(&self) -> &Arc<AtomicU64> {
-        &self.next_sampling_session
+    /// The sequence numbers of the session's sampling sessions: create_sampling_session and save_weights_for_sampler without a
+    /// name share them.
+    pub(crate) fn sampling_sessions(&self) -> &Sequence {
+        &self.sampling_sessions
     }
 
     /// Closes this when the session closes; at once if the session is already closed.

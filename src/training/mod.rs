@@ -71,14 +71,14 @@ struct Core {
 impl Drop for Core {
     fn drop(&mut self) {
         self.queue.close(Clock::system().now() + self.session.config().timeout_drop());
-        self.session.base().release(&(Arc::clone(&self.queue) as Arc<dyn Dependent>));
+        self.session.inner().release(&(Arc::clone(&self.queue) as Arc<dyn Dependent>));
     }
 }
 
 impl TrainingClient {
     pub(crate) fn new(session: &PollingSession, model_id: &str) -> Result<Self> {
         let queue = Arc::new(TrainingQueue::spawn(session.http(), session.poller())?);
-        session.base().adopt(Arc::clone(&queue) as Arc<dyn Dependent>);
+        session.inner().adopt(Arc::clone(&queue) as Arc<dyn Dependent>);
         let core = Core { session: session.clone(), queue, model_id: model_id.into() };
         Ok(TrainingClient { core: Arc::new(core), timeout_operation: session.config().timeout_operation() })
     }

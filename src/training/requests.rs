@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use log::warn;
 use serde::de::DeserializeOwned;
@@ -141,9 +140,9 @@ impl TrainingClient {
         mode: CallMode,
     ) -> Result<SubmittedCall<SaveWeightsForSamplerResponse>> {
         let model_id = Arc::clone(&self.core.model_id);
-        let counter = Arc::clone(self.core.session.base().sampling_sessions());
+        let sampling_sessions = self.core.session.inner().sampling_sessions().clone();
         let body: Body = Box::new(move |seq_id| {
-            let sampling_session_seq_id = name.is_none().then(|| counter.fetch_add(1, Ordering::Relaxed));
+            let sampling_session_seq_id = name.is_none().then(|| sampling_sessions.next());
             let (model_id, path) = ((&*model_id).into(), name.as_deref().map(Into::into));
             let seq_id = Some(seq_id);
             to_json(operation, &SaveWeightsForSamplerRequest { model_id, path, sampling_session_seq_id, seq_id })
