@@ -39,7 +39,7 @@ pub(crate) use download::{BodySink, Download};
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use request::{Limits, Method, Purpose, Redirects, Request, RetryMode};
 pub(crate) use response::Response;
-pub(crate) use retry::AttemptFailed;
+pub(crate) use retry::RetryDecision;
 pub(crate) use url::{encode_segment, external_url, is_url};
 
 use crate::clock::Monitor;
@@ -113,7 +113,7 @@ impl Http {
                 let failure = failed.failure(clock.wall());
                 let wait = failure.and_then(|failure| policy.next(&failure, clock.now(), fastrand::f64()));
                 let error = failed.into_error(limits.operation, clock.wall());
-                Err(AttemptFailed {
+                Err(RetryDecision {
                     error: error.with_effect(limits.handle.is_unanswered()),
                     wait,
                     level: if first_loss { Level::Warn } else { Level::Debug },

@@ -12,8 +12,8 @@ use super::attempt::timed_out;
 use super::request::Limits;
 use crate::error::{Error, Result};
 
-/// A failed attempt, and what its policy decided.
-pub(crate) struct AttemptFailed {
+/// What a policy decided about a failed attempt.
+pub(crate) struct RetryDecision {
     pub(crate) error: Error,
     /// The wait before the next attempt; `None` to give up with this error, zero if none is needed or the attempt itself waits.
     pub(crate) wait: Option<Duration>,
@@ -23,17 +23,17 @@ pub(crate) struct AttemptFailed {
     pub(crate) notice: Option<&'static str>,
 }
 
-impl AttemptFailed {
+impl RetryDecision {
     /// A failure that is logged at level debug.
     pub(crate) fn new(error: Error, wait: Option<Duration>) -> Self {
-        AttemptFailed { error, wait, level: Level::Debug, notice: None }
+        RetryDecision { error, wait, level: Level::Debug, notice: None }
     }
 }
 
 /// An error that no further attempt would change.
-impl From<Error> for AttemptFailed {
+impl From<Error> for RetryDecision {
     fn from(error: Error) -> Self {
-        AttemptFailed::new(error, None)
+        RetryDecision::new(error, None)
     }
 }
 
@@ -46,10 +46,10 @@ impl Http {
         &self,
         limits: &Limits,
         on_retry: impl Fn(&Error, Duration),
-        mut attempt: impl FnMut() -> Result<T, AttemptFailed>,
+        mut attempt: impl FnMut() -> Result<T, RetryDecision>,
     ) -> Result<T> {
         loop {
-            let AttemptFailed { error, wait, level, notice } = match attempt() {
+            let RetryDecision { error, wait, level, notice } = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };

@@ -12,7 +12,7 @@ use super::retry_config::RetryConfig;
 use super::sample_options::SampleSettings;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
-use crate::http::{AttemptFailed, Http, Limits, Purpose, Request, RetryMode, idempotency_key, to_json};
+use crate::http::{Http, Limits, Purpose, Request, RetryDecision, RetryMode, idempotency_key, to_json};
 use crate::pending::{Completer, PollClient, PollerHandle, PollingSession, Resubmission, TrackedPromise};
 use crate::rules::token_bucket::DEFAULT_PAUSE;
 use crate::session::{SamplingLimiter, Task};
@@ -151,7 +151,7 @@ impl SampleJob {
                         debug!("{operation}: all sampling with this key waits for {wait:?}, as the service requests");
                         permit.pause(wait);
                         // Already logged, with the wait that the limiter enforces.
-                        Err(AttemptFailed { level: Level::Trace, ..AttemptFailed::new(error, Some(Duration::ZERO)) })
+                        Err(RetryDecision { level: Level::Trace, ..RetryDecision::new(error, Some(Duration::ZERO)) })
                     }
                     Err(error) => Err(error.into()),
                 }

@@ -3,7 +3,7 @@
 use crate::clock::Deadline;
 use crate::config::{Config, Secret, check_header, check_url};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{AttemptFailed, BodySink, Download, Http, Limits, Purpose, Response, encode_segment};
+use crate::http::{BodySink, Download, Http, Limits, Purpose, Response, RetryDecision, encode_segment};
 use crate::rules::retry::{Failure, Failures, RetryPolicy};
 
 const OPERATION: &str = "load";
@@ -101,7 +101,7 @@ impl Hub {
                     failures.count(&failure);
                     wait
                 });
-                Err(AttemptFailed::new(error, wait))
+                Err(RetryDecision::new(error, wait))
             },
         )
     }

@@ -19,19 +19,19 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// An observer, and the events that it received.
 fn observer() -> (impl Fn(&Event) + Send + Sync + 'static, Receiver<Event>) {
-    let (tell, told) = unbounded();
-    (move |event: &Event| drop(tell.send(event.clone())), told)
+    let (sender, received) = unbounded();
+    (move |event: &Event| drop(sender.send(event.clone())), received)
 }
 
-fn next(told: &Receiver<Event>) -> Event {
-    told.recv_timeout(PATIENCE).expect("nothing more was told")
+fn next(received: &Receiver<Event>) -> Event {
+    received.recv_timeout(PATIENCE).expect("no further event came")
 }
 
 /// The events up to the end of the request to this path.
-fn until_stop(told: &Receiver<Event>, of: &str) -> Vec<Event> {
+fn until_stop(received: &Receiver<Event>, of: &str) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
-        events.push(next(told));
+        events.push(next(received));
         // Heartbeats never end.
         assert!(events.len() < 20, "{of} did not stop: {events:?}");
         if matches!(events.last(), Some(Event::RequestStop { path, .. }) if path.ends_with(of)) {
@@ -53,10 +53,10 @@ fn request_events_cover_every_attempt() {
         "healthz" if fails() => Reply::with_headers(503, &[("retry-after", "3")], &json!({"detail": "busy"})),
         _ => healthy_service(request),
     });
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
     // The request that opens the session emits events, too.
-    let opening = until_stop(&told, "create_session");
+    let opening = until_stop(&received, "create_session");
     assert!(matches!(opening[0], Event::RequestStart { operation: "create_session", method: "POST", .. }));
     assert_eq!(opening.len(), 2);
     let asking = {
@@ -68,7 +68,7 @@ fn request_events_cover_every_attempt() {
         manual.advance(3 * SECOND);
     }
     asking.join().unwrap();
-    let events = until_stop(&told, "healthz");
+    let events = until_stop(&received, "healthz");
     assert_eq!(events.len(), 4, "{events:?}");
     let Event::RequestStart { operation, method, path, .. } = &events[0] else { panic!("{events:?}") };
     assert_eq!((*operation, *method, &**path), ("health", "GET", "/api/v1/healthz"));
@@ -91,15 +91,15 @@ fn failed_request_events_have_a_reason() {
         "odd?secret=Xq" => Reply::Json(404, json!({})),
         _ => healthy_service(request),
     });
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     let client = connect(service.config().observer(observer));
-    until_stop(&told, "create_session");
+    until_stop(&received, "create_session");
     client.api().get("/api/v1/odd").query("secret", "Xq").send().unwrap_err();
-    let events = until_stop(&told, "/api/v1/odd");
+    let events = until_stop(&received, "/api/v1/odd");
     let Event::RequestStop { status, error: Some(error), attempts: 1, .. } = &events[1] else { panic!("{events:?}") };
     assert_eq!((*status, error.kind()), (Some(404), ErrorKind::Status));
     client.api().get("/api/v1/odd?secret=Xq").send().unwrap_err();
-    until_stop(&told, "/api/v1/odd");
+    until_stop(&received, "/api/v1/odd");
     client.close(PATIENCE);
     client.health().unwrap_err();
 }
@@ -114,9 +114,9 @@ fn promise_events_cover_polls_and_result() {
         (_, Some(2)) => Reply::Close,
         _ => Reply::ok(json!({"metrics": {}})),
     });
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
-    until_stop(&told, "create_session");
+    until_stop(&received, "create_session");
     let works = pending(&client, "works");
     let mut waited = Duration::ZERO;
     for _ in 0..3 {
@@ -126,7 +126,7 @@ fn promise_events_cover_polls_and_result() {
         manual.advance(wait);
     }
     works.wait().unwrap();
-    let (mut states, mut failed, mut polls, resolved) = (Vec::new(), Vec::new(), 0, loop_until_resolved(&told));
+    let (mut states, mut failed, mut polls, resolved) = (Vec::new(), Vec::new(), 0, loop_until_resolved(&received));
     for event in &resolved {
         match event {
             Event::QueueState(update) => {
@@ -151,7 +151,7 @@ fn promise_events_cover_polls_and_result() {
     assert_eq!((&**request_id, *kind, *operation), ("works", RequestKind::OptimStep, "pending"));
     assert_eq!(*duration, waited);
     pending(&client, "fails").wait().unwrap_err();
-    let resolved = loop_until_resolved(&told);
+    let resolved = loop_until_resolved(&received);
     let Some(Event::Resolved { error: Some(error), .. }) = resolved.last() else { panic!("{resolved:?}") };
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::RequestFailed, Some("fails")));
 }
@@ -159,19 +159,19 @@ fn promise_events_cover_polls_and_result() {
 #[test]
 fn an_oversized_result_is_a_failed_poll() {
     let service = service_with_polls(|_| Reply::ok(json!({"metrics": {}, "padding": "x".repeat(2000)})));
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     let client = connect(service.config().max_response_bytes(1000).observer(observer));
-    until_stop(&told, "create_session");
+    until_stop(&received, "create_session");
     assert_eq!(pending(&client, "large").wait().unwrap_err().kind(), ErrorKind::Decode);
-    let events = loop_until_resolved(&told);
+    let events = loop_until_resolved(&received);
     assert_eq!(events.iter().filter(|event| matches!(event, Event::PollFailed { .. })).count(), 1, "{events:?}");
 }
 
 /// The events up to the end of a promise.
-fn loop_until_resolved(told: &Receiver<Event>) -> Vec<Event> {
+fn loop_until_resolved(received: &Receiver<Event>) -> Vec<Event> {
     let mut events = Vec::new();
     while !matches!(events.last(), Some(Event::Resolved { .. })) {
-        events.push(next(told));
+        events.push(next(received));
     }
     events
 }
@@ -180,7 +180,7 @@ fn loop_until_resolved(told: &Receiver<Event>) -> Vec<Event> {
 fn only_a_wait_that_timed_out_is_reported() {
     let manual = ManualClock::new();
     let service = service_with_polls(|_| Reply::Silence);
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
     drop(pending(&client, "given up"));
     let limited = client.with_timeout_operation(Some(5 * SECOND));
@@ -190,7 +190,7 @@ fn only_a_wait_that_timed_out_is_reported() {
     service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "limited"));
     manual.advance(5 * SECOND);
     waiting.join().unwrap();
-    let events = loop_until_resolved(&told);
+    let events = loop_until_resolved(&received);
     let Some(Event::Resolved { request_id, error: Some(error), duration, .. }) = events.last() else {
         panic!("{events:?}")
     };
@@ -201,12 +201,12 @@ fn only_a_wait_that_timed_out_is_reported() {
 #[test]
 fn a_slow_observer_learns_how_many_it_missed() {
     let service = Service::start(healthy_service);
-    let (tell, told) = unbounded();
+    let (sender, received) = unbounded();
     let gate = Arc::<Gate>::default();
     let waits = Arc::clone(&gate);
     let observer = move |event: &Event| {
         waits.pass();
-        tell.send(event.clone()).ok();
+        sender.send(event.clone()).ok();
     };
     let client = connect(service.config().observer(observer));
     // Two events each, and two for the session: the observer holds the first, and 1024 are queued.
@@ -217,7 +217,7 @@ fn a_slow_observer_learns_how_many_it_missed() {
     gate.open();
     let (mut missed, mut heard) = (0, 0);
     while missed + heard < 2 * REQUESTS + 2 {
-        match next(&told) {
+        match next(&received) {
             Event::Missed { count, .. } => missed += count,
             _ => heard += 1,
         }
@@ -228,7 +228,7 @@ fn a_slow_observer_learns_how_many_it_missed() {
 #[test]
 fn close_waits_for_the_observer() {
     let service = Service::start(healthy_service);
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     let (slow, released) = bounded::<()>(0);
     let client = connect(service.config().observer(move |event: &Event| {
         released.recv().ok();
@@ -240,7 +240,7 @@ fn close_waits_for_the_observer() {
         slow.send(()).unwrap();
     }
     closing.join().unwrap();
-    assert_eq!(told.len(), 4);
+    assert_eq!(received.len(), 4);
 }
 
 #[test]
@@ -249,15 +249,15 @@ fn a_panicking_observer_does_not_affect_the_other() {
         Some(0) => Reply::ok(json!({"type": "try_again", "request_id": "r", "queue_state": "active"})),
         _ => Reply::ok(json!({"metrics": {}})),
     });
-    let (tell, told) = unbounded();
+    let (sender, received) = unbounded();
     let thread = || (std::thread::current().id(), std::thread::current().name().map(str::to_owned));
     let config = service
         .config()
         .observer(|event: &Event| assert!(!matches!(event, Event::QueueState(_)), "on purpose"))
-        .queue_state_observer(move |_: &QueueStateUpdate| tell.send(thread()).unwrap());
+        .queue_state_observer(move |_: &QueueStateUpdate| sender.send(thread()).unwrap());
     let client = connect(config);
     pending(&client, "r").wait().unwrap();
-    let (_, name) = told.recv_timeout(PATIENCE).unwrap();
+    let (_, name) = received.recv_timeout(PATIENCE).unwrap();
     assert_eq!(name.as_deref(), Some("tinkex-observer"));
 }
 
@@ -265,36 +265,39 @@ fn a_panicking_observer_does_not_affect_the_other() {
 fn an_observer_may_make_blocking_calls() {
     let service = Service::start(healthy_service);
     let (give, given) = bounded::<ServiceClient>(1);
-    let (tell, told) = bounded(1);
+    let (sender, received) = bounded(1);
     let observer = move |_: &Event| {
         if let Ok(client) = given.try_recv() {
             let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
             let step = trainer.submit_optim_step(AdamParams::default()).unwrap().wait();
             drop((client, trainer));
-            tell.send(step.unwrap()).unwrap();
+            sender.send(step.unwrap()).unwrap();
         }
     };
     let client = connect(service.config().observer(observer));
     give.send(client.clone()).unwrap();
     client.health().unwrap();
     drop(client);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap().metrics.unwrap()["step"], 1.0);
+    assert_eq!(received.recv_timeout(PATIENCE).unwrap().metrics.unwrap()["step"], 1.0);
 }
 
 #[test]
 fn an_observer_learns_of_a_failed_connect() {
     let service = Service::start(|_| Reply::Json(401, json!({"detail": "no"})));
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     ServiceClient::connect(service.config().observer(observer).build().unwrap()).unwrap_err();
     // Before `connect` returns: the program may end then.
-    let told: Vec<_> = told.try_iter().collect();
-    assert!(matches!(told[..], [Event::RequestStart { .. }, Event::RequestStop { status: Some(401), .. }]), "{told:?}");
+    let received: Vec<_> = received.try_iter().collect();
+    assert!(
+        matches!(received[..], [Event::RequestStart { .. }, Event::RequestStop { status: Some(401), .. }]),
+        "{received:?}"
+    );
 }
 
 #[test]
 fn dropping_a_rest_client_waits_for_its_observer() {
     let service = Service::start(healthy_service);
-    let (observer, told) = observer();
+    let (observer, received) = observer();
     let (slow, released) = unbounded::<()>();
     let config = service.config().timeout_drop(PATIENCE).observer(move |event: &Event| {
         released.recv().ok();
@@ -311,24 +314,24 @@ fn dropping_a_rest_client_waits_for_its_observer() {
     slow.send(()).unwrap();
     slow.send(()).unwrap();
     dropping.join().unwrap();
-    assert_eq!(told.len(), 2);
+    assert_eq!(received.len(), 2);
 }
 
 #[test]
 fn closing_in_a_callback_waits_for_that_observer() {
     let service = Service::start(healthy_service);
-    let (hear, told) = observer();
+    let (hear, received) = observer();
     let (slow, released) = unbounded::<()>();
     let other = connect(service.config().observer(move |event: &Event| {
         released.recv().ok();
         hear(event);
     }));
     other.health().unwrap();
-    let (tell, closed) = unbounded();
+    let (sender, closed) = unbounded();
     let client = connect(service.config().observer(move |_: &Event| {
-        tell.send(told.len()).unwrap();
+        sender.send(received.len()).unwrap();
         other.close(PATIENCE);
-        tell.send(told.len()).unwrap();
+        sender.send(received.len()).unwrap();
     }));
     assert_eq!(closed.recv_timeout(PATIENCE), Ok(0));
     for _ in 0..4 {
@@ -377,7 +380,7 @@ fn a_callback_may_drop_the_last_handle() {
     go.send(()).unwrap();
     is_done.recv_timeout(PATIENCE).unwrap();
     let seen = service.wait_until(|requests| requests.iter().any(|request| request.path == "telemetry"));
-    let told =
+    let received =
         |request: &crate::support::RecordedRequest| request.body["events"].to_string().matches("SESSION_END").count();
-    assert_eq!(seen.iter().filter(|request| request.path == "telemetry").map(told).sum::<usize>(), 1);
+    assert_eq!(seen.iter().filter(|request| request.path == "telemetry").map(received).sum::<usize>(), 1);
 }

@@ -151,18 +151,18 @@ fn queue_states_are_reported_before_the_result() {
         Some(2) => Reply::ok(try_again("paused_capacity", None)),
         _ => done(42),
     });
-    let (tell, told) = unbounded();
-    let observer = move |update: &QueueStateUpdate| tell.send(update.clone()).unwrap();
+    let (sender, received) = unbounded();
+    let observer = move |update: &QueueStateUpdate| sender.send(update.clone()).unwrap();
     let client = connect(service.manual_config(&manual).queue_state_observer(observer));
     let pending = pending(&client, "r-1");
     advance_past_wait(&manual, 75..=100);
     advance_past_wait(&manual, 150..=200);
-    let update = told.recv_timeout(PATIENCE).unwrap();
+    let update = received.recv_timeout(PATIENCE).unwrap();
     assert_eq!((update.operation, &*update.request_id), ("pending", "r-1"));
     assert_eq!((update.queue_state, update.reason), (QueueState::PausedCapacity, None));
     advance_past_wait(&manual, 1000..=1000);
     assert_eq!(pending.wait().unwrap(), json!({"value": 42}));
-    assert!(told.is_empty(), "only an answer with a queue state is told");
+    assert!(received.is_empty(), "only an response with a queue state is an update");
 }
 
 #[test]
@@ -177,8 +177,8 @@ fn every_queue_state_is_reported_with_its_reason() {
         ("retrieve_future", Some(3)) => Reply::ok(try_again("active", None)),
         _ => healthy_service(request),
     });
-    let (tell, told) = unbounded();
-    let observer = move |update: &QueueStateUpdate| tell.send(update.clone()).unwrap();
+    let (sender, received) = unbounded();
+    let observer = move |update: &QueueStateUpdate| sender.send(update.clone()).unwrap();
     let client = connect(service.manual_config(&manual).queue_state_observer(observer));
     let sampler = client.create_sampling_client("base").unwrap();
     let sample = sampler.submit_sample(&ModelInput::from_tokens(vec![1]), 1, &SamplingParams::default()).unwrap();
@@ -186,7 +186,7 @@ fn every_queue_state_is_reported_with_its_reason() {
         advance_past_wait(&manual, wait);
     }
     sample.wait().unwrap();
-    let updates: Vec<_> = (0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    let updates: Vec<_> = (0..3).map(|_| received.recv_timeout(PATIENCE).unwrap()).collect();
     assert!(updates.iter().all(|update| update.operation == "sample" && &*update.request_id == "asample:sampler-0:0"));
     let said: Vec<_> = updates.iter().map(|u| (u.queue_state.as_str(), u.reason.as_deref())).collect();
     assert_eq!(said, [("paused_rate_limit", Some("too many")), ("resting", None), ("active", None)]);
@@ -225,18 +225,18 @@ fn an_observer_that_panics_or_blocks_hurts_nobody() {
 fn a_queue_observer_may_use_the_client() {
     let service = paused_once();
     let (give, given) = bounded::<ServiceClient>(1);
-    let (tell, told) = bounded(1);
+    let (sender, received) = bounded(1);
     let observer = move |_: &QueueStateUpdate| {
         if let Ok(client) = given.try_recv() {
             let quick = pending(&client, "quick").wait().map(|answer| answer["value"].clone());
             let other = pending(&client, "other").wait().map(|answer| answer["value"].clone());
             drop(client);
-            tell.send((quick.unwrap(), other.unwrap())).unwrap();
+            sender.send((quick.unwrap(), other.unwrap())).unwrap();
         }
     };
     let client = connect(service.config().max_poll_connections(1).queue_state_observer(observer));
     give.send(client.clone()).unwrap();
     drop(pending(&client, "r-1").wait().unwrap());
     drop(client);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("quick".into(), "other".into()));
+    assert_eq!(received.recv_timeout(PATIENCE).unwrap(), ("quick".into(), "other".into()));
 }

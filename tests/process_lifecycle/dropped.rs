@@ -9,12 +9,12 @@ type Handles = Box<dyn Any + Send>;
 /// Drops the handles on the thread that logs this text, and returns which thread that was.
 fn dropped_on_log(text: &'static str) -> (Sender<Handles>, Receiver<String>) {
     let (give, given) = bounded::<Handles>(1);
-    let (tell, told) = bounded(1);
+    let (sender, received) = bounded(1);
     on_log(text, move || {
         drop(given.recv_timeout(HANG));
-        tell.send(thread::current().name().unwrap_or_default().to_owned()).ok();
+        sender.send(thread::current().name().unwrap_or_default().to_owned()).ok();
     });
-    (give, told)
+    (give, received)
 }
 
 #[test]
@@ -23,12 +23,12 @@ fn dropped_on_the_training_thread() {
         "optim_step" => Reply::Json(503, json!({"detail": "dropped by training"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("dropped by training");
+    let (give, received) = dropped_on_log("dropped by training");
     let client = connect(service.config());
     let trainer = train(&client);
     let step = trainer.submit_optim_step(adam()).unwrap();
     give.send(Box::new((client, trainer, step))).unwrap();
-    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-training");
+    assert_eq!(received.recv_timeout(HANG).unwrap(), "tinkex-training");
 }
 
 #[test]
@@ -37,12 +37,12 @@ fn dropped_on_a_submitting_thread() {
         "asample" => Reply::Json(503, json!({"detail": "dropped by submit"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("dropped by submit");
+    let (give, received) = dropped_on_log("dropped by submit");
     let client = connect(service.config());
     let sampler = client.create_sampling_client("base").unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
     give.send(Box::new((client, sampler, reply))).unwrap();
-    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-submit");
+    assert_eq!(received.recv_timeout(HANG).unwrap(), "tinkex-submit");
 }
 
 #[test]
@@ -51,12 +51,12 @@ fn dropped_on_the_poller() {
         "retrieve_future" => Reply::Json(410, json!({"detail": "gone"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("expired; resubmitting its request");
+    let (give, received) = dropped_on_log("expired; resubmitting its request");
     let client = connect(service.config());
     let sampler = client.create_sampling_client("base").unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
     give.send(Box::new((client, sampler, reply))).unwrap();
-    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-poller");
+    assert_eq!(received.recv_timeout(HANG).unwrap(), "tinkex-poller");
 }
 
 #[test]
@@ -65,10 +65,10 @@ fn dropped_on_the_heartbeat_thread() {
         "session_heartbeat" => Reply::Json(503, json!({"detail": "dropped by heartbeat"})),
         _ => healthy_service(request),
     });
-    let (give, told) = dropped_on_log("dropped by heartbeat");
+    let (give, received) = dropped_on_log("dropped by heartbeat");
     let client = connect(service.config().heartbeat_interval(Duration::from_millis(1)));
     give.send(Box::new(client)).unwrap();
-    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-heartbeat");
+    assert_eq!(received.recv_timeout(HANG).unwrap(), "tinkex-heartbeat");
 }
 
 /// What a [`Dropper`] drops, and where it reports on which thread it did.
@@ -79,9 +79,9 @@ struct Dropper;
 
 impl<'de> Deserialize<'de> for Dropper {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        let (given, tell) = TO_DROP.lock().unwrap().take().unwrap();
+        let (given, sender) = TO_DROP.lock().unwrap().take().unwrap();
         drop(given.recv_timeout(HANG));
-        tell.send(thread::current().name().unwrap_or_default().to_owned()).ok();
+        sender.send(thread::current().name().unwrap_or_default().to_owned()).ok();
         Ok(Dropper)
     }
 }
@@ -91,9 +91,9 @@ fn dropped_while_decoding_a_users_type() {
     let service = Service::start(healthy_service);
     let client = connect(service.config());
     let (give, given) = bounded(1);
-    let (tell, told) = bounded(1);
-    *TO_DROP.lock().unwrap() = Some((given, tell));
+    let (sender, received) = bounded(1);
+    *TO_DROP.lock().unwrap() = Some((given, sender));
     let pending = client.pending::<Dropper>("optim_step:model-0:1", RequestKind::OptimStep);
     give.send(Box::new((client, pending)) as Handles).unwrap();
-    assert_eq!(told.recv_timeout(HANG).unwrap(), "tinkex-poll");
+    assert_eq!(received.recv_timeout(HANG).unwrap(), "tinkex-poll");
 }

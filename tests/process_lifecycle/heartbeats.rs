@@ -31,12 +31,12 @@ fn heartbeats_stop_when_the_session_has_ended() {
         _ => healthy_service(request),
     });
     let manual = ManualClock::new();
-    let (tell, told) = bounded(1);
-    on_log("this session has ended; no more heartbeats are sent", move || tell.send(()).unwrap());
+    let (sender, received) = bounded(1);
+    on_log("this session has ended; no more heartbeats are sent", move || sender.send(()).unwrap());
     let client = connect(service.config().clock(manual.clock()));
     manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
     manual.advance(Duration::from_secs(10));
-    told.recv_timeout(HANG).unwrap();
+    received.recv_timeout(HANG).unwrap();
     manual.advance(FAR);
     promptly(move || client.close(FAR));
     assert_eq!(service.requests_to("session_heartbeat").len(), 1);

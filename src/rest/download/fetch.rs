@@ -8,7 +8,7 @@ use log::Level;
 
 use super::options::{DownloadOptions, DownloadProgress};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{AttemptFailed, BodySink, Download, Http, Limits, Request, Response};
+use crate::http::{BodySink, Download, Http, Limits, Request, Response, RetryDecision};
 use crate::rest::client::RestClient;
 use crate::rest::endpoint::archive_url;
 use crate::rules::resume::{DownloadRetry, Interruption, Progress, ResumeDecision, decide};
@@ -59,7 +59,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
         Ok(self.sink.progress.bytes)
     }
 
-    fn attempt(&mut self) -> Result<(), AttemptFailed> {
+    fn attempt(&mut self) -> Result<(), RetryDecision> {
         let url = self.archive_url()?;
         let resume_from = self.sink.progress.resume_from().map(|(bytes, validator)| (bytes, validator.to_owned()));
         let download = Download {
@@ -93,7 +93,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
     }
 
     /// The URL of the archive: the one of an earlier attempt unless it has expired, else from the service.
-    fn archive_url(&mut self) -> Result<String, AttemptFailed> {
+    fn archive_url(&mut self) -> Result<String, RetryDecision> {
         let config = self.http.config();
         let now = config.clock().wall();
         if let Some(link) = self.link.take().filter(|link| link.expires.system_time() > now) {
@@ -114,7 +114,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
             let error = response
                 .into_error(operation, now)
                 .with_hint("the archive is still being prepared; try again later, or raise timeout_preparation");
-            return Err(AttemptFailed {
+            return Err(RetryDecision {
                 level: Level::Info,
                 notice: Some("the archive is being prepared"),
                 ..self.interrupted(&Interruption::NotReady { retry_after }, error)
@@ -123,16 +123,16 @@ impl<'a, 'o> Fetch<'a, 'o> {
         Err(self.interrupted(&Interruption::Failed(failure), response.into_error(operation, now)))
     }
 
-    fn connection_failed(&mut self, error: Error) -> AttemptFailed {
+    fn connection_failed(&mut self, error: Error) -> RetryDecision {
         match Failure::of_connection(&error) {
             Some(failure) => self.interrupted(&Interruption::Failed(failure), error),
             None => error.into(),
         }
     }
 
-    fn interrupted(&mut self, interruption: &Interruption, error: Error) -> AttemptFailed {
+    fn interrupted(&mut self, interruption: &Interruption, error: Error) -> RetryDecision {
         let now = self.http.config().clock().now();
-        AttemptFailed::new(error, self.sink.retry.next(interruption, now, fastrand::f64()))
+        RetryDecision::new(error, self.sink.retry.next(interruption, now, fastrand::f64()))
     }
 }
 

@@ -66,11 +66,11 @@ impl Client {
     }
 
     pub fn receive(&mut self) -> io::Result<Answer> {
-        let mut answer = self.receive_head()?;
-        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
-        answer.body.resize(length, 0);
-        self.stream.read_exact(&mut answer.body)?;
-        Ok(answer)
+        let mut response = self.receive_head()?;
+        let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
+        response.body.resize(length, 0);
+        self.stream.read_exact(&mut response.body)?;
+        Ok(response)
     }
 
     /// Receives a response without a body, whatever its headers say.
@@ -116,9 +116,9 @@ impl Client {
 
     /// Posts and expects status 200.
     pub fn ok(&mut self, endpoint: &str, body: Value) -> Value {
-        let answer = self.post(endpoint, body);
-        assert_eq!(answer.status, 200, "{endpoint}: {}", String::from_utf8_lossy(&answer.body));
-        answer.json()
+        let response = self.post(endpoint, body);
+        assert_eq!(response.status, 200, "{endpoint}: {}", String::from_utf8_lossy(&response.body));
+        response.json()
     }
 
     /// Posts a request that is answered with a promise; returns the id of the promise.
@@ -129,12 +129,12 @@ impl Client {
     /// Polls for a result until it is ready.
     pub fn result(&mut self, request_id: &str) -> Value {
         loop {
-            let answer = self.post("retrieve_future", json!({ "request_id": request_id }));
-            match answer.status {
-                408 => assert_eq!(answer.json()["queue_state"], "active"),
+            let response = self.post("retrieve_future", json!({ "request_id": request_id }));
+            match response.status {
+                408 => assert_eq!(response.json()["queue_state"], "active"),
                 status => {
-                    assert_eq!(status, 200, "{request_id}: {}", String::from_utf8_lossy(&answer.body));
-                    return answer.json();
+                    assert_eq!(status, 200, "{request_id}: {}", String::from_utf8_lossy(&response.body));
+                    return response.json();
                 }
             }
         }
@@ -147,21 +147,21 @@ impl Client {
     }
 
     pub fn session(&mut self) -> String {
-        let answer = self.ok("create_session", json!({ "tags": [], "user_metadata": null, "sdk_version": "0.4.1" }));
-        answer["session_id"].as_str().unwrap().to_owned()
+        let response = self.ok("create_session", json!({ "tags": [], "user_metadata": null, "sdk_version": "0.4.1" }));
+        response["session_id"].as_str().unwrap().to_owned()
     }
 
     /// A new training run in a new session.
     pub fn model(&mut self, base_model: &str) -> String {
         let session_id = self.session();
-        let answer = self.call(
+        let response = self.call(
             "create_model",
             json!({
                 "session_id": session_id, "model_seq_id": 0, "base_model": base_model, "user_metadata": null,
                 "lora_config": { "rank": 32, "seed": 1, "train_unembed": true, "train_mlp": true, "train_attn": true },
             }),
         );
-        answer["model_id"].as_str().unwrap().to_owned()
+        response["model_id"].as_str().unwrap().to_owned()
     }
 
     /// A sampling session on a base model, in a new session.

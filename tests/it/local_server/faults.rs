@@ -18,8 +18,8 @@ fn status_fault_sets_headers_and_body() {
     let server = LocalServer::builder().fault(refusal).start().unwrap();
     let mut client = Client::new(&server);
     for _ in 0..2 {
-        let answer = client.post("create_session", json!({ "sdk_version": "x", "tags": [], "user_metadata": null }));
-        assert_eq!((answer.status, answer.header("retry-after-ms"), answer.json()), (429, Some("50"), json!({})));
+        let response = client.post("create_session", json!({ "sdk_version": "x", "tags": [], "user_metadata": null }));
+        assert_eq!((response.status, response.header("retry-after-ms"), response.json()), (429, Some("50"), json!({})));
     }
     // Neither was executed.
     assert_eq!(client.session(), "session-1");
@@ -106,9 +106,9 @@ fn reset_during_or_after_the_response() {
 fn malformed_response_is_complete_but_not_json() {
     let server = LocalServer::builder().fault(Fault::on("healthz").times(1).malformed()).start().unwrap();
     let mut client = Client::new(&server);
-    let answer = client.get("healthz");
-    assert_eq!((answer.status, answer.body.first()), (200, Some(&b'<')));
-    assert!(serde_json::from_slice::<serde_json::Value>(&answer.body).is_err());
+    let response = client.get("healthz");
+    assert_eq!((response.status, response.body.first()), (200, Some(&b'<')));
+    assert!(serde_json::from_slice::<serde_json::Value>(&response.body).is_err());
     assert_eq!(client.get("healthz").json(), json!({ "status": "ok" }));
 }
 

@@ -18,9 +18,9 @@ fn stock(client: &mut Client, run: &str) {
         ("save_weights_for_sampler", "samp-1"),
         ("save_weights_for_sampler", "0002"),
     ] {
-        let answer = client.post(endpoint, json!({ "model_id": run, "path": name }));
-        match answer.status {
-            200 => drop(client.result(answer.json()["request_id"].as_str().unwrap())),
+        let response = client.post(endpoint, json!({ "model_id": run, "path": name }));
+        match response.status {
+            200 => drop(client.result(response.json()["request_id"].as_str().unwrap())),
             status => assert_eq!(status, 409),
         }
     }
@@ -95,18 +95,18 @@ fn replay(name: &str) -> Vec<(String, u16, String)> {
         }
         body = body.replace("\"base_model\":\"m\"", &format!("\"base_model\":\"{BASE}\""));
         client.send(method, &endpoint, &body);
-        let answer = client.receive().unwrap();
+        let response = client.receive().unwrap();
         if endpoint == "create_session" {
-            session = answer.json()["session_id"].as_str().unwrap().to_owned();
+            session = response.json()["session_id"].as_str().unwrap().to_owned();
         }
-        match answer.status {
-            200 if answer.json().get("request_id").is_some() => {
-                let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+        match response.status {
+            200 if response.json().get("request_id").is_some() => {
+                let id = response.json()["request_id"].as_str().unwrap().to_owned();
                 let result = client.result(&id);
                 assert!(result.get("error").is_none(), "{name} {endpoint}: {result}");
             }
             200 | 204 | 302 => {}
-            status => refused.push((endpoint.clone(), status, answer.detail())),
+            status => refused.push((endpoint.clone(), status, response.detail())),
         }
     }
     refused

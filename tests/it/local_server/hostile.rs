@@ -131,10 +131,10 @@ fn random_json_never_causes_a_server_error() {
             );
         }
         client.send(method, endpoint, &body);
-        let answer = client.receive().unwrap_or_else(|error| panic!("{round} {endpoint}: {error} at {body:.500}"));
-        assert!(answer.status < 500, "{round} {endpoint}: {answer:?} at {body:.500}");
-        if answer.status == 200 && answer.json()["request_id"].is_string() {
-            let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+        let response = client.receive().unwrap_or_else(|error| panic!("{round} {endpoint}: {error} at {body:.500}"));
+        assert!(response.status < 500, "{round} {endpoint}: {response:?} at {body:.500}");
+        if response.status == 200 && response.json()["request_id"].is_string() {
+            let id = response.json()["request_id"].as_str().unwrap().to_owned();
             let result = client.result(&id);
             assert_ne!(result["category"], "server", "{round} {endpoint}: {result} at {body:.500}");
         }
@@ -167,9 +167,9 @@ fn unbounded_numbers_are_rejected_early() {
         ("optim_step", step("eps", -1.0), "eps must be at least 0 and finite"),
         ("save_weights", save(&run, 1, &"n".repeat(241)), "is too long"),
     ] {
-        let answer = client.post(endpoint, body);
-        assert_eq!(answer.status, 400, "{words}");
-        assert!(answer.detail().contains(words), "{} — {words}", answer.detail());
+        let response = client.post(endpoint, body);
+        assert_eq!(response.status, 400, "{words}");
+        assert!(response.detail().contains(words), "{} — {words}", response.detail());
     }
     let many = samples(1024);
     assert_eq!(client.call("asample", many)["sequences"].as_array().unwrap().len(), 1024);
@@ -222,8 +222,8 @@ fn no_path_escapes_the_api() {
 fn bodiless_responses_leave_the_connection_clean() {
     let server = LocalServer::builder().fault(Fault::on("sessions").times(1).status(204)).start().unwrap();
     let mut client = Client::new(&server);
-    let answer = client.get("sessions");
-    assert_eq!((answer.status, answer.header("content-length")), (204, None));
+    let response = client.get("sessions");
+    assert_eq!((response.status, response.header("content-length")), (204, None));
     assert_eq!(client.get("healthz").json(), json!({ "status": "ok" }));
 
     // A response to HEAD has the content-length of GET but no body.

@@ -85,8 +85,8 @@ fn oversized_body_response_reaches_a_sending_client() {
     let body = vec![b' '; 1_000_000];
     client.write(format!("POST /api/v1/telemetry HTTP/1.1\r\ncontent-length: {}\r\n\r\n", body.len())).unwrap();
     client.write(&body).unwrap();
-    let answer = client.receive().unwrap();
-    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+    let response = client.receive().unwrap();
+    assert_eq!((response.status, response.header("connection")), (413, Some("close")));
 }
 
 #[test]

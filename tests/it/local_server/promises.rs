@@ -34,8 +34,8 @@ fn held_poll_gets_408_after_hold_time() {
     let (_server, gate, mut client, model_id) = gated(Duration::from_millis(20));
     let id = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     for _ in 0..2 {
-        let answer = client.post("retrieve_future", json!({ "request_id": id }));
-        assert_eq!((answer.status, answer.json()), (408, json!({ "queue_state": "active" })));
+        let response = client.post("retrieve_future", json!({ "request_id": id }));
+        assert_eq!((response.status, response.json()), (408, json!({ "queue_state": "active" })));
     }
     drop(gate);
     assert_eq!(client.result(&id)["loss_fn_outputs"].as_array().unwrap().len(), 1);

@@ -38,9 +38,9 @@ fn malformed_body_error_has_its_location() {
         ),
     ] {
         client.send("POST", endpoint, body);
-        let answer = client.receive().unwrap();
-        let detail = &answer.json()["detail"][0];
-        assert_eq!((answer.status, &detail["loc"], detail["type"].as_str()), (422, &place, Some(kind)), "{detail}");
+        let response = client.receive().unwrap();
+        let detail = &response.json()["detail"][0];
+        assert_eq!((response.status, &detail["loc"], detail["type"].as_str()), (422, &place, Some(kind)), "{detail}");
         assert!(!detail["msg"].as_str().unwrap().is_empty());
     }
 }
@@ -74,9 +74,9 @@ fn invalid_batch_is_explained() {
         ),
     ] {
         let body = json!({ "forward_input": batch, "model_id": model_id, "seq_id": 1 });
-        let answer = client.post("forward", body);
-        assert_eq!(answer.status, 400, "{words}");
-        assert!(answer.detail().contains(words), "{} — {words}", answer.detail());
+        let response = client.post("forward", body);
+        assert_eq!(response.status, 400, "{words}");
+        assert!(response.detail().contains(words), "{} — {words}", response.detail());
     }
 }
 
@@ -99,9 +99,9 @@ fn invalid_settings_are_explained() {
         ("asample", ask("a", json!({ "max_tokens": 1024 })), "exceed the context of 1024"),
         ("asample", ask(&"a".repeat(1024), json!({})), "exceed the context of 1024"),
     ] {
-        let answer = client.post(endpoint, body);
-        assert_eq!(answer.status, 400, "{words}");
-        assert!(answer.detail().contains(words), "{} — {words}", answer.detail());
+        let response = client.post(endpoint, body);
+        assert_eq!(response.status, 400, "{words}");
+        assert!(response.detail().contains(words), "{} — {words}", response.detail());
     }
 }
 
@@ -126,9 +126,9 @@ fn unknown_ids_are_not_found() {
         ("retrieve_future", json!({ "request_id": "request-99" })),
         ("retrieve_future", json!({ "request_id": "?" })),
     ] {
-        let answer = client.post(endpoint, body);
-        assert_eq!(answer.status, 404, "{endpoint}");
-        assert!(!answer.detail().is_empty());
+        let response = client.post(endpoint, body);
+        assert_eq!(response.status, 404, "{endpoint}");
+        assert!(!response.detail().is_empty());
     }
 }
 

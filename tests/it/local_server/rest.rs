@@ -63,8 +63,8 @@ fn lists_come_in_pages_newest_first() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let runs: Vec<_> = (0..25).map(|_| client.model(BASE)).collect();
-    let page = |answer: Answer| -> (Vec<String>, Value) {
-        let body = answer.json();
+    let page = |response: Answer| -> (Vec<String>, Value) {
+        let body = response.json();
         let runs = body["training_runs"].as_array().unwrap().iter();
         let ids = runs.map(|run| run["training_run_id"].as_str().unwrap().to_owned());
         (ids.collect(), body["cursor"].clone())
@@ -180,9 +180,9 @@ fn resources_of_other_keys_are_inaccessible() {
     ] {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         other.send(method, &endpoint, &body);
-        let answer = other.receive().unwrap();
-        assert_eq!(answer.status, 403, "{method} {endpoint}");
-        assert!(answer.detail().contains("another API key"), "{endpoint}");
+        let response = other.receive().unwrap();
+        assert_eq!(response.status, 403, "{method} {endpoint}");
+        assert!(response.detail().contains("another API key"), "{endpoint}");
     }
     assert_eq!(other.get("training_runs").json()["cursor"]["total_count"], 0);
     assert_eq!(other.get("checkpoints").json()["checkpoints"], json!([]));
@@ -237,9 +237,9 @@ fn archive_has_peft_files_behind_signed_link() {
     let expires = httpdate::parse_http_date(link.header("expires").unwrap()).unwrap();
     assert!(expires > std::time::UNIX_EPOCH);
 
-    let answer = follow(&server, &link);
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/gzip")));
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(answer.body.as_slice()));
+    let response = follow(&server, &link);
+    assert_eq!((response.status, response.header("content-type")), (200, Some("application/gzip")));
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(response.body.as_slice()));
     let mut names = Vec::new();
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();

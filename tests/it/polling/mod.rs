@@ -1,7 +1,7 @@
 //! How results are asked for and handed over, through the public API: the poller and `Pending`.
 
-mod answers;
 mod given_up;
+mod responses;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

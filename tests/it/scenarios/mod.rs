@@ -26,17 +26,18 @@ impl Scenario {
     fn start(name: &str) -> Self {
         let mut exchanges = golden::exchanges(name);
         exchanges.iter_mut().for_each(|exchange| fill(&mut exchange["response"]["json"]));
-        let mut answers = HashMap::<(String, String), Vec<Value>>::new();
+        let mut responses = HashMap::<(String, String), Vec<Value>>::new();
         for exchange in exchanges.iter().rev() {
             let request_id = exchange["body"]["json"]["request_id"].as_str().unwrap_or_default().to_owned();
-            answers.entry((path_of(exchange), request_id)).or_default().push(exchange["response"].clone());
+            responses.entry((path_of(exchange), request_id)).or_default().push(exchange["response"].clone());
         }
-        let answers = Mutex::new(answers);
+        let responses = Mutex::new(responses);
         let service = Service::start(move |request| {
             let asked = (request.path.clone(), request.request_id().to_owned());
-            let answer = answers.lock().unwrap().get_mut(&asked).and_then(Vec::pop);
-            let answer = answer.unwrap_or_else(|| panic!("{} is not asked once more in the scenario", request.path));
-            Reply::Json(u16::try_from(answer["status"].as_u64().unwrap()).unwrap(), answer["json"].clone())
+            let response = responses.lock().unwrap().get_mut(&asked).and_then(Vec::pop);
+            let response =
+                response.unwrap_or_else(|| panic!("{} is not asked once more in the scenario", request.path));
+            Reply::Json(u16::try_from(response["status"].as_u64().unwrap()).unwrap(), response["json"].clone())
         });
         Scenario { exchanges, service }
     }
@@ -88,8 +89,8 @@ fn left_out(item: &Value) -> Option<usize> {
 }
 
 /// Replaces the abbreviation by copies of the item before it.
-fn fill(answer: &mut Value) {
-    match answer {
+fn fill(response: &mut Value) {
+    match response {
         Value::Array(items) => {
             if let Some((at, count)) = items.iter().enumerate().find_map(|(at, item)| Some((at, left_out(item)?))) {
                 let copies = vec![items[at - 1].clone(); count];

@@ -233,8 +233,8 @@ fn reporting_does_not_report_on_itself() {
         _ => healthy_service(request),
     });
     let manual = ManualClock::new();
-    let (tell, told) = unbounded();
-    let client = connect(config(&service, &manual).observer(move |event: &Event| drop(tell.send(event.clone()))));
+    let (sender, received) = unbounded();
+    let client = connect(config(&service, &manual).observer(move |event: &Event| drop(sender.send(event.clone()))));
     client.telemetry().flush();
     for count in 1..=3 {
         service.wait_for_count("telemetry", count);
@@ -244,8 +244,8 @@ fn reporting_does_not_report_on_itself() {
     service.wait_for_count("telemetry", 4);
     client.close(PATIENCE);
     assert_eq!(names(&events(&service)).iter().filter(|name| **name != "SESSION_START").count(), 1, "the end");
-    let told: Vec<_> = told.try_iter().collect();
-    assert_eq!(told.len(), 2, "the opening of the session alone: {told:?}");
+    let received: Vec<_> = received.try_iter().collect();
+    assert_eq!(received.len(), 2, "the opening of the session alone: {received:?}");
 }
 
 #[test]
@@ -311,14 +311,14 @@ fn telemetry_contains_no_user_data() {
         telemetry.log_exception(&std::io::Error::other(error));
     }
     client.close(PATIENCE);
-    let told = events(&service);
-    let exceptions = told.iter().filter(|event| event["event"] == "UNHANDLED_EXCEPTION").count();
-    let user_errors = names(&told).iter().filter(|name| **name == "user_error").count();
-    assert_eq!((exceptions, user_errors), (4, 3 + 6), "{told:?}");
+    let received = events(&service);
+    let exceptions = received.iter().filter(|event| event["event"] == "UNHANDLED_EXCEPTION").count();
+    let user_errors = names(&received).iter().filter(|name| **name == "user_error").count();
+    assert_eq!((exceptions, user_errors), (4, 3 + 6), "{received:?}");
     for seen in service.requests_to("telemetry?q=Xq7Zk-query") {
         let text = String::from_utf8_lossy(&seen.raw);
         for secret in ["Xq7Zk", "918273", "x-team"] {
-            assert!(!text.contains(secret), "{secret} is told: {text}");
+            assert!(!text.contains(secret), "{secret} is sent: {text}");
         }
     }
 }

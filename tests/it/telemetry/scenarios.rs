@@ -16,7 +16,7 @@ use crate::support::{RecordedRequest, Reply, Service, connect, golden, healthy_s
 /// Where our events differ from the Python client's on purpose: `event.field`.
 const DIFFERENCES: [(&str, &str); 3] = [
     ("user_error.body", "what the service answered is not repeated"),
-    ("SESSION_END", "told once, at the close of the session, not after each error"),
+    ("SESSION_END", "sent once, at the close of the session, not after each error"),
     ("APIFuture.result_async.queue_state", "a paused queue, once a minute for each client"),
 ];
 

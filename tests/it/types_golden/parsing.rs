@@ -116,30 +116,30 @@ fn durations() {
 fn shapes_of_answers() {
     /// Responses that either only Python or only this crate reads, by their place in the fixture.
     const DIFFERENT: [(&str, &str); 5] = [
-        (r#"{"session_id":"s","type":"wrong"}"#, "`type` of an answer is not looked at"),
+        (r#"{"session_id":"s","type":"wrong"}"#, "`type` of an response is not looked at"),
         (r#"{"limit":2.0,"offset":"1","total_count":true}"#, "texts and booleans are no numbers"),
         (r#"{"metrics":{"a":"1.5","b":2}}"#, "texts are no numbers"),
         (r#"{"metrics":{"a":null}}"#, "null is NaN"),
         (r#"{"status":"degraded"}"#, "any status is kept"),
     ];
-    fn reads<T: DeserializeOwned>(answer: &Value) -> bool {
-        from_value::<T>(answer.clone()).is_ok()
+    fn reads<T: DeserializeOwned>(response: &Value) -> bool {
+        from_value::<T>(response.clone()).is_ok()
     }
     for case in entries(&fixture("pure_parsing")["response_validation"]) {
-        let answer = &case["in"];
+        let response = &case["in"];
         let ours = match case["type"].as_str().unwrap() {
-            "CreateSessionResponse" => reads::<CreateSessionResponse>(answer),
-            "UntypedAPIFuture" => reads::<Promise>(answer),
-            "Cursor" => reads::<Cursor>(answer),
-            "OptimStepResponse" => reads::<OptimStepResponse>(answer),
+            "CreateSessionResponse" => reads::<CreateSessionResponse>(response),
+            "UntypedAPIFuture" => reads::<Promise>(response),
+            "Cursor" => reads::<Cursor>(response),
+            "OptimStepResponse" => reads::<OptimStepResponse>(response),
             // `"is_lora": "true"` and `"lora_rank": "8"`: a text is neither a boolean nor a number.
-            "TrainingRun" => !reads::<TrainingRun>(answer),
-            "HealthResponse" => reads::<HealthResponse>(answer),
+            "TrainingRun" => !reads::<TrainingRun>(response),
+            "HealthResponse" => reads::<HealthResponse>(response),
             other => panic!("{other} is not covered"),
         };
         let python = case["strict_validation"].get("out").is_some();
-        let text = answer.to_string();
+        let text = response.to_string();
         let different = DIFFERENT.iter().any(|(json, _)| *json == text);
-        assert_eq!(ours != python, different, "{answer}");
+        assert_eq!(ours != python, different, "{response}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the answers to polls mean, and when they are repeated.
+//! What the responses to polls mean, and when a poll is repeated.
 
 use super::*;
 
