@@ -34,7 +34,7 @@ fn the_log_has_no_signature() {
     let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
     assert!(!log.contains(SIGNATURE) && !log.contains("tml-test-key"), "{log}");
     assert!(!log.contains("in 0ns"), "{log}");
-    for said in ["the archive is being prepared", "answered 403", "retrying in", "ureq"] {
+    for said in ["the archive is being prepared", "returned 403", "retrying in", "ureq"] {
         assert!(log.contains(said), "{said} is not in the log:\n{log}");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,6 +27,10 @@ impl Terminal {
     pub fn start(mut command: Command) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
+        // Children of other tests must not inherit the terminal, which would keep its screen open.
+        for end in [&pty.master, &pty.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         command.env("TERM", "xterm").stdin(pty.slave.try_clone().unwrap()).stderr(pty.slave).stdout(Stdio::piped());
         let child = command.spawn().unwrap();
         // The command owns the slave's ends, which would keep the screen open.

@@ -131,7 +131,7 @@ fn select_takes_whichever_result_comes_first() {
         recv(fast.ready()) -> _ => "fast",
     };
     assert_eq!((first, fast.wait().unwrap().value), ("fast", 2));
-    // Who asks late is told at once.
+    // A late question gets its answer immediately.
     gate.open();
     slow.ready().recv().unwrap();
     assert!(slow.ready().recv().is_err(), "the message is taken, and the channel is disconnected");

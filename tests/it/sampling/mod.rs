@@ -77,9 +77,9 @@ struct Crowd {
 
 fn crowd() -> (Service, Arc<Crowd>) {
     let crowd = Arc::<Crowd>::default();
-    let seen_by = Arc::clone(&crowd);
+    let observed = Arc::clone(&crowd);
     let service = Service::start(move |request| {
-        let crowd = &seen_by;
+        let crowd = &observed;
         if request.path == "asample" {
             let _inside = crowd.submissions.enter();
             crowd.submit.pass();

@@ -324,7 +324,7 @@ fn telemetry_contains_no_user_data() {
 }
 
 #[test]
-fn a_time_limit_that_runs_out_is_told() {
+fn a_timeout_is_reported() {
     let service = crate::support::service_with_polls(|_| Reply::Silence);
     let manual = ManualClock::new();
     let client = connect(config(&service, &manual)).with_timeout_operation(Some(5 * SECOND));
