@@ -92,7 +92,7 @@ fn a_batch_refused_early_keeps_its_sequence_number() {
     let service = Service::start_early(early, healthy_service);
     let client = connect(quiet(&service, &clock)).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    // About 800 kB in few numbers, which are slow to write in a build without optimisation.
+    // About 800 kB in few numbers, which are slow to write in a build without optimization.
     let datum = Datum::new(ModelInput::from_tokens(vec![100_000; COUNT]))
         .input("target_tokens", vec![i64::MAX; COUNT])
         .and_then(|datum| datum.input("weights", vec![1.234_567_8e-20_f32; COUNT]));
