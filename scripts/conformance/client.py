@@ -210,7 +210,7 @@ def rest(service, saved, for_sampler):
     client.unpublish_checkpoint_from_tinker_path(saved).result()
 
     link = client.get_checkpoint_archive_url_from_tinker_path(for_sampler).result()
-    with urllib.request.urlopen(link.url) as answer, tarfile.open(fileobj=io.BytesIO(answer.read())) as archive:
+    with urllib.request.urlopen(link.url) as response, tarfile.open(fileobj=io.BytesIO(response.read())) as archive:
         check(sorted(archive.getnames()) == ["adapter_config.json", "adapter_model.safetensors"])
     try:
         urllib.request.urlopen(link.url[:-1] + "x")

@@ -190,17 +190,16 @@ fn io_error(operation: &'static str, verb: &str, error: io::Error) -> Error {
 /// use std::time::Duration;
 /// use tinkex::local::{Fault, LocalServer};
 ///
-/// # fn main() -> tinkex::Result<()> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
 /// let server = LocalServer::builder()
 ///     .addr("127.0.0.1:0")
-///     .data_dir(std::env::temp_dir().join(format!("tinkex-doc-{}", std::process::id())))
+///     .data_dir(directory.path())
 ///     .hold_time(Duration::from_secs(5))
 ///     .api_key_check(|key| key == "tml-mine")
 ///     .fault(Fault::on("asample").times(1).status(429).header("retry-after", "1"))
 ///     .start()?;
 /// assert_ne!(server.port(), 0);
-/// # drop(server);
-/// # std::fs::remove_dir_all(std::env::temp_dir().join(format!("tinkex-doc-{}", std::process::id()))).unwrap();
 /// # Ok(())
 /// # }
 /// ```

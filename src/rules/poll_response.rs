@@ -74,7 +74,7 @@ pub(crate) enum Failure {
         /// The server's message.
         detail: String,
     },
-    /// A response with a status of success that cannot be decoded.
+    /// A 2xx response that cannot be decoded.
     Undecodable {
         /// What is wrong with it.
         why: String,
@@ -114,7 +114,7 @@ impl<T> PollOutcome<T, Failure> {
     }
 }
 
-/// Classifies a response with a status of success.
+/// Classifies a 2xx response.
 fn classify_success(body: &[u8]) -> PollOutcome<&[u8], Failure> {
     let undecodable = |why: String| PollOutcome::Failed(Failure::Undecodable { why });
     if body.trim_ascii().is_empty() {

@@ -208,10 +208,11 @@ impl fmt::Debug for Session {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpListener;
     use std::sync::atomic::AtomicUsize;
-    use std::thread;
+
+    use httpmock::Method::POST;
+    use httpmock::MockServer;
+    use serde_json::json;
 
     use super::*;
     use crate::config::Proxy;
@@ -225,21 +226,16 @@ mod tests {
         }
     }
 
-    /// A session, of a service that answers the first request and no other.
+    /// A session of a service that can only create it.
     fn open() -> Session {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let service = thread::spawn(move || {
-            let mut stream = listener.accept().unwrap().0;
-            let mut lines = BufReader::new(&stream).lines();
-            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
-            let body = r#"{"session_id":"s-1"}"#;
-            write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-                .unwrap();
+        let server = MockServer::start();
+        let create = server.mock(|when, then| {
+            when.method(POST).path("/api/v1/create_session");
+            then.json_body(json!({"session_id": "s-1"}));
         });
-        let config = Config::builder().api_key("tml-k").base_url(url).proxy(Proxy::Off).telemetry(false);
+        let config = Config::builder().api_key("tml-k").base_url(server.base_url()).proxy(Proxy::Off).telemetry(false);
         let session = Session::open(&config.build_with(|_| None).unwrap()).unwrap();
-        service.join().unwrap();
+        create.assert();
         session
     }
 

@@ -126,7 +126,7 @@ fn a_wrong_answer_stops_before_the_second_pass() {
     let service = service();
     let trainer = trainer(&service);
     let (nan, infinity) = (f32::NAN, f32::INFINITY);
-    let answers: [(CustomLoss, &str); 6] = [
+    let losses: [(CustomLoss, &str); 6] = [
         (CustomLoss::new(0.0, vec![]), "0 gradients for 1 datums"),
         (CustomLoss::new(0.0, vec![Array1::ones(3), Array1::ones(3)]), "2 gradients for 1 datums"),
         (CustomLoss::new(0.0, vec![array![1.0, 2.0]]), "datum 0 has 2 numbers for 3"),
@@ -134,8 +134,8 @@ fn a_wrong_answer_stops_before_the_second_pass() {
         (CustomLoss::new(0.0, vec![array![1.0, 1.0, -infinity]]), "datum 0 is -inf at 2"),
         (CustomLoss::new(f64::NAN, vec![array![1.0, 1.0, 1.0]]), "the loss is NaN"),
     ];
-    for (answer, expected) in answers {
-        let error = trainer.forward_backward_custom(batch(), |_, _| Ok::<_, Infallible>(answer)).unwrap_err();
+    for (loss, expected) in losses {
+        let error = trainer.forward_backward_custom(batch(), |_, _| Ok::<_, Infallible>(loss)).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
         assert!(error.to_string().contains(expected), "{error}");
     }

@@ -58,7 +58,7 @@ fn results_keep_the_order_of_the_calls() {
     ready.recv_timeout(PATIENCE).unwrap();
     assert!(!waiting.is_finished());
     gate.open();
-    let values: Vec<_> = waiting.join().unwrap().iter().map(|answer| answer["value"].clone()).collect();
+    let values: Vec<_> = waiting.join().unwrap().iter().map(|result| result["value"].clone()).collect();
     assert_eq!(values, ["held-1", "a", "held-2", "b"]);
     assert!(wait_all(Vec::<Pending<Value>>::new()).unwrap().is_empty());
 }
@@ -83,7 +83,7 @@ fn any_takes_them_as_they_come() {
     let mut pendings = vec![pending(&client, "held"), pending(&client, "quick"), pending(&client, "bad")];
     let mut came = Vec::new();
     while let Some(index) = wait_any(&pendings) {
-        came.push(pendings.remove(index).wait().map(|answer| answer["value"].clone()).map_err(|e| e.kind()));
+        came.push(pendings.remove(index).wait().map(|result| result["value"].clone()).map_err(|e| e.kind()));
         if came.len() == 2 {
             gate.open();
         }
@@ -228,8 +228,8 @@ fn a_queue_observer_may_use_the_client() {
     let (sender, received) = bounded(1);
     let observer = move |_: &QueueStateUpdate| {
         if let Ok(client) = given.try_recv() {
-            let quick = pending(&client, "quick").wait().map(|answer| answer["value"].clone());
-            let other = pending(&client, "other").wait().map(|answer| answer["value"].clone());
+            let quick = pending(&client, "quick").wait().map(|result| result["value"].clone());
+            let other = pending(&client, "other").wait().map(|result| result["value"].clone());
             drop(client);
             sender.send((quick.unwrap(), other.unwrap())).unwrap();
         }

@@ -34,8 +34,8 @@ fn beat(manual: &ManualClock, service: &Service, count: usize) -> Vec<(Level, St
 fn heartbeat_outages_are_logged_once() {
     captured_log::start(LevelFilter::Info);
     let status = Arc::new(AtomicU16::new(200));
-    let answers = Arc::clone(&status);
-    let service = Service::start(move |request| match (&*request.path, answers.load(Ordering::SeqCst)) {
+    let scripted = Arc::clone(&status);
+    let service = Service::start(move |request| match (&*request.path, scripted.load(Ordering::SeqCst)) {
         ("session_heartbeat", 0) => Reply::Close,
         ("session_heartbeat", status) if status != 200 => Reply::Json(status, json!({"detail": "no"})),
         _ => healthy_service(request),

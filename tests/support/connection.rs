@@ -108,26 +108,26 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
             shared.changed.notify_all();
         }
         if let Some(reply) = early {
-            answer(&mut stream, reply);
+            write(&mut stream, reply);
             // Unread data turns the close into a reset.
             stream.peek(&mut [0]).ok();
             return;
         }
-        if !answer(&mut stream, (shared.script)(&seen)) {
+        if !write(&mut stream, (shared.script)(&seen)) {
             return;
         }
     }
 }
 
 /// Writes a reply. Returns whether the connection stays open.
-fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
+fn write(stream: &mut TcpStream, reply: Reply) -> bool {
     let (status, headers, body) = match reply {
         Reply::Json(status, body) => {
             (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
         }
         Reply::Full { status, headers, body } => (status, headers, body),
-        Reply::Held(gate, then) => return gate.pass_unless_closed(stream) && answer(stream, *then),
-        Reply::Silence => return answer(stream, Reply::Stall(Vec::new())),
+        Reply::Held(gate, then) => return gate.pass_unless_closed(stream) && write(stream, *then),
+        Reply::Silence => return write(stream, Reply::Stall(Vec::new())),
         Reply::Close => return false,
         Reply::Raw(bytes) => {
             stream.write_all(&bytes).ok();
@@ -163,7 +163,7 @@ fn answer(stream: &mut TcpStream, reply: Reply) -> bool {
     stream.write_all(&[bytes.as_bytes(), &body].concat()).is_ok()
 }
 
-/// The request without its body, the length of its head, and the length of its body.
+/// The request without its body, the length of its head, and the length of its body. A malformed request gets a 400.
 fn read_head(
     connection: usize,
     stream: &mut TcpStream,
@@ -172,7 +172,12 @@ fn read_head(
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
-        if let Ok(httparse::Status::Complete(head)) = request.parse(buffer) {
+        let parsed = request.parse(buffer);
+        if parsed.is_err() {
+            write(stream, Reply::Json(400, Value::Null));
+            return None;
+        }
+        if let Ok(httparse::Status::Complete(head)) = parsed {
             let headers: Vec<(String, String)> = request
                 .headers
                 .iter()

@@ -48,7 +48,7 @@ pub fn result(request_id: &str) -> Reply {
     })
 }
 
-/// A service that answers polls by the script, and is otherwise healthy.
+/// A service that responds to polls by the script, and is otherwise healthy.
 pub fn service_with_polls(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Service {
     Service::start(
         move |request| if request.path == "retrieve_future" { script(request) } else { healthy_service(request) },

@@ -1,4 +1,4 @@
-//! What the tests share: a scripted service and an httpmock server, fixtures, the captured log, a terminal.
+//! What the tests share: a scripted service, an httpmock server and a proxy, fixtures, the captured log, a terminal.
 #![allow(dead_code, unused_imports, reason = "each binary uses its own part of the support")]
 
 pub mod captured_log;
@@ -11,6 +11,7 @@ pub mod mock;
 mod service;
 #[cfg(all(unix, feature = "cli"))]
 pub mod terminal;
+mod tunnel;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use healthy::{healthy_service, result, service_with_polls};
 pub use service::{Service, listener_with_small_buffers};
 use tinkex::clock::ManualClock;
 use tinkex::{Config, ConfigBuilder, Proxy};
+pub use tunnel::{Tunnels, tunnelling_proxy};
 
 /// A test that waits longer than this for something that must happen has failed.
 const PATIENCE: Duration = Duration::from_secs(30);

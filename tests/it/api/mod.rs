@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use httpmock::Method::GET;
+use httpmock::Method::{DELETE, GET};
 use httpmock::{Mock, MockServer};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -332,7 +332,9 @@ fn an_error_names_the_expected_form() {
 
 #[test]
 fn a_response_may_be_empty() {
-    let service = Service::start(|_| Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".into()));
-    let response = api(service.config()).delete("/api/v1/x").send().unwrap();
+    let server = MockServer::start();
+    let delete = respond(&server, DELETE, "x", |then| then.status(204));
+    let response = api(mock::config(&server)).delete("/api/v1/x").send().unwrap();
     assert_eq!((response.status(), response.bytes()), (204, &b""[..]));
+    delete.assert();
 }

@@ -1,8 +1,6 @@
 //! `tinkex doctor`, against everything that can be wrong.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::thread;
+use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
 use httpmock::Method::{GET, POST};
@@ -12,6 +10,7 @@ use tinkex::local::LocalServer;
 
 use super::program::{Volatile, golden, tinkex};
 use crate::support::mock::{endpoint, respond, session};
+use crate::support::{Service, healthy_service, tunnelling_proxy};
 
 #[test]
 fn the_local_server_passes_all_checks() {
@@ -134,21 +133,15 @@ fn a_skewed_clock_fails_its_check() {
 
 #[test]
 fn a_server_without_tls_fails_its_check() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map(Result::unwrap) {
-            // The connection check connects without sending anything.
-            if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
-                stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").ok();
-            }
-        }
-    });
+    // It responds to the TLS handshake as to a malformed request.
+    let service = Service::start(healthy_service);
+    let url = service.url().replace("http://", "https://");
     let done = tinkex("doctor -f json").at(&url).run();
     assert_eq!(done.code, Some(1));
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
     assert_eq!(["connection", "tls", "server"].map(status), ["ok", "failed", "skipped"]);
+    assert!(service.requests().is_empty());
 }
 
 #[test]
@@ -169,44 +162,21 @@ fn a_missing_tokenizer_is_named_with_its_path() {
     [health, capabilities, session, sampler].iter().for_each(Mock::assert);
 }
 
-/// A proxy that connects to this server for every target.
-fn proxy(server: &MockServer) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (url, target) = (format!("http://{}", listener.local_addr().unwrap()), server.address().to_string());
-    thread::spawn(move || {
-        for stream in listener.incoming().map(Result::unwrap) {
-            let target = target.clone();
-            thread::spawn(move || tunnel(stream, &target).ok());
-        }
-    });
-    url
-}
-
-fn tunnel(mut outside: TcpStream, target: &str) -> io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        outside.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    assert!(head.starts_with(b"CONNECT "), "{}", String::from_utf8_lossy(&head));
-    outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-    let inside = TcpStream::connect(target)?;
-    let (mut from, mut to) = (outside.try_clone()?, inside.try_clone()?);
-    thread::spawn(move || io::copy(&mut from, &mut to));
-    io::copy(&mut &inside, &mut outside).map(drop)
-}
-
 #[test]
 fn the_proxy_resolves_the_host_name() {
     let server = MockServer::start();
     let [health, capabilities] = endpoints(&server, tinkex::clock::Clock::system().wall(), None);
     let [session, sampler] = sampler_endpoints(&server, "tinkex/bytes-tiny");
-    let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &proxy(&server)).run();
+    let target = server.address().to_string();
+    let (port, tunnels) = tunnelling_proxy(move |_| target.clone());
+    let proxy = format!("http://127.0.0.1:{port}");
+    let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &proxy).run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
     let expected = ["skipped", "skipped", "ok", "ok"];
     assert_eq!(["dns", "connection", "server", "access"].map(status), expected, "{document}");
     assert_eq!(done.code, Some(0));
+    let heads = tunnels.lock().unwrap();
+    assert!(!heads.is_empty() && heads.iter().all(|head| head.starts_with("CONNECT service.invalid:80 ")), "{heads:?}");
     [health, capabilities, session, sampler].iter().for_each(Mock::assert);
 }

@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
+use httpmock::Method::{DELETE, GET};
+use httpmock::{Mock, MockServer};
 use serde_json::json;
 
 use super::program::{Program, read_to_end, tinkex};
-use crate::support::{Reply, Service};
+use crate::support::mock::{anything, respond};
 
 /// Runs it with a stdout that is already closed. Returns the exit code and stderr.
 fn with_closed_stdout(mut program: Program) -> (Option<i32>, String) {
@@ -22,20 +24,27 @@ fn with_closed_stdout(mut program: Program) -> (Option<i32>, String) {
 
 #[test]
 fn a_closed_pipe_is_success_for_every_output() {
-    let service = Service::start(|_| Reply::ok(json!({ "sessions": ["a"] })));
+    let server = MockServer::start();
+    let list = respond(&server, GET, "sessions?limit=20&offset=0", |then| then.json_body(json!({ "sessions": ["a"] })));
     for words in
         ["--help", "--version", "version", "completions bash", "man", "session list", "session list -f json", "serve"]
     {
-        assert_eq!(with_closed_stdout(tinkex(words).at(&service.url())), (Some(0), String::new()), "{words}");
+        assert_eq!(with_closed_stdout(tinkex(words).at(&server.base_url())), (Some(0), String::new()), "{words}");
     }
+    list.assert_calls(2);
 }
 
 #[test]
 fn a_closed_pipe_does_not_stop_deletions() {
-    let service = Service::start(|_| Reply::ok(json!({})));
+    let server = MockServer::start();
+    let deletions = ["a", "b", "c"].map(|id| {
+        respond(&server, DELETE, &format!("training_runs/r/checkpoints/weights/{id}"), |then| then.status(204))
+    });
+    let others = anything(&server);
     let words = "checkpoint delete --yes tinker://r/weights/a tinker://r/weights/b tinker://r/weights/c";
-    assert_eq!(with_closed_stdout(tinkex(words).at(&service.url())), (Some(0), String::new()));
-    assert_eq!(service.requests().len(), 3);
+    assert_eq!(with_closed_stdout(tinkex(words).at(&server.base_url())), (Some(0), String::new()));
+    deletions.iter().for_each(Mock::assert);
+    others.assert_calls(0);
 }
 
 #[cfg(target_os = "linux")]

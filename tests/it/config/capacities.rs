@@ -93,7 +93,7 @@ fn a_queue_of_samples_is_bounded_too() {
 }
 
 #[test]
-fn an_answer_larger_than_the_limit_is_refused() {
+fn a_response_larger_than_the_limit_is_refused() {
     let service = except("healthz", || Reply::ok(json!({"status": "x".repeat(2000)})));
     let error = connect(service.config().max_response_bytes(1000)).unwrap().health().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode, "{error}");

@@ -11,13 +11,13 @@ use tinkex::local::LocalServer;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
@@ -65,7 +65,7 @@ impl Client {
         self.write(format!("{method} /api/v1/{endpoint} HTTP/1.1\r\n{head}\r\n\r\n{body}")).unwrap();
     }
 
-    pub fn receive(&mut self) -> io::Result<Answer> {
+    pub fn receive(&mut self) -> io::Result<Response> {
         let mut response = self.receive_head()?;
         let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
         response.body.resize(length, 0);
@@ -74,7 +74,7 @@ impl Client {
     }
 
     /// Receives a response without a body, whatever its headers say.
-    pub fn receive_head(&mut self) -> io::Result<Answer> {
+    pub fn receive_head(&mut self) -> io::Result<Response> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -90,7 +90,7 @@ impl Client {
                 None => break,
             }
         }
-        Ok(Answer { status, headers, body: Vec::new() })
+        Ok(Response { status, headers, body: Vec::new() })
     }
 
     /// Whether the server has closed the connection, without a reset.
@@ -98,18 +98,18 @@ impl Client {
         matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    pub fn get(&mut self, endpoint: &str) -> Answer {
+    pub fn get(&mut self, endpoint: &str) -> Response {
         self.send("GET", endpoint, "");
         self.receive().unwrap()
     }
 
     /// Sends a request with any method and no body.
-    pub fn ask(&mut self, method: &str, endpoint: &str) -> Answer {
+    pub fn request(&mut self, method: &str, endpoint: &str) -> Response {
         self.send(method, endpoint, "");
         self.receive().unwrap()
     }
 
-    pub fn post(&mut self, endpoint: &str, body: Value) -> Answer {
+    pub fn post(&mut self, endpoint: &str, body: Value) -> Response {
         self.send("POST", endpoint, &body.to_string());
         self.receive().unwrap()
     }
@@ -121,7 +121,7 @@ impl Client {
         response.json()
     }
 
-    /// Posts a request that is answered with a promise; returns the id of the promise.
+    /// Posts a request whose response is a promise; returns the id of the promise.
     pub fn promise(&mut self, endpoint: &str, body: Value) -> String {
         self.ok(endpoint, body)["request_id"].as_str().unwrap().to_owned()
     }
@@ -140,7 +140,7 @@ impl Client {
         }
     }
 
-    /// Posts a request that is answered with a promise, and waits for the result.
+    /// Posts a request whose response is a promise, and waits for the result.
     pub fn call(&mut self, endpoint: &str, body: Value) -> Value {
         let id = self.promise(endpoint, body);
         self.result(&id)

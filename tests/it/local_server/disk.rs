@@ -76,8 +76,8 @@ fn everything_answered_survives_kill_nine() {
     client.call("save_weights", save(&run, 3, "one"));
     client.call("save_weights_for_sampler", save(&run, 4, "two"));
     client.call("save_weights_for_sampler", save(&run, 5, "gone"));
-    client.ask("POST", &format!("training_runs/{run}/checkpoints/weights/one/publish"));
-    client.ask("DELETE", &format!("training_runs/{run}/checkpoints/sampler_weights/gone"));
+    client.request("POST", &format!("training_runs/{run}/checkpoints/weights/one/publish"));
+    client.request("DELETE", &format!("training_runs/{run}/checkpoints/sampler_weights/gone"));
     let unnamed = json!({ "model_id": run, "sampling_session_seq_id": 7, "seq_id": 6 });
     let sampler = client.call("save_weights_for_sampler", unnamed)["sampling_session_id"].as_str().unwrap().to_owned();
     let seeded = json!({ "max_tokens": 20, "seed": 4 });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 
-use super::client::{Answer, Client, save};
+use super::client::{Client, Response, save};
 
 const BASE: &str = "tinkex/bytes-tiny";
 
@@ -63,7 +63,7 @@ fn lists_come_in_pages_newest_first() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let runs: Vec<_> = (0..25).map(|_| client.model(BASE)).collect();
-    let page = |response: Answer| -> (Vec<String>, Value) {
+    let page = |response: Response| -> (Vec<String>, Value) {
         let body = response.json();
         let runs = body["training_runs"].as_array().unwrap().iter();
         let ids = runs.map(|run| run["training_run_id"].as_str().unwrap().to_owned());
@@ -104,8 +104,8 @@ fn deleted_checkpoint_frees_its_name() {
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);
     let path = format!("training_runs/{run}/checkpoints/weights/one");
-    assert_eq!(client.ask("DELETE", &path).status, 204);
-    assert_eq!(client.ask("DELETE", &path).status, 404);
+    assert_eq!(client.request("DELETE", &path).status, 204);
+    assert_eq!(client.request("DELETE", &path).status, 404);
     assert_eq!(ids(&client.get(&format!("training_runs/{run}/checkpoints")).json()), ["sampler_weights/two"]);
     let load = json!({ "model_id": run, "path": format!("tinker://{run}/weights/one"), "seq_id": 3 });
     assert_eq!(client.call("load_weights", load)["category"], "user");
@@ -120,8 +120,8 @@ fn checkpoint_name_may_be_any_path_segment() {
     let run = client.model(BASE);
     client.call("save_weights", save(&run, 1, "a b.ü"));
     let path = format!("training_runs/{run}/checkpoints/weights/a%20b.%C3%BC");
-    assert_eq!(client.ask("POST", &format!("{path}/publish")).status, 204);
-    assert_eq!(client.ask("DELETE", &path).status, 204);
+    assert_eq!(client.request("POST", &format!("{path}/publish")).status, 204);
+    assert_eq!(client.request("DELETE", &path).status, 204);
     for name in ["", "a/b", "a?b", "x#y", "new\nline"] {
         assert_eq!(client.post("save_weights", save(&run, 2, name)).status, 400, "{name:?}");
     }
@@ -140,17 +140,17 @@ fn published_checkpoint_is_readable_but_not_writable() {
     let info = json!({ "tinker_path": format!("tinker://{run}/weights/one") });
     assert_eq!(other.post("weights_info", info.clone()).status, 403);
 
-    assert_eq!(client.ask("POST", &format!("{path}/publish")).status, 204);
+    assert_eq!(client.request("POST", &format!("{path}/publish")).status, 204);
     assert_eq!(public(&mut client), true);
     assert_eq!(other.ok("weights_info", info.clone())["base_model"], BASE);
     assert_eq!(other.get(&format!("{path}/archive")).status, 302);
     let theirs = other.model(BASE);
     let load = json!({ "model_id": theirs, "path": info["tinker_path"], "seq_id": 1, "optimizer": true });
     assert_eq!(other.call("load_weights", load)["path"], info["tinker_path"]);
-    assert_eq!(other.ask("DELETE", &path).status, 403);
-    assert_eq!(other.ask("DELETE", &format!("{path}/publish")).status, 403);
+    assert_eq!(other.request("DELETE", &path).status, 403);
+    assert_eq!(other.request("DELETE", &format!("{path}/publish")).status, 403);
 
-    assert_eq!(client.ask("DELETE", &format!("{path}/publish")).status, 204);
+    assert_eq!(client.request("DELETE", &format!("{path}/publish")).status, 204);
     assert_eq!(public(&mut client), false);
     assert_eq!(other.post("weights_info", info).status, 403);
 }
@@ -220,7 +220,7 @@ fn sessions_and_samplers_are_described() {
 }
 
 /// Follows a link, without an API key.
-fn follow(server: &LocalServer, link: &Answer) -> Answer {
+fn follow(server: &LocalServer, link: &Response) -> Response {
     let path = link.header("location").unwrap().strip_prefix("http://local.test").unwrap();
     let mut client = Client::new(server);
     client.write(format!("GET {path} HTTP/1.1\r\n\r\n")).unwrap();

@@ -22,11 +22,11 @@ use crate::support::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct Output {
     value: u32,
 }
 
-fn pending(client: &ServiceClient, request_id: &str) -> Pending<Answer> {
+fn pending(client: &ServiceClient, request_id: &str) -> Pending<Output> {
     client.pending(request_id, RequestKind::Sample)
 }
 
@@ -56,7 +56,7 @@ fn only_two_promises_per_trainer_are_polled() {
         let seen = service.wait_until(|requests| requests.iter().filter_map(number).count() >= count);
         seen.iter().filter_map(number).collect()
     };
-    // It is sent when the five have their promises, and the poller hears of things in order: when the marker is answered,
+    // It is sent when the five have their promises, and the poller hears of things in order: when the marker is ready,
     // it has known of the five for long enough.
     let _last = trainer.submit_save_state("last").unwrap();
     service.wait_for_count("save_weights", 1);
@@ -71,7 +71,7 @@ fn only_two_promises_per_trainer_are_polled() {
     }
 }
 
-/// A service that holds the polls of `held`, and answers all others at once.
+/// A service that holds the polls of `held`, and responds to all others at once.
 fn holding(gate: &Arc<Gate>) -> Service {
     let gate = Arc::clone(gate);
     service_with_polls(
@@ -131,7 +131,7 @@ fn select_takes_whichever_result_comes_first() {
         recv(fast.ready()) -> _ => "fast",
     };
     assert_eq!((first, fast.wait().unwrap().value), ("fast", 2));
-    // A late question gets its answer immediately.
+    // A channel that is requested late receives immediately.
     gate.open();
     slow.ready().recv().unwrap();
     assert!(slow.ready().recv().is_err(), "the message is taken, and the channel is disconnected");

@@ -150,8 +150,8 @@ fn compare(ours: &Value, theirs: &Value, place: &str, besides: &mut BTreeSet<Str
 /// `types_golden/requests.rs`. There is no fixture 07 (how Python offers HTTP/2): the crate speaks only HTTP/1.1.
 const NOT_PLAYED: [(&str, &str); 5] = [
     ("02_session_tags_metadata", "the order of tags is Python's set's"),
-    ("04_session_heartbeat", "`lifecycle.rs` has the beat, by a clock that is driven"),
-    ("06_low_level_service", "`http/build_request.rs` has what the low-level door adds"),
+    ("04_session_heartbeat", "`process_heartbeat` has it, on a manual clock"),
+    ("06_low_level_service", "`http/build_request.rs` has what low-level access adds"),
     ("21_fwdbwd_ce_3_inputs", "an empty map of loss settings, which `Loss` does not write"),
     ("23_fwdbwd_size_limit", "2 million numbers; `training.rs` splits smaller batches by the same rule"),
 ];

@@ -50,7 +50,7 @@ struct Scenario {
 impl Scenario {
     /// A service that replays the responses of a scenario, and its client.
     fn start(name: &str) -> Self {
-        let (mut answers, mut theirs) = (HashMap::<String, Vec<Value>>::new(), Vec::new());
+        let (mut responses, mut theirs) = (HashMap::<String, Vec<Value>>::new(), Vec::new());
         for exchange in golden::exchanges(name) {
             let path = exchange["path"].as_str().unwrap().trim_start_matches("/api/v1/");
             match path {
@@ -60,7 +60,7 @@ impl Scenario {
                 }
                 _ => {}
             }
-            answers.entry(path.to_owned()).or_default().push(exchange["response"].clone());
+            responses.entry(path.to_owned()).or_default().push(exchange["response"].clone());
         }
         let counts = Mutex::new(HashMap::<String, usize>::new());
         let service = Service::start(move |request| {
@@ -74,13 +74,13 @@ impl Scenario {
                     *count - 1
                 }
             };
-            let Some(answer) = answers.get(&request.path).and_then(|answers| answers.get(index)) else {
+            let Some(response) = responses.get(&request.path).and_then(|responses| responses.get(index)) else {
                 return healthy_service(request);
             };
-            let Some(status) = answer["status"].as_u64() else { return Reply::Close };
-            let should_retry = answer["headers"]["x-should-retry"].as_str();
+            let Some(status) = response["status"].as_u64() else { return Reply::Close };
+            let should_retry = response["headers"]["x-should-retry"].as_str();
             let headers: Vec<_> = should_retry.map(|value| ("x-should-retry", value)).into_iter().collect();
-            Reply::with_headers(status as u16, &headers, &answer["json"])
+            Reply::with_headers(status as u16, &headers, &response["json"])
         });
         let manual = ManualClock::new();
         let client = connect(config(&service, &manual));

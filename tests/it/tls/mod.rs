@@ -1,8 +1,8 @@
 //! TLS with a private certificate authority, to the service and to a proxy, with the TLS library of this build.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tinkex::api::Api;
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ConfigBuilder, ErrorKind, Proxy, ServiceClient};
 
-use crate::support::{Gate, Service, healthy_service};
+use crate::support::{Gate, Service, Tunnels, healthy_service, tunnelling_proxy};
 
 /// The authority that signed the certificate of `localhost` below. Its key was not kept.
 const ROOT: &str = include_str!("root.pem");
@@ -24,9 +24,6 @@ fn server_config() -> Arc<ServerConfig> {
     let builder = ServerConfig::builder().with_no_client_auth();
     Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
 }
-
-/// The head of each CONNECT that a TLS server received.
-type Tunnels = Arc<Mutex<Vec<String>>>;
 
 /// Terminates TLS in front of a service. With `is_proxy`, a CONNECT comes first. Returns its port.
 fn tls_in_front_of(service: &Service, is_proxy: bool) -> (u16, Tunnels) {
@@ -127,33 +124,11 @@ fn an_https_proxy_may_need_a_password() {
     assert_eq!(service.requests()[0].header("proxy-authorization"), None);
 }
 
-/// A plain proxy that opens a tunnel to the target of each CONNECT. Returns its port.
-fn tunnelling_proxy() -> (u16, Tunnels) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let tunnels = Tunnels::default();
-    let seen = Arc::clone(&tunnels);
-    thread::spawn(move || {
-        for outside in listener.incoming() {
-            let mut outside = outside.unwrap();
-            let head = String::from_utf8(read_message(&mut outside).unwrap()).unwrap();
-            let inside = TcpStream::connect(head.split(' ').nth(1).unwrap()).unwrap();
-            seen.lock().unwrap().push(head);
-            outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-            let pairs = [(outside.try_clone(), inside.try_clone()), (Ok(inside), Ok(outside))];
-            for (from, to) in pairs.map(|(from, to)| (from.unwrap(), to.unwrap())) {
-                thread::spawn(move || io::copy(&mut &from, &mut &to).and_then(|_| to.shutdown(Shutdown::Write)).ok());
-            }
-        }
-    });
-    (port, tunnels)
-}
-
 #[test]
 fn tls_is_tunnelled_through_a_plain_proxy() {
     let service = Service::start(healthy_service);
     let (port, _) = tls_in_front_of(&service, false);
-    let (proxy_port, tunnels) = tunnelling_proxy();
+    let (proxy_port, tunnels) = tunnelling_proxy(str::to_owned);
     let proxy = Proxy::Url(format!("http://me:word@127.0.0.1:{proxy_port}"));
     let config = Config::builder().base_url(format!("https://localhost:{port}")).proxy(proxy);
     connect(config.root_certificate(ROOT)).unwrap();

@@ -113,10 +113,10 @@ fn durations() {
 }
 
 #[test]
-fn shapes_of_answers() {
+fn shapes_of_responses() {
     /// Responses that either only Python or only this crate reads, by their place in the fixture.
     const DIFFERENT: [(&str, &str); 5] = [
-        (r#"{"session_id":"s","type":"wrong"}"#, "`type` of an response is not looked at"),
+        (r#"{"session_id":"s","type":"wrong"}"#, "`type` of a response is not looked at"),
         (r#"{"limit":2.0,"offset":"1","total_count":true}"#, "texts and booleans are no numbers"),
         (r#"{"metrics":{"a":"1.5","b":2}}"#, "texts are no numbers"),
         (r#"{"metrics":{"a":null}}"#, "null is NaN"),

@@ -7,9 +7,9 @@ use tinkex::types::*;
 
 use super::{entries, fixture};
 
-fn read<T: DeserializeOwned>(answer: &Value) {
-    if let Err(error) = serde_json::from_value::<T>(answer.clone()) {
-        panic!("{}: {error}: {answer}", std::any::type_name::<T>());
+fn read<T: DeserializeOwned>(response: &Value) {
+    if let Err(error) = serde_json::from_value::<T>(response.clone()) {
+        panic!("{}: {error}: {response}", std::any::type_name::<T>());
     }
 }
 
@@ -40,7 +40,7 @@ fn reader(kind: &str, promised: bool) -> fn(&Value) {
 }
 
 #[test]
-fn every_recorded_answer_is_read() {
+fn every_recorded_response_is_read() {
     let mut count = 0;
     for name in [
         "01_session_default",
@@ -60,15 +60,15 @@ fn every_recorded_answer_is_read() {
         "50_rest_all",
     ] {
         for exchange in entries(&fixture(name)["exchanges"]) {
-            let (answer, kind) = (&exchange["response"]["json"], exchange["path"].as_str().unwrap());
+            let (response, kind) = (&exchange["response"]["json"], exchange["path"].as_str().unwrap());
             let kind = kind.rsplit('/').next().unwrap();
             if exchange["response"]["status"] != 200 {
                 continue;
             }
             match exchange["body"]["json"]["request_id"].as_str() {
                 // The recording server names promises `golden:KIND:NUMBER`.
-                Some(promise) => reader(promise.split(':').nth(1).unwrap(), true)(answer),
-                None => reader(kind, false)(answer),
+                Some(promise) => reader(promise.split(':').nth(1).unwrap(), true)(response),
+                None => reader(kind, false)(response),
             }
             count += 1;
         }

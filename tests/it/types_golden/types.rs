@@ -49,7 +49,7 @@ fn of_request(name: &str) -> Option<(&'static str, Rewrite)> {
 }
 
 /// Responses and their parts, by Python's name.
-fn of_answer(name: &str) -> Option<Rewrite> {
+fn of_response(name: &str) -> Option<Rewrite> {
     Some(match name {
         "UntypedAPIFuture" => rewrite::<Promise>,
         "CreateModelResponse" => rewrite::<CreateModelResponse>,
@@ -94,7 +94,7 @@ fn every_type_round_trips_as_in_python() {
             assert_same(&ours(rewrite(&wire)), &golden, name);
             assert_same(&ours(rewrite(&dump)), &golden, name);
         } else {
-            let rewrite = of_answer(kind).unwrap_or_else(|| panic!("{kind} is not covered"));
+            let rewrite = of_response(kind).unwrap_or_else(|| panic!("{kind} is not covered"));
             // Our responses have every field of the dump except `type` and a promise's model, which no client needs.
             let mut golden = dump.clone();
             golden
