@@ -122,7 +122,7 @@ fn a_batch_in_chunks_reaches_the_function_whole() {
 }
 
 #[test]
-fn a_wrong_answer_stops_before_the_second_pass() {
+fn an_invalid_loss_stops_before_the_second_pass() {
     let service = service();
     let trainer = trainer(&service);
     let (nan, infinity) = (f32::NAN, f32::INFINITY);
