@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use log::Level;
 
-use super::options::{DownloadOptions, DownloadProgress};
+use super::download_options::{DownloadOptions, DownloadProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{BodySink, Download, Http, Limits, Request, Response, RetryDecision};
 use crate::rest::client::RestClient;
