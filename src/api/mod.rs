@@ -24,9 +24,9 @@
 //! # Ok::<(), tinkex::Error>(())
 //! ```
 
-mod options;
 mod path;
 mod request;
+mod request_options;
 mod response;
 #[cfg(feature = "sse")]
 pub mod sse;
@@ -44,7 +44,7 @@ use crate::error::Result;
 use crate::http::{Http, Method};
 use crate::session::Session;
 use crate::types::QueryValue;
-use options::Options;
+use request_options::Options;
 
 /// Sends requests of any kind. Obtained from [`ServiceClient::api`](crate::ServiceClient::api), or without a session from
 /// [`Api::new`]. Cheap to clone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::options::Options;
+use super::request_options::Options;
 use super::{Api, Path, Response};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};

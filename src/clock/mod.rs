@@ -3,6 +3,9 @@
 //! Every wait of the library that has a deadline goes through a [`Clock`], so a test can control it: a `ManualClock`
 //! (feature `test-util`) stands still until the test advances it. It knows which threads are waiting, and `advance` returns
 //! once the threads that it woke are waiting again. Socket timeouts belong to the operating system and stay real.
+//!
+//! Mock clocks of other crates (quanta) control the time, but not the waits on channels and condition variables
+//! (`docs/decisions/0008`).
 #![expect(clippy::disallowed_methods, reason = "every other module reads the time here")]
 
 mod deadline;

@@ -122,8 +122,8 @@ fn extreme(values: impl Iterator<Item = f64>, ahead: impl Fn(f64, f64) -> bool) 
     best.unwrap_or(f64::NAN)
 }
 
-/// CPython's `hash(tuple(sorted(int(x) for x in values)))`, so that both clients report the same number. `None` if a value is
-/// not finite.
+/// CPython's `hash(tuple(sorted(int(x) for x in values)))`, so that both clients report the same number; no crate
+/// computes it. `None` if a value is not finite.
 fn hash_unordered(values: impl Iterator<Item = f64>) -> Option<i64> {
     let mut values: Vec<f64> = values.map(|value| value.is_finite().then_some(value.trunc())).collect::<Option<_>>()?;
     values.sort_by(f64::total_cmp);

@@ -4,6 +4,8 @@
 //! a 429 doubles the rate up to the configured one. The pause does not count as time without a 429: nothing is sent during
 //! it, and the usual pause of one second would undo the halving each time.
 //!
+//! Not the crate governor: its quota is fixed, and it reads the clock itself (`docs/decisions/0008`).
+//!
 //! `session::SamplingLimiter` decides who waits for a token and how many submissions are in flight at once.
 
 use std::time::{Duration, Instant};

@@ -4,11 +4,11 @@
 //! threads do is decided elsewhere.
 
 mod budget;
-mod options;
 mod owned;
 mod pool;
+mod thread_options;
 
 pub(crate) use budget::{Budget, OnFull, Reservation};
-pub(crate) use options::ThreadOptions;
 pub(crate) use owned::{OwnedThread, panic_text};
 pub(crate) use pool::Pool;
+pub(crate) use thread_options::ThreadOptions;

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use log::{error, warn};
 use parking_lot::Mutex;
 
-use super::options::{NOT_STARTED_HINT, ThreadOptions};
+use super::thread_options::{NOT_STARTED_HINT, ThreadOptions};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A thread whose owner can wait for its end, up to a deadline. The owner first makes it end by other means: it drops the
@@ -84,7 +84,7 @@ mod tests {
 
     use crossbeam_channel::unbounded;
 
-    use super::super::options::test_options;
+    use super::super::thread_options::test_options;
     use super::*;
     use crate::clock::Clock;
 

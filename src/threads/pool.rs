@@ -1,4 +1,7 @@
 //! A group of threads that grows with the work and shrinks without it.
+//!
+//! Not the crate threadpool: it neither grows on demand, nor ends idle threads, nor reports a dropped job
+//! (`docs/decisions/0008`).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +14,8 @@ use log::{error, warn};
 use crate::clock::{Clock, Monitor};
 use crate::error::{Error, ErrorKind};
 
-use super::options::{NOT_STARTED_HINT, ThreadOptions};
 use super::owned::panic_text;
+use super::thread_options::{NOT_STARTED_HINT, ThreadOptions};
 
 /// Runs jobs on up to `max` threads. A thread is started when there are more queued jobs than idle threads, and ends after
 /// being idle for a while.
@@ -176,7 +179,7 @@ impl<J> std::fmt::Debug for Pool<J> {
 mod tests {
     use crossbeam_channel::{Receiver, Sender, unbounded};
 
-    use super::super::options::test_options;
+    use super::super::thread_options::test_options;
     use super::*;
     use crate::clock::ManualClock;
 

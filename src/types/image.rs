@@ -1,4 +1,7 @@
 //! Images in a model's input.
+//!
+//! The size is read from the header by hand: the crate `imagesize` fails on valid JPEGs and accepts damaged PNGs
+//! (`docs/decisions/0008`).
 
 use std::path::Path;
 

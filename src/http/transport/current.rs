@@ -2,8 +2,8 @@
 //!
 //! Cancelling one request, recording how far it got and unmasking its headers all need to know, at the connection, which
 //! request the bytes belong to. ureq does not say: connectors and transports get no context of the request, and a pooled
-//! connection was made for an earlier one. An agent for each request would know, but would lose the pool and cost some 190 kB with TLS. ureq does
-//! all I/O on the thread that makes the request, so a thread-local is exact.
+//! connection was made for an earlier one. An agent for each request would know, but would lose the pool and cost some 190 kB
+//! with TLS. ureq does all I/O on the thread that makes the request, so a thread-local is exact.
 
 use std::cell::RefCell;
 use std::sync::Arc;

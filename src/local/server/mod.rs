@@ -34,7 +34,7 @@ mod http1;
 mod net;
 mod path_segment;
 mod request_dispatcher;
-mod settings;
+mod server_settings;
 mod state;
 mod time;
 
@@ -55,7 +55,7 @@ use self::faults::FaultInjector;
 pub use self::faults::{Fault, Faults, ParseFaultsError};
 use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
 use self::request_dispatcher::Dispatcher;
-pub(super) use self::settings::Settings;
+pub(super) use self::server_settings::Settings;
 use self::state::{DirectoryLock, PromiseTable, ServerRecord, ServerState, Store};
 
 /// More handler threads than this gain nothing: they share one lock on the tables.

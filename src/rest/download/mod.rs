@@ -4,15 +4,15 @@
 //! unpacked ([`mod@unpack`]), and only the complete result is renamed to the destination ([`staging`]). The staging directory is
 //! removed at the end, even if the download fails.
 
+mod download_options;
 mod fetch;
-mod options;
 mod staging;
 mod unpack;
 
 use std::fs;
 use std::path::PathBuf;
 
-pub use options::{Canceller, DownloadOptions, DownloadProgress};
+pub use download_options::{Canceller, DownloadOptions, DownloadProgress};
 
 use super::client::RestClient;
 use super::endpoint::CheckpointEndpoint;

@@ -1,4 +1,6 @@
 //! Timestamps, which are text on the wire.
+//!
+//! Parsed by hand: of the small date crates, none reads all forms that servers send (`docs/decisions/0007`).
 
 mod calendar;
 mod iso8601;

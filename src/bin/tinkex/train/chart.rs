@@ -1,8 +1,8 @@
-//! The loss curve, drawn as SVG.
+//! The loss curve, drawn as SVG by hand: a single chart, whose output is stable for golden tests (`docs/decisions/0008`).
 
 use std::fmt::Write as _;
 
-use super::metrics::Metrics;
+use super::step_metrics::Metrics;
 
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 400.0;

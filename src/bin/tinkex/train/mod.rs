@@ -12,12 +12,12 @@
 
 mod chart;
 mod dataset;
-mod metrics;
-mod options;
 mod plan;
 mod progress;
 mod record;
 mod resume_command;
+mod step_metrics;
+mod train_options;
 mod training_loop;
 
 use std::env;
@@ -30,11 +30,11 @@ use tinkex::types::LoraConfig;
 use tinkex::{ServiceClient, Tokenizer, TrainingClient, TrainingOptions};
 
 use self::dataset::Example;
-pub(crate) use self::options::Options;
 use self::plan::BatchOrder;
 use self::progress::Progress;
 use self::record::{Checkpoint, RunRecord, RunSettings, checkpoint_name};
 use self::resume_command::resume_command;
+pub(crate) use self::train_options::Options;
 use self::training_loop::{TokenizedExample, TrainingLoop};
 use crate::app::App;
 use crate::failure::Failure;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::metrics::Metrics;
+use super::step_metrics::Metrics;
 use crate::text::one_line;
 
 pub(crate) struct Progress {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tinkex::fs::write_atomically;
 
 use super::chart;
-use super::metrics::Metrics;
+use super::step_metrics::Metrics;
 use crate::failure::Failure;
 
 const SETTINGS: &str = "run.json";

@@ -7,10 +7,10 @@ use tinkex::clock::Clock;
 use tinkex::types::{AdamParams, Batch, Datum, ForwardBackwardOutput, LossFn, OptimStepResponse, SaveWeightsResponse};
 use tinkex::{Pending, TrainingClient};
 
-use super::metrics::Metrics;
 use super::plan::{BatchOrder, Schedule};
 use super::progress::Progress;
 use super::record::{Checkpoint, RunRecord, checkpoint_name};
+use super::step_metrics::Metrics;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
