@@ -81,10 +81,10 @@ fn threads() -> usize {
 }
 
 fn training(model: &dyn Model) -> Duration {
-    let adapter = model.new_adapter(&AdapterOptions::default().rank(32).seed(1));
+    let adapter = model.new_adapter(&AdapterOptions::new().rank(32).seed(1));
     let (examples, length) = BATCH;
     let text = |start: usize| (start..start + length).map(|at| (at * 7 % 256) as u32).collect();
-    let objective = || Objective::CrossEntropy { weights: vec![1.0; length] };
+    let objective = || Objective::cross_entropy(vec![1.0; length]);
     let example = |start: usize| Example::new(text(start), text(start + 1), objective());
     let batch: Vec<_> = (0..examples).map(example).collect();
     time(threads(), || {
@@ -94,9 +94,9 @@ fn training(model: &dyn Model) -> Duration {
 }
 
 fn sampling(model: &dyn Model) -> Duration {
-    let adapter = model.new_adapter(&AdapterOptions::default().rank(32).seed(1));
+    let adapter = model.new_adapter(&AdapterOptions::new().rank(32).seed(1));
     let sample = |seed| {
-        let options = GenerationOptions::default().max_tokens(SAMPLE).seed(seed);
+        let options = GenerationOptions::new().max_tokens(SAMPLE).seed(seed);
         model.sample(Some(&adapter), &[104, 101], 1, &options).remove(0).tokens.len()
     };
     // Most samples end earlier, as an untrained model may sample the end of text at any time.

@@ -36,8 +36,11 @@ use crate::types::Datum;
 /// reference model's log-probabilities, one array for each datum. A common `beta` is 0.1. The metrics are those of Tinker's
 /// cookbook: `dpo_loss`, `accuracy`, `margin`, `chosen_reward` and `rejected_reward`, all means over the pairs.
 ///
-/// The returned function fails for an odd number of datums or none, and for a reference or weights whose shape differs from that
-/// of the log-probabilities.
+/// # Errors
+///
+/// `dpo` itself does not fail. The returned function fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an
+/// odd number of datums or none, for a reference or weights whose shape differs from that of the log-probabilities, and for
+/// weights that are not `float32`.
 ///
 /// # Examples
 ///
@@ -64,28 +67,21 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
             );
         }
         let pairs = (data.len() / 2) as f64;
-        let weights: Vec<_> =
-            data.iter().zip(logprobs).map(|(datum, logprobs)| weights(datum, logprobs.len())).collect();
-        let weights = weights.into_iter().collect::<Result<Vec<_>>>()?;
-        let log_ratio = |index: usize| -> f64 {
-            let logprobs = logprobs[index].iter().zip(&reference[index]);
-            let weighted = logprobs.zip(&weights[index]);
-            weighted
-                .map(|((policy, reference), weight)| f64::from(*weight) * (f64::from(*policy) - f64::from(*reference)))
-                .sum()
-        };
+        let tokens = data.iter().zip(logprobs);
+        let weights = tokens.map(|(datum, logprobs)| weights(datum, logprobs.len())).collect::<Result<Vec<_>>>()?;
+        let log_ratio = |index: usize| log_ratio(&logprobs[index], &reference[index], &weights[index]);
         let mut gradients = Vec::with_capacity(data.len());
         let (mut loss, mut accuracy, mut chosen, mut rejected) = (0.0, 0.0, 0.0, 0.0);
-        for pair in 0..data.len() / 2 {
-            let log_ratios = [log_ratio(2 * pair), log_ratio(2 * pair + 1)];
-            let scaled = beta * (log_ratios[0] - log_ratios[1]);
-            loss += softplus(-scaled) / pairs;
-            accuracy += f64::from(u8::from(log_ratios[0] > log_ratios[1])) / pairs;
-            chosen += beta * log_ratios[0] / pairs;
-            rejected += beta * log_ratios[1] / pairs;
-            let gradient = beta * sigmoid(-scaled) / pairs;
-            gradients.push(weights[2 * pair].mapv(|weight| (-gradient * f64::from(weight)) as f32));
-            gradients.push(weights[2 * pair + 1].mapv(|weight| (gradient * f64::from(weight)) as f32));
+        for first in (0..data.len()).step_by(2) {
+            let (chosen_ratio, rejected_ratio) = (log_ratio(first), log_ratio(first + 1));
+            let (pair_loss, dmargin) = preference_loss(chosen_ratio - rejected_ratio, beta);
+            loss += pair_loss / pairs;
+            accuracy += f64::from(u8::from(chosen_ratio > rejected_ratio)) / pairs;
+            chosen += beta * chosen_ratio / pairs;
+            rejected += beta * rejected_ratio / pairs;
+            let gradient = dmargin / pairs;
+            gradients.push(weights[first].mapv(|weight| (gradient * f64::from(weight)) as f32));
+            gradients.push(weights[first + 1].mapv(|weight| (-gradient * f64::from(weight)) as f32));
         }
         let custom = CustomLoss::new(loss, gradients).metric("dpo_loss", loss).metric("accuracy", accuracy);
         Ok(custom
@@ -95,11 +91,28 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
     }
 }
 
+/// Σ weight · (logprob − reference): how much more probable a completion is than under the reference model, in nats.
+fn log_ratio(logprobs: &Array1<f32>, reference: &Array1<f32>, weights: &Array1<f32>) -> f64 {
+    let pairs = logprobs.iter().zip(reference);
+    let differences = pairs.map(|(logprob, reference)| f64::from(*logprob) - f64::from(*reference));
+    differences.zip(weights).map(|(difference, weight)| f64::from(*weight) * difference).sum()
+}
+
+/// −log σ(β·margin), and its derivative with respect to the margin.
+fn preference_loss(margin: f64, beta: f64) -> (f64, f64) {
+    (softplus(-beta * margin), -beta * sigmoid(-beta * margin))
+}
+
 /// The squared error between the log-probabilities and given targets, summed over the tokens of all datums: an example of a
 /// loss with a simple gradient, and a way to distill another model's log-probabilities.
 ///
-/// `targets` contains one array for each datum. The metric is `squared_error`. The returned function fails for targets or weights
-/// whose shape differs from that of the log-probabilities.
+/// `targets` contains one array for each datum. The metric is `squared_error`.
+///
+/// # Errors
+///
+/// `squared_error` itself does not fail. The returned function fails with
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for targets or weights whose shape differs from that of the
+/// log-probabilities, and for weights that are not `float32`.
 ///
 /// # Examples
 ///

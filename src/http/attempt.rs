@@ -11,7 +11,7 @@ use super::response::Response;
 use super::transport::{CurrentRequest, SecretLines};
 use super::url::{Target, join_base_url};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::rules::retry::Failure;
+use crate::rules::retry::AttemptFailure;
 
 /// How many pooled connections in a row may turn out to be closed by the server before that counts as a failure.
 pub(super) const MAX_STALE_CONNECTIONS: usize = 3;
@@ -71,11 +71,11 @@ impl Failed {
     }
 
     /// What the retry rules need to know; `None` if there is nothing to decide.
-    pub(super) fn failure(&self, now: SystemTime) -> Option<Failure> {
+    pub(super) fn failure(&self, now: SystemTime) -> Option<AttemptFailure> {
         match self {
             Failed::HttpStatus(response) => Some(response.failure(now)),
-            Failed::Connection(_) => Some(Failure::Connection),
-            Failed::Timeout(_) => Some(Failure::Timeout),
+            Failed::Connection(_) => Some(AttemptFailure::Connection),
+            Failed::Timeout(_) => Some(AttemptFailure::Timeout),
             Failed::Unusable(_) | Failed::Final(_) => None,
         }
     }

@@ -7,7 +7,7 @@ use ureq::http::HeaderMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::rules::error_message::{error_message, one_line};
-use crate::rules::retry::{Failure, RetryAdvice};
+use crate::rules::retry::{AttemptFailure, RetryAdvice};
 
 /// The maximum number of body bytes in an error message.
 const MAX_EXCERPT: usize = 80;
@@ -35,8 +35,8 @@ impl Response {
     }
 
     /// What the retry rules need to know of a response that means failure.
-    pub(crate) fn failure(&self, now: SystemTime) -> Failure {
-        Failure::Status { status: self.status, advice: RetryAdvice::read(|name| self.header(name), now) }
+    pub(crate) fn failure(&self, now: SystemTime) -> AttemptFailure {
+        AttemptFailure::Status { status: self.status, advice: RetryAdvice::read(|name| self.header(name), now) }
     }
 
     /// Parses the body.

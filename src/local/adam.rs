@@ -7,7 +7,7 @@
 //!
 //! let mut weights = Tensors::from([("a".to_owned(), array![[1.0, -1.0]])]);
 //! let gradient = Tensors::from([("a".to_owned(), array![[0.5, -2.0]])]);
-//! Adam::default().step(&mut weights, &gradient, &AdamOptions::default().learning_rate(0.1));
+//! Adam::default().step(&mut weights, &gradient, &AdamOptions::new().learning_rate(0.1));
 //! // The first step moves every weight by the learning rate, whatever the size of its gradient.
 //! assert!((&weights["a"] - &array![[0.9, -0.9]]).iter().all(|difference| difference.abs() < 1e-6));
 //! ```
@@ -45,6 +45,12 @@ impl Default for AdamOptions {
 }
 
 impl AdamOptions {
+    /// The defaults: learning rate 1e-4, betas 0.9 and 0.95, eps 1e-12, no weight decay, no gradient clipping.
+    #[must_use]
+    pub fn new() -> Self {
+        AdamOptions::default()
+    }
+
     /// Sets the learning rate. Defaults to 1e-4.
     #[must_use]
     pub fn learning_rate(mut self, learning_rate: f32) -> Self {

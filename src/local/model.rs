@@ -12,17 +12,17 @@
 //! use tinkex::local::transformer::Transformer;
 //!
 //! let model = Transformer::bytes_tiny();
-//! let mut adapter = model.new_adapter(&AdapterOptions::default().rank(8).seed(1));
-//! let objective = Objective::CrossEntropy { weights: vec![1.0; 3] };
+//! let mut adapter = model.new_adapter(&AdapterOptions::new().rank(8).seed(1));
+//! let objective = Objective::cross_entropy(vec![1.0; 3]);
 //! let example = Example::new(vec![97, 98, 97], vec![98, 97, 98], objective);
 //!
 //! let mut gradient = Tensors::new();
 //! let before = model.forward_backward(&adapter, &[example.clone()], Some(&mut gradient));
-//! Adam::default().step(&mut adapter.tensors, &gradient, &AdamOptions::default().learning_rate(1e-2));
+//! Adam::default().step(&mut adapter.tensors, &gradient, &AdamOptions::new().learning_rate(1e-2));
 //! let after = model.forward_backward(&adapter, &[example], None);
 //! assert!(after[0].iter().sum::<f32>() > before[0].iter().sum::<f32>());
 //!
-//! let greedy = GenerationOptions::default().max_tokens(4).temperature(0.0);
+//! let greedy = GenerationOptions::new().max_tokens(4).temperature(0.0);
 //! assert!(model.sample(Some(&adapter), &[97], 1, &greedy)[0].tokens.len() <= 4);
 //! ```
 //!
@@ -203,6 +203,12 @@ impl Default for AdapterOptions {
 }
 
 impl AdapterOptions {
+    /// The defaults: rank 32, seed 0 and all modules.
+    #[must_use]
+    pub fn new() -> Self {
+        AdapterOptions::default()
+    }
+
     /// Sets the rank. Defaults to 32.
     #[must_use]
     pub fn rank(mut self, rank: usize) -> Self {
@@ -309,6 +315,12 @@ impl Default for GenerationOptions {
 }
 
 impl GenerationOptions {
+    /// The defaults: temperature 1, top-p 1, a random seed and no other limit.
+    #[must_use]
+    pub fn new() -> Self {
+        GenerationOptions::default()
+    }
+
     /// Sets the maximum number of tokens to generate. Defaults to the rest of the context.
     #[must_use]
     pub fn max_tokens(mut self, max_tokens: usize) -> Self {

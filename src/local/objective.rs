@@ -14,26 +14,30 @@ use ndarray::NdFloat;
 /// ```
 /// use tinkex::local::model::Objective;
 ///
-/// let objective = Objective::CrossEntropy { weights: vec![0.0, 1.0] };
+/// let objective = Objective::cross_entropy(vec![0.0, 1.0]);
 /// assert_eq!(objective.loss(&[-3.0_f32, -0.5]), 0.5);
 /// assert_eq!(objective.gradient(&[-3.0_f32, -0.5]), [0.0, -1.0]);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Objective {
-    /// −Σ weightₜ · logprobₜ.
+    /// −Σ weightₜ · logprobₜ. Made by [`cross_entropy`](Objective::cross_entropy).
+    #[non_exhaustive]
     CrossEntropy {
         /// Zero for tokens that are not trained on, such as a prompt. May be negative: custom losses send negative weights.
         weights: Vec<f32>,
     },
-    /// −Σ ratioₜ · advantageₜ, where ratioₜ = exp(logprobₜ − sampling logprobₜ).
+    /// −Σ ratioₜ · advantageₜ, where ratioₜ = exp(logprobₜ − sampling logprobₜ). Made by
+    /// [`importance_sampling`](Objective::importance_sampling).
+    #[non_exhaustive]
     ImportanceSampling {
         /// The log-probability of each target when it was sampled.
         logprobs: Vec<f32>,
         /// How much better each target was than expected.
         advantages: Vec<f32>,
     },
-    /// −Σ min(ratioₜ · advantageₜ, clip(ratioₜ) · advantageₜ).
+    /// −Σ min(ratioₜ · advantageₜ, clip(ratioₜ) · advantageₜ). Made by [`ppo`](Objective::ppo).
+    #[non_exhaustive]
     Ppo {
         /// The log-probability of each target when it was sampled.
         logprobs: Vec<f32>,
@@ -54,6 +58,46 @@ struct TokenLoss {
 }
 
 impl Objective {
+    /// Cross-entropy with these weights, one for each target.
+    #[must_use]
+    pub fn cross_entropy(weights: Vec<f32>) -> Self {
+        Objective::CrossEntropy { weights }
+    }
+
+    /// Importance sampling, with the log-probability of each target when it was sampled and its advantage.
+    #[must_use]
+    pub fn importance_sampling(logprobs: Vec<f32>, advantages: Vec<f32>) -> Self {
+        Objective::ImportanceSampling { logprobs, advantages }
+    }
+
+    /// Proximal policy optimization, with the log-probability of each target when it was sampled and its advantage. The ratios
+    /// are clipped to 0.8 and 1.2; [`clip_low`](Objective::clip_low) and [`clip_high`](Objective::clip_high) change that.
+    #[must_use]
+    pub fn ppo(logprobs: Vec<f32>, advantages: Vec<f32>) -> Self {
+        let (clip_low, clip_high) = (vec![0.8; logprobs.len()], vec![1.2; logprobs.len()]);
+        Objective::Ppo { logprobs, advantages, clip_low, clip_high }
+    }
+
+    /// Sets the lower bound of each clipped ratio of [`Ppo`](Objective::Ppo). The other objectives have no bounds and do not
+    /// change.
+    #[must_use]
+    pub fn clip_low(mut self, bounds: Vec<f32>) -> Self {
+        if let Objective::Ppo { clip_low, .. } = &mut self {
+            *clip_low = bounds;
+        }
+        self
+    }
+
+    /// Sets the upper bound of each clipped ratio of [`Ppo`](Objective::Ppo). The other objectives have no bounds and do not
+    /// change.
+    #[must_use]
+    pub fn clip_high(mut self, bounds: Vec<f32>) -> Self {
+        if let Objective::Ppo { clip_high, .. } = &mut self {
+            *clip_high = bounds;
+        }
+        self
+    }
+
     /// The loss in nats, given the log-probabilities of the targets.
     pub fn loss<T: NdFloat>(&self, logprobs: &[T]) -> f64 {
         self.evaluate(logprobs).map(|token| token.loss).sum()
@@ -118,15 +162,15 @@ mod tests {
     fn objectives() -> [Objective; 3] {
         let (logprobs, advantages) = (vec![-1.0, -0.5, -2.0, -1.5], vec![1.0, -2.0, 0.5, -0.25]);
         [
-            Objective::CrossEntropy { weights: vec![0.0, 1.0, 2.0, -0.5] },
-            Objective::ImportanceSampling { logprobs: logprobs.clone(), advantages: advantages.clone() },
-            Objective::Ppo { logprobs, advantages, clip_low: vec![0.8; 4], clip_high: vec![1.2; 4] },
+            Objective::cross_entropy(vec![0.0, 1.0, 2.0, -0.5]),
+            Objective::importance_sampling(logprobs.clone(), advantages.clone()),
+            Objective::ppo(logprobs, advantages),
         ]
     }
 
     #[test]
     fn cross_entropy_is_a_weighted_sum() {
-        let objective = Objective::CrossEntropy { weights: vec![0.0, 1.0, 2.0] };
+        let objective = Objective::cross_entropy(vec![0.0, 1.0, 2.0]);
         assert_eq!(objective.loss(&[-9.0_f32, -1.0, -0.5]), 2.0);
         assert_eq!(objective.token_losses(&[-9.0, -1.0, -0.5]), [0.0, 1.0, 1.0]);
         assert_eq!(objective.gradient(&[-9.0_f32, -1.0, -0.5]), [0.0, -1.0, -2.0]);
@@ -135,7 +179,7 @@ mod tests {
     #[test]
     fn importance_sampling_weighs_advantages_by_ratio() {
         let (half, third) = (0.5_f32.ln(), (1.0_f32 / 3.0).ln());
-        let objective = Objective::ImportanceSampling { logprobs: vec![half, third], advantages: vec![1.0, -2.0] };
+        let objective = Objective::importance_sampling(vec![half, third], vec![1.0, -2.0]);
         // Ratios 1/2 and 3/2: −(1/2 · 1 + 3/2 · −2)
         assert!((objective.loss(&[0.25_f32.ln(), half]) - 2.5).abs() < 1e-6);
     }
@@ -143,12 +187,7 @@ mod tests {
     #[test]
     fn ppo_clips_gains_but_not_losses() {
         let at = |ratio: f64, advantage: f32| {
-            let objective = Objective::Ppo {
-                logprobs: vec![-1.0],
-                advantages: vec![advantage],
-                clip_low: vec![0.8],
-                clip_high: vec![1.2],
-            };
+            let objective = Objective::ppo(vec![-1.0], vec![advantage]);
             let logprobs = [ratio.ln() - 1.0];
             let round = |value: f64| (value * 1e6).round() / 1e6;
             (round(objective.loss(&logprobs)), round(objective.gradient(&logprobs)[0]))
@@ -158,6 +197,20 @@ mod tests {
         assert_eq!(at(0.5, 1.0), (-0.5, -0.5));
         assert_eq!(at(0.5, -1.0), (0.8, 0.0));
         assert_eq!(at(1.5, -1.0), (1.5, 1.5));
+    }
+
+    #[test]
+    fn ppo_bounds_can_be_set() {
+        let (logprobs, advantages) = (vec![-1.0; 2], vec![1.0, -1.0]);
+        let (clip_low, clip_high) = (vec![0.9, 0.7], vec![1.1, 1.3]);
+        assert_eq!(
+            Objective::ppo(logprobs.clone(), advantages.clone())
+                .clip_low(clip_low.clone())
+                .clip_high(clip_high.clone()),
+            Objective::Ppo { logprobs, advantages, clip_low, clip_high }
+        );
+        let entropy = Objective::cross_entropy(vec![1.0]);
+        assert_eq!(entropy.clone().clip_low(vec![0.9]).clip_high(vec![1.1]), entropy);
     }
 
     #[test]

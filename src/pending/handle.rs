@@ -71,7 +71,7 @@ impl PollerHandle {
     }
 
     /// Records that the poller has panicked: later promises complete with an error.
-    pub(super) fn note_panic(&self) {
+    pub(super) fn mark_panicked(&self) {
         self.0.panicked.store(true, Ordering::Release);
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct TrackedPromise {
     /// What to do when the promise has expired; without it that is an error.
     pub(super) resubmission: Option<Resubmission>,
     pub(super) phase: Phase,
+    /// How long it leaves the connection to others after its poll was cut off; set with each cut.
+    pub(super) away: Duration,
 }
 
 /// What a promise waits for.
@@ -44,10 +46,7 @@ pub(super) enum Phase {
     /// The response to a poll.
     Polling { request: Arc<RequestHandle>, began: Instant },
     /// The end of its poll, which was cut off in favor of another promise.
-    CutOff {
-        /// How long the promise then leaves the connection to others.
-        away: Duration,
-    },
+    CutOff,
     /// Its resubmission at this instant.
     Resubmitting { at: Instant },
 }
@@ -73,6 +72,7 @@ impl TrackedPromise {
             schedule: PollSchedule::new(config.timeout_progress()),
             resubmission: None,
             phase: Phase::Queued,
+            away: Duration::ZERO,
         }
     }
 

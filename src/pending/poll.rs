@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::poll_queue::{ClientId, Ticket};
-use crate::rules::poll_response::{Failure, NotReady, PollOutcome, classify};
+use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify};
 use crate::rules::retry::retry_after;
 use crate::types::RequestKind;
 use crate::types::wire::RetrieveFutureRequest;
@@ -100,13 +100,13 @@ impl PollJob {
         let retry_after = retry_after(|name| response.header(name), wall);
         let outcome = classify(response.status, &response.body, retry_after).resolve(self.decode, |failure| {
             match failure {
-                Failure::Request { message, category } => {
+                PollFailure::Request { message, category } => {
                     // The service accepted the request, and it failed there.
                     Error::new(ErrorKind::RequestFailed, format!("the request failed on the server: {message}"))
                         .with_category(category)
                 }
-                Failure::Refused { .. } => response.clone().into_error(self.operation, wall),
-                Failure::Undecodable { why } => response.decode_error(&why),
+                PollFailure::HttpStatus { .. } => response.clone().into_error(self.operation, wall),
+                PollFailure::Undecodable { why } => response.decode_error(&why),
             }
         });
         let failure = match &outcome {

@@ -15,14 +15,15 @@ use crate::error::Error;
 use crate::types::{QueueState, RequestErrorCategory};
 
 /// The outcome of one poll. `T` is the result: a slice of the body at first, then the decoded value. `E` is why there is
-/// none: a [`Failure`] at first, then the error that the caller gets.
+/// none: a [`PollFailure`] at first, then the error that the caller gets.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PollOutcome<T, E = Error> {
     /// The result.
     Ready(T),
     /// There will be no result.
     Failed(E),
-    /// The server no longer knows the promise (410).
+    /// The server no longer knows the promise (410). Unlike [`Failed`](Self::Failed) it carries no error: a promise with a
+    /// resubmission is submitted again, and only one without ends with an error, which the poller builds from the message.
     Gone {
         /// The server's message.
         detail: String,
@@ -59,7 +60,7 @@ pub(crate) enum NotReady {
 
 /// Why there will be no result.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Failure {
+pub(crate) enum PollFailure {
     /// The server accepted the request, and the request failed.
     Request {
         /// The server's message.
@@ -67,8 +68,8 @@ pub(crate) enum Failure {
         /// Who caused it.
         category: RequestErrorCategory,
     },
-    /// The server refuses to answer for this promise.
-    Refused {
+    /// The server answers with another status, which is final.
+    HttpStatus {
         /// The HTTP status.
         status: u16,
         /// The server's message.
@@ -83,7 +84,7 @@ pub(crate) enum Failure {
 
 /// Classifies a response to a poll by the first rule of the protocol that matches. `retry_after` is the wait that its headers
 /// ask for.
-pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) -> PollOutcome<&[u8], Failure> {
+pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) -> PollOutcome<&[u8], PollFailure> {
     match status {
         200..=299 => classify_success(body),
         // The body may be empty, or anything that a proxy writes.
@@ -91,21 +92,21 @@ pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) 
         410 => PollOutcome::Gone { detail: error_message(status, body) },
         429 => PollOutcome::NotReady(NotReady::RateLimited { retry_after }),
         500..=599 => PollOutcome::NotReady(NotReady::ServerError { status }),
-        _ => PollOutcome::Failed(Failure::Refused { status, detail: error_message(status, body) }),
+        _ => PollOutcome::Failed(PollFailure::HttpStatus { status, detail: error_message(status, body) }),
     }
 }
 
-impl<T> PollOutcome<T, Failure> {
+impl<T> PollOutcome<T, PollFailure> {
     /// Decodes a result and turns a failure into the caller's error. A result that cannot be decoded is a failure, too.
     pub(crate) fn resolve<U, E>(
         self,
         decode: impl FnOnce(T) -> Result<U, String>,
-        into_error: impl FnOnce(Failure) -> E,
+        into_error: impl FnOnce(PollFailure) -> E,
     ) -> PollOutcome<U, E> {
         match self {
             PollOutcome::Ready(result) => match decode(result) {
                 Ok(value) => PollOutcome::Ready(value),
-                Err(why) => PollOutcome::Failed(into_error(Failure::Undecodable { why })),
+                Err(why) => PollOutcome::Failed(into_error(PollFailure::Undecodable { why })),
             },
             PollOutcome::Failed(failure) => PollOutcome::Failed(into_error(failure)),
             PollOutcome::Gone { detail } => PollOutcome::Gone { detail },
@@ -115,8 +116,8 @@ impl<T> PollOutcome<T, Failure> {
 }
 
 /// Classifies a 2xx response.
-fn classify_success(body: &[u8]) -> PollOutcome<&[u8], Failure> {
-    let undecodable = |why: String| PollOutcome::Failed(Failure::Undecodable { why });
+fn classify_success(body: &[u8]) -> PollOutcome<&[u8], PollFailure> {
+    let undecodable = |why: String| PollOutcome::Failed(PollFailure::Undecodable { why });
     if body.trim_ascii().is_empty() {
         return undecodable("the response is empty".to_owned());
     }
@@ -154,7 +155,7 @@ impl<'a> Envelope<'a> {
         serde_json::from_slice(body)
     }
 
-    fn failed<T>(&self, body: &[u8]) -> PollOutcome<T, Failure> {
+    fn failed<T>(&self, body: &[u8]) -> PollOutcome<T, PollFailure> {
         let message = text(self.error)
             .and_then(|error| one_line(&error))
             .or_else(|| json_message(body))
@@ -166,7 +167,7 @@ impl<'a> Envelope<'a> {
             .unwrap_or_else(|| "the server gave no reason".to_owned());
         let category =
             text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::from(&*word));
-        PollOutcome::Failed(Failure::Request { message, category })
+        PollOutcome::Failed(PollFailure::Request { message, category })
     }
 
     fn pending<T, E>(&self) -> PollOutcome<T, E> {
@@ -240,7 +241,7 @@ mod tests {
     use super::super::testing::{golden, list};
     use super::*;
 
-    fn read(status: u16, body: &str) -> PollOutcome<&[u8], Failure> {
+    fn read(status: u16, body: &str) -> PollOutcome<&[u8], PollFailure> {
         classify(status, body.as_bytes(), None)
     }
 
@@ -249,23 +250,23 @@ mod tests {
         PollOutcome::NotReady(NotReady::Pending { queue_state, reason })
     }
 
-    fn ready(result: &str) -> PollOutcome<&[u8], Failure> {
+    fn ready(result: &str) -> PollOutcome<&[u8], PollFailure> {
         PollOutcome::Ready(result.as_bytes())
     }
 
-    fn failed<T>(message: &str, category: RequestErrorCategory) -> PollOutcome<T, Failure> {
-        PollOutcome::Failed(Failure::Request { message: message.into(), category })
+    fn failed<T>(message: &str, category: RequestErrorCategory) -> PollOutcome<T, PollFailure> {
+        PollOutcome::Failed(PollFailure::Request { message: message.into(), category })
     }
 
-    fn undecodable<T>(why: &str) -> PollOutcome<T, Failure> {
-        PollOutcome::Failed(Failure::Undecodable { why: why.into() })
+    fn undecodable<T>(why: &str) -> PollOutcome<T, PollFailure> {
+        PollOutcome::Failed(PollFailure::Undecodable { why: why.into() })
     }
 
-    fn refused<T>(status: u16, detail: &str) -> PollOutcome<T, Failure> {
-        PollOutcome::Failed(Failure::Refused { status, detail: detail.into() })
+    fn http_status<T>(status: u16, detail: &str) -> PollOutcome<T, PollFailure> {
+        PollOutcome::Failed(PollFailure::HttpStatus { status, detail: detail.into() })
     }
 
-    fn gone<T>(detail: &str) -> PollOutcome<T, Failure> {
+    fn gone<T>(detail: &str) -> PollOutcome<T, PollFailure> {
         PollOutcome::Gone { detail: detail.into() }
     }
 
@@ -310,9 +311,9 @@ mod tests {
             (429, "slow down", PollOutcome::NotReady(NotReady::RateLimited { retry_after: None })),
             (500, "", PollOutcome::NotReady(NotReady::ServerError { status: 500 })),
             (529, "overloaded", PollOutcome::NotReady(NotReady::ServerError { status: 529 })),
-            (400, r#"{"detail":"bad rank"}"#, refused(400, "bad rank")),
-            (409, "", refused(409, "HTTP status 409 Conflict")),
-            (302, "", refused(302, "HTTP status 302")),
+            (400, r#"{"detail":"bad rank"}"#, http_status(400, "bad rank")),
+            (409, "", http_status(409, "HTTP status 409 Conflict")),
+            (302, "", http_status(302, "HTTP status 302")),
         ] {
             assert_eq!(read(status, body), expected, "{status} {body}");
         }
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn a_truncated_response_is_undecodable() {
         for body in [r#"{"metrics":{"#, r#"{"a":1} x"#, "{bad}"] {
-            let PollOutcome::Failed(Failure::Undecodable { why }) = read(200, body) else { panic!("{body}") };
+            let PollOutcome::Failed(PollFailure::Undecodable { why }) = read(200, body) else { panic!("{body}") };
             assert!(why.starts_with("the response is not JSON: "), "{why}");
         }
     }
@@ -356,7 +357,7 @@ mod tests {
             .filter(|exception| !exception.is_null());
         assert_eq!(failures.len(), 11);
         for (json, exception) in failures.into_iter().zip(results) {
-            let PollOutcome::Failed(Failure::Request { message, category: found }) = read(200, &json.to_string())
+            let PollOutcome::Failed(PollFailure::Request { message, category: found }) = read(200, &json.to_string())
             else {
                 panic!("{json}")
             };

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::retry::{Failure, Failures, RetryPolicy};
+use super::retry::{AttemptFailure, Failures, RetryPolicy};
 
 /// How many fresh links in a row may be refused.
 const MAX_REFUSED_LINKS: u32 = 2;
 
 /// How far a download is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct StoredProgress {
     /// The number of bytes stored, from the start.
     pub(crate) bytes: u64,
     /// The total length, if known.
@@ -18,7 +18,7 @@ pub(crate) struct Progress {
     pub(crate) validator: Option<String>,
 }
 
-impl Progress {
+impl StoredProgress {
     /// Where to resume, and the validator that the content must still have; `None` to start from the beginning.
     pub(crate) fn resume_from(&self) -> Option<(u64, &str)> {
         self.validator.as_deref().filter(|_| self.bytes > 0).map(|validator| (self.bytes, validator))
@@ -34,7 +34,7 @@ impl Progress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResumeDecision {
     /// Store its body from this position on. What was stored beyond it is discarded.
-    Append(Progress),
+    Append(StoredProgress),
     /// Everything is stored already.
     Complete,
     /// It does not match what is stored: start from the beginning.
@@ -46,14 +46,18 @@ pub(crate) enum ResumeDecision {
 }
 
 /// Decides by the head of a response. `header` looks up a header by its name in lower case.
-pub(crate) fn decide<'h>(stored: &Progress, status: u16, header: impl Fn(&str) -> Option<&'h str>) -> ResumeDecision {
+pub(crate) fn decide<'h>(
+    stored: &StoredProgress,
+    status: u16,
+    header: impl Fn(&str) -> Option<&'h str>,
+) -> ResumeDecision {
     let resumes = stored.resume_from().is_some();
     match status {
         206 if resumes => match header("content-range").and_then(content_range) {
             Some(ContentRange { range: Some((first, last)), total }) if first == stored.bytes => {
                 let total = total.unwrap_or(last.saturating_add(1));
                 if last.checked_add(1) == Some(total) && stored.total.is_none_or(|known| known == total) {
-                    ResumeDecision::Append(Progress { total: Some(total), ..stored.clone() })
+                    ResumeDecision::Append(StoredProgress { total: Some(total), ..stored.clone() })
                 } else {
                     ResumeDecision::Restart
                 }
@@ -75,7 +79,7 @@ pub(crate) fn decide<'h>(stored: &Progress, status: u16, header: impl Fn(&str) -
             let tag = header("etag").filter(|tag| !tag.starts_with("W/"));
             let no_ranges = encoded || header("accept-ranges").is_some_and(|unit| unit.trim() == "none");
             let validator = tag.or_else(|| header("last-modified")).filter(|_| !no_ranges).map(str::to_owned);
-            ResumeDecision::Append(Progress { bytes: 0, total, validator })
+            ResumeDecision::Append(StoredProgress { bytes: 0, total, validator })
         }
         403 | 404 | 410 => ResumeDecision::LinkRefused,
         _ => ResumeDecision::Failed,
@@ -104,7 +108,7 @@ fn content_range(text: &str) -> Option<ContentRange> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Interruption {
     /// A request failed.
-    Failed(Failure),
+    Failed(AttemptFailure),
     /// The service is still preparing the content, and may ask to wait this long.
     NotReady { retry_after: Option<Duration> },
     /// The link was refused or has expired.
@@ -182,8 +186,8 @@ mod tests {
         |name| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 
-    fn stored(bytes: u64, total: Option<u64>, validator: Option<&str>) -> Progress {
-        Progress { bytes, total, validator: validator.map(str::to_owned) }
+    fn stored(bytes: u64, total: Option<u64>, validator: Option<&str>) -> StoredProgress {
+        StoredProgress { bytes, total, validator: validator.map(str::to_owned) }
     }
 
     #[test]
@@ -197,7 +201,7 @@ mod tests {
             (vec![("content-length", "9"), ("etag", "\"a\""), ("content-encoding", "gzip")], stored(0, None, None)),
             (vec![("content-length", "many")], stored(0, None, None)),
         ] {
-            for before in [Progress::default(), stored(5, Some(9), Some("\"old\""))] {
+            for before in [StoredProgress::default(), stored(5, Some(9), Some("\"old\""))] {
                 assert_eq!(
                     decide(&before, 200, lookup(&headers)),
                     ResumeDecision::Append(expected.clone()),
@@ -245,7 +249,7 @@ mod tests {
 
     #[test]
     fn failures_count_until_there_is_progress() {
-        let (mut retry, lost) = (retry(), Interruption::Failed(Failure::Connection));
+        let (mut retry, lost) = (retry(), Interruption::Failed(AttemptFailure::Connection));
         let retries = |retry: &mut DownloadRetry| retry.next(&lost, start(), 0.0).is_some();
         retry.stored(10);
         assert!(retries(&mut retry));
@@ -259,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_permanent_status_is_not_retried() {
-        let failure = |status| Interruption::Failed(Failure::Status { status, advice: RetryAdvice::default() });
+        let failure = |status| Interruption::Failed(AttemptFailure::Status { status, advice: RetryAdvice::default() });
         assert_eq!(retry().next(&failure(400), start(), 0.0), None);
         assert!(retry().next(&failure(503), start(), 0.0).is_some());
     }

@@ -19,20 +19,20 @@ pub(crate) struct Batcher<E> {
     /// Each with the time of its arrival. Their indices are consecutive, up to `next_index`.
     queued: VecDeque<(Instant, E)>,
     /// A request to retry, and when.
-    retry: Option<(Instant, Batch<E>)>,
+    retry: Option<(Instant, EventBatch<E>)>,
     /// The index of the next event.
     next_index: u64,
     /// Events with lower indices are due at once.
     flush_below: u64,
     dropped: u64,
-    /// The number of requests that were accepted or refused.
+    /// The number of requests that were accepted or rejected.
     answered: u64,
     ended: bool,
 }
 
 /// The events of one request.
 #[derive(Debug)]
-pub(crate) struct Batch<E> {
+pub(crate) struct EventBatch<E> {
     pub(crate) events: Vec<E>,
     /// The number of failed attempts.
     pub(crate) failures: u32,
@@ -42,7 +42,7 @@ pub(crate) struct Batch<E> {
 #[derive(Debug)]
 pub(crate) enum NextAction<E> {
     /// Send these events, then report the outcome to [`Batcher::sent`].
-    Send(Batch<E>),
+    Send(EventBatch<E>),
     /// Wait up to this instant, if there is one, and look again when an event has been queued.
     Wait(Option<Instant>),
     /// Everything is sent or dropped.
@@ -55,7 +55,7 @@ pub(crate) enum SendOutcome {
     /// The service took the events.
     Accepted,
     /// The service will never take them.
-    Refused,
+    Rejected,
     /// Retry after this wait.
     Retry(Duration),
 }
@@ -126,7 +126,7 @@ impl<E> Batcher<E> {
         self.dropped
     }
 
-    /// The number of requests that were accepted or refused, which shows progress.
+    /// The number of requests that were accepted or rejected, which shows progress.
     pub(crate) fn answered(&self) -> u64 {
         self.answered
     }
@@ -150,16 +150,19 @@ impl<E> Batcher<E> {
             return NextAction::Wait(Some(due));
         }
         let count = self.queued.len().min(MAX_BATCH);
-        NextAction::Send(Batch { events: self.queued.drain(..count).map(|(_, event)| event).collect(), failures: 0 })
+        NextAction::Send(EventBatch {
+            events: self.queued.drain(..count).map(|(_, event)| event).collect(),
+            failures: 0,
+        })
     }
 
     /// Records the outcome of a request. After the last event, nothing is retried: the thread that closes the session waits,
     /// and if one request fails, the others would fail, too.
-    pub(crate) fn sent(&mut self, mut batch: Batch<E>, outcome: SendOutcome, now: Instant) {
+    pub(crate) fn sent(&mut self, mut batch: EventBatch<E>, outcome: SendOutcome, now: Instant) {
         self.answered += u64::from(!matches!(outcome, SendOutcome::Retry(_)));
         match outcome {
             SendOutcome::Accepted => {}
-            SendOutcome::Refused => self.dropped += batch.events.len() as u64,
+            SendOutcome::Rejected => self.dropped += batch.events.len() as u64,
             SendOutcome::Retry(_) if self.ended => {
                 self.dropped += batch.events.len() as u64;
                 self.give_up();
@@ -190,7 +193,7 @@ mod tests {
         (0..count).filter(|_| batcher.push(|index| index, now).is_ok()).count()
     }
 
-    fn batch(batcher: &mut Batcher<u64>, now: Instant) -> Batch<u64> {
+    fn batch(batcher: &mut Batcher<u64>, now: Instant) -> EventBatch<u64> {
         match batcher.next(now) {
             NextAction::Send(batch) => batch,
             action => panic!("nothing is due: {action:?}"),
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_batches_are_retried_refused_ones_dropped() {
+    fn failed_batches_are_retried_rejected_ones_dropped() {
         let (mut batcher, t0) = (Batcher::default(), start());
         push(&mut batcher, 200, t0);
         let first = batch(&mut batcher, t0);
@@ -247,7 +250,7 @@ mod tests {
         assert_eq!(wait(&mut batcher, t0), Some(3 * SECOND));
         let first = batch(&mut batcher, t0 + 3 * SECOND);
         assert_eq!((first.events[0], first.failures), (0, 1));
-        batcher.sent(first, SendOutcome::Refused, t0 + 3 * SECOND);
+        batcher.sent(first, SendOutcome::Rejected, t0 + 3 * SECOND);
         assert_eq!((batcher.dropped(), batch(&mut batcher, t0 + 3 * SECOND).events[0]), (100, 100));
     }
 
@@ -300,7 +303,7 @@ mod tests {
                 6..=8 => Act::Advance(u8::arbitrary(g) % 15),
                 9 => Act::Flush,
                 10..=12 => Act::Send(SendOutcome::Accepted),
-                13 => Act::Send(SendOutcome::Refused),
+                13 => Act::Send(SendOutcome::Rejected),
                 14 => Act::Send(SendOutcome::Retry(Duration::from_secs(u64::from(u8::arbitrary(g) % 30)))),
                 _ if u8::arbitrary(g) % 4 == 0 => Act::GiveUp,
                 _ if u8::arbitrary(g) % 4 == 0 => Act::End,
@@ -314,7 +317,7 @@ mod tests {
         /// request has more than a hundred events.
         fn no_event_is_lost_or_duplicated(acts: Vec<Act>) -> bool {
             let (mut batcher, mut now) = (Batcher::default(), start());
-            let (mut queued_indices, mut refused, mut accepted) = (Vec::new(), 0_u64, Vec::new());
+            let (mut queued_indices, mut after_end, mut accepted) = (Vec::new(), 0_u64, Vec::new());
             let mut full = 0_u64;
             for act in acts {
                 match act {
@@ -322,7 +325,7 @@ mod tests {
                         match batcher.push(|index| { queued_indices.push(index); index }, now) {
                             Ok(_) => {}
                             Err(NotQueued::Full { .. }) => full += 1,
-                            Err(NotQueued::Ended) => refused += 1,
+                            Err(NotQueued::Ended) => after_end += 1,
                         }
                     },
                     Act::Advance(seconds) => now += Duration::from_secs(u64::from(seconds)),
@@ -344,7 +347,7 @@ mod tests {
             let rising = |indices: &[u64]| indices.windows(2).all(|pair| pair[0] < pair[1]);
             let consecutive = queued_indices.iter().copied().eq(0..queued_indices.len() as u64);
             let counted = queued_indices.len() as u64 + full == accepted.len() as u64 + batcher.dropped();
-            consecutive && rising(&accepted) && counted && (refused == 0 || matches!(batcher.next(now), NextAction::End))
+            consecutive && rising(&accepted) && counted && (after_end == 0 || matches!(batcher.next(now), NextAction::End))
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::clock::Deadline;
 use crate::config::{Config, Secret, check_header, check_url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{BodySink, Download, Http, Limits, Purpose, Response, RetryDecision, encode_segment};
-use crate::rules::retry::{Failure, Failures, RetryPolicy};
+use crate::rules::retry::{AttemptFailure, Failures, RetryPolicy};
 
 const OPERATION: &str = "load";
 
@@ -93,7 +93,7 @@ impl Hub {
                     (Some(response), _) if !response.is_success() => {
                         (Some(response.failure(now)), response.into_error(OPERATION, now))
                     }
-                    (_, Err(error)) => (Failure::of_connection(&error), error),
+                    (_, Err(error)) => (AttemptFailure::of_connection(&error), error),
                     (response, Ok(())) => return Ok(response.map(|response| response.body).unwrap_or_default()),
                 };
                 let wait = failure.and_then(|failure| {

@@ -78,10 +78,9 @@ impl ImageChunk {
         Ok(ImageChunk { data, format, height, tokens, width })
     }
 
-    /// An image of a known format and size, `(width, height)` in pixels, which counts as this many tokens. The bytes are not
-    /// checked.
+    /// An image of a known format, width and height in pixels, which counts as this many tokens. The bytes are not checked.
     #[must_use]
-    pub fn from_parts(data: impl Into<Vec<u8>>, format: ImageFormat, (width, height): (u32, u32), tokens: u32) -> Self {
+    pub fn from_parts(data: impl Into<Vec<u8>>, format: ImageFormat, width: u32, height: u32, tokens: u32) -> Self {
         ImageChunk { data: data.into(), format, height, tokens, width }
     }
 
@@ -140,7 +139,7 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
 /// ```
 /// use tinkex::types::{ImageAssetPointerChunk, ImageFormat, ModelInput};
 ///
-/// let cat = ImageAssetPointerChunk::new("https://example.com/cat.jpg", ImageFormat::Jpeg, (640, 480), 256);
+/// let cat = ImageAssetPointerChunk::new("https://example.com/cat.jpg", ImageFormat::Jpeg, 640, 480, 256);
 /// assert_eq!(ModelInput::from_tokens([1, 2]).chunk(cat).len(), 258);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,9 +159,9 @@ pub struct ImageAssetPointerChunk {
 }
 
 impl ImageAssetPointerChunk {
-    /// An image at this URL, of this format and size, `(width, height)` in pixels, which counts as this many tokens.
+    /// An image at this URL, of this format, width and height in pixels, which counts as this many tokens.
     #[must_use]
-    pub fn new(location: impl Into<String>, format: ImageFormat, (width, height): (u32, u32), tokens: u32) -> Self {
+    pub fn new(location: impl Into<String>, format: ImageFormat, width: u32, height: u32, tokens: u32) -> Self {
         ImageAssetPointerChunk { format, height, location: location.into(), tokens, width }
     }
 }

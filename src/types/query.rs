@@ -4,8 +4,7 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The bytes that Python's `urlencode` percent-encodes. A space is not one of them: [`encode`] writes `+`. The crate `form_urlencoded` keeps `*` and
-/// encodes `~`, so it cannot write this form.
+/// The bytes that Python's `urlencode` percent-encodes, except for the space, for which [`encode`] writes `+`.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~').remove(b' ');
 
 /// The fields of a query string, in the order they were added.
@@ -197,7 +196,8 @@ impl<V: Into<QueryValue>, const N: usize> From<[V; N]> for QueryValue {
     }
 }
 
-/// Form encoding: `+` for a space, percent-encoding for the other [`ENCODED`] bytes.
+/// Form encoding: `+` for a space, percent-encoding for the [`ENCODED`] bytes. Not by the crate `form_urlencoded`, whose set of
+/// bytes is not Python's: it keeps `*` and encodes `~`.
 fn encode(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string().replace(' ', "+")
 }

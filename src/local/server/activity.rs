@@ -24,8 +24,7 @@ pub struct LoggedRequest {
     pub method: String,
     /// The path without the query, such as `/api/v1/asample`.
     pub path: String,
-    /// The headers, with lower-case names. The value of `x-api-key` is replaced by `…`.
-    pub headers: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
     /// The sequence number in the body: the first present of `seq_id`, `model_seq_id` and `sampling_session_seq_id`.
     pub seq: Option<u64>,
     /// What the sequence number belongs to: the first present of the ids of a model, sampling session and session in the
@@ -44,7 +43,12 @@ impl LoggedRequest {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The first value of a header, by its lower-case name.
+    /// The headers in the order sent, with lower-case names. The value of `x-api-key` is replaced by `…`.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The first value of a header, by its lower-case name. The value of `x-api-key` is `…`.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

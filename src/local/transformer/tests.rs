@@ -43,13 +43,8 @@ fn batches(lengths: &[usize], vocab: u32) -> [Vec<Example>; 3] {
     let advantages = |length| cycle(length, [1.0, -0.5, 0.25, 0.0]);
     [
         batch(lengths, vocab),
-        with(&|length| Objective::ImportanceSampling { logprobs: logprobs(length), advantages: advantages(length) }),
-        with(&|length| Objective::Ppo {
-            logprobs: logprobs(length),
-            advantages: advantages(length),
-            clip_low: vec![0.8; length],
-            clip_high: vec![1.2; length],
-        }),
+        with(&|length| Objective::importance_sampling(logprobs(length), advantages(length))),
+        with(&|length| Objective::ppo(logprobs(length), advantages(length))),
     ]
 }
 
@@ -61,7 +56,7 @@ fn batch(lengths: &[usize], vocab: u32) -> Vec<Example> {
         let tokens: Vec<u32> = (0..length).map(|_| token()).collect();
         let targets = tokens.iter().skip(1).copied().chain([token()]).collect();
         let weights = (0..length).map(|at| [0.0, 1.0, 0.5, -0.25][at % 4]).collect();
-        Example { tokens, targets, objective: Objective::CrossEntropy { weights } }
+        Example { tokens, targets, objective: Objective::cross_entropy(weights) }
     };
     lengths.iter().map(|&length| example(length)).collect()
 }
@@ -231,7 +226,7 @@ fn training_lowers_the_loss() {
     let example = |tokens: &[u32]| Example {
         tokens: tokens[..7].to_vec(),
         targets: tokens[1..].to_vec(),
-        objective: Objective::CrossEntropy { weights: vec![1.0; 7] },
+        objective: Objective::cross_entropy(vec![1.0; 7]),
     };
     let batch = [example(&tokens), example(&tokens.iter().rev().copied().collect::<Vec<_>>())];
     let options = AdamOptions { learning_rate: 0.02, ..AdamOptions::default() };
@@ -337,12 +332,8 @@ fn invalid_input_does_not_panic() {
     let mut adapter = model.new_adapter(&adapter_options());
     let weights = vec![1.0; 2];
     let long =
-        Example { tokens: vec![99; 40], targets: vec![u32::MAX; 50], objective: Objective::CrossEntropy { weights } };
-    let short = Example {
-        tokens: vec![1; 4],
-        targets: vec![1; 2],
-        objective: Objective::CrossEntropy { weights: vec![1.0; 9] },
-    };
+        Example { tokens: vec![99; 40], targets: vec![u32::MAX; 50], objective: Objective::cross_entropy(weights) };
+    let short = Example { tokens: vec![1; 4], targets: vec![1; 2], objective: Objective::cross_entropy(vec![1.0; 9]) };
     let mut gradient = Tensors::new();
     let logprobs = model.forward_backward(&adapter, &[long, short], Some(&mut gradient));
     assert_eq!(logprobs.iter().map(Vec::len).collect::<Vec<_>>(), [40, 2]);

@@ -11,6 +11,7 @@
 //! [`outage`]: crate::rules::outage
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,7 +108,7 @@ struct FlagPanic(PollerHandle);
 impl Drop for FlagPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.note_panic();
+            self.0.mark_panicked();
         }
     }
 }
@@ -151,10 +152,9 @@ impl Worker {
                 Received::Disconnected => return,
             };
             while let Some(command) = next {
-                if matches!(command, Command::Close) {
+                if self.execute(command, clock.now()).is_break() {
                     return;
                 }
-                self.execute(command, clock.now());
                 next = self.inbox.try_recv().ok();
             }
         }
@@ -196,15 +196,17 @@ impl Worker {
         }
         let Some((_, ticket)) = self.next_to_cut_off().filter(|(at, _)| *at <= now) else { return };
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
-        let away = time_slice(self.queue.is_waited(ticket));
-        if let Phase::Polling { request, .. } = std::mem::replace(&mut promise.phase, Phase::CutOff { away }) {
+        if let Phase::Polling { request, .. } = &promise.phase {
+            request.cancel();
+            promise.phase = Phase::CutOff;
+            promise.away = time_slice(self.queue.is_waited(ticket));
             self.polling.remove(&ticket);
             self.next_cut = now + MIN_BETWEEN_CUTS;
-            request.cancel();
         }
     }
 
-    fn execute(&mut self, command: Command, now: Instant) {
+    /// Executes one command. Breaks when the poller is to end.
+    fn execute(&mut self, command: Command, now: Instant) -> ControlFlow<()> {
         match command {
             Command::Add { ticket, promise, waited } => {
                 self.queue.insert(ticket, promise.client.id, promise.client.ordered, now);
@@ -219,8 +221,9 @@ impl Worker {
                 self.replied(ticket, reply, now);
                 self.give_up_silent(now);
             }
-            Command::Close => {}
+            Command::Close => return ControlFlow::Break(()),
         }
+        ControlFlow::Continue(())
     }
 
     fn abandon(&mut self, ticket: Ticket, expired: bool, now: Instant) {
@@ -296,8 +299,8 @@ impl Worker {
         let (outcome, held) = match reply {
             Reply::Polled { outcome, held } => (outcome, held),
             Reply::CutOff => {
-                let away = if let Phase::CutOff { away } = promise.phase { away } else { Duration::ZERO };
-                return self.enqueue(ticket, now + away);
+                let at = now + promise.away;
+                return self.enqueue(ticket, at);
             }
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
         };

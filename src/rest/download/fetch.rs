@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{BodySink, Download, Http, Limits, Request, Response, RetryDecision};
 use crate::rest::client::RestClient;
 use crate::rest::endpoint::archive_url;
-use crate::rules::resume::{DownloadRetry, Interruption, Progress, ResumeDecision, decide};
-use crate::rules::retry::{Failure, RetryAdvice};
+use crate::rules::resume::{DownloadRetry, Interruption, ResumeDecision, StoredProgress, decide};
+use crate::rules::retry::{AttemptFailure, RetryAdvice};
 use crate::threads::panic_text;
 use crate::types::CheckpointArchiveUrlResponse;
 
@@ -29,7 +29,7 @@ pub(super) struct Fetch<'a, 'o> {
 /// Where the archive is stored.
 struct ArchiveFile<'o> {
     file: File,
-    progress: Progress,
+    progress: StoredProgress,
     retry: DownloadRetry,
     options: DownloadOptions<'o>,
     /// What was decided about the last response, and its head.
@@ -45,7 +45,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
         options: DownloadOptions<'o>,
     ) -> Self {
         let retry = DownloadRetry::new(rest.config().retry_policy(), options.timeout_preparation);
-        let sink = ArchiveFile { file, progress: Progress::default(), retry, options, decision: None };
+        let sink = ArchiveFile { file, progress: StoredProgress::default(), retry, options, decision: None };
         Fetch { http: rest.http(), request, limits, link: None, sink }
     }
 
@@ -85,9 +85,9 @@ impl<'a, 'o> Fetch<'a, 'o> {
                 Err(self.interrupted(&Interruption::Failed(failure), status_error(&response)))
             }
             _ => {
-                self.sink.progress = Progress::default();
+                self.sink.progress = StoredProgress::default();
                 let error = Error::new(ErrorKind::Decode, "the archive does not have the length that the server gave");
-                Err(self.interrupted(&Interruption::Failed(Failure::Connection), error))
+                Err(self.interrupted(&Interruption::Failed(AttemptFailure::Connection), error))
             }
         }
     }
@@ -110,7 +110,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
         }
         let now = config.clock().wall();
         let failure = response.failure(now);
-        if let Failure::Status { status: 503, advice: RetryAdvice { retry_after, .. } } = failure {
+        if let AttemptFailure::Status { status: 503, advice: RetryAdvice { retry_after, .. } } = failure {
             let error = response
                 .into_error(operation, now)
                 .with_hint("the archive is still being prepared; try again later, or raise timeout_preparation");
@@ -124,7 +124,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
     }
 
     fn connection_failed(&mut self, error: Error) -> RetryDecision {
-        match Failure::of_connection(&error) {
+        match AttemptFailure::of_connection(&error) {
             Some(failure) => self.interrupted(&Interruption::Failed(failure), error),
             None => error.into(),
         }

@@ -13,13 +13,13 @@ const TICK: Duration = Duration::from_millis(125);
 /// All promises, unordered.
 #[derive(Default)]
 struct Reference {
-    promises: Vec<Promise>,
+    promises: Vec<ListedPromise>,
     turns: Vec<(ClientId, u64)>,
     last_turn: u64,
 }
 
 #[derive(Clone)]
-struct Promise {
+struct ListedPromise {
     ticket: Ticket,
     client: ClientId,
     ordered: bool,
@@ -45,7 +45,15 @@ impl Reference {
         if self.turn(client).is_none() {
             self.serve(client);
         }
-        self.promises.push(Promise { ticket, client, ordered, due, waited: false, abandoned: false, polling: false });
+        self.promises.push(ListedPromise {
+            ticket,
+            client,
+            ordered,
+            due,
+            waited: false,
+            abandoned: false,
+            polling: false,
+        });
     }
 
     fn remove(&mut self, ticket: Ticket) {
@@ -54,7 +62,7 @@ impl Reference {
         self.turns.retain(|(client, _)| promises.iter().any(|promise| promise.client == *client));
     }
 
-    fn change(&mut self, ticket: Ticket, change: impl FnOnce(&mut Promise)) {
+    fn change(&mut self, ticket: Ticket, change: impl FnOnce(&mut ListedPromise)) {
         if let Some(promise) = self.promises.iter_mut().find(|promise| promise.ticket == ticket) {
             change(promise);
         }
@@ -69,14 +77,14 @@ impl Reference {
         }
     }
 
-    fn candidates(&self) -> impl Iterator<Item = &Promise> {
+    fn candidates(&self) -> impl Iterator<Item = &ListedPromise> {
         self.promises.iter().filter(|promise| {
             let before = self.order(promise).filter(|other| other.ticket < promise.ticket).count();
             !promise.abandoned && !promise.polling && (!promise.ordered || before < FRONT)
         })
     }
 
-    fn order(&self, of: &Promise) -> impl Iterator<Item = &Promise> {
+    fn order(&self, of: &ListedPromise) -> impl Iterator<Item = &ListedPromise> {
         self.promises.iter().filter(move |promise| promise.client == of.client && !promise.abandoned)
     }
 

@@ -23,7 +23,7 @@ const WINDOW_CAP: Duration = Duration::from_secs(30);
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Failure {
+pub(crate) enum AttemptFailure {
     /// The server responded with a status that means failure.
     Status { status: u16, advice: RetryAdvice },
     /// No connection, or the connection was lost.
@@ -54,20 +54,20 @@ impl RetryAdvice {
     }
 }
 
-impl Failure {
+impl AttemptFailure {
     /// The failure that an error stands for if the connection is at fault, rather than the deadline of the operation.
     pub(crate) fn of_connection(error: &Error) -> Option<Self> {
         match error.kind() {
-            ErrorKind::Connect => Some(Failure::Connection),
+            ErrorKind::Connect => Some(AttemptFailure::Connection),
             ErrorKind::Timeout(Limit::Operation) => None,
-            ErrorKind::Timeout(_) => Some(Failure::Timeout),
+            ErrorKind::Timeout(_) => Some(AttemptFailure::Timeout),
             _ => None,
         }
     }
 
     /// A 409 without the server's advice.
     fn is_conflict(&self) -> bool {
-        matches!(self, Failure::Status { status: 409, advice: RetryAdvice { should_retry: None, .. } })
+        matches!(self, AttemptFailure::Status { status: 409, advice: RetryAdvice { should_retry: None, .. } })
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Failures {
 
 impl Failures {
     /// Counts one more.
-    pub(crate) fn count(&mut self, failure: &Failure) {
+    pub(crate) fn count(&mut self, failure: &AttemptFailure) {
         self.attempts = self.attempts.saturating_add(1);
         self.conflicts = self.conflicts.saturating_add(failure.is_conflict().into());
     }
@@ -115,10 +115,10 @@ impl RetryPolicy {
     /// The wait before the next attempt; `None` to give up.
     ///
     /// `before` are the failures before this one; `jitter` is a random number in 0..1.
-    pub(crate) fn next(&self, before: Failures, failure: &Failure, jitter: f64) -> Option<Duration> {
+    pub(crate) fn next(&self, before: Failures, failure: &AttemptFailure, jitter: f64) -> Option<Duration> {
         let (is_retryable, asked) = match failure {
-            Failure::Connection | Failure::Timeout => (true, None),
-            Failure::Status { status, advice } => {
+            AttemptFailure::Connection | AttemptFailure::Timeout => (true, None),
+            AttemptFailure::Status { status, advice } => {
                 let is_retryable = match (advice.should_retry, status) {
                     (Some(should_retry), _) => should_retry,
                     (None, 409) => before.conflicts < CONFLICT_RETRIES,
@@ -159,7 +159,7 @@ impl SubmitWindow {
     ///
     /// `failures` counts the rounds that failed, including this one. A wait that would leave no time for an attempt is not
     /// started, so that the caller gets the failure itself rather than the end of the window.
-    pub(crate) fn next(&self, failures: u32, failure: &Failure, now: Instant) -> Option<Duration> {
+    pub(crate) fn next(&self, failures: u32, failure: &AttemptFailure, now: Instant) -> Option<Duration> {
         let wait = backoff(WINDOW_BASE, failures.saturating_sub(1), WINDOW_CAP);
         (is_worth_another_round(failure) && wait < self.remaining(now)).then_some(wait)
     }
@@ -167,11 +167,11 @@ impl SubmitWindow {
 
 /// Whether the submit window starts another round after this failure. `x-should-retry` concerns the inner loop, but a 409
 /// is final unless the server says otherwise.
-fn is_worth_another_round(failure: &Failure) -> bool {
+fn is_worth_another_round(failure: &AttemptFailure) -> bool {
     match failure {
-        Failure::Connection | Failure::Timeout => true,
-        Failure::Status { status: 409, advice } => advice.should_retry == Some(true),
-        Failure::Status { status, .. } => is_transient(*status),
+        AttemptFailure::Connection | AttemptFailure::Timeout => true,
+        AttemptFailure::Status { status: 409, advice } => advice.should_retry == Some(true),
+        AttemptFailure::Status { status, .. } => is_transient(*status),
     }
 }
 
@@ -197,8 +197,8 @@ impl RequestRetry {
     }
 
     /// The wait before the next attempt; `None` to give up. `jitter` is a random number in 0..1.
-    pub(crate) fn next(&mut self, failure: &Failure, now: Instant, jitter: f64) -> Option<Duration> {
-        if self.returns_429 && matches!(failure, Failure::Status { status: 429, .. }) {
+    pub(crate) fn next(&mut self, failure: &AttemptFailure, now: Instant, jitter: f64) -> Option<Duration> {
+        if self.returns_429 && matches!(failure, AttemptFailure::Status { status: 429, .. }) {
             return None;
         }
         let wait = self.policy.next(self.failures, failure, jitter);

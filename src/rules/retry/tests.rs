@@ -16,12 +16,12 @@ fn failed(attempts: u32) -> Failures {
 }
 
 /// A response of this status with these headers, at this time.
-fn response_at(now: SystemTime, status: u16, headers: &[(&str, &str)]) -> Failure {
+fn response_at(now: SystemTime, status: u16, headers: &[(&str, &str)]) -> AttemptFailure {
     let lookup = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-    Failure::Status { status, advice: RetryAdvice::read(lookup, now) }
+    AttemptFailure::Status { status, advice: RetryAdvice::read(lookup, now) }
 }
 
-fn response(status: u16, headers: &[(&str, &str)]) -> Failure {
+fn response(status: u16, headers: &[(&str, &str)]) -> AttemptFailure {
     response_at(EPOCH, status, headers)
 }
 
@@ -87,13 +87,13 @@ fn conflicts_are_retried_twice_unless_advised_otherwise() {
 fn a_new_round_allows_no_more_conflicts() {
     let mut before = Failures { attempts: 10, conflicts: 2 };
     before.next_round();
-    assert!(policy(10).next(before, &Failure::Timeout, 0.5).is_some());
+    assert!(policy(10).next(before, &AttemptFailure::Timeout, 0.5).is_some());
     assert_eq!(policy(10).next(before, &response(409, &[]), 0.5), None);
 }
 
 #[test]
 fn attempts_are_limited_by_the_policy() {
-    for failure in [Failure::Connection, Failure::Timeout] {
+    for failure in [AttemptFailure::Connection, AttemptFailure::Timeout] {
         assert!(policy(2).next(failed(1), &failure, 0.0).is_some());
         assert_eq!(policy(2).next(failed(2), &failure, 0.0), None);
         assert_eq!(policy(0).next(failed(0), &failure, 0.0), None);
@@ -174,7 +174,7 @@ fn statuses_for_another_round_match_the_fixture() {
         assert_eq!(window_retries(status, &[]), *out == true && !FINAL_HERE.contains(&status), "{status}");
     }
     assert!(window_retries(500, &[("x-should-retry", "false")]), "scenario 76: the header ends only the inner loop");
-    assert!(is_worth_another_round(&Failure::Connection) && is_worth_another_round(&Failure::Timeout));
+    assert!(is_worth_another_round(&AttemptFailure::Connection) && is_worth_another_round(&AttemptFailure::Timeout));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn the_window_waits_up_to_30_seconds() {
     let started = start();
     let window = SubmitWindow::new(started, Duration::from_secs(300));
     let (mut now, mut waits) = (started, Vec::new());
-    while let Some(wait) = window.next(waits.len() as u32 + 1, &Failure::Connection, now) {
+    while let Some(wait) = window.next(waits.len() as u32 + 1, &AttemptFailure::Connection, now) {
         waits.push(wait.as_secs());
         now += wait;
     }
@@ -190,18 +190,18 @@ fn the_window_waits_up_to_30_seconds() {
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30, 30]);
     assert_eq!(window.remaining(now), Duration::from_secs(29));
     assert_eq!(window.remaining(started + Duration::from_secs(400)), Duration::ZERO);
-    assert_eq!(window.next(1, &Failure::Timeout, started + Duration::from_secs(300)), None);
+    assert_eq!(window.next(1, &AttemptFailure::Timeout, started + Duration::from_secs(300)), None);
 }
 
 #[test]
 fn a_submission_is_retried_in_rounds() {
     let started = start();
     let mut retry = RequestRetry::new(policy(1), Some(SubmitWindow::new(started, Duration::from_secs(300))));
-    let waits = [(); 6].map(|()| retry.next(&Failure::Connection, started, 0.0).unwrap().as_millis());
+    let waits = [(); 6].map(|()| retry.next(&AttemptFailure::Connection, started, 0.0).unwrap().as_millis());
     assert_eq!(waits, [500, 1000, 500, 2000, 500, 4000]);
     let after = started + Duration::from_secs(300);
-    assert!(retry.next(&Failure::Connection, after, 0.0).is_some(), "the policy does not know the window");
-    assert_eq!(retry.next(&Failure::Connection, after, 0.0), None);
+    assert!(retry.next(&AttemptFailure::Connection, after, 0.0).is_some(), "the policy does not know the window");
+    assert_eq!(retry.next(&AttemptFailure::Connection, after, 0.0), None);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::error::Limit;
 use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request, RetryMode, platform, to_json};
 use crate::observer::{Event, Observer, QueueStateUpdate};
 use crate::rules::retry::MAX_RETRY_AFTER;
-use crate::rules::telemetry_batch::{Batch, Batcher, MAX_QUEUED, NextAction, NotQueued, SendOutcome};
+use crate::rules::telemetry_batch::{Batcher, EventBatch, MAX_QUEUED, NextAction, NotQueued, SendOutcome};
 use crate::threads::OwnedThread;
 use crate::types::wire::{TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
 use crate::types::{RequestKind, Severity};
@@ -237,14 +237,14 @@ impl EventSender {
         }
     }
 
-    fn send(&self, batch: &Batch<TelemetryEvent>) -> SendOutcome {
+    fn send(&self, batch: &EventBatch<TelemetryEvent>) -> SendOutcome {
         let request = TelemetrySendRequest {
             events: batch.events.as_slice().into(),
             platform: platform().into(),
             sdk_version: PROTOCOL_VERSION.into(),
             session_id: self.session_id.as_str().into(),
         };
-        let Ok(body) = to_json("telemetry", &request) else { return SendOutcome::Refused };
+        let Ok(body) = to_json("telemetry", &request) else { return SendOutcome::Rejected };
         // The same for every attempt of the batch.
         let key = batch.events.first().map(|event| format!("tinkex-{}", event.event_id));
         // The batcher decides about retries, not the loop of `http`: during the wait events are still queued, and the end of the
@@ -267,7 +267,7 @@ impl EventSender {
             }
             Err(error) => {
                 debug!("{error}; {} telemetry events are dropped", batch.events.len());
-                SendOutcome::Refused
+                SendOutcome::Rejected
             }
         }
     }

@@ -20,6 +20,12 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+#![allow(
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "outside semantic versioning: programs build the requests with struct literals"
+)]
+
 mod model_requests;
 mod promise;
 mod sample_request;

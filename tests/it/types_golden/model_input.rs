@@ -6,11 +6,11 @@ use tinkex::types::*;
 use super::{entries, fixture, inner};
 
 fn image() -> ImageChunk {
-    ImageChunk::from_parts([0, 1, 255], ImageFormat::Png, (2, 1), 4)
+    ImageChunk::from_parts([0, 1, 255], ImageFormat::Png, 2, 1, 4)
 }
 
 fn asset() -> ImageAssetPointerChunk {
-    ImageAssetPointerChunk::new("loc", ImageFormat::Jpeg, (4, 3), 7)
+    ImageAssetPointerChunk::new("loc", ImageFormat::Jpeg, 4, 3, 7)
 }
 
 fn text(tokens: impl Into<Vec<u32>>) -> EncodedTextChunk {

@@ -95,9 +95,9 @@ fn example(model: &dyn Model, datum: &Datum, loss: LossConfig) -> Result<Example
     let targets = targets.as_i64().ok_or("target_tokens must be of dtype int64")?;
     let targets = targets.iter().map(|&token| check_token(model, token)).collect::<Result<_, _>>()?;
     let objective = match loss {
-        LossConfig::CrossEntropy => Objective::CrossEntropy { weights: float_input("weights")? },
+        LossConfig::CrossEntropy => Objective::cross_entropy(float_input("weights")?),
         LossConfig::ImportanceSampling => {
-            Objective::ImportanceSampling { logprobs: float_input("logprobs")?, advantages: float_input("advantages")? }
+            Objective::importance_sampling(float_input("logprobs")?, float_input("advantages")?)
         }
         LossConfig::Ppo { clip_low, clip_high } => {
             // A loss input gives each token its own bound.
@@ -105,12 +105,9 @@ fn example(model: &dyn Model, datum: &Datum, loss: LossConfig) -> Result<Example
                 Some(tensor) => to_floats(name, tensor?),
                 None => Ok(vec![default as f32; tokens.len()]),
             };
-            Objective::Ppo {
-                logprobs: float_input("logprobs")?,
-                advantages: float_input("advantages")?,
-                clip_low: bounds(CLIP_LOW, clip_low)?,
-                clip_high: bounds(CLIP_HIGH, clip_high)?,
-            }
+            Objective::ppo(float_input("logprobs")?, float_input("advantages")?)
+                .clip_low(bounds(CLIP_LOW, clip_low)?)
+                .clip_high(bounds(CLIP_HIGH, clip_high)?)
         }
     };
     Ok(Example { tokens, targets, objective })
