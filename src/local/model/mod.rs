@@ -118,12 +118,17 @@
 //! # }
 //! ```
 
+mod adapter;
+mod generation;
+
 use std::{collections::BTreeMap, fmt::Debug};
 
 use ndarray::Array2;
 
 pub use super::objective::Objective;
 use crate::types::TokenLogprob;
+pub use adapter::{Adapter, AdapterOptions};
+pub use generation::{FinishReason, GenerationOptions, Sample};
 
 /// Named matrices: an adapter, or a gradient with respect to one. The order of the names is the order of every reduction,
 /// and of the tensors in a checkpoint.
@@ -178,90 +183,6 @@ pub trait Model: Debug + Send + Sync {
     fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], top_k: usize) -> PromptLogprobs;
 }
 
-/// The options of a new adapter; Tinker's [`LoraConfig`](crate::types::LoraConfig).
-///
-/// Defaults to rank 32, seed 0 and all modules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AdapterOptions {
-    /// Rows of `A` and columns of `B`, at least 1.
-    pub rank: usize,
-    /// Seed of the random numbers in `A`.
-    pub seed: u64,
-    /// Adapt the query, key, value and output projections of the attention layers.
-    pub train_attn: bool,
-    /// Adapt the gate, up and down projections of the MLPs.
-    pub train_mlp: bool,
-    /// Adapt the unembedding, the projection to the vocabulary.
-    pub train_unembed: bool,
-}
-
-impl Default for AdapterOptions {
-    fn default() -> Self {
-        AdapterOptions { rank: 32, seed: 0, train_attn: true, train_mlp: true, train_unembed: true }
-    }
-}
-
-impl AdapterOptions {
-    /// The defaults: rank 32, seed 0 and all modules.
-    #[must_use]
-    pub fn new() -> Self {
-        AdapterOptions::default()
-    }
-
-    /// Sets the rank. Defaults to 32.
-    #[must_use]
-    pub fn rank(mut self, rank: usize) -> Self {
-        self.rank = rank;
-        self
-    }
-
-    /// Sets the seed. Defaults to 0.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// Whether to adapt the attention layers. Defaults to `true`.
-    #[must_use]
-    pub fn train_attn(mut self, train: bool) -> Self {
-        self.train_attn = train;
-        self
-    }
-
-    /// Whether to adapt the MLPs. Defaults to `true`.
-    #[must_use]
-    pub fn train_mlp(mut self, train: bool) -> Self {
-        self.train_mlp = train;
-        self
-    }
-
-    /// Whether to adapt the unembedding. Defaults to `true`.
-    #[must_use]
-    pub fn train_unembed(mut self, train: bool) -> Self {
-        self.train_unembed = train;
-        self
-    }
-}
-
-/// Low-rank changes to the weights of a model.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Adapter<T = f32> {
-    /// The options that it was created with.
-    pub options: AdapterOptions,
-    /// `A` (rank × inputs) and `B` (outputs × rank) for each adapted projection, named as PEFT names them.
-    pub tensors: Tensors<T>,
-}
-
-impl<T> Adapter<T> {
-    /// An adapter with these tensors.
-    pub fn new(options: AdapterOptions, tensors: Tensors<T>) -> Self {
-        Adapter { options, tensors }
-    }
-}
-
 /// One sequence to train on; Tinker's [`Datum`](crate::types::Datum).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -279,118 +200,6 @@ impl Example {
     pub fn new(tokens: Vec<u32>, targets: Vec<u32>, objective: Objective) -> Self {
         Example { tokens, targets, objective }
     }
-}
-
-/// The options of text generation; Tinker's [`SamplingParams`](crate::types::SamplingParams).
-///
-/// The default samples from the model's own distribution: temperature 1, top-p 1, no other limit.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct GenerationOptions {
-    /// Maximum number of tokens to generate; `None` generates up to the context length.
-    pub max_tokens: Option<usize>,
-    /// Zero always takes the most probable token; one samples from the model's own distribution.
-    pub temperature: f32,
-    /// Sample among this number of most probable tokens; `None` means all.
-    pub top_k: Option<usize>,
-    /// Sample among the smallest set of most probable tokens whose probabilities add up to this.
-    pub top_p: f32,
-    /// The same seed generates the same tokens; `None` chooses a random seed.
-    pub seed: Option<u64>,
-    /// Token sequences that end a sample: a single stop token, or the bytes of a stop string.
-    pub stop_sequences: Vec<Vec<u32>>,
-}
-
-impl Default for GenerationOptions {
-    fn default() -> Self {
-        GenerationOptions {
-            max_tokens: None,
-            temperature: 1.0,
-            top_k: None,
-            top_p: 1.0,
-            seed: None,
-            stop_sequences: Vec::new(),
-        }
-    }
-}
-
-impl GenerationOptions {
-    /// The defaults: temperature 1, top-p 1, a random seed and no other limit.
-    #[must_use]
-    pub fn new() -> Self {
-        GenerationOptions::default()
-    }
-
-    /// Sets the maximum number of tokens to generate. Defaults to the rest of the context.
-    #[must_use]
-    pub fn max_tokens(mut self, max_tokens: usize) -> Self {
-        self.max_tokens = Some(max_tokens);
-        self
-    }
-
-    /// Sets the temperature. Defaults to 1.
-    #[must_use]
-    pub fn temperature(mut self, temperature: f32) -> Self {
-        self.temperature = temperature;
-        self
-    }
-
-    /// Sets top-k. Defaults to all tokens.
-    #[must_use]
-    pub fn top_k(mut self, top_k: usize) -> Self {
-        self.top_k = Some(top_k);
-        self
-    }
-
-    /// Sets top-p. Defaults to 1.
-    #[must_use]
-    pub fn top_p(mut self, top_p: f32) -> Self {
-        self.top_p = top_p;
-        self
-    }
-
-    /// Sets the seed. Defaults to a random one.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
-        self
-    }
-
-    /// Sets the token sequences that end a sample. Defaults to none.
-    #[must_use]
-    pub fn stop_sequences(mut self, stop_sequences: Vec<Vec<u32>>) -> Self {
-        self.stop_sequences = stop_sequences;
-        self
-    }
-}
-
-/// One continuation of a prompt.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Sample {
-    /// The generated tokens, including the stop sequence but not the prompt.
-    pub tokens: Vec<u32>,
-    /// Natural logarithm of each token's probability under the model itself, before temperature, top-k and top-p.
-    pub logprobs: Vec<f32>,
-    /// Why generation ended.
-    pub finish_reason: FinishReason,
-}
-
-impl Sample {
-    /// A sample with as many log-probabilities as tokens.
-    pub fn new(tokens: Vec<u32>, logprobs: Vec<f32>, finish_reason: FinishReason) -> Self {
-        Sample { tokens, logprobs, finish_reason }
-    }
-}
-
-/// Why generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FinishReason {
-    /// A stop sequence, or the model's end-of-text token.
-    Stop,
-    /// The maximum number of tokens, or the context length.
-    Length,
 }
 
 /// Log-probabilities of given tokens. The first token of a sequence has none.
