@@ -107,8 +107,8 @@ impl Http {
         } else {
             join_base_url(base_url, &format!("api/v1/{path}"), query)
         };
-        let refused = || Error::invalid_input(format!("{path:?} is not a path below the base URL"));
-        let uri = url.ok_or_else(refused).and_then(|url| url.parse().map_err(|error| refused().with_source(error)));
+        let invalid = || Error::invalid_input(format!("{path:?} is not a path below the base URL"));
+        let uri = url.ok_or_else(invalid).and_then(|url| url.parse().map_err(|error| invalid().with_source(error)));
         Ok(Target { method: request.method, uri: uri.map_err(|error| error.with_operation(limits.operation))? })
     }
 

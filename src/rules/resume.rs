@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::retry::{AttemptFailure, Failures, RetryPolicy};
 
-/// How many fresh links in a row may be refused.
-const MAX_REFUSED_LINKS: u32 = 2;
+/// How many fresh links in a row may be rejected.
+const MAX_REJECTED_LINKS: u32 = 2;
 
 /// How far a download is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub(crate) enum ResumeDecision {
     Complete,
     /// It does not match what is stored: start from the beginning.
     Restart,
-    /// The link is refused or has expired.
-    LinkRefused,
+    /// The link is rejected or has expired.
+    LinkRejected,
     /// The request failed.
     Failed,
 }
@@ -81,7 +81,7 @@ pub(crate) fn decide<'h>(
             let validator = tag.or_else(|| header("last-modified")).filter(|_| !no_ranges).map(str::to_owned);
             ResumeDecision::Append(StoredProgress { bytes: 0, total, validator })
         }
-        403 | 404 | 410 => ResumeDecision::LinkRefused,
+        403 | 404 | 410 => ResumeDecision::LinkRejected,
         _ => ResumeDecision::Failed,
     }
 }
@@ -111,8 +111,8 @@ pub(crate) enum Interruption {
     Failed(AttemptFailure),
     /// The service is still preparing the content, and may ask to wait this long.
     NotReady { retry_after: Option<Duration> },
-    /// The link was refused or has expired.
-    LinkRefused,
+    /// The link was rejected or has expired.
+    LinkRejected,
 }
 
 /// Decides when an interrupted download is retried.
@@ -124,8 +124,8 @@ pub(crate) struct DownloadRetry {
     not_ready_since: Option<Instant>,
     /// Since the last progress.
     failures: Failures,
-    /// Links refused since the last progress.
-    refused: u32,
+    /// Links rejected since the last progress.
+    rejected: u32,
     /// The most bytes ever stored.
     max_bytes: u64,
 }
@@ -137,7 +137,7 @@ impl DownloadRetry {
             preparation,
             not_ready_since: None,
             failures: Failures::default(),
-            refused: 0,
+            rejected: 0,
             max_bytes: 0,
         }
     }
@@ -145,7 +145,7 @@ impl DownloadRetry {
     /// This many bytes are stored. More than ever before is progress, and resets the counts.
     pub(crate) fn stored(&mut self, bytes: u64) {
         if bytes > self.max_bytes {
-            (self.max_bytes, self.failures, self.refused) = (bytes, Failures::default(), 0);
+            (self.max_bytes, self.failures, self.rejected) = (bytes, Failures::default(), 0);
         }
     }
 
@@ -160,9 +160,9 @@ impl DownloadRetry {
                 self.failures.count(failure);
                 wait
             }
-            Interruption::LinkRefused => {
-                self.refused += 1;
-                (self.refused <= MAX_REFUSED_LINKS).then_some(Duration::ZERO)
+            Interruption::LinkRejected => {
+                self.rejected += 1;
+                (self.rejected <= MAX_REJECTED_LINKS).then_some(Duration::ZERO)
             }
             Interruption::NotReady { retry_after } => {
                 let since = *self.not_ready_since.get_or_insert(now);
@@ -232,9 +232,9 @@ mod tests {
             // No range was requested.
             (&stored(0, None, None), 206, "bytes 0-8/9", ResumeDecision::Failed),
             (&stored(5, Some(9), None), 416, "bytes */9", ResumeDecision::Failed),
-            (&before, 403, "", ResumeDecision::LinkRefused),
-            (&before, 404, "", ResumeDecision::LinkRefused),
-            (&before, 410, "", ResumeDecision::LinkRefused),
+            (&before, 403, "", ResumeDecision::LinkRejected),
+            (&before, 404, "", ResumeDecision::LinkRejected),
+            (&before, 410, "", ResumeDecision::LinkRejected),
             (&before, 500, "", ResumeDecision::Failed),
             (&before, 204, "", ResumeDecision::Failed),
         ] {
@@ -269,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_link_is_replaced_twice() {
+    fn a_rejected_link_is_replaced_twice() {
         let mut retry = retry();
-        let waits = [(); 3].map(|()| retry.next(&Interruption::LinkRefused, start(), 0.0));
+        let waits = [(); 3].map(|()| retry.next(&Interruption::LinkRejected, start(), 0.0));
         assert_eq!(waits, [Some(Duration::ZERO), Some(Duration::ZERO), None]);
         retry.stored(1);
-        assert!(retry.next(&Interruption::LinkRefused, start(), 0.0).is_some());
+        assert!(retry.next(&Interruption::LinkRejected, start(), 0.0).is_some());
     }
 
     #[test]

@@ -76,9 +76,9 @@ impl<'a, 'o> Fetch<'a, 'o> {
         match (decision, response) {
             (Some(ResumeDecision::Append(_)), _) if self.sink.progress.is_complete() => Ok(()),
             (Some(ResumeDecision::Complete), _) => Ok(()),
-            (Some(ResumeDecision::LinkRefused), Some(response)) => {
+            (Some(ResumeDecision::LinkRejected), Some(response)) => {
                 self.link = None;
-                Err(self.interrupted(&Interruption::LinkRefused, status_error(&response)))
+                Err(self.interrupted(&Interruption::LinkRejected, status_error(&response)))
             }
             (Some(ResumeDecision::Failed), Some(response)) => {
                 let failure = response.failure(self.http.config().clock().wall());
