@@ -11,14 +11,14 @@ use super::call_state::CallHandle;
 use super::handle::PollerHandle;
 use super::{Collect, Pending};
 use crate::clock::{Clock, Deadline};
-use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::threads::OnFull;
 
 /// Whether a call blocks. This decides how long it may take, and what happens when its queue is full.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CallMode {
-    /// It returns the result, or fails at this instant.
-    Blocking(Option<Instant>),
+    /// It returns the result, or fails at this deadline.
+    Blocking(Option<Deadline>),
     /// It returns a [`Pending`]. Each wait on it may take this long.
     Submitting(Option<Duration>),
 }
@@ -26,7 +26,7 @@ pub(crate) enum CallMode {
 impl CallMode {
     /// A call that returns the result, up to `timeout` from now.
     pub(crate) fn blocking(clock: &Clock, timeout: Option<Duration>) -> Self {
-        CallMode::Blocking(timeout.and_then(|timeout| clock.now().checked_add(timeout)))
+        CallMode::Blocking(Deadline::of_operation(clock, timeout))
     }
 
     /// A call that returns a [`Pending`].
@@ -37,7 +37,7 @@ impl CallMode {
     /// The end of a blocking call.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         match self {
-            CallMode::Blocking(at) => at.map(|at| Deadline { at, limit: Limit::Operation }),
+            CallMode::Blocking(deadline) => *deadline,
             CallMode::Submitting(_) => None,
         }
     }
@@ -48,7 +48,7 @@ impl CallMode {
 
     pub(crate) fn on_full(&self) -> OnFull {
         match self {
-            CallMode::Blocking(at) => OnFull::WaitUntil(*at),
+            CallMode::Blocking(deadline) => OnFull::WaitUntil(deadline.map(|deadline| deadline.at)),
             CallMode::Submitting(_) => OnFull::Fail,
         }
     }
@@ -56,7 +56,7 @@ impl CallMode {
     /// The deadline of a wait that starts now.
     pub(super) fn wait_deadline(&self, clock: &Clock) -> Option<Instant> {
         match self {
-            CallMode::Blocking(at) => *at,
+            CallMode::Blocking(deadline) => deadline.map(|deadline| deadline.at),
             CallMode::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
         }
     }
