@@ -1,21 +1,33 @@
-//! The fixtures: traffic and values recorded from the Python client 0.4.1. Shared with the library's unit tests.
+//! The fixtures: traffic and values recorded from the Python client. Shared with the library's unit tests.
 
 use std::fs;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The folder of the fixtures, each a JSON file.
+/// The folder of the fixtures of the client 0.4.1, each a JSON file.
 pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v0.4.1");
 
-/// Reads the fixture with this name.
+/// The folder of the fixtures of the client 0.38.0.
+pub const FOLDER_2026: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v0.38.0");
+
+/// Reads the fixture of the client 0.4.1 with this name.
 pub fn fixture(name: &str) -> Value {
     fixture_as(name)
 }
 
-/// Reads the fixture with this name as a type, where a JSON tree would lose something.
+/// Reads the fixture of the client 0.38.0 with this name.
+pub fn fixture_2026(name: &str) -> Value {
+    read(FOLDER_2026, name)
+}
+
+/// Reads the fixture of the client 0.4.1 with this name as a type, where a JSON tree would lose something.
 pub fn fixture_as<T: DeserializeOwned>(name: &str) -> T {
-    let path = format!("{FOLDER}/{name}.json");
+    read(FOLDER, name)
+}
+
+fn read<T: DeserializeOwned>(folder: &str, name: &str) -> T {
+    let path = format!("{folder}/{name}.json");
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
