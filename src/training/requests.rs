@@ -20,7 +20,7 @@ use crate::types::wire::{
 };
 use crate::types::{
     AdamParams, Batch, Datum, ForwardBackwardOutput, LoadWeightsResponse, Loss, OptimStepResponse, RequestKind,
-    SaveWeightsResponse, UnloadModelResponse, check_tinker_scheme,
+    SaveWeightsResponse, UnloadModelResponse, check_path,
 };
 
 impl TrainingClient {
@@ -86,7 +86,7 @@ impl TrainingClient {
         let operation = if optimizer { "load_state_with_optimizer" } else { "load_state" };
         // Servers of the protocol 0.4.1 do not know the field.
         let optimizer = optimizer.then_some(true);
-        check_tinker_scheme(path).map_err(|error| error.with_operation(operation))?;
+        check_path(path).map_err(|error| error.with_operation(operation))?;
         let (path, model_id) = (path.to_owned(), Arc::clone(&self.core.model_id));
         let body: Body = Box::new(move |seq_id| {
             let (model_id, path) = ((&*model_id).into(), (&*path).into());
