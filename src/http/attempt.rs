@@ -128,9 +128,9 @@ impl Http {
                 .timeout_recv_response(Some(limits.idle))
                 .build();
             let response = match target.method {
-                Method::Post => agent.run(head.map(|()| request.body)),
-                Method::Delete if !request.body.is_empty() => agent.run(head.map(|()| request.body)),
-                Method::Get | Method::Delete => agent.run(head),
+                Method::Get => agent.run(head),
+                Method::Delete if request.body.is_empty() => agent.run(head),
+                Method::Post | Method::Put | Method::Delete => agent.run(head.map(|()| request.body)),
             };
             let (head, body) = response?.into_parts();
             let mut response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
@@ -169,6 +169,7 @@ impl Http {
         *head.method_mut() = match target.method {
             Method::Get => ureq::http::Method::GET,
             Method::Post => ureq::http::Method::POST,
+            Method::Put => ureq::http::Method::PUT,
             Method::Delete => ureq::http::Method::DELETE,
         };
         *head.uri_mut() = target.uri.clone();
