@@ -121,7 +121,7 @@ mod tokenizer;
 mod training;
 pub mod types;
 
-pub use config::{Config, ConfigBuilder, DEFAULT_BASE_URL, Proxy};
+pub use config::{Config, ConfigBuilder, DEFAULT_BASE_URL, Proxy, Wire};
 pub use crossbeam_channel;
 pub use error::{Error, ErrorKind, Limit, Result};
 #[cfg(feature = "ndarray")]

@@ -161,7 +161,8 @@ impl Http {
         let (number, idle) = (attempt.number.to_string(), attempt.limits.idle.as_secs_f64().to_string());
         let mut own = vec![("x-stainless-retry-count", &*number), ("x-stainless-read-timeout", &*idle)];
         if target.method != Method::Get {
-            own.extend([("content-type", "application/json"), ("x-idempotency-key", attempt.idempotency_key)]);
+            own.extend([("content-type", request.content_type), ("x-idempotency-key", attempt.idempotency_key)]);
+            own.extend(request.content_encoding.map(|encoding| ("content-encoding", encoding)));
         }
         own.extend(request.headers.iter().map(|(name, value)| (*name, &**value)));
         let (headers, secrets) = self.headers.with(own, request.overrides);
