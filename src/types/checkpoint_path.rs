@@ -159,9 +159,17 @@ mod tests {
         ] {
             assert!(check_path(path).is_ok(), "{path}");
         }
-        for path in
-            ["", "tinker://", "://run", "/home/me/weights", "run/weights/1", "tinker:/run", " tinker://run", "7://a", "HTTPS://host/run"]
-        {
+        for path in [
+            "",
+            "tinker://",
+            "://run",
+            "/home/me/weights",
+            "run/weights/1",
+            "tinker:/run",
+            " tinker://run",
+            "7://a",
+            "HTTPS://host/run",
+        ] {
             let error = check_path(path).unwrap_err();
             assert!(error.hint().is_some_and(|hint| hint.contains("the service gave")), "{path}");
         }
