@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use log::warn;
-use serde::de::DeserializeOwned;
 
 use super::TrainingClient;
 use super::queue::{Body, Job};
@@ -19,8 +18,8 @@ use crate::types::wire::{
     SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest, UnloadModelRequest,
 };
 use crate::types::{
-    AdamParams, Batch, Datum, ForwardBackwardOutput, LoadWeightsResponse, Loss, OptimStepResponse, RequestKind,
-    SaveWeightsResponse, UnloadModelResponse, check_tinker_scheme,
+    AdamParams, Batch, Datum, ForwardBackwardOutput, LoadWeightsResponse, Loss, OptimStepResponse, PromiseResult,
+    RequestKind, SaveWeightsResponse, UnloadModelResponse, check_tinker_scheme,
 };
 
 impl TrainingClient {
@@ -150,7 +149,7 @@ impl TrainingClient {
         self.queue_one(operation, "save_weights_for_sampler", RequestKind::SaveWeightsForSampler, body, mode)
     }
 
-    fn queue_one<R: DeserializeOwned + Send + 'static>(
+    fn queue_one<R: PromiseResult>(
         &self,
         operation: &'static str,
         path: &'static str,
@@ -161,7 +160,7 @@ impl TrainingClient {
         self.queue(operation, path, kind, vec![body], 0, mode)
     }
 
-    fn queue<R: DeserializeOwned + Send + 'static>(
+    fn queue<R: PromiseResult>(
         &self,
         operation: &'static str,
         path: &'static str,

@@ -28,6 +28,7 @@
 
 mod model_requests;
 mod promise;
+pub mod protobuf;
 mod sample_request;
 mod session_duration;
 mod session_requests;
