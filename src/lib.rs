@@ -70,6 +70,7 @@
 //! |---|---|
 //! | [`Connect`](ErrorKind::Connect), [`Timeout`](ErrorKind::Timeout) | the service was not reached, or not in time; the [`Limit`] says which limit |
 //! | [`Status`](ErrorKind::Status) | the service refused the request: [`Error::status`], [`Error::body`] |
+//! | [`Billing`](ErrorKind::Billing) | the account's billing must be put right (402) |
 //! | [`RequestFailed`](ErrorKind::RequestFailed) | the service accepted the request, which then failed: [`Error::category`] |
 //! | [`Expired`](ErrorKind::Expired) | the service no longer knows the request; the outcome is unknown |
 //! | [`Decode`](ErrorKind::Decode) | the response does not follow the protocol |
@@ -120,7 +121,7 @@ mod tokenizer;
 mod training;
 pub mod types;
 
-pub use config::{Config, ConfigBuilder, DEFAULT_BASE_URL, Proxy};
+pub use config::{Config, ConfigBuilder, DEFAULT_BASE_URL, Proxy, Wire};
 pub use crossbeam_channel;
 pub use error::{Error, ErrorKind, Limit, Result};
 #[cfg(feature = "ndarray")]

@@ -101,6 +101,11 @@ impl Api {
         Request::new(self, Method::Post, path.into())
     }
 
+    /// A PUT to this path below the base URL, with an empty body by default. [`send`](Request::send) sends it.
+    pub fn put(&self, path: impl Into<Path>) -> Request {
+        Request::new(self, Method::Put, path.into())
+    }
+
     /// A DELETE of this path below the base URL. [`send`](Request::send) sends it.
     pub fn delete(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Delete, path.into())

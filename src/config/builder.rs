@@ -6,7 +6,7 @@ use std::sync::Arc;
 use log::warn;
 
 use super::settings::Settings;
-use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, validate};
+use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, Wire, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Observers, QueueStateObserver};
@@ -62,6 +62,7 @@ pub struct ConfigBuilder {
     pub(super) clock: Clock,
     pub(super) observers: Observers,
     pub(super) telemetry: Option<bool>,
+    pub(super) wire: Option<Wire>,
     pub(super) settings: Settings,
 }
 
@@ -159,6 +160,24 @@ impl ConfigBuilder {
         self
     }
 
+    /// The wire format of forward and backward passes. Defaults to `TINKER_WIRE`, or [`Wire::Auto`] if that is unset, which finds
+    /// out what the service takes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::{Config, Wire};
+    ///
+    /// let builder = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:8000");
+    /// let config = builder.wire(Wire::Protobuf).build()?;
+    /// assert_eq!(config.wire(), Wire::Protobuf);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+
     /// Validates the settings. Unset ones are taken from the environment, then from the defaults.
     ///
     /// # Errors
@@ -211,6 +230,12 @@ impl ConfigBuilder {
         }
         if self.telemetry.is_none() {
             self.telemetry = environment("TINKER_TELEMETRY").map(|word| is_truthy(&word));
+        }
+        if self.wire.is_none() {
+            let wire = set("TINKER_WIRE").map(|word| word.parse());
+            self.wire = wire.transpose().map_err(|error: Error| {
+                Error::config(format!("TINKER_WIRE: {}", error.message())).with_hint("set it to auto, json or protobuf")
+            })?;
         }
         if self.cloudflare.is_none() {
             self.cloudflare = set("CLOUDFLARE_ACCESS_CLIENT_ID")
@@ -319,6 +344,7 @@ mod tests {
                 "TINKER_API_KEY" => "tml-env".to_owned(),
                 "TINKER_BASE_URL" => "http://localhost:9/path/".to_owned(),
                 "TINKER_TAGS" => "a, b,".to_owned(),
+                "TINKER_WIRE" => " Protobuf".to_owned(),
                 "CLOUDFLARE_ACCESS_CLIENT_ID" => "id".to_owned(),
                 "CLOUDFLARE_ACCESS_CLIENT_SECRET" => "hidden".to_owned(),
                 _ => return None,
@@ -328,12 +354,25 @@ mod tests {
         assert_eq!(from_env.base_url(), "http://localhost:9/path");
         assert_eq!(from_env.api_key().expose(), "tml-env");
         assert_eq!(from_env.tags(), ["a", "b"]);
+        assert_eq!(from_env.wire(), Wire::Protobuf);
         assert_eq!(from_env.cloudflare().unwrap().1.expose(), "hidden");
-        let from_code = valid().tags(["c"]).cloudflare_access("x", "y").build_with(environment).unwrap();
+        let from_code =
+            valid().wire(Wire::Json).tags(["c"]).cloudflare_access("x", "y").build_with(environment).unwrap();
         assert_eq!(from_code.base_url(), "http://127.0.0.1:1");
         assert_eq!(from_code.api_key().expose(), "tml-k");
         assert_eq!(from_code.tags(), ["c"]);
+        assert_eq!(from_code.wire(), Wire::Json);
         assert_eq!(from_code.cloudflare().unwrap().1.expose(), "y");
+    }
+
+    #[test]
+    fn another_wire_format_is_refused() {
+        let environment = |name: &str| (name == "TINKER_WIRE").then(|| "cbor".to_owned());
+        let error = valid().build_with(environment).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let expected = "TINKER_WIRE: \"cbor\" is not a wire format; set it to auto, json or protobuf";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(build(valid()).unwrap().wire(), Wire::Auto);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod builder;
 mod settings;
 mod validate;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ pub(crate) use validate::certificates;
 pub(crate) use validate::is_loopback;
 #[cfg(feature = "tokenizers")]
 pub(crate) use validate::{base_url as check_url, header as check_header};
+pub use wire::Wire;
 
 use crate::clock::Clock;
 use crate::error::Result;
@@ -49,6 +51,7 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 /// | `TINKER_API_KEY` | [`api_key`](ConfigBuilder::api_key) |
 /// | `TINKER_BASE_URL` | [`base_url`](ConfigBuilder::base_url) |
 /// | `TINKER_TAGS` | [`tags`](ConfigBuilder::tags), separated by commas |
+/// | `TINKER_WIRE` | [`wire`](ConfigBuilder::wire): `auto`, `json` or `protobuf` |
 /// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, case-insensitive; anything else is off |
 /// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
 /// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | [`proxy`](ConfigBuilder::proxy) |
@@ -246,6 +249,12 @@ impl Config {
     #[must_use]
     pub fn telemetry(&self) -> bool {
         self.0.builder.telemetry.unwrap_or(true)
+    }
+
+    /// The wire format of forward and backward passes.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        self.0.builder.wire.unwrap_or_default()
     }
 
     pub(crate) fn observers(&self) -> &Observers {

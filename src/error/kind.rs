@@ -29,6 +29,9 @@ pub enum ErrorKind {
     Timeout(Limit),
     /// The server responded with an HTTP error status: [`Error::status`](crate::Error::status).
     Status,
+    /// The service refused the request because of the account's billing (402), for as long as
+    /// [`timeout_billing`](crate::ConfigBuilder::timeout_billing) lets requests wait for that to change.
+    Billing,
     /// The server accepted the request, but its execution failed: [`Error::category`](crate::Error::category).
     RequestFailed,
     /// The server has dropped the promise of the request, so its outcome is unknown.

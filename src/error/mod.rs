@@ -180,12 +180,12 @@ impl Error {
         }
     }
 
-    /// Whether the program caused the error: an invalid setting or argument, an error from a callback, a 4xx status other than
-    /// 408 and 429, or a failure of category user. Any error in the chain of sources counts.
+    /// Whether the program caused the error: an invalid setting or argument, an error from a callback, an unpaid account, a
+    /// 4xx status other than 408 and 429, or a failure of category user. Any error in the chain of sources counts.
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         let here = match self.0.kind {
-            ErrorKind::Config | ErrorKind::InvalidInput | ErrorKind::Callback => true,
+            ErrorKind::Config | ErrorKind::InvalidInput | ErrorKind::Billing | ErrorKind::Callback => true,
             ErrorKind::Status => {
                 matches!(self.0.status, Some(status @ 400..=499) if status != 408 && status != 429)
             }

@@ -128,9 +128,9 @@ impl Http {
                 .timeout_recv_response(Some(limits.idle))
                 .build();
             let response = match target.method {
-                Method::Post => agent.run(head.map(|()| request.body)),
-                Method::Delete if !request.body.is_empty() => agent.run(head.map(|()| request.body)),
-                Method::Get | Method::Delete => agent.run(head),
+                Method::Get => agent.run(head),
+                Method::Delete if request.body.is_empty() => agent.run(head),
+                Method::Post | Method::Put | Method::Delete => agent.run(head.map(|()| request.body)),
             };
             let (head, body) = response?.into_parts();
             let mut response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
@@ -161,7 +161,8 @@ impl Http {
         let (number, idle) = (attempt.number.to_string(), attempt.limits.idle.as_secs_f64().to_string());
         let mut own = vec![("x-stainless-retry-count", &*number), ("x-stainless-read-timeout", &*idle)];
         if target.method != Method::Get {
-            own.extend([("content-type", "application/json"), ("x-idempotency-key", attempt.idempotency_key)]);
+            own.extend([("content-type", request.content_type), ("x-idempotency-key", attempt.idempotency_key)]);
+            own.extend(request.content_encoding.map(|encoding| ("content-encoding", encoding)));
         }
         own.extend(request.headers.iter().map(|(name, value)| (*name, &**value)));
         let (headers, secrets) = self.headers.with(own, request.overrides);
@@ -169,6 +170,7 @@ impl Http {
         *head.method_mut() = match target.method {
             Method::Get => ureq::http::Method::GET,
             Method::Post => ureq::http::Method::POST,
+            Method::Put => ureq::http::Method::PUT,
             Method::Delete => ureq::http::Method::DELETE,
         };
         *head.uri_mut() = target.uri.clone();

@@ -13,6 +13,9 @@ use crate::error::Limit;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::types::Query;
 
+/// The content type of JSON.
+const JSON: &str = "application/json";
+
 /// What a request is for. Each purpose has its own connections, so that none waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -33,6 +36,7 @@ impl Purpose {
 pub(crate) enum Method {
     Get,
     Post,
+    Put,
     Delete,
 }
 
@@ -41,6 +45,7 @@ impl Method {
         match self {
             Method::Get => "GET",
             Method::Post => "POST",
+            Method::Put => "PUT",
             Method::Delete => "DELETE",
         }
     }
@@ -101,13 +106,16 @@ pub(crate) struct Request<'a> {
     pub(crate) path: Cow<'a, str>,
     /// In addition to the configuration's; a field of the same name overrides.
     pub(crate) query: Option<&'a Query>,
-    /// JSON, unless a header says otherwise.
     pub(crate) body: &'a [u8],
+    /// The type of the body, unless a header says otherwise.
+    pub(crate) content_type: &'static str,
+    /// How the body is compressed, if it is.
+    pub(crate) content_encoding: Option<&'static str>,
     pub(crate) headers: Vec<(&'static str, Cow<'a, str>)>,
     /// Headers that override all others; one without a value is not sent.
     pub(crate) overrides: &'a [(HeaderName, Option<HeaderValue>)],
     pub(crate) redirects: Redirects,
-    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send). Without one, each call
+    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send) or [`send_once`](super::Http::send_once). Without one, each call
     /// makes its own.
     pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) retry: RetryMode,
@@ -120,6 +128,8 @@ impl<'a> Request<'a> {
             path: path.into(),
             query: None,
             body: &[],
+            content_type: JSON,
+            content_encoding: None,
             headers: Vec::new(),
             overrides: &[],
             redirects: Redirects::Follow,

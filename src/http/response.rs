@@ -87,7 +87,8 @@ impl Response {
             Some(target) => format!("it redirects to {target:?}, which is not followed"),
             None => error_message(self.status, &self.body),
         };
-        let error = Error::new(ErrorKind::Status, format!("the server returned {}: {text}", self.status))
+        let kind = if self.status == 402 { ErrorKind::Billing } else { ErrorKind::Status };
+        let error = Error::new(kind, format!("the server returned {}: {text}", self.status))
             .with_operation(operation)
             .with_retry_after(RetryAdvice::read(|name| self.header(name), now).retry_after);
         let error = self.describe(error);
@@ -95,6 +96,7 @@ impl Response {
             300..=399 => error.with_hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
             400 | 422 => error.with_hint("correct the request, as the message says"),
             401 => error.with_hint("check TINKER_API_KEY or api_key"),
+            402 => error.with_hint("check the billing of the account that the API key belongs to"),
             403 => error.with_hint("the API key has no permission for this; check who owns the run or checkpoint"),
             404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),
             409 => error.with_hint("something with that name or number already exists; choose another name"),

@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_status_decides_the_method_after_redirects() {
-        use Method::{Delete, Get, Post};
+        use Method::{Delete, Get, Post, Put};
         for (status, method, expected) in [
             (301, Get, Some(Get)),
             (302, Get, Some(Get)),
@@ -326,6 +326,9 @@ mod tests {
             (303, Post, Some(Get)),
             (307, Post, Some(Post)),
             (308, Post, Some(Post)),
+            (301, Put, None),
+            (303, Put, Some(Get)),
+            (307, Put, Some(Put)),
             (303, Delete, Some(Get)),
             (308, Delete, Some(Delete)),
             (300, Get, None),

@@ -38,7 +38,7 @@ pub enum Event {
     RequestStart {
         /// The client's method, or the request's name.
         operation: &'static str,
-        /// `GET`, `POST` or `DELETE`.
+        /// `GET`, `POST`, `PUT` or `DELETE`.
         method: &'static str,
         /// Below the base URL, without a query: `/api/v1/…`.
         path: Arc<str>,
@@ -48,7 +48,7 @@ pub enum Event {
     RequestStop {
         /// The client's method, or the request's name.
         operation: &'static str,
-        /// `GET`, `POST` or `DELETE`.
+        /// `GET`, `POST`, `PUT` or `DELETE`.
         method: &'static str,
         /// Below the base URL, without a query.
         path: Arc<str>,
@@ -66,7 +66,7 @@ pub enum Event {
     Retry {
         /// The client's method, or the request's name.
         operation: &'static str,
-        /// `GET`, `POST` or `DELETE`.
+        /// `GET`, `POST`, `PUT` or `DELETE`.
         method: &'static str,
         /// Below the base URL, without a query.
         path: Arc<str>,

@@ -9,6 +9,7 @@ use log::debug;
 use super::call_state::{Decode, Decoded, ResultBody};
 use super::messages::{Command, Reply};
 use super::observe::PromiseObserver;
+use crate::config::Wire;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
 use crate::observer::{Event, QueueStateUpdate};
@@ -78,11 +79,13 @@ impl PollJob {
         // A struct of one string can always be written as JSON.
         let body = body.unwrap_or_default();
         let mut headers = vec![
-            // The service sends a result as protobuf to those who accept it. Everything else that it answers is JSON.
-            ("accept", format!("{}, application/json", protobuf::CONTENT_TYPE).into()),
             ("x-tinker-request-iteration", self.iteration.to_string().into()),
             ("x-tinker-request-type", self.kind.as_str().into()),
         ];
+        if http.config().wire() != Wire::Json {
+            // Only a result can be protobuf; all else that a poll may bring is JSON.
+            headers.push(("accept", format!("{}, application/json", protobuf::CONTENT_TYPE).into()));
+        }
         if self.iteration == 0 {
             let seconds = self.round_trip.as_secs_f64().to_string();
             headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));

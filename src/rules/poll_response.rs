@@ -92,9 +92,9 @@ pub(crate) fn is_protobuf(content_type: Option<&str>) -> bool {
 /// ask for.
 pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) -> PollOutcome<&[u8], PollFailure> {
     match status {
-        200..=299 => classify_success(body),
         // The body may be empty, or anything that a proxy writes.
-        408 => Envelope::read(body).unwrap_or_default().pending(),
+        202 | 408 => Envelope::read(body).unwrap_or_default().pending(),
+        200..=299 => classify_success(body),
         410 => PollOutcome::Gone { detail: error_message(status, body) },
         429 => PollOutcome::NotReady(NotReady::RateLimited { retry_after }),
         500..=599 => PollOutcome::NotReady(NotReady::ServerError { status }),
@@ -143,6 +143,9 @@ fn classify_success(body: &[u8]) -> PollOutcome<&[u8], PollFailure> {
     }
 }
 
+/// The state of a queue of which the server gives only a reason (Python client: `QueueState.UNKNOWN`).
+const UNKNOWN_STATE: &str = "unknown";
+
 /// The top-level keys that say what a response is, each with its raw value.
 #[derive(Default)]
 struct Envelope<'a> {
@@ -177,8 +180,13 @@ impl<'a> Envelope<'a> {
     }
 
     fn pending<T, E>(&self) -> PollOutcome<T, E> {
-        let queue_state = text(self.queue_state).map(|word| QueueState::from(&*word));
-        PollOutcome::NotReady(NotReady::Pending { queue_state, reason: text(self.queue_state_reason) })
+        let (queue_state, reason) = (text(self.queue_state), text(self.queue_state_reason));
+        // Some servers give the reason alone.
+        let queue_state = queue_state.or_else(|| reason.as_ref().map(|_| UNKNOWN_STATE.to_owned()));
+        PollOutcome::NotReady(NotReady::Pending {
+            queue_state: queue_state.map(|word| QueueState::from(&*word)),
+            reason,
+        })
     }
 }
 
@@ -303,6 +311,12 @@ mod tests {
             (200, " \n", undecodable("the response is empty")),
             (200, "[1]", undecodable("the response is not a JSON object")),
             (200, "null", undecodable("the response is not a JSON object")),
+            (200, r#"{"type":"try_again","queue_state_reason":"full"}"#, pending(Some("unknown"), Some("full"))),
+            (202, r#"{"status":"pending"}"#, pending(None, None)),
+            (202, r#"{"queue_state":"active"}"#, pending(Some("active"), None)),
+            (202, r#"{"metrics":{}}"#, pending(None, None)),
+            (202, "", pending(None, None)),
+            (408, r#"{"queue_state_reason":"full"}"#, pending(Some("unknown"), Some("full"))),
             (408, "", pending(None, None)),
             (408, "<html>", pending(None, None)),
             (408, r#"{"detail":"still going"}"#, pending(None, None)),

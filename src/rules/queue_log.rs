@@ -46,7 +46,8 @@ fn why<'a>(kind: RequestKind, queue_state: &'a QueueState, reason: Option<&'a st
         QueueState::PausedRateLimit if kind == RequestKind::Sample => "concurrent LoRA rate limit hit",
         QueueState::PausedRateLimit => "concurrent models rate limit hit",
         QueueState::PausedCapacity => "out of capacity",
-        QueueState::Other(word) if queue_state.is_paused() => word,
+        // A reason is only given for a pause.
+        QueueState::Other(word) if queue_state.is_paused() || reason.is_some() => word,
         QueueState::Active | QueueState::Other(_) => return None,
     };
     Some(reason.filter(|reason| !reason.trim().is_empty()).unwrap_or(usual).into())
@@ -84,6 +85,7 @@ mod tests {
             (RequestKind::Sample, "paused_for_lunch", None, Some("sampling is paused: paused_for_lunch")),
             (RequestKind::Sample, "active", Some("busy"), None),
             (RequestKind::Sample, "resting", None, None),
+            (RequestKind::Sample, "unknown", Some("full"), Some("sampling is paused: full")),
         ] {
             assert_eq!(line(kind, state, reason).as_deref(), expected, "{kind:?} {state} {reason:?}");
         }

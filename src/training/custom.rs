@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ndarray::Array1;
 
 use super::TrainingClient;
-use super::requests::{Pass, combine};
+use super::passes::{Pass, combine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pending::{CallMode, Pending};
 use crate::threads::panic_text;

@@ -2,8 +2,10 @@
 
 #[cfg(feature = "ndarray")]
 mod custom;
+mod passes;
 mod queue;
 mod requests;
+mod saves;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +13,8 @@ use std::time::Duration;
 
 #[cfg(feature = "ndarray")]
 pub use custom::CustomLoss;
+use passes::{Pass, combine};
 use queue::TrainingQueue;
-use requests::{Pass, combine};
 
 use crate::clock::Clock;
 use crate::error::Result;

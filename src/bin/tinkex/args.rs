@@ -28,6 +28,8 @@ Environment:
   TINKER_TELEMETRY  0 turns off telemetry of `sample` and `train`
   TINKER_TAGS       tags of the sessions of `sample` and `train`, separated by
                     commas
+  TINKER_WIRE       wire format of training batches: auto, json or protobuf
+                    [default: auto]
   CLOUDFLARE_ACCESS_CLIENT_ID, CLOUDFLARE_ACCESS_CLIENT_SECRET
                     service token of Cloudflare Access
   TINKEX_CACHE, HF_HUB_CACHE, HF_HOME

@@ -47,7 +47,7 @@ pub(super) fn of_event(event: &Event, now: SystemTime) -> Vec<EventData> {
                     set("is_user_error", is_user_error.into());
                     ("application_error", is_user_error)
                 }
-                (ErrorKind::Status, Some(status)) => {
+                (ErrorKind::Status | ErrorKind::Billing, Some(status)) => {
                     let should_retry = matches!(status, 408 | 429 | 500..=599);
                     set("status_code", status.into());
                     set("exception", message(error).into());
@@ -163,7 +163,7 @@ fn is_user_error(error: &Error) -> bool {
 
 /// Whether the service blames the program: a 4xx other than 408 and 429, or a failure of category user.
 fn is_blamed(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Status | ErrorKind::RequestFailed) && error.is_user_error()
+    matches!(error.kind(), ErrorKind::Status | ErrorKind::Billing | ErrorKind::RequestFailed) && error.is_user_error()
 }
 
 /// Whether the program itself ended the request.
@@ -183,7 +183,7 @@ fn severity(warns: bool) -> Severity {
 /// A text for an error that repeats nothing that was sent or received.
 fn message(error: &Error) -> String {
     match (error.kind(), error.status()) {
-        (ErrorKind::Status, Some(status)) => format!("the server returned {status}"),
+        (ErrorKind::Status | ErrorKind::Billing, Some(status)) => format!("the server returned {status}"),
         (ErrorKind::RequestFailed, _) => "the request failed on the server".to_owned(),
         (ErrorKind::Decode, _) => "the response could not be decoded".to_owned(),
         (ErrorKind::Expired, _) => "the server no longer knows the promise".to_owned(),

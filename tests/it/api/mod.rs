@@ -50,6 +50,8 @@ fn any_path_body_and_response_type_works() {
     assert_eq!((&*got.method, &*got.path, got.body), ("GET", "new?limit=5&ids=1%2C2", Value::Null));
     let posted: Echo = api.post("api/v1/new").json(&json!({"a": [1]})).send().unwrap().json().unwrap();
     assert_eq!((&*posted.method, &*posted.path, posted.body), ("POST", "new", json!({"a": [1]})));
+    let put: Echo = api.put("/api/v1/new/1").json("it").send().unwrap().json().unwrap();
+    assert_eq!((&*put.method, &*put.path, put.body), ("PUT", "new/1", json!("it")));
     let deleted: Echo = api.delete("/api/v1/new/1").send().unwrap().json().unwrap();
     assert_eq!((&*deleted.method, &*deleted.path, deleted.body), ("DELETE", "new/1", Value::Null));
     let deleted: Echo = api.delete("/api/v1/new").json("why").send().unwrap().json().unwrap();

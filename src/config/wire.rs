@@ -1,0 +1,48 @@
+//! How forward and backward passes are written on the wire.
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// The wire format of forward and backward passes and of their results. All other requests are JSON.
+///
+/// Servers of 2025 take JSON only, the newest ones protobuf only. [`Auto`](Wire::Auto) finds out which. The other two are for a
+/// service of which you know it, or to see what a program does with each.
+///
+/// Parses from the words of `TINKER_WIRE`: `auto`, `json`, `protobuf`.
+///
+/// # Examples
+///
+/// ```
+/// use tinkex::{Config, Wire};
+///
+/// let config = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:8000").wire(Wire::Json).build()?;
+/// assert_eq!(config.wire(), Wire::Json);
+/// assert_eq!("protobuf".parse::<Wire>()?, Wire::Protobuf);
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wire {
+    /// The official service gets protobuf; others get JSON until one refuses it (415), and protobuf from then on. Results are
+    /// asked for as protobuf, and read as whatever comes.
+    #[default]
+    Auto,
+    /// JSON only. A service that takes protobuf only refuses every pass.
+    Json,
+    /// Protobuf only. A service that takes JSON only refuses every pass.
+    Protobuf,
+}
+
+impl FromStr for Wire {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Wire::Auto),
+            "json" => Ok(Wire::Json),
+            "protobuf" => Ok(Wire::Protobuf),
+            _ => Err(Error::config(format!("{word:?} is not a wire format")).with_hint("use auto, json or protobuf")),
+        }
+    }
+}
