@@ -202,7 +202,7 @@ sample! { struct
     }
     SampledSequence { stop_reason, tokens, logprobs }
     SampleResponse { sequences, prompt_logprobs, topk_prompt_logprobs }
-    CreateSessionRequest<'_> { tags, user_metadata, sdk_version }
+    CreateSessionRequest<'_> { tags, user_metadata, sdk_version, project_id, display_name }
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }
     HeartbeatResponse {}

@@ -28,6 +28,7 @@ mod retries;
 mod sampling;
 mod scenarios;
 mod service_settings;
+mod session_end;
 mod source_tree;
 mod telemetry;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
