@@ -21,6 +21,7 @@ mod local_loop;
 #[cfg(feature = "local")]
 mod local_server;
 mod polling;
+mod protobuf;
 #[cfg(feature = "local")]
 mod quickstart;
 mod rest;
