@@ -181,12 +181,13 @@ impl ServiceClient {
         self.create_from_state(path, user_metadata.clone(), true, self.blocking())?.wait()
     }
 
-    /// Opens a client that samples from a base model, or from saved weights by their `tinker://` path. Blocks for one request.
+    /// Opens a client that samples from a base model, or from saved weights by the path that the service gave for them, such as
+    /// `tinker://RUN/sampler_weights/NAME`. Text with `://` is a path. Blocks for one request.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or another scheme, before any request; otherwise any
-    /// error of the request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, before any request; otherwise any error of
+    /// the request.
     pub fn create_sampling_client(&self, model: &str) -> Result<SamplingClient> {
         let operation = "create_sampling_client";
         if model.trim().is_empty() {

@@ -57,7 +57,7 @@ pub use checkpoint::{
     SaveWeightsResponse, WeightsInfoResponse,
 };
 pub use checkpoint_path::CheckpointPath;
-pub(crate) use checkpoint_path::check_tinker_scheme;
+pub(crate) use checkpoint_path::check_path;
 pub use datum::{Batch, Datum, LossInput};
 pub use finish_reason::FinishReason;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};

@@ -139,7 +139,8 @@ sample! { enum
         |g| QueueState::from(&*String::sample(g)),
     }
     CheckpointType {
-        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |g| CheckpointType::from(&*String::sample(g)),
+        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |_| CheckpointType::External,
+        |g| CheckpointType::from(&*String::sample(g)),
     }
     StopReason { |_| StopReason::Length, |_| StopReason::Stop, |g| StopReason::from(&*String::sample(g)) }
     LossFn {
@@ -164,7 +165,7 @@ sample! { enum
         |g| ImageAssetPointerChunk::sample(g).into(),
     }
     Stop {
-        |g| Stop::Text(String::sample(g)), |g| Stop::Texts(Vec::sample(g)),
+        |g| Stop::Texts(Vec::sample(g)),
         // An empty list has no type: it is parsed as texts.
         |g| Stop::Tokens([vec![u32::sample(g)], Vec::sample(g)].concat()),
     }
