@@ -29,6 +29,7 @@ mod adam_params;
 mod checkpoint;
 mod checkpoint_path;
 mod datum;
+mod finish_reason;
 mod image;
 mod lora_config;
 mod loss_fn;
@@ -59,6 +60,7 @@ pub use checkpoint::{
 pub use checkpoint_path::CheckpointPath;
 pub(crate) use checkpoint_path::check_path;
 pub use datum::{Batch, Datum, LossInput};
+pub use finish_reason::FinishReason;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use lora_config::LoraConfig;
 pub use loss_fn::{Loss, LossFn, LossSetting};

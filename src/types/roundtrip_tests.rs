@@ -220,7 +220,7 @@ sample! { struct
         prompt_alt_tokens
     }
     PromptAltTokens { tokens, logprobs }
-    CreateSessionRequest<'_> { tags, user_metadata, sdk_version }
+    CreateSessionRequest<'_> { tags, user_metadata, sdk_version, project_id, display_name }
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }
     HeartbeatResponse {}

@@ -45,7 +45,7 @@ pub use sample_request::SampleRequest;
 pub use session_duration::SessionDuration;
 pub use session_requests::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
-    HeartbeatRequest, HeartbeatResponse,
+    FinishSessionRequest, HeartbeatRequest, HeartbeatResponse,
 };
 pub use telemetry_event::{TelemetryEvent, TelemetryEventKind, TelemetryResponse, TelemetrySendRequest};
 pub use training_requests::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, OptimStepRequest};
