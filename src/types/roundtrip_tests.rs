@@ -173,7 +173,7 @@ sample! { enum
 
 sample! { struct
     TokenLogprob { token, logprob }
-    Promise { request_id, model_id }
+    Promise { request_id, model_id, sample_sequence_ids }
     RetrieveFutureRequest<'_> { request_id }
     TryAgainResponse { request_id, queue_state, queue_state_reason }
     RequestFailedResponse { error, category }
@@ -199,7 +199,8 @@ sample! { struct
     SamplingParams { max_tokens, seed, stop, temperature, top_k, top_p }
     SampleRequest<'_> {
         num_samples, prompt, sampling_params, base_model, model_path, sampling_session_id, seq_id, prompt_logprobs,
-        topk_prompt_logprobs
+        topk_prompt_logprobs, topk_sample_logprobs, target_prompt_logprobs, prompt_alt_tokens_k, prompt_logprobs_last_n,
+        record_stability_info
     }
     SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id }
     SampleResponse {

@@ -25,13 +25,16 @@ pub struct Promise {
     /// The id of the model that the request is for. Absent if the server does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_id: Option<String>,
+    /// The ids of the sequences that a sample will have, in order. Absent if the server does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_sequence_ids: Option<Vec<String>>,
 }
 
 impl Promise {
     /// A promise with this id and no model id.
     #[must_use]
     pub fn new(request_id: impl Into<String>) -> Self {
-        Promise { request_id: request_id.into(), model_id: None }
+        Promise { request_id: request_id.into(), model_id: None, sample_sequence_ids: None }
     }
 }
 
