@@ -30,6 +30,7 @@ mod client_config;
 mod model_requests;
 mod promise;
 pub mod protobuf;
+pub(crate) mod request_id;
 mod sample_request;
 mod session_duration;
 mod session_requests;

@@ -20,7 +20,8 @@ use crate::types::{QueueState, RequestErrorCategory};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Promise {
-    /// The id to poll for the result with.
+    /// The id to poll for the result with. Some servers send a number, which is kept as text.
+    #[serde(deserialize_with = "super::request_id::deserialize")]
     pub request_id: String,
     /// The id of the model that the request is for. Absent if the server does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,10 +32,10 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// A promise with this id and no model id.
+    /// A promise with this id and nothing else.
     #[must_use]
     pub fn new(request_id: impl Into<String>) -> Self {
-        Promise { request_id: request_id.into(), model_id: None, sample_sequence_ids: None }
+        Promise { request_id: request_id.into(), ..Promise::default() }
     }
 }
 
@@ -42,6 +43,7 @@ impl Promise {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RetrieveFutureRequest<'a> {
     /// The id of the promise.
+    #[serde(deserialize_with = "super::request_id::deserialize_cow")]
     pub request_id: Cow<'a, str>,
 }
 
@@ -61,6 +63,7 @@ pub struct RetrieveFutureRequest<'a> {
 #[non_exhaustive]
 pub struct TryAgainResponse {
     /// The id of the promise.
+    #[serde(deserialize_with = "super::request_id::deserialize")]
     pub request_id: String,
     /// The state of the queue. None if the server does not say.
     pub queue_state: Option<QueueState>,
