@@ -10,9 +10,11 @@
 //! Bodies in protobuf are compared as messages, since the order of a map's entries is not stable.
 
 mod failures;
+mod polls;
 mod sampling;
 mod sessions;
 mod training;
+mod weights;
 
 use serde_json::Value;
 
