@@ -23,6 +23,7 @@
 //! | [`tokenizer_id`] | which tokenizer a model has |
 
 pub(crate) mod backoff;
+pub(crate) mod billing;
 pub(crate) mod chunking;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;

@@ -13,7 +13,7 @@ pub use sample_options::SampleOptions;
 
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Limits, Purpose, Request, encode_segment};
+use crate::http::{Limits, Purpose, Request, RetryMode, encode_segment};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, SubmittedCall, single};
 use crate::rules::tokenizer_id;
 use crate::session::Task;
@@ -84,7 +84,7 @@ impl SamplingClient {
         };
         let http = session.http();
         let limits = Limits { deadline, ..http.limits(operation, Purpose::Session) };
-        let post = Request::post("create_sampling_session", &[]);
+        let post = Request { retry: RetryMode::Submit, ..Request::post("create_sampling_session", &[]) };
         let opened: CreateSamplingSessionResponse = http.send_json(post, &limits, &request)?;
         let client = SamplingClient::new(session, opened.sampling_session_id);
         Ok(SamplingClient { base_model: base_model.map(Into::into), ..client })
