@@ -5,18 +5,19 @@ use std::time::Duration;
 use log::{info, warn};
 
 use super::Http;
+use crate::config::MAX_DURATION;
 use crate::error::Error;
 use crate::observer::Event;
 use crate::rules::billing::{Billed, Refusal};
-
-/// The maximum pause if neither the configuration nor the service sets one (Python client: an hour).
-const DEFAULT_LIMIT: Duration = Duration::from_secs(3600);
 
 impl Http {
     /// The service refused this with a 402. Returns how long to wait before sending it again, or `None` if the refusals have
     /// lasted too long. The first refusal of an incident is logged, and reported to observers.
     pub(crate) fn pause_for_billing(&self, what: Billed, wait: Duration, error: &Error) -> Option<Duration> {
-        let limit = self.config.timeout_billing().unwrap_or(DEFAULT_LIMIT);
+        let limit = self.config.timeout_billing().unwrap_or_else(|| {
+            let seconds = self.client_config().billing_exception_max_pause_duration_sec;
+            Duration::from_secs(seconds).min(MAX_DURATION)
+        });
         let refusal = self.billing.lock().refused(what, wait, limit, self.config.clock().now());
         let Refusal::Pause { wait, begins } = refusal else { return None };
         if begins {

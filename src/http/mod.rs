@@ -24,6 +24,7 @@ mod observe;
 mod request;
 mod response;
 mod retry;
+mod service_settings;
 mod transport;
 mod url;
 
@@ -54,6 +55,7 @@ use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, 
 use deprecation::Deprecations;
 use headers::CommonHeaders;
 use observe::RequestObserver;
+use service_settings::ServiceSettings;
 use transport::Agents;
 
 /// The connections of one client.
@@ -67,6 +69,7 @@ pub(crate) struct Http {
     /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
     events: EventDispatcher,
+    settings: ServiceSettings,
     billing: Mutex<BillingPause>,
     deprecations: Deprecations,
 }
@@ -81,6 +84,7 @@ impl Http {
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
             events: EventDispatcher::new(config),
+            settings: ServiceSettings::default(),
             billing: Mutex::default(),
             deprecations: Deprecations::default(),
         })
@@ -177,7 +181,8 @@ impl Http {
     /// Sends a request without retries, and returns the response whatever its status.
     pub(crate) fn send_once(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
         let observer = RequestObserver::start(self, request, limits);
-        let outcome = match self.attempt(&Attempt::start(request, limits, &idempotency_key())) {
+        let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
+        let outcome = match self.attempt(&Attempt::start(request, limits, &key)) {
             Ok(response) => Ok(response),
             Err(Failed::HttpStatus(response)) => Ok(*response),
             Err(failed) => Err(failed.into_error(limits.operation, self.config.clock().wall())),

@@ -12,6 +12,7 @@ use super::observe::PromiseObserver;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
 use crate::observer::{Event, QueueStateUpdate};
+use crate::rules::billing::{BILLING_WAIT, Billed};
 use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify};
 use crate::rules::retry::retry_after;
@@ -30,6 +31,8 @@ pub(super) struct PollJob {
     pub(super) iteration: u32,
     /// How many polls in a row did not reach the service.
     pub(super) unreachable: u32,
+    /// Whether a 400 may be a proxy's.
+    pub(super) excuses_bad_request: bool,
     pub(super) decode: Decode,
     pub(super) request: Arc<RequestHandle>,
     pub(super) reply: ReplySender,
@@ -109,6 +112,22 @@ impl PollJob {
                 PollFailure::Undecodable { why } => response.decode_error(&why),
             }
         });
+        let outcome = match outcome {
+            PollOutcome::Failed(error) if response.status == 402 => {
+                match http.pause_for_billing(Billed::Poll, BILLING_WAIT, &error) {
+                    // It is no failure, so nobody is told of one.
+                    Some(wait) => return (PollOutcome::NotReady(NotReady::Unpaid { wait }), None),
+                    None => PollOutcome::Failed(error),
+                }
+            }
+            PollOutcome::Failed(_) if response.status == 400 && self.excuses_bad_request => {
+                PollOutcome::NotReady(NotReady::BadRequest)
+            }
+            outcome => outcome,
+        };
+        if response.is_success() || matches!(response.status, 408 | 410) {
+            http.end_billing_pause(Billed::Poll);
+        }
         let failure = match &outcome {
             PollOutcome::Failed(error) => Some(error.clone()),
             _ if response.is_success() || !http.events().wants_failures() => None,

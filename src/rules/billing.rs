@@ -92,7 +92,12 @@ mod tests {
     fn an_incident_ends_at_its_limit() {
         let (mut billing, t0) = (BillingPause::default(), start());
         let mut refused = |seconds| {
-            billing.refused(Billed::Submission, BILLING_WAIT, Duration::from_secs(12), t0 + Duration::from_secs(seconds))
+            billing.refused(
+                Billed::Submission,
+                BILLING_WAIT,
+                Duration::from_secs(12),
+                t0 + Duration::from_secs(seconds),
+            )
         };
         assert_eq!([refused(0), refused(5), refused(10)], [pause(5, true), pause(5, false), pause(2, false)]);
         assert_eq!([refused(12), refused(13)], [Refusal::GiveUp, Refusal::GiveUp]);
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pause_is_allowed_with_a_limit_of_zero() {
+    fn a_limit_of_zero_allows_no_pause() {
         let refused = BillingPause::default().refused(Billed::Poll, BILLING_WAIT, Duration::ZERO, start());
         assert_eq!(refused, Refusal::GiveUp);
     }

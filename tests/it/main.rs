@@ -8,6 +8,7 @@ mod support;
 
 mod api;
 mod auto_traits;
+mod billing;
 #[cfg(feature = "cli")]
 mod cli;
 mod config;
@@ -27,6 +28,7 @@ mod rest;
 mod retries;
 mod sampling;
 mod scenarios;
+mod service_settings;
 mod source_tree;
 mod telemetry;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
