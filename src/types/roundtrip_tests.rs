@@ -139,7 +139,8 @@ sample! { enum
         |g| QueueState::from(&*String::sample(g)),
     }
     CheckpointType {
-        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |g| CheckpointType::from(&*String::sample(g)),
+        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |_| CheckpointType::External,
+        |g| CheckpointType::from(&*String::sample(g)),
     }
     StopReason { |_| StopReason::Length, |_| StopReason::Stop, |g| StopReason::from(&*String::sample(g)) }
     LossFn {
@@ -164,7 +165,7 @@ sample! { enum
         |g| ImageAssetPointerChunk::sample(g).into(),
     }
     Stop {
-        |g| Stop::Text(String::sample(g)), |g| Stop::Texts(Vec::sample(g)),
+        |g| Stop::Texts(Vec::sample(g)),
         // An empty list has no type: it is parsed as texts.
         |g| Stop::Tokens([vec![u32::sample(g)], Vec::sample(g)].concat()),
     }
@@ -200,9 +201,13 @@ sample! { struct
         num_samples, prompt, sampling_params, base_model, model_path, sampling_session_id, seq_id, prompt_logprobs,
         topk_prompt_logprobs
     }
-    SampledSequence { stop_reason, tokens, logprobs }
-    SampleResponse { sequences, prompt_logprobs, topk_prompt_logprobs }
-    CreateSessionRequest<'_> { tags, user_metadata, sdk_version }
+    SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id }
+    SampleResponse {
+        sequences, prompt_logprobs, topk_prompt_logprobs, prompt_cache_hit_tokens, target_prompt_logprobs,
+        prompt_alt_tokens
+    }
+    PromptAltTokens { tokens, logprobs }
+    CreateSessionRequest<'_> { tags, user_metadata, sdk_version, project_id, display_name }
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }
     HeartbeatResponse {}

@@ -236,7 +236,6 @@ fn stop_sequences(model: &dyn Model, stop: Option<&Stop>) -> Result<Vec<Vec<u32>
     };
     match stop {
         None => Ok(Vec::new()),
-        Some(Stop::Text(one)) => Ok(vec![text(one)?]),
         Some(Stop::Texts(texts)) => texts.iter().map(text).collect(),
         Some(Stop::Tokens(tokens)) => {
             let token = |&token: &u32| check_token(model, token.into()).map(|token| vec![token]);
