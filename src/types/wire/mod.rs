@@ -30,6 +30,7 @@ mod client_config;
 mod model_requests;
 mod promise;
 pub mod protobuf;
+pub(crate) mod request_id;
 mod sample_request;
 mod session_duration;
 mod session_requests;
@@ -49,6 +50,6 @@ pub use session_requests::{
 pub use telemetry_event::{TelemetryEvent, TelemetryEventKind, TelemetryResponse, TelemetrySendRequest};
 pub use training_requests::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, OptimStepRequest};
 pub use weights_requests::{
-    LoadWeightsRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest,
-    WeightsInfoRequest,
+    LoadWeightsRequest, SaveWeightsExternalRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse,
+    SaveWeightsRequest, WeightsInfoRequest,
 };
