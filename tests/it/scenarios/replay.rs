@@ -164,8 +164,8 @@ pub fn reply(response: &Value) -> Reply {
     let body = match (decoded(&response["body_b64"]), response["raw"].as_str(), response.get("json")) {
         (Some(body), ..) => body,
         (None, Some(raw), _) => raw.as_bytes().to_vec(),
-        (None, None, Some(json)) => json.to_string().into_bytes(),
-        (None, None, None) => Vec::new(),
+        (None, None, Some(json)) if !json.is_null() => json.to_string().into_bytes(),
+        _ => Vec::new(),
     };
     headers.push(("content-type", response["content_type"].as_str().unwrap_or("application/json").to_owned()));
     Reply::Full { status: status.try_into().unwrap(), headers, body }
