@@ -25,10 +25,14 @@
 #[macro_use]
 mod open_enum;
 
+mod access_scope;
 mod adam_params;
+mod audit_log;
+mod billing;
 mod checkpoint;
 mod checkpoint_path;
 mod datum;
+mod external_weights;
 mod image;
 mod lora_config;
 mod loss_fn;
@@ -41,6 +45,7 @@ mod samples;
 mod sampling_params;
 mod server_info;
 mod session;
+mod session_search;
 mod severity;
 mod tensor;
 mod timestamp;
@@ -49,7 +54,13 @@ mod training_run;
 pub mod wire;
 
 pub use crate::error::RequestErrorCategory;
+pub use access_scope::AccessScope;
 pub use adam_params::AdamParams;
+pub use audit_log::{AuditEventType, AuditLogEntry, AuditLogResponse};
+pub use billing::{
+    BillingEventInfo, BillingEventType, BillingUsageEvent, BillingUsageResponse, BillingUsageSession,
+    CurrentCheckpointStorageUsageItem, CurrentCheckpointStorageUsageResponse,
+};
 pub use checkpoint::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, LoadWeightsResponse,
     SaveWeightsResponse, WeightsInfoResponse,
@@ -57,6 +68,7 @@ pub use checkpoint::{
 pub use checkpoint_path::CheckpointPath;
 pub(crate) use checkpoint_path::check_tinker_scheme;
 pub use datum::{Batch, Datum, LossInput};
+pub use external_weights::ExternalWeightsUrlsResponse;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use lora_config::LoraConfig;
 pub use loss_fn::{Loss, LossFn};
@@ -70,6 +82,10 @@ pub use server_info::{
     GetInfoResponse, GetServerCapabilitiesResponse, HealthResponse, ModelData, SupportedModel, UnloadModelResponse,
 };
 pub use session::{SamplerResponse, SessionResponse, SessionsListResponse};
+pub use session_search::{
+    SearchOwner, SessionSearch, SessionSearchCursor, SessionSearchResponse, SessionStatus, SessionStatusQuery,
+    SessionStatusReason, SessionStatusType, SessionSummary,
+};
 pub use severity::Severity;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;

@@ -139,7 +139,8 @@ sample! { enum
         |g| QueueState::from(&*String::sample(g)),
     }
     CheckpointType {
-        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |g| CheckpointType::from(&*String::sample(g)),
+        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |_| CheckpointType::External,
+        |g| CheckpointType::from(&*String::sample(g)),
     }
     StopReason { |_| StopReason::Length, |_| StopReason::Stop, |g| StopReason::from(&*String::sample(g)) }
     LossFn {
@@ -182,7 +183,7 @@ sample! { struct
     ModelInput { chunks }
     Datum { loss_fn_inputs, model_input }
     Cursor { offset, limit, total_count }
-    Checkpoint { checkpoint_id, checkpoint_type, time, tinker_path, size_bytes, public }
+    Checkpoint { checkpoint_id, checkpoint_type, time, tinker_path, size_bytes, public, user_metadata, expires_at }
     TrainingRun {
         training_run_id, base_model, model_owner, is_lora, corrupted, lora_rank, last_request_time, last_checkpoint,
         last_sampler_checkpoint, user_metadata
@@ -191,7 +192,7 @@ sample! { struct
     CheckpointsListResponse { checkpoints, cursor }
     CheckpointArchiveUrlResponse { url, expires }
     SessionsListResponse { sessions }
-    SessionResponse { training_run_ids, sampler_ids }
+    SessionResponse { training_run_ids, sampler_ids, user_metadata, display_name }
     SamplerResponse { sampler_id, base_model, model_path }
     WeightsInfoRequest<'_> { tinker_path }
     WeightsInfoResponse { base_model, is_lora, lora_rank }

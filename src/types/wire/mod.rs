@@ -28,6 +28,7 @@
 
 mod model_requests;
 mod promise;
+mod rest_requests;
 mod sample_request;
 mod session_duration;
 mod session_requests;
@@ -37,6 +38,9 @@ mod weights_requests;
 
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
+pub use rest_requests::{
+    AssignSessionProjectRequest, CopyWeightsRequest, CopyWeightsResponse, SetCheckpointTtlRequest, TraceExportResponse,
+};
 pub use sample_request::SampleRequest;
 pub use session_duration::SessionDuration;
 pub use session_requests::{
