@@ -194,7 +194,7 @@ impl RestClient {
     pub fn copy_weights(&self, copy: &CopyWeights) -> Result<String> {
         let operation = "copy_weights";
         let named = |error: Error| error.with_operation(operation);
-        let (body, overrides) = copy.request(None).map_err(named)?;
+        let (body, overrides) = copy.request(self.config().project_id()).map_err(named)?;
         let request = Request { overrides: &overrides, ..Request::post("copy_weights", &[]) };
         let copied: CopyWeightsResponse = self.http().send_json(request, &self.limits(operation), &body)?;
         Ok(copied.tinker_path)

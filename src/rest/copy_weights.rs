@@ -8,11 +8,14 @@ use ureq::http::{HeaderName, HeaderValue};
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::rules::ttl::ttl_seconds;
-use crate::types::check_tinker_scheme;
+use crate::types::check_path;
 use crate::types::wire::CopyWeightsRequest;
 
 /// Gives access to another user's weights.
 const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-tinker-weights-access-token");
+
+/// A header whose value is never logged.
+type SecretHeader = (HeaderName, Option<HeaderValue>);
 
 /// Which checkpoint to copy, and to where. [`RestClient::copy_weights`](crate::RestClient::copy_weights) has an example.
 #[derive(Clone)]
@@ -58,8 +61,8 @@ impl CopyWeights {
     pub(super) fn request<'a>(
         &'a self,
         configured_project: Option<&'a str>,
-    ) -> Result<(CopyWeightsRequest<'a>, Vec<(HeaderName, Option<HeaderValue>)>)> {
-        check_tinker_scheme(&self.source_path)?;
+    ) -> Result<(CopyWeightsRequest<'a>, Vec<SecretHeader>)> {
+        check_path(&self.source_path)?;
         let project = self.destination_project_id.as_deref().or(configured_project).unwrap_or_default();
         if project.is_empty() {
             return Err(Error::invalid_input("the copy has no project to go to")

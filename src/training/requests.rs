@@ -3,15 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use super::TrainingClient;
 use super::queue::{Body, Job};
 use crate::error::Result;
 use crate::http::to_json;
 use crate::pending::{CallHandle, CallMode, Pending, SubmittedCall};
 use crate::types::wire::{OptimStepRequest, UnloadModelRequest};
-use crate::types::{AdamParams, OptimStepResponse, RequestKind, UnloadModelResponse};
+use crate::types::{AdamParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
 
 impl TrainingClient {
     pub(super) fn blocking(&self) -> CallMode {
@@ -40,7 +38,7 @@ impl TrainingClient {
         Ok(self.queue_one(operation, "unload_model", RequestKind::UnloadModel, body, mode)?.pending_one())
     }
 
-    pub(super) fn queue_one<R: DeserializeOwned + Send + 'static>(
+    pub(super) fn queue_one<R: PromiseResult>(
         &self,
         operation: &'static str,
         path: &'static str,
@@ -51,7 +49,7 @@ impl TrainingClient {
         self.queue(operation, path, kind, vec![body], 0, mode)
     }
 
-    pub(super) fn queue<R: DeserializeOwned + Send + 'static>(
+    pub(super) fn queue<R: PromiseResult>(
         &self,
         operation: &'static str,
         path: &'static str,

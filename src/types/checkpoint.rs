@@ -21,7 +21,7 @@ open_enum! {
         Training = "training",
         /// For sampling: weights only.
         Sampler = "sampler",
-        /// For use outside the service: an adapter in a portable form.
+        /// For use elsewhere: an adapter in a portable format.
         External = "external",
     }
 }

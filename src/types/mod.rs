@@ -33,11 +33,14 @@ mod checkpoint;
 mod checkpoint_path;
 mod datum;
 mod external_weights;
+mod finish_reason;
 mod image;
 mod lora_config;
 mod loss_fn;
 mod model_input;
 mod nan;
+mod promise_result;
+mod provenance;
 mod query;
 mod queue_state;
 mod request_kind;
@@ -66,17 +69,20 @@ pub use checkpoint::{
     SaveWeightsResponse, WeightsInfoResponse,
 };
 pub use checkpoint_path::CheckpointPath;
-pub(crate) use checkpoint_path::check_tinker_scheme;
+pub(crate) use checkpoint_path::check_path;
 pub use datum::{Batch, Datum, LossInput};
 pub use external_weights::ExternalWeightsUrlsResponse;
+pub use finish_reason::FinishReason;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use lora_config::LoraConfig;
-pub use loss_fn::{Loss, LossFn};
+pub use loss_fn::{Loss, LossFn, LossSetting};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use promise_result::PromiseResult;
+pub use provenance::{ProvenanceSource, ProvenanceSpan};
 pub use query::{Query, QueryValue};
 pub use queue_state::QueueState;
 pub use request_kind::RequestKind;
-pub use samples::{SampleResponse, SampledSequence, StopReason, TokenLogprob};
+pub use samples::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TokenLogprob};
 pub use sampling_params::{SamplingParams, Stop};
 pub use server_info::{
     GetInfoResponse, GetServerCapabilitiesResponse, HealthResponse, ModelData, SupportedModel, UnloadModelResponse,
@@ -87,6 +93,7 @@ pub use session_search::{
     SessionStatusReason, SessionStatusType, SessionSummary,
 };
 pub use severity::Severity;
+pub(crate) use tensor::Stored;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 pub use training_output::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse};

@@ -21,12 +21,16 @@ mod local_loop;
 #[cfg(feature = "local")]
 mod local_server;
 mod polling;
+mod protobuf;
 #[cfg(feature = "local")]
 mod quickstart;
 mod rest;
 mod retries;
 mod sampling;
 mod scenarios;
+mod servers;
+mod service_settings;
+mod session_end;
 mod source_tree;
 mod telemetry;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]

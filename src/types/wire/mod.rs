@@ -26,8 +26,11 @@
     reason = "outside semantic versioning: programs build the requests with struct literals"
 )]
 
+mod client_config;
 mod model_requests;
 mod promise;
+pub mod protobuf;
+pub(crate) mod request_id;
 mod rest_requests;
 mod sample_request;
 mod session_duration;
@@ -36,6 +39,7 @@ mod telemetry_event;
 mod training_requests;
 mod weights_requests;
 
+pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use rest_requests::{
@@ -45,7 +49,7 @@ pub use sample_request::SampleRequest;
 pub use session_duration::SessionDuration;
 pub use session_requests::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
-    HeartbeatRequest, HeartbeatResponse,
+    FinishSessionRequest, HeartbeatRequest, HeartbeatResponse,
 };
 pub use telemetry_event::{TelemetryEvent, TelemetryEventKind, TelemetryResponse, TelemetrySendRequest};
 pub use training_requests::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, OptimStepRequest};
