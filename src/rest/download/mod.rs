@@ -133,9 +133,8 @@ impl RestClient {
         let source = LinkSource {
             request: &request,
             read: &|response| archive_url(checkpoint.operation, self.config(), response),
-            missing: "if the checkpoint exists, this service has no archives any more: save external weights and download \
-                      those, or have them exported from a training checkpoint with \
-                      ServiceClient::export_and_download_checkpoint",
+            missing: "check the name; if the checkpoint exists, this service has no archives any more, and only external weights \
+                      can be downloaded",
         };
         let extract = options.extract;
         let file = create_file(&archive)?;

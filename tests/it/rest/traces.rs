@@ -32,7 +32,7 @@ fn ready() -> Value {
 }
 
 fn rest(service: &Service, manual: &ManualClock) -> RestClient {
-    let config = service.manual_config(manual).max_retries(2).retry_base(Duration::from_millis(1));
+    let config = service.manual_config(manual).max_retries(2).retry_base(Duration::from_millis(100));
     RestClient::new(config.build().unwrap()).unwrap()
 }
 
@@ -93,7 +93,7 @@ fn a_trace_is_downloaded_with_resume() {
         let download = scope.spawn(|| rest.download_session_trace("s/1", &*out));
         advance_past_wait(&manual, 5000..=5000);
         // After the lost connection.
-        advance_past_wait(&manual, 0..=100);
+        advance_past_wait(&manual, 1..=1000);
         download.join().unwrap().unwrap()
     });
     assert_eq!((trace.path, trace.archive_bytes, trace.files), (out, 200_000, None));
