@@ -7,7 +7,7 @@ use super::queue::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending, SubmittedCall};
-use crate::sampling::SamplingClient;
+use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::types::wire::{
     LoadWeightsRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest,
 };
@@ -62,7 +62,7 @@ impl TrainingClient {
             let client = match saved.map(|saved| (saved.sampling_session_id, saved.path)) {
                 Some((Some(id), _)) => SamplingClient::new(&session, id),
                 Some((None, Some(path))) => {
-                    SamplingClient::open(operation, &session, None, Some(&path), mode.deadline())?
+                    SamplingClient::open(operation, &session, SamplerOptions::new().model_path(path), mode.deadline())?
                 }
                 _ => {
                     let message = "the service saved the weights but returned neither a sampling session nor a path";
