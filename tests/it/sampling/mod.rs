@@ -3,8 +3,6 @@
 mod again;
 mod limits;
 mod many;
-mod open;
-mod options;
 mod requests;
 
 use std::collections::HashSet;
