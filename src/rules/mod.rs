@@ -26,6 +26,7 @@
 //! | [`billing_period`] | for which time a service reports what it charges for |
 
 pub(crate) mod backoff;
+pub(crate) mod billing;
 pub(crate) mod billing_period;
 pub(crate) mod chunking;
 pub(crate) mod error_message;
