@@ -32,6 +32,7 @@ mod promise;
 pub mod protobuf;
 pub(crate) mod request_id;
 mod sample_request;
+mod sampler_handle;
 mod session_duration;
 mod session_requests;
 mod telemetry_event;
@@ -42,6 +43,7 @@ pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use sample_request::SampleRequest;
+pub use sampler_handle::{JoinSamplingSessionRequest, JoinSamplingSessionResponse, SamplerHandle, SamplerHandleHolder};
 pub use session_duration::SessionDuration;
 pub use session_requests::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
