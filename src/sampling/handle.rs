@@ -1,6 +1,6 @@
 //! Handles: sampling clients of one sampling session in several processes.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 use log::{debug, warn};
 
@@ -153,7 +153,6 @@ fn client_number(operation: &'static str, session: &PollingSession, sampling_ses
         }
     }
     // Not from the thread's generator alone: a forked process has a copy of its state.
-    let mut hasher = RandomState::new().build_hasher();
-    (std::process::id(), fastrand::u64(..), config.clock().wall()).hash(&mut hasher);
-    Ok(random_client(hasher.finish()))
+    let seed = (std::process::id(), fastrand::u64(..), config.clock().wall());
+    Ok(random_client(RandomState::new().hash_one(seed)))
 }
