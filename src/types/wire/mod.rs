@@ -31,6 +31,7 @@ mod model_requests;
 mod promise;
 pub mod protobuf;
 pub(crate) mod request_id;
+mod rest_requests;
 mod sample_request;
 mod sampler_handle;
 mod session_duration;
@@ -42,6 +43,9 @@ mod weights_requests;
 pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
+pub use rest_requests::{
+    AssignSessionProjectRequest, CopyWeightsRequest, CopyWeightsResponse, SetCheckpointTtlRequest, TraceExportResponse,
+};
 pub use sample_request::SampleRequest;
 pub use sampler_handle::{JoinSamplingSessionRequest, JoinSamplingSessionResponse, SamplerHandle, SamplerHandleHolder};
 pub use session_duration::SessionDuration;
