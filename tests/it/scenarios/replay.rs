@@ -135,7 +135,7 @@ fn replay(
     }
     let responses = Mutex::new(responses);
     let service = start(Box::new(move |request| {
-        let asked = (format!("{} {}", request.method, request.path), request.request_id().to_owned());
+        let asked = (asked_line(request), request.request_id().to_owned());
         let response = responses.lock().unwrap().get_mut(&asked).and_then(Vec::pop);
         if response.is_none() && is_end_of_session(request) {
             return Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() };
@@ -185,6 +185,11 @@ pub fn path_of(exchange: &Value) -> String {
 pub fn line_of(exchange: &Value) -> String {
     let query = exchange["query"].as_str().map_or(String::new(), |query| format!("?{query}"));
     format!("{} {}{query}", exchange["method"].as_str().unwrap(), path_of(exchange))
+}
+
+/// The same of a request. This crate escapes ids in paths.
+pub fn asked_line(request: &RecordedRequest) -> String {
+    format!("{} {}", request.method, request.path.replace("%3A", ":"))
 }
 
 /// Replaces an abbreviation by copies of the item before it.
