@@ -12,7 +12,9 @@ use crate::support::double::{Form, form_of};
 /// Keys that only this crate writes, on purpose.
 fn besides(generation: Generation) -> &'static [&'static str] {
     match generation {
-        Generation::Of2025 => &["type", "learning_rate", "beta1", "beta2", "eps", "temperature", "top_k", "top_p", "optimizer"],
+        Generation::Of2025 => {
+            &["type", "learning_rate", "beta1", "beta2", "eps", "temperature", "top_k", "top_p", "optimizer"]
+        }
         // 0.38.0 leaves fields without a value out.
         Generation::Of2026 => &["base_model: null", "model_path: null"],
     }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use tinkex::types::{
-    ExternalSaveOptions, LoadOptions, LoraConfig, SamplerKind, SamplerSaveOptions,
-    SaveOptions,
-};
+use tinkex::types::{ExternalSaveOptions, LoadOptions, LoraConfig, SamplerKind, SamplerSaveOptions, SaveOptions};
 
 use super::start;
 
@@ -22,14 +19,12 @@ fn scenario_30_every_way_to_save() {
     let options = SaveOptions::new("ckpt-2").ttl(HOUR).overwrite(true).user_metadata("a", "b");
     trainer.save_state(options).unwrap();
     let options = ExternalSaveOptions::new("ext-1").ttl(2 * HOUR).age_encryption_recipient("age1xyz");
-    assert_eq!(
-        trainer.save_weights_external(options).unwrap().path,
-        "tinker://run-golden/external_weights/ext-1"
-    );
+    assert_eq!(trainer.save_weights_external(options).unwrap().path, "tinker://run-golden/external_weights/ext-1");
     trainer.save_weights_external("ext-2").unwrap();
     let saved = trainer.save_weights_for_sampler("samp-1").unwrap().path;
     trainer.save_weights_for_sampler(SamplerSaveOptions::new("samp-2").ttl(HOUR).user_metadata("a", "b")).unwrap();
-    for (number, kind) in [SamplerKind::Snapshot, SamplerKind::Inflight, SamplerKind::Snapshot].into_iter().enumerate() {
+    for (number, kind) in [SamplerKind::Snapshot, SamplerKind::Inflight, SamplerKind::Snapshot].into_iter().enumerate()
+    {
         let sampler = trainer.save_weights_and_get_sampling_client_with(kind).unwrap();
         assert_eq!(sampler.sampling_session_id(), format!("sess-golden-0001:sample:{number}"));
     }
