@@ -22,6 +22,7 @@
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
+//! | [`ttl`] | how long a checkpoint may be kept before it expires |
 
 pub(crate) mod backoff;
 pub(crate) mod chunking;
@@ -42,3 +43,4 @@ pub(crate) mod telemetry_batch;
 pub(crate) mod testing;
 pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;
+pub(crate) mod ttl;

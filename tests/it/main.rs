@@ -42,3 +42,4 @@ mod train_cli;
 mod training;
 mod types_golden;
 mod waiting;
+mod weights;
