@@ -47,6 +47,7 @@ fn of(name: &str) -> Option<Rewrite> {
         "SaveWeightsRequest" => rewrite::<SaveWeightsRequest<'_>>,
         "SaveWeightsForSamplerRequest" => rewrite::<SaveWeightsForSamplerRequest<'_>>,
         "OptimStepRequest" => rewrite::<OptimStepRequest<'_>>,
+        "DimuonParams" => rewrite::<DimuonParams>,
         "UntypedAPIFuture" => rewrite::<Promise>,
         "CreateModelResponse" => rewrite::<CreateModelResponse>,
         "GetInfoResponse" => rewrite::<GetInfoResponse>,
