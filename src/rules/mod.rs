@@ -25,6 +25,7 @@
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
 
 pub(crate) mod backoff;
+pub(crate) mod billing;
 pub(crate) mod chunking;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;

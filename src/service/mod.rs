@@ -16,11 +16,11 @@ pub use training_options::TrainingOptions;
 
 use crate::api::Api;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::{Limits, Purpose, Request};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, TrackedPromise};
 use crate::rest::client::RestClient;
-use crate::sampling::SamplingClient;
+use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
 use crate::types::{
@@ -204,12 +204,30 @@ impl ServiceClient {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, before any request; otherwise any error of
     /// the request.
     pub fn create_sampling_client(&self, model: &str) -> Result<SamplingClient> {
-        let operation = "create_sampling_client";
-        if model.trim().is_empty() {
-            return Err(Error::invalid_input("the name of the model is empty").with_operation(operation));
-        }
-        let (base_model, path) = if model.contains("://") { (None, Some(model)) } else { (Some(model), None) };
-        let client = SamplingClient::open(operation, &self.session, base_model, path, self.blocking().deadline())?;
+        self.create_sampling_client_with(model.into())
+    }
+
+    /// Opens a sampling client with all options. Blocks for one request.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_sampling_client`](ServiceClient::create_sampling_client); also
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without base model and path.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient, saved: tinkex::types::SaveWeightsResponse) -> tinkex::Result<()> {
+    /// use tinkex::SamplerOptions;
+    ///
+    /// let options = SamplerOptions::new().model_path(saved.path).base_model("Qwen/Qwen3-8B");
+    /// let sampler = service.create_sampling_client_with(options)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn create_sampling_client_with(&self, options: SamplerOptions) -> Result<SamplingClient> {
+        let deadline = self.blocking().deadline();
+        let client = SamplingClient::open("create_sampling_client", &self.session, options, deadline)?;
         Ok(client.with_timeout_operation(self.timeout_operation))
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending};
 use crate::rules::ttl::ttl_seconds;
-use crate::sampling::SamplingClient;
+use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::types::wire::{
     SaveWeightsExternalRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest,
 };
@@ -269,7 +269,7 @@ impl TrainingClient {
             let client = match saved.map(|saved| (saved.sampling_session_id, saved.path)) {
                 Some((Some(id), _)) => SamplingClient::new(&session, id),
                 Some((None, Some(path))) => {
-                    SamplingClient::open(operation, &session, None, Some(&path), mode.deadline())?
+                    SamplingClient::open(operation, &session, SamplerOptions::new().model_path(path), mode.deadline())?
                 }
                 _ => {
                     let message = "the service saved the weights but returned neither a sampling session nor a path";

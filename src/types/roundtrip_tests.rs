@@ -214,7 +214,8 @@ sample! { struct
     SamplingParams { max_tokens, seed, stop, temperature, top_k, top_p }
     SampleRequest<'_> {
         num_samples, prompt, sampling_params, base_model, model_path, sampling_session_id, seq_id, prompt_logprobs,
-        topk_prompt_logprobs
+        topk_prompt_logprobs, topk_sample_logprobs, target_prompt_logprobs, prompt_alt_tokens_k, prompt_logprobs_last_n,
+        record_stability_info
     }
     SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id }
     SampleResponse {

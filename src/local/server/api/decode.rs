@@ -231,6 +231,14 @@ pub(super) fn sample_params(model: &dyn Model, request: &SampleRequest<'_>) -> R
     if request.num_samples > MAX_SAMPLES {
         return Err(bad_request(format!("num_samples is {}, more than {MAX_SAMPLES}", request.num_samples)));
     }
+    let unsupported = [
+        ("topk_sample_logprobs", request.topk_sample_logprobs > 0),
+        ("target_prompt_logprobs", request.target_prompt_logprobs.is_some()),
+        ("prompt_alt_tokens_k", request.prompt_alt_tokens_k > 0),
+    ];
+    if let Some((name, _)) = unsupported.into_iter().find(|(_, is_set)| *is_set) {
+        return Err(bad_request(format!("this server does not support {name}")));
+    }
     let prompt = tokens(model, &request.prompt).map_err(|error| bad_request(format!("prompt: {error}")))?;
     let max_tokens = params.max_tokens.map(|tokens| tokens as usize);
     let (length, new_tokens, context) = (prompt.len(), max_tokens.unwrap_or(1), model.context_length());
