@@ -6,7 +6,7 @@ use super::submit::Sampler;
 use super::{RetryConfig, SamplerOptions, SamplingClient};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
-use crate::http::{Limits, Purpose, Request};
+use crate::http::{Limits, Purpose, Request, RetryMode};
 use crate::pending::PollingSession;
 use crate::types::check_path;
 use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
