@@ -73,7 +73,7 @@ fn of(name: &str) -> Option<Rewrite> {
 const UNREAD: [(&str, &str); 1] = [("CreateModelRequest lora", "the values of user_metadata are texts")];
 
 /// Keys that the Python client writes and this crate does not, or the reverse, and why.
-const DIFFERENT: [(&str, &str); 8] = [
+const DIFFERENT: [(&str, &str); 10] = [
     ("CreateModelResponse.type", "no client reads it"),
     ("SamplingParams.stop", "one text is sent as a list, which every server takes"),
     (
