@@ -21,6 +21,7 @@
 //! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`result_form`] | whether a result is JSON or protobuf |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
 //! | [`billing_period`] | for which time a service reports what it charges for |
@@ -38,6 +39,7 @@ pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
+pub(crate) mod result_form;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod sampler_handle;

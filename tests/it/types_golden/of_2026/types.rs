@@ -76,6 +76,8 @@ const UNREAD: [(&str, &str); 1] = [("CreateModelRequest lora", "the values of us
 const DIFFERENT: [(&str, &str); 10] = [
     ("CreateModelResponse.type", "no client reads it"),
     ("SamplingParams.stop", "one text is sent as a list, which every server takes"),
+    ("SampleRequest.topk_sample_logprobs", "0 is not sent: servers of 2025 may not know the key"),
+    ("SampleRequest.prompt_alt_tokens_k", "0 is not sent: servers of 2025 may not know the key"),
     (
         "FutureRetrieveRequest.allow_metadata_only",
         "false is the default of every server, and older ones do not know the key",
