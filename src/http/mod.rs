@@ -31,13 +31,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{Level, debug};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use cancel::RequestHandle;
 pub(crate) use download::{BodySink, Download};
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
-pub(crate) use request::{Limits, Method, Purpose, Redirects, Request, RetryMode};
+pub(crate) use request::{JSON, Limits, Method, Purpose, Redirects, Request, RetryMode};
 pub(crate) use response::Response;
 pub(crate) use retry::RetryDecision;
 pub(crate) use url::{encode_segment, external_url, is_url};
@@ -46,6 +47,7 @@ use crate::clock::Monitor;
 use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, Result};
+use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
 use headers::CommonHeaders;
 use observe::RequestObserver;
@@ -62,6 +64,7 @@ pub(crate) struct Http {
     /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
     events: EventDispatcher,
+    formats: Mutex<LearnedFormats>,
 }
 
 impl Http {
@@ -74,6 +77,7 @@ impl Http {
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
             events: EventDispatcher::new(config),
+            formats: Mutex::default(),
         })
     }
 
@@ -83,6 +87,11 @@ impl Http {
 
     pub(crate) fn events(&self) -> &EventDispatcher {
         &self.events
+    }
+
+    /// What the service has shown about the formats that it takes.
+    pub(crate) fn formats(&self) -> &Mutex<LearnedFormats> {
+        &self.formats
     }
 
     /// The configured idle timeout, no deadline, and a new handle.

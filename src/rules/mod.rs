@@ -19,6 +19,8 @@
 //! | [`heartbeat`] | when missing heartbeats are worth a warning |
 //! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
+//! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
+//! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 
@@ -35,8 +37,10 @@ pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub(crate) mod sequence_number;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;
+pub(crate) mod wire_format;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::TrainingClient;
-use super::queue::Body;
+use super::requests::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending, SubmittedCall};
@@ -81,8 +81,10 @@ impl TrainingClient {
     ) -> Result<SubmittedCall<SaveWeightsForSamplerResponse>> {
         let model_id = Arc::clone(&self.core.model_id);
         let sampling_sessions = self.core.session.inner().sampling_sessions().clone();
+        let mut sampling_session = None;
         let body: Body = Box::new(move |seq_id| {
-            let sampling_session_seq_id = name.is_none().then(|| sampling_sessions.next());
+            let next = || *sampling_session.get_or_insert_with(|| sampling_sessions.next());
+            let sampling_session_seq_id = name.is_none().then(next);
             let (model_id, path) = ((&*model_id).into(), name.as_deref().map(Into::into));
             let seq_id = Some(seq_id);
             to_json(operation, &SaveWeightsForSamplerRequest { model_id, path, sampling_session_seq_id, seq_id })
