@@ -22,6 +22,7 @@ mod observe;
 mod request;
 mod response;
 mod retry;
+mod service_settings;
 mod transport;
 mod url;
 
@@ -51,6 +52,7 @@ use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
 use headers::CommonHeaders;
 use observe::RequestObserver;
+use service_settings::ServiceSettings;
 use transport::Agents;
 
 /// The connections of one client.
@@ -65,6 +67,7 @@ pub(crate) struct Http {
     telemetry_closed: AtomicBool,
     events: EventDispatcher,
     formats: Mutex<LearnedFormats>,
+    settings: ServiceSettings,
 }
 
 impl Http {
@@ -78,6 +81,7 @@ impl Http {
             telemetry_closed: AtomicBool::new(false),
             events: EventDispatcher::new(config),
             formats: Mutex::default(),
+            settings: ServiceSettings::default(),
         })
     }
 
@@ -148,7 +152,8 @@ impl Http {
     /// Sends a request without retries, and returns the response whatever its status.
     pub(crate) fn send_once(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
         let observer = RequestObserver::start(self, request, limits);
-        let outcome = match self.attempt(&Attempt::start(request, limits, &idempotency_key())) {
+        let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
+        let outcome = match self.attempt(&Attempt::start(request, limits, &key)) {
             Ok(response) => Ok(response),
             Err(Failed::HttpStatus(response)) => Ok(*response),
             Err(failed) => Err(failed.into_error(limits.operation, self.config.clock().wall())),

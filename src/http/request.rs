@@ -115,7 +115,7 @@ pub(crate) struct Request<'a> {
     /// Headers that override all others; one without a value is not sent.
     pub(crate) overrides: &'a [(HeaderName, Option<HeaderValue>)],
     pub(crate) redirects: Redirects,
-    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send). Without one, each call
+    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send) or [`send_once`](super::Http::send_once). Without one, each call
     /// makes its own.
     pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) retry: RetryMode,

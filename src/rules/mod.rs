@@ -17,6 +17,7 @@
 //! | [`resume`] | how an interrupted download resumes, and when it is retried |
 //! | [`error_message`] | how a server explains a failure |
 //! | [`heartbeat`] | when missing heartbeats are worth a warning |
+//! | [`service_settings`] | what a service says about its settings, or without saying it |
 //! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
@@ -38,6 +39,7 @@ pub(crate) mod queue_log;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod sequence_number;
+pub(crate) mod service_settings;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]
 pub(crate) mod testing;

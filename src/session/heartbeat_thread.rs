@@ -1,8 +1,8 @@
-//! Sends the session's heartbeats.
+//! Sends the session's heartbeats, and between them asks for the settings of the service that may change.
 //!
 //! [`rules::heartbeat`](crate::rules::heartbeat) decides when missing ones are worth a warning, and when to stop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
@@ -10,44 +10,65 @@ use crate::clock::Deadline;
 use crate::error::{ErrorKind, Limit};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode};
 use crate::rules::heartbeat::{Action, HeartbeatResult, Liveness};
+use crate::rules::service_settings::refresh_after;
 use crate::types::wire::HeartbeatRequest;
 
 /// The time limit of one heartbeat, as in the Python client.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends heartbeats until the client is closed or the service says that the session has ended.
-pub(super) fn run(http: &Http, session_id: &str) {
+/// Sends heartbeats until the client is closed or the service says that the session has ended. `is_dynamic` says whether the
+/// service has settings that may change.
+pub(super) fn run(http: &Http, session_id: &str, is_dynamic: bool) {
     let (clock, interval) = (http.config().clock(), http.config().heartbeat_interval());
     // A struct of one string can always be written as JSON.
     let body = serde_json::to_vec(&HeartbeatRequest { session_id: session_id.into() }).unwrap_or_default();
     let began = clock.now();
     let mut liveness = Liveness::new(began);
     let mut next = began + interval;
-    while http.pause_until(next).is_ok() {
-        next = clock.now() + interval;
-        let request = Request { retry: RetryMode::Never, ..Request::post("session_heartbeat", &body) };
-        let limits = Limits {
-            idle: TIMEOUT,
-            deadline: Some(Deadline { at: clock.now() + TIMEOUT, limit: Limit::Operation }),
-            ..http.limits("session_heartbeat", Purpose::Session)
-        };
-        let response = http.send(&request, &limits);
-        let result = match &response {
-            Ok(_) => HeartbeatResult::Acknowledged,
-            Err(error) if error.status() == Some(410) => HeartbeatResult::Gone,
-            Err(error) if error.kind() == ErrorKind::Closed => return,
-            Err(error) => {
-                debug!("{error}");
-                HeartbeatResult::Missed
+    let next_refresh = |now: Instant| now + refresh_after(&http.dynamic_config());
+    let mut refresh = is_dynamic.then(|| next_refresh(began));
+    while http.pause_until(refresh.map_or(next, |refresh| refresh.min(next))).is_ok() {
+        if next <= clock.now() {
+            next = clock.now() + interval;
+            if !beat(http, &body, &mut liveness) {
+                return;
             }
-        };
-        match (liveness.after(result, clock.now()), response) {
-            (Action::Warn(silence), Err(error)) => warn!(
-                "the service has not acknowledged a heartbeat for {silence:?} and may end the session; check the connection: {error}"
-            ),
-            (Action::Recovered, _) => info!("the service acknowledges heartbeats again"),
-            (Action::Stop, Err(error)) => return warn!("{error}; no more heartbeats are sent"),
-            _ => {}
+        }
+        if refresh.is_some_and(|refresh| refresh <= clock.now()) {
+            refresh = http.ask_dynamic_config(None).then(|| next_refresh(clock.now()));
         }
     }
+}
+
+/// Sends one heartbeat. Returns whether more follow.
+fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
+    let clock = http.config().clock();
+    let request = Request { retry: RetryMode::Never, ..Request::post("session_heartbeat", body) };
+    let limits = Limits {
+        idle: TIMEOUT,
+        deadline: Some(Deadline { at: clock.now() + TIMEOUT, limit: Limit::Operation }),
+        ..http.limits("session_heartbeat", Purpose::Session)
+    };
+    let response = http.send(&request, &limits);
+    let result = match &response {
+        Ok(_) => HeartbeatResult::Acknowledged,
+        Err(error) if error.status() == Some(410) => HeartbeatResult::Gone,
+        Err(error) if error.kind() == ErrorKind::Closed => return false,
+        Err(error) => {
+            debug!("{error}");
+            HeartbeatResult::Missed
+        }
+    };
+    match (liveness.after(result, clock.now()), response) {
+        (Action::Warn(silence), Err(error)) => warn!(
+            "the service has not acknowledged a heartbeat for {silence:?} and may end the session; check the connection: {error}"
+        ),
+        (Action::Recovered, _) => info!("the service acknowledges heartbeats again"),
+        (Action::Stop, Err(error)) => {
+            warn!("{error}; no more heartbeats are sent");
+            return false;
+        }
+        _ => {}
+    }
+    true
 }

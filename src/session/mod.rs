@@ -61,6 +61,8 @@ impl Session {
             sdk_version: PROTOCOL_VERSION.into(),
         };
         let deadline = Deadline::of_operation(config.clock(), config.timeout_operation());
+        http.ask_client_config(deadline)?;
+        let is_dynamic = http.has_client_config() && http.ask_dynamic_config(deadline);
         let limits = Limits { deadline, ..http.limits("create_session", Purpose::Session) };
         let session: CreateSessionResponse = http.send_json(Request::post("create_session", &[]), &limits, &request)?;
         for (message, level) in [
@@ -74,7 +76,9 @@ impl Session {
         }
         let heartbeat = {
             let (http, id) = (Arc::clone(&http), session.session_id.clone());
-            OwnedThread::spawn(&config.thread_options(), "heartbeat", move || heartbeat_thread::run(&http, &id))?
+            OwnedThread::spawn(&config.thread_options(), "heartbeat", move || {
+                heartbeat_thread::run(&http, &id, is_dynamic);
+            })?
         };
         Ok(Session {
             reporter: Reporter::spawn(&http, &session.session_id),

@@ -55,10 +55,12 @@ fn request_events_cover_every_attempt() {
     });
     let (observer, received) = observer();
     let client = connect(service.manual_config(&manual).observer(observer));
-    // The request that opens the session emits events, too.
+    // The requests that open the session emit events, too.
     let opening = until_stop(&received, "create_session");
-    assert!(matches!(opening[0], Event::RequestStart { operation: "create_session", method: "POST", .. }));
-    assert_eq!(opening.len(), 2);
+    assert!(matches!(opening[0], Event::RequestStart { operation: "client_config", method: "POST", .. }));
+    assert!(matches!(opening[1], Event::RequestStop { status: Some(404), error: None, .. }));
+    assert!(matches!(opening[2], Event::RequestStart { operation: "create_session", method: "POST", .. }));
+    assert_eq!(opening.len(), 4);
     let asking = {
         let client = client.clone();
         std::thread::spawn(move || client.health().unwrap())
@@ -209,20 +211,20 @@ fn a_slow_observer_learns_how_many_it_missed() {
         sender.send(event.clone()).ok();
     };
     let client = connect(service.config().observer(observer));
-    // Two events each, and two for the session: the observer holds the first, and 1024 are queued.
+    // Two events each, and four for the opening of the session: the observer holds the first, and 1024 are queued.
     const REQUESTS: u64 = 600;
     for _ in 0..REQUESTS {
         client.health().unwrap();
     }
     gate.open();
     let (mut missed, mut heard) = (0, 0);
-    while missed + heard < 2 * REQUESTS + 2 {
+    while missed + heard < 2 * REQUESTS + 4 {
         match next(&received) {
             Event::Missed { count, .. } => missed += count,
             _ => heard += 1,
         }
     }
-    assert_eq!((missed, heard), (2 * REQUESTS + 2 - 1025, 1025));
+    assert_eq!((missed, heard), (2 * REQUESTS + 4 - 1025, 1025));
 }
 
 #[test]
@@ -288,10 +290,12 @@ fn an_observer_learns_of_a_failed_connect() {
     ServiceClient::connect(service.config().observer(observer).build().unwrap()).unwrap_err();
     // Before `connect` returns: the program may end then.
     let received: Vec<_> = received.try_iter().collect();
-    assert!(
-        matches!(received[..], [Event::RequestStart { .. }, Event::RequestStop { status: Some(401), .. }]),
-        "{received:?}"
-    );
+    let (Event::RequestStart { .. }, Event::RequestStop { status: Some(401), error: Some(_), .. }) =
+        (&received[2], &received[3])
+    else {
+        panic!("{received:?}")
+    };
+    assert_eq!(received.len(), 4, "{received:?}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod rest;
 mod retries;
 mod sampling;
 mod scenarios;
+mod service_settings;
 mod source_tree;
 mod telemetry;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]

@@ -5,10 +5,10 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Gate;
-use super::service::Shared;
+use super::service::{Shared, is_for_current_services};
 
 /// A request as the service received it.
 #[derive(Clone, Debug)]
@@ -85,7 +85,8 @@ impl Reply {
 pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
     let mut buffer = Vec::new();
     while let Some((mut seen, head, length)) = read_head(connection, &mut stream, &mut buffer) {
-        let early = (shared.options.reply_to_head)(&seen);
+        let is_unknown = !shared.options.is_current && is_for_current_services(&seen.path);
+        let early = if is_unknown { None } else { (shared.options.reply_to_head)(&seen) };
         if early.is_none() {
             while buffer.len() < head + length {
                 let left = head + length - buffer.len();
@@ -102,6 +103,12 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
             seen.raw = buffer[head..head + length].to_vec();
             seen.body = serde_json::from_slice(&seen.raw).unwrap_or(Value::Null);
             buffer.drain(..head + length);
+        }
+        if is_unknown {
+            if !write(&mut stream, Reply::Json(404, json!({"detail": "Not Found"}))) {
+                return;
+            }
+            continue;
         }
         if shared.options.record {
             shared.record.lock().unwrap().requests.push(seen.clone());

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use connection::{RecordedRequest, Reply};
 pub use gate::{Gate, Gauge};
 pub use healthy::{healthy_service, result, service_with_polls};
-pub use service::{Service, listener_with_small_buffers};
+pub use service::{Service, is_for_current_services, listener_with_small_buffers};
 use tinkex::clock::ManualClock;
 use tinkex::{Config, ConfigBuilder, Proxy};
 pub use tunnel::{Tunnels, tunnelling_proxy};

@@ -40,11 +40,20 @@ pub(super) struct Options {
     pub(super) slow: Option<(usize, Duration)>,
     /// Whether requests are recorded.
     pub(super) record: bool,
+    /// Whether the script gets the requests that only services of 2026 know. Otherwise they get a 404 and are not recorded.
+    pub(super) is_current: bool,
+}
+
+/// Whether this is a request, below `/api/v1/`, that a client sends of its own accord and services of 2025 do not know.
+pub fn is_for_current_services(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    matches!(path, "client/config" | "client/dynamic_config")
+        || (path.starts_with("sessions/") && path.ends_with("/finish"))
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { reply_to_head: Box::new(|_| None), slow: None, record: true }
+        Options { reply_to_head: Box::new(|_| None), slow: None, record: true, is_current: false }
     }
 }
 
@@ -73,6 +82,12 @@ pub struct Service {
 impl Service {
     pub fn start(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
         Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Options::default(), script)
+    }
+
+    /// A service of 2026: the script and the record also get the requests for settings, and those that end a session.
+    pub fn start_current(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
+        let options = Options { is_current: true, ..Options::default() };
+        Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), options, script)
     }
 
     /// A service that records no requests, for tests that measure memory.

@@ -1,3 +1,4 @@
+use super::super::requests::Body;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::config::Config;
@@ -30,12 +31,10 @@ impl Fixture {
     /// Queues a call of these requests.
     fn submit(&self, bodies: Vec<Body>, on_full: OnFull) -> Result<Pending<OptimStepResponse>> {
         let operation = "optim_step";
-        let (handle, completers) = CallHandle::new(operation, bodies.len());
-        let requests = bodies.into_iter().zip(completers).collect();
-        self.queue.submit(
-            Job { path: operation, kind: RequestKind::OptimStep, deadline: None, requests, bytes: 0 },
-            on_full,
-        )?;
+        let (handle, completer) = CallHandle::one(operation);
+        let requests = Box::new(Bodies(bodies));
+        self.queue
+            .submit(Job { kind: RequestKind::OptimStep, deadline: None, requests, completer, bytes: 0 }, on_full)?;
         let (poller, mode) = (self.poller.handle().clone(), CallMode::submitting(None));
         Ok(SubmittedCall { handle, operation, mode, poller, keep_alive: Arc::new(()) }.pending_one())
     }
@@ -46,6 +45,20 @@ impl Drop for Fixture {
         let deadline = Clock::system().now() + Duration::from_secs(5);
         self.queue.close(deadline);
         self.poller.close(deadline);
+    }
+}
+
+/// One request for each body.
+struct Bodies(Vec<Body>);
+
+impl Requests for Bodies {
+    fn write(&mut self, _: &Http, _: WireFormat, seq_id: u64) -> Result<Message> {
+        self.0[0](seq_id).map(|body| Message::json("optim_step", body))
+    }
+
+    fn advance(&mut self) -> bool {
+        drop(self.0.remove(0));
+        !self.0.is_empty()
     }
 }
 

@@ -26,8 +26,10 @@
     reason = "outside semantic versioning: programs build the requests with struct literals"
 )]
 
+mod client_config;
 mod model_requests;
 mod promise;
+pub(crate) mod protobuf;
 mod sample_request;
 mod session_duration;
 mod session_requests;
@@ -35,6 +37,7 @@ mod telemetry_event;
 mod training_requests;
 mod weights_requests;
 
+pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use sample_request::SampleRequest;

@@ -41,7 +41,11 @@ fn a_stalled_response_body_is_a_read_timeout() {
 /// In real time: 100 ms.
 #[test]
 fn an_unread_request_body_is_a_write_timeout() {
-    let (url, accepted) = raw_server(|_| {});
+    // The service has no settings; then it reads nothing more.
+    let (url, accepted) = raw_server(|mut stream| {
+        assert!(stream.read(&mut [0; 16 * 1024]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
     let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
     // More than the system buffers.
     let error = connect(config.base_url(url).user_metadata("large", "x".repeat(512 << 10))).unwrap_err();

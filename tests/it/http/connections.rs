@@ -67,7 +67,7 @@ fn a_refusing_proxy_means_nothing_was_sent() {
     assert_eq!(proxy.requests()[0].method, "CONNECT");
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(!error.may_have_taken_effect());
-    assert!(error.to_string().starts_with("create_session: cannot connect to http://service.invalid"), "{error}");
+    assert!(error.to_string().starts_with("client_config: cannot connect to http://service.invalid"), "{error}");
 }
 
 #[test]

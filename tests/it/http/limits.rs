@@ -13,10 +13,10 @@ use crate::support::{Reply, Service, healthy_service};
 /// The maximum number of tries for something that a busy machine may be too slow for.
 const TRIES: usize = 20;
 
-fn assert_limit(error: &Error, limit: Limit) {
+fn assert_limit(error: &Error, operation: &str, limit: Limit) {
     assert_eq!(error.kind(), ErrorKind::Timeout(limit), "{error}");
     assert!(error.is_timeout() && error.is_retryable());
-    assert_eq!(error.operation(), Some("create_session"));
+    assert_eq!(error.operation(), Some(operation));
     assert!(error.to_string().contains(limit.setting()), "{error}");
 }
 
@@ -25,14 +25,14 @@ fn a_silent_proxy_is_a_connect_timeout() {
     let proxy = Service::start(|_| Reply::Silence);
     let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
     let error = connect(config.timeout_connect(ms(100))).unwrap_err();
-    assert_limit(&error, Limit::Connect);
+    assert_limit(&error, "client_config", Limit::Connect);
     assert!(!error.may_have_taken_effect());
 }
 
 #[test]
 fn a_silent_server_is_a_wait_timeout() {
     let error = refused_session(|config| config.timeout_idle(ms(100)), || Reply::Silence);
-    assert_limit(&error, Limit::Wait);
+    assert_limit(&error, "create_session", Limit::Wait);
     assert!(error.may_have_taken_effect());
 }
 
@@ -42,7 +42,7 @@ fn a_stalled_response_is_a_read_timeout() {
     // On a busy machine even the start may take longer than the timeout.
     let mut tries = (0..TRIES).map(|_| refused_session(|config| config.timeout_idle(ms(100)), stop));
     let error = tries.find(|error| error.kind() != ErrorKind::Timeout(Limit::Wait)).unwrap();
-    assert_limit(&error, Limit::Read);
+    assert_limit(&error, "create_session", Limit::Read);
     assert!(error.may_have_taken_effect());
     assert_eq!((error.status(), error.body()), (Some(200), Some("{\"session")));
 }
