@@ -29,7 +29,6 @@
 mod client_config;
 mod model_requests;
 mod promise;
-pub(crate) mod protobuf;
 mod sample_request;
 mod session_duration;
 mod session_requests;
