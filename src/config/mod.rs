@@ -16,9 +16,9 @@ pub use builder::ConfigBuilder;
 pub(crate) use settings::MAX_DURATION;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 pub(crate) use validate::certificates;
-pub(crate) use validate::{is_loopback, is_official};
 #[cfg(feature = "tokenizers")]
 pub(crate) use validate::{base_url as check_url, header as check_header};
+pub(crate) use validate::{is_loopback, is_official};
 pub use wire::Wire;
 
 use crate::clock::Clock;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
 use super::call_state::CallHandle;
 use super::handle::PollerHandle;
@@ -13,6 +12,7 @@ use super::{Collect, Pending};
 use crate::clock::{Clock, Deadline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::threads::OnFull;
+use crate::types::PromiseResult;
 
 /// Whether a call blocks. This decides how long it may take, and what happens when its queue is full.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ pub(crate) struct SubmittedCall<R> {
     pub(crate) keep_alive: Arc<dyn Any + Send + Sync>,
 }
 
-impl<R: DeserializeOwned + Send + 'static> SubmittedCall<R> {
+impl<R: PromiseResult> SubmittedCall<R> {
     /// A pending result. `combine` turns the results of the requests into it, on the thread that waits.
     pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<R>) -> Result<T> + Send + 'static) -> Pending<T> {
         let SubmittedCall { handle, operation, mode, poller, keep_alive } = self;

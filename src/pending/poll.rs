@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::debug;
 
-use super::call_state::{Decode, Decoded};
+use super::call_state::{Decode, Decoded, ResultBody};
 use super::messages::{Command, Reply};
 use super::observe::PromiseObserver;
+use crate::config::Wire;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::poll_queue::{ClientId, Ticket};
-use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify};
+use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify, is_protobuf};
 use crate::rules::retry::retry_after;
 use crate::types::RequestKind;
-use crate::types::wire::RetrieveFutureRequest;
+use crate::types::wire::{RetrieveFutureRequest, protobuf};
 
 /// One poll of a promise.
 pub(super) struct PollJob {
@@ -81,6 +82,10 @@ impl PollJob {
             ("x-tinker-request-iteration", self.iteration.to_string().into()),
             ("x-tinker-request-type", self.kind.as_str().into()),
         ];
+        if http.config().wire() != Wire::Json {
+            // The service sends a result as protobuf to those who accept it. Everything else that it answers is JSON.
+            headers.push(("accept", format!("{}, application/json", protobuf::CONTENT_TYPE).into()));
+        }
         if self.iteration == 0 {
             let seconds = self.round_trip.as_secs_f64().to_string();
             headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
@@ -95,20 +100,26 @@ impl PollJob {
     }
 
     /// What a response says about the promise, and the failure that observers get.
-    fn read(&self, http: &Http, response: Response) -> (PollOutcome<Decoded>, Option<Error>) {
+    fn read(&self, http: &Http, mut response: Response) -> (PollOutcome<Decoded>, Option<Error>) {
         let wall = http.config().clock().wall();
         let retry_after = retry_after(|name| response.header(name), wall);
-        let outcome = classify(response.status, &response.body, retry_after).resolve(self.decode, |failure| {
-            match failure {
-                PollFailure::Request { message, category } => {
-                    // The service accepted the request, and it failed there.
-                    Error::new(ErrorKind::RequestFailed, format!("the request failed on the server: {message}"))
-                        .with_category(category)
-                }
-                PollFailure::HttpStatus { .. } => response.clone().into_error(self.operation, wall),
-                PollFailure::Undecodable { why } => response.decode_error(&why),
+        let protobuf = response.is_success() && is_protobuf(response.header("content-type"));
+        // A result in protobuf takes the body, to share its memory.
+        let protobuf = protobuf.then(|| std::mem::take(&mut response.body));
+        let into_error = |failure| match failure {
+            PollFailure::Request { message, category } => {
+                // The service accepted the request, and it failed there.
+                Error::new(ErrorKind::RequestFailed, format!("the request failed on the server: {message}"))
+                    .with_category(category)
             }
-        });
+            PollFailure::HttpStatus { .. } => response.clone().into_error(self.operation, wall),
+            PollFailure::Undecodable { why } => response.decode_error(&why),
+        };
+        let outcome = match protobuf {
+            Some(body) => PollOutcome::Ready(ResultBody::Protobuf(body)).resolve(self.decode, into_error),
+            None => classify(response.status, &response.body, retry_after)
+                .resolve(|body| (self.decode)(ResultBody::Json(body)), into_error),
+        };
         let failure = match &outcome {
             PollOutcome::Failed(error) => Some(error.clone()),
             _ if response.is_success() || !http.events().wants_failures() => None,

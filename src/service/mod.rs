@@ -21,7 +21,7 @@ use crate::rest::client::RestClient;
 use crate::sampling::SamplingClient;
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
-use crate::types::{GetServerCapabilitiesResponse, HealthResponse, RequestKind};
+use crate::types::{GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind};
 
 /// A session with the service, and the factory of its clients. Cheap to clone.
 ///
@@ -202,7 +202,7 @@ impl ServiceClient {
     ///
     /// `T` is the type of the result: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
     /// `ForwardBackward` (of one request: a large batch has several), otherwise the response type that starts with the name of
-    /// the kind, such as [`OptimStepResponse`](crate::types::OptimStepResponse).
+    /// the kind, such as [`OptimStepResponse`](crate::types::OptimStepResponse). [`PromiseResult`] says how to use another type.
     ///
     /// # Examples
     ///
@@ -216,7 +216,7 @@ impl ServiceClient {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn pending<T: DeserializeOwned + Send + 'static>(&self, request_id: &str, kind: RequestKind) -> Pending<T> {
+    pub fn pending<T: PromiseResult>(&self, request_id: &str, kind: RequestKind) -> Pending<T> {
         let operation = "pending";
         let (handle, completers) = CallHandle::<T>::new(operation, 1);
         let (poller, config) = (self.session.poller(), self.config());

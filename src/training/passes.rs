@@ -79,6 +79,10 @@ impl Requests for PassRequests {
                 Ok(Message::json(path, body?))
             }
             WireFormat::Protobuf => {
+                if self.accepted == 0 {
+                    // Before any part of the batch is sent.
+                    protobuf::check_data(rest)?;
+                }
                 let config = http.client_config();
                 let limits =
                     ChunkLimits { datums: config.fwdbwd_max_chunk_len, size: config.fwdbwd_max_chunk_bytes_count };

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use super::TrainingClient;
 use super::queue::{Job, Message, Requests};
 use crate::error::Result;
@@ -12,7 +10,7 @@ use crate::http::{Http, to_json};
 use crate::pending::{CallHandle, CallMode, Pending, SubmittedCall};
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{OptimStepRequest, UnloadModelRequest};
-use crate::types::{AdamParams, OptimStepResponse, RequestKind, UnloadModelResponse};
+use crate::types::{AdamParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
 
 /// Writes the body of a request with this sequence number. The numbers differ if it is called again.
 pub(super) type Body = Box<dyn FnMut(u64) -> Result<Vec<u8>> + Send>;
@@ -56,7 +54,7 @@ impl TrainingClient {
         Ok(self.queue_one(operation, "unload_model", RequestKind::UnloadModel, body, mode)?.pending_one())
     }
 
-    pub(super) fn queue_one<R: DeserializeOwned + Send + 'static>(
+    pub(super) fn queue_one<R: PromiseResult>(
         &self,
         operation: &'static str,
         path: &'static str,
@@ -67,7 +65,7 @@ impl TrainingClient {
         self.queue(operation, kind, Box::new(SingleRequest { path, body }), 0, mode)
     }
 
-    pub(super) fn queue<R: DeserializeOwned + Send + 'static>(
+    pub(super) fn queue<R: PromiseResult>(
         &self,
         operation: &'static str,
         kind: RequestKind,

@@ -22,6 +22,16 @@ pub enum ImageFormat {
     Jpeg,
 }
 
+impl ImageFormat {
+    /// The word on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            ImageFormat::Png => "png",
+            ImageFormat::Jpeg => "jpeg",
+        }
+    }
+}
+
 /// An image that is sent with the request, as base64.
 ///
 /// ```

@@ -34,6 +34,7 @@ mod lora_config;
 mod loss_fn;
 mod model_input;
 mod nan;
+mod promise_result;
 mod query;
 mod queue_state;
 mod request_kind;
@@ -61,10 +62,11 @@ pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use lora_config::LoraConfig;
 pub use loss_fn::{Loss, LossFn};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use promise_result::PromiseResult;
 pub use query::{Query, QueryValue};
 pub use queue_state::QueueState;
 pub use request_kind::RequestKind;
-pub use samples::{SampleResponse, SampledSequence, StopReason, TokenLogprob};
+pub use samples::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TokenLogprob};
 pub use sampling_params::{SamplingParams, Stop};
 pub use server_info::{
     GetInfoResponse, GetServerCapabilitiesResponse, HealthResponse, ModelData, SupportedModel, UnloadModelResponse,

@@ -200,8 +200,12 @@ sample! { struct
         num_samples, prompt, sampling_params, base_model, model_path, sampling_session_id, seq_id, prompt_logprobs,
         topk_prompt_logprobs
     }
-    SampledSequence { stop_reason, tokens, logprobs }
-    SampleResponse { sequences, prompt_logprobs, topk_prompt_logprobs }
+    SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id }
+    SampleResponse {
+        sequences, prompt_logprobs, topk_prompt_logprobs, prompt_cache_hit_tokens, target_prompt_logprobs,
+        prompt_alt_tokens
+    }
+    PromptAltTokens { tokens, logprobs }
     CreateSessionRequest<'_> { tags, user_metadata, sdk_version }
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::TensorData;
+
 /// The result of a sample request. Log-probabilities are natural logarithms (nats).
 ///
 /// ```
@@ -35,6 +37,49 @@ pub struct SampleResponse {
     /// Present if requested.
     #[serde(default)]
     pub topk_prompt_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
+    /// The number of tokens of the prompt that the server had in its cache. 0 if it does not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prompt_cache_hit_tokens: u32,
+    /// The log-probabilities of the requested tokens at each position of the prompt, in the shape of the request. Present if
+    /// requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_prompt_logprobs: Option<TensorData>,
+    /// Other tokens at each position of the prompt. Present if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_alt_tokens: Option<PromptAltTokens>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Other tokens at each position of a prompt, and their log-probabilities in nats. Both tensors have a row for each token of
+/// the prompt but the first.
+///
+/// ```
+/// use tinkex::types::SampleResponse;
+///
+/// let response: SampleResponse = serde_json::from_str(
+///     r#"{
+///         "sequences": [],
+///         "prompt_alt_tokens": {
+///             "tokens": {"data": [7, 8], "dtype": "int64", "shape": [1, 2]},
+///             "logprobs": {"data": [-0.25, -2.5], "dtype": "float32", "shape": [1, 2]}
+///         }
+///     }"#,
+/// )?;
+/// let alternatives = response.prompt_alt_tokens.unwrap();
+/// assert_eq!(alternatives.tokens.as_i64(), Some(&[7, 8][..]));
+/// assert_eq!(alternatives.logprobs.as_f32(), Some(&[-0.25, -2.5][..]));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PromptAltTokens {
+    /// The token ids, as int64.
+    pub tokens: TensorData,
+    /// The log-probability of each token, as float32.
+    pub logprobs: TensorData,
 }
 
 /// A token and its log-probability in nats; `[token, logprob]` on the wire. [`SampleResponse`] has an example.
@@ -79,6 +124,17 @@ pub struct SampledSequence {
     /// The log-probability of each token in nats, one for each of `tokens`; NaN where the server sent null.
     #[serde(default, deserialize_with = "super::nan::optional_logprobs")]
     pub logprobs: Option<Vec<f32>>,
+    /// The most likely tokens in place of each of `tokens`, most likely first. Present if requested.
+    #[serde(
+        rename = "topk_sampled_logprobs",
+        alias = "topk_logprobs",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub topk_logprobs: Option<Vec<Vec<TokenLogprob>>>,
+    /// The id of the sequence on the server, for the provenance of training examples. None if the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence_id: Option<String>,
 }
 
 open_enum! {

@@ -20,7 +20,9 @@ mod http;
 mod local_loop;
 #[cfg(feature = "local")]
 mod local_server;
+mod passes;
 mod polling;
+mod protobuf;
 #[cfg(feature = "local")]
 mod quickstart;
 mod rest;

@@ -86,6 +86,8 @@ impl<'de> Deserialize<'de> for Dropper {
     }
 }
 
+impl PromiseResult for Dropper {}
+
 #[test]
 fn dropped_while_decoding_a_users_type() {
     let service = Service::start(healthy_service);

@@ -19,7 +19,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use support::{Gate, RecordedRequest, Reply, Service, batch, healthy_service};
 use tinkex::clock::ManualClock;
-use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
+use tinkex::types::{
+    AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, PromiseResult, RequestKind, SamplingParams,
+};
 use tinkex::{ConfigBuilder, Error, ErrorKind, Pending, ServiceClient, TrainingClient};
 
 /// After this long a test counts as hung; nothing here takes nearly as long.

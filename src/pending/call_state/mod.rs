@@ -16,18 +16,28 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
-use serde::de::DeserializeOwned;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::RequestHandle;
 use crate::rules::poll_queue::Ticket;
+use crate::types::PromiseResult;
 
 /// A decoded result on its way from a pool thread to the caller.
 pub(crate) type Decoded = Box<dyn Any + Send>;
 
-/// Decodes the bytes of a result.
-pub(crate) type Decode = fn(&[u8]) -> Result<Decoded, String>;
+/// Decodes a result.
+pub(crate) type Decode = fn(ResultBody<'_>) -> Result<Decoded, String>;
+
+/// The maximum number of bytes of a result in an error message.
+const MAX_EXCERPT: usize = 80;
+
+/// The body of a result.
+pub(crate) enum ResultBody<'a> {
+    Json(&'a [u8]),
+    /// Owned, since the decoded result is built from parts of it.
+    Protobuf(Vec<u8>),
+}
 
 /// The state of a call.
 #[derive(Default)]
@@ -180,7 +190,7 @@ pub(crate) struct CallHandle<R> {
     result: PhantomData<fn() -> R>,
 }
 
-impl<R: DeserializeOwned + Send + 'static> CallHandle<R> {
+impl<R: PromiseResult> CallHandle<R> {
     /// A call of `count` requests, and their completers.
     pub(crate) fn new(operation: &'static str, count: usize) -> (Self, Vec<Completer>) {
         let (handle, first) = Self::one(operation);
@@ -206,11 +216,19 @@ impl<R: DeserializeOwned + Send + 'static> CallHandle<R> {
     }
 }
 
-fn decode<R: DeserializeOwned + Send + 'static>(bytes: &[u8]) -> Result<Decoded, String> {
-    match serde_json::from_slice::<R>(bytes) {
-        Ok(result) => Ok(Box::new(result)),
-        Err(error) => Err(error.to_string()),
-    }
+fn decode<R: PromiseResult>(body: ResultBody<'_>) -> Result<Decoded, String> {
+    let result = match body {
+        ResultBody::Json(bytes) => serde_json::from_slice::<R>(bytes).map_err(|error| error.to_string()),
+        // No message of the protocol begins with this byte.
+        ResultBody::Protobuf(bytes) if bytes.first() == Some(&b'{') => {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EXCERPT)]).into_owned();
+            Err(format!("the content-type says protobuf, but the response starts with {start:?}"))
+        }
+        ResultBody::Protobuf(bytes) => {
+            R::from_protobuf(bytes).map_err(|why| format!("the result in protobuf is not valid: {why}"))
+        }
+    };
+    Ok(Box::new(result?))
 }
 
 /// Completes one request of a call, with a result or an error.

@@ -120,7 +120,8 @@ impl Worker {
             first_error: None,
             is_renumbered: false,
         };
-        let promise = self.resolve(&mut submission).map_err(Failure::unsent).and_then(|()| self.submit(&mut submission));
+        let promise =
+            self.resolve(&mut submission).map_err(Failure::unsent).and_then(|()| self.submit(&mut submission));
         promise.map(|promise| (promise, submitted_at)).map_err(|failure| {
             if !failure.written {
                 completer.mark_unwritten();

@@ -29,6 +29,7 @@
 mod client_config;
 mod model_requests;
 mod promise;
+pub mod protobuf;
 mod sample_request;
 mod session_duration;
 mod session_requests;

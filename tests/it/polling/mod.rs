@@ -12,7 +12,7 @@ use crossbeam_channel::unbounded;
 use serde::Deserialize;
 use serde_json::json;
 use tinkex::clock::ManualClock;
-use tinkex::types::{AdamParams, LoraConfig, OptimStepResponse, RequestErrorCategory, RequestKind};
+use tinkex::types::{AdamParams, LoraConfig, OptimStepResponse, PromiseResult, RequestErrorCategory, RequestKind};
 use tinkex::{ErrorKind, Limit, Pending, ServiceClient};
 
 use crate::support::{
@@ -25,6 +25,8 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Output {
     value: u32,
 }
+
+impl PromiseResult for Output {}
 
 fn pending(client: &ServiceClient, request_id: &str) -> Pending<Output> {
     client.pending(request_id, RequestKind::Sample)

@@ -174,6 +174,8 @@ impl<'de> Deserialize<'de> for Panics {
     }
 }
 
+impl PromiseResult for Panics {}
+
 #[test]
 fn a_panic_while_decoding_fails_one_call() {
     let gate = Arc::<Gate>::default();

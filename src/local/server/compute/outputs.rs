@@ -62,12 +62,15 @@ pub(super) fn sample_response(
         },
         tokens: sample.tokens,
         logprobs: Some(sample.logprobs),
+        topk_logprobs: None,
+        sequence_id: None,
     };
     let (logprobs, topk) = prompt_logprobs.map(|prompt| (prompt.logprobs, prompt.top_k)).unzip();
     let response = SampleResponse {
         sequences: samples.into_iter().map(sequence).collect(),
         prompt_logprobs: logprobs.filter(|_| params.prompt_logprobs),
         topk_prompt_logprobs: topk.filter(|_| params.topk_prompt_logprobs > 0),
+        ..SampleResponse::default()
     };
     tagged("sample", response)
 }

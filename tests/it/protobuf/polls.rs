@@ -1,0 +1,64 @@
+//! Results in protobuf, as polls bring them.
+
+use serde_json::json;
+use tinkex::types::wire::protobuf::{self, prost::Message};
+use tinkex::types::{ForwardBackwardOutput, OptimStepResponse, PromiseResult, RequestKind, SampleResponse};
+use tinkex::{Error, ErrorKind};
+
+use crate::support::{Reply, connect, service_with_polls};
+
+fn reply(content_type: &str, body: &[u8]) -> Reply {
+    Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.to_vec() }
+}
+
+/// The result of a promise to which the service responds with this body.
+fn polled<T: PromiseResult>(content_type: &'static str, body: &[u8]) -> Result<T, Error> {
+    let body = body.to_vec();
+    let service = service_with_polls(move |_| reply(content_type, &body));
+    let result = connect(service.config()).pending("r-1", RequestKind::Sample).wait();
+    let poll = &service.requests_to("retrieve_future")[0];
+    assert_eq!(poll.header("accept"), Some("application/x-protobuf, application/json"));
+    result
+}
+
+fn response() -> SampleResponse {
+    serde_json::from_value(
+        json!({"sequences": [{"stop_reason": "length", "tokens": [5, 6], "logprobs": [-0.5, -1.0]}]}),
+    )
+    .unwrap()
+}
+
+#[test]
+fn the_content_type_tells_the_form() {
+    let expected = response();
+    let body = protobuf::SampleResponse::from(&expected).encode_to_vec();
+    assert_eq!(polled::<SampleResponse>("application/x-protobuf", &body).unwrap(), expected);
+    assert_eq!(polled::<SampleResponse>("application/x-protobuf; v=1", &body).unwrap(), expected);
+    let json = serde_json::to_vec(&expected).unwrap();
+    assert_eq!(polled::<SampleResponse>("application/json", &json).unwrap(), expected);
+    // A message of which all fields have their defaults.
+    assert!(polled::<ForwardBackwardOutput>("application/x-protobuf", b"").unwrap().loss_fn_outputs.is_empty());
+}
+
+#[test]
+fn a_wrong_content_type_is_a_decode_error() {
+    let message = protobuf::SampleResponse::from(&response()).encode_to_vec();
+    let json = serde_json::to_vec(&response()).unwrap();
+    for (content_type, body, why) in [
+        ("application/x-protobuf", json.as_slice(), "says protobuf, but the response starts with \"{\\\"sequences"),
+        ("application/x-protobuf", b"\xff\xff", "the result in protobuf is not valid"),
+        ("application/json", &message, "not JSON"),
+        ("application/octet-stream", &message, "not JSON"),
+    ] {
+        let error = polled::<SampleResponse>(content_type, body).unwrap_err();
+        assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some("r-1")), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
+fn other_results_have_no_protobuf() {
+    let error = polled::<OptimStepResponse>("application/x-protobuf", b"").unwrap_err();
+    assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some("r-1")));
+    assert!(error.to_string().contains("only the types of passes and samples"), "{error}");
+}
