@@ -31,6 +31,7 @@ const MIN_STACK: usize = 128 * 1024;
 ///     .base_url("http://127.0.0.1:8000/prod/")
 ///     .cloudflare_access("id", "secret")
 ///     .tags(["nightly", "llama"])
+///     .display_name("first try")
 ///     .user_metadata("commit", "388b44d")
 ///     .header("x-team", "alignment")
 ///     .query("trace", true)
@@ -54,6 +55,8 @@ pub struct ConfigBuilder {
     pub(super) api_key: Option<Secret>,
     pub(super) cloudflare: Option<(Secret, Secret)>,
     pub(super) tags: Option<Vec<String>>,
+    pub(super) project_id: Option<String>,
+    pub(super) display_name: Option<String>,
     pub(super) user_metadata: BTreeMap<String, String>,
     pub(super) headers: Vec<(String, Secret)>,
     pub(super) query: Query,
@@ -90,6 +93,18 @@ impl ConfigBuilder {
     /// Tags that the service stores with the session. Defaults to `TINKER_TAGS`, or none if that is unset.
     pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags = Some(tags.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The project that the session belongs to. Defaults to `TINKER_PROJECT_ID`, or none if that is unset.
+    pub fn project_id(mut self, project_id: impl Into<String>) -> Self {
+        self.project_id = Some(project_id.into());
+        self
+    }
+
+    /// The name of the session for people. Defaults to none.
+    pub fn display_name(mut self, name: impl Into<String>) -> Self {
+        self.display_name = Some(name.into());
         self
     }
 
@@ -228,6 +243,9 @@ impl ConfigBuilder {
             self.tags = set("TINKER_TAGS")
                 .map(|tags| tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect());
         }
+        if self.project_id.is_none() {
+            self.project_id = set("TINKER_PROJECT_ID");
+        }
         if self.telemetry.is_none() {
             self.telemetry = environment("TINKER_TELEMETRY").map(|word| is_truthy(&word));
         }
@@ -254,6 +272,11 @@ impl ConfigBuilder {
         }
         for pem in &self.root_certificates {
             validate::root_certificates(pem)?;
+        }
+        for (name, value) in [("project_id", &self.project_id), ("display_name", &self.display_name)] {
+            if value.as_ref().is_some_and(|value| value.trim().is_empty()) {
+                return Err(Error::config(format!("{name} is empty")).with_hint("leave it out, or set it to a text"));
+            }
         }
         self.settings.check()?;
         self.settings.cap_durations();
@@ -307,6 +330,8 @@ mod tests {
             (valid().max_poll_connections(0), "max_poll_connections must be greater"),
             (valid().sampling_rate(0), "sampling_rate must be greater"),
             (valid().thread_stack_size(64 * 1024), "at least 131072 bytes"),
+            (valid().project_id(" "), "project_id is empty"),
+            (valid().display_name(""), "display_name is empty"),
             (valid().header("a b", "c"), "not allowed in an HTTP header"),
             (valid().proxy(Proxy::Url("socks5://127.0.0.1:1".into())), "unsupported scheme"),
         ] {
@@ -344,6 +369,7 @@ mod tests {
                 "TINKER_API_KEY" => "tml-env".to_owned(),
                 "TINKER_BASE_URL" => "http://localhost:9/path/".to_owned(),
                 "TINKER_TAGS" => "a, b,".to_owned(),
+                "TINKER_PROJECT_ID" => " proj-1 ".to_owned(),
                 "TINKER_WIRE" => " Protobuf".to_owned(),
                 "CLOUDFLARE_ACCESS_CLIENT_ID" => "id".to_owned(),
                 "CLOUDFLARE_ACCESS_CLIENT_SECRET" => "hidden".to_owned(),
@@ -354,6 +380,7 @@ mod tests {
         assert_eq!(from_env.base_url(), "http://localhost:9/path");
         assert_eq!(from_env.api_key().expose(), "tml-env");
         assert_eq!(from_env.tags(), ["a", "b"]);
+        assert_eq!((from_env.project_id(), from_env.display_name()), (Some("proj-1"), None));
         assert_eq!(from_env.wire(), Wire::Protobuf);
         assert_eq!(from_env.cloudflare().unwrap().1.expose(), "hidden");
         let from_code =
@@ -361,6 +388,8 @@ mod tests {
         assert_eq!(from_code.base_url(), "http://127.0.0.1:1");
         assert_eq!(from_code.api_key().expose(), "tml-k");
         assert_eq!(from_code.tags(), ["c"]);
+        let named = valid().project_id("other").display_name("run").build_with(environment).unwrap();
+        assert_eq!((named.project_id(), named.display_name()), (Some("other"), Some("run")));
         assert_eq!(from_code.wire(), Wire::Json);
         assert_eq!(from_code.cloudflare().unwrap().1.expose(), "y");
     }

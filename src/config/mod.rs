@@ -52,6 +52,7 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 /// | `TINKER_BASE_URL` | [`base_url`](ConfigBuilder::base_url) |
 /// | `TINKER_TAGS` | [`tags`](ConfigBuilder::tags), separated by commas |
 /// | `TINKER_WIRE` | [`wire`](ConfigBuilder::wire): `auto`, `json` or `protobuf` |
+/// | `TINKER_PROJECT_ID` | [`project_id`](ConfigBuilder::project_id) |
 /// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, case-insensitive; anything else is off |
 /// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
 /// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | [`proxy`](ConfigBuilder::proxy) |
@@ -192,6 +193,18 @@ impl Config {
     #[must_use]
     pub fn tags(&self) -> &[String] {
         self.0.builder.tags.as_deref().unwrap_or_default()
+    }
+
+    /// The project of the session.
+    #[must_use]
+    pub fn project_id(&self) -> Option<&str> {
+        self.0.builder.project_id.as_deref()
+    }
+
+    /// The name of the session for people.
+    #[must_use]
+    pub fn display_name(&self) -> Option<&str> {
+        self.0.builder.display_name.as_deref()
     }
 
     /// The metadata of the session.

@@ -83,7 +83,7 @@ impl PollJob {
             ("x-tinker-request-type", self.kind.as_str().into()),
         ];
         if http.config().wire() != Wire::Json {
-            // The service sends a result as protobuf to those who accept it. Everything else that it answers is JSON.
+            // Only a result can be protobuf; all else that a poll may bring is JSON.
             headers.push(("accept", format!("{}, application/json", protobuf::CONTENT_TYPE).into()));
         }
         if self.iteration == 0 {

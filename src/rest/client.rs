@@ -17,7 +17,7 @@ use crate::types::Query;
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointsListResponse, SamplerResponse, SessionResponse,
-    SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoResponse, check_tinker_scheme,
+    SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoResponse, check_path,
 };
 
 /// Lists, shows and changes what the service stores. Obtained from
@@ -273,14 +273,14 @@ impl RestClient {
         )
     }
 
-    /// The kind of weights at a path. As for loading and sampling, the path only has to start with `tinker://`.
+    /// The kind of weights at a path. As for loading and sampling, any path that a service gave is accepted.
     ///
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
     pub fn get_weights_info_by_tinker_path(&self, tinker_path: &str) -> Result<WeightsInfoResponse> {
         let operation = "get_weights_info_by_tinker_path";
-        check_tinker_scheme(tinker_path).map_err(|error| error.with_operation(operation))?;
+        check_path(tinker_path).map_err(|error| error.with_operation(operation))?;
         let body = to_json(operation, &WeightsInfoRequest { tinker_path: tinker_path.into() })?;
         self.http.send(&Request::post("weights_info", &body), &self.limits(operation))?.json(operation)
     }

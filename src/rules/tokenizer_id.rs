@@ -12,21 +12,30 @@ const LOCAL_MODELS: &str = "tinkex/bytes";
 #[cfg(feature = "tokenizers")]
 const MAX_ID: usize = 96;
 
-/// The tokenizer of a model for which the service gives none. The rules are those of the Python client 0.4.1: Meta's Llama 3
-/// models use one that is free to download, `org/model/variant` uses the tokenizer of `org/model`, and other models use the
-/// one of their own name. The local server's models are an addition, since its
-/// description of a sampler does not include a tokenizer.
+/// The tokenizer of Meta's Llama 3 models that is free to download.
+const LLAMA_3: &str = "thinkingmachineslabinc/meta-llama-3-instruct-tokenizer";
+
+/// The tokenizer of a model for which the service gives none. The rules are those of the Python client 0.38.0: a variant
+/// after a colon does not count, Meta's Llama 3 models use one that is free to download, `org/model/variant` uses the
+/// tokenizer of `org/model`, and other models use the one of their own name. The local server's models are an addition, since
+/// its description of a sampler does not include a tokenizer.
 pub(crate) fn of_model(name: &str) -> String {
+    let name = without_variant(name);
     if name.starts_with(LOCAL_MODELS) {
         return BYTES.to_owned();
     }
     if name.starts_with("meta-llama/Llama-3") {
-        return "baseten/Meta-Llama-3-tokenizer".to_owned();
+        return LLAMA_3.to_owned();
     }
     match *name.split('/').collect::<Vec<_>>() {
         [org, model, _variant] => format!("{org}/{model}"),
         _ => name.to_owned(),
     }
+}
+
+/// `NAME` of `NAME:peft:262144`.
+fn without_variant(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(name, _variant)| name)
 }
 
 /// Checks that an id is `name` or `organisation/name` of letters, digits and `-_.`, the hub's rule, so that as part of a path
@@ -49,7 +58,8 @@ pub(crate) fn check(id: &str) -> Result<()> {
 /// The id from the service's description of a model: its tokenizer if given, else the one of the model's name.
 pub(crate) fn of_info(tokenizer_id: Option<String>, model_name: Option<String>) -> Result<String> {
     let named = |text: &String| !text.trim().is_empty();
-    tokenizer_id.filter(named).or_else(|| model_name.filter(named).map(|name| of_model(&name))).ok_or_else(|| {
+    let tokenizer_id = tokenizer_id.map(|id| without_variant(&id).to_owned()).filter(named);
+    tokenizer_id.or_else(|| model_name.filter(named).map(|name| of_model(&name))).ok_or_else(|| {
         Error::new(ErrorKind::Decode, "the service names neither the model nor its tokenizer")
             .with_hint("load the tokenizer by its id or from a file")
     })
@@ -67,8 +77,11 @@ mod tests {
             ("openai/gpt-oss-120b/peft", "openai/gpt-oss-120b"),
             ("a/b/c/d", "a/b/c/d"),
             ("gpt2", "gpt2"),
-            ("meta-llama/Llama-3.1-8B-Instruct", "baseten/Meta-Llama-3-tokenizer"),
-            ("meta-llama/Llama-3.2-1B/variant", "baseten/Meta-Llama-3-tokenizer"),
+            ("meta-llama/Llama-3.1-8B-Instruct", LLAMA_3),
+            ("meta-llama/Llama-3.2-1B/variant", LLAMA_3),
+            ("meta-llama/Llama-3.3-70B-Instruct:peft:131072", LLAMA_3),
+            ("moonshotai/Kimi-K2.5:peft:262144", "moonshotai/Kimi-K2.5"),
+            ("openai/gpt-oss-120b/peft:131072", "openai/gpt-oss-120b"),
             ("meta-llama/Llama-2-7b", "meta-llama/Llama-2-7b"),
             ("other/Llama-3.1-8B", "other/Llama-3.1-8B"),
             ("tinkex/bytes-tiny", "bytes"),
@@ -81,7 +94,9 @@ mod tests {
     fn tokenizer_given_by_the_service_comes_first() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(of_info(some("a/b"), some("Qwen/Qwen3-8B")).unwrap(), "a/b");
+        assert_eq!(of_info(some("a/b:peft:262144"), None).unwrap(), "a/b");
         assert_eq!(of_info(some(" "), some("a/b/c")).unwrap(), "a/b");
+        assert_eq!(of_info(some(":x"), some("a/b:y")).unwrap(), "a/b");
         assert_eq!(of_info(None, some("tinkex/bytes-small")).unwrap(), BYTES);
         assert!(of_info(None, None).is_err());
     }

@@ -19,7 +19,7 @@ use crate::rules::tokenizer_id;
 use crate::session::Task;
 use crate::tokenizer::Tokenizer;
 use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
-use crate::types::{ModelInput, SampleResponse, SamplerResponse, SamplingParams, check_tinker_scheme};
+use crate::types::{ModelInput, SampleResponse, SamplerResponse, SamplingParams, check_path};
 use submit::{SampleJob, Sampler};
 
 /// Samples from one model. Cheap to clone; all clones share one sequence of samples.
@@ -75,7 +75,7 @@ impl SamplingClient {
         model_path: Option<&str>,
         deadline: Option<Deadline>,
     ) -> Result<Self> {
-        model_path.map_or(Ok(()), check_tinker_scheme).map_err(|error| error.with_operation(operation))?;
+        model_path.map_or(Ok(()), check_path).map_err(|error| error.with_operation(operation))?;
         let request = CreateSamplingSessionRequest {
             session_id: session.inner().id().into(),
             sampling_session_seq_id: session.inner().sampling_sessions().next(),

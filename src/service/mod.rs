@@ -21,7 +21,7 @@ use crate::rest::client::RestClient;
 use crate::sampling::SamplingClient;
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
-use crate::types::{GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind};
+use crate::types::{FinishReason, GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind};
 
 /// A session with the service, and the factory of its clients. Cheap to clone.
 ///
@@ -181,12 +181,13 @@ impl ServiceClient {
         self.create_from_state(path, user_metadata.clone(), true, self.blocking())?.wait()
     }
 
-    /// Opens a client that samples from a base model, or from saved weights by their `tinker://` path. Blocks for one request.
+    /// Opens a client that samples from a base model, or from saved weights by the path that the service gave for them, such as
+    /// `tinker://RUN/sampler_weights/NAME`. Text with `://` is a path. Blocks for one request.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or another scheme, before any request; otherwise any
-    /// error of the request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, before any request; otherwise any error of
+    /// the request.
     pub fn create_sampling_client(&self, model: &str) -> Result<SamplingClient> {
         let operation = "create_sampling_client";
         if model.trim().is_empty() {
@@ -283,8 +284,34 @@ impl ServiceClient {
     /// Blocks up to `timeout`, until the threads have ended and the remaining telemetry is sent, or the service stops
     /// accepting it. A thread that cannot be ended in time (a name lookup) is left running with a warning in the log. A second
     /// call does nothing.
+    ///
+    /// The service learns that the session has ended, and that the program succeeded;
+    /// [`close_with`](ServiceClient::close_with) says otherwise. The drop of the last client says so, too, or that the program
+    /// failed if its thread is panicking. A program that is killed says nothing; the service then notices by itself.
     pub fn close(&self, timeout: Duration) {
-        self.session.inner().close(timeout);
+        self.session.inner().close(FinishReason::Success, None, timeout);
+    }
+
+    /// As [`close`](ServiceClient::close), with the reason that the service shows for the end of the session, and a text about
+    /// it. If the session is closed already, nothing is sent: the first reason holds.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient, train: fn() -> tinkex::Result<()>) {
+    /// use std::time::Duration;
+    /// use tinkex::types::FinishReason;
+    ///
+    /// match train() {
+    ///     Ok(()) => service.close(Duration::from_secs(10)),
+    ///     Err(error) => {
+    ///         service.close_with(FinishReason::Errored, Some(&error.to_string()), Duration::from_secs(10))
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn close_with(&self, reason: FinishReason, detail: Option<&str>, timeout: Duration) {
+        self.session.inner().close(reason, detail, timeout);
     }
 
     fn get<T: DeserializeOwned>(&self, operation: &'static str, path: &'static str) -> Result<T> {

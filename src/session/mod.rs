@@ -1,6 +1,7 @@
 //! What all clients of one session share: HTTP connections, counters, submitting threads, the sampling limiter, the heartbeat
 //! and telemetry. It knows nothing of promises.
 
+mod finish;
 mod heartbeat_thread;
 mod sampling_limiter;
 mod sequence;
@@ -24,6 +25,7 @@ use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
 use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request};
 use crate::threads::{Budget, OwnedThread, Pool};
+use crate::types::FinishReason;
 use crate::types::wire::{CreateSessionRequest, CreateSessionResponse};
 
 /// A job for a submitting thread.
@@ -59,6 +61,8 @@ impl Session {
             tags: config.tags().into(),
             user_metadata: Some(std::borrow::Cow::Borrowed(config.user_metadata())),
             sdk_version: PROTOCOL_VERSION.into(),
+            project_id: config.project_id().map(Into::into),
+            display_name: config.display_name().map(Into::into),
         };
         let deadline = Deadline::of_operation(config.clock(), config.timeout_operation());
         http.ask_client_config(deadline)?;
@@ -167,12 +171,14 @@ impl Session {
 
     /// Ends everything: each waiting thread gets `Closed`, and the threads end within the limit. A second call does nothing.
     ///
-    /// The connections come first: the threads that are joined below wait on them.
-    pub(crate) fn close(&self, limit: Duration) {
+    /// The service is told first, which needs a connection. Then the connections go: the threads that are joined below wait on
+    /// them.
+    pub(crate) fn close(&self, reason: FinishReason, detail: Option<&str>, limit: Duration) {
         let deadline = deadline_in(limit);
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        finish::finish(&self.http, &self.id, reason, detail, deadline);
         if let Some(reporter) = &self.reporter {
             reporter.end();
         }
@@ -197,7 +203,7 @@ fn deadline_in(limit: Duration) -> Instant {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.close(self.config().timeout_drop());
+        self.close(finish::reason_of_drop(), None, self.config().timeout_drop());
     }
 }
 
@@ -251,7 +257,7 @@ mod tests {
         let adopt = |index: usize| session.adopt(Arc::clone(&counters[index]) as Arc<dyn Dependent>);
         (0..2).for_each(adopt);
         assert!(session.release(&(Arc::clone(&counters[0]) as Arc<dyn Dependent>)));
-        session.close(Duration::from_secs(10));
+        session.close(FinishReason::Success, None, Duration::from_secs(10));
         assert_eq!(closes(), [0, 1, 0], "the first was released");
         adopt(2);
         assert_eq!(closes(), [0, 1, 1]);
@@ -267,7 +273,7 @@ mod tests {
         session.adopt(Arc::clone(&late) as Arc<dyn Dependent>);
         assert_eq!([&early, &late].map(|counter| counter.0.load(Ordering::Relaxed)), [0, 1]);
         session.closed.store(false, Ordering::Release);
-        session.close(Duration::from_secs(10));
+        session.close(FinishReason::Success, None, Duration::from_secs(10));
         assert_eq!([&early, &late].map(|counter| counter.0.load(Ordering::Relaxed)), [1, 1]);
     }
 }

@@ -130,7 +130,7 @@ impl Tokenizer {
     /// use tinkex::Tokenizer;
     ///
     /// assert_eq!(Tokenizer::id_of_model("openai/gpt-oss-120b/variant"), "openai/gpt-oss-120b");
-    /// assert_eq!(Tokenizer::id_of_model("meta-llama/Llama-3.1-8B"), "baseten/Meta-Llama-3-tokenizer");
+    /// assert_eq!(Tokenizer::id_of_model("meta-llama/Llama-3.1-8B"), "thinkingmachineslabinc/meta-llama-3-instruct-tokenizer");
     /// assert_eq!(Tokenizer::id_of_model("tinkex/bytes-tiny"), "bytes");
     /// ```
     #[must_use]

@@ -204,11 +204,11 @@ impl TrainingClient {
         self.queue_save_state(name, self.submitting())
     }
 
-    /// Loads an adapter that [`save_state`](TrainingClient::save_state) saved, from its `tinker://` path. Blocks.
+    /// Loads an adapter that [`save_state`](TrainingClient::save_state) saved, from the path that it returned. Blocks.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that does not start with `tinker://`, before any request;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for text that is not a path, before any request;
     /// otherwise any error of a request.
     pub fn load_state(&self, path: &str) -> Result<LoadWeightsResponse> {
         self.queue_load_state(path, false, self.blocking())?.wait()

@@ -11,7 +11,7 @@ use crate::sampling::SamplingClient;
 use crate::types::wire::{
     LoadWeightsRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest,
 };
-use crate::types::{LoadWeightsResponse, RequestKind, SaveWeightsResponse, check_tinker_scheme};
+use crate::types::{LoadWeightsResponse, RequestKind, SaveWeightsResponse, check_path};
 
 impl TrainingClient {
     pub(super) fn queue_save_state(&self, name: &str, mode: CallMode) -> Result<Pending<SaveWeightsResponse>> {
@@ -33,7 +33,7 @@ impl TrainingClient {
         let operation = if optimizer { "load_state_with_optimizer" } else { "load_state" };
         // Servers of the protocol 0.4.1 do not know the field.
         let optimizer = optimizer.then_some(true);
-        check_tinker_scheme(path).map_err(|error| error.with_operation(operation))?;
+        check_path(path).map_err(|error| error.with_operation(operation))?;
         let (path, model_id) = (path.to_owned(), Arc::clone(&self.core.model_id));
         let body: Body = Box::new(move |seq_id| {
             let (model_id, path) = ((&*model_id).into(), (&*path).into());

@@ -19,6 +19,8 @@ open_enum! {
         Training = "training",
         /// For sampling: weights only.
         Sampler = "sampler",
+        /// For use elsewhere: an adapter in a portable format.
+        External = "external",
     }
 }
 

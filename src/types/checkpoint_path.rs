@@ -8,7 +8,14 @@ use crate::error::{Error, Result};
 
 const SCHEME: &str = "tinker://";
 
-/// The path of a checkpoint: `tinker://RUN/weights/NAME` or `tinker://RUN/sampler_weights/NAME`.
+const KNOWN_FORMS: &str =
+    "use tinker://RUN/weights/NAME, tinker://RUN/sampler_weights/NAME or tinker://RUN/external_weights/NAME";
+
+/// The path of a checkpoint, taken apart: `tinker://RUN/weights/NAME`, `tinker://RUN/sampler_weights/NAME` or
+/// `tinker://RUN/external_weights/NAME`.
+///
+/// Only calls whose URL has the run and the name need it. Servers also give out paths of other forms, and all other calls
+/// accept those as they are.
 ///
 /// ```
 /// use tinkex::types::{CheckpointPath, CheckpointType};
@@ -18,6 +25,8 @@ const SCHEME: &str = "tinker://";
 /// assert_eq!(path.checkpoint_type(), CheckpointType::Training);
 /// assert_eq!(path.checkpoint_id(), "weights/0001");
 /// assert_eq!(path.name(), "0001");
+/// let external: CheckpointPath = "tinker://run-1/external_weights/adapter".parse()?;
+/// assert_eq!(external.checkpoint_type(), CheckpointType::External);
 /// assert!("tinker://run-1/0001".parse::<CheckpointPath>().is_err());
 /// # Ok::<(), tinkex::Error>(())
 /// ```
@@ -36,7 +45,7 @@ impl CheckpointPath {
         let path: CheckpointPath = path.parse()?;
         if path.training_run_id().is_empty() || path.name().is_empty() {
             let message = format!("the path {:?} names no training run or no checkpoint", path.as_str());
-            return Err(Error::invalid_input(message));
+            return Err(Error::invalid_input(message).with_hint(KNOWN_FORMS));
         }
         Ok(path)
     }
@@ -56,10 +65,14 @@ impl CheckpointPath {
     /// The purpose of the checkpoint.
     #[must_use]
     pub fn checkpoint_type(&self) -> CheckpointType {
-        if self.checkpoint_id().starts_with("weights/") { CheckpointType::Training } else { CheckpointType::Sampler }
+        match self.checkpoint_id().split_once('/') {
+            Some(("sampler_weights", _)) => CheckpointType::Sampler,
+            Some(("external_weights", _)) => CheckpointType::External,
+            _ => CheckpointType::Training,
+        }
     }
 
-    /// The part after the run: `weights/NAME` or `sampler_weights/NAME`.
+    /// The part after the run: `weights/NAME`, `sampler_weights/NAME` or `external_weights/NAME`.
     #[must_use]
     pub fn checkpoint_id(&self) -> &str {
         &self.path[self.run_end + 1..]
@@ -75,7 +88,8 @@ impl CheckpointPath {
 impl FromStr for CheckpointPath {
     type Err = Error;
 
-    /// Reads a tinker path with exactly three segments after the scheme, the second one `weights` or `sampler_weights`.
+    /// Reads a tinker path with exactly three segments after the scheme, the second one `weights`, `sampler_weights` or
+    /// `external_weights`.
     ///
     /// # Errors
     ///
@@ -94,13 +108,13 @@ impl TryFrom<String> for CheckpointPath {
             let mut segments = rest.split('/');
             let (run, kind, _name, end) = (segments.next()?, segments.next()?, segments.next()?, segments.next());
             let run_end = SCHEME.len() + run.len();
-            (end.is_none() && matches!(kind, "weights" | "sampler_weights"))
+            (end.is_none() && matches!(kind, "weights" | "sampler_weights" | "external_weights"))
                 .then(|| (run_end, run_end + kind.len() + 2))
         });
         match bounds {
             Some((run_end, name_start)) => Ok(CheckpointPath { path, run_end, name_start }),
-            None => Err(Error::invalid_input(format!("{path:?} is not the path of a checkpoint"))
-                .with_hint("use tinker://RUN/weights/NAME or tinker://RUN/sampler_weights/NAME")),
+            None => Err(Error::invalid_input(format!("{path:?} does not name a training run and a checkpoint of it"))
+                .with_hint(KNOWN_FORMS)),
         }
     }
 }
@@ -111,14 +125,20 @@ impl fmt::Display for CheckpointPath {
     }
 }
 
-/// Checks that a path to load or to sample from starts with `tinker://`. Servers use more forms than [`CheckpointPath`]
-/// knows, so nothing else is checked.
-pub(crate) fn check_tinker_scheme(path: &str) -> Result<()> {
-    if path.starts_with(SCHEME) {
-        Ok(())
-    } else {
-        Err(Error::invalid_input(format!("the path {path:?} does not start with {SCHEME}"))
-            .with_hint("use the path that the service gave when it saved"))
+/// Checks that a path to load or to sample from is one: a scheme, `://` and more. What follows is the server's: servers use
+/// more forms and schemes than [`CheckpointPath`] knows. A web page or download is not weights.
+pub(crate) fn check_path(path: &str) -> Result<()> {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+            && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
+    };
+    let is_web = |scheme: &str| ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
+    match path.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) && !is_web(scheme) && !rest.is_empty() => Ok(()),
+        _ => Err(Error::invalid_input(format!(
+            "{path:?} is not the path of saved weights, such as {SCHEME}RUN/weights/NAME"
+        ))
+        .with_hint("use the path that the service gave when it saved")),
     }
 }
 
@@ -127,11 +147,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_path_with_the_scheme_is_loaded() {
-        for (path, is_ok) in
-            [("tinker://model-1/0001", true), ("tinker://", true), ("/home/me/weights", false), ("", false)]
-        {
-            assert_eq!(check_tinker_scheme(path).is_ok(), is_ok, "{path}");
+    fn paths_of_any_scheme_are_loaded() {
+        for path in [
+            "tinker://run/weights/1",
+            "tinker://model-1/0001",
+            "tinker://run/checkpoints/1",
+            "tinker://run/external_weights/1",
+            "twinkle://run/weights/1/2",
+            "s3+tls://bucket/a b",
+            "x://y",
+        ] {
+            assert!(check_path(path).is_ok(), "{path}");
+        }
+        for path in [
+            "",
+            "tinker://",
+            "://run",
+            "/home/me/weights",
+            "run/weights/1",
+            "tinker:/run",
+            " tinker://run",
+            "7://a",
+            "HTTPS://host/run",
+        ] {
+            let error = check_path(path).unwrap_err();
+            assert!(error.hint().is_some_and(|hint| hint.contains("the service gave")), "{path}");
         }
     }
 

@@ -93,11 +93,23 @@ impl Sample for TensorData {
             true => (0..rows * columns).map(|_| f32::sample(g)).collect::<Vec<_>>().into(),
             false => (0..rows * columns).map(|_| i64::arbitrary(g)).collect::<Vec<_>>().into(),
         };
-        match u8::arbitrary(g) % 3 {
+        match u8::arbitrary(g) % 4 {
             0 => tensor.without_shape(),
             1 => tensor.with_shape([rows, columns]).unwrap(),
+            2 => {
+                let crow: Vec<i64> = (0..=rows).map(|row| (row * columns) as i64).collect();
+                let col: Vec<i64> = (0..rows * columns).map(|cell| 2 * (cell % columns) as i64).collect();
+                tensor.with_indices(crow, col, vec![rows, 2 * columns]).unwrap()
+            }
             _ => tensor,
         }
+    }
+}
+
+impl Sample for Datum {
+    /// Without provenance, which JSON has no form for.
+    fn sample(g: &mut Gen) -> Self {
+        Datum { loss_fn_inputs: Sample::sample(g), model_input: Sample::sample(g), ..Datum::default() }
     }
 }
 
@@ -139,13 +151,16 @@ sample! { enum
         |g| QueueState::from(&*String::sample(g)),
     }
     CheckpointType {
-        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |g| CheckpointType::from(&*String::sample(g)),
+        |_| CheckpointType::Training, |_| CheckpointType::Sampler, |_| CheckpointType::External,
+        |g| CheckpointType::from(&*String::sample(g)),
     }
     StopReason { |_| StopReason::Length, |_| StopReason::Stop, |g| StopReason::from(&*String::sample(g)) }
     LossFn {
         |_| LossFn::CrossEntropy, |_| LossFn::ImportanceSampling, |_| LossFn::Ppo, |_| LossFn::Cispo, |_| LossFn::Dro,
+        |_| LossFn::Gspo, |_| LossFn::StableReinforce, |_| LossFn::Custom,
         |g| LossFn::from(&*String::sample(g)),
     }
+    LossSetting { |g| LossSetting::Number(Sample::sample(g)), |g| LossSetting::Text(Sample::sample(g)) }
     Severity {
         |_| Severity::Debug, |_| Severity::Info, |_| Severity::Warning, |_| Severity::Error, |_| Severity::Critical,
     }
@@ -164,7 +179,7 @@ sample! { enum
         |g| ImageAssetPointerChunk::sample(g).into(),
     }
     Stop {
-        |g| Stop::Text(String::sample(g)), |g| Stop::Texts(Vec::sample(g)),
+        |g| Stop::Texts(Vec::sample(g)),
         // An empty list has no type: it is parsed as texts.
         |g| Stop::Tokens([vec![u32::sample(g)], Vec::sample(g)].concat()),
     }
@@ -172,15 +187,14 @@ sample! { enum
 
 sample! { struct
     TokenLogprob { token, logprob }
-    Promise { request_id, model_id }
+    Promise { request_id, model_id, sample_sequence_ids }
     RetrieveFutureRequest<'_> { request_id }
     TryAgainResponse { request_id, queue_state, queue_state_reason }
     RequestFailedResponse { error, category }
     EncodedTextChunk { tokens }
-    ImageChunk { data, format, height, tokens, width }
-    ImageAssetPointerChunk { format, height, location, tokens, width }
+    ImageChunk { data, format, height, tokens, width, expected_tokens }
+    ImageAssetPointerChunk { format, height, location, tokens, width, expected_tokens }
     ModelInput { chunks }
-    Datum { loss_fn_inputs, model_input }
     Cursor { offset, limit, total_count }
     Checkpoint { checkpoint_id, checkpoint_type, time, tinker_path, size_bytes, public }
     TrainingRun {
@@ -206,7 +220,7 @@ sample! { struct
         prompt_alt_tokens
     }
     PromptAltTokens { tokens, logprobs }
-    CreateSessionRequest<'_> { tags, user_metadata, sdk_version }
+    CreateSessionRequest<'_> { tags, user_metadata, sdk_version, project_id, display_name }
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }
     HeartbeatResponse {}

@@ -99,8 +99,8 @@ impl SamplingParams {
     ///
     /// # Errors
     ///
-    /// A temperature that is negative or not finite, a `top_p` outside 0 to 1, a `top_k` of 0 or below −1, and
-    /// `max_tokens` of 0.
+    /// A temperature that is negative or not finite, a `top_p` outside 0 to 1, a `top_k` of 0 or below −1, `max_tokens` of 0,
+    /// and an empty text to stop at.
     pub fn validate(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::invalid_input(message));
         if !self.temperature.is_finite() || self.temperature < 0.0 {
@@ -115,40 +115,62 @@ impl SamplingParams {
         if self.max_tokens == Some(0) {
             return refuse("max_tokens must be at least 1".to_owned());
         }
+        if matches!(&self.stop, Some(Stop::Texts(texts)) if texts.iter().any(String::is_empty)) {
+            return refuse("a text to stop at is empty".to_owned());
+        }
         Ok(())
     }
 }
 
-/// Where sampling stops.
+/// Where sampling stops. Always sent as a list, which every server understands. An empty list is sent too: a service may take
+/// it to mean that the model's own end-of-text token does not stop either.
 ///
 /// ```
 /// use tinkex::types::Stop;
 ///
-/// assert_eq!(Stop::from("\n"), Stop::Text("\n".to_owned()));
+/// assert_eq!(Stop::from("\n"), Stop::Texts(vec!["\n".to_owned()]));
 /// assert_eq!(Stop::from(["END", "###"]), Stop::Texts(vec!["END".to_owned(), "###".to_owned()]));
 /// assert_eq!(Stop::from([151_645_u32]), Stop::Tokens(vec![151_645]));
+/// assert_eq!(serde_json::to_string(&Stop::from("\n")).unwrap(), r#"["\n"]"#);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, from = "ListOrText")]
 #[non_exhaustive]
 pub enum Stop {
-    /// When this text is sampled.
-    Text(String),
     /// When any of these texts is sampled.
     Texts(Vec<String>),
     /// When any of these token ids is sampled.
     Tokens(Vec<u32>),
 }
 
+/// What other clients send: the Python client sends a single text as a string.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ListOrText {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+}
+
+impl From<ListOrText> for Stop {
+    fn from(written: ListOrText) -> Self {
+        match written {
+            ListOrText::Text(text) => text.into(),
+            ListOrText::Texts(texts) => texts.into(),
+            ListOrText::Tokens(tokens) => tokens.into(),
+        }
+    }
+}
+
 impl From<&str> for Stop {
     fn from(text: &str) -> Self {
-        Stop::Text(text.to_owned())
+        text.to_owned().into()
     }
 }
 
 impl From<String> for Stop {
     fn from(text: String) -> Self {
-        Stop::Text(text)
+        Stop::Texts(vec![text])
     }
 }
 

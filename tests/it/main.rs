@@ -29,7 +29,9 @@ mod rest;
 mod retries;
 mod sampling;
 mod scenarios;
+mod servers;
 mod service_settings;
+mod session_end;
 mod source_tree;
 mod telemetry;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]

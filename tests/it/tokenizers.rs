@@ -307,7 +307,7 @@ fn the_environment_configures_the_source() {
 fn a_training_client_asks_for_its_tokenizer() {
     for (model_data, expected) in [
         (json!({"model_name": "acme/model", "tokenizer_id": "acme/words"}), "acme/words"),
-        (json!({"model_name": "meta-llama/Llama-3.1-8B"}), "baseten/Meta-Llama-3-tokenizer"),
+        (json!({"model_name": "meta-llama/Llama-3.1-8B"}), "thinkingmachineslabinc/meta-llama-3-instruct-tokenizer"),
         (json!({"model_name": "acme/model/variant", "tokenizer_id": null}), "acme/model"),
         (json!({"model_name": "anything", "tokenizer_id": "bytes"}), "bytes"),
     ] {

@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Read the prompt from this file.
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
-    /// Base model, or tinker:// path of sampler weights.
+    /// Base model, or path of sampler weights, such as tinker://RUN_ID/sampler_weights/NAME.
     #[arg(short, long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     model: String,
     /// Format the prompt as a user message, as `tinkex train` formats chats; the samples are the assistant's replies.

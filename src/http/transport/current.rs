@@ -25,21 +25,25 @@ pub(in crate::http) struct CurrentRequest {
 }
 
 /// While it lives, the connections that the thread uses belong to its request.
-pub(in crate::http) struct CurrentRequestGuard;
+pub(in crate::http) struct CurrentRequestGuard {
+    /// Of the same thread, which logged something, and whose logger made another request: it dropped the last handle of a
+    /// client, for example.
+    outer: Option<CurrentRequest>,
+}
 
 impl CurrentRequest {
     /// Makes this the request of the calling thread, with these secrets in its head, until the guard drops.
     pub(in crate::http) fn set(handle: &Arc<RequestHandle>, secrets: SecretLines) -> CurrentRequestGuard {
         handle.start_round_trip();
         let handle = Arc::clone(handle);
-        CURRENT.set(Some(CurrentRequest { handle, secrets: Some(secrets), unmasked: false }));
-        CurrentRequestGuard
+        let outer = CURRENT.replace(Some(CurrentRequest { handle, secrets: Some(secrets), unmasked: false }));
+        CurrentRequestGuard { outer }
     }
 }
 
 impl Drop for CurrentRequestGuard {
     fn drop(&mut self) {
-        if let Some(current) = CURRENT.take() {
+        if let Some(current) = CURRENT.replace(self.outer.take()) {
             current.handle.release_connection();
         }
     }

@@ -30,6 +30,7 @@ mod client_config;
 mod model_requests;
 mod promise;
 pub mod protobuf;
+pub(crate) mod request_id;
 mod sample_request;
 mod session_duration;
 mod session_requests;
@@ -44,7 +45,7 @@ pub use sample_request::SampleRequest;
 pub use session_duration::SessionDuration;
 pub use session_requests::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
-    HeartbeatRequest, HeartbeatResponse,
+    FinishSessionRequest, HeartbeatRequest, HeartbeatResponse,
 };
 pub use telemetry_event::{TelemetryEvent, TelemetryEventKind, TelemetryResponse, TelemetrySendRequest};
 pub use training_requests::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, OptimStepRequest};

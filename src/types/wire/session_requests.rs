@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::FinishReason;
+
 /// Creates a session: `POST create_session`, returns [`CreateSessionResponse`].
 ///
 /// ```
@@ -29,6 +31,12 @@ pub struct CreateSessionRequest<'a> {
     pub user_metadata: Option<Cow<'a, BTreeMap<String, String>>>,
     /// The version of the protocol that the client speaks.
     pub sdk_version: Cow<'a, str>,
+    /// The project that the session belongs to. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<Cow<'a, str>>,
+    /// The name of the session for people. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<Cow<'a, str>>,
 }
 
 /// The response to [`CreateSessionRequest`], which has an example. The client logs the messages.
@@ -43,6 +51,24 @@ pub struct CreateSessionResponse {
     pub warning_message: Option<String>,
     /// A message to log at level error.
     pub error_message: Option<String>,
+}
+
+/// Ends a session: `POST sessions/ID/finish`, returns nothing. The first one counts.
+///
+/// ```
+/// use tinkex::types::FinishReason;
+/// use tinkex::types::wire::FinishSessionRequest;
+///
+/// let request = FinishSessionRequest { reason: FinishReason::Errored, detail: Some("out of data".into()) };
+/// assert_eq!(serde_json::to_string(&request)?, r#"{"reason":{"type":"errored"},"detail":"out of data"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FinishSessionRequest<'a> {
+    /// Why the session has ended.
+    pub reason: FinishReason,
+    /// More about it; null if none.
+    pub detail: Option<Cow<'a, str>>,
 }
 
 /// Keeps a session alive: `POST session_heartbeat`, every 10 s, returns [`HeartbeatResponse`].

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{AdamParams, Datum, Loss, LossFn};
+use crate::types::{AdamParams, Datum, Loss, LossFn, LossSetting};
 
 /// A batch and the loss to compute on it: the body of [`ForwardRequest`] and [`ForwardBackwardRequest`].
 ///
@@ -32,7 +32,7 @@ pub struct ForwardBackwardInput<'a> {
     /// The loss function.
     pub loss_fn: LossFn,
     /// The settings of the loss function; null if none.
-    pub loss_fn_config: Option<Cow<'a, BTreeMap<String, f64>>>,
+    pub loss_fn_config: Option<Cow<'a, BTreeMap<String, LossSetting>>>,
 }
 
 impl<'a> ForwardBackwardInput<'a> {

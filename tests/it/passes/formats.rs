@@ -142,11 +142,11 @@ fn json_alone_does_not_ask_for_protobuf_results() {
 }
 
 #[test]
-fn a_model_that_is_missing_is_no_missing_path() {
+fn a_missing_model_is_no_missing_path() {
     let server = PassServer::with(JSON_ONLY, serde_json::json!({}), |request| {
         use crate::support::{Reply, pass_server::Mishap};
         let missing = serde_json::json!({"detail": "Model not found"});
-        (request.path == "forward").then(|| Mishap::Refused(Reply::Json(404, missing)))
+        (request.path == "forward").then_some(Mishap::Refused(Reply::Json(404, missing)))
     });
     let service = start(&server);
     let trainer = trainer(service.config());

@@ -56,7 +56,7 @@ fn a_refused_number_goes_to_the_next_request() {
 }
 
 #[test]
-fn an_unknown_outcome_is_settled_before_the_next_request() {
+fn an_unknown_outcome_is_settled_first() {
     for generation in [BOTH, CONTIGUOUS] {
         for was_run in [false, true] {
             let lose = move |nth| match (nth, was_run) {
@@ -103,7 +103,7 @@ fn the_same_request_again_is_the_lost_one() {
 }
 
 #[test]
-fn a_lost_step_is_not_run_again_under_another_number() {
+fn a_lost_step_gets_no_new_number() {
     // The server refuses a number that it has seen, so its promise is lost for good.
     let server = server(CONTIGUOUS, "optim_step", |nth| (nth == 0).then_some(Mishap::LostResponse));
     let service = start(&server);
@@ -130,7 +130,7 @@ fn a_failure_of_the_server_leaves_no_hole() {
 }
 
 #[test]
-fn a_failed_number_is_not_given_to_another_request() {
+fn a_failed_number_stays_with_its_request() {
     let fail = |nth| (nth == 0).then(|| Mishap::Refused(Reply::Json(500, json!({"detail": "no"}))));
     let server = server(BOTH, "optim_step", fail);
     let service = start(&server);

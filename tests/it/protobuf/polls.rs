@@ -3,7 +3,7 @@
 use serde_json::json;
 use tinkex::types::wire::protobuf::{self, prost::Message};
 use tinkex::types::{ForwardBackwardOutput, OptimStepResponse, PromiseResult, RequestKind, SampleResponse};
-use tinkex::{Error, ErrorKind};
+use tinkex::{Error, ErrorKind, Wire};
 
 use crate::support::{Reply, connect, service_with_polls};
 
@@ -38,6 +38,16 @@ fn the_content_type_tells_the_form() {
     assert_eq!(polled::<SampleResponse>("application/json", &json).unwrap(), expected);
     // A message of which all fields have their defaults.
     assert!(polled::<ForwardBackwardOutput>("application/x-protobuf", b"").unwrap().loss_fn_outputs.is_empty());
+}
+
+#[test]
+fn json_alone_does_not_ask_for_protobuf() {
+    let body = protobuf::SampleResponse::from(&response()).encode_to_vec();
+    let service = service_with_polls(move |_| reply("application/x-protobuf", &body));
+    let client = connect(service.config().wire(Wire::Json));
+    // A service that sends it all the same is understood.
+    assert_eq!(client.pending::<SampleResponse>("r-1", RequestKind::Sample).wait().unwrap(), response());
+    assert_eq!(service.requests_to("retrieve_future")[0].header("accept"), Some("application/json"));
 }
 
 #[test]

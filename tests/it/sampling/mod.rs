@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex::clock::ManualClock;
-use tinkex::types::{AdamParams, LoraConfig, ModelInput, SampleResponse, SamplingParams};
+use tinkex::types::{AdamParams, LoraConfig, ModelInput, SampleResponse, SamplingParams, Stop};
 use tinkex::{ConfigBuilder, ErrorKind, Limit, Pending, RetryConfig, SampleOptions, SamplingClient, ServiceClient};
 
 use crate::support::{Gate, Gauge, RecordedRequest, Reply, Service, healthy_service, result};

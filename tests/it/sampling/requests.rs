@@ -99,6 +99,38 @@ fn every_option_of_a_sample_reaches_the_service() {
     }
 }
 
+#[test]
+fn stops_are_always_sent_as_a_list() {
+    let service = Service::start(healthy_service);
+    let sampler = sampler(service.config());
+    let stops = [
+        (Stop::from("\n\n"), json!(["\n\n"])),
+        (["a", "1"].into(), json!(["a", "1"])),
+        ([1_u32, 2].into(), json!([1, 2])),
+        (Vec::<String>::new().into(), json!([])),
+    ];
+    for (index, (stop, sent)) in stops.into_iter().enumerate() {
+        sampler.sample(&prompt(&[1]), 1, &SamplingParams::default().stop(stop)).unwrap();
+        assert_eq!(service.requests_to("asample")[index].body["sampling_params"]["stop"], sent);
+    }
+}
+
+#[test]
+fn any_path_of_the_service_is_sampled() {
+    let service = Service::start(healthy_service);
+    let client = crate::support::connect(service.config());
+    let paths = ["tinker://model-1/0001", "tinker://run/checkpoints/a", "twinkle://run/weights/a", "s3://bucket/a?b=c"];
+    for (index, path) in paths.into_iter().enumerate() {
+        client.create_sampling_client(path).unwrap();
+        let sent = &service.requests_to("create_sampling_session")[index].body;
+        assert_eq!((&sent["model_path"], &sent["base_model"]), (&json!(path), &Value::Null));
+    }
+    for path in ["://x", "tinker://", " "] {
+        assert_eq!(client.create_sampling_client(path).unwrap_err().kind(), ErrorKind::InvalidInput, "{path}");
+    }
+    assert_eq!(service.requests_to("create_sampling_session").len(), paths.len());
+}
+
 /// A service whose samples have these log-probabilities of the prompt.
 fn with_prompt_logprobs(logprobs: Value) -> Service {
     Service::start(move |request| {
@@ -156,6 +188,7 @@ fn invalid_parameters_are_refused_before_any_request() {
         sampler.sample(&prompt(&[1]), 0, &SamplingParams::default()).unwrap_err(),
         sampler.sample(&prompt(&[]), 1, &SamplingParams::default()).unwrap_err(),
         sampler.sample(&prompt(&[1]), 1, &cold).unwrap_err(),
+        sampler.sample(&prompt(&[1]), 1, &SamplingParams::default().stop("")).unwrap_err(),
         sampler.submit_sample(&prompt(&[1]), 1, &cold).unwrap_err(),
         sampler.compute_logprobs(&prompt(&[])).unwrap_err(),
     ];

@@ -245,7 +245,7 @@ fn reporting_does_not_report_on_itself() {
     client.close(PATIENCE);
     assert_eq!(names(&events(&service)).iter().filter(|name| **name != "SESSION_START").count(), 1, "the end");
     let received: Vec<_> = received.try_iter().collect();
-    assert_eq!(received.len(), 4, "the opening of the session alone: {received:?}");
+    assert_eq!(received.len(), 6, "the opening and the end of the session alone: {received:?}");
 }
 
 #[test]

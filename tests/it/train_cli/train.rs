@@ -112,7 +112,7 @@ fn invalid_input_is_refused_before_any_request() {
         (vec!["train", "missing.jsonl"], "cannot read missing.jsonl"),
         (vec!["train", "data.jsonl", "--learning-rate", "0"], "expected a number greater than 0"),
         (vec!["train", "data.jsonl", "--batch-size", "0"], "expected a whole number from 1"),
-        (vec!["train", "data.jsonl", "--resume", "x"], "expected `latest` or the tinker:// path"),
+        (vec!["train", "data.jsonl", "--resume", "x"], "expected `latest` or the path of a checkpoint"),
         (vec!["train", "data.jsonl", "--resume", "latest"], "no checkpoint to resume from"),
         (
             vec!["train", "data.jsonl", "--output", "taken"],

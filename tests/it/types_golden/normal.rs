@@ -1,7 +1,8 @@
 //! The only normalisation between a body of Python 0.4.1 and ours: `type` added, unset
 //! defaults filled in, numbers of float32 tensors compared as `f32`, tags as a set, the version omitted.
 //!
-//! Nulls are compared exactly, with one exception: `stop` set to None is a null in Python and unset here.
+//! Nulls are compared exactly, with one exception: `stop` set to None is a null in Python and unset here. A single text to stop at
+//! is a string in Python and a list here, since some servers refuse a string.
 
 use serde_json::{Value, json};
 
@@ -34,6 +35,9 @@ fn complete(kind: &str, value: &mut Value) {
             }
             if kind == "sampling_params" && fields.get("stop") == Some(&Value::Null) {
                 fields.remove("stop");
+            }
+            if let Some(text @ Value::String(_)) = fields.get_mut("stop") {
+                *text = json!([text]);
             }
             fields.iter_mut().for_each(|(key, field)| complete(key, field));
         }

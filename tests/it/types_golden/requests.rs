@@ -165,6 +165,7 @@ fn sessions() {
         tags: tags.as_slice().into(),
         user_metadata: Some(std::borrow::Cow::Borrowed(&user_metadata)),
         sdk_version: "0.4.1".into(),
+        ..Default::default()
     };
     assert_scenario("02_session_tags_metadata", &[request("create_session", session)]);
     let heartbeat = || request("session_heartbeat", HeartbeatRequest { session_id: SESSION.into() });

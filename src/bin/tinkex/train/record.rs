@@ -74,8 +74,8 @@ impl std::str::FromStr for ResumeFrom {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "latest" => Ok(ResumeFrom::Latest),
-            path if path.starts_with("tinker://") => Ok(ResumeFrom::Path(path.to_owned())),
-            _ => Err("expected `latest` or the tinker:// path of a checkpoint".to_owned()),
+            path if path.contains("://") => Ok(ResumeFrom::Path(path.to_owned())),
+            _ => Err("expected `latest` or the path of a checkpoint, such as tinker://RUN/weights/NAME".to_owned()),
         }
     }
 }

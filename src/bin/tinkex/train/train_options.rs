@@ -62,7 +62,7 @@ pub(crate) struct Options {
     /// Save a checkpoint every N steps and after the last step; 0 for the last step only.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = at_least(0_u64))]
     pub(super) save_every: u64,
-    /// Resume a run from a checkpoint: `latest` or a tinker:// path. Data, batch size, seed, evaluation fraction and tokenizer
+    /// Resume a run from a checkpoint: `latest` or the path of a checkpoint. Data, batch size, seed, evaluation fraction and tokenizer
     /// must be those of the run; the base model and the LoRA rank are taken from the checkpoint.
     #[arg(long, value_name = "PATH|latest")]
     pub(super) resume: Option<ResumeFrom>,

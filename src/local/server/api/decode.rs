@@ -12,7 +12,7 @@ use crate::local::server::http1::Response;
 use crate::local::server::path_segment::encode;
 use crate::local::server::state::SampleParams;
 use crate::types::wire::{ForwardBackwardInput, SampleRequest};
-use crate::types::{Datum, LoraConfig, LossFn, ModelInput, Stop, TensorData};
+use crate::types::{Datum, LoraConfig, LossFn, LossSetting, ModelInput, Stop, TensorData};
 
 /// A larger rank is a mistake: no model here is wider.
 const MAX_RANK: u32 = 1024;
@@ -58,14 +58,17 @@ enum LossConfig {
 
 impl LossConfig {
     /// Ignores entries for other losses, as the service does.
-    fn new(function: &LossFn, config: &BTreeMap<String, f64>) -> Result<Self, String> {
+    fn new(function: &LossFn, config: &BTreeMap<String, LossSetting>) -> Result<Self, String> {
         let name = function.as_str();
-        let value = |name: &str, default| config.get(name).copied().unwrap_or(default);
+        let value = |name: &str, default| match config.get(name) {
+            None => Ok(default),
+            Some(value) => value.as_number().ok_or_else(|| format!("the loss setting {name} is not a number")),
+        };
         match function {
             LossFn::CrossEntropy => Ok(LossConfig::CrossEntropy),
             LossFn::ImportanceSampling => Ok(LossConfig::ImportanceSampling),
             // Tinker's defaults.
-            LossFn::Ppo => Ok(LossConfig::Ppo { clip_low: value(CLIP_LOW, 0.8), clip_high: value(CLIP_HIGH, 1.2) }),
+            LossFn::Ppo => Ok(LossConfig::Ppo { clip_low: value(CLIP_LOW, 0.8)?, clip_high: value(CLIP_HIGH, 1.2)? }),
             _ => Err(format!("unknown loss function {name:?}: expected cross_entropy, importance_sampling or ppo")),
         }
     }
@@ -236,7 +239,6 @@ fn stop_sequences(model: &dyn Model, stop: Option<&Stop>) -> Result<Vec<Vec<u32>
     };
     match stop {
         None => Ok(Vec::new()),
-        Some(Stop::Text(one)) => Ok(vec![text(one)?]),
         Some(Stop::Texts(texts)) => texts.iter().map(text).collect(),
         Some(Stop::Tokens(tokens)) => {
             let token = |&token: &u32| check_token(model, token.into()).map(|token| vec![token]);
