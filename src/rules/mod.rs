@@ -24,6 +24,7 @@
 //! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
+//! | [`ttl`] | how long a checkpoint may be kept before it expires |
 
 pub(crate) mod backoff;
 pub(crate) mod chunking;
@@ -45,4 +46,5 @@ pub(crate) mod telemetry_batch;
 pub(crate) mod testing;
 pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;
+pub(crate) mod ttl;
 pub(crate) mod wire_format;

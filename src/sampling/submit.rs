@@ -1,8 +1,8 @@
 //! The submission of one sample: through the limiter, with one sequence number and idempotency key for all attempts.
 
 use std::sync::Arc;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use log::{Level, debug};
@@ -20,6 +20,9 @@ use crate::threads::Pool;
 use crate::types::wire::Promise;
 use crate::types::{ModelInput, RequestKind};
 
+/// The ids of the sequences of a sample, from its last promise.
+pub(super) type SequenceIds = Arc<Mutex<Vec<String>>>;
+
 /// What all submissions of a sampling client share. Threads hold it, so it does not hold the session.
 pub(super) struct Sampler {
     pub(super) sampling_session_id: String,
@@ -32,6 +35,7 @@ pub(super) struct Sampler {
     next_seq_id: AtomicU64,
     /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
+    base_model: OnceLock<String>,
 }
 
 /// One sample to submit.
@@ -42,6 +46,7 @@ pub(super) struct SampleJob {
     pub(super) completer: Completer,
     pub(super) deadline: Option<Deadline>,
     pub(super) retry: Arc<RetryConfig>,
+    pub(super) sequence_ids: SequenceIds,
     /// How many times its promise has expired.
     pub(super) expired: u32,
 }
@@ -57,7 +62,17 @@ impl Sampler {
             client: session.poller().new_client(false),
             next_seq_id: AtomicU64::new(0),
             last_prompt: Mutex::default(),
+            base_model: OnceLock::new(),
         }
+    }
+
+    /// The base model, if it is known.
+    pub(super) fn base_model(&self) -> Option<&str> {
+        self.base_model.get().map(String::as_str)
+    }
+
+    pub(super) fn know_base_model(&self, name: String) {
+        self.base_model.get_or_init(|| name);
     }
 
     /// A copy of the prompt that a sample keeps, to be submitted again. Consecutive samples of one prompt share the copy, and
@@ -82,12 +97,15 @@ impl SampleJob {
             Ok(promise) => {
                 let sampler = Arc::clone(&self.sampler);
                 let config = sampler.http.config();
-                let SampleJob { sampler: own, prompt, settings, completer, deadline, retry, expired } = self;
+                *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default();
+                let SampleJob { sampler: own, prompt, settings, completer, deadline, retry, sequence_ids, expired } =
+                    self;
                 let timeout_progress = retry.progress().unwrap_or(config.timeout_progress());
                 let resubmission = retry.wait(expired, fastrand::f64()).map(|wait| {
                     let run = Box::new(move |completer| {
-                        let expired = expired + 1;
-                        SampleJob { sampler: own, prompt, settings, completer, deadline, retry, expired }.run_in_pool();
+                        let (sampler, expired) = (own, expired + 1);
+                        SampleJob { sampler, prompt, settings, completer, deadline, retry, sequence_ids, expired }
+                            .run_in_pool();
                     });
                     Resubmission { wait, run }
                 });

@@ -10,7 +10,7 @@ use crate::http::{Http, to_json};
 use crate::pending::{CallHandle, CallMode, Pending, SubmittedCall};
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{OptimStepRequest, UnloadModelRequest};
-use crate::types::{AdamParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
+use crate::types::{OptimParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
 
 /// Writes the body of a request with this sequence number. The numbers differ if it is called again.
 pub(super) type Body = Box<dyn FnMut(u64) -> Result<Vec<u8>> + Send>;
@@ -36,13 +36,17 @@ impl TrainingClient {
         CallMode::submitting(self.timeout_operation)
     }
 
-    pub(super) fn queue_optim_step(&self, params: AdamParams, mode: CallMode) -> Result<Pending<OptimStepResponse>> {
+    pub(super) fn queue_optim_step(&self, params: OptimParams, mode: CallMode) -> Result<Pending<OptimStepResponse>> {
         let operation = "optim_step";
         params.validate().map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
-            let adam_params = Cow::Borrowed(&params);
-            to_json(operation, &OptimStepRequest { adam_params, model_id: (&*model_id).into(), seq_id: Some(seq_id) })
+            let (adam_params, optimizer_params) = match &params {
+                OptimParams::Adam(params) => (Some(Cow::Borrowed(params)), None),
+                OptimParams::Dimuon(params) => (None, Some(Cow::Borrowed(params))),
+            };
+            let model_id = (&*model_id).into();
+            to_json(operation, &OptimStepRequest { adam_params, optimizer_params, model_id, seq_id: Some(seq_id) })
         });
         Ok(self.queue_one(operation, "optim_step", RequestKind::OptimStep, body, mode)?.pending_one())
     }

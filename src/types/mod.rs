@@ -28,13 +28,16 @@ mod open_enum;
 mod adam_params;
 mod checkpoint;
 mod checkpoint_path;
+mod console;
 mod datum;
 mod finish_reason;
 mod image;
+mod load_options;
 mod lora_config;
 mod loss_fn;
 mod model_input;
 mod nan;
+mod optimizer;
 mod promise_result;
 mod provenance;
 mod query;
@@ -42,6 +45,7 @@ mod queue_state;
 mod request_kind;
 mod samples;
 mod sampling_params;
+mod save_options;
 mod server_info;
 mod session;
 mod severity;
@@ -55,16 +59,19 @@ pub use crate::error::RequestErrorCategory;
 pub use adam_params::AdamParams;
 pub use checkpoint::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, LoadWeightsResponse,
-    SaveWeightsResponse, WeightsInfoResponse,
+    SaveWeightsExternalResponse, SaveWeightsResponse, WeightsInfoResponse,
 };
 pub use checkpoint_path::CheckpointPath;
 pub(crate) use checkpoint_path::check_path;
+pub(crate) use console::{run_page, session_page};
 pub use datum::{Batch, Datum, LossInput};
 pub use finish_reason::FinishReason;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
+pub use load_options::LoadOptions;
 pub use lora_config::LoraConfig;
 pub use loss_fn::{Loss, LossFn, LossSetting};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use optimizer::{AdamOptimizerConfig, DimuonOptimizerConfig, DimuonParams, OptimParams, OptimizerConfig};
 pub use promise_result::PromiseResult;
 pub use provenance::{ProvenanceSource, ProvenanceSpan};
 pub use query::{Query, QueryValue};
@@ -72,6 +79,7 @@ pub use queue_state::QueueState;
 pub use request_kind::RequestKind;
 pub use samples::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TokenLogprob};
 pub use sampling_params::{SamplingParams, Stop};
+pub use save_options::{ExternalSaveOptions, SamplerKind, SamplerSaveOptions, SaveOptions};
 pub use server_info::{
     GetInfoResponse, GetServerCapabilitiesResponse, HealthResponse, ModelData, SupportedModel, UnloadModelResponse,
 };

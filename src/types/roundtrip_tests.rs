@@ -173,6 +173,8 @@ sample! { enum
         },
     }
     ImageFormat { |_| ImageFormat::Png, |_| ImageFormat::Jpeg }
+    SamplerKind { |_| SamplerKind::Snapshot, |_| SamplerKind::Inflight, |g| SamplerKind::from(&*String::sample(g)) }
+    OptimizerConfig { |_| OptimizerConfig::default(), |g| DimuonOptimizerConfig::sample(g).into() }
     Dtype { |_| Dtype::Float32, |_| Dtype::Int64 }
     ModelInputChunk {
         |g| EncodedTextChunk::sample(g).into(), |g| ImageChunk::sample(g).into(),
@@ -208,11 +210,12 @@ sample! { struct
     SessionResponse { training_run_ids, sampler_ids }
     SamplerResponse { sampler_id, base_model, model_path }
     WeightsInfoRequest<'_> { tinker_path }
-    WeightsInfoResponse { base_model, is_lora, lora_rank }
+    WeightsInfoResponse { base_model, is_lora, lora_rank, optimizer_config, train_unembed, train_mlp, train_attn }
     SamplingParams { max_tokens, seed, stop, temperature, top_k, top_p }
     SampleRequest<'_> {
         num_samples, prompt, sampling_params, base_model, model_path, sampling_session_id, seq_id, prompt_logprobs,
-        topk_prompt_logprobs
+        topk_prompt_logprobs, topk_sample_logprobs, target_prompt_logprobs, prompt_alt_tokens_k, prompt_logprobs_last_n,
+        record_stability_info
     }
     SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id }
     SampleResponse {
@@ -224,18 +227,20 @@ sample! { struct
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }
     HeartbeatResponse {}
-    SupportedModel { model_name }
+    SupportedModel { model_name, max_context_length, trainable, sampleable }
     GetServerCapabilitiesResponse { supported_models }
     HealthResponse { status }
     TelemetrySendRequest<'_> { events, platform, sdk_version, session_id }
     TelemetryEvent { kind, event_id, event_session_index, severity, timestamp }
     TelemetryResponse { status }
     LoraConfig { rank, seed, train_unembed, train_mlp, train_attn }
-    CreateModelRequest<'_> { session_id, model_seq_id, base_model, user_metadata, lora_config }
+    CreateModelRequest<'_> { session_id, model_seq_id, base_model, user_metadata, lora_config, optimizer_config }
+    DimuonOptimizerConfig { version }
+    DimuonParams { learning_rate, grad_clip_norm, beta1 }
     CreateModelResponse { model_id }
     GetInfoRequest<'_> { model_id }
     ModelData { arch, model_name, tokenizer_id }
-    GetInfoResponse { model_id, model_data, is_lora, lora_rank, model_name }
+    GetInfoResponse { model_id, model_data, is_lora, lora_rank, model_name, optimizer_config }
     UnloadModelRequest<'_> { model_id }
     UnloadModelResponse { model_id }
     CreateSamplingSessionRequest<'_> { session_id, sampling_session_seq_id, base_model, model_path }
@@ -245,13 +250,18 @@ sample! { struct
     ForwardBackwardRequest<'_> { forward_backward_input, model_id, seq_id }
     ForwardBackwardOutput { loss_fn_output_type, loss_fn_outputs, metrics }
     AdamParams { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm }
-    OptimStepRequest<'_> { adam_params, model_id, seq_id }
+    OptimStepRequest<'_> { adam_params, optimizer_params, model_id, seq_id }
     OptimStepResponse { metrics }
-    SaveWeightsRequest<'_> { model_id, path, seq_id }
+    SaveWeightsRequest<'_> { model_id, path, seq_id, ttl_seconds, overwrite, user_metadata }
+    SaveWeightsExternalRequest<'_> { model_id, path, seq_id, ttl_seconds, age_encryption_recipients }
+    SaveWeightsExternalResponse { path, size_bytes }
     SaveWeightsResponse { path }
-    LoadWeightsRequest<'_> { model_id, path, optimizer, seq_id }
-    LoadWeightsResponse { path }
-    SaveWeightsForSamplerRequest<'_> { model_id, path, sampling_session_seq_id, seq_id }
+    LoadWeightsRequest<'_> {
+        model_id, seq_id, session_id, model_seq_id, base_model, user_metadata, path, optimizer, optimizer_config,
+        weights_access_token
+    }
+    LoadWeightsResponse { path, model_id }
+    SaveWeightsForSamplerRequest<'_> { model_id, path, sampling_session_seq_id, kind, seq_id, ttl_seconds, user_metadata }
     SaveWeightsForSamplerResponse { path, sampling_session_id }
 }
 
@@ -387,8 +397,9 @@ check! {
         UnloadModelResponse CreateSamplingSessionRequest<'static> CreateSamplingSessionResponse;
     telemetry: TelemetrySendRequest<'static> TelemetryEvent TelemetryEventKind TelemetryResponse Severity;
     training: ForwardBackwardInput<'static> ForwardRequest<'static> ForwardBackwardRequest<'static>
-        ForwardBackwardOutput AdamParams OptimStepRequest<'static> OptimStepResponse LossFn LossFnOutput;
-    weights: SaveWeightsRequest<'static> SaveWeightsResponse LoadWeightsRequest<'static> LoadWeightsResponse
+        ForwardBackwardOutput AdamParams DimuonParams OptimizerConfig OptimStepRequest<'static> OptimStepResponse LossFn LossFnOutput;
+    weights: SaveWeightsRequest<'static> SaveWeightsResponse SaveWeightsExternalRequest<'static>
+        SaveWeightsExternalResponse SamplerKind LoadWeightsRequest<'static> LoadWeightsResponse
         SaveWeightsForSamplerRequest<'static> SaveWeightsForSamplerResponse;
 }
 

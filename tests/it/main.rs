@@ -43,3 +43,4 @@ mod train_cli;
 mod training;
 mod types_golden;
 mod waiting;
+mod weights;

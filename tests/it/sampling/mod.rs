@@ -3,6 +3,8 @@
 mod again;
 mod limits;
 mod many;
+mod open;
+mod options;
 mod requests;
 
 use std::collections::HashSet;

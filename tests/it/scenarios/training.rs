@@ -164,7 +164,7 @@ fn scenario_31_training_client_from_state() {
             service.create_training_client_from_state(path, &metadata()).unwrap()
         };
         assert_eq!(trainer.model_id(), "sess-golden-0001:train:0");
-        for path in ["tinker://x/y", "x/weights/y", "tinker:///weights/a", "tinker://x/weights/"] {
+        for path in ["x/weights/y", "", "weights"] {
             let error = service.create_training_client_from_state(path, &metadata()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path}");
             assert_eq!(error.operation(), Some("create_training_client_from_state"));
