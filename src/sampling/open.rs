@@ -6,7 +6,7 @@ use super::submit::Sampler;
 use super::{RetryConfig, SamplerOptions, SamplingClient};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
-use crate::http::{Limits, Purpose, Request};
+use crate::http::{Limits, Purpose, Request, RetryMode};
 use crate::pending::PollingSession;
 use crate::types::check_path;
 use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
@@ -43,7 +43,7 @@ impl SamplingClient {
         };
         let http = session.http();
         let limits = Limits { deadline, ..http.limits(operation, Purpose::Session) };
-        let post = Request::post("create_sampling_session", &[]);
+        let post = Request { retry: RetryMode::Submit, ..Request::post("create_sampling_session", &[]) };
         let opened: CreateSamplingSessionResponse = http.send_json(post, &limits, &request)?;
         let client = SamplingClient::new(session, opened.sampling_session_id);
         if let Some(base_model) = base_model {

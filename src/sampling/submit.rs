@@ -159,7 +159,7 @@ impl SampleJob {
                 let request = Request {
                     headers: vec![("x-tinker-sampling-backpressure", "1".into())],
                     idempotency_key: Some(&key),
-                    retry: RetryMode::SubmitSample,
+                    retry: RetryMode::SubmitSample { billing_wait: DEFAULT_PAUSE },
                     ..Request::post("asample", body)
                 };
                 match http.send(&request, &limits) {

@@ -19,9 +19,13 @@ fn server(
     mishaps: impl Fn(usize) -> Option<Mishap> + Send + Sync + 'static,
 ) -> PassServer {
     let count = AtomicUsize::new(0);
-    PassServer::with(generation, json!({}), move |request: &RecordedRequest| {
-        (request.path == path).then(|| mishaps(count.fetch_add(1, Ordering::SeqCst))).flatten()
-    })
+    PassServer::with(
+        generation,
+        json!({"billing_exception_max_pause_duration_sec": 0}),
+        move |request: &RecordedRequest| {
+            (request.path == path).then(|| mishaps(count.fetch_add(1, Ordering::SeqCst))).flatten()
+        },
+    )
 }
 
 /// A client that makes one attempt of each submission.
