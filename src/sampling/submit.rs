@@ -31,7 +31,8 @@ pub(super) struct Sampler {
     poller: PollerHandle,
     submitters: Weak<Pool<Task>>,
     client: PollClient,
-    /// The next sequence number, from 0.
+    /// The next sequence number. The client that opened the sampling session starts with 0, each other one with a number of its
+    /// own.
     next_seq_id: AtomicU64,
     /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
@@ -52,7 +53,8 @@ pub(super) struct SampleJob {
 }
 
 impl Sampler {
-    pub(super) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
+    /// `first_seq_id` is the number of the first sample.
+    pub(super) fn new(session: &PollingSession, sampling_session_id: String, first_seq_id: u64) -> Self {
         Sampler {
             sampling_session_id,
             http: Arc::clone(session.http()),
@@ -60,7 +62,7 @@ impl Sampler {
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
             client: session.poller().new_client(false),
-            next_seq_id: AtomicU64::new(0),
+            next_seq_id: AtomicU64::new(first_seq_id),
             last_prompt: Mutex::default(),
             base_model: OnceLock::new(),
         }
