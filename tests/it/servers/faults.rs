@@ -99,9 +99,8 @@ fn samples_wait_after_a_429() {
         let name = double.server().name;
         let sampler = double.connect().create_sampling_client("base").unwrap();
         let params = SamplingParams::default().max_tokens(2);
-        let pending: Vec<_> = (0..4)
-            .map(|token| sampler.submit_sample(&ModelInput::from_tokens([token]), 1, &params).unwrap())
-            .collect();
+        let pending: Vec<_> =
+            (0..4).map(|token| sampler.submit_sample(&ModelInput::from_tokens([token]), 1, &params).unwrap()).collect();
         for (token, sample) in (0..4).zip(pending) {
             assert_eq!(sample.wait().unwrap().sequences[0].tokens, [0, token], "{name}");
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use tinkex::types::{AdamParams, LossFn};
 use tinkex::ErrorKind;
+use tinkex::types::{AdamParams, LossFn};
 
 use super::{batch, create_trainer, for_each_server};
 use crate::support::double::WeightsFiles;
@@ -42,26 +42,25 @@ fn loading_into_a_trained_model_may_fail() {
 #[test]
 fn weights_are_downloaded_where_they_can_be() {
     for_each_server(|double| {
-        let name = double.server().name;
+        let (name, server) = (double.server().name, double.server().clone());
         let service = double.connect();
         let trainer = create_trainer(&service);
+        let path = match server.weights_files {
+            WeightsFiles::External => trainer.save_weights_external("weights").unwrap().path,
+            _ => trainer.save_weights_for_sampler("weights").unwrap().path,
+        };
         let folder = tempfile::tempdir().unwrap();
         let into = folder.path().join("weights");
-        let rest = service.create_rest_client();
-        match double.server().weights_files {
-            WeightsFiles::Archive => {
-                let path = trainer.save_weights_for_sampler("weights").unwrap().path;
-                if double.server().short_sampler_paths {
-                    // Nothing can be asked for by a path that does not say which run it belongs to.
-                    let error = rest.download_checkpoint_archive_from_tinker_path(&path, &*into).unwrap_err();
-                    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}: {error}");
-                    return;
-                }
-                rest.download_checkpoint_archive_from_tinker_path(&path, &*into).unwrap();
-            }
-            WeightsFiles::External | WeightsFiles::None => return,
+        let downloaded = service.create_rest_client().download_checkpoint_archive_from_tinker_path(&path, &*into);
+        if server.short_sampler_paths {
+            // Such a path does not say which kind of weights it names.
+            assert_eq!(downloaded.unwrap_err().kind(), ErrorKind::InvalidInput, "{name}");
+        } else if server.weights_files == WeightsFiles::None {
+            assert_eq!(downloaded.unwrap_err().status(), Some(404), "{name}");
+        } else {
+            downloaded.unwrap();
+            let config = fs::read_to_string(into.join("adapter_config.json")).unwrap();
+            assert_eq!(config, "{\"r\": 8}", "{name}");
         }
-        let config = fs::read_to_string(into.join("adapter_config.json")).unwrap();
-        assert_eq!(config, "{\"r\": 8}", "{name}");
     });
 }

@@ -51,7 +51,10 @@ fn a_custom_loss_works_everywhere() {
         let name = double.server().name;
         let trainer = create_trainer(&double.connect());
         let output = trainer.forward_backward_custom(batch([1, 2]), |data, logprobs| -> tinkex::Result<_> {
-            assert_eq!((data.len(), logprobs[0].as_slice()), (2, Some(&[-9.0 / 1024.0, -10.0 / 1024.0, -11.0 / 1024.0][..])));
+            assert_eq!(
+                (data.len(), logprobs[0].as_slice()),
+                (2, Some(&[-9.0 / 1024.0, -10.0 / 1024.0, -11.0 / 1024.0][..]))
+            );
             Ok(tinkex::CustomLoss::new(7.0, logprobs.iter().map(|logprobs| logprobs.mapv(|_| 2.0)).collect()))
         });
         assert_eq!(output.unwrap().metrics["loss:sum"], 7.0, "{name}");
@@ -71,8 +74,7 @@ fn a_format_chosen_by_the_user_holds() {
 
     for_each_server(|double| {
         let (name, server) = (double.server().name, double.server().clone());
-        for (wire, is_taken) in
-            [(Wire::Json, server.json_passes), (Wire::Protobuf, server.refuses_protobuf.is_none())]
+        for (wire, is_taken) in [(Wire::Json, server.json_passes), (Wire::Protobuf, server.refuses_protobuf.is_none())]
         {
             // A server of 2025 answers protobuf with 500, which is repeated as any 500.
             let config = double.service.config().wire(wire).max_retries(0);
