@@ -8,6 +8,7 @@
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`token_bucket`] | how fast samples may be submitted |
+//! | [`sample_admission`] | how many of them at the same time |
 //! | [`poll_response`] | what the response to a poll says about its promise |
 //! | [`poll_schedule`] | when a promise is polled again, and when it is given up |
 //! | [`outage`] | whether the service can be reached at all |
@@ -23,6 +24,7 @@
 //! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
 //! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`result_form`] | whether a result is JSON or protobuf |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
 //! | [`billing_period`] | for which time a service reports what it charges for |
@@ -40,8 +42,10 @@ pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
+pub(crate) mod result_form;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub(crate) mod sample_admission;
 pub(crate) mod sampler_handle;
 pub(crate) mod sequence_number;
 pub(crate) mod service_settings;
