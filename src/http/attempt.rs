@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use ureq::Timeout;
 
 use super::Http;
+use super::credentials::{NotObtained, SentCredential};
 use super::request::{Limits, Method, Redirects, Request};
 use super::response::Response;
 use super::transport::{CurrentRequest, SecretLines};
@@ -43,6 +44,8 @@ pub(super) enum Failed {
     Connection(Error),
     /// An idle timeout.
     Timeout(Error),
+    /// There is no credential to send.
+    NoCredential(NotObtained),
     /// The response cannot be used, and another one would be the same.
     Unusable(Error),
     /// The client was closed, the request was cancelled or its deadline has passed: no further attempt is possible.
@@ -53,7 +56,7 @@ impl Failed {
     /// A failure while the body of this response was read. A status that means failure counts even if its body was cut off.
     fn after_head(self, response: Response) -> Self {
         match self {
-            Failed::Final(_) | Failed::HttpStatus(_) => self,
+            Failed::Final(_) | Failed::HttpStatus(_) | Failed::NoCredential(_) => self,
             _ if !response.is_success() => Failed::HttpStatus(Box::new(response)),
             Failed::Connection(error) => Failed::Connection(response.describe(error.with_detail(response.summary()))),
             Failed::Timeout(error) => Failed::Timeout(response.describe(error.with_detail(response.summary()))),
@@ -64,6 +67,7 @@ impl Failed {
     pub(super) fn into_error(self, operation: &'static str, now: SystemTime) -> Error {
         match self {
             Failed::HttpStatus(response) => response.into_error(operation, now),
+            Failed::NoCredential(failed) => failed.error.replace_operation(operation),
             Failed::Connection(error) | Failed::Timeout(error) | Failed::Unusable(error) | Failed::Final(error) => {
                 error.with_operation(operation)
             }
@@ -74,6 +78,7 @@ impl Failed {
     pub(super) fn failure(&self, now: SystemTime) -> Option<AttemptFailure> {
         match self {
             Failed::HttpStatus(response) => Some(response.failure(now)),
+            Failed::NoCredential(failed) => failed.failure,
             Failed::Connection(_) => Some(AttemptFailure::Connection),
             Failed::Timeout(_) => Some(AttemptFailure::Timeout),
             Failed::Unusable(_) | Failed::Final(_) => None,
@@ -89,6 +94,7 @@ impl Failed {
     fn is_unanswered(&self) -> bool {
         match self {
             Failed::HttpStatus(response) => matches!(response.status, 502 | 504),
+            Failed::NoCredential(_) => false,
             Failed::Connection(_) | Failed::Timeout(_) | Failed::Unusable(_) | Failed::Final(_) => true,
         }
     }

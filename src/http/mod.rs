@@ -16,6 +16,7 @@
 
 mod attempt;
 mod cancel;
+mod credentials;
 mod download;
 mod headers;
 mod observe;
@@ -48,6 +49,7 @@ use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, Result};
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
+use credentials::Credentials;
 use headers::CommonHeaders;
 use observe::RequestObserver;
 use service_settings::ServiceSettings;
@@ -65,6 +67,7 @@ pub(crate) struct Http {
     telemetry_closed: AtomicBool,
     events: EventDispatcher,
     settings: ServiceSettings,
+    credentials: Credentials,
 }
 
 impl Http {
@@ -78,6 +81,7 @@ impl Http {
             telemetry_closed: AtomicBool::new(false),
             events: EventDispatcher::new(config),
             settings: ServiceSettings::default(),
+            credentials: Credentials::default(),
         })
     }
 
@@ -153,13 +157,14 @@ impl Http {
         outcome
     }
 
-    /// One attempt. Redirects and stale connections are part of it: they cost no retry and no wait.
+    /// One attempt. Redirects, stale connections and a token that is replaced are part of it: they cost no retry and no wait.
     fn attempt(&self, attempt: &Attempt<'_>) -> Result<Response, Failed> {
         let Attempt { request, limits, .. } = *attempt;
         let mut target = self.first_target(request, limits).map_err(Failed::Final)?;
-        let (mut redirects, mut stale) = (0, 0);
+        let mut credential = self.credential(request, limits)?;
+        let (mut redirects, mut stale, mut replaced) = (0, 0, false);
         loop {
-            match self.round_trip(attempt, &target) {
+            match self.round_trip(attempt, &target, &credential) {
                 // A server may close an idle connection at any moment, so a reset on a reused one says nothing about the
                 // service. The same request goes out over another connection.
                 Err(Failed::Connection(_)) if limits.handle.is_connection_stale() && stale < MAX_STALE_CONNECTIONS => {
@@ -171,6 +176,15 @@ impl Http {
                     target = target.redirected(&response).ok_or(Failed::HttpStatus(response))?;
                     (redirects, stale) = (redirects + 1, 0);
                     debug!("{}: redirected to {}", limits.operation, target.uri.path());
+                }
+                // Nothing was run. The attempt goes on with a new credential, once.
+                Err(Failed::HttpStatus(response))
+                    if response.status == 401
+                        && !replaced
+                        && self.replaces(&credential, &response, request, limits) =>
+                {
+                    replaced = true;
+                    credential = self.credential(request, limits)?;
                 }
                 outcome => return outcome,
             }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
+//! | [`credential`] | how long a token is used, and when it is replaced |
 //! | [`token_bucket`] | how fast samples may be submitted |
 //! | [`poll_response`] | what the response to a poll says about its promise |
 //! | [`poll_schedule`] | when a promise is polled again, and when it is given up |
@@ -25,6 +26,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod chunking;
+pub(crate) mod credential;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;
 pub(crate) mod metrics;

@@ -57,7 +57,7 @@ pub(crate) struct Permit<'a>(&'a SamplingLimiter);
 impl SamplingLimiter {
     /// The limiter of this service and key. The first client of a key sets the limits for as long as the key is in use.
     pub(crate) fn of(config: &Config) -> Arc<SamplingLimiter> {
-        let key = (normalized(config.base_url()), config.api_key().clone());
+        let key = (normalized(config.base_url()), config.credential().identity().clone());
         let limits = (config.sampling_burst(), config.sampling_rate(), config.max_sampling_in_flight());
         let limiter = SamplingLimiter::registered(config, key, limits);
         // Not under the registry's lock: the program's logger may drop a client.
