@@ -28,6 +28,7 @@ mod rest;
 mod retries;
 mod sampling;
 mod scenarios;
+mod servers;
 mod service_settings;
 mod session_end;
 mod source_tree;

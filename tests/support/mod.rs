@@ -3,6 +3,7 @@
 
 pub mod captured_log;
 mod connection;
+pub mod double;
 mod gate;
 pub mod golden;
 mod healthy;

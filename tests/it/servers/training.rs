@@ -1,0 +1,43 @@
+//! Training, saving and loading.
+
+use std::collections::BTreeMap;
+
+use tinkex::types::{AdamParams, LossFn, ModelInput, SamplingParams};
+
+use super::{assert_echo, batch, create_trainer, for_each_server};
+
+#[test]
+fn the_main_loop_works_everywhere() {
+    for_each_server(|double| {
+        let name = double.server().name;
+        let service = double.connect();
+        let trainer = create_trainer(&service);
+        let mut pending = Vec::new();
+        for number in 0..3 {
+            let pass = trainer.submit_forward_backward(batch([number]), LossFn::CrossEntropy).unwrap();
+            pending.push((number, pass, trainer.submit_optim_step(AdamParams::default()).unwrap()));
+        }
+        for (number, pass, step) in pending {
+            assert_echo(&pass.wait().unwrap(), [number], name);
+            assert_eq!(step.wait().unwrap().metrics.unwrap()["steps"], f64::from(number + 1), "{name}");
+        }
+        assert_echo(&trainer.forward(batch([7, 8]), LossFn::CrossEntropy).unwrap(), [7, 8], name);
+        let state = trainer.save_state("state").unwrap().path;
+        let weights = trainer.save_weights_for_sampler("weights").unwrap().path;
+        for sampler in
+            [service.create_sampling_client(&weights).unwrap(), trainer.save_weights_and_get_sampling_client().unwrap()]
+        {
+            let params = SamplingParams::default().max_tokens(3).stop("nothing like it");
+            let response = sampler.sample(&ModelInput::from_tokens([5, 6, 7]), 2, &params).unwrap();
+            assert_eq!(response.sequences.len(), 2, "{name}");
+            assert_eq!(response.sequences[1].tokens, [3, 5, 6], "{name}: the steps, then the prompt");
+            let logprobs = sampler.compute_logprobs(&ModelInput::from_tokens([1, 512])).unwrap();
+            assert_eq!(logprobs, [None, Some(-0.5)], "{name}");
+        }
+        let again = service.create_training_client_from_state(&state, &BTreeMap::new()).unwrap();
+        assert_echo(&again.forward_backward(batch([1]), LossFn::CrossEntropy).unwrap(), [1], name);
+        let world = double.world();
+        let loaded = &world.models[again.model_id()].weights;
+        assert_eq!((loaded.steps, loaded.optimizer_steps, loaded.rank), (3, 0, 8), "{name}");
+    });
+}
