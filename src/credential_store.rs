@@ -19,7 +19,8 @@ pub struct CredentialStore {
 }
 
 /// A key in the store.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
+#[allow(clippy::exhaustive_structs, reason = "the program builds it with a struct literal")]
 pub struct StoredKey {
     /// Its name in the store.
     pub id: String,
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_store_is_an_error_without_its_content() {
+    fn a_broken_store_shows_no_key() {
         let (_home, store) = store();
         std::fs::create_dir_all(store.file().parent().unwrap()).unwrap();
         for broken in [

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::settings::Settings;
 use super::credential::{self, Credential};
+use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, Wire, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};

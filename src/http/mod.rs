@@ -48,7 +48,8 @@ use crate::clock::Monitor;
 use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, Result};
-use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
+use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
+use cancel::cancelled;
 use credentials::Credentials;
 use headers::CommonHeaders;
 use observe::RequestObserver;
@@ -170,13 +171,6 @@ impl Http {
                 Err(Failed::Connection(_)) if limits.handle.is_connection_stale() && stale < MAX_STALE_CONNECTIONS => {
                     stale += 1;
                 }
-                Err(Failed::HttpStatus(response))
-                    if request.redirects == Redirects::Follow && redirects < MAX_REDIRECTS =>
-                {
-                    target = target.redirected(&response).ok_or(Failed::HttpStatus(response))?;
-                    (redirects, stale) = (redirects + 1, 0);
-                    debug!("{}: redirected to {}", limits.operation, target.uri.path());
-                }
                 // Nothing was run. The attempt goes on with a new credential, once.
                 Err(Failed::HttpStatus(response))
                     if response.status == 401
@@ -185,6 +179,13 @@ impl Http {
                 {
                     replaced = true;
                     credential = self.credential(request, limits)?;
+                }
+                Err(Failed::HttpStatus(response))
+                    if request.redirects == Redirects::Follow && redirects < MAX_REDIRECTS =>
+                {
+                    target = target.redirected(&response).ok_or(Failed::HttpStatus(response))?;
+                    (redirects, stale) = (redirects + 1, 0);
+                    debug!("{}: redirected to {}", limits.operation, target.uri.path());
                 }
                 outcome => return outcome,
             }
@@ -201,7 +202,7 @@ impl Http {
         }
         let Some(deadline) = limits.deadline else { return Ok(None) };
         match deadline.at.saturating_duration_since(self.config.clock().now()) {
-            Duration::ZERO => Err(timed_out(deadline.limit, limits, false)),
+            Duration::ZERO => Err(limits.timed_out(deadline.limit, false)),
             left => Ok(Some(left)),
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod download;
 mod endpoint;
 mod pages;
+mod whoami;
 
 pub use download::{Canceller, DownloadOptions, DownloadProgress, Downloaded};
 pub use pages::Pages;

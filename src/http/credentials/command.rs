@@ -19,14 +19,16 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The most that the command may print, in bytes. Keys and tokens are much shorter.
 const MAX_OUTPUT: u64 = 64 * 1024;
 
-const HINT: &str = "run the command in TINKER_CREDENTIAL_CMD in a shell; it must print the key or token, and nothing else";
+const HINT: &str =
+    "run the command in TINKER_CREDENTIAL_CMD in a shell; it must print the key or token, and nothing else";
 
 /// Runs the command in the system's shell, and returns what it prints, without the white space around it. It reads nothing; what it
 /// writes to stderr is the program's. Blocks until it has ended, for 60 s at most, or until the deadline.
 pub(super) fn run(command: &Secret, options: &ThreadOptions, deadline: Option<Deadline>) -> Result<Secret> {
     let failed = |why: String| Error::config(format!("the command that prints the credential {why}")).with_hint(HINT);
     let io_failed = |error| {
-        let error = Error::new(ErrorKind::Io, "the command that prints the credential cannot be run").with_source(error);
+        let error =
+            Error::new(ErrorKind::Io, "the command that prints the credential cannot be run").with_source(error);
         error.with_hint(HINT)
     };
     let (shell, argument) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
@@ -61,11 +63,11 @@ pub(super) fn run(command: &Secret, options: &ThreadOptions, deadline: Option<De
             });
         }
     };
-    if !status.success() {
-        return Err(failed(format!("failed: {status}")));
-    }
     if output.len() as u64 > MAX_OUTPUT {
         return Err(failed(format!("printed more than {MAX_OUTPUT} bytes")));
+    }
+    if !status.success() {
+        return Err(failed(format!("failed: {status}")));
     }
     let output = String::from_utf8(output).map_err(|_| failed("printed something that is not text".to_owned()))?;
     if output.trim().is_empty() {
@@ -119,11 +121,12 @@ mod tests {
     #[test]
     fn a_command_has_a_minute() {
         let manual = ManualClock::new();
-        let deadline = Deadline { at: manual.clock().now() + Duration::from_secs(10), limit: Limit::Operation };
-        for (deadline, wait, expected) in [
-            (None, TIMEOUT, "has not ended within 60s"),
-            (Some(deadline), Duration::from_secs(10), "timeout_operation"),
-        ] {
+        let ten = Duration::from_secs(10);
+        for (is_limited, wait, expected) in
+            [(false, TIMEOUT, "has not ended within 60s"), (true, ten, "timeout_operation")]
+        {
+            let deadline = Deadline { at: manual.clock().now() + ten, limit: Limit::Operation };
+            let deadline = is_limited.then_some(deadline);
             std::thread::scope(|scope| {
                 let running = scope.spawn(|| run(&Secret::new("exec sleep 1000"), &options(manual.clock()), deadline));
                 manual.until_waiting(|waits| waits == [wait]);

@@ -10,17 +10,15 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::attempt::{Failed, cancelled, timed_out};
+use super::cancel::cancelled;
 use super::request::{Limits, Purpose, Request, RequestCredential, RetryMode};
 use super::{Http, Response};
 use crate::clock::Deadline;
 use crate::config::{Credential, Secret, checked_key};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::rules::credential::{
-    Claims, Held, Life, Step, before_request, is_invalid_token, renew_at, retry_at,
-};
+use crate::rules::credential::{Claims, Held, Life, Step, before_request, is_invalid_token, renew_at, retry_at};
 use crate::rules::retry::AttemptFailure;
 
 /// The time limit of an exchange.
@@ -90,21 +88,13 @@ impl From<Error> for NotObtained {
     }
 }
 
-impl From<NotObtained> for Failed {
-    fn from(failed: NotObtained) -> Self {
-        Failed::NoCredential(failed)
-    }
-}
-
-/// What the service gives in exchange for a key. Without `Debug`: it is a secret.
-#[derive(Deserialize)]
-struct AuthToken {
-    jwt: String,
-}
-
 impl Http {
     /// The credential for a request. Blocks while a new one is obtained.
-    pub(super) fn credential(&self, request: &Request<'_>, limits: &Limits) -> Result<Arc<SentCredential>, NotObtained> {
+    pub(super) fn credential(
+        &self,
+        request: &Request<'_>,
+        limits: &Limits,
+    ) -> Result<Arc<SentCredential>, NotObtained> {
         match request.credential {
             RequestCredential::Key => self.get(Which::Key, limits),
             RequestCredential::Current => self.get(self.current_slot(limits)?, limits),
@@ -144,7 +134,7 @@ impl Http {
         }
     }
 
-    /// When the credential is to be renewed in the background; `None` if it lasts.
+    /// When the credential is to be renewed in the background; `None` if it lasts, or another thread is about to.
     pub(crate) fn renewal_at(&self) -> Option<Instant> {
         let key = self.credentials.key.0.lock().current.clone();
         let which = if self.exchanges(key.as_deref()) { Which::Token } else { Which::Key };
@@ -152,7 +142,8 @@ impl Http {
         if which == Which::Key && is_given {
             return None;
         }
-        self.slot(which).0.lock().held().and_then(renew_at)
+        let state = self.slot(which).0.lock();
+        if state.is_obtaining { None } else { state.held().and_then(renew_at) }
     }
 
     /// Renews the credential if it is time. After a failure the old one holds.
@@ -167,8 +158,11 @@ impl Http {
             }
             state.is_obtaining = true;
         }
-        if let Err(failed) = self.obtain(which, &limits) {
-            warn!("the token was not renewed, and the old one is used: {}", failed.error);
+        match self.obtain(which, &limits) {
+            Err(failed) if failed.error.kind() != ErrorKind::Closed => {
+                warn!("the token was not renewed, and the old one is used: {}", failed.error);
+            }
+            _ => {}
         }
     }
 
@@ -270,8 +264,9 @@ impl Http {
                 return Err(final_error(cancelled()));
             }
             let until = limits.deadline.map(|deadline| deadline.at);
-            if let Some(deadline) = limits.deadline.filter(|_| clock.wait_until(&self.closed, &mut closed, until)) {
-                return Err(final_error(timed_out(deadline.limit, limits, false)));
+            let is_late = clock.wait_until(&self.closed, &mut closed, until);
+            if let Some(deadline) = limits.deadline.filter(|_| is_late) {
+                return Err(final_error(limits.timed_out(deadline.limit, false)));
             }
         }
     }
@@ -293,7 +288,7 @@ impl Http {
 
     /// Exchanges the key for a token. One attempt: the request that needs it is retried by its own rules.
     fn exchange(&self, limits: &Limits) -> Result<SentCredential, NotObtained> {
-        let end = Deadline { at: self.config().clock().now() + TIMEOUT, limit: Limit::Operation };
+        let end = Deadline { at: self.config().clock().now() + TIMEOUT, limit: Limit::Read };
         // The purpose of the request: telemetry goes on for a while after the rest is closed.
         let own = Limits {
             idle: limits.idle.min(IDLE),
@@ -321,8 +316,9 @@ impl Http {
             };
             return Err(NotObtained { error, failure });
         }
-        let token = serde_json::from_slice::<AuthToken>(&response.body).ok();
-        let secret = token.and_then(|token| checked_key(&token.jwt, "the token").ok());
+        let body: Option<Value> = serde_json::from_slice(&response.body).ok();
+        let token = body.as_ref().and_then(|body| body.get("jwt")?.as_str());
+        let secret = token.and_then(|token| checked_key(token, "the token").ok());
         let Some(secret) = secret.filter(|secret| !secret.expose().is_empty()) else {
             // Without the body, which may hold a token in another form.
             let error = Error::new(ErrorKind::Decode, "the response holds no token").with_status(response.status);
