@@ -130,7 +130,7 @@ pub use ndarray;
 pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
 pub use pending::{Pending, wait_all, wait_any};
 pub use rest::client::RestClient;
-pub use sampling::{RetryConfig, SampleOptions, SamplingClient};
+pub use sampling::{RetryConfig, SampleOptions, SamplerOptions, SamplingClient};
 pub use serde;
 pub use serde_json;
 pub use service::{FromStateBuilder, LoraBuilder, ServiceClient, TrainingClientBuilder, TrainingOptions};

@@ -19,9 +19,9 @@ pub(crate) use credential::{Credential, checked_key};
 pub(crate) use settings::MAX_DURATION;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 pub(crate) use validate::certificates;
-pub(crate) use validate::is_loopback;
 #[cfg(feature = "tokenizers")]
 pub(crate) use validate::{base_url as check_url, header as check_header};
+pub(crate) use validate::{is_loopback, is_official};
 pub use wire::Wire;
 
 use crate::clock::Clock;
@@ -244,6 +244,11 @@ impl Config {
     /// Whether the service is on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.0.base_url)
+    }
+
+    /// Whether the service is the official one.
+    pub(crate) fn is_official(&self) -> bool {
+        is_official(&self.0.base_url)
     }
 
     /// How failed requests are retried.

@@ -100,6 +100,12 @@ pub(crate) fn is_loopback(base_url: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether the URL is on the host of [`DEFAULT_BASE_URL`].
+pub(crate) fn is_official(base_url: &str) -> bool {
+    let host = |url: &str| url.parse::<Uri>().ok()?.host().map(str::to_ascii_lowercase);
+    host(base_url) == host(DEFAULT_BASE_URL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +121,20 @@ mod tests {
             ("http://10.0.0.1", false),
         ] {
             assert_eq!(is_private(url), private, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_official_service_is_known_by_its_host() {
+        for (url, official) in [
+            (DEFAULT_BASE_URL, true),
+            ("https://tinker.thinkingmachines.dev/services/tinker-test", true),
+            ("https://TINKER.thinkingmachines.dev:443", true),
+            ("https://tinker.thinkingmachines.dev.example.com", false),
+            ("http://127.0.0.1:8000/services/tinker-prod", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(is_official(url), official, "{url}");
         }
     }
 }

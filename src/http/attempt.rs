@@ -157,11 +157,19 @@ impl Http {
             Ok((response, end))
         });
         drop(current);
+        if let Ok((response, _)) = &outcome {
+            self.deprecations.note(limits.operation, response);
+        }
         let failed = |error| self.failed(error, limits, self.config.base_url());
         let failed = match outcome {
             Ok((response, Ok(_))) if response.is_success() => return Ok(response),
             Ok((response, Ok(_))) if response.is_redirect() && request.redirects == Redirects::Return => {
                 return Ok(response);
+            }
+            Ok((response, Ok(_))) if response.is_bare_400() => {
+                limits.handle.shut_down_connection();
+                let error = Error::new(ErrorKind::Connect, "the response is an empty 400, as proxies send it");
+                Failed::Connection(response.describe(error).with_hint("check the proxy, and whether the service runs"))
             }
             Ok((response, Ok(_))) => Failed::HttpStatus(Box::new(response)),
             Ok((response, Err(error))) => failed(error).after_head(response),

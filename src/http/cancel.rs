@@ -41,6 +41,8 @@ struct RoundTrip {
     response_started: bool,
     /// The connection had served another request before.
     reused: bool,
+    /// The connection, also when it is back in the pool.
+    connection: Option<ConnectionShutdown>,
 }
 
 /// Shuts a connection down. Weak: the connection closes as usual when it is dropped.
@@ -98,7 +100,17 @@ impl RequestHandle {
             return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
         }
         state.connection = Some(Weak::clone(connection));
+        state.round_trip.connection = Some(Weak::clone(connection));
         Ok(())
+    }
+
+    /// Shuts the connection of this round trip down, so that no other request uses it. One that got it from the pool meanwhile
+    /// takes it for stale.
+    pub(super) fn shut_down_connection(&self) {
+        let connection = self.0.lock().round_trip.connection.take();
+        if let Some(connection) = connection.and_then(|connection| connection.upgrade()) {
+            connection.shutdown();
+        }
     }
 
     /// Lets go of the connection: cancelling the request no longer shuts it down.

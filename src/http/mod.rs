@@ -15,8 +15,10 @@
 //! [`attempt`]: Http::attempt
 
 mod attempt;
+mod billing;
 mod cancel;
 mod credentials;
+mod deprecation;
 mod download;
 mod headers;
 mod observe;
@@ -33,6 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{Level, debug};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -47,10 +50,12 @@ pub(crate) use url::{encode_segment, external_url, is_url};
 use crate::clock::Monitor;
 use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rules::billing::{Billed, BillingPause};
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
 use cancel::cancelled;
 use credentials::Credentials;
+use deprecation::Deprecations;
 use headers::CommonHeaders;
 use observe::RequestObserver;
 use service_settings::ServiceSettings;
@@ -69,6 +74,8 @@ pub(crate) struct Http {
     events: EventDispatcher,
     settings: ServiceSettings,
     credentials: Credentials,
+    billing: Mutex<BillingPause>,
+    deprecations: Deprecations,
 }
 
 impl Http {
@@ -83,6 +90,8 @@ impl Http {
             events: EventDispatcher::new(config),
             settings: ServiceSettings::default(),
             credentials: Credentials::default(),
+            billing: Mutex::default(),
+            deprecations: Deprecations::default(),
         })
     }
 
@@ -101,20 +110,51 @@ impl Http {
 
     /// Sends a request, with retries, until the service answers with success.
     ///
-    /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts.
+    /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts. While the service
+    /// refuses a submission because of the account's billing, it pauses; its submit window then starts again.
     pub(crate) fn send(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
         let observer = RequestObserver::start(self, request, limits);
+        let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
+        let outcome = match request.retry.billing_wait() {
+            None => self.send_in_window(request, limits, &key, &observer),
+            Some(wait) => {
+                let on_retry = |error: &Error, wait| observer.retry(error, wait);
+                self.with_retries(limits, on_retry, || match self.send_in_window(request, limits, &key, &observer) {
+                    Err(error) if error.kind() == ErrorKind::Billing => {
+                        let wait = self.pause_for_billing(Billed::Submission, wait, &error);
+                        Err(RetryDecision::new(error, wait))
+                    }
+                    outcome => {
+                        if outcome.is_ok() {
+                            self.end_billing_pause(Billed::Submission);
+                        }
+                        outcome.map_err(RetryDecision::from)
+                    }
+                })
+            }
+        };
+        observer.stop(&outcome);
+        outcome
+    }
+
+    /// Makes attempts of a request as its retry mode says.
+    fn send_in_window(
+        &self,
+        request: &Request<'_>,
+        limits: &Limits,
+        key: &str,
+        observer: &RequestObserver<'_>,
+    ) -> Result<Response> {
         let clock = self.config.clock();
         let started = clock.now();
         let limits = &request.retry.limits(&self.config, started, limits);
         let mut policy = request.retry.policy(&self.config, started);
-        let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
         let mut warned = false;
-        let outcome = self.with_retries(
+        self.with_retries(
             limits,
             |error, wait| observer.retry(error, wait),
             || {
-                let failed = match self.attempt(&Attempt::start(request, limits, &key)) {
+                let failed = match self.attempt(&Attempt::start(request, limits, key)) {
                     Ok(response) => return Ok(response),
                     Err(failed) => failed,
                 };
@@ -129,9 +169,7 @@ impl Http {
                     notice: None,
                 })
             },
-        );
-        observer.stop(&outcome);
-        outcome
+        )
     }
 
     /// Sends a value as JSON and parses the response.

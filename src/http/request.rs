@@ -10,6 +10,7 @@ use super::cancel::RequestHandle;
 use crate::clock::Deadline;
 use crate::config::Config;
 use crate::error::{Error, Limit};
+use crate::rules::billing::BILLING_WAIT;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::types::Query;
 
@@ -78,13 +79,24 @@ pub(crate) enum RetryMode {
     Policy { max_retries: Option<u32> },
     /// By the retry policy, in rounds within the submit window.
     Submit,
-    /// Within the submit window. A 429 is returned at once, since the sampling limiter decides about it.
-    SubmitSample,
+    /// Within the submit window. A 429 is returned at once, since the sampling limiter decides about it. After a 402 it waits
+    /// this long.
+    SubmitSample { billing_wait: Duration },
 }
 
 impl RetryMode {
     fn has_window(self) -> bool {
-        matches!(self, RetryMode::Submit | RetryMode::SubmitSample)
+        matches!(self, RetryMode::Submit | RetryMode::SubmitSample { .. })
+    }
+
+    /// The wait before a submission is sent again that the service refuses because of the account's billing. Other requests
+    /// fail at once: nothing is lost with them.
+    pub(super) fn billing_wait(self) -> Option<Duration> {
+        match self {
+            RetryMode::Never | RetryMode::Policy { .. } => None,
+            RetryMode::Submit => Some(BILLING_WAIT),
+            RetryMode::SubmitSample { billing_wait } => Some(billing_wait),
+        }
     }
 
     /// The limits of a request that starts now: the submit window also ends an attempt in progress.
@@ -97,13 +109,13 @@ impl RetryMode {
     /// The decisions for a request that starts now.
     pub(super) fn policy(self, config: &Config, started: Instant) -> RequestRetry {
         let max_retries = match self {
-            RetryMode::Never | RetryMode::SubmitSample => 0,
+            RetryMode::Never | RetryMode::SubmitSample { .. } => 0,
             RetryMode::Policy { max_retries } => max_retries.unwrap_or_else(|| config.max_retries()),
             RetryMode::Submit => config.max_retries(),
         };
         let policy = RetryPolicy { max_retries, ..config.retry_policy() };
         let window = self.has_window().then(|| SubmitWindow::new(started, config.timeout_submit()));
-        RequestRetry::new(policy, window).return_429(self == RetryMode::SubmitSample)
+        RequestRetry::new(policy, window).return_429(matches!(self, RetryMode::SubmitSample { .. }))
     }
 }
 

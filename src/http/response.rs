@@ -30,6 +30,12 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
+    /// Whether it is a 400 without any content. No service of this protocol refuses a request so, but a proxy that cannot use
+    /// its connection does.
+    pub(super) fn is_bare_400(&self) -> bool {
+        self.status == 400 && self.body.is_empty() && self.header("content-length") == Some("0")
+    }
+
     pub(crate) fn is_redirect(&self) -> bool {
         (300..400).contains(&self.status)
     }

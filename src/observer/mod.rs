@@ -25,6 +25,8 @@ use crate::types::{QueueState, RequestKind};
 ///         Event::PollFailed { request_id, iteration, error, .. } => format!("{request_id}, poll {iteration}: {error}"),
 ///         Event::Resolved { request_id, duration, error: None, .. } => format!("{request_id} took {duration:?}"),
 ///         Event::Resolved { request_id, error: Some(error), .. } => format!("{request_id} failed: {error}"),
+///         Event::BillingPaused { limit, .. } => format!("waiting up to {limit:?} for the bill to be paid"),
+///         Event::BillingResumed { paused, .. } => format!("going on after {paused:?}"),
 ///         Event::Missed { count, .. } => format!("{count} events were dropped"),
 ///         _ => return None,
 ///     })
@@ -112,6 +114,21 @@ pub enum Event {
         duration: Duration,
         /// Why it failed. A promise that the program abandons emits no event, unless its operation timed out.
         error: Option<Error>,
+    },
+    /// The service refuses requests because of the account's billing (402). They pause, and are sent again.
+    #[non_exhaustive]
+    BillingPaused {
+        /// The first refusal.
+        error: Error,
+        /// How long the pause may last before requests fail with this error:
+        /// [`timeout_billing`](crate::ConfigBuilder::timeout_billing).
+        limit: Duration,
+    },
+    /// The service accepts requests again after a billing pause.
+    #[non_exhaustive]
+    BillingResumed {
+        /// How long the pause lasted.
+        paused: Duration,
     },
     /// The observer fell behind and this many events were dropped. Delivered before any event still queued.
     #[non_exhaustive]

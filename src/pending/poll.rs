@@ -13,6 +13,7 @@ use crate::config::Wire;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
 use crate::observer::{Event, QueueStateUpdate};
+use crate::rules::billing::{BILLING_WAIT, Billed};
 use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify, is_protobuf};
 use crate::rules::retry::retry_after;
@@ -31,6 +32,8 @@ pub(super) struct PollJob {
     pub(super) iteration: u32,
     /// How many polls in a row did not reach the service.
     pub(super) unreachable: u32,
+    /// Whether a 400 may be a proxy's.
+    pub(super) excuses_bad_request: bool,
     pub(super) decode: Decode,
     pub(super) request: Arc<RequestHandle>,
     pub(super) reply: ReplySender,
@@ -120,12 +123,30 @@ impl PollJob {
             None => classify(response.status, &response.body, retry_after)
                 .resolve(|body| (self.decode)(ResultBody::Json(body)), into_error),
         };
+        let outcome = self.excuse(http, response.status, outcome);
+        if response.is_success() || matches!(response.status, 408 | 410) {
+            http.end_billing_pause(Billed::Poll);
+        }
         let failure = match &outcome {
             PollOutcome::Failed(error) => Some(error.clone()),
+            // It is no failure, so nobody is told of one.
+            PollOutcome::NotReady(NotReady::Unpaid { .. }) => None,
             _ if response.is_success() || !http.events().wants_failures() => None,
             _ => Some(response.into_error(self.operation, wall)),
         };
         (outcome, failure)
+    }
+
+    /// Takes a refusal for temporary, if it may be.
+    fn excuse(&self, http: &Http, status: u16, outcome: PollOutcome<Decoded>) -> PollOutcome<Decoded> {
+        match (status, outcome) {
+            (402, PollOutcome::Failed(error)) => match http.pause_for_billing(Billed::Poll, BILLING_WAIT, &error) {
+                Some(wait) => PollOutcome::NotReady(NotReady::Unpaid { wait }),
+                None => PollOutcome::Failed(error),
+            },
+            (400, PollOutcome::Failed(_)) if self.excuses_bad_request => PollOutcome::NotReady(NotReady::BadRequest),
+            (_, outcome) => outcome,
+        }
     }
 
     /// What a poll without a response says about the promise.

@@ -158,7 +158,7 @@ pub(crate) fn is_invalid_token(www_authenticate: Option<&str>) -> bool {
 mod tests {
     use quickcheck::quickcheck;
 
-    use super::super::testing::{fixture_2026, list, start};
+    use super::super::testing::{golden_2026, list, start};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn claims_match_the_fixture() {
-        for case in list(&fixture_2026("pure_misc")["jwt"]) {
+        for case in list(&golden_2026("pure_misc")["jwt"]) {
             let jwt = case["jwt"].as_str().unwrap();
             // 0.38.0 reads the claims of anything with a dot; here the header must be that of a JWT.
             let read = Claims::read(jwt).filter(|_| jwt.starts_with("eyJ"));

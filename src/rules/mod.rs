@@ -23,8 +23,12 @@
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
+//! | [`ttl`] | how long a checkpoint may be kept before it expires |
+//! | [`billing_period`] | for which time a service reports what it charges for |
 
 pub(crate) mod backoff;
+pub(crate) mod billing;
+pub(crate) mod billing_period;
 pub(crate) mod chunking;
 pub(crate) mod credential;
 pub(crate) mod error_message;
@@ -38,9 +42,11 @@ pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub(crate) mod sampler_handle;
 pub(crate) mod service_settings;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;
+pub(crate) mod ttl;

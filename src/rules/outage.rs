@@ -2,6 +2,7 @@
 //!
 //! During an outage polls start one after another, with growing waits after each failure, and all other promises stay where
 //! they are. Otherwise each of thousands of promises would try to connect on its own. A single lost connection is not yet an outage.
+//! The same holds while the service refuses polls because of the account's billing.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const PACE: Duration = Duration::from_secs(1);
 pub(crate) struct OutageDetector {
     /// Polls in a row that did not reach the service.
     unreachable: u32,
-    /// During an outage, when the next poll may start.
+    /// During an outage or a billing pause, when the next poll may start.
     next: Option<Instant>,
     /// Since when no poll at all got a response.
     silent_since: Option<Instant>,
@@ -33,7 +34,7 @@ pub(crate) enum OutageChange {
 }
 
 impl OutageDetector {
-    /// During an outage, when the next poll may start.
+    /// During an outage or a billing pause, when the next poll may start.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.next
     }
@@ -71,8 +72,11 @@ impl OutageDetector {
             self.next = self.unreachable.checked_sub(THRESHOLD).map(|n| now + unreachable_wait(n));
             (self.unreachable == THRESHOLD).then_some(OutageChange::Began)
         } else {
-            self.unreachable = 0;
-            self.next.take().map(|_| OutageChange::Ended)
+            self.next = match outcome {
+                PollOutcome::NotReady(NotReady::Unpaid { wait }) => Some(now + *wait),
+                _ => None,
+            };
+            (std::mem::take(&mut self.unreachable) >= THRESHOLD).then_some(OutageChange::Ended)
         }
     }
 }
@@ -108,6 +112,19 @@ mod tests {
         assert_eq!(record(&mut outage, NotReady::ServerError { status: 503 }, now), Some(OutageChange::Ended));
         assert!(outage.allows(now), "any response ends the outage");
         assert_eq!(record(&mut outage, NotReady::Unreachable, now), None);
+        assert!(outage.allows(now));
+    }
+
+    #[test]
+    fn polls_start_one_after_another_while_unpaid() {
+        let (mut outage, now) = (OutageDetector::default(), start());
+        let wait = Duration::from_secs(5);
+        assert_eq!(record(&mut outage, NotReady::Unpaid { wait }, now), None, "the service can be reached");
+        assert_eq!(outage.next(), Some(now + wait));
+        let now = now + wait;
+        outage.begin(now);
+        assert!(!outage.allows(now) && outage.allows(now + PACE));
+        assert_eq!(record(&mut outage, NotReady::ServerError { status: 503 }, now), None);
         assert!(outage.allows(now));
     }
 

@@ -55,6 +55,13 @@ pub(crate) enum NotReady {
         /// The HTTP status.
         status: u16,
     },
+    /// The server refuses the poll because of the account's billing (402), and may accept it later.
+    Unpaid {
+        /// The wait before the next poll.
+        wait: Duration,
+    },
+    /// A 400 that may be a proxy's.
+    BadRequest,
     /// There was no connection, or it was lost before the response was complete.
     Unreachable,
 }

@@ -27,6 +27,9 @@ const ERROR_STATUS_BASE: Duration = Duration::from_millis(500);
 /// The maximum wait while the server can be reached.
 const CAP: Duration = Duration::from_secs(10);
 
+/// How many 400s in a row are followed by another poll, at once: a proxy may have sent them (Python client: 3).
+const BAD_REQUESTS: u8 = 3;
+
 /// The first and the maximum wait while the server cannot be reached (Python client: min(2ⁿ, 30) s).
 const UNREACHABLE_BASE: Duration = Duration::from_secs(1);
 const UNREACHABLE_CAP: Duration = Duration::from_secs(30);
@@ -47,12 +50,22 @@ pub(crate) struct PollSchedule {
     error_statuses: u32,
     /// Connections lost or not made in a row. Any HTTP response resets it.
     unreachable: u32,
+    /// 400s since the server last reported on the promise.
+    bad_requests: u8,
 }
 
 impl PollSchedule {
     /// The schedule of a promise that has not been polled. `timeout_progress` is 30 min by default.
     pub(crate) fn new(timeout_progress: Duration) -> Self {
-        PollSchedule { timeout_progress, silent: Duration::ZERO, polls: 0, early: 0, error_statuses: 0, unreachable: 0 }
+        PollSchedule {
+            timeout_progress,
+            silent: Duration::ZERO,
+            polls: 0,
+            early: 0,
+            error_statuses: 0,
+            unreachable: 0,
+            bad_requests: 0,
+        }
     }
 
     /// Counts a poll that starts, and returns its number, from 0, for `x-tinker-request-iteration`.
@@ -67,6 +80,11 @@ impl PollSchedule {
         self.unreachable
     }
 
+    /// Whether a 400 to the next poll may be taken for a proxy's.
+    pub(crate) fn excuses_bad_request(&self) -> bool {
+        self.bad_requests < BAD_REQUESTS
+    }
+
     /// The earliest instant of the next poll, after one that took `held` and ended at `now` without a result. `None` once
     /// there was no word about the promise for the whole progress timeout. `jitter` is a random number in 0..1.
     pub(crate) fn next(&mut self, outcome: &NotReady, held: Duration, now: Instant, jitter: f64) -> Option<Instant> {
@@ -77,9 +95,16 @@ impl PollSchedule {
             NotReady::Pending { queue_state, .. } => {
                 self.silent = Duration::ZERO;
                 self.error_statuses = 0;
+                self.bad_requests = 0;
                 let wait = self.after_pending(held, jitter);
                 let is_paused = queue_state.as_ref().is_some_and(QueueState::is_paused);
                 return Some(now + if is_paused { wait.max(PAUSED) } else { wait });
+            }
+            // The promise can wait for longer than the progress timeout: nothing is wrong with it.
+            NotReady::Unpaid { wait } => return Some(now + *wait),
+            NotReady::BadRequest => {
+                self.bad_requests = self.bad_requests.saturating_add(1);
+                Duration::ZERO
             }
             NotReady::Silent => Duration::ZERO,
             NotReady::ServerError { .. } => self.after_error_status(jitter),
@@ -271,6 +296,27 @@ mod tests {
         assert_eq!(wait(&mut schedule, &limited(61), SECOND), 2000, "as for a retry, a longer wait is ignored");
         assert_eq!(wait(&mut schedule, &pending(None), SECOND), 0);
         assert_eq!(wait(&mut schedule, &NotReady::ServerError { status: 503 }, SECOND), 500);
+    }
+
+    #[test]
+    fn three_bad_requests_are_excused() {
+        let mut schedule = PollSchedule::new(HOUR);
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert!(schedule.excuses_bad_request());
+                assert_eq!(wait(&mut schedule, &NotReady::BadRequest, Duration::ZERO), 0);
+            }
+            assert!(!schedule.excuses_bad_request());
+            wait(&mut schedule, &pending(None), SECOND);
+        }
+    }
+
+    #[test]
+    fn a_billing_pause_is_no_silence() {
+        let mut schedule = PollSchedule::new(SECOND);
+        for _ in 0..3 {
+            assert_eq!(wait(&mut schedule, &NotReady::Unpaid { wait: 5 * SECOND }, HOUR), 5000);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 #[path = "../../tests/support/golden.rs"]
 mod fixtures;
 
-pub(crate) use self::fixtures::{fixture as golden, fixture_2026};
+pub(crate) use self::fixtures::{fixture as golden, fixture_2026 as golden_2026};
 
 /// An instant to count from; std has no constructor for one but the current time.
 #[expect(clippy::disallowed_methods, reason = "the rules compare instants and do not care which")]

@@ -1,28 +1,32 @@
 //! The client that samples from a model.
 
+mod base_model;
+mod handle;
+mod open;
+mod results;
 mod retry_config;
 mod sample_options;
+mod sampler_options;
 mod submit;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 pub use retry_config::RetryConfig;
 pub use sample_options::SampleOptions;
+pub use sampler_options::SamplerOptions;
 
-use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Limits, Purpose, Request, encode_segment};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, SubmittedCall, single};
-use crate::rules::tokenizer_id;
 use crate::session::Task;
-use crate::tokenizer::Tokenizer;
-use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
-use crate::types::{ModelInput, SampleResponse, SamplerResponse, SamplingParams, check_path};
-use submit::{SampleJob, Sampler};
+use crate::types::{ModelInput, SampleResponse, SamplingParams};
+use results::Expected;
+use submit::{SampleJob, Sampler, SequenceIds};
 
-/// Samples from one model. Cheap to clone; all clones share one sequence of samples.
+/// Samples from one model. Cheap to clone; all clones share one sequence of samples. Other processes can sample from the same
+/// model with a [handle](SamplingClient::get_sampler_handle).
 ///
 /// Obtained from [`ServiceClient::create_sampling_client`](crate::ServiceClient::create_sampling_client) and
 /// [`TrainingClient::save_weights_and_get_sampling_client`](crate::TrainingClient::save_weights_and_get_sampling_client).
@@ -46,50 +50,31 @@ use submit::{SampleJob, Sampler};
 /// assert_eq!(more.sequences.len(), 4);
 /// # Ok::<(), tinkex::Error>(())
 /// ```
+///
+/// A service keeps prompts in a cache, and says how much of a prompt it found there, and which sequence is which:
+///
+/// ```no_run
+/// # fn f(sampler: tinkex::SamplingClient, prompt: tinkex::types::ModelInput) -> tinkex::Result<()> {
+/// use tinkex::types::SamplingParams;
+///
+/// let reply = sampler.sample(&prompt, 2, &SamplingParams::default().max_tokens(64))?;
+/// println!("{} of {} tokens were cached", reply.prompt_cache_hit_tokens, prompt.len());
+/// for sequence in &reply.sequences {
+///     println!("{:?}: {} tokens", sequence.sequence_id, sequence.tokens.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SamplingClient {
     session: PollingSession,
     sampler: Arc<Sampler>,
-    /// Set if the client was opened on a base model.
-    base_model: Option<Arc<str>>,
     retry: Arc<RetryConfig>,
     timeout_operation: Option<Duration>,
+    record_stability_info: bool,
 }
 
 impl SamplingClient {
-    pub(crate) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
-        SamplingClient {
-            session: session.clone(),
-            sampler: Arc::new(Sampler::new(session, sampling_session_id)),
-            base_model: None,
-            retry: Arc::new(RetryConfig::of(session.config())),
-            timeout_operation: session.config().timeout_operation(),
-        }
-    }
-
-    /// Opens a sampling session on a base model or a path.
-    pub(crate) fn open(
-        operation: &'static str,
-        session: &PollingSession,
-        base_model: Option<&str>,
-        model_path: Option<&str>,
-        deadline: Option<Deadline>,
-    ) -> Result<Self> {
-        model_path.map_or(Ok(()), check_path).map_err(|error| error.with_operation(operation))?;
-        let request = CreateSamplingSessionRequest {
-            session_id: session.inner().id().into(),
-            sampling_session_seq_id: session.inner().sampling_sessions().next(),
-            base_model: base_model.map(Into::into),
-            model_path: model_path.map(Into::into),
-        };
-        let http = session.http();
-        let limits = Limits { deadline, ..http.limits(operation, Purpose::Session) };
-        let post = Request::post("create_sampling_session", &[]);
-        let opened: CreateSamplingSessionResponse = http.send_json(post, &limits, &request)?;
-        let client = SamplingClient::new(session, opened.sampling_session_id);
-        Ok(SamplingClient { base_model: base_model.map(Into::into), ..client })
-    }
-
     /// The id of the sampling session.
     #[must_use]
     pub fn sampling_session_id(&self) -> &str {
@@ -169,7 +154,7 @@ impl SamplingClient {
     ///
     /// As [`sample`](SamplingClient::sample).
     pub fn compute_logprobs(&self, prompt: &ModelInput) -> Result<Vec<Option<f32>>> {
-        self.logprobs(prompt, self.blocking())?.wait()
+        self.logprobs(prompt, None, self.blocking())?.wait()
     }
 
     /// Submits [`compute_logprobs`](SamplingClient::compute_logprobs).
@@ -178,60 +163,57 @@ impl SamplingClient {
     ///
     /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
     pub fn submit_compute_logprobs(&self, prompt: &ModelInput) -> Result<Pending<Vec<Option<f32>>>> {
-        self.logprobs(prompt, self.submitting())
+        self.logprobs(prompt, None, self.submitting())
     }
 
-    /// The id of the model's tokenizer, which the Python client derives from the name of the base model. Blocks for one request,
-    /// unless the client was opened on a base model.
+    /// The log-probabilities of the last `last_n` tokens of a prompt, in nats: an entry for each token of the prompt, `None` for
+    /// the earlier ones. Faster than [`compute_logprobs`](SamplingClient::compute_logprobs) for the end of a long prompt, where
+    /// the service knows the option. Blocks.
     ///
     /// # Errors
     ///
-    /// Any error of a request; status 404 from servers without information about samplers, such as those of the protocol 0.4.1.
-    pub fn tokenizer_id(&self) -> Result<String> {
-        if let Some(base_model) = &self.base_model {
-            return Ok(tokenizer_id::of_model(base_model));
-        }
-        let operation = "tokenizer_id";
-        let path = format!("samplers/{}", encode_segment(self.sampling_session_id()));
-        let http = self.session.http();
-        let limits = Limits { deadline: self.blocking().deadline(), ..http.limits(operation, Purpose::Session) };
-        let sampler: SamplerResponse = http.send(&Request::get(path), &limits)?.json(operation)?;
-        tokenizer_id::of_info(None, Some(sampler.base_model)).map_err(|error| error.with_operation(operation))
+    /// As [`sample`](SamplingClient::sample); also [`InvalidInput`](ErrorKind::InvalidInput) if `last_n` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient, prompt: Vec<u32>, completion: Vec<u32>) -> tinkex::Result<()> {
+    /// let text = tinkex::types::ModelInput::from_tokens([prompt, completion.clone()].concat());
+    /// let logprobs = sampler.compute_logprobs_last_n(&text, completion.len() as u32)?;
+    /// let score: f32 = logprobs.iter().flatten().sum();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compute_logprobs_last_n(&self, prompt: &ModelInput, last_n: u32) -> Result<Vec<Option<f32>>> {
+        self.logprobs(prompt, Some(last_n), self.blocking())?.wait()
     }
 
-    /// The model's tokenizer, from where [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) gets it. Not cached:
-    /// keep the returned tokenizer.
+    /// Submits [`compute_logprobs_last_n`](SamplingClient::compute_logprobs_last_n).
     ///
     /// # Errors
     ///
-    /// As [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) and [`tokenizer_id`](SamplingClient::tokenizer_id).
-    #[doc(alias = "get_tokenizer")]
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let deadline = self.blocking().deadline();
-        Tokenizer::named(&self.tokenizer_id()?, self.session.config(), deadline, "tokenizer")
+    /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
+    pub fn submit_compute_logprobs_last_n(
+        &self,
+        prompt: &ModelInput,
+        last_n: u32,
+    ) -> Result<Pending<Vec<Option<f32>>>> {
+        self.logprobs(prompt, Some(last_n), self.submitting())
     }
 
     fn samples(&self, options: SampleOptions<'_>, mode: CallMode) -> Result<Pending<SampleResponse>> {
-        let length = options.settings.prompt_logprobs.then(|| options.prompt.len());
-        Ok(self.submit("sample", options, mode)?.pending(move |responses| {
-            let mut response = single(responses)?;
-            if let (Some(length), Some(logprobs)) = (length, response.prompt_logprobs.as_mut()) {
-                one_per_token(logprobs, length)?;
-            }
-            Ok(response)
-        }))
+        let (call, finish) = self.submit("sample", options, mode)?;
+        Ok(call.pending(move |responses| finish.finish(single(responses)?)))
     }
 
-    fn logprobs(&self, prompt: &ModelInput, mode: CallMode) -> Result<Pending<Vec<Option<f32>>>> {
+    fn logprobs(&self, prompt: &ModelInput, last_n: Option<u32>, mode: CallMode) -> Result<Pending<Vec<Option<f32>>>> {
         let params = SamplingParams::default().max_tokens(1);
-        let options = SampleOptions::new(prompt).sampling_params(params).prompt_logprobs(true);
-        let length = prompt.len();
-        Ok(self.submit("compute_logprobs", options, mode)?.pending(move |responses| {
-            let logprobs = single(responses)?.prompt_logprobs;
-            let mut logprobs =
-                logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the response has no prompt_logprobs"))?;
-            one_per_token(&mut logprobs, length)?;
-            Ok(logprobs)
+        let mut options = SampleOptions::new(prompt).sampling_params(params).prompt_logprobs(true);
+        options.settings.prompt_logprobs_last_n = last_n;
+        let (call, finish) = self.submit("compute_logprobs", options, mode)?;
+        Ok(call.pending(move |responses| {
+            let logprobs = finish.finish(single(responses)?)?.prompt_logprobs;
+            logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the response has no prompt_logprobs"))
         }))
     }
 
@@ -240,14 +222,17 @@ impl SamplingClient {
         operation: &'static str,
         options: SampleOptions<'_>,
         mode: CallMode,
-    ) -> Result<SubmittedCall<SampleResponse>> {
+    ) -> Result<(SubmittedCall<SampleResponse>, Finish)> {
         options.validate().map_err(|error| error.with_operation(operation))?;
+        let expected = Expected::of(options.prompt, &options.settings)?;
+        let sequence_ids: SequenceIds = Arc::new(Mutex::default());
         let (handle, completers) = CallHandle::new(operation, 1);
         if mode.blocks() {
             handle.wait_from_start();
         }
         let call = self.session.call(operation, handle, mode);
-        let SampleOptions { prompt, settings } = options;
+        let SampleOptions { prompt, mut settings } = options;
+        settings.record_stability_info = self.record_stability_info;
         for completer in completers {
             let job = SampleJob {
                 sampler: Arc::clone(&self.sampler),
@@ -256,6 +241,7 @@ impl SamplingClient {
                 completer,
                 deadline: mode.deadline(),
                 retry: Arc::clone(&self.retry),
+                sequence_ids: Arc::clone(&sequence_ids),
                 expired: 0,
             };
             if mode.blocks() {
@@ -271,7 +257,7 @@ impl SamplingClient {
                 session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
             }
         }
-        Ok(call)
+        Ok((call, Finish { expected, sequence_ids }))
     }
 
     fn blocking(&self) -> CallMode {
@@ -283,16 +269,25 @@ impl SamplingClient {
     }
 }
 
-/// Some servers leave out the first token, which has no log-probability.
-fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: usize) -> Result<()> {
-    if logprobs.len() + 1 == tokens {
-        logprobs.insert(0, None);
+/// What turns the response to a sample into the caller's.
+struct Finish {
+    expected: Expected,
+    sequence_ids: SequenceIds,
+}
+
+impl Finish {
+    /// Checks the response, and names its sequences as the promise did.
+    fn finish(self, mut response: SampleResponse) -> Result<SampleResponse> {
+        self.expected.check(&mut response)?;
+        let ids = std::mem::take(&mut *self.sequence_ids.lock());
+        // A server that gave another number of ids does not say which sequence is which.
+        if ids.len() == response.sequences.len() {
+            for (sequence, id) in response.sequences.iter_mut().zip(ids) {
+                sequence.sequence_id.get_or_insert(id);
+            }
+        }
+        Ok(response)
     }
-    if logprobs.len() == tokens {
-        return Ok(());
-    }
-    let message = format!("the response has {} prompt_logprobs for {tokens} tokens", logprobs.len());
-    Err(Error::new(ErrorKind::Decode, message))
 }
 
 impl fmt::Debug for SamplingClient {

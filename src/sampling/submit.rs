@@ -1,8 +1,8 @@
 //! The submission of one sample: through the limiter, with one sequence number and idempotency key for all attempts.
 
 use std::sync::Arc;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use log::{Level, debug};
@@ -20,6 +20,9 @@ use crate::threads::Pool;
 use crate::types::wire::Promise;
 use crate::types::{ModelInput, RequestKind};
 
+/// The ids of the sequences of a sample, from its last promise.
+pub(super) type SequenceIds = Arc<Mutex<Vec<String>>>;
+
 /// What all submissions of a sampling client share. Threads hold it, so it does not hold the session.
 pub(super) struct Sampler {
     pub(super) sampling_session_id: String,
@@ -28,10 +31,12 @@ pub(super) struct Sampler {
     poller: PollerHandle,
     submitters: Weak<Pool<Task>>,
     client: PollClient,
-    /// The next sequence number, from 0.
+    /// The next sequence number. The client that opened the sampling session starts with 0, each other one with a number of its
+    /// own.
     next_seq_id: AtomicU64,
     /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
+    base_model: OnceLock<String>,
 }
 
 /// One sample to submit.
@@ -42,12 +47,14 @@ pub(super) struct SampleJob {
     pub(super) completer: Completer,
     pub(super) deadline: Option<Deadline>,
     pub(super) retry: Arc<RetryConfig>,
+    pub(super) sequence_ids: SequenceIds,
     /// How many times its promise has expired.
     pub(super) expired: u32,
 }
 
 impl Sampler {
-    pub(super) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
+    /// `first_seq_id` is the number of the first sample.
+    pub(super) fn new(session: &PollingSession, sampling_session_id: String, first_seq_id: u64) -> Self {
         Sampler {
             sampling_session_id,
             http: Arc::clone(session.http()),
@@ -55,9 +62,19 @@ impl Sampler {
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
             client: session.poller().new_client(false),
-            next_seq_id: AtomicU64::new(0),
+            next_seq_id: AtomicU64::new(first_seq_id),
             last_prompt: Mutex::default(),
+            base_model: OnceLock::new(),
         }
+    }
+
+    /// The base model, if it is known.
+    pub(super) fn base_model(&self) -> Option<&str> {
+        self.base_model.get().map(String::as_str)
+    }
+
+    pub(super) fn know_base_model(&self, name: String) {
+        self.base_model.get_or_init(|| name);
     }
 
     /// A copy of the prompt that a sample keeps, to be submitted again. Consecutive samples of one prompt share the copy, and
@@ -82,12 +99,15 @@ impl SampleJob {
             Ok(promise) => {
                 let sampler = Arc::clone(&self.sampler);
                 let config = sampler.http.config();
-                let SampleJob { sampler: own, prompt, settings, completer, deadline, retry, expired } = self;
+                *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default();
+                let SampleJob { sampler: own, prompt, settings, completer, deadline, retry, sequence_ids, expired } =
+                    self;
                 let timeout_progress = retry.progress().unwrap_or(config.timeout_progress());
                 let resubmission = retry.wait(expired, fastrand::f64()).map(|wait| {
                     let run = Box::new(move |completer| {
-                        let expired = expired + 1;
-                        SampleJob { sampler: own, prompt, settings, completer, deadline, retry, expired }.run_in_pool();
+                        let (sampler, expired) = (own, expired + 1);
+                        SampleJob { sampler, prompt, settings, completer, deadline, retry, sequence_ids, expired }
+                            .run_in_pool();
                     });
                     Resubmission { wait, run }
                 });
@@ -141,7 +161,7 @@ impl SampleJob {
                 let request = Request {
                     headers: vec![("x-tinker-sampling-backpressure", "1".into())],
                     idempotency_key: Some(&key),
-                    retry: RetryMode::SubmitSample,
+                    retry: RetryMode::SubmitSample { billing_wait: DEFAULT_PAUSE },
                     ..Request::post("asample", body)
                 };
                 match http.send(&request, &limits) {

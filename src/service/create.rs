@@ -1,19 +1,28 @@
-//! Creates training clients, on a base model or from a saved state.
+//! Creates models, and training clients of them.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{ServiceClient, TrainingOptions};
 use crate::error::{Error, Result};
-use crate::http::{Http, Limits, Purpose, Request, RetryMode, encode_segment, to_json};
+use crate::http::{Http, Limits, Purpose, Request, RetryMode, to_json};
 use crate::pending::{CallHandle, CallMode, Completer, Pending, TrackedPromise, single};
-use crate::session::{Sequence, Task};
+use crate::session::Task;
 use crate::training::TrainingClient;
 use crate::types::wire::{CreateModelRequest, CreateModelResponse, Promise};
-use crate::types::{CheckpointPath, LoraConfig, RequestKind, TrainingRun};
+use crate::types::{PromiseResult, RequestKind};
 
-/// Writes the body of a create_model request, just before it is sent.
-type WriteBody = Box<dyn FnOnce(&Http) -> Result<Vec<u8>> + Send>;
+/// Writes the body of a request that creates a model, just before it is sent.
+pub(super) type WriteBody = Box<dyn FnOnce(&Http) -> Result<Vec<u8>> + Send>;
+
+/// A request that creates a model.
+pub(super) struct Creation {
+    pub(super) operation: &'static str,
+    /// The path below `/api/v1/`.
+    pub(super) path: &'static str,
+    pub(super) kind: RequestKind,
+    pub(super) write_body: WriteBody,
+}
 
 impl ServiceClient {
     pub(super) fn create_lora(
@@ -30,45 +39,31 @@ impl ServiceClient {
         // Taken in the caller, so that calls made one after the other have ascending numbers, whichever threads send them.
         let model_seq_id = self.session.inner().models().next();
         let body = create_model(operation, self.session_id(), model_seq_id, base_model, options)?;
-        self.create(operation, Box::new(|_| Ok(body)), mode, |trainer, _| Ok(trainer))
+        self.create(Creation::of_model(operation, Box::new(|_| Ok(body))), mode, |trainer, _| Ok(trainer))
     }
 
-    pub(super) fn create_from_state(
+    /// Creates a model with a create_model request. `finish` completes its client, on the thread that waits.
+    pub(super) fn create(
         &self,
-        path: &str,
-        user_metadata: BTreeMap<String, String>,
-        optimizer: bool,
-        mode: CallMode,
-    ) -> Result<Pending<TrainingClient>> {
-        let operation = match optimizer {
-            true => "create_training_client_from_state_with_optimizer",
-            false => "create_training_client_from_state",
-        };
-        let path = CheckpointPath::for_url(path).map_err(|error| error.with_operation(operation))?;
-        let write_body = from_run(
-            operation,
-            path.training_run_id(),
-            user_metadata,
-            self.session_id().to_owned(),
-            self.session.inner().models().clone(),
-            mode,
-        );
-        self.create(operation, write_body, mode, move |trainer, mode| {
-            trainer.queue_load_state(path.as_str(), optimizer, mode)?.wait().map(|_| trainer)
-        })
-    }
-
-    /// Creates a model. `finish` completes its client, on the thread that waits.
-    fn create(
-        &self,
-        operation: &'static str,
-        write_body: WriteBody,
+        creation: Creation,
         mode: CallMode,
         finish: impl FnOnce(TrainingClient, CallMode) -> Result<TrainingClient> + Send + 'static,
     ) -> Result<Pending<TrainingClient>> {
-        let (handle, mut completers) = CallHandle::<CreateModelResponse>::new(operation, 1);
+        self.create_by(creation, mode, |created: CreateModelResponse| created.model_id, finish)
+    }
+
+    /// Creates a model. `model_id` finds its id in the response.
+    pub(super) fn create_by<R: PromiseResult>(
+        &self,
+        creation: Creation,
+        mode: CallMode,
+        model_id: impl FnOnce(R) -> String + Send + 'static,
+        finish: impl FnOnce(TrainingClient, CallMode) -> Result<TrainingClient> + Send + 'static,
+    ) -> Result<Pending<TrainingClient>> {
+        let operation = creation.operation;
+        let (handle, mut completers) = CallHandle::<R>::new(operation, 1);
         if let Some(completer) = completers.pop() {
-            let submit = self.model_submission(write_body, completer, mode);
+            let submit = self.model_submission(creation, completer, mode);
             if mode.blocks() {
                 handle.wait_from_start();
                 submit();
@@ -82,15 +77,16 @@ impl ServiceClient {
         }
         let (session, timeout) = (self.session.clone(), self.timeout_operation);
         Ok(self.session.call(operation, handle, mode).pending(move |created| {
-            let created = single(created)?;
-            finish(TrainingClient::new(&session, &created.model_id)?.with_timeout_operation(timeout), mode)
+            let model_id = model_id(single(created)?);
+            finish(TrainingClient::new(&session, &model_id)?.with_timeout_operation(timeout), mode)
         }))
     }
 
-    /// Submits a create_model request. Holds no session, since a thread of the session runs it.
-    fn model_submission(&self, write_body: WriteBody, completer: Completer, mode: CallMode) -> Task {
+    /// Submits a request that creates a model. Holds no session, since a thread of the session runs it.
+    fn model_submission(&self, creation: Creation, completer: Completer, mode: CallMode) -> Task {
         let (http, poller) = (Arc::clone(self.session.http()), self.session.poller().clone());
         let client = poller.new_client(false);
+        let Creation { path, kind, write_body, .. } = creation;
         Box::new(move || {
             let config = http.config();
             let body = match write_body(&http) {
@@ -98,7 +94,7 @@ impl ServiceClient {
                 Err(error) => return completer.complete(Err(error)),
             };
             let operation = completer.operation();
-            let request = Request { retry: RetryMode::Submit, ..Request::post("create_model", &body) };
+            let request = Request { retry: RetryMode::Submit, ..Request::post(path, &body) };
             let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Training) };
             let submitted_at = config.clock().now();
             let response = completer.begin_write().and_then(|()| http.send(&request, &limits));
@@ -106,7 +102,7 @@ impl ServiceClient {
                 .and_then(|response| response.json::<Promise>(operation).map_err(|error| error.with_effect(true)));
             match promise {
                 Ok(promise) => {
-                    let (id, kind) = (promise.request_id, RequestKind::CreateModel);
+                    let id = promise.request_id;
                     poller.track(TrackedPromise::new(id, kind, client, completer, config, submitted_at));
                 }
                 Err(error) => completer.complete(Err(error)),
@@ -115,47 +111,29 @@ impl ServiceClient {
     }
 }
 
-/// Gets a training run and writes a create_model request like the one that made it. Entries of the caller's metadata replace
-/// those of the run.
-fn from_run(
-    operation: &'static str,
-    run: &str,
-    user_metadata: BTreeMap<String, String>,
-    session_id: String,
-    models: Sequence,
-    mode: CallMode,
-) -> WriteBody {
-    let path = format!("training_runs/{}", encode_segment(run));
-    Box::new(move |http| {
-        let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Session) };
-        let run: TrainingRun = http.send(&Request::get(path), &limits)?.json(operation)?;
-        let Some(rank) = run.lora_rank.filter(|_| run.is_lora) else {
-            let message = format!("the training run {:?} did not train a LoRA adapter", run.training_run_id);
-            return Err(Error::invalid_input(message));
-        };
-        let mut merged = run.user_metadata.unwrap_or_default();
-        merged.extend(user_metadata);
-        let options = TrainingOptions { lora: LoraConfig::default().rank(rank), user_metadata: merged };
-        // Only once the run is known, so that a failure leaves no gap.
-        let model_seq_id = models.next();
-        create_model(operation, &session_id, model_seq_id, &run.base_model, options)
-    })
+impl Creation {
+    /// A create_model request.
+    pub(super) fn of_model(operation: &'static str, write_body: WriteBody) -> Self {
+        Creation { operation, path: "create_model", kind: RequestKind::CreateModel, write_body }
+    }
 }
 
-fn create_model(
+/// Writes a create_model request.
+pub(super) fn create_model(
     operation: &'static str,
     session_id: &str,
     model_seq_id: u64,
     base_model: &str,
     options: TrainingOptions,
 ) -> Result<Vec<u8>> {
-    let TrainingOptions { lora, user_metadata } = options;
+    let TrainingOptions { lora, optimizer_config, user_metadata } = options;
     let request = CreateModelRequest {
         session_id: session_id.into(),
         model_seq_id,
         base_model: base_model.into(),
-        user_metadata: (!user_metadata.is_empty()).then_some(std::borrow::Cow::Owned(user_metadata)),
+        user_metadata: (!user_metadata.is_empty()).then_some(Cow::Owned(user_metadata)),
         lora_config: Some(lora),
+        optimizer_config: optimizer_config.map(Cow::Owned),
     };
     to_json(operation, &request)
 }

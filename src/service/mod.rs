@@ -1,6 +1,7 @@
 //! The client that opens a session and makes the other clients.
 
 mod create;
+mod from_state;
 mod training_client_builder;
 mod training_options;
 
@@ -8,20 +9,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use from_state::FromState;
 use serde::de::DeserializeOwned;
 pub use training_client_builder::{FromStateBuilder, LoraBuilder, TrainingClientBuilder};
 pub use training_options::TrainingOptions;
 
 use crate::api::Api;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::{Limits, Purpose, Request};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, TrackedPromise};
+use crate::rest::CopyWeights;
 use crate::rest::client::RestClient;
-use crate::sampling::SamplingClient;
+use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
-use crate::types::{FinishReason, GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind};
+use crate::types::{
+    FinishReason, GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind, session_page,
+};
 
 /// A session with the service, and the factory of its clients. Cheap to clone.
 ///
@@ -66,6 +71,14 @@ impl ServiceClient {
     #[must_use]
     pub fn session_id(&self) -> &str {
         self.session.inner().id()
+    }
+
+    /// The address of the session's page in the service's web console. `None` unless the service is the official one: others
+    /// have no console. Makes no request. [`TrainingClient::get_console_url`] has that of a training run,
+    /// [`CheckpointPath`](crate::types::CheckpointPath) those of a checkpoint.
+    #[must_use]
+    pub fn get_console_url(&self) -> Option<String> {
+        self.config().is_official().then(|| session_page(self.session_id()))
     }
 
     /// A client of the same session whose blocking calls and waits, and those of the clients that it makes, time out after
@@ -142,7 +155,8 @@ impl ServiceClient {
     /// Blocks for several requests.
     ///
     /// The base model and the rank are those of the checkpoint's training run. So is the metadata, where `user_metadata` does
-    /// not replace it. [`training_client`](ServiceClient::training_client) does the same without blocking.
+    /// not replace it. [`training_client`](ServiceClient::training_client) does the same without blocking, and with more
+    /// options: another base model, another optimizer, a token for weights of another user.
     ///
     /// # Errors
     ///
@@ -164,7 +178,8 @@ impl ServiceClient {
         path: &str,
         user_metadata: &BTreeMap<String, String>,
     ) -> Result<TrainingClient> {
-        self.create_from_state(path, user_metadata.clone(), false, self.blocking())?.wait()
+        let from = FromState { path: path.to_owned(), user_metadata: user_metadata.clone(), ..FromState::default() };
+        self.create_from_state(from, self.blocking())?.wait()
     }
 
     /// The same as [`create_training_client_from_state`](ServiceClient::create_training_client_from_state), with the
@@ -178,7 +193,8 @@ impl ServiceClient {
         path: &str,
         user_metadata: &BTreeMap<String, String>,
     ) -> Result<TrainingClient> {
-        self.create_from_state(path, user_metadata.clone(), true, self.blocking())?.wait()
+        let from = FromState { path: path.to_owned(), user_metadata: user_metadata.clone(), ..FromState::default() };
+        self.create_from_state(FromState { with_optimizer: true, ..from }, self.blocking())?.wait()
     }
 
     /// Opens a client that samples from a base model, or from saved weights by the path that the service gave for them, such as
@@ -189,12 +205,30 @@ impl ServiceClient {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, before any request; otherwise any error of
     /// the request.
     pub fn create_sampling_client(&self, model: &str) -> Result<SamplingClient> {
-        let operation = "create_sampling_client";
-        if model.trim().is_empty() {
-            return Err(Error::invalid_input("the name of the model is empty").with_operation(operation));
-        }
-        let (base_model, path) = if model.contains("://") { (None, Some(model)) } else { (Some(model), None) };
-        let client = SamplingClient::open(operation, &self.session, base_model, path, self.blocking().deadline())?;
+        self.create_sampling_client_with(model.into())
+    }
+
+    /// Opens a sampling client with all options. Blocks for one request.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_sampling_client`](ServiceClient::create_sampling_client); also
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without base model and path.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient, saved: tinkex::types::SaveWeightsResponse) -> tinkex::Result<()> {
+    /// use tinkex::SamplerOptions;
+    ///
+    /// let options = SamplerOptions::new().model_path(saved.path).base_model("Qwen/Qwen3-8B");
+    /// let sampler = service.create_sampling_client_with(options)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn create_sampling_client_with(&self, options: SamplerOptions) -> Result<SamplingClient> {
+        let deadline = self.blocking().deadline();
+        let client = SamplingClient::open("create_sampling_client", &self.session, options, deadline)?;
         Ok(client.with_timeout_operation(self.timeout_operation))
     }
 
@@ -243,6 +277,15 @@ impl ServiceClient {
     #[must_use]
     pub fn create_rest_client(&self) -> RestClient {
         RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.inner())), self.timeout_operation)
+    }
+
+    /// Copies a checkpoint to a project, as [`RestClient::copy_weights`] does. Returns the copy's path. Blocks for one request.
+    ///
+    /// # Errors
+    ///
+    /// As [`RestClient::copy_weights`].
+    pub fn copy_weights(&self, copy: &CopyWeights) -> Result<String> {
+        self.create_rest_client().copy_weights(copy)
     }
 
     /// Low-level access to the service, over the connections of this session, for requests that no client method makes. Makes

@@ -1,11 +1,11 @@
 //! Builders of training clients.
 
-use std::collections::BTreeMap;
-
+use super::from_state::FromState;
 use super::{ServiceClient, TrainingOptions};
 use crate::error::Result;
 use crate::pending::Pending;
 use crate::training::TrainingClient;
+use crate::types::OptimizerConfig;
 
 /// Chooses what a new training client starts from. Obtained from [`ServiceClient::training_client`].
 ///
@@ -18,6 +18,8 @@ use crate::training::TrainingClient;
 /// let fresh = service.training_client().lora("Qwen/Qwen3-8B").options(LoraConfig::default().rank(16)).submit()?;
 /// let resumed = service.training_client().from_state("tinker://run-1/weights/0100").with_optimizer().submit()?;
 /// let (fresh, resumed) = (fresh.wait()?, resumed.wait()?);
+/// let token = std::env::var("WEIGHTS_TOKEN").unwrap_or_default();
+/// let shared = service.training_client().from_state("tinker://run-2/weights/0100").weights_access_token(token).create()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -37,11 +39,11 @@ impl TrainingClientBuilder {
         LoraBuilder { service: self.service, base_model: base_model.into(), options: TrainingOptions::new() }
     }
 
-    /// Starts from a state that [`TrainingClient::save_state`] saved, by its path `tinker://RUN/weights/NAME`. The base model
-    /// and the rank are those of the checkpoint's training run.
+    /// Starts from a state that [`TrainingClient::save_state`] saved, by the path that it returned. The base model and the rank
+    /// are those of the checkpoint.
     pub fn from_state(self, path: impl Into<String>) -> FromStateBuilder {
-        let (path, user_metadata) = (path.into(), BTreeMap::new());
-        FromStateBuilder { service: self.service, path, optimizer: false, user_metadata }
+        let from = FromState { path: path.into(), ..FromState::default() };
+        FromStateBuilder { service: self.service, from }
     }
 }
 
@@ -88,22 +90,39 @@ impl LoraBuilder {
 #[must_use]
 pub struct FromStateBuilder {
     service: ServiceClient,
-    path: String,
-    optimizer: bool,
-    user_metadata: BTreeMap<String, String>,
+    from: FromState,
 }
 
 impl FromStateBuilder {
     /// Also loads the optimizer's state. By default, the optimizer starts fresh.
     pub fn with_optimizer(mut self) -> Self {
-        self.optimizer = true;
+        self.from.with_optimizer = true;
+        self
+    }
+
+    /// Sets the base model, which must fit the checkpoint. Defaults to the checkpoint's.
+    pub fn base_model(mut self, name: impl Into<String>) -> Self {
+        self.from.base_model = Some(name.into());
+        self
+    }
+
+    /// Sets the optimizer of the new model. Defaults to AdamW, or to what the service says that the weights were trained with.
+    pub fn optimizer_config(mut self, config: impl Into<OptimizerConfig>) -> Self {
+        self.from.optimizer_config = Some(config.into());
+        self
+    }
+
+    /// Sets a token that gives access to weights of another user. Defaults to none. With one, the service itself creates the
+    /// model like the one that the checkpoint was saved from: only the official service of 2026 does that.
+    pub fn weights_access_token(mut self, token: impl Into<String>) -> Self {
+        self.from.weights_access_token = Some(token.into());
         self
     }
 
     /// Adds one entry to the metadata of the new training run. It replaces the entry of that key in the metadata of the
     /// checkpoint's training run. Defaults to none.
     pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.user_metadata.insert(key.into(), value.into());
+        self.from.user_metadata.insert(key.into(), value.into());
         self
     }
 
@@ -111,11 +130,10 @@ impl FromStateBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://RUN/weights/NAME`, before any request,
-    /// and for a run that did not train a LoRA adapter; otherwise any error of a request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a path or an empty name of a base model, before
+    /// any request, and for a checkpoint that is not a LoRA adapter; otherwise any error of a request.
     pub fn create(self) -> Result<TrainingClient> {
-        let mode = self.service.blocking();
-        self.service.create_from_state(&self.path, self.user_metadata, self.optimizer, mode)?.wait()
+        self.service.create_from_state(self.from, self.service.blocking())?.wait()
     }
 
     /// Submits the creation of the client. Does not block. The result is ready when the adapter is created; the thread that
@@ -123,10 +141,9 @@ impl FromStateBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://RUN/weights/NAME`, or
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a path or an empty name of a base model, or
     /// [`Closed`](crate::ErrorKind::Closed). The [`Pending`] returns all others.
     pub fn submit(self) -> Result<Pending<TrainingClient>> {
-        let mode = self.service.submitting();
-        self.service.create_from_state(&self.path, self.user_metadata, self.optimizer, mode)
+        self.service.create_from_state(self.from, self.service.submitting())
     }
 }

@@ -2,29 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::LoraConfig;
+use crate::types::{LoraConfig, OptimizerConfig};
 
-/// The adapter to train, and the metadata that the service keeps with the training run.
+/// The adapter to train, its optimizer, and the metadata that the service keeps with the training run.
 ///
-/// Without metadata, a [`LoraConfig`] is enough.
+/// Without metadata, and with AdamW, a [`LoraConfig`] is enough.
 ///
 /// # Examples
 ///
 /// ```
 /// use tinkex::TrainingOptions;
-/// use tinkex::types::LoraConfig;
+/// use tinkex::types::{DimuonOptimizerConfig, LoraConfig};
 ///
 /// let options = TrainingOptions::from(LoraConfig::default().rank(16)).user_metadata("experiment", "7b");
+/// let options = options.optimizer_config(DimuonOptimizerConfig::new());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
 pub struct TrainingOptions {
     pub(super) lora: LoraConfig,
+    pub(super) optimizer_config: Option<OptimizerConfig>,
     pub(super) user_metadata: BTreeMap<String, String>,
 }
 
 impl TrainingOptions {
-    /// The default adapter, without metadata.
+    /// The default adapter and optimizer, without metadata.
     pub fn new() -> Self {
         TrainingOptions::default()
     }
@@ -32,6 +34,12 @@ impl TrainingOptions {
     /// The shape of the adapter. Defaults to [`LoraConfig::default`].
     pub fn lora(mut self, lora: LoraConfig) -> Self {
         self.lora = lora;
+        self
+    }
+
+    /// The optimizer. Defaults to AdamW; then nothing about it is sent, since servers of 2025 know no other.
+    pub fn optimizer_config(mut self, config: impl Into<OptimizerConfig>) -> Self {
+        self.optimizer_config = Some(config.into());
         self
     }
 

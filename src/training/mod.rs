@@ -2,13 +2,14 @@
 
 #[cfg(feature = "ndarray")]
 mod custom;
+mod loads;
 mod passes;
 mod queue;
 mod requests;
 mod saves;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 #[cfg(feature = "ndarray")]
@@ -21,13 +22,11 @@ use crate::error::Result;
 use crate::http::{Limits, Purpose, Request};
 use crate::pending::{Pending, PollingSession};
 use crate::rules::tokenizer_id;
-use crate::sampling::SamplingClient;
 use crate::session::Dependent;
 use crate::tokenizer::Tokenizer;
 use crate::types::wire::GetInfoRequest;
 use crate::types::{
-    AdamParams, Batch, ForwardBackwardOutput, GetInfoResponse, LoadWeightsResponse, Loss, OptimStepResponse,
-    SaveWeightsResponse, UnloadModelResponse,
+    Batch, ForwardBackwardOutput, GetInfoResponse, Loss, OptimParams, OptimStepResponse, UnloadModelResponse, run_page,
 };
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
@@ -68,6 +67,8 @@ struct Core {
     session: PollingSession,
     queue: Arc<TrainingQueue>,
     model_id: Arc<str>,
+    /// Once it has been asked for.
+    info: OnceLock<GetInfoResponse>,
 }
 
 impl Drop for Core {
@@ -81,7 +82,7 @@ impl TrainingClient {
     pub(crate) fn new(session: &PollingSession, model_id: &str) -> Result<Self> {
         let queue = Arc::new(TrainingQueue::spawn(session.http(), session.poller())?);
         session.inner().adopt(Arc::clone(&queue) as Arc<dyn Dependent>);
-        let core = Core { session: session.clone(), queue, model_id: model_id.into() };
+        let core = Core { session: session.clone(), queue, model_id: model_id.into(), info: OnceLock::new() };
         Ok(TrainingClient { core: Arc::new(core), timeout_operation: session.config().timeout_operation() })
     }
 
@@ -89,6 +90,13 @@ impl TrainingClient {
     #[must_use]
     pub fn model_id(&self) -> &str {
         &self.core.model_id
+    }
+
+    /// The address of the training run's page in the service's web console. `None` unless the service is the official one:
+    /// others have no console. Makes no request.
+    #[must_use]
+    pub fn get_console_url(&self) -> Option<String> {
+        self.core.session.config().is_official().then(|| run_page(&self.core.model_id))
     }
 
     /// A client of the same model whose blocking calls and waits time out after `timeout`; `None` is no limit. Defaults to
@@ -163,15 +171,18 @@ impl TrainingClient {
         Ok(self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending(combine))
     }
 
-    /// Updates the adapter with Adam from the accumulated gradient, and clears the gradient. Blocks.
+    /// Updates the adapter from the accumulated gradient, and clears the gradient. Blocks.
+    ///
+    /// The settings are [`AdamParams`](crate::types::AdamParams), or [`DimuonParams`](crate::types::DimuonParams) for a model
+    /// that was created with that optimizer.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for parameters that are not finite, before any request; otherwise any
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for settings that no server can take, before any request; otherwise any
     /// error of a request. If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the step may have taken
     /// place.
-    pub fn optim_step(&self, params: AdamParams) -> Result<OptimStepResponse> {
-        self.queue_optim_step(params, self.blocking())?.wait()
+    pub fn optim_step(&self, params: impl Into<OptimParams>) -> Result<OptimStepResponse> {
+        self.queue_optim_step(params.into(), self.blocking())?.wait()
     }
 
     /// Submits [`optim_step`](TrainingClient::optim_step).
@@ -179,67 +190,8 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_optim_step(&self, params: AdamParams) -> Result<Pending<OptimStepResponse>> {
-        self.queue_optim_step(params, self.submitting())
-    }
-
-    /// Saves the adapter and the optimizer's state under a name, to resume from later. Returns the checkpoint's `tinker://`
-    /// path. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, before any request; status 409 for a name that is
-    /// taken; otherwise any error of a request.
-    pub fn save_state(&self, name: &str) -> Result<SaveWeightsResponse> {
-        self.queue_save_state(name, self.blocking())?.wait()
-    }
-
-    /// Submits [`save_state`](TrainingClient::save_state).
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_save_state(&self, name: &str) -> Result<Pending<SaveWeightsResponse>> {
-        self.queue_save_state(name, self.submitting())
-    }
-
-    /// Loads an adapter that [`save_state`](TrainingClient::save_state) saved, from the path that it returned. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for text that is not a path, before any request;
-    /// otherwise any error of a request.
-    pub fn load_state(&self, path: &str) -> Result<LoadWeightsResponse> {
-        self.queue_load_state(path, false, self.blocking())?.wait()
-    }
-
-    /// Submits [`load_state`](TrainingClient::load_state).
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_load_state(&self, path: &str) -> Result<Pending<LoadWeightsResponse>> {
-        self.queue_load_state(path, false, self.submitting())
-    }
-
-    /// Loads an adapter and the optimizer's state, as [`save_state`](TrainingClient::save_state) saved them. Blocks.
-    ///
-    /// Servers of the protocol 0.4.1 ignore the optimizer's state and load the adapter alone.
-    ///
-    /// # Errors
-    ///
-    /// As [`load_state`](TrainingClient::load_state).
-    pub fn load_state_with_optimizer(&self, path: &str) -> Result<LoadWeightsResponse> {
-        self.queue_load_state(path, true, self.blocking())?.wait()
-    }
-
-    /// Submits [`load_state_with_optimizer`](TrainingClient::load_state_with_optimizer).
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_load_state_with_optimizer(&self, path: &str) -> Result<Pending<LoadWeightsResponse>> {
-        self.queue_load_state(path, true, self.submitting())
+    pub fn submit_optim_step(&self, params: impl Into<OptimParams>) -> Result<Pending<OptimStepResponse>> {
+        self.queue_optim_step(params.into(), self.submitting())
     }
 
     /// Frees the model on the service, after all calls that were submitted before. Unsaved weights are lost, and later calls
@@ -261,57 +213,25 @@ impl TrainingClient {
         self.queue_unload_model(self.submitting())
     }
 
-    /// Saves the adapter under a name, to sample from. Returns the checkpoint's `tinker://` path. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// As [`save_state`](TrainingClient::save_state).
-    pub fn save_weights_for_sampler(&self, name: &str) -> Result<SaveWeightsResponse> {
-        self.queue_save_for_sampler(name, self.blocking())?.wait()
-    }
-
-    /// Submits [`save_weights_for_sampler`](TrainingClient::save_weights_for_sampler).
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_save_weights_for_sampler(&self, name: &str) -> Result<Pending<SaveWeightsResponse>> {
-        self.queue_save_for_sampler(name, self.submitting())
-    }
-
-    /// Saves the adapter without a name and returns a client that samples from it. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// Any error of a request.
-    pub fn save_weights_and_get_sampling_client(&self) -> Result<SamplingClient> {
-        self.queue_sampling_client(self.blocking())?.wait()
-    }
-
-    /// Submits [`save_weights_and_get_sampling_client`](TrainingClient::save_weights_and_get_sampling_client). With some servers
-    /// the thread that waits for the client sends one more short request.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_save_weights_and_get_sampling_client(&self) -> Result<Pending<SamplingClient>> {
-        self.queue_sampling_client(self.submitting())
-    }
-
-    /// The service's information about the model. Blocks for one request, but not for submitted calls.
+    /// The service's information about the model. Blocks for one request, the first time; later calls of this client and its
+    /// clones return the same information without a request.
     ///
     /// # Errors
     ///
     /// Any error of a request.
     pub fn get_info(&self) -> Result<GetInfoResponse> {
+        if let Some(info) = self.core.info.get() {
+            return Ok(info.clone());
+        }
         let http = self.core.session.http();
         let limits = Limits { deadline: self.blocking().deadline(), ..http.limits("get_info", Purpose::Training) };
         let body = GetInfoRequest { model_id: (&*self.core.model_id).into() };
-        http.send_json(Request::post("get_info", &[]), &limits, &body)
+        let info: GetInfoResponse = http.send_json(Request::post("get_info", &[]), &limits, &body)?;
+        Ok(self.core.info.get_or_init(|| info).clone())
     }
 
     /// The id of the model's tokenizer: the service's, or else the one that the Python client derives from the model's name.
-    /// Blocks for one request.
+    /// Blocks for one request, the first time.
     ///
     /// # Errors
     ///

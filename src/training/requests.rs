@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::http::to_json;
 use crate::pending::{CallHandle, CallMode, Pending, SubmittedCall};
 use crate::types::wire::{OptimStepRequest, UnloadModelRequest};
-use crate::types::{AdamParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
+use crate::types::{OptimParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
 
 impl TrainingClient {
     pub(super) fn blocking(&self) -> CallMode {
@@ -20,13 +20,17 @@ impl TrainingClient {
         CallMode::submitting(self.timeout_operation)
     }
 
-    pub(super) fn queue_optim_step(&self, params: AdamParams, mode: CallMode) -> Result<Pending<OptimStepResponse>> {
+    pub(super) fn queue_optim_step(&self, params: OptimParams, mode: CallMode) -> Result<Pending<OptimStepResponse>> {
         let operation = "optim_step";
         params.validate().map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
-            let adam_params = Cow::Borrowed(&params);
-            to_json(operation, &OptimStepRequest { adam_params, model_id: (&*model_id).into(), seq_id: Some(seq_id) })
+            let (adam_params, optimizer_params) = match &params {
+                OptimParams::Adam(params) => (Some(Cow::Borrowed(params)), None),
+                OptimParams::Dimuon(params) => (None, Some(Cow::Borrowed(params))),
+            };
+            let model_id = (&*model_id).into();
+            to_json(operation, &OptimStepRequest { adam_params, optimizer_params, model_id, seq_id: Some(seq_id) })
         });
         Ok(self.queue_one(operation, "optim_step", RequestKind::OptimStep, body, mode)?.pending_one())
     }

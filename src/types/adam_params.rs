@@ -28,11 +28,11 @@ pub struct AdamParams {
     /// Added to the denominator for numerical stability. Defaults to 1e-12.
     pub eps: f64,
     /// The decoupled weight decay (AdamW): each step multiplies every weight by 1 − `learning_rate` · `weight_decay`.
-    /// Defaults to 0, no decay. Later than 0.4.1, so 0 is not sent.
+    /// Defaults to 0, no decay. 0 is not sent: servers of 0.4.1 refuse the field, and all others have this default.
     #[serde(skip_serializing_if = "is_zero")]
     pub weight_decay: f64,
     /// The maximum L2 norm of the gradient over all weights together; a longer gradient is scaled down to it. Defaults
-    /// to 0, no clipping. Later than 0.4.1, so 0 is not sent.
+    /// to 0, no clipping. 0 is not sent, as for the weight decay.
     #[serde(skip_serializing_if = "is_zero")]
     pub grad_clip_norm: f64,
 }
@@ -96,11 +96,12 @@ impl AdamParams {
         self
     }
 
-    /// Checks that every setting can be sent.
+    /// Checks that a server can take every setting.
     ///
     /// # Errors
     ///
-    /// A setting that is NaN or infinite.
+    /// A setting that is NaN or infinite; a `beta1` or `beta2` that is negative, or 1 or more; a negative `eps`,
+    /// `weight_decay` or `grad_clip_norm`.
     pub fn validate(&self) -> Result<()> {
         let AdamParams { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm } = *self;
         let settings = [
@@ -111,8 +112,15 @@ impl AdamParams {
             ("weight_decay", weight_decay),
             ("grad_clip_norm", grad_clip_norm),
         ];
-        match settings.into_iter().find(|(_, value)| !value.is_finite()) {
-            Some((name, value)) => Err(Error::invalid_input(format!("{name} must be finite, but is {value}"))),
+        if let Some((name, value)) = settings.into_iter().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::invalid_input(format!("{name} must be finite, but is {value}")));
+        }
+        // A negative learning rate climbs: some programs want that.
+        if let Some((name, value)) = settings[1..].iter().find(|(_, value)| *value < 0.0) {
+            return Err(Error::invalid_input(format!("{name} must be at least 0, but is {value}")));
+        }
+        match settings[1..3].iter().find(|(_, value)| *value >= 1.0) {
+            Some((name, value)) => Err(Error::invalid_input(format!("{name} must be less than 1, but is {value}"))),
             None => Ok(()),
         }
     }
@@ -128,6 +136,24 @@ mod tests {
         assert_eq!(json, r#"{"learning_rate":0.0001,"beta1":0.9,"beta2":0.95,"eps":1e-12}"#);
         let json = serde_json::to_string(&AdamParams::new().weight_decay(0.1).grad_clip_norm(1.0)).unwrap();
         assert!(json.ends_with(r#""eps":1e-12,"weight_decay":0.1,"grad_clip_norm":1.0}"#), "{json}");
+    }
+
+    #[test]
+    fn adam_settings_have_bounds() {
+        let adam = AdamParams::new;
+        for (params, is_ok) in [
+            (adam().learning_rate(-1.0), true),
+            (adam().beta1(0.0).beta2(0.0).eps(0.0), true),
+            (adam().beta1(1.0), false),
+            (adam().beta1(-0.1), false),
+            (adam().beta2(1.0), false),
+            (adam().eps(-1e-9), false),
+            (adam().weight_decay(-0.1), false),
+            (adam().weight_decay(10.0), true),
+            (adam().grad_clip_norm(-1.0), false),
+        ] {
+            assert_eq!(params.validate().is_ok(), is_ok, "{params:?}");
+        }
     }
 
     #[test]

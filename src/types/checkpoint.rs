@@ -1,8 +1,10 @@
 //! Checkpoints: saved weights.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Cursor, Timestamp};
+use super::{Cursor, OptimizerConfig, Timestamp};
 
 open_enum! {
     /// The purpose of a checkpoint.
@@ -28,7 +30,7 @@ open_enum! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Checkpoint {
-    /// The part of the tinker path after the run: `weights/NAME` or `sampler_weights/NAME`.
+    /// The part of the tinker path after the run: `weights/NAME`, `sampler_weights/NAME` or `external_weights/NAME`.
     pub checkpoint_id: String,
     /// The purpose.
     pub checkpoint_type: CheckpointType,
@@ -41,6 +43,10 @@ pub struct Checkpoint {
     /// Whether the checkpoint is published. Defaults to false.
     #[serde(default)]
     pub public: bool,
+    /// The metadata that the user gave when saving.
+    pub user_metadata: Option<BTreeMap<String, String>>,
+    /// When the service deletes the checkpoint. None for never, and from services that do not say.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A page of the user's checkpoints (`GET checkpoints`), or the checkpoints of one run
@@ -129,6 +135,28 @@ pub struct SaveWeightsResponse {
 pub struct LoadWeightsResponse {
     /// The tinker path that was loaded. None if the server does not say.
     pub path: Option<String>,
+    /// The id of the model, if the load created it. None if the server does not say.
+    pub model_id: Option<String>,
+}
+
+/// The path and size of weights outside the service's own format, from
+/// [`TrainingClient::save_weights_external`](crate::TrainingClient::save_weights_external).
+///
+/// ```
+/// use tinkex::types::SaveWeightsExternalResponse;
+///
+/// let json = r#"{"path":"tinker://run-1/external_weights/release-1","size_bytes":4096}"#;
+/// let response: SaveWeightsExternalResponse = serde_json::from_str(json)?;
+/// assert_eq!(response.size_bytes, Some(4096));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SaveWeightsExternalResponse {
+    /// The path of the weights, `tinker://RUN/external_weights/NAME`.
+    pub path: String,
+    /// The size of the files in bytes. None if the server does not say.
+    pub size_bytes: Option<u64>,
 }
 
 /// The base model and the adapter of saved weights, from
@@ -137,9 +165,10 @@ pub struct LoadWeightsResponse {
 /// ```
 /// use tinkex::types::WeightsInfoResponse;
 ///
-/// let response = r#"{"base_model":"Qwen/Qwen3-8B","is_lora":true,"lora_rank":32}"#;
+/// let response = r#"{"base_model":"Qwen/Qwen3-8B","is_lora":true,"lora_rank":32,"train_mlp":true}"#;
 /// let info: WeightsInfoResponse = serde_json::from_str(response)?;
-/// assert_eq!(info.lora_rank, Some(32));
+/// assert_eq!((info.lora_rank, info.train_mlp, info.train_attn), (Some(32), Some(true), None));
+/// assert_eq!(info.optimizer_config.name(), "adamw");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -151,4 +180,13 @@ pub struct WeightsInfoResponse {
     pub is_lora: bool,
     /// The rank of the adapter.
     pub lora_rank: Option<u32>,
+    /// The optimizer that trained the weights. Defaults to AdamW, the only one of servers that do not say.
+    #[serde(default)]
+    pub optimizer_config: OptimizerConfig,
+    /// Whether the adapter has weights for the unembedding layer. None if the server does not say.
+    pub train_unembed: Option<bool>,
+    /// Whether the adapter has weights for the MLP layers. None if the server does not say.
+    pub train_mlp: Option<bool>,
+    /// Whether the adapter has weights for the attention layers. None if the server does not say.
+    pub train_attn: Option<bool>,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::provenance::{self, ProvenanceSpan};
 use super::{Dtype, Element, ModelInput, TensorData};
 use crate::error::{Error, Result};
 
@@ -41,17 +42,24 @@ pub struct Datum {
     pub loss_fn_inputs: BTreeMap<String, TensorData>,
     /// The model's input.
     pub model_input: ModelInput,
+    /// Where the tokens of the model's input come from. Empty if unknown. Sent as protobuf only: JSON has no form for it.
+    #[serde(skip)]
+    pub model_input_spans: Vec<ProvenanceSpan>,
+    /// Where the `target_tokens` come from. Empty if unknown. Sent as protobuf only: JSON has no form for it.
+    #[serde(skip)]
+    pub loss_fn_input_spans: Vec<ProvenanceSpan>,
 }
 
 impl Datum {
     /// An example without loss inputs.
     #[must_use]
     pub fn new(model_input: impl Into<ModelInput>) -> Self {
-        Datum { loss_fn_inputs: BTreeMap::new(), model_input: model_input.into() }
+        Datum { model_input: model_input.into(), ..Datum::default() }
     }
 
     /// Adds a loss input. The name determines the type of a plain list: `target_tokens` is int64; `weights`, `advantages`,
-    /// `logprobs`, `clip_low_threshold` and `clip_high_threshold` are float32. A tensor or an array keeps its type.
+    /// `logprobs`, `clip_low_threshold`, `clip_high_threshold` and `sequence_ratio_mask` are float32. A tensor or an array
+    /// keeps its type.
     ///
     /// # Errors
     ///
@@ -64,15 +72,41 @@ impl Datum {
         Ok(self)
     }
 
-    /// Checks that all numbers can be sent.
+    /// Says where the tokens come from: runs that together cover the model's input, and runs that together cover the
+    /// `target_tokens`, both in order. [`ProvenanceSpan`] has an example.
+    ///
+    /// Services that take JSON only do not get them.
+    #[must_use]
+    pub fn with_provenance(
+        mut self,
+        model_input_spans: impl IntoIterator<Item = ProvenanceSpan>,
+        loss_fn_input_spans: impl IntoIterator<Item = ProvenanceSpan>,
+    ) -> Self {
+        self.model_input_spans = model_input_spans.into_iter().collect();
+        self.loss_fn_input_spans = loss_fn_input_spans.into_iter().collect();
+        self
+    }
+
+    /// Checks that all numbers can be sent, and that provenance spans cover the tokens.
     ///
     /// # Errors
     ///
-    /// NaN or an infinity. The error names the loss input and the index.
+    /// NaN or an infinity, where the error names the loss input and the index; spans without a sequence id, or of another
+    /// number of tokens.
     pub fn validate(&self) -> Result<()> {
-        self.loss_fn_inputs
-            .iter()
-            .try_for_each(|(name, tensor)| tensor.check_finite(&format_args!("the loss input {name:?}")))
+        self.check(&"")
+    }
+
+    /// [`validate`](Datum::validate), with the place of the datum for the error message.
+    fn check(&self, place: &dyn std::fmt::Display) -> Result<()> {
+        for (name, tensor) in &self.loss_fn_inputs {
+            tensor.check_finite(&format_args!("the loss input {name:?}{place}"))?;
+        }
+        // A matrix of targets has a row for each token.
+        let rows = |tensor: &TensorData| tensor.shape().and_then(<[usize]>::first).copied().unwrap_or(tensor.len());
+        let targets = self.loss_fn_inputs.get("target_tokens").map_or(0, rows);
+        provenance::check(&self.model_input_spans, self.model_input.len(), &format!("the model input{place}"))?;
+        provenance::check(&self.loss_fn_input_spans, targets, &format!("the target tokens{place}"))
     }
 
     /// The number of tokens of the model input plus the number of elements of all loss inputs, which limits the size of
@@ -131,7 +165,12 @@ impl<T: Element> LossInput for Vec<T> {
     fn into_tensor(self, name: &str) -> Result<TensorData> {
         let dtype = match name {
             "target_tokens" => Dtype::Int64,
-            "weights" | "advantages" | "logprobs" | "clip_low_threshold" | "clip_high_threshold" => Dtype::Float32,
+            "weights"
+            | "advantages"
+            | "logprobs"
+            | "clip_low_threshold"
+            | "clip_high_threshold"
+            | "sequence_ratio_mask" => Dtype::Float32,
             _ => {
                 return Err(Error::invalid_input(format!("the loss input {name:?} is a plain list of no known type"))
                     .with_hint("pass a TensorData, which has a type"));
@@ -213,17 +252,13 @@ impl Batch {
         self.0.is_empty()
     }
 
-    /// Checks that all numbers can be sent.
+    /// Checks all examples, as [`Datum::validate`] does.
     ///
     /// # Errors
     ///
-    /// NaN or an infinity. The error names the datum's index, the loss input and the index in it.
+    /// Those of [`Datum::validate`]. The error names the datum's index.
     pub fn validate(&self) -> Result<()> {
-        self.iter().enumerate().try_for_each(|(index, datum)| {
-            datum.loss_fn_inputs.iter().try_for_each(|(name, tensor)| {
-                tensor.check_finite(&format_args!("the loss input {name:?} of datum {index}"))
-            })
-        })
+        self.iter().enumerate().try_for_each(|(index, datum)| datum.check(&format_args!(" of datum {index}")))
     }
 }
 

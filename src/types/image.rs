@@ -40,12 +40,16 @@ impl ImageFormat {
 /// // To read a file, use `ImageChunk::from_file("cat.png", 256)?`.
 /// let file = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x02\x80\0\0\x01\xe0";
 /// let image = ImageChunk::new(*file, 256)?;
-/// assert_eq!((image.format, image.width, image.height), (ImageFormat::Png, 640, 480));
+/// assert_eq!((image.format, image.width, image.height), (ImageFormat::Png, Some(640), Some(480)));
 ///
 /// let mut input = ModelInput::from_tokens([1, 2]);
 /// input.append(image);
 /// assert_eq!(input.len(), 258);
 /// assert!(ImageChunk::new(*b"GIF89a", 256).is_err());
+///
+/// // Servers of 2026 count the tokens themselves, and refuse an image that does not have the expected number.
+/// let image = ImageChunk::new(*file, None)?.expected_tokens(300);
+/// assert_eq!(ModelInput::new().chunk(image).len(), 300);
 /// # Ok::<(), tinkex::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,22 +61,29 @@ pub struct ImageChunk {
     pub data: Vec<u8>,
     /// The encoding.
     pub format: ImageFormat,
-    /// The height in pixels.
-    pub height: u32,
-    /// The number of tokens that the image counts as.
-    pub tokens: u32,
-    /// The width in pixels.
-    pub width: u32,
+    /// The height in pixels. Servers of 2025 read it; not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// The number of tokens that the image counts as. Servers of 2025 read it; not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// The width in pixels. Servers of 2025 read it; not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// The number of tokens that the image must have. Servers of 2026 count them, and refuse the request if it is another. Not
+    /// sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_tokens: Option<u32>,
 }
 
 impl ImageChunk {
-    /// An image from the bytes of a PNG or JPEG file, which counts as this many tokens. Format and size come from the file's
-    /// header; the rest of the file is not checked.
+    /// An image from the bytes of a PNG or JPEG file, which counts as this many tokens, if that is known. Format and size come
+    /// from the file's header; the rest of the file is not checked.
     ///
     /// # Errors
     ///
     /// Bytes that are neither PNG nor JPEG, or a header without a size.
-    pub fn new(data: impl Into<Vec<u8>>, tokens: u32) -> Result<Self> {
+    pub fn new(data: impl Into<Vec<u8>>, tokens: impl Into<Option<u32>>) -> Result<Self> {
         let data = data.into();
         let (format, width, height) = match png_size(&data) {
             Some((width, height)) => (ImageFormat::Png, width, height),
@@ -85,21 +96,41 @@ impl ImageChunk {
                 }
             },
         };
-        Ok(ImageChunk { data, format, height, tokens, width })
+        Ok(ImageChunk::from_parts(data, format, width, height, tokens))
     }
 
-    /// An image of a known format, width and height in pixels, which counts as this many tokens. The bytes are not checked.
+    /// An image of a known format, width and height in pixels, which counts as this many tokens, where these are known. The
+    /// bytes are not checked.
     #[must_use]
-    pub fn from_parts(data: impl Into<Vec<u8>>, format: ImageFormat, width: u32, height: u32, tokens: u32) -> Self {
-        ImageChunk { data: data.into(), format, height, tokens, width }
+    pub fn from_parts(
+        data: impl Into<Vec<u8>>,
+        format: ImageFormat,
+        width: impl Into<Option<u32>>,
+        height: impl Into<Option<u32>>,
+        tokens: impl Into<Option<u32>>,
+    ) -> Self {
+        let (data, height, tokens, width) = (data.into(), height.into(), tokens.into(), width.into());
+        ImageChunk { data, format, height, tokens, width, expected_tokens: None }
     }
 
-    /// An image from a PNG or JPEG file, which counts as this many tokens.
+    /// Sets the number of tokens that the image must have.
+    #[must_use]
+    pub fn expected_tokens(mut self, tokens: u32) -> Self {
+        self.expected_tokens = Some(tokens);
+        self
+    }
+
+    /// The number of tokens that the image counts as: the expected ones, else `tokens`. 0 if neither is known.
+    pub(super) fn len(&self) -> usize {
+        self.expected_tokens.or(self.tokens).unwrap_or(0) as usize
+    }
+
+    /// An image from a PNG or JPEG file, which counts as this many tokens, if that is known.
     ///
     /// # Errors
     ///
     /// A file that cannot be read ([`ErrorKind::Io`]), and the errors of [`ImageChunk::new`].
-    pub fn from_file(path: impl AsRef<Path>, tokens: u32) -> Result<Self> {
+    pub fn from_file(path: impl AsRef<Path>, tokens: impl Into<Option<u32>>) -> Result<Self> {
         let path = path.as_ref();
         let data = std::fs::read(path).map_err(|error| {
             Error::new(ErrorKind::Io, format!("the image {} cannot be read: {error}", path.display()))
@@ -151,6 +182,9 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
 ///
 /// let cat = ImageAssetPointerChunk::new("https://example.com/cat.jpg", ImageFormat::Jpeg, 640, 480, 256);
 /// assert_eq!(ModelInput::from_tokens([1, 2]).chunk(cat).len(), 258);
+///
+/// let dog = ImageAssetPointerChunk::new("https://example.com/dog.jpg", ImageFormat::Jpeg, None, None, None);
+/// assert_eq!(ModelInput::new().chunk(dog.expected_tokens(300)).len(), 300);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "image_asset_pointer")]
@@ -158,21 +192,48 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
 pub struct ImageAssetPointerChunk {
     /// The encoding.
     pub format: ImageFormat,
-    /// The height in pixels.
-    pub height: u32,
+    /// The height in pixels. Servers of 2025 read it; not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
     /// The URL that the server fetches the image from.
     pub location: String,
-    /// The number of tokens that the image counts as.
-    pub tokens: u32,
-    /// The width in pixels.
-    pub width: u32,
+    /// The number of tokens that the image counts as. Servers of 2025 read it; not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// The width in pixels. Servers of 2025 read it; not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// The number of tokens that the image must have. Servers of 2026 count them, and refuse the request if it is another. Not
+    /// sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_tokens: Option<u32>,
 }
 
 impl ImageAssetPointerChunk {
-    /// An image at this URL, of this format, width and height in pixels, which counts as this many tokens.
+    /// An image at this URL, of this format, width and height in pixels, which counts as this many tokens, where these are
+    /// known.
     #[must_use]
-    pub fn new(location: impl Into<String>, format: ImageFormat, width: u32, height: u32, tokens: u32) -> Self {
-        ImageAssetPointerChunk { format, height, location: location.into(), tokens, width }
+    pub fn new(
+        location: impl Into<String>,
+        format: ImageFormat,
+        width: impl Into<Option<u32>>,
+        height: impl Into<Option<u32>>,
+        tokens: impl Into<Option<u32>>,
+    ) -> Self {
+        let (location, height, tokens, width) = (location.into(), height.into(), tokens.into(), width.into());
+        ImageAssetPointerChunk { format, height, location, tokens, width, expected_tokens: None }
+    }
+
+    /// Sets the number of tokens that the image must have.
+    #[must_use]
+    pub fn expected_tokens(mut self, tokens: u32) -> Self {
+        self.expected_tokens = Some(tokens);
+        self
+    }
+
+    /// The number of tokens that the image counts as: the expected ones, else `tokens`. 0 if neither is known.
+    pub(super) fn len(&self) -> usize {
+        self.expected_tokens.or(self.tokens).unwrap_or(0) as usize
     }
 }
 
@@ -207,7 +268,10 @@ mod tests {
     fn format_and_size_come_from_the_header() {
         for (data, format) in [(PNG, ImageFormat::Png), (JPEG, ImageFormat::Jpeg)] {
             let image = ImageChunk::new(data, 7).unwrap();
-            assert_eq!((image.format, image.width, image.height, image.tokens), (format, 640, 480, 7));
+            assert_eq!(
+                (image.format, image.width, image.height, image.tokens),
+                (format, Some(640), Some(480), Some(7))
+            );
         }
     }
 

@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 pub struct LoraConfig {
     /// The rank, at least 1. Defaults to 32, as in the Python client.
     pub rank: u32,
-    /// The seed of the adapter's initial weights. Defaults to none, which is sent as null: the server chooses.
+    /// The seed of the adapter's initial weights. Defaults to none, which is not sent: the server chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Whether to train the unembedding layer. Defaults to true.
     pub train_unembed: bool,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 open_enum! {
@@ -23,8 +25,9 @@ open_enum! {
     /// | [`Cispo`](LossFn::Cispo) | −*clip(r)* · *new* · *A*, with *clip(r)* as a constant | the same | the same |
     /// | [`Dro`](LossFn::Dro) | −(*new* · *A* − ½ · `beta` · (*new* − *old*)²) | the same | `beta` |
     ///
-    /// The formulas are those of [Tinker's documentation](https://tinker-docs.thinkingmachines.ai/tinker/losses). Other
-    /// servers may support fewer; a server rejects a function that it does not support.
+    /// The formulas are those of [Tinker's documentation](https://tinker-docs.thinkingmachines.ai/tinker/losses), which also
+    /// describes the functions that are not in the table. Other servers may support fewer; a server rejects a function that it
+    /// does not support.
     ///
     /// ```
     /// use tinkex::types::{Datum, LossFn, ModelInput};
@@ -60,6 +63,12 @@ open_enum! {
         /// Direct reward optimization, with the inputs of importance sampling. A quadratic penalty of strength `beta`, for
         /// example 0.05, keeps the log-probabilities near the old ones. Later than 0.4.1.
         Dro = "dro",
+        /// Group sequence policy optimization: the ratio is that of the whole sequence. Later than 0.4.1.
+        Gspo = "gspo",
+        /// A variant of REINFORCE. Later than 0.4.1.
+        StableReinforce = "stable_reinforce",
+        /// A loss that was created on the server; the text setting `loss_id` names it. Later than 0.4.1.
+        Custom = "custom",
     }
 }
 
@@ -73,6 +82,10 @@ open_enum! {
 /// assert!(loss.validate().is_ok());
 /// assert!(Loss::dro().config("beta", f64::NAN).validate().is_err());
 ///
+/// // A setting may also be a text.
+/// let custom = Loss::new(LossFn::Custom).config("loss_id", "loss-1");
+/// assert_eq!(custom.config["loss_id"].as_text(), Some("loss-1"));
+///
 /// // A function converts to a loss without settings.
 /// assert_eq!(Loss::from(LossFn::CrossEntropy), Loss::cross_entropy());
 /// ```
@@ -82,7 +95,72 @@ pub struct Loss {
     /// The function.
     pub function: LossFn,
     /// The settings of the function by name. If empty, null is sent.
-    pub config: BTreeMap<String, f64>,
+    pub config: BTreeMap<String, LossSetting>,
+}
+
+/// A setting of a loss function: a number or a text. [`Loss`] has an example.
+///
+/// ```
+/// use tinkex::types::LossSetting;
+///
+/// let (number, text) = (LossSetting::from(0.8), LossSetting::from("loss-1"));
+/// assert_eq!((number.as_number(), text.as_text()), (Some(0.8), Some("loss-1")));
+/// assert_eq!(number, 0.8);
+/// assert_eq!(serde_json::to_string(&[number, text])?, r#"[0.8,"loss-1"]"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum LossSetting {
+    /// A number.
+    Number(f64),
+    /// A text. Servers before 2026 know none.
+    Text(String),
+}
+
+impl LossSetting {
+    /// The setting, if it is a number.
+    #[must_use]
+    pub fn as_number(&self) -> Option<f64> {
+        match self {
+            LossSetting::Number(number) => Some(*number),
+            LossSetting::Text(_) => None,
+        }
+    }
+
+    /// The setting, if it is a text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            LossSetting::Number(_) => None,
+            LossSetting::Text(text) => Some(text),
+        }
+    }
+}
+
+impl From<f64> for LossSetting {
+    fn from(number: f64) -> Self {
+        LossSetting::Number(number)
+    }
+}
+
+impl From<&str> for LossSetting {
+    fn from(text: &str) -> Self {
+        LossSetting::Text(text.to_owned())
+    }
+}
+
+impl From<String> for LossSetting {
+    fn from(text: String) -> Self {
+        LossSetting::Text(text)
+    }
+}
+
+impl PartialEq<f64> for LossSetting {
+    fn eq(&self, number: &f64) -> bool {
+        self.as_number() == Some(*number)
+    }
 }
 
 impl Loss {
@@ -122,11 +200,11 @@ impl Loss {
         LossFn::Dro.into()
     }
 
-    /// Sets one of the function's settings. [`LossFn`] lists their names.
+    /// Sets one of the function's settings, a number or a text. [`LossFn`] lists their names.
     #[doc(alias = "loss_fn_config")]
     #[must_use]
-    pub fn config(mut self, name: impl Into<String>, value: f64) -> Self {
-        self.config.insert(name.into(), value);
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<LossSetting>) -> Self {
+        self.config.insert(name.into(), value.into());
         self
     }
 
@@ -136,7 +214,8 @@ impl Loss {
     ///
     /// A setting that is NaN or infinite.
     pub fn validate(&self) -> Result<()> {
-        match self.config.iter().find(|(_, value)| !value.is_finite()) {
+        let numbers = self.config.iter().filter_map(|(name, value)| Some((name, value.as_number()?)));
+        match numbers.into_iter().find(|(_, value)| !value.is_finite()) {
             Some((name, value)) => Err(Error::invalid_input(format!("the loss setting {name:?} is {value}"))),
             None => Ok(()),
         }

@@ -25,24 +25,34 @@
 #[macro_use]
 mod open_enum;
 
+mod access_scope;
 mod adam_params;
+mod audit_log;
+mod billing;
 mod checkpoint;
 mod checkpoint_path;
+mod console;
 mod datum;
+mod external_weights;
 mod finish_reason;
 mod image;
+mod load_options;
 mod lora_config;
 mod loss_fn;
 mod model_input;
 mod nan;
+mod optimizer;
 mod promise_result;
+mod provenance;
 mod query;
 mod queue_state;
 mod request_kind;
 mod samples;
 mod sampling_params;
+mod save_options;
 mod server_info;
 mod session;
+mod session_search;
 mod severity;
 mod tensor;
 mod timestamp;
@@ -52,30 +62,47 @@ mod whoami;
 pub mod wire;
 
 pub use crate::error::RequestErrorCategory;
+pub use access_scope::AccessScope;
 pub use adam_params::AdamParams;
+pub use audit_log::{AuditEventType, AuditLogEntry, AuditLogResponse};
+pub use billing::{
+    BillingEventInfo, BillingEventType, BillingUsageEvent, BillingUsageResponse, BillingUsageSession,
+    CurrentCheckpointStorageUsageItem, CurrentCheckpointStorageUsageResponse,
+};
 pub use checkpoint::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, LoadWeightsResponse,
-    SaveWeightsResponse, WeightsInfoResponse,
+    SaveWeightsExternalResponse, SaveWeightsResponse, WeightsInfoResponse,
 };
 pub use checkpoint_path::CheckpointPath;
 pub(crate) use checkpoint_path::check_path;
+pub(crate) use console::{run_page, session_page};
 pub use datum::{Batch, Datum, LossInput};
+pub use external_weights::ExternalWeightsUrlsResponse;
 pub use finish_reason::FinishReason;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
+pub use load_options::LoadOptions;
 pub use lora_config::LoraConfig;
-pub use loss_fn::{Loss, LossFn};
+pub use loss_fn::{Loss, LossFn, LossSetting};
 pub use model_input::{EncodedTextChunk, ModelInput, ModelInputChunk};
+pub use optimizer::{AdamOptimizerConfig, DimuonOptimizerConfig, DimuonParams, OptimParams, OptimizerConfig};
 pub use promise_result::PromiseResult;
+pub use provenance::{ProvenanceSource, ProvenanceSpan};
 pub use query::{Query, QueryValue};
 pub use queue_state::QueueState;
 pub use request_kind::RequestKind;
 pub use samples::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TokenLogprob};
 pub use sampling_params::{SamplingParams, Stop};
+pub use save_options::{ExternalSaveOptions, SamplerKind, SamplerSaveOptions, SaveOptions};
 pub use server_info::{
     GetInfoResponse, GetServerCapabilitiesResponse, HealthResponse, ModelData, SupportedModel, UnloadModelResponse,
 };
 pub use session::{SamplerResponse, SessionResponse, SessionsListResponse};
+pub use session_search::{
+    SearchOwner, SessionSearch, SessionSearchCursor, SessionSearchResponse, SessionStatus, SessionStatusQuery,
+    SessionStatusReason, SessionStatusType, SessionSummary,
+};
 pub use severity::Severity;
+pub(crate) use tensor::Stored;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 pub use training_output::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse};

@@ -62,7 +62,8 @@ impl ModelInput {
         }
     }
 
-    /// The length in tokens. An image counts as [`ImageChunk::tokens`].
+    /// The length in tokens. An image counts as its `expected_tokens`, else as its `tokens`; as 0 if it has neither: see
+    /// [`ImageChunk`].
     #[doc(alias = "length")]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -158,8 +159,8 @@ impl ModelInputChunk {
     pub fn len(&self) -> usize {
         match self {
             ModelInputChunk::EncodedText(text) => text.tokens.len(),
-            ModelInputChunk::Image(image) => image.tokens as usize,
-            ModelInputChunk::ImageAssetPointer(image) => image.tokens as usize,
+            ModelInputChunk::Image(image) => image.len(),
+            ModelInputChunk::ImageAssetPointer(image) => image.len(),
         }
     }
 
@@ -214,7 +215,8 @@ impl<'de> Deserialize<'de> for ModelInputChunk {
         #[derive(Deserialize)]
         struct Fields {
             r#type: Option<String>,
-            tokens: Tokens,
+            tokens: Option<Tokens>,
+            expected_tokens: Option<u32>,
             data: Option<Base64>,
             location: Option<String>,
             format: Option<ImageFormat>,
@@ -222,7 +224,8 @@ impl<'de> Deserialize<'de> for ModelInputChunk {
             width: Option<u32>,
         }
 
-        let Fields { r#type, tokens, data, location, format, height, width } = Fields::deserialize(deserializer)?;
+        let Fields { r#type, tokens, expected_tokens, data, location, format, height, width } =
+            Fields::deserialize(deserializer)?;
         let kind = match r#type.as_deref() {
             Some(kind) => kind,
             None if data.is_some() => "image",
@@ -230,24 +233,28 @@ impl<'de> Deserialize<'de> for ModelInputChunk {
             None => "encoded_text",
         };
         let format = || format.ok_or_else(|| D::Error::missing_field("format"));
-        let height = || height.ok_or_else(|| D::Error::missing_field("height"));
-        let width = || width.ok_or_else(|| D::Error::missing_field("width"));
-        match (kind, tokens) {
-            ("encoded_text", Tokens::Ids(tokens)) => Ok(EncodedTextChunk { tokens }.into()),
-            ("image", Tokens::Count(tokens)) => {
+        let count = || match tokens {
+            None => Ok(None),
+            Some(Tokens::Count(count)) => Ok(Some(count)),
+            Some(Tokens::Ids(_)) => Err(D::Error::custom("the tokens of an image chunk are a number")),
+        };
+        match kind {
+            "encoded_text" => match tokens {
+                Some(Tokens::Ids(tokens)) => Ok(EncodedTextChunk { tokens }.into()),
+                Some(Tokens::Count(_)) => Err(D::Error::custom("the tokens of a text chunk are a list")),
+                None => Err(D::Error::missing_field("tokens")),
+            },
+            "image" => {
                 let Base64(data) = data.ok_or_else(|| D::Error::missing_field("data"))?;
-                Ok(ImageChunk { data, format: format()?, height: height()?, width: width()?, tokens }.into())
+                let image = ImageChunk::from_parts(data, format()?, width, height, count()?);
+                Ok(ImageChunk { expected_tokens, ..image }.into())
             }
-            ("image_asset_pointer", Tokens::Count(tokens)) => {
+            "image_asset_pointer" => {
                 let location = location.ok_or_else(|| D::Error::missing_field("location"))?;
-                Ok(ImageAssetPointerChunk { location, format: format()?, height: height()?, width: width()?, tokens }
-                    .into())
+                let image = ImageAssetPointerChunk::new(location, format()?, width, height, count()?);
+                Ok(ImageAssetPointerChunk { expected_tokens, ..image }.into())
             }
-            ("encoded_text", Tokens::Count(_)) => Err(D::Error::custom("the tokens of a text chunk are a list")),
-            ("image" | "image_asset_pointer", Tokens::Ids(_)) => {
-                Err(D::Error::custom("the tokens of an image chunk are a number"))
-            }
-            (kind, _) => Err(D::Error::custom(format!(
+            kind => Err(D::Error::custom(format!(
                 "unknown chunk type {kind:?}, expected encoded_text, image or image_asset_pointer"
             ))),
         }

@@ -3,7 +3,9 @@
 use serde::de::DeserializeOwned;
 
 use super::wire::{CreateModelResponse, SaveWeightsForSamplerResponse};
-use super::{LoadWeightsResponse, OptimStepResponse, SaveWeightsResponse, UnloadModelResponse};
+use super::{
+    LoadWeightsResponse, OptimStepResponse, SaveWeightsExternalResponse, SaveWeightsResponse, UnloadModelResponse,
+};
 
 /// A type that the result of a promise can be read as: see [`ServiceClient::pending`](crate::ServiceClient::pending).
 ///
@@ -37,6 +39,7 @@ pub trait PromiseResult: DeserializeOwned + Send + 'static {
 impl PromiseResult for CreateModelResponse {}
 impl PromiseResult for LoadWeightsResponse {}
 impl PromiseResult for OptimStepResponse {}
+impl PromiseResult for SaveWeightsExternalResponse {}
 impl PromiseResult for SaveWeightsForSamplerResponse {}
 impl PromiseResult for SaveWeightsResponse {}
 impl PromiseResult for UnloadModelResponse {}

@@ -29,6 +29,8 @@ pub enum RequestKind {
     LoadWeights,
     /// `save_weights_for_sampler`.
     SaveWeightsForSampler,
+    /// `save_weights_external`.
+    SaveWeightsExternal,
     /// `asample`.
     Sample,
     /// `unload_model`.
@@ -47,6 +49,7 @@ impl RequestKind {
             RequestKind::SaveWeights => "SaveWeights",
             RequestKind::LoadWeights => "LoadWeights",
             RequestKind::SaveWeightsForSampler => "SaveWeightsForSampler",
+            RequestKind::SaveWeightsExternal => "SaveWeightsExternal",
             RequestKind::Sample => "Sample",
             RequestKind::UnloadModel => "UnloadModel",
         }

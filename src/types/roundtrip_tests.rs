@@ -93,11 +93,23 @@ impl Sample for TensorData {
             true => (0..rows * columns).map(|_| f32::sample(g)).collect::<Vec<_>>().into(),
             false => (0..rows * columns).map(|_| i64::arbitrary(g)).collect::<Vec<_>>().into(),
         };
-        match u8::arbitrary(g) % 3 {
+        match u8::arbitrary(g) % 4 {
             0 => tensor.without_shape(),
             1 => tensor.with_shape([rows, columns]).unwrap(),
+            2 => {
+                let crow: Vec<i64> = (0..=rows).map(|row| (row * columns) as i64).collect();
+                let col: Vec<i64> = (0..rows * columns).map(|cell| 2 * (cell % columns) as i64).collect();
+                tensor.with_indices(crow, col, vec![rows, 2 * columns]).unwrap()
+            }
             _ => tensor,
         }
+    }
+}
+
+impl Sample for Datum {
+    /// Without provenance, which JSON has no form for.
+    fn sample(g: &mut Gen) -> Self {
+        Datum { loss_fn_inputs: Sample::sample(g), model_input: Sample::sample(g), ..Datum::default() }
     }
 }
 
@@ -145,8 +157,10 @@ sample! { enum
     StopReason { |_| StopReason::Length, |_| StopReason::Stop, |g| StopReason::from(&*String::sample(g)) }
     LossFn {
         |_| LossFn::CrossEntropy, |_| LossFn::ImportanceSampling, |_| LossFn::Ppo, |_| LossFn::Cispo, |_| LossFn::Dro,
+        |_| LossFn::Gspo, |_| LossFn::StableReinforce, |_| LossFn::Custom,
         |g| LossFn::from(&*String::sample(g)),
     }
+    LossSetting { |g| LossSetting::Number(Sample::sample(g)), |g| LossSetting::Text(Sample::sample(g)) }
     Severity {
         |_| Severity::Debug, |_| Severity::Info, |_| Severity::Warning, |_| Severity::Error, |_| Severity::Critical,
     }
@@ -159,6 +173,8 @@ sample! { enum
         },
     }
     ImageFormat { |_| ImageFormat::Png, |_| ImageFormat::Jpeg }
+    SamplerKind { |_| SamplerKind::Snapshot, |_| SamplerKind::Inflight, |g| SamplerKind::from(&*String::sample(g)) }
+    OptimizerConfig { |_| OptimizerConfig::default(), |g| DimuonOptimizerConfig::sample(g).into() }
     Dtype { |_| Dtype::Float32, |_| Dtype::Int64 }
     ModelInputChunk {
         |g| EncodedTextChunk::sample(g).into(), |g| ImageChunk::sample(g).into(),
@@ -173,17 +189,16 @@ sample! { enum
 
 sample! { struct
     TokenLogprob { token, logprob }
-    Promise { request_id, model_id }
+    Promise { request_id, model_id, sample_sequence_ids }
     RetrieveFutureRequest<'_> { request_id }
     TryAgainResponse { request_id, queue_state, queue_state_reason }
     RequestFailedResponse { error, category }
     EncodedTextChunk { tokens }
-    ImageChunk { data, format, height, tokens, width }
-    ImageAssetPointerChunk { format, height, location, tokens, width }
+    ImageChunk { data, format, height, tokens, width, expected_tokens }
+    ImageAssetPointerChunk { format, height, location, tokens, width, expected_tokens }
     ModelInput { chunks }
-    Datum { loss_fn_inputs, model_input }
     Cursor { offset, limit, total_count }
-    Checkpoint { checkpoint_id, checkpoint_type, time, tinker_path, size_bytes, public }
+    Checkpoint { checkpoint_id, checkpoint_type, time, tinker_path, size_bytes, public, user_metadata, expires_at }
     TrainingRun {
         training_run_id, base_model, model_owner, is_lora, corrupted, lora_rank, last_request_time, last_checkpoint,
         last_sampler_checkpoint, user_metadata
@@ -192,14 +207,15 @@ sample! { struct
     CheckpointsListResponse { checkpoints, cursor }
     CheckpointArchiveUrlResponse { url, expires }
     SessionsListResponse { sessions }
-    SessionResponse { training_run_ids, sampler_ids }
+    SessionResponse { training_run_ids, sampler_ids, user_metadata, display_name }
     SamplerResponse { sampler_id, base_model, model_path }
     WeightsInfoRequest<'_> { tinker_path }
-    WeightsInfoResponse { base_model, is_lora, lora_rank }
+    WeightsInfoResponse { base_model, is_lora, lora_rank, optimizer_config, train_unembed, train_mlp, train_attn }
     SamplingParams { max_tokens, seed, stop, temperature, top_k, top_p }
     SampleRequest<'_> {
         num_samples, prompt, sampling_params, base_model, model_path, sampling_session_id, seq_id, prompt_logprobs,
-        topk_prompt_logprobs
+        topk_prompt_logprobs, topk_sample_logprobs, target_prompt_logprobs, prompt_alt_tokens_k, prompt_logprobs_last_n,
+        record_stability_info
     }
     SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id }
     SampleResponse {
@@ -211,18 +227,20 @@ sample! { struct
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }
     HeartbeatResponse {}
-    SupportedModel { model_name }
+    SupportedModel { model_name, max_context_length, trainable, sampleable }
     GetServerCapabilitiesResponse { supported_models }
     HealthResponse { status }
     TelemetrySendRequest<'_> { events, platform, sdk_version, session_id }
     TelemetryEvent { kind, event_id, event_session_index, severity, timestamp }
     TelemetryResponse { status }
     LoraConfig { rank, seed, train_unembed, train_mlp, train_attn }
-    CreateModelRequest<'_> { session_id, model_seq_id, base_model, user_metadata, lora_config }
+    CreateModelRequest<'_> { session_id, model_seq_id, base_model, user_metadata, lora_config, optimizer_config }
+    DimuonOptimizerConfig { version }
+    DimuonParams { learning_rate, grad_clip_norm, beta1 }
     CreateModelResponse { model_id }
     GetInfoRequest<'_> { model_id }
     ModelData { arch, model_name, tokenizer_id }
-    GetInfoResponse { model_id, model_data, is_lora, lora_rank, model_name }
+    GetInfoResponse { model_id, model_data, is_lora, lora_rank, model_name, optimizer_config }
     UnloadModelRequest<'_> { model_id }
     UnloadModelResponse { model_id }
     CreateSamplingSessionRequest<'_> { session_id, sampling_session_seq_id, base_model, model_path }
@@ -232,13 +250,18 @@ sample! { struct
     ForwardBackwardRequest<'_> { forward_backward_input, model_id, seq_id }
     ForwardBackwardOutput { loss_fn_output_type, loss_fn_outputs, metrics }
     AdamParams { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm }
-    OptimStepRequest<'_> { adam_params, model_id, seq_id }
+    OptimStepRequest<'_> { adam_params, optimizer_params, model_id, seq_id }
     OptimStepResponse { metrics }
-    SaveWeightsRequest<'_> { model_id, path, seq_id }
+    SaveWeightsRequest<'_> { model_id, path, seq_id, ttl_seconds, overwrite, user_metadata }
+    SaveWeightsExternalRequest<'_> { model_id, path, seq_id, ttl_seconds, age_encryption_recipients }
+    SaveWeightsExternalResponse { path, size_bytes }
     SaveWeightsResponse { path }
-    LoadWeightsRequest<'_> { model_id, path, optimizer, seq_id }
-    LoadWeightsResponse { path }
-    SaveWeightsForSamplerRequest<'_> { model_id, path, sampling_session_seq_id, seq_id }
+    LoadWeightsRequest<'_> {
+        model_id, seq_id, session_id, model_seq_id, base_model, user_metadata, path, optimizer, optimizer_config,
+        weights_access_token
+    }
+    LoadWeightsResponse { path, model_id }
+    SaveWeightsForSamplerRequest<'_> { model_id, path, sampling_session_seq_id, kind, seq_id, ttl_seconds, user_metadata }
     SaveWeightsForSamplerResponse { path, sampling_session_id }
 }
 
@@ -374,8 +397,9 @@ check! {
         UnloadModelResponse CreateSamplingSessionRequest<'static> CreateSamplingSessionResponse;
     telemetry: TelemetrySendRequest<'static> TelemetryEvent TelemetryEventKind TelemetryResponse Severity;
     training: ForwardBackwardInput<'static> ForwardRequest<'static> ForwardBackwardRequest<'static>
-        ForwardBackwardOutput AdamParams OptimStepRequest<'static> OptimStepResponse LossFn LossFnOutput;
-    weights: SaveWeightsRequest<'static> SaveWeightsResponse LoadWeightsRequest<'static> LoadWeightsResponse
+        ForwardBackwardOutput AdamParams DimuonParams OptimizerConfig OptimStepRequest<'static> OptimStepResponse LossFn LossFnOutput;
+    weights: SaveWeightsRequest<'static> SaveWeightsResponse SaveWeightsExternalRequest<'static>
+        SaveWeightsExternalResponse SamplerKind LoadWeightsRequest<'static> LoadWeightsResponse
         SaveWeightsForSamplerRequest<'static> SaveWeightsForSamplerResponse;
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::OptimizerConfig;
+
 /// What the server offers, from
 /// [`ServiceClient::get_server_capabilities`](crate::ServiceClient::get_server_capabilities).
 ///
@@ -9,9 +11,10 @@ use serde::{Deserialize, Serialize};
 /// use tinkex::types::GetServerCapabilitiesResponse;
 ///
 /// let response: GetServerCapabilitiesResponse =
-///     serde_json::from_str(r#"{"supported_models":[{"model_name":"Qwen/Qwen3-8B"}]}"#)?;
+///     serde_json::from_str(r#"{"supported_models":[{"model_name":"Qwen/Qwen3-8B","trainable":true}]}"#)?;
 /// let names: Vec<&str> = response.supported_models.iter().filter_map(|model| model.model_name.as_deref()).collect();
 /// assert_eq!(names, ["Qwen/Qwen3-8B"]);
+/// assert_eq!((response.supported_models[0].trainable, response.supported_models[0].sampleable), (Some(true), None));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,12 @@ pub struct GetServerCapabilitiesResponse {
 pub struct SupportedModel {
     /// The name to create training and sampling clients with.
     pub model_name: Option<String>,
+    /// The maximum length of a prompt and its samples, in tokens. None if the server does not say.
+    pub max_context_length: Option<u64>,
+    /// Whether training clients can be created. None if the server does not say.
+    pub trainable: Option<bool>,
+    /// Whether sampling clients can be created. None if the server does not say.
+    pub sampleable: Option<bool>,
 }
 
 /// The server's health, from [`ServiceClient::health`](crate::ServiceClient::health).
@@ -69,6 +78,9 @@ pub struct GetInfoResponse {
     pub lora_rank: Option<u32>,
     /// The name of the base model.
     pub model_name: Option<String>,
+    /// The model's optimizer. Defaults to AdamW, the only one of servers that do not say.
+    #[serde(default)]
+    pub optimizer_config: OptimizerConfig,
 }
 
 /// A base model, as the server describes it. [`GetInfoResponse`] has an example.

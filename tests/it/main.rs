@@ -8,6 +8,7 @@ mod support;
 
 mod api;
 mod auto_traits;
+mod billing;
 #[cfg(feature = "cli")]
 mod cli;
 mod config;
@@ -43,3 +44,4 @@ mod train_cli;
 mod training;
 mod types_golden;
 mod waiting;
+mod weights;

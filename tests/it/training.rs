@@ -141,8 +141,9 @@ fn invalid_models_are_refused_before_any_request() {
         client.training_client().lora("").options(lora).submit().unwrap_err(),
         client.create_sampling_client(" ").unwrap_err(),
         client.create_sampling_client("https://run/weights/a").unwrap_err(),
-        client.create_training_client_from_state("tinker://run/other/a", &metadata).unwrap_err(),
-        client.create_training_client_from_state_with_optimizer("tinker://run/weights", &metadata).unwrap_err(),
+        client.create_training_client_from_state("run/weights/a", &metadata).unwrap_err(),
+        client.create_training_client_from_state_with_optimizer("", &metadata).unwrap_err(),
+        client.training_client().from_state("tinker://run/weights/a").base_model(" ").submit().unwrap_err(),
     ];
     for error in errors {
         assert!(error.kind() == ErrorKind::InvalidInput && error.operation().is_some(), "{error}");

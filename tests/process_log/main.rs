@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter};
 use serde_json::json;
-use support::{Reply, Service, captured_log, healthy_service};
-use tinkex::types::{ModelInput, SamplingParams, Severity};
+use support::{Reply, Service, advance_past_wait, captured_log, healthy_service};
+use tinkex::clock::ManualClock;
+use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams, Severity};
 use tinkex::{Config, ServiceClient};
 
 /// The lines that the library logs during this.
@@ -74,4 +75,53 @@ fn warnings_are_logged_once() {
     paused.retain(|(_, line)| line.contains("429") || line.contains("wait") || line.contains("retrying"));
     let expected = "sample: all sampling with this key waits for 2ms, as the service requests";
     assert_eq!(paused, [(Level::Debug, expected.to_owned())]);
+
+    let service = Service::start(|request| {
+        let note = [("x-deprecation-note", "use /v2"), ("x-deprecation-level", "error")];
+        match request.path.as_str() {
+            "get_server_capabilities" => Reply::with_headers(200, &note, &json!({"supported_models": []})),
+            "healthz" => Reply::with_headers(200, &note[..1], &json!({"status": "ok"})),
+            "asample" => Reply::with_headers(402, &[("x-deprecation-note", "ends\nsoon")], &json!({"detail": "pay"})),
+            _ => healthy_service(request),
+        }
+    });
+    let none = std::time::Duration::ZERO;
+    let client = ServiceClient::connect(service.config().timeout_billing(Some(none)).build().unwrap()).unwrap();
+    let sampler = client.create_sampling_client("m").unwrap();
+    log::set_max_level(LevelFilter::Info);
+    let notes = lines_of(|| {
+        (0..2).for_each(|_| drop(client.get_server_capabilities().unwrap()));
+        (0..2).for_each(|_| client.health().map(drop).unwrap());
+        drop(sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default()));
+    });
+    let expected = [
+        (Level::Error, "get_server_capabilities: the service says: use /v2".to_owned()),
+        (Level::Warn, "sample: the service says: ends soon".to_owned()),
+    ];
+    assert_eq!(notes, expected);
+    drop((client, sampler));
+
+    let refused = AtomicBool::new(false);
+    let service = Service::start(move |request| match request.path.as_str() {
+        "optim_step" if !refused.swap(true, Ordering::Relaxed) => Reply::Json(402, json!({"detail": "pay"})),
+        _ => healthy_service(request),
+    });
+    let manual = ManualClock::new();
+    let client = ServiceClient::connect(service.manual_config(&manual).build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
+    let lines = lines_of(|| {
+        let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+        advance_past_wait(&manual, 5000..=5000);
+        step.wait().unwrap();
+    });
+    let expected = [
+        (
+            Level::Warn,
+            "optim_step: the server returned 402: pay; check the billing of the account that the API key belongs to; \
+             requests pause for up to 3600s until that is done"
+                .to_owned(),
+        ),
+        (Level::Info, "the service accepts requests again, after a pause of 5s".to_owned()),
+    ];
+    assert_eq!(lines, expected);
 }

@@ -42,6 +42,7 @@ pub fn result(request_id: &str) -> Reply {
         "unload_model" => json!({"model_id": owner}),
         "save_weights" => json!({"path": "tinker://run/weights/a"}),
         "load_weights" => json!({"path": "tinker://run/weights/a"}),
+        "save_weights_external" => json!({"path": "tinker://run/external_weights/a", "size_bytes": 7}),
         "save_weights_for_sampler" => json!({"path": "tinker://run/sampler_weights/a", "sampling_session_id": "saved"}),
         "asample" => json!({"sequences": [{"stop_reason": "stop", "tokens": [seq_id], "logprobs": [-0.25]}]}),
         other => panic!("no result for {other:?}"),

@@ -262,6 +262,7 @@ impl Worker {
                 promised_at: promise.promised_at,
                 iteration: promise.schedule.begin(),
                 unreachable: promise.schedule.unreachable(),
+                excuses_bad_request: promise.schedule.excuses_bad_request(),
                 decode: promise.completer.decode(),
                 request: Arc::clone(&request),
                 reply: ReplySender::new(ticket, &self.replies),

@@ -19,7 +19,9 @@ pub(super) type EventData = (TelemetryEventKind, Severity);
 /// The telemetry events of a client's event: none, one or two.
 pub(super) fn of_event(event: &Event, now: SystemTime) -> Vec<EventData> {
     match event {
-        Event::Retry { operation, path, attempt, error, elapsed, .. } if is_submission(path) => {
+        Event::Retry { operation, path, attempt, error, elapsed, .. }
+            if is_submission(path) && error.kind() != ErrorKind::Billing =>
+        {
             vec![attempt_failed(operation, error, true, *attempt, *elapsed, now)]
         }
         Event::RequestStop { operation, path, error: Some(error), duration, attempts, .. }

@@ -56,10 +56,11 @@ impl TensorData {
     ///
     /// # Errors
     ///
-    /// A tensor of another type or another number of dimensions. [`from_array`](TensorData::from_array) has an
-    /// example.
+    /// A tensor of another type or another number of dimensions, or a sparse one. [`from_array`](TensorData::from_array)
+    /// has an example.
     #[doc(alias = "to_numpy")]
     pub fn array<T: Element, D: Dimension>(&self) -> Result<ArrayView<'_, T, D>> {
+        self.check_dense()?;
         let values: &dyn Any = match &self.values {
             Values::F32(values) => &**values,
             Values::I64(values) => &**values,
@@ -77,6 +78,7 @@ impl TensorData {
     ///
     /// As for [`array`](TensorData::array).
     pub fn into_array<T: Element, D: Dimension>(self) -> Result<Array<T, D>> {
+        self.check_dense()?;
         let (dimensions, dtype) = (self.dimensions(), self.dtype());
         let values = self.into_vec().ok_or_else(|| wrong_type::<T>(dtype))?;
         let array = Array::from_shape_vec(IxDyn(&dimensions), values);

@@ -15,9 +15,12 @@ impl<'de> Deserialize<'de> for TensorData {
             data: Numbers,
             dtype: Dtype,
             shape: Option<Vec<usize>>,
+            sparse_crow_indices: Option<Vec<i64>>,
+            sparse_col_indices: Option<Vec<i64>>,
         }
 
-        let Fields { data, dtype, shape } = Fields::deserialize(deserializer)?;
+        let Fields { data, dtype, shape, sparse_crow_indices: crow, sparse_col_indices: col } =
+            Fields::deserialize(deserializer)?;
         let tensor = match (data, dtype) {
             (Numbers::Floats(values), Dtype::Float32) => TensorData::from(values),
             (Numbers::Integers(values), Dtype::Int64) => TensorData::from(values),
@@ -26,6 +29,13 @@ impl<'de> Deserialize<'de> for TensorData {
             }
             (Numbers::Floats(values), Dtype::Int64) => whole(&values).map_err(de::Error::custom)?.into(),
         };
+        match (crow, col) {
+            (None, None) => {}
+            (Some(crow), Some(col)) => {
+                return tensor.with_indices(crow, col, shape.unwrap_or_default()).map_err(de::Error::custom);
+            }
+            _ => return Err(de::Error::custom("a sparse tensor has either row or column indices, but needs both")),
+        }
         match shape {
             Some(shape) if !holds(&shape, tensor.len()) => Err(de::Error::custom(shape_mismatch(&shape, tensor.len()))),
             shape => Ok(TensorData { shape: shape.map(Vec::into_boxed_slice), ..tensor }),

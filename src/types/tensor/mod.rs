@@ -3,6 +3,8 @@
 #[cfg(feature = "ndarray")]
 mod array;
 mod deserialize;
+mod element;
+mod sparse;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,6 +13,9 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result};
+pub use element::Element;
+use sparse::Indices;
+pub(crate) use sparse::Stored;
 
 /// The element type of a tensor, `float32` or `int64` on the wire. [`TensorData`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,7 +39,8 @@ impl std::fmt::Display for Dtype {
 
 /// A tensor of `f32` or `i64`, stored row by row. Clones are cheap: they share the numbers.
 ///
-/// The number of elements always matches the shape. A tensor without a shape, which servers may send, is a flat list.
+/// The number of elements always matches the shape. A tensor without a shape, which servers may send, is a flat list. A matrix
+/// may be sparse and store a few of its numbers: see [`sparse_csr`](TensorData::sparse_csr).
 ///
 /// ```
 /// use tinkex::types::{Dtype, TensorData};
@@ -60,6 +66,8 @@ impl std::fmt::Display for Dtype {
 pub struct TensorData {
     values: Values,
     shape: Option<Box<[usize]>>,
+    /// Of a sparse tensor: where its values are.
+    indices: Option<Arc<Indices>>,
 }
 
 /// The elements, by type.
@@ -111,9 +119,15 @@ impl TensorData {
     ///
     /// # Errors
     ///
-    /// A shape that does not match the number of elements.
+    /// A shape that does not match the number of elements; another shape for a sparse tensor.
     pub fn with_shape(mut self, shape: impl Into<Vec<usize>>) -> Result<Self> {
         let shape = shape.into();
+        if self.indices.is_some() {
+            return match self.shape() == Some(&*shape) {
+                true => Ok(self),
+                false => Err(Error::invalid_input(format!("a sparse tensor cannot get the shape {shape:?}"))),
+            };
+        }
         if holds(&shape, self.len()) {
             self.shape = Some(shape.into());
             Ok(self)
@@ -122,10 +136,10 @@ impl TensorData {
         }
     }
 
-    /// Removes the shape: the tensor becomes a flat list.
+    /// Removes the shape: the tensor becomes a flat list. A sparse tensor keeps its shape.
     #[must_use]
     pub fn without_shape(mut self) -> Self {
-        self.shape = None;
+        self.shape = self.shape.filter(|_| self.indices.is_some());
         self
     }
 
@@ -144,7 +158,7 @@ impl TensorData {
         self.shape.as_deref()
     }
 
-    /// The number of elements.
+    /// The number of elements. Of a sparse tensor, the number of those that it stores.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.values {
@@ -155,10 +169,11 @@ impl TensorData {
 
     /// The memory of the numbers in bytes, for the limits of a queue.
     pub(crate) fn heap_bytes(&self) -> usize {
-        match &self.values {
+        let values = match &self.values {
             Values::F32(values) => size_of_val(values.as_slice()),
             Values::I64(values) => size_of_val(values.as_slice()),
-        }
+        };
+        values + self.indices.as_ref().map_or(0, |indices| indices.heap_bytes())
     }
 
     /// Whether there are no elements.
@@ -167,28 +182,30 @@ impl TensorData {
         self.len() == 0
     }
 
-    /// The numbers of a float32 tensor, row by row.
+    /// The numbers of a float32 tensor, row by row. None if it is sparse.
     #[must_use]
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.values {
-            Values::F32(values) => Some(values),
-            Values::I64(_) => None,
+            Values::F32(values) if self.indices.is_none() => Some(values),
+            _ => None,
         }
     }
 
-    /// The numbers of an int64 tensor, row by row.
+    /// The numbers of an int64 tensor, row by row. None if it is sparse.
     #[must_use]
     pub fn as_i64(&self) -> Option<&[i64]> {
         match &self.values {
-            Values::I64(values) => Some(values),
-            Values::F32(_) => None,
+            Values::I64(values) if self.indices.is_none() => Some(values),
+            _ => None,
         }
     }
 
-    /// The numbers, row by row, if the tensor has this type, `f32` or `i64`. Copies only if the tensor has clones.
+    /// The numbers, row by row, if the tensor has this type, `f32` or `i64`, and is not sparse. Copies only if the tensor has
+    /// clones.
     #[must_use]
     pub fn into_vec<T: Element>(self) -> Option<Vec<T>> {
         match self.values {
+            _ if self.indices.is_some() => None,
             Values::F32(values) => same_type(Arc::unwrap_or_clone(values)).ok(),
             Values::I64(values) => same_type(Arc::unwrap_or_clone(values)).ok(),
         }
@@ -205,7 +222,11 @@ impl TensorData {
 
     /// [`validate`](TensorData::validate), with a name for the error message.
     pub(super) fn check_finite(&self, place: &dyn std::fmt::Display) -> Result<()> {
-        match self.as_f32().unwrap_or_default().iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        let floats: &[f32] = match &self.values {
+            Values::F32(values) => values,
+            Values::I64(_) => &[],
+        };
+        match floats.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             Some((index, value)) => {
                 Err(Error::invalid_input(format!("the number at index {index} of {place} is {value}"))
                     .with_hint("only finite float32 numbers can be sent"))
@@ -234,73 +255,17 @@ fn same_type<T: 'static, U: 'static>(values: Vec<T>) -> Result<Vec<U>, Vec<T>> {
     }
 }
 
-/// A Rust number that converts to an element of a tensor: all integers up to 64 bits, floats and `bool`. Sealed.
-///
-/// ```
-/// use tinkex::types::{Dtype, Element};
-///
-/// assert_eq!((u8::DTYPE, bool::DTYPE, f64::DTYPE), (Dtype::Int64, Dtype::Int64, Dtype::Float32));
-/// assert_eq!(true.to_f32(), 1.0);
-/// assert_eq!((2.0_f64.to_i64(), 2.5_f64.to_i64(), u64::MAX.to_i64()), (Some(2), None, None));
-/// ```
-pub trait Element: sealed::Sealed + Copy + std::fmt::Display + 'static {
-    /// The tensor type that these numbers have by default.
-    const DTYPE: Dtype;
-
-    /// The nearest `f32`. An `f64` beyond the range becomes infinite, which [`TensorData::validate`] reports.
-    fn to_f32(self) -> f32;
-
-    /// The same number as an `i64`, if it is whole and fits.
-    fn to_i64(self) -> Option<i64>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! elements {
-    ($($dtype:ident: $($Type:ty)*, $to_f32:expr, $to_i64:expr;)*) => {$($(
-        impl sealed::Sealed for $Type {}
-
-        #[allow(clippy::unnecessary_cast, reason = "some of the types are also the target of the cast")]
-        impl Element for $Type {
-            const DTYPE: Dtype = Dtype::$dtype;
-
-            fn to_f32(self) -> f32 {
-                let convert: fn($Type) -> f32 = $to_f32;
-                convert(self)
-            }
-
-            fn to_i64(self) -> Option<i64> {
-                let convert: fn($Type) -> Option<i64> = $to_i64;
-                convert(self)
-            }
-        }
-    )*)*};
-}
-
-elements! {
-    Int64: i8 i16 i32 i64 u8 u16 u32, |value| value as f32, |value| Some(value as i64);
-    Int64: isize u64 usize, |value| value as f32, |value| value.try_into().ok();
-    Int64: bool, |value| f32::from(u8::from(value)), |value| Some(i64::from(value));
-    // 2^63 is the first float beyond i64, -2^63 the last one within.
-    Float32: f32 f64, |value| value as f32, |value| {
-        let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
-        (fits && value.fract() == 0.0).then_some(value as i64)
-    };
-}
-
 impl From<Vec<f32>> for TensorData {
     fn from(values: Vec<f32>) -> Self {
         let shape = Some(Box::from([values.len()]));
-        TensorData { values: Values::F32(Arc::new(values)), shape }
+        TensorData { values: Values::F32(Arc::new(values)), shape, indices: None }
     }
 }
 
 impl From<Vec<i64>> for TensorData {
     fn from(values: Vec<i64>) -> Self {
         let shape = Some(Box::from([values.len()]));
-        TensorData { values: Values::I64(Arc::new(values)), shape }
+        TensorData { values: Values::I64(Arc::new(values)), shape, indices: None }
     }
 }
 
@@ -332,12 +297,17 @@ impl From<&[u32]> for TensorData {
 
 impl Serialize for TensorData {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut tensor = serializer.serialize_struct("TensorData", 2 + usize::from(self.shape.is_some()))?;
+        let fields = 2 + usize::from(self.shape.is_some()) + 2 * usize::from(self.indices.is_some());
+        let mut tensor = serializer.serialize_struct("TensorData", fields)?;
         tensor.serialize_field("data", &self.values)?;
         tensor.serialize_field("dtype", &self.dtype())?;
         match &self.shape {
             Some(shape) => tensor.serialize_field("shape", shape)?,
             None => tensor.skip_field("shape")?,
+        }
+        if let Some(indices) = &self.indices {
+            tensor.serialize_field("sparse_crow_indices", indices.crow())?;
+            tensor.serialize_field("sparse_col_indices", indices.col())?;
         }
         tensor.end()
     }

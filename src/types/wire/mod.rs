@@ -30,7 +30,10 @@ mod client_config;
 mod model_requests;
 mod promise;
 pub mod protobuf;
+pub(crate) mod request_id;
+mod rest_requests;
 mod sample_request;
+mod sampler_handle;
 mod session_duration;
 mod session_requests;
 mod telemetry_event;
@@ -40,7 +43,11 @@ mod weights_requests;
 pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
+pub use rest_requests::{
+    AssignSessionProjectRequest, CopyWeightsRequest, CopyWeightsResponse, SetCheckpointTtlRequest, TraceExportResponse,
+};
 pub use sample_request::SampleRequest;
+pub use sampler_handle::{JoinSamplingSessionRequest, JoinSamplingSessionResponse, SamplerHandle, SamplerHandleHolder};
 pub use session_duration::SessionDuration;
 pub use session_requests::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
@@ -49,6 +56,6 @@ pub use session_requests::{
 pub use telemetry_event::{TelemetryEvent, TelemetryEventKind, TelemetryResponse, TelemetrySendRequest};
 pub use training_requests::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, OptimStepRequest};
 pub use weights_requests::{
-    LoadWeightsRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse, SaveWeightsRequest,
-    WeightsInfoRequest,
+    LoadWeightsRequest, SaveWeightsExternalRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResponse,
+    SaveWeightsRequest, WeightsInfoRequest,
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::LoraConfig;
+use crate::types::{LoraConfig, OptimizerConfig};
 
 /// Creates a model to train: `POST create_model`, returns a promise of [`CreateModelResponse`].
 ///
@@ -34,11 +34,15 @@ pub struct CreateModelRequest<'a> {
     pub model_seq_id: u64,
     /// The name of the base model.
     pub base_model: Cow<'a, str>,
-    /// Metadata to store with the training run; null if none.
+    /// Metadata to store with the training run. Not sent if none: some servers refuse null.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_metadata: Option<Cow<'a, BTreeMap<String, String>>>,
     /// The adapter. Not sent if none; the training client always sends one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_config: Option<LoraConfig>,
+    /// The optimizer. Not sent if none: it is AdamW.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer_config: Option<Cow<'a, OptimizerConfig>>,
 }
 
 /// The response to [`CreateModelRequest`], which has an example.

@@ -20,18 +20,22 @@ use crate::types::{QueueState, RequestErrorCategory};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Promise {
-    /// The id to poll for the result with.
+    /// The id to poll for the result with. Some servers send a number, which is kept as text.
+    #[serde(deserialize_with = "super::request_id::deserialize")]
     pub request_id: String,
     /// The id of the model that the request is for. Absent if the server does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_id: Option<String>,
+    /// The ids of the sequences that a sample will have, in order. Absent if the server does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_sequence_ids: Option<Vec<String>>,
 }
 
 impl Promise {
-    /// A promise with this id and no model id.
+    /// A promise with this id and nothing else.
     #[must_use]
     pub fn new(request_id: impl Into<String>) -> Self {
-        Promise { request_id: request_id.into(), model_id: None }
+        Promise { request_id: request_id.into(), ..Promise::default() }
     }
 }
 
@@ -39,6 +43,7 @@ impl Promise {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RetrieveFutureRequest<'a> {
     /// The id of the promise.
+    #[serde(deserialize_with = "super::request_id::deserialize_cow")]
     pub request_id: Cow<'a, str>,
 }
 
@@ -58,6 +63,7 @@ pub struct RetrieveFutureRequest<'a> {
 #[non_exhaustive]
 pub struct TryAgainResponse {
     /// The id of the promise.
+    #[serde(deserialize_with = "super::request_id::deserialize")]
     pub request_id: String,
     /// The state of the queue. None if the server does not say.
     pub queue_state: Option<QueueState>,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{ModelInput, SamplingParams};
+use crate::types::{ModelInput, SamplingParams, TensorData};
 
 /// Samples from a prompt: `POST asample`, returns a promise of [`SampleResponse`](crate::types::SampleResponse).
 ///
@@ -56,10 +56,29 @@ pub struct SampleRequest<'a> {
     /// The number of most likely tokens to return for each position of the prompt. Defaults to 0.
     #[serde(default)]
     pub topk_prompt_logprobs: u32,
+    /// The number of most likely tokens to return for each sampled token. Not sent if 0, which servers of 2025 do not know.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub topk_sample_logprobs: u32,
+    /// The token ids whose log-probabilities to return for each position of the prompt but the first. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_prompt_logprobs: Option<Cow<'a, TensorData>>,
+    /// The number of other tokens to draw for each position of the prompt but the first. Not sent if 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prompt_alt_tokens_k: u32,
+    /// Restricts the log-probabilities of the prompt to this many of its last tokens. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs_last_n: Option<u32>,
+    /// Whether the service keeps data of the samples for its own analysis. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_stability_info: Option<bool>,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Default for SampleRequest<'_> {
@@ -74,6 +93,11 @@ impl Default for SampleRequest<'_> {
             seq_id: None,
             prompt_logprobs: None,
             topk_prompt_logprobs: 0,
+            topk_sample_logprobs: 0,
+            target_prompt_logprobs: None,
+            prompt_alt_tokens_k: 0,
+            prompt_logprobs_last_n: None,
+            record_stability_info: None,
         }
     }
 }

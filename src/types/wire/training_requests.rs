@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{AdamParams, Datum, Loss, LossFn};
+use crate::types::{AdamParams, Datum, DimuonParams, Loss, LossFn, LossSetting};
 
 /// A batch and the loss to compute on it: the body of [`ForwardRequest`] and [`ForwardBackwardRequest`].
 ///
@@ -32,7 +32,7 @@ pub struct ForwardBackwardInput<'a> {
     /// The loss function.
     pub loss_fn: LossFn,
     /// The settings of the loss function; null if none.
-    pub loss_fn_config: Option<Cow<'a, BTreeMap<String, f64>>>,
+    pub loss_fn_config: Option<Cow<'a, BTreeMap<String, LossSetting>>>,
 }
 
 impl<'a> ForwardBackwardInput<'a> {
@@ -86,19 +86,25 @@ pub struct ForwardBackwardRequest<'a> {
 /// use tinkex::types::wire::OptimStepRequest;
 ///
 /// let request = OptimStepRequest {
-///     adam_params: Cow::Owned(AdamParams::default()),
+///     adam_params: Some(Cow::Owned(AdamParams::default())),
 ///     model_id: "m-1".into(),
 ///     seq_id: Some(2),
+///     ..OptimStepRequest::default()
 /// };
 /// let json = serde_json::to_string(&request)?;
+/// assert!(!json.contains("optimizer_params"));
 /// assert_eq!(serde_json::from_str::<OptimStepRequest<'_>>(&json)?, request);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "optim_step")]
 pub struct OptimStepRequest<'a> {
-    /// The settings of the step.
-    pub adam_params: Cow<'a, AdamParams>,
+    /// The settings of a step with AdamW. Not sent if none: then the other field has those of another optimizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adam_params: Option<Cow<'a, AdamParams>>,
+    /// The settings of a step with Dimuon. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer_params: Option<Cow<'a, DimuonParams>>,
     /// The id of the model.
     pub model_id: Cow<'a, str>,
     /// The sequence number of the request for this model, from 1.

@@ -1,8 +1,11 @@
 //! Saving, loading and describing weights.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::types::{OptimizerConfig, SamplerKind};
 
 /// Saves weights and optimizer state under a name: `POST save_weights`, returns a promise of
 /// [`SaveWeightsResponse`](crate::types::SaveWeightsResponse).
@@ -10,7 +13,12 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use tinkex::types::wire::SaveWeightsRequest;
 ///
-/// let request = SaveWeightsRequest { model_id: "m-1".into(), path: Some("0001".into()), seq_id: Some(3) };
+/// let request = SaveWeightsRequest {
+///     model_id: "m-1".into(),
+///     path: Some("0001".into()),
+///     seq_id: Some(3),
+///     ..SaveWeightsRequest::default()
+/// };
 /// assert_eq!(
 ///     serde_json::to_string(&request)?,
 ///     r#"{"type":"save_weights","model_id":"m-1","path":"0001","seq_id":3}"#
@@ -28,37 +36,100 @@ pub struct SaveWeightsRequest<'a> {
     /// The sequence number of the request for this model, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_id: Option<u64>,
+    /// How long to keep the checkpoint. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// Whether to replace a checkpoint of that name. Not sent if none, which means false: servers of 0.4.1 do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overwrite: Option<bool>,
+    /// Metadata to store with the checkpoint. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_metadata: Option<Cow<'a, BTreeMap<String, String>>>,
+}
+
+/// Saves weights in files that other programs read: `POST save_weights_external`, returns a promise of
+/// [`SaveWeightsExternalResponse`](crate::types::SaveWeightsExternalResponse).
+///
+/// ```
+/// use tinkex::types::wire::SaveWeightsExternalRequest;
+///
+/// let request = SaveWeightsExternalRequest { model_id: "m-1".into(), path: "v1".into(), ..Default::default() };
+/// assert_eq!(
+///     serde_json::to_string(&request)?,
+///     r#"{"type":"save_weights_external","model_id":"m-1","path":"v1"}"#
+/// );
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "save_weights_external")]
+pub struct SaveWeightsExternalRequest<'a> {
+    /// The id of the model.
+    pub model_id: Cow<'a, str>,
+    /// The name of the weights, not a whole tinker path.
+    pub path: Cow<'a, str>,
+    /// The sequence number of the request for this model, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_id: Option<u64>,
+    /// How long to keep the weights. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// The public keys to encrypt the files for. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_encryption_recipients: Option<Cow<'a, [String]>>,
 }
 
 /// Loads the weights of a training checkpoint: `POST load_weights`, returns a promise of
 /// [`LoadWeightsResponse`](crate::types::LoadWeightsResponse).
 ///
+/// Either into a model (`model_id`, `seq_id`), or into a new one that the request creates (`session_id`, `model_seq_id`).
+///
 /// ```
 /// use tinkex::types::wire::LoadWeightsRequest;
 ///
 /// let request = LoadWeightsRequest {
-///     model_id: "m-1".into(),
+///     model_id: Some("m-1".into()),
 ///     path: "tinker://run-1/weights/0001".into(),
-///     optimizer: Some(true),
 ///     seq_id: Some(4),
+///     ..LoadWeightsRequest::default()
 /// };
 /// let json = serde_json::to_string(&request)?;
+/// assert!(json.contains(r#""optimizer":false"#));
 /// assert_eq!(serde_json::from_str::<LoadWeightsRequest<'_>>(&json)?, request);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "load_weights")]
 pub struct LoadWeightsRequest<'a> {
-    /// The id of the model.
-    pub model_id: Cow<'a, str>,
-    /// The checkpoint's tinker path.
-    pub path: Cow<'a, str>,
-    /// Whether to load the optimizer state too. Not sent if none, since servers of 0.4.1 do not know it.
+    /// The id of the model. Not sent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub optimizer: Option<bool>,
-    /// The sequence number of the request for this model, from 1.
+    pub model_id: Option<Cow<'a, str>>,
+    /// The sequence number of the request for this model, from 1. Not sent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_id: Option<u64>,
+    /// The id of the session of the model to create. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<Cow<'a, str>>,
+    /// The number of the model to create in the session, from 0. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_seq_id: Option<u64>,
+    /// The base model of the model to create. Not sent if none: it is the checkpoint's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<Cow<'a, str>>,
+    /// Metadata to store with the training run of the model to create. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_metadata: Option<Cow<'a, BTreeMap<String, String>>>,
+    /// The checkpoint's path.
+    pub path: Cow<'a, str>,
+    /// Whether to load the optimizer's state too. Always sent: without it, servers of today refuse the request or load the
+    /// state.
+    #[serde(default)]
+    pub optimizer: bool,
+    /// The optimizer of the model to create. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer_config: Option<Cow<'a, OptimizerConfig>>,
+    /// A token that gives access to weights of another user. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_access_token: Option<Cow<'a, str>>,
 }
 
 /// Saves weights to sample from: `POST save_weights_for_sampler`, returns a promise of
@@ -91,9 +162,18 @@ pub struct SaveWeightsForSamplerRequest<'a> {
     /// The number of the sampling session to create, counted from 0 in each session. Not sent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling_session_seq_id: Option<u64>,
+    /// What the sampling session follows. Not sent if none, which means a snapshot: servers of 0.4.1 do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SamplerKind>,
     /// The sequence number of the request for this model, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_id: Option<u64>,
+    /// How long to keep the checkpoint. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// Metadata to store with the checkpoint. Not sent if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_metadata: Option<Cow<'a, BTreeMap<String, String>>>,
 }
 
 /// The response to [`SaveWeightsForSamplerRequest`], with one of the two fields set. The request has an example.

@@ -1,13 +1,14 @@
 //! Connections that are reused, closed or refused.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use tinkex::clock::ManualClock;
-use tinkex::types::LoraConfig;
+use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{ErrorKind, Proxy};
 
-use super::{connect, error_reply, quiet, replying};
+use super::{connect, error_reply, quiet, replying, through_waits};
 use crate::support::{Reply, Service, healthy_service};
 
 #[test]
@@ -78,4 +79,25 @@ fn an_unreachable_service_means_nothing_was_sent() {
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(!error.may_have_taken_effect() && error.is_retryable());
     assert!(error.to_string().contains(&format!("cannot connect to http://{address}")), "{error}");
+}
+
+#[test]
+fn an_empty_400_is_a_lost_connection() {
+    let seen = AtomicUsize::new(0);
+    let service = Service::start(move |request| match request.path.as_str() {
+        // Scenario 72 of the client 0.38.0.
+        "optim_step" if seen.fetch_add(1, Ordering::SeqCst) < 2 => {
+            Reply::Full { status: 400, headers: Vec::new(), body: Vec::new() }
+        }
+        _ => healthy_service(request),
+    });
+    let clock = ManualClock::new();
+    let client = connect(quiet(&service, &clock)).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let (_, step) = through_waits(&clock, 2, || trainer.optim_step(AdamParams::default()));
+    step.unwrap();
+    let steps = service.requests_to("optim_step");
+    let connections: HashSet<_> = steps.iter().map(|request| request.connection).collect();
+    assert_eq!((steps.len(), connections.len()), (3, 3), "each attempt has a connection of its own");
+    assert!(steps.iter().all(|request| request.raw == steps[0].raw));
 }

@@ -12,8 +12,12 @@ fn models_are_listed_and_described() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let models = ["tinkex/bytes-tiny", "tinkex/bytes-small", "tinkex/bytes-medium"];
-    let listed = models.map(|name| json!({ "model_name": name }));
-    assert_eq!(client.get("get_server_capabilities").json(), json!({ "supported_models": listed }));
+    let listed = client.get("get_server_capabilities").json();
+    for (model, name) in listed["supported_models"].as_array().unwrap().iter().zip(models) {
+        let length = &model["max_context_length"];
+        let expected = json!({"model_name": name, "max_context_length": length, "trainable": true, "sampleable": true});
+        assert!(*model == expected && length.as_u64().unwrap() >= 64, "{model}");
+    }
     let model_id = client.model(BASE);
     let info = client.ok("get_info", json!({ "model_id": model_id }));
     assert_eq!((&info["model_name"], &info["lora_rank"], &info["is_lora"]), (&json!(BASE), &json!(32), &json!(true)));
@@ -94,7 +98,7 @@ fn invalid_settings_are_explained() {
         ("save_weights", save(json!(null)), "path is missing"),
         ("asample", ask("a", json!({ "temperature": -1.0 })), "temperature"),
         ("asample", ask("a", json!({ "top_p": 1.5 })), "top_p"),
-        ("asample", ask("a", json!({ "stop": "" })), "a stop string is empty"),
+        ("asample", ask("a", json!({ "stop": "" })), "a text to stop at is empty"),
         ("asample", ask("a", json!({ "stop": [300] })), "token 300 is outside"),
         ("asample", ask("a", json!({ "max_tokens": 1024 })), "exceed the context of 1024"),
         ("asample", ask(&"a".repeat(1024), json!({})), "exceed the context of 1024"),

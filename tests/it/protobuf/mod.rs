@@ -1,6 +1,8 @@
 //! Passes and results in protobuf, against the encodings of the Python client 0.38.0 in `pure_proto`.
 
+mod broken;
 mod polls;
+mod requests;
 mod responses;
 
 use serde_json::Value;

@@ -1,10 +1,14 @@
 //! The only normalisation between a body of Python 0.4.1 and ours: `type` added, unset
 //! defaults filled in, numbers of float32 tensors compared as `f32`, tags as a set, the version omitted.
 //!
-//! Nulls are compared exactly, with one exception: `stop` set to None is a null in Python and unset here. A single text to stop at
-//! is a string in Python and a list here, since some servers refuse a string.
+//! Nulls are compared exactly, except for those of [`UNSENT`]. A single text to stop at is a string in Python and a list here,
+//! since some servers refuse a string.
 
 use serde_json::{Value, json};
+
+/// Fields whose null Python 0.4.1 sends and we leave out, as 0.38.0 does: some servers refuse the null.
+const UNSENT: [(&str, &str); 3] =
+    [("sampling_params", "stop"), ("create_model", "user_metadata"), ("lora_config", "seed")];
 
 /// A body of Python, completed; `kind` is the last segment of the request's path.
 pub(crate) fn python(kind: &str, mut body: Value) -> Value {
@@ -33,9 +37,8 @@ fn complete(kind: &str, value: &mut Value) {
             for (key, default) in defaults.as_object().unwrap() {
                 fields.entry(key).or_insert_with(|| default.clone());
             }
-            if kind == "sampling_params" && fields.get("stop") == Some(&Value::Null) {
-                fields.remove("stop");
-            }
+            let unsent = UNSENT.iter().filter(|(of, key)| *of == kind && fields.get(*key) == Some(&Value::Null));
+            unsent.collect::<Vec<_>>().into_iter().for_each(|(_, key)| drop(fields.remove(*key)));
             if let Some(text @ Value::String(_)) = fields.get_mut("stop") {
                 *text = json!([text]);
             }
@@ -74,20 +77,22 @@ fn defaults(kind: &str, value: &Value) -> Value {
     match kind {
         "adam_params" => json!({"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.95, "eps": 1e-12}),
         "sampling_params" => json!({"temperature": 1.0, "top_k": -1, "top_p": 1.0}),
-        "lora_config" => json!({"seed": null, "train_unembed": true, "train_mlp": true, "train_attn": true}),
+        "lora_config" => json!({"train_unembed": true, "train_mlp": true, "train_attn": true}),
         "forward_input" | "forward_backward_input" => json!({"loss_fn_config": null}),
         "chunk" if value.get("data").is_some() => json!({"type": "image"}),
         "chunk" if value.get("location").is_some() => json!({"type": "image_asset_pointer"}),
         "chunk" => json!({"type": "encoded_text"}),
         "asample" => json!({"type": "sample", "num_samples": 1, "prompt_logprobs": null, "topk_prompt_logprobs": 0}),
-        "create_session" | "create_model" => json!({"type": kind, "user_metadata": null}),
+        "create_session" => json!({"type": kind, "user_metadata": null}),
+        // Always sent: servers of today refuse a request without it, or restore the optimizer.
+        "load_weights" => json!({"type": kind, "optimizer": false}),
         "create_sampling_session" => json!({"type": kind, "base_model": null, "model_path": null}),
         "session_heartbeat"
         | "get_info"
         | "unload_model"
         | "optim_step"
+        | "create_model"
         | "save_weights"
-        | "load_weights"
         | "save_weights_for_sampler" => json!({"type": kind}),
         _ => json!({}),
     }

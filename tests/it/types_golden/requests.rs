@@ -70,6 +70,7 @@ fn create_model(
             base_model: base_model.into(),
             user_metadata: user_metadata.as_ref().map(std::borrow::Cow::Borrowed),
             lora_config: Some(lora_config),
+            optimizer_config: None,
         },
     )
 }
@@ -108,22 +109,19 @@ fn forward(seq_id: u64, data: &[Datum], loss: &Loss) -> Request {
 }
 
 fn optim_step(seq_id: u64, adam_params: AdamParams) -> Request {
-    let adam_params = std::borrow::Cow::Owned(adam_params);
-    request("optim_step", OptimStepRequest { adam_params, model_id: MODEL.into(), seq_id: Some(seq_id) })
+    let adam_params = Some(std::borrow::Cow::Owned(adam_params));
+    let (model_id, seq_id) = (MODEL.into(), Some(seq_id));
+    request("optim_step", OptimStepRequest { adam_params, optimizer_params: None, model_id, seq_id })
 }
 
 fn save_weights(seq_id: u64, name: &str) -> Request {
-    request(
-        "save_weights",
-        SaveWeightsRequest { model_id: MODEL.into(), path: Some(name.into()), seq_id: Some(seq_id) },
-    )
+    let (path, seq_id) = (Some(name.into()), Some(seq_id));
+    request("save_weights", SaveWeightsRequest { model_id: MODEL.into(), path, seq_id, ..Default::default() })
 }
 
 fn load_weights(seq_id: u64, path: &str) -> Request {
-    request(
-        "load_weights",
-        LoadWeightsRequest { model_id: MODEL.into(), path: path.into(), optimizer: None, seq_id: Some(seq_id) },
-    )
+    let (model_id, seq_id) = (Some(MODEL.into()), Some(seq_id));
+    request("load_weights", LoadWeightsRequest { model_id, path: path.into(), seq_id, ..Default::default() })
 }
 
 fn sample(seq_id: u64, prompt: &ModelInput, sampling_params: &SamplingParams, prompt_logprobs: bool) -> Request {
@@ -301,8 +299,8 @@ fn steps_and_weights() {
     let for_sampler = |seq_id, path: Option<&str>, sampling_session_seq_id| {
         let path = path.map(Into::into);
         let seq_id = Some(seq_id);
-        let body = SaveWeightsForSamplerRequest { model_id: MODEL.into(), path, sampling_session_seq_id, seq_id };
-        request("save_weights_for_sampler", body)
+        let body = SaveWeightsForSamplerRequest { path, sampling_session_seq_id, seq_id, ..Default::default() };
+        request("save_weights_for_sampler", SaveWeightsForSamplerRequest { model_id: MODEL.into(), ..body })
     };
     assert_scenario(
         "30_weights",

@@ -151,7 +151,7 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
             None => Failure::interrupted("interrupted before the first step"),
         });
     }
-    let sampler = trainer.save_weights_for_sampler(&checkpoint_name(&name, last))?.path;
+    let sampler = trainer.save_weights_for_sampler(checkpoint_name(&name, last))?.path;
     let metrics = record.last_metrics();
     let report = TrainingReport {
         steps: last,

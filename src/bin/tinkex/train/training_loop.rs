@@ -75,7 +75,7 @@ impl TrainingLoop<'_> {
             self.finish(step, &held_out, &clock, &mut last_finished, record, progress)?;
         }
         if last > completed && record.last_checkpoint().is_none_or(|checkpoint| checkpoint.step != last) {
-            let saved = self.trainer.save_state(&checkpoint_name(self.name, last))?;
+            let saved = self.trainer.save_state(checkpoint_name(self.name, last))?;
             record.add_checkpoint(Checkpoint { step: last, path: saved.path })?;
         }
         Ok(last)

@@ -12,7 +12,7 @@ use crate::local::server::http1::Response;
 use crate::local::server::path_segment::encode;
 use crate::local::server::state::SampleParams;
 use crate::types::wire::{ForwardBackwardInput, SampleRequest};
-use crate::types::{Datum, LoraConfig, LossFn, ModelInput, Stop, TensorData};
+use crate::types::{Datum, LoraConfig, LossFn, LossSetting, ModelInput, OptimizerConfig, Stop, TensorData};
 
 /// A larger rank is a mistake: no model here is wider.
 const MAX_RANK: u32 = 1024;
@@ -58,14 +58,17 @@ enum LossConfig {
 
 impl LossConfig {
     /// Ignores entries for other losses, as the service does.
-    fn new(function: &LossFn, config: &BTreeMap<String, f64>) -> Result<Self, String> {
+    fn new(function: &LossFn, config: &BTreeMap<String, LossSetting>) -> Result<Self, String> {
         let name = function.as_str();
-        let value = |name: &str, default| config.get(name).copied().unwrap_or(default);
+        let value = |name: &str, default| match config.get(name) {
+            None => Ok(default),
+            Some(value) => value.as_number().ok_or_else(|| format!("the loss setting {name} is not a number")),
+        };
         match function {
             LossFn::CrossEntropy => Ok(LossConfig::CrossEntropy),
             LossFn::ImportanceSampling => Ok(LossConfig::ImportanceSampling),
             // Tinker's defaults.
-            LossFn::Ppo => Ok(LossConfig::Ppo { clip_low: value(CLIP_LOW, 0.8), clip_high: value(CLIP_HIGH, 1.2) }),
+            LossFn::Ppo => Ok(LossConfig::Ppo { clip_low: value(CLIP_LOW, 0.8)?, clip_high: value(CLIP_HIGH, 1.2)? }),
             _ => Err(format!("unknown loss function {name:?}: expected cross_entropy, importance_sampling or ppo")),
         }
     }
@@ -138,13 +141,36 @@ pub(super) struct OptimStep {
     pub(super) model_id: String,
     pub(super) seq_id: Option<u64>,
     #[serde(default)]
-    pub(super) adam_params: AdamFields,
+    adam_params: AdamFields,
+    /// The settings of another optimizer.
+    optimizer_params: Option<OptimizerConfig>,
+}
+
+impl OptimStep {
+    pub(super) fn to_options(&self) -> Result<AdamOptions, Response> {
+        match &self.optimizer_params {
+            Some(params) => Err(not_adam(params)),
+            None => self.adam_params.to_options(),
+        }
+    }
+}
+
+/// Refuses every optimizer but AdamW.
+pub(super) fn optimizer(config: Option<&OptimizerConfig>) -> Result<(), Response> {
+    match config {
+        None | Some(OptimizerConfig::Adam(_)) => Ok(()),
+        Some(other) => Err(not_adam(other)),
+    }
+}
+
+fn not_adam(config: &OptimizerConfig) -> Response {
+    bad_request(format!("the local server has only AdamW, not the optimizer {:?}", config.name()))
 }
 
 /// The parameters of an optimizer step. Each may be absent; the defaults are those of [`AdamOptions`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct AdamFields {
+struct AdamFields {
     learning_rate: Option<f64>,
     beta1: Option<f64>,
     beta2: Option<f64>,
@@ -154,7 +180,7 @@ pub(super) struct AdamFields {
 }
 
 impl AdamFields {
-    pub(super) fn to_options(&self) -> Result<AdamOptions, Response> {
+    fn to_options(&self) -> Result<AdamOptions, Response> {
         // Checked after rounding to single precision, as the optimizer sees it: a large number becomes infinite, and one just
         // below 1 becomes 1.
         let check = |name: &str, value: Option<f64>, default: f32, allowed: Range<f32>| {
@@ -204,6 +230,14 @@ pub(super) fn sample_params(model: &dyn Model, request: &SampleRequest<'_>) -> R
     }
     if request.num_samples > MAX_SAMPLES {
         return Err(bad_request(format!("num_samples is {}, more than {MAX_SAMPLES}", request.num_samples)));
+    }
+    let unsupported = [
+        ("topk_sample_logprobs", request.topk_sample_logprobs > 0),
+        ("target_prompt_logprobs", request.target_prompt_logprobs.is_some()),
+        ("prompt_alt_tokens_k", request.prompt_alt_tokens_k > 0),
+    ];
+    if let Some((name, _)) = unsupported.into_iter().find(|(_, is_set)| *is_set) {
+        return Err(bad_request(format!("this server does not support {name}")));
     }
     let prompt = tokens(model, &request.prompt).map_err(|error| bad_request(format!("prompt: {error}")))?;
     let max_tokens = params.max_tokens.map(|tokens| tokens as usize);

@@ -37,7 +37,12 @@ pub(super) fn heartbeat(call: &Call<'_>) -> HandlerResult {
 }
 
 pub(super) fn capabilities(call: &Call<'_>) -> HandlerResult {
-    let models = call.state.models.iter().map(|model| SupportedModel { model_name: Some(model.name().to_owned()) });
+    let models = call.state.models.iter().map(|model| SupportedModel {
+        model_name: Some(model.name().to_owned()),
+        max_context_length: Some(model.context_length() as u64),
+        trainable: Some(true),
+        sampleable: Some(true),
+    });
     ok(&GetServerCapabilitiesResponse { supported_models: models.collect() })
 }
 

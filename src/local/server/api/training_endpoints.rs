@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::body;
+use super::body::{self, bad_request};
 use super::call::{Call, HandlerResult, ok};
 use super::decode::{self, OptimStep};
 use crate::local::model::Model;
@@ -15,12 +15,13 @@ use crate::types::wire::{
     CreateModelRequest, ForwardBackwardRequest, ForwardRequest, GetInfoRequest, LoadWeightsRequest, Promise,
     SaveWeightsForSamplerRequest, SaveWeightsRequest, UnloadModelRequest,
 };
-use crate::types::{GetInfoResponse, ModelData};
+use crate::types::{GetInfoResponse, ModelData, OptimizerConfig, SamplerKind};
 
 pub(super) fn create_model(call: &Call<'_>) -> HandlerResult {
     let body: CreateModelRequest<'_> = body::parse(call.request)?;
     let model = call.state.model(&body.base_model)?;
     let lora = decode::lora_config(body.lora_config)?;
+    decode::optimizer(body.optimizer_config.as_deref())?;
     let seq = Some(body.model_seq_id);
 
     let mut tables = call.state.lock();
@@ -72,6 +73,7 @@ pub(super) fn get_info(call: &Call<'_>) -> HandlerResult {
         is_lora: Some(true),
         lora_rank: Some(run.record.lora.rank),
         model_name: name,
+        optimizer_config: OptimizerConfig::default(),
     };
     ok(&tagged("get_info", info))
 }
@@ -109,7 +111,7 @@ pub(super) fn forward_backward(call: &Call<'_>) -> HandlerResult {
 
 pub(super) fn optim_step(call: &Call<'_>) -> HandlerResult {
     let body: OptimStep = body::parse(call.request)?;
-    let options = body.adam_params.to_options()?;
+    let options = body.to_options()?;
     call.submit(&body.model_id, body.seq_id, |_| Ok(Task::OptimStep(options)))
 }
 
@@ -126,6 +128,9 @@ pub(super) fn save_weights(call: &Call<'_>) -> HandlerResult {
 
 pub(super) fn save_weights_for_sampler(call: &Call<'_>) -> HandlerResult {
     let body: SaveWeightsForSamplerRequest<'_> = body::parse(call.request)?;
+    if body.kind.is_some_and(|kind| kind != SamplerKind::Snapshot) {
+        return Err(bad_request("the local server has only sampling clients of the kind snapshot"));
+    }
     let Some(sampler_seq) = body.sampling_session_seq_id else {
         return call.save(&body.model_id, body.seq_id, "sampler_weights", body.path.as_deref());
     };
@@ -142,9 +147,9 @@ pub(super) fn save_weights_for_sampler(call: &Call<'_>) -> HandlerResult {
 
 pub(super) fn load_weights(call: &Call<'_>) -> HandlerResult {
     let body: LoadWeightsRequest<'_> = body::parse(call.request)?;
-    let task =
-        Task::LoadCheckpoint { path: body.path.into_owned(), with_optimizer: body.optimizer.unwrap_or_default() };
-    call.submit(&body.model_id, body.seq_id, |_| Ok(task))
+    let model_id = body.model_id.ok_or_else(|| bad_request("model_id is missing: create the model first"))?;
+    let task = Task::LoadCheckpoint { path: body.path.into_owned(), with_optimizer: body.optimizer };
+    call.submit(&model_id, body.seq_id, |_| Ok(task))
 }
 
 impl Call<'_> {

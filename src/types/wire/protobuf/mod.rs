@@ -1,8 +1,8 @@
 //! The protobuf form of passes over a batch, and of the results of passes and samples. **Outside semantic versioning.**
 //!
-//! The messages are generated from `tinker_public.proto`. Their fields of type `bytes` share the memory of the body that
-//! they are decoded from. A server reads a request with [`decode`](prost::Message::decode), of the crate [`prost`], and converts its parts; it converts
-//! a result into its message and encodes it.
+//! The messages are generated from `tinker_public.proto`, for the crate [`prost`]. Their fields of type `bytes` share the
+//! memory of the body that they are decoded from. A client writes a request with [`pass_request`]; a server decodes it and
+//! converts it into a [`PassRequest`]. A server converts a result into its message and encodes it; a client does the reverse.
 //!
 //! ```
 //! use tinkex::types::wire::protobuf::{self, prost::Message};
@@ -23,6 +23,7 @@
 #[allow(clippy::doc_markdown, clippy::enum_variant_names, reason = "generated")]
 mod messages;
 mod packed;
+mod pass_reader;
 mod pass_request;
 mod pass_result;
 mod sample_result;
@@ -30,6 +31,7 @@ mod tensors;
 mod writer;
 
 pub use messages::*;
+pub use pass_reader::PassRequest;
 pub use pass_request::pass_request;
 pub use prost;
 

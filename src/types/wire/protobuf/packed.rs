@@ -12,6 +12,11 @@ pub(super) fn read<T, const N: usize>(bytes: &[u8], what: &str, from_le: fn([u8;
     Ok(numbers.filter_map(|number| number.try_into().ok()).map(from_le).collect())
 }
 
+/// Reads indices.
+pub(super) fn read_i64(bytes: &[u8], what: &str) -> Result<Vec<i64>, String> {
+    read(bytes, what, i64::from_le_bytes)
+}
+
 /// Reads token ids.
 pub(super) fn read_tokens(bytes: &[u8], what: &str) -> Result<Vec<u32>, String> {
     let tokens = read(bytes, what, i32::from_le_bytes)?;

@@ -1,9 +1,9 @@
 //! The request of a pass, written straight from the caller's batch.
 
-use super::DType;
+use super::tensors::dtype;
 use super::writer::Writer;
 use crate::error::{Error, Result};
-use crate::types::{Datum, Loss, ModelInputChunk, TensorData};
+use crate::types::{Datum, Loss, LossSetting, ModelInputChunk, ProvenanceSource, ProvenanceSpan, Stored, TensorData};
 
 /// The body of `POST forward_backward` for a pass over these datums: an encoded
 /// [`ForwardBackwardRequest`](super::ForwardBackwardRequest). The numbers are copied once, into a body of exactly the needed
@@ -11,7 +11,8 @@ use crate::types::{Datum, Loss, ModelInputChunk, TensorData};
 ///
 /// # Errors
 ///
-/// What protobuf cannot hold: an image that the server fetches, token ids and sequence numbers beyond `i32`.
+/// What protobuf cannot hold: an image that the server fetches; token ids, numbers of tokens and sequence numbers beyond
+/// `i32`; a provenance span beyond `i64`.
 ///
 /// ```
 /// use tinkex::types::wire::protobuf::{self, ForwardBackwardRequest, prost::Message};
@@ -28,7 +29,7 @@ pub fn pass_request(data: &[Datum], loss: &Loss, model_id: &str, seq_id: u64, fo
     let seq_id = i32::try_from(seq_id)
         .map_err(|_| Error::invalid_input(format!("the sequence number {seq_id} does not fit int32")))?;
     data.iter().enumerate().try_for_each(|(index, datum)| {
-        let unfit = datum.model_input.chunks.iter().find_map(unfit);
+        let unfit = datum.model_input.chunks.iter().find_map(unfit).or_else(|| unfit_span(datum));
         unfit.map_or(Ok(()), |what| Err(Error::invalid_input(format!("{what} (datum {index} of the request)"))))
     })?;
     Ok(Writer::message_to_vec(|request| {
@@ -38,17 +39,23 @@ pub fn pass_request(data: &[Datum], loss: &Loss, model_id: &str, seq_id: u64, fo
             request.message(3, |message| write_datum(message, datum));
         }
         request.string(4, loss.function.as_str());
-        for (name, &value) in &loss.config {
-            request.message(5, |entry| {
-                entry.string(1, name);
-                entry.present_double(2, value);
-            });
+        // Servers that do not know texts read the numbers here.
+        for (name, value) in &loss.config {
+            if let LossSetting::Number(number) = value {
+                request.message(5, |entry| {
+                    entry.string(1, name);
+                    entry.present_double(2, *number);
+                });
+            }
         }
         request.integer(6, forward_only.into());
-        for (name, &value) in &loss.config {
+        for (name, value) in &loss.config {
             request.message(7, |entry| {
                 entry.string(1, name);
-                entry.message(2, |setting| setting.present_double(1, value));
+                entry.message(2, |setting| match value {
+                    LossSetting::Number(number) => setting.present_double(1, *number),
+                    LossSetting::Text(text) => setting.present_bytes(2, text.as_bytes()),
+                });
             });
         }
     }))
@@ -61,11 +68,21 @@ fn unfit(chunk: &ModelInputChunk) -> Option<String> {
             let token = text.tokens.iter().find(|&&token| i32::try_from(token).is_err())?;
             Some(format!("the token id {token} does not fit int32"))
         }
-        ModelInputChunk::Image(_) => None,
+        ModelInputChunk::Image(image) => {
+            let tokens = image.expected_tokens.filter(|&tokens| i32::try_from(tokens).is_err())?;
+            Some(format!("the number of {tokens} expected tokens does not fit int32"))
+        }
         ModelInputChunk::ImageAssetPointer(_) => {
             Some("an image that the server fetches cannot be sent as protobuf; send its bytes as an ImageChunk".into())
         }
     }
+}
+
+/// Why the provenance of a datum has no form in protobuf.
+fn unfit_span(datum: &Datum) -> Option<String> {
+    let fits = |span: &&ProvenanceSpan| [span.offset, span.length].iter().all(|&number| i64::try_from(number).is_ok());
+    let span = datum.model_input_spans.iter().chain(&datum.loss_fn_input_spans).find(|span| !fits(span))?;
+    Some(format!("the provenance span from {} of {} tokens does not fit int64", span.offset, span.length))
 }
 
 fn write_datum(message: &mut Writer, datum: &Datum) {
@@ -78,6 +95,23 @@ fn write_datum(message: &mut Writer, datum: &Datum) {
             entry.message(2, |message| write_tensor(message, tensor));
         });
     }
+    for (tag, spans) in [(3, &datum.model_input_spans), (4, &datum.loss_fn_input_spans)] {
+        for span in spans {
+            message.message(tag, |message| write_span(message, span));
+        }
+    }
+}
+
+fn write_span(message: &mut Writer, span: &ProvenanceSpan) {
+    let tag = match span.source {
+        ProvenanceSource::Prompt => 1,
+        ProvenanceSource::Sampled => 2,
+    };
+    message.message(tag, |message| {
+        message.string(1, &span.sequence_id);
+        message.integer(2, span.offset as i64);
+        message.integer(3, span.length as i64);
+    });
 }
 
 fn write_chunk(message: &mut Writer, chunk: &ModelInputChunk) {
@@ -90,6 +124,9 @@ fn write_chunk(message: &mut Writer, chunk: &ModelInputChunk) {
         ModelInputChunk::Image(image) => message.message(2, |message| {
             message.bytes(1, &image.data);
             message.string(2, image.format.as_str());
+            if let Some(tokens) = image.expected_tokens {
+                message.present_integer(3, tokens.into());
+            }
         }),
         // Refused before.
         ModelInputChunk::ImageAssetPointer(_) => {}
@@ -97,13 +134,21 @@ fn write_chunk(message: &mut Writer, chunk: &ModelInputChunk) {
 }
 
 fn write_tensor(message: &mut Writer, tensor: &TensorData) {
-    if let Some(values) = tensor.as_f32() {
-        message.packed(1, values, f32::to_le_bytes);
-        message.integer(3, DType::DtypeFloat32 as i64);
+    match (tensor.crow_indices(), tensor.col_indices()) {
+        (Some(crow), Some(col)) => message.message(2, |message| {
+            write_numbers(message, tensor);
+            message.packed(2, crow, i64::to_le_bytes);
+            message.packed(3, col, i64::to_le_bytes);
+        }),
+        _ => write_numbers(message, tensor),
     }
-    if let Some(values) = tensor.as_i64() {
-        message.packed(1, values, i64::to_le_bytes);
-        message.integer(3, DType::DtypeInt64 as i64);
-    }
+    message.integer(3, dtype(tensor) as i64);
     message.integers(4, tensor.shape().unwrap_or_default());
+}
+
+fn write_numbers(message: &mut Writer, tensor: &TensorData) {
+    match tensor.stored() {
+        Stored::F32(values) => message.packed(1, values, f32::to_le_bytes),
+        Stored::I64(values) => message.packed(1, values, i64::to_le_bytes),
+    }
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::packed::{read, read_shape, read_tensor, size_of_dtype};
-use super::tensors::{numbers, to_bytes};
+use super::packed::{read_i64, read_shape, read_tensor, size_of_dtype};
+use super::tensors::{dtype, numbers, to_bytes};
 use super::{ArrayRecord, BatchedTensor, ForwardBackwardOutput};
 use crate::error::{Error, ErrorKind};
 use crate::types::{self, LossFnOutput, PromiseResult, TensorData};
@@ -91,7 +91,7 @@ impl Field {
         let row = row.filter(|&row| row > 0).ok_or_else(|| format!("{what} has the row shape {trailing_shape:?}"))?;
 
         let wrong = || format!("{what} has offsets that do not fit its {} bytes and {count} datums", data.len());
-        let offsets = read(&offsets, &format!("the offsets of {what}"), i64::from_le_bytes)?;
+        let offsets = read_i64(&offsets, &format!("the offsets of {what}"))?;
         let none = count == 0 && offsets.is_empty();
         if !none && offsets.len().checked_sub(1) != Some(count) {
             return Err(wrong());
@@ -157,10 +157,9 @@ fn record(outputs: &[LossFnOutput]) -> ArrayRecord {
 fn batched<'a>(tensors: impl Iterator<Item = &'a TensorData>) -> BatchedTensor {
     let (mut field, mut data, mut offsets) = (BatchedTensor::default(), Vec::new(), vec![0_i64]);
     for tensor in tensors {
-        let (dtype, bytes) = numbers(tensor);
-        data.extend_from_slice(&bytes);
+        data.extend_from_slice(&numbers(tensor));
         offsets.push(data.len() as i64);
-        field.dtype = dtype.into();
+        field.dtype = dtype(tensor).into();
         field.trailing_shape = rows(tensor).iter().map(|&length| length as i64).collect();
     }
     BatchedTensor { data: data.into(), offsets: to_bytes(&offsets, i64::to_le_bytes), ..field }

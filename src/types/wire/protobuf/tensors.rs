@@ -2,36 +2,59 @@
 
 use prost::bytes::Bytes;
 
-use super::packed::{read_shape, read_tensor};
-use super::{DType, Tensor, tensor};
-use crate::types::TensorData;
+use super::packed::{read_i64, read_shape, read_tensor};
+use super::{DType, SparseCsr, Tensor, tensor};
+use crate::types::{Dtype, Stored, TensorData};
 
-/// Reads a tensor.
+/// Reads a tensor. `what` names it in the error.
 pub(super) fn read(message: Tensor, what: &str) -> Result<TensorData, String> {
     let shape = read_shape(&message.shape, what)?;
-    let numbers = match message.encoding {
-        Some(tensor::Encoding::Dense(bytes)) => read_tensor(&bytes, message.dtype, what)?,
-        Some(tensor::Encoding::SparseCsr(_)) => return Err(format!("{what} is sparse")),
-        None => return Err(format!("{what} has no numbers")),
-    };
-    match shape.is_empty() {
-        true => Ok(numbers.without_shape()),
-        false => numbers.with_shape(shape).map_err(|error| format!("{what}: {error}")),
+    match message.encoding {
+        Some(tensor::Encoding::Dense(bytes)) => {
+            let numbers = read_tensor(&bytes, message.dtype, what)?;
+            match shape.is_empty() {
+                true => Ok(numbers.without_shape()),
+                false => numbers.with_shape(shape).map_err(|error| format!("{what}: {error}")),
+            }
+        }
+        Some(tensor::Encoding::SparseCsr(SparseCsr { values, crow_indices, col_indices })) => {
+            let numbers = read_tensor(&values, message.dtype, what)?;
+            let (crow, col) = (read_i64(&crow_indices, what)?, read_i64(&col_indices, what)?);
+            numbers.with_indices(crow, col, shape).map_err(|error| format!("{what}: {error}"))
+        }
+        None => Err(format!("{what} has no numbers")),
     }
 }
 
 /// The message of a tensor.
 pub(super) fn message(tensor: &TensorData) -> Tensor {
-    let (dtype, bytes) = numbers(tensor);
+    let numbers = numbers(tensor);
+    let encoding = match (tensor.crow_indices(), tensor.col_indices()) {
+        (Some(crow), Some(col)) => tensor::Encoding::SparseCsr(SparseCsr {
+            values: numbers,
+            crow_indices: to_bytes(crow, i64::to_le_bytes),
+            col_indices: to_bytes(col, i64::to_le_bytes),
+        }),
+        _ => tensor::Encoding::Dense(numbers),
+    };
     let shape = tensor.shape().unwrap_or_default().iter().map(|&length| length as i64).collect();
-    Tensor { encoding: Some(tensor::Encoding::Dense(bytes)), dtype: dtype.into(), shape }
+    Tensor { encoding: Some(encoding), dtype: dtype(tensor).into(), shape }
 }
 
-/// The type and the bytes of a tensor's numbers.
-pub(super) fn numbers(tensor: &TensorData) -> (DType, Bytes) {
-    let floats = tensor.as_f32().map(|values| (DType::DtypeFloat32, to_bytes(values, f32::to_le_bytes)));
-    let integers = tensor.as_i64().map(|values| (DType::DtypeInt64, to_bytes(values, i64::to_le_bytes)));
-    floats.or(integers).unwrap_or_default()
+/// The type of a tensor's numbers.
+pub(super) fn dtype(tensor: &TensorData) -> DType {
+    match tensor.dtype() {
+        Dtype::Float32 => DType::DtypeFloat32,
+        Dtype::Int64 => DType::DtypeInt64,
+    }
+}
+
+/// The numbers that a tensor stores.
+pub(super) fn numbers(tensor: &TensorData) -> Bytes {
+    match tensor.stored() {
+        Stored::F32(values) => to_bytes(values, f32::to_le_bytes),
+        Stored::I64(values) => to_bytes(values, i64::to_le_bytes),
+    }
 }
 
 /// Numbers in a row.

@@ -3,7 +3,11 @@
 //! The name of a metric ends in a colon and its reduction. A metric that cannot be reduced is dropped, and the caller warns of
 //! it, since a wrong number is worse than none.
 
+mod hashes;
+
 use std::collections::BTreeMap;
+
+use hashes::{hash_unordered, hash2};
 
 /// The number in the key of the second value of a `unique` metric: `k`, `k_2`, `k_3`. (Python client: 1.)
 const FIRST_UNIQUE_SUFFIX: usize = 2;
@@ -64,8 +68,10 @@ enum Reduction {
     Max,
     /// The maximum minus the weighted mean: the cost of the slowest chunk.
     Slack,
-    /// A hash that does not depend on the order of the values.
+    /// A hash that does not depend on the order of the values, of servers of 2025.
     HashUnordered,
+    /// The same, of servers of 2026: a sum modulo 2⁶⁴.
+    Hash2,
     /// All values, under numbered names.
     Unique,
 }
@@ -80,6 +86,7 @@ impl Reduction {
             "max" => Reduction::Max,
             "slack" => Reduction::Slack,
             "hash_unordered" => Reduction::HashUnordered,
+            "hash2" => Reduction::Hash2,
             "unique" => Reduction::Unique,
             _ => return None,
         })
@@ -93,10 +100,16 @@ impl Reduction {
             Reduction::Min => extreme(numbers, |a, b| a < b),
             Reduction::Max => extreme(numbers, |a, b| a > b),
             Reduction::Slack => extreme(numbers, |a, b| a > b) - mean(values),
-            Reduction::HashUnordered => match hash_unordered(numbers) {
-                Some(hash) => hash as f64,
-                None => return reduced.drop_metric(name, "a value is not finite, so it has no hash"),
-            },
+            Reduction::HashUnordered | Reduction::Hash2 => {
+                let hash = match self {
+                    Reduction::Hash2 => hash2(numbers).map(|hash| hash as f64),
+                    _ => hash_unordered(numbers).map(|hash| hash as f64),
+                };
+                match hash {
+                    Some(hash) => hash,
+                    None => return reduced.drop_metric(name, "a value is not finite, so it has no hash"),
+                }
+            }
             Reduction::Unique => {
                 let numbered = (FIRST_UNIQUE_SUFFIX..).map(|suffix| format!("{name}_{suffix}"));
                 return reduced.metrics.extend(std::iter::once(name.to_owned()).chain(numbered).zip(numbers));
@@ -122,54 +135,11 @@ fn extreme(values: impl Iterator<Item = f64>, ahead: impl Fn(f64, f64) -> bool) 
     best.unwrap_or(f64::NAN)
 }
 
-/// CPython's `hash(tuple(sorted(int(x) for x in values)))`, so that both clients report the same number; no crate
-/// computes it. `None` if a value is not finite.
-fn hash_unordered(values: impl Iterator<Item = f64>) -> Option<i64> {
-    let mut values: Vec<f64> = values.map(|value| value.is_finite().then_some(value.trunc())).collect::<Option<_>>()?;
-    values.sort_by(f64::total_cmp);
-    Some(tuple_hash(values.into_iter().map(int_hash)))
-}
-
-/// CPython's hash of a tuple, from the hashes of its items (`tuplehash`, after xxHash).
-fn tuple_hash(items: impl ExactSizeIterator<Item = i64>) -> i64 {
-    const PRIME_1: u64 = 11_400_714_785_074_694_791;
-    const PRIME_2: u64 = 14_029_467_366_897_019_727;
-    const PRIME_5: u64 = 2_870_177_450_012_600_261;
-    let length = items.len() as u64;
-    let mixed = items.fold(PRIME_5, |hash, item| {
-        hash.wrapping_add((item as u64).wrapping_mul(PRIME_2)).rotate_left(31).wrapping_mul(PRIME_1)
-    });
-    match mixed.wrapping_add(length ^ PRIME_5 ^ 3_527_539) {
-        // −1 means an error in C.
-        u64::MAX => 1_546_275_796,
-        hash => hash as i64,
-    }
-}
-
-/// CPython's hash of an integer, given as a whole float: its remainder modulo 2⁶¹ − 1, with its sign.
-fn int_hash(whole: f64) -> i64 {
-    const MODULUS: u128 = (1 << 61) - 1;
-    let bits = whole.abs().to_bits();
-    // A float is mantissa × 2^exponent, and 2⁶¹ ≡ 1 for this modulus.
-    let exponent = i32::try_from(bits >> 52).unwrap_or(0) - 1075;
-    let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
-    let size = match u32::try_from(exponent) {
-        Ok(exponent) => mantissa << (exponent % 61),
-        // The fraction bits are zero, since the float is whole. Zero has an exponent far below that.
-        Err(_) => mantissa.checked_shr(exponent.unsigned_abs()).unwrap_or(0),
-    };
-    let size = i64::try_from(size % MODULUS).unwrap_or(0);
-    match if whole < 0.0 { -size } else { size } {
-        -1 => -2,
-        hash => hash,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use quickcheck::quickcheck;
 
-    use super::super::testing::{float, golden, list};
+    use super::super::testing::{float, golden, golden_2026, list};
     use super::*;
 
     fn metrics(json: &serde_json::Value) -> BTreeMap<String, f64> {
@@ -204,6 +174,7 @@ mod tests {
             "a:slack all zero weights" => &[("a:slack", 5.625)],
             // Without a finite value, it raises an error; here the metric is dropped.
             "a:hash_unordered nan" | "a:hash_unordered inf" | "a:hash_unordered -inf,inf" => &[],
+            "a:hash2 nan" | "a:hash2 inf" | "a:hash2 -inf,inf" => &[],
             // Without a colon, it raises an error too.
             "key 'nocolon'" => &[],
             "key 'nocolon' after a good one" => &[("g:sum", 3.0)],
@@ -211,7 +182,6 @@ mod tests {
             "key 'a:b:mean'" => &[("a:b:mean", 1.5)],
             "key 'a:b:mean' after a good one" => &[("g:sum", 3.0), ("a:b:mean", 1.5)],
             // It drops a reduction that it does not know; here the metric of a single chunk is kept.
-            "a:hash2 single" | "a:hash2 single n=0" => &[("a:hash2", 1.5)],
             "a:count single" | "a:count single n=0" => &[("a:count", 1.5)],
             "a:std single" | "a:std single n=0" => &[("a:std", 1.5)],
             "a:MEAN single" | "a:MEAN single n=0" => &[("a:MEAN", 1.5)],
@@ -230,38 +200,41 @@ mod tests {
         metrics.into_iter().map(|(name, value)| (rename(name), value)).collect()
     }
 
-    #[test]
-    fn fixture_cases_reduce_as_intended() {
-        let fixture = golden("pure_metrics_reduction");
-        let (cases, mut differences) = (list(&fixture["cases"]), 0);
-        assert_eq!(cases.len(), 278);
-        for case in cases {
-            let parts: Vec<_> = list(&case["input"])
-                .iter()
-                .map(|part| (metrics(&part["metrics"]), part["n_outputs"].as_u64().unwrap() as usize))
-                .collect();
-            let scale = parts
-                .iter()
-                .flat_map(|(metrics, _)| metrics.values())
-                .fold(0.0, |scale: f64, value| scale.max(value.abs()));
-            let expected = match intended(case["name"].as_str().unwrap()) {
-                Some(wanted) => {
-                    differences += 1;
-                    wanted.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
-                }
-                None => renumbered(metrics(&case["metrics_reduction"]["out"])),
-            };
-            let reduced = reduce_all(&parts);
-            assert!(same(&reduced, &expected, scale), "{case}\n{reduced:?}");
-        }
-        assert_eq!(differences, 23);
-    }
+    /// Each version of the Python client knows one of the hashes and drops the other; here both are reduced.
+    const HASHES: [(&str, &str); 2] = [("0.4.1", "hash2"), ("0.38.0", "hash_unordered")];
 
     #[test]
-    fn hashes_match_cpython() {
-        for case in list(&golden("pure_metrics_reduction")["order_insensitive_hash"]) {
-            let hash = hash_unordered(list(&case["in"]).iter().map(float));
-            assert_eq!(hash, case["out"].as_i64(), "{case}");
+    fn fixture_cases_reduce_as_intended() {
+        let fixtures = [golden("pure_metrics_reduction"), golden_2026("pure_metrics_reduction")];
+        for (own, (version, unknown)) in HASHES.iter().enumerate() {
+            let (cases, mut differences) = (list(&fixtures[own]["cases"]), 0);
+            assert_eq!(cases.len(), 278);
+            for (index, case) in cases.iter().enumerate() {
+                let name = case["name"].as_str().unwrap();
+                let parts: Vec<_> = list(&case["input"])
+                    .iter()
+                    .map(|part| (metrics(&part["metrics"]), part["n_outputs"].as_u64().unwrap() as usize))
+                    .collect();
+                let scale = parts
+                    .iter()
+                    .flat_map(|(metrics, _)| metrics.values())
+                    .fold(0.0, |scale: f64, value| scale.max(value.abs()));
+                let expected = match intended(name) {
+                    Some(wanted) => {
+                        differences += 1;
+                        wanted.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+                    }
+                    None if name.contains(unknown) => {
+                        let other = &list(&fixtures[1 - own]["cases"])[index];
+                        assert_eq!(other["name"], name);
+                        metrics(&other["metrics_reduction"]["out"])
+                    }
+                    None => renumbered(metrics(&case["metrics_reduction"]["out"])),
+                };
+                let reduced = reduce_all(&parts);
+                assert!(same(&reduced, &expected, scale), "{version} {case}\n{reduced:?}");
+            }
+            assert_eq!(differences, 24, "{version}");
         }
     }
 
@@ -311,15 +284,6 @@ mod tests {
     }
 
     quickcheck! {
-        fn hash_does_not_depend_on_order(values: Vec<f64>) -> bool {
-            let backwards = hash_unordered(values.iter().rev().copied());
-            hash_unordered(values.into_iter()) == backwards
-        }
-
-        fn hash_of_a_small_integer_is_itself(value: i32) -> bool {
-            int_hash(value.into()) == if value == -1 { -2 } else { value.into() }
-        }
-
         fn no_metrics_make_it_panic(parts: Vec<(Vec<(u8, f64)>, u8)>) -> bool {
             let names = ["a:mean", "a:slack", "a:hash_unordered", "a:unique", "a:min", "a", ":", "a:unique_2"];
             let parts: Vec<_> = parts

@@ -1,0 +1,42 @@
+//! Pauses while the service refuses requests because of the account's billing (402).
+
+use std::time::Duration;
+
+use log::{info, warn};
+
+use super::Http;
+use crate::config::MAX_DURATION;
+use crate::error::Error;
+use crate::observer::Event;
+use crate::rules::billing::{Billed, Refusal};
+
+impl Http {
+    /// The service refused this with a 402. Returns how long to wait before sending it again, or `None` if the refusals have
+    /// lasted too long. The first refusal of an incident is logged, and reported to observers.
+    pub(crate) fn pause_for_billing(&self, what: Billed, wait: Duration, error: &Error) -> Option<Duration> {
+        let limit = self.config.timeout_billing().unwrap_or_else(|| {
+            let seconds = self.client_config().billing_exception_max_pause_duration_sec;
+            Duration::from_secs(seconds).min(MAX_DURATION)
+        });
+        let refusal = self.billing.lock().refused(what, wait, limit, self.config.clock().now());
+        let Refusal::Pause { wait, begins } = refusal else { return None };
+        if begins {
+            warn!("{error}; requests pause for up to {limit:.0?} until that is done");
+            if self.events.is_observed() {
+                self.events.emit(Event::BillingPaused { error: error.clone(), limit });
+            }
+        }
+        Some(wait)
+    }
+
+    /// The service did not refuse this.
+    pub(crate) fn end_billing_pause(&self, what: Billed) {
+        let ended = self.billing.lock().accepted(what, self.config.clock().now());
+        if let Some(paused) = ended {
+            info!("the service accepts requests again, after a pause of {paused:.0?}");
+            if self.events.is_observed() {
+                self.events.emit(Event::BillingResumed { paused });
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! How long requests pause while the service refuses them because of the account's billing (402).
+//!
+//! A refusal is no failure: whoever pays the bill may be about to do so, and a run of days must not end meanwhile. So the same
+//! request is sent again after a pause, until the refusals have lasted too long. They are counted for the account as a whole,
+//! not for each request, and a success in between ends the incident. Submissions and polls are counted apart, since a service
+//! may refuse new work while it still reports on the old.
+
+use std::time::{Duration, Instant};
+
+/// The wait before a refused request is sent again (Python client: 5 s).
+pub(crate) const BILLING_WAIT: Duration = Duration::from_secs(5);
+
+/// Refusals of the same kind that are further apart than this are two incidents.
+const MAX_GAP: Duration = Duration::from_secs(300);
+
+/// What the service refuses or accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Billed {
+    Submission,
+    Poll,
+}
+
+/// What follows from a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Send the request again after this wait.
+    Pause {
+        wait: Duration,
+        /// Whether nothing was refused before: the user has to be told.
+        begins: bool,
+    },
+    /// The refusals have lasted too long.
+    GiveUp,
+}
+
+/// The refusals of one account so far.
+#[derive(Debug, Default)]
+pub(crate) struct BillingPause {
+    submissions: Option<Incident>,
+    polls: Option<Incident>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Incident {
+    first: Instant,
+    last: Instant,
+}
+
+impl BillingPause {
+    /// Records a refusal. `wait` is the wait before the request is sent again; the incident lasts up to `limit`.
+    pub(crate) fn refused(&mut self, what: Billed, wait: Duration, limit: Duration, now: Instant) -> Refusal {
+        let begins = self.submissions.is_none() && self.polls.is_none();
+        let incident = self.incident(what);
+        let continued = incident.filter(|known| now.saturating_duration_since(known.last) <= MAX_GAP);
+        let first = continued.map_or(now, |known| known.first);
+        *incident = Some(Incident { first, last: now });
+        match limit.saturating_sub(now.saturating_duration_since(first)) {
+            Duration::ZERO => Refusal::GiveUp,
+            left => Refusal::Pause { wait: wait.min(left), begins: begins || continued.is_none() },
+        }
+    }
+
+    /// Records that the service did not refuse. Returns how long everything was paused, if that is over now.
+    pub(crate) fn accepted(&mut self, what: Billed, now: Instant) -> Option<Duration> {
+        let incident = self.incident(what).take()?;
+        let is_over = self.submissions.is_none() && self.polls.is_none();
+        is_over.then(|| now.saturating_duration_since(incident.first))
+    }
+
+    fn incident(&mut self, what: Billed) -> &mut Option<Incident> {
+        match what {
+            Billed::Submission => &mut self.submissions,
+            Billed::Poll => &mut self.polls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::super::testing::start;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn pause(seconds: u64, begins: bool) -> Refusal {
+        Refusal::Pause { wait: Duration::from_secs(seconds), begins }
+    }
+
+    #[test]
+    fn an_incident_ends_at_its_limit() {
+        let (mut billing, t0) = (BillingPause::default(), start());
+        let mut refused = |seconds| {
+            billing.refused(
+                Billed::Submission,
+                BILLING_WAIT,
+                Duration::from_secs(12),
+                t0 + Duration::from_secs(seconds),
+            )
+        };
+        assert_eq!([refused(0), refused(5), refused(10)], [pause(5, true), pause(5, false), pause(2, false)]);
+        assert_eq!([refused(12), refused(13)], [Refusal::GiveUp, Refusal::GiveUp]);
+        assert_eq!(refused(13 + 301), pause(5, true), "nobody was refused for five minutes");
+    }
+
+    #[test]
+    fn a_success_starts_the_count_again() {
+        let (mut billing, t0) = (BillingPause::default(), start());
+        let at = |seconds| t0 + Duration::from_secs(seconds);
+        let limit = Duration::from_secs(8);
+        assert_eq!(billing.accepted(Billed::Submission, t0), None);
+        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, limit, t0), pause(5, true));
+        assert_eq!(billing.accepted(Billed::Submission, at(5)), Some(Duration::from_secs(5)));
+        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, limit, at(9)), pause(5, true));
+    }
+
+    #[test]
+    fn an_accepted_poll_excuses_no_submission() {
+        let (mut billing, t0) = (BillingPause::default(), start());
+        let at = |seconds| t0 + Duration::from_secs(seconds);
+        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, BILLING_WAIT, t0), pause(5, true));
+        assert_eq!(billing.refused(Billed::Poll, BILLING_WAIT, HOUR, at(1)), pause(5, true), "it is polls' first");
+        assert_eq!(billing.accepted(Billed::Poll, at(2)), None, "submissions are still refused");
+        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, BILLING_WAIT, at(5)), Refusal::GiveUp);
+    }
+
+    #[test]
+    fn a_limit_of_zero_allows_no_pause() {
+        let refused = BillingPause::default().refused(Billed::Poll, BILLING_WAIT, Duration::ZERO, start());
+        assert_eq!(refused, Refusal::GiveUp);
+    }
+
+    quickcheck! {
+        fn pauses_add_up_to_the_limit(limit: u16) -> bool {
+            let (mut billing, t0) = (BillingPause::default(), start());
+            let limit = Duration::from_secs(limit.into());
+            let mut now = t0;
+            while let Refusal::Pause { wait, .. } = billing.refused(Billed::Poll, BILLING_WAIT, limit, now) {
+                now += wait;
+            }
+            now - t0 == limit
+        }
+    }
+}

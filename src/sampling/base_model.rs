@@ -1,0 +1,67 @@
+//! The base model of a sampling client, and its tokenizer.
+
+use super::SamplingClient;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Limits, Purpose, Request, encode_segment};
+use crate::rules::tokenizer_id;
+use crate::tokenizer::Tokenizer;
+use crate::types::SamplerResponse;
+
+impl SamplingClient {
+    /// The name of the base model. Blocks for one request the first time, unless the client was opened on a base model.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a request; status 404 from servers without information about samplers, such as those of the protocol 0.4.1.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// let sampler = service.create_sampling_client("tinker://run-1/sampler_weights/0100")?;
+    /// println!("an adapter of {}", sampler.get_base_model()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_base_model(&self) -> Result<String> {
+        self.base_model("get_base_model")
+    }
+
+    /// The id of the model's tokenizer, which the Python client derives from the name of the base model. Blocks for one request
+    /// the first time, unless the client was opened on a base model.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_base_model`](SamplingClient::get_base_model).
+    pub fn tokenizer_id(&self) -> Result<String> {
+        Ok(tokenizer_id::of_model(&self.base_model("tokenizer_id")?))
+    }
+
+    /// The model's tokenizer, from where [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) gets it. Not cached:
+    /// keep the returned tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// As [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) and [`tokenizer_id`](SamplingClient::tokenizer_id).
+    #[doc(alias = "get_tokenizer")]
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let deadline = self.blocking().deadline();
+        Tokenizer::named(&self.tokenizer_id()?, self.session.config(), deadline, "tokenizer")
+    }
+
+    pub(super) fn base_model(&self, operation: &'static str) -> Result<String> {
+        if let Some(known) = self.sampler.base_model() {
+            return Ok(known.to_owned());
+        }
+        let path = format!("samplers/{}", encode_segment(self.sampling_session_id()));
+        let http = self.session.http();
+        let limits = Limits { deadline: self.blocking().deadline(), ..http.limits(operation, Purpose::Session) };
+        let sampler: SamplerResponse = http.send(&Request::get(path), &limits)?.json(operation)?;
+        if sampler.base_model.trim().is_empty() {
+            let error = Error::new(ErrorKind::Decode, "the service does not name the base model");
+            return Err(error.with_operation(operation).with_hint("load the tokenizer by its id or from a file"));
+        }
+        self.sampler.know_base_model(sampler.base_model.clone());
+        Ok(sampler.base_model)
+    }
+}

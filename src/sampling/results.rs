@@ -1,0 +1,120 @@
+//! What the result of a sample must look like, given what was asked for.
+
+use super::sample_options::{SampleSettings, known_length, target_shape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{Dtype, ModelInput, SampleResponse, TensorData};
+
+/// What was asked for, as far as the result has to fit it.
+pub(super) struct Expected {
+    /// The length of the prompt; none if it has an image whose length only the service knows.
+    length: Option<usize>,
+    prompt_logprobs: bool,
+    last_n: Option<usize>,
+    topk_sample_logprobs: bool,
+    target_shape: Option<[usize; 2]>,
+    alt_tokens: usize,
+}
+
+impl Expected {
+    pub(super) fn of(prompt: &ModelInput, settings: &SampleSettings) -> Result<Self> {
+        let length = known_length(prompt);
+        let targets = settings.target_prompt_logprobs.as_ref();
+        Ok(Expected {
+            length,
+            prompt_logprobs: settings.prompt_logprobs,
+            last_n: settings.prompt_logprobs_last_n.map(|n| n as usize),
+            topk_sample_logprobs: settings.topk_sample_logprobs > 0,
+            target_shape: targets.map(|targets| target_shape(targets, length)).transpose()?,
+            alt_tokens: settings.prompt_alt_tokens_k as usize,
+        })
+    }
+
+    /// Checks a result. What a service does not know is absent; what is there must have the right shape.
+    pub(super) fn check(&self, response: &mut SampleResponse) -> Result<()> {
+        if let Some(logprobs) = response.prompt_logprobs.as_mut().filter(|_| self.prompt_logprobs) {
+            one_per_token(logprobs, self.length, self.last_n)?;
+        }
+        if self.topk_sample_logprobs {
+            for sequence in &response.sequences {
+                let (rows, tokens) = (sequence.topk_logprobs.as_ref().map(Vec::len), sequence.tokens.len());
+                if let Some(rows) = rows.filter(|rows| *rows != tokens) {
+                    return Err(unfit(format!("topk_logprobs for {rows} tokens of a sequence of {tokens}")));
+                }
+            }
+        }
+        if let (Some(shape), Some(logprobs)) = (self.target_shape, &mut response.target_prompt_logprobs) {
+            shaped("target_prompt_logprobs", logprobs, Dtype::Float32, shape)?;
+        }
+        if let (Some(length), Some(alternatives)) =
+            (self.length.filter(|_| self.alt_tokens > 0), &mut response.prompt_alt_tokens)
+        {
+            let shape = [length.saturating_sub(1), self.alt_tokens];
+            shaped("prompt_alt_tokens", &mut alternatives.tokens, Dtype::Int64, shape)?;
+            shaped("prompt_alt_tokens", &mut alternatives.logprobs, Dtype::Float32, shape)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives the log-probabilities of a prompt an entry for each token. Some servers leave out the first token, which has none, or
+/// all before the last `last_n`; others compute more than was asked for.
+fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: Option<usize>, last_n: Option<usize>) -> Result<()> {
+    let tokens = tokens.unwrap_or(logprobs.len());
+    let received = logprobs.len();
+    if received + 1 == tokens || last_n == Some(received) {
+        logprobs.splice(..0, std::iter::repeat_n(None, tokens.saturating_sub(received)));
+    }
+    if logprobs.len() != tokens {
+        return Err(unfit(format!("{received} prompt_logprobs for {tokens} tokens")));
+    }
+    let asked_for = last_n.unwrap_or(tokens);
+    logprobs[..tokens.saturating_sub(asked_for)].fill(None);
+    Ok(())
+}
+
+/// Checks a tensor of a result, and gives it its shape if the service sent none.
+fn shaped(name: &str, tensor: &mut TensorData, dtype: Dtype, shape: [usize; 2]) -> Result<()> {
+    if tensor.dtype() != dtype {
+        return Err(unfit(format!("{name} of the type {}, not {dtype}", tensor.dtype())));
+    }
+    let values = tensor.len();
+    match tensor.shape() {
+        Some(found) if found == shape => Ok(()),
+        None if values == shape[0].saturating_mul(shape[1]) => {
+            *tensor = tensor.clone().with_shape(shape)?;
+            Ok(())
+        }
+        found => Err(unfit(format!("{name} of the shape {:?}, not {shape:?}", found.unwrap_or(&[values])))),
+    }
+}
+
+fn unfit(what: String) -> Error {
+    Error::new(ErrorKind::Decode, format!("the response has {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logprobs_cover_the_prompt() {
+        let (one, two) = (Some(1.0), Some(2.0));
+        for (received, tokens, last_n, expected) in [
+            (vec![None, one, two], Some(3), None, Some(vec![None, one, two])),
+            (vec![one, two], Some(3), None, Some(vec![None, one, two])),
+            (vec![one, two], Some(4), None, None),
+            (vec![one, two], Some(4), Some(2), Some(vec![None, None, one, two])),
+            (vec![None, one, two], Some(3), Some(1), Some(vec![None, None, two])),
+            (vec![one, two], Some(3), Some(1), Some(vec![None, None, two])),
+            (vec![two], Some(3), Some(1), Some(vec![None, None, two])),
+            (vec![None, one, two], Some(3), Some(9), Some(vec![None, one, two])),
+            (vec![one, two], None, Some(1), Some(vec![None, two])),
+            (vec![one, two, one], Some(2), Some(3), None),
+            (vec![], Some(1), None, Some(vec![None])),
+        ] {
+            let mut logprobs = received.clone();
+            let outcome = one_per_token(&mut logprobs, tokens, last_n);
+            assert_eq!(outcome.ok().map(|()| logprobs), expected, "{received:?} {tokens:?} {last_n:?}");
+        }
+    }
+}

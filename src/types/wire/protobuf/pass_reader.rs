@@ -1,0 +1,129 @@
+//! The request of a pass, read by a server.
+
+use std::collections::BTreeMap;
+
+use super::packed::read_tokens;
+use super::{
+    Chunk, Datum, ForwardBackwardRequest, LossConfigValue, chunk, loss_config_value, provenance_span, tensors,
+};
+use crate::error::{Error, Result};
+use crate::types::{
+    self, EncodedTextChunk, ImageChunk, ImageFormat, Loss, LossFn, LossSetting, ModelInput, ModelInputChunk,
+    ProvenanceSpan,
+};
+
+/// A pass over a batch, as a server reads it from a [`ForwardBackwardRequest`].
+///
+/// ```
+/// use tinkex::types::wire::protobuf::{self, ForwardBackwardRequest, PassRequest, prost::Message};
+/// use tinkex::types::{Datum, Loss, ModelInput};
+///
+/// let data = [Datum::new(ModelInput::from_tokens([1, 2])).input("target_tokens", [2, 3])?];
+/// let loss = Loss::ppo().config("clip_low_threshold", 0.8);
+/// let body = protobuf::pass_request(&data, &loss, "m-1", 7, false)?;
+/// let pass = PassRequest::try_from(ForwardBackwardRequest::decode(&*body)?)?;
+/// assert_eq!((pass.data.as_slice(), pass.loss, pass.seq_id), (&data[..], loss, 7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct PassRequest {
+    /// The id of the model.
+    pub model_id: String,
+    /// The sequence number of the request for this model, from 1; 0 if the request has none.
+    pub seq_id: u64,
+    /// Whether to compute the loss alone, without gradients.
+    pub forward_only: bool,
+    /// The examples.
+    pub data: Vec<types::Datum>,
+    /// The loss function.
+    pub loss: Loss,
+}
+
+impl TryFrom<ForwardBackwardRequest> for PassRequest {
+    type Error = Error;
+
+    /// # Errors
+    ///
+    /// What a request cannot contain, such as a negative token id or a tensor whose numbers do not fill its shape; audio, and
+    /// images of a size other than their own.
+    fn try_from(message: ForwardBackwardRequest) -> Result<Self> {
+        let seq_id = non_negative(message.seq_id.into(), "the sequence number").map_err(Error::invalid_input)?;
+        let datum = |(index, datum)| {
+            read_datum(datum).map_err(|why| Error::invalid_input(format!("datum {index} of the request: {why}")))
+        };
+        let data = message.data.into_iter().enumerate().map(datum).collect::<Result<_>>()?;
+        let config = settings(message.loss_fn_config, message.loss_fn_config_v2).map_err(Error::invalid_input)?;
+        let loss = Loss { function: LossFn::from(message.loss_fn.as_str()), config };
+        Ok(PassRequest { model_id: message.model_id, seq_id, forward_only: message.forward_only, data, loss })
+    }
+}
+
+/// The settings of a loss. Both lists have the numbers.
+fn settings(
+    numbers: BTreeMap<String, f64>,
+    all: BTreeMap<String, LossConfigValue>,
+) -> Result<BTreeMap<String, LossSetting>, String> {
+    let mut settings: BTreeMap<_, _> =
+        numbers.into_iter().map(|(name, number)| (name, LossSetting::Number(number))).collect();
+    for (name, setting) in all {
+        let setting = match setting.value {
+            Some(loss_config_value::Value::Number(number)) => LossSetting::Number(number),
+            Some(loss_config_value::Value::Text(text)) => LossSetting::Text(text),
+            None => return Err(format!("the loss setting {name:?} has no value")),
+        };
+        settings.insert(name, setting);
+    }
+    Ok(settings)
+}
+
+fn read_datum(message: Datum) -> Result<types::Datum, String> {
+    let tensor = |(name, tensor)| {
+        let tensor = tensors::read(tensor, &format!("the loss input {name:?}"))?;
+        Ok((name, tensor))
+    };
+    Ok(types::Datum {
+        loss_fn_inputs: message.loss_fn_inputs.into_iter().map(tensor).collect::<Result<_, String>>()?,
+        model_input: ModelInput { chunks: message.model_input.into_iter().map(read_chunk).collect::<Result<_, _>>()? },
+        model_input_spans: message.model_input_spans.into_iter().map(read_span).collect::<Result<_, _>>()?,
+        loss_fn_input_spans: message.loss_fn_input_spans.into_iter().map(read_span).collect::<Result<_, _>>()?,
+    })
+}
+
+fn read_chunk(message: Chunk) -> Result<ModelInputChunk, String> {
+    match message.chunk {
+        Some(chunk::Chunk::EncodedText(text)) => {
+            Ok(EncodedTextChunk { tokens: read_tokens(&text.tokens, "the model input")? }.into())
+        }
+        Some(chunk::Chunk::Image(image)) if image.override_dimensions.is_none() => {
+            let format = match image.format.as_str() {
+                "png" => ImageFormat::Png,
+                "jpeg" => ImageFormat::Jpeg,
+                other => return Err(format!("{other:?} is no format of an image")),
+            };
+            let tokens = |tokens| u32::try_from(tokens).map_err(|_| format!("an image has {tokens} expected tokens"));
+            let expected_tokens = image.expected_tokens.map(tokens).transpose()?;
+            let chunk = ImageChunk::from_parts(image.data, format, None, None, None);
+            Ok(ImageChunk { expected_tokens, ..chunk }.into())
+        }
+        Some(chunk::Chunk::Image(_)) => Err("images of another size than their own are not supported".to_owned()),
+        Some(chunk::Chunk::Dmel(_)) => Err("audio is not supported".to_owned()),
+        None => Err("the model input has a part of no known kind".to_owned()),
+    }
+}
+
+fn read_span(message: super::ProvenanceSpan) -> Result<ProvenanceSpan, String> {
+    let number = |number| non_negative(number, "a number of a provenance span");
+    match message.span {
+        Some(provenance_span::Span::PromptTokens(span)) => {
+            Ok(ProvenanceSpan::prompt(span.sequence_id, number(span.offset)?, number(span.length)?))
+        }
+        Some(provenance_span::Span::SampledTokens(span)) => {
+            Ok(ProvenanceSpan::sampled(span.sequence_id, number(span.offset)?, number(span.length)?))
+        }
+        None => Err("a provenance span is of no known kind".to_owned()),
+    }
+}
+
+fn non_negative(number: i64, what: &str) -> Result<u64, String> {
+    u64::try_from(number).map_err(|_| format!("{what} is {number}"))
+}
