@@ -42,7 +42,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use cancel::RequestHandle;
 pub(crate) use download::{BodySink, Download};
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
-pub(crate) use request::{Limits, Method, Purpose, Redirects, Request, RetryMode};
+pub(crate) use request::{JSON, Limits, Method, Purpose, Redirects, Request, RetryMode};
 pub(crate) use response::Response;
 pub(crate) use retry::RetryDecision;
 pub(crate) use url::{encode_segment, external_url, is_url};
@@ -52,6 +52,7 @@ use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rules::billing::{Billed, BillingPause};
+use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
 use cancel::cancelled;
 use credentials::Credentials;
@@ -72,6 +73,7 @@ pub(crate) struct Http {
     /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
     events: EventDispatcher,
+    formats: Mutex<LearnedFormats>,
     settings: ServiceSettings,
     credentials: Credentials,
     billing: Mutex<BillingPause>,
@@ -88,6 +90,7 @@ impl Http {
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
             events: EventDispatcher::new(config),
+            formats: Mutex::default(),
             settings: ServiceSettings::default(),
             credentials: Credentials::default(),
             billing: Mutex::default(),
@@ -101,6 +104,11 @@ impl Http {
 
     pub(crate) fn events(&self) -> &EventDispatcher {
         &self.events
+    }
+
+    /// What the service has shown about the formats that it takes.
+    pub(crate) fn formats(&self) -> &Mutex<LearnedFormats> {
+        &self.formats
     }
 
     /// The configured idle timeout, no deadline, and a new handle.

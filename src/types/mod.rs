@@ -110,4 +110,8 @@ pub use training_run::{Cursor, TrainingRun, TrainingRunsResponse};
 pub use whoami::Whoami;
 
 #[cfg(test)]
+mod protobuf_tests;
+#[cfg(test)]
 mod roundtrip_tests;
+#[cfg(test)]
+mod sample_tests;
