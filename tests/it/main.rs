@@ -40,6 +40,7 @@ mod telemetry;
 mod tls;
 #[cfg(feature = "tokenizers")]
 mod tokenizers;
+mod tokens;
 #[cfg(feature = "cli")]
 mod train_cli;
 mod training;
