@@ -20,6 +20,8 @@
 //! | [`service_settings`] | what a service says about its settings, or without saying it |
 //! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
+//! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
+//! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
@@ -41,6 +43,7 @@ pub(crate) mod queue_log;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod sampler_handle;
+pub(crate) mod sequence_number;
 pub(crate) mod service_settings;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]
@@ -48,3 +51,4 @@ pub(crate) mod testing;
 pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;
 pub(crate) mod ttl;
+pub(crate) mod wire_format;

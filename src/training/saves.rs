@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TrainingClient;
-use super::queue::Body;
+use super::requests::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending};
@@ -252,13 +252,12 @@ impl TrainingClient {
         let (session, timeout) = (self.core.session.clone(), self.timeout_operation);
         let model_id = Arc::clone(&self.core.model_id);
         let sampling_sessions = session.inner().sampling_sessions().clone();
-        let kind = (sampler != SamplerKind::Snapshot).then_some(sampler);
         let mut number = None;
         let body: Body = Box::new(move |seq_id| {
             let request = SaveWeightsForSamplerRequest {
                 model_id: (&*model_id).into(),
                 sampling_session_seq_id: Some(*number.get_or_insert_with(|| sampling_sessions.next())),
-                kind: kind.clone(),
+                kind: (sampler != SamplerKind::Snapshot).then(|| sampler.clone()),
                 seq_id: Some(seq_id),
                 ..SaveWeightsForSamplerRequest::default()
             };

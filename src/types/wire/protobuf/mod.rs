@@ -32,6 +32,7 @@ mod writer;
 
 pub use messages::*;
 pub use pass_reader::PassRequest;
+pub(crate) use pass_request::check_data;
 pub use pass_request::pass_request;
 pub use prost;
 
