@@ -23,6 +23,7 @@
 //! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
 //! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`result_form`] | whether a result is JSON or protobuf |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
 //! | [`billing_period`] | for which time a service reports what it charges for |
@@ -40,6 +41,7 @@ pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
+pub(crate) mod result_form;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod sampler_handle;
