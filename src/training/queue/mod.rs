@@ -127,6 +127,7 @@ impl TrainingQueue {
     }
 
     /// Takes a place, for calls of this size altogether.
+    #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
     pub(super) fn take_place(self: &Arc<Self>, bytes: usize, on_full: OnFull) -> Result<Place> {
         let outer = place::filled(self);
         let reservation = self.reserve(outer, bytes, on_full)?;

@@ -26,6 +26,7 @@ impl Place {
     }
 
     /// Runs a function whose calls of this training client take this place, and closes the place.
+    #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
     pub(in crate::training) fn fill<T>(self, function: impl FnOnce() -> T) -> T {
         /// Ends the filling, also if the function panics.
         struct Filling;
