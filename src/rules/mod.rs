@@ -8,6 +8,7 @@
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`token_bucket`] | how fast samples may be submitted |
+//! | [`sample_admission`] | how many of them at the same time |
 //! | [`poll_response`] | what the response to a poll says about its promise |
 //! | [`poll_schedule`] | when a promise is polled again, and when it is given up |
 //! | [`outage`] | whether the service can be reached at all |
@@ -44,6 +45,7 @@ pub(crate) mod queue_log;
 pub(crate) mod result_form;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub(crate) mod sample_admission;
 pub(crate) mod sampler_handle;
 pub(crate) mod sequence_number;
 pub(crate) mod service_settings;
