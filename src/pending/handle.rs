@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 
-use super::messages::{Command, PollClient, TrackedPromise, panicked};
+use super::messages::{Command, PollClient, SamplingTarget, TrackedPromise, panicked};
 use crate::clock::Clock;
 use crate::rules::poll_queue::{ClientId, Ticket};
 
@@ -35,12 +35,29 @@ impl PollerHandle {
     /// Registers a client, which takes its turns in the poll queue. The promises of an `ordered` one finish in the order in
     /// which they were made.
     pub(crate) fn new_client(&self, ordered: bool) -> PollClient {
-        PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered }
+        PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered, target: None }
+    }
+
+    /// Registers a sampling client whose samples are polled together. Its sequence numbers begin with a billion times
+    /// `clone_number`.
+    pub(crate) fn new_sampler(&self, sampling_session_id: &str, clone_number: u64) -> PollClient {
+        let target = SamplingTarget {
+            sampling_session_id: sampling_session_id.into(),
+            clone_number,
+            ticket: self.new_ticket(),
+            cursor: AtomicU64::new(0),
+            is_single: AtomicBool::new(false),
+        };
+        PollClient { target: Some(Arc::new(target)), ..self.new_client(false) }
+    }
+
+    fn new_ticket(&self) -> Ticket {
+        Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Has a promise polled until its result is ready or nobody wants it any more.
     pub(crate) fn track(&self, promise: TrackedPromise) {
-        let ticket = Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let ticket = self.new_ticket();
         let state = Arc::clone(promise.completer.state());
         let promise = Box::new(promise);
         let unsent = {

@@ -32,6 +32,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod metrics;
 pub(crate) mod outage;
 pub(crate) mod pagination;
+pub(crate) mod payload_budget;
 pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
@@ -39,6 +40,7 @@ pub(crate) mod queue_log;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod service_settings;
+pub(crate) mod session_poll;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -60,6 +60,11 @@ pub(crate) enum NotReady {
         /// The wait before the next poll.
         wait: Duration,
     },
+    /// The result is there and has this size: it is fetched when there is room for it.
+    Measured {
+        /// In bytes.
+        size: u64,
+    },
     /// A 400 that may be a proxy's.
     BadRequest,
     /// There was no connection, or it was lost before the response was complete.
@@ -145,6 +150,10 @@ fn classify_success(body: &[u8]) -> PollOutcome<&[u8], PollFailure> {
         (Some("failed"), _) => envelope.failed(body),
         _ if text(envelope.kind).as_deref() == Some("try_again") => envelope.pending(),
         (Some("pending"), None) => envelope.pending(),
+        (Some("complete_metadata"), None) => match envelope.payload_size() {
+            Some(size) => PollOutcome::NotReady(NotReady::Measured { size }),
+            None => undecodable("the response has no response_payload_size".to_owned()),
+        },
         (Some("completed"), Some(result)) => PollOutcome::Ready(result.get().as_bytes()),
         _ => PollOutcome::Ready(body),
     }
@@ -163,6 +172,7 @@ struct Envelope<'a> {
     category: Option<&'a RawValue>,
     queue_state: Option<&'a RawValue>,
     queue_state_reason: Option<&'a RawValue>,
+    response_payload_size: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -184,6 +194,11 @@ impl<'a> Envelope<'a> {
         let category =
             text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::from(&*word));
         PollOutcome::Failed(PollFailure::Request { message, category })
+    }
+
+    /// In bytes.
+    fn payload_size(&self) -> Option<u64> {
+        serde_json::from_str(self.response_payload_size?.get()).ok()
     }
 
     fn pending<T, E>(&self) -> PollOutcome<T, E> {
@@ -214,6 +229,7 @@ enum Key {
     Category,
     QueueState,
     QueueStateReason,
+    ResponsePayloadSize,
     #[serde(other)]
     Other,
 }
@@ -238,6 +254,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                 Key::Category => &mut envelope.category,
                 Key::QueueState => &mut envelope.queue_state,
                 Key::QueueStateReason => &mut envelope.queue_state_reason,
+                Key::ResponsePayloadSize => &mut envelope.response_payload_size,
                 Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -312,6 +329,16 @@ mod tests {
             (200, r#"{"status":"completed","result":{"value":42}}"#, ready(r#"{"value":42}"#)),
             (200, r#"{"result": [1] ,"status":"completed"}"#, ready("[1]")),
             (200, r#"{"model_id":"m","status":"unloaded"}"#, ready(r#"{"model_id":"m","status":"unloaded"}"#)),
+            (
+                200,
+                r#"{"status":"complete_metadata","response_payload_size":123}"#,
+                PollOutcome::NotReady(NotReady::Measured { size: 123 }),
+            ),
+            (
+                200,
+                r#"{"status":"complete_metadata","response_payload_size":-1}"#,
+                undecodable("the response has no response_payload_size"),
+            ),
             (200, r#"{"status":"completed"}"#, ready(r#"{"status":"completed"}"#)),
             (200, r#"{"path":"p","result":1}"#, ready(r#"{"path":"p","result":1}"#)),
             (200, "{}", ready("{}")),

@@ -110,7 +110,7 @@ impl SampleJob {
                     Resubmission { wait, run }
                 });
                 let (id, kind) = (promise.request_id, RequestKind::Sample);
-                let promise = TrackedPromise::new(id, kind, sampler.client, completer, config, submitted_at)
+                let promise = TrackedPromise::new(id, kind, sampler.client.clone(), completer, config, submitted_at)
                     .timeout_progress(timeout_progress)
                     .resubmission(resubmission);
                 sampler.poller.track(promise);

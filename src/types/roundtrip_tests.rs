@@ -190,7 +190,12 @@ sample! { enum
 sample! { struct
     TokenLogprob { token, logprob }
     Promise { request_id, model_id, sample_sequence_ids }
-    RetrieveFutureRequest<'_> { request_id }
+    RetrieveFutureRequest<'_> { request_id, allow_metadata_only }
+    RetrieveFuturesRequest<'_> { target, prev_cursor, timeout, retrieved_request_ids }
+    FuturesTarget<'_> { sampling_session_id, cloned_sampler_id }
+    RetrieveFuturesResponse { completions, cursor }
+    FutureCompletion { state, request_id, response_payload_uncompressed_size }
+    CancelFutureRequest<'_> { request_id }
     TryAgainResponse { request_id, queue_state, queue_state_reason }
     RequestFailedResponse { error, category }
     EncodedTextChunk { tokens }
@@ -385,7 +390,8 @@ macro_rules! check {
 check! {
     tensors_and_data: TensorData Dtype Datum Batch ModelInput ModelInputChunk EncodedTextChunk ImageChunk
         ImageAssetPointerChunk ImageFormat;
-    futures: Promise RetrieveFutureRequest<'static> TryAgainResponse RequestFailedResponse RequestErrorCategory
+    futures: Promise RetrieveFutureRequest<'static> RetrieveFuturesRequest<'static> FuturesTarget<'static>
+        RetrieveFuturesResponse FutureCompletion CancelFutureRequest<'static> TryAgainResponse RequestFailedResponse RequestErrorCategory
         QueueState;
     rest: Cursor Checkpoint CheckpointType TrainingRun TrainingRunsResponse CheckpointsListResponse SessionsListResponse
         CheckpointArchiveUrlResponse SessionResponse SamplerResponse WeightsInfoRequest<'static> WeightsInfoResponse
