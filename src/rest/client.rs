@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Pages;
-use super::endpoint::{self, CheckpointEndpoint};
+use super::endpoint;
 use crate::clock::Deadline;
 use crate::config::Config;
 use crate::error::Result;
@@ -16,16 +17,16 @@ use crate::session::Session;
 use crate::types::Query;
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
-    Checkpoint, CheckpointArchiveUrlResponse, CheckpointsListResponse, SamplerResponse, SessionResponse,
-    SessionsListResponse, TrainingRun, TrainingRunsResponse, WeightsInfoResponse, check_path,
+    AccessScope, Checkpoint, CheckpointsListResponse, GetServerCapabilitiesResponse, SamplerResponse, TrainingRun,
+    TrainingRunsResponse, WeightsInfoResponse, check_path,
 };
 
 /// Lists, shows and changes what the service stores. Obtained from
 /// [`ServiceClient::create_rest_client`](crate::ServiceClient::create_rest_client), or without a session from
 /// [`RestClient::new`]. Cheap to clone.
 ///
-/// A run is named by its id; a checkpoint by the ids of its run and of itself (`weights/NAME` or `sampler_weights/NAME`),
-/// or by its path `tinker://RUN/weights/NAME`. Ids may contain any characters: they are percent-encoded as one segment of
+/// A run is named by its id; a checkpoint by the ids of its run and of itself (`weights/NAME`, `sampler_weights/NAME` or
+/// `external_weights/NAME`), or by its path `tinker://RUN/weights/NAME`. Ids may contain any characters: they are percent-encoded as one segment of
 /// the URL.
 ///
 /// Every method blocks for one request and its retries, up to the timeout set by
@@ -61,6 +62,7 @@ pub struct RestClient {
     /// Keeps the session open.
     session: Option<Arc<Session>>,
     timeout_operation: Option<Duration>,
+    access_scope: Option<AccessScope>,
 }
 
 impl RestClient {
@@ -78,7 +80,7 @@ impl RestClient {
     }
 
     pub(crate) fn of(http: Arc<Http>, session: Option<Arc<Session>>, timeout_operation: Option<Duration>) -> Self {
-        RestClient { http, session, timeout_operation }
+        RestClient { http, session, timeout_operation, access_scope: None }
     }
 
     pub(super) fn http(&self) -> &Http {
@@ -98,6 +100,23 @@ impl RestClient {
         RestClient { timeout_operation: timeout, ..self.clone() }
     }
 
+    /// A copy whose [`get_training_run`](RestClient::get_training_run), [`list_training_runs`](RestClient::list_training_runs),
+    /// [`get_session`](RestClient::get_session), [`list_sessions`](RestClient::list_sessions) and their variants have this
+    /// scope. By default none is sent, and the service takes the user's own; services of 2025 know no other.
+    #[must_use]
+    pub fn with_access_scope(&self, scope: AccessScope) -> Self {
+        RestClient { access_scope: Some(scope), ..self.clone() }
+    }
+
+    /// The models that the service offers, without a session.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method](RestClient#errors).
+    pub fn get_server_capabilities(&self) -> Result<GetServerCapabilitiesResponse> {
+        self.get("get_server_capabilities", "get_server_capabilities".to_owned(), None)
+    }
+
     /// A training run.
     ///
     /// # Errors
@@ -105,7 +124,7 @@ impl RestClient {
     /// [As for every method](RestClient#errors).
     pub fn get_training_run(&self, training_run_id: &str) -> Result<TrainingRun> {
         let operation = "get_training_run";
-        self.get(operation, endpoint::run(operation, training_run_id)?, None)
+        self.get(operation, endpoint::run(operation, training_run_id)?, Some(self.scoped(Query::new())))
     }
 
     /// The training run that a checkpoint was saved from.
@@ -115,7 +134,7 @@ impl RestClient {
     /// [As for every method](RestClient#errors).
     pub fn get_training_run_by_tinker_path(&self, tinker_path: &str) -> Result<TrainingRun> {
         let operation = "get_training_run_by_tinker_path";
-        self.get(operation, endpoint::run_of(operation, tinker_path)?, None)
+        self.get(operation, endpoint::run_of(operation, tinker_path)?, Some(self.scoped(Query::new())))
     }
 
     /// Up to `limit` of the user's training runs, without the first `offset`. The Python client's default limit is 20.
@@ -125,13 +144,39 @@ impl RestClient {
     ///
     /// [As for every method](RestClient#errors).
     pub fn list_training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse> {
-        self.get("list_training_runs", "training_runs".to_owned(), Some(page(limit, offset)))
+        self.get("list_training_runs", "training_runs".to_owned(), Some(self.scoped(page(limit, offset))))
     }
 
     /// All of the user's training runs, fetched page by page while they are read.
     pub fn training_runs(&self) -> Pages<TrainingRun> {
         Pages::new(self, |rest, limit, offset| {
             let page = rest.list_training_runs(limit, offset)?;
+            Ok((page.training_runs, Some(page.cursor.total_count)))
+        })
+    }
+
+    /// Like [`list_training_runs`](RestClient::list_training_runs), only runs of this project.
+    ///
+    /// # Errors
+    ///
+    /// The same errors.
+    pub fn list_training_runs_of_project(
+        &self,
+        project_id: &str,
+        limit: u64,
+        offset: u64,
+    ) -> Result<TrainingRunsResponse> {
+        let operation = "list_training_runs_of_project";
+        endpoint::require_id(operation, "project", project_id)?;
+        let query = self.scoped(page(limit, offset)).field("project_id", project_id);
+        self.get(operation, "training_runs".to_owned(), Some(query))
+    }
+
+    /// Like [`training_runs`](RestClient::training_runs), only runs of this project.
+    pub fn training_runs_of_project(&self, project_id: impl Into<String>) -> Pages<TrainingRun> {
+        let project_id = project_id.into();
+        Pages::new(self, move |rest, limit, offset| {
+            let page = rest.list_training_runs_of_project(&project_id, limit, offset)?;
             Ok((page.training_runs, Some(page.cursor.total_count)))
         })
     }
@@ -167,112 +212,6 @@ impl RestClient {
         })
     }
 
-    /// The temporary URL of a checkpoint's archive. The URL is signed: it gives access to the archive without a key.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors); [`Decode`](crate::ErrorKind::Decode) if the service does not redirect to an
-    /// archive.
-    pub fn get_checkpoint_archive_url(
-        &self,
-        training_run_id: &str,
-        checkpoint_id: &str,
-    ) -> Result<CheckpointArchiveUrlResponse> {
-        let operation = "get_checkpoint_archive_url";
-        self.archive_url(&CheckpointEndpoint::by_ids(operation, training_run_id, checkpoint_id)?)
-    }
-
-    /// Like [`get_checkpoint_archive_url`](RestClient::get_checkpoint_archive_url), for a path.
-    ///
-    /// # Errors
-    ///
-    /// The same errors.
-    pub fn get_checkpoint_archive_url_from_tinker_path(
-        &self,
-        tinker_path: &str,
-    ) -> Result<CheckpointArchiveUrlResponse> {
-        self.archive_url(&CheckpointEndpoint::by_path("get_checkpoint_archive_url_from_tinker_path", tinker_path)?)
-    }
-
-    /// Deletes a checkpoint permanently.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors). If a response was lost, the retry may find that the checkpoint no longer exists
-    /// (404); [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is then true.
-    pub fn delete_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
-        self.change(
-            Method::Delete,
-            &CheckpointEndpoint::by_ids("delete_checkpoint", training_run_id, checkpoint_id)?,
-            "",
-        )
-    }
-
-    /// Like [`delete_checkpoint`](RestClient::delete_checkpoint), for a path.
-    ///
-    /// # Errors
-    ///
-    /// The same errors.
-    pub fn delete_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
-        self.change(
-            Method::Delete,
-            &CheckpointEndpoint::by_path("delete_checkpoint_from_tinker_path", tinker_path)?,
-            "",
-        )
-    }
-
-    /// Makes a checkpoint public: others can use it.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors).
-    pub fn publish_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
-        self.change(
-            Method::Post,
-            &CheckpointEndpoint::by_ids("publish_checkpoint", training_run_id, checkpoint_id)?,
-            PUBLISH,
-        )
-    }
-
-    /// Like [`publish_checkpoint`](RestClient::publish_checkpoint), for a path.
-    ///
-    /// # Errors
-    ///
-    /// The same errors.
-    pub fn publish_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
-        self.change(
-            Method::Post,
-            &CheckpointEndpoint::by_path("publish_checkpoint_from_tinker_path", tinker_path)?,
-            PUBLISH,
-        )
-    }
-
-    /// Makes a checkpoint private again.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors).
-    pub fn unpublish_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
-        self.change(
-            Method::Delete,
-            &CheckpointEndpoint::by_ids("unpublish_checkpoint", training_run_id, checkpoint_id)?,
-            PUBLISH,
-        )
-    }
-
-    /// Like [`unpublish_checkpoint`](RestClient::unpublish_checkpoint), for a path.
-    ///
-    /// # Errors
-    ///
-    /// The same errors.
-    pub fn unpublish_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
-        self.change(
-            Method::Delete,
-            &CheckpointEndpoint::by_path("unpublish_checkpoint_from_tinker_path", tinker_path)?,
-            PUBLISH,
-        )
-    }
-
     /// The kind of weights at a path. As for loading and sampling, any path that a service gave is accepted.
     ///
     /// # Errors
@@ -285,31 +224,6 @@ impl RestClient {
         self.http.send(&Request::post("weights_info", &body), &self.limits(operation))?.json(operation)
     }
 
-    /// The training runs and samplers of a session.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors).
-    pub fn get_session(&self, session_id: &str) -> Result<SessionResponse> {
-        let operation = "get_session";
-        self.get(operation, endpoint::item(operation, "sessions", session_id)?, None)
-    }
-
-    /// Up to `limit` of the user's sessions, without the first `offset`. The Python client's default limit is 20.
-    /// [`sessions`](RestClient::sessions) reads all of them.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors).
-    pub fn list_sessions(&self, limit: u64, offset: u64) -> Result<SessionsListResponse> {
-        self.get("list_sessions", "sessions".to_owned(), Some(page(limit, offset)))
-    }
-
-    /// The ids of all the user's sessions, fetched page by page while they are read.
-    pub fn sessions(&self) -> Pages<String> {
-        Pages::new(self, |rest, limit, offset| Ok((rest.list_sessions(limit, offset)?.sessions, None)))
-    }
-
     /// The model behind a sampler.
     ///
     /// # Errors
@@ -320,21 +234,25 @@ impl RestClient {
         self.get(operation, endpoint::item(operation, "samplers", sampler_id)?, None)
     }
 
-    fn archive_url(&self, checkpoint: &CheckpointEndpoint) -> Result<CheckpointArchiveUrlResponse> {
-        let operation = checkpoint.operation;
-        let response = self.http.send(&checkpoint.archive_request(), &self.limits(operation))?;
-        endpoint::archive_url(operation, self.config(), response)
+    pub(super) fn scoped(&self, query: Query) -> Query {
+        query.field("access_scope", self.access_scope.as_ref().map(AccessScope::as_str))
     }
 
-    /// A request whose response has no content.
-    fn change(&self, method: Method, checkpoint: &CheckpointEndpoint, below: &str) -> Result<()> {
-        let request = Request { method, ..Request::get(format!("{}{below}", checkpoint.path)) };
-        self.http.send(&request, &self.limits(checkpoint.operation)).map(drop)
-    }
-
-    fn get<T: DeserializeOwned>(&self, operation: &'static str, path: String, query: Option<Query>) -> Result<T> {
+    pub(super) fn get<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: String,
+        query: Option<Query>,
+    ) -> Result<T> {
         let request = Request { query: query.as_ref(), ..Request::get(path) };
         self.http.send(&request, &self.limits(operation))?.json(operation)
+    }
+
+    /// A request with a JSON body whose response has no content.
+    pub(super) fn put(&self, operation: &'static str, path: String, body: &impl Serialize) -> Result<()> {
+        let body = to_json(operation, body)?;
+        let request = Request { method: Method::Put, body: &body, ..Request::get(path) };
+        self.http.send(&request, &self.limits(operation)).map(drop)
     }
 
     pub(super) fn limits(&self, operation: &'static str) -> Limits {
@@ -343,10 +261,7 @@ impl RestClient {
     }
 }
 
-/// Below a checkpoint.
-const PUBLISH: &str = "/publish";
-
-fn page(limit: u64, offset: u64) -> Query {
+pub(super) fn page(limit: u64, offset: u64) -> Query {
     Query::new().field("limit", limit).field("offset", offset)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Redirects, Request, Response, encode_segment, external_url};
-use crate::types::{CheckpointArchiveUrlResponse, CheckpointPath};
+use crate::types::{CheckpointArchiveUrlResponse, CheckpointPath, ExternalWeightsUrlsResponse};
 
 /// The assumed lifetime of an archive's URL if the service gives none (Python client).
 const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -19,7 +19,12 @@ pub(super) struct CheckpointEndpoint {
     /// The client's method, for errors.
     pub(super) operation: &'static str,
     pub(super) path: String,
+    /// Whether it is external weights.
+    pub(super) is_external: bool,
 }
+
+/// The first part of the id of external weights.
+const EXTERNAL: &str = "external_weights";
 
 impl CheckpointEndpoint {
     pub(super) fn by_ids(operation: &'static str, training_run_id: &str, checkpoint_id: &str) -> Result<Self> {
@@ -28,16 +33,22 @@ impl CheckpointEndpoint {
             Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(CheckpointEndpoint {
                 operation,
                 path: format!("{run}/checkpoints/{}/{}", encode_segment(kind), encode_segment(name)),
+                is_external: kind == EXTERNAL,
             }),
             _ => Err(Error::invalid_input(format!("{checkpoint_id:?} is not a checkpoint id"))
                 .with_operation(operation)
-                .with_hint("use weights/NAME or sampler_weights/NAME")),
+                .with_hint("use weights/NAME, sampler_weights/NAME or external_weights/NAME")),
         }
     }
 
     pub(super) fn by_path(operation: &'static str, tinker_path: &str) -> Result<Self> {
         let path = parsed(operation, tinker_path)?;
         CheckpointEndpoint::by_ids(operation, path.training_run_id(), path.checkpoint_id())
+    }
+
+    /// The path of the URLs of external weights.
+    pub(super) fn external_weights_urls(&self) -> String {
+        format!("{}/external_weights_urls", self.path)
     }
 
     /// Asks for the URL of the checkpoint's archive, to which the service redirects.
@@ -62,11 +73,16 @@ pub(super) fn run_of(operation: &'static str, tinker_path: &str) -> Result<Strin
 
 /// The path of one item of a collection.
 pub(super) fn item(operation: &'static str, collection: &str, id: &str) -> Result<String> {
+    require_id(operation, &collection.trim_end_matches('s').replace('_', " "), id)?;
+    Ok(format!("{collection}/{}", encode_segment(id)))
+}
+
+/// Refuses an empty id.
+pub(super) fn require_id(operation: &'static str, what: &str, id: &str) -> Result<()> {
     if id.is_empty() {
-        let what = collection.trim_end_matches('s').replace('_', " ");
         return Err(Error::invalid_input(format!("the id of the {what} is empty")).with_operation(operation));
     }
-    Ok(format!("{collection}/{}", encode_segment(id)))
+    Ok(())
 }
 
 fn parsed(operation: &'static str, tinker_path: &str) -> Result<CheckpointPath> {
@@ -92,4 +108,13 @@ pub(super) fn archive_url(
     let url = external_url(config.base_url(), &location).ok_or_else(|| unusable().with_operation(operation))?;
     let expires = response.header("expires").and_then(|expires| httpdate::parse_http_date(expires).ok());
     Ok(CheckpointArchiveUrlResponse { url, expires: expires.unwrap_or(now + URL_LIFETIME).into() })
+}
+
+/// Reads the URLs of external weights. Neither the body nor its values are in the error: they give access like a key.
+pub(super) fn external_urls(operation: &'static str, response: &Response) -> Result<ExternalWeightsUrlsResponse> {
+    serde_json::from_slice(&response.body).map_err(|_| {
+        Error::new(ErrorKind::Decode, "the response is not a list of URLs with an expiry date")
+            .with_operation(operation)
+            .with_hint("check that the base URL names a Tinker service")
+    })
 }

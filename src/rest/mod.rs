@@ -3,10 +3,18 @@
 //! [`RestClient`](crate::RestClient) has a method for each request. This module has the types around it: [`Pages`] reads
 //! a list page by page, and [`DownloadOptions`] configure the download of a checkpoint's archive.
 
+mod admin;
+mod checkpoints;
 pub(crate) mod client;
+mod copy_weights;
 mod download;
 mod endpoint;
+mod found_sessions;
 mod pages;
+mod sessions;
+mod traces;
 
+pub use copy_weights::CopyWeights;
 pub use download::{Canceller, DownloadOptions, DownloadProgress, Downloaded};
+pub use found_sessions::FoundSessions;
 pub use pages::Pages;

@@ -12,7 +12,7 @@ use crate::rules::pagination::{PageRequest, Paging};
 const PAGE_SIZE: u64 = 100;
 
 /// Fetches a page by limit and offset: its items, and the total number if the service gives it.
-type Fetch<T> = fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>)>;
+type Fetch<T> = Box<dyn Fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>)> + Send + Sync>;
 
 /// A list of the service, fetched page by page while it is read. The first call of `next` makes the first request, and no
 /// page is requested before it is needed. `next` blocks for the request and its retries.
@@ -46,9 +46,18 @@ pub struct Pages<T> {
 }
 
 impl<T> Pages<T> {
-    pub(super) fn new(rest: &RestClient, fetch: Fetch<T>) -> Self {
-        let paging = Paging::new(PAGE_SIZE);
-        Pages { rest: rest.clone(), fetch, paging, items: Vec::new().into_iter(), first: None, total: None }
+    pub(super) fn new(
+        rest: &RestClient,
+        fetch: impl Fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>)> + Send + Sync + 'static,
+    ) -> Self {
+        Pages {
+            rest: rest.clone(),
+            fetch: Box::new(fetch),
+            paging: Paging::new(PAGE_SIZE),
+            items: Vec::new().into_iter(),
+            first: None,
+            total: None,
+        }
     }
 
     /// The number of items per request. Defaults to 100; zero counts as one.

@@ -23,9 +23,11 @@
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
+//! | [`billing_period`] | for which time a service reports what it charges for |
 
 pub(crate) mod backoff;
 pub(crate) mod billing;
+pub(crate) mod billing_period;
 pub(crate) mod chunking;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;

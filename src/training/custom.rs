@@ -15,6 +15,12 @@ use crate::types::{Batch, Datum, ForwardBackwardOutput, LossFn, TensorData};
 
 const OPERATION: &str = "forward_backward_custom";
 
+/// The metric of the loss that was asked for.
+const LOSS: &str = "loss:sum";
+
+/// The metric of the loss that the second pass computes in its place.
+const SURROGATE_LOSS: &str = "surrogate_loss:sum";
+
 /// The result of a custom loss function for a batch.
 ///
 /// # Examples
@@ -34,12 +40,13 @@ const OPERATION: &str = "forward_backward_custom";
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CustomLoss {
-    /// The loss of the whole batch. It must be finite. It is not sent: the model learns from the gradients alone.
+    /// The loss of the whole batch. It must be finite. It is not sent: the model learns from the gradients alone. It is the metric
+    /// `loss:sum` of the result.
     pub loss: f64,
     /// The derivatives of the loss with respect to each log-probability: one array for each datum, of the same length as its
     /// log-probabilities.
     pub gradients: Vec<Array1<f32>>,
-    /// Metrics to add to those of the result. They replace the service's metrics of the same name. Defaults to none.
+    /// Metrics to add to those of the result. They replace metrics of the same name. Defaults to none.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -66,13 +73,19 @@ impl TrainingClient {
     /// metrics. A second pass backpropagates these derivatives through the model. The function runs on the calling thread, so
     /// it need neither be `Send` nor `'static`. [`losses`](crate::losses) has some to start from.
     ///
+    /// `target_tokens` may have K candidates for each position, in the shape `[N, K]`. The log-probabilities of a datum are then
+    /// N · K numbers, position by position, and so is the gradient.
+    ///
+    /// In the metrics of the result, `loss:sum` is the custom loss and `surrogate_loss:sum` the service's own `loss:sum`, which is
+    /// that of the second pass and says nothing. The metrics of the function come on top.
+    ///
     /// The function may return any error: `?` works in a closure whose error type is `Box<dyn Error + Send + Sync>` or the
     /// program's own. A function that cannot fail still has to name one, such as `Ok::<_, std::convert::Infallible>(…)`.
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](ErrorKind::InvalidInput) for a datum without `target_tokens`, before any request, and, before the
-    ///   second pass, for a loss that is not finite or gradients of the wrong number or length or with NaN or infinity.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput) for a datum without `target_tokens` or with sparse ones, before any request,
+    ///   and, before the second pass, for a loss that is not finite or gradients of the wrong number or length or with NaN or infinity.
     /// - [`Callback`](ErrorKind::Callback) if the function returns an error, which becomes the
     ///   [`source`](std::error::Error::source), and [`Panicked`](ErrorKind::Panicked) if it panics; no second pass is made.
     /// - Any error that ends one of the passes. The first pass does not change the model.
@@ -166,8 +179,10 @@ impl TrainingClient {
         let weighted = weighted(batch, &logprobs, gradients).map_err(named)?;
         let cross_entropy = LossFn::CrossEntropy.into();
         let second = self.queue_pass(OPERATION, Pass::ForwardBackward, &weighted, cross_entropy, mode)?;
-        Ok(second.pending(|chunks| {
+        Ok(second.pending(move |chunks| {
             let mut output = combine(chunks)?;
+            let surrogate = output.metrics.insert(LOSS.to_owned(), loss);
+            output.metrics.extend(surrogate.map(|surrogate| (SURROGATE_LOSS.to_owned(), surrogate)));
             output.metrics.extend(metrics);
             Ok(output)
         }))
@@ -175,11 +190,16 @@ impl TrainingClient {
 }
 
 fn targets(index: usize, datum: &Datum) -> Result<&TensorData> {
-    datum.loss_fn_inputs.get("target_tokens").ok_or_else(|| {
-        Error::invalid_input(format!(
+    match datum.loss_fn_inputs.get("target_tokens") {
+        Some(targets) if targets.is_sparse() => {
+            Err(Error::invalid_input(format!("the target_tokens of datum {index} are sparse"))
+                .with_hint("give dense ones: the loss function gets the log-probability of each"))
+        }
+        Some(targets) => Ok(targets),
+        None => Err(Error::invalid_input(format!(
             "datum {index} has no target_tokens; the loss function gets their log-probabilities"
-        ))
-    })
+        ))),
+    }
 }
 
 /// The log-probabilities of each datum's targets.
@@ -222,9 +242,15 @@ fn weighted(batch: &Batch, logprobs: &[Array1<f32>], gradients: Vec<Array1<f32>>
             let message = format!("the gradient of datum {index} is {} at {place}", gradient[place]);
             return Err(Error::invalid_input(message));
         }
-        Datum::new(datum.model_input.clone())
-            .input("target_tokens", targets(index, datum)?)?
-            .input("weights", -gradient)
+        let targets = targets(index, datum)?;
+        let weights = TensorData::new((-gradient).to_vec())?;
+        let weights = match targets.shape() {
+            Some(shape) => weights.with_shape(shape)?,
+            None => weights,
+        };
+        let spans = (datum.model_input_spans.clone(), datum.loss_fn_input_spans.clone());
+        let weighted = Datum::new(datum.model_input.clone()).with_provenance(spans.0, spans.1);
+        weighted.input("target_tokens", targets)?.input("weights", weights)
     })
     .collect()
 }

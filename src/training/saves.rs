@@ -252,11 +252,13 @@ impl TrainingClient {
         let (session, timeout) = (self.core.session.clone(), self.timeout_operation);
         let model_id = Arc::clone(&self.core.model_id);
         let sampling_sessions = session.inner().sampling_sessions().clone();
+        let kind = (sampler != SamplerKind::Snapshot).then_some(sampler);
+        let mut number = None;
         let body: Body = Box::new(move |seq_id| {
             let request = SaveWeightsForSamplerRequest {
                 model_id: (&*model_id).into(),
-                sampling_session_seq_id: Some(sampling_sessions.next()),
-                kind: (sampler != SamplerKind::Snapshot).then_some(sampler),
+                sampling_session_seq_id: Some(*number.get_or_insert_with(|| sampling_sessions.next())),
+                kind: kind.clone(),
                 seq_id: Some(seq_id),
                 ..SaveWeightsForSamplerRequest::default()
             };

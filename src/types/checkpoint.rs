@@ -1,5 +1,7 @@
 //! Checkpoints: saved weights.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Cursor, OptimizerConfig, Timestamp};
@@ -28,7 +30,7 @@ open_enum! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Checkpoint {
-    /// The part of the tinker path after the run: `weights/NAME` or `sampler_weights/NAME`.
+    /// The part of the tinker path after the run: `weights/NAME`, `sampler_weights/NAME` or `external_weights/NAME`.
     pub checkpoint_id: String,
     /// The purpose.
     pub checkpoint_type: CheckpointType,
@@ -41,6 +43,10 @@ pub struct Checkpoint {
     /// Whether the checkpoint is published. Defaults to false.
     #[serde(default)]
     pub public: bool,
+    /// The metadata that the user gave when saving.
+    pub user_metadata: Option<BTreeMap<String, String>>,
+    /// When the service deletes the checkpoint. None for never, and from services that do not say.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A page of the user's checkpoints (`GET checkpoints`), or the checkpoints of one run

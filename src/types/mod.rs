@@ -25,11 +25,15 @@
 #[macro_use]
 mod open_enum;
 
+mod access_scope;
 mod adam_params;
+mod audit_log;
+mod billing;
 mod checkpoint;
 mod checkpoint_path;
 mod console;
 mod datum;
+mod external_weights;
 mod finish_reason;
 mod image;
 mod load_options;
@@ -48,6 +52,7 @@ mod sampling_params;
 mod save_options;
 mod server_info;
 mod session;
+mod session_search;
 mod severity;
 mod tensor;
 mod timestamp;
@@ -56,7 +61,13 @@ mod training_run;
 pub mod wire;
 
 pub use crate::error::RequestErrorCategory;
+pub use access_scope::AccessScope;
 pub use adam_params::AdamParams;
+pub use audit_log::{AuditEventType, AuditLogEntry, AuditLogResponse};
+pub use billing::{
+    BillingEventInfo, BillingEventType, BillingUsageEvent, BillingUsageResponse, BillingUsageSession,
+    CurrentCheckpointStorageUsageItem, CurrentCheckpointStorageUsageResponse,
+};
 pub use checkpoint::{
     Checkpoint, CheckpointArchiveUrlResponse, CheckpointType, CheckpointsListResponse, LoadWeightsResponse,
     SaveWeightsExternalResponse, SaveWeightsResponse, WeightsInfoResponse,
@@ -65,6 +76,7 @@ pub use checkpoint_path::CheckpointPath;
 pub(crate) use checkpoint_path::check_path;
 pub(crate) use console::{run_page, session_page};
 pub use datum::{Batch, Datum, LossInput};
+pub use external_weights::ExternalWeightsUrlsResponse;
 pub use finish_reason::FinishReason;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use load_options::LoadOptions;
@@ -84,6 +96,10 @@ pub use server_info::{
     GetInfoResponse, GetServerCapabilitiesResponse, HealthResponse, ModelData, SupportedModel, UnloadModelResponse,
 };
 pub use session::{SamplerResponse, SessionResponse, SessionsListResponse};
+pub use session_search::{
+    SearchOwner, SessionSearch, SessionSearchCursor, SessionSearchResponse, SessionStatus, SessionStatusQuery,
+    SessionStatusReason, SessionStatusType, SessionSummary,
+};
 pub use severity::Severity;
 pub(crate) use tensor::Stored;
 pub use tensor::{Dtype, Element, TensorData};

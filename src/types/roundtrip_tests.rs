@@ -203,7 +203,7 @@ sample! { struct
     ImageAssetPointerChunk { format, height, location, tokens, width, expected_tokens }
     ModelInput { chunks }
     Cursor { offset, limit, total_count }
-    Checkpoint { checkpoint_id, checkpoint_type, time, tinker_path, size_bytes, public }
+    Checkpoint { checkpoint_id, checkpoint_type, time, tinker_path, size_bytes, public, user_metadata, expires_at }
     TrainingRun {
         training_run_id, base_model, model_owner, is_lora, corrupted, lora_rank, last_request_time, last_checkpoint,
         last_sampler_checkpoint, user_metadata
@@ -212,7 +212,7 @@ sample! { struct
     CheckpointsListResponse { checkpoints, cursor }
     CheckpointArchiveUrlResponse { url, expires }
     SessionsListResponse { sessions }
-    SessionResponse { training_run_ids, sampler_ids }
+    SessionResponse { training_run_ids, sampler_ids, user_metadata, display_name }
     SamplerResponse { sampler_id, base_model, model_path }
     WeightsInfoRequest<'_> { tinker_path }
     WeightsInfoResponse { base_model, is_lora, lora_rank, optimizer_config, train_unembed, train_mlp, train_attn }

@@ -1,5 +1,7 @@
 //! Sessions and samplers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A page of the user's sessions: `GET sessions`.
@@ -33,6 +35,10 @@ pub struct SessionResponse {
     pub training_run_ids: Vec<String>,
     /// The ids of the samplers.
     pub sampler_ids: Vec<String>,
+    /// The metadata that the user gave when creating the session.
+    pub user_metadata: Option<BTreeMap<String, String>>,
+    /// The name that the user gave to the session.
+    pub display_name: Option<String>,
 }
 
 /// A sampler: `GET samplers/{id}`. [`SessionsListResponse`] has an example.

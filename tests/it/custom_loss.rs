@@ -1,15 +1,17 @@
 //! Custom losses: the two passes, the loss function between them, and the errors that prevent the second.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::thread;
 
 use ndarray::{Array1, array};
-use serde_json::json;
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput};
+use serde_json::{Value, json};
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, TensorData};
 use tinkex::{CustomLoss, ErrorKind, ServiceClient, TrainingClient};
 
 use crate::support::{RecordedRequest, Reply, Service, batch, healthy_service};
@@ -65,7 +67,8 @@ fn the_function_runs_between_passes_on_the_caller() {
         Ok::<_, Infallible>(CustomLoss::new(3.0, vec![array![0.5, 0.0, -2.0]]).metric("mine", 42.0))
     });
     let output = output.unwrap();
-    assert_eq!((called.get(), output.metrics["loss:sum"], output.metrics["mine"]), (1, 2.0, 42.0));
+    assert_eq!((called.get(), output.metrics["loss:sum"], output.metrics["mine"]), (1, 3.0, 42.0));
+    assert_eq!(output.metrics["surrogate_loss:sum"], 2.0);
     assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-2.0_f32; 3][..]), "those of the second pass");
     let second = &passes(&service)[1].body["forward_backward_input"];
     assert_eq!(second["loss_fn"], "cross_entropy");
@@ -73,6 +76,95 @@ fn the_function_runs_between_passes_on_the_caller() {
     assert_eq!(inputs["weights"]["data"], json!([-0.5, -0.0, 2.0]));
     assert_eq!(inputs["target_tokens"]["data"], json!([2, 3, 4]));
     assert_eq!(inputs.as_object().unwrap().len(), 2);
+}
+
+/// A service whose passes give one log-probability for each target, and these metrics.
+fn with_metrics(metrics: Value) -> Service {
+    let datums = Mutex::new(HashMap::new());
+    Service::start(move |request| {
+        let input =
+            ["forward_input", "forward_backward_input"].map(|key| request.body[key]["data"].as_array().cloned());
+        if let Some(data) = input.into_iter().flatten().next() {
+            let outputs = data.iter().map(|datum| {
+                let mut logprobs = datum["loss_fn_inputs"]["target_tokens"].clone();
+                let values: Vec<f64> = logprobs["data"].as_array().unwrap().iter().map(|_| -0.5).collect();
+                (logprobs["data"], logprobs["dtype"]) = (json!(values), json!("float32"));
+                json!({"logprobs": logprobs})
+            });
+            let id = format!("{}:{}:{}", request.path, "model-0", request.seq_id().unwrap());
+            datums.lock().unwrap().insert(id, outputs.collect::<Vec<_>>());
+        }
+        match datums.lock().unwrap().get(request.request_id()) {
+            Some(outputs) => Reply::ok(json!({"loss_fn_outputs": outputs, "metrics": metrics})),
+            None => healthy_service(request),
+        }
+    })
+}
+
+#[test]
+fn the_metrics_tell_both_losses_apart() {
+    let loss = |service: &Service, extra: &[(&str, f64)]| {
+        let output = trainer(service).forward_backward_custom(batch(), |_, logprobs| {
+            let custom = CustomLoss::new(7.0, ones(logprobs));
+            Ok::<_, Infallible>(extra.iter().fold(custom, |custom, (name, value)| custom.metric(*name, *value)))
+        });
+        serde_json::to_value(output.unwrap().metrics).unwrap()
+    };
+    let service = with_metrics(json!({"loss:sum": 3.0, "tokens:sum": 4.0, "mine": 1.0}));
+    let expected = json!({"loss:sum": 7.0, "surrogate_loss:sum": 3.0, "tokens:sum": 4.0, "mine": 2.0});
+    assert_eq!(loss(&service, &[("mine", 2.0)]), expected);
+    // The function's own word is the last.
+    let expected = json!({"loss:sum": 0.5, "surrogate_loss:sum": 3.0, "tokens:sum": 4.0, "mine": 1.0});
+    assert_eq!(loss(&service, &[("loss:sum", 0.5)]), expected);
+    // 0.38.0 fails without the server's loss.
+    assert_eq!(loss(&with_metrics(json!({})), &[]), json!({"loss:sum": 7.0}));
+}
+
+#[test]
+fn candidates_of_a_position_have_their_own_gradient() {
+    let service = with_metrics(json!({}));
+    let targets = TensorData::from(vec![1_i64, 2, 3, 4, 5, 6]).with_shape([3, 2]).unwrap();
+    let datum = Datum::new(ModelInput::from_tokens([1, 2, 3])).input("target_tokens", targets).unwrap();
+    let gradient = array![1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let output = trainer(&service).forward_backward_custom(datum, |_, logprobs| {
+        assert_eq!(logprobs, [Array1::from_elem(6, -0.5_f32)]);
+        Ok::<_, Infallible>(CustomLoss::new(1.0, vec![gradient]))
+    });
+    assert_eq!(output.unwrap().loss_fn_outputs[0].get("logprobs").unwrap().shape(), Some(&[3, 2][..]));
+    let inputs = &passes(&service)[1].body["forward_backward_input"]["data"][0]["loss_fn_inputs"];
+    let expected = json!({"data": [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0], "dtype": "float32", "shape": [3, 2]});
+    assert_eq!(inputs["weights"], expected);
+    assert_eq!(inputs["target_tokens"]["shape"], json!([3, 2]));
+}
+
+#[test]
+fn a_gradient_of_zeros_is_a_result() {
+    let service = with_metrics(json!({"loss:sum": 0.0, "loss:mean": 0.0, "odd": 1.0}));
+    let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
+    let output = trainer(&service).forward_backward_custom(datums, |_, logprobs| {
+        let zeros = logprobs.iter().map(|logprobs| Array1::zeros(logprobs.len())).collect();
+        Ok::<_, Infallible>(CustomLoss::new(0.0, zeros))
+    });
+    let output = output.unwrap();
+    assert_eq!(
+        (output.metrics["loss:sum"], output.metrics["loss:mean"], output.loss_fn_outputs.len()),
+        (0.0, 0.0, 130)
+    );
+}
+
+/// A failing function makes a training client of 0.38.0 unusable.
+#[test]
+fn a_failed_function_leaves_no_hole() {
+    let service = service();
+    let trainer = trainer(&service);
+    trainer.forward_backward_custom(batch(), |_, _| Err("no reward")).unwrap_err();
+    let panics = |_: &[Datum], _: &[Array1<f32>]| -> Result<CustomLoss, Infallible> { panic!("out of luck") };
+    trainer.forward_backward_custom(batch(), panics).unwrap_err();
+    trainer.forward_backward_custom(batch(), flat).unwrap();
+    trainer.optim_step(AdamParams::default()).unwrap();
+    let sent = passes(&service).into_iter().map(|request| (request.path.clone(), request.seq_id().unwrap()));
+    let expected = [("forward", 1), ("forward", 2), ("forward", 3), ("forward_backward", 4), ("optim_step", 5)];
+    assert_eq!(sent.collect::<Vec<_>>(), expected.map(|(path, number)| (path.to_owned(), number)));
 }
 
 #[test]
@@ -188,8 +280,10 @@ fn a_panic_in_the_function_is_an_error() {
 fn data_without_targets_is_refused_before_any_request() {
     let service = service();
     let trainer = trainer(&service);
-    let bare = Batch::from([Datum::new(ModelInput::from_tokens([1]))]);
-    for batch in [bare, Batch::from(vec![])] {
+    let bare = Datum::new(ModelInput::from_tokens([1]));
+    let targets = TensorData::from(vec![1_i64, 0]).with_shape([1, 2]).unwrap().into_sparse(0_i64).unwrap();
+    let sparse = bare.clone().input("target_tokens", targets).unwrap();
+    for batch in [Batch::from([bare]), Batch::from([sparse]), Batch::from(vec![])] {
         let error = trainer.submit_forward_backward_custom(batch, not_called).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
     }

@@ -137,7 +137,11 @@ fn pipelined_training_equals_blocking_training() {
 
     let sampler = sampler.wait().unwrap();
     let replies: Vec<_> = (0..5).map(|_| sampler.submit_sample(&prompt("ab"), 2, &greedy(3)).unwrap()).collect();
-    let replies: Vec<_> = replies.into_iter().map(|reply| reply.wait().unwrap()).collect();
+    let mut replies: Vec<_> = replies.into_iter().map(|reply| reply.wait().unwrap()).collect();
+    let mut ids = std::collections::BTreeSet::new();
+    for sequence in replies.iter_mut().flat_map(|reply| &mut reply.sequences) {
+        assert!(ids.insert(sequence.sequence_id.take()), "each sequence has an id of its own");
+    }
     assert!(replies.iter().all(|reply| reply.sequences.len() == 2 && *reply == replies[0]));
     let mut numbers: Vec<_> =
         server.requests().iter().filter(|request| request.endpoint() == "asample").map(|r| r.seq.unwrap()).collect();

@@ -22,9 +22,9 @@ const MAX_BYTES: u64 = 256 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DownloadProgress {
-    /// The number of bytes of the archive that are stored. It falls if the download restarts from the beginning.
+    /// The number of bytes that are stored, of the archive or of all files. It falls if the download restarts from the beginning.
     pub bytes: u64,
-    /// The size of the archive in bytes, if the server gives it.
+    /// The size in bytes, if the server gives it. Of several files, it is known once the last one is fetched.
     pub total: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Fetches an archive into a file, with retries from where it was interrupted.
+//! Fetches a file from a signed link, with retries from where it was interrupted.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -10,28 +10,49 @@ use super::download_options::{DownloadOptions, DownloadProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{BodySink, Download, Http, Limits, Request, Response, RetryDecision};
 use crate::rest::client::RestClient;
-use crate::rest::endpoint::archive_url;
 use crate::rules::resume::{DownloadRetry, Interruption, ResumeDecision, StoredProgress, decide};
 use crate::rules::retry::{AttemptFailure, RetryAdvice};
 use crate::threads::panic_text;
 use crate::types::CheckpointArchiveUrlResponse;
 
-/// The download of one archive.
-pub(super) struct Fetch<'a, 'o> {
-    http: &'a Http,
-    /// Asks the service for the archive's URL.
-    request: &'a Request<'a>,
-    limits: &'a Limits,
-    link: Option<CheckpointArchiveUrlResponse>,
-    sink: ArchiveFile<'o>,
+/// Where a link comes from, and another one when it has expired.
+pub(super) struct LinkSource<'a> {
+    /// Asks the service for the link.
+    pub(super) request: &'a Request<'a>,
+    /// Reads it from the response, a success or a redirect.
+    pub(super) read: &'a dyn Fn(Response) -> Result<CheckpointArchiveUrlResponse>,
+    /// The hint if the service does not have what is asked for.
+    pub(super) missing: &'static str,
 }
 
-/// Where the archive is stored.
-struct ArchiveFile<'o> {
-    file: File,
+/// A file to fetch into.
+pub(super) struct Target {
+    pub(super) file: File,
+    /// What it is, for errors.
+    pub(super) what: &'static str,
+    /// Whether to write it through to the disk.
+    pub(super) sync: bool,
+    /// The number of bytes of the same download that are stored in other files.
+    pub(super) bytes_before: u64,
+    /// Whether other files follow.
+    pub(super) is_last: bool,
+}
+
+/// The download of one file.
+pub(super) struct Fetch<'a, 'o> {
+    http: &'a Http,
+    source: LinkSource<'a>,
+    limits: &'a Limits,
+    link: Option<CheckpointArchiveUrlResponse>,
+    sink: StoredFile<'a, 'o>,
+}
+
+/// Where the content is stored.
+struct StoredFile<'a, 'o> {
+    target: Target,
     progress: StoredProgress,
     retry: DownloadRetry,
-    options: DownloadOptions<'o>,
+    options: &'a mut DownloadOptions<'o>,
     /// What was decided about the last response, and its head.
     decision: Option<(ResumeDecision, Response)>,
 }
@@ -39,28 +60,34 @@ struct ArchiveFile<'o> {
 impl<'a, 'o> Fetch<'a, 'o> {
     pub(super) fn new(
         rest: &'a RestClient,
-        request: &'a Request<'a>,
+        source: LinkSource<'a>,
         limits: &'a Limits,
-        file: File,
-        options: DownloadOptions<'o>,
+        target: Target,
+        options: &'a mut DownloadOptions<'o>,
     ) -> Self {
         let retry = DownloadRetry::new(rest.config().retry_policy(), options.timeout_preparation);
-        let sink = ArchiveFile { file, progress: StoredProgress::default(), retry, options, decision: None };
-        Fetch { http: rest.http(), request, limits, link: None, sink }
+        let sink = StoredFile { target, progress: StoredProgress::default(), retry, options, decision: None };
+        Fetch { http: rest.http(), source, limits, link: None, sink }
     }
 
-    /// Returns the size of the archive in bytes, once it is complete.
+    /// Begins with this link.
+    pub(super) fn with_link(self, link: CheckpointArchiveUrlResponse) -> Self {
+        Fetch { link: Some(link), ..self }
+    }
+
+    /// Returns the size of the file in bytes, once it is complete.
     pub(super) fn run(mut self) -> Result<u64> {
         let (http, limits) = (self.http, self.limits);
         http.with_retries(limits, |_, _| {}, || self.attempt())?;
-        if !self.sink.options.extract {
-            self.sink.file.sync_all().map_err(unwritable)?;
+        let Target { file, sync, what, .. } = &self.sink.target;
+        if *sync {
+            file.sync_all().map_err(|error| unwritable(what, error))?;
         }
         Ok(self.sink.progress.bytes)
     }
 
     fn attempt(&mut self) -> Result<(), RetryDecision> {
-        let url = self.archive_url()?;
+        let url = self.link()?;
         let resume_from = self.sink.progress.resume_from().map(|(bytes, validator)| (bytes, validator.to_owned()));
         let download = Download {
             url: &url,
@@ -78,34 +105,35 @@ impl<'a, 'o> Fetch<'a, 'o> {
             (Some(ResumeDecision::Complete), _) => Ok(()),
             (Some(ResumeDecision::LinkRejected), Some(response)) => {
                 self.link = None;
-                Err(self.interrupted(&Interruption::LinkRejected, status_error(&response)))
+                Err(self.interrupted(&Interruption::LinkRejected, self.status_error(&response)))
             }
             (Some(ResumeDecision::Failed), Some(response)) => {
                 let failure = response.failure(self.http.config().clock().wall());
-                Err(self.interrupted(&Interruption::Failed(failure), status_error(&response)))
+                Err(self.interrupted(&Interruption::Failed(failure), self.status_error(&response)))
             }
             _ => {
                 self.sink.progress = StoredProgress::default();
-                let error = Error::new(ErrorKind::Decode, "the archive does not have the length that the server gave");
+                let message = format!("the {} does not have the length that the server gave", self.sink.target.what);
+                let error = Error::new(ErrorKind::Decode, message);
                 Err(self.interrupted(&Interruption::Failed(AttemptFailure::Connection), error))
             }
         }
     }
 
-    /// The URL of the archive: the one of an earlier attempt unless it has expired, else from the service.
-    fn archive_url(&mut self) -> Result<String, RetryDecision> {
+    /// The link: the one of an earlier attempt unless it has expired, else from the service.
+    fn link(&mut self) -> Result<String, RetryDecision> {
         let config = self.http.config();
         let now = config.clock().wall();
         if let Some(link) = self.link.take().filter(|link| link.expires.system_time() > now) {
             return Ok(self.link.insert(link).url.clone());
         }
-        let response = match self.http.send_once(self.request, self.limits) {
+        let response = match self.http.send_once(self.source.request, self.limits) {
             Ok(response) => response,
             Err(error) => return Err(self.connection_failed(error)),
         };
         let operation = self.limits.operation;
         if response.is_success() || response.is_redirect() {
-            let link = archive_url(operation, config, response)?;
+            let link = (self.source.read)(response)?;
             return Ok(self.link.insert(link).url.clone());
         }
         let now = config.clock().wall();
@@ -120,7 +148,18 @@ impl<'a, 'o> Fetch<'a, 'o> {
                 ..self.interrupted(&Interruption::NotReady { retry_after }, error)
             });
         }
-        Err(self.interrupted(&Interruption::Failed(failure), response.into_error(operation, now)))
+        let is_missing = matches!(response.status, 404 | 405 | 410);
+        let mut error = response.into_error(operation, now);
+        if is_missing {
+            error = error.with_hint(self.source.missing);
+        }
+        Err(self.interrupted(&Interruption::Failed(failure), error))
+    }
+
+    /// Without body and headers, which may repeat the URL's signature.
+    fn status_error(&self, response: &Response) -> Error {
+        let message = format!("the storage of the {} returned {}", self.sink.target.what, response.status);
+        Error::new(ErrorKind::Status, message).with_status(response.status)
     }
 
     fn connection_failed(&mut self, error: Error) -> RetryDecision {
@@ -136,56 +175,54 @@ impl<'a, 'o> Fetch<'a, 'o> {
     }
 }
 
-impl ArchiveFile<'_> {
+impl StoredFile<'_, '_> {
     fn report(&mut self) -> Result<()> {
         let Some(report) = &mut self.options.progress else { return Ok(()) };
-        let at = DownloadProgress { bytes: self.progress.bytes, total: self.progress.total };
+        let before = self.target.bytes_before;
+        let total = self.progress.total.filter(|_| self.target.is_last).map(|total| before + total);
+        let at = DownloadProgress { bytes: before + self.progress.bytes, total };
         catch_unwind(AssertUnwindSafe(|| report(at))).map_err(|panic| {
             let message = format!("the progress function panicked: {}", panic_text(&*panic));
             Error::new(ErrorKind::Panicked, message)
         })
     }
 
-    fn too_large(&self) -> Error {
-        let message = format!("the archive is larger than {} bytes", self.options.max_bytes);
-        Error::new(ErrorKind::Decode, message).with_hint("raise max_bytes if this size is expected")
+    /// Refuses more bytes than allowed, those of other files included.
+    fn check_size(&self, bytes: u64) -> Result<()> {
+        let max = self.options.max_bytes;
+        if self.target.bytes_before.saturating_add(bytes) <= max {
+            return Ok(());
+        }
+        let whole = if self.target.is_last && self.target.bytes_before == 0 { self.target.what } else { "checkpoint" };
+        let message = format!("the {whole} is larger than {max} bytes");
+        Err(Error::new(ErrorKind::Decode, message).with_hint("raise max_bytes if this size is expected"))
     }
 }
 
-impl BodySink for ArchiveFile<'_> {
+impl BodySink for StoredFile<'_, '_> {
     fn head(&mut self, response: &Response) -> Result<bool> {
         let decision = decide(&self.progress, response.status, |name| response.header(name));
         self.decision = Some((decision.clone(), response.clone()));
         let ResumeDecision::Append(progress) = decision else { return Ok(false) };
-        if progress.total.is_some_and(|total| total > self.options.max_bytes) {
-            return Err(self.too_large());
-        }
+        progress.total.map_or(Ok(()), |total| self.check_size(total))?;
         self.progress = progress;
-        self.file
-            .set_len(self.progress.bytes)
-            .and_then(|()| self.file.seek(SeekFrom::Start(self.progress.bytes)))
-            .map_err(unwritable)?;
+        let (file, bytes) = (&mut self.target.file, self.progress.bytes);
+        file.set_len(bytes)
+            .and_then(|()| file.seek(SeekFrom::Start(bytes)))
+            .map_err(|error| unwritable(self.target.what, error))?;
         self.report()?;
         Ok(true)
     }
 
     fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
         self.progress.bytes += chunk.len() as u64;
-        if self.progress.bytes > self.options.max_bytes {
-            return Err(self.too_large());
-        }
-        self.file.write_all(chunk).map_err(unwritable)?;
+        self.check_size(self.progress.bytes)?;
+        self.target.file.write_all(chunk).map_err(|error| unwritable(self.target.what, error))?;
         self.retry.stored(self.progress.bytes);
         self.report()
     }
 }
 
-/// Without body and headers, which may repeat the URL's signature.
-fn status_error(response: &Response) -> Error {
-    Error::new(ErrorKind::Status, format!("the archive's storage returned {}", response.status))
-        .with_status(response.status)
-}
-
-fn unwritable(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, "the archive cannot be written").with_source(error)
+fn unwritable(what: &str, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("the {what} cannot be written")).with_source(error)
 }

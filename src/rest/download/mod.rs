@@ -1,24 +1,26 @@
-//! Downloads and unpacks the archive of a checkpoint.
+//! Downloads checkpoints: an archive, which is unpacked, or the files of external weights; and traces of sessions.
 //!
-//! All work happens in a staging directory beside the destination, `.NAME.tinkex-…`: the archive is fetched ([`fetch`]), then
-//! unpacked ([`mod@unpack`]), and only the complete result is renamed to the destination ([`staging`]). The staging directory is
+//! All work happens in a staging directory beside the destination, `.NAME.tinkex-…`: the archive or the files are fetched
+//! ([`fetch`]), an archive is unpacked ([`mod@unpack`]), and only the complete result is renamed to the destination ([`staging`]). The staging directory is
 //! removed at the end, even if the download fails.
 
 mod download_options;
+mod external;
 mod fetch;
 mod staging;
+mod trace;
 mod unpack;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use download_options::{Canceller, DownloadOptions, DownloadProgress};
 
 use super::client::RestClient;
-use super::endpoint::CheckpointEndpoint;
+use super::endpoint::{CheckpointEndpoint, archive_url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Limits;
-use fetch::Fetch;
+use fetch::{Fetch, LinkSource, Target};
 use staging::StagingDir;
 use unpack::unpack;
 
@@ -26,18 +28,20 @@ use unpack::unpack;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Downloaded {
-    /// The directory with the files, or the archive itself if it was not unpacked.
+    /// The directory with the files, or the file itself: an archive that was not unpacked, or a trace.
     pub path: PathBuf,
-    /// The size of the archive in bytes.
+    /// The size of what was fetched in bytes: of the archive, of all files of external weights, or of the trace.
     pub archive_bytes: u64,
-    /// The number of files; `None` if the archive was not unpacked.
+    /// The number of files in the directory; `None` if it is a file.
     pub files: Option<u64>,
 }
 
 impl RestClient {
-    /// Downloads the archive of a checkpoint and unpacks it into a new directory. Blocks until that is done.
+    /// Downloads a checkpoint into a new directory: its archive, which is unpacked, or the files of external weights. Blocks
+    /// until that is done.
     ///
-    /// The options are a path (the destination) or [`DownloadOptions`].
+    /// The options are a path (the destination) or [`DownloadOptions`]. Services of 2026 may have no archives any more (404, 405
+    /// or 410); then only external weights can be downloaded.
     ///
     /// The destination appears at the very end, all at once and synced to the disk. If it may be overwritten, the old content
     /// stays until then; a symbolic link is replaced itself, never its target. Missing parent directories are created, and
@@ -53,6 +57,9 @@ impl RestClient {
     /// [`timeout_preparation`](DownloadOptions::timeout_preparation). The timeout set by
     /// [`with_timeout_operation`](RestClient::with_timeout_operation) covers everything.
     ///
+    /// External weights are fetched file by file in the same way. A name may have folders; one that would end up elsewhere is
+    /// refused, before anything is fetched.
+    ///
     /// The archive is a tar file with or without gzip. Only files and directories are unpacked, with the permissions of new
     /// files. The whole archive is refused if a member would end up elsewhere (an absolute path, `..`, a backslash, a
     /// drive), is a link, a device or the like, occurs twice, or exceeds [`max_files`](DownloadOptions::max_files) or
@@ -61,7 +68,7 @@ impl RestClient {
     /// # Errors
     ///
     /// Besides [those of every method](RestClient#errors): [`InvalidInput`](ErrorKind::InvalidInput) before any request if
-    /// the destination exists, [`Io`](ErrorKind::Io) for a file that cannot be written,
+    /// the destination exists, or external weights are not to be unpacked, since they have no archive; [`Io`](ErrorKind::Io) for a file that cannot be written,
     /// [`Decode`](ErrorKind::Decode) for an archive that is refused or damaged,
     /// [`Cancelled`](ErrorKind::Cancelled) after [`Canceller::cancel`].
     ///
@@ -106,27 +113,49 @@ impl RestClient {
     }
 
     fn download(&self, checkpoint: &CheckpointEndpoint, options: DownloadOptions<'_>) -> Result<Downloaded> {
-        let named = |error: Error| error.with_operation(checkpoint.operation);
+        let downloaded = if checkpoint.is_external {
+            self.download_files(checkpoint, options)
+        } else {
+            self.download_archive(checkpoint, options)
+        };
+        downloaded.map_err(|error| error.with_operation(checkpoint.operation))
+    }
+
+    fn download_archive(
+        &self,
+        checkpoint: &CheckpointEndpoint,
+        mut options: DownloadOptions<'_>,
+    ) -> Result<Downloaded> {
         let request = checkpoint.archive_request();
         let limits = Limits { handle: options.handle.clone(), ..self.limits(checkpoint.operation) };
-        let staging = StagingDir::create(&options.destination, options.overwrite).map_err(named)?;
+        let staging = StagingDir::create(&options.destination, options.overwrite)?;
         let (archive, content) = (staging.archive(), staging.content());
-        let file = fs::File::create_new(&archive).map_err(|error| named(io_error("written", &archive, error)))?;
-        let (destination, extract, unpack_limits) =
-            (options.destination.clone(), options.extract, options.unpack_limits());
-        let archive_bytes = Fetch::new(self, &request, &limits, file, options).run().map_err(named)?;
+        let source = LinkSource {
+            request: &request,
+            read: &|response| archive_url(checkpoint.operation, self.config(), response),
+            missing: "check the name; if the checkpoint exists, this service has no archives any more, and only external weights \
+                      can be downloaded",
+        };
+        let extract = options.extract;
+        let file = create_file(&archive)?;
+        let target = Target { file, what: "archive", sync: !extract, bytes_before: 0, is_last: true };
+        let archive_bytes = Fetch::new(self, source, &limits, target, &mut options).run()?;
         let (files, what) = if extract {
             let check = || self.http().time_left(&limits).map(drop);
-            let files = unpack(&archive, &content, unpack_limits, &check).map_err(named)?;
+            let files = unpack(&archive, &content, options.unpack_limits(), &check)?;
             (Some(files), content)
         } else {
             (None, archive)
         };
-        staging.install(&what).map_err(named)?;
-        Ok(Downloaded { path: destination, archive_bytes, files })
+        staging.install(&what)?;
+        Ok(Downloaded { path: options.destination, archive_bytes, files })
     }
 }
 
-fn io_error(what: &str, path: &std::path::Path, error: std::io::Error) -> Error {
+fn create_file(path: &Path) -> Result<fs::File> {
+    fs::File::create_new(path).map_err(|error| io_error("written", path, error))
+}
+
+fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{} cannot be {what}", path.display())).with_source(error)
 }

@@ -122,7 +122,7 @@ fn write(entry: &mut Entry<'_, impl Read>, path: &Path, check: &dyn Fn() -> Resu
 }
 
 /// Creates a directory and its missing parents.
-fn create_dirs(path: &Path) -> Result<()> {
+pub(super) fn create_dirs(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| match error.kind() {
         // A file of the archive has that name.
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => duplicate(path),
@@ -175,7 +175,7 @@ fn checked(entry: &mut Entry<'_, impl Read>) -> Result<Option<(PathBuf, Kind)>> 
 
 /// The path of a member with this name, which stays below the directory that it is joined to, on any system; or what is
 /// wrong with the name.
-fn below(name: &[u8]) -> Result<PathBuf, &'static str> {
+pub(super) fn below(name: &[u8]) -> Result<PathBuf, &'static str> {
     let name = std::str::from_utf8(name).map_err(|_| "has a name that is not UTF-8")?;
     if name.starts_with('/') {
         return Err("has an absolute path");

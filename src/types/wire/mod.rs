@@ -32,6 +32,7 @@ mod model_requests;
 mod promise;
 pub mod protobuf;
 pub(crate) mod request_id;
+mod rest_requests;
 mod sample_request;
 mod session_duration;
 mod session_requests;
@@ -43,6 +44,9 @@ pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
 pub use futures::{CancelFutureRequest, FutureCompletion, FuturesTarget, RetrieveFuturesRequest, RetrieveFuturesResponse};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
+pub use rest_requests::{
+    AssignSessionProjectRequest, CopyWeightsRequest, CopyWeightsResponse, SetCheckpointTtlRequest, TraceExportResponse,
+};
 pub use sample_request::SampleRequest;
 pub use session_duration::SessionDuration;
 pub use session_requests::{

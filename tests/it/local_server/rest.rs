@@ -204,7 +204,9 @@ fn sessions_and_samplers_are_described() {
     let samplers = [0, 1].map(|number| format!("{session}:sample:{number}"));
     assert_eq!(
         client.get(&format!("sessions/{session}")).json(),
-        json!({ "training_run_ids": [run], "sampler_ids": samplers })
+        json!({
+            "training_run_ids": [run], "sampler_ids": samplers, "user_metadata": null, "display_name": null,
+        })
     );
     let sampler = |client: &mut Client, id: &str| client.get(&format!("samplers/{id}")).json();
     let shown = sampler(&mut client, &samplers[0]);

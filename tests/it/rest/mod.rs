@@ -3,10 +3,14 @@
 mod archives;
 mod destinations;
 mod download;
+mod external_weights;
 mod interruptions;
 #[cfg(feature = "local")]
 mod local;
 mod pages;
 mod requests;
 mod scenarios;
+mod scenarios_2026;
 mod scene;
+mod sessions;
+mod traces;

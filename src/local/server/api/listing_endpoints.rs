@@ -5,13 +5,11 @@ use serde_json::json;
 use super::body::{self, Page};
 use super::call::{Call, HandlerResult, ok};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{
-    CheckpointRecord, CheckpointView, Owner, Tables, Weights, check_owner, not_found, timestamp,
-};
+use crate::local::server::state::{CheckpointRecord, Owner, Tables, Weights, check_owner, not_found, timestamp};
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
-    CheckpointPath, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse, TrainingRun,
-    TrainingRunsResponse,
+    Checkpoint, CheckpointPath, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse,
+    TrainingRun, TrainingRunsResponse,
 };
 
 /// The runs of the API key, newest first.
@@ -70,7 +68,7 @@ pub(super) fn session(call: &Call<'_>) -> HandlerResult {
     let mut sampler_ids: Vec<_> = samplers.map(|(id, _)| id.clone()).collect();
     training_run_ids.sort();
     sampler_ids.sort();
-    ok(&SessionResponse { training_run_ids, sampler_ids })
+    ok(&SessionResponse { training_run_ids, sampler_ids, ..SessionResponse::default() })
 }
 
 pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
@@ -105,14 +103,13 @@ impl Tables {
         check_owner(&run.record.owner, owner, id)?;
         let checkpoints = self.checkpoints_of(owner, Some(id));
         let last = |kind: CheckpointType| {
-            let latest = checkpoints.iter().rev().find(|view| view.checkpoint.checkpoint_type == kind);
-            latest.map(|view| view.checkpoint.clone())
+            checkpoints.iter().rev().find(|checkpoint| checkpoint.checkpoint_type == kind).cloned()
         };
         Ok(run.record.view(id, last(CheckpointType::Training), last(CheckpointType::Sampler)))
     }
 
     /// The checkpoints of an owner, or of one of their runs, oldest first.
-    fn checkpoints_of(&self, owner: &Owner, run: Option<&str>) -> Vec<CheckpointView> {
+    fn checkpoints_of(&self, owner: &Owner, run: Option<&str>) -> Vec<Checkpoint> {
         let now = timestamp();
         let own = self.checkpoints.iter().filter(|(_, record)| record.owner == *owner && !record.is_expired(&now));
         let mut checkpoints: Vec<_> = own

@@ -71,27 +71,18 @@ impl CheckpointRecord {
     }
 
     /// The checkpoint as the API shows it.
-    pub(crate) fn view(&self, path: &CheckpointPath) -> CheckpointView {
-        CheckpointView {
-            checkpoint: Checkpoint {
-                checkpoint_id: path.checkpoint_id().to_owned(),
-                checkpoint_type: path.checkpoint_type(),
-                time: self.time.clone(),
-                tinker_path: path.as_str().to_owned(),
-                size_bytes: Some(self.size_bytes),
-                public: self.public,
-            },
+    pub(crate) fn view(&self, path: &CheckpointPath) -> Checkpoint {
+        Checkpoint {
+            checkpoint_id: path.checkpoint_id().to_owned(),
+            checkpoint_type: path.checkpoint_type(),
+            time: self.time.clone(),
+            tinker_path: path.as_str().to_owned(),
+            size_bytes: Some(self.size_bytes),
+            public: self.public,
+            user_metadata: None,
             expires_at: self.expires_at.clone(),
         }
     }
-}
-
-/// A checkpoint as the API shows it, with fields of later protocol versions.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct CheckpointView {
-    #[serde(flatten)]
-    pub(crate) checkpoint: Checkpoint,
-    pub(crate) expires_at: Option<Timestamp>,
 }
 
 impl RunRecord {

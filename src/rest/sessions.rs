@@ -1,0 +1,88 @@
+//! Requests about sessions.
+
+use super::Pages;
+use super::client::{RestClient, page};
+use super::endpoint;
+use super::found_sessions::FoundSessions;
+use crate::error::{Error, Result};
+use crate::http::Request;
+use crate::types::wire::AssignSessionProjectRequest;
+use crate::types::{Query, SessionResponse, SessionSearch, SessionSearchResponse, SessionsListResponse};
+
+/// The maximum number of sessions in a page of a search.
+const MAX_SEARCH_LIMIT: u32 = 200;
+
+impl RestClient {
+    /// The training runs and samplers of a session.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method](RestClient#errors).
+    pub fn get_session(&self, session_id: &str) -> Result<SessionResponse> {
+        let operation = "get_session";
+        self.get(operation, endpoint::item(operation, "sessions", session_id)?, Some(self.scoped(Query::new())))
+    }
+
+    /// Up to `limit` of the user's sessions, without the first `offset`. The Python client's default limit is 20.
+    /// [`sessions`](RestClient::sessions) reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method](RestClient#errors).
+    pub fn list_sessions(&self, limit: u64, offset: u64) -> Result<SessionsListResponse> {
+        self.get("list_sessions", "sessions".to_owned(), Some(self.scoped(page(limit, offset))))
+    }
+
+    /// The ids of all the user's sessions, fetched page by page while they are read.
+    pub fn sessions(&self) -> Pages<String> {
+        Pages::new(self, |rest, limit, offset| Ok((rest.list_sessions(limit, offset)?.sessions, None)))
+    }
+
+    /// A page of the sessions that match. [`found_sessions`](RestClient::found_sessions) reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method](RestClient#errors); [`InvalidInput`](crate::ErrorKind::InvalidInput) before any request if the
+    /// limit is not from 1 to 200.
+    pub fn search_sessions(&self, search: &SessionSearch) -> Result<SessionSearchResponse> {
+        let operation = "search_sessions";
+        if !(1..=MAX_SEARCH_LIMIT).contains(&search.limit) {
+            return Err(Error::invalid_input(format!("a page cannot have {} sessions", search.limit))
+                .with_operation(operation)
+                .with_hint("set a limit from 1 to 200"));
+        }
+        self.http().send_json(Request::post("sessions/search", &[]), &self.limits(operation), search)
+    }
+
+    /// All sessions that match, fetched page by page while they are read. The search's limit is the size of a page.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// use tinkex::types::SessionSearch;
+    ///
+    /// for session in rest.found_sessions(SessionSearch::new().user_metadata("purpose", "eval")) {
+    ///     let session = session?;
+    ///     println!("{} has {} checkpoints", session.session_id, session.checkpoints_count);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn found_sessions(&self, search: SessionSearch) -> FoundSessions {
+        FoundSessions::new(self, search)
+    }
+
+    /// Moves a session, with its runs and checkpoints, to a project.
+    ///
+    /// # Errors
+    ///
+    /// [As for every method](RestClient#errors).
+    pub fn assign_session_project(&self, session_id: &str, project_id: &str) -> Result<()> {
+        let operation = "assign_session_project";
+        let session = endpoint::item(operation, "sessions", session_id)?;
+        endpoint::require_id(operation, "project", project_id)?;
+        let body = AssignSessionProjectRequest { project_id: project_id.into() };
+        self.put(operation, format!("{session}/project"), &body)
+    }
+}
