@@ -134,13 +134,13 @@ impl CancelJob {
 
     /// Only an attempt: if it fails, the sample is made for nobody.
     fn run(self, http: &Http) {
-        let sent = to_json(Self::OPERATION, &CancelFutureRequest { request_id: (&*self.request_id).into() })
-            .and_then(|body| {
+        let sent = to_json(Self::OPERATION, &CancelFutureRequest { request_id: (&*self.request_id).into() }).and_then(
+            |body| {
                 let request = Request { retry: RetryMode::Never, ..Request::post("cancel_future", &body) };
-                let limits =
-                    Limits { idle: TIMEOUT_CANCELLATION, ..http.limits(Self::OPERATION, Purpose::Futures) };
+                let limits = Limits { idle: TIMEOUT_CANCELLATION, ..http.limits(Self::OPERATION, Purpose::Futures) };
                 http.send_once(&request, &limits)
-            });
+            },
+        );
         match sent {
             Ok(response) if response.is_success() => {}
             Ok(response) => debug!("{}: status {} for {}", Self::OPERATION, response.status, self.request_id),

@@ -53,13 +53,17 @@ pub(super) struct SampleJob {
 
 impl Sampler {
     pub(super) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
+        let client = match session.http().client_config().sample_use_retrieve_futures {
+            true => session.poller().new_sampler(&sampling_session_id, 0),
+            false => session.poller().new_client(false),
+        };
         Sampler {
             sampling_session_id,
+            client,
             http: Arc::clone(session.http()),
             limiter: Arc::clone(session.inner().limiter()),
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
-            client: session.poller().new_client(false),
             next_seq_id: AtomicU64::new(0),
             last_prompt: Mutex::default(),
             base_model: OnceLock::new(),

@@ -147,7 +147,14 @@ impl Worker {
             match promised {
                 Ok((promise, submitted_at)) => {
                     let (id, config) = (promise.request_id, self.http.config());
-                    self.poller.track(TrackedPromise::new(id, kind, self.client.clone(), completer, config, submitted_at));
+                    self.poller.track(TrackedPromise::new(
+                        id,
+                        kind,
+                        self.client.clone(),
+                        completer,
+                        config,
+                        submitted_at,
+                    ));
                 }
                 Err(error) => {
                     completer.complete(Err(error.clone()));

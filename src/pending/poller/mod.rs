@@ -11,6 +11,7 @@
 //! [`poll_queue`]: crate::rules::poll_queue
 //! [`outage`]: crate::rules::outage
 
+mod connections;
 mod dispatch;
 mod sessions;
 
@@ -29,20 +30,17 @@ use super::job::Job;
 use super::messages::{Command, Payload, Phase, Reply, TrackedPromise, panicked};
 use super::observe::PromiseObserver;
 use super::resubmit::ResubmitQueue;
-use sessions::SessionState;
 use crate::clock::{Clock, Received};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::Http;
 use crate::rules::outage::{OutageChange, OutageDetector};
 use crate::rules::payload_budget::PayloadBudget;
-use crate::rules::poll_queue::{PollQueue, Ticket, time_slice};
+use crate::rules::poll_queue::{PollQueue, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
 use crate::session::{Dependent, Telemetry};
 use crate::threads::{OwnedThread, Pool, panic_text};
 use crate::types::RequestKind;
-
-/// The minimum time between two polls that are cut off for others: each cut costs a connection.
-const MIN_BETWEEN_CUTS: Duration = Duration::from_millis(250);
+use sessions::SessionState;
 
 /// Owns the poller's thread and pool.
 pub(crate) struct Poller {
@@ -180,57 +178,6 @@ impl Worker {
                 next = self.inbox.try_recv().ok();
             }
         }
-    }
-
-    /// When there is something to do, unless a command comes first.
-    fn wake_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.running < self.max_polls {
-            // Promises that are already due wait only for the end of an outage.
-            let due = self.queue.next(now).and(self.outage.next());
-            return due.into_iter().chain(self.queue.wake_at()).min();
-        }
-        let cut = self.starving(now).and_then(|_| self.next_to_cut_off()).map(|(at, _)| at);
-        cut.into_iter().chain(self.queue.wake_at()).min()
-    }
-
-    /// A promise that someone waits for and that has no connection, unless one is about to become free after a cut.
-    fn starving(&mut self, now: Instant) -> Option<Ticket> {
-        let cut_off = self.running - self.polling.len();
-        self.queue.next(now).filter(|ticket| cut_off == 0 && self.queue.is_waited(*ticket))
-    }
-
-    /// The running poll to cut off next, and the earliest instant for that.
-    fn next_to_cut_off(&self) -> Option<(Instant, Ticket)> {
-        let candidates = self.polling.iter().filter_map(|ticket| match self.phase(*ticket)? {
-            Phase::Polling { began, .. } => {
-                let waited = self.queue.is_waited(*ticket);
-                Some((waited, (*began + time_slice(waited)).max(self.next_cut), *ticket))
-            }
-            _ => None,
-        });
-        candidates.min().map(|(_, at, ticket)| (at, ticket))
-    }
-
-    /// Cuts a poll off when all connections are in use and someone waits for a promise without one.
-    fn make_room(&mut self, now: Instant) {
-        if self.running < self.max_polls || self.starving(now).is_none() {
-            return;
-        }
-        let Some((_, ticket)) = self.next_to_cut_off().filter(|(at, _)| *at <= now) else { return };
-        let away = time_slice(self.queue.is_waited(ticket));
-        if self.cut_off(ticket, away) {
-            self.next_cut = now + MIN_BETWEEN_CUTS;
-        }
-    }
-
-    /// Ends a running poll, and keeps it away from the connections for this long. Returns whether one was running.
-    fn cut_off(&mut self, ticket: Ticket, away: Duration) -> bool {
-        let Some(phase) = self.phase_mut(ticket) else { return false };
-        let Phase::Polling { request, .. } = phase else { return false };
-        request.cancel();
-        *phase = Phase::CutOff { away };
-        self.polling.remove(&ticket);
-        true
     }
 
     fn phase(&self, ticket: Ticket) -> Option<&Phase> {

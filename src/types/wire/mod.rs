@@ -41,7 +41,9 @@ mod training_requests;
 mod weights_requests;
 
 pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
-pub use futures::{CancelFutureRequest, FutureCompletion, FuturesTarget, RetrieveFuturesRequest, RetrieveFuturesResponse};
+pub use futures::{
+    CancelFutureRequest, FutureCompletion, FuturesTarget, RetrieveFuturesRequest, RetrieveFuturesResponse,
+};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use rest_requests::{
