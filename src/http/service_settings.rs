@@ -44,6 +44,12 @@ impl Http {
         self.settings.0.lock().dynamic.clone().unwrap_or_default()
     }
 
+    /// Uses these settings of the service, which another client was given.
+    pub(crate) fn set_settings(&self, fixed: ClientConfig, dynamic: Option<ClientDynamicConfig>) {
+        let mut state = self.settings.0.lock();
+        (state.fixed, state.dynamic) = (Some(Arc::new(fixed)), dynamic.map(Arc::new));
+    }
+
     /// Asks the service for its settings. One that has none leaves the defaults.
     ///
     /// # Errors

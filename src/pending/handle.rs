@@ -9,6 +9,9 @@ use super::messages::{Command, PollClient, SamplingTarget, TrackedPromise, panic
 use crate::clock::Clock;
 use crate::rules::poll_queue::{ClientId, Ticket};
 
+/// How many sequence numbers each of the clients has that share a sampling session.
+const NUMBERS_PER_CLONE: u64 = 1_000_000_000;
+
 /// Hands promises to the poller. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PollerHandle(Arc<Shared>);
@@ -38,12 +41,11 @@ impl PollerHandle {
         PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered, target: None }
     }
 
-    /// Registers a sampling client whose samples are polled together. Its sequence numbers begin with a billion times
-    /// `clone_number`.
-    pub(crate) fn new_sampler(&self, sampling_session_id: &str, clone_number: u64) -> PollClient {
+    /// Registers a sampling client whose samples are polled together, and whose sequence numbers begin with this one.
+    pub(crate) fn new_sampler(&self, sampling_session_id: &str, first_seq_id: u64) -> PollClient {
         let target = SamplingTarget {
             sampling_session_id: sampling_session_id.into(),
-            clone_number,
+            clone_number: first_seq_id / NUMBERS_PER_CLONE,
             ticket: self.new_ticket(),
             cursor: AtomicU64::new(0),
             is_single: AtomicBool::new(false),

@@ -25,7 +25,12 @@ pub(crate) struct PollingSession {
 impl PollingSession {
     /// Opens a session. Blocks for one request and its retries.
     pub(crate) fn open(config: &Config) -> Result<Self> {
-        let session = Arc::new(Session::open(config)?);
+        PollingSession::of(Session::open(config)?)
+    }
+
+    /// With a poller for its promises.
+    pub(crate) fn of(session: Session) -> Result<Self> {
+        let session = Arc::new(session);
         let poller = Arc::new(Poller::spawn(session.http(), session.telemetry())?);
         let handle = poller.handle().clone();
         session.adopt(poller);

@@ -41,6 +41,7 @@ pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub(crate) mod sampler_handle;
 pub(crate) mod service_settings;
 pub(crate) mod session_poll;
 pub(crate) mod telemetry_batch;

@@ -1,6 +1,7 @@
 //! The client that samples from a model.
 
 mod base_model;
+mod handle;
 mod open;
 mod results;
 mod retry_config;
@@ -24,7 +25,8 @@ use crate::types::{ModelInput, SampleResponse, SamplingParams};
 use results::Expected;
 use submit::{SampleJob, Sampler, SequenceIds};
 
-/// Samples from one model. Cheap to clone; all clones share one sequence of samples.
+/// Samples from one model. Cheap to clone; all clones share one sequence of samples. Other processes can sample from the same
+/// model with a [handle](SamplingClient::get_sampler_handle).
 ///
 /// Obtained from [`ServiceClient::create_sampling_client`](crate::ServiceClient::create_sampling_client) and
 /// [`TrainingClient::save_weights_and_get_sampling_client`](crate::TrainingClient::save_weights_and_get_sampling_client).

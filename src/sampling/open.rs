@@ -13,7 +13,7 @@ use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResp
 
 impl SamplingClient {
     pub(crate) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
-        SamplingClient::of(session, Sampler::new(session, sampling_session_id))
+        SamplingClient::of(session, Sampler::new(session, sampling_session_id, 0))
     }
 
     pub(super) fn of(session: &PollingSession, sampler: Sampler) -> Self {

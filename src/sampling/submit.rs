@@ -31,7 +31,8 @@ pub(super) struct Sampler {
     poller: PollerHandle,
     submitters: Weak<Pool<Task>>,
     client: PollClient,
-    /// The next sequence number, from 0.
+    /// The next sequence number. The client that opened the sampling session starts with 0, each other one with a number of its
+    /// own.
     next_seq_id: AtomicU64,
     /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
@@ -52,9 +53,10 @@ pub(super) struct SampleJob {
 }
 
 impl Sampler {
-    pub(super) fn new(session: &PollingSession, sampling_session_id: String) -> Self {
+    /// `first_seq_id` is the number of the first sample.
+    pub(super) fn new(session: &PollingSession, sampling_session_id: String, first_seq_id: u64) -> Self {
         let client = match session.http().client_config().sample_use_retrieve_futures {
-            true => session.poller().new_sampler(&sampling_session_id, 0),
+            true => session.poller().new_sampler(&sampling_session_id, first_seq_id),
             false => session.poller().new_client(false),
         };
         Sampler {
@@ -64,7 +66,7 @@ impl Sampler {
             limiter: Arc::clone(session.inner().limiter()),
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
-            next_seq_id: AtomicU64::new(0),
+            next_seq_id: AtomicU64::new(first_seq_id),
             last_prompt: Mutex::default(),
             base_model: OnceLock::new(),
         }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::http::{Limits, Purpose, Request};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, TrackedPromise};
+use crate::rest::CopyWeights;
 use crate::rest::client::RestClient;
 use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::session::Telemetry;
@@ -276,6 +277,15 @@ impl ServiceClient {
     #[must_use]
     pub fn create_rest_client(&self) -> RestClient {
         RestClient::of(Arc::clone(self.session.http()), Some(Arc::clone(self.session.inner())), self.timeout_operation)
+    }
+
+    /// Copies a checkpoint to a project, as [`RestClient::copy_weights`] does. Returns the copy's path. Blocks for one request.
+    ///
+    /// # Errors
+    ///
+    /// As [`RestClient::copy_weights`].
+    pub fn copy_weights(&self, copy: &CopyWeights) -> Result<String> {
+        self.create_rest_client().copy_weights(copy)
     }
 
     /// Low-level access to the service, over the connections of this session, for requests that no client method makes. Makes

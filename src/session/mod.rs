@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use log::{Level, log};
 use parking_lot::Mutex;
 
-pub(crate) use sampling_limiter::SamplingLimiter;
+pub(crate) use sampling_limiter::{SamplingLimiter, normalized_url};
 pub(crate) use sequence::Sequence;
 use telemetry::Reporter;
 pub use telemetry::Telemetry;
@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request};
 use crate::threads::{Budget, OwnedThread, Pool};
 use crate::types::FinishReason;
-use crate::types::wire::{CreateSessionRequest, CreateSessionResponse};
+use crate::types::wire::{ClientConfig, ClientDynamicConfig, CreateSessionRequest, CreateSessionResponse};
 
 /// A job for a submitting thread.
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
@@ -38,14 +38,16 @@ pub(crate) trait Dependent: Send + Sync {
     fn close(&self, deadline: Instant);
 }
 
-/// One session with the service. Threads hold parts of it, never the session itself: its drop joins them.
+/// One session with the service, opened here or by another process. Threads hold parts of it, never the session itself: its drop
+/// joins them.
 pub(crate) struct Session {
     http: Arc<Http>,
     id: String,
     submitters: Arc<Pool<Task>>,
     budget: Budget,
     limiter: Arc<SamplingLimiter>,
-    heartbeat: OwnedThread,
+    /// `None` if another process has opened the session: that one keeps it alive, reports on it and ends it.
+    heartbeat: Option<OwnedThread>,
     reporter: Option<Reporter>,
     /// In the order of their adoption.
     dependents: Mutex<Vec<Arc<dyn Dependent>>>,
@@ -84,9 +86,33 @@ impl Session {
                 heartbeat_thread::run(&http, &id, is_dynamic);
             })?
         };
-        Ok(Session {
-            reporter: Reporter::spawn(&http, &session.session_id),
-            id: session.session_id,
+        let reporter = Reporter::spawn(&http, &session.session_id);
+        Ok(Session::of(http, session.session_id, Some(heartbeat), reporter))
+    }
+
+    /// Uses a session that another process has opened, with the settings of the service that it was given; without them, the
+    /// service is asked.
+    pub(crate) fn join(
+        config: &Config,
+        id: String,
+        settings: Option<ClientConfig>,
+        dynamic: Option<ClientDynamicConfig>,
+    ) -> Result<Self> {
+        let http = Arc::new(Http::new(config)?);
+        match settings {
+            Some(settings) => http.set_settings(settings, dynamic),
+            None => {
+                http.ask_client_config(Deadline::of_operation(config.clock(), config.timeout_operation()))?;
+            }
+        }
+        Ok(Session::of(http, id, None, None))
+    }
+
+    fn of(http: Arc<Http>, id: String, heartbeat: Option<OwnedThread>, reporter: Option<Reporter>) -> Self {
+        let config = http.config();
+        Session {
+            reporter,
+            id,
             submitters: Arc::new(Pool::new(
                 &config.thread_options(),
                 "submit",
@@ -101,7 +127,7 @@ impl Session {
             sampling_sessions: Sequence::default(),
             closed: AtomicBool::new(false),
             http,
-        })
+        }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -178,7 +204,9 @@ impl Session {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        finish::finish(&self.http, &self.id, reason, detail, deadline);
+        if self.heartbeat.is_some() {
+            finish::finish(&self.http, &self.id, reason, detail, deadline);
+        }
         if let Some(reporter) = &self.reporter {
             reporter.end();
         }
@@ -187,7 +215,9 @@ impl Session {
         self.budget.close();
         self.submitters.close();
         self.close_dependents(deadline);
-        self.heartbeat.join_by(deadline);
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.join_by(deadline);
+        }
         self.submitters.join_by(deadline);
         if let Some(reporter) = &self.reporter {
             reporter.join_by(deadline);

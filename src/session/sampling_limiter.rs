@@ -57,7 +57,7 @@ pub(crate) struct Permit<'a>(&'a SamplingLimiter);
 impl SamplingLimiter {
     /// The limiter of this service and key. The first client of a key sets the limits for as long as the key is in use.
     pub(crate) fn of(config: &Config) -> Arc<SamplingLimiter> {
-        let key = (normalized(config.base_url()), config.api_key().clone());
+        let key = (normalized_url(config.base_url()), config.api_key().clone());
         let limits = (config.sampling_burst(), config.sampling_rate(), config.max_sampling_in_flight());
         let limiter = SamplingLimiter::registered(config, key, limits);
         // Not under the registry's lock: the program's logger may drop a client.
@@ -184,7 +184,7 @@ impl Drop for SamplingLimiter {
 }
 
 /// The base URL with its host in lower case and without a default port.
-fn normalized(base_url: &str) -> String {
+pub(crate) fn normalized_url(base_url: &str) -> String {
     let Ok(uri) = base_url.parse::<Uri>() else { return base_url.to_owned() };
     let scheme = uri.scheme_str().unwrap_or_default();
     let default_port = if scheme == "https" { 443 } else { 80 };

@@ -34,6 +34,7 @@ pub mod protobuf;
 pub(crate) mod request_id;
 mod rest_requests;
 mod sample_request;
+mod sampler_handle;
 mod session_duration;
 mod session_requests;
 mod telemetry_event;
@@ -50,6 +51,7 @@ pub use rest_requests::{
     AssignSessionProjectRequest, CopyWeightsRequest, CopyWeightsResponse, SetCheckpointTtlRequest, TraceExportResponse,
 };
 pub use sample_request::SampleRequest;
+pub use sampler_handle::{JoinSamplingSessionRequest, JoinSamplingSessionResponse, SamplerHandle, SamplerHandleHolder};
 pub use session_duration::SessionDuration;
 pub use session_requests::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,

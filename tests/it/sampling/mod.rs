@@ -1,6 +1,7 @@
 //! Sampling through the public API: what is sent, how much at once, and what a 429 and an expired promise do.
 
 mod again;
+mod handles;
 mod limits;
 mod many;
 mod open;

@@ -2,6 +2,7 @@
 
 mod as_python_2026;
 mod console;
+mod copies;
 mod from_state;
 mod saves;
 mod steps;
