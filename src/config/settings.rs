@@ -66,9 +66,9 @@ settings! {
     /// How long a poll waits for the response head before the next poll is sent. Must be longer than the server holds a poll.
     /// Defaults to 45 s, as in the Python client.
     timeout_poll: Duration = Duration::from_secs(45), zero refused;
-    /// How long a promise is polled without a valid response, not even "not ready yet", before the call fails. Defaults to
-    /// 30 min.
-    timeout_progress: Duration = Duration::from_secs(30 * 60), zero refused;
+    /// How long a promise is polled without a valid response, not even "not ready yet", before the call fails. Defaults to 2 h,
+    /// as in the Python client for samples: a service may be down that long without losing what it has promised.
+    timeout_progress: Duration = Duration::from_secs(2 * 60 * 60), zero refused;
     /// The time limit of a whole blocking call; `None` means no limit. Defaults to `None`. The clients'
     /// `with_timeout_operation` overrides it for their calls.
     timeout_operation: Option<Duration> = None, zero refused;
@@ -94,7 +94,8 @@ settings! {
     /// The maximum number of threads that submit samples and create models for `submit_` calls. Defaults to 32.
     max_sampling_threads: usize = 32, zero refused;
     /// The maximum number of concurrent sample submissions in this process for one base URL and key. If several clients share
-    /// a base URL and key, the first one sets this, `sampling_burst` and `sampling_rate` for all. Defaults to 400.
+    /// a base URL and key, the first one sets this, `sampling_burst` and `sampling_rate` for all. Defaults to 400. Stricter limits
+    /// of the service hold as well: for the bytes of prompts, if it has one, and of 10 for 10 s after a 429.
     max_sampling_in_flight: usize = 400, zero refused;
     /// How many samples may be submitted at once before `sampling_rate` slows them down. Defaults to 400.
     sampling_burst: u32 = 400, zero refused;

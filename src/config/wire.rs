@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::rules::wire_format::WireFormat;
 
 /// The wire format of forward and backward passes and of their results. All other requests are JSON.
 ///
@@ -32,6 +33,17 @@ pub enum Wire {
     Json,
     /// Protobuf only. A service that takes JSON only refuses every pass.
     Protobuf,
+}
+
+impl Wire {
+    /// The chosen format, if one was.
+    pub(crate) fn fixed(self) -> Option<WireFormat> {
+        match self {
+            Wire::Auto => None,
+            Wire::Json => Some(WireFormat::Json),
+            Wire::Protobuf => Some(WireFormat::Protobuf),
+        }
+    }
 }
 
 impl FromStr for Wire {

@@ -157,7 +157,7 @@ impl RequestHandle {
     }
 
     /// Whether the request was written without such a response, in this attempt or an earlier one.
-    pub(super) fn is_unanswered(&self) -> bool {
+    pub(crate) fn is_unanswered(&self) -> bool {
         self.0.lock().unanswered
     }
 }

@@ -41,7 +41,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use cancel::RequestHandle;
 pub(crate) use download::{BodySink, Download};
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
-pub(crate) use request::{Limits, Method, Purpose, Redirects, Request, RetryMode};
+pub(crate) use request::{JSON, Limits, Method, Purpose, Redirects, Request, RetryMode};
 pub(crate) use response::Response;
 pub(crate) use retry::RetryDecision;
 pub(crate) use url::{encode_segment, external_url, is_url};
@@ -51,6 +51,7 @@ use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rules::billing::{Billed, BillingPause};
+use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
 use deprecation::Deprecations;
 use headers::CommonHeaders;
@@ -69,6 +70,7 @@ pub(crate) struct Http {
     /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
     events: EventDispatcher,
+    formats: Mutex<LearnedFormats>,
     settings: ServiceSettings,
     billing: Mutex<BillingPause>,
     deprecations: Deprecations,
@@ -84,6 +86,7 @@ impl Http {
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
             events: EventDispatcher::new(config),
+            formats: Mutex::default(),
             settings: ServiceSettings::default(),
             billing: Mutex::default(),
             deprecations: Deprecations::default(),
@@ -96,6 +99,11 @@ impl Http {
 
     pub(crate) fn events(&self) -> &EventDispatcher {
         &self.events
+    }
+
+    /// What the service has shown about the formats that it takes.
+    pub(crate) fn formats(&self) -> &Mutex<LearnedFormats> {
+        &self.formats
     }
 
     /// The configured idle timeout, no deadline, and a new handle.

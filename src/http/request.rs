@@ -15,7 +15,7 @@ use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::types::Query;
 
 /// The content type of JSON.
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
 /// What a request is for. Each purpose has its own connections, so that none waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

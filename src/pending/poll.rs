@@ -15,7 +15,8 @@ use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, Retry
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::billing::{BILLING_WAIT, Billed};
 use crate::rules::poll_queue::ClientId;
-use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify, is_protobuf};
+use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify};
+use crate::rules::result_form::is_protobuf;
 use crate::rules::retry::retry_after;
 use crate::types::RequestKind;
 use crate::types::wire::{RetrieveFutureRequest, protobuf};
@@ -109,7 +110,7 @@ impl PollJob {
     fn read(&self, http: &Http, mut response: Response) -> (PollOutcome<Decoded>, Option<Error>) {
         let wall = http.config().clock().wall();
         let retry_after = retry_after(|name| response.header(name), wall);
-        let protobuf = response.is_success() && is_protobuf(response.header("content-type"));
+        let protobuf = is_protobuf(response.status, response.header("content-type"));
         // A result in protobuf takes the body, to share its memory.
         let protobuf = protobuf.then(|| std::mem::take(&mut response.body));
         let into_error = |failure| match failure {

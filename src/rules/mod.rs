@@ -8,6 +8,7 @@
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`token_bucket`] | how fast samples may be submitted |
+//! | [`sample_admission`] | how many of them at the same time |
 //! | [`poll_response`] | what the response to a poll says about its promise |
 //! | [`poll_schedule`] | when a promise is polled again, and when it is given up |
 //! | [`outage`] | whether the service can be reached at all |
@@ -20,7 +21,10 @@
 //! | [`service_settings`] | what a service says about its settings, or without saying it |
 //! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
 //! | [`chunking`] | how a batch is split into requests |
+//! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
+//! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`result_form`] | whether a result is JSON or protobuf |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
 //! | [`billing_period`] | for which time a service reports what it charges for |
@@ -39,9 +43,12 @@ pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
 pub(crate) mod queue_log;
+pub(crate) mod result_form;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub(crate) mod sample_admission;
 pub(crate) mod sampler_handle;
+pub(crate) mod sequence_number;
 pub(crate) mod service_settings;
 pub(crate) mod session_poll;
 pub(crate) mod telemetry_batch;
@@ -50,3 +57,4 @@ pub(crate) mod testing;
 pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;
 pub(crate) mod ttl;
+pub(crate) mod wire_format;

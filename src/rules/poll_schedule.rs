@@ -55,7 +55,7 @@ pub(crate) struct PollSchedule {
 }
 
 impl PollSchedule {
-    /// The schedule of a promise that has not been polled. `timeout_progress` is 30 min by default.
+    /// The schedule of a promise that has not been polled. `timeout_progress` is 2 h by default.
     pub(crate) fn new(timeout_progress: Duration) -> Self {
         PollSchedule {
             timeout_progress,

@@ -12,9 +12,6 @@ use std::time::{Duration, Instant};
 
 use super::retry::MAX_RETRY_AFTER;
 
-/// The pause after a 429 that does not say how long (Python client: 1 s).
-pub(crate) const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
-
 /// The maximum pause that one 429 can ask for.
 pub(crate) const MAX_PAUSE: Duration = MAX_RETRY_AFTER;
 
@@ -66,6 +63,11 @@ impl TokenBucket {
                 Err(self.filled + Duration::from_nanos(missing))
             }
         }
+    }
+
+    /// When [`take`](TokenBucket::take) may be tried, if not now.
+    pub(crate) fn ready_at(&self, now: Instant) -> Option<Instant> {
+        self.clone().take(now).err()
     }
 
     /// Pauses after a 429 that asked for this wait, and returns the end of the pause. A running pause is never shortened.
@@ -137,6 +139,7 @@ mod tests {
         let mut bucket = TokenBucket::new(BURST, RATE, t0);
         let end = bucket.pause(t0, 7 * SECOND);
         assert_eq!(end, t0 + 7 * SECOND);
+        assert_eq!(bucket.ready_at(t0), Some(end + Duration::from_micros(200)));
         assert_eq!(bucket.take(t0), Err(end + Duration::from_micros(200)));
         assert_eq!(drain(&mut bucket, end), 0, "the pause does not fill the bucket");
         assert_eq!(drain(&mut bucket, end + Duration::from_millis(10)), 50);
@@ -149,7 +152,7 @@ mod tests {
         let mut now = start();
         let mut bucket = TokenBucket::new(BURST, RATE, now);
         let rates: Vec<_> = std::iter::repeat_with(|| {
-            now = bucket.pause(now, DEFAULT_PAUSE);
+            now = bucket.pause(now, SECOND);
             bucket.rate()
         })
         .take(12)

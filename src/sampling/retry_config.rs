@@ -11,7 +11,7 @@ use crate::rules::retry::resubmit_after;
 /// A service forgets promises that it cannot keep, and answers 410. A sample changes nothing, so it can be submitted again, as
 /// a new request with a new sequence number. The waits double from [`base`](RetryConfig::base) to [`cap`](RetryConfig::cap),
 /// and block no thread. This does not apply to a 429 or a lost connection: those are always retried under the same sequence
-/// number.
+/// number. A service may ask its clients not to submit expired samples again; then it is as with [`off`](RetryConfig::off).
 ///
 /// # Examples
 ///
@@ -82,7 +82,7 @@ impl RetryConfig {
     }
 
     /// The maximum time without any word from the service about a sample before it is given up. Defaults to the
-    /// configuration's [`timeout_progress`](crate::ConfigBuilder::timeout_progress).
+    /// configuration's [`timeout_progress`](crate::ConfigBuilder::timeout_progress), or to no limit if the service asks for none.
     pub fn timeout_progress(mut self, timeout: Duration) -> Self {
         self.timeout_progress = Some(timeout.min(MAX_DURATION));
         self

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use super::retry_config::RetryConfig;
 use super::sample_options::SampleSettings;
 use crate::clock::Deadline;
+use crate::config::MAX_DURATION;
 use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryDecision, RetryMode, idempotency_key, to_json};
 use crate::pending::{Completer, PollClient, PollerHandle, PollingSession, Resubmission, TrackedPromise};
-use crate::rules::token_bucket::DEFAULT_PAUSE;
+use crate::rules::sample_admission::{estimate, pause_after_refusal};
 use crate::session::{SamplingLimiter, Task};
 use crate::threads::Pool;
 use crate::types::wire::Promise;
@@ -106,8 +107,13 @@ impl SampleJob {
                 *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default();
                 let SampleJob { sampler: own, prompt, settings, completer, deadline, retry, sequence_ids, expired } =
                     self;
-                let timeout_progress = retry.progress().unwrap_or(config.timeout_progress());
-                let resubmission = retry.wait(expired, fastrand::f64()).map(|wait| {
+                let service = sampler.http.client_config();
+                let timeout_progress = retry.progress().unwrap_or(match service.sample_enable_stuck_detection {
+                    true => config.timeout_progress(),
+                    false => MAX_DURATION,
+                });
+                let wait = retry.wait(expired, fastrand::f64()).filter(|_| !service.sample_no_retries);
+                let resubmission = wait.map(|wait| {
                     let run = Box::new(move |completer| {
                         let (sampler, expired) = (own, expired + 1);
                         SampleJob { sampler, prompt, settings, completer, deadline, retry, sequence_ids, expired }
@@ -138,6 +144,8 @@ impl SampleJob {
         let limits = Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) };
         self.completer.set_submission(&limits.handle);
         let mut body: Option<Vec<u8>> = None;
+        let estimate = estimate(&self.prompt);
+        let pause = pause_after_refusal(estimate);
         // Only a 429 is retried here, without a wait: the limiter makes all samples of the key wait together. Other failures are
         // retried by `Http::send`, within the submit window and while the permit is held.
         http.with_retries(
@@ -145,7 +153,7 @@ impl SampleJob {
             |_, _| {},
             || {
                 self.completer.check_wanted()?;
-                let permit = limiter.acquire(|| http.is_closed(), self.deadline)?;
+                let permit = limiter.acquire(estimate, || http.is_closed(), self.deadline)?;
                 self.completer.check_wanted()?;
                 let body = match &mut body {
                     Some(body) => body,
@@ -165,13 +173,13 @@ impl SampleJob {
                 let request = Request {
                     headers: vec![("x-tinker-sampling-backpressure", "1".into())],
                     idempotency_key: Some(&key),
-                    retry: RetryMode::SubmitSample { billing_wait: DEFAULT_PAUSE },
+                    retry: RetryMode::SubmitSample { billing_wait: pause },
                     ..Request::post("asample", body)
                 };
                 match http.send(&request, &limits) {
                     Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
                     Err(error) if error.status() == Some(429) => {
-                        let wait = error.retry_after().unwrap_or(DEFAULT_PAUSE);
+                        let wait = error.retry_after().unwrap_or(pause);
                         debug!("{operation}: all sampling with this key waits for {wait:?}, as the service requests");
                         permit.pause(wait);
                         // Already logged, with the wait that the limiter enforces.

@@ -1,6 +1,7 @@
 //! The client that opens a session and makes the other clients.
 
 mod create;
+mod export;
 mod from_state;
 mod training_client_builder;
 mod training_options;

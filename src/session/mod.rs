@@ -110,6 +110,11 @@ impl Session {
 
     fn of(http: Arc<Http>, id: String, heartbeat: Option<OwnedThread>, reporter: Option<Reporter>) -> Self {
         let config = http.config();
+        // A service of 2025 has no such limit.
+        let max_bytes = match http.has_client_config() {
+            true => http.client_config().sample_dispatch_bytes_semaphore_size,
+            false => usize::MAX,
+        };
         Session {
             reporter,
             id,
@@ -120,7 +125,7 @@ impl Session {
                 |task: Task| task(),
             )),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
-            limiter: SamplingLimiter::of(config),
+            limiter: SamplingLimiter::of(config, max_bytes),
             heartbeat,
             dependents: Mutex::default(),
             models: Sequence::default(),

@@ -1,7 +1,7 @@
 //! How many samples may be submitted, and how fast, by all clients of one service and key in the process.
 //!
-//! A submission needs a token from the bucket of [`rules::token_bucket`](crate::rules::token_bucket), and one of a limited
-//! number of permits. Both are for the submission alone: nothing is held while its result is polled, or long generations would
+//! A submission needs a token from the bucket of [`rules::token_bucket`](crate::rules::token_bucket), and a permit, whose number
+//! and bytes [`rules::sample_admission`](crate::rules::sample_admission) limits. Both are for the submission alone: nothing is held while its result is polled, or long generations would
 //! block the client. The registry forgets a service and key with the last client that uses them.
 //!
 //! Threads that have to wait form a queue. Only the first waits for a permit or a token, and wakes the next when it leaves; the
@@ -21,6 +21,7 @@ use ureq::http::Uri;
 use crate::clock::{Clock, Deadline, Monitor};
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
+use crate::rules::sample_admission::Admission;
 use crate::rules::token_bucket::TokenBucket;
 
 static LIMITERS: LazyLock<Mutex<HashMap<Key, Weak<SamplingLimiter>>>> = LazyLock::new(Mutex::default);
@@ -39,8 +40,7 @@ pub(crate) struct SamplingLimiter {
 
 struct State {
     bucket: TokenBucket,
-    in_flight: usize,
-    max_in_flight: usize,
+    admission: Admission,
     /// In the order of their arrival.
     waiters: VecDeque<Arc<Waiter>>,
     /// How often a waiter tried to acquire a permit.
@@ -52,14 +52,19 @@ struct State {
 type Waiter = Monitor<bool>;
 
 /// Permits one submission in flight; returned on drop.
-pub(crate) struct Permit<'a>(&'a SamplingLimiter);
+pub(crate) struct Permit<'a> {
+    limiter: &'a SamplingLimiter,
+    /// What it counts for.
+    bytes: usize,
+}
 
 impl SamplingLimiter {
     /// The limiter of this service and key. The first client of a key sets the limits for as long as the key is in use.
-    pub(crate) fn of(config: &Config) -> Arc<SamplingLimiter> {
+    /// `max_bytes` is the service's limit for the estimated bytes of prompts.
+    pub(crate) fn of(config: &Config, max_bytes: usize) -> Arc<SamplingLimiter> {
         let key = (normalized_url(config.base_url()), config.api_key().clone());
         let limits = (config.sampling_burst(), config.sampling_rate(), config.max_sampling_in_flight());
-        let limiter = SamplingLimiter::registered(config, key, limits);
+        let limiter = SamplingLimiter::registered(config, key, limits, max_bytes);
         // Not under the registry's lock: the program's logger may drop a client.
         if limiter.limits != limits {
             warn!("sampling limits were already set by another client of this service and key; keeping those");
@@ -67,7 +72,7 @@ impl SamplingLimiter {
         limiter
     }
 
-    fn registered(config: &Config, key: Key, limits: (u32, u32, usize)) -> Arc<SamplingLimiter> {
+    fn registered(config: &Config, key: Key, limits: (u32, u32, usize), max_bytes: usize) -> Arc<SamplingLimiter> {
         let mut limiters = LIMITERS.lock();
         if let Some(limiter) = limiters.get(&key).and_then(Weak::upgrade) {
             return limiter;
@@ -75,8 +80,7 @@ impl SamplingLimiter {
         let clock = config.clock().clone();
         let state = State {
             bucket: TokenBucket::new(config.sampling_burst(), config.sampling_rate(), clock.now()),
-            in_flight: 0,
-            max_in_flight: config.max_sampling_in_flight(),
+            admission: Admission::new(config.max_sampling_in_flight(), max_bytes),
             waiters: VecDeque::new(),
             #[cfg(test)]
             tries: 0,
@@ -86,9 +90,14 @@ impl SamplingLimiter {
         limiter
     }
 
-    /// Waits for a permit and a token. Fails at the deadline, or once `is_closed` returns true, which it checks after each
+    /// Waits for a permit and a token, for a prompt of `estimate` bytes. Fails at the deadline, or once `is_closed` returns true, which it checks after each
     /// [`wake_all`](SamplingLimiter::wake_all).
-    pub(crate) fn acquire(&self, is_closed: impl Fn() -> bool, deadline: Option<Deadline>) -> Result<Permit<'_>> {
+    pub(crate) fn acquire(
+        &self,
+        estimate: usize,
+        is_closed: impl Fn() -> bool,
+        deadline: Option<Deadline>,
+    ) -> Result<Permit<'_>> {
         let waiter = Waiter::new(false);
         self.state.lock().waiters.push_back(Arc::clone(&waiter));
         loop {
@@ -99,16 +108,16 @@ impl SamplingLimiter {
                 state.leave(&waiter);
                 return Err(late.map_or_else(Error::closed, |deadline| Error::timeout(deadline.limit)));
             }
-            let token_at = match state.try_acquire(&waiter, now) {
+            let retry_at = match state.try_acquire(&waiter, now) {
                 Ok(()) => {
-                    state.in_flight += 1;
+                    let bytes = state.admission.begin(estimate, now);
                     state.leave(&waiter);
-                    return Ok(Permit(self));
+                    return Ok(Permit { limiter: self, bytes });
                 }
-                Err(token_at) => token_at,
+                Err(retry_at) => retry_at,
             };
             drop(state);
-            let until = deadline.map(|deadline| deadline.at).into_iter().chain(token_at).min();
+            let until = deadline.map(|deadline| deadline.at).into_iter().chain(retry_at).min();
             let mut woken = waiter.lock();
             while !*woken && !self.clock.wait_until(&waiter, &mut woken, until) {}
             *woken = false;
@@ -130,10 +139,13 @@ impl State {
             self.tries += 1;
         }
         let is_first = self.waiters.front().is_some_and(|first| Arc::ptr_eq(first, waiter));
-        if !is_first || self.in_flight >= self.max_in_flight {
+        if !is_first {
             return Err(None);
         }
-        self.bucket.take(now).map_err(Some)
+        match self.admission.check(now) {
+            Ok(()) => self.bucket.take(now).map_err(Some),
+            Err(retry_at) => Err(retry_at.map(|at| self.bucket.ready_at(now).map_or(at, |ready| ready.min(at)))),
+        }
     }
 
     /// Removes a waiter, and wakes the next one if it was first.
@@ -156,17 +168,20 @@ fn wake(waiter: &Arc<Waiter>) {
 impl Permit<'_> {
     /// Pauses all submissions after a 429. No other submission starts between the end of this one and the pause.
     pub(crate) fn pause(self, wait: Duration) {
-        let now = self.0.clock.now();
-        self.0.state.lock().bucket.pause(now, wait);
+        let now = self.limiter.clock.now();
+        let mut state = self.limiter.state.lock();
+        state.bucket.pause(now, wait);
+        state.admission.refused(now);
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
+        let now = self.limiter.clock.now();
+        let mut state = self.limiter.state.lock();
         // Otherwise the first waiter waits for a token, which wakes it.
-        let was_full = state.in_flight >= state.max_in_flight;
-        state.in_flight = state.in_flight.saturating_sub(1);
+        let was_full = state.admission.check(now).is_err();
+        state.admission.end(self.bytes);
         if was_full {
             state.waiters.front().map(wake);
         }
@@ -209,24 +224,28 @@ mod tests {
         Config::builder().api_key(key).base_url(base_url).build_with(|_| None).unwrap()
     }
 
+    fn of(config: &Config) -> Arc<SamplingLimiter> {
+        SamplingLimiter::of(config, usize::MAX)
+    }
+
     #[test]
     fn one_service_and_key_share_a_limiter() {
-        let limiter = SamplingLimiter::of(&config("http://Localhost:80/a/", "tml-shared"));
-        assert!(Arc::ptr_eq(&limiter, &SamplingLimiter::of(&config("http://localhost/a", "tml-shared"))));
+        let limiter = of(&config("http://Localhost:80/a/", "tml-shared"));
+        assert!(Arc::ptr_eq(&limiter, &of(&config("http://localhost/a", "tml-shared"))));
         for (url, key) in [
             ("http://localhost/a", "tml-other"),
             ("http://localhost/b", "tml-shared"),
             ("http://localhost:81/a", "tml-shared"),
             ("http://127.0.0.1/a", "tml-shared"),
         ] {
-            assert!(!Arc::ptr_eq(&limiter, &SamplingLimiter::of(&config(url, key))), "{url} {key}");
+            assert!(!Arc::ptr_eq(&limiter, &of(&config(url, key))), "{url} {key}");
         }
     }
 
     #[test]
     fn the_registry_forgets_unused_keys() {
         let config = config("http://localhost:9", "tml-forgotten");
-        let (first, second) = (SamplingLimiter::of(&config), SamplingLimiter::of(&config));
+        let (first, second) = (of(&config), of(&config));
         let key = first.key.clone();
         drop(first);
         assert!(LIMITERS.lock().contains_key(&key));
@@ -255,7 +274,7 @@ mod tests {
                 Config::builder().api_key(format!("tml-{:x}", fastrand::u64(..))).base_url("http://127.0.0.1:1");
             let config = set(builder.clock(manual.clock())).build_with(|_| None).unwrap();
             let (inside, release, left) = (unbounded(), unbounded(), unbounded());
-            Fixture { manual, limiter: SamplingLimiter::of(&config), closed: Arc::default(), inside, release, left }
+            Fixture { manual, limiter: of(&config), closed: Arc::default(), inside, release, left }
         }
 
         fn acquire_in_thread(&self, closed: &Arc<AtomicBool>) -> JoinHandle<Result<()>> {
@@ -265,7 +284,7 @@ mod tests {
             let at = limiter.clock.now() + HOUR;
             thread::spawn(move || {
                 let deadline = Deadline { at, limit: Limit::Operation };
-                let permit = limiter.acquire(|| closed.load(Ordering::Acquire), Some(deadline))?;
+                let permit = limiter.acquire(1, || closed.load(Ordering::Acquire), Some(deadline))?;
                 inside.send(()).unwrap();
                 match release.recv().unwrap() {
                     Some(wait) => permit.pause(wait),

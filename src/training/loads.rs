@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::TrainingClient;
-use super::queue::Body;
+use super::requests::Body;
 use crate::error::Result;
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending};

@@ -1,17 +1,20 @@
 //! Turns passes over a batch into requests of limited size, and combines their results.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use log::warn;
 
 use super::TrainingClient;
-use super::queue::Body;
+use super::compression::compressed;
+use super::queue::{Message, Requests};
 use crate::error::{Error, Result};
-use crate::http::to_json;
+use crate::http::{Http, to_json};
 use crate::pending::{CallMode, SubmittedCall};
-use crate::rules::{chunking, metrics};
-use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest};
+use crate::rules::chunking::ChunkLimits;
+use crate::rules::metrics;
+pub(super) use crate::rules::wire_format::Pass;
+use crate::rules::wire_format::WireFormat;
+use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, protobuf};
 use crate::types::{Batch, Datum, ForwardBackwardOutput, Loss, RequestKind};
 
 impl TrainingClient {
@@ -30,47 +33,74 @@ impl TrainingClient {
                 .with_hint("pass at least one datum"));
         }
         batch.validate().and_then(|()| loss.validate()).map_err(|error| error.with_operation(operation))?;
-        let loss = Arc::new(loss);
-        let bodies = chunking::split(batch.iter().map(Datum::size)).into_iter().map(|chunk| -> Body {
-            let (batch, loss, model_id) = (batch.clone(), Arc::clone(&loss), Arc::clone(&self.core.model_id));
-            Box::new(move |seq_id| pass.body(&batch, chunk, &loss, &model_id, seq_id))
-        });
+        let (batch, model_id) = (batch.clone(), Arc::clone(&self.core.model_id));
         let bytes = batch.iter().map(Datum::heap_bytes).sum();
-        self.queue(operation, pass.name(), pass.kind(), bodies.collect(), bytes, mode)
-    }
-}
-
-/// The two kinds of pass over a batch.
-#[derive(Clone, Copy)]
-pub(super) enum Pass {
-    Forward,
-    ForwardBackward,
-}
-
-impl Pass {
-    fn name(self) -> &'static str {
-        match self {
-            Pass::Forward => "forward",
-            Pass::ForwardBackward => "forward_backward",
-        }
-    }
-
-    fn kind(self) -> RequestKind {
-        match self {
+        let kind = match pass {
             Pass::Forward => RequestKind::Forward,
             Pass::ForwardBackward => RequestKind::ForwardBackward,
+        };
+        let requests = PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0 };
+        self.queue(operation, kind, Box::new(requests), bytes, mode)
+    }
+}
+
+/// The requests of a pass over a batch. How many there are depends on the format, which may be known only once the service has
+/// refused one.
+struct PassRequests {
+    pass: Pass,
+    batch: Batch,
+    loss: Loss,
+    model_id: Arc<str>,
+    /// How many datums the service has accepted.
+    accepted: usize,
+    /// How many datums the last written request has, after those.
+    chunk: usize,
+}
+
+impl Requests for PassRequests {
+    fn pass(&self) -> Option<Pass> {
+        Some(self.pass)
+    }
+
+    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64) -> Result<Message> {
+        let rest = &self.batch[self.accepted..];
+        let path = self.pass.path(format);
+        match format {
+            WireFormat::Json => {
+                self.chunk = ChunkLimits::JSON.first_chunk(rest.iter().map(Datum::size));
+                let input = ForwardBackwardInput::new(&rest[..self.chunk], &self.loss);
+                let (model_id, seq_id) = ((&*self.model_id).into(), Some(seq_id));
+                let body = match self.pass {
+                    Pass::Forward => to_json(path, &ForwardRequest { forward_input: input, model_id, seq_id }),
+                    Pass::ForwardBackward => {
+                        to_json(path, &ForwardBackwardRequest { forward_backward_input: input, model_id, seq_id })
+                    }
+                };
+                Ok(Message::json(path, body?))
+            }
+            WireFormat::Protobuf => {
+                if self.accepted == 0 {
+                    // Before any part of the batch is sent.
+                    protobuf::check_data(rest)?;
+                }
+                let config = http.client_config();
+                let limits =
+                    ChunkLimits { datums: config.fwdbwd_max_chunk_len, size: config.fwdbwd_max_chunk_bytes_count };
+                self.chunk = limits.first_chunk(rest.iter().map(Datum::heap_bytes));
+                let (chunk, forward_only) = (&rest[..self.chunk], self.pass == Pass::Forward);
+                let body = protobuf::pass_request(chunk, &self.loss, &self.model_id, seq_id, forward_only)?;
+                let (body, content_encoding) = match config.proto_compress_fwdbwd {
+                    true => compressed(body)?,
+                    false => (body, None),
+                };
+                Ok(Message { path, content_type: protobuf::CONTENT_TYPE, content_encoding, body })
+            }
         }
     }
 
-    fn body(self, batch: &Batch, chunk: Range<usize>, loss: &Loss, model_id: &str, seq_id: u64) -> Result<Vec<u8>> {
-        let input = ForwardBackwardInput::new(&batch[chunk], loss);
-        let (model_id, seq_id) = (model_id.into(), Some(seq_id));
-        match self {
-            Pass::Forward => to_json(self.name(), &ForwardRequest { forward_input: input, model_id, seq_id }),
-            Pass::ForwardBackward => {
-                to_json(self.name(), &ForwardBackwardRequest { forward_backward_input: input, model_id, seq_id })
-            }
-        }
+    fn advance(&mut self) -> bool {
+        self.accepted += self.chunk;
+        self.accepted < self.batch.len()
     }
 }
 

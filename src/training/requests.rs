@@ -4,12 +4,28 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::TrainingClient;
-use super::queue::{Body, Job};
+use super::queue::{Job, Message, Requests};
 use crate::error::Result;
-use crate::http::to_json;
+use crate::http::{Http, to_json};
 use crate::pending::{CallHandle, CallMode, Pending, SubmittedCall};
+use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{OptimStepRequest, UnloadModelRequest};
 use crate::types::{OptimParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
+
+/// Writes the body of a request with this sequence number. The numbers differ if it is called again.
+pub(super) type Body = Box<dyn FnMut(u64) -> Result<Vec<u8>> + Send>;
+
+/// A call of one request, which is JSON.
+struct SingleRequest {
+    path: &'static str,
+    body: Body,
+}
+
+impl Requests for SingleRequest {
+    fn write(&mut self, _: &Http, _: WireFormat, seq_id: u64) -> Result<Message> {
+        (self.body)(seq_id).map(|body| Message::json(self.path, body))
+    }
+}
 
 impl TrainingClient {
     pub(super) fn blocking(&self) -> CallMode {
@@ -50,21 +66,19 @@ impl TrainingClient {
         body: Body,
         mode: CallMode,
     ) -> Result<SubmittedCall<R>> {
-        self.queue(operation, path, kind, vec![body], 0, mode)
+        self.queue(operation, kind, Box::new(SingleRequest { path, body }), 0, mode)
     }
 
     pub(super) fn queue<R: PromiseResult>(
         &self,
         operation: &'static str,
-        path: &'static str,
         kind: RequestKind,
-        bodies: Vec<Body>,
+        requests: Box<dyn Requests>,
         bytes: usize,
         mode: CallMode,
     ) -> Result<SubmittedCall<R>> {
-        let (handle, completers) = CallHandle::<R>::new(operation, bodies.len());
-        let requests = bodies.into_iter().zip(completers).collect();
-        let job = Job { path, kind, deadline: mode.deadline(), requests, bytes };
+        let (handle, completer) = CallHandle::<R>::one(operation);
+        let job = Job { kind, deadline: mode.deadline(), requests, completer, bytes };
         self.core.queue.submit(job, mode.on_full()).map_err(|error| error.with_operation(operation))?;
         let (poller, keep_alive) = (self.core.session.poller().clone(), Arc::clone(&self.core) as Arc<_>);
         Ok(SubmittedCall { handle, operation, mode, poller, keep_alive })

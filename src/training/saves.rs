@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TrainingClient;
-use super::queue::Body;
+use super::requests::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending};

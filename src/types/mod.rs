@@ -108,4 +108,8 @@ pub use training_output::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse
 pub use training_run::{Cursor, TrainingRun, TrainingRunsResponse};
 
 #[cfg(test)]
+mod protobuf_tests;
+#[cfg(test)]
 mod roundtrip_tests;
+#[cfg(test)]
+mod sample_tests;

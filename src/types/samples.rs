@@ -1,6 +1,6 @@
 //! The results of sampling.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::TensorData;
 
@@ -38,7 +38,7 @@ pub struct SampleResponse {
     #[serde(default)]
     pub topk_prompt_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
     /// The number of tokens of the prompt that the server had in its cache. 0 if it does not say.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, deserialize_with = "number_or_null", skip_serializing_if = "is_zero")]
     pub prompt_cache_hit_tokens: u32,
     /// The log-probabilities of the requested tokens at each position of the prompt, in the shape of the request. Present if
     /// requested.
@@ -51,6 +51,16 @@ pub struct SampleResponse {
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// The most likely tokens at each position. A position without any may be null.
+fn rows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Vec<TokenLogprob>>>, D::Error> {
+    let rows = Option::<Vec<Option<_>>>::deserialize(deserializer)?;
+    Ok(rows.map(|rows| rows.into_iter().map(Option::unwrap_or_default).collect()))
 }
 
 /// Other tokens at each position of a prompt, and their log-probabilities in nats. Both tensors have a row for each token of
@@ -129,6 +139,7 @@ pub struct SampledSequence {
         rename = "topk_sampled_logprobs",
         alias = "topk_logprobs",
         default,
+        deserialize_with = "rows",
         skip_serializing_if = "Option::is_none"
     )]
     pub topk_logprobs: Option<Vec<Vec<TokenLogprob>>>,
@@ -151,5 +162,30 @@ open_enum! {
         Length = "length",
         /// It reached a stop text, a stop token or the model's end-of-text token.
         Stop = "stop",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_leaves_open_may_be_null() {
+        let json = json!({
+            "sequences": [
+                {"stop_reason": "stop", "tokens": [5], "logprobs": null, "topk_sampled_logprobs": [null], "sequence_id": null},
+                {"stop_reason": "stop", "tokens": [6], "topk_logprobs": [[[7, -0.5]]], "sequence_id": "s-1"},
+            ],
+            "prompt_cache_hit_tokens": null,
+            "target_prompt_logprobs": null,
+            "prompt_alt_tokens": null,
+        });
+        let response: SampleResponse = serde_json::from_value(json).unwrap();
+        assert_eq!((response.prompt_cache_hit_tokens, &response.target_prompt_logprobs), (0, &None));
+        assert_eq!(response.sequences[0].topk_logprobs, Some(vec![vec![]]));
+        assert_eq!(response.sequences[1].topk_logprobs, Some(vec![vec![TokenLogprob::new(7, -0.5)]]));
+        assert_eq!(response.sequences[1].sequence_id.as_deref(), Some("s-1"));
     }
 }

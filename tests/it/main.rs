@@ -21,6 +21,7 @@ mod http;
 mod local_loop;
 #[cfg(feature = "local")]
 mod local_server;
+mod passes;
 mod polling;
 mod protobuf;
 #[cfg(feature = "local")]

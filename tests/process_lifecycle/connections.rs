@@ -1,5 +1,7 @@
 //! Which connections a client opens, and what happens when one is lost.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 /// The purpose that a request belongs to.
@@ -86,15 +88,16 @@ fn a_dropped_or_cancelled_pending_frees_its_connection() {
 
 #[test]
 fn a_lost_response_keeps_its_number_used() {
-    let service = Service::start(|request| match (request.path.as_str(), request.seq_id()) {
-        ("optim_step", Some(1)) => Reply::Close,
+    let is_first = AtomicBool::new(true);
+    let service = Service::start(move |request| match request.path.as_str() {
+        "forward_backward" if is_first.swap(false, Ordering::SeqCst) => Reply::Raw(b"HTTP/1.1 200 OK\r\n".to_vec()),
         _ => healthy_service(request),
     });
     let manual = ManualClock::new();
     // Too short a window for a second round.
     let config = service.config().clock(manual.clock()).max_retries(0).timeout_submit(Duration::from_millis(999));
     let trainer = train(&connect(config));
-    let error = trainer.optim_step(adam()).unwrap_err();
+    let error = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
     assert!(error.may_have_taken_effect() && error.is_retryable());
     assert!(error.to_string().contains("the request may have taken effect"), "{error}");

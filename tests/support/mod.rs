@@ -9,6 +9,7 @@ pub mod golden;
 mod healthy;
 pub mod hold;
 pub mod mock;
+pub mod pass_server;
 mod service;
 #[cfg(all(unix, feature = "cli"))]
 pub mod terminal;

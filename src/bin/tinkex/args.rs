@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::app::GlobalOptions;
-use crate::{checkpoint, doctor, generate, run, sample, serve, session, train};
+use crate::{billing, checkpoint, doctor, generate, model, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
@@ -54,6 +54,8 @@ then empty unless the command's help says otherwise.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[command(subcommand)]
+    Model(model::ModelCommand),
+    #[command(subcommand)]
     Run(run::RunCommand),
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Session(session::SessionCommand),
     #[command(subcommand)]
     Sampler(session::SamplerCommand),
+    #[command(subcommand)]
+    Billing(billing::BillingCommand),
     Sample(sample::Options),
     Train(train::Options),
     Serve(serve::Options),

@@ -1,5 +1,6 @@
 //! Sizes and times for people, in the format of the Python client's program.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use tinkex::types::Timestamp;
@@ -32,15 +33,47 @@ pub(crate) fn size(bytes: Option<u64>) -> String {
 /// `2 hours ago`; the date if that is 30 days or more ago, or in the future.
 pub(crate) fn age(time: &Timestamp, now: SystemTime) -> String {
     let Ok(age) = now.duration_since(time.system_time()) else { return date(time) };
-    let (count, unit) = match age.as_secs() {
-        seconds if seconds >= MAX_AGE => return date(time),
+    match age.as_secs() {
+        seconds if seconds >= MAX_AGE => date(time),
+        ..MINUTE => "just now".to_owned(),
+        seconds => format!("{} ago", length(seconds)),
+    }
+}
+
+/// When something expires: `in 3 days`, or the date if that is 30 days or more away.
+pub(crate) fn expiry(time: Option<&Timestamp>, now: SystemTime) -> String {
+    let Some(time) = time else { return "Never".to_owned() };
+    let Ok(left) = time.system_time().duration_since(now) else { return "Expired".to_owned() };
+    match left.as_secs() {
+        seconds if seconds >= MAX_AGE => date(time),
+        seconds => format!("in {}", length(seconds)),
+    }
+}
+
+/// A length of time in its largest unit, such as `3 days`.
+pub(crate) fn length(seconds: u64) -> String {
+    let (count, unit) = match seconds {
         seconds if seconds > WEEK + DAY => (seconds / WEEK, "week"),
         seconds if seconds >= DAY => (seconds / DAY, "day"),
         seconds if seconds >= HOUR => (seconds / HOUR, "hour"),
         seconds if seconds >= MINUTE => (seconds / MINUTE, "minute"),
-        _ => return "just now".to_owned(),
+        seconds => (seconds, "second"),
     };
-    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A length of time in the largest unit that it is a whole number of, such as `90 minutes`.
+pub(crate) fn exact_length(seconds: u64) -> String {
+    let units = [(DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (1, "second")];
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds % size == 0).unwrap_or((1, "second"));
+    let count = seconds / size;
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Metadata in one line: `purpose=eval, seed=1`.
+pub(crate) fn metadata(entries: Option<&BTreeMap<String, String>>) -> String {
+    let entries = entries.into_iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    entries.collect::<Vec<_>>().join(", ")
 }
 
 /// The date, in the timestamp's own time zone.
@@ -71,6 +104,31 @@ mod tests {
             assert_eq!(size(Some(bytes)), text);
         }
         assert_eq!(size(None), "N/A");
+    }
+
+    #[test]
+    fn an_exact_length_loses_nothing() {
+        for (seconds, text) in
+            [(3600, "1 hour"), (5400, "90 minutes"), (3661, "3661 seconds"), (604_800, "7 days"), (0, "0 days")]
+        {
+            assert_eq!(exact_length(seconds), text);
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_a_time_left() {
+        let time = "2026-01-31T12:00:00Z".parse::<Timestamp>().unwrap();
+        for (left, text) in [
+            (1, "in 1 second"),
+            (7200, "in 2 hours"),
+            (3 * 86_400, "in 3 days"),
+            (20 * 86_400, "in 2 weeks"),
+            (30 * 86_400, "2026-01-31"),
+        ] {
+            assert_eq!(expiry(Some(&time), time.system_time() - Duration::from_secs(left)), text);
+        }
+        assert_eq!(expiry(Some(&time), time.system_time() + Duration::from_secs(1)), "Expired");
+        assert_eq!(expiry(None, time.system_time()), "Never");
     }
 
     /// From the Python client 0.4.1, except for a time in the future, which it shows as one of yesterday.

@@ -1,17 +1,54 @@
-//! What the `list` commands share: `--limit`, and the titles of their tables.
+//! What the `list` commands share: `--limit`, `--columns`, and the titles of their tables.
 
-use clap::Args;
+use std::time::SystemTime;
+
+use clap::{Args, ValueEnum};
 use tinkex::rest::Pages;
 
 use crate::bars;
 use crate::failure::Failure;
 use crate::number::at_least;
+use crate::output::Table;
 
 #[derive(Args, Debug)]
 pub(crate) struct ListOptions {
-    /// Maximum number of items to list; 0 for all.
-    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = at_least(0_u64))]
-    limit: u64,
+    /// Maximum number of items to list; 0 for all [default: 20].
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(0_u64))]
+    limit: Option<u64>,
+}
+
+/// The limit if the user sets none.
+const LIMIT: u64 = 20;
+
+/// A column of a list, by the name that the user chooses it with.
+pub(crate) trait Column: ValueEnum + Clone + Copy + Send + Sync + 'static {
+    type Item;
+
+    /// The columns if the user chooses none.
+    const DEFAULT: &'static [Self];
+
+    fn title(self) -> &'static str;
+
+    fn cell(self, item: &Self::Item, now: SystemTime) -> String;
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ColumnOptions<C: Column> {
+    /// Columns of the table, separated by commas. JSON documents always have all fields.
+    #[arg(short, long, value_name = "COLUMNS", value_enum, value_delimiter = ',', num_args = 1)]
+    columns: Vec<C>,
+}
+
+impl<C: Column> ColumnOptions<C> {
+    /// A table of these items.
+    pub(crate) fn table(&self, title: String, items: &[C::Item], now: SystemTime) -> Table {
+        let columns = if self.columns.is_empty() { C::DEFAULT } else { &self.columns };
+        let mut table = Table::with_columns(title, columns.iter().map(|column| column.title()).collect());
+        for item in items {
+            table.cells(columns.iter().map(|column| column.cell(item, now)));
+        }
+        table
+    }
 }
 
 /// The items of a list, up to the limit.
@@ -42,10 +79,19 @@ impl<T> Items<T> {
 }
 
 impl ListOptions {
+    /// A complete list, up to the limit if the user sets one.
+    pub(crate) fn limit<T>(&self, mut items: Vec<T>) -> Items<T> {
+        let kept = self.limit.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
+        let more = items.len().saturating_sub(kept.unwrap_or(items.len()));
+        items.truncate(items.len() - more);
+        Items { items, more: more as u64 }
+    }
+
     /// Fetches the items up to the limit, with a progress bar.
     pub(crate) fn fetch<T: Clone + PartialEq>(&self, mut pages: Pages<T>) -> Result<Items<T>, Failure> {
-        if self.limit > 0 {
-            pages = pages.limit(self.limit);
+        let limit = self.limit.unwrap_or(LIMIT);
+        if limit > 0 {
+            pages = pages.limit(limit);
         }
         let bar = bars::items();
         let mut items = Vec::new();
@@ -53,7 +99,7 @@ impl ListOptions {
             items.push(item);
             let count = items.len() as u64;
             let total = pages.total_count().unwrap_or(0).max(count);
-            bar.set_length(if self.limit > 0 { total.min(self.limit) } else { total });
+            bar.set_length(if limit > 0 { total.min(limit) } else { total });
             bar.set_position(count);
         }
         bar.finish_and_clear();

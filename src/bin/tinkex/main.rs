@@ -9,8 +9,9 @@
 //! | `failure.rs` | why a command failed: exit code, message, hint, causes |
 //! | `interrupt.rs` | Ctrl-C, SIGTERM and SIGHUP |
 //! | `text.rs`, `human.rs` | text that is safe to print; sizes and ages for people |
-//! | `listing.rs`, `bars.rs` | `--limit` and titles of lists; progress bars |
-//! | `number.rs` | parsers of numbers on the command line |
+//! | `listing.rs`, `bars.rs` | `--limit`, `--columns` and titles of lists; progress bars |
+//! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |
+//! | `confirm.rs`, `csv.rs` | questions to the person at the terminal; tables as CSV files |
 //! | `template.rs`, `tokenizer_choice.rs` | how prompts and chats become tokens, for `train` and `sample` |
 //! | the others | one command group each: its options, what it does and what it prints |
 //!
@@ -20,13 +21,18 @@
 mod app;
 mod args;
 mod bars;
+mod billing;
 mod checkpoint;
+mod confirm;
+mod csv;
 mod doctor;
+mod download_bar;
 mod failure;
 mod generate;
 mod human;
 mod interrupt;
 mod listing;
+mod model;
 mod number;
 mod output;
 mod run;
@@ -35,6 +41,7 @@ mod serve;
 mod session;
 mod template;
 mod text;
+mod time_args;
 mod tokenizer_choice;
 mod train;
 mod version;
@@ -64,6 +71,8 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
     let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_)) { "warn" } else { "error" };
     let app = App::start(arguments.global, log)?;
     match arguments.command {
+        Command::Model(command) => model::run(&app, &command),
+        Command::Billing(command) => billing::run(&app, &command),
         Command::Run(command) => run::run(&app, &command),
         Command::Checkpoint(command) => checkpoint::run(&app, &command),
         Command::Session(command) => session::run(&app, &command),

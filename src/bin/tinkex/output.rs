@@ -71,6 +71,11 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new<const N: usize>(title: impl Into<String>, columns: [&str; N]) -> Self {
+        Table::with_columns(title, columns.to_vec())
+    }
+
+    /// A table with columns that the user may have chosen.
+    pub(crate) fn with_columns(title: impl Into<String>, columns: Vec<&str>) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_preset(UTF8_FULL_CONDENSED).set_header(columns);
         Table { title: title.into(), table }
@@ -79,6 +84,11 @@ impl Table {
     /// A table with the columns `Property` and `Value`.
     pub(crate) fn properties(title: impl Into<String>) -> Self {
         Table::new(title, ["Property", "Value"])
+    }
+
+    /// A row of a table that was made with [`with_columns`](Table::with_columns).
+    pub(crate) fn cells(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.table.add_row(cells.into_iter().map(|cell| one_line(&cell)));
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [&str; N]) {

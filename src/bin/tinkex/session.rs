@@ -1,25 +1,64 @@
 //! `tinkex session` and `tinkex sampler`.
 
-use clap::Subcommand;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use serde::Serialize;
-use tinkex::types::SessionResponse;
+use tinkex::RestClient;
+use tinkex::rest::DownloadOptions;
+use tinkex::types::{AccessScope, SessionResponse};
 
 use crate::app::App;
+use crate::download_bar::{DownloadBar, explain};
 use crate::failure::Failure;
+use crate::human::{metadata, size};
 use crate::listing::ListOptions;
 use crate::output::Table;
+use crate::text::portable;
+use crate::time_args::length;
 
 /// List and show sessions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
     /// List your sessions.
-    List(ListOptions),
+    List {
+        /// List also the sessions of others that you may read.
+        #[arg(long)]
+        accessible: bool,
+        #[command(flatten)]
+        options: ListOptions,
+    },
     /// Show a session with its training runs and samplers.
     Info {
         /// ID of the session, from `tinkex session list`.
         #[arg(value_name = "SESSION_ID")]
         session_id: String,
     },
+    ExportTrace(ExportTrace),
+}
+
+/// Export the timeline of a session's requests as a Perfetto trace.
+///
+/// The service builds the trace, which can take minutes. Open the file in https://ui.perfetto.dev. Ctrl-C stops the command and
+/// leaves no file.
+#[derive(Args, Debug)]
+pub(crate) struct ExportTrace {
+    /// ID of the session, from `tinkex session list`.
+    #[arg(value_name = "SESSION_ID")]
+    session_id: String,
+    /// File to create [default: SESSION_ID.pftrace in the current directory].
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Replace an existing file, once the download is complete.
+    #[arg(long, visible_alias = "force")]
+    overwrite: bool,
+    /// Print the URL of the trace, and download nothing. Whoever has the URL can read the trace.
+    #[arg(long, conflicts_with_all = ["output", "overwrite"])]
+    url_only: bool,
+    /// How long the service may take to build the trace.
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = length)]
+    timeout: Duration,
 }
 
 /// Show samplers.
@@ -36,7 +75,8 @@ pub(crate) enum SamplerCommand {
 pub(crate) fn run(app: &App, command: &SessionCommand) -> Result<(), Failure> {
     let rest = app.rest()?;
     match command {
-        SessionCommand::List(options) => {
+        SessionCommand::List { accessible, options } => {
+            let rest = if *accessible { rest.with_access_scope(AccessScope::Accessible) } else { rest };
             let sessions = options.fetch(rest.sessions())?;
             let mut table = Table::new(sessions.title("session", "sessions", ""), ["Session ID"]);
             sessions.items.iter().for_each(|id| table.row([id]));
@@ -46,11 +86,52 @@ pub(crate) fn run(app: &App, command: &SessionCommand) -> Result<(), Failure> {
             let info = SessionInfo { session_id, session: rest.get_session(session_id)? };
             let mut table = Table::properties(format!("Session: {session_id}"));
             table.row(["Session ID", session_id]);
+            if let Some(name) = &info.session.display_name {
+                table.row(["Name", name]);
+            }
+            if let Some(entries) = info.session.user_metadata.as_ref().filter(|entries| !entries.is_empty()) {
+                table.row(["Metadata", &metadata(Some(entries))]);
+            }
             info.session.training_run_ids.iter().for_each(|run| table.row(["Training Run", run]));
             info.session.sampler_ids.iter().for_each(|sampler| table.row(["Sampler", sampler]));
             app.output.report(&table, &info)
         }
+        SessionCommand::ExportTrace(options) => export_trace(app, &rest, options),
     }
+}
+
+#[derive(Serialize)]
+struct ExportReport<'a> {
+    session_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+}
+
+fn export_trace(app: &App, rest: &RestClient, options: &ExportTrace) -> Result<(), Failure> {
+    let ExportTrace { session_id, output, overwrite, url_only, timeout } = options;
+    app.output.note("the service builds the trace; this may take minutes");
+    if *url_only {
+        let url = rest.export_session_trace(session_id, *timeout)?;
+        let report = ExportReport { session_id, url: Some(url.clone()), path: None, bytes: None };
+        return app.output.report(&url, &report);
+    }
+    let output = output.clone().unwrap_or_else(|| PathBuf::from(portable(session_id) + ".pftrace"));
+    let progress = DownloadBar::start();
+    let download = DownloadOptions::new(&output).overwrite(*overwrite).timeout_preparation(*timeout);
+    let download = download.progress(|at| progress.show(at));
+    let canceller = download.canceller();
+    app.interrupt.catch_and_call(move || canceller.cancel())?;
+    let trace = rest.download_session_trace(session_id, download);
+    progress.end();
+    let trace = trace.map_err(|error| explain(app, &output, error))?;
+    let path = trace.path.display().to_string();
+    let text = format!("exported the trace of {session_id} to {path} ({})", size(Some(trace.archive_bytes)));
+    let report = ExportReport { session_id, url: None, path: Some(path), bytes: Some(trace.archive_bytes) };
+    app.output.report(&text, &report)
 }
 
 pub(crate) fn run_sampler(app: &App, SamplerCommand::Info { sampler_id }: &SamplerCommand) -> Result<(), Failure> {

@@ -13,6 +13,12 @@ pub(crate) fn multi_line(text: &str) -> String {
     escape(text, |character| if "\n\t".contains(character) { Some(character) } else { None })
 }
 
+/// The text as a file name that is valid on every file system.
+pub(crate) fn portable(text: &str) -> String {
+    let is_portable = |letter: char| letter.is_alphanumeric() || "-_.".contains(letter);
+    text.chars().map(|letter| if is_portable(letter) { letter } else { '_' }).collect()
+}
+
 fn escape(text: &str, allowed: impl Fn(char) -> Option<char>) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {
         match allowed(character) {

@@ -193,12 +193,19 @@ pub(crate) struct CallHandle<R> {
 impl<R: PromiseResult> CallHandle<R> {
     /// A call of `count` requests, and their completers.
     pub(crate) fn new(operation: &'static str, count: usize) -> (Self, Vec<Completer>) {
-        let requests = std::iter::repeat_with(RequestState::default).take(count).collect();
-        let state = Monitor::new(CallState { requests, incomplete: count, ..CallState::default() });
-        let completer =
-            |index| Completer { operation, index, decode: decode::<R>, state: Arc::clone(&state), completed: false };
-        let completers = (0..count).map(completer).collect();
-        (CallHandle { state, result: PhantomData }, completers)
+        let (handle, first) = Self::one(operation);
+        let mut completers = vec![first];
+        completers.extend((1..count).map(|_| completers[0].add_request()).collect::<Vec<_>>());
+        (handle, completers)
+    }
+
+    /// A call of one request, and its completer. [`Completer::add_request`] adds more.
+    pub(crate) fn one(operation: &'static str) -> (Self, Completer) {
+        let requests = vec![RequestState::default()];
+        let state = Monitor::new(CallState { requests, incomplete: 1, ..CallState::default() });
+        let decode = decode::<R>;
+        let completer = Completer { operation, index: 0, decode, state: Arc::clone(&state), completed: false };
+        (CallHandle { state, result: PhantomData }, completer)
     }
 
     /// The caller counts as waiting from the start. It submits the request itself, and the promise must not look idle to the
@@ -271,6 +278,17 @@ impl Completer {
         }
         state.requests[self.index].written = true;
         Ok(())
+    }
+
+    /// Adds one more request to the call, after the others, and returns its completer. This one must not be complete yet.
+    pub(crate) fn add_request(&self) -> Completer {
+        let mut state = self.state.lock();
+        state.requests.push(RequestState::default());
+        state.incomplete += 1;
+        let index = state.requests.len() - 1;
+        drop(state);
+        let (operation, decode, state) = (self.operation, self.decode, Arc::clone(&self.state));
+        Completer { operation, index, decode, state, completed: false }
     }
 
     /// Takes the mark back: nothing of the request has reached the server.

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::staging::checked_destination;
 use super::unpack::UnpackLimits;
 use crate::config::MAX_DURATION;
+use crate::error::{Error, Result};
 use crate::http::RequestHandle;
 
 /// Enough for the service to prepare an archive of many gigabytes.
@@ -117,6 +119,15 @@ impl<'a> DownloadOptions<'a> {
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller(Arc::clone(&self.handle))
+    }
+
+    /// Refuses what a download of several files would refuse.
+    pub(crate) fn check_directory(&self) -> Result<()> {
+        if !self.extract {
+            return Err(Error::invalid_input("external weights are files, and have no archive")
+                .with_hint("download them into a directory"));
+        }
+        checked_destination(&self.destination, self.overwrite).map(drop)
     }
 
     pub(super) fn unpack_limits(&self) -> UnpackLimits {

@@ -19,10 +19,7 @@ impl RestClient {
         checkpoint: &CheckpointEndpoint,
         mut options: DownloadOptions<'_>,
     ) -> Result<Downloaded> {
-        if !options.extract {
-            return Err(Error::invalid_input("external weights are files, and have no archive")
-                .with_hint("download them into a directory"));
-        }
+        options.check_directory()?;
         let operation = checkpoint.operation;
         let limits = Limits { handle: options.handle.clone(), ..self.limits(operation) };
         let staging = StagingDir::create(&options.destination, options.overwrite)?;

@@ -41,7 +41,8 @@ impl RestClient {
     /// until that is done.
     ///
     /// The options are a path (the destination) or [`DownloadOptions`]. Services of 2026 may have no archives any more (404, 405
-    /// or 410); then only external weights can be downloaded.
+    /// or 410); then only external weights can be downloaded, which
+    /// [`export_and_download_checkpoint`](crate::ServiceClient::export_and_download_checkpoint) makes of a training checkpoint.
     ///
     /// The destination appears at the very end, all at once and synced to the disk. If it may be overwritten, the old content
     /// stays until then; a symbolic link is replaced itself, never its target. Missing parent directories are created, and

@@ -3,6 +3,7 @@
 //! [`fs::write_atomically`](crate::fs::write_atomically) does not fit here: the result may be a whole directory, an existing
 //! destination is moved aside and must survive a failure, and parent directories are removed again.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -30,15 +31,7 @@ pub(super) struct StagingDir {
 
 impl StagingDir {
     pub(super) fn create(destination: &Path, overwrite: bool) -> Result<Self> {
-        let Some(name) = destination.file_name() else {
-            let shown = destination.display();
-            return Err(Error::invalid_input(format!("the destination {shown:?} is not a valid name for a new file")));
-        };
-        let parent = parent_of(destination);
-        let destination = parent.join(name);
-        if !overwrite && exists(&destination) {
-            return Err(destination_exists(&destination));
-        }
+        let (parent, name, destination) = checked_destination(destination, overwrite)?;
         let created = parent.ancestors().take_while(|above| !above.as_os_str().is_empty() && !exists(above)).last();
         let mut staging = StagingDir {
             directory: PathBuf::new(),
@@ -130,6 +123,20 @@ impl Drop for StagingDir {
             }
         }
     }
+}
+
+/// The parent directory, the name and the path of a destination, without a trailing slash.
+pub(super) fn checked_destination(destination: &Path, overwrite: bool) -> Result<(&Path, &OsStr, PathBuf)> {
+    let Some(name) = destination.file_name() else {
+        let shown = destination.display();
+        return Err(Error::invalid_input(format!("the destination {shown:?} is not a valid name for a new file")));
+    };
+    let parent = parent_of(destination);
+    let destination = parent.join(name);
+    if !overwrite && exists(&destination) {
+        return Err(destination_exists(&destination));
+    }
+    Ok((parent, name, destination))
 }
 
 fn is_temporary(error: &std::io::Error) -> bool {

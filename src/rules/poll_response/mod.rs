@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 
 use super::error_message::{error_message, json_message, one_line};
 use crate::error::Error;
-use crate::types::wire::protobuf;
 use crate::types::{QueueState, RequestErrorCategory};
 
 /// The outcome of one poll. `T` is the result: a slice of the body at first, then the decoded value. `E` is why there is
@@ -93,11 +92,6 @@ pub(crate) enum PollFailure {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// Whether this content type is that of a result in protobuf. All else that a poll may bring is JSON.
-pub(crate) fn is_protobuf(content_type: Option<&str>) -> bool {
-    content_type.is_some_and(|content_type| content_type.to_ascii_lowercase().contains(protobuf::CONTENT_TYPE))
 }
 
 /// Classifies a response to a poll by the first rule of the protocol that matches. `retry_after` is the wait that its headers

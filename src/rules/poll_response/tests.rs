@@ -95,18 +95,6 @@ fn responses_follow_the_protocols_table_in_order() {
 }
 
 #[test]
-fn protobuf_is_told_by_the_content_type() {
-    for (content_type, expected) in [
-        (Some("application/x-protobuf"), true),
-        (Some("Application/X-Protobuf; messageType=a.B"), true),
-        (Some("application/json"), false),
-        (None, false),
-    ] {
-        assert_eq!(is_protobuf(content_type), expected, "{content_type:?}");
-    }
-}
-
-#[test]
 fn a_429_carries_its_retry_after() {
     let retry_after = Some(Duration::from_secs(7));
     assert_eq!(classify(429, b"", retry_after), PollOutcome::NotReady(NotReady::RateLimited { retry_after }));

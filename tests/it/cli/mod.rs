@@ -7,10 +7,12 @@ mod doctor;
 mod download;
 mod errors;
 mod fixture;
+mod fixture_2026;
 mod help;
 mod local;
 mod pipes;
 pub mod program;
 mod serve;
+mod stored;
 #[cfg(unix)]
 mod terminal;

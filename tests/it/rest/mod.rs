@@ -3,6 +3,7 @@
 mod archives;
 mod destinations;
 mod download;
+mod export;
 mod external_weights;
 mod interruptions;
 #[cfg(feature = "local")]

@@ -3,7 +3,7 @@
 use tinkex::ErrorKind;
 use tinkex::types::{ModelInput, SamplingParams, StopReason};
 
-use super::Scenario;
+use super::replay::Scenario;
 use crate::support::image_prompt;
 
 #[test]

@@ -3,7 +3,7 @@
 use tinkex::api::Api;
 use tinkex::{ErrorKind, ServiceClient};
 
-use super::Scenario;
+use super::replay::Scenario;
 
 #[test]
 fn scenario_01_session_and_capabilities() {

@@ -6,10 +6,10 @@ use serde_json::Value;
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, Loss, LossFn, ModelInput, UnloadModelResponse};
 use tinkex::{ErrorKind, TrainingOptions};
 
-use super::Scenario;
+use super::replay::Scenario;
 
 /// The plain example of the fixtures: ascending tokens from `first`, the first one without weight.
-fn counted(first: u32, length: u32) -> Datum {
+pub(super) fn counted(first: u32, length: u32) -> Datum {
     let weights: Vec<f32> = (0..length).map(|index| if index == 0 { 0.0 } else { 1.0 }).collect();
     datum(
         &(first..first + length).collect::<Vec<_>>(),
@@ -18,7 +18,7 @@ fn counted(first: u32, length: u32) -> Datum {
     )
 }
 
-fn datum(tokens: &[u32], targets: &[i64], weights: &[f32]) -> Datum {
+pub(super) fn datum(tokens: &[u32], targets: &[i64], weights: &[f32]) -> Datum {
     let datum = Datum::new(ModelInput::from_tokens(tokens)).input("target_tokens", targets).unwrap();
     datum.input("weights", weights).unwrap()
 }

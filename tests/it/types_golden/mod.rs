@@ -4,6 +4,7 @@
 
 mod model_input;
 mod normal;
+mod of_2026;
 mod parsing;
 mod query;
 mod requests;

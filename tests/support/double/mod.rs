@@ -25,7 +25,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tinkex::ServiceClient;
 
-pub use pass::{Form, SeenDatum, SeenPass, form_of};
+pub use pass::{Form, SeenDatum, SeenPass, form_of, plain_body};
 pub use server::{Failure, NotYet, Numbers, Optimizer, Results, Server, WeightsFiles};
 pub use world::{Execution, World};
 
@@ -64,7 +64,7 @@ impl Double {
     ) -> Self {
         let shared = Arc::new(Shared { server, world: Mutex::default(), completed: Condvar::new() });
         let replying = Arc::clone(&shared);
-        let service = Service::start(move |request| match fault(request) {
+        let service = Service::start_current(move |request| match fault(request) {
             Fault::Nothing => replying.reply(request),
             Fault::Instead(reply) => reply,
             Fault::After(reply) => {

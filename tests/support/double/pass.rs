@@ -94,7 +94,7 @@ pub fn form_of(request: &RecordedRequest) -> Form {
 }
 
 /// The body without its encoding.
-fn plain_body(request: &RecordedRequest) -> Result<Vec<u8>, String> {
+pub fn plain_body(request: &RecordedRequest) -> Result<Vec<u8>, String> {
     match request.header("content-encoding") {
         None => Ok(request.raw.clone()),
         #[cfg(feature = "zstd")]

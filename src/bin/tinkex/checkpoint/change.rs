@@ -1,6 +1,6 @@
-//! The commands that change checkpoints, one or several at once: publish, unpublish and delete.
+//! The commands that change checkpoints, one or several at once: publish, unpublish and set-ttl; and what delete shares.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -9,6 +9,8 @@ use tinkex::types::CheckpointPath;
 use super::path;
 use crate::app::App;
 use crate::failure::Failure;
+use crate::human::exact_length;
+use crate::time_args::lifetime;
 
 #[derive(Args, Debug)]
 pub(crate) struct Paths {
@@ -17,65 +19,43 @@ pub(crate) struct Paths {
     paths: Vec<CheckpointPath>,
 }
 
-/// Delete checkpoints permanently.
+/// Set when checkpoints expire, or keep them for good.
 ///
-/// Asks for confirmation. If stdin is not a terminal, --yes is required.
-///
-/// If a checkpoint cannot be deleted, the others are deleted anyway, and the exit code is 1. With --format json, the document lists the
-/// paths that are `done` and those that `failed`.
+/// The service deletes a checkpoint when it expires.
 #[derive(Args, Debug)]
-pub(crate) struct Delete {
+pub(crate) struct SetTtl {
     #[command(flatten)]
     paths: Paths,
-    /// Skip the confirmation prompt.
-    #[arg(short, long)]
-    yes: bool,
+    /// Delete them this long from now, such as 3600 (seconds), 12h, 7d or 4w; from 1 hour to 10 years.
+    #[arg(long, value_name = "TIME", value_parser = lifetime, required_unless_present = "remove")]
+    ttl: Option<Duration>,
+    /// Keep them for good.
+    #[arg(long, conflicts_with = "ttl")]
+    remove: bool,
 }
 
 pub(crate) fn publish(app: &App, Paths { paths }: &Paths) -> Result<(), Failure> {
     let rest = app.rest()?;
-    each(app, "published", paths, |path| rest.publish_checkpoint_from_tinker_path(path))
+    each(app, "published", &texts(paths), |path| rest.publish_checkpoint_from_tinker_path(path))
 }
 
 pub(crate) fn unpublish(app: &App, Paths { paths }: &Paths) -> Result<(), Failure> {
     let rest = app.rest()?;
-    each(app, "unpublished", paths, |path| rest.unpublish_checkpoint_from_tinker_path(path))
+    each(app, "unpublished", &texts(paths), |path| rest.unpublish_checkpoint_from_tinker_path(path))
 }
 
-pub(crate) fn delete(app: &App, Delete { paths: Paths { paths }, yes }: &Delete) -> Result<(), Failure> {
+/// The paths as arguments of requests.
+fn texts(paths: &[CheckpointPath]) -> Vec<String> {
+    paths.iter().map(|path| path.as_str().to_owned()).collect()
+}
+
+pub(crate) fn set_ttl(app: &App, SetTtl { paths: Paths { paths }, ttl, .. }: &SetTtl) -> Result<(), Failure> {
     let rest = app.rest()?;
-    if !yes {
-        confirm(paths)?;
-    }
-    each(app, "deleted", paths, |path| rest.delete_checkpoint_from_tinker_path(path))
-}
-
-/// Asks for confirmation on stderr.
-fn confirm(paths: &[CheckpointPath]) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage("cannot ask for confirmation: stdin is not a terminal; nothing was deleted")
-            .hint("pass --yes to delete without confirmation"));
-    }
-    let mut err = io::stderr().lock();
-    let mut answer = String::new();
-    paths
-        .iter()
-        .try_for_each(|path| writeln!(err, "{}", path.as_str()))
-        .and_then(|()| {
-            let what = if paths.len() == 1 {
-                "this checkpoint".to_owned()
-            } else {
-                format!("these {} checkpoints", paths.len())
-            };
-            write!(err, "Permanently delete {what}? [y/N]: ")
-        })
-        .and_then(|()| err.flush())
-        .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(|error| Failure::failed(format!("cannot ask for confirmation: {error}")))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::failed("nothing was deleted")),
-    }
+    let done = match ttl {
+        Some(ttl) => format!("set to expire in {}:", exact_length(ttl.as_secs())),
+        None => "set to never expire:".to_owned(),
+    };
+    each(app, &done, &texts(paths), |path| rest.set_checkpoint_ttl_from_tinker_path(path, *ttl))
 }
 
 /// The result for each path.
@@ -93,15 +73,15 @@ struct FailedChange<'a> {
 
 /// Changes each checkpoint, even if one fails or stdout is closed, and reports on each: a line on stdout or an error on stderr,
 /// or one JSON document at the end.
-fn each(
+pub(super) fn each(
     app: &App,
     done: &str,
-    paths: &[CheckpointPath],
+    paths: &[String],
     change: impl Fn(&str) -> tinkex::Result<()>,
 ) -> Result<(), Failure> {
     let mut report = ChangeReport::default();
     let mut printed = Ok(());
-    for tinker_path in paths.iter().map(CheckpointPath::as_str) {
+    for tinker_path in paths.iter().map(String::as_str) {
         match change(tinker_path) {
             Ok(()) => {
                 printed = printed.and_then(|()| app.output.line(&format_args!("{done} {tinker_path}")));

@@ -1,28 +1,31 @@
 //! `tinkex checkpoint`: checkpoints of training runs.
 
 mod change;
+mod delete;
 mod download;
 
 use std::time::SystemTime;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use tinkex::types::{Checkpoint, CheckpointPath};
 
 use crate::app::App;
 use crate::failure::Failure;
-use crate::human::{age, size};
-use crate::listing::{Items, ListOptions};
+use crate::human::{age, expiry, metadata, size};
+use crate::listing::{Column, ColumnOptions, ListOptions};
 use crate::output::Table;
 
-/// List, show, publish, delete and download checkpoints.
+/// List, show, publish, keep, delete and download checkpoints.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointCommand {
     /// List the checkpoints of all your runs, or of one run.
     List {
-        /// List only the checkpoints of this run, without a limit.
-        #[arg(long, value_name = "RUN_ID", conflicts_with = "limit")]
+        /// List only the checkpoints of this run; all of them unless --limit is given.
+        #[arg(long, value_name = "RUN_ID")]
         run_id: Option<String>,
+        #[command(flatten)]
+        columns: ColumnOptions<CheckpointColumn>,
         #[command(flatten)]
         options: ListOptions,
     },
@@ -36,7 +39,8 @@ pub(crate) enum CheckpointCommand {
     Publish(change::Paths),
     /// Make checkpoints private again.
     Unpublish(change::Paths),
-    Delete(change::Delete),
+    SetTtl(change::SetTtl),
+    Delete(delete::Delete),
     Download(download::Download),
 }
 
@@ -47,13 +51,14 @@ fn path(text: &str) -> Result<CheckpointPath, String> {
 
 pub(crate) fn run(app: &App, command: &CheckpointCommand) -> Result<(), Failure> {
     match command {
-        CheckpointCommand::List { run_id, options } => {
+        CheckpointCommand::List { run_id, columns, options } => {
             let rest = app.rest()?;
             let (checkpoints, scope) = match run_id {
-                Some(run) => (Items::all(rest.list_checkpoints(run)?.checkpoints), format!(" for run {run}")),
+                Some(run) => (options.limit(rest.list_checkpoints(run)?.checkpoints), format!(" for run {run}")),
                 None => (options.fetch(rest.user_checkpoints())?, String::new()),
             };
-            let table = list(&checkpoints, &scope, app.now());
+            let title = checkpoints.title("checkpoint", "checkpoints", &scope);
+            let table = columns.table(title, &checkpoints.items, app.now());
             app.output.report(&table, &CheckpointList { checkpoints: &checkpoints.items })
         }
         CheckpointCommand::Info { path } => {
@@ -69,7 +74,8 @@ pub(crate) fn run(app: &App, command: &CheckpointCommand) -> Result<(), Failure>
         }
         CheckpointCommand::Publish(paths) => change::publish(app, paths),
         CheckpointCommand::Unpublish(paths) => change::unpublish(app, paths),
-        CheckpointCommand::Delete(delete) => change::delete(app, delete),
+        CheckpointCommand::SetTtl(options) => change::set_ttl(app, options),
+        CheckpointCommand::Delete(options) => delete::run(app, options),
         CheckpointCommand::Download(download) => download::run(app, download),
     }
 }
@@ -79,15 +85,57 @@ struct CheckpointList<'a> {
     checkpoints: &'a [Checkpoint],
 }
 
-fn list(checkpoints: &Items<Checkpoint>, scope: &str, now: SystemTime) -> Table {
-    let columns = ["Checkpoint ID", "Type", "Size", "Public", "Created", "Path"];
-    let mut table = Table::new(checkpoints.title("checkpoint", "checkpoints", scope), columns);
-    for item in &checkpoints.items {
-        let (size, created) = (size(item.size_bytes), age(&item.time, now));
-        let kind = item.checkpoint_type.as_str();
-        table.row([&item.checkpoint_id, kind, &size, yes_or_no(item.public), &created, &item.tinker_path]);
+/// A column of `tinkex checkpoint list`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CheckpointColumn {
+    Id,
+    Type,
+    Size,
+    Public,
+    Created,
+    Expires,
+    Path,
+    Metadata,
+}
+
+impl Column for CheckpointColumn {
+    type Item = Checkpoint;
+
+    const DEFAULT: &'static [Self] = &[
+        CheckpointColumn::Id,
+        CheckpointColumn::Type,
+        CheckpointColumn::Size,
+        CheckpointColumn::Public,
+        CheckpointColumn::Created,
+        CheckpointColumn::Expires,
+        CheckpointColumn::Path,
+    ];
+
+    fn title(self) -> &'static str {
+        match self {
+            CheckpointColumn::Id => "Checkpoint ID",
+            CheckpointColumn::Type => "Type",
+            CheckpointColumn::Size => "Size",
+            CheckpointColumn::Public => "Public",
+            CheckpointColumn::Created => "Created",
+            CheckpointColumn::Expires => "Expires",
+            CheckpointColumn::Path => "Path",
+            CheckpointColumn::Metadata => "Metadata",
+        }
     }
-    table
+
+    fn cell(self, checkpoint: &Checkpoint, now: SystemTime) -> String {
+        match self {
+            CheckpointColumn::Id => checkpoint.checkpoint_id.clone(),
+            CheckpointColumn::Type => checkpoint.checkpoint_type.to_string(),
+            CheckpointColumn::Size => size(checkpoint.size_bytes),
+            CheckpointColumn::Public => yes_or_no(checkpoint.public).to_owned(),
+            CheckpointColumn::Created => age(&checkpoint.time, now),
+            CheckpointColumn::Expires => expiry(checkpoint.expires_at.as_ref(), now),
+            CheckpointColumn::Path => checkpoint.tinker_path.clone(),
+            CheckpointColumn::Metadata => metadata(checkpoint.user_metadata.as_ref()),
+        }
+    }
 }
 
 fn info(checkpoint: &Checkpoint, run_id: &str, now: SystemTime) -> Table {
@@ -98,7 +146,11 @@ fn info(checkpoint: &Checkpoint, run_id: &str, now: SystemTime) -> Table {
     table.row(["Size", &size(checkpoint.size_bytes)]);
     table.row(["Public", yes_or_no(checkpoint.public)]);
     table.row(["Created", &age(&checkpoint.time, now)]);
+    table.row(["Expires", &expiry(checkpoint.expires_at.as_ref(), now)]);
     table.row(["Training Run ID", run_id]);
+    if let Some(entries) = checkpoint.user_metadata.as_ref().filter(|entries| !entries.is_empty()) {
+        table.row(["Metadata", &metadata(Some(entries))]);
+    }
     table
 }
 

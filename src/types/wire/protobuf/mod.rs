@@ -6,14 +6,14 @@
 //!
 //! ```
 //! use tinkex::types::wire::protobuf::{self, prost::Message};
-//! use tinkex::types::{ForwardBackwardOutput, LossFnOutput, TensorData};
+//! use tinkex::types::ForwardBackwardOutput;
 //!
 //! let message = protobuf::ForwardBackwardRequest { model_id: "m-1".into(), seq_id: 1, ..Default::default() };
 //! let body = message.encode_to_vec();
 //! assert_eq!(protobuf::ForwardBackwardRequest::decode(&*body)?, message);
 //!
 //! let result: ForwardBackwardOutput =
-//!     serde_json::from_str(r#"{"loss_fn_outputs":[{"logprobs":{"data":[-0.5],"dtype":"float32"}}],"metrics":{}}"#)?;
+//!     serde_json::from_str(r#"{"loss_fn_outputs":[{"logprobs":{"data":[-0.5],"dtype":"float32","shape":[1]}}],"metrics":{}}"#)?;
 //! let message = protobuf::ForwardBackwardOutput::from(&result);
 //! assert_eq!(message.loss_fn_outputs[0].num_datums, 1);
 //! assert_eq!(ForwardBackwardOutput::try_from(message)?.loss_fn_outputs, result.loss_fn_outputs);
@@ -32,6 +32,7 @@ mod writer;
 
 pub use messages::*;
 pub use pass_reader::PassRequest;
+pub(crate) use pass_request::check_data;
 pub use pass_request::pass_request;
 pub use prost;
 

@@ -28,10 +28,7 @@ use crate::types::{Datum, Loss, LossSetting, ModelInputChunk, ProvenanceSource, 
 pub fn pass_request(data: &[Datum], loss: &Loss, model_id: &str, seq_id: u64, forward_only: bool) -> Result<Vec<u8>> {
     let seq_id = i32::try_from(seq_id)
         .map_err(|_| Error::invalid_input(format!("the sequence number {seq_id} does not fit int32")))?;
-    data.iter().enumerate().try_for_each(|(index, datum)| {
-        let unfit = datum.model_input.chunks.iter().find_map(unfit).or_else(|| unfit_span(datum));
-        unfit.map_or(Ok(()), |what| Err(Error::invalid_input(format!("{what} (datum {index} of the request)"))))
-    })?;
+    check_data(data)?;
     Ok(Writer::message_to_vec(|request| {
         request.string(1, model_id);
         request.integer(2, seq_id.into());
@@ -59,6 +56,14 @@ pub fn pass_request(data: &[Datum], loss: &Loss, model_id: &str, seq_id: u64, fo
             });
         }
     }))
+}
+
+/// Fails if one of these datums has no form in protobuf.
+pub(crate) fn check_data(data: &[Datum]) -> Result<()> {
+    data.iter().enumerate().try_for_each(|(index, datum)| {
+        let unfit = datum.model_input.chunks.iter().find_map(unfit).or_else(|| unfit_span(datum));
+        unfit.map_or(Ok(()), |what| Err(Error::invalid_input(format!("{what} (datum {index})"))))
+    })
 }
 
 /// Why a chunk has no form in protobuf.

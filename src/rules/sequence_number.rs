@@ -1,0 +1,179 @@
+//! What a failed submission says about its sequence number.
+//!
+//! Servers identify a training request by its number. One that sees a number again returns the promise that it made for it; some
+//! insist that no number is left out. So a number is used again only if it is certain that the server has not taken it.
+
+use super::error_message::error_message;
+
+/// How a submission failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailedSubmission<'a> {
+    /// The number that it had.
+    pub(crate) number: u64,
+    /// Some of it was written, in any attempt.
+    pub(crate) written: bool,
+    /// It was written, and no response told the outcome, in any attempt.
+    pub(crate) unanswered: bool,
+    /// The status of the last response, if one came.
+    pub(crate) status: Option<u16>,
+    /// The body of that response.
+    pub(crate) body: &'a [u8],
+}
+
+/// What becomes of the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NumberFate {
+    /// Nothing was run: the next request gets it.
+    Free,
+    /// The server has taken it, or may have: the next request gets the one after it.
+    Passed,
+    /// The server may have taken it, and sending the same request again tells.
+    Open,
+    /// The server expects this number instead, and nothing was run.
+    Expected(u64),
+    /// The server has taken it, and expects this number next.
+    Taken(u64),
+}
+
+impl FailedSubmission<'_> {
+    /// Decides about the number of a request.
+    pub(crate) fn fate(&self) -> NumberFate {
+        let conflict = self.conflict();
+        match (self.status, &conflict) {
+            _ if !self.written => NumberFate::Free,
+            // An attempt whose response was lost has taken it.
+            (_, Some(Conflict::Expected(expected))) if self.unanswered && *expected > self.number => {
+                NumberFate::Taken(*expected)
+            }
+            (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(*expected),
+            _ if self.unanswered => NumberFate::Open,
+            (_, Some(Conflict::Used)) => NumberFate::Passed,
+            // A failure of the server, or a success whose body is no promise.
+            (None | Some(200..=299 | 408 | 500..), None) => NumberFate::Passed,
+            (Some(_), None) => NumberFate::Free,
+        }
+    }
+
+    /// Decides about a number whose fate was [`Open`](NumberFate::Open), after its request was sent once more. It is sent no
+    /// more than that unless nothing of it arrived, or something else was refused: a request that fails the same way each time
+    /// must not stop those behind it.
+    pub(crate) fn fate_when_repeated(&self) -> NumberFate {
+        match (self.status, self.conflict()) {
+            _ if !self.written => NumberFate::Open,
+            (_, Some(Conflict::Expected(expected))) if expected > self.number => NumberFate::Taken(expected),
+            (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
+            // The server would have said the same the first time.
+            (Some(400 | 413 | 415 | 422), _) => NumberFate::Free,
+            (None | Some(200..=299 | 408 | 409 | 500..), _) => NumberFate::Passed,
+            // The key, the account or the model: the next request would be refused for it too.
+            (Some(_), _) => NumberFate::Open,
+        }
+    }
+
+    /// What a 409 says about the number, if it is about numbers and not, for example, about the name of a checkpoint.
+    fn conflict(&self) -> Option<Conflict> {
+        let text = self.status.filter(|status| *status == 409).map(|status| error_message(status, self.body))?;
+        let text = text.to_ascii_lowercase();
+        let is_about_numbers = text.contains("sequence") || text.contains("seq_id");
+        is_about_numbers.then(|| expected(&text).map_or(Conflict::Used, Conflict::Expected))
+    }
+}
+
+/// What the server says about a number that it does not take.
+enum Conflict {
+    /// It expects this one.
+    Expected(u64),
+    /// It has seen it before.
+    Used,
+}
+
+/// The number in `Sequence conflict: expected 3, got 4`, in lower case.
+fn expected(conflict: &str) -> Option<u64> {
+    let (_, after) = conflict.split_once("expected ")?;
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    after[..digits].parse().ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use NumberFate::{Expected, Free, Open, Passed, Taken};
+
+    const CONFLICT: &[u8] = br#"{"detail":"Sequence conflict: expected 4, got 3"}"#;
+    const BEHIND: &[u8] = br#"{"detail":"Sequence conflict: expected 2, got 3"}"#;
+    const USED: &[u8] = br#"{"error":"this sequence number was used for a different request"}"#;
+    const NAME: &[u8] = br#"{"detail":"the checkpoint a exists; expected 1 of its kind"}"#;
+
+    #[test]
+    fn only_a_definite_refusal_frees_the_number() {
+        // The last column is the fate if an attempt before it was lost.
+        for (status, body, answered, unanswered) in [
+            (None, &b""[..], Passed, Open),
+            (Some(200), b"", Passed, Open),
+            (Some(302), b"", Free, Open),
+            (Some(400), b"", Free, Open),
+            (Some(401), b"", Free, Open),
+            (Some(402), b"", Free, Open),
+            (Some(403), b"", Free, Open),
+            (Some(404), b"", Free, Open),
+            (Some(405), b"", Free, Open),
+            (Some(408), b"", Passed, Open),
+            (Some(409), NAME, Free, Open),
+            (Some(409), USED, Passed, Open),
+            (Some(409), CONFLICT, Expected(4), Taken(4)),
+            (Some(409), BEHIND, Expected(2), Expected(2)),
+            (Some(410), b"", Free, Open),
+            (Some(413), b"", Free, Open),
+            (Some(415), b"", Free, Open),
+            (Some(422), CONFLICT, Free, Open),
+            (Some(429), b"", Free, Open),
+            (Some(500), b"", Passed, Open),
+            (Some(503), b"", Passed, Open),
+        ] {
+            let failed = FailedSubmission { number: 3, written: true, unanswered: false, status, body };
+            assert_eq!(failed.fate(), answered, "{status:?}");
+            assert_eq!(FailedSubmission { unanswered: true, ..failed }.fate(), unanswered, "{status:?}");
+            assert_eq!(FailedSubmission { written: false, ..failed }.fate(), Free, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_request_settles_its_number() {
+        for (status, body, expected) in [
+            (None, &b""[..], Passed),
+            (Some(200), b"", Passed),
+            (Some(400), b"", Free),
+            (Some(401), b"", Open),
+            (Some(402), b"", Open),
+            (Some(404), b"", Open),
+            (Some(409), NAME, Passed),
+            (Some(409), USED, Passed),
+            (Some(409), CONFLICT, Taken(4)),
+            (Some(409), BEHIND, Expected(2)),
+            (Some(415), b"", Free),
+            (Some(422), b"", Free),
+            (Some(429), b"", Open),
+            (Some(503), b"", Passed),
+        ] {
+            for unanswered in [false, true] {
+                let failed = FailedSubmission { number: 3, written: true, unanswered, status, body };
+                assert_eq!(failed.fate_when_repeated(), expected, "{status:?}");
+                assert_eq!(FailedSubmission { written: false, ..failed }.fate_when_repeated(), Open, "{status:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn expected_numbers_are_read_from_text() {
+        for (text, number) in [
+            ("sequence conflict: expected 17, got 3", Some(17)),
+            ("sequence conflict: expected 17", Some(17)),
+            ("expected seq 17", None),
+            ("expected 0, got 1", None),
+            ("expected 99999999999999999999999, got 1", None),
+            ("", None),
+        ] {
+            assert_eq!(expected(text), number, "{text}");
+        }
+    }
+}

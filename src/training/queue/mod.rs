@@ -1,0 +1,136 @@
+//! The submissions of one training client, in order, one in flight.
+//!
+//! The order of the calls is their order in the queue, which each takes on the caller's thread under one lock. If a background
+//! task took it, two calls made one after the other could be swapped. The thread ([`worker`]) sends the next request once the
+//! promise of the last one has arrived; the poller gets the results. It gives out the sequence numbers as it writes the requests
+//! ([`numbers`]).
+
+mod numbers;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, unbounded};
+use parking_lot::Mutex;
+
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Http, JSON, RequestHandle};
+use crate::pending::{Completer, PollerHandle};
+use crate::rules::wire_format::{Pass, WireFormat};
+use crate::session::Dependent;
+use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
+use crate::types::RequestKind;
+use worker::Worker;
+
+/// A request that is ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// The path below `/api/v1/`.
+    pub(super) path: &'static str,
+    pub(super) content_type: &'static str,
+    pub(super) content_encoding: Option<&'static str>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Message {
+    pub(super) fn json(path: &'static str, body: Vec<u8>) -> Self {
+        Message { path, content_type: JSON, content_encoding: None, body }
+    }
+}
+
+/// The requests of a call, written when their turn comes.
+pub(super) trait Requests: Send {
+    /// The kind of pass, if this is one: the service may have to choose its format.
+    fn pass(&self) -> Option<Pass> {
+        None
+    }
+
+    /// Writes the next request with this sequence number, in this format if it is a pass. May be called again, with another
+    /// number or format, until the service accepts the request.
+    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64) -> Result<Message>;
+
+    /// Goes on to the request after the one that was accepted. Returns whether there is one.
+    fn advance(&mut self) -> bool {
+        false
+    }
+}
+
+/// One call: one request or several, sent one after the other.
+pub(super) struct Job {
+    pub(super) kind: RequestKind,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) requests: Box<dyn Requests>,
+    /// For the first request.
+    pub(super) completer: Completer,
+    /// An estimate of the bytes that the queue holds for it.
+    pub(super) bytes: usize,
+}
+
+/// The queue and its thread.
+pub(super) struct TrainingQueue {
+    sender: Mutex<Option<Sender<(Job, Reservation)>>>,
+    budget: Budget,
+    shared: Arc<Shared>,
+    thread: OwnedThread,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    /// The running submission.
+    submission: Mutex<Option<Arc<RequestHandle>>>,
+}
+
+impl TrainingQueue {
+    pub(super) fn spawn(http: &Arc<Http>, poller: &PollerHandle) -> Result<Self> {
+        let config = http.config();
+        let (sender, receiver) = unbounded();
+        let shared = Arc::<Shared>::default();
+        let worker = Worker::new(http, poller, &shared);
+        Ok(TrainingQueue {
+            sender: Mutex::new(Some(sender)),
+            budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
+            shared,
+            thread: OwnedThread::spawn(&config.thread_options(), "training", move || worker.run(&receiver))?,
+        })
+    }
+
+    /// Queues a call. Calls made one after the other are sent in that order, from whichever threads.
+    pub(super) fn submit(&self, job: Job, on_full: OnFull) -> Result<()> {
+        let reservation = self.budget.reserve(job.bytes, on_full)?;
+        let sender = self.sender.lock();
+        let refused = match &*sender {
+            Some(sender) => sender.send((job, reservation)).map_err(|refused| refused.0),
+            None => Err((job, reservation)),
+        };
+        let open = sender.is_some();
+        drop(sender);
+        match refused {
+            Ok(()) => Ok(()),
+            // Only a panic ends the thread while the sender exists.
+            Err(_) if open => Err(Error::new(ErrorKind::Panicked, "the training client's thread panicked")
+                .with_hint("see the log for the panic; create a new training client from a checkpoint")),
+            Err(_) => Err(Error::closed()),
+        }
+    }
+}
+
+impl Dependent for TrainingQueue {
+    /// Requests that are not sent yet end with `Closed`.
+    fn close(&self, deadline: Instant) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.sender.lock().take();
+        self.budget.close();
+        let submission = self.shared.submission.lock().take();
+        if let Some(submission) = submission {
+            submission.cancel();
+        }
+        self.thread.join_by(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! The thread that sends the requests of the queue.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use log::{info, warn};
+
+use super::numbers::{Numbers, Unresolved};
+use super::{Job, Message, Requests, Shared};
+use crate::clock::{Deadline, Received};
+use crate::error::{Error, Limit, Result};
+use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
+use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
+use crate::rules::sequence_number::{FailedSubmission, NumberFate};
+use crate::rules::wire_format::{AfterRefusal, Negotiation, WireFormat};
+use crate::threads::Reservation;
+use crate::types::RequestKind;
+use crate::types::wire::Promise;
+
+/// The state of the thread.
+pub(super) struct Worker {
+    http: Arc<Http>,
+    poller: PollerHandle,
+    client: PollClient,
+    shared: Arc<Shared>,
+    numbers: Numbers,
+}
+
+/// One request on its way to a promise: in one format or the other, with one number or another.
+struct Submission<'a> {
+    requests: &'a mut dyn Requests,
+    operation: &'static str,
+    is_numbered: bool,
+    /// Of the call, or of the submit window.
+    deadline: Deadline,
+    idempotency_key: String,
+    /// The same request was sent by an earlier call, whose outcome is unknown.
+    is_repeated: bool,
+    /// Finds the format of a pass.
+    negotiation: Option<Negotiation>,
+    /// The error of the first format, if it was refused.
+    first_error: Option<Error>,
+    /// The server has asked for another number once.
+    is_renumbered: bool,
+}
+
+/// How one sending of a message failed.
+struct Failure {
+    error: Error,
+    written: bool,
+    unanswered: bool,
+}
+
+impl Worker {
+    pub(super) fn new(http: &Arc<Http>, poller: &PollerHandle, shared: &Arc<Shared>) -> Self {
+        let (client, numbers) = (poller.new_client(true), Numbers::default());
+        Worker { http: Arc::clone(http), poller: poller.clone(), client, shared: Arc::clone(shared), numbers }
+    }
+
+    pub(super) fn run(mut self, jobs: &Receiver<(Job, Reservation)>) {
+        let clock = self.http.config().clock().clone();
+        let mut unsent = 0;
+        while let Received::Message((job, reservation)) = clock.receive_until(jobs, None) {
+            if self.shared.stopping.load(Ordering::Acquire) {
+                unsent += 1;
+            } else {
+                self.execute(job);
+            }
+            drop(reservation);
+        }
+        if unsent > 0 {
+            warn!("the training client was closed with {unsent} calls unsent");
+        }
+    }
+
+    /// Sends the requests of a call. If one fails, the rest are not sent.
+    fn execute(&mut self, job: Job) {
+        let Job { kind, deadline, mut requests, mut completer, .. } = job;
+        loop {
+            match self.send(&mut *requests, kind, deadline, &completer) {
+                Ok((promise, submitted_at)) => {
+                    // Before the poller can complete this request, so that the call does not end with it.
+                    let next = requests.advance().then(|| completer.add_request());
+                    let (id, config) = (promise.request_id, self.http.config());
+                    self.poller.track(TrackedPromise::new(
+                        id,
+                        kind,
+                        self.client.clone(),
+                        completer,
+                        config,
+                        submitted_at,
+                    ));
+                    match next {
+                        Some(next) => completer = next,
+                        None => return,
+                    }
+                }
+                Err(error) => return completer.complete(Err(error)),
+            }
+        }
+    }
+
+    /// Sends one request. Returns its promise, and when the submission began.
+    fn send(
+        &mut self,
+        requests: &mut dyn Requests,
+        kind: RequestKind,
+        deadline: Option<Deadline>,
+        completer: &Completer,
+    ) -> Result<(Promise, Instant)> {
+        completer.begin_write()?;
+        let config = self.http.config();
+        let submitted_at = config.clock().now();
+        let window = Deadline { at: submitted_at + config.timeout_submit(), limit: Limit::Submit };
+        let first = if config.is_official() { WireFormat::Protobuf } else { WireFormat::Json };
+        let negotiation = requests.pass().map(|pass| Negotiation::new(pass, config.wire().fixed(), first));
+        let mut submission = Submission {
+            requests,
+            operation: completer.operation(),
+            is_numbered: kind != RequestKind::UnloadModel,
+            deadline: window.earlier(deadline),
+            idempotency_key: idempotency_key(),
+            is_repeated: false,
+            negotiation,
+            first_error: None,
+            is_renumbered: false,
+        };
+        let promise =
+            self.resolve(&mut submission).map_err(Failure::unsent).and_then(|()| self.submit(&mut submission));
+        promise.map(|promise| (promise, submitted_at)).map_err(|failure| {
+            if !failure.written {
+                completer.mark_unwritten();
+            }
+            failure.error
+        })
+    }
+
+    /// Settles the number of an earlier request whose outcome is unknown, by sending that request once more. If this request is
+    /// the same, it takes the place of the earlier one instead.
+    fn resolve(&mut self, submission: &mut Submission<'_>) -> Result<()> {
+        let Some(earlier) = self.numbers.take_unresolved().filter(|_| submission.is_numbered) else { return Ok(()) };
+        let (number, open) = (self.numbers.next(), NumberFate::Open);
+        let message = match self.write(submission) {
+            Ok((message, _)) => message,
+            Err(error) => {
+                self.numbers.failed(open, earlier);
+                return Err(error);
+            }
+        };
+        if message == earlier.message {
+            (submission.is_repeated, submission.idempotency_key) = (true, earlier.idempotency_key);
+            return Ok(());
+        }
+        match self.post(&earlier.message, &earlier.idempotency_key, submission) {
+            Ok(_) => {
+                warn!("the request {number} of this training client, whose call had failed, is now accepted");
+                self.numbers.accepted();
+            }
+            Err(failure) => {
+                let fate = failure.describe(number, |failed| failed.fate_when_repeated());
+                self.numbers.failed(fate, earlier);
+                if fate == open {
+                    return Err(failure.error.with_effect(false));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a request until it is accepted, or refused for something else than its format or number.
+    fn submit(&mut self, submission: &mut Submission<'_>) -> Result<Promise, Failure> {
+        loop {
+            let (message, format) = self.write(submission).map_err(Failure::unsent)?;
+            let mut failure = match self.post(&message, &submission.idempotency_key, submission) {
+                Ok(promise) => {
+                    self.accepted(submission, format);
+                    return Ok(promise);
+                }
+                Err(failure) => failure,
+            };
+            if self.switches_format(submission, format, &mut failure) {
+                continue;
+            }
+            if !submission.is_numbered {
+                return Err(failure);
+            }
+            failure.unanswered |= submission.is_repeated;
+            let fate = failure.describe(self.numbers.next(), |failed| failed.fate());
+            let idempotency_key = std::mem::replace(&mut submission.idempotency_key, idempotency_key());
+            self.numbers.failed(fate, Unresolved { message, idempotency_key });
+            let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
+            if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {
+                failure.error = match submission.is_repeated {
+                    true => failure.error.with_effect(true),
+                    false => failure.error,
+                };
+                return Err(failure);
+            }
+            submission.is_repeated = false;
+        }
+    }
+
+    fn write(&self, submission: &mut Submission<'_>) -> Result<(Message, WireFormat)> {
+        let learned = *self.http.formats().lock();
+        let format = submission.negotiation.map_or(WireFormat::Json, |negotiation| negotiation.format(learned));
+        submission.requests.write(&self.http, format, self.numbers.next()).map(|message| (message, format))
+    }
+
+    /// The server has accepted the request in this format.
+    fn accepted(&mut self, submission: &Submission<'_>, format: WireFormat) {
+        if submission.is_numbered {
+            self.numbers.accepted();
+        }
+        let Some(negotiation) = &submission.negotiation else { return };
+        let mut learned = self.http.formats().lock();
+        let before = *learned;
+        negotiation.accepted(format, &mut learned);
+        let after = *learned;
+        drop(learned);
+        if before != after {
+            match format {
+                _ if after.lacks_forward && !before.lacks_forward => {
+                    info!("the service has no `forward` for JSON; forward passes are sent as protobuf");
+                }
+                WireFormat::Json => info!("the service takes JSON only; passes are sent as JSON"),
+                WireFormat::Protobuf => info!("the service takes protobuf only; passes are sent as protobuf"),
+            }
+        }
+    }
+
+    /// Whether to send the same request, with the same number and idempotency key, in the other format. If not, sets the error
+    /// to fail with.
+    fn switches_format(&self, submission: &mut Submission<'_>, format: WireFormat, failure: &mut Failure) -> bool {
+        let (Some(negotiation), Some(status)) = (&mut submission.negotiation, failure.error.status()) else {
+            return false;
+        };
+        let body = failure.error.body().unwrap_or_default().as_bytes();
+        let after = negotiation.refused(format, status, body, &mut self.http.formats().lock());
+        match after {
+            AfterRefusal::Fail => {}
+            AfterRefusal::OtherFormat => submission.first_error = Some(failure.error.clone()),
+            AfterRefusal::FailAsFirst => {
+                failure.error = submission.first_error.take().unwrap_or_else(|| failure.error.clone());
+            }
+            AfterRefusal::FailForFormat => {
+                let (chosen, other) = match format {
+                    WireFormat::Json => ("JSON", "protobuf"),
+                    WireFormat::Protobuf => ("protobuf", "JSON"),
+                };
+                let hint = format!(
+                    "the service takes this as {other} only, and the client is set to {chosen}; set TINKER_WIRE or wire to auto"
+                );
+                failure.error = failure.error.clone().with_hint(hint);
+            }
+        }
+        after == AfterRefusal::OtherFormat
+    }
+
+    /// Sends a message, with retries, until the server gives a promise or refuses it.
+    fn post(&self, message: &Message, idempotency_key: &str, submission: &Submission<'_>) -> Result<Promise, Failure> {
+        let limits = self.http.limits(submission.operation, Purpose::Training);
+        let limits = Limits { deadline: Some(submission.deadline), ..limits };
+        let request = Request {
+            content_type: message.content_type,
+            content_encoding: message.content_encoding,
+            idempotency_key: Some(idempotency_key),
+            retry: RetryMode::Submit,
+            ..Request::post(message.path, &message.body)
+        };
+        *self.shared.submission.lock() = Some(Arc::clone(&limits.handle));
+        if self.shared.stopping.load(Ordering::Acquire) {
+            // The close may have looked for a submission before there was one.
+            limits.handle.cancel();
+        }
+        let response = self.http.send(&request, &limits);
+        self.shared.submission.lock().take();
+        let promise = response.and_then(|response| {
+            response.json::<Promise>(submission.operation).map_err(|error| error.with_effect(true))
+        });
+        let (written, unanswered) = (limits.handle.was_written(), limits.handle.is_unanswered());
+        promise.map_err(|error| Failure { error, written, unanswered })
+    }
+}
+
+impl Failure {
+    /// Nothing was sent.
+    fn unsent(error: Error) -> Self {
+        Failure { error, written: false, unanswered: false }
+    }
+
+    /// Asks the rule what becomes of the number.
+    fn describe(&self, number: u64, fate: impl FnOnce(&FailedSubmission<'_>) -> NumberFate) -> NumberFate {
+        // An error of the deadline has the last response as its source.
+        let source = std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
+        let answered = source.filter(|_| self.error.status().is_none()).unwrap_or(&self.error);
+        let body = answered.body().unwrap_or_default().as_bytes();
+        let (written, unanswered) = (self.written, self.unanswered);
+        fate(&FailedSubmission { number, written, unanswered, status: answered.status(), body })
+    }
+}

@@ -1,0 +1,34 @@
+//! Saving and loading.
+
+use std::time::Duration;
+
+use tinkex::types::{ExternalSaveOptions, LoadOptions, LoraConfig, SamplerKind, SamplerSaveOptions, SaveOptions};
+
+use super::start;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn scenario_30_every_way_to_save() {
+    let scenario = start("30_weights");
+    let service = scenario.connect();
+    let trainer = service.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap();
+    let saved = trainer.save_state("ckpt-1").unwrap().path;
+    assert_eq!(trainer.load_state(saved.as_str()).unwrap().path, Some(saved.clone()));
+    trainer.load_state_with_optimizer(LoadOptions::new(saved).weights_access_token("tok")).unwrap();
+    let options = SaveOptions::new("ckpt-2").ttl(HOUR).overwrite(true).user_metadata("a", "b");
+    trainer.save_state(options).unwrap();
+    let options = ExternalSaveOptions::new("ext-1").ttl(2 * HOUR).age_encryption_recipient("age1xyz");
+    assert_eq!(trainer.save_weights_external(options).unwrap().path, "tinker://run-golden/external_weights/ext-1");
+    trainer.save_weights_external("ext-2").unwrap();
+    let saved = trainer.save_weights_for_sampler("samp-1").unwrap().path;
+    trainer.save_weights_for_sampler(SamplerSaveOptions::new("samp-2").ttl(HOUR).user_metadata("a", "b")).unwrap();
+    for (number, kind) in [SamplerKind::Snapshot, SamplerKind::Inflight, SamplerKind::Snapshot].into_iter().enumerate()
+    {
+        let sampler = trainer.save_weights_and_get_sampling_client_with(kind).unwrap();
+        assert_eq!(sampler.sampling_session_id(), format!("sess-golden-0001:sample:{number}"));
+    }
+    let sampler = service.create_sampling_client(&saved).unwrap();
+    assert_eq!(sampler.get_base_model().unwrap(), "Qwen/Qwen3-8B");
+    scenario.is_played();
+}
