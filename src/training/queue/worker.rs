@@ -84,7 +84,14 @@ impl Worker {
                     // Before the poller can complete this request, so that the call does not end with it.
                     let next = requests.advance().then(|| completer.add_request());
                     let (id, config) = (promise.request_id, self.http.config());
-                    self.poller.track(TrackedPromise::new(id, kind, self.client, completer, config, submitted_at));
+                    self.poller.track(TrackedPromise::new(
+                        id,
+                        kind,
+                        self.client.clone(),
+                        completer,
+                        config,
+                        submitted_at,
+                    ));
                     match next {
                         Some(next) => completer = next,
                         None => return,
