@@ -49,7 +49,7 @@
 //!
 //! The service runs the requests of a training client in the order of the calls. A request keeps its sequence number and
 //! idempotency key over all attempts, so a lost response never runs a step twice. If the outcome cannot be known,
-//! [`Error::may_have_taken_effect`] says so.
+//! [`Error::may_have_taken_effect`] says so, and [`TrainingClient`] says what its next call does about it.
 //!
 //! # How long a call blocks
 //!
