@@ -1,6 +1,6 @@
 //! The arguments and results of calls: training examples, tensors, parameters, responses.
 //!
-//! The names and fields are those of the Python client 0.4.1. Parameters are created with `new` and setters, and their
+//! The names and fields are those of the Python client, 0.4.1 and 0.38.0. Parameters are created with `new` and setters, and their
 //! fields can be read and changed; responses are only read. Both are `#[non_exhaustive]`, so that they can gain fields.
 //! All of them are serialized with serde in the form of the protocol: responses ignore unknown keys, and enums keep words that
 //! this version does not know in a variant `Other`.

@@ -4,7 +4,7 @@
 //! a server, a proxy, a test, or a call through [`api`](crate::api). A minor or patch release may add, rename or remove
 //! items and fields here, as the protocol changes. Pin the exact version of this crate (`=0.1.0`) if you use this module.
 //!
-//! The names and fields are those of the Python client 0.4.1. Requests borrow what they can ([`Cow`](std::borrow::Cow)
+//! The names and fields are those of the Python client, 0.4.1 and 0.38.0. Requests borrow what they can ([`Cow`](std::borrow::Cow)
 //! fields), so that a batch is serialized without a copy; a server parses the same types. Responses ignore unknown keys.
 //!
 //! ```

@@ -56,6 +56,9 @@ fn invalid_batch_is_explained() {
     let model_id = client.model(BASE);
     let change = |pointer: &str, value: Value| {
         let mut batch = batch("abc");
+        if pointer == "/loss_fn_config" {
+            batch["loss_fn"] = json!("ppo");
+        }
         *batch.pointer_mut(pointer).unwrap() = value;
         batch
     };
@@ -72,6 +75,17 @@ fn invalid_batch_is_explained() {
         (change("/data/0/model_input/chunks/0/tokens", json!(vec![0; 5000])), "5000 tokens, more than the context"),
         (change(&format!("{inputs}/target_tokens/data"), json!([97, -1])), "token -1 is outside"),
         (change(&format!("{inputs}/weights/data"), json!([1.0, null])), "weights: the number at index 1"),
+        (change("/loss_fn_config", json!({ "clip_low_threshold": "low" })), "clip_low_threshold is not a number"),
+        (
+            change(
+                &format!("{inputs}/weights"),
+                json!({
+                    "data": [0.5, 1.0], "dtype": "float32", "shape": [2, 1], "sparse_crow_indices": [0, 1, 2],
+                    "sparse_col_indices": [0, 0],
+                }),
+            ),
+            "weights is sparse",
+        ),
         (
             change(inputs, json!({ "target_tokens": { "data": [1, 2], "dtype": "int64", "shape": [2] } })),
             "the loss input weights is missing",

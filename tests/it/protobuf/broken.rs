@@ -86,6 +86,15 @@ fn datums_without_tensors_are_limited() {
     }
 }
 
+#[test]
+fn empty_messages_are_limited() {
+    let record = [0x12, 0].repeat((1 << 20) + 1);
+    assert!(types::ForwardBackwardOutput::from_protobuf(record).unwrap_err().contains("1048577 messages"));
+    let sequence = [0x0a, 0].repeat((1 << 20) + 1);
+    assert!(types::SampleResponse::from_protobuf(sequence).unwrap_err().contains("1048577 messages"));
+    assert_eq!(types::SampleResponse::from_protobuf([0x0a, 0].repeat(3)).unwrap().sequences.len(), 3);
+}
+
 fn sequence() -> SampledSequence {
     SampledSequence { tokens: le([5_i32.to_le_bytes()]), logprobs: Some(floats(&[-0.5])), ..SampledSequence::default() }
 }

@@ -1,5 +1,7 @@
 //! The clients against a double of each server of this protocol, of both generations: `support/double`.
 
+mod faults;
+mod stored;
 mod training;
 
 use tinkex::types::{Batch, Datum, ForwardBackwardOutput, LoraConfig, ModelInput};
@@ -9,7 +11,7 @@ use crate::support::double::{Double, Server};
 
 /// Runs a test against a double of each server.
 fn for_each_server(test: impl Fn(&Double)) {
-    for server in Server::all().into_iter().filter(|server| server.forward && !server.number_ids) {
+    for server in Server::all() {
         let double = Double::start(server);
         test(&double);
         double.assert_nothing_ran_twice();

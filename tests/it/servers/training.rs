@@ -41,3 +41,47 @@ fn the_main_loop_works_everywhere() {
         assert_eq!((loaded.steps, loaded.optimizer_steps, loaded.rank), (3, 0, 8), "{name}");
     });
 }
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn a_custom_loss_works_everywhere() {
+    use crate::support::double::Form;
+
+    for_each_server(|double| {
+        let name = double.server().name;
+        let trainer = create_trainer(&double.connect());
+        let output = trainer.forward_backward_custom(batch([1, 2]), |data, logprobs| -> tinkex::Result<_> {
+            assert_eq!(
+                (data.len(), logprobs[0].as_slice()),
+                (2, Some(&[-9.0 / 1024.0, -10.0 / 1024.0, -11.0 / 1024.0][..]))
+            );
+            Ok(tinkex::CustomLoss::new(7.0, logprobs.iter().map(|logprobs| logprobs.mapv(|_| 2.0)).collect()))
+        });
+        assert_eq!(output.unwrap().metrics["loss:sum"], 7.0, "{name}");
+        trainer.optim_step(AdamParams::default()).unwrap();
+        let runs = double.executions();
+        let paths: Vec<_> = runs.iter().map(|run| run.path).collect();
+        assert_eq!(paths, ["forward", "forward_backward", "optim_step"], "{name}");
+        assert_eq!(runs[1].data[0].inputs["weights"], [-2.0, -2.0, -2.0], "{name}: the negative gradients");
+        let form = if double.server().json_passes { Form::Json } else { Form::Protobuf };
+        assert_eq!(runs[1].form, form, "{name}");
+    });
+}
+
+#[test]
+fn a_format_chosen_by_the_user_holds() {
+    use tinkex::Wire;
+
+    for_each_server(|double| {
+        let (name, server) = (double.server().name, double.server().clone());
+        for (wire, is_taken) in [(Wire::Json, server.json_passes), (Wire::Protobuf, server.refuses_protobuf.is_none())]
+        {
+            // A server of 2025 answers protobuf with 500, which is repeated as any 500.
+            let config = double.service.config().wire(wire).max_retries(0);
+            let config = config.timeout_submit(std::time::Duration::from_millis(1));
+            let trainer = create_trainer(&crate::support::connect(config));
+            let pass = trainer.forward_backward(batch([1]), LossFn::CrossEntropy);
+            assert_eq!(pass.is_ok(), is_taken, "{name} {wire:?}: {pass:?}");
+        }
+    });
+}

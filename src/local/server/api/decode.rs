@@ -85,7 +85,9 @@ fn example(model: &dyn Model, datum: &Datum, loss: LossConfig) -> Result<Example
     }
     let optional_input = |name: &str| {
         let tensor = datum.loss_fn_inputs.get(name)?;
-        Some(if tensor.len() == tokens.len() {
+        Some(if tensor.is_sparse() {
+            Err(format!("{name} is sparse, which this server does not support"))
+        } else if tensor.len() == tokens.len() {
             Ok(tensor)
         } else {
             let (values, tokens) = (tensor.len(), tokens.len());

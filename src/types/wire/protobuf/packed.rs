@@ -1,7 +1,36 @@
-//! Packed arrays: little-endian numbers in a row, without alignment.
+//! Packed arrays: little-endian numbers in a row, without alignment. And how many messages a body may have.
+
+use prost::decode_length_delimiter;
 
 use super::DType;
 use crate::types::TensorData;
+
+/// The maximum number of messages of a repeated field. An empty one is two bytes of a body, and many times that in memory.
+const MAX_MESSAGES: usize = 1 << 20;
+
+/// Fails if a body has too many of the messages with this tag to decode it.
+pub(super) fn check_count(body: &[u8], tag: usize) -> Result<(), String> {
+    let (mut rest, mut count) = (body, 0);
+    while let Ok(key) = decode_length_delimiter(&mut rest) {
+        count += usize::from(key >> 3 == tag);
+        let length = match key & 7 {
+            0 => decode_length_delimiter(&mut rest).map(|_| 0),
+            1 => Ok(8),
+            2 => decode_length_delimiter(&mut rest),
+            5 => Ok(4),
+            _ => break,
+        };
+        // What is wrong with a body, its decoder says.
+        match length.ok().and_then(|length| rest.get(length..)) {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    match count > MAX_MESSAGES {
+        true => Err(format!("the field {tag} has {count} messages, more than {MAX_MESSAGES}")),
+        false => Ok(()),
+    }
+}
 
 /// Reads numbers of `N` bytes each. `what` names the array in the error.
 pub(super) fn read<T, const N: usize>(bytes: &[u8], what: &str, from_le: fn([u8; N]) -> T) -> Result<Vec<T>, String> {
@@ -9,7 +38,12 @@ pub(super) fn read<T, const N: usize>(bytes: &[u8], what: &str, from_le: fn([u8;
     if !numbers.remainder().is_empty() {
         return Err(format!("{what} has {} bytes, which are no numbers of {N} bytes each", bytes.len()));
     }
-    Ok(numbers.filter_map(|number| number.try_into().ok()).map(from_le).collect())
+    let number = |bytes: &[u8]| {
+        let mut number = [0; N];
+        number.copy_from_slice(bytes);
+        from_le(number)
+    };
+    Ok(numbers.map(number).collect())
 }
 
 /// Reads indices.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::packed::{read_i64, read_shape, read_tensor, size_of_dtype};
+use super::packed::{check_count, read_i64, read_shape, read_tensor, size_of_dtype};
 use super::tensors::{dtype, numbers, to_bytes};
 use super::{ArrayRecord, BatchedTensor, ForwardBackwardOutput};
 use crate::error::{Error, ErrorKind};
@@ -16,6 +16,7 @@ const MAX_BARE_DATUMS: usize = 1 << 20;
 
 impl PromiseResult for types::ForwardBackwardOutput {
     fn from_protobuf(body: Vec<u8>) -> Result<Self, String> {
+        check_count(&body, 2)?;
         output(ForwardBackwardOutput::decode(Bytes::from(body)).map_err(|error| error.to_string())?)
     }
 }

@@ -3,7 +3,7 @@
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::packed::{read, read_tokens};
+use super::packed::{check_count, read, read_tokens};
 use super::tensors::{self, to_bytes};
 use super::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TopkLogprobs};
 use crate::error::{Error, ErrorKind};
@@ -14,6 +14,7 @@ const UNUSED: f32 = -99_999.0;
 
 impl PromiseResult for types::SampleResponse {
     fn from_protobuf(body: Vec<u8>) -> Result<Self, String> {
+        check_count(&body, 1)?;
         response(SampleResponse::decode(Bytes::from(body)).map_err(|error| error.to_string())?)
     }
 }

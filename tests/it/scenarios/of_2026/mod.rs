@@ -10,6 +10,7 @@
 //! Bodies in protobuf are compared as messages, since the order of a map's entries is not stable.
 
 mod failures;
+mod passes;
 mod polls;
 mod sampling;
 mod sessions;
