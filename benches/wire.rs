@@ -1,21 +1,32 @@
-//! The speed of serializing requests and parsing responses, compared with serde_json on plain vectors of the same numbers.
+//! The formats of a batch beside each other, and the speed of serializing requests and parsing responses, compared with serde_json
+//! on plain vectors of the same numbers.
 //!
-//! `cargo bench --bench wire`. Fails if this crate takes more than 1.3 times as long. Without `--bench`, as under `cargo test`,
-//! it runs each once and asserts nothing.
+//! `cargo bench --bench wire --features zstd`. Fails if this crate takes more than 1.3 times as long. Without `--bench`, as under
+//! `cargo test`, it runs each once and asserts nothing.
+//!
+//! The memory of a format is what the largest of its requests allocates while it is written, without the buffers of the zstd
+//! library, which the allocator of the program does not see.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+use std::alloc::System;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tinkex::types::wire::{ForwardBackwardInput, ForwardBackwardRequest};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tinkex::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, protobuf};
 use tinkex::types::{Datum, ForwardBackwardOutput, Loss, LossFn, ModelInput};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const DATUMS: usize = 128;
 const TOKENS: usize = 4096;
 /// A chunk has at most 500 000 numbers: 40 datums of three times 4096.
 const CHUNKS: [usize; 4] = [40, 40, 40, 8];
+/// And at most 5 MB in protobuf: 76 datums of sixteen bytes times 4096.
+const PROTOBUF_CHUNKS: [usize; 2] = [76, 52];
 const LOGPROBS: usize = 500_000;
 const MAX_RATIO: f64 = 1.3;
 
@@ -60,21 +71,73 @@ fn write(buffer: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(&mut *buffer, value).expect("it can be serialized");
 }
 
+/// A datum of supervised fine-tuning: the last three quarters of the tokens count.
+fn tuned(plain: &Plain) -> Datum {
+    let weights: Vec<f32> = (0..TOKENS).map(|place| if place < TOKENS / 4 { 0.0 } else { 1.0 }).collect();
+    datum(&Plain { tokens: plain.tokens.clone(), targets: plain.targets.clone(), weights })
+}
+
+fn json_body(chunk: &[Datum], loss: &Loss) -> Vec<u8> {
+    let request = ForwardBackwardRequest {
+        forward_backward_input: ForwardBackwardInput::new(chunk, loss),
+        model_id: "model".into(),
+        seq_id: Some(1),
+    };
+    serde_json::to_vec(&request).expect("it can be serialized")
+}
+
+fn protobuf_body(chunk: &[Datum], loss: &Loss) -> Vec<u8> {
+    protobuf::pass_request(chunk, loss, "model", 1, false).expect("it can be serialized")
+}
+
+#[cfg(feature = "zstd")]
+fn zstd_body(chunk: &[Datum], loss: &Loss) -> Vec<u8> {
+    zstd::bulk::compress(&protobuf_body(chunk, loss), zstd::DEFAULT_COMPRESSION_LEVEL).expect("it can be compressed")
+}
+
+type WriteBody = fn(&[Datum], &Loss) -> Vec<u8>;
+
+/// Writes a batch in each format, and reports the bytes, the time and the memory of the largest request.
+#[expect(clippy::print_stdout, reason = "a benchmark prints its results")]
+fn compare_formats(runs: usize, datums: &[Datum], loss: &Loss) {
+    println!("{DATUMS} x {TOKENS} of supervised fine-tuning");
+    println!("{:<18} {:>8} {:>10} {:>9} {:>11}", "format", "requests", "bytes", "CPU", "memory");
+    let formats: &[(&str, &[usize], WriteBody)] = &[
+        ("JSON", &CHUNKS, json_body),
+        ("protobuf", &PROTOBUF_CHUNKS, protobuf_body),
+        #[cfg(feature = "zstd")]
+        ("protobuf with zstd", &PROTOBUF_CHUNKS, zstd_body),
+    ];
+    for &(name, chunks, body) in formats {
+        let (mut bytes, mut memory, mut time) = (0, 0, Duration::MAX);
+        for _ in 0..runs {
+            let (mut rest, mut elapsed) = (datums, Duration::ZERO);
+            bytes = 0;
+            for &length in chunks {
+                let (chunk, after) = rest.split_at(length);
+                rest = after;
+                let region = Region::new(ALLOCATOR);
+                let started = Instant::now();
+                let body = black_box(body(chunk, loss));
+                elapsed += started.elapsed();
+                memory = memory.max(region.change().bytes_allocated);
+                bytes += body.len();
+            }
+            time = time.min(elapsed);
+        }
+        let megabytes = |bytes: usize| bytes as f64 / 1e6;
+        println!("{name:<18} {:>8} {bytes:>10} {time:>9.1?} {:>8.2} MB", chunks.len(), megabytes(memory));
+    }
+}
+
 /// Serializes the request bodies of a batch.
 fn write_requests(datums: &[Datum], loss: &Loss) -> usize {
     let mut rest = datums;
     let mut bytes = 0;
-    for (seq_id, length) in (1..).zip(CHUNKS) {
+    for length in CHUNKS {
         let (chunk, after) = rest.split_at(length);
         rest = after;
-        let request = ForwardBackwardRequest {
-            forward_backward_input: ForwardBackwardInput::new(chunk, loss),
-            model_id: "model".into(),
-            seq_id: Some(seq_id),
-        };
-        let mut body = Vec::new();
-        write(&mut body, &request);
-        bytes += black_box(body).len();
+        bytes += black_box(json_body(chunk, loss)).len();
     }
     bytes
 }
@@ -124,6 +187,8 @@ fn main() -> ExitCode {
     let plains: Vec<_> = (0..DATUMS).map(plain).collect();
     let datums: Vec<_> = plains.iter().map(datum).collect();
     let loss = Loss::new(LossFn::CrossEntropy);
+    let tuned: Vec<_> = plains.iter().map(tuned).collect();
+    compare_formats(runs, &tuned, &loss);
     let bytes = write_requests(&datums, &loss);
     let ours = || {
         black_box(write_requests(&datums, &loss));

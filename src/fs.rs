@@ -1,20 +1,39 @@
 //! Atomic file writes: a file appears whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The suffix of a file that is still being written, or was when its process crashed.
-pub(crate) const UNFINISHED: &str = ".part";
+pub const UNFINISHED: &str = ".part";
 
 /// Writes a file so that a reader finds the old content or the new, never a part of it: under a temporary name in the same
 /// directory, flushed to the disk and then renamed. Creates missing directories. After an error the old file is unchanged.
 pub fn write_atomically(file: &Path, content: &[u8]) -> io::Result<()> {
+    write(file, content, &mut DirBuilder::new(), &mut OpenOptions::new())
+}
+
+/// The same for a file with a secret: only its owner may read it. Missing directories are created for the owner alone, too.
+pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
+    let (mut directories, mut options) = (DirBuilder::new(), OpenOptions::new());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        directories.mode(0o700);
+        options.mode(0o600);
+    }
+    write(file, content, &mut directories, &mut options)
+}
+
+fn write(file: &Path, content: &[u8], directories: &mut DirBuilder, options: &mut OpenOptions) -> io::Result<()> {
     // A relative name has the empty path as its parent.
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
+    directories.recursive(true).create(directory)?;
     let unfinished = unfinished_name(directory);
-    let written = File::create_new(&unfinished)
+    let written = options
+        .write(true)
+        .create_new(true)
+        .open(&unfinished)
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&unfinished, file));
     if written.is_err() {

@@ -49,7 +49,7 @@
 //!
 //! The service runs the requests of a training client in the order of the calls. A request keeps its sequence number and
 //! idempotency key over all attempts, so a lost response never runs a step twice. If the outcome cannot be known,
-//! [`Error::may_have_taken_effect`] says so.
+//! [`Error::may_have_taken_effect`] says so, and [`TrainingClient`] says what its next call does about it.
 //!
 //! # How long a call blocks
 //!
@@ -99,9 +99,10 @@
 pub mod api;
 pub mod clock;
 mod config;
+#[doc(hidden)] // For the program `tinkex`; not part of the API.
+pub mod credential_store;
 mod dispatcher;
 mod error;
-#[cfg(any(feature = "local", feature = "tokenizers"))]
 #[doc(hidden)] // For the program `tinkex`; not part of the API.
 pub mod fs;
 mod http;
@@ -121,7 +122,7 @@ mod tokenizer;
 mod training;
 pub mod types;
 
-pub use config::{Config, ConfigBuilder, DEFAULT_BASE_URL, Proxy, Wire};
+pub use config::{Config, ConfigBuilder, CredentialSource, DEFAULT_BASE_URL, Proxy, Wire};
 pub use crossbeam_channel;
 pub use error::{Error, ErrorKind, Limit, Result};
 #[cfg(feature = "ndarray")]

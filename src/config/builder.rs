@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use log::warn;
 
+use super::credential::{self, Credential};
 use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, Wire, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Observers, QueueStateObserver};
+use crate::rules::credential::Claims;
 use crate::types::{Query, QueryValue};
 
 /// The minimum stack size of a thread: nested JSON and TLS overflow smaller ones, and an overflow aborts the process.
@@ -70,7 +72,11 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// The API key. Defaults to `TINKER_API_KEY`. Sent in the `x-api-key` header; never logged or shown.
+    /// The API key, or a token (JWT) in place of one. Defaults to the first of `TINKER_API_KEY`, what the command in
+    /// `TINKER_CREDENTIAL_CMD` prints, and the key that `tinkex auth login` stored. Sent in the `x-api-key` header; never logged or
+    /// shown.
+    ///
+    /// If the service asks for tokens in place of keys, the client exchanges the key for one, and renews it in time.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(Secret::new(key));
         self
@@ -225,18 +231,7 @@ impl ConfigBuilder {
     /// ```
     pub fn build_with(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let set = |name: &str| environment(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let api_key = match self.api_key.take().or_else(|| environment("TINKER_API_KEY").map(Secret::new)) {
-            None => {
-                return Err(Error::config("no API key").with_hint("set TINKER_API_KEY, or call api_key on the builder"));
-            }
-            Some(key) if key.expose().trim().is_empty() => {
-                return Err(
-                    Error::config("the API key is empty").with_hint("set TINKER_API_KEY, or pass one to api_key")
-                );
-            }
-            Some(key) => Secret::new(key.expose().trim()),
-        };
-        validate::header("x-api-key", api_key.expose(), "the API key")?;
+        let credential = credential::resolve(self.api_key.take(), &environment)?;
         let base_url = self.base_url.take().or_else(|| set("TINKER_BASE_URL"));
         let base_url = validate::base_url(base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
         if self.tags.is_none() {
@@ -283,13 +278,15 @@ impl ConfigBuilder {
         if self.settings.thread_stack_size < MIN_STACK {
             return Err(Error::config(format!("thread_stack_size must be at least {MIN_STACK} bytes")));
         }
-        if !api_key.expose().starts_with("tml-") {
-            warn!("the API key does not start with `tml-`, as keys of the Tinker service do");
+        if let (Credential::Key(key), _) = &credential {
+            if !key.expose().starts_with("tml-") && Claims::read(key.expose()).is_none() {
+                warn!("the API key does not start with `tml-`, as keys of the Tinker service do");
+            }
         }
         if !validate::is_private(&base_url) {
             warn!("{base_url} is plain http: the API key and all data are sent unencrypted; use https");
         }
-        Ok(Config(Arc::new(Checked { base_url, api_key, builder: self })))
+        Ok(Config(Arc::new(Checked { base_url, credential, builder: self })))
     }
 }
 
@@ -378,7 +375,7 @@ mod tests {
         };
         let from_env = Config::builder().build_with(environment).unwrap();
         assert_eq!(from_env.base_url(), "http://localhost:9/path");
-        assert_eq!(from_env.api_key().expose(), "tml-env");
+        assert_eq!(from_env.credential().identity().expose(), "tml-env");
         assert_eq!(from_env.tags(), ["a", "b"]);
         assert_eq!((from_env.project_id(), from_env.display_name()), (Some("proj-1"), None));
         assert_eq!(from_env.wire(), Wire::Protobuf);
@@ -386,7 +383,7 @@ mod tests {
         let from_code =
             valid().wire(Wire::Json).tags(["c"]).cloudflare_access("x", "y").build_with(environment).unwrap();
         assert_eq!(from_code.base_url(), "http://127.0.0.1:1");
-        assert_eq!(from_code.api_key().expose(), "tml-k");
+        assert_eq!(from_code.credential().identity().expose(), "tml-k");
         assert_eq!(from_code.tags(), ["c"]);
         let named = valid().project_id("other").display_name("run").build_with(environment).unwrap();
         assert_eq!((named.project_id(), named.display_name()), (Some("other"), Some("run")));

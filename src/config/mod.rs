@@ -4,6 +4,7 @@
 //! overrides the defaults.
 
 mod builder;
+mod credential;
 mod settings;
 mod validate;
 mod wire;
@@ -13,6 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use builder::ConfigBuilder;
+pub use credential::CredentialSource;
+pub(crate) use credential::{Credential, checked_key};
 pub(crate) use settings::MAX_DURATION;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 pub(crate) use validate::certificates;
@@ -49,6 +52,8 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 /// | variable | setting |
 /// |---|---|
 /// | `TINKER_API_KEY` | [`api_key`](ConfigBuilder::api_key) |
+/// | `TINKER_CREDENTIAL_CMD` | a shell command that prints the key or a token, used if there is no key otherwise; its end is awaited for 60 s |
+/// | `HOME` (Windows: `USERPROFILE`) | where the key of `tinkex auth login` is stored, used if there is neither: `.tinker/credentials.json` |
 /// | `TINKER_BASE_URL` | [`base_url`](ConfigBuilder::base_url) |
 /// | `TINKER_TAGS` | [`tags`](ConfigBuilder::tags), separated by commas |
 /// | `TINKER_WIRE` | [`wire`](ConfigBuilder::wire): `auto`, `json` or `protobuf` |
@@ -77,7 +82,7 @@ pub struct Config(Arc<Checked>);
 
 struct Checked {
     base_url: String,
-    api_key: Secret,
+    credential: (Credential, CredentialSource),
     builder: ConfigBuilder,
 }
 
@@ -148,8 +153,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `TINKER_API_KEY` is missing or empty, or a variable has an invalid
-    /// value.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no key, or a variable has an invalid value.
     ///
     /// # Examples
     ///
@@ -193,6 +197,12 @@ impl Config {
     #[must_use]
     pub fn tags(&self) -> &[String] {
         self.0.builder.tags.as_deref().unwrap_or_default()
+    }
+
+    /// Where the credential comes from.
+    #[must_use]
+    pub fn credential_source(&self) -> CredentialSource {
+        self.0.credential.1
     }
 
     /// The project of the session.
@@ -255,8 +265,8 @@ impl Config {
         }
     }
 
-    pub(crate) fn api_key(&self) -> &Secret {
-        &self.0.api_key
+    pub(crate) fn credential(&self) -> &Credential {
+        &self.0.credential.0
     }
 
     pub(crate) fn cloudflare(&self) -> Option<(&Secret, &Secret)> {

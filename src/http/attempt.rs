@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use ureq::Timeout;
 
 use super::Http;
+use super::cancel::cancelled;
+use super::credentials::{NotObtained, SentCredential};
 use super::request::{Limits, Method, Redirects, Request};
 use super::response::Response;
 use super::transport::{CurrentRequest, SecretLines};
@@ -43,17 +45,25 @@ pub(super) enum Failed {
     Connection(Error),
     /// An idle timeout.
     Timeout(Error),
+    /// There is no credential to send.
+    NoCredential(NotObtained),
     /// The response cannot be used, and another one would be the same.
     Unusable(Error),
     /// The client was closed, the request was cancelled or its deadline has passed: no further attempt is possible.
     Final(Error),
 }
 
+impl From<NotObtained> for Failed {
+    fn from(failed: NotObtained) -> Self {
+        Failed::NoCredential(failed)
+    }
+}
+
 impl Failed {
     /// A failure while the body of this response was read. A status that means failure counts even if its body was cut off.
     fn after_head(self, response: Response) -> Self {
         match self {
-            Failed::Final(_) | Failed::HttpStatus(_) => self,
+            Failed::Final(_) | Failed::HttpStatus(_) | Failed::NoCredential(_) => self,
             _ if !response.is_success() => Failed::HttpStatus(Box::new(response)),
             Failed::Connection(error) => Failed::Connection(response.describe(error.with_detail(response.summary()))),
             Failed::Timeout(error) => Failed::Timeout(response.describe(error.with_detail(response.summary()))),
@@ -64,6 +74,7 @@ impl Failed {
     pub(super) fn into_error(self, operation: &'static str, now: SystemTime) -> Error {
         match self {
             Failed::HttpStatus(response) => response.into_error(operation, now),
+            Failed::NoCredential(failed) => failed.error.replace_operation(operation),
             Failed::Connection(error) | Failed::Timeout(error) | Failed::Unusable(error) | Failed::Final(error) => {
                 error.with_operation(operation)
             }
@@ -74,6 +85,7 @@ impl Failed {
     pub(super) fn failure(&self, now: SystemTime) -> Option<AttemptFailure> {
         match self {
             Failed::HttpStatus(response) => Some(response.failure(now)),
+            Failed::NoCredential(failed) => failed.failure,
             Failed::Connection(_) => Some(AttemptFailure::Connection),
             Failed::Timeout(_) => Some(AttemptFailure::Timeout),
             Failed::Unusable(_) | Failed::Final(_) => None,
@@ -89,6 +101,7 @@ impl Failed {
     fn is_unanswered(&self) -> bool {
         match self {
             Failed::HttpStatus(response) => matches!(response.status, 502 | 504),
+            Failed::NoCredential(_) => false,
             Failed::Connection(_) | Failed::Timeout(_) | Failed::Unusable(_) | Failed::Final(_) => true,
         }
     }
@@ -113,10 +126,15 @@ impl Http {
     }
 
     /// Sends the request to this URL over one connection, and reads the whole response.
-    pub(super) fn round_trip(&self, attempt: &Attempt<'_>, target: &Target) -> Result<Response, Failed> {
+    pub(super) fn round_trip(
+        &self,
+        attempt: &Attempt<'_>,
+        target: &Target,
+        credential: &SentCredential,
+    ) -> Result<Response, Failed> {
         let Attempt { request, limits, .. } = *attempt;
         let left = self.time_left(limits).map_err(Failed::Final)?;
-        let (head, secrets) = self.head(attempt, target);
+        let (head, secrets) = self.head(attempt, target, credential);
         let agent = self.agents.of(limits.purpose);
         let current = CurrentRequest::set(&limits.handle, secrets);
         let outcome = self.config.clock().outside(|| {
@@ -164,7 +182,12 @@ impl Http {
     }
 
     /// Everything but the body, with masked secrets, and the secrets for the connection to put in.
-    fn head(&self, attempt: &Attempt<'_>, target: &Target) -> (ureq::http::Request<()>, SecretLines) {
+    fn head(
+        &self,
+        attempt: &Attempt<'_>,
+        target: &Target,
+        credential: &SentCredential,
+    ) -> (ureq::http::Request<()>, SecretLines) {
         let request = attempt.request;
         let (number, idle) = (attempt.number.to_string(), attempt.limits.idle.as_secs_f64().to_string());
         let mut own = vec![("x-stainless-retry-count", &*number), ("x-stainless-read-timeout", &*idle)];
@@ -173,7 +196,7 @@ impl Http {
             own.extend(request.content_encoding.map(|encoding| ("content-encoding", encoding)));
         }
         own.extend(request.headers.iter().map(|(name, value)| (*name, &**value)));
-        let (headers, secrets) = self.headers.with(own, request.overrides);
+        let (headers, secrets) = self.headers.with(own, credential.secret(), request.overrides);
         let mut head = ureq::http::Request::new(());
         *head.method_mut() = match target.method {
             Method::Get => ureq::http::Method::GET,
@@ -195,7 +218,7 @@ impl Http {
             _ if self.is_closed_for(limits.purpose) => return Failed::Final(Error::closed()),
             _ if handle.is_cancelled() => return Failed::Final(cancelled()),
             ureq::Error::Timeout(Timeout::Global) => match limits.deadline {
-                Some(deadline) => return Failed::Final(timed_out(deadline.limit, limits, false)),
+                Some(deadline) => return Failed::Final(limits.timed_out(deadline.limit, false)),
                 None => Limit::Operation,
             },
             ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Limit::Connect,
@@ -224,12 +247,4 @@ impl Http {
         };
         Failed::Timeout(Error::timeout(limit).with_source(error))
     }
-}
-
-pub(super) fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "the request was cancelled")
-}
-
-pub(super) fn timed_out(limit: Limit, limits: &Limits, unanswered: bool) -> Error {
-    Error::timeout(limit).with_operation(limits.operation).with_effect(unanswered)
 }

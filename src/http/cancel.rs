@@ -8,6 +8,12 @@ use parking_lot::Mutex;
 use ureq::unversioned::transport::ShutdownHandle;
 
 use crate::clock::Monitor;
+use crate::error::{Error, ErrorKind};
+
+/// The error of a request that was cancelled.
+pub(super) fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the request was cancelled")
+}
 
 /// Cancels one request from another thread, and records how far it got over all its attempts.
 #[derive(Default)]

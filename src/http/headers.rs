@@ -3,12 +3,15 @@
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::transport::{SecretLines, mask};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 
 /// The version of the protocol that this crate speaks. Servers gate on it.
 pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
 
 pub(super) const USER_AGENT: &str = concat!("tinkex-rust/", env!("CARGO_PKG_VERSION"));
+
+/// The header of the key or token.
+const API_KEY: &str = "x-api-key";
 
 /// Headers of the user that ureq reads, and that hold no secret.
 const PLAIN: [HeaderName; 9] = [
@@ -43,7 +46,7 @@ impl CommonHeaders {
         set("x-stainless-arch", &arch(std::env::consts::ARCH));
         set("x-stainless-runtime", "rust");
         set("x-stainless-runtime-version", env!("CARGO_PKG_RUST_VERSION"));
-        let mut secrets = vec![(HeaderName::from_static("x-api-key"), config.api_key().expose().as_bytes())];
+        let mut secrets = Vec::new();
         if let Some((id, secret)) = config.cloudflare() {
             secrets.push((HeaderName::from_static("cf-access-client-id"), id.expose().as_bytes()));
             secrets.push((HeaderName::from_static("cf-access-client-secret"), secret.expose().as_bytes()));
@@ -66,11 +69,17 @@ impl CommonHeaders {
         CommonHeaders { own, user, secrets }
     }
 
-    /// The headers of one request: the shared ones, then `own`, then the user's, then `overrides`, where one without a value
-    /// is left out. With them, the secrets for the connection to put in.
+    /// Whether requests carry a key of the program's own, in the header of the configuration or of the request, or none.
+    pub(super) fn has_own_key(&self, overrides: &[(HeaderName, Option<HeaderValue>)]) -> bool {
+        self.user.contains_key(API_KEY) || overrides.iter().any(|(name, _)| *name == API_KEY)
+    }
+
+    /// The headers of one request: the shared ones with the key or token, then `own`, then the user's, then `overrides`, where one
+    /// without a value is left out. With them, the secrets for the connection to put in.
     pub(super) fn with<'a>(
         &self,
         own: impl IntoIterator<Item = (&'static str, &'a str)>,
+        key: &Secret,
         overrides: &[(HeaderName, Option<HeaderValue>)],
     ) -> (HeaderMap, SecretLines) {
         let mut headers = self.own.clone();
@@ -81,6 +90,10 @@ impl CommonHeaders {
             headers.insert(name.clone(), value.clone());
         }
         let mut secrets = Vec::new();
+        if let (false, Ok(value)) = (self.has_own_key(overrides), HeaderValue::from_str(key.expose())) {
+            headers.insert(API_KEY, mask(value.as_bytes()));
+            secrets.push((HeaderName::from_static(API_KEY), value));
+        }
         for (name, value) in overrides {
             match value {
                 None => {
@@ -160,7 +173,8 @@ mod tests {
             .header("Accept", "text/plain")
             .build_with(|_| None)
             .unwrap();
-        let (headers, _) = CommonHeaders::new(&config).with([("accept", "application/gzip")], &[]);
+        let key = Secret::new("tml-hidden");
+        let (headers, _) = CommonHeaders::new(&config).with([("accept", "application/gzip")], &key, &[]);
         assert_eq!(headers["accept"], "text/plain");
         assert_eq!(headers["x-api-key"], "**********");
     }

@@ -17,6 +17,7 @@
 mod attempt;
 mod billing;
 mod cancel;
+mod credentials;
 mod deprecation;
 mod download;
 mod headers;
@@ -52,7 +53,9 @@ use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rules::billing::{Billed, BillingPause};
 use crate::rules::wire_format::LearnedFormats;
-use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS, cancelled, timed_out};
+use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
+use cancel::cancelled;
+use credentials::Credentials;
 use deprecation::Deprecations;
 use headers::CommonHeaders;
 use observe::RequestObserver;
@@ -72,6 +75,7 @@ pub(crate) struct Http {
     events: EventDispatcher,
     formats: Mutex<LearnedFormats>,
     settings: ServiceSettings,
+    credentials: Credentials,
     billing: Mutex<BillingPause>,
     deprecations: Deprecations,
 }
@@ -88,6 +92,7 @@ impl Http {
             events: EventDispatcher::new(config),
             formats: Mutex::default(),
             settings: ServiceSettings::default(),
+            credentials: Credentials::default(),
             billing: Mutex::default(),
             deprecations: Deprecations::default(),
         })
@@ -199,17 +204,27 @@ impl Http {
         outcome
     }
 
-    /// One attempt. Redirects and stale connections are part of it: they cost no retry and no wait.
+    /// One attempt. Redirects, stale connections and a token that is replaced are part of it: they cost no retry and no wait.
     fn attempt(&self, attempt: &Attempt<'_>) -> Result<Response, Failed> {
         let Attempt { request, limits, .. } = *attempt;
         let mut target = self.first_target(request, limits).map_err(Failed::Final)?;
-        let (mut redirects, mut stale) = (0, 0);
+        let mut credential = self.credential(request, limits)?;
+        let (mut redirects, mut stale, mut replaced) = (0, 0, false);
         loop {
-            match self.round_trip(attempt, &target) {
+            match self.round_trip(attempt, &target, &credential) {
                 // A server may close an idle connection at any moment, so a reset on a reused one says nothing about the
                 // service. The same request goes out over another connection.
                 Err(Failed::Connection(_)) if limits.handle.is_connection_stale() && stale < MAX_STALE_CONNECTIONS => {
                     stale += 1;
+                }
+                // Nothing was run. The attempt goes on with a new credential, once.
+                Err(Failed::HttpStatus(response))
+                    if response.status == 401
+                        && !replaced
+                        && self.replaces(&credential, &response, request, limits) =>
+                {
+                    replaced = true;
+                    credential = self.credential(request, limits)?;
                 }
                 Err(Failed::HttpStatus(response))
                     if request.redirects == Redirects::Follow && redirects < MAX_REDIRECTS =>
@@ -233,7 +248,7 @@ impl Http {
         }
         let Some(deadline) = limits.deadline else { return Ok(None) };
         match deadline.at.saturating_duration_since(self.config.clock().now()) {
-            Duration::ZERO => Err(timed_out(deadline.limit, limits, false)),
+            Duration::ZERO => Err(limits.timed_out(deadline.limit, false)),
             left => Ok(Some(left)),
         }
     }

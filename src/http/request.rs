@@ -9,7 +9,7 @@ use ureq::http::{HeaderName, HeaderValue};
 use super::cancel::RequestHandle;
 use crate::clock::Deadline;
 use crate::config::Config;
-use crate::error::Limit;
+use crate::error::{Error, Limit};
 use crate::rules::billing::BILLING_WAIT;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::types::Query;
@@ -59,6 +59,15 @@ pub(crate) enum Redirects {
     Follow,
     /// Return it like a success.
     Return,
+}
+
+/// What a request authenticates with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestCredential {
+    /// What the service wants: the key, or the token that it gives in exchange.
+    Current,
+    /// The key itself.
+    Key,
 }
 
 /// When a failed request is retried.
@@ -127,10 +136,11 @@ pub(crate) struct Request<'a> {
     /// Headers that override all others; one without a value is not sent.
     pub(crate) overrides: &'a [(HeaderName, Option<HeaderValue>)],
     pub(crate) redirects: Redirects,
-    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send) or [`send_once`](super::Http::send_once). Without one, each call
-    /// makes its own.
+    /// The key of a request that is sent by several calls of [`Http::send`](super::Http::send) or
+    /// [`send_once`](super::Http::send_once). Without one, each call makes its own.
     pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) retry: RetryMode,
+    pub(crate) credential: RequestCredential,
 }
 
 impl<'a> Request<'a> {
@@ -147,6 +157,7 @@ impl<'a> Request<'a> {
             redirects: Redirects::Follow,
             idempotency_key: None,
             retry: RetryMode::Policy { max_retries: None },
+            credential: RequestCredential::Current,
         }
     }
 
@@ -166,4 +177,11 @@ pub(crate) struct Limits {
     /// The end of everything, including retries.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) handle: Arc<RequestHandle>,
+}
+
+impl Limits {
+    /// The error when this limit ends the request. `unanswered`: it was written, and its outcome is unknown.
+    pub(super) fn timed_out(&self, limit: Limit, unanswered: bool) -> Error {
+        Error::timeout(limit).with_operation(self.operation).with_effect(unanswered)
+    }
 }

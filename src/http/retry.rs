@@ -8,7 +8,6 @@ use std::time::Duration;
 use log::{Level, log};
 
 use super::Http;
-use super::attempt::timed_out;
 use super::request::Limits;
 use crate::error::{Error, Result};
 
@@ -58,7 +57,7 @@ impl Http {
             let unanswered = limits.handle.is_unanswered();
             let next = self.config.clock().now() + wait;
             if let Some(deadline) = limits.deadline.filter(|deadline| deadline.at <= next) {
-                return Err(timed_out(deadline.limit, limits, unanswered).with_source(error));
+                return Err(limits.timed_out(deadline.limit, unanswered).with_source(error));
             }
             let when = if wait.is_zero() { String::new() } else { format!(" in {wait:.0?}") };
             match notice {

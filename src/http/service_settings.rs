@@ -7,6 +7,7 @@ use log::{Level, debug, warn};
 use parking_lot::Mutex;
 
 use super::headers::idempotency_key;
+use super::request::RequestCredential;
 use super::{Http, Limits, PROTOCOL_VERSION, Purpose, Request, Response, RetryDecision, to_json};
 use crate::clock::Deadline;
 use crate::error::{Limit, Result};
@@ -23,6 +24,8 @@ pub(super) struct ServiceSettings(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    /// Whether the service was asked, and responded.
+    asked: bool,
     /// `None` if the service has none, or was not asked.
     fixed: Option<Arc<ClientConfig>>,
     dynamic: Option<Arc<ClientDynamicConfig>>,
@@ -32,6 +35,11 @@ impl Http {
     /// The settings of the service: the defaults before it was asked, and if it has none.
     pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
         self.settings.0.lock().fixed.clone().unwrap_or_default()
+    }
+
+    /// Whether the service was asked for its settings.
+    pub(super) fn has_asked_client_config(&self) -> bool {
+        self.settings.0.lock().asked
     }
 
     /// Whether the service has settings for its clients. Services of 2025 do not.
@@ -59,7 +67,9 @@ impl Http {
         let limits = Limits { deadline, ..self.settings_limits("client_config") };
         let request = ClientConfigRequest { sdk_version: PROTOCOL_VERSION.into() };
         let (body, key) = (to_json(limits.operation, &request)?, idempotency_key());
-        let request = Request { idempotency_key: Some(&key), ..Request::post("client/config", &body) };
+        // With the key itself: the response says whether the service wants a token.
+        let credential = RequestCredential::Key;
+        let request = Request { idempotency_key: Some(&key), credential, ..Request::post("client/config", &body) };
         let clock = self.config().clock();
         let mut policy = request.retry.policy(self.config(), clock.now());
         let mut failures_500 = 0;
@@ -89,7 +99,10 @@ impl Http {
                 Err(RetryDecision { level: Level::Warn, ..RetryDecision::new(error, wait) })
             },
         )?;
-        self.settings.0.lock().fixed = settings.map(Arc::new);
+        {
+            let mut state = self.settings.0.lock();
+            (state.asked, state.fixed) = (true, settings.map(Arc::new));
+        }
         debug!("the settings of the service: {:?}", self.client_config());
         Ok(())
     }

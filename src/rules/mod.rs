@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
 //! | [`backoff`] | how a wait grows with each failure |
+//! | [`credential`] | how long a token is used, and when it is replaced |
 //! | [`token_bucket`] | how fast samples may be submitted |
 //! | [`sample_admission`] | how many of them at the same time |
 //! | [`poll_response`] | what the response to a poll says about its promise |
@@ -33,6 +34,7 @@ pub(crate) mod backoff;
 pub(crate) mod billing;
 pub(crate) mod billing_period;
 pub(crate) mod chunking;
+pub(crate) mod credential;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;
 pub(crate) mod metrics;

@@ -1,4 +1,4 @@
-//! Sends the session's heartbeats, and between them asks for the settings of the service that may change.
+//! Sends the session's heartbeats. Between them it asks for the settings of the service that may change, and renews the token.
 //!
 //! [`rules::heartbeat`](crate::rules::heartbeat) decides when missing ones are worth a warning, and when to stop.
 
@@ -27,13 +27,15 @@ pub(super) fn run(http: &Http, session_id: &str, is_dynamic: bool) {
     let mut next = began + interval;
     let next_refresh = |now: Instant| now + refresh_after(&http.dynamic_config());
     let mut refresh = is_dynamic.then(|| next_refresh(began));
-    while http.pause_until(refresh.map_or(next, |refresh| refresh.min(next))).is_ok() {
+    while http.pause_until([Some(next), refresh, http.renewal_at()].into_iter().flatten().min().unwrap_or(next)).is_ok()
+    {
         if next <= clock.now() {
             next = clock.now() + interval;
             if !beat(http, &body, &mut liveness) {
                 return;
             }
         }
+        http.renew_credential();
         if refresh.is_some_and(|refresh| refresh <= clock.now()) {
             refresh = http.ask_dynamic_config(None).then(|| next_refresh(clock.now()));
         }

@@ -62,7 +62,7 @@ impl SamplingLimiter {
     /// The limiter of this service and key. The first client of a key sets the limits for as long as the key is in use.
     /// `max_bytes` is the service's limit for the estimated bytes of prompts.
     pub(crate) fn of(config: &Config, max_bytes: usize) -> Arc<SamplingLimiter> {
-        let key = (normalized_url(config.base_url()), config.api_key().clone());
+        let key = (normalized_url(config.base_url()), config.credential().identity().clone());
         let limits = (config.sampling_burst(), config.sampling_rate(), config.max_sampling_in_flight());
         let limiter = SamplingLimiter::registered(config, key, limits, max_bytes);
         // Not under the registry's lock: the program's logger may drop a client.

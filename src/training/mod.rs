@@ -41,6 +41,18 @@ use crate::types::{
 /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation). The `submit_` form returns a [`Pending`] at once; if the
 /// queue is full, it fails with [`QueueFull`](crate::ErrorKind::QueueFull).
 ///
+/// # After a failed call
+///
+/// Requests are numbered, and some services wait for every number, or insist on it. So the client leaves none out:
+///
+/// - A request that the service refused (most 4xx) was not run. The next one gets its number.
+/// - If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set because no response came, the next call first sends
+///   the lost request once more, with the same number and idempotency key. It is run once: now, if it was not before. Then a step
+///   is not missing, and must not be repeated; only its result is lost. The exception is a call of one request that the program
+///   makes again at once, with the same arguments: it takes the place of the lost one, and returns its result.
+/// - If the service still cannot be reached, that next call fails, and nothing of it was sent.
+/// - After status 408 or 5xx the failed request is not sent again.
+///
 /// # Examples
 ///
 /// ```no_run
@@ -144,8 +156,10 @@ impl TrainingClient {
 
     /// Computes the loss of a batch and accumulates its gradient. Blocks.
     ///
-    /// A batch of more than 128 datums or 500 000 numbers is sent in several requests, one after the other. The outputs are in
-    /// the order of the datums, the metrics reduced over the requests.
+    /// A large batch is sent in several requests, one after the other: as JSON of at most 128 datums and 500 000 numbers, as
+    /// protobuf of at most 1024 datums and 5 MB, unless the service has other limits. [`Wire`](crate::Wire) says which format it
+    /// is. The outputs are in the order of the datums, the metrics reduced over the requests. If a request is refused, those
+    /// after it are not sent.
     ///
     /// # Errors
     ///

@@ -110,10 +110,10 @@ impl Datum {
     }
 
     /// The number of tokens of the model input plus the number of elements of all loss inputs, which limits the size of
-    /// requests.
+    /// requests in JSON.
     ///
-    /// A batch is sent in chunks of at most 128 datums and 500 000 numbers, as the Python client does. A larger datum is a
-    /// chunk by itself.
+    /// In JSON, a batch is sent in requests of at most 128 datums and 500 000 of these, as the Python client of 2025 does. A
+    /// larger datum is a request by itself.
     #[must_use]
     pub fn size(&self) -> usize {
         self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()

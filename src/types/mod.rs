@@ -58,6 +58,7 @@ mod tensor;
 mod timestamp;
 mod training_output;
 mod training_run;
+mod whoami;
 pub mod wire;
 
 pub use crate::error::RequestErrorCategory;
@@ -106,6 +107,7 @@ pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 pub use training_output::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse};
 pub use training_run::{Cursor, TrainingRun, TrainingRunsResponse};
+pub use whoami::Whoami;
 
 #[cfg(test)]
 mod protobuf_tests;

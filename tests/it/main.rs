@@ -39,6 +39,7 @@ mod telemetry;
 mod tls;
 #[cfg(feature = "tokenizers")]
 mod tokenizers;
+mod tokens;
 #[cfg(feature = "cli")]
 mod train_cli;
 mod training;

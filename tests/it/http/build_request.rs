@@ -184,6 +184,12 @@ fn keys_and_base_urls_match_the_python_client() {
             Some(key) => config.api_key(key).build(),
             None => config.build_with(|_| None),
         };
+        // The client 0.4.1 sends a token that has expired. 0.38.0 refuses it before any request, as here.
+        if case["api_key"].as_str().is_some_and(|key| key.starts_with("eyJ")) {
+            let error = Api::new(config.unwrap()).unwrap().get("/x").send().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            continue;
+        }
         // Python accepts an empty key and sends a leading space. Here the former is refused and the latter trimmed.
         match case["out"]["X-API-Key"].as_str().map(str::trim).filter(|key| !key.is_empty()) {
             Some(key) => {
