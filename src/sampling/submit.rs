@@ -63,14 +63,18 @@ impl Sampler {
         let service = session.http().client_config();
         let is_limited = session.http().has_client_config() && !service.sample_use_retrieve_futures;
         let slots = is_limited.then(|| Slots::new(service.sample_max_concurrent_requests, SampleJob::run_in_pool));
+        let client = match service.sample_use_retrieve_futures {
+            true => session.poller().new_sampler(&sampling_session_id, first_seq_id),
+            false => session.poller().new_client(false),
+        };
         Sampler {
             slots,
             sampling_session_id,
+            client,
             http: Arc::clone(session.http()),
             limiter: Arc::clone(session.inner().limiter()),
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
-            client: session.poller().new_client(false),
             next_seq_id: AtomicU64::new(first_seq_id),
             last_prompt: Mutex::default(),
             base_model: OnceLock::new(),
@@ -147,7 +151,7 @@ impl SampleJob {
                     Resubmission { wait, run }
                 });
                 let (id, kind) = (promise.request_id, RequestKind::Sample);
-                let promise = TrackedPromise::new(id, kind, sampler.client, completer, config, submitted_at)
+                let promise = TrackedPromise::new(id, kind, sampler.client.clone(), completer, config, submitted_at)
                     .timeout_progress(timeout_progress)
                     .resubmission(resubmission);
                 sampler.poller.track(promise);
