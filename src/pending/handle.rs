@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 
-use super::messages::{Command, PollClient, TrackedPromise, panicked};
+use super::messages::{Command, PollClient, SamplingTarget, TrackedPromise, panicked};
 use crate::clock::Clock;
 use crate::rules::poll_queue::{ClientId, Ticket};
+
+/// How many sequence numbers each of the clients has that share a sampling session.
+const NUMBERS_PER_CLONE: u64 = 1_000_000_000;
 
 /// Hands promises to the poller. Cheap to clone.
 #[derive(Clone)]
@@ -35,12 +38,28 @@ impl PollerHandle {
     /// Registers a client, which takes its turns in the poll queue. The promises of an `ordered` one finish in the order in
     /// which they were made.
     pub(crate) fn new_client(&self, ordered: bool) -> PollClient {
-        PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered }
+        PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered, target: None }
+    }
+
+    /// Registers a sampling client whose samples are polled together, and whose sequence numbers begin with this one.
+    pub(crate) fn new_sampler(&self, sampling_session_id: &str, first_seq_id: u64) -> PollClient {
+        let target = SamplingTarget {
+            sampling_session_id: sampling_session_id.into(),
+            clone_number: first_seq_id / NUMBERS_PER_CLONE,
+            ticket: self.new_ticket(),
+            cursor: AtomicU64::new(0),
+            is_single: AtomicBool::new(false),
+        };
+        PollClient { target: Some(Arc::new(target)), ..self.new_client(false) }
+    }
+
+    fn new_ticket(&self) -> Ticket {
+        Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Has a promise polled until its result is ready or nobody wants it any more.
     pub(crate) fn track(&self, promise: TrackedPromise) {
-        let ticket = Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let ticket = self.new_ticket();
         let state = Arc::clone(promise.completer.state());
         let promise = Box::new(promise);
         let unsent = {

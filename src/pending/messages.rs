@@ -1,6 +1,7 @@
 //! The record of a promise, and the messages that reach the poller.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use super::call_state::{Completer, Decoded};
@@ -12,12 +13,29 @@ use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::PollOutcome;
 use crate::rules::poll_schedule::PollSchedule;
 use crate::types::RequestKind;
+use crate::types::wire::RetrieveFuturesResponse;
 
 /// Who made a request: clients take turns, and the promises of an ordered one finish in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct PollClient {
     pub(super) id: ClientId,
     pub(super) ordered: bool,
+    /// The sampling session whose samples are polled together, if the service does that.
+    pub(super) target: Option<Arc<SamplingTarget>>,
+}
+
+/// A sampling session, and one of the clients that share it: whose samples are polled together.
+#[derive(Debug)]
+pub(crate) struct SamplingTarget {
+    pub(super) sampling_session_id: Box<str>,
+    /// Sequence numbers begin with a billion times this.
+    pub(super) clone_number: u64,
+    /// The ticket of its polls.
+    pub(super) ticket: Ticket,
+    /// Up to where the completions are known. Only the poller's thread uses it, and the next.
+    pub(super) cursor: AtomicU64,
+    /// Whether its samples have to be polled one by one after all.
+    pub(super) is_single: AtomicBool,
 }
 
 /// A promise of the server: what was requested, who gets the result, and how its polls went so far. The only record of it;
@@ -35,8 +53,7 @@ pub(crate) struct TrackedPromise {
     /// What to do when the promise has expired; without it that is an error.
     pub(super) resubmission: Option<Resubmission>,
     pub(super) phase: Phase,
-    /// How long it leaves the connection to others after its poll was cut off; set with each cut.
-    pub(super) away: Duration,
+    pub(super) payload: Payload,
 }
 
 /// What a promise waits for.
@@ -46,9 +63,27 @@ pub(super) enum Phase {
     /// The response to a poll.
     Polling { request: Arc<RequestHandle>, began: Instant },
     /// The end of its poll, which was cut off in favor of another promise.
-    CutOff,
+    CutOff {
+        /// How long it leaves the connection to others.
+        away: Duration,
+    },
     /// Its resubmission at this instant.
     Resubmitting { at: Instant },
+    /// Its completion, together with the other samples of its session.
+    Grouped {
+        /// Whether someone waits for it.
+        waited: bool,
+    },
+}
+
+/// The size of a result in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Payload {
+    Unknown,
+    /// It waits until there is room for it.
+    Waiting,
+    /// There is room for it.
+    Reserved(u64),
 }
 
 impl TrackedPromise {
@@ -72,7 +107,7 @@ impl TrackedPromise {
             schedule: PollSchedule::new(config.timeout_progress()),
             resubmission: None,
             phase: Phase::Queued,
-            away: Duration::ZERO,
+            payload: Payload::Unknown,
         }
     }
 
@@ -117,6 +152,14 @@ pub(super) enum Reply {
         /// The duration of the poll.
         held: Duration,
     },
+    /// All samples of a session were polled.
+    SessionPolled {
+        outcome: PollOutcome<RetrieveFuturesResponse>,
+        /// The duration of the poll.
+        held: Duration,
+    },
+    /// The service was told that a sample is given up, or could not be.
+    Cancelled,
     /// The poller cut it off.
     CutOff,
     Panicked,

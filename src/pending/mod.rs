@@ -7,11 +7,13 @@
 mod call_mode;
 mod call_state;
 mod handle;
+mod job;
 mod messages;
 mod observe;
 mod poll;
 mod poller;
 mod polling_session;
+mod reply_sender;
 mod resubmit;
 mod wait_many;
 

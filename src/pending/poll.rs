@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use log::debug;
 
 use super::call_state::{Decode, Decoded, ResultBody};
-use super::messages::{Command, Reply};
+use super::messages::Reply;
 use super::observe::PromiseObserver;
+use super::reply_sender::ReplySender;
 use crate::config::Wire;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode};
+use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode, to_json};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::billing::{BILLING_WAIT, Billed};
-use crate::rules::poll_queue::{ClientId, Ticket};
+use crate::rules::poll_queue::ClientId;
 use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify};
 use crate::rules::result_form::is_protobuf;
 use crate::rules::retry::retry_after;
@@ -35,6 +35,8 @@ pub(super) struct PollJob {
     pub(super) unreachable: u32,
     /// Whether a 400 may be a proxy's.
     pub(super) excuses_bad_request: bool,
+    /// Whether the size of the result is known, and there is room for it.
+    pub(super) is_measured: bool,
     pub(super) decode: Decode,
     pub(super) request: Arc<RequestHandle>,
     pub(super) reply: ReplySender,
@@ -54,7 +56,7 @@ impl PollJob {
             Ok(response) => self.read(http, response),
             Err(error) => {
                 debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
-                (self.outcome_of(&error), Some(error))
+                (outcome_of(&error, &self.request), Some(error))
             }
         };
         if let Some(error) = failure.filter(|_| http.events().wants_failures()) {
@@ -79,9 +81,10 @@ impl PollJob {
     }
 
     fn send(&self, http: &Http) -> Result<Response> {
-        let body = serde_json::to_vec(&RetrieveFutureRequest { request_id: (&*self.request_id).into() });
-        // A struct of one string can always be written as JSON.
-        let body = body.unwrap_or_default();
+        let request_id = (&*self.request_id).into();
+        // Services without settings are of 2025, and have no such thing.
+        let allow_metadata_only = http.has_client_config().then_some(!self.is_measured);
+        let body = to_json(self.operation, &RetrieveFutureRequest { request_id, allow_metadata_only })?;
         let mut headers = vec![
             ("x-tinker-request-iteration", self.iteration.to_string().into()),
             ("x-tinker-request-type", self.kind.as_str().into()),
@@ -124,7 +127,7 @@ impl PollJob {
             None => classify(response.status, &response.body, retry_after)
                 .resolve(|body| (self.decode)(ResultBody::Json(body)), into_error),
         };
-        let outcome = self.excuse(http, response.status, outcome);
+        let outcome = excuse(http, response.status, self.excuses_bad_request, outcome);
         if response.is_success() || matches!(response.status, 408 | 410) {
             http.end_billing_pause(Billed::Poll);
         }
@@ -137,57 +140,31 @@ impl PollJob {
         };
         (outcome, failure)
     }
+}
 
-    /// Takes a refusal for temporary, if it may be.
-    fn excuse(&self, http: &Http, status: u16, outcome: PollOutcome<Decoded>) -> PollOutcome<Decoded> {
-        match (status, outcome) {
-            (402, PollOutcome::Failed(error)) => match http.pause_for_billing(Billed::Poll, BILLING_WAIT, &error) {
-                Some(wait) => PollOutcome::NotReady(NotReady::Unpaid { wait }),
-                None => PollOutcome::Failed(error),
-            },
-            (400, PollOutcome::Failed(_)) if self.excuses_bad_request => PollOutcome::NotReady(NotReady::BadRequest),
-            (_, outcome) => outcome,
-        }
-    }
-
-    /// What a poll without a response says about the promise.
-    fn outcome_of(&self, error: &Error) -> PollOutcome<Decoded> {
-        match error.kind() {
-            // The response is too large, and would be again.
-            ErrorKind::Decode => PollOutcome::Failed(error.clone()),
-            ErrorKind::Timeout(Limit::Wait) if self.request.was_written() => PollOutcome::NotReady(NotReady::Silent),
-            _ => PollOutcome::NotReady(NotReady::Unreachable),
-        }
+/// Takes a refusal for temporary, if it may be.
+pub(super) fn excuse<T>(
+    http: &Http,
+    status: u16,
+    excuses_bad_request: bool,
+    outcome: PollOutcome<T>,
+) -> PollOutcome<T> {
+    match (status, outcome) {
+        (402, PollOutcome::Failed(error)) => match http.pause_for_billing(Billed::Poll, BILLING_WAIT, &error) {
+            Some(wait) => PollOutcome::NotReady(NotReady::Unpaid { wait }),
+            None => PollOutcome::Failed(error),
+        },
+        (400, PollOutcome::Failed(_)) if excuses_bad_request => PollOutcome::NotReady(NotReady::BadRequest),
+        (_, outcome) => outcome,
     }
 }
 
-/// Makes sure that each job replies exactly once, even if it panics or is dropped in the queue.
-pub(super) struct ReplySender {
-    ticket: Ticket,
-    replies: Option<Sender<Command>>,
-}
-
-impl ReplySender {
-    pub(super) fn new(ticket: Ticket, replies: &Sender<Command>) -> Self {
-        ReplySender { ticket, replies: Some(replies.clone()) }
-    }
-
-    fn send(mut self, reply: Reply) {
-        if let Some(replies) = self.replies.take() {
-            replies.send(Command::Replied(self.ticket, reply)).ok();
-        }
-    }
-
-    /// Drops the job without a reply.
-    pub(super) fn forget(mut self) {
-        self.replies = None;
-    }
-}
-
-impl Drop for ReplySender {
-    fn drop(&mut self) {
-        if let Some(replies) = self.replies.take() {
-            replies.send(Command::Replied(self.ticket, Reply::Panicked)).ok();
-        }
+/// What a poll without a response means.
+pub(super) fn outcome_of<T>(error: &Error, request: &RequestHandle) -> PollOutcome<T> {
+    match error.kind() {
+        // The response is too large, and would be again.
+        ErrorKind::Decode => PollOutcome::Failed(error.clone()),
+        ErrorKind::Timeout(Limit::Wait) if request.was_written() => PollOutcome::NotReady(NotReady::Silent),
+        _ => PollOutcome::NotReady(NotReady::Unreachable),
     }
 }

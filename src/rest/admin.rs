@@ -17,7 +17,8 @@ impl RestClient {
     /// is not a date.
     pub fn get_audit_log(&self, event_type: &AuditEventType, day: Option<&str>) -> Result<AuditLogResponse> {
         let operation = "get_audit_log";
-        if let Some(day) = day.filter(|day| day.len() != 10 || day.parse::<Timestamp>().is_err()) {
+        let is_date = |day: &str| day.len() == 10 && day.contains('-') && day.parse::<Timestamp>().is_ok();
+        if let Some(day) = day.filter(|day| !is_date(day)) {
             return Err(Error::invalid_input(format!("{day:?} is not a day"))
                 .with_operation(operation)
                 .with_hint("use a date, such as 2025-11-01"));

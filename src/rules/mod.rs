@@ -40,6 +40,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod metrics;
 pub(crate) mod outage;
 pub(crate) mod pagination;
+pub(crate) mod payload_budget;
 pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
@@ -51,6 +52,7 @@ pub(crate) mod sample_admission;
 pub(crate) mod sampler_handle;
 pub(crate) mod sequence_number;
 pub(crate) mod service_settings;
+pub(crate) mod session_poll;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]
 pub(crate) mod testing;

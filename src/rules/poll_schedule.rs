@@ -106,6 +106,8 @@ impl PollSchedule {
                 self.bad_requests = self.bad_requests.saturating_add(1);
                 Duration::ZERO
             }
+            // The server told the size before: it does not send the result, and that is no word about it.
+            NotReady::Measured { .. } => self.after_pending(held, jitter),
             NotReady::Silent => Duration::ZERO,
             NotReady::ServerError { .. } => self.after_error_status(jitter),
             NotReady::RateLimited { retry_after } => {
@@ -125,6 +127,11 @@ impl PollSchedule {
     /// Counts a wait for a connection during which the server responded to no poll.
     pub(crate) fn wait_in_silence(&mut self, waited: Duration) {
         self.silent = self.silent.saturating_add(waited);
+    }
+
+    /// The time without a word.
+    pub(crate) fn silent(&self) -> Duration {
+        self.silent
     }
 
     /// Whether `more` silence reaches the progress timeout.

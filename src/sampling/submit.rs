@@ -56,13 +56,17 @@ pub(super) struct SampleJob {
 impl Sampler {
     /// `first_seq_id` is the number of the first sample.
     pub(super) fn new(session: &PollingSession, sampling_session_id: String, first_seq_id: u64) -> Self {
+        let client = match session.http().client_config().sample_use_retrieve_futures {
+            true => session.poller().new_sampler(&sampling_session_id, first_seq_id),
+            false => session.poller().new_client(false),
+        };
         Sampler {
             sampling_session_id,
+            client,
             http: Arc::clone(session.http()),
             limiter: Arc::clone(session.inner().limiter()),
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
-            client: session.poller().new_client(false),
             next_seq_id: AtomicU64::new(first_seq_id),
             last_prompt: Mutex::default(),
             base_model: OnceLock::new(),
@@ -118,7 +122,7 @@ impl SampleJob {
                     Resubmission { wait, run }
                 });
                 let (id, kind) = (promise.request_id, RequestKind::Sample);
-                let promise = TrackedPromise::new(id, kind, sampler.client, completer, config, submitted_at)
+                let promise = TrackedPromise::new(id, kind, sampler.client.clone(), completer, config, submitted_at)
                     .timeout_progress(timeout_progress)
                     .resubmission(resubmission);
                 sampler.poller.track(promise);

@@ -123,7 +123,8 @@ macro_rules! check {
 check! {
     tensors_and_data: TensorData Dtype Datum Batch ModelInput ModelInputChunk EncodedTextChunk ImageChunk
         ImageAssetPointerChunk ImageFormat;
-    futures: Promise RetrieveFutureRequest<'static> TryAgainResponse RequestFailedResponse RequestErrorCategory
+    futures: Promise RetrieveFutureRequest<'static> RetrieveFuturesRequest<'static> FuturesTarget<'static>
+        RetrieveFuturesResponse FutureCompletion CancelFutureRequest<'static> TryAgainResponse RequestFailedResponse RequestErrorCategory
         QueueState;
     rest: Cursor Checkpoint CheckpointType TrainingRun TrainingRunsResponse CheckpointsListResponse SessionsListResponse
         CheckpointArchiveUrlResponse SessionResponse SamplerResponse WeightsInfoRequest<'static> WeightsInfoResponse

@@ -189,7 +189,12 @@ sample! { enum
 sample! { struct
     TokenLogprob { token, logprob }
     Promise { request_id, model_id, sample_sequence_ids }
-    RetrieveFutureRequest<'_> { request_id }
+    RetrieveFutureRequest<'_> { request_id, allow_metadata_only }
+    RetrieveFuturesRequest<'_> { target, prev_cursor, timeout, retrieved_request_ids }
+    FuturesTarget<'_> { sampling_session_id, cloned_sampler_id }
+    RetrieveFuturesResponse { completions, cursor }
+    FutureCompletion { state, request_id, response_payload_uncompressed_size }
+    CancelFutureRequest<'_> { request_id }
     TryAgainResponse { request_id, queue_state, queue_state_reason }
     RequestFailedResponse { error, category }
     EncodedTextChunk { tokens }

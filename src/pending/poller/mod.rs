@@ -4,13 +4,18 @@
 //! [`poll_queue`] and [`outage`]. The polls themselves run on a pool, one long poll per thread, which also classifies and
 //! decodes the responses.
 //!
-//! A promise is one [`TrackedPromise`] in one map. Everything else is a list of tickets.
+//! A promise is one [`TrackedPromise`] in one map. Everything else is a list of tickets. Where the service allows it, the samples
+//! of a session share one poll ([`sessions`]), which has a ticket of its own; only what is finished is then polled by itself.
 //!
 //! [`poll_schedule`]: crate::rules::poll_schedule
 //! [`poll_queue`]: crate::rules::poll_queue
 //! [`outage`]: crate::rules::outage
 
-use std::collections::{BTreeSet, HashMap};
+mod connections;
+mod dispatch;
+mod sessions;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,27 +26,27 @@ use log::{debug, error, info, warn};
 
 use super::call_state::Decoded;
 use super::handle::PollerHandle;
-use super::messages::{Command, Phase, Reply, TrackedPromise, panicked};
+use super::job::Job;
+use super::messages::{Command, Payload, Phase, Reply, TrackedPromise, panicked};
 use super::observe::PromiseObserver;
-use super::poll::{PollJob, ReplySender};
 use super::resubmit::ResubmitQueue;
 use crate::clock::{Clock, Received};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::http::{Http, RequestHandle};
+use crate::http::Http;
 use crate::rules::outage::{OutageChange, OutageDetector};
-use crate::rules::poll_queue::{PollQueue, Ticket, time_slice};
+use crate::rules::payload_budget::PayloadBudget;
+use crate::rules::poll_queue::{PollQueue, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
 use crate::session::{Dependent, Telemetry};
 use crate::threads::{OwnedThread, Pool, panic_text};
-
-/// The minimum time between two polls that are cut off for others: each cut costs a connection.
-const MIN_BETWEEN_CUTS: Duration = Duration::from_millis(250);
+use crate::types::RequestKind;
+use sessions::SessionState;
 
 /// Owns the poller's thread and pool.
 pub(crate) struct Poller {
     handle: PollerHandle,
     thread: OwnedThread,
-    pool: Arc<Pool<PollJob>>,
+    pool: Arc<Pool<Job>>,
 }
 
 impl Poller {
@@ -53,21 +58,26 @@ impl Poller {
         let max_polls = config.max_poll_connections();
         let pool = {
             let (http, observer) = (Arc::clone(http), Arc::clone(&observer));
-            let run = move |job: PollJob| job.run(&http, &observer);
+            let run = move |job: Job| job.run(&http, &observer);
             Arc::new(Pool::new(&config.thread_options(), "poll", max_polls, run))
         };
         let flag = FlagPanic(handle.clone());
         let worker = Worker {
             clock: config.clock().clone(),
+            http: Arc::clone(http),
             inbox,
             replies: commands,
             pool: Arc::clone(&pool),
             observer,
             promises: HashMap::new(),
+            sessions: HashMap::new(),
             queue: PollQueue::default(),
             polling: BTreeSet::new(),
             resubmits: ResubmitQueue::default(),
             outage: OutageDetector::default(),
+            budget: PayloadBudget::new(http.client_config().inflight_response_bytes_semaphore_size as u64),
+            given_up: VecDeque::new(),
+            cancelling: BTreeSet::new(),
             running: 0,
             max_polls,
             next_cut: config.clock().now(),
@@ -116,12 +126,15 @@ impl Drop for FlagPanic {
 /// The state of the poller's thread.
 struct Worker {
     clock: Clock,
+    http: Arc<Http>,
     inbox: Receiver<Command>,
     replies: Sender<Command>,
-    pool: Arc<Pool<PollJob>>,
+    pool: Arc<Pool<Job>>,
     observer: Arc<PromiseObserver>,
     /// Boxed: there may be tens of thousands of promises, and a hash table keeps empty slots of their size.
     promises: HashMap<Ticket, Box<TrackedPromise>>,
+    /// The sampling sessions whose samples are polled together, by the ticket of that poll.
+    sessions: HashMap<Ticket, SessionState>,
     /// Those to be polled.
     queue: PollQueue,
     /// Those in [`Phase::Polling`].
@@ -129,6 +142,12 @@ struct Worker {
     /// Those in [`Phase::Resubmitting`].
     resubmits: ResubmitQueue,
     outage: OutageDetector,
+    /// The results that are being received.
+    budget: PayloadBudget,
+    /// The samples of which the service is to be told that nobody wants them.
+    given_up: VecDeque<(Ticket, Arc<str>)>,
+    /// Those of which it is being told.
+    cancelling: BTreeSet<Ticket>,
     /// The number of jobs that have not replied, those that were cut off included.
     running: usize,
     max_polls: usize,
@@ -143,6 +162,7 @@ impl Worker {
             // One instant for all steps: a promise that becomes due in between still counts as asleep, so it sets the alarm.
             let now = clock.now();
             self.resubmit_due(now);
+            self.cancel_samples(now);
             self.dispatch(now);
             self.make_room(now);
             let wake_at = self.wake_at(now).into_iter().chain(self.resubmits.wake_at()).min();
@@ -160,70 +180,56 @@ impl Worker {
         }
     }
 
-    /// When there is something to do, unless a command comes first.
-    fn wake_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.running < self.max_polls {
-            // Promises that are already due wait only for the end of an outage.
-            let due = self.queue.next(now).and(self.outage.next());
-            return due.into_iter().chain(self.queue.wake_at()).min();
-        }
-        let cut = self.starving(now).and_then(|_| self.next_to_cut_off()).map(|(at, _)| at);
-        cut.into_iter().chain(self.queue.wake_at()).min()
+    fn phase(&self, ticket: Ticket) -> Option<&Phase> {
+        let promise = self.promises.get(&ticket).map(|promise| &promise.phase);
+        promise.or_else(|| self.sessions.get(&ticket).map(|session| &session.phase))
     }
 
-    /// A promise that someone waits for and that has no connection, unless one is about to become free after a cut.
-    fn starving(&mut self, now: Instant) -> Option<Ticket> {
-        let cut_off = self.running - self.polling.len();
-        self.queue.next(now).filter(|ticket| cut_off == 0 && self.queue.is_waited(*ticket))
-    }
-
-    /// The running poll to cut off next, and the earliest instant for that.
-    fn next_to_cut_off(&self) -> Option<(Instant, Ticket)> {
-        let candidates = self.polling.iter().filter_map(|ticket| match self.promises.get(ticket)?.phase {
-            Phase::Polling { began, .. } => {
-                let waited = self.queue.is_waited(*ticket);
-                Some((waited, (began + time_slice(waited)).max(self.next_cut), *ticket))
-            }
-            _ => None,
-        });
-        candidates.min().map(|(_, at, ticket)| (at, ticket))
-    }
-
-    /// Cuts a poll off when all connections are in use and someone waits for a promise without one.
-    fn make_room(&mut self, now: Instant) {
-        if self.running < self.max_polls || self.starving(now).is_none() {
-            return;
-        }
-        let Some((_, ticket)) = self.next_to_cut_off().filter(|(at, _)| *at <= now) else { return };
-        let Some(promise) = self.promises.get_mut(&ticket) else { return };
-        if let Phase::Polling { request, .. } = &promise.phase {
-            request.cancel();
-            promise.phase = Phase::CutOff;
-            promise.away = time_slice(self.queue.is_waited(ticket));
-            self.polling.remove(&ticket);
-            self.next_cut = now + MIN_BETWEEN_CUTS;
+    fn phase_mut(&mut self, ticket: Ticket) -> Option<&mut Phase> {
+        match self.promises.get_mut(&ticket) {
+            Some(promise) => Some(&mut promise.phase),
+            None => self.sessions.get_mut(&ticket).map(|session| &mut session.phase),
         }
     }
 
     /// Executes one command. Breaks when the poller is to end.
     fn execute(&mut self, command: Command, now: Instant) -> ControlFlow<()> {
         match command {
-            Command::Add { ticket, promise, waited } => {
-                self.queue.insert(ticket, promise.client.id, promise.client.ordered, now);
+            Command::Add { ticket, promise, waited } => self.add(ticket, promise, waited, now),
+            Command::SetWaited { ticket, waited } => {
                 self.queue.set_waited(ticket, waited);
-                self.promises.insert(ticket, promise);
+                self.set_waited_in_session(ticket, waited);
             }
-            Command::SetWaited { ticket, waited } => self.queue.set_waited(ticket, waited),
             Command::Abandon { ticket, expired } => self.abandon(ticket, expired, now),
             Command::Replied(ticket, reply) => {
                 self.running -= 1;
                 self.polling.remove(&ticket);
-                self.replied(ticket, reply, now);
+                if !self.cancelling.remove(&ticket) {
+                    self.replied(ticket, reply, now);
+                }
                 self.give_up_silent(now);
             }
             Command::Close => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
+    }
+
+    /// Has a promise polled: with the other samples of its session, or by itself.
+    fn add(&mut self, ticket: Ticket, promise: Box<TrackedPromise>, waited: bool, now: Instant) {
+        let target = promise.client.target.clone();
+        self.promises.insert(ticket, promise);
+        match target {
+            Some(target) => self.join_session(ticket, &target, waited, now),
+            None => self.poll_alone(ticket, waited, now),
+        }
+    }
+
+    /// Has a promise polled by itself from this instant on.
+    fn poll_alone(&mut self, ticket: Ticket, waited: bool, at: Instant) {
+        let Some(promise) = self.promises.get_mut(&ticket) else { return };
+        promise.phase = Phase::Queued;
+        self.queue.insert(ticket, promise.client.id, promise.client.ordered, at);
+        self.queue.set_waited(ticket, waited);
     }
 
     fn abandon(&mut self, ticket: Ticket, expired: bool, now: Instant) {
@@ -235,82 +241,65 @@ impl Worker {
         }
         if expired {
             self.observer.resolved(&promise, Some(&Error::timeout(Limit::Operation)), now);
+        } else if promise.kind == RequestKind::Sample && self.http.dynamic_config().sample_cancel_enabled {
+            self.given_up.push_back((ticket, Arc::clone(&promise.request_id)));
         }
         if let Phase::Polling { request, .. } = &promise.phase {
             request.cancel();
         }
+        self.release(promise.payload);
+        self.leave_session(&promise, now);
     }
 
-    /// Starts as many polls as there are connections for.
-    fn dispatch(&mut self, now: Instant) {
-        while self.running < self.max_polls && self.outage.allows(now) {
-            let Some(ticket) = self.queue.next(now) else { return };
-            let Some(promise) = self.promises.get_mut(&ticket) else {
-                self.queue.remove(ticket);
-                continue;
-            };
-            if let Some(due) = self.queue.due(ticket) {
-                promise.schedule.wait_in_silence(self.outage.silence(due, now));
-            }
-            let request = Arc::<RequestHandle>::default();
-            let job = PollJob {
-                operation: promise.completer.operation(),
-                request_id: Arc::clone(&promise.request_id),
-                kind: promise.kind,
-                client: promise.client.id,
-                round_trip: promise.round_trip,
-                promised_at: promise.promised_at,
-                iteration: promise.schedule.begin(),
-                unreachable: promise.schedule.unreachable(),
-                excuses_bad_request: promise.schedule.excuses_bad_request(),
-                decode: promise.completer.decode(),
-                request: Arc::clone(&request),
-                reply: ReplySender::new(ticket, &self.replies),
-            };
-            promise.phase = Phase::Polling { request, began: now };
-            self.queue.mark_polling(ticket);
-            self.polling.insert(ticket);
-            self.running += 1;
-            self.outage.begin(now);
-            if let Err((job, error)) = self.pool.submit(job) {
-                job.reply.forget();
-                self.running -= 1;
-                self.polling.remove(&ticket);
-                return self.not_polled(ticket, error, now);
+    /// Makes room for other results, now that this one is received or not wanted any more.
+    fn release(&mut self, payload: Payload) {
+        let Payload::Reserved(size) = payload else { return };
+        self.budget.release(size);
+        while let Some((ticket, size)) = self.budget.next() {
+            match self.promises.get_mut(&ticket) {
+                Some(promise) if promise.payload == Payload::Waiting => {
+                    promise.payload = Payload::Reserved(size);
+                    self.queue.set_due(ticket, promise.promised_at);
+                }
+                _ => self.budget.release(size),
             }
         }
     }
 
-    /// The pool did not take a poll.
-    fn not_polled(&mut self, ticket: Ticket, error: Error, now: Instant) {
-        if error.kind() == ErrorKind::Closed {
-            return self.finish(ticket, Err(error));
-        }
-        // The system could not start a thread. Later it may.
-        warn!("{error}");
+    /// Polls for a result of this size once there is room for it. The promise must be in the queue.
+    fn fetch(&mut self, ticket: Ticket, size: u64) {
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
-        match promise.schedule.next(&NotReady::Unreachable, Duration::ZERO, now, fastrand::f64()) {
-            Some(at) => self.enqueue(ticket, at),
-            None => self.finish(ticket, Err(error)),
+        promise.phase = Phase::Queued;
+        if self.budget.reserve(ticket, size) {
+            promise.payload = Payload::Reserved(size);
+            // As if it were due for long: a finished result comes before polls that will be held.
+            self.queue.set_due(ticket, promise.promised_at);
+        } else {
+            promise.payload = Payload::Waiting;
+            // Until `release` makes it due.
+            self.queue.mark_polling(ticket);
         }
     }
 
     fn replied(&mut self, ticket: Ticket, reply: Reply, now: Instant) {
+        if self.sessions.contains_key(&ticket) {
+            return self.session_replied(ticket, reply, now);
+        }
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
         let (outcome, held) = match reply {
             Reply::Polled { outcome, held } => (outcome, held),
             Reply::CutOff => {
-                let at = now + promise.away;
-                return self.enqueue(ticket, at);
+                let away = if let Phase::CutOff { away } = promise.phase { away } else { Duration::ZERO };
+                return self.enqueue(ticket, now + away);
             }
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
+            Reply::SessionPolled { .. } | Reply::Cancelled => return,
         };
-        match self.outage.record(&outcome, now) {
-            Some(OutageChange::Began) => warn!("the service cannot be reached; polling continues until it can"),
-            Some(OutageChange::Ended) => info!("the service can be reached again"),
-            None => {}
-        }
+        log_outage(self.outage.record(&outcome, now));
         match outcome {
+            PollOutcome::NotReady(NotReady::Measured { size }) if promise.payload == Payload::Unknown => {
+                self.fetch(ticket, size);
+            }
             PollOutcome::Ready(result) => self.finish(ticket, Ok(result)),
             PollOutcome::Failed(error) => self.finish(ticket, Err(error)),
             PollOutcome::Gone { detail } => self.expired(ticket, &detail, now),
@@ -359,10 +348,14 @@ impl Worker {
         debug!("promise {} expired; resubmitting its request in {:?}", promise.request_id, resubmission.wait);
         let at = now + resubmission.wait;
         promise.phase = Phase::Resubmitting { at };
+        let payload = std::mem::replace(&mut promise.payload, Payload::Unknown);
         // Unlike the expired request, the new one can still be withdrawn.
         promise.completer.mark_unwritten();
+        let (client, request_id) = (promise.client.clone(), Arc::clone(&promise.request_id));
         self.queue.remove(ticket);
         self.resubmits.insert(at, ticket);
+        self.release(payload);
+        self.acknowledge(&client, &request_id, now);
     }
 
     fn resubmit_due(&mut self, now: Instant) {
@@ -378,10 +371,21 @@ impl Worker {
     fn finish(&mut self, ticket: Ticket, result: Result<Decoded>) {
         self.queue.remove(ticket);
         if let Some(promise) = self.promises.remove(&ticket) {
+            let now = self.clock.now();
             // Before the result, so that the event is emitted before the caller continues.
-            self.observer.resolved(&promise, result.as_ref().err(), self.clock.now());
+            self.observer.resolved(&promise, result.as_ref().err(), now);
+            self.release(promise.payload);
+            self.leave_session(&promise, now);
             promise.completer.complete(result);
         }
+    }
+}
+
+fn log_outage(change: Option<OutageChange>) {
+    match change {
+        Some(OutageChange::Began) => warn!("the service cannot be reached; polling continues until it can"),
+        Some(OutageChange::Ended) => info!("the service can be reached again"),
+        None => {}
     }
 }
 

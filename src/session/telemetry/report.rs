@@ -175,7 +175,8 @@ fn is_intended(error: &Error) -> bool {
 
 /// Whether it is neither a poll, which [`Event::PollFailed`] reports, nor a heartbeat, since the next one follows anyway.
 fn is_submission(path: &str) -> bool {
-    !path.ends_with("/retrieve_future") && !path.ends_with("/session_heartbeat")
+    let last = path.rsplit('/').next().unwrap_or_default();
+    !matches!(last, "retrieve_future" | "retrieve_futures" | "cancel_future" | "session_heartbeat")
 }
 
 fn severity(warns: bool) -> Severity {

@@ -27,6 +27,7 @@
 )]
 
 mod client_config;
+mod futures;
 mod model_requests;
 mod promise;
 pub mod protobuf;
@@ -41,6 +42,9 @@ mod training_requests;
 mod weights_requests;
 
 pub use client_config::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
+pub use futures::{
+    CancelFutureRequest, FutureCompletion, FuturesTarget, RetrieveFuturesRequest, RetrieveFuturesResponse,
+};
 pub use model_requests::{CreateModelRequest, CreateModelResponse, GetInfoRequest, UnloadModelRequest};
 pub use promise::{Promise, RequestFailedResponse, RetrieveFutureRequest, TryAgainResponse};
 pub use rest_requests::{

@@ -13,7 +13,7 @@ use crate::types::{QueueState, RequestErrorCategory};
 ///
 /// let promise: Promise = serde_json::from_str(r#"{"request_id":"r-1"}"#)?;
 /// assert_eq!(promise, Promise::new("r-1"));
-/// let request = RetrieveFutureRequest { request_id: promise.request_id.into() };
+/// let request = RetrieveFutureRequest { request_id: promise.request_id.into(), allow_metadata_only: None };
 /// assert_eq!(serde_json::to_string(&request)?, r#"{"request_id":"r-1"}"#);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -45,6 +45,10 @@ pub struct RetrieveFutureRequest<'a> {
     /// The id of the promise.
     #[serde(deserialize_with = "super::request_id::deserialize_cow")]
     pub request_id: Cow<'a, str>,
+    /// Whether the service may answer with the size of a large result in place of the result. Left out for services of 2025, which
+    /// always send the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_metadata_only: Option<bool>,
 }
 
 /// The response of `retrieve_future` while the result is not ready.

@@ -11,7 +11,7 @@ use super::download::{names, stalling};
 use super::program::{Program, tinkex};
 use crate::support::mock::{anything, respond};
 use crate::support::terminal::Terminal;
-use crate::support::{Gate, Reply, Service};
+use crate::support::{Gate, Reply, Service, healthy_service};
 
 fn at_terminal(program: Program) -> Terminal {
     Terminal::start(program.command)
@@ -106,4 +106,56 @@ fn errors_are_colored_unless_no_color_is_set() {
         let (_, _, shown) = at_terminal(tinkex("nope").env(name, "1")).end();
         assert_eq!(shown.contains("\u{1b}["), is_colored, "{shown:?}");
     }
+}
+
+#[test]
+fn a_deletion_by_filter_shows_what_matches() {
+    let service = Service::start(|request| match &*request.method {
+        "GET" => Reply::ok(json!({"checkpoints": [
+            {"checkpoint_id": "weights/a", "checkpoint_type": "training", "time": "2020-01-01T00:00:00Z",
+             "tinker_path": "tinker://run/weights/a", "size_bytes": 2048},
+            {"checkpoint_id": "b", "checkpoint_type": "sampler", "time": "2020-01-01T00:00:00Z",
+             "tinker_path": "tinker://run/b", "size_bytes": 1024},
+            {"checkpoint_id": "weights/c", "checkpoint_type": "training", "time": "2030-01-01T00:00:00Z",
+             "tinker_path": "tinker://run/weights/c"},
+        ]})),
+        _ => Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() },
+    });
+    for (answer, code) in [("n\n", Some(1)), ("y\n", Some(0))] {
+        let delete = tinkex("checkpoint delete --run-id run --before 2021-01-01 --type training");
+        let mut terminal = at_terminal(delete.at(&service.url()));
+        terminal.until_shown("Permanently delete this checkpoint (2.0 KB)? [y/N]: ");
+        terminal.types(answer);
+        let (exit, stdout, shown) = terminal.end();
+        assert_eq!(exit, code, "{shown}");
+        assert!(shown.contains("tinker://run/weights/a (2.0 KB, saved 2020-01-01)\r\n"), "{shown:?}");
+        assert_eq!(stdout.contains("deleted tinker://run/weights/a"), code == Some(0));
+    }
+    let deleted: Vec<_> = service.requests().into_iter().filter(|request| request.method == "DELETE").collect();
+    assert_eq!(deleted.len(), 1);
+}
+
+#[test]
+fn an_export_asks_before_it_costs() {
+    let service = Service::start(|request| match &*request.path {
+        "healthz" => healthy_service(request),
+        "training_runs/run/checkpoints" => Reply::ok(json!({"checkpoints": [
+            {"checkpoint_id": "weights/a", "checkpoint_type": "training", "time": "2020-01-01T00:00:00Z",
+             "tinker_path": "tinker://run/weights/a"},
+        ]})),
+        _ => Reply::Json(410, json!({"detail": "gone"})),
+    });
+    let folder = TempDir::new().unwrap();
+    let mut terminal = at_terminal(
+        tinkex("checkpoint download tinker://run/weights/a -o out").within(folder.path()).at(&service.url()),
+    );
+    terminal.until_shown("Export it now? [y/N]: ");
+    terminal.types("\n");
+    let (code, stdout, shown) = terminal.end();
+    assert_eq!((code, &*stdout), (Some(1), ""));
+    assert!(
+        shown.contains("The service may charge for the training client.") && shown.contains("nothing was downloaded")
+    );
+    assert_eq!(service.requests_to("create_session").len(), 0);
+    assert_eq!(names(folder.path()), [""; 0]);
 }

@@ -2,6 +2,7 @@
 
 mod given_up;
 mod responses;
+mod together;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,10 +1,13 @@
 //! Requests that the Python client 0.4.1 does not have, and input that is refused before any request.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use httpmock::Method::{DELETE, GET, POST};
 use httpmock::MockServer;
-use serde_json::json;
+use serde_json::{Value, json};
+use tinkex::rest::CopyWeights;
+use tinkex::types::{AuditEventType, BillingEventType, Timestamp};
 use tinkex::{ConfigBuilder, ErrorKind, Limit, RestClient, Result};
 
 use crate::support::mock::{self, anything, endpoint, respond};
@@ -153,4 +156,109 @@ fn a_client_of_a_session_ends_with_it() {
     let rest = client.create_rest_client();
     client.close(Duration::from_secs(30));
     assert_eq!(rest.get_training_run("run").unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// The attempts of one request: a lost connection, an overloaded service, and a success.
+fn unreliable(success: Value) -> Service {
+    let attempts = AtomicUsize::new(0);
+    Service::start(move |_| match attempts.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Close,
+        1 => Reply::Json(503, json!({"detail": "busy"})),
+        _ => Reply::ok(success.clone()),
+    })
+}
+
+#[test]
+fn a_copy_keeps_its_key_over_all_attempts() {
+    let service = unreliable(json!({"tinker_path": "tinker://copied/weights/a", "later": 1}));
+    let rest = rest(service.config().retry_base(Duration::from_millis(1)).project_id("p-1"));
+    let copy = CopyWeights::new("other://model/a").ttl(Duration::from_secs(7200)).weights_access_token("tok-secret");
+    assert!(!format!("{copy:?}").contains("tok-secret"));
+    assert_eq!(rest.copy_weights(&copy).unwrap(), "tinker://copied/weights/a");
+    let requests = service.requests();
+    assert_eq!(requests.len(), 3);
+    for request in &requests {
+        assert_eq!((&*request.method, &*request.path), ("POST", "copy_weights"));
+        assert_eq!(
+            request.body,
+            json!({"destination_project_id": "p-1", "source_path": "other://model/a", "ttl_seconds": 7200})
+        );
+        assert_eq!(request.header("x-tinker-weights-access-token"), Some("tok-secret"));
+        assert_eq!(request.header("x-idempotency-key"), requests[0].header("x-idempotency-key"));
+    }
+    // A project of its own wins.
+    let service = unreliable(json!({"tinker_path": "p"}));
+    let own = CopyWeights::new("other://model/a").destination_project_id("p-2");
+    self::rest(service.config().retry_base(Duration::from_millis(1)).project_id("p-1")).copy_weights(&own).unwrap();
+    let request = service.requests().pop().unwrap();
+    assert_eq!(request.body, json!({"destination_project_id": "p-2", "source_path": "other://model/a"}));
+    assert_eq!(request.header("x-tinker-weights-access-token"), None);
+}
+
+#[test]
+fn a_lifetime_is_put_and_retried() {
+    let service = unreliable(json!(null));
+    let rest = rest(service.config().retry_base(Duration::from_millis(1)));
+    let week = Some(Duration::from_secs(7 * 24 * 3600));
+    rest.set_checkpoint_ttl("run/1", "external_weights/a b", week).unwrap();
+    let requests = service.requests();
+    assert_eq!(requests.len(), 3);
+    for request in &requests {
+        let path = "training_runs/run%2F1/checkpoints/external_weights/a%20b/ttl";
+        assert_eq!((&*request.method, &*request.path), ("PUT", path));
+        assert_eq!(request.body, json!({"ttl_seconds": 604_800}));
+        assert_eq!(request.header("x-idempotency-key"), requests[0].header("x-idempotency-key"));
+    }
+}
+
+#[test]
+fn invalid_changes_are_refused_before_any_request() {
+    let server = MockServer::start();
+    let anything = anything(&server);
+    let rest = rest(mock::config(&server));
+    let path = "tinker://run/weights/a";
+    let hour = Duration::from_secs(3600);
+    for (number, result) in [
+        rest.set_checkpoint_ttl("run", "weights/a", Some(hour / 2)),
+        rest.set_checkpoint_ttl_from_tinker_path(path, Some(hour * 24 * 3651)),
+        rest.set_checkpoint_ttl_from_tinker_path("tinker://model/a", None),
+        rest.assign_session_project("", "p"),
+        rest.assign_session_project("s", ""),
+        rest.list_training_runs_of_project("", 20, 0).map(drop),
+        rest.get_external_weights_urls(path).map(drop),
+        rest.copy_weights(&CopyWeights::new(path)).map(drop),
+        rest.copy_weights(&CopyWeights::new("/home/me").destination_project_id("p")).map(drop),
+        rest.copy_weights(&CopyWeights::new(path).destination_project_id("p").ttl(hour / 2)).map(drop),
+        rest.copy_weights(&CopyWeights::new(path).destination_project_id("p").weights_access_token("a\nb")).map(drop),
+        rest.get_audit_log(&AuditEventType::All, Some("yesterday")).map(drop),
+        rest.get_audit_log(&AuditEventType::All, Some("1700000000")).map(drop),
+        rest.get_current_checkpoint_storage_usage(Some("")).map(drop),
+        rest.export_session_trace("", hour).map(drop),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{number}: {error}");
+        assert!(error.operation().is_some(), "{number}");
+    }
+    anything.assert_calls(0);
+}
+
+#[test]
+fn unknown_kinds_are_no_error() {
+    let server = MockServer::start();
+    let event = json!({
+        "bucket_start": "2025-11-01T12:00:00Z", "bucket_end": "2025-11-01T13:00:00Z",
+        "event_info": {"type": "dreaming", "dreams": 7}, "later": [],
+    });
+    let audit = json!({"entries": [{"timestamp": "2025-11-01T12:00:00Z", "event": "later", "later": 1}], "later": 1});
+    respond(&server, GET, "audit?event_type=dreams", |then| then.json_body(audit));
+    let query = "starting_on=2025-11-01T00%3A00%3A00Z&ending_before=2025-11-02T00%3A00%3A00Z";
+    respond(&server, GET, &format!("billing/usage/events?{query}"), |then| then.json_body(json!({"data": [event]})));
+    let rest = rest(mock::config(&server));
+    assert_eq!(rest.get_audit_log(&"dreams".into(), None).unwrap().entries[0].event, "later");
+    let [start, end] = ["2025-11-01", "2025-11-02"].map(|day| day.parse::<Timestamp>().unwrap());
+    let usage = rest.get_billing_usage(&start, &end).unwrap();
+    assert_eq!(usage.data[0].event_info.event_type, BillingEventType::from("dreaming"));
 }

@@ -1,4 +1,4 @@
-//! Scenario 50 of the Python client 0.38.0: the same calls, the same requests and the same responses.
+//! Scenarios 50 and 51 of the Python client 0.38.0: the same calls, the same requests, the same responses and errors.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -164,4 +164,52 @@ fn every_request_is_the_python_clients() {
 
 fn status(response: &Value) -> u16 {
     response["status"].as_u64().unwrap().try_into().unwrap()
+}
+
+/// The run that a scenario asks for is the end of the path.
+fn run_of(exchange: &Value) -> &str {
+    exchange["path"].as_str().unwrap().rsplit('/').next().unwrap()
+}
+
+#[test]
+fn every_error_is_the_python_clients() {
+    let fixture = fixture_2026("51_rest_errors");
+    let exchanges = fixture["exchanges"].as_array().unwrap().clone();
+    let recorded = exchanges.clone();
+    let service = Service::start(move |request| {
+        let run = request.path.split('?').next().unwrap().rsplit('/').next().unwrap();
+        let response = &recorded.iter().rfind(|exchange| run_of(exchange) == run).unwrap()["response"];
+        let here = format!("http://{}", request.header("host").unwrap());
+        let location = response["headers"]["Location"].as_str().map(|url| here + url.split("8380").last().unwrap());
+        let kind = if response["json"].is_null() { "text/plain" } else { "application/json" };
+        let mut headers = vec![("content-type", kind.to_owned())];
+        headers.extend(location.map(|url| ("location", url)));
+        let body = match (&response["json"], response["raw"].as_str()) {
+            (Value::Null, raw) => raw.unwrap_or_default().to_owned(),
+            (json, _) => json.to_string(),
+        };
+        Reply::Full { status: status(response), headers, body: body.into_bytes() }
+    });
+    let rest = RestClient::new(service.config().max_retries(0).build().unwrap()).unwrap();
+    let rest = rest.with_access_scope(AccessScope::Owned);
+    for result in fixture["results"].as_array().unwrap() {
+        let label = result["label"].as_str().unwrap();
+        let asked = exchanges.iter().find(|exchange| exchange["seq"] == result["first_seq"]).unwrap();
+        let before = service.requests().len();
+        let outcome = rest.get_training_run(run_of(asked));
+        compare(label, &service.requests()[before], asked);
+        match (outcome, result.get("exception")) {
+            (ours @ Ok(_), None) => same(ours, &result["value"]).unwrap(),
+            (Err(error), Some(theirs)) => match theirs["status_code"].as_u64() {
+                Some(status) => {
+                    let kind = if status == 200 { ErrorKind::Decode } else { ErrorKind::Status };
+                    assert_eq!((error.kind(), error.status().map(u64::from)), (kind, Some(status)), "{label}");
+                    let detail = theirs["body"]["detail"].as_str().or(theirs["body"].as_str()).unwrap_or_default();
+                    assert!(error.to_string().contains(detail), "{label}: {error}");
+                }
+                None => assert_eq!(error.kind(), ErrorKind::Decode, "{label}: {error}"),
+            },
+            (ours, theirs) => panic!("{label}: {ours:?}, {theirs:?}"),
+        }
+    }
 }

@@ -33,7 +33,7 @@ fn assert_scenario(name: &str, requests: &[Request]) {
             _ if exchange["method"] == "GET" => {}
             "retrieve_future" => {
                 let request_id = golden["request_id"].as_str().unwrap().into();
-                assert_eq!(request("", RetrieveFutureRequest { request_id }).1, *golden);
+                assert_eq!(request("", RetrieveFutureRequest { request_id, allow_metadata_only: None }).1, *golden);
             }
             _ => {
                 let place = format!("{name}, exchange {index}");

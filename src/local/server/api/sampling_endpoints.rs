@@ -77,7 +77,7 @@ fn promise(id: PromiseId, num_samples: usize) -> serde_json::Value {
 }
 
 pub(super) fn retrieve_future(call: &Call<'_>) -> HandlerResult {
-    let RetrieveFutureRequest { request_id } = body::parse(call.request)?;
+    let RetrieveFutureRequest { request_id, .. } = body::parse(call.request)?;
     match call.state.promises.poll(&request_id, &call.owner, call.responder) {
         PollResult::Ready(result) => Ok(HandlerOutcome::Respond(result)),
         PollResult::Held => {

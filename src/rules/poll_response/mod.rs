@@ -59,6 +59,11 @@ pub(crate) enum NotReady {
         /// The wait before the next poll.
         wait: Duration,
     },
+    /// The result is there and has this size: it is fetched when there is room for it.
+    Measured {
+        /// In bytes.
+        size: u64,
+    },
     /// A 400 that may be a proxy's.
     BadRequest,
     /// There was no connection, or it was lost before the response was complete.
@@ -139,6 +144,10 @@ fn classify_success(body: &[u8]) -> PollOutcome<&[u8], PollFailure> {
         (Some("failed"), _) => envelope.failed(body),
         _ if text(envelope.kind).as_deref() == Some("try_again") => envelope.pending(),
         (Some("pending"), None) => envelope.pending(),
+        (Some("complete_metadata"), None) => match envelope.payload_size() {
+            Some(size) => PollOutcome::NotReady(NotReady::Measured { size }),
+            None => undecodable("the response has no response_payload_size".to_owned()),
+        },
         (Some("completed"), Some(result)) => PollOutcome::Ready(result.get().as_bytes()),
         _ => PollOutcome::Ready(body),
     }
@@ -157,6 +166,7 @@ struct Envelope<'a> {
     category: Option<&'a RawValue>,
     queue_state: Option<&'a RawValue>,
     queue_state_reason: Option<&'a RawValue>,
+    response_payload_size: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -178,6 +188,11 @@ impl<'a> Envelope<'a> {
         let category =
             text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::from(&*word));
         PollOutcome::Failed(PollFailure::Request { message, category })
+    }
+
+    /// In bytes.
+    fn payload_size(&self) -> Option<u64> {
+        serde_json::from_str(self.response_payload_size?.get()).ok()
     }
 
     fn pending<T, E>(&self) -> PollOutcome<T, E> {
@@ -208,6 +223,7 @@ enum Key {
     Category,
     QueueState,
     QueueStateReason,
+    ResponsePayloadSize,
     #[serde(other)]
     Other,
 }
@@ -232,6 +248,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                 Key::Category => &mut envelope.category,
                 Key::QueueState => &mut envelope.queue_state,
                 Key::QueueStateReason => &mut envelope.queue_state_reason,
+                Key::ResponsePayloadSize => &mut envelope.response_payload_size,
                 Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -249,160 +266,4 @@ fn text(value: Option<&RawValue>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use quickcheck::quickcheck;
-    use serde_json::{Value, json};
-
-    use super::super::testing::{golden, list};
-    use super::*;
-
-    fn read(status: u16, body: &str) -> PollOutcome<&[u8], PollFailure> {
-        classify(status, body.as_bytes(), None)
-    }
-
-    fn pending<T, E>(queue_state: Option<&str>, reason: Option<&str>) -> PollOutcome<T, E> {
-        let (queue_state, reason) = (queue_state.map(Into::into), reason.map(Into::into));
-        PollOutcome::NotReady(NotReady::Pending { queue_state, reason })
-    }
-
-    fn ready(result: &str) -> PollOutcome<&[u8], PollFailure> {
-        PollOutcome::Ready(result.as_bytes())
-    }
-
-    fn failed<T>(message: &str, category: RequestErrorCategory) -> PollOutcome<T, PollFailure> {
-        PollOutcome::Failed(PollFailure::Request { message: message.into(), category })
-    }
-
-    fn undecodable<T>(why: &str) -> PollOutcome<T, PollFailure> {
-        PollOutcome::Failed(PollFailure::Undecodable { why: why.into() })
-    }
-
-    fn http_status<T>(status: u16, detail: &str) -> PollOutcome<T, PollFailure> {
-        PollOutcome::Failed(PollFailure::HttpStatus { status, detail: detail.into() })
-    }
-
-    fn gone<T>(detail: &str) -> PollOutcome<T, PollFailure> {
-        PollOutcome::Gone { detail: detail.into() }
-    }
-
-    #[test]
-    fn responses_follow_the_protocols_table_in_order() {
-        use RequestErrorCategory::{Server, Unknown, User};
-        for (status, body, expected) in [
-            (200, r#"{"error":"no","category":"user","status":"completed","result":{}}"#, failed("no", User)),
-            (200, r#"{"type":"try_again","error":"no"}"#, failed("no", Unknown)),
-            (200, r#"{"status":"failed","category":"SERVER"}"#, failed("the server gave no reason", Server)),
-            (200, r#"{"status":"failed","message":"oom"}"#, failed("oom", Unknown)),
-            (200, r#"{"error":""}"#, failed("the server gave no reason", Unknown)),
-            (200, r#"{"error":null,"model_id":"m"}"#, failed("the server gave no reason", Unknown)),
-            (200, r#"{"error":{"code":7},"category":3}"#, failed(r#"{"code":7}"#, Unknown)),
-            (200, r#"{"type":"try_again","status":"completed","result":{}}"#, pending(None, None)),
-            (
-                200,
-                r#"{"type":"try_again","queue_state":"bogus","queue_state_reason":"é"}"#,
-                pending(Some("bogus"), Some("é")),
-            ),
-            (200, r#"{"status":"pending"}"#, pending(None, None)),
-            (200, r#"{"status":"completed","result":{"value":42}}"#, ready(r#"{"value":42}"#)),
-            (200, r#"{"result": [1] ,"status":"completed"}"#, ready("[1]")),
-            (200, r#"{"model_id":"m","status":"unloaded"}"#, ready(r#"{"model_id":"m","status":"unloaded"}"#)),
-            (200, r#"{"status":"completed"}"#, ready(r#"{"status":"completed"}"#)),
-            (200, r#"{"path":"p","result":1}"#, ready(r#"{"path":"p","result":1}"#)),
-            (200, "{}", ready("{}")),
-            (200, " \n", undecodable("the response is empty")),
-            (200, "[1]", undecodable("the response is not a JSON object")),
-            (200, "null", undecodable("the response is not a JSON object")),
-            (200, r#"{"type":"try_again","queue_state_reason":"full"}"#, pending(Some("unknown"), Some("full"))),
-            (202, r#"{"status":"pending"}"#, pending(None, None)),
-            (202, r#"{"queue_state":"active"}"#, pending(Some("active"), None)),
-            (202, r#"{"metrics":{}}"#, pending(None, None)),
-            (202, "", pending(None, None)),
-            (408, r#"{"queue_state_reason":"full"}"#, pending(Some("unknown"), Some("full"))),
-            (408, "", pending(None, None)),
-            (408, "<html>", pending(None, None)),
-            (408, r#"{"detail":"still going"}"#, pending(None, None)),
-            (
-                408,
-                r#"{"queue_state":"paused_capacity","queue_state_reason":null}"#,
-                pending(Some("paused_capacity"), None),
-            ),
-            (408, r#"{"queue_state":3,"error":"x"}"#, pending(None, None)),
-            (410, r#"{"detail":"gone"}"#, gone("gone")),
-            (410, "", gone("HTTP status 410 Gone")),
-            (429, "slow down", PollOutcome::NotReady(NotReady::RateLimited { retry_after: None })),
-            (500, "", PollOutcome::NotReady(NotReady::ServerError { status: 500 })),
-            (529, "overloaded", PollOutcome::NotReady(NotReady::ServerError { status: 529 })),
-            (400, r#"{"detail":"bad rank"}"#, http_status(400, "bad rank")),
-            (409, "", http_status(409, "HTTP status 409 Conflict")),
-            (302, "", http_status(302, "HTTP status 302")),
-        ] {
-            assert_eq!(read(status, body), expected, "{status} {body}");
-        }
-    }
-
-    #[test]
-    fn a_429_carries_its_retry_after() {
-        let retry_after = Some(Duration::from_secs(7));
-        assert_eq!(classify(429, b"", retry_after), PollOutcome::NotReady(NotReady::RateLimited { retry_after }));
-    }
-
-    #[test]
-    fn a_truncated_response_is_undecodable() {
-        for body in [r#"{"metrics":{"#, r#"{"a":1} x"#, "{bad}"] {
-            let PollOutcome::Failed(PollFailure::Undecodable { why }) = read(200, body) else { panic!("{body}") };
-            assert!(why.starts_with("the response is not JSON: "), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_result_of_the_wrong_shape_is_undecodable() {
-        let wrong = read(200, "{}").resolve(|_| Err::<(), _>("no logprobs".to_owned()), |failure| failure);
-        assert_eq!(wrong, undecodable("no logprobs"));
-        assert_eq!(read(200, "{}").resolve(|bytes| Ok(bytes.len()), |failure| failure), PollOutcome::Ready(2));
-        assert_eq!(read(408, "").resolve(|_| Ok(()), |failure| failure), pending(None, None));
-    }
-
-    #[test]
-    fn failures_of_the_fixture_keep_message_and_category() {
-        // The Python client takes these spellings of the category for unknown; here the case does not matter.
-        let spellings = [("User", RequestErrorCategory::User), ("SERVER", RequestErrorCategory::Server)];
-        let fixture = golden("82_future_request_failed");
-        let failures: Vec<&Value> = list(&fixture["exchanges"])
-            .iter()
-            .map(|exchange| &exchange["response"]["json"])
-            .filter(|json| json.get("error").is_some())
-            .collect();
-        let results = list(&fixture["results"])
-            .iter()
-            .map(|result| &result["exception"])
-            .filter(|exception| !exception.is_null());
-        assert_eq!(failures.len(), 11);
-        for (json, exception) in failures.into_iter().zip(results) {
-            let PollOutcome::Failed(PollFailure::Request { message, category: found }) = read(200, &json.to_string())
-            else {
-                panic!("{json}")
-            };
-            let word = json.get("category").and_then(Value::as_str);
-            let known = spellings.iter().find(|(name, _)| Some(*name) == word).map(|(_, category)| *category == found);
-            assert!(known.unwrap_or_else(|| found.as_str() == exception["category"]), "{json}");
-            if json["error"] != "" {
-                assert!(exception["message"].as_str().unwrap().starts_with(&format!("Request failed: {message} for ")));
-            }
-        }
-    }
-
-    #[test]
-    fn nested_keys_are_ignored_at_any_depth() {
-        let deep =
-            format!(r#"{{"a":{}1{},"b":{{"error":"x","status":"failed"}}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(read(200, &deep), ready(&deep));
-    }
-
-    quickcheck! {
-        fn any_bytes_can_be_classified(status: u16, body: Vec<u8>) -> bool {
-            let _ = classify(status, &body, None);
-            let inside = json!({"status": "completed", "result": String::from_utf8_lossy(&body)}).to_string();
-            read(200, &inside) == ready(&json!(String::from_utf8_lossy(&body)).to_string())
-        }
-    }
-}
+mod tests;
