@@ -8,14 +8,13 @@ use crossbeam_channel::Receiver;
 use log::{info, warn};
 
 use super::numbers::{Numbers, Unresolved};
-use super::{Job, Message, Requests, Shared};
+use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, Limit, Result};
+use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate};
 use crate::rules::wire_format::{AfterRefusal, Negotiation, WireFormat};
-use crate::threads::Reservation;
 use crate::types::RequestKind;
 use crate::types::wire::Promise;
 
@@ -33,8 +32,8 @@ struct Submission<'a> {
     requests: &'a mut dyn Requests,
     operation: &'static str,
     is_numbered: bool,
-    /// Of the call, or of the submit window.
-    deadline: Deadline,
+    /// Of the call. Each request that is sent has a submit window of its own.
+    deadline: Option<Deadline>,
     idempotency_key: String,
     /// The same request was sent by an earlier call, whose outcome is unknown.
     is_repeated: bool,
@@ -59,20 +58,25 @@ impl Worker {
         Worker { http: Arc::clone(http), poller: poller.clone(), client, shared: Arc::clone(shared), numbers }
     }
 
-    pub(super) fn run(mut self, jobs: &Receiver<(Job, Reservation)>) {
-        let clock = self.http.config().clock().clone();
-        let mut unsent = 0;
-        while let Received::Message((job, reservation)) = clock.receive_until(jobs, None) {
-            if self.shared.stopping.load(Ordering::Acquire) {
-                unsent += 1;
-            } else {
-                self.execute(job);
-            }
-            drop(reservation);
-        }
+    pub(super) fn run(mut self, entries: &Receiver<Entry>) {
+        let unsent = self.work_off(entries);
         if unsent > 0 {
             warn!("the training client was closed with {unsent} calls unsent");
         }
+    }
+
+    /// Works off a queue, or a place in it, until it is closed. Returns how many calls were not sent.
+    fn work_off(&mut self, entries: &Receiver<Entry>) -> usize {
+        let clock = self.http.config().clock().clone();
+        let mut unsent = 0;
+        while let Received::Message(entry) = clock.receive_until(entries, None) {
+            match entry {
+                Entry::Call(..) if self.shared.stopping.load(Ordering::Acquire) => unsent += 1,
+                Entry::Call(job, _reservation) => self.execute(job),
+                Entry::Place(calls, _reservation) => unsent += self.work_off(&calls),
+            }
+        }
+        unsent
     }
 
     /// Sends the requests of a call. If one fails, the rest are not sent.
@@ -113,14 +117,13 @@ impl Worker {
         completer.begin_write()?;
         let config = self.http.config();
         let submitted_at = config.clock().now();
-        let window = Deadline { at: submitted_at + config.timeout_submit(), limit: Limit::Submit };
         let first = if config.is_official() { WireFormat::Protobuf } else { WireFormat::Json };
         let negotiation = requests.pass().map(|pass| Negotiation::new(pass, config.wire().fixed(), first));
         let mut submission = Submission {
             requests,
             operation: completer.operation(),
             is_numbered: kind != RequestKind::UnloadModel,
-            deadline: window.earlier(deadline),
+            deadline,
             idempotency_key: idempotency_key(),
             is_repeated: false,
             negotiation,
@@ -261,7 +264,7 @@ impl Worker {
     /// Sends a message, with retries, until the server gives a promise or refuses it.
     fn post(&self, message: &Message, idempotency_key: &str, submission: &Submission<'_>) -> Result<Promise, Failure> {
         let limits = self.http.limits(submission.operation, Purpose::Training);
-        let limits = Limits { deadline: Some(submission.deadline), ..limits };
+        let limits = Limits { deadline: submission.deadline, ..limits };
         let request = Request {
             content_type: message.content_type,
             content_encoding: message.content_encoding,
