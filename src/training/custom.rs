@@ -76,6 +76,10 @@ impl TrainingClient {
     /// `target_tokens` may have K candidates for each position, in the shape `[N, K]`. The log-probabilities of a datum are then
     /// N · K numbers, position by position, and so is the gradient.
     ///
+    /// Both passes together are one call in the order of calls: what other threads submit meanwhile comes after the second pass.
+    /// Calls of this client that the function itself makes come between the passes, and the function may wait for them. It must
+    /// not wait for calls of this client that other threads make meanwhile: those wait for it.
+    ///
     /// In the metrics of the result, `loss:sum` is the custom loss and `surrogate_loss:sum` the service's own `loss:sum`, which is
     /// that of the second pass and says nothing. The metrics of the function come on top.
     ///
@@ -128,7 +132,7 @@ impl TrainingClient {
     }
 
     /// Submits [`forward_backward_custom`](TrainingClient::forward_backward_custom). Blocks for the first pass and the function,
-    /// and returns once the second pass is queued: calls that are submitted later come after it.
+    /// and returns once the second pass is queued.
     ///
     /// # Errors
     ///
@@ -159,6 +163,21 @@ impl TrainingClient {
         for (index, datum) in batch.iter().enumerate() {
             targets(index, datum).map_err(named)?;
         }
+        let bytes = batch.iter().map(Datum::heap_bytes).sum();
+        let place = self.core.queue.take_place(bytes, mode.on_full()).map_err(named)?;
+        place.fill(|| self.both_passes(batch, loss, mode))
+    }
+
+    fn both_passes<E>(
+        &self,
+        batch: &Batch,
+        loss: impl FnOnce(&[Datum], &[Array1<f32>]) -> Result<CustomLoss, E>,
+        mode: CallMode,
+    ) -> Result<Pending<ForwardBackwardOutput>>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let named = |error: Error| error.with_operation(OPERATION);
         let cross_entropy = LossFn::CrossEntropy.into();
         // A pass without gradients does not change the model, even if its outcome is unknown.
         let unchanged = |error: Error| error.with_effect(false);

@@ -3,17 +3,21 @@
 //! The order of the calls is their order in the queue, which each takes on the caller's thread under one lock. If a background
 //! task took it, two calls made one after the other could be swapped. The thread ([`worker`]) sends the next request once the
 //! promise of the last one has arrived; the poller gets the results. It gives out the sequence numbers as it writes the requests
-//! ([`numbers`]).
+//! ([`numbers`]). A call that makes requests of its own, a custom loss, holds its place in the order meanwhile ([`place`]).
 
 mod numbers;
+mod place;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
+pub(super) use place::Place;
+use worker::Worker;
 
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,7 +27,6 @@ use crate::rules::wire_format::{Pass, WireFormat};
 use crate::session::Dependent;
 use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
 use crate::types::RequestKind;
-use worker::Worker;
 
 /// A request that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,9 +72,25 @@ pub(super) struct Job {
     pub(super) bytes: usize,
 }
 
+/// What the thread finds in the queue. The space in the budget is free again once it is done.
+enum Entry {
+    Call(Job, Option<Reservation>),
+    /// A place, through which its calls come until it is closed.
+    Place(Receiver<Entry>, Option<Reservation>),
+}
+
+/// The ways into the queue. None are left when it is closed.
+#[derive(Default)]
+struct Senders {
+    queue: Option<Sender<Entry>>,
+    /// Those of the open places, by number.
+    places: BTreeMap<u64, Sender<Entry>>,
+    places_taken: u64,
+}
+
 /// The queue and its thread.
 pub(super) struct TrainingQueue {
-    sender: Mutex<Option<Sender<(Job, Reservation)>>>,
+    senders: Mutex<Senders>,
     budget: Budget,
     shared: Arc<Shared>,
     thread: OwnedThread,
@@ -88,33 +107,70 @@ impl TrainingQueue {
     pub(super) fn spawn(http: &Arc<Http>, poller: &PollerHandle) -> Result<Self> {
         let config = http.config();
         let (sender, receiver) = unbounded();
+        let senders = Senders { queue: Some(sender), ..Senders::default() };
         let shared = Arc::<Shared>::default();
         let worker = Worker::new(http, poller, &shared);
         Ok(TrainingQueue {
-            sender: Mutex::new(Some(sender)),
+            senders: Mutex::new(senders),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
             shared,
             thread: OwnedThread::spawn(&config.thread_options(), "training", move || worker.run(&receiver))?,
         })
     }
 
-    /// Queues a call. Calls made one after the other are sent in that order, from whichever threads.
+    /// Queues a call. Calls made one after the other are sent in that order, from whichever threads; those of a thread that fills
+    /// a place are sent in that place.
     pub(super) fn submit(&self, job: Job, on_full: OnFull) -> Result<()> {
-        let reservation = self.budget.reserve(job.bytes, on_full)?;
-        let sender = self.sender.lock();
-        let refused = match &*sender {
-            Some(sender) => sender.send((job, reservation)).map_err(|refused| refused.0),
-            None => Err((job, reservation)),
+        let place = place::filled(self);
+        let reservation = self.reserve(place, job.bytes, on_full)?;
+        self.send(place, Entry::Call(job, reservation))
+    }
+
+    /// Takes a place, for calls of this size altogether.
+    #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
+    pub(super) fn take_place(self: &Arc<Self>, bytes: usize, on_full: OnFull) -> Result<Place> {
+        let outer = place::filled(self);
+        let reservation = self.reserve(outer, bytes, on_full)?;
+        let (sender, receiver) = unbounded();
+        let mut senders = self.senders.lock();
+        let id = senders.places_taken;
+        senders.places_taken += 1;
+        senders.places.insert(id, sender);
+        drop(senders);
+        let place = Place::new(self, id);
+        self.send(outer, Entry::Place(receiver, reservation))?;
+        Ok(place)
+    }
+
+    /// Reserves space for a call, unless it belongs to a place, which has reserved its own: it would wait for calls that wait for
+    /// the place.
+    fn reserve(&self, place: Option<u64>, bytes: usize, on_full: OnFull) -> Result<Option<Reservation>> {
+        place.is_none().then(|| self.budget.reserve(bytes, on_full)).transpose()
+    }
+
+    fn send(&self, place: Option<u64>, entry: Entry) -> Result<()> {
+        let senders = self.senders.lock();
+        let sender = match place {
+            Some(id) => senders.places.get(&id),
+            None => senders.queue.as_ref(),
         };
         let open = sender.is_some();
-        drop(sender);
+        let refused = match sender {
+            Some(sender) => sender.send(entry).err().map(|refused| refused.0),
+            None => Some(entry),
+        };
+        drop(senders);
         match refused {
-            Ok(()) => Ok(()),
+            None => Ok(()),
             // Only a panic ends the thread while the sender exists.
-            Err(_) if open => Err(Error::new(ErrorKind::Panicked, "the training client's thread panicked")
+            Some(_) if open => Err(Error::new(ErrorKind::Panicked, "the training client's thread panicked")
                 .with_hint("see the log for the panic; create a new training client from a checkpoint")),
-            Err(_) => Err(Error::closed()),
+            Some(_) => Err(Error::closed()),
         }
+    }
+
+    fn close_place(&self, id: u64) {
+        self.senders.lock().places.remove(&id);
     }
 }
 
@@ -122,7 +178,7 @@ impl Dependent for TrainingQueue {
     /// Requests that are not sent yet end with `Closed`.
     fn close(&self, deadline: Instant) {
         self.shared.stopping.store(true, Ordering::Release);
-        self.sender.lock().take();
+        *self.senders.lock() = Senders::default();
         self.budget.close();
         let submission = self.shared.submission.lock().take();
         if let Some(submission) = submission {

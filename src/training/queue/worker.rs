@@ -8,14 +8,13 @@ use crossbeam_channel::Receiver;
 use log::{info, warn};
 
 use super::numbers::{Numbers, Unresolved};
-use super::{Job, Message, Requests, Shared};
+use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
 use crate::error::{Error, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate};
 use crate::rules::wire_format::{AfterRefusal, Negotiation, WireFormat};
-use crate::threads::Reservation;
 use crate::types::RequestKind;
 use crate::types::wire::Promise;
 
@@ -59,20 +58,25 @@ impl Worker {
         Worker { http: Arc::clone(http), poller: poller.clone(), client, shared: Arc::clone(shared), numbers }
     }
 
-    pub(super) fn run(mut self, jobs: &Receiver<(Job, Reservation)>) {
-        let clock = self.http.config().clock().clone();
-        let mut unsent = 0;
-        while let Received::Message((job, reservation)) = clock.receive_until(jobs, None) {
-            if self.shared.stopping.load(Ordering::Acquire) {
-                unsent += 1;
-            } else {
-                self.execute(job);
-            }
-            drop(reservation);
-        }
+    pub(super) fn run(mut self, entries: &Receiver<Entry>) {
+        let unsent = self.work_off(entries);
         if unsent > 0 {
             warn!("the training client was closed with {unsent} calls unsent");
         }
+    }
+
+    /// Works off a queue, or a place in it, until it is closed. Returns how many calls were not sent.
+    fn work_off(&mut self, entries: &Receiver<Entry>) -> usize {
+        let clock = self.http.config().clock().clone();
+        let mut unsent = 0;
+        while let Received::Message(entry) = clock.receive_until(entries, None) {
+            match entry {
+                Entry::Call(..) if self.shared.stopping.load(Ordering::Acquire) => unsent += 1,
+                Entry::Call(job, _reservation) => self.execute(job),
+                Entry::Place(calls, _reservation) => unsent += self.work_off(&calls),
+            }
+        }
+        unsent
     }
 
     /// Sends the requests of a call. If one fails, the rest are not sent.

@@ -1,5 +1,7 @@
 //! Custom losses: the two passes, the loss function between them, and the errors that prevent the second.
 
+mod order;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -150,56 +152,6 @@ fn a_gradient_of_zeros_is_a_result() {
         (output.metrics["loss:sum"], output.metrics["loss:mean"], output.loss_fn_outputs.len()),
         (0.0, 0.0, 130)
     );
-}
-
-/// A failing function makes a training client of 0.38.0 unusable.
-#[test]
-fn a_failed_function_leaves_no_hole() {
-    let service = service();
-    let trainer = trainer(&service);
-    trainer.forward_backward_custom(batch(), |_, _| Err("no reward")).unwrap_err();
-    let panics = |_: &[Datum], _: &[Array1<f32>]| -> Result<CustomLoss, Infallible> { panic!("out of luck") };
-    trainer.forward_backward_custom(batch(), panics).unwrap_err();
-    trainer.forward_backward_custom(batch(), flat).unwrap();
-    trainer.optim_step(AdamParams::default()).unwrap();
-    let sent = passes(&service).into_iter().map(|request| (request.path.clone(), request.seq_id().unwrap()));
-    let expected = [("forward", 1), ("forward", 2), ("forward", 3), ("forward_backward", 4), ("optim_step", 5)];
-    assert_eq!(sent.collect::<Vec<_>>(), expected.map(|(path, number)| (path.to_owned(), number)));
-}
-
-#[test]
-fn later_requests_follow_the_second_pass() {
-    let service = service();
-    let trainer = trainer(&service);
-    let mut pending = Vec::new();
-    for _ in 0..3 {
-        let pass = trainer.submit_forward_backward_custom(batch(), flat).unwrap();
-        pending.push((pass, trainer.submit_optim_step(AdamParams::default()).unwrap()));
-    }
-    for (pass, step) in pending {
-        step.wait().unwrap();
-        pass.wait().unwrap();
-    }
-    let sent: Vec<_> = passes(&service).into_iter().map(|request| request.path).collect();
-    assert_eq!(sent, ["forward", "forward_backward", "optim_step"].repeat(3));
-}
-
-#[test]
-fn the_function_may_submit_and_wait_itself() {
-    let service = service();
-    let trainer = trainer(&service);
-    let inner = trainer.clone();
-    let output = trainer.submit_forward_backward_custom(batch(), |_, logprobs| -> tinkex::Result<_> {
-        let step = inner.submit_optim_step(AdamParams::default())?;
-        assert_eq!(inner.forward(batch(), LossFn::CrossEntropy)?.loss_fn_outputs.len(), 1);
-        step.wait()?;
-        Ok(CustomLoss::new(0.0, ones(logprobs)))
-    });
-    output.unwrap().wait().unwrap();
-    let sent: Vec<_> =
-        passes(&service).into_iter().map(|request| (request.path.clone(), request.seq_id().unwrap())).collect();
-    let expected = [("forward", 1), ("optim_step", 2), ("forward", 3), ("forward_backward", 4)];
-    assert_eq!(sent, expected.map(|(path, seq_id)| (path.to_owned(), seq_id)));
 }
 
 #[test]
