@@ -20,7 +20,7 @@ pub struct CredentialStore {
 
 /// A key in the store.
 #[derive(Clone, Default, PartialEq)]
-#[allow(clippy::exhaustive_structs, reason = "the program builds it with a struct literal")]
+#[non_exhaustive]
 pub struct StoredKey {
     /// Its name in the store.
     pub id: String,

@@ -208,7 +208,11 @@ impl RestClient {
 
     fn archive_url(&self, checkpoint: &CheckpointEndpoint) -> Result<CheckpointArchiveUrlResponse> {
         let operation = checkpoint.operation;
-        let response = self.http().send(&checkpoint.archive_request(), &self.limits(operation))?;
+        let response = self.http().send(&checkpoint.archive_request(), &self.limits(operation));
+        let response = response.map_err(|error| match error.status() {
+            Some(404 | 405 | 410) => error.with_hint(endpoint::NO_ARCHIVE),
+            _ => error,
+        })?;
         endpoint::archive_url(operation, self.config(), response)
     }
 

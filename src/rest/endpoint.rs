@@ -23,6 +23,10 @@ pub(super) struct CheckpointEndpoint {
     pub(super) is_external: bool,
 }
 
+/// The hint if a service does not find an archive.
+pub(super) const NO_ARCHIVE: &str = "check the name; if the checkpoint exists, this service has no archives any more, and only \
+                                     external weights can be downloaded";
+
 /// The first part of the id of external weights.
 const EXTERNAL: &str = "external_weights";
 

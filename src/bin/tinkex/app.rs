@@ -8,14 +8,15 @@ use env_logger::Env;
 use tinkex::ConfigBuilder;
 use tinkex::api::Api;
 use tinkex::clock::Clock;
-use tinkex::{Config, RestClient};
+use tinkex::credential_store::CredentialStore;
+use tinkex::{Config, CredentialSource, RestClient};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
 
 /// Retries of a short request: fewer than the library's default, since a person is waiting and can repeat the command.
-const RETRIES: u32 = 2;
+pub(crate) const RETRIES: u32 = 2;
 
 /// Options that are accepted before and after the command.
 #[derive(Args, Debug)]
@@ -29,6 +30,9 @@ pub(crate) struct GlobalOptions {
     /// URL of the service [env: TINKER_BASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) base_url: Option<String>,
+    /// Project of the sessions of `sample` and `train` [env: TINKER_PROJECT_ID]
+    #[arg(long, global = true, value_name = "PROJECT_ID")]
+    pub(crate) project: Option<String>,
 }
 
 pub(crate) struct App {
@@ -37,6 +41,7 @@ pub(crate) struct App {
     /// Whether errors show their causes.
     pub(crate) verbose: bool,
     base_url: Option<String>,
+    project: Option<String>,
 }
 
 impl App {
@@ -44,16 +49,35 @@ impl App {
     pub(crate) fn start(global: GlobalOptions, default_log: &str) -> Result<App, Failure> {
         env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", default_log));
         let output = Output::new(global.format);
-        Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url: global.base_url })
+        let (base_url, project) = (global.base_url, global.project);
+        Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url, project })
     }
 
-    /// Fails if there is no API key.
-    pub(crate) fn require_key(&self) -> Result<(), Failure> {
-        if env::var("TINKER_API_KEY").unwrap_or_default().trim().is_empty() {
-            return Err(Failure::usage("no API key")
-                .hint("set TINKER_API_KEY to your key; `tinkex serve` accepts any text, such as tml-local"));
+    /// Where the API key comes from. Fails if there is none.
+    pub(crate) fn require_key(&self) -> Result<CredentialSource, Failure> {
+        let is_set = |name: &str| env::var(name).is_ok_and(|value| !value.trim().is_empty());
+        let store = CredentialStore::of_user(|name| env::var(name).ok());
+        if is_set("TINKER_API_KEY") {
+            return Ok(CredentialSource::Variable);
+        } else if is_set("TINKER_CREDENTIAL_CMD") {
+            return Ok(CredentialSource::Command);
+        } else if store.map(|store| store.default_key()).transpose()?.flatten().is_some() {
+            return Ok(CredentialSource::Stored);
         }
-        Ok(())
+        Err(Failure::usage("no API key").hint(
+            "set TINKER_API_KEY to your key, or run `tinkex auth login`; `tinkex serve` accepts any text, such as tml-local",
+        ))
+    }
+
+    /// These settings and those of the global options.
+    pub(crate) fn settings(&self, mut builder: ConfigBuilder) -> ConfigBuilder {
+        if let Some(url) = &self.base_url {
+            builder = builder.base_url(url);
+        }
+        if let Some(project) = &self.project {
+            builder = builder.project_id(project);
+        }
+        builder
     }
 
     /// The configuration from the options and the environment.
@@ -63,11 +87,7 @@ impl App {
 
     fn config_builder(&self) -> Result<ConfigBuilder, Failure> {
         self.require_key()?;
-        let builder = Config::builder();
-        Ok(match &self.base_url {
-            Some(url) => builder.base_url(url),
-            None => builder,
-        })
+        Ok(self.settings(Config::builder()))
     }
 
     /// Fails within seconds if the service does not respond. The library itself retries for minutes, which is right for an

@@ -3,11 +3,11 @@
 use clap::{Parser, Subcommand};
 
 use crate::app::GlobalOptions;
-use crate::{billing, checkpoint, doctor, generate, model, run, sample, serve, session, train};
+use crate::{auth, billing, checkpoint, doctor, generate, model, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
-/// The API key is read from TINKER_API_KEY and the URL of the service from TINKER_BASE_URL.
+/// The API key is read from TINKER_API_KEY or was stored by `tinkex auth login`; the URL of the service from TINKER_BASE_URL.
 #[derive(Debug, Parser)]
 #[command(name = "tinkex", version, max_term_width = 100, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
@@ -21,6 +21,9 @@ const AFTER_HELP: &str = "\
 Environment:
   TINKER_API_KEY    API key. There is no option for it, since other users could
                     see it in the list of processes
+  TINKER_CREDENTIAL_CMD
+                    shell command that prints the API key, if TINKER_API_KEY is
+                    not set [default: the key stored by `tinkex auth login`]
   TINKER_BASE_URL   URL of the service, unless --base-url is given
   TINKER_LOG        log level on stderr: error, warn, info, debug, trace or off;
                     also by module, such as tinkex=debug [default: warn for
@@ -28,6 +31,7 @@ Environment:
   TINKER_TELEMETRY  0 turns off telemetry of `sample` and `train`
   TINKER_TAGS       tags of the sessions of `sample` and `train`, separated by
                     commas
+  TINKER_PROJECT_ID project of these sessions, unless --project is given
   TINKER_WIRE       wire format of training batches: auto, json or protobuf
                     [default: auto]
   CLOUDFLARE_ACCESS_CLIENT_ID, CLOUDFLARE_ACCESS_CLIENT_SECRET
@@ -65,6 +69,8 @@ pub(crate) enum Command {
     Sampler(session::SamplerCommand),
     #[command(subcommand)]
     Billing(billing::BillingCommand),
+    #[command(subcommand)]
+    Auth(auth::AuthCommand),
     Sample(sample::Options),
     Train(train::Options),
     Serve(serve::Options),

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tinkex::api::{Api, Response};
 use tinkex::types::GetServerCapabilitiesResponse;
-use tinkex::{Config, ErrorKind, Limit, ServiceClient};
+use tinkex::{Config, CredentialSource, ErrorKind, Limit, ServiceClient};
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -133,7 +133,8 @@ fn run_checks(app: &App, options: &Options) -> Report {
     let has_proxy =
         PROXIES.iter().any(|name| [*name, &name.to_lowercase()].into_iter().any(|name| env::var_os(name).is_some()));
     report.check("key", || match app.require_key() {
-        Ok(()) => Ok(((), "TINKER_API_KEY is set".to_owned())),
+        Ok(CredentialSource::Stored) => Ok(((), "a login stored it".to_owned())),
+        Ok(source) => Ok(((), format!("{source} is set"))),
         Err(failure) => failed(failure.message(), failure.hint_text()),
     });
     let config = report.check("url", || match app.config() {

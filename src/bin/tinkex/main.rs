@@ -20,6 +20,7 @@
 
 mod app;
 mod args;
+mod auth;
 mod bars;
 mod billing;
 mod checkpoint;
@@ -77,6 +78,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Checkpoint(command) => checkpoint::run(&app, &command),
         Command::Session(command) => session::run(&app, &command),
         Command::Sampler(command) => session::run_sampler(&app, &command),
+        Command::Auth(command) => auth::run(&app, &command),
         Command::Sample(options) => sample::run(&app, &options),
         Command::Train(options) => train::run(&app, &options),
         Command::Doctor(options) => doctor::run(&app, &options),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub use download_options::{Canceller, DownloadOptions, DownloadProgress};
 
 use super::client::RestClient;
-use super::endpoint::{CheckpointEndpoint, archive_url};
+use super::endpoint::{CheckpointEndpoint, NO_ARCHIVE, archive_url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Limits;
 use fetch::{Fetch, LinkSource, Target};
@@ -134,8 +134,7 @@ impl RestClient {
         let source = LinkSource {
             request: &request,
             read: &|response| archive_url(checkpoint.operation, self.config(), response),
-            missing: "check the name; if the checkpoint exists, this service has no archives any more, and only external weights \
-                      can be downloaded",
+            missing: NO_ARCHIVE,
         };
         let extract = options.extract;
         let file = create_file(&archive)?;

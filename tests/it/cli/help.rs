@@ -29,6 +29,11 @@ fn help_of_every_command() {
         "session export-trace",
         "sampler",
         "sampler info",
+        "auth",
+        "auth login",
+        "auth logout",
+        "auth status",
+        "auth whoami",
         "billing",
         "billing usage",
         "billing checkpoint-storage",
@@ -43,7 +48,7 @@ fn help_of_every_command() {
     let runs = commands.map(|command| tinkex(&format!("{command} --help")).run());
     golden("help", &runs, &Volatile::default());
     assert!(runs.iter().all(|done| done.code == Some(0) && done.stderr.is_empty()));
-    assert!(runs.iter().all(|done| !done.stdout.contains("-key")), "the API key is not an option");
+    assert!(runs.iter().all(|done| !done.stdout.contains("--api-key")), "the API key is not an option");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The files in `golden` have the expected output and exit code of each command. After an intended change, rewrite them with
 //! `UPDATE_GOLDEN=1 cargo test --features cli --test it cli::`, and review the diff.
 
+mod auth;
 mod doctor;
 mod download;
 mod errors;

@@ -189,5 +189,6 @@ fn a_dropped_archive_has_a_hint() {
         assert_eq!(error.status(), Some(status));
         assert!(error.hint().unwrap().contains("no archives any more"), "{error}");
         assert_eq!(service.requests().len(), 1);
+        assert_eq!(rest.get_checkpoint_archive_url(RUN, "weights/a").unwrap_err().hint(), error.hint());
     }
 }
