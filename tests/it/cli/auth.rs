@@ -119,7 +119,9 @@ fn a_service_without_key_checks_is_believed() {
 #[test]
 fn the_project_is_that_of_the_session() {
     let service = Service::start(healthy_service);
-    for arguments in ["--project p-1 sample --model tinkex/bytes-tiny hello", "sample --model tinkex/bytes-tiny hello --project p-1"] {
+    for arguments in
+        ["--project p-1 sample --model tinkex/bytes-tiny hello", "sample --model tinkex/bytes-tiny hello --project p-1"]
+    {
         tinkex(arguments).at(&service.url()).env("TINKER_PROJECT_ID", "p-2").run();
     }
     tinkex("sample --model tinkex/bytes-tiny hello").at(&service.url()).env("TINKER_PROJECT_ID", "p-2").run();
