@@ -234,7 +234,7 @@ impl SamplingClient {
         let SampleOptions { prompt, mut settings } = options;
         settings.record_stability_info = self.record_stability_info;
         for completer in completers {
-            let job = SampleJob {
+            let mut job = SampleJob {
                 sampler: Arc::clone(&self.sampler),
                 prompt: self.sampler.keep(prompt),
                 settings: settings.clone(),
@@ -242,6 +242,7 @@ impl SamplingClient {
                 deadline: mode.deadline(),
                 retry: Arc::clone(&self.retry),
                 sequence_ids: Arc::clone(&sequence_ids),
+                reservation: None,
                 expired: 0,
             };
             if mode.blocks() {
@@ -250,10 +251,8 @@ impl SamplingClient {
                 let (session, bytes) = (self.session.inner(), prompt.heap_bytes());
                 let reservation =
                     session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
-                let task: Task = Box::new(move || {
-                    drop(reservation);
-                    job.run();
-                });
+                job.reservation = Some(reservation);
+                let task: Task = Box::new(move || job.run());
                 session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
             }
         }

@@ -8,6 +8,7 @@ mod support;
 
 mod api;
 mod auto_traits;
+mod better_than_python;
 mod billing;
 #[cfg(feature = "cli")]
 mod cli;

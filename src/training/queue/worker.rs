@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::numbers::{Numbers, Unresolved};
 use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, Limit, Result};
+use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate};
@@ -32,8 +32,8 @@ struct Submission<'a> {
     requests: &'a mut dyn Requests,
     operation: &'static str,
     is_numbered: bool,
-    /// Of the call, or of the submit window.
-    deadline: Deadline,
+    /// Of the call. Each request that is sent has a submit window of its own.
+    deadline: Option<Deadline>,
     idempotency_key: String,
     /// The same request was sent by an earlier call, whose outcome is unknown.
     is_repeated: bool,
@@ -117,14 +117,13 @@ impl Worker {
         completer.begin_write()?;
         let config = self.http.config();
         let submitted_at = config.clock().now();
-        let window = Deadline { at: submitted_at + config.timeout_submit(), limit: Limit::Submit };
         let first = if config.is_official() { WireFormat::Protobuf } else { WireFormat::Json };
         let negotiation = requests.pass().map(|pass| Negotiation::new(pass, config.wire().fixed(), first));
         let mut submission = Submission {
             requests,
             operation: completer.operation(),
             is_numbered: kind != RequestKind::UnloadModel,
-            deadline: window.earlier(deadline),
+            deadline,
             idempotency_key: idempotency_key(),
             is_repeated: false,
             negotiation,
@@ -265,7 +264,7 @@ impl Worker {
     /// Sends a message, with retries, until the server gives a promise or refuses it.
     fn post(&self, message: &Message, idempotency_key: &str, submission: &Submission<'_>) -> Result<Promise, Failure> {
         let limits = self.http.limits(submission.operation, Purpose::Training);
-        let limits = Limits { deadline: Some(submission.deadline), ..limits };
+        let limits = Limits { deadline: submission.deadline, ..limits };
         let request = Request {
             content_type: message.content_type,
             content_encoding: message.content_encoding,

@@ -19,19 +19,19 @@ fn for_each_server(test: impl Fn(&Double)) {
     }
 }
 
-fn create_trainer(service: &ServiceClient) -> TrainingClient {
+pub(super) fn create_trainer(service: &ServiceClient) -> TrainingClient {
     service.create_lora_training_client("base", LoraConfig::new().rank(8)).unwrap()
 }
 
 /// A datum that no other number makes: three tokens, targets and weights.
-fn datum(number: u32) -> Datum {
+pub(super) fn datum(number: u32) -> Datum {
     let tokens: Vec<u32> = (0..3).map(|index| 8 * number + index).collect();
     let targets: Vec<i64> = tokens.iter().map(|token| i64::from(token + 1)).collect();
     let datum = Datum::new(ModelInput::from_tokens(tokens)).input("target_tokens", targets).unwrap();
     datum.input("weights", vec![0.0_f32, 1.0, 0.5]).unwrap()
 }
 
-fn batch(numbers: impl IntoIterator<Item = u32>) -> Batch {
+pub(super) fn batch(numbers: impl IntoIterator<Item = u32>) -> Batch {
     numbers.into_iter().map(datum).collect()
 }
 

@@ -31,7 +31,7 @@ fn scenario_71_every_status_that_is_retried() {
 }
 
 #[test]
-fn scenario_72_an_empty_400_is_a_lost_connection() {
+fn scenario_72_an_empty_400_is_no_refusal() {
     let mut scenario = start("72_retry_400");
     let trainer = scenario.trainer();
     let refused = trainer.optim_step(AdamParams::default()).unwrap_err();

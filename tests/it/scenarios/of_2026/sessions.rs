@@ -64,3 +64,20 @@ fn scenario_06_calls_without_a_session() {
     }
     scenario.is_played();
 }
+
+#[test]
+fn scenario_02_project_name_tags_and_metadata() {
+    let scenario = start("02_session_tags_metadata");
+    let config = scenario.config().project_id("proj-1").display_name("golden run").tags(["alpha", "beta"]);
+    let config = config.user_metadata("k", "v").user_metadata("ünï", "✓ \" \\ \n");
+    drop(ServiceClient::connect(config.build().unwrap()).unwrap());
+    scenario.is_played();
+}
+
+#[test]
+fn scenario_9a_settings_of_a_later_service() {
+    let scenario = start("9a_client_config_variants");
+    let (_, client) = scenario.freely(|| scenario.connect());
+    drop(client);
+    scenario.is_played();
+}
