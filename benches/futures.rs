@@ -7,6 +7,8 @@
 //! The allocator counts the memory: the live bytes added by the results, with what is needed to resubmit a sample. The prompt
 //! of a thousand tokens is shared, and the service keeps only a counter for a result. The growth of the resident set
 //! (`/proc/self/statm`, Linux only) adds the overhead of the allocator.
+//! Then the same number of samples of one session, on a service that polls them together (`retrieve_futures`): memory, connections,
+//! and how long all results take.
 //! Without `--bench` (as under `cargo test --all-targets`) it runs with 200 results.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
@@ -126,20 +128,58 @@ fn run(connections: usize, futures: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// Samples of one session, with polls for each or one for all.
+fn run_session(together: bool, futures: usize) -> Result<(), Error> {
+    let (server, service) = if together { Hold::start_together() } else { Hold::start() };
+    let key = format!("tml-bench-{together}");
+    let config = Config::builder().api_key(key).base_url(server.url()).proxy(Proxy::Off).max_queued(4 * futures);
+    let client = ServiceClient::connect(config.build()?)?;
+    let sampler = client.create_sampling_client("base")?;
+    let prompt = ModelInput::from_tokens([1; 1000]);
+    let sample = |count: usize| -> Result<Vec<Pending<_>>, Error> {
+        let before = service.submitted();
+        let each = (0..count).map(|_| sampler.submit_sample(&prompt, 1, &SamplingParams::default()));
+        let pendings = each.collect::<Result<Vec<_>, _>>()?;
+        service.wait_until(|_| service.submitted() == before + count);
+        Ok(pendings)
+    };
+    let warm = sample(futures)?;
+    let before = memory();
+    let samples = sample(futures)?;
+    service.wait_until(|state| state.held >= 1);
+    let how = if together { "polled together" } else { "each with its own poll" };
+    println!("{} samples of one session, {how}", 2 * futures);
+    print_memory("sample", before, futures);
+    // A while of real time, in which polls are repeated.
+    let began = Instant::now();
+    let mut most = 0;
+    service.wait_until(|state| {
+        most = most.max(state.held);
+        began.elapsed() > Duration::from_secs(2)
+    });
+    println!("  polls held at once, each with a connection: {most}");
+    let began = Instant::now();
+    service.change(|state| state.open = true);
+    wait_all(warm.into_iter().chain(samples))?;
+    println!("  all results, once ready: {:.1?}", began.elapsed());
+    client.close(Duration::from_secs(5));
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
     let futures = if args.iter().any(|arg| arg == "--bench") { 20_000 } else { 200 };
     if let Some(connections) = args.iter().find_map(|arg| arg.strip_prefix("--connections=")?.parse().ok()) {
         return Ok(run(connections, futures)?);
     }
+    if let Some(together) = args.iter().find_map(|arg| arg.strip_prefix("--together=")?.parse().ok()) {
+        return Ok(run_session(together, futures / 2)?);
+    }
     // Each in its own process, so that neither reuses memory of the other.
-    for connections in [128, 2] {
-        let run = Command::new(std::env::current_exe()?)
-            .args(&args[1..])
-            .arg(format!("--connections={connections}"))
-            .status();
-        if !run?.success() {
-            return Err(format!("the run with {connections} connections failed").into());
+    for run in ["--connections=128", "--connections=2", "--together=false", "--together=true"] {
+        let status = Command::new(std::env::current_exe()?).args(&args[1..]).arg(run).status();
+        if !status?.success() {
+            return Err(format!("the run with {run} failed").into());
         }
     }
     Ok(())

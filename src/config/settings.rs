@@ -95,7 +95,8 @@ settings! {
     max_sampling_threads: usize = 32, zero refused;
     /// The maximum number of concurrent sample submissions in this process for one base URL and key. If several clients share
     /// a base URL and key, the first one sets this, `sampling_burst` and `sampling_rate` for all. Defaults to 400. Stricter limits
-    /// of the service hold as well: for the bytes of prompts, if it has one, and of 10 for 10 s after a 429.
+    /// of the service hold as well: for the bytes of prompts and for the samples of a client from submission to result, if it has
+    /// them, and of 10 for 10 s after a 429.
     max_sampling_in_flight: usize = 400, zero refused;
     /// How many samples may be submitted at once before `sampling_rate` slows them down. Defaults to 400.
     sampling_burst: u32 = 400, zero refused;

@@ -55,7 +55,7 @@ impl Http {
     /// Uses these settings of the service, which another client was given.
     pub(crate) fn set_settings(&self, fixed: ClientConfig, dynamic: Option<ClientDynamicConfig>) {
         let mut state = self.settings.0.lock();
-        (state.fixed, state.dynamic) = (Some(Arc::new(fixed)), dynamic.map(Arc::new));
+        (state.asked, state.fixed, state.dynamic) = (true, Some(Arc::new(fixed)), dynamic.map(Arc::new));
     }
 
     /// Asks the service for its settings. One that has none leaves the defaults.

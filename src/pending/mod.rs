@@ -44,7 +44,8 @@ use call_state::CallState;
 /// It is not a `std::future::Future`: nothing has to drive it. The request is sent and its result polled in the background,
 /// whether or not anyone waits. A `Pending` keeps its session and its client alive.
 ///
-/// Dropping a `Pending` stops the polls. It withdraws a sample that is not sent yet, but not a training step: a submitted step
+/// Dropping a `Pending` stops the polls. It withdraws a sample that is not sent yet, and cancels one that is if the service allows
+/// that, but does not withdraw a training step: a submitted step
 /// still takes place, provided that its client or the `Pending` lives until it is sent.
 ///
 /// # Examples
@@ -115,7 +116,7 @@ impl<T> Pending<T> {
     }
 
     /// Cancels the call. A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no
-    /// longer polled. Of a batch in several requests, either all are sent or none.
+    /// longer polled; a service that wants to know is told that a sample is given up. Of a batch in several requests, either all are sent or none.
     pub fn cancel(self) {
         self.state
             .lock()

@@ -233,7 +233,7 @@ impl SamplingClient {
         let call = self.session.call(operation, handle, mode);
         let SampleOptions { prompt, mut settings } = options;
         settings.record_stability_info = self.record_stability_info;
-        let job = SampleJob {
+        let mut job = SampleJob {
             sampler: Arc::clone(&self.sampler),
             prompt: self.sampler.keep(prompt),
             settings: settings.clone(),
@@ -241,6 +241,7 @@ impl SamplingClient {
             deadline: mode.deadline(),
             retry: Arc::clone(&self.retry),
             sequence_ids: Arc::clone(&sequence_ids),
+            reservation: None,
             expired: 0,
         };
         if mode.blocks() {
@@ -249,11 +250,10 @@ impl SamplingClient {
             let (session, bytes) = (self.session.inner(), prompt.heap_bytes());
             let reservation =
                 session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
-            let task: Task = Box::new(move || {
-                drop(reservation);
-                job.run();
-            });
+            job.reservation = Some(reservation);
+            let task: Task = Box::new(move || job.run());
             session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
+        }
         }
         Ok((call, Finish { expected, sequence_ids }))
     }

@@ -17,7 +17,7 @@ use crate::http::{Http, Limits, Purpose, Request, RetryDecision, RetryMode, idem
 use crate::pending::{Completer, PollClient, PollerHandle, PollingSession, Resubmission, TrackedPromise};
 use crate::rules::sample_admission::{estimate, pause_after_refusal};
 use crate::session::{SamplingLimiter, Task};
-use crate::threads::Pool;
+use crate::threads::{Pool, Reservation, Slots};
 use crate::types::wire::Promise;
 use crate::types::{ModelInput, RequestKind};
 
@@ -37,6 +37,8 @@ pub(super) struct Sampler {
     next_seq_id: AtomicU64,
     /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
+    /// One for each sample from its submission to its result, if the service limits them.
+    slots: Option<Arc<Slots<SampleJob>>>,
     base_model: OnceLock<String>,
 }
 
@@ -49,6 +51,8 @@ pub(super) struct SampleJob {
     pub(super) deadline: Option<Deadline>,
     pub(super) retry: Arc<RetryConfig>,
     pub(super) sequence_ids: SequenceIds,
+    /// Its place in the queue, until it is its turn.
+    pub(super) reservation: Option<Reservation>,
     /// How many times its promise has expired.
     pub(super) expired: u32,
 }
@@ -56,11 +60,15 @@ pub(super) struct SampleJob {
 impl Sampler {
     /// `first_seq_id` is the number of the first sample.
     pub(super) fn new(session: &PollingSession, sampling_session_id: String, first_seq_id: u64) -> Self {
-        let client = match session.http().client_config().sample_use_retrieve_futures {
+        let service = session.http().client_config();
+        let is_limited = session.http().has_client_config() && !service.sample_use_retrieve_futures;
+        let slots = is_limited.then(|| Slots::new(service.sample_max_concurrent_requests, SampleJob::run_in_pool));
+        let client = match service.sample_use_retrieve_futures {
             true => session.poller().new_sampler(&sampling_session_id, first_seq_id),
             false => session.poller().new_client(false),
         };
         Sampler {
+            slots,
             sampling_session_id,
             client,
             http: Arc::clone(session.http()),
@@ -96,8 +104,18 @@ impl Sampler {
 
 impl SampleJob {
     /// Submits the sample on the calling thread and hands its promise to the poller. Blocks at the limiter and during the
-    /// request.
+    /// request. If too many samples of the client are in flight, it waits without a thread until it is its turn.
     pub(super) fn run(self) {
+        let slots = self.sampler.slots.clone().filter(|_| !self.completer.is_holding());
+        let Some(slots) = slots else { return self.run_now() };
+        if let Some((mut job, slot)) = slots.take(self) {
+            job.completer.hold(slot);
+            job.run_now();
+        }
+    }
+
+    fn run_now(mut self) {
+        drop(self.reservation.take());
         let clock = self.sampler.http.config().clock();
         let submitted_at = clock.now();
         match self.submit() {
@@ -105,8 +123,9 @@ impl SampleJob {
                 let sampler = Arc::clone(&self.sampler);
                 let config = sampler.http.config();
                 *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default();
-                let SampleJob { sampler: own, prompt, settings, completer, deadline, retry, sequence_ids, expired } =
-                    self;
+                let SampleJob {
+                    sampler: own, prompt, settings, completer, deadline, retry, sequence_ids, expired, ..
+                } = self;
                 let service = sampler.http.client_config();
                 let timeout_progress = retry.progress().unwrap_or(match service.sample_enable_stuck_detection {
                     true => config.timeout_progress(),
@@ -115,9 +134,19 @@ impl SampleJob {
                 let wait = retry.wait(expired, fastrand::f64()).filter(|_| !service.sample_no_retries);
                 let resubmission = wait.map(|wait| {
                     let run = Box::new(move |completer| {
-                        let (sampler, expired) = (own, expired + 1);
-                        SampleJob { sampler, prompt, settings, completer, deadline, retry, sequence_ids, expired }
-                            .run_in_pool();
+                        let (sampler, expired, reservation) = (own, expired + 1, None);
+                        SampleJob {
+                            sampler,
+                            prompt,
+                            settings,
+                            completer,
+                            deadline,
+                            retry,
+                            sequence_ids,
+                            reservation,
+                            expired,
+                        }
+                        .run_in_pool();
                     });
                     Resubmission { wait, run }
                 });
@@ -131,11 +160,11 @@ impl SampleJob {
         }
     }
 
-    /// Submits the sample on a thread of the pool.
-    fn run_in_pool(self) {
-        let Some(submitters) = self.sampler.submitters.upgrade() else { return };
+    /// Submits the sample on a thread of the pool. Returns false if there is none any more.
+    fn run_in_pool(self) -> bool {
+        let Some(submitters) = self.sampler.submitters.upgrade() else { return false };
         // If the pool refuses the task, it is dropped, and its completer completes itself.
-        drop(submitters.submit(Box::new(move || self.run())));
+        submitters.submit(Box::new(move || self.run())).is_ok()
     }
 
     fn submit(&self) -> Result<Promise> {

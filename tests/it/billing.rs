@@ -77,8 +77,8 @@ fn scenario_99_a_refused_step_goes_on() {
 
 #[test]
 fn a_pause_uses_up_no_submit_window() {
-    let service = refusing("optim_step", 3);
-    step_after(&service, 3, |config| config.timeout_submit(6 * SECOND)).unwrap();
+    let service = refusing("optim_step", 4);
+    step_after(&service, 4, |config| config.timeout_submit(16 * SECOND)).unwrap();
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn warnings_are_logged_once() {
         match request.path.as_str() {
             "get_server_capabilities" => Reply::with_headers(200, &note, &json!({"supported_models": []})),
             "healthz" => Reply::with_headers(200, &note[..1], &json!({"status": "ok"})),
-            "asample" => Reply::with_headers(402, &[("x-deprecation-note", "ends\nsoon")], &json!({"detail": "pay"})),
+            "asample" => Reply::with_headers(402, &[("x-deprecation-note", "ends soon")], &json!({"detail": "pay"})),
             _ => healthy_service(request),
         }
     });

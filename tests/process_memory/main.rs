@@ -54,6 +54,14 @@ fn an_unresolved_result_takes_under_one_kibibyte() {
     let flush = || sampler.submit_sample(&prompt, 2, &params).unwrap().wait().unwrap_err();
     let (bytes, _samples) = each(&client, &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
     assert!(bytes < LIMIT, "a sample takes {bytes} bytes");
+    let (service, _hold) = Hold::start_together();
+    let config = Config::builder().api_key("tml-together").base_url(service.url()).proxy(Proxy::Off);
+    let config = config.max_queued(2 * COUNT).max_poll_connections(2).max_sampling_threads(1);
+    let together = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let sampler = together.create_sampling_client("base").unwrap();
+    let flush = || sampler.submit_sample(&prompt, 2, &params).unwrap().wait().unwrap_err();
+    let (bytes, _samples) = each(&together, &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
+    assert!(bytes < LIMIT, "a sample that is polled with others takes {bytes} bytes");
     let flush = || trainer.unload_model().unwrap_err();
     let (bytes, _steps) = each(&client, &flush, &|| trainer.submit_optim_step(AdamParams::default()).unwrap());
     assert!(bytes < LIMIT, "a training step takes {bytes} bytes");

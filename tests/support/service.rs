@@ -96,6 +96,12 @@ impl Service {
         Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), options, script)
     }
 
+    /// The same, of 2026.
+    pub fn start_unrecorded_current(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
+        let options = Options { record: false, is_current: true, ..Options::default() };
+        Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), options, script)
+    }
+
     /// A service that may also reply to the head of a request. It then closes the connection without reading the body, which
     /// resets it.
     pub fn start_early(

@@ -196,7 +196,8 @@ impl<R: PromiseResult> CallHandle<R> {
         let requests = vec![RequestState::default()];
         let state = Monitor::new(CallState { requests, incomplete: 1, ..CallState::default() });
         let decode = decode::<R>;
-        let completer = Completer { operation, index: 0, decode, state: Arc::clone(&state), completed: false };
+        let completer =
+            Completer { operation, index: 0, decode, state: Arc::clone(&state), completed: false, held: None };
         (CallHandle { state, result: PhantomData }, completer)
     }
 
@@ -230,9 +231,21 @@ pub(crate) struct Completer {
     decode: Decode,
     state: Arc<Monitor<CallState>>,
     completed: bool,
+    /// Dropped when the request is completed.
+    held: Option<Box<dyn Any + Send>>,
 }
 
 impl Completer {
+    /// Holds something until the request is completed.
+    pub(crate) fn hold(&mut self, held: impl Any + Send) {
+        self.held = Some(Box::new(held));
+    }
+
+    /// Whether it holds something.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub(crate) fn operation(&self) -> &'static str {
         self.operation
     }
@@ -280,7 +293,7 @@ impl Completer {
         let index = state.requests.len() - 1;
         drop(state);
         let (operation, decode, state) = (self.operation, self.decode, Arc::clone(&self.state));
-        Completer { operation, index, decode, state, completed: false }
+        Completer { operation, index, decode, state, completed: false, held: None }
     }
 
     /// Takes the mark back: nothing of the request has reached the server.

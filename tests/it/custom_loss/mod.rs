@@ -13,10 +13,11 @@ use std::thread;
 
 use ndarray::{Array1, array};
 use serde_json::{Value, json};
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, TensorData};
-use tinkex::{CustomLoss, ErrorKind, ServiceClient, TrainingClient};
+use tinkex::types::wire::protobuf::{ForwardBackwardRequest, prost::Message};
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, ProvenanceSpan, TensorData};
+use tinkex::{CustomLoss, ErrorKind, ServiceClient, TrainingClient, Wire};
 
-use crate::support::{RecordedRequest, Reply, Service, batch, healthy_service};
+use crate::support::{RecordedRequest, Reply, Service, batch, connect, healthy_service};
 
 /// A service whose passes give one log-probability for each target, minus the number of the request.
 fn service() -> Service {
@@ -137,6 +138,30 @@ fn candidates_of_a_position_have_their_own_gradient() {
     let expected = json!({"data": [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0], "dtype": "float32", "shape": [3, 2]});
     assert_eq!(inputs["weights"], expected);
     assert_eq!(inputs["target_tokens"]["shape"], json!([3, 2]));
+}
+
+#[test]
+fn provenance_reaches_both_passes() {
+    let service = Service::start(|request| match (&*request.path, request.request_id().split(':').next()) {
+        ("forward_backward", _) => Reply::ok(json!({"request_id": "pass"})),
+        ("retrieve_future", Some("pass")) => Reply::ok(json!({
+            "loss_fn_outputs": [{"logprobs": {"data": [-0.5, -0.5, -0.5], "dtype": "float32", "shape": [3]}}]
+        })),
+        _ => healthy_service(request),
+    });
+    let config = service.config().wire(Wire::Protobuf);
+    let trainer = connect(config).create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let spans = [ProvenanceSpan::prompt("sequence", 0, 1), ProvenanceSpan::sampled("sequence", 0, 2)];
+    let datum = batch()[0].clone().with_provenance(spans.clone(), [ProvenanceSpan::sampled("sequence", 0, 3)]);
+    trainer.forward_backward_custom(datum, flat).unwrap();
+    let sent = service.requests_to("forward_backward").into_iter();
+    let sent: Vec<_> = sent.map(|request| ForwardBackwardRequest::decode(request.raw.as_slice()).unwrap()).collect();
+    assert_eq!((sent.len(), sent[0].forward_only, sent[1].forward_only), (2, true, false));
+    for pass in &sent {
+        assert_eq!((pass.data[0].model_input_spans.len(), pass.data[0].loss_fn_input_spans.len()), (2, 1));
+    }
+    assert_eq!(sent[0].data[0].model_input_spans, sent[1].data[0].model_input_spans);
+    assert_eq!(sent[0].data[0].loss_fn_input_spans, sent[1].data[0].loss_fn_input_spans);
 }
 
 #[test]

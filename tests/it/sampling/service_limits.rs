@@ -131,3 +131,49 @@ fn the_own_progress_timeout_always_counts() {
     }
     assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Timeout(Limit::Progress));
 }
+
+#[test]
+fn samples_in_flight_are_limited_without_threads() {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let service = current(json!({"sample_max_concurrent_requests": 2}), move |request| match is_sample(request) {
+        true => Reply::held(&held, healthy_service(request)),
+        false => healthy_service(request),
+    });
+    let client = crate::support::connect(service.config().max_sampling_threads(1));
+    let sampler = client.create_sampling_client("base").unwrap();
+    let blocking = [1, 2].map(|token| in_thread(&sampler, token));
+    service.wait_for_count("retrieve_future", 2);
+    let cancelled = submit(&sampler, 3);
+    let others: Vec<_> = (0..20).map(|_| submit(&sampler, 4)).collect();
+    let blocked = in_thread(&sampler, 5);
+    // The only thread of the session is free for other work.
+    let another = client.create_sampling_client("base").unwrap();
+    let free = submit(&another, 6);
+    service.wait_until(|requests| requests.iter().any(|request| request.path == "asample" && asked(request) == 6));
+    assert_eq!(service.requests_to("asample").len(), 3);
+    cancelled.cancel();
+    gate.open();
+    blocking.into_iter().chain([blocked]).for_each(|call| assert!(call.join().unwrap() < 24));
+    others.into_iter().chain([free]).for_each(|pending| drop(pending.wait().unwrap()));
+    assert!(service.requests_to("asample").iter().all(|request| asked(request) != 3));
+}
+
+#[test]
+fn closing_ends_samples_that_wait_for_others() {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let service = current(json!({"sample_max_concurrent_requests": 1}), move |request| match is_sample(request) {
+        true => Reply::held(&held, healthy_service(request)),
+        false => healthy_service(request),
+    });
+    let client = crate::support::connect(service.config());
+    let sampler = client.create_sampling_client("base").unwrap();
+    let pending: Vec<_> = (0..2000).map(|token| submit(&sampler, token)).collect();
+    service.wait_for_count("retrieve_future", 1);
+    client.close(30 * SECOND);
+    for pending in pending {
+        assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Closed);
+    }
+    gate.open();
+}

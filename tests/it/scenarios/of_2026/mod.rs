@@ -12,6 +12,7 @@
 mod failures;
 mod passes;
 mod polls;
+mod registry;
 mod sampling;
 mod sessions;
 mod training;
