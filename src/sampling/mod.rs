@@ -254,7 +254,6 @@ impl SamplingClient {
             let task: Task = Box::new(move || job.run());
             session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
         }
-        }
         Ok((call, Finish { expected, sequence_ids }))
     }
 
