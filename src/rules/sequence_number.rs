@@ -87,11 +87,11 @@ enum Conflict {
     Used,
 }
 
-/// The number in `Sequence conflict: expected 3, got 4`, in lower case.
+/// The number in `Sequence conflict: expected 3, got 4`, in lower case. One that no request could have is none.
 fn expected(conflict: &str) -> Option<u64> {
     let (_, after) = conflict.split_once("expected ")?;
     let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    after[..digits].parse().ok().filter(|number| *number > 0)
+    after[..digits].parse::<i32>().ok().and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0)
 }
 
 #[cfg(test)]
@@ -170,6 +170,8 @@ mod tests {
             ("sequence conflict: expected 17", Some(17)),
             ("expected seq 17", None),
             ("expected 0, got 1", None),
+            ("expected 2147483647, got 1", Some(2_147_483_647)),
+            ("expected 2147483648, got 1", None),
             ("expected 99999999999999999999999, got 1", None),
             ("", None),
         ] {
