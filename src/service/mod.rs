@@ -254,12 +254,10 @@ impl ServiceClient {
     /// ```
     pub fn pending<T: PromiseResult>(&self, request_id: &str, kind: RequestKind) -> Pending<T> {
         let operation = "pending";
-        let (handle, completers) = CallHandle::<T>::new(operation, 1);
+        let (handle, completer) = CallHandle::<T>::new(operation);
         let (poller, config) = (self.session.poller(), self.config());
-        for completer in completers {
-            let (client, now) = (poller.new_client(false), config.clock().now());
-            poller.track(TrackedPromise::new(request_id, kind, client, completer, config, now));
-        }
+        let (client, now) = (poller.new_client(false), config.clock().now());
+        poller.track(TrackedPromise::new(request_id, kind, client, completer, config, now));
         self.session.call(operation, handle, self.submitting()).pending_one()
     }
 

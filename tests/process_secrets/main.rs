@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::{Debug, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -168,6 +169,72 @@ fn no_secret_is_shown_anywhere() {
     assert!(wire.contains("x-api-key:.***"), "the bytes on the wire were not captured");
     assert_hidden("the log", &log);
     assert_hidden("the log of the bytes on the wire", &wire);
+    tokens_are_hidden(&key);
+}
+
+/// Below trace: at that level ureq logs what it receives, and so a token that the service has just given.
+fn tokens_are_hidden(key: &str) {
+    log::set_max_level(log::LevelFilter::Debug);
+    let given = AtomicU32::new(0);
+    let service = Service::start_current(move |request| match request.path.as_str() {
+        "client/config" => Reply::ok(json!({"pjwt_auth_enabled": true})),
+        "auth/token" => match given.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "busy"})),
+            2 => Reply::ok(json!({"token": format!("eyJ.{WORD}")})),
+            count => Reply::ok(json!({"jwt": format!("eyJhbGciOiJIUzI1NiJ9.e30.{WORD}-{count}")})),
+        },
+        "get_info" => {
+            let header = ("www-authenticate", "Bearer error=\"invalid_token\"");
+            Reply::with_headers(401, &[header], &json!({"detail": "expired"}))
+        }
+        "healthz" => Reply::Json(500, json!({"detail": "no"})),
+        path if path.ends_with("/finish") => Reply::Json(500, json!({})),
+        _ => healthy_service(request),
+    });
+    let mut shown = Shown::default();
+    let config = service.config().api_key(key).telemetry(true).max_retries(1).retry_base(Duration::from_millis(1));
+    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let sent = service.requests_to("create_model")[0].header("x-api-key").unwrap().to_owned();
+    assert!(sent.ends_with(&format!("{WORD}-1")), "{sent}");
+    // The token is refused, and then the exchange brings none; later another one, which is refused, too.
+    shown.error(&trainer.get_info().unwrap_err());
+    shown.error(&trainer.get_info().unwrap_err());
+    shown.error(&client.health().unwrap_err());
+    shown.debug(&client);
+    shown.debug(&client.create_rest_client().whoami().unwrap());
+    client.close(Duration::from_secs(60));
+    let reports = service.requests_to("telemetry");
+    let reported: String = reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect();
+    assert_hidden("the telemetry", &reported);
+
+    // Commands that print a key and fail, a stored key, and a store that cannot be read.
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(".tinker/credentials.json");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    let build = |name: &'static str, value: String| {
+        let home = home.path().to_str().unwrap().to_owned();
+        Config::builder().base_url("http://127.0.0.1:1").proxy(Proxy::Off).max_retries(0).build_with(move |variable| {
+            match variable {
+                "HOME" | "USERPROFILE" => Some(home.clone()),
+                _ => (variable == name).then(|| value.clone()),
+            }
+        })
+    };
+    for command in [format!("echo tml-{WORD}"), format!("echo {WORD}; exit 1"), format!("printf '{WORD}\\001{WORD}'")] {
+        let config = build("TINKER_CREDENTIAL_CMD", command).unwrap();
+        shown.debug(&config);
+        shown.error(&ServiceClient::connect(config).unwrap_err());
+    }
+    let entry = json!({"type": "manual", "key": format!("tml-{WORD}"), "name": "x"});
+    std::fs::write(&file, json!({"version": 1, "default": "a", "keys": {"a": entry}}).to_string()).unwrap();
+    shown.debug(&build("", String::new()).unwrap());
+    std::fs::write(&file, WORD).unwrap();
+    shown.error(&build("", String::new()).unwrap_err());
+    assert_hidden("Debug or an error", &shown.0);
+    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    assert!(log.contains("exchanged for a token"), "the log was not captured");
+    assert_hidden("the log", &log);
 }
 
 fn assert_hidden(place: &str, text: &str) {

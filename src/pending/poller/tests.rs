@@ -12,8 +12,8 @@ use crate::types::RequestKind;
 
 /// Has a promise polled under the next ticket.
 fn track(poller: &Poller, config: &Config, resubmission: Option<Resubmission>) -> Pending<Value> {
-    let (handle, mut completers) = CallHandle::new("test", 1);
-    let (client, completer, now) = (poller.handle().new_client(false), completers.remove(0), config.clock().now());
+    let (handle, completer) = CallHandle::new("test");
+    let (client, now) = (poller.handle().new_client(false), config.clock().now());
     let promise = TrackedPromise::new("r-1", RequestKind::Sample, client, completer, config, now);
     poller.handle().track(promise.resubmission(resubmission));
     let (poller, mode) = (poller.handle().clone(), CallMode::submitting(None));
