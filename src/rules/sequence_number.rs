@@ -55,18 +55,18 @@ impl FailedSubmission<'_> {
     }
 
     /// Decides about a number whose fate was [`Open`](NumberFate::Open), after its request was sent once more. It is sent no
-    /// more than that unless nothing of it arrived, or something else was refused: a request that fails the same way each time
-    /// must not stop those behind it.
+    /// more than that unless nothing of it arrived, or any request would be refused now: a request that fails the same way each
+    /// time must not stop those behind it.
     pub(crate) fn fate_when_repeated(&self) -> NumberFate {
         match (self.status, self.conflict()) {
             _ if !self.written => NumberFate::Open,
             (_, Some(Conflict::Expected(expected))) if expected > self.number => NumberFate::Taken(expected),
             (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
-            // The server would have said the same the first time.
-            (Some(400 | 413 | 415 | 422), _) => NumberFate::Free,
             (None | Some(200..=299 | 408 | 409 | 500..), _) => NumberFate::Passed,
-            // The key, the account or the model: the next request would be refused for it too.
-            (Some(_), _) => NumberFate::Open,
+            // The key, the account or the moment: the next request would be refused for it too.
+            (Some(300..=399 | 401 | 402 | 429), _) => NumberFate::Open,
+            // The server would have said the same the first time.
+            (Some(_), _) => NumberFate::Free,
         }
     }
 
@@ -145,7 +145,8 @@ mod tests {
             (Some(400), b"", Free),
             (Some(401), b"", Open),
             (Some(402), b"", Open),
-            (Some(404), b"", Open),
+            (Some(403), b"", Free),
+            (Some(404), b"", Free),
             (Some(409), NAME, Passed),
             (Some(409), USED, Passed),
             (Some(409), CONFLICT, Taken(4)),

@@ -208,3 +208,23 @@ fn an_impossible_expected_number_is_not_believed() {
         assert_eq!((pass(&trainer).unwrap(), step(&trainer).unwrap()), (2.0, 3.0));
     }
 }
+
+#[test]
+fn a_refusal_of_the_repeated_request_settles_it() {
+    for status in [403, 404, 405, 410] {
+        let refuse = move |nth| {
+            Some(Mishap::Refused(match nth {
+                // A reused connection that is lost: the request is sent again at once.
+                0 => Reply::Raw(Vec::new()),
+                _ => Reply::Json(status, json!({"detail": "no"})),
+            }))
+        };
+        let server = server(CONTIGUOUS, "optim_step", refuse);
+        let service = start(&server);
+        let trainer = trainer(hasty(&service));
+        pass(&trainer).unwrap();
+        assert_eq!(step(&trainer).unwrap_err().status(), Some(status));
+        assert_eq!(pass(&trainer).unwrap(), 2.0, "{status}");
+        assert_eq!(service.requests_to("optim_step").len(), 3);
+    }
+}
