@@ -4,7 +4,6 @@ use std::env;
 use std::time::SystemTime;
 
 use clap::Args;
-use env_logger::Env;
 use tinkex::ConfigBuilder;
 use tinkex::api::Api;
 use tinkex::clock::Clock;
@@ -13,6 +12,7 @@ use tinkex::{Config, CredentialSource, RestClient};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::logging;
 use crate::output::{Format, Output};
 
 /// Retries of a short request: fewer than the library's default, since a person is waiting and can repeat the command.
@@ -45,9 +45,9 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Sets up logging, by TINKER_LOG or else this filter, and signal handling.
+    /// Sets up logging and signal handling.
     pub(crate) fn start(global: GlobalOptions, default_log: &str) -> Result<App, Failure> {
-        env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", default_log));
+        logging::start(default_log);
         let output = Output::new(global.format);
         let (base_url, project) = (global.base_url, global.project);
         Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url, project })

@@ -33,6 +33,7 @@ mod generate;
 mod human;
 mod interrupt;
 mod listing;
+mod logging;
 mod model;
 mod number;
 mod output;

@@ -126,7 +126,7 @@ fn the_log_goes_to_stderr_without_the_key() {
     let loud = run("trace");
     assert_eq!(loud.code, Some(0));
     assert_eq!(loud.stdout, "{\n  \"sessions\": []\n}\n");
-    assert!(loud.stderr.contains("TRACE"), "{loud:?}");
+    assert!(loud.stderr.contains("DEBUG ureq") && !loud.stderr.contains("TRACE ureq"), "{loud:?}");
     assert_eq!(run("off").stderr, "");
     list.assert_calls(2);
 }
