@@ -33,7 +33,6 @@ mod generate;
 mod human;
 mod interrupt;
 mod listing;
-mod logging;
 mod model;
 mod number;
 mod output;
