@@ -1,11 +1,12 @@
 //! Results in protobuf, as polls bring them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tinkex::types::wire::protobuf::{self, prost::Message};
 use tinkex::types::{ForwardBackwardOutput, OptimStepResponse, PromiseResult, RequestKind, SampleResponse};
 use tinkex::{Error, ErrorKind, Wire};
 
-use crate::support::{Reply, connect, service_with_polls};
+use super::bytes;
+use crate::support::{Reply, connect, golden, service_with_polls};
 
 fn reply(content_type: &str, body: &[u8]) -> Reply {
     Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.to_vec() }
@@ -64,6 +65,45 @@ fn a_wrong_content_type_is_a_decode_error() {
         assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some("r-1")), "{error}");
         assert!(error.to_string().contains(why), "{error}");
     }
+}
+
+/// The results that 0.38.0 refuses, and damaged ones: an offset that lies, and each message without its end.
+#[test]
+fn a_broken_result_is_a_decode_error() {
+    let fixture = golden::fixture_2026("pure_proto");
+    let cases = fixture["responses"].as_array().unwrap();
+    let refused = |error: Error| {
+        assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some("r-1")), "{error}");
+    };
+    let is_pass = |case: &Value| case["name"].as_str().unwrap().starts_with("fwdbwd");
+    let poll = |case: &Value, body: &[u8]| match is_pass(case) {
+        true => polled::<ForwardBackwardOutput>("application/x-protobuf", body).map(drop),
+        false => polled::<SampleResponse>("application/x-protobuf", body).map(drop),
+    };
+    let mut count = 0;
+    for case in cases {
+        let mut body = bytes(&case["hex"]);
+        if case.get("exception").is_none() && body.pop().is_none() {
+            continue;
+        }
+        refused(poll(case, &body).unwrap_err());
+        count += 1;
+    }
+    assert_eq!(count, cases.len() - 2);
+    let lying = protobuf::BatchedTensor {
+        data: vec![0; 8].into(),
+        offsets: [0_i64, 1 << 40].iter().flat_map(|offset| offset.to_le_bytes()).collect::<Vec<u8>>().into(),
+        dtype: protobuf::DType::DtypeFloat32.into(),
+        ..Default::default()
+    };
+    let record = protobuf::ArrayRecord {
+        fields: [("logprobs".to_owned(), lying)].into_iter().collect(),
+        num_datums: 1,
+        ..Default::default()
+    };
+    let output = protobuf::ForwardBackwardOutput { loss_fn_outputs: vec![record], ..Default::default() };
+    let body = output.encode_to_vec();
+    refused(polled::<ForwardBackwardOutput>("application/x-protobuf", &body).unwrap_err());
 }
 
 #[test]

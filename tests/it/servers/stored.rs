@@ -45,17 +45,22 @@ fn weights_are_downloaded_where_they_can_be() {
         let (name, server) = (double.server().name, double.server().clone());
         let service = double.connect();
         let trainer = create_trainer(&service);
+        let folder = tempfile::tempdir().unwrap();
+        let into = folder.path().join("weights");
+        let rest = service.create_rest_client();
+        let download = |path: &str| rest.download_checkpoint_archive_from_tinker_path(path, &*into);
         let path = match server.weights_files {
             WeightsFiles::External => trainer.save_weights_external("weights").unwrap().path,
             _ => trainer.save_weights_for_sampler("weights").unwrap().path,
         };
-        let folder = tempfile::tempdir().unwrap();
-        let into = folder.path().join("weights");
-        let downloaded = service.create_rest_client().download_checkpoint_archive_from_tinker_path(&path, &*into);
-        if server.short_sampler_paths {
+        let downloaded = if server.short_sampler_paths {
             // Such a path does not say which kind of weights it names.
-            assert_eq!(downloaded.unwrap_err().kind(), ErrorKind::InvalidInput, "{name}");
-        } else if server.weights_files == WeightsFiles::None {
+            assert_eq!(download(&path).unwrap_err().kind(), ErrorKind::InvalidInput, "{name}");
+            download(&trainer.save_state("state").unwrap().path)
+        } else {
+            download(&path)
+        };
+        if server.weights_files == WeightsFiles::None {
             assert_eq!(downloaded.unwrap_err().status(), Some(404), "{name}");
         } else {
             downloaded.unwrap();
