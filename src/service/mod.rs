@@ -233,8 +233,8 @@ impl ServiceClient {
         Ok(client.with_timeout_operation(self.timeout_operation))
     }
 
-    /// The result of a promise that is known by its id, such as an error's [`request_id`](Error::request_id). The service keeps
-    /// results for a while after it has delivered them. Does not block.
+    /// The result of a promise that is known by its id, such as an error's [`request_id`](crate::Error::request_id). The service
+    /// keeps results for a while after it has delivered them. Does not block.
     ///
     /// `T` is the type of the result: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
     /// `ForwardBackward` (of one request: a large batch has several), otherwise the response type that starts with the name of

@@ -18,6 +18,8 @@ pub(super) struct Numbers {
 pub(super) struct Unresolved {
     pub(super) message: Message,
     pub(super) idempotency_key: String,
+    /// How many submissions were lost up to this one.
+    pub(super) lost: u64,
 }
 
 impl Default for Numbers {
