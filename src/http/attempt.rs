@@ -162,6 +162,9 @@ impl Http {
         drop(current);
         if let Ok((response, _)) = &outcome {
             self.deprecations.note(limits.operation, response);
+            if !response.is_bare_400() {
+                limits.handle.mark_status(response.status);
+            }
         }
         let failed = |error| self.failed(error, limits, self.config.base_url());
         let failed = match outcome {
