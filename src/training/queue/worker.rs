@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::numbers::{Numbers, Unresolved};
 use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate};
@@ -50,6 +50,8 @@ struct Failure {
     error: Error,
     written: bool,
     unanswered: bool,
+    /// Of the last response to the message.
+    status: Option<u16>,
 }
 
 impl Worker {
@@ -294,14 +296,14 @@ impl Worker {
             response.json::<Promise>(submission.operation).map_err(|error| error.with_effect(true))
         });
         let (written, unanswered) = (limits.handle.was_written(), limits.handle.is_unanswered());
-        promise.map_err(|error| Failure { error, written, unanswered })
+        promise.map_err(|error| Failure { error, written, unanswered, status: limits.handle.status() })
     }
 }
 
 impl Failure {
     /// Nothing was sent.
     fn unsent(error: Error) -> Self {
-        Failure { error, written: false, unanswered: false }
+        Failure { error, written: false, unanswered: false, status: None }
     }
 
     /// Asks the rule what becomes of the number.
@@ -309,10 +311,8 @@ impl Failure {
         // An error of the deadline has the last response as its source.
         let source = std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
         let answered = source.filter(|_| self.error.status().is_none()).unwrap_or(&self.error);
-        // A proxy's empty 400 counts as a lost connection, and says nothing of the request.
-        let status = answered.status().filter(|_| answered.kind() != ErrorKind::Connect);
         let body = answered.body().unwrap_or_default().as_bytes();
-        let (written, unanswered) = (self.written, self.unanswered);
+        let (written, unanswered, status) = (self.written, self.unanswered, self.status);
         fate(&FailedSubmission { number, written, unanswered, status, body })
     }
 }
