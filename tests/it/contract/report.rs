@@ -21,6 +21,7 @@ impl Report {
     }
 
     /// The capabilities that the service does not have.
+    #[cfg(feature = "local")]
     pub fn lacks(&self) -> Vec<&'static str> {
         self.rows.iter().filter(|row| row.found.is_err()).map(|row| row.capability).collect()
     }
