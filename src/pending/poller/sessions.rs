@@ -137,6 +137,7 @@ impl Worker {
             target: Arc::clone(&session.target),
             content: session.samples.begin()?,
             excuses_bad_request: session.schedule.excuses_bad_request(),
+            unpaid_since: session.schedule.unpaid_since(),
             request: Arc::clone(request),
             reply: ReplySender::new(ticket, &self.replies),
         })))
