@@ -46,6 +46,7 @@ impl RestClient {
     pub(super) fn wait_for_trace(&self, request: &Request<'_>, limits: &Limits, timeout: Duration) -> Result<String> {
         let now = self.config().clock().now();
         let wait = Deadline { at: now + timeout.min(MAX_DURATION), limit: Limit::Operation };
+        let is_own = limits.deadline.is_none_or(|client| wait.at < client.at);
         let limits = Limits { deadline: Some(wait.earlier(limits.deadline)), ..limits.clone() };
         let trace = self.http().with_retries(
             &limits,
@@ -60,7 +61,11 @@ impl RestClient {
             },
         );
         trace.map_err(|error| match error.kind() {
-            ErrorKind::Timeout(Limit::Operation) => error.with_hint("a long session takes minutes; raise the timeout"),
+            ErrorKind::Timeout(Limit::Operation) if is_own => {
+                Error::new(error.kind(), format!("the trace was not ready within {timeout:?}"))
+                    .with_operation(limits.operation)
+                    .with_hint("a long session takes minutes; raise the timeout")
+            }
             _ => error,
         })
     }

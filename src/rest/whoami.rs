@@ -10,7 +10,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the service gives no tokens: nothing else says who a key belongs to.
+    /// [`ErrorKind::Config`] if the service gives no tokens: nothing else says who a key belongs to.
     /// Otherwise as for every method.
     pub fn whoami(&self) -> Result<Whoami> {
         let limits = self.limits("whoami");

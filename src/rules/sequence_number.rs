@@ -55,18 +55,18 @@ impl FailedSubmission<'_> {
     }
 
     /// Decides about a number whose fate was [`Open`](NumberFate::Open), after its request was sent once more. It is sent no
-    /// more than that unless nothing of it arrived, or something else was refused: a request that fails the same way each time
-    /// must not stop those behind it.
+    /// more than that unless nothing of it arrived, or any request would be refused now: a request that fails the same way each
+    /// time must not stop those behind it.
     pub(crate) fn fate_when_repeated(&self) -> NumberFate {
         match (self.status, self.conflict()) {
             _ if !self.written => NumberFate::Open,
             (_, Some(Conflict::Expected(expected))) if expected > self.number => NumberFate::Taken(expected),
             (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
-            // The server would have said the same the first time.
-            (Some(400 | 413 | 415 | 422), _) => NumberFate::Free,
             (None | Some(200..=299 | 408 | 409 | 500..), _) => NumberFate::Passed,
-            // The key, the account or the model: the next request would be refused for it too.
-            (Some(_), _) => NumberFate::Open,
+            // The key, the account or the moment: the next request would be refused for it too.
+            (Some(300..=399 | 401 | 402 | 429), _) => NumberFate::Open,
+            // The server would have said the same the first time.
+            (Some(_), _) => NumberFate::Free,
         }
     }
 
@@ -87,11 +87,11 @@ enum Conflict {
     Used,
 }
 
-/// The number in `Sequence conflict: expected 3, got 4`, in lower case.
+/// The number in `Sequence conflict: expected 3, got 4`, in lower case. One that no request could have is none.
 fn expected(conflict: &str) -> Option<u64> {
     let (_, after) = conflict.split_once("expected ")?;
     let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    after[..digits].parse().ok().filter(|number| *number > 0)
+    after[..digits].parse::<i32>().ok().and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0)
 }
 
 #[cfg(test)]
@@ -145,7 +145,8 @@ mod tests {
             (Some(400), b"", Free),
             (Some(401), b"", Open),
             (Some(402), b"", Open),
-            (Some(404), b"", Open),
+            (Some(403), b"", Free),
+            (Some(404), b"", Free),
             (Some(409), NAME, Passed),
             (Some(409), USED, Passed),
             (Some(409), CONFLICT, Taken(4)),
@@ -170,6 +171,8 @@ mod tests {
             ("sequence conflict: expected 17", Some(17)),
             ("expected seq 17", None),
             ("expected 0, got 1", None),
+            ("expected 2147483647, got 1", Some(2_147_483_647)),
+            ("expected 2147483648, got 1", None),
             ("expected 99999999999999999999999, got 1", None),
             ("", None),
         ] {

@@ -121,7 +121,10 @@ impl Negotiation {
     /// The service has accepted the pass in this format.
     pub(crate) fn accepted(&self, format: WireFormat, learned: &mut LearnedFormats) {
         match self.refused {
-            Some((_, Refusal::Format)) => learned.format = Some(format),
+            Some((_, Refusal::Format)) => {
+                learned.format = Some(format);
+                learned.lacks_forward &= self.pass.path(format) != "forward";
+            }
             Some((_, Refusal::Path)) => learned.lacks_forward = true,
             _ => {}
         }
@@ -259,6 +262,10 @@ mod tests {
         let mut learned = LearnedFormats { format: Some(Protobuf), lacks_forward: false };
         assert_eq!(Server(0, 0, 415).play(ForwardBackward, Json, &mut learned).0, [Protobuf, Json]);
         assert_eq!(learned.format, Some(Json));
+
+        let mut learned = LearnedFormats { format: None, lacks_forward: true };
+        assert_eq!(Server(0, 0, 415).play(Forward, Json, &mut learned).0, [Protobuf, Json]);
+        assert_eq!(Server(0, 0, 415).play(Forward, Json, &mut learned).0, [Json], "it has `forward` after all");
     }
 
     #[test]

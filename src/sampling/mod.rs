@@ -226,35 +226,33 @@ impl SamplingClient {
         options.validate().map_err(|error| error.with_operation(operation))?;
         let expected = Expected::of(options.prompt, &options.settings)?;
         let sequence_ids: SequenceIds = Arc::new(Mutex::default());
-        let (handle, completers) = CallHandle::new(operation, 1);
+        let (handle, completer) = CallHandle::new(operation);
         if mode.blocks() {
             handle.wait_from_start();
         }
         let call = self.session.call(operation, handle, mode);
         let SampleOptions { prompt, mut settings } = options;
         settings.record_stability_info = self.record_stability_info;
-        for completer in completers {
-            let mut job = SampleJob {
-                sampler: Arc::clone(&self.sampler),
-                prompt: self.sampler.keep(prompt),
-                settings: settings.clone(),
-                completer,
-                deadline: mode.deadline(),
-                retry: Arc::clone(&self.retry),
-                sequence_ids: Arc::clone(&sequence_ids),
-                reservation: None,
-                expired: 0,
-            };
-            if mode.blocks() {
-                job.run();
-            } else {
-                let (session, bytes) = (self.session.inner(), prompt.heap_bytes());
-                let reservation =
-                    session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
-                job.reservation = Some(reservation);
-                let task: Task = Box::new(move || job.run());
-                session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
-            }
+        let mut job = SampleJob {
+            sampler: Arc::clone(&self.sampler),
+            prompt: self.sampler.keep(prompt),
+            settings: settings.clone(),
+            completer,
+            deadline: mode.deadline(),
+            retry: Arc::clone(&self.retry),
+            sequence_ids: Arc::clone(&sequence_ids),
+            reservation: None,
+            expired: 0,
+        };
+        if mode.blocks() {
+            job.run();
+        } else {
+            let (session, bytes) = (self.session.inner(), prompt.heap_bytes());
+            let reservation =
+                session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
+            job.reservation = Some(reservation);
+            let task: Task = Box::new(move || job.run());
+            session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
         }
         Ok((call, Finish { expected, sequence_ids }))
     }
@@ -270,18 +268,20 @@ impl SamplingClient {
 
 /// What turns the response to a sample into the caller's.
 struct Finish {
-    expected: Expected,
+    expected: Option<Box<Expected>>,
     sequence_ids: SequenceIds,
 }
 
 impl Finish {
     /// Checks the response, and names its sequences as the promise did.
     fn finish(self, mut response: SampleResponse) -> Result<SampleResponse> {
-        self.expected.check(&mut response)?;
+        if let Some(expected) = self.expected {
+            expected.check(&mut response)?;
+        }
         let ids = std::mem::take(&mut *self.sequence_ids.lock());
         // A server that gave another number of ids does not say which sequence is which.
         if ids.len() == response.sequences.len() {
-            for (sequence, id) in response.sequences.iter_mut().zip(ids) {
+            for (sequence, id) in response.sequences.iter_mut().zip(ids.into_vec()) {
                 sequence.sequence_id.get_or_insert(id);
             }
         }

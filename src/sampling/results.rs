@@ -16,17 +16,23 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    pub(super) fn of(prompt: &ModelInput, settings: &SampleSettings) -> Result<Self> {
+    /// `None` if any result fits, as for most samples; each pending one keeps this.
+    pub(super) fn of(prompt: &ModelInput, settings: &SampleSettings) -> Result<Option<Box<Self>>> {
         let length = known_length(prompt);
         let targets = settings.target_prompt_logprobs.as_ref();
-        Ok(Expected {
+        let expected = Expected {
             length,
             prompt_logprobs: settings.prompt_logprobs,
             last_n: settings.prompt_logprobs_last_n.map(|n| n as usize),
             topk_sample_logprobs: settings.topk_sample_logprobs > 0,
             target_shape: targets.map(|targets| target_shape(targets, length)).transpose()?,
             alt_tokens: settings.prompt_alt_tokens_k as usize,
-        })
+        };
+        let is_checked = expected.prompt_logprobs
+            || expected.topk_sample_logprobs
+            || expected.target_shape.is_some()
+            || expected.alt_tokens > 0;
+        Ok(is_checked.then(|| Box::new(expected)))
     }
 
     /// Checks a result. What a service does not know is absent; what is there must have the right shape.

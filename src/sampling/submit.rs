@@ -22,7 +22,7 @@ use crate::types::wire::Promise;
 use crate::types::{ModelInput, RequestKind};
 
 /// The ids of the sequences of a sample, from its last promise.
-pub(super) type SequenceIds = Arc<Mutex<Vec<String>>>;
+pub(super) type SequenceIds = Arc<Mutex<Box<[String]>>>;
 
 /// What all submissions of a sampling client share. Threads hold it, so it does not hold the session.
 pub(super) struct Sampler {
@@ -122,7 +122,7 @@ impl SampleJob {
             Ok(promise) => {
                 let sampler = Arc::clone(&self.sampler);
                 let config = sampler.http.config();
-                *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default();
+                *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default().into();
                 let SampleJob {
                     sampler: own, prompt, settings, completer, deadline, retry, sequence_ids, expired, ..
                 } = self;

@@ -61,19 +61,13 @@ impl ServiceClient {
         finish: impl FnOnce(TrainingClient, CallMode) -> Result<TrainingClient> + Send + 'static,
     ) -> Result<Pending<TrainingClient>> {
         let operation = creation.operation;
-        let (handle, mut completers) = CallHandle::<R>::new(operation, 1);
-        if let Some(completer) = completers.pop() {
-            let submit = self.model_submission(creation, completer, mode);
-            if mode.blocks() {
-                handle.wait_from_start();
-                submit();
-            } else {
-                self.session
-                    .inner()
-                    .submitters()
-                    .submit(submit)
-                    .map_err(|(_, error)| error.with_operation(operation))?;
-            }
+        let (handle, completer) = CallHandle::<R>::new(operation);
+        let submit = self.model_submission(creation, completer, mode);
+        if mode.blocks() {
+            handle.wait_from_start();
+            submit();
+        } else {
+            self.session.inner().submitters().submit(submit).map_err(|(_, error)| error.with_operation(operation))?;
         }
         let (session, timeout) = (self.session.clone(), self.timeout_operation);
         Ok(self.session.call(operation, handle, mode).pending(move |created| {

@@ -233,8 +233,8 @@ impl ServiceClient {
         Ok(client.with_timeout_operation(self.timeout_operation))
     }
 
-    /// The result of a promise that is known by its id, such as an error's [`request_id`](Error::request_id). The service keeps
-    /// results for a while after it has delivered them. Does not block.
+    /// The result of a promise that is known by its id, such as an error's [`request_id`](crate::Error::request_id). The service
+    /// keeps results for a while after it has delivered them. Does not block.
     ///
     /// `T` is the type of the result: [`ForwardBackwardOutput`](crate::types::ForwardBackwardOutput) for `Forward` and
     /// `ForwardBackward` (of one request: a large batch has several), otherwise the response type that starts with the name of
@@ -254,12 +254,10 @@ impl ServiceClient {
     /// ```
     pub fn pending<T: PromiseResult>(&self, request_id: &str, kind: RequestKind) -> Pending<T> {
         let operation = "pending";
-        let (handle, completers) = CallHandle::<T>::new(operation, 1);
+        let (handle, completer) = CallHandle::<T>::new(operation);
         let (poller, config) = (self.session.poller(), self.config());
-        for completer in completers {
-            let (client, now) = (poller.new_client(false), config.clock().now());
-            poller.track(TrackedPromise::new(request_id, kind, client, completer, config, now));
-        }
+        let (client, now) = (poller.new_client(false), config.clock().now());
+        poller.track(TrackedPromise::new(request_id, kind, client, completer, config, now));
         self.session.call(operation, handle, self.submitting()).pending_one()
     }
 

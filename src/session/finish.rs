@@ -36,6 +36,9 @@ pub(super) fn finish(http: &Http, session_id: &str, reason: FinishReason, detail
         Ok(response) if response.is_success() || matches!(response.status, 404 | 405 | 410) => {}
         Ok(response) => warn!("the service was not told that the session has ended: it returned {}", response.status),
         Err(error) if error.kind() == ErrorKind::Closed => {}
+        Err(error) if matches!(error.kind(), ErrorKind::Timeout(_)) => {
+            warn!("the service was not told that the session has ended: it did not respond within {time:?}");
+        }
         Err(error) => warn!("the service was not told that the session has ended: {error}"),
     }
 }

@@ -77,7 +77,7 @@ impl TrainingClient {
         bytes: usize,
         mode: CallMode,
     ) -> Result<SubmittedCall<R>> {
-        let (handle, completer) = CallHandle::<R>::one(operation);
+        let (handle, completer) = CallHandle::<R>::new(operation);
         let job = Job { kind, deadline: mode.deadline(), requests, completer, bytes };
         self.core.queue.submit(job, mode.on_full()).map_err(|error| error.with_operation(operation))?;
         let (poller, keep_alive) = (self.core.session.poller().clone(), Arc::clone(&self.core) as Arc<_>);

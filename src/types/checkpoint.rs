@@ -1,6 +1,7 @@
 //! Checkpoints: saved weights.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +86,7 @@ pub struct CheckpointsListResponse {
     pub cursor: Option<Cursor>,
 }
 
-/// The URL of a checkpoint's archive, which is valid for a limited time.
+/// The URL of a checkpoint's archive, which is valid for a limited time. `Debug` does not show it.
 ///
 /// ```
 /// use tinkex::types::CheckpointArchiveUrlResponse;
@@ -95,13 +96,19 @@ pub struct CheckpointsListResponse {
 /// assert_eq!(archive.expires.to_string(), "2025-11-01T10:15:00Z");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CheckpointArchiveUrlResponse {
     /// The signed URL.
     pub url: String,
     /// When the URL expires.
     pub expires: Timestamp,
+}
+
+impl fmt::Debug for CheckpointArchiveUrlResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointArchiveUrlResponse").field("expires", &self.expires).finish_non_exhaustive()
+    }
 }
 
 /// A saved checkpoint's path, from [`TrainingClient::save_state`](crate::TrainingClient::save_state) and

@@ -3,18 +3,18 @@
 //! | number | its fault | tested |
 //! |---|---|---|
 //! | 1 | a refused chunk blocks all later calls, or leaves a hole | here |
-//! | 2 | a custom loss that fails makes the client unusable | here, `custom_loss.rs` |
+//! | 2 | a custom loss that fails makes the client unusable | here, `custom_loss` |
 //! | 3 | keys and the caller's headers are in telemetry and in handles | here |
 //! | 4 | bfloat16 in a sample's tensor is read as integers | here |
 //! | 5 | no tokens, but logprobs, is read as no logprobs | here |
 //! | 6 | a promise of a sample without sequence ids fails | here |
 //! | 7 | no client without `client/config` | here, `service_settings.rs` |
-//! | 8 | the end of a wait neither ends the polls nor cancels | here, `polling/given_up.rs`, `polling/together.rs` |
+//! | 8 | the end of a wait neither ends the polls nor cancels | `polling/given_up.rs`, `polling/together.rs` |
 //! | 9 | `retrieve_futures` refused once ends the sampling client | `polling/together.rs` |
 //! | 10 | `complete_metadata` twice fails | `polling/together.rs` |
 //! | 11 | a token of less than a minute is exchanged for each request | `tokens.rs` |
 //! | 12 | a name that is taken is repeated for five minutes | here |
-//! | 13 | pauses for billing add up over all requests | `retries.rs` |
+//! | 13 | pauses for billing add up over all requests | `billing.rs` |
 //! | 14 | closing fails where `finish` is refused | here, `session_end.rs` |
 //! | 15 | metrics without one colon, weights of zero, or no `loss:sum` fail a result | here |
 //! | 16 | ids are not escaped; downloads do not resume | here, `rest` |

@@ -9,13 +9,17 @@ mod support;
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::{Debug, Write};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 use support::{Reply, Service, batch, captured_log, healthy_service};
-use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams};
-use tinkex::{Config, Error, Proxy, SampleOptions, ServiceClient};
+use tinkex::rest::CopyWeights;
+use tinkex::types::{
+    AdamParams, LoadOptions, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SamplingParams,
+};
+use tinkex::{Config, Error, Event, Proxy, SampleOptions, ServiceClient};
 
 /// All secrets contain this word, which no other text contains.
 const WORD: &str = "Xq7Zk";
@@ -162,12 +166,167 @@ fn no_secret_is_shown_anywhere() {
     assert_hidden("Debug or an error", &shown.0);
     let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
     assert!(log.contains("tinkex::http") && log.contains("retrying in"), "the log was not captured");
-    // ureq logs the bytes on the wire in rows of 16, in hex and as text.
-    let bytes = log.lines().filter_map(|line| line.strip_prefix("TRACE ureq_proto::util "));
-    let wire: String = bytes.filter_map(|row| row.get(row.len().checked_sub(16)?..)).collect();
+    let wire = bytes_on_the_wire(&log);
     assert!(wire.contains("x-api-key:.***"), "the bytes on the wire were not captured");
     assert_hidden("the log", &log);
     assert_hidden("the log of the bytes on the wire", &wire);
+    access_to_weights_is_hidden(&key);
+    tokens_are_hidden(&key);
+}
+
+/// Tokens for weights of another user, at trace; and signed URLs, below trace, since the service sends them.
+fn access_to_weights_is_hidden(key: &str) {
+    let refused = AtomicU32::new(0);
+    let service = Service::start_current(move |request| {
+        let signed = |file: &str| format!("http://{}/files/{file}?sig={WORD}", request.header("host").unwrap());
+        let is_refused = || refused.fetch_add(1, Ordering::SeqCst) % 2 == 1;
+        match (&*request.method, &*request.path) {
+            (_, "load_weights" | "copy_weights") if is_refused() => Reply::Json(403, json!({"detail": "no"})),
+            (_, "load_weights") => Reply::ok(json!({"request_id": "load_weights:model-0:1"})),
+            (_, "copy_weights") => Reply::ok(json!({"tinker_path": "tinker://run/weights/b"})),
+            (_, path) if path.ends_with("/external_weights_urls") => {
+                Reply::ok(json!({"urls": {"a.json": signed("a")}, "expires": "2999-01-01T00:00:00Z"}))
+            }
+            (_, path) if path.ends_with("/archive") => {
+                Reply::with_headers(302, &[("location", &signed("archive"))], &json!({}))
+            }
+            (_, path) if path.ends_with("/trace_export") => {
+                Reply::ok(json!({"status": "ready", "url": signed("trace")}))
+            }
+            (_, path) if path.starts_with("/files/a?") => Reply::Close,
+            (_, path) if path.starts_with("/files/") => Reply::Json(403, json!({"detail": "expired"})),
+            _ => healthy_service(request),
+        }
+    });
+    let events = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&events);
+    let config = service.config().api_key(key).telemetry(true).max_retries(1).retry_base(Duration::from_millis(1));
+    let config = config.observer(move |event: &Event| writeln!(seen.lock().unwrap(), "{event:?}").unwrap());
+    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let (trainer, rest) =
+        (client.create_lora_training_client("base", LoraConfig::default()).unwrap(), client.create_rest_client());
+    let mut shown = Shown::default();
+    let path = "tinker://other/weights/a";
+    let load = LoadOptions::new(path).weights_access_token(format!("{WORD}-load"));
+    let copy = CopyWeights::new(path).destination_project_id("p").weights_access_token(format!("{WORD}-copy"));
+    let created = client.training_client().from_state(path).weights_access_token(format!("{WORD}-state"));
+    shown.debug(&(&load, &copy, &created));
+    shown.debug(&trainer.load_state(load.clone()).unwrap());
+    shown.error(&trainer.load_state_with_optimizer(load).unwrap_err());
+    shown.debug(&created.clone().create().unwrap());
+    shown.error(&created.create().unwrap_err());
+    shown.debug(&rest.copy_weights(&copy).unwrap());
+    shown.error(&rest.copy_weights(&copy).unwrap_err());
+    let unusable = CopyWeights::new(path).destination_project_id("p").weights_access_token(format!("{WORD}\n"));
+    shown.error(&rest.copy_weights(&unusable).unwrap_err());
+    let bodies: Vec<_> = service.requests_to("load_weights").into_iter().map(|request| request.body).collect();
+    for token in ["load", "state"] {
+        assert!(bodies.iter().any(|body| body["weights_access_token"] == format!("{WORD}-{token}")), "{bodies:?}");
+    }
+    let sent = &service.requests_to("copy_weights")[0];
+    assert_eq!(sent.header("x-tinker-weights-access-token"), Some(&*format!("{WORD}-copy")));
+    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    let wire = bytes_on_the_wire(&log);
+    assert!(wire.contains("x-tinker-weights-access-token:.***"), "the bytes on the wire were not captured");
+    assert_hidden("the log", &log);
+    assert_hidden("the log of the bytes on the wire", &wire);
+
+    log::set_max_level(log::LevelFilter::Debug);
+    let external = rest.get_external_weights_urls("tinker://run/external_weights/e").unwrap();
+    let archive = rest.get_checkpoint_archive_url("run", "weights/a").unwrap();
+    assert!(external.urls["a.json"].contains(WORD) && archive.url.contains(WORD));
+    shown.debug(&(&external, &archive));
+    let folder = tempfile::tempdir().unwrap();
+    for checkpoint in ["external_weights/e", "weights/a"] {
+        let out = folder.path().join("out");
+        shown.error(&rest.download_checkpoint_archive("run", checkpoint, out).unwrap_err());
+    }
+    shown.error(&rest.download_session_trace("session-1", folder.path().join("trace")).unwrap_err());
+    for file in ["a", "archive", "trace"] {
+        assert!(!service.requests_to(&format!("/files/{file}?sig={WORD}")).is_empty(), "{file} was not fetched");
+    }
+    client.close(Duration::from_secs(60));
+    let reports = service.requests_to("telemetry");
+    let reported: String = reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect();
+    assert_hidden("the telemetry", &reported);
+    assert_hidden("Debug or an error", &shown.0);
+    let events = events.lock().unwrap();
+    assert!(events.contains("copy_weights"), "no event was seen");
+    assert_hidden("an event", &events);
+    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    assert!(log.contains("retrying in"), "the log was not captured");
+    assert_hidden("the log", &log);
+}
+
+/// What ureq logs at trace: the bytes on the wire, in rows of 16, in hex and as text.
+fn bytes_on_the_wire(log: &str) -> String {
+    let rows = log.lines().filter_map(|line| line.strip_prefix("TRACE ureq_proto::util "));
+    rows.filter_map(|row| row.get(row.len().checked_sub(16)?..)).collect()
+}
+
+/// Below trace: at that level ureq logs what it receives, and so a token that the service has just given.
+fn tokens_are_hidden(key: &str) {
+    log::set_max_level(log::LevelFilter::Debug);
+    let given = AtomicU32::new(0);
+    let service = Service::start_current(move |request| match request.path.as_str() {
+        "client/config" => Reply::ok(json!({"pjwt_auth_enabled": true})),
+        "auth/token" => match given.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "busy"})),
+            2 => Reply::ok(json!({"token": format!("eyJ.{WORD}")})),
+            count => Reply::ok(json!({"jwt": format!("eyJhbGciOiJIUzI1NiJ9.e30.{WORD}-{count}")})),
+        },
+        "get_info" => {
+            let header = ("www-authenticate", "Bearer error=\"invalid_token\"");
+            Reply::with_headers(401, &[header], &json!({"detail": "expired"}))
+        }
+        "healthz" => Reply::Json(500, json!({"detail": "no"})),
+        path if path.ends_with("/finish") => Reply::Json(500, json!({})),
+        _ => healthy_service(request),
+    });
+    let mut shown = Shown::default();
+    let config = service.config().api_key(key).telemetry(true).max_retries(1).retry_base(Duration::from_millis(1));
+    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let sent = service.requests_to("create_model")[0].header("x-api-key").unwrap().to_owned();
+    assert!(sent.ends_with(&format!("{WORD}-1")), "{sent}");
+    // The token is refused, and then the exchange brings none; later another one, which is refused, too.
+    shown.error(&trainer.get_info().unwrap_err());
+    shown.error(&trainer.get_info().unwrap_err());
+    shown.error(&client.health().unwrap_err());
+    shown.debug(&client);
+    shown.debug(&client.create_rest_client().whoami().unwrap());
+    client.close(Duration::from_secs(60));
+    let reports = service.requests_to("telemetry");
+    let reported: String = reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect();
+    assert_hidden("the telemetry", &reported);
+
+    // Commands that print a key and fail, a stored key, and a store that cannot be read.
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(".tinker/credentials.json");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    let build = |name: &'static str, value: String| {
+        let home = home.path().to_str().unwrap().to_owned();
+        Config::builder().base_url("http://127.0.0.1:1").proxy(Proxy::Off).max_retries(0).build_with(move |variable| {
+            match variable {
+                "HOME" | "USERPROFILE" => Some(home.clone()),
+                _ => (variable == name).then(|| value.clone()),
+            }
+        })
+    };
+    for command in [format!("echo tml-{WORD}"), format!("echo {WORD}; exit 1"), format!("printf '{WORD}\\001{WORD}'")] {
+        let config = build("TINKER_CREDENTIAL_CMD", command).unwrap();
+        shown.debug(&config);
+        shown.error(&ServiceClient::connect(config).unwrap_err());
+    }
+    let entry = json!({"type": "manual", "key": format!("tml-{WORD}"), "name": "x"});
+    std::fs::write(&file, json!({"version": 1, "default": "a", "keys": {"a": entry}}).to_string()).unwrap();
+    shown.debug(&build("", String::new()).unwrap());
+    std::fs::write(&file, WORD).unwrap();
+    shown.error(&build("", String::new()).unwrap_err());
+    assert_hidden("Debug or an error", &shown.0);
+    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    assert!(log.contains("exchanged for a token"), "the log was not captured");
+    assert_hidden("the log", &log);
 }
 
 fn assert_hidden(place: &str, text: &str) {

@@ -5,11 +5,13 @@ use std::time::SystemTime;
 
 use clap::Args;
 use env_logger::Env;
+use log::LevelFilter;
 use tinkex::ConfigBuilder;
 use tinkex::api::Api;
 use tinkex::clock::Clock;
 use tinkex::credential_store::CredentialStore;
-use tinkex::{Config, CredentialSource, RestClient};
+use tinkex::types::FinishReason;
+use tinkex::{Config, CredentialSource, RestClient, ServiceClient};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -47,7 +49,12 @@ pub(crate) struct App {
 impl App {
     /// Sets up logging, by TINKER_LOG or else this filter, and signal handling.
     pub(crate) fn start(global: GlobalOptions, default_log: &str) -> Result<App, Failure> {
-        env_logger::init_from_env(Env::new().filter_or("TINKER_LOG", default_log));
+        // ureq logs signed URLs, and whole responses with tokens: only for those who name it.
+        let mut logger = env_logger::Builder::new();
+        logger
+            .filter_module("ureq", LevelFilter::Off)
+            .parse_env(Env::new().filter_or("TINKER_LOG", default_log))
+            .init();
         let output = Output::new(global.format);
         let (base_url, project) = (global.base_url, global.project);
         Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url, project })
@@ -102,6 +109,18 @@ impl App {
     /// A client for runs, checkpoints, sessions and samplers.
     pub(crate) fn rest(&self) -> Result<RestClient, Failure> {
         Ok(RestClient::new(self.config_builder()?.max_retries(RETRIES).build()?)?)
+    }
+
+    /// Runs the work of a command in a session, and tells the service how it ended.
+    pub(crate) fn in_session<T>(
+        config: Config,
+        work: impl FnOnce(&ServiceClient) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let service = ServiceClient::connect(config)?;
+        let outcome = work(&service);
+        let reason = outcome.as_ref().err().map_or(FinishReason::Success, Failure::finish_reason);
+        service.close_with(reason, None, service.config().timeout_drop());
+        outcome
     }
 
     /// The time of day.

@@ -104,19 +104,24 @@ fn logout(app: &App) -> Result<(), Failure> {
     let Some(stored) = store.default_key()? else {
         return Err(Failure::failed("no key is stored").hint("`tinkex auth status` shows which key is used"));
     };
-    if stored.is_generated {
-        match api(app, &stored.key)?.delete(SELF).max_retries(RETRIES).send() {
-            // It is revoked already, or the service has no such request.
-            Err(error) if !matches!(error.status(), Some(401 | 404 | 405)) => {
-                return Err(Failure::from(error).add_hint("the key is still stored"));
-            }
-            _ => {}
-        }
-    }
+    let revoked = stored.is_generated && revoke(app, &stored.key)?;
     store.remove(&stored.id)?;
-    let done = if stored.is_generated { "The key is revoked and removed" } else { "The key is removed" };
-    let revoked = json!({"revoked": stored.is_generated, "file": store.file()});
-    app.output.report(&owner(done, &stored), &document(&stored, revoked))
+    let done = match (revoked, stored.is_generated) {
+        (true, _) => "The key is revoked and removed",
+        (false, true) => "The key is removed; this service did not know it, so it is not revoked",
+        (false, false) => "The key is removed",
+    };
+    let more = json!({"revoked": revoked, "file": store.file()});
+    app.output.report(&owner(done, &stored), &document(&stored, more))
+}
+
+/// Revokes a key. Returns false if the service does not know the key, or cannot revoke keys: it may be of another service.
+fn revoke(app: &App, key: &str) -> Result<bool, Failure> {
+    match api(app, key)?.delete(SELF).max_retries(RETRIES).send() {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.status(), Some(401 | 404 | 405)) => Ok(false),
+        Err(error) => Err(Failure::from(error).add_hint("the key is still stored")),
+    }
 }
 
 fn status(app: &App) -> Result<(), Failure> {

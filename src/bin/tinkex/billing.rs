@@ -5,7 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use tinkex::types::{
-    BillingEventInfo, BillingUsageEvent, BillingUsageResponse, CurrentCheckpointStorageUsageResponse, Timestamp,
+    BillingEventInfo, BillingUsageEvent, BillingUsageResponse, CurrentCheckpointStorageUsageItem,
+    CurrentCheckpointStorageUsageResponse, Timestamp,
 };
 
 use crate::app::App;
@@ -185,8 +186,9 @@ fn checkpoint_storage(app: &App, CheckpointStorage { project_id, csv }: &Checkpo
 }
 
 fn storage_table(storage: &CurrentCheckpointStorageUsageResponse) -> Table {
-    let count: u64 = storage.data.iter().map(|item| item.checkpoint_count).sum();
-    let bytes = storage.data.iter().fold(0_u64, |sum, item| sum.saturating_add(item.size_bytes));
+    let total =
+        |of: fn(&CurrentCheckpointStorageUsageItem) -> u64| storage.data.iter().map(of).fold(0, u64::saturating_add);
+    let (count, bytes) = (total(|item| item.checkpoint_count), total(|item| item.size_bytes));
     let rate = storage.effective_rate_usd_per_gigabyte_month;
     let rate = rate.map(|rate| format!(" at ${rate} for a GB and month")).unwrap_or_default();
     let checkpoints = if count == 1 { "checkpoint" } else { "checkpoints" };

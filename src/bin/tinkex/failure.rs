@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anstream::stderr;
 use clap::builder::styling::{AnsiColor, Style};
 use tinkex::ErrorKind;
+use tinkex::types::FinishReason;
 
 use crate::text::one_line;
 
@@ -128,6 +129,15 @@ impl Failure {
         }
         for cause in self.causes.iter().filter(|_| verbose) {
             line(HINT, "cause", cause);
+        }
+    }
+
+    /// What a service is told about the session in which it happened.
+    pub(crate) fn finish_reason(&self) -> FinishReason {
+        match self.exit {
+            Exit::ClosedPipe => FinishReason::Success,
+            Exit::Failed | Exit::Usage => FinishReason::Errored,
+            Exit::Interrupted => FinishReason::Interrupted,
         }
     }
 

@@ -108,7 +108,16 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     let prompt = prompt(app, options)?;
 
     app.require_service(&config)?;
-    let service = ServiceClient::connect(config)?;
+    let samples = App::in_session(config, |service| generate(service, options, params, prompt))?;
+    app.output.report(&Texts(&samples.samples), &samples)
+}
+
+fn generate(
+    service: &ServiceClient,
+    options: &Options,
+    params: SamplingParams,
+    prompt: String,
+) -> Result<Samples, Failure> {
     let sampler = service.create_sampling_client(&options.model)?;
     let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || sampler.tokenizer())?;
     let input = ModelInput::from_text(&tokenizer, &prompt)?;
@@ -124,8 +133,7 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
         })
         .collect::<tinkex::Result<Vec<_>>>()?;
     let prompt_tokens = input.to_tokens()?;
-    let samples = Samples { model: options.model.clone(), prompt, prompt_tokens, samples };
-    app.output.report(&Texts(&samples.samples), &samples)
+    Ok(Samples { model: options.model.clone(), prompt, prompt_tokens, samples })
 }
 
 /// The prompt as the model receives it.

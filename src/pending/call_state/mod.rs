@@ -191,16 +191,8 @@ pub(crate) struct CallHandle<R> {
 }
 
 impl<R: PromiseResult> CallHandle<R> {
-    /// A call of `count` requests, and their completers.
-    pub(crate) fn new(operation: &'static str, count: usize) -> (Self, Vec<Completer>) {
-        let (handle, first) = Self::one(operation);
-        let mut completers = vec![first];
-        completers.extend((1..count).map(|_| completers[0].add_request()).collect::<Vec<_>>());
-        (handle, completers)
-    }
-
     /// A call of one request, and its completer. [`Completer::add_request`] adds more.
-    pub(crate) fn one(operation: &'static str) -> (Self, Completer) {
+    pub(crate) fn new(operation: &'static str) -> (Self, Completer) {
         let requests = vec![RequestState::default()];
         let state = Monitor::new(CallState { requests, incomplete: 1, ..CallState::default() });
         let decode = decode::<R>;

@@ -21,8 +21,8 @@ fn track_for(
     config: &Config,
     resubmission: Option<Resubmission>,
 ) -> Pending<Value> {
-    let (handle, mut completers) = CallHandle::new("test", 1);
-    let (completer, now) = (completers.remove(0), config.clock().now());
+    let (handle, completer) = CallHandle::new("test");
+    let now = config.clock().now();
     let promise = TrackedPromise::new("r-1", RequestKind::Sample, client, completer, config, now);
     poller.handle().track(promise.resubmission(resubmission));
     let (poller, mode) = (poller.handle().clone(), CallMode::submitting(None));
@@ -72,9 +72,9 @@ fn sessions_of_dropped_clients_are_forgotten() {
     // A sample that was given up may still finish, and is remembered as long as its client may submit others.
     let (given_up, session) = sample();
     drop((silent.accept().unwrap(), given_up));
-    let until = std::time::Instant::now() + Duration::from_secs(30);
+    let until = config.clock().now() + Duration::from_secs(30);
     while session.strong_count() > 0 {
-        assert!(std::time::Instant::now() < until, "it is kept for ever");
+        assert!(config.clock().now() < until, "it is kept for ever");
         let (later, _) = sample();
         drop((silent.accept().unwrap(), later));
     }

@@ -1,5 +1,6 @@
 //! The files of external weights.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -74,5 +75,16 @@ fn checked_names(urls: &ExternalWeightsUrlsResponse, max_files: u64) -> Result<V
         }
         Ok((name.clone(), path))
     };
-    urls.urls.keys().map(path_of).collect()
+    let files: Vec<_> = urls.urls.keys().map(path_of).collect::<Result<_>>()?;
+    let mut paths = HashSet::new();
+    for (name, path) in &files {
+        if !paths.insert(path.as_path()) {
+            return Err(refuse(format!("the file {name:?} of the weights occurs twice")));
+        }
+    }
+    let clash = files.iter().find(|(_, path)| path.ancestors().skip(1).any(|above| paths.contains(above)));
+    match clash {
+        Some((name, _)) => Err(refuse(format!("the file {name:?} of the weights is below another file"))),
+        None => Ok(files),
+    }
 }

@@ -34,7 +34,7 @@ pub(super) struct Target {
     pub(super) sync: bool,
     /// The number of bytes of the same download that are stored in other files.
     pub(super) bytes_before: u64,
-    /// Whether other files follow.
+    /// Whether no other file follows.
     pub(super) is_last: bool,
 }
 

@@ -31,7 +31,7 @@ impl Fixture {
     /// Queues a call of these requests.
     fn submit(&self, bodies: Vec<Body>, on_full: OnFull) -> Result<Pending<OptimStepResponse>> {
         let operation = "optim_step";
-        let (handle, completer) = CallHandle::one(operation);
+        let (handle, completer) = CallHandle::new(operation);
         let requests = Box::new(Bodies(bodies));
         self.queue
             .submit(Job { kind: RequestKind::OptimStep, deadline: None, requests, completer, bytes: 0 }, on_full)?;

@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::numbers::{Numbers, Unresolved};
 use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate};
@@ -143,7 +143,10 @@ impl Worker {
     /// Settles the number of an earlier request whose outcome is unknown, by sending that request once more. If this request is
     /// the same, it takes the place of the earlier one instead.
     fn resolve(&mut self, submission: &mut Submission<'_>) -> Result<()> {
-        let Some(earlier) = self.numbers.take_unresolved().filter(|_| submission.is_numbered) else { return Ok(()) };
+        if !submission.is_numbered {
+            return Ok(());
+        }
+        let Some(earlier) = self.numbers.take_unresolved() else { return Ok(()) };
         let (number, open) = (self.numbers.next(), NumberFate::Open);
         let message = match self.write(submission) {
             Ok((message, _)) => message,
@@ -298,8 +301,10 @@ impl Failure {
         // An error of the deadline has the last response as its source.
         let source = std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
         let answered = source.filter(|_| self.error.status().is_none()).unwrap_or(&self.error);
+        // A proxy's empty 400 counts as a lost connection, and says nothing of the request.
+        let status = answered.status().filter(|_| answered.kind() != ErrorKind::Connect);
         let body = answered.body().unwrap_or_default().as_bytes();
         let (written, unanswered) = (self.written, self.unanswered);
-        fate(&FailedSubmission { number, written, unanswered, status: answered.status(), body })
+        fate(&FailedSubmission { number, written, unanswered, status, body })
     }
 }

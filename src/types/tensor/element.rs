@@ -15,7 +15,8 @@ pub trait Element: sealed::Sealed + Copy + std::fmt::Display + 'static {
     /// The tensor type that these numbers have by default.
     const DTYPE: Dtype;
 
-    /// The nearest `f32`. An `f64` beyond the range becomes infinite, which [`TensorData::validate`] reports.
+    /// The nearest `f32`. An `f64` beyond the range becomes infinite, which
+    /// [`TensorData::validate`](crate::types::TensorData::validate) reports.
     fn to_f32(self) -> f32;
 
     /// The same number as an `i64`, if it is whole and fits.

@@ -1,6 +1,7 @@
 //! The bodies of REST requests, and the responses that only the client itself reads.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,7 @@ pub struct CopyWeightsResponse {
     pub tinker_path: String,
 }
 
-/// The response to `GET sessions/{id}/trace_export`.
+/// The response to `GET sessions/{id}/trace_export`. `Debug` shows no URL.
 ///
 /// ```
 /// use tinkex::types::wire::TraceExportResponse;
@@ -83,7 +84,7 @@ pub struct CopyWeightsResponse {
 /// assert_eq!((&*response.status, response.url), ("pending", None));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TraceExportResponse {
     /// `pending`, `ready` or `failed`.
@@ -92,4 +93,14 @@ pub struct TraceExportResponse {
     pub url: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+impl fmt::Debug for TraceExportResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceExportResponse")
+            .field("status", &self.status)
+            .field("url", &self.url.as_ref().map(|_| "..."))
+            .field("error", &self.error)
+            .finish()
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +38,8 @@ pub struct SamplerHandle {
     pub record_stability_info: bool,
 }
 
-/// The service of a [`SamplerHandle`], which has an example.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The service of a [`SamplerHandle`], which has an example. `Debug` shows neither values of headers nor a key.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SamplerHandleHolder {
     /// The base URL of the service.
     pub base_url: String,
@@ -54,6 +55,19 @@ pub struct SamplerHandleHolder {
     /// Always null: whoever opens the handle has a key.
     #[serde(default)]
     pub api_key: Option<String>,
+}
+
+impl fmt::Debug for SamplerHandleHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&String> = self.default_headers_overrides.keys().collect();
+        f.debug_struct("SamplerHandleHolder")
+            .field("base_url", &self.base_url)
+            .field("default_headers_overrides", &headers)
+            .field("client_config", &self.client_config)
+            .field("client_dynamic_config", &self.client_dynamic_config)
+            .field("api_key", &self.api_key.as_ref().map(|_| "..."))
+            .finish()
+    }
 }
 
 /// Asks for the number of a further client of a sampling session: `POST join_sampling_session`, returns

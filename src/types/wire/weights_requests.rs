@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +98,7 @@ pub struct SaveWeightsExternalRequest<'a> {
 /// assert_eq!(serde_json::from_str::<LoadWeightsRequest<'_>>(&json)?, request);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "load_weights")]
 pub struct LoadWeightsRequest<'a> {
     /// The id of the model. Not sent if none.
@@ -127,9 +128,26 @@ pub struct LoadWeightsRequest<'a> {
     /// The optimizer of the model to create. Not sent if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer_config: Option<Cow<'a, OptimizerConfig>>,
-    /// A token that gives access to weights of another user. Not sent if none.
+    /// A token that gives access to weights of another user. Not sent if none. It is a secret: `Debug` does not print it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_access_token: Option<Cow<'a, str>>,
+}
+
+impl fmt::Debug for LoadWeightsRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadWeightsRequest")
+            .field("model_id", &self.model_id)
+            .field("seq_id", &self.seq_id)
+            .field("session_id", &self.session_id)
+            .field("model_seq_id", &self.model_seq_id)
+            .field("base_model", &self.base_model)
+            .field("user_metadata", &self.user_metadata)
+            .field("path", &self.path)
+            .field("optimizer", &self.optimizer)
+            .field("optimizer_config", &self.optimizer_config)
+            .field("weights_access_token", &self.weights_access_token.as_ref().map(|_| "..."))
+            .finish()
+    }
 }
 
 /// Saves weights to sample from: `POST save_weights_for_sampler`, returns a promise of

@@ -104,6 +104,23 @@ fn a_generated_key_is_revoked() {
 }
 
 #[test]
+fn a_key_of_another_service_is_not_revoked() {
+    for status in [401, 404, 405] {
+        let service = Service::start(move |_| Reply::Json(status, json!({"detail": "no"})));
+        let home = TempDir::new().unwrap();
+        let file = home.path().join(".tinker/credentials.json");
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        let entry = json!({"type": "generated", "key": STORED, "name": "browser"});
+        let store = json!({"version": 1, "default": "k", "keys": {"k": entry}}).to_string();
+        fs::write(&file, &store).unwrap();
+        assert_eq!(at_home("auth logout -f json", &service, &home).run().json()["revoked"], false, "{status}");
+        fs::write(&file, &store).unwrap();
+        let done = at_home("auth logout", &service, &home).run();
+        assert!(done.stdout.contains("it is not revoked"), "{done:?}");
+    }
+}
+
+#[test]
 fn a_service_without_key_checks_is_believed() {
     let (service, home) = (Service::start(|_| Reply::Json(404, json!({}))), TempDir::new().unwrap());
     let done = with_stdin(at_home("auth login --key-stdin -f json", &service, &home), STORED);

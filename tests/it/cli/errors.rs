@@ -123,10 +123,21 @@ fn the_log_goes_to_stderr_without_the_key() {
     let server = MockServer::start();
     let list = respond(&server, GET, "sessions?limit=20&offset=0", |then| then.json_body(json!({ "sessions": [] })));
     let run = |log: &str| tinkex("session list -f json").at(&server.base_url()).env("TINKER_LOG", log).run();
-    let loud = run("trace");
+    let loud = run("trace,ureq=trace");
     assert_eq!(loud.code, Some(0));
     assert_eq!(loud.stdout, "{\n  \"sessions\": []\n}\n");
-    assert!(loud.stderr.contains("TRACE"), "{loud:?}");
+    assert!(loud.stderr.contains("TRACE ureq"), "{loud:?}");
     assert_eq!(run("off").stderr, "");
     list.assert_calls(2);
+}
+
+#[test]
+fn responses_are_not_logged_unasked() {
+    const URL: &str = "http://storage/trace?sig=Sig7Hidden";
+    let server = MockServer::start();
+    let body = serde_json::json!({"status": "ready", "url": URL});
+    respond(&server, GET, "sessions/s/trace_export", |then| then.json_body(body));
+    let done = tinkex("session export-trace s --url-only").at(&server.base_url()).env("TINKER_LOG", "trace").run();
+    assert_eq!(done.stdout, format!("{URL}\n"));
+    assert!(!done.stderr.contains("ureq") && !done.stderr.contains("Sig7Hidden"), "{done:?}");
 }

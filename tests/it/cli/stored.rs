@@ -180,6 +180,18 @@ fn filters_choose_what_is_deleted() {
 }
 
 #[test]
+fn a_hostile_path_cannot_control_the_terminal() {
+    let service = Service::start(|request| match &*request.method {
+        "GET" => Reply::ok(json!({"checkpoints": [{
+            "checkpoint_id": "weights/1", "checkpoint_type": "training", "time": DAY, "tinker_path": "tinker://run/weights/\u{1b}[2J",
+        }]})),
+        _ => Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() },
+    });
+    let done = tinkex("checkpoint delete --run-id run --yes").at(&service.url()).run();
+    assert_eq!(done.stdout, "deleted tinker://run/weights/\\u{1b}[2J\n");
+}
+
+#[test]
 fn filters_without_yes_need_a_terminal() {
     let service = service();
     for words in ["--run-id run", "tinker://run/weights/1 --run-id run --yes", "--before 7d --yes", "--yes"] {
@@ -214,6 +226,14 @@ fn bills_are_tables_and_files() {
     assert!(events.contains(",\"'=A, \"\"B\"\"\",s-1,,0.125,,,training,123,,,,\r\n"), "{events}");
     assert_eq!(read("sessions.csv"), "session_id,user_metadata\r\ns-1,\"{\"\"k\"\":\"\"v\"\"}\"\r\n");
     assert!(read("storage.csv").ends_with("\r\n0.1,p-1,,a@b,,2,3072,0.000003,0.0003\r\n"), "{}", read("storage.csv"));
+}
+
+#[test]
+fn enormous_bills_are_added_up() {
+    let item = json!({"checkpoint_count": u64::MAX, "size_bytes": u64::MAX, "size_gigabytes": 1.0});
+    let service = Service::start(move |_| Reply::ok(json!({"data": [item, item]})));
+    let done = tinkex("billing checkpoint-storage").at(&service.url()).run();
+    assert!(done.stdout.starts_with("18446744073709551615 checkpoints"), "{done:?}");
 }
 
 #[test]

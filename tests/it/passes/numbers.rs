@@ -163,3 +163,68 @@ fn an_unwritten_request_takes_no_number() {
     assert!(late.optim_step(AdamParams::default()).is_err());
     assert_eq!(step(&trainer).unwrap(), 1.0);
 }
+
+#[test]
+fn an_unload_keeps_an_unknown_outcome() {
+    let server = server(BOTH, "optim_step", |nth| (nth == 0).then_some(Mishap::LostResponse));
+    let passes = server.clone();
+    let service = Service::start_current(move |request| match &*request.path {
+        "unload_model" => Reply::Json(404, json!({"detail": "Not Found"})),
+        _ => passes.reply(request),
+    });
+    let trainer = trainer(hasty(&service));
+    assert!(step(&trainer).unwrap_err().may_have_taken_effect());
+    assert_eq!(trainer.unload_model().unwrap_err().status(), Some(404));
+    // The service would return the promise of the step for its number.
+    assert_eq!(trainer.save_state("a").unwrap().path, "tinker://run/weights/2");
+    assert_eq!(server.order(), [("optim_step", 1), ("save_weights", 2)]);
+}
+
+#[test]
+fn an_empty_400_frees_no_number() {
+    let bare = || Reply::Full { status: 400, headers: Vec::new(), body: Vec::new() };
+    let server = server(BOTH, "optim_step", move |nth| match nth {
+        0 => Some(Mishap::LostResponse),
+        1 => Some(Mishap::Refused(bare())),
+        _ => None,
+    });
+    let service = start(&server);
+    let trainer = trainer(hasty(&service));
+    assert!(step(&trainer).unwrap_err().may_have_taken_effect());
+    // A proxy sends it for a request that may have arrived, as this one had.
+    assert_eq!(pass(&trainer).unwrap(), 2.0);
+    assert_eq!(server.order(), [("optim_step", 1), ("forward_backward", 2)]);
+}
+
+#[test]
+fn an_impossible_expected_number_is_not_believed() {
+    for expected in [u64::MAX, u64::from(u32::MAX)] {
+        let detail = format!("Sequence conflict: expected {expected}, got 1");
+        let refuse = move |nth| (nth == 0).then(|| Mishap::Refused(Reply::Json(409, json!({ "detail": detail }))));
+        let server = server(BOTH, "optim_step", refuse);
+        let service = start(&server);
+        let trainer = trainer(hasty(&service));
+        assert_eq!(step(&trainer).unwrap_err().status(), Some(409));
+        assert_eq!((pass(&trainer).unwrap(), step(&trainer).unwrap()), (2.0, 3.0));
+    }
+}
+
+#[test]
+fn a_refusal_of_the_repeated_request_settles_it() {
+    for status in [403, 404, 405, 410] {
+        let refuse = move |nth| {
+            Some(Mishap::Refused(match nth {
+                // A reused connection that is lost: the request is sent again at once.
+                0 => Reply::Raw(Vec::new()),
+                _ => Reply::Json(status, json!({"detail": "no"})),
+            }))
+        };
+        let server = server(CONTIGUOUS, "optim_step", refuse);
+        let service = start(&server);
+        let trainer = trainer(hasty(&service));
+        pass(&trainer).unwrap();
+        assert_eq!(step(&trainer).unwrap_err().status(), Some(status));
+        assert_eq!(pass(&trainer).unwrap(), 2.0, "{status}");
+        assert_eq!(service.requests_to("optim_step").len(), 3);
+    }
+}

@@ -259,7 +259,7 @@ fn measuring(size: u64, settings: Value, reply: impl Fn(&RecordedRequest) -> Rep
 }
 
 #[test]
-fn scenario_90_a_measured_result_is_fetched() {
+fn a_measured_result_is_fetched() {
     let service = measuring(123, json!({}), |_| done(7));
     let client = connect(service.config());
     assert_eq!(pending(&client, "r-1").wait().unwrap().value, 7);

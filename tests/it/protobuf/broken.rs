@@ -86,6 +86,27 @@ fn datums_without_tensors_are_limited() {
     }
 }
 
+/// Each datum has a copy of its tensors' names and shapes, which a body has once.
+#[test]
+fn copies_for_each_datum_are_limited() {
+    let read = |name: &str, trailing_shape: Vec<i64>, records: usize| {
+        let datums = 1 << 12;
+        let (data, offsets) = (floats(&[]), offsets(&vec![0; datums + 1]));
+        let field = BatchedTensor { data, offsets, trailing_shape, ..field() };
+        let (fields, num_datums) = ([(name.to_owned(), field)].into(), datums as i64);
+        let record = ArrayRecord { num_datums, fields, ..ArrayRecord::default() };
+        let message = ForwardBackwardOutput { loss_fn_outputs: vec![record; records], ..Default::default() };
+        types::ForwardBackwardOutput::from_protobuf(message.encode_to_vec())
+    };
+    assert_eq!(read("logprobs", vec![3], 4).unwrap().loss_fn_outputs.len(), 4 << 12);
+    for (name, trailing_shape, records) in
+        [(&*"x".repeat((1 << 16) + 1), vec![], 1), (&*"x".repeat(1 << 13), vec![], 9), ("x", vec![1; 64], 130)]
+    {
+        let error = read(name, trailing_shape, records).unwrap_err();
+        assert!(error.contains("names and shapes"), "{error}");
+    }
+}
+
 #[test]
 fn empty_messages_are_limited() {
     let record = [0x12, 0].repeat((1 << 20) + 1);

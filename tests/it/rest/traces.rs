@@ -49,6 +49,7 @@ fn an_export_that_takes_too_long_ends() {
         export.join().unwrap().unwrap_err()
     });
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Timeout(Limit::Operation), Some("export_session_trace")));
+    assert_eq!(error.message(), "the trace was not ready within 12s");
     assert!(error.hint().unwrap().contains("raise the timeout"), "{error}");
     assert_eq!(service.requests().len(), 3);
 }

@@ -30,7 +30,6 @@ fn is_unsent(key: &str, value: &Value) -> bool {
         "prompt_alt_tokens_k" | "topk_sample_logprobs" => *value == 0,
         "record_stability_info" | "overwrite" => *value == false,
         "kind" => value == "snapshot",
-        "allow_metadata_only" => true,
         _ => false,
     }
 }

@@ -8,13 +8,13 @@ use serde_json::json;
 use tinkex::types::{AdamParams, LossFn, ModelInput, SamplingParams};
 use tinkex::{ErrorKind, RetryConfig};
 
-use super::{assert_echo, batch, create_trainer};
-use crate::support::double::{Double, Fault, Numbers, Server};
+use super::{assert_echo, batch, create_trainer, servers};
+use crate::support::double::{Double, Fault, Numbers};
 use crate::support::{RecordedRequest, Reply};
 
 /// Doubles of all servers, with which this goes wrong. The fault is told how many requests to the same path came before.
 fn doubles(fault: fn(&RecordedRequest, usize) -> Fault) -> impl Iterator<Item = Double> {
-    Server::all().into_iter().map(move |server| {
+    servers().map(move |server| {
         let counts = Mutex::new(HashMap::<String, usize>::new());
         Double::start_with_faults(server, move |request| {
             let mut counts = counts.lock().unwrap();
@@ -112,7 +112,7 @@ fn samples_wait_after_a_429() {
 
 #[test]
 fn an_expired_sample_is_submitted_again() {
-    for server in Server::all() {
+    for server in servers() {
         let polls = AtomicUsize::new(0);
         let double = Double::start_with_faults(server, move |request| {
             let first = request.path == "retrieve_future" && polls.fetch_add(1, Ordering::Relaxed) == 0;

@@ -9,9 +9,15 @@ use tinkex::{ServiceClient, TrainingClient};
 
 use crate::support::double::{Double, Server};
 
+/// Each server, and the official one with settings that are off by default.
+fn servers() -> impl Iterator<Item = Server> {
+    let settings = ["sample_use_retrieve_futures", "proto_compress_fwdbwd"];
+    Server::all().into_iter().chain(settings.map(|key| Server::official_2026().with_config(key, true)))
+}
+
 /// Runs a test against a double of each server.
 fn for_each_server(test: impl Fn(&Double)) {
-    for server in Server::all() {
+    for server in servers() {
         let double = Double::start(server);
         test(&double);
         double.assert_nothing_ran_twice();

@@ -86,3 +86,20 @@ fn a_format_chosen_by_the_user_holds() {
         }
     });
 }
+
+#[test]
+fn settings_of_the_service_are_followed() {
+    for_each_server(|double| {
+        let (name, service) = (double.server().name, double.connect());
+        create_trainer(&service).forward_backward(batch([1]), LossFn::CrossEntropy).unwrap();
+        let sampler = service.create_sampling_client("base").unwrap();
+        sampler.sample(&ModelInput::from_tokens([5]), 1, &SamplingParams::default().max_tokens(2)).unwrap();
+        let is_set = |key: &str| double.server().client_config.as_ref().is_some_and(|config| config[key] == true);
+        let polls = double.service.requests_to("retrieve_futures");
+        assert_eq!(!polls.is_empty(), is_set("sample_use_retrieve_futures"), "{name}");
+        let passes = double.service.requests_to("forward_backward");
+        let encoding = passes.last().unwrap().header("content-encoding");
+        let is_compressed = cfg!(feature = "zstd") && is_set("proto_compress_fwdbwd");
+        assert_eq!(encoding, is_compressed.then_some("zstd"), "{name}");
+    });
+}

@@ -1,4 +1,4 @@
-//! Scenarios of the Python client 0.4.1: the events that it sends, and where this crate differs on purpose.
+//! Scenarios of the Python clients 0.4.1 and 0.38.0: the events that they send, and where this crate differs on purpose.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,11 +14,29 @@ use super::{INTERVAL, PATIENCE, SECOND, assert_numbered, config, events, log_man
 use crate::support::{RecordedRequest, Reply, Service, connect, golden, healthy_service};
 
 /// Where our events differ from the Python client's on purpose: `event.field`.
-const DIFFERENCES: [(&str, &str); 3] = [
+const DIFFERENCES: [(&str, &str); 15] = [
     ("user_error.body", "what the service answered is not repeated"),
     ("SESSION_END", "sent once, at the close of the session, not after each error"),
     ("APIFuture.result_async.queue_state", "a paused queue, once a minute for each client"),
+    ("APIFuture.result_async.api_status_error.detail", REPEATED),
+    ("APIFuture.result_async.api_status_error.kind", REPEATED),
+    ("APIFuture.result_async.api_status_error.exception_type", REPEATED),
+    ("APIFuture.result_async.api_status_error.bad_request_retries", ITERATION),
+    ("APIFuture.result_async.api_status_error.connection_error_retries", ITERATION),
+    ("APIFuture.result_async.connection_error.status_code", REPEATED),
+    ("APIFuture.result_async.connection_error.detail", REPEATED),
+    ("APIFuture.result_async.connection_error.kind", REPEATED),
+    ("APIFuture.result_async.connection_error.should_retry", REPEATED),
+    ("APIFuture.result_async.connection_error.is_user_error", REPEATED),
+    ("APIFuture.result_async.connection_error.exception_type", REPEATED),
+    ("APIFuture.result_async.connection_error.bad_request_retries", ITERATION),
 ];
+
+/// Why a field of 0.38.0 is left out.
+const REPEATED: &str = "0.38.0 only: other fields say the same";
+
+/// Why a field of 0.38.0 is left out.
+const ITERATION: &str = "0.38.0 only: the iteration counts the polls";
 
 /// Fields that must have the same value in both; for all others, only the type is compared.
 const SAME: [&str; 16] = [
@@ -40,6 +58,12 @@ const SAME: [&str; 16] = [
     "error_category",
 ];
 
+/// Reads a fixture.
+type Read = fn(&str) -> Value;
+
+/// The fixtures of both generations.
+const GENERATIONS: [Read; 2] = [golden::fixture, golden::fixture_2026];
+
 struct Scenario {
     theirs: Vec<Value>,
     service: Service,
@@ -48,14 +72,17 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// A service that replays the responses of a scenario, and its client.
-    fn start(name: &str) -> Self {
+    /// A service that replays the responses of a scenario, and its client. `read` reads the fixture of a generation.
+    fn start(read: Read, name: &str) -> Self {
         let (mut responses, mut theirs) = (HashMap::<String, Vec<Value>>::new(), Vec::new());
-        for exchange in golden::exchanges(name) {
+        let exchanges = read(name)["exchanges"].take();
+        let exchanges = exchanges.as_array().unwrap();
+        let is_current = exchanges[0]["path"] == "/api/v1/client/config";
+        for exchange in exchanges {
             let path = exchange["path"].as_str().unwrap().trim_start_matches("/api/v1/");
             match path {
-                // A retried batch is unchanged.
-                "telemetry" if exchange["response"]["status"] == 200 => {
+                // 0.4.1 retries a batch unchanged, 0.38.0 drops it.
+                "telemetry" if is_current || exchange["response"]["status"] == 200 => {
                     theirs.extend(exchange["body"]["json"]["events"].as_array().unwrap().clone());
                 }
                 _ => {}
@@ -63,7 +90,7 @@ impl Scenario {
             responses.entry(path.to_owned()).or_default().push(exchange["response"].clone());
         }
         let counts = Mutex::new(HashMap::<String, usize>::new());
-        let service = Service::start(move |request| {
+        let script = move |request: &RecordedRequest| {
             let index = match request.iteration().filter(|_| request.request_id().contains("optim_step")) {
                 // After the one poll for the model.
                 Some(iteration) => iteration as usize + 1,
@@ -81,7 +108,8 @@ impl Scenario {
             let should_retry = response["headers"]["x-should-retry"].as_str();
             let headers: Vec<_> = should_retry.map(|value| ("x-should-retry", value)).into_iter().collect();
             Reply::with_headers(status as u16, &headers, &response["json"])
-        });
+        };
+        let service = if is_current { Service::start_current(script) } else { Service::start(script) };
         let manual = ManualClock::new();
         let client = connect(config(&service, &manual));
         Scenario { theirs, service, manual, client }
@@ -131,93 +159,108 @@ fn assert_same(name: &str, ours: &Map<String, Value>, theirs: &Map<String, Value
 
 #[test]
 fn scenario_60_events_and_exceptions() {
-    let scenario = Scenario::start("60_telemetry");
-    let (client, telemetry) = (&scenario.client, scenario.client.telemetry());
-    telemetry.log("golden.event", json!({"a": 1, "nested": {"x": [1, 2.5, null, true]}}), Severity::Info);
-    telemetry.log("golden.nodata", Value::Null, Severity::Info);
-    scenario.manual.until_waiting(|waits| waits.contains(&INTERVAL));
-    scenario.manual.advance(INTERVAL);
-    scenario.service.wait_for_count("telemetry", 1);
-    let trainer = client.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap();
-    trainer.optim_step(AdamParams::default()).unwrap_err();
-    telemetry.log_exception(&client.create_sampling_client("http://x/y").unwrap_err());
-    drop(trainer);
-    let requests = scenario.compare();
-    let theirs = json!({"platform": "Linux", "sdk_version": "0.4.1"});
-    for seen in &requests {
-        let body = seen.body.as_object().unwrap();
-        assert_eq!(body.keys().collect::<Vec<_>>(), ["events", "platform", "sdk_version", "session_id"]);
-        assert_eq!((&body["sdk_version"], &body["session_id"]), (&theirs["sdk_version"], &json!("sess-golden-0001")));
-        if cfg!(target_os = "linux") {
-            assert_eq!(body["platform"], theirs["platform"]);
+    for read in GENERATIONS {
+        let scenario = Scenario::start(read, "60_telemetry");
+        let (client, telemetry) = (&scenario.client, scenario.client.telemetry());
+        telemetry.log("golden.event", json!({"a": 1, "nested": {"x": [1, 2.5, null, true]}}), Severity::Info);
+        telemetry.log("golden.nodata", Value::Null, Severity::Info);
+        scenario.manual.until_waiting(|waits| waits.contains(&INTERVAL));
+        scenario.manual.advance(INTERVAL);
+        scenario.service.wait_for_count("telemetry", 1);
+        let trainer = client.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap();
+        trainer.optim_step(AdamParams::default()).unwrap_err();
+        telemetry.log_exception(&client.create_sampling_client("http://x/y").unwrap_err());
+        drop(trainer);
+        let requests = scenario.compare();
+        let theirs = json!({"platform": "Linux", "sdk_version": "0.4.1"});
+        // 0.38.0 adds `process_uuid`, which this crate leaves out.
+        for seen in &requests {
+            let body = seen.body.as_object().unwrap();
+            assert_eq!(body.keys().collect::<Vec<_>>(), ["events", "platform", "sdk_version", "session_id"]);
+            assert_eq!(
+                (&body["sdk_version"], &body["session_id"]),
+                (&theirs["sdk_version"], &json!("sess-golden-0001"))
+            );
+            if cfg!(target_os = "linux") {
+                assert_eq!(body["platform"], theirs["platform"]);
+            }
         }
     }
 }
 
 #[test]
 fn scenario_61_events_are_sent_by_the_hundred() {
-    let scenario = Scenario::start("61_telemetry_batching");
-    let telemetry = scenario.client.telemetry();
-    log_many(&telemetry, 250);
-    telemetry.flush();
-    scenario.service.wait_for_count("telemetry", 3);
-    // The fixture ends here, before the end of the session.
-    let sizes: Vec<_> = scenario
-        .service
-        .requests_to("telemetry")
-        .iter()
-        .map(|request| request.body["events"].as_array().unwrap().len())
-        .collect();
-    assert_eq!(sizes, [100, 100, 51]);
-    let ours = events(&scenario.service);
-    assert_numbered(&ours);
-    for (ours, theirs) in ours.iter().zip(&scenario.theirs) {
-        assert_same("e", ours.as_object().unwrap(), theirs.as_object().unwrap(), true);
+    for read in GENERATIONS {
+        let scenario = Scenario::start(read, "61_telemetry_batching");
+        let telemetry = scenario.client.telemetry();
+        log_many(&telemetry, 250);
+        telemetry.flush();
+        scenario.service.wait_for_count("telemetry", 3);
+        // The fixture ends here, before the end of the session.
+        let sizes: Vec<_> = scenario
+            .service
+            .requests_to("telemetry")
+            .iter()
+            .map(|request| request.body["events"].as_array().unwrap().len())
+            .collect();
+        assert_eq!(sizes, [100, 100, 51]);
+        let ours = events(&scenario.service);
+        assert_numbered(&ours);
+        for (ours, theirs) in ours.iter().zip(&scenario.theirs) {
+            assert_same("e", ours.as_object().unwrap(), theirs.as_object().unwrap(), true);
+        }
+        assert_eq!(ours.len(), scenario.theirs.len());
     }
-    assert_eq!(ours.len(), scenario.theirs.len());
 }
 
-/// The Python client retries a batch that was refused with 400; this crate drops it.
+/// 0.4.1 retries a batch that was refused with 400; 0.38.0 and this crate drop it.
 #[test]
 fn scenario_62_a_refused_batch_is_dropped() {
-    let scenario = Scenario::start("62_telemetry_failure");
-    scenario.client.telemetry().flush();
-    let first = &scenario.service.wait_for_count("telemetry", 1)[0];
-    assert_eq!(names(first.body["events"].as_array().unwrap()), ["SESSION_START"]);
-    assert_same(
-        "SESSION_START",
-        first.body["events"][0].as_object().unwrap(),
-        scenario.theirs[0].as_object().unwrap(),
-        true,
-    );
-    let telemetry = scenario.client.telemetry();
-    // The next one gets the 500 of the fixture, and is retried.
-    telemetry.log("next", Value::Null, Severity::Info);
-    telemetry.flush();
-    scenario.service.wait_for_count("telemetry", 2);
-    scenario.manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
-    scenario.manual.advance(SECOND);
-    let seen = scenario.service.wait_for_count("telemetry", 3);
-    assert_eq!(names(seen[1].body["events"].as_array().unwrap()), ["next"]);
-    assert_eq!(seen[1].body, seen[2].body);
+    for read in GENERATIONS {
+        let scenario = Scenario::start(read, "62_telemetry_failure");
+        scenario.client.telemetry().flush();
+        let first = &scenario.service.wait_for_count("telemetry", 1)[0];
+        assert_eq!(names(first.body["events"].as_array().unwrap()), ["SESSION_START"]);
+        assert_same(
+            "SESSION_START",
+            first.body["events"][0].as_object().unwrap(),
+            scenario.theirs[0].as_object().unwrap(),
+            true,
+        );
+        let telemetry = scenario.client.telemetry();
+        // The next one gets the 500 of the fixture of 0.4.1, and is retried.
+        telemetry.log("next", Value::Null, Severity::Info);
+        telemetry.flush();
+        scenario.service.wait_for_count("telemetry", 2);
+        let is_retried = read("62_telemetry_failure")["sdk"] == "tinker==0.4.1";
+        if is_retried {
+            scenario.manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
+            scenario.manual.advance(SECOND);
+        }
+        let seen = scenario.service.wait_for_count("telemetry", 2 + usize::from(is_retried));
+        assert_eq!(names(seen[1].body["events"].as_array().unwrap()), ["next"]);
+        assert!(seen[2..].iter().all(|again| again.body == seen[1].body));
+    }
 }
 
 #[test]
 fn scenario_63_the_life_of_a_promise() {
-    let scenario = Scenario::start("63_telemetry_future_events");
-    let (client, manual) = (&scenario.client, &scenario.manual);
-    let trainer = client.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap();
-    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
-    // The 429, the paused queue, the 500, the lost connection and the "not yet".
-    for (least, most) in [(750, 1000), (1000, 1000), (375, 500), (1000, 1000), (75, 200)] {
-        let mut wait = Duration::ZERO;
-        manual.until_waiting(|waits| {
-            wait = waits.first().copied().unwrap_or_default();
-            (least..=most).contains(&wait.as_millis())
-        });
-        manual.advance(wait);
+    for read in GENERATIONS {
+        let scenario = Scenario::start(read, "63_telemetry_future_events");
+        let (client, manual) = (&scenario.client, &scenario.manual);
+        let trainer = client.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap();
+        let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+        // The 429, the paused queue, the 500, the lost connection and the "not yet".
+        for (least, most) in [(750, 1000), (1000, 1000), (375, 500), (1000, 1000), (75, 200)] {
+            let mut wait = Duration::ZERO;
+            manual.until_waiting(|waits| {
+                wait = waits.first().copied().unwrap_or_default();
+                (least..=most).contains(&wait.as_millis())
+            });
+            manual.advance(wait);
+        }
+        step.wait().unwrap_err();
+        drop(trainer);
+        scenario.compare();
     }
-    step.wait().unwrap_err();
-    drop(trainer);
-    scenario.compare();
 }

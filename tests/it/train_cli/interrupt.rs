@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tinkex::local::LocalServer;
 
 use super::place::Place;
-use super::train::scripted;
+use super::train::{FINISH, scripted};
 use crate::support::terminal::Terminal;
 use crate::support::{Gate, Reply, Service, healthy_service, result};
 
@@ -73,6 +73,7 @@ fn exactly_one_step_is_submitted_ahead() {
     gate.open();
     let done = running.finish();
     assert!(done.stderr.contains("interrupted after step 2 of 9"), "{}", done.stderr);
+    assert_eq!(service.requests_to(FINISH)[0].body["reason"]["type"], "interrupted");
     assert_eq!((service.requests_to("forward_backward").len(), service.requests_to("optim_step").len()), (2, 2));
 }
 

@@ -8,7 +8,10 @@ use tinkex::{Config, RestClient};
 
 use super::place::Place;
 use crate::cli::program::KEY;
-use crate::support::{Reply, Service, healthy_service, result};
+use crate::support::{Reply, Service, healthy_service, is_for_current_services, result};
+
+/// The end of the session of [`scripted`].
+pub const FINISH: &str = "sessions/session-1/finish";
 
 const MODEL: &str = "tinkex/bytes-tiny";
 const FAST: [&str; 8] = ["--base-model", MODEL, "--batch-size", "4", "--learning-rate", "0.01", "--log-every", "1"];
@@ -146,7 +149,9 @@ fn the_base_model_is_required_among_several() {
 
 /// A service whose models have the tokenizer `bytes`, with scripted responses to polls.
 pub fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service {
-    Service::start(move |request| match request.path.as_str() {
+    Service::start_current(move |request| match request.path.as_str() {
+        FINISH => Reply::Json(204, Value::Null),
+        path if is_for_current_services(path) => Reply::Json(404, json!({"detail": "Not Found"})),
         "get_info" => Reply::ok(json!({"model_id": "m", "model_data": {"model_name": "m", "tokenizer_id": "bytes"}})),
         "retrieve_future" => poll(request.request_id()),
         _ => healthy_service(request),
@@ -168,6 +173,7 @@ fn a_failed_step_shows_how_to_resume() {
     assert!(done.stderr.contains("resume from step 1 with: "), "{}", done.stderr);
     assert_eq!(place.lines("runs/x/metrics.jsonl").len(), 1);
     assert_eq!(place.lines("runs/x/checkpoints.jsonl").len(), 1);
+    assert_eq!(service.requests_to(FINISH)[0].body["reason"]["type"], "errored");
 }
 
 #[test]

@@ -1,6 +1,5 @@
-//! Optimizers, saves and loads: their options, and the bodies that the client 0.38.0 sends for them.
+//! Optimizers, saves and loads: their options. The bodies that the client 0.38.0 sends are in `scenarios/of_2026`.
 
-mod as_python_2026;
 mod console;
 mod copies;
 mod from_state;

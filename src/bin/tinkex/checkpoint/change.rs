@@ -10,6 +10,7 @@ use super::path;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::human::exact_length;
+use crate::text::one_line;
 use crate::time_args::lifetime;
 
 #[derive(Args, Debug)]
@@ -26,11 +27,18 @@ pub(crate) struct Paths {
 pub(crate) struct SetTtl {
     #[command(flatten)]
     paths: Paths,
+    #[command(flatten)]
+    expiry: Expiry,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Expiry {
     /// Delete them this long from now, such as 3600 (seconds), 12h, 7d or 4w; from 1 hour to 10 years.
-    #[arg(long, value_name = "TIME", value_parser = lifetime, required_unless_present = "remove")]
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
     ttl: Option<Duration>,
     /// Keep them for good.
-    #[arg(long, conflicts_with = "ttl")]
+    #[arg(long)]
     remove: bool,
 }
 
@@ -49,7 +57,10 @@ fn texts(paths: &[CheckpointPath]) -> Vec<String> {
     paths.iter().map(|path| path.as_str().to_owned()).collect()
 }
 
-pub(crate) fn set_ttl(app: &App, SetTtl { paths: Paths { paths }, ttl, .. }: &SetTtl) -> Result<(), Failure> {
+pub(crate) fn set_ttl(
+    app: &App,
+    SetTtl { paths: Paths { paths }, expiry: Expiry { ttl, .. } }: &SetTtl,
+) -> Result<(), Failure> {
     let rest = app.rest()?;
     let done = match ttl {
         Some(ttl) => format!("set to expire in {}:", exact_length(ttl.as_secs())),
@@ -84,7 +95,7 @@ pub(super) fn each(
     for tinker_path in paths.iter().map(String::as_str) {
         match change(tinker_path) {
             Ok(()) => {
-                printed = printed.and_then(|()| app.output.line(&format_args!("{done} {tinker_path}")));
+                printed = printed.and_then(|()| app.output.line(&one_line(&format!("{done} {tinker_path}"))));
                 report.done.push(tinker_path);
             }
             Err(error) => {

@@ -1,13 +1,12 @@
 //! `tinkex checkpoint download`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 use tinkex::rest::{Canceller, DownloadOptions, Downloaded};
 use tinkex::types::{CheckpointPath, CheckpointType};
-use tinkex::{Config, RestClient, ServiceClient};
+use tinkex::{Config, RestClient};
 
 use super::path;
 use crate::app::App;
@@ -16,9 +15,6 @@ use crate::download_bar::{DownloadBar, explain};
 use crate::failure::Failure;
 use crate::human::size;
 use crate::text::portable;
-
-/// How long the end of the session of an export may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Download a checkpoint of any type.
 ///
@@ -68,11 +64,10 @@ pub(crate) fn run(app: &App, options: &Download) -> Result<(), Failure> {
             if !options.yes {
                 confirm(&question(path), "Export it now?", "nothing was downloaded")?;
             }
-            export(app, options, &output, &cancellers, config)
+            export(app, options, &output, &cancellers, config)?
         }
-        other => other,
+        other => other.map_err(|error| explain(app, &output, error))?,
     };
-    let downloaded = downloaded.map_err(|error| explain(app, &output, error))?;
     let report = DownloadReport {
         tinker_path: path.as_str(),
         path: downloaded.path.display().to_string(),
@@ -149,13 +144,12 @@ fn export(
     output: &Path,
     cancellers: &Cancellers,
     config: Config,
-) -> tinkex::Result<Downloaded> {
+) -> Result<Downloaded, Failure> {
     app.output.note("exporting the checkpoint; this may take minutes");
-    let service = ServiceClient::connect(config)?;
-    let downloaded =
-        fetch(options, output, cancellers, |path, download| service.export_and_download_checkpoint(path, download));
-    service.close(CLOSE_TIMEOUT);
-    downloaded
+    App::in_session(config, |service| {
+        fetch(options, output, cancellers, |path, download| service.export_and_download_checkpoint(path, download))
+            .map_err(|error| explain(app, output, error))
+    })
 }
 
 /// The name of the checkpoint as one file name.

@@ -2,11 +2,11 @@
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `options.rs` | the options and their help |
+//! | `train_options.rs` | the options and their help |
 //! | `dataset.rs` | what a line of the data file means |
 //! | `plan.rs` | which examples are in which step, and the learning rate of the step |
 //! | `training_loop.rs` | in which order steps, evaluations and checkpoints are submitted and awaited |
-//! | `metrics.rs`, `record.rs` | what the run leaves in its directory, and how it is resumed |
+//! | `step_metrics.rs`, `record.rs` | what the run leaves in its directory, and how it is resumed |
 //! | `resume_command.rs` | the command line that resumes the run |
 //! | `progress.rs`, `chart.rs` | what a person sees |
 
@@ -115,54 +115,56 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     }
 
     app.require_service(&config)?;
-    let service = ServiceClient::connect(config)?;
-    let trainer = training_client(&service, options, &name, start.as_ref())?;
-    let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || trainer.tokenizer())?;
-    let examples = tokenize(&tokenizer, &examples, &data_name)?;
-    let training_loop = TrainingLoop {
-        trainer: &trainer,
-        examples: select(&examples, &trained),
-        order,
-        held_out: select(&examples, &held_out),
-        name: &name,
-        steps,
-        learning_rate: options.learning_rate,
-        schedule: options.schedule,
-        warmup_steps: options.warmup_steps,
-        eval_every: options.eval_every,
-        save_every: options.save_every,
-    };
-    record.write()?;
-    let progress = Progress::new(completed, steps, options.log_every);
-    app.interrupt
-        .catch_with_note("finishing the current steps and saving a checkpoint; press Ctrl-C again to stop immediately");
-    let outcome = training_loop.run(completed, &mut record, &progress, &app.interrupt);
-    drop(progress);
-    // Drawn also after a failure, which is reported first.
-    let drawn = record.draw(&name);
-    let resume = resume_command(env::args_os().map(|word| word.to_string_lossy().into_owned()));
-    let last = outcome.map_err(|failure| with_way_to_continue(failure, &record, &directory, &resume))?;
-    drawn?;
-    let checkpoint = record.last_checkpoint().map(|checkpoint| checkpoint.path.clone());
-    if last < steps {
-        return Err(match checkpoint {
-            Some(path) => Failure::interrupted(format!("interrupted after step {last} of {steps}; saved {path}"))
-                .hint(format!("resume with: {resume}")),
-            None => Failure::interrupted("interrupted before the first step"),
-        });
-    }
-    let sampler = trainer.save_weights_for_sampler(checkpoint_name(&name, last))?.path;
-    let metrics = record.last_metrics();
-    let report = TrainingReport {
-        steps: last,
-        loss: metrics.map(|metrics| metrics.loss),
-        eval_loss: metrics.and_then(|metrics| metrics.eval_loss),
-        checkpoint,
-        sampler,
-        metrics: record.metrics_file(),
-        chart: record.chart_file(),
-        name,
-    };
+    let report = App::in_session(config, |service| {
+        let trainer = training_client(service, options, &name, start.as_ref())?;
+        let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || trainer.tokenizer())?;
+        let examples = tokenize(&tokenizer, &examples, &data_name)?;
+        let training_loop = TrainingLoop {
+            trainer: &trainer,
+            examples: select(&examples, &trained),
+            order,
+            held_out: select(&examples, &held_out),
+            name: &name,
+            steps,
+            learning_rate: options.learning_rate,
+            schedule: options.schedule,
+            warmup_steps: options.warmup_steps,
+            eval_every: options.eval_every,
+            save_every: options.save_every,
+        };
+        record.write()?;
+        let progress = Progress::new(completed, steps, options.log_every);
+        app.interrupt.catch_with_note(
+            "finishing the current steps and saving a checkpoint; press Ctrl-C again to stop immediately",
+        );
+        let outcome = training_loop.run(completed, &mut record, &progress, &app.interrupt);
+        drop(progress);
+        // Drawn also after a failure, which is reported first.
+        let drawn = record.draw(&name);
+        let resume = resume_command(env::args_os().map(|word| word.to_string_lossy().into_owned()));
+        let last = outcome.map_err(|failure| with_way_to_continue(failure, &record, &directory, &resume))?;
+        drawn?;
+        let checkpoint = record.last_checkpoint().map(|checkpoint| checkpoint.path.clone());
+        if last < steps {
+            return Err(match checkpoint {
+                Some(path) => Failure::interrupted(format!("interrupted after step {last} of {steps}; saved {path}"))
+                    .hint(format!("resume with: {resume}")),
+                None => Failure::interrupted("interrupted before the first step"),
+            });
+        }
+        let sampler = trainer.save_weights_for_sampler(checkpoint_name(&name, last))?.path;
+        let metrics = record.last_metrics();
+        Ok(TrainingReport {
+            steps: last,
+            loss: metrics.map(|metrics| metrics.loss),
+            eval_loss: metrics.and_then(|metrics| metrics.eval_loss),
+            checkpoint,
+            sampler,
+            metrics: record.metrics_file(),
+            chart: record.chart_file(),
+            name,
+        })
+    })?;
     app.output.report(&report.table(), &report)
 }
 

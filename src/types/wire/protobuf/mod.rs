@@ -1,7 +1,7 @@
 //! The protobuf form of passes over a batch, and of the results of passes and samples. **Outside semantic versioning.**
 //!
 //! The messages are generated from `tinker_public.proto`, for the crate [`prost`]. Their fields of type `bytes` share the
-//! memory of the body that they are decoded from. A client writes a request with [`pass_request`]; a server decodes it and
+//! memory of the body that they are decoded from. A client writes a request with [`pass_request()`]; a server decodes it and
 //! converts it into a [`PassRequest`]. A server converts a result into its message and encodes it; a client does the reverse.
 //!
 //! ```

@@ -14,6 +14,9 @@ use crate::types::{self, LossFnOutput, PromiseResult, TensorData};
 /// The maximum number of datums without tensors in a result: nothing in the body vouches for them.
 const MAX_BARE_DATUMS: usize = 1 << 20;
 
+/// The maximum number of bytes of names and shapes in all datums of a result: the body has them once for each record.
+const MAX_COPIED: usize = 1 << 28;
+
 impl PromiseResult for types::ForwardBackwardOutput {
     fn from_protobuf(body: Vec<u8>) -> Result<Self, String> {
         check_count(&body, 2)?;
@@ -38,10 +41,10 @@ fn output(message: ForwardBackwardOutput) -> Result<types::ForwardBackwardOutput
     };
     let name = name.filter(|name| !name.is_empty()).unwrap_or("ArrayRecord").to_owned();
     let uncounted = records.iter().all(|record| record.num_datums == 0);
-    let mut outputs = Vec::new();
+    let (mut outputs, mut copied) = (Vec::new(), 0);
     for record in records {
         let count = if uncounted { counted(&record)? } else { record.num_datums };
-        read_record(record.fields, count, &mut outputs)?;
+        read_record(record.fields, count, &mut outputs, &mut copied)?;
     }
     Ok(types::ForwardBackwardOutput { loss_fn_output_type: name, loss_fn_outputs: outputs, metrics })
 }
@@ -56,12 +59,18 @@ fn read_record(
     fields: impl IntoIterator<Item = (String, BatchedTensor)>,
     count: i64,
     outputs: &mut Vec<LossFnOutput>,
+    copied: &mut usize,
 ) -> Result<(), String> {
     let count = usize::try_from(count).map_err(|_| format!("a record has {count} datums"))?;
     let fields = fields.into_iter().map(|(name, field)| Field::read(name, field, count));
     let fields = fields.collect::<Result<Vec<_>, String>>()?;
     if fields.is_empty() && outputs.len().saturating_add(count) > MAX_BARE_DATUMS {
         return Err(format!("a record has {count} datums without tensors"));
+    }
+    let copies = fields.iter().map(|field| field.name.len() + size_of_val(field.trailing_shape.as_slice()));
+    *copied = copied.saturating_add(copies.sum::<usize>().saturating_mul(count));
+    if *copied > MAX_COPIED {
+        return Err(format!("the names and shapes of the tensors would take more than {MAX_COPIED} bytes"));
     }
     outputs.reserve(count);
     for index in 0..count {

@@ -29,9 +29,14 @@ const ONLY_PYTHON: [(&str, &str); 2] = [
 ];
 
 fn start(name: &str) -> Scenario {
-    Scenario::of_2026(name, |exchange| {
-        !ONLY_PYTHON.iter().any(|(path, _)| exchange["path"] == format!("/api/v1/{path}"))
-    })
+    start_without(name, |_| false)
+}
+
+/// The same, without these requests and responses.
+fn start_without(name: &str, is_left_out: impl Fn(&Value) -> bool) -> Scenario {
+    let is_only_pythons =
+        |exchange: &Value| ONLY_PYTHON.iter().any(|(path, _)| exchange["path"] == format!("/api/v1/{path}"));
+    Scenario::of_2026(name, |exchange| !is_only_pythons(exchange) && !is_left_out(exchange))
 }
 
 /// The same, with every request.

@@ -1,11 +1,12 @@
 //! How results are asked for.
 
-use tinkex::types::{AdamParams, ModelInput, RequestErrorCategory, SamplingParams};
+use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, RequestErrorCategory, SamplingParams};
 use tinkex::{Error, ErrorKind};
 
 use super::start;
 use crate::scenarios::replay::Scenario;
-use crate::support::golden;
+use crate::scenarios::training::counted;
+use crate::support::{advance_past_wait, golden};
 
 /// Makes an optimizer step in a scenario that is about its polls, and returns the waits between them.
 fn step(name: &str) -> (Scenario, Vec<f64>, Result<(), Error>) {
@@ -19,6 +20,24 @@ fn step(name: &str) -> (Scenario, Vec<f64>, Result<(), Error>) {
 fn scenario_80_every_form_of_not_yet() {
     let (scenario, _, result) = step("80_future_poll_cadence");
     result.unwrap();
+    scenario.is_played();
+}
+
+#[test]
+fn scenario_81_every_state_of_a_queue() {
+    let scenario = start("81_future_poll_sample_queue_state");
+    let client = scenario.connect();
+    let params = SamplingParams::default().max_tokens(1);
+    let sample = || {
+        let sampler = client.create_sampling_client("m").unwrap();
+        scenario.freely(|| sampler.sample(&ModelInput::from_tokens([1]), 1, &params)).1.unwrap();
+    };
+    for _ in 0..4 {
+        sample();
+        let trainer = client.create_lora_training_client("Qwen/Qwen3-8B", LoraConfig::default()).unwrap();
+        scenario.freely(|| trainer.optim_step(AdamParams::default())).1.unwrap();
+    }
+    sample();
     scenario.is_played();
 }
 
@@ -85,5 +104,30 @@ fn scenario_87_a_wait_that_ends_early() {
     assert!(pending.wait_timeout(std::time::Duration::ZERO).is_none());
     // Python, too, goes on polling.
     scenario.freely(|| pending.wait()).1.unwrap();
+    scenario.is_played();
+}
+
+#[test]
+fn scenario_90_a_measured_result_is_fetched() {
+    let scenario = start("90_config_metadata_only");
+    let trainer = scenario.trainer();
+    let (_, output) = scenario.freely(|| trainer.forward_backward([counted(10, 2)], LossFn::CrossEntropy));
+    assert_eq!(output.unwrap().loss_fn_outputs[0].logprobs(), Some(&[-0.1, -0.2][..]));
+    scenario.is_played();
+}
+
+#[test]
+fn scenario_97_a_sample_is_cancelled() {
+    let scenario = start("97_config_cancel");
+    let sampler = scenario.connect().create_sampling_client("m").unwrap();
+    let params = SamplingParams::default().max_tokens(1);
+    let sample = sampler.submit_sample(&ModelInput::from_tokens([1]), 1, &params).unwrap();
+    for count in 1..=3 {
+        scenario.service.wait_for_count("retrieve_future", count);
+        advance_past_wait(&scenario.clock, 1..=2000);
+    }
+    scenario.service.wait_for_count("retrieve_future", 4);
+    sample.cancel();
+    scenario.service.wait_for_count("cancel_future", 1);
     scenario.is_played();
 }

@@ -45,6 +45,7 @@ fn scenario_12_information_is_asked_once() {
         assert_eq!((info.model_id.as_str(), info.lora_rank), (trainer.model_id(), Some(32)));
         assert_eq!(info.optimizer_config, OptimizerConfig::from(AdamOptimizerConfig::new()));
     }
+    assert_eq!(trainer.tokenizer_id().unwrap(), "Qwen/Qwen3-8B");
     scenario.is_played();
 }
 

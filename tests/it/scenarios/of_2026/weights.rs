@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tinkex::types::{ExternalSaveOptions, LoadOptions, LoraConfig, SamplerKind, SamplerSaveOptions, SaveOptions};
+use tinkex::types::{
+    DimuonOptimizerConfig, ExternalSaveOptions, LoadOptions, LoraConfig, SamplerKind, SamplerSaveOptions, SaveOptions,
+};
 
 use super::start;
 
@@ -30,5 +32,30 @@ fn scenario_30_every_way_to_save() {
     }
     let sampler = service.create_sampling_client(&saved).unwrap();
     assert_eq!(sampler.get_base_model().unwrap(), "Qwen/Qwen3-8B");
+    scenario.is_played();
+}
+
+/// Python creates each model by the load of its weights. This crate does so only with a token: otherwise it sends a create_model
+/// request and a load, which every server takes.
+#[test]
+fn scenario_31_a_token_creates_by_load() {
+    let mut scenario = start("31_training_client_from_state");
+    for exchange in &mut scenario.exchanges {
+        if exchange["path"] == "/api/v1/load_weights" {
+            // Python was given it for the second model only.
+            exchange["body"]["json"]["weights_access_token"] = "tok".into();
+        }
+    }
+    let service = scenario.connect();
+    let from = |path| service.training_client().from_state(path).weights_access_token("tok");
+    let path = "tinker://run-golden/weights/0001";
+    let replaced = from(path).user_metadata("k", "override").user_metadata("x", "y").create().unwrap();
+    let dimuon = DimuonOptimizerConfig::new();
+    let other = from(path).base_model("Qwen/Qwen3-8B").optimizer_config(dimuon).create().unwrap();
+    let resumed = from(path).with_optimizer().submit().unwrap().wait().unwrap();
+    let last = from("tinker://x/y").create().unwrap();
+    for (number, trainer) in [replaced, other, resumed, last].iter().enumerate() {
+        assert_eq!(trainer.model_id(), format!("sess-golden-0001:train:{number}"));
+    }
     scenario.is_played();
 }
