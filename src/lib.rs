@@ -34,7 +34,8 @@
 //! - [`ServiceClient`] is the entry point. It creates [`TrainingClient`]s and [`SamplingClient`]s. All clients are cheap to
 //!   clone and can be used from any thread.
 //! - [`RestClient`] lists, shows and changes what the service stores: training runs, checkpoints, sessions.
-//! - [`Config`] holds every setting, with its default or its value from the environment.
+//! - [`Config`] holds every setting, with its default or its value from the environment. [`CredentialSource`] says where its key
+//!   comes from, and [`Wire`] in which format batches go out; the feature `zstd` compresses them if the service asks for it.
 //! - [`Observer`] receives an [`Event`] for everything that happens in the client; [`Telemetry`] reports to the service.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] converts text to tokens and back; a client can load the one of its model.

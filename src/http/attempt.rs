@@ -10,7 +10,7 @@ use super::cancel::cancelled;
 use super::credentials::{NotObtained, SentCredential};
 use super::request::{Limits, Method, Redirects, Request};
 use super::response::Response;
-use super::transport::{CurrentRequest, SecretLines};
+use super::transport::{CurrentRequest, SecretLines, mask_in};
 use super::url::{Target, join_base_url};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::rules::retry::AttemptFailure;
@@ -154,11 +154,17 @@ impl Http {
             let mut response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
             let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
             let end = body.read_to_end(&mut response.body).map_err(ureq::Error::from);
+            if !response.is_success() {
+                mask_in(&mut response.body, credential.secret().expose().as_bytes());
+            }
             Ok((response, end))
         });
         drop(current);
         if let Ok((response, _)) = &outcome {
             self.deprecations.note(limits.operation, response);
+            if !response.is_bare_400() {
+                limits.handle.mark_status(response.status);
+            }
         }
         let failed = |error| self.failed(error, limits, self.config.base_url());
         let failed = match outcome {

@@ -39,6 +39,8 @@ struct State {
 struct RoundTrip {
     written: bool,
     response_started: bool,
+    /// Of the response that came.
+    status: Option<u16>,
     /// The connection had served another request before.
     reused: bool,
     /// The connection, also when it is back in the pool.
@@ -154,6 +156,17 @@ impl RequestHandle {
     pub(super) fn is_connection_stale(&self) -> bool {
         let state = self.0.lock();
         state.round_trip.reused && !state.round_trip.response_started
+    }
+
+    /// A response with this status came.
+    pub(super) fn mark_status(&self, status: u16) {
+        self.0.lock().round_trip.status = Some(status);
+    }
+
+    /// The status of the response in the last round trip, if one came. The status of an error may be that of another request, which
+    /// was to get the credential for this one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.0.lock().round_trip.status
     }
 
     /// This round trip brought no response that tells the outcome.

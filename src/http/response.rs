@@ -101,7 +101,9 @@ impl Response {
         match self.status {
             300..=399 => error.with_hint("if the service has moved there, set TINKER_BASE_URL or base_url accordingly"),
             400 | 422 => error.with_hint("correct the request, as the message says"),
-            401 => error.with_hint("check TINKER_API_KEY or api_key"),
+            401 => error.with_hint(
+                "check the API key, from api_key, TINKER_API_KEY, TINKER_CREDENTIAL_CMD or `tinkex auth login`",
+            ),
             402 => error.with_hint("check the billing of the account that the API key belongs to"),
             403 => error.with_hint("the API key has no permission for this; check who owns the run or checkpoint"),
             404 => error.with_hint("check the name or id, and that the base URL names a Tinker service"),

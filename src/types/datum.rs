@@ -119,7 +119,7 @@ impl Datum {
         self.model_input.len() + self.loss_fn_inputs.values().map(TensorData::len).sum::<usize>()
     }
 
-    /// The memory of its numbers and images in bytes, for the limits of a queue.
+    /// The memory of its numbers and images in bytes, for the limits of a queue and of requests in protobuf.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.model_input.heap_bytes() + self.loss_fn_inputs.values().map(TensorData::heap_bytes).sum::<usize>()
     }

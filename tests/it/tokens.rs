@@ -316,3 +316,21 @@ fn a_refused_printed_token_is_printed_again() {
     assert_eq!(keys, [token(0, HOUR), token(1, HOUR)]);
     assert!(service.requests_to("auth/token").is_empty());
 }
+
+#[test]
+fn a_failed_exchange_says_nothing_of_the_number() {
+    let (exchanges, steps) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let service = service(HOUR, move |request| match &*request.path {
+        "optim_step" if steps.fetch_add(1, Ordering::SeqCst) == 0 => Some(refused()),
+        "auth/token" if exchanges.fetch_add(1, Ordering::SeqCst) == 1 => Some(Reply::Json(503, json!({}))),
+        _ => None,
+    });
+    let manual = ManualClock::new();
+    let hasty = service.config().clock(manual.clock()).max_retries(0).timeout_submit(Duration::from_millis(999));
+    let trainer = connect(hasty).create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let error = trainer.optim_step(AdamParams::default()).unwrap_err();
+    assert!(!error.may_have_taken_effect(), "{error}");
+    trainer.optim_step(AdamParams::default()).unwrap();
+    let steps = service.requests_to("optim_step");
+    assert_eq!(steps.iter().map(|step| step.seq_id().unwrap()).collect::<Vec<_>>(), [1, 1]);
+}

@@ -81,6 +81,14 @@ pub(crate) enum Command {
     Man(generate::ManOptions),
 }
 
+impl Command {
+    /// Whether it opens a session, so that the options for sessions mean something.
+    pub(crate) fn opens_session(&self) -> bool {
+        use checkpoint::CheckpointCommand::Download;
+        matches!(self, Command::Sample(_) | Command::Train(_) | Command::Doctor(_) | Command::Checkpoint(Download(_)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -70,6 +70,10 @@ fn main() -> ExitCode {
 fn start(arguments: Arguments) -> Result<(), Failure> {
     // A short command reports a problem once, as its error. Long ones should also log warnings, such as those of an outage.
     let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_)) { "warn" } else { "error" };
+    if arguments.global.project.is_some() && !arguments.command.opens_session() {
+        return Err(Failure::usage("--project is for commands that open a session, and this one opens none")
+            .hint("leave it out; `run list` and `billing checkpoint-storage` have --project-id"));
+    }
     let app = App::start(arguments.global, log)?;
     match arguments.command {
         Command::Model(command) => model::run(&app, &command),

@@ -7,7 +7,8 @@ use tinkex::types::Timestamp;
 /// A point in time: a date or ISO 8601, in UTC unless it says otherwise.
 pub(crate) fn point(text: &str) -> Result<Timestamp, String> {
     // A bare number would be seconds since 1970, which nobody means here.
-    let parsed = text.contains('-').then(|| text.parse::<Timestamp>().ok()).flatten();
+    let is_date = text.find('-').is_some_and(|place| place > 0);
+    let parsed = is_date.then(|| text.parse::<Timestamp>().ok()).flatten();
     parsed.ok_or_else(|| "expected a date or a time, such as 2026-01-31 or 2026-01-31T12:00:00Z".to_owned())
 }
 

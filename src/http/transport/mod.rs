@@ -9,4 +9,4 @@ mod resolver;
 
 pub(super) use agent::Agents;
 pub(super) use current::CurrentRequest;
-pub(super) use redact::{SecretLines, mask};
+pub(super) use redact::{SecretLines, mask, mask_in};

@@ -62,6 +62,22 @@ pub(in crate::http) fn mask(secret: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(&vec![b'*'; secret.len()]).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// The length of a secret that is not found in ordinary text, in bytes. A local server accepts any key.
+const MIN_SECRET: usize = 8;
+
+/// Masks a secret that a server repeats in an error, which is logged and shown.
+pub(in crate::http) fn mask_in(body: &mut [u8], secret: &[u8]) {
+    if secret.len() < MIN_SECRET {
+        return;
+    }
+    let mut rest = body;
+    while let Some(at) = rest.windows(secret.len()).position(|part| part == secret) {
+        let (found, after) = std::mem::take(&mut rest).split_at_mut(at + secret.len());
+        found[at..].fill(b'*');
+        rest = after;
+    }
+}
+
 impl fmt::Debug for SecretLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretLines")
@@ -90,6 +106,20 @@ mod tests {
             assert_eq!(String::from_utf8(output).unwrap(), sent);
         }
         assert!(!format!("{lines:?}").contains("tml-k"));
+    }
+
+    #[test]
+    fn a_repeated_secret_is_masked() {
+        for (body, secret, expected) in [
+            ("no tml-12345, tml-12345!", "tml-12345", "no *********, *********!"),
+            ("tml-1234", "tml-12345", "tml-1234"),
+            ("no key", "key", "no key"),
+            ("", "", ""),
+        ] {
+            let mut masked = body.as_bytes().to_vec();
+            mask_in(&mut masked, secret.as_bytes());
+            assert_eq!(String::from_utf8(masked).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -74,7 +74,12 @@ pub(super) struct Job {
 
 /// What the thread finds in the queue. The space in the budget is free again once it is done.
 enum Entry {
-    Call(Job, Option<Reservation>),
+    Call {
+        job: Job,
+        /// How many submissions had been lost when the call was made: it cannot be the repetition of a later one.
+        lost_before: u64,
+        reservation: Option<Reservation>,
+    },
     /// A place, through which its calls come until it is closed.
     Place(Receiver<Entry>, Option<Reservation>),
 }
@@ -99,6 +104,8 @@ pub(super) struct TrainingQueue {
 #[derive(Default)]
 struct Shared {
     stopping: AtomicBool,
+    /// How many submissions were lost so far.
+    lost: AtomicU64,
     /// The running submission.
     submission: Mutex<Option<Arc<RequestHandle>>>,
 }
@@ -123,7 +130,8 @@ impl TrainingQueue {
     pub(super) fn submit(&self, job: Job, on_full: OnFull) -> Result<()> {
         let place = place::filled(self);
         let reservation = self.reserve(place, job.bytes, on_full)?;
-        self.send(place, Entry::Call(job, reservation))
+        let lost_before = self.shared.lost.load(Ordering::Acquire);
+        self.send(place, Entry::Call { job, lost_before, reservation })
     }
 
     /// Takes a place, for calls of this size altogether.

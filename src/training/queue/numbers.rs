@@ -1,6 +1,6 @@
 //! The sequence numbers of one training client.
 //!
-//! No number is left out, and none is used for two requests that the server may have seen: it answers a repeated number with the
+//! No number is left out, and none is used for two requests that the server may have seen: for a repeated number it returns the
 //! promise that it made for that number before. [`rules::sequence_number`](crate::rules::sequence_number) reads what a failure
 //! says about its number.
 
@@ -18,6 +18,8 @@ pub(super) struct Numbers {
 pub(super) struct Unresolved {
     pub(super) message: Message,
     pub(super) idempotency_key: String,
+    /// How many submissions were lost up to this one.
+    pub(super) lost: u64,
 }
 
 impl Default for Numbers {

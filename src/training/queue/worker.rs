@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::numbers::{Numbers, Unresolved};
 use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate};
@@ -50,6 +50,8 @@ struct Failure {
     error: Error,
     written: bool,
     unanswered: bool,
+    /// Of the last response to the message.
+    status: Option<u16>,
 }
 
 impl Worker {
@@ -71,8 +73,8 @@ impl Worker {
         let mut unsent = 0;
         while let Received::Message(entry) = clock.receive_until(entries, None) {
             match entry {
-                Entry::Call(..) if self.shared.stopping.load(Ordering::Acquire) => unsent += 1,
-                Entry::Call(job, _reservation) => self.execute(job),
+                Entry::Call { .. } if self.shared.stopping.load(Ordering::Acquire) => unsent += 1,
+                Entry::Call { job, lost_before, reservation: _reservation } => self.execute(job, lost_before),
                 Entry::Place(calls, _reservation) => unsent += self.work_off(&calls),
             }
         }
@@ -80,10 +82,10 @@ impl Worker {
     }
 
     /// Sends the requests of a call. If one fails, the rest are not sent.
-    fn execute(&mut self, job: Job) {
+    fn execute(&mut self, job: Job, lost_before: u64) {
         let Job { kind, deadline, mut requests, mut completer, .. } = job;
         loop {
-            match self.send(&mut *requests, kind, deadline, &completer) {
+            match self.send(&mut *requests, kind, deadline, &completer, lost_before) {
                 Ok((promise, submitted_at)) => {
                     // Before the poller can complete this request, so that the call does not end with it.
                     let next = requests.advance().then(|| completer.add_request());
@@ -113,6 +115,7 @@ impl Worker {
         kind: RequestKind,
         deadline: Option<Deadline>,
         completer: &Completer,
+        lost_before: u64,
     ) -> Result<(Promise, Instant)> {
         completer.begin_write()?;
         let config = self.http.config();
@@ -130,8 +133,10 @@ impl Worker {
             first_error: None,
             is_renumbered: false,
         };
-        let promise =
-            self.resolve(&mut submission).map_err(Failure::unsent).and_then(|()| self.submit(&mut submission));
+        let promise = self
+            .resolve(&mut submission, lost_before)
+            .map_err(Failure::unsent)
+            .and_then(|()| self.submit(&mut submission));
         promise.map(|promise| (promise, submitted_at)).map_err(|failure| {
             if !failure.written {
                 completer.mark_unwritten();
@@ -141,8 +146,9 @@ impl Worker {
     }
 
     /// Settles the number of an earlier request whose outcome is unknown, by sending that request once more. If this request is
-    /// the same, it takes the place of the earlier one instead.
-    fn resolve(&mut self, submission: &mut Submission<'_>) -> Result<()> {
+    /// the same, and its call was made when the earlier one had failed, it takes the place of that one instead. A call that was
+    /// queued before is a further step.
+    fn resolve(&mut self, submission: &mut Submission<'_>, lost_before: u64) -> Result<()> {
         if !submission.is_numbered {
             return Ok(());
         }
@@ -155,7 +161,7 @@ impl Worker {
                 return Err(error);
             }
         };
-        if message == earlier.message {
+        if message == earlier.message && lost_before >= earlier.lost {
             (submission.is_repeated, submission.idempotency_key) = (true, earlier.idempotency_key);
             return Ok(());
         }
@@ -195,7 +201,11 @@ impl Worker {
             failure.unanswered |= submission.is_repeated;
             let fate = failure.describe(self.numbers.next(), |failed| failed.fate());
             let idempotency_key = std::mem::replace(&mut submission.idempotency_key, idempotency_key());
-            self.numbers.failed(fate, Unresolved { message, idempotency_key });
+            let lost = match fate {
+                NumberFate::Open => self.shared.lost.fetch_add(1, Ordering::AcqRel) + 1,
+                _ => 0,
+            };
+            self.numbers.failed(fate, Unresolved { message, idempotency_key, lost });
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {
                 failure.error = match submission.is_repeated {
@@ -286,14 +296,14 @@ impl Worker {
             response.json::<Promise>(submission.operation).map_err(|error| error.with_effect(true))
         });
         let (written, unanswered) = (limits.handle.was_written(), limits.handle.is_unanswered());
-        promise.map_err(|error| Failure { error, written, unanswered })
+        promise.map_err(|error| Failure { error, written, unanswered, status: limits.handle.status() })
     }
 }
 
 impl Failure {
     /// Nothing was sent.
     fn unsent(error: Error) -> Self {
-        Failure { error, written: false, unanswered: false }
+        Failure { error, written: false, unanswered: false, status: None }
     }
 
     /// Asks the rule what becomes of the number.
@@ -301,10 +311,8 @@ impl Failure {
         // An error of the deadline has the last response as its source.
         let source = std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
         let answered = source.filter(|_| self.error.status().is_none()).unwrap_or(&self.error);
-        // A proxy's empty 400 counts as a lost connection, and says nothing of the request.
-        let status = answered.status().filter(|_| answered.kind() != ErrorKind::Connect);
         let body = answered.body().unwrap_or_default().as_bytes();
-        let (written, unanswered) = (self.written, self.unanswered);
+        let (written, unanswered, status) = (self.written, self.unanswered, self.status);
         fate(&FailedSubmission { number, written, unanswered, status, body })
     }
 }

@@ -6,7 +6,7 @@ use httpmock::Method::GET;
 use httpmock::MockServer;
 use serde_json::{Value, json};
 
-use super::program::{Done, Volatile, golden, tinkex};
+use super::program::{Done, KEY, Volatile, golden, tinkex};
 use crate::support::mock::{anything, respond};
 
 fn fails(done: Done, code: i32) -> Done {
@@ -129,6 +129,15 @@ fn the_log_goes_to_stderr_without_the_key() {
     assert!(loud.stderr.contains("TRACE ureq"), "{loud:?}");
     assert_eq!(run("off").stderr, "");
     list.assert_calls(2);
+}
+
+#[test]
+fn a_repeated_key_is_masked() {
+    let server = MockServer::start();
+    let detail = serde_json::json!({"detail": format!("the key {KEY} is unknown")});
+    respond(&server, GET, "sessions?limit=20&offset=0", |then| then.status(401).json_body(detail));
+    let done = fails(tinkex("session list -v").at(&server.base_url()).env("TINKER_LOG", "trace").run(), 1);
+    assert!(done.stderr.contains("is unknown") && !done.stderr.contains(KEY), "{done:?}");
 }
 
 #[test]

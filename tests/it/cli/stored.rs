@@ -194,7 +194,14 @@ fn a_hostile_path_cannot_control_the_terminal() {
 #[test]
 fn filters_without_yes_need_a_terminal() {
     let service = service();
-    for words in ["--run-id run", "tinker://run/weights/1 --run-id run --yes", "--before 7d --yes", "--yes"] {
+    for words in [
+        "--run-id run",
+        "tinker://run/weights/1 --run-id run --yes",
+        "--before 7d --yes",
+        "--yes",
+        // Not a filter.
+        "--type sampler --project p-1 --yes",
+    ] {
         let done = tinkex(&format!("checkpoint delete {words}")).at(&service.url()).run();
         assert_eq!((done.code, &*done.stdout), (Some(2), ""), "{words}");
     }

@@ -48,6 +48,6 @@ pub const CHECKS: &[Check] = &[
     }),
 ];
 
-fn checkpoints(scene: &Scene) -> Result<Vec<Checkpoint>, Box<dyn std::error::Error>> {
+pub fn checkpoints(scene: &Scene) -> Result<Vec<Checkpoint>, Box<dyn std::error::Error>> {
     Ok(scene.rest().list_checkpoints(scene.trainer()?.model_id())?.checkpoints)
 }

@@ -41,6 +41,14 @@ pub const CHECKS: &[Check] = &[
         let counts: Vec<_> = best.iter().map(|position| position.as_ref().map(Vec::len)).collect();
         ensure(counts[1..].iter().all(|count| *count == Some(3)), format!("not three tokens each: {counts:?}"))
     }),
+    ("best tokens of each sampled position", |scene| {
+        let prompt = prompt();
+        let options = SampleOptions::new(&prompt).sampling_params(greedy()).topk_sample_logprobs(2);
+        let sequence = scene.sampler()?.sample_with(options)?.sequences.pop().ok_or("no sequence")?;
+        let best = sequence.topk_logprobs.ok_or("no best tokens")?;
+        let counts: Vec<_> = best.iter().map(Vec::len).collect();
+        ensure(counts == vec![2; sequence.tokens.len()], format!("not two tokens each: {counts:?}"))
+    }),
     ("logprobs of a prompt alone", |scene| {
         let logprobs = scene.sampler()?.compute_logprobs(&prompt())?;
         ensure(logprobs.len() == 4 && logprobs[0].is_none(), format!("not one for each token: {logprobs:?}"))?;

@@ -1,12 +1,16 @@
 //! Sessions, training, saving and loading.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
-use tinkex::types::{AdamParams, LossFn};
+use tinkex::types::{AdamParams, LossFn, SaveOptions};
 
+use super::rest::checkpoints;
 use super::scene::{Scene, batch, ensure, loss_of, nats};
 use super::{Check, Found};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 pub const REQUIRED: &[Check] = &[
     ("training client", |scene| {
@@ -41,6 +45,16 @@ pub const OPTIONAL: &[Check] = &[
     }),
     ("logprobs of a pass", |scene| nats(&scene.trainer()?.forward_backward(batch(), LossFn::CrossEntropy)?).map(drop)),
     ("pass without gradients", |scene| scene.loss().map(drop)),
+    ("weights that expire", |scene| {
+        let name = format!("{}-expires", scene.name);
+        let path = scene.trainer()?.save_state(SaveOptions::new(name).ttl(HOUR))?.path;
+        let saved = checkpoints(scene)?.into_iter().find(|saved| saved.tinker_path == path);
+        ensure(saved.ok_or("they are not listed")?.expires_at.is_some(), "they are listed without an end")
+    }),
+    ("weights for other programs", |scene| {
+        let name = format!("{}-external", scene.name);
+        Ok(scene.trainer()?.save_weights_external(name).map(drop)?)
+    }),
     ("load training weights", |scene| {
         let (path, loss) = scene.state()?;
         scene.trainer()?.load_state(path)?;

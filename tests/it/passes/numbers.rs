@@ -1,5 +1,6 @@
 //! The numbers of training requests: none is left out, and none is used for two requests that the service may have seen.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tinkex::{ConfigBuilder, ErrorKind, TrainingClient};
 
 use super::{counted, sent, start, trainer};
 use crate::support::pass_server::{BOTH, CONTIGUOUS, Generation, Mishap, PassServer, lost};
-use crate::support::{RecordedRequest, Reply, Service};
+use crate::support::{Gate, RecordedRequest, Reply, Service};
 
 /// A server to which this happens to requests to a path, in turn.
 fn server(
@@ -104,6 +105,22 @@ fn the_same_request_again_is_the_lost_one() {
         assert_eq!(server.order(), [("forward_backward", 1), ("optim_step", 2)], "{was_run}");
         assert_eq!(sent(&service).len(), 3);
     }
+}
+
+#[test]
+fn a_pipelined_twin_of_a_lost_request_runs() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let lose = move |nth| (nth == 0).then(|| Mishap::Refused(Reply::held(&held, lost())));
+    let server = server(BOTH, "optim_step", lose);
+    let service = start(&server);
+    let trainer = trainer(hasty(&service));
+    let twins = [(); 2].map(|()| trainer.submit_optim_step(AdamParams::default()).unwrap());
+    gate.open();
+    let [first, second] = twins.map(|twin| twin.wait().map(|response| response.metrics.unwrap()["step"]));
+    assert!(first.unwrap_err().may_have_taken_effect());
+    assert_eq!(second.unwrap(), 2.0);
+    assert_eq!(server.order(), [("optim_step", 1), ("optim_step", 2)]);
 }
 
 #[test]
