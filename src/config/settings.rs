@@ -74,8 +74,8 @@ settings! {
     timeout_operation: Option<Duration> = None, zero refused;
     /// How long requests and polls pause while the service refuses them because of the account's billing (402), before they fail
     /// with [`ErrorKind::Billing`](crate::ErrorKind::Billing). Counted from the first refusal; any success in between ends the
-    /// pause. Zero fails at once. Defaults to `None`: as long as the service says, or an hour if it does not, as in the Python
-    /// client.
+    /// pause, but no request pauses for longer than this. Zero fails at once. Defaults to `None`: as long as the service says, or
+    /// an hour if it does not, as in the Python client.
     timeout_billing: Option<Duration> = None, zero allowed;
     /// How long dropping the last handle waits for the client's threads to end. Defaults to 500 ms.
     timeout_drop: Duration = Duration::from_millis(500), zero refused;

@@ -1,6 +1,6 @@
 //! Pauses while the service refuses requests because of the account's billing (402).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -11,14 +11,22 @@ use crate::observer::Event;
 use crate::rules::billing::{Billed, Refusal};
 
 impl Http {
-    /// The service refused this with a 402. Returns how long to wait before sending it again, or `None` if the refusals have
-    /// lasted too long. The first refusal of an incident is logged, and reported to observers.
-    pub(crate) fn pause_for_billing(&self, what: Billed, wait: Duration, error: &Error) -> Option<Duration> {
+    /// The service refused this with a 402, and this very request since `since`, or for the first time. Returns how long to wait
+    /// before sending it again, or `None` if the refusals have lasted too long. The first refusal of an incident is logged, and
+    /// reported to observers.
+    pub(crate) fn pause_for_billing(
+        &self,
+        what: Billed,
+        wait: Duration,
+        since: Option<Instant>,
+        error: &Error,
+    ) -> Option<Duration> {
         let limit = self.config.timeout_billing().unwrap_or_else(|| {
             let seconds = self.client_config().billing_exception_max_pause_duration_sec;
             Duration::from_secs(seconds).min(MAX_DURATION)
         });
-        let refusal = self.billing.lock().refused(what, wait, limit, self.config.clock().now());
+        let now = self.config.clock().now();
+        let refusal = self.billing.lock().refused(what, wait, limit, since.unwrap_or(now), now);
         let Refusal::Pause { wait, begins } = refusal else { return None };
         if begins {
             warn!("{error}; requests pause for up to {limit:.0?} until that is done");

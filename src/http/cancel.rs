@@ -147,7 +147,7 @@ impl RequestHandle {
     }
 
     /// Whether the first byte of a response came in this round trip.
-    pub(super) fn has_response_started(&self) -> bool {
+    pub(crate) fn has_response_started(&self) -> bool {
         self.0.lock().round_trip.response_started
     }
 

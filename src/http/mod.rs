@@ -127,9 +127,11 @@ impl Http {
             None => self.send_in_window(request, limits, &key, &observer),
             Some(wait) => {
                 let on_retry = |error: &Error, wait| observer.retry(error, wait);
+                let mut refused_since = None;
                 self.with_retries(limits, on_retry, || match self.send_in_window(request, limits, &key, &observer) {
                     Err(error) if error.kind() == ErrorKind::Billing => {
-                        let wait = self.pause_for_billing(Billed::Submission, wait, &error);
+                        let since = refused_since.get_or_insert_with(|| self.config.clock().now());
+                        let wait = self.pause_for_billing(Billed::Submission, wait, Some(*since), &error);
                         Err(RetryDecision::new(error, wait))
                     }
                     outcome => {

@@ -1,7 +1,7 @@
 //! What the threads of the poller's pool do.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -59,6 +59,8 @@ pub(super) struct SessionPollJob {
     pub(super) content: SessionPollRequest,
     /// Whether a 400 may be a proxy's.
     pub(super) excuses_bad_request: bool,
+    /// Since when all its polls were refused because of the account's billing, if they were.
+    pub(super) unpaid_since: Option<Instant>,
     pub(super) request: Arc<RequestHandle>,
     pub(super) reply: ReplySender,
 }
@@ -119,7 +121,7 @@ impl SessionPollJob {
         if response.is_success() {
             http.end_billing_pause(Billed::Poll);
         }
-        excuse(http, response.status, self.excuses_bad_request, outcome)
+        excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome)
     }
 }
 

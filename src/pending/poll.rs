@@ -35,6 +35,8 @@ pub(super) struct PollJob {
     pub(super) unreachable: u32,
     /// Whether a 400 may be a proxy's.
     pub(super) excuses_bad_request: bool,
+    /// Since when all its polls were refused because of the account's billing, if they were.
+    pub(super) unpaid_since: Option<Instant>,
     /// Whether the size of the result is known, and there is room for it.
     pub(super) is_measured: bool,
     pub(super) decode: Decode,
@@ -127,7 +129,7 @@ impl PollJob {
             None => classify(response.status, &response.body, retry_after)
                 .resolve(|body| (self.decode)(ResultBody::Json(body)), into_error),
         };
-        let outcome = excuse(http, response.status, self.excuses_bad_request, outcome);
+        let outcome = excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome);
         if response.is_success() || matches!(response.status, 408 | 410) {
             http.end_billing_pause(Billed::Poll);
         }
@@ -147,13 +149,16 @@ pub(super) fn excuse<T>(
     http: &Http,
     status: u16,
     excuses_bad_request: bool,
+    unpaid_since: Option<Instant>,
     outcome: PollOutcome<T>,
 ) -> PollOutcome<T> {
     match (status, outcome) {
-        (402, PollOutcome::Failed(error)) => match http.pause_for_billing(Billed::Poll, BILLING_WAIT, &error) {
-            Some(wait) => PollOutcome::NotReady(NotReady::Unpaid { wait }),
-            None => PollOutcome::Failed(error),
-        },
+        (402, PollOutcome::Failed(error)) => {
+            match http.pause_for_billing(Billed::Poll, BILLING_WAIT, unpaid_since, &error) {
+                Some(wait) => PollOutcome::NotReady(NotReady::Unpaid { wait }),
+                None => PollOutcome::Failed(error),
+            }
+        }
         (400, PollOutcome::Failed(_)) if excuses_bad_request => PollOutcome::NotReady(NotReady::BadRequest),
         (_, outcome) => outcome,
     }

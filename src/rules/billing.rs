@@ -3,7 +3,8 @@
 //! A refusal is no failure: whoever pays the bill may be about to do so, and a run of days must not end meanwhile. So the same
 //! request is sent again after a pause, until the refusals have lasted too long. They are counted for the account as a whole,
 //! not for each request, and a success in between ends the incident. Submissions and polls are counted apart, since a service
-//! may refuse new work while it still reports on the old.
+//! may refuse new work while it still reports on the old. It may also refuse some requests and accept others; so a request that
+//! is refused each time gives up on its own count.
 
 use std::time::{Duration, Instant};
 
@@ -47,14 +48,22 @@ struct Incident {
 }
 
 impl BillingPause {
-    /// Records a refusal. `wait` is the wait before the request is sent again; the incident lasts up to `limit`.
-    pub(crate) fn refused(&mut self, what: Billed, wait: Duration, limit: Duration, now: Instant) -> Refusal {
+    /// Records a refusal. `wait` is the wait before the request is sent again; the incident lasts up to `limit`, and so do the
+    /// refusals of this request, which began at `since`.
+    pub(crate) fn refused(
+        &mut self,
+        what: Billed,
+        wait: Duration,
+        limit: Duration,
+        since: Instant,
+        now: Instant,
+    ) -> Refusal {
         let begins = self.submissions.is_none() && self.polls.is_none();
         let incident = self.incident(what);
         let continued = incident.filter(|known| now.saturating_duration_since(known.last) <= MAX_GAP);
         let first = continued.map_or(now, |known| known.first);
         *incident = Some(Incident { first, last: now });
-        match limit.saturating_sub(now.saturating_duration_since(first)) {
+        match limit.saturating_sub(now.saturating_duration_since(first.min(since))) {
             Duration::ZERO => Refusal::GiveUp,
             left => Refusal::Pause { wait: wait.min(left), begins: begins || continued.is_none() },
         }
@@ -92,12 +101,8 @@ mod tests {
     fn an_incident_ends_at_its_limit() {
         let (mut billing, t0) = (BillingPause::default(), start());
         let mut refused = |seconds| {
-            billing.refused(
-                Billed::Submission,
-                BILLING_WAIT,
-                Duration::from_secs(12),
-                t0 + Duration::from_secs(seconds),
-            )
+            let now = t0 + Duration::from_secs(seconds);
+            billing.refused(Billed::Submission, BILLING_WAIT, Duration::from_secs(12), now, now)
         };
         assert_eq!([refused(0), refused(5), refused(10)], [pause(5, true), pause(5, false), pause(2, false)]);
         assert_eq!([refused(12), refused(13)], [Refusal::GiveUp, Refusal::GiveUp]);
@@ -110,25 +115,43 @@ mod tests {
         let at = |seconds| t0 + Duration::from_secs(seconds);
         let limit = Duration::from_secs(8);
         assert_eq!(billing.accepted(Billed::Submission, t0), None);
-        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, limit, t0), pause(5, true));
+        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, limit, t0, t0), pause(5, true));
         assert_eq!(billing.accepted(Billed::Submission, at(5)), Some(Duration::from_secs(5)));
-        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, limit, at(9)), pause(5, true));
+        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, limit, at(9), at(9)), pause(5, true));
     }
 
     #[test]
     fn an_accepted_poll_excuses_no_submission() {
         let (mut billing, t0) = (BillingPause::default(), start());
         let at = |seconds| t0 + Duration::from_secs(seconds);
-        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, BILLING_WAIT, t0), pause(5, true));
-        assert_eq!(billing.refused(Billed::Poll, BILLING_WAIT, HOUR, at(1)), pause(5, true), "it is polls' first");
+        let submit =
+            |billing: &mut BillingPause, now| billing.refused(Billed::Submission, BILLING_WAIT, BILLING_WAIT, now, now);
+        assert_eq!(submit(&mut billing, t0), pause(5, true));
+        let polled = billing.refused(Billed::Poll, BILLING_WAIT, HOUR, at(1), at(1));
+        assert_eq!(polled, pause(5, true), "it is polls' first");
         assert_eq!(billing.accepted(Billed::Poll, at(2)), None, "submissions are still refused");
-        assert_eq!(billing.refused(Billed::Submission, BILLING_WAIT, BILLING_WAIT, at(5)), Refusal::GiveUp);
+        assert_eq!(submit(&mut billing, at(5)), Refusal::GiveUp);
     }
 
     #[test]
     fn a_limit_of_zero_allows_no_pause() {
-        let refused = BillingPause::default().refused(Billed::Poll, BILLING_WAIT, Duration::ZERO, start());
+        let refused = BillingPause::default().refused(Billed::Poll, BILLING_WAIT, Duration::ZERO, start(), start());
         assert_eq!(refused, Refusal::GiveUp);
+    }
+
+    #[test]
+    fn a_request_pauses_no_longer_than_the_limit() {
+        let (mut billing, t0) = (BillingPause::default(), start());
+        let at = |seconds| t0 + Duration::from_secs(seconds);
+        let limit = Duration::from_secs(12);
+        let mut refused = |now| {
+            let refusal = billing.refused(Billed::Submission, BILLING_WAIT, limit, t0, now);
+            // Meanwhile the service accepts other requests.
+            billing.accepted(Billed::Submission, now);
+            refusal
+        };
+        assert_eq!([0, 5, 10].map(|seconds| refused(at(seconds))), [pause(5, true), pause(5, true), pause(2, true)]);
+        assert_eq!(refused(at(12)), Refusal::GiveUp);
     }
 
     quickcheck! {
@@ -136,7 +159,7 @@ mod tests {
             let (mut billing, t0) = (BillingPause::default(), start());
             let limit = Duration::from_secs(limit.into());
             let mut now = t0;
-            while let Refusal::Pause { wait, .. } = billing.refused(Billed::Poll, BILLING_WAIT, limit, now) {
+            while let Refusal::Pause { wait, .. } = billing.refused(Billed::Poll, BILLING_WAIT, limit, now, now) {
                 now += wait;
             }
             now - t0 == limit

@@ -52,6 +52,8 @@ pub(crate) struct PollSchedule {
     unreachable: u32,
     /// 400s since the server last reported on the promise.
     bad_requests: u8,
+    /// When the first of the polls in a row ended that were refused because of the account's billing.
+    unpaid_since: Option<Instant>,
 }
 
 impl PollSchedule {
@@ -65,6 +67,7 @@ impl PollSchedule {
             error_statuses: 0,
             unreachable: 0,
             bad_requests: 0,
+            unpaid_since: None,
         }
     }
 
@@ -85,12 +88,21 @@ impl PollSchedule {
         self.bad_requests < BAD_REQUESTS
     }
 
+    /// Since when all polls were refused because of the account's billing, if the last one was.
+    pub(crate) fn unpaid_since(&self) -> Option<Instant> {
+        self.unpaid_since
+    }
+
     /// The earliest instant of the next poll, after one that took `held` and ended at `now` without a result. `None` once
     /// there was no word about the promise for the whole progress timeout. `jitter` is a random number in 0..1.
     pub(crate) fn next(&mut self, outcome: &NotReady, held: Duration, now: Instant, jitter: f64) -> Option<Instant> {
         if !matches!(outcome, NotReady::Silent | NotReady::Unreachable) {
             self.unreachable = 0;
         }
+        self.unpaid_since = match outcome {
+            NotReady::Unpaid { .. } => self.unpaid_since.or(Some(now)),
+            _ => None,
+        };
         let wait = match outcome {
             NotReady::Pending { queue_state, .. } => {
                 self.silent = Duration::ZERO;

@@ -42,7 +42,7 @@ pub(crate) struct SessionPollRequest {
 pub(crate) struct Delivery {
     /// The promises whose results can be fetched, with their size if it is known.
     pub(crate) ready: Vec<(Ticket, Option<u64>)>,
-    /// Whether the response told anything new.
+    /// Whether the response told of anything new: the cursor alone does not, since some servers might move it each time.
     pub(crate) is_progress: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Delivery {
 #[derive(Debug)]
 pub(crate) struct SessionPoll {
     cursor: u64,
-    /// The cursor that the last successful request carried.
+    /// The cursor up to which the server knows that the completions have come.
     told_cursor: u64,
     /// The promises that are not finished.
     waiting: HashMap<Arc<str>, Ticket>,
@@ -128,23 +128,25 @@ impl SessionPoll {
 
     /// The response to the request that began last.
     pub(crate) fn completed(&mut self, response: RetrieveFuturesResponse) -> Delivery {
-        self.told_cursor = self.cursor;
+        let told_cursor = std::mem::replace(&mut self.cursor, response.cursor);
         for told in std::mem::take(&mut self.telling) {
             self.retrieved.remove(&told);
         }
-        let mut ready = Vec::new();
+        let (mut ready, mut is_progress) = (Vec::new(), false);
         for completion in response.completions {
             let (id, size) = (completion.request_id, completion.response_payload_uncompressed_size);
             if let Some(ticket) = self.waiting.remove(&*id) {
                 ready.push((ticket, size));
+                is_progress = true;
             } else if let Some(id) = self.given_up.take(&*id) {
                 self.retrieved.insert(id);
+                is_progress = true;
             } else {
-                self.early.insert(id.into(), size);
+                is_progress |= self.early.insert(id.into(), size).is_none();
             }
         }
-        let is_progress = response.cursor != self.cursor || !ready.is_empty();
-        self.cursor = response.cursor;
+        // A cursor that moves without completions says nothing that the server has to hear back.
+        self.told_cursor = if is_progress { told_cursor } else { self.cursor };
         Delivery { ready, is_progress }
     }
 
@@ -267,6 +269,22 @@ mod tests {
         poll.retrieved(&id("a"));
         poll.forget_retrieved();
         assert!(poll.is_idle() && poll.cursor() == 7);
+    }
+
+    #[test]
+    fn only_new_completions_are_progress() {
+        let mut poll = SessionPoll::new(0);
+        poll.add(&id("a"), Ticket(1));
+        poll.begin();
+        assert!(!poll.completed(response(&[], 5)).is_progress, "the cursor alone is no completion");
+        poll.begin();
+        assert!(poll.completed(response(&["a"], 6)).is_progress);
+        poll.retrieved(&id("a"));
+        poll.begin();
+        poll.completed(response(&["a"], 7));
+        poll.begin();
+        assert!(!poll.completed(response(&["a"], 8)).is_progress, "the server does not look at the cursor");
+        assert_eq!(poll.wanted(), None, "there is nothing to acknowledge");
     }
 
     #[test]

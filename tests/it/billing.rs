@@ -163,3 +163,37 @@ fn each_pause_is_reported_and_limited_apart() {
     client.close(30 * SECOND);
     assert_eq!(events.try_iter().collect::<Vec<_>>(), ["Some(402) 12s", "10s", "Some(402) 12s", "10s"]);
 }
+
+#[test]
+fn other_requests_do_not_prolong_a_pause() {
+    let manual = ManualClock::new();
+    let service = refusing("asample", usize::MAX);
+    let client = connect(quiet(&service, &manual).timeout_billing(Some(3 * SECOND)));
+    let sampler = client.create_sampling_client("base").unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let prompt = ModelInput::from_tokens([1]);
+    thread::scope(|scope| {
+        let sample = scope.spawn(|| sampler.sample(&prompt, 1, &SamplingParams::default()).unwrap_err());
+        for refused in 1..=3 {
+            service.wait_for_count("asample", refused);
+            // The service accepts this one.
+            trainer.optim_step(AdamParams::default()).unwrap();
+            advance_past_wait(&manual, 1000..=1000);
+        }
+        assert_eq!(sample.join().unwrap().kind(), ErrorKind::Billing);
+    });
+}
+
+#[test]
+fn a_large_sample_pauses_for_longer() {
+    let manual = ManualClock::new();
+    let service = refusing("asample", 1);
+    let client = connect(quiet(&service, &manual));
+    let sampler = client.create_sampling_client("base").unwrap();
+    let prompt = ModelInput::from_tokens(vec![1; 13_108]);
+    thread::scope(|scope| {
+        let sample = scope.spawn(|| sampler.sample(&prompt, 1, &SamplingParams::default()).unwrap());
+        advance_past_wait(&manual, 5000..=5000);
+        sample.join().unwrap();
+    });
+}

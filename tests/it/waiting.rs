@@ -240,3 +240,24 @@ fn a_queue_observer_may_use_the_client() {
     drop(client);
     assert_eq!(received.recv_timeout(PATIENCE).unwrap(), ("quick".into(), "other".into()));
 }
+
+#[test]
+fn a_result_on_its_way_keeps_its_connection() {
+    let body = json!({"status": "completed", "result": {"value": "slow"}}).to_string();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    // Longer in all than the time slice.
+    let (pieces, pause) = (body.len().min(25), Duration::from_millis(100));
+    let size = body.len().div_ceil(pieces);
+    let script: Vec<Vec<u8>> =
+        [head.into_bytes()].into_iter().chain(body.as_bytes().chunks(size).map(<[u8]>::to_vec)).collect();
+    assert!(pause * script.len() as u32 > SLICE);
+    let service = service_with_polls(move |request| match request.request_id() {
+        "slow" => Reply::Drip(script.clone(), pause),
+        id => done(id),
+    });
+    let client = connect(service.config().max_poll_connections(1));
+    let slow = pending(&client, "slow");
+    service.wait_for_count("retrieve_future", 1);
+    assert_eq!(wait_all([slow, pending(&client, "quick")]).unwrap()[0]["value"], "slow");
+    assert_eq!(service.requests_to("retrieve_future").len(), 2);
+}

@@ -27,10 +27,11 @@ impl Worker {
         self.queue.next(now).filter(|ticket| cut_off == 0 && self.queue.is_waited(*ticket))
     }
 
-    /// The running poll to cut off next, and the earliest instant for that.
+    /// The running poll to cut off next, and the earliest instant for that. A response on its way is left alone: a large result
+    /// on a slow connection would start again and again.
     fn next_to_cut_off(&self) -> Option<(Instant, Ticket)> {
         let candidates = self.polling.iter().filter_map(|ticket| match self.phase(*ticket)? {
-            Phase::Polling { began, .. } => {
+            Phase::Polling { request, began } if !request.has_response_started() => {
                 let waited = self.queue.is_waited(*ticket);
                 Some((waited, (*began + time_slice(waited)).max(self.next_cut), *ticket))
             }

@@ -57,6 +57,7 @@ impl Worker {
             iteration: promise.schedule.begin(),
             unreachable: promise.schedule.unreachable(),
             excuses_bad_request: promise.schedule.excuses_bad_request(),
+            unpaid_since: promise.schedule.unpaid_since(),
             is_measured: promise.payload != Payload::Unknown,
             decode: promise.completer.decode(),
             request: Arc::clone(request),

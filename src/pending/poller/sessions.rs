@@ -105,8 +105,12 @@ impl Worker {
         }
     }
 
-    /// The state of a session, which is made anew if it was forgotten.
+    /// The state of a session, which is made anew if it was forgotten. Then those are forgotten whose client is gone: what they
+    /// know of samples that were given up is of no use any more.
     fn session(&mut self, target: &Arc<SamplingTarget>, client: ClientId, now: Instant) -> &mut SessionState {
+        if !self.sessions.contains_key(&target.ticket) {
+            self.sessions.retain(|_, session| session.is_queued || Arc::strong_count(&session.target) > 1);
+        }
         self.sessions.entry(target.ticket).or_insert_with(|| SessionState::new(target, client, now))
     }
 
@@ -137,6 +141,7 @@ impl Worker {
             target: Arc::clone(&session.target),
             content: session.samples.begin()?,
             excuses_bad_request: session.schedule.excuses_bad_request(),
+            unpaid_since: session.schedule.unpaid_since(),
             request: Arc::clone(request),
             reply: ReplySender::new(ticket, &self.replies),
         })))
@@ -197,7 +202,11 @@ impl Worker {
         let silent = session.schedule.silent();
         let waiting: Vec<_> = session.samples.waiting().collect();
         for sample in waiting {
-            if self.promises.get(&sample).is_some_and(|promise| promise.schedule.expires_after(silent)) {
+            // A sample that came later has waited for less.
+            let expires = |promise: &TrackedPromise| {
+                promise.schedule.expires_after(silent.min(now.saturating_duration_since(promise.promised_at)))
+            };
+            if self.promises.get(&sample).is_some_and(|promise| expires(promise)) {
                 self.finish(sample, Err(no_progress()));
             }
         }

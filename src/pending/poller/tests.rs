@@ -1,19 +1,28 @@
-//! Panics of the poller's thread.
+//! Panics of the poller's thread, and what it forgets.
 
 use std::net::TcpListener;
 use std::thread;
 
 use serde_json::Value;
 
-use super::super::{CallHandle, CallMode, Pending, Resubmission, SubmittedCall};
+use super::super::{CallHandle, CallMode, Pending, PollClient, Resubmission, SubmittedCall};
 use super::*;
 use crate::config::{Config, Proxy};
 use crate::types::RequestKind;
 
 /// Has a promise polled under the next ticket.
 fn track(poller: &Poller, config: &Config, resubmission: Option<Resubmission>) -> Pending<Value> {
+    track_for(poller.handle().new_client(false), poller, config, resubmission)
+}
+
+fn track_for(
+    client: PollClient,
+    poller: &Poller,
+    config: &Config,
+    resubmission: Option<Resubmission>,
+) -> Pending<Value> {
     let (handle, completer) = CallHandle::new("test");
-    let (client, now) = (poller.handle().new_client(false), config.clock().now());
+    let now = config.clock().now();
     let promise = TrackedPromise::new("r-1", RequestKind::Sample, client, completer, config, now);
     poller.handle().track(promise.resubmission(resubmission));
     let (poller, mode) = (poller.handle().clone(), CallMode::submitting(None));
@@ -44,6 +53,31 @@ fn a_panic_is_an_error_for_every_promise() {
     }
     let later = track(&poller, &config, None).wait().unwrap_err();
     assert_eq!((later.kind(), later.request_id()), (ErrorKind::Panicked, Some("r-1")));
+    http.close();
+    poller.close(config.clock().now() + Duration::from_secs(30));
+}
+
+#[test]
+fn sessions_of_dropped_clients_are_forgotten() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let config = Config::builder().api_key("tml-k").base_url(url).proxy(Proxy::Off).build_with(|_| None).unwrap();
+    let http = Arc::new(Http::new(&config).unwrap());
+    let poller = Poller::spawn(&http, Telemetry::default()).unwrap();
+    let sample = || {
+        let client = poller.handle().new_sampler("s", 0);
+        let session = Arc::downgrade(client.target.as_ref().unwrap());
+        (track_for(client, &poller, &config, None), session)
+    };
+    // A sample that was given up may still finish, and is remembered as long as its client may submit others.
+    let (given_up, session) = sample();
+    drop((silent.accept().unwrap(), given_up));
+    let until = config.clock().now() + Duration::from_secs(30);
+    while session.strong_count() > 0 {
+        assert!(config.clock().now() < until, "it is kept for ever");
+        let (later, _) = sample();
+        drop((silent.accept().unwrap(), later));
+    }
     http.close();
     poller.close(config.clock().now() + Duration::from_secs(30));
 }

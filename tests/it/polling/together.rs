@@ -178,6 +178,32 @@ fn temporary_failures_are_retried() {
 }
 
 #[test]
+fn a_later_sample_has_its_own_patience() {
+    let (service, session) = Session::start(json!({}));
+    session.refuse(503);
+    let manual = ManualClock::new();
+    let config = service.manual_config(&manual).idle_retention(3600 * SECOND).timeout_progress(30 * SECOND);
+    let sampler = connect(config).create_sampling_client("base").unwrap();
+    let a_second_later = || {
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= 10 * SECOND && !wait.is_zero()));
+        manual.advance(SECOND);
+    };
+    let first = submit(&sampler);
+    (0..20).for_each(|_| a_second_later());
+    let second = submit_in_order(&service, &sampler, 1).remove(0);
+    manual.until_waiting(|_| second.request_id().is_some());
+    while !first.is_ready() {
+        a_second_later();
+    }
+    assert_eq!(first.wait().unwrap_err().kind(), ErrorKind::Timeout(Limit::Progress));
+    assert!(!second.is_ready());
+    *session.refusal.lock().unwrap() = None;
+    session.finish([1]);
+    manual.advance(10 * SECOND);
+    assert_eq!(token(second.wait()), 1);
+}
+
+#[test]
 fn a_given_up_sample_is_cancelled_at_once() {
     for enabled in [true, false] {
         let (service, session) = Session::start(json!({"sample_cancel_enabled": enabled}));
