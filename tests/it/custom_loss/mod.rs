@@ -14,7 +14,7 @@ use std::thread;
 use ndarray::{Array1, array};
 use serde_json::{Value, json};
 use tinkex::types::wire::protobuf::{ForwardBackwardRequest, prost::Message};
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, ProvenanceSpan, TensorData};
+use tinkex::types::{Batch, Datum, LoraConfig, ModelInput, ProvenanceSpan, TensorData};
 use tinkex::{CustomLoss, ErrorKind, ServiceClient, TrainingClient, Wire};
 
 use crate::support::{RecordedRequest, Reply, Service, batch, connect, healthy_service};
@@ -289,6 +289,7 @@ fn only_a_failed_second_pass_may_have_effect() {
 #[test]
 fn both_losses_train_the_local_model() {
     use tinkex::losses;
+    use tinkex::types::{AdamParams, LossFn};
     let server = tinkex::local::LocalServer::start().unwrap();
     let config = tinkex::Config::builder().base_url(server.base_url()).api_key("tml-custom").build().unwrap();
     let service = ServiceClient::connect(config).unwrap();
