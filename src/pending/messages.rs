@@ -45,8 +45,8 @@ pub(crate) struct TrackedPromise {
     pub(super) kind: RequestKind,
     pub(super) client: PollClient,
     pub(super) completer: Completer,
-    /// The duration of the submission.
-    pub(super) round_trip: Duration,
+    /// The duration of the submission in seconds. A number, since it is half the size of a `Duration`.
+    pub(super) round_trip: f64,
     /// When the server made the promise.
     pub(super) promised_at: Instant,
     pub(super) schedule: PollSchedule,
@@ -102,7 +102,7 @@ impl TrackedPromise {
             kind,
             client,
             completer,
-            round_trip: now - submitted_at,
+            round_trip: (now - submitted_at).as_secs_f64(),
             promised_at: now,
             schedule: PollSchedule::new(config.timeout_progress()),
             resubmission: None,

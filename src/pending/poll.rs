@@ -27,7 +27,8 @@ pub(super) struct PollJob {
     pub(super) request_id: Arc<str>,
     pub(super) kind: RequestKind,
     pub(super) client: ClientId,
-    pub(super) round_trip: Duration,
+    /// In seconds.
+    pub(super) round_trip: f64,
     pub(super) promised_at: Instant,
     /// The number of this poll, from 0.
     pub(super) iteration: u32,
@@ -96,7 +97,7 @@ impl PollJob {
             headers.push(("accept", format!("{}, application/json", protobuf::CONTENT_TYPE).into()));
         }
         if self.iteration == 0 {
-            let seconds = self.round_trip.as_secs_f64().to_string();
+            let seconds = self.round_trip.to_string();
             headers.push(("x-tinker-create-promise-roundtrip-time", seconds.into()));
         }
         let request = Request { headers, retry: RetryMode::Never, ..Request::post("retrieve_future", &body) };
