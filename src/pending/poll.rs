@@ -1,7 +1,7 @@
 //! One long poll, on a thread of the pool. Classifies and decodes its response, and decides nothing else.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::debug;
 
