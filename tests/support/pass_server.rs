@@ -1,30 +1,12 @@
 //! A service for training that takes the formats of one generation, keeps its numbers in one way, and records what it runs.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tinkex::types::ForwardBackwardOutput;
-use tinkex::types::wire::protobuf::{self, prost::Message};
+use tinkex::types::wire::protobuf;
 
+use super::double::{Numbers, Results, SeenDatum, SeenPass, pass_message};
 use super::{RecordedRequest, Reply, healthy_service};
-
-/// How a service sends the results of passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Results {
-    Json,
-    Protobuf,
-    ByAccept,
-}
-
-/// What a service does with the numbers of training requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numbers {
-    /// A repeated number gets the promise that was made for it.
-    Repeatable,
-    /// Only the next number is taken.
-    Contiguous,
-}
 
 /// A generation of services.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +29,7 @@ pub const JSON_ONLY: Generation = Generation {
     forward: 200,
     protobuf: 500,
     results: Results::Json,
-    numbers: Numbers::Repeatable,
+    numbers: Numbers::Keyed,
 };
 
 /// The newest servers.
@@ -57,7 +39,7 @@ pub const PROTOBUF_ONLY: Generation = Generation {
     forward: 404,
     protobuf: 200,
     results: Results::Protobuf,
-    numbers: Numbers::Repeatable,
+    numbers: Numbers::Keyed,
 };
 
 /// A newest server that insists on its numbers.
@@ -77,8 +59,8 @@ pub const GENERATIONS: [Generation; 5] = [JSON_ONLY, PROTOBUF_ONLY, CONTIGUOUS, 
 pub struct Run {
     pub kind: &'static str,
     pub number: u64,
-    /// The tokens of each datum of a pass.
-    pub data: Vec<Vec<u32>>,
+    /// The batch of a pass.
+    pub data: Vec<SeenDatum>,
 }
 
 /// What goes wrong with a request.
@@ -105,12 +87,7 @@ struct Shared {
     generation: Generation,
     settings: Value,
     mishaps: Mishaps,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    runs: Vec<Run>,
+    runs: Mutex<Vec<Run>>,
 }
 
 impl PassServer {
@@ -124,13 +101,13 @@ impl PassServer {
         settings: Value,
         mishaps: impl Fn(&RecordedRequest) -> Option<Mishap> + Send + Sync + 'static,
     ) -> Self {
-        let (mishaps, state) = (Box::new(mishaps), Mutex::default());
-        PassServer(Arc::new(Shared { generation, settings, mishaps, state }))
+        let (mishaps, runs) = (Box::new(mishaps), Mutex::default());
+        PassServer(Arc::new(Shared { generation, settings, mishaps, runs }))
     }
 
     /// What was run, in order.
     pub fn runs(&self) -> Vec<Run> {
-        self.0.state.lock().unwrap().runs.clone()
+        self.0.runs.lock().unwrap().clone()
     }
 
     /// The kind and number of what was run, in order.
@@ -183,7 +160,7 @@ impl PassServer {
 
     fn run(&self, request: &RecordedRequest) -> Reply {
         let run = run(request);
-        let runs = &mut self.0.state.lock().unwrap().runs;
+        let mut runs = self.0.runs.lock().unwrap();
         let next = runs.len() as u64 + 1;
         let known = runs.iter().position(|known| known.number == run.number);
         let index = match (self.0.generation.numbers, known) {
@@ -191,7 +168,7 @@ impl PassServer {
                 let detail = format!("Sequence conflict: expected {next}, got {}", run.number);
                 return Reply::Json(409, json!({ "detail": detail }));
             }
-            (Numbers::Repeatable, Some(known)) => known,
+            (Numbers::Keyed, Some(known)) => known,
             _ => {
                 runs.push(run);
                 runs.len() - 1
@@ -213,9 +190,9 @@ impl PassServer {
         let outputs: Vec<_> = run
             .data
             .iter()
-            .map(|tokens| {
-                let logprobs: Vec<_> = tokens.iter().map(|&token| -f64::from(token)).collect();
-                json!({"logprobs": {"data": logprobs, "dtype": "float32", "shape": [tokens.len()]}})
+            .map(|datum| {
+                let logprobs: Vec<_> = datum.tokens.iter().map(|&token| -(token as f64)).collect();
+                json!({"logprobs": {"data": logprobs, "dtype": "float32", "shape": [datum.tokens.len()]}})
             })
             .collect();
         let result = json!({
@@ -223,59 +200,24 @@ impl PassServer {
             "loss_fn_outputs": outputs,
             "metrics": {"loss:sum": run.number},
         });
-        let wants_protobuf = request.header("accept").is_some_and(|accept| accept.contains(protobuf::CONTENT_TYPE));
-        if self.0.generation.results == Results::Json
-            || (self.0.generation.results == Results::ByAccept && !wants_protobuf)
-        {
+        if self.0.generation.results == Results::Json {
             return Reply::ok(result);
         }
-        let result: ForwardBackwardOutput = serde_json::from_value(result).unwrap();
         let headers = vec![("content-type", protobuf::CONTENT_TYPE.to_owned())];
-        Reply::Full { status: 200, headers, body: protobuf::ForwardBackwardOutput::from(&result).encode_to_vec() }
+        Reply::Full { status: 200, headers, body: pass_message(result) }
     }
-}
-
-/// The body of a protobuf pass.
-pub fn pass_message(request: &RecordedRequest) -> protobuf::ForwardBackwardRequest {
-    #[cfg(feature = "zstd")]
-    if request.header("content-encoding") == Some("zstd") {
-        return protobuf::ForwardBackwardRequest::decode(&*zstd::decode_all(&*request.raw).unwrap()).unwrap();
-    }
-    protobuf::ForwardBackwardRequest::decode(&*request.raw).unwrap()
 }
 
 /// What a request asks for.
 fn run(request: &RecordedRequest) -> Run {
-    if request.header("content-type") == Some(protobuf::CONTENT_TYPE) {
-        let message = pass_message(request);
-        let kind = if message.forward_only { "forward" } else { "forward_backward" };
-        let tokens = |datum: &protobuf::Datum| {
-            let chunks = datum.model_input.iter().flat_map(|chunk| match &chunk.chunk {
-                Some(protobuf::chunk::Chunk::EncodedText(text)) => text
-                    .tokens
-                    .chunks_exact(4)
-                    .map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap()))
-                    .collect::<Vec<_>>(),
-                _ => Vec::new(),
-            });
-            chunks.collect()
-        };
-        let number = u64::try_from(message.seq_id).unwrap();
-        return Run { kind, number, data: message.data.iter().map(tokens).collect() };
-    }
-    let body = &request.body;
-    let (kind, input) = match &*request.path {
-        "forward" => ("forward", &body["forward_input"]),
-        "forward_backward" => ("forward_backward", &body["forward_backward_input"]),
-        "optim_step" => ("optim_step", &Value::Null),
-        "save_weights" => ("save_weights", &Value::Null),
-        other => panic!("{other}"),
+    let kind = match &*request.path {
+        "optim_step" => "optim_step",
+        "save_weights" => "save_weights",
+        _ => {
+            let pass = SeenPass::read(request).unwrap();
+            let kind = if pass.forward_only { "forward" } else { "forward_backward" };
+            return Run { kind, number: pass.seq_id, data: pass.data };
+        }
     };
-    let tokens = |datum: &Value| {
-        let chunks = datum["model_input"]["chunks"].as_array().unwrap().iter();
-        let tokens = chunks.flat_map(|chunk| chunk["tokens"].as_array().cloned().unwrap_or_default());
-        tokens.map(|token| u32::try_from(token.as_u64().unwrap()).unwrap()).collect()
-    };
-    let data = input["data"].as_array().map(|data| data.iter().map(tokens).collect()).unwrap_or_default();
-    Run { kind, number: request.seq_id().unwrap(), data }
+    Run { kind, number: request.seq_id().unwrap(), data: Vec::new() }
 }

@@ -7,6 +7,7 @@ mod numbers;
 use tinkex::types::{Batch, Datum, LoraConfig, ModelInput};
 use tinkex::{Config, ConfigBuilder, Proxy, TrainingClient};
 
+use crate::support::double::SeenPass;
 use crate::support::pass_server::{Generation, PassServer};
 use crate::support::{RecordedRequest, Reply, Service, connect};
 
@@ -67,8 +68,5 @@ fn format(request: &RecordedRequest) -> &'static str {
 }
 
 fn number(request: &RecordedRequest) -> u64 {
-    request.seq_id().unwrap_or_else(|| {
-        use tinkex::types::wire::protobuf::{ForwardBackwardRequest, prost::Message};
-        ForwardBackwardRequest::decode(&*request.raw).unwrap().seq_id.try_into().unwrap()
-    })
+    request.seq_id().unwrap_or_else(|| SeenPass::read(request).unwrap().seq_id)
 }

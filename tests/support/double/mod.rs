@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tinkex::ServiceClient;
 
 pub use pass::{Form, SeenDatum, SeenPass, form_of, plain_body};
+pub use polls::pass_message;
 pub use server::{Failure, NotYet, Numbers, Optimizer, Results, Server, WeightsFiles};
 pub use world::{Execution, World};
 

@@ -86,7 +86,8 @@ impl Shared {
     }
 }
 
-fn pass_message(result: Value) -> Vec<u8> {
+/// The result of a pass in protobuf.
+pub fn pass_message(result: Value) -> Vec<u8> {
     let output: ForwardBackwardOutput = serde_json::from_value(result).unwrap();
     protobuf::ForwardBackwardOutput::from(&output).encode_to_vec()
 }
