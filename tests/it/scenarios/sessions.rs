@@ -5,6 +5,16 @@ use tinkex::{ErrorKind, ServiceClient};
 
 use super::replay::Scenario;
 
+/// What both clients do in scenario 03.
+pub(super) fn base_url_with_a_path(scenario: &Scenario) {
+    for prefix in ["/services/tinker-prod", "/services/tinker-prod/"] {
+        let config = scenario.service.config().base_url(format!("{}{prefix}", scenario.service.url()));
+        let error = Api::new(config.build().unwrap()).unwrap().get("/api/v1/healthz").send().unwrap_err();
+        assert_eq!((error.status(), error.body()), (Some(404), Some("{\"detail\":\"Not Found\"}")));
+    }
+    scenario.is_played();
+}
+
 #[test]
 fn scenario_01_session_and_capabilities() {
     let scenario = Scenario::start("01_session_default");
@@ -14,13 +24,7 @@ fn scenario_01_session_and_capabilities() {
 
 #[test]
 fn scenario_03_base_url_with_a_path() {
-    let scenario = Scenario::start("03_session_base_url_prefix");
-    for prefix in ["/services/tinker-prod", "/services/tinker-prod/"] {
-        let config = scenario.service.config().base_url(format!("{}{prefix}", scenario.service.url()));
-        let error = Api::new(config.build().unwrap()).unwrap().get("/api/v1/healthz").send().unwrap_err();
-        assert_eq!((error.status(), error.body()), (Some(404), Some("{\"detail\":\"Not Found\"}")));
-    }
-    scenario.is_played();
+    base_url_with_a_path(&Scenario::start("03_session_base_url_prefix"));
 }
 
 #[test]

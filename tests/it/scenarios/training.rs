@@ -23,6 +23,40 @@ pub(super) fn datum(tokens: &[u32], targets: &[i64], weights: &[f32]) -> Datum {
     datum.input("weights", weights).unwrap()
 }
 
+/// What both clients do in scenario 24.
+pub(super) fn importance_sampling(scenario: &Scenario) {
+    let logprobs = [-0.1, -2.5, 0.0, -1e-9, -0.3_f32];
+    let datum = |targets: [i64; 5]| {
+        let datum = Datum::new(ModelInput::from_tokens([0, 1, 2, 3, 4])).input("target_tokens", targets).unwrap();
+        datum.input("logprobs", logprobs).unwrap().input("advantages", [0.1, 1.0, -1.0, 2.0, 0.0]).unwrap()
+    };
+    let data = [datum([1, 2, 3, 4, 5]), datum([0, 1, 2, 3, 4])];
+    scenario.trainer().forward_backward(data, LossFn::ImportanceSampling).unwrap();
+    scenario.is_played();
+}
+
+/// What both clients do in scenario 26.
+pub(super) fn a_forward_pass(scenario: &Scenario) {
+    let loss = Loss::cross_entropy().config("a", 0.5);
+    let output = scenario.trainer().forward([counted(10, 2), counted(20, 3)], loss).unwrap();
+    assert_eq!(output.loss_fn_outputs.len(), 2);
+    scenario.is_played();
+}
+
+/// What both clients do in scenario 29.
+pub(super) fn a_pipeline(scenario: &Scenario) {
+    let trainer = scenario.trainer();
+    let pass = trainer.submit_forward_backward([counted(10, 2), counted(10, 2)], LossFn::CrossEntropy).unwrap();
+    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    let second = trainer.submit_forward_backward([counted(10, 2)], LossFn::CrossEntropy).unwrap();
+    let saved = trainer.submit_save_state("s1").unwrap();
+    assert_eq!(pass.wait().unwrap().loss_fn_outputs.len(), 2);
+    step.wait().unwrap();
+    assert_eq!(second.wait().unwrap().loss_fn_outputs.len(), 1);
+    assert_eq!(saved.wait().unwrap().path, "tinker://run-golden/weights/s1");
+    scenario.is_played_in_any_order_of_polls();
+}
+
 #[test]
 fn scenario_10_two_models_with_defaults() {
     let scenario = Scenario::start("10_create_model_default");
@@ -70,24 +104,12 @@ fn scenario_22_more_datums_than_one_chunk_takes() {
 
 #[test]
 fn scenario_24_importance_sampling() {
-    let scenario = Scenario::start("24_fwdbwd_importance_sampling");
-    let logprobs = [-0.1, -2.5, 0.0, -1e-9, -0.3_f32];
-    let datum = |targets: [i64; 5]| {
-        let datum = Datum::new(ModelInput::from_tokens([0, 1, 2, 3, 4])).input("target_tokens", targets).unwrap();
-        datum.input("logprobs", logprobs).unwrap().input("advantages", [0.1, 1.0, -1.0, 2.0, 0.0]).unwrap()
-    };
-    let data = [datum([1, 2, 3, 4, 5]), datum([0, 1, 2, 3, 4])];
-    scenario.trainer().forward_backward(data, LossFn::ImportanceSampling).unwrap();
-    scenario.is_played();
+    importance_sampling(&Scenario::start("24_fwdbwd_importance_sampling"));
 }
 
 #[test]
 fn scenario_26_a_forward_pass() {
-    let scenario = Scenario::start("26_forward");
-    let loss = Loss::cross_entropy().config("a", 0.5);
-    let output = scenario.trainer().forward([counted(10, 2), counted(20, 3)], loss).unwrap();
-    assert_eq!(output.loss_fn_outputs.len(), 2);
-    scenario.is_played();
+    a_forward_pass(&Scenario::start("26_forward"));
 }
 
 #[test]
@@ -103,17 +125,7 @@ fn scenario_28_optimizer_steps() {
 
 #[test]
 fn scenario_29_a_pipeline_keeps_its_order() {
-    let scenario = Scenario::start("29_pipeline_order");
-    let trainer = scenario.trainer();
-    let pass = trainer.submit_forward_backward([counted(10, 2), counted(10, 2)], LossFn::CrossEntropy).unwrap();
-    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
-    let second = trainer.submit_forward_backward([counted(10, 2)], LossFn::CrossEntropy).unwrap();
-    let saved = trainer.submit_save_state("s1").unwrap();
-    assert_eq!(pass.wait().unwrap().loss_fn_outputs.len(), 2);
-    step.wait().unwrap();
-    assert_eq!(second.wait().unwrap().loss_fn_outputs.len(), 1);
-    assert_eq!(saved.wait().unwrap().path, "tinker://run-golden/weights/s1");
-    scenario.is_played_in_any_order_of_polls();
+    a_pipeline(&Scenario::start("29_pipeline_order"));
 }
 
 #[test]

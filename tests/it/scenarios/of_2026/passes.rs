@@ -1,9 +1,9 @@
 //! Passes over batches, in protobuf.
 
-use tinkex::types::{AdamParams, Batch, Datum, Loss, LossFn, ModelInput};
+use tinkex::types::{AdamParams, Batch, LossFn};
 
 use super::start;
-use crate::scenarios::training::{counted, datum};
+use crate::scenarios::training::{a_forward_pass, a_pipeline, counted, datum, importance_sampling};
 
 #[test]
 fn scenario_20_one_datum() {
@@ -42,39 +42,17 @@ fn scenario_23_large_datums_are_split() {
 
 #[test]
 fn scenario_24_importance_sampling() {
-    let scenario = start("24_fwdbwd_importance_sampling");
-    let logprobs = [-0.1, -2.5, 0.0, -1e-9, -0.3_f32];
-    let datum = |targets: [i64; 5]| {
-        let datum = Datum::new(ModelInput::from_tokens([0, 1, 2, 3, 4])).input("target_tokens", targets).unwrap();
-        datum.input("logprobs", logprobs).unwrap().input("advantages", [0.1, 1.0, -1.0, 2.0, 0.0]).unwrap()
-    };
-    let data = [datum([1, 2, 3, 4, 5]), datum([0, 1, 2, 3, 4])];
-    scenario.trainer().forward_backward(data, LossFn::ImportanceSampling).unwrap();
-    scenario.is_played();
+    importance_sampling(&start("24_fwdbwd_importance_sampling"));
 }
 
 #[test]
 fn scenario_26_a_forward_pass_is_a_flag() {
-    let scenario = start("26_forward");
-    let loss = Loss::cross_entropy().config("a", 0.5);
-    let output = scenario.trainer().forward([counted(10, 2), counted(20, 3)], loss).unwrap();
-    assert_eq!(output.loss_fn_outputs.len(), 2);
-    scenario.is_played();
+    a_forward_pass(&start("26_forward"));
 }
 
 #[test]
 fn scenario_29_a_pipeline_keeps_its_order() {
-    let scenario = start("29_pipeline_order");
-    let trainer = scenario.trainer();
-    let pass = trainer.submit_forward_backward([counted(10, 2), counted(10, 2)], LossFn::CrossEntropy).unwrap();
-    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
-    let second = trainer.submit_forward_backward([counted(10, 2)], LossFn::CrossEntropy).unwrap();
-    let saved = trainer.submit_save_state("s1").unwrap();
-    assert_eq!(pass.wait().unwrap().loss_fn_outputs.len(), 2);
-    step.wait().unwrap();
-    assert_eq!(second.wait().unwrap().loss_fn_outputs.len(), 1);
-    assert_eq!(saved.wait().unwrap().path, "tinker://run-golden/weights/s1");
-    scenario.is_played_in_any_order_of_polls();
+    a_pipeline(&start("29_pipeline_order"));
 }
 
 #[cfg(feature = "ndarray")]

@@ -6,6 +6,7 @@ use tinkex::api::Api;
 use tinkex::{ErrorKind, ServiceClient};
 
 use super::{start, start_whole};
+use crate::scenarios::sessions::base_url_with_a_path;
 
 #[test]
 fn scenario_01_session_and_capabilities() {
@@ -20,13 +21,7 @@ fn scenario_01_session_and_capabilities() {
 
 #[test]
 fn scenario_03_base_url_with_a_path() {
-    let scenario = start("03_session_base_url_prefix");
-    for prefix in ["/services/tinker-prod", "/services/tinker-prod/"] {
-        let config = scenario.service.config().base_url(format!("{}{prefix}", scenario.service.url()));
-        let error = Api::new(config.build().unwrap()).unwrap().get("/api/v1/healthz").send().unwrap_err();
-        assert_eq!((error.status(), error.body()), (Some(404), Some("{\"detail\":\"Not Found\"}")));
-    }
-    scenario.is_played();
+    base_url_with_a_path(&start("03_session_base_url_prefix"));
 }
 
 #[test]
