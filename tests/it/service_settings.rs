@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tinkex::clock::ManualClock;
 use tinkex::{ErrorKind, ServiceClient};
 
@@ -19,7 +19,7 @@ fn paths(service: &Service) -> Vec<String> {
 fn with_settings(settings: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 'static) -> Service {
     Service::start_current(move |request| match &*request.path {
         "client/config" | "client/dynamic_config" => settings(request).unwrap_or_else(|| Reply::ok(json!({}))),
-        path if path.ends_with("/finish") => Reply::Json(204, Value::Null),
+        path if path.ends_with("/finish") => Reply::no_content(),
         _ => healthy_service(request),
     })
 }

@@ -26,7 +26,7 @@ fn ending(finish: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) ->
 }
 
 fn accepting() -> Service {
-    ending(|_| Reply::Json(204, Value::Null))
+    ending(|_| Reply::no_content())
 }
 
 fn told(service: &Service) -> Vec<Value> {
@@ -104,7 +104,7 @@ fn the_service_is_told_before_calls_end() {
     let told = Arc::<Gate>::default();
     let waits = Arc::clone(&told);
     let service = Service::start_current(move |request| match &*request.path {
-        FINISH => Reply::held(&waits, Reply::Json(204, Value::Null)),
+        FINISH => Reply::held(&waits, Reply::no_content()),
         "retrieve_future" if request.request_id().starts_with("optim_step") => Reply::Silence,
         _ => healthy_service(request),
     });

@@ -72,6 +72,10 @@ impl Reply {
         Reply::Json(200, body)
     }
 
+    pub fn no_content() -> Self {
+        Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() }
+    }
+
     pub fn held(gate: &Arc<Gate>, reply: Reply) -> Self {
         Reply::Held(Arc::clone(gate), Box::new(reply))
     }

@@ -22,7 +22,7 @@ fn service() -> Service {
             "key_id": 7, "name": "laptop", "note": "for tests",
             "details": {"org_details": {"name": "Acme"}, "user_details": {"email": "me@example.com"}},
         })),
-        ("DELETE", "auth/apikey/me") => Reply::Json(204, Value::Null),
+        ("DELETE", "auth/apikey/me") => Reply::no_content(),
         (_, "client/config") => Reply::ok(json!({"pjwt_auth_enabled": true})),
         // {"iat":4000000000,"exp":4000003600,"sub":"tml:organization_user:u-1","org_id":"o-1","email":"golden@example.com"}
         (_, "auth/token") => Reply::ok(

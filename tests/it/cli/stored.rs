@@ -85,7 +85,7 @@ fn service() -> Service {
         ("PUT" | "DELETE", path) if path.contains("missing") => {
             Reply::Json(404, json!({"detail": "no such checkpoint"}))
         }
-        ("PUT" | "DELETE", _) => Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() },
+        ("PUT" | "DELETE", _) => Reply::no_content(),
         other => panic!("{other:?}"),
     })
 }
@@ -185,7 +185,7 @@ fn a_hostile_path_cannot_control_the_terminal() {
         "GET" => Reply::ok(json!({"checkpoints": [{
             "checkpoint_id": "weights/1", "checkpoint_type": "training", "time": DAY, "tinker_path": "tinker://run/weights/\u{1b}[2J",
         }]})),
-        _ => Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() },
+        _ => Reply::no_content(),
     });
     let done = tinkex("checkpoint delete --run-id run --yes").at(&service.url()).run();
     assert_eq!(done.stdout, "deleted tinker://run/weights/\\u{1b}[2J\n");
@@ -286,7 +286,7 @@ fn exporting() -> Service {
                 Reply::ok(json!({"status": "ready", "url": format!("http://{host}/files/trace")}))
             }
             ("POST", "weights_info") => Reply::ok(json!({"base_model": "base", "is_lora": true, "lora_rank": 8})),
-            ("DELETE", _) => Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() },
+            ("DELETE", _) => Reply::no_content(),
             _ => healthy_service(request),
         }
     })

@@ -119,7 +119,7 @@ fn a_deletion_by_filter_shows_what_matches() {
             {"checkpoint_id": "weights/c", "checkpoint_type": "training", "time": "2030-01-01T00:00:00Z",
              "tinker_path": "tinker://run/weights/c"},
         ]})),
-        _ => Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() },
+        _ => Reply::no_content(),
     });
     for (answer, code) in [("n\n", Some(1)), ("y\n", Some(0))] {
         let delete = tinkex("checkpoint delete --run-id run --before 2021-01-01 --type training");

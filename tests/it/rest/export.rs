@@ -24,6 +24,7 @@ fn service(content: Option<&'static str>, deletion: u16) -> Service {
                 "last_request_time": "2025-11-01T12:00:00Z",
             })),
             ("POST", "weights_info") => Reply::ok(json!({"base_model": "base", "is_lora": true, "lora_rank": 8})),
+            ("DELETE", _) if deletion == 204 => Reply::no_content(),
             ("DELETE", _) => Reply::Json(deletion, Value::Null),
             _ => healthy_service(request),
         }

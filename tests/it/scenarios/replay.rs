@@ -138,7 +138,7 @@ fn replay(
         let asked = (asked_line(request), request.request_id().to_owned());
         let response = responses.lock().unwrap().get_mut(&asked).and_then(Vec::pop);
         if response.is_none() && is_end_of_session(request) {
-            return Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() };
+            return Reply::no_content();
         }
         let response = response.unwrap_or_else(|| panic!("{} is not asked once more in the scenario", request.path));
         reply(&response)

@@ -150,7 +150,7 @@ fn the_base_model_is_required_among_several() {
 /// A service whose models have the tokenizer `bytes`, with scripted responses to polls.
 pub fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service {
     Service::start_current(move |request| match request.path.as_str() {
-        FINISH => Reply::Json(204, Value::Null),
+        FINISH => Reply::no_content(),
         path if is_for_current_services(path) => Reply::Json(404, json!({"detail": "Not Found"})),
         "get_info" => Reply::ok(json!({"model_id": "m", "model_data": {"model_name": "m", "tokenizer_id": "bytes"}})),
         "retrieve_future" => poll(request.request_id()),

@@ -153,7 +153,7 @@ impl Shared {
             path if path.starts_with("sessions/") && path.ends_with("/finish") => has(self.server.finish)
                 .unwrap_or_else(|| {
                     self.world.lock().unwrap().finished = Some(body.clone());
-                    no_content()
+                    Reply::no_content()
                 }),
             path => self.stored(request, path),
         }
@@ -166,8 +166,4 @@ fn not_found() -> Reply {
 
 fn refusal(status: u16, detail: &str) -> Reply {
     Reply::Json(status, json!({"detail": detail}))
-}
-
-fn no_content() -> Reply {
-    Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() }
 }
