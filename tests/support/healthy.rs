@@ -1,6 +1,6 @@
 //! The responses of a healthy service.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{RecordedRequest, Reply, Service};
 
@@ -54,4 +54,17 @@ pub fn service_with_polls(script: impl Fn(&RecordedRequest) -> Reply + Send + Sy
     Service::start(
         move |request| if request.path == "retrieve_future" { script(request) } else { healthy_service(request) },
     )
+}
+
+/// A service of 2026 with these settings. The script responds to the rest.
+pub fn service_with_settings(
+    settings: Value,
+    script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
+) -> Service {
+    Service::start_current(move |request| match &*request.path {
+        "client/config" => Reply::ok(settings.clone()),
+        "client/dynamic_config" => Reply::ok(json!({})),
+        path if path.ends_with("/finish") => Reply::no_content(),
+        _ => script(request),
+    })
 }

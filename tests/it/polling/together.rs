@@ -8,6 +8,7 @@ use tinkex::types::{ModelInput, SampleResponse, SamplingParams};
 use tinkex::{Result, SamplingClient};
 
 use super::*;
+use crate::support::service_with_settings;
 
 /// A service that polls samples together: what is finished, in order.
 #[derive(Default)]
@@ -124,8 +125,8 @@ fn scenario_94_one_poll_serves_all_samples() {
 fn a_completion_may_precede_its_promise() {
     let (session, gate) = (Arc::<Session>::default(), Arc::<Gate>::default());
     let (script, held) = (Arc::clone(&session), Arc::clone(&gate));
-    let service = Service::start_current(move |request| match &*request.path {
-        "client/config" => Reply::ok(json!({"sample_use_retrieve_futures": true})),
+    let settings = json!({"sample_use_retrieve_futures": true});
+    let service = service_with_settings(settings, move |request| match &*request.path {
         "retrieve_futures" => script.completions(&request.body),
         "asample" if request.seq_id() == Some(1) => Reply::held(&held, healthy_service(request)),
         _ => healthy_service(request),
@@ -248,8 +249,7 @@ fn closing_ends_a_poll_for_all() {
 
 /// A service that tells the size of a result first, and then responds with these replies.
 fn measuring(size: u64, settings: Value, reply: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Service {
-    Service::start_current(move |request| match &*request.path {
-        "client/config" => Reply::ok(settings.clone()),
+    service_with_settings(settings, move |request| match &*request.path {
         "retrieve_future" if request.body["allow_metadata_only"] == true => {
             Reply::ok(json!({"status": "complete_metadata", "response_payload_size": size}))
         }

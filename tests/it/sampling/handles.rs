@@ -4,18 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
 use super::*;
-use crate::support::{KEY, connect};
+use crate::support::{KEY, connect, service_with_settings};
 
 const BILLION: u64 = 1_000_000_000;
 
 /// A service of 2026 with these settings, which gives joining clients the numbers 5, 6 …
 fn current(settings: Value) -> Service {
     let joined = AtomicUsize::new(5);
-    Service::start_current(move |request| match &*request.path {
-        "client/config" => Reply::ok(settings.clone()),
-        "client/dynamic_config" => Reply::ok(json!({})),
+    service_with_settings(settings, move |request| match &*request.path {
         "join_sampling_session" => Reply::ok(json!({"client_counter": joined.fetch_add(1, Ordering::SeqCst)})),
-        path if path.ends_with("/finish") => Reply::Json(204, Value::Null),
         _ => healthy_service(request),
     })
 }

@@ -1,16 +1,7 @@
 //! The limits that the service asks for.
 
 use super::*;
-
-/// A service of 2026 with these settings.
-fn current(settings: Value, script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Service {
-    Service::start_current(move |request| match &*request.path {
-        "client/config" => Reply::ok(settings.clone()),
-        "client/dynamic_config" => Reply::ok(json!({})),
-        path if path.ends_with("/finish") => Reply::Json(204, Value::Null),
-        _ => script(request),
-    })
-}
+use crate::support::service_with_settings;
 
 #[test]
 fn prompts_in_flight_are_limited_in_bytes() {
@@ -18,7 +9,8 @@ fn prompts_in_flight_are_limited_in_bytes() {
     let gate = Arc::<Gate>::default();
     let held = Arc::clone(&gate);
     // 25 bytes: the first two prompts of 20 bytes may begin, the third has to wait.
-    let service = current(json!({"sample_dispatch_bytes_semaphore_size": 25}), move |request| match &*request.path {
+    let settings = json!({"sample_dispatch_bytes_semaphore_size": 25});
+    let service = service_with_settings(settings, move |request| match &*request.path {
         "asample" => Reply::held(&held, healthy_service(request)),
         _ => healthy_service(request),
     });
@@ -88,7 +80,8 @@ fn few_samples_are_submitted_after_a_429() {
 
 #[test]
 fn no_resubmission_if_the_service_says_so() {
-    let service = current(json!({"sample_no_retries": true}), |request| match is_sample(request) {
+    let settings = json!({"sample_no_retries": true});
+    let service = service_with_settings(settings, |request| match is_sample(request) {
         true => Reply::Json(410, json!({"detail": "gone"})),
         false => healthy_service(request),
     });
@@ -100,7 +93,8 @@ fn no_resubmission_if_the_service_says_so() {
 fn without_stuck_detection_a_sample_waits() {
     const FAILURES: usize = 4;
     let (manual, polls) = (ManualClock::new(), AtomicUsize::new(0));
-    let service = current(json!({"sample_enable_stuck_detection": false}), move |request| {
+    let settings = json!({"sample_enable_stuck_detection": false});
+    let service = service_with_settings(settings, move |request| {
         match is_sample(request) && polls.fetch_add(1, Ordering::SeqCst) < FAILURES {
             true => Reply::Json(503, json!({})),
             false => healthy_service(request),
@@ -119,7 +113,8 @@ fn without_stuck_detection_a_sample_waits() {
 #[test]
 fn the_own_progress_timeout_always_counts() {
     let manual = ManualClock::new();
-    let service = current(json!({"sample_enable_stuck_detection": false}), |request| match is_sample(request) {
+    let settings = json!({"sample_enable_stuck_detection": false});
+    let service = service_with_settings(settings, |request| match is_sample(request) {
         true => Reply::Json(503, json!({})),
         false => healthy_service(request),
     });
@@ -136,7 +131,8 @@ fn the_own_progress_timeout_always_counts() {
 fn samples_in_flight_are_limited_without_threads() {
     let gate = Arc::<Gate>::default();
     let held = Arc::clone(&gate);
-    let service = current(json!({"sample_max_concurrent_requests": 2}), move |request| match is_sample(request) {
+    let settings = json!({"sample_max_concurrent_requests": 2});
+    let service = service_with_settings(settings, move |request| match is_sample(request) {
         true => Reply::held(&held, healthy_service(request)),
         false => healthy_service(request),
     });
@@ -163,7 +159,8 @@ fn samples_in_flight_are_limited_without_threads() {
 fn closing_ends_samples_that_wait_for_others() {
     let gate = Arc::<Gate>::default();
     let held = Arc::clone(&gate);
-    let service = current(json!({"sample_max_concurrent_requests": 1}), move |request| match is_sample(request) {
+    let settings = json!({"sample_max_concurrent_requests": 1});
+    let service = service_with_settings(settings, move |request| match is_sample(request) {
         true => Reply::held(&held, healthy_service(request)),
         false => healthy_service(request),
     });
