@@ -85,18 +85,7 @@ fn without_retries_expiry_is_an_error() {
 
 #[test]
 fn a_sampling_client_may_override_the_progress_timeout() {
-    let manual = ManualClock::new();
-    let service = Service::start(|request| match is_sample(request) {
-        true => Reply::Json(503, json!({})),
-        false => healthy_service(request),
-    });
-    let sampler = sampler(service.manual_config(&manual));
-    let pending = submit(&sampler.with_retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
-    for _ in 0..2 {
-        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
-        manual.advance(SECOND);
-    }
-    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Timeout(Limit::Progress));
+    assert_own_progress_timeout(&Service::start(without_results));
 }
 
 #[test]

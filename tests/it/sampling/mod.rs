@@ -69,6 +69,26 @@ fn asked(request: &RecordedRequest) -> u64 {
     request.body["prompt"]["chunks"][0]["tokens"][0].as_u64().unwrap()
 }
 
+/// A service that cannot say what became of a sample.
+fn without_results(request: &RecordedRequest) -> Reply {
+    match is_sample(request) {
+        true => Reply::Json(503, json!({})),
+        false => healthy_service(request),
+    }
+}
+
+/// Asserts that a sampling client with a progress timeout of its own, of a second, gives up a sample of a service without results.
+fn assert_own_progress_timeout(service: &Service) {
+    let manual = ManualClock::new();
+    let sampler = sampler(service.manual_config(&manual));
+    let pending = submit(&sampler.with_retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
+    for _ in 0..2 {
+        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
+        manual.advance(SECOND);
+    }
+    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Timeout(Limit::Progress));
+}
+
 /// The service's view of many samples at once.
 #[derive(Default)]
 struct Crowd {

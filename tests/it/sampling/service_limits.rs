@@ -112,19 +112,9 @@ fn without_stuck_detection_a_sample_waits() {
 
 #[test]
 fn the_own_progress_timeout_always_counts() {
-    let manual = ManualClock::new();
     let settings = json!({"sample_enable_stuck_detection": false});
-    let service = service_with_settings(settings, |request| match is_sample(request) {
-        true => Reply::Json(503, json!({})),
-        false => healthy_service(request),
-    });
-    let sampler = sampler(service.manual_config(&manual));
-    let pending = submit(&sampler.with_retry_config(RetryConfig::default().timeout_progress(SECOND)), 5);
-    for _ in 0..2 {
-        manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
-        manual.advance(SECOND);
-    }
-    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Timeout(Limit::Progress));
+    let service = service_with_settings(settings, without_results);
+    assert_own_progress_timeout(&service);
 }
 
 #[test]
