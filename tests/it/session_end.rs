@@ -9,7 +9,7 @@ use tinkex::ServiceClient;
 use tinkex::clock::Clock;
 use tinkex::types::{AdamParams, FinishReason, LoraConfig};
 
-use crate::support::golden::fixture_2026;
+use crate::support::golden::exchanges_2026;
 use crate::support::{Gate, RecordedRequest, Reply, Service, connect, healthy_service};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,10 +39,7 @@ fn success() -> Value {
 
 #[test]
 fn requests_are_those_of_the_fixture() {
-    let recorded: Vec<Value> = match fixture_2026("98_service_close")["exchanges"].take() {
-        Value::Array(exchanges) => exchanges,
-        other => panic!("{other}"),
-    };
+    let recorded = exchanges_2026("98_service_close");
     let recorded = recorded.iter().filter(|exchange| exchange["path"].as_str().unwrap().ends_with("/finish"));
     let recorded: Vec<_> = recorded.map(|exchange| exchange["body"]["json"].clone()).collect();
     let service = accepting();

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use serde_json::json;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ErrorKind, RestClient, ServiceClient};
 
-use crate::support::golden::fixture_2026;
+use crate::support::golden::exchanges_2026;
 use crate::support::{Gate, KEY, RecordedRequest, Reply, Service, connect, healthy_service};
 
 const HOUR: u64 = 3600;
@@ -60,10 +60,7 @@ fn with(path: &str, key: &str) -> (String, String) {
 
 #[test]
 fn requests_are_those_of_the_fixture() {
-    let recorded = match fixture_2026("95_config_pjwt")["exchanges"].take() {
-        Value::Array(exchanges) => exchanges,
-        other => panic!("{other}"),
-    };
+    let recorded = exchanges_2026("95_config_pjwt");
     let tokens = recorded.iter().filter_map(|exchange| exchange["response"]["json"]["jwt"].as_str());
     let tokens: Vec<String> = tokens.map(str::to_owned).collect();
     // The first and the third: the second belongs to the fixture's client without a session.

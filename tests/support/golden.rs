@@ -32,9 +32,18 @@ fn read<T: DeserializeOwned>(folder: &str, name: &str) -> T {
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The recorded requests of a scenario with their responses, in order.
+/// The recorded requests of a scenario of the client 0.4.1 with their responses, in order.
 pub fn exchanges(name: &str) -> Vec<Value> {
-    match fixture(name)["exchanges"].take() {
+    exchanges_of(fixture(name), name)
+}
+
+/// The same of the client 0.38.0.
+pub fn exchanges_2026(name: &str) -> Vec<Value> {
+    exchanges_of(fixture_2026(name), name)
+}
+
+fn exchanges_of(mut fixture: Value, name: &str) -> Vec<Value> {
+    match fixture["exchanges"].take() {
         Value::Array(exchanges) => exchanges,
         _ => panic!("{name} has no exchanges"),
     }

@@ -46,9 +46,7 @@ impl Scenario {
 
     /// A service that replays the responses to the client 0.38.0. The requests that only that client sends are left out.
     pub fn of_2026(name: &str, is_ours: impl Fn(&Value) -> bool) -> Self {
-        let Value::Array(mut exchanges) = golden::fixture_2026(name)["exchanges"].take() else {
-            panic!("{name} has no exchanges")
-        };
+        let mut exchanges = golden::exchanges_2026(name);
         exchanges.retain(is_ours);
         let (service, exchanges) = replay(exchanges, Service::start_current);
         Scenario { generation: Generation::Of2026, exchanges, service, clock: ManualClock::new() }
