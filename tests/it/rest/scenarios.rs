@@ -22,7 +22,7 @@ const PATHS: [(&str, &str); 2] = [
 ];
 
 /// A service that replays the responses of these exchanges, in order.
-fn service(exchanges: &[Value]) -> Service {
+pub(super) fn service(exchanges: &[Value]) -> Service {
     let responses: VecDeque<Value> = exchanges.iter().map(|exchange| exchange["response"].clone()).collect();
     let responses = Mutex::new(responses);
     Service::start(move |request| {
@@ -79,7 +79,7 @@ fn play(rest: &RestClient, service: &Service, fixture: &Value, calls: &[Call], c
 }
 
 /// Compares a result with the fixture's, except for keys that the type does not have, and the format of times.
-fn same<T: DeserializeOwned + PartialEq + Debug>(ours: Result<T>, theirs: &Value) -> Result<()> {
+pub(super) fn same<T: DeserializeOwned + PartialEq + Debug>(ours: Result<T>, theirs: &Value) -> Result<()> {
     assert_eq!(ours?, serde_json::from_value(theirs.clone()).unwrap());
     Ok(())
 }

@@ -1,16 +1,13 @@
 //! Scenarios 50 and 51 of the Python client 0.38.0: the same calls, the same requests, the same responses and errors.
 
-use std::collections::VecDeque;
-use std::fmt::Debug;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tinkex::rest::CopyWeights;
 use tinkex::types::{AccessScope, AuditEventType, SessionSearch, Timestamp};
 use tinkex::{ErrorKind, RestClient, Result};
 
+use super::scenarios::{same, service};
 use crate::support::golden::fixture_2026;
 use crate::support::{RecordedRequest, Reply, Service};
 
@@ -28,11 +25,6 @@ const PATHS: [(&str, &str); 3] = [
 const ELSEWHERE: [&str; 3] = ["whoami (no jwt)", "capabilities via service", "service.copy_weights"];
 
 const PATH: &str = "tinker://run-golden/weights/0001";
-
-fn same<T: DeserializeOwned + PartialEq + Debug>(ours: Result<T>, theirs: &Value) -> Result<()> {
-    assert_eq!(ours?, serde_json::from_value(theirs.clone()).unwrap());
-    Ok(())
-}
 
 fn search() -> SessionSearch {
     SessionSearch::new()
@@ -116,17 +108,8 @@ fn compare(label: &str, ours: &RecordedRequest, theirs: &Value) {
 fn every_request_is_the_python_clients() {
     let fixture = fixture_2026("50_rest_all");
     let exchanges = fixture["exchanges"].as_array().unwrap();
-    let responses: VecDeque<Value> =
-        exchanges.iter().filter(|e| e["seq"].as_u64() >= Some(8)).map(|e| e["response"].clone()).collect();
-    let responses = Mutex::new(responses);
-    let service = Service::start(move |request| {
-        let response =
-            responses.lock().unwrap().pop_front().unwrap_or_else(|| panic!("not in the scenario: {request:?}"));
-        match &response["json"] {
-            Value::Null => Reply::Full { status: status(&response), headers: Vec::new(), body: Vec::new() },
-            json => Reply::Json(status(&response), json.clone()),
-        }
-    });
+    let replayed: Vec<_> = exchanges.iter().filter(|e| e["seq"].as_u64() >= Some(8)).cloned().collect();
+    let service = service(&replayed);
     let manual = tinkex::clock::ManualClock::new();
     let rest = RestClient::new(service.manual_config(&manual).max_retries(0).build().unwrap()).unwrap();
     let rest = rest.with_access_scope(AccessScope::Owned);
@@ -162,10 +145,6 @@ fn every_request_is_the_python_clients() {
     assert_eq!(compared, 36);
 }
 
-fn status(response: &Value) -> u16 {
-    response["status"].as_u64().unwrap().try_into().unwrap()
-}
-
 /// The run that a scenario asks for is the end of the path.
 fn run_of(exchange: &Value) -> &str {
     exchange["path"].as_str().unwrap().rsplit('/').next().unwrap()
@@ -188,7 +167,8 @@ fn every_error_is_the_python_clients() {
             (Value::Null, raw) => raw.unwrap_or_default().to_owned(),
             (json, _) => json.to_string(),
         };
-        Reply::Full { status: status(response), headers, body: body.into_bytes() }
+        let status = response["status"].as_u64().unwrap().try_into().unwrap();
+        Reply::Full { status, headers, body: body.into_bytes() }
     });
     let rest = RestClient::new(service.config().max_retries(0).build().unwrap()).unwrap();
     let rest = rest.with_access_scope(AccessScope::Owned);
