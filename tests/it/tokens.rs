@@ -13,7 +13,7 @@ use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ErrorKind, RestClient, ServiceClient};
 
 use crate::support::golden::exchanges_2026;
-use crate::support::{Gate, KEY, RecordedRequest, Reply, Service, connect, healthy_service};
+use crate::support::{Gate, KEY, RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
 
 const HOUR: u64 = 3600;
 
@@ -149,13 +149,9 @@ fn a_token_is_renewed_at_half_its_life() {
     });
     let manual = ManualClock::new();
     let client = connect(service.manual_config(&manual));
-    let between = |low: u64, high: u64, count: usize| {
-        let mut wait = Duration::ZERO;
-        manual.until_waiting(|waits| {
-            wait = waits.first().copied().unwrap_or_default();
-            (low..=high).contains(&wait.as_secs())
-        });
-        manual.advance(wait);
+    // In whole seconds.
+    let between = |low: u128, high: u128, count: usize| {
+        advance_past_wait(&manual, low * 1000..=high * 1000 + 999);
         service.wait_for_count("auth/token", count);
     };
     between(1620, 1980, 2);

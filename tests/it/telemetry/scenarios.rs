@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tinkex::ServiceClient;
@@ -11,7 +10,7 @@ use tinkex::types::Severity;
 use tinkex::types::{AdamParams, LoraConfig};
 
 use super::{INTERVAL, PATIENCE, SECOND, assert_numbered, config, events, log_many, names};
-use crate::support::{RecordedRequest, Reply, Service, connect, golden, healthy_service};
+use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, connect, golden, healthy_service};
 
 /// Where our events differ from the Python client's on purpose: `event.field`.
 const DIFFERENCES: [(&str, &str); 15] = [
@@ -252,12 +251,7 @@ fn scenario_63_the_life_of_a_promise() {
         let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
         // The 429, the paused queue, the 500, the lost connection and the "not yet".
         for (least, most) in [(750, 1000), (1000, 1000), (375, 500), (1000, 1000), (75, 200)] {
-            let mut wait = Duration::ZERO;
-            manual.until_waiting(|waits| {
-                wait = waits.first().copied().unwrap_or_default();
-                (least..=most).contains(&wait.as_millis())
-            });
-            manual.advance(wait);
+            advance_past_wait(manual, least..=most);
         }
         step.wait().unwrap_err();
         drop(trainer);
