@@ -126,8 +126,7 @@ fn no_secret_is_shown_anywhere() {
     }
     assert_eq!(sent.header("x-team"), Some(&*format!("{WORD}-team")));
     client.close(Duration::from_secs(60));
-    let reports = service.requests_to("telemetry");
-    let reported: String = reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect();
+    let reported = reported(&service);
     for event in ["SESSION_START", "execute_with_retries", "connection_error", "user_error", "SESSION_END"] {
         assert!(reported.contains(event), "{event} was not reported");
     }
@@ -164,7 +163,7 @@ fn no_secret_is_shown_anywhere() {
     }
 
     assert_hidden("Debug or an error", &shown.0);
-    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    let log = taken_log();
     assert!(log.contains("tinkex::http") && log.contains("retrying in"), "the log was not captured");
     let wire = bytes_on_the_wire(&log);
     assert!(wire.contains("x-api-key:.***"), "the bytes on the wire were not captured");
@@ -225,7 +224,7 @@ fn access_to_weights_is_hidden(key: &str) {
     }
     let sent = &service.requests_to("copy_weights")[0];
     assert_eq!(sent.header("x-tinker-weights-access-token"), Some(&*format!("{WORD}-copy")));
-    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    let log = taken_log();
     let wire = bytes_on_the_wire(&log);
     assert!(wire.contains("x-tinker-weights-access-token:.***"), "the bytes on the wire were not captured");
     assert_hidden("the log", &log);
@@ -246,14 +245,12 @@ fn access_to_weights_is_hidden(key: &str) {
         assert!(!service.requests_to(&format!("/files/{file}?sig={WORD}")).is_empty(), "{file} was not fetched");
     }
     client.close(Duration::from_secs(60));
-    let reports = service.requests_to("telemetry");
-    let reported: String = reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect();
-    assert_hidden("the telemetry", &reported);
+    assert_hidden("the telemetry", &reported(&service));
     assert_hidden("Debug or an error", &shown.0);
     let events = events.lock().unwrap();
     assert!(events.contains("copy_weights"), "no event was seen");
     assert_hidden("an event", &events);
-    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    let log = taken_log();
     assert!(log.contains("retrying in"), "the log was not captured");
     assert_hidden("the log", &log);
 }
@@ -296,9 +293,7 @@ fn tokens_are_hidden(key: &str) {
     shown.debug(&client);
     shown.debug(&client.create_rest_client().whoami().unwrap());
     client.close(Duration::from_secs(60));
-    let reports = service.requests_to("telemetry");
-    let reported: String = reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect();
-    assert_hidden("the telemetry", &reported);
+    assert_hidden("the telemetry", &reported(&service));
 
     // Commands that print a key and fail, a stored key, and a store that cannot be read.
     let home = tempfile::tempdir().unwrap();
@@ -324,9 +319,20 @@ fn tokens_are_hidden(key: &str) {
     std::fs::write(&file, WORD).unwrap();
     shown.error(&build("", String::new()).unwrap_err());
     assert_hidden("Debug or an error", &shown.0);
-    let log: String = captured_log::take().iter().map(|line| format!("{line}\n")).collect();
+    let log = taken_log();
     assert!(log.contains("exchanged for a token"), "the log was not captured");
     assert_hidden("the log", &log);
+}
+
+/// The lines that were logged since the last call.
+fn taken_log() -> String {
+    captured_log::take().iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// All telemetry that this service got.
+fn reported(service: &Service) -> String {
+    let reports = service.requests_to("telemetry");
+    reports.iter().map(|request| String::from_utf8_lossy(&request.raw).into_owned()).collect()
 }
 
 fn assert_hidden(place: &str, text: &str) {
