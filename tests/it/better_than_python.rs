@@ -20,6 +20,7 @@
 //! | 16 | ids are not escaped; downloads do not resume | here, `rest` |
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use serde_json::json;
 use tinkex::clock::ManualClock;
 use tinkex::types::wire::protobuf;
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SampleResponse, SamplingParams};
-use tinkex::{ServiceClient, TrainingClient};
+use tinkex::{ErrorKind, Event, ServiceClient, TrainingClient};
 
 use crate::servers::{batch, create_trainer};
 use crate::support::double::{Double, Fault, Server};
@@ -151,9 +152,19 @@ fn fault_12_a_taken_name_is_said_soon() {
 fn fault_14_closing_needs_no_finish() {
     for server in [Server::json_2025(), Server::tuft_0_2()] {
         let double = Double::start(server);
-        let client = double.connect();
+        let name = double.server().name;
+        let ends = Arc::<Mutex<Vec<_>>>::default();
+        let seen = Arc::clone(&ends);
+        let client = connect(double.service.config().observer(move |event: &Event| {
+            if let Event::RequestStop { operation: "finish_session", status, error, attempts, .. } = event {
+                seen.lock().unwrap().push((*status, error.is_none(), *attempts));
+            }
+        }));
         client.close(PATIENCE);
-        assert!(double.world().finished.is_none());
+        let finish = format!("sessions/{}/finish", client.session_id());
+        assert_eq!(double.service.requests_to(&finish).len(), 1, "{name}");
+        assert_eq!(*ends.lock().unwrap(), [(Some(404), true, 1)], "{name}: refused, which is no error");
+        assert_eq!(client.health().unwrap_err().kind(), ErrorKind::Closed, "{name}");
     }
 }
 
