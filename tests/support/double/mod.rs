@@ -6,7 +6,7 @@
 //! | `world.rs` | the state: models, saved weights, promises, and what was run |
 //! | `training.rs` | passes, steps, saves and loads, by the server's rule for sequence numbers |
 //! | `sampling.rs` | sampling sessions and samples |
-//! | `polls.rs` | `retrieve_future`, `retrieve_futures`, `cancel_future`, and the form of results |
+//! | `polls.rs` | `retrieve_future`, `retrieve_futures`, and the form of results |
 //! | `stored.rs` | stored runs and weights, and their files |
 //! | `pass.rs` | passes in both forms, and their results, which echo what was sent |
 //!
@@ -139,7 +139,7 @@ impl Shared {
             "asample" => self.sample(body),
             "retrieve_future" => self.retrieve(request),
             "retrieve_futures" => has(self.server.retrieve_futures).unwrap_or_else(|| self.retrieve_many(body)),
-            "cancel_future" => has(self.server.cancel_future).unwrap_or_else(|| self.cancel(body)),
+            "cancel_future" => has(self.server.cancel_future).unwrap_or_else(|| Reply::ok(json!({}))),
             "create_model"
             | "get_info"
             | "forward"
@@ -150,11 +150,9 @@ impl Shared {
             | "save_weights_external"
             | "load_weights"
             | "unload_model" => self.train(request),
-            path if path.starts_with("sessions/") && path.ends_with("/finish") => has(self.server.finish)
-                .unwrap_or_else(|| {
-                    self.world.lock().unwrap().finished = Some(body.clone());
-                    Reply::no_content()
-                }),
+            path if path.starts_with("sessions/") && path.ends_with("/finish") => {
+                has(self.server.finish).unwrap_or_else(Reply::no_content)
+            }
             path => self.stored(request, path),
         }
     }

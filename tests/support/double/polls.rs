@@ -79,11 +79,6 @@ impl Shared {
             .collect();
         Reply::ok(json!({"completions": completions, "cursor": ids.len()}))
     }
-
-    pub(super) fn cancel(&self, body: &Value) -> Reply {
-        self.world.lock().unwrap().cancelled.push(promise_id(&body["request_id"]));
-        Reply::ok(json!({}))
-    }
 }
 
 /// The result of a pass in protobuf.

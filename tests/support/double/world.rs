@@ -21,10 +21,6 @@ pub struct World {
     pub(super) completions: BTreeMap<(String, u64), Vec<u64>>,
     /// By sampling session and number.
     pub(super) samples: BTreeMap<(String, u64), u64>,
-    /// The ids of cancelled promises.
-    pub cancelled: Vec<u64>,
-    /// The body of `finish`.
-    pub finished: Option<Value>,
 }
 
 /// Something that was run.
