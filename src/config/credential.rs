@@ -52,6 +52,11 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
+    /// Whether a command prints it, which may print another one later.
+    pub(crate) fn is_command(&self) -> bool {
+        matches!(self, Credential::Command(_))
+    }
+
     /// Tells credentials apart.
     pub(crate) fn identity(&self) -> &Secret {
         match self {

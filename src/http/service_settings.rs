@@ -10,7 +10,7 @@ use super::headers::idempotency_key;
 use super::request::RequestCredential;
 use super::{Http, Limits, PROTOCOL_VERSION, Purpose, Request, Response, RetryDecision, to_json};
 use crate::clock::Deadline;
-use crate::error::{Limit, Result};
+use crate::error::Result;
 use crate::rules::retry::AttemptFailure;
 use crate::rules::service_settings::{AfterFailure, Settings, after_failure, read};
 use crate::types::wire::{ClientConfig, ClientConfigRequest, ClientDynamicConfig};
@@ -26,15 +26,16 @@ pub(super) struct ServiceSettings(Mutex<State>);
 struct State {
     /// Whether the service was asked, and responded.
     asked: bool,
-    /// `None` if the service has none, or was not asked.
-    fixed: Option<Arc<ClientConfig>>,
-    dynamic: Option<Arc<ClientDynamicConfig>>,
+    /// Whether it has any.
+    has_settings: bool,
+    fixed: Arc<ClientConfig>,
+    dynamic: Arc<ClientDynamicConfig>,
 }
 
 impl Http {
     /// The settings of the service: the defaults before it was asked, and if it has none.
     pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
-        self.settings.0.lock().fixed.clone().unwrap_or_default()
+        Arc::clone(&self.settings.0.lock().fixed)
     }
 
     /// Whether the service was asked for its settings.
@@ -44,18 +45,18 @@ impl Http {
 
     /// Whether the service has settings for its clients. Services of 2025 do not.
     pub(crate) fn has_client_config(&self) -> bool {
-        self.settings.0.lock().fixed.is_some()
+        self.settings.0.lock().has_settings
     }
 
     /// The settings of the service that may change: the defaults before it was asked, and if it has none.
     pub(crate) fn dynamic_config(&self) -> Arc<ClientDynamicConfig> {
-        self.settings.0.lock().dynamic.clone().unwrap_or_default()
+        Arc::clone(&self.settings.0.lock().dynamic)
     }
 
     /// Uses these settings of the service, which another client was given.
     pub(crate) fn set_settings(&self, fixed: ClientConfig, dynamic: Option<ClientDynamicConfig>) {
-        let mut state = self.settings.0.lock();
-        (state.asked, state.fixed, state.dynamic) = (true, Some(Arc::new(fixed)), dynamic.map(Arc::new));
+        let (fixed, dynamic) = (Arc::new(fixed), Arc::new(dynamic.unwrap_or_default()));
+        *self.settings.0.lock() = State { asked: true, has_settings: true, fixed, dynamic };
     }
 
     /// Asks the service for its settings. One that has none leaves the defaults.
@@ -101,7 +102,8 @@ impl Http {
         )?;
         {
             let mut state = self.settings.0.lock();
-            (state.asked, state.fixed) = (true, settings.map(Arc::new));
+            (state.asked, state.has_settings) = (true, settings.is_some());
+            state.fixed = Arc::new(settings.unwrap_or_default());
         }
         debug!("the settings of the service: {:?}", self.client_config());
         Ok(())
@@ -110,9 +112,9 @@ impl Http {
     /// Asks the service for the settings that may change, once; after a failure the last ones hold. Returns whether the service
     /// has such settings. Blocks for 10 s at most.
     pub(crate) fn ask_dynamic_config(&self, deadline: Option<Deadline>) -> bool {
-        let limit = Deadline { at: self.config().clock().now() + TIMEOUT, limit: Limit::Operation };
-        let limits =
-            Limits { deadline: Some(limit.earlier(deadline)), ..self.settings_limits("client_dynamic_config") };
+        let limit = Deadline::of_operation(self.config().clock(), Some(TIMEOUT));
+        let deadline = limit.map(|limit| limit.earlier(deadline));
+        let limits = Limits { deadline, ..self.settings_limits("client_dynamic_config") };
         let request = ClientConfigRequest { sdk_version: PROTOCOL_VERSION.into() };
         let body = to_json(limits.operation, &request).unwrap_or_default();
         let response = match self.send_once(&Request::post("client/dynamic_config", &body), &limits) {
@@ -129,7 +131,7 @@ impl Http {
         let settings = settings(limits.operation, &response);
         let has_settings = settings.is_some();
         if let Some(settings) = settings {
-            self.settings.0.lock().dynamic = Some(Arc::new(settings));
+            self.settings.0.lock().dynamic = Arc::new(settings);
         }
         has_settings
     }

@@ -76,6 +76,13 @@ pub(super) enum Phase {
     },
 }
 
+impl Phase {
+    /// How long a poll that was cut off leaves the connection to others.
+    pub(super) fn away(&self) -> Duration {
+        if let Phase::CutOff { away } = self { *away } else { Duration::ZERO }
+    }
+}
+
 /// The size of a result in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Payload {

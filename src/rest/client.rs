@@ -220,8 +220,8 @@ impl RestClient {
     pub fn get_weights_info_by_tinker_path(&self, tinker_path: &str) -> Result<WeightsInfoResponse> {
         let operation = "get_weights_info_by_tinker_path";
         check_path(tinker_path).map_err(|error| error.with_operation(operation))?;
-        let body = to_json(operation, &WeightsInfoRequest { tinker_path: tinker_path.into() })?;
-        self.http.send(&Request::post("weights_info", &body), &self.limits(operation))?.json(operation)
+        let request = WeightsInfoRequest { tinker_path: tinker_path.into() };
+        self.http.send_json(Request::post("weights_info", &[]), &self.limits(operation), &request)
     }
 
     /// The model behind a sampler.

@@ -61,11 +61,10 @@ impl Admission {
 
     /// Whether another submission may begin. Otherwise it can be tried again when one ends, or at the instant, if there is one.
     pub(crate) fn check(&self, now: Instant) -> Result<(), Option<Instant>> {
-        let strict_until = self.strict_until.filter(|until| now < *until);
         if self.in_flight >= self.max_in_flight || self.bytes > self.max_bytes {
             return Err(None);
         }
-        match strict_until {
+        match self.strict_until(now) {
             Some(until) if self.in_flight >= STRICT_IN_FLIGHT => Err(Some(until)),
             _ => Ok(()),
         }
@@ -73,8 +72,7 @@ impl Admission {
 
     /// Counts a submission with this estimate. Returns the bytes that it counts for.
     pub(crate) fn begin(&mut self, estimate: usize, now: Instant) -> usize {
-        let is_strict = self.strict_until.is_some_and(|until| now < until);
-        let bytes = if is_strict { estimate.saturating_mul(STRICT_FACTOR) } else { estimate };
+        let bytes = if self.strict_until(now).is_some() { estimate.saturating_mul(STRICT_FACTOR) } else { estimate };
         self.in_flight += 1;
         self.bytes = self.bytes.saturating_add(bytes);
         bytes
@@ -84,6 +82,11 @@ impl Admission {
     pub(crate) fn end(&mut self, bytes: usize) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Until when the limits are stricter, if they are.
+    fn strict_until(&self, now: Instant) -> Option<Instant> {
+        self.strict_until.filter(|until| now < *until)
     }
 
     /// The service has refused a submission (429).

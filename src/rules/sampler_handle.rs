@@ -8,7 +8,7 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-use super::service_settings::Settings;
+use super::service_settings::{Settings, drop_nulls};
 use crate::error::{Error, Result};
 use crate::types::wire::SamplerHandle;
 
@@ -44,7 +44,7 @@ pub(crate) fn decode(text: &str) -> Result<SamplerHandle> {
     let mut value: Value = serde_json::from_slice(&json).map_err(|_| broken("it does not hold JSON"))?;
     for settings in ["client_config", "client_dynamic_config"] {
         if let Some(Value::Object(keys)) = value.pointer_mut(&format!("/holder/{settings}")) {
-            keys.retain(|_, value| !value.is_null());
+            drop_nulls(keys);
         }
     }
     // The error names the key, and repeats no value but of the wrong type.

@@ -72,8 +72,13 @@ impl Settings for ClientDynamicConfig {
 /// Reads the settings. A null counts as left out. Fails if the response is no object or a known key has a value of another type.
 pub(crate) fn read<T: Settings>(body: &[u8]) -> Result<T, serde_json::Error> {
     let mut keys: Map<String, Value> = serde_json::from_slice(body)?;
-    keys.retain(|_, value| !value.is_null());
+    drop_nulls(&mut keys);
     serde_json::from_value::<T>(Value::Object(keys)).map(T::bounded)
+}
+
+/// A setting of null counts as left out.
+pub(crate) fn drop_nulls(keys: &mut Map<String, Value>) {
+    keys.retain(|_, value| !value.is_null());
 }
 
 /// How long these settings hold.

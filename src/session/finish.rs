@@ -1,12 +1,12 @@
 //! Tells the service that a session has ended, and why.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, warn};
 
 use crate::clock::{Clock, Deadline};
-use crate::error::{ErrorKind, Limit};
+use crate::error::ErrorKind;
 use crate::http::{Http, Limits, Purpose, Request, encode_segment, to_json};
 use crate::types::FinishReason;
 use crate::types::wire::FinishSessionRequest;
@@ -30,7 +30,11 @@ pub(super) fn finish(http: &Http, session_id: &str, reason: FinishReason, detail
     let body = to_json("finish_session", &request).unwrap_or_default();
     let path = format!("sessions/{}/finish", encode_segment(session_id));
     let limits = http.limits("finish_session", Purpose::Session);
-    let limits = Limits { idle: limits.idle.min(time), deadline: Some(within(http, time)), ..limits };
+    let limits = Limits {
+        idle: limits.idle.min(time),
+        deadline: Deadline::of_operation(http.config().clock(), Some(time)),
+        ..limits
+    };
     match http.send_once(&Request::post(path, &body), &limits) {
         // A service that does not know the request, or the session any more.
         Ok(response) if response.is_success() || matches!(response.status, 404 | 405 | 410) => {}
@@ -41,8 +45,4 @@ pub(super) fn finish(http: &Http, session_id: &str, reason: FinishReason, detail
         }
         Err(error) => warn!("the service was not told that the session has ended: {error}"),
     }
-}
-
-fn within(http: &Http, time: Duration) -> Deadline {
-    Deadline { at: http.config().clock().now() + time, limit: Limit::Operation }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use crate::clock::Deadline;
-use crate::error::{ErrorKind, Limit};
+use crate::error::ErrorKind;
 use crate::http::{Http, Limits, Purpose, Request, RetryMode};
 use crate::rules::heartbeat::{Action, HeartbeatResult, Liveness};
 use crate::rules::service_settings::refresh_after;
@@ -27,8 +27,7 @@ pub(super) fn run(http: &Http, session_id: &str, is_dynamic: bool) {
     let mut next = began + interval;
     let next_refresh = |now: Instant| now + refresh_after(&http.dynamic_config());
     let mut refresh = is_dynamic.then(|| next_refresh(began));
-    while http.pause_until([Some(next), refresh, http.renewal_at()].into_iter().flatten().min().unwrap_or(next)).is_ok()
-    {
+    while http.pause_until([refresh, http.renewal_at()].into_iter().flatten().fold(next, Instant::min)).is_ok() {
         if next <= clock.now() {
             next = clock.now() + interval;
             if !beat(http, &body, &mut liveness) {
@@ -48,7 +47,7 @@ fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
     let request = Request { retry: RetryMode::Never, ..Request::post("session_heartbeat", body) };
     let limits = Limits {
         idle: TIMEOUT,
-        deadline: Some(Deadline { at: clock.now() + TIMEOUT, limit: Limit::Operation }),
+        deadline: Deadline::of_operation(clock, Some(TIMEOUT)),
         ..http.limits("session_heartbeat", Purpose::Session)
     };
     let response = http.send(&request, &limits);

@@ -79,14 +79,14 @@ impl Requests for PassRequests {
                 Ok(Message::json(path, body?))
             }
             WireFormat::Protobuf => {
-                if self.accepted == 0 {
-                    // Before any part of the batch is sent.
-                    protobuf::check_data(rest)?;
-                }
                 let config = http.client_config();
                 let limits =
                     ChunkLimits { datums: config.fwdbwd_max_chunk_len, size: config.fwdbwd_max_chunk_bytes_count };
                 self.chunk = limits.first_chunk(rest.iter().map(Datum::heap_bytes));
+                if self.accepted == 0 && self.chunk < rest.len() {
+                    // Before any part of the batch is sent. A batch of one part is checked as that is written.
+                    protobuf::check_data(rest)?;
+                }
                 let (chunk, forward_only) = (&rest[..self.chunk], self.pass == Pass::Forward);
                 let body = protobuf::pass_request(chunk, &self.loss, &self.model_id, seq_id, forward_only)?;
                 let (body, content_encoding) = match config.proto_compress_fwdbwd {

@@ -105,8 +105,8 @@ impl Datum {
         // A matrix of targets has a row for each token.
         let rows = |tensor: &TensorData| tensor.shape().and_then(<[usize]>::first).copied().unwrap_or(tensor.len());
         let targets = self.loss_fn_inputs.get("target_tokens").map_or(0, rows);
-        provenance::check(&self.model_input_spans, self.model_input.len(), &format!("the model input{place}"))?;
-        provenance::check(&self.loss_fn_input_spans, targets, &format!("the target tokens{place}"))
+        provenance::check(&self.model_input_spans, self.model_input.len(), &format_args!("the model input{place}"))?;
+        provenance::check(&self.loss_fn_input_spans, targets, &format_args!("the target tokens{place}"))
     }
 
     /// The number of tokens of the model input plus the number of elements of all loss inputs, which limits the size of

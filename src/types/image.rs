@@ -120,11 +120,6 @@ impl ImageChunk {
         self
     }
 
-    /// The number of tokens that the image counts as: the expected ones, else `tokens`. 0 if neither is known.
-    pub(super) fn len(&self) -> usize {
-        self.expected_tokens.or(self.tokens).unwrap_or(0) as usize
-    }
-
     /// An image from a PNG or JPEG file, which counts as this many tokens, if that is known.
     ///
     /// # Errors
@@ -229,11 +224,6 @@ impl ImageAssetPointerChunk {
     pub fn expected_tokens(mut self, tokens: u32) -> Self {
         self.expected_tokens = Some(tokens);
         self
-    }
-
-    /// The number of tokens that the image counts as: the expected ones, else `tokens`. 0 if neither is known.
-    pub(super) fn len(&self) -> usize {
-        self.expected_tokens.or(self.tokens).unwrap_or(0) as usize
     }
 }
 

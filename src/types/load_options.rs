@@ -43,20 +43,4 @@ impl fmt::Debug for LoadOptions {
     }
 }
 
-impl From<&str> for LoadOptions {
-    fn from(path: &str) -> Self {
-        LoadOptions::new(path)
-    }
-}
-
-impl From<String> for LoadOptions {
-    fn from(path: String) -> Self {
-        LoadOptions::new(path)
-    }
-}
-
-impl From<&String> for LoadOptions {
-    fn from(path: &String) -> Self {
-        LoadOptions::new(path)
-    }
-}
+from_text!(LoadOptions);

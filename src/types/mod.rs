@@ -23,6 +23,8 @@
 //! The requests themselves are in [`wire`], which is outside semantic versioning.
 
 #[macro_use]
+mod from_text;
+#[macro_use]
 mod open_enum;
 
 mod access_scope;

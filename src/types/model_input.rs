@@ -159,8 +159,10 @@ impl ModelInputChunk {
     pub fn len(&self) -> usize {
         match self {
             ModelInputChunk::EncodedText(text) => text.tokens.len(),
-            ModelInputChunk::Image(image) => image.len(),
-            ModelInputChunk::ImageAssetPointer(image) => image.len(),
+            ModelInputChunk::Image(ImageChunk { expected_tokens, tokens, .. })
+            | ModelInputChunk::ImageAssetPointer(ImageAssetPointerChunk { expected_tokens, tokens, .. }) => {
+                expected_tokens.or(*tokens).unwrap_or(0) as usize
+            }
         }
     }
 

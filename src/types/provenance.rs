@@ -59,7 +59,7 @@ impl ProvenanceSpan {
 }
 
 /// Checks that these runs cover this number of tokens. None is allowed, too: the provenance is unknown.
-pub(super) fn check(spans: &[ProvenanceSpan], tokens: usize, what: &str) -> Result<()> {
+pub(super) fn check(spans: &[ProvenanceSpan], tokens: usize, what: &dyn std::fmt::Display) -> Result<()> {
     if spans.is_empty() {
         return Ok(());
     }

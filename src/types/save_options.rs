@@ -164,26 +164,4 @@ impl ExternalSaveOptions {
     }
 }
 
-macro_rules! from_name {
-    ($($Options:ident)*) => {$(
-        impl From<&str> for $Options {
-            fn from(name: &str) -> Self {
-                $Options::new(name)
-            }
-        }
-
-        impl From<String> for $Options {
-            fn from(name: String) -> Self {
-                $Options::new(name)
-            }
-        }
-
-        impl From<&String> for $Options {
-            fn from(name: &String) -> Self {
-                $Options::new(name)
-            }
-        }
-    )*};
-}
-
-from_name!(SaveOptions SamplerSaveOptions ExternalSaveOptions);
+from_text!(SaveOptions SamplerSaveOptions ExternalSaveOptions);

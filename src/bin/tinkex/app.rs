@@ -89,12 +89,13 @@ impl App {
 
     /// The configuration from the options and the environment.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        Ok(self.config_builder()?.build()?)
+        self.build(Config::builder())
     }
 
-    fn config_builder(&self) -> Result<ConfigBuilder, Failure> {
-        self.require_key()?;
-        Ok(self.settings(Config::builder()))
+    fn build(&self, builder: ConfigBuilder) -> Result<Config, Failure> {
+        // The key is the first that is looked for. If there is none, the program's own hint says what to do.
+        let built = self.settings(builder).build();
+        built.map_err(|error| self.require_key().err().unwrap_or_else(|| error.into()))
     }
 
     /// Fails within seconds if the service does not respond. The library itself retries for minutes, which is right for an
@@ -108,7 +109,7 @@ impl App {
 
     /// A client for runs, checkpoints, sessions and samplers.
     pub(crate) fn rest(&self) -> Result<RestClient, Failure> {
-        Ok(RestClient::new(self.config_builder()?.max_retries(RETRIES).build()?)?)
+        Ok(RestClient::new(self.build(Config::builder().max_retries(RETRIES))?)?)
     }
 
     /// Runs the work of a command in a session, and tells the service how it ended.

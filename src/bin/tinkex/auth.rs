@@ -93,8 +93,9 @@ fn login(app: &App, Login { key_stdin }: &Login) -> Result<(), Failure> {
     table.row(["Checked", if checked { "yes" } else { "no: the service cannot check keys" }]);
     table.row(["File", &store.file().display().to_string()]);
     app.output.report(&table, &document(&stored, json!({"checked": checked, "file": store.file()})))?;
-    if app.config()?.credential_source() != CredentialSource::Stored {
-        app.output.note(format!("note: {} takes precedence over the stored key", app.config()?.credential_source()));
+    let source = app.config()?.credential_source();
+    if source != CredentialSource::Stored {
+        app.output.note(format!("note: {source} takes precedence over the stored key"));
     }
     Ok(())
 }

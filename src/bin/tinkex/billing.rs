@@ -12,7 +12,7 @@ use tinkex::types::{
 use crate::app::App;
 use crate::csv;
 use crate::failure::Failure;
-use crate::human::size;
+use crate::human::{counted, size};
 use crate::output::Table;
 use crate::time_args::point;
 
@@ -83,8 +83,7 @@ fn usage_table(usage: &BillingUsageResponse) -> Table {
     let cost: f64 = usage.data.iter().filter_map(|event| event.estimated_cost_usd).sum();
     let events = match usage.data.len() {
         0 => "Nothing used".to_owned(),
-        1 => format!("1 event, ${cost:.2} estimated"),
-        count => format!("{count} events, ${cost:.2} estimated"),
+        count => format!("{}, ${cost:.2} estimated", counted(count as u64, "event")),
     };
     let through = usage.cost_data_through.as_ref().map(|time| format!(" (costs known up to {time})"));
     let title = events + &through.unwrap_or_default();
@@ -105,10 +104,9 @@ fn usage_table(usage: &BillingUsageResponse) -> Table {
 
 /// How much was used, such as `123 tokens (cached)`.
 fn amount(info: &BillingEventInfo) -> String {
-    let of = |count: u64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
     let amount = match (info.token_count, info.count, info.gigabyte_hours) {
-        (Some(tokens), ..) => of(tokens, "token"),
-        (_, Some(count), _) => of(count, "checkpoint"),
+        (Some(tokens), ..) => counted(tokens, "token"),
+        (_, Some(count), _) => counted(count, "checkpoint"),
         (.., Some(hours)) => format!("{hours} GB hours"),
         _ => String::new(),
     };
@@ -146,15 +144,14 @@ const EVENT_COLUMNS: [&str; 16] = [
 
 fn event_row(event: &BillingUsageEvent) -> Vec<String> {
     let info = &event.event_info;
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
     vec![
         event.bucket_start.to_string(),
         event.bucket_end.to_string(),
-        text(&event.base_model),
-        text(&event.user_id),
-        text(&event.user_name),
-        text(&event.session_id),
-        text(&event.project_id),
+        shown(event.base_model.as_ref()),
+        shown(event.user_id.as_ref()),
+        shown(event.user_name.as_ref()),
+        shown(event.session_id.as_ref()),
+        shown(event.project_id.as_ref()),
         shown(event.estimated_cost_usd),
         shown(event.effective_rate_usd_per_million_tokens),
         shown(event.effective_rate_usd_per_gigabyte_month),
@@ -191,8 +188,7 @@ fn storage_table(storage: &CurrentCheckpointStorageUsageResponse) -> Table {
     let (count, bytes) = (total(|item| item.checkpoint_count), total(|item| item.size_bytes));
     let rate = storage.effective_rate_usd_per_gigabyte_month;
     let rate = rate.map(|rate| format!(" at ${rate} for a GB and month")).unwrap_or_default();
-    let checkpoints = if count == 1 { "checkpoint" } else { "checkpoints" };
-    let title = format!("{count} {checkpoints}, {}{rate}", size(Some(bytes)));
+    let title = format!("{}, {}{rate}", counted(count, "checkpoint"), size(Some(bytes)));
     let mut table = Table::new(title, ["Project", "User", "Checkpoints", "Size", "Cost per Month"]);
     for item in &storage.data {
         let user = item.user_email.as_ref().or(item.user_name.as_ref()).or(item.org_user_urn.as_ref());
@@ -221,13 +217,12 @@ const STORAGE_COLUMNS: [&str; 9] = [
 
 fn storage_rows(storage: &CurrentCheckpointStorageUsageResponse) -> impl Iterator<Item = Vec<String>> + '_ {
     storage.data.iter().map(|item| {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
         vec![
             shown(storage.effective_rate_usd_per_gigabyte_month),
-            text(&item.project_id),
-            text(&item.org_user_urn),
-            text(&item.user_email),
-            text(&item.user_name),
+            shown(item.project_id.as_ref()),
+            shown(item.org_user_urn.as_ref()),
+            shown(item.user_email.as_ref()),
+            shown(item.user_name.as_ref()),
             item.checkpoint_count.to_string(),
             item.size_bytes.to_string(),
             item.size_gigabytes.to_string(),

@@ -59,15 +59,19 @@ pub(crate) fn length(seconds: u64) -> String {
         seconds if seconds >= MINUTE => (seconds / MINUTE, "minute"),
         seconds => (seconds, "second"),
     };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    counted(count, unit)
 }
 
 /// A length of time in the largest unit that it is a whole number of, such as `90 minutes`.
 pub(crate) fn exact_length(seconds: u64) -> String {
     let units = [(DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (1, "second")];
     let (size, unit) = units.into_iter().find(|(size, _)| seconds % size == 0).unwrap_or((1, "second"));
-    let count = seconds / size;
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    counted(seconds / size, unit)
+}
+
+/// `1 event`, `2 events`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Metadata in one line: `purpose=eval, seed=1`.

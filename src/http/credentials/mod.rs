@@ -118,8 +118,7 @@ impl Http {
                 state.current = None;
             }
             drop(state);
-            let is_given = matches!(self.config().credential(), Credential::Key(_));
-            return refused.which == Which::Token || !is_given;
+            return refused.which == Which::Token || self.config().credential().is_command();
         }
         // A client without a session has not asked yet whether the service wants tokens.
         if refused.claims.is_some() || self.has_asked_client_config() {
@@ -138,8 +137,7 @@ impl Http {
     pub(crate) fn renewal_at(&self) -> Option<Instant> {
         let key = self.credentials.key.0.lock().current.clone();
         let which = if self.exchanges(key.as_deref()) { Which::Token } else { Which::Key };
-        let is_given = matches!(self.config().credential(), Credential::Key(_));
-        if which == Which::Key && is_given {
+        if which == Which::Key && !self.config().credential().is_command() {
             return None;
         }
         let state = self.slot(which).0.lock();
@@ -148,7 +146,7 @@ impl Http {
 
     /// Renews the credential if it is time. After a failure the old one holds.
     pub(crate) fn renew_credential(&self) {
-        let limits = Limits { operation: "renew_credential", ..self.limits("renew_credential", Purpose::Session) };
+        let limits = self.limits("renew_credential", Purpose::Session);
         let Ok(which) = self.current_slot(&limits) else { return };
         {
             let mut state = self.slot(which).0.lock();
@@ -307,7 +305,7 @@ impl Http {
             let failure = Some(response.failure(wall));
             let error = explained(response.into_error(own.operation, wall));
             let wants_command = self.client_config().credential_default_source == "credential_cmd"
-                && matches!(self.config().credential(), Credential::Key(_));
+                && !self.config().credential().is_command();
             let error = match error.status() {
                 Some(401 | 403) if wants_command => {
                     error.with_hint("this service wants a credential from a command; set TINKER_CREDENTIAL_CMD")

@@ -289,8 +289,8 @@ impl Worker {
         let (outcome, held) = match reply {
             Reply::Polled { outcome, held } => (outcome, held),
             Reply::CutOff => {
-                let away = if let Phase::CutOff { away } = promise.phase { away } else { Duration::ZERO };
-                return self.enqueue(ticket, now + away);
+                let at = now + promise.phase.away();
+                return self.enqueue(ticket, at);
             }
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
             Reply::SessionPolled { .. } | Reply::Cancelled => return,

@@ -164,10 +164,7 @@ impl Worker {
                 log_outage(self.outage.record(&outcome, now));
                 self.session_polled(ticket, outcome, held, now);
             }
-            Reply::CutOff => {
-                let away = if let Phase::CutOff { away } = phase { away } else { Duration::ZERO };
-                self.queue.set_due(ticket, now + away);
-            }
+            Reply::CutOff => self.queue.set_due(ticket, now + phase.away()),
             Reply::Panicked => self.split_session(ticket, "the client panicked", now),
             Reply::Polled { .. } | Reply::Cancelled => {}
         }

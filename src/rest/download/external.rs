@@ -37,9 +37,9 @@ impl RestClient {
             let is_last = index + 1 == files.len();
             let file = create_file(&path)?;
             let target = Target { file, what: "file", sync: true, bytes_before: bytes, is_last };
-            let read = |response: Response| self.file_link(name, external_urls(operation, &response)?);
+            let read = |response: Response| self.file_link(name, &external_urls(operation, &response)?);
             let source = LinkSource { request: &request, read: &read, missing: MISSING };
-            let link = self.file_link(name, urls.clone())?;
+            let link = self.file_link(name, &urls)?;
             bytes += Fetch::new(self, source, &limits, target, &mut options).with_link(link).run()?;
         }
         staging.install(&content)?;
@@ -47,12 +47,12 @@ impl RestClient {
     }
 
     /// The link to the file with this name.
-    fn file_link(&self, name: &str, mut urls: ExternalWeightsUrlsResponse) -> Result<CheckpointArchiveUrlResponse> {
-        let url = urls.urls.remove(name).and_then(|url| external_url(self.config().base_url(), &url));
+    fn file_link(&self, name: &str, urls: &ExternalWeightsUrlsResponse) -> Result<CheckpointArchiveUrlResponse> {
+        let url = urls.urls.get(name).and_then(|url| external_url(self.config().base_url(), url));
         let url = url.ok_or_else(|| {
             Error::new(ErrorKind::Decode, format!("the service gives no http URL for the file {name:?}"))
         })?;
-        Ok(CheckpointArchiveUrlResponse { url, expires: urls.expires })
+        Ok(CheckpointArchiveUrlResponse { url, expires: urls.expires.clone() })
     }
 }
 

@@ -15,7 +15,6 @@ use log::{debug, warn};
 use serde_json::Value;
 
 use crate::clock::{Clock, Deadline, Monitor};
-use crate::error::Limit;
 use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request, RetryMode, platform, to_json};
 use crate::observer::{Event, Observer, QueueStateUpdate};
 use crate::rules::retry::MAX_RETRY_AFTER;
@@ -253,7 +252,7 @@ impl EventSender {
             Request { retry: RetryMode::Never, idempotency_key: key.as_deref(), ..Request::post("telemetry", &body) };
         let limits = Limits {
             idle: TIMEOUT,
-            deadline: Some(Deadline { at: self.queue.clock.now() + TIMEOUT, limit: Limit::Operation }),
+            deadline: Deadline::of_operation(&self.queue.clock, Some(TIMEOUT)),
             ..self.http.limits("telemetry", Purpose::Telemetry)
         };
         match self.http.send(&request, &limits) {

@@ -1,10 +1,8 @@
 //! Conversions between tensors and ndarray arrays, without a copy if the memory order allows it.
 
-use std::any::Any;
-
 use ndarray::{Array, ArrayBase, ArrayView, Data, Dimension, IxDyn, ShapeError};
 
-use super::{Dtype, Element, TensorData, Values};
+use super::{Dtype, Element, TensorData};
 use crate::error::{Error, Result};
 use crate::types::LossInput;
 use crate::types::datum::sealed::Sealed;
@@ -61,11 +59,7 @@ impl TensorData {
     #[doc(alias = "to_numpy")]
     pub fn array<T: Element, D: Dimension>(&self) -> Result<ArrayView<'_, T, D>> {
         self.check_dense()?;
-        let values: &dyn Any = match &self.values {
-            Values::F32(values) => &**values,
-            Values::I64(values) => &**values,
-        };
-        let values = values.downcast_ref::<Vec<T>>().ok_or_else(|| wrong_type::<T>(self.dtype()))?;
+        let values = self.typed::<T>().ok_or_else(|| wrong_type::<T>(self.dtype()))?;
         let dimensions = self.dimensions();
         let view = ArrayView::from_shape(IxDyn(&dimensions), values);
         view.and_then(ArrayView::into_dimensionality).map_err(|error| wrong_shape(&dimensions, &error))

@@ -200,6 +200,15 @@ impl TensorData {
         }
     }
 
+    /// The numbers that the tensor stores, if they have this type, `f32` or `i64`.
+    fn typed<T: Element>(&self) -> Option<&[T]> {
+        let values: &dyn Any = match &self.values {
+            Values::F32(values) => &**values,
+            Values::I64(values) => &**values,
+        };
+        values.downcast_ref::<Vec<T>>().map(Vec::as_slice)
+    }
+
     /// The numbers, row by row, if the tensor has this type, `f32` or `i64`, and is not sparse. Copies only if the tensor has
     /// clones.
     #[must_use]

@@ -108,10 +108,7 @@ impl TensorData {
         if self.is_sparse() {
             return Ok(self);
         }
-        let dtype = self.dtype();
-        let cells: Vec<T> = self.clone().into_vec().ok_or_else(|| {
-            Error::invalid_input(format!("a {dtype} tensor has no cells of type {}", std::any::type_name::<T>()))
-        })?;
+        let cells = self.cells::<T>()?;
         let (mut values, mut crow, mut col) = (Vec::new(), vec![0], Vec::new());
         for row in 0..rows {
             let cells = cells.get(row * columns..(row + 1) * columns).unwrap_or_default();
@@ -138,10 +135,7 @@ impl TensorData {
         let (Some(indices), &[rows, columns]) = (&self.indices, self.shape().unwrap_or_default()) else {
             return Ok(self.clone());
         };
-        let dtype = self.dtype();
-        let stored: Vec<T> = self.stored_values().into_vec().ok_or_else(|| {
-            Error::invalid_input(format!("a {dtype} tensor has no cells of type {}", std::any::type_name::<T>()))
-        })?;
+        let stored = self.cells::<T>()?;
         let mut cells = Vec::new();
         let too_large =
             || Error::invalid_input(format!("a dense tensor of the shape [{rows}, {columns}] is too large"));
@@ -154,6 +148,14 @@ impl TensorData {
             }
         }
         TensorData::new(cells)?.with_shape([rows, columns])
+    }
+
+    /// The numbers that the tensor stores, if they have this type.
+    fn cells<T: Element>(&self) -> Result<&[T]> {
+        self.typed().ok_or_else(|| {
+            let (dtype, wanted) = (self.dtype(), std::any::type_name::<T>());
+            Error::invalid_input(format!("a {dtype} tensor has no cells of type {wanted}"))
+        })
     }
 
     /// Whether the tensor stores some of its numbers only.

@@ -44,17 +44,16 @@ struct Expiry {
 
 pub(crate) fn publish(app: &App, Paths { paths }: &Paths) -> Result<(), Failure> {
     let rest = app.rest()?;
-    each(app, "published", &texts(paths), |path| rest.publish_checkpoint_from_tinker_path(path))
+    each(app, "published", paths, CheckpointPath::as_str, |path| {
+        rest.publish_checkpoint_from_tinker_path(path.as_str())
+    })
 }
 
 pub(crate) fn unpublish(app: &App, Paths { paths }: &Paths) -> Result<(), Failure> {
     let rest = app.rest()?;
-    each(app, "unpublished", &texts(paths), |path| rest.unpublish_checkpoint_from_tinker_path(path))
-}
-
-/// The paths as arguments of requests.
-fn texts(paths: &[CheckpointPath]) -> Vec<String> {
-    paths.iter().map(|path| path.as_str().to_owned()).collect()
+    each(app, "unpublished", paths, CheckpointPath::as_str, |path| {
+        rest.unpublish_checkpoint_from_tinker_path(path.as_str())
+    })
 }
 
 pub(crate) fn set_ttl(
@@ -66,7 +65,9 @@ pub(crate) fn set_ttl(
         Some(ttl) => format!("set to expire in {}:", exact_length(ttl.as_secs())),
         None => "set to never expire:".to_owned(),
     };
-    each(app, &done, &texts(paths), |path| rest.set_checkpoint_ttl_from_tinker_path(path, *ttl))
+    each(app, &done, paths, CheckpointPath::as_str, |path| {
+        rest.set_checkpoint_ttl_from_tinker_path(path.as_str(), *ttl)
+    })
 }
 
 /// The result for each path.
@@ -83,17 +84,19 @@ struct FailedChange<'a> {
 }
 
 /// Changes each checkpoint, even if one fails or stdout is closed, and reports on each: a line on stdout or an error on stderr,
-/// or one JSON document at the end.
-pub(super) fn each(
+/// or one JSON document at the end. `path` finds the path of a checkpoint.
+pub(super) fn each<T>(
     app: &App,
     done: &str,
-    paths: &[String],
-    change: impl Fn(&str) -> tinkex::Result<()>,
+    checkpoints: &[T],
+    path: impl Fn(&T) -> &str,
+    change: impl Fn(&T) -> tinkex::Result<()>,
 ) -> Result<(), Failure> {
     let mut report = ChangeReport::default();
     let mut printed = Ok(());
-    for tinker_path in paths.iter().map(String::as_str) {
-        match change(tinker_path) {
+    for checkpoint in checkpoints {
+        let tinker_path = path(checkpoint);
+        match change(checkpoint) {
             Ok(()) => {
                 printed = printed.and_then(|()| app.output.line(&one_line(&format!("{done} {tinker_path}"))));
                 report.done.push(tinker_path);

@@ -86,15 +86,16 @@ pub(super) fn run(app: &App, Delete { paths, filter, yes }: &Delete) -> Result<(
     }
     let rest = app.rest()?;
     if !paths.is_empty() {
-        let paths: Vec<String> = paths.iter().map(|path| path.as_str().to_owned()).collect();
         if !yes {
-            confirm(&paths, &question(paths.len(), None), REFUSED)?;
+            let lines: Vec<String> = paths.iter().map(|path| path.as_str().to_owned()).collect();
+            confirm(&lines, &question(lines.len(), None), REFUSED)?;
         }
-        return each(app, "deleted", &paths, |path| rest.delete_checkpoint_from_tinker_path(path));
+        return each(app, "deleted", paths, CheckpointPath::as_str, |path| {
+            rest.delete_checkpoint_from_tinker_path(path.as_str())
+        });
     }
     let found = filter.matching(&rest)?;
-    let paths: Vec<String> = found.iter().map(|checkpoint| checkpoint.tinker_path.clone()).collect();
-    if paths.is_empty() {
+    if found.is_empty() {
         app.output.note("no checkpoint matches");
     } else if !yes {
         let bytes = found.iter().filter_map(|checkpoint| checkpoint.size_bytes).fold(0, u64::saturating_add);
@@ -105,14 +106,17 @@ pub(super) fn run(app: &App, Delete { paths, filter, yes }: &Delete) -> Result<(
         let lines: Vec<String> = found.iter().map(line).collect();
         confirm(&lines, &question(lines.len(), Some(bytes)), REFUSED)?;
     }
-    each(app, "deleted", &paths, |path| {
-        // A service may give paths that cannot be taken apart.
-        let id = found.iter().find(|checkpoint| checkpoint.tinker_path == path).map(|found| &found.checkpoint_id);
-        match filter.run_id.as_ref().zip(id) {
-            Some((run, id)) => rest.delete_checkpoint(run, id),
-            None => rest.delete_checkpoint_from_tinker_path(path),
-        }
-    })
+    each(
+        app,
+        "deleted",
+        &found,
+        |checkpoint| &checkpoint.tinker_path,
+        |checkpoint| match &filter.run_id {
+            // A service may give paths that cannot be taken apart.
+            Some(run) => rest.delete_checkpoint(run, &checkpoint.checkpoint_id),
+            None => rest.delete_checkpoint_from_tinker_path(&checkpoint.tinker_path),
+        },
+    )
 }
 
 const REFUSED: &str = "nothing was deleted";
