@@ -8,12 +8,15 @@ mod body;
 mod call;
 mod checkpoint_endpoints;
 mod decode;
+mod future_endpoints;
 mod listing_endpoints;
+mod model_endpoints;
 mod routes;
 mod sampling_endpoints;
 mod session_endpoints;
 mod signed_link;
 mod training_endpoints;
+mod weights_endpoints;
 
 pub(crate) use self::call::{ApiContext, KeyCheck};
 pub(crate) use self::routes::{PREFIX, endpoint_names, handle};

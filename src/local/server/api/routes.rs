@@ -3,8 +3,8 @@
 use super::archive_endpoints::ARCHIVES;
 use super::call::{ApiContext, Call, Handler, HandlerOutcome, HandlerResult};
 use super::{
-    archive_endpoints, checkpoint_endpoints, listing_endpoints, sampling_endpoints, session_endpoints,
-    training_endpoints,
+    archive_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints, sampling_endpoints,
+    session_endpoints, training_endpoints, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -22,18 +22,18 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "client/config", session_endpoints::client_config),
     ("POST", "client/config", session_endpoints::client_config),
     ("POST", "telemetry", session_endpoints::telemetry),
-    ("POST", "create_model", training_endpoints::create_model),
-    ("POST", "get_info", training_endpoints::get_info),
-    ("POST", "unload_model", training_endpoints::unload_model),
+    ("POST", "create_model", model_endpoints::create_model),
+    ("POST", "get_info", model_endpoints::get_info),
+    ("POST", "unload_model", model_endpoints::unload_model),
     ("POST", "forward", training_endpoints::forward),
     ("POST", "forward_backward", training_endpoints::forward_backward),
     ("POST", "optim_step", training_endpoints::optim_step),
-    ("POST", "save_weights", training_endpoints::save_weights),
-    ("POST", "load_weights", training_endpoints::load_weights),
-    ("POST", "save_weights_for_sampler", training_endpoints::save_weights_for_sampler),
+    ("POST", "save_weights", weights_endpoints::save_weights),
+    ("POST", "load_weights", weights_endpoints::load_weights),
+    ("POST", "save_weights_for_sampler", weights_endpoints::save_weights_for_sampler),
     ("POST", "create_sampling_session", sampling_endpoints::create),
     ("POST", "asample", sampling_endpoints::sample),
-    ("POST", "retrieve_future", sampling_endpoints::retrieve_future),
+    ("POST", "retrieve_future", future_endpoints::retrieve_future),
     ("GET", "training_runs", listing_endpoints::training_runs),
     ("GET", "training_runs/{}", listing_endpoints::training_run),
     ("GET", "training_runs/{}/checkpoints", listing_endpoints::checkpoints_of_run),

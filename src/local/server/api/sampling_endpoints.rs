@@ -1,17 +1,15 @@
-//! Sampling sessions, samples, and polls for the result of any promise.
+//! Sampling sessions and samples.
 
 use serde_json::json;
 
-use super::call::{Call, HandlerOutcome, HandlerResult, ok};
+use super::call::{Call, HandlerResult, ok};
 use super::{body, decode};
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
-    AdapterCache, PollResult, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
+    AdapterCache, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
 };
-use crate::local::server::time::now;
-use crate::types::QueueState;
-use crate::types::wire::{CreateSamplingSessionRequest, RetrieveFutureRequest, SampleRequest};
+use crate::types::wire::{CreateSamplingSessionRequest, SampleRequest};
 
 pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let body: CreateSamplingSessionRequest<'_> = body::parse(call.request)?;
@@ -74,19 +72,4 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
 fn promise(id: PromiseId, num_samples: usize) -> serde_json::Value {
     let sequences: Vec<_> = (0..num_samples).map(|index| format!("{id}:{index}")).collect();
     json!({ "request_id": id.to_string(), "sample_sequence_ids": sequences })
-}
-
-pub(super) fn retrieve_future(call: &Call<'_>) -> HandlerResult {
-    let RetrieveFutureRequest { request_id, .. } = body::parse(call.request)?;
-    match call.state.promises.poll(&request_id, &call.owner, call.responder) {
-        PollResult::Ready(result) => Ok(HandlerOutcome::Respond(result)),
-        PollResult::Held => {
-            let not_ready = Response::json(408, &json!({ "queue_state": QueueState::Active }));
-            call.responder.hold(now().checked_add(call.context.hold_time), not_ready);
-            Ok(HandlerOutcome::Defer)
-        }
-        PollResult::Expired => Err(Response::error(410, &format!("the result of {request_id} has expired"))),
-        PollResult::Forbidden => Err(Response::error(403, &format!("{request_id} belongs to another API key"))),
-        PollResult::Unknown => Err(Response::error(404, &format!("there is no request {request_id:?}"))),
-    }
 }

@@ -1,0 +1,24 @@
+//! From requests of the protocol to the inputs of a model, with every check that a model may rely on.
+
+mod optimizer;
+mod pass;
+mod sample;
+mod weights;
+
+pub(super) use self::optimizer::{OptimStep, optimizer};
+pub(super) use self::pass::batch;
+pub(super) use self::sample::sample_params;
+pub(super) use self::weights::{checkpoint_name, lora_config};
+use crate::local::model::Model;
+use crate::types::ModelInput;
+
+fn tokens(model: &dyn Model, input: &ModelInput) -> Result<Vec<u32>, String> {
+    let tokens = input.to_tokens().map_err(|error| error.to_string())?;
+    tokens.iter().try_for_each(|&token| check_token(model, token.into()).map(drop))?;
+    Ok(tokens)
+}
+
+fn check_token(model: &dyn Model, token: i64) -> Result<u32, String> {
+    let id = u32::try_from(token).ok().filter(|&id| (id as usize) < model.vocab_size());
+    id.ok_or_else(|| format!("token {token} is outside the vocabulary of {} tokens", model.vocab_size()))
+}
