@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::api::KeyCheck;
 use super::faults::Fault;
 use super::net::Limits;
+use super::wire_formats::WireFormats;
 use crate::local::model::Model;
 
 /// The settings of a server; [`LocalServerBuilder`](crate::local::LocalServerBuilder) documents each.
@@ -20,6 +21,7 @@ pub(crate) struct Settings {
     /// `None` keeps everything in memory.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) key_check: KeyCheck,
+    pub(crate) wire: WireFormats,
     pub(crate) faults: Vec<Fault>,
     pub(crate) fault_seed: u64,
     pub(crate) log_capacity: usize,
@@ -38,6 +40,7 @@ impl Default for Settings {
             max_models: 64,
             data_dir: None,
             key_check: Arc::new(|_| true),
+            wire: WireFormats::default(),
             faults: Vec::new(),
             fault_seed: 0,
             log_capacity: 10_000,

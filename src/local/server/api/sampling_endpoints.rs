@@ -4,10 +4,9 @@ use serde_json::json;
 
 use super::call::{Call, HandlerResult, ok};
 use super::{body, decode};
-use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
-    AdapterCache, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
+    AdapterCache, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights, tagged,
 };
 use crate::types::wire::{CreateSamplingSessionRequest, SampleRequest};
 

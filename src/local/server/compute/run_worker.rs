@@ -9,15 +9,15 @@ use crossbeam_channel::unbounded;
 use serde_json::json;
 
 use super::catch_panic::catch_panic;
-use super::outputs::{TaskOutput, batch_output, tagged};
+use super::outputs::batch_output;
 use super::weights::{adapter_options, load_checkpoint};
 use crate::local::adam::Adam;
 use crate::local::checkpoint_files::pack;
 use crate::local::model::{Adapter, Model, Tensors};
 use crate::local::server::state::{
     AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, PromiseId, RUN_RECORD, RunRecord, SAMPLER_RECORD,
-    SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskQueue, Weights, checkpoint_folder,
-    timestamp, timestamp_in,
+    SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskOutput, TaskQueue, Weights,
+    checkpoint_folder, tagged, timestamp, timestamp_in,
 };
 use crate::types::{CheckpointPath, CheckpointType, OptimStepResponse};
 
