@@ -8,6 +8,7 @@ use super::api::KeyCheck;
 use super::faults::Fault;
 use super::net::Limits;
 use crate::local::model::Model;
+use crate::rules::ttl::MIN_SECONDS;
 
 /// The settings of a server; [`LocalServerBuilder`](crate::local::LocalServerBuilder) documents each.
 pub(crate) struct Settings {
@@ -16,6 +17,7 @@ pub(crate) struct Settings {
     pub(crate) result_time: Duration,
     pub(crate) session_time: Duration,
     pub(crate) link_time: Duration,
+    pub(crate) min_ttl: Duration,
     pub(crate) max_models: usize,
     /// `None` keeps everything in memory.
     pub(crate) data_dir: Option<PathBuf>,
@@ -35,6 +37,7 @@ impl Default for Settings {
             result_time: Duration::from_secs(600),
             session_time: Duration::from_secs(600),
             link_time: Duration::from_secs(15 * 60),
+            min_ttl: Duration::from_secs(MIN_SECONDS),
             max_models: 64,
             data_dir: None,
             key_check: Arc::new(|_| true),
