@@ -10,7 +10,7 @@ use super::owner::Owner;
 use super::promises::PromiseId;
 use super::records::SamplingSessionRecord;
 use crate::local::adam::AdamOptions;
-use crate::local::model::{Example, GenerationOptions, Model};
+use crate::local::model::{Cancellation, Example, GenerationOptions, Model};
 use crate::types::CheckpointPath;
 
 /// A task of a training run.
@@ -70,4 +70,6 @@ pub(crate) struct SampleTask {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
     pub(crate) params: SampleParams,
+    /// Ends the sample early, also while it is computed.
+    pub(crate) cancellation: Cancellation,
 }
