@@ -12,3 +12,4 @@ mod weights;
 
 pub(crate) use self::run_worker::spawn_run_worker;
 pub(crate) use self::sample_worker::run_sample_worker;
+pub(crate) use crate::local::server::state::tagged;

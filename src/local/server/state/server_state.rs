@@ -9,15 +9,15 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use super::adapter_cache::AdapterCache;
 use super::promises::PromiseTable;
-use super::records::{RunRecord, SamplingSessionRecord, timestamp};
+use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
 };
 use super::tasks::SampleTask;
 use crate::local::model::Model;
+use crate::local::server::flags::Flags;
 use crate::local::server::http1::Response;
 use crate::types::CheckpointPath;
 
@@ -25,6 +25,8 @@ use crate::types::CheckpointPath;
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) models: Vec<Arc<dyn Model>>,
+    /// What the server announces to its clients.
+    pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
     /// Maximum number of training runs in memory.
@@ -39,6 +41,7 @@ impl ServerState {
     /// Recovers the state from the store. `samples` is the queue of the sampling workers.
     pub(crate) fn recover(
         models: Vec<Arc<dyn Model>>,
+        flags: Flags,
         promises: PromiseTable,
         store: Store,
         max_models: usize,
@@ -60,7 +63,7 @@ impl ServerState {
         };
         for id in store.list(&["runs"])? {
             let Some(record) = store.read_record::<RunRecord>(&["runs", &id], RUN_RECORD)? else { continue };
-            for kind in ["weights", "sampler_weights"] {
+            for kind in ["weights", "sampler_weights", "external_weights"] {
                 for name in store.list(&["runs", &id, kind])? {
                     if let Some(record) = store.read_record(&["runs", &id, kind, &name], CHECKPOINT_RECORD)? {
                         tables.checkpoints.insert(format!("tinker://{id}/{kind}/{name}"), record);
@@ -76,11 +79,25 @@ impl ServerState {
                 continue;
             };
             if let Some(model) = model(&id, &record.base_model) {
-                tables.samplers.insert(id, SamplingSession::new(record, model, AdapterCache::default()));
+                let run = match &record.weights {
+                    Weights::Inflight { run, .. } => tables.runs.get(run),
+                    _ => None,
+                };
+                let adapter = run.map_or_else(Arc::default, |run| run.inflight.clone());
+                tables.samplers.insert(id, SamplingSession::new(record, model, adapter));
             }
         }
         let stopping = AtomicBool::new(false);
-        Ok(ServerState { models, promises, store, max_models, session_time, tables: Mutex::new(tables), stopping })
+        Ok(ServerState {
+            models,
+            flags,
+            promises,
+            store,
+            max_models,
+            session_time,
+            tables: Mutex::new(tables),
+            stopping,
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -154,7 +171,9 @@ mod tests {
         let (session_time, owner) = (Duration::from_secs(600), Owner::of_key("tml-test"));
         let (samples, _receiver) = crossbeam_channel::unbounded();
         let promises = PromiseTable::new(Duration::ZERO, 0);
-        let state = ServerState::recover(Vec::new(), promises, Store::in_memory(), 1, session_time, samples).unwrap();
+        let state =
+            ServerState::recover(Vec::new(), Flags::default(), promises, Store::in_memory(), 1, session_time, samples)
+                .unwrap();
         for id in ["silent", "alive"] {
             let created = timestamp();
             let record =
