@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::call::{Call, HandlerResult, no_content, ok};
-use crate::local::server::compute::tagged;
-use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, check_owner, not_found, timestamp};
+use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp};
 use crate::types::wire::{FinishSessionRequest, HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
 use crate::types::{GetServerCapabilitiesResponse, HealthResponse, SupportedModel};
 
