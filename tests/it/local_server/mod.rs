@@ -13,4 +13,5 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sessions;
 mod training;
