@@ -1,13 +1,15 @@
 //! Trains and samples with fixed seeds on the server at `TINKER_BASE_URL`, and prints the results as JSON.
-//! `scripts/conformance/client.py` does the same with the Python client and compares the two.
+//! `scripts/conformance/training.py` does the same with the Python client and compares the two.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams, TensorData};
 use tinkex::{Config, ServiceClient};
 
 const BASE_MODEL: &str = "tinkex/bytes-tiny";
+const POLICY_LOSSES: [&str; 6] = ["importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"];
 const TEXTS: [&str; 3] = ["the quick brown fox", "jumps over", "the lazy dog again and again"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -28,9 +30,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .input("logprobs", vec![-1.0; 4])?
         .input("advantages", vec![0.5, -0.5, 1.0, 0.0])?;
     let batch = Batch::from(vec![datum]);
-    for loss in [LossFn::ImportanceSampling, LossFn::Ppo] {
-        losses.push(trainer.forward(&batch, loss)?.metrics["loss:sum"]);
+    let mut policy = BTreeMap::new();
+    for loss in POLICY_LOSSES {
+        policy.insert(loss, trainer.forward(&batch, LossFn::from(loss))?.metrics["loss:sum"]);
     }
+    let batch = Batch::from(vec![several_targets()?]);
+    let several_targets = trainer.forward(&batch, LossFn::CrossEntropy)?.metrics["loss:sum"];
 
     let sampler = trainer.save_weights_and_get_sampling_client()?;
     let greedy = SamplingParams::default().max_tokens(12).temperature(0.0);
@@ -41,6 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let results = serde_json::json!({
         "losses": losses,
+        "policy": policy,
+        "several_targets": several_targets,
         "greedy": greedy_response.sequences[0].tokens,
         "seeded": seeded_response.sequences.iter().map(|sequence| &sequence.tokens).collect::<Vec<_>>(),
         "logprobs": logprobs[1..],
@@ -58,4 +65,11 @@ fn next_byte_datum(text: &str) -> tinkex::Result<Datum> {
     let targets: Vec<i64> = text.bytes().skip(1).map(i64::from).collect();
     let weights = vec![1.0; targets.len()];
     Datum::new(prompt(&text[..text.len() - 1])).input("target_tokens", targets)?.input("weights", weights)
+}
+
+/// A datum with two weighted targets at each position.
+fn several_targets() -> tinkex::Result<Datum> {
+    let targets = TensorData::new(vec![98_i64, 99, 99, 100, 100, 101, 101, 0])?.with_shape([4, 2])?;
+    let weights = TensorData::new(vec![0.75_f32, 0.25, 0.5, 0.5, 1.0, 0.25, 1.0, 0.0])?.with_shape([4, 2])?;
+    Datum::new(prompt("abcd")).input("target_tokens", targets)?.input("weights", weights)
 }
