@@ -89,7 +89,7 @@ fn invalid_field(error: &serde_json::Error, path: &serde_path_to_error::Path) ->
     }
 }
 
-fn unprocessable(location: Vec<Value>, message: &str, kind: &str) -> Response {
+pub(super) fn unprocessable(location: Vec<Value>, message: &str, kind: &str) -> Response {
     Response::json(422, &json!({ "detail": [{ "type": kind, "loc": location, "msg": message }] }))
 }
 

@@ -13,11 +13,11 @@ use super::outputs::{TaskOutput, batch_output, tagged};
 use super::weights::{adapter_options, load_checkpoint};
 use crate::local::adam::Adam;
 use crate::local::checkpoint_files::pack;
-use crate::local::model::{Adapter, Model, Tensors};
+use crate::local::model::{Adapter, Example, Model, Tensors};
 use crate::local::server::state::{
     AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, PromiseId, RUN_RECORD, RunRecord, SAMPLER_RECORD,
-    SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskQueue, Weights, checkpoint_folder,
-    timestamp, timestamp_in,
+    SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskQueue, UsageKey, UsageKind, Weights,
+    checkpoint_folder, timestamp, timestamp_in,
 };
 use crate::types::{CheckpointPath, CheckpointType, OptimStepResponse};
 
@@ -79,10 +79,12 @@ impl RunWorker {
             Task::Create => Ok(TaskOutput::Other(tagged("create_model", json!({ "model_id": self.id })))),
             Task::Forward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, None);
+                self.count_tokens(&batch);
                 Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
             }
             Task::ForwardBackward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, Some(&mut self.gradient));
+                self.count_tokens(&batch);
                 Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
             }
             Task::OptimStep(options) => {
@@ -95,6 +97,16 @@ impl RunWorker {
             Task::LoadCheckpoint { path, with_optimizer } => self.load_checkpoint(&path, with_optimizer),
             Task::Unload => Ok(TaskOutput::Other(tagged("unload_model", json!({ "model_id": self.id })))),
         }
+    }
+
+    fn count_tokens(&self, batch: &[Example]) {
+        self.count(UsageKind::Training, batch.iter().map(|example| example.tokens.len() as u64).sum());
+    }
+
+    fn count(&self, kind: UsageKind, amount: u64) {
+        let RunRecord { owner, session_id, base_model, .. } = &self.record;
+        let (owner, session_id, base_model) = (owner.clone(), Some(session_id.clone()), base_model.clone());
+        self.state.usage.count(UsageKey { owner, session_id, base_model, kind }, amount);
     }
 
     /// Saves a checkpoint under its reserved path and releases the reservation, also on failure.
@@ -118,7 +130,9 @@ impl RunWorker {
         });
         let mut tables = self.state.lock();
         tables.reserved.remove(path.as_str());
-        tables.checkpoints.insert(path.as_str().to_owned(), saved.map_err(save_failed)?);
+        let saved = saved.map_err(save_failed)?;
+        self.count(UsageKind::Checkpoint, 1);
+        tables.checkpoints.insert(path.as_str().to_owned(), saved);
         if let Some(run) = tables.runs.get(&self.id) {
             self.state.store.write_record(&["runs", &self.id], RUN_RECORD, &run.record).map_err(save_failed)?;
         }

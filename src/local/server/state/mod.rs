@@ -6,6 +6,7 @@
 //! Lock order: the tables first, then a queue, the promises or the store; none of these locks the tables. An
 //! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
 
+mod access;
 mod adapter_cache;
 mod owner;
 mod promises;
@@ -16,7 +17,9 @@ mod server_state;
 mod store;
 mod tables;
 mod tasks;
+mod usage;
 
+pub(crate) use self::access::text_metadata;
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::promises::{PollResult, PromiseId, PromiseTable, TaskError};
@@ -32,3 +35,4 @@ pub(crate) use self::tables::{
     not_found,
 };
 pub(crate) use self::tasks::{SampleParams, SampleTask, Task, TaskQueue};
+pub(crate) use self::usage::{Hour, UsageKey, UsageKind, storage};
