@@ -1,5 +1,7 @@
 //! Listing and describing what the server stores: training runs, checkpoints, sessions and sampling sessions.
 
+use std::slice::from_ref;
+
 use serde_json::json;
 
 use super::body::{self, Page};
@@ -96,7 +98,7 @@ pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
     let record = &tables.sampler(id, &call.owner)?.record;
     let model_path = match &record.weights {
         Weights::Checkpoint(path) => Some(path.clone()),
-        Weights::Base | Weights::Snapshot(_) => None,
+        Weights::Base | Weights::Snapshot(_) | Weights::Inflight { .. } => None,
     };
     ok(&SamplerResponse { sampler_id: id.to_owned(), base_model: record.base_model.clone(), model_path })
 }
@@ -104,9 +106,10 @@ pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
 pub(super) fn weights_info(call: &Call<'_>) -> HandlerResult {
     let WeightsInfoRequest { tinker_path } = body::parse(call.request)?;
     let tables = call.state.lock();
-    let CheckpointRecord { base_model, lora, .. } = tables.readable_checkpoint(&tinker_path, &call.owner)?;
+    let CheckpointRecord { base_model, lora, optimizer, .. } =
+        tables.readable_checkpoint(&tinker_path, from_ref(&call.owner))?;
     ok(&json!({
-        "base_model": base_model, "is_lora": true, "lora_rank": lora.rank,
+        "base_model": base_model, "is_lora": true, "lora_rank": lora.rank, "optimizer_config": optimizer,
         "train_unembed": lora.train_unembed, "train_mlp": lora.train_mlp, "train_attn": lora.train_attn,
     }))
 }

@@ -5,6 +5,7 @@ use crossbeam_channel::Receiver;
 use super::catch_panic::catch_panic;
 use super::outputs::{Tagged, sample_response};
 use super::weights::sampling_adapter;
+use crate::local::model::{PromptOptions, Sample, SamplingContext};
 use crate::local::server::state::{SampleTask, SamplingSessionRecord, ServerState, TaskError, UsageKey, UsageKind};
 use crate::types::SampleResponse;
 
@@ -19,21 +20,32 @@ pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask
 }
 
 fn sample(state: &ServerState, task: &SampleTask) -> Result<Tagged<SampleResponse>, TaskError> {
-    let SampleTask { model, params, .. } = task;
-    let adapter = sampling_adapter(state, &task.adapter, &task.sampler_id, &task.record)?;
-    let adapter = adapter.as_deref();
-    let needs_logprobs = params.prompt_logprobs || params.topk_prompt_logprobs > 0;
-    let logprobs = needs_logprobs.then(|| model.prompt_logprobs(adapter, &params.prompt, params.topk_prompt_logprobs));
-    let samples = model.sample(adapter, &params.prompt, params.num_samples, &params.options);
-    let sampled: usize = samples.iter().map(|sample| sample.tokens.len()).sum();
-    for (kind, tokens) in [(UsageKind::Prefill, params.prompt.len()), (UsageKind::Sample, sampled)] {
-        count(state, task, kind, tokens);
+    let SampleTask { model, params, cancellation, .. } = task;
+    if cancellation.is_cancelled() {
+        return Err(cancelled());
     }
+    let adapter = sampling_adapter(state, &task.adapter, &task.sampler_id, &task.record)?;
+    let context = adapter.map_or_else(SamplingContext::base, SamplingContext::new).cancellation(cancellation);
+    let prompt_options = PromptOptions::new().top_k(params.topk_prompt_logprobs);
+    let needs_logprobs = params.prompt_logprobs || params.topk_prompt_logprobs > 0;
+    let logprobs = needs_logprobs.then(|| model.prompt_logprobs(&context, &params.prompt, &prompt_options));
+    let samples = model.sample(&context, &params.prompt, params.num_samples, &params.options);
+    if cancellation.is_cancelled() {
+        return Err(cancelled());
+    }
+    count_usage(state, task, &samples);
     Ok(sample_response(params, logprobs, samples))
 }
 
-fn count(state: &ServerState, task: &SampleTask, kind: UsageKind, tokens: usize) {
+fn count_usage(state: &ServerState, task: &SampleTask, samples: &[Sample]) {
     let SamplingSessionRecord { owner, session_id, base_model, .. } = &task.record;
-    let (owner, session_id, base_model) = (owner.clone(), Some(session_id.clone()), base_model.clone());
-    state.usage.count(UsageKey { owner, session_id, base_model, kind }, tokens as u64);
+    let sampled = samples.iter().map(|sample| sample.tokens.len()).sum();
+    for (kind, tokens) in [(UsageKind::Prefill, task.params.prompt.len()), (UsageKind::Sample, sampled)] {
+        let (owner, session_id, base_model) = (owner.clone(), Some(session_id.clone()), base_model.clone());
+        state.usage.count(UsageKey { owner, session_id, base_model, kind }, tokens as u64);
+    }
+}
+
+fn cancelled() -> TaskError {
+    TaskError::user("the sample was cancelled")
 }

@@ -58,15 +58,17 @@ impl Tables {
 
     /// The session that a run was created in.
     pub(crate) fn session_of_run(&self, run: &str) -> Option<&str> {
-        self.runs.get(run).map(|run| run.record.session_id.as_str())
+        self.runs.get(run)?.record.session_id.as_deref()
     }
 
     pub(crate) fn project_of_session(&self, _session: &str) -> &str {
         DEFAULT_PROJECT
     }
 
+    /// The project of a run: its own, or that of its session.
     pub(crate) fn project_of_run(&self, run: &str) -> &str {
-        self.session_of_run(run).map_or(DEFAULT_PROJECT, |session| self.project_of_session(session))
+        let own = self.runs.get(run).and_then(|run| run.record.project_id.as_deref());
+        own.or_else(|| Some(self.project_of_session(self.session_of_run(run)?))).unwrap_or(DEFAULT_PROJECT)
     }
 
     /// What the storage of a checkpoint of this run counts as.
