@@ -49,7 +49,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use self::model::Model;
-pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError};
+pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError, WireFormats};
 use self::server::{Server, Settings};
 use self::transformer::Transformer;
 use crate::error::{Error, ErrorKind, Result};
@@ -283,6 +283,12 @@ impl LocalServerBuilder {
     /// Decides which API keys may use the server. Defaults to all; an empty key is always refused.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
+        self
+    }
+
+    /// The wire formats that the server takes, as a server of one generation does. Defaults to both.
+    pub fn wire(mut self, formats: WireFormats) -> Self {
+        self.settings.wire = formats;
         self
     }
 
