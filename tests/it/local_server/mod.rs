@@ -14,4 +14,5 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sessions;
 mod training;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::body::bad_request;
 use super::call::{Call, HandlerResult, ok};
-use crate::local::server::state::{Hour, Owner, Tables, UsageKey, UsageKind, storage, text_metadata, timestamp};
+use crate::local::server::state::{Hour, Owner, Tables, UsageKey, UsageKind, storage, timestamp};
 use crate::rules::billing_period::check_billing_period;
 use crate::types::{
     BillingEventInfo, BillingEventType, BillingUsageEvent, BillingUsageResponse, BillingUsageSession,
@@ -46,9 +46,7 @@ pub(super) fn usage(call: &Call<'_>) -> HandlerResult {
     data.sort_by(|a, b| (&a.bucket_start, b.event_info.token_count).cmp(&(&b.bucket_start, a.event_info.token_count)));
     let ids = data.iter().filter_map(|event| event.session_id.clone());
     let sessions = ids.filter_map(|id| tables.sessions.get(&id).map(|session| (id, session)));
-    let sessions = sessions.map(|(id, session)| {
-        (id, BillingUsageSession { user_metadata: text_metadata(session.record.user_metadata.as_ref()) })
-    });
+    let sessions = sessions.map(|(id, session)| (id, BillingUsageSession { user_metadata: session.record.metadata() }));
     ok(&BillingUsageResponse { sessions: sessions.collect(), data, cost_data_through: None })
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::body::{self, Page};
 use super::call::{Call, HandlerResult, ok};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{CheckpointRecord, Owner, Tables, Weights, check_owner, not_found, text_metadata};
+use crate::local::server::state::{CheckpointRecord, Owner, Tables, Weights, check_owner, not_found};
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
     AccessScope, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse, TrainingRun,
@@ -87,9 +87,11 @@ pub(super) fn session(call: &Call<'_>) -> HandlerResult {
     let mut sampler_ids: Vec<_> = samplers.map(|(id, _)| id.clone()).collect();
     training_run_ids.sort();
     sampler_ids.sort();
-    let user_metadata = session.record.user_metadata.as_ref().filter(|_| is_own);
-    let user_metadata = text_metadata(user_metadata);
-    ok(&SessionResponse { training_run_ids, sampler_ids, user_metadata, ..SessionResponse::default() })
+    let (user_metadata, display_name) = match is_own {
+        true => (session.record.metadata(), session.record.display_name.clone()),
+        false => (None, None),
+    };
+    ok(&SessionResponse { training_run_ids, sampler_ids, user_metadata, display_name })
 }
 
 pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {

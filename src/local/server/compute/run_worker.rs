@@ -94,12 +94,12 @@ impl RunWorker {
             Task::Forward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, None);
                 self.count_tokens(&batch);
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::ForwardBackward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, Some(&mut self.gradient));
                 self.count_tokens(&batch);
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::OptimStep(options) => {
                 let gradient = mem::take(&mut self.gradient);

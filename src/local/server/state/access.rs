@@ -1,8 +1,6 @@
 //! Who may see what, and to which project it belongs.
 
-use std::collections::{BTreeMap, HashSet};
-
-use serde_json::Value;
+use std::collections::HashSet;
 
 use super::owner::Owner;
 use super::records::{CheckpointRecord, timestamp};
@@ -61,8 +59,8 @@ impl Tables {
         self.runs.get(run)?.record.session_id.as_deref()
     }
 
-    pub(crate) fn project_of_session(&self, _session: &str) -> &str {
-        DEFAULT_PROJECT
+    pub(crate) fn project_of_session(&self, session: &str) -> &str {
+        self.sessions.get(session).and_then(|session| session.record.project_id.as_deref()).unwrap_or(DEFAULT_PROJECT)
     }
 
     /// The project of a run: its own, or that of its session.
@@ -80,11 +78,4 @@ impl Tables {
             kind: UsageKind::Storage,
         }
     }
-}
-
-/// Metadata as texts: what is not a text, which only `create_session` allows, is written as JSON.
-pub(crate) fn text_metadata(metadata: Option<&Value>) -> Option<BTreeMap<String, String>> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let entries = metadata?.as_object()?.iter();
-    Some(entries.map(|(name, value)| (name.clone(), text(value))).collect())
 }

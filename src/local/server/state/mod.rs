@@ -20,7 +20,6 @@ mod task_output;
 mod tasks;
 mod usage;
 
-pub(crate) use self::access::text_metadata;
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::promises::{PollResult, PromiseId, PromiseTable, TaskError};
