@@ -37,8 +37,8 @@ def organization(client, session):
     check({"training", "sampling_prefill", "sampling_sample"} <= kinds, kinds)
     check(session in usage.sessions, usage.sessions)
     for event in usage.data:
-        rate = event.effective_rate_usd_per_million_tokens
-        if event.event_info.type in ("training", "sampling_prefill", "sampling_sample"):
+        # Since 0.38, with the price.
+        if (rate := getattr(event, "effective_rate_usd_per_million_tokens", None)) is not None:
             check(abs(event.estimated_cost_usd - rate * event.event_info.token_count / 1e6) < 1e-9, event)
     audit = client.get_audit_log(event_type="checkpoints", day=datetime.datetime.now(datetime.timezone.utc).date())
     check(any(entry.event.startswith("checkpoint_") for entry in audit.result().entries), audit.result())
