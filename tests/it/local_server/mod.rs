@@ -14,3 +14,4 @@ mod promises;
 mod protocol;
 mod rest;
 mod training;
+mod weights;

@@ -110,16 +110,46 @@ impl Store {
         };
         files.insert(name.to_owned(), json(record)?);
         let folder = root.join(folder);
-        create_parent(&folder)?;
-        let temporary = temporary_name(&folder);
-        remove(&temporary)?;
-        fs::create_dir(&temporary).map_err(at(&temporary))?;
+        let temporary = create_temporary(&folder)?;
         for (name, bytes) in files {
             let file = temporary.join(name);
             write_atomically(&file, &bytes).map_err(at(&file))?;
         }
         sync_folder(&temporary)?;
         let _replacing = folders.write();
+        replace(&folder, &temporary)
+    }
+
+    /// Saves the files of another folder, and a record of their own next to them, all or none. Replaces an existing folder.
+    /// Both folders share the bytes, if the file system can.
+    pub(crate) fn copy_files(
+        &self,
+        from: FolderPath<'_>,
+        to: FolderPath<'_>,
+        name: &str,
+        record: &impl Serialize,
+    ) -> io::Result<()> {
+        let (root, folders) = match self {
+            Store::Memory(saved) => {
+                let mut saved = saved.lock();
+                let files = saved.get(&relative(from)).cloned().ok_or(ErrorKind::NotFound)?;
+                saved.insert(relative(to), files);
+                return Ok(());
+            }
+            Store::Directory { root, folders } => (root, folders),
+        };
+        let folder = root.join(relative(to));
+        let temporary = create_temporary(&folder)?;
+        let _replacing = folders.write();
+        for path in entries(&root.join(relative(from)))? {
+            let Some(file) = path.file_name().filter(|file| *file != OsStr::new(name)) else { continue };
+            let copy = temporary.join(file);
+            // No file is changed after it was written, so two folders can have one.
+            fs::hard_link(&path, &copy).or_else(|_| write_atomically(&copy, &fs::read(&path)?)).map_err(at(&copy))?;
+        }
+        let file = temporary.join(name);
+        write_atomically(&file, &json(record)?).map_err(at(&file))?;
+        sync_folder(&temporary)?;
         replace(&folder, &temporary)
     }
 
@@ -154,7 +184,7 @@ impl Store {
         };
         // Renamed first: after a crash, a folder with half of its files must not look complete.
         let folder = root.join(folder);
-        let temporary = temporary_name(&folder);
+        let temporary = removed_name(&folder);
         remove(&temporary)?;
         let renamed = {
             let _removing = folders.write();
@@ -227,10 +257,25 @@ fn create_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of a folder while it is written or removed. No encoded name begins with a dot.
+/// Creates the folder in which a folder is written.
+fn create_temporary(folder: &Path) -> io::Result<PathBuf> {
+    create_parent(folder)?;
+    let temporary = temporary_name(folder);
+    remove(&temporary)?;
+    fs::create_dir(&temporary).map_err(at(&temporary))?;
+    Ok(temporary)
+}
+
+/// The name of a folder while it is written. No encoded name begins with a dot.
 fn temporary_name(folder: &Path) -> PathBuf {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     folder.with_file_name(format!(".{name}{UNFINISHED}"))
+}
+
+/// The name of a folder while it is removed.
+fn removed_name(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.removed{UNFINISHED}"))
 }
 
 /// The name of a folder while another takes its place.
@@ -320,8 +365,15 @@ mod tests {
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
             store.save_files(path, files("one"), "r.json", &1).unwrap();
             assert_eq!(store.load_files(path, "r.json").unwrap(), files("one"));
+            let copy: FolderPath<'_> = &["runs", "copy", "weights", "n"];
+            store.copy_files(path, copy, "r.json", &2).unwrap();
+            store.save_files(path, files("two"), "r.json", &3).unwrap();
+            assert_eq!(store.load_files(path, "r.json").unwrap(), files("two"));
+            assert_eq!(store.load_files(copy, "r.json").unwrap(), files("one"));
             store.remove(path).unwrap();
             store.remove(path).unwrap();
+            assert_eq!(store.load_files(copy, "r.json").unwrap(), files("one"));
+            assert!(store.copy_files(path, copy, "r.json", &4).is_err());
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
         }
     }
