@@ -7,6 +7,7 @@
 //! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
 
 mod adapter_cache;
+mod folders;
 mod owner;
 mod promises;
 mod records;
