@@ -25,6 +25,7 @@
 //! | request body | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
 //! | a session without a heartbeat | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
+//! | a session that its client finished | | 410 |
 //! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
 //!
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing or
@@ -49,7 +50,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use self::model::Model;
-pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError};
+pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError, WireFormats};
 use self::server::{Server, Settings};
 use self::transformer::Transformer;
 use crate::error::{Error, ErrorKind, Result};
@@ -283,6 +284,12 @@ impl LocalServerBuilder {
     /// Decides which API keys may use the server. Defaults to all; an empty key is always refused.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
+        self
+    }
+
+    /// The wire formats that the server takes, as a server of one generation does. Defaults to both.
+    pub fn wire(mut self, formats: WireFormats) -> Self {
+        self.settings.wire = formats;
         self
     }
 

@@ -13,5 +13,6 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sessions;
 mod training;
 mod weights;

@@ -49,6 +49,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("POST", "copy_weights", checkpoint_endpoints::copy),
     ("GET", "checkpoints", listing_endpoints::checkpoints),
     ("GET", "sessions", listing_endpoints::sessions),
+    ("POST", "sessions/{}/finish", session_endpoints::finish),
     ("GET", "sessions/{}", listing_endpoints::session),
     ("GET", "samplers/{}", listing_endpoints::sampler),
     ("POST", "weights_info", listing_endpoints::weights_info),
