@@ -50,7 +50,7 @@ pub(crate) fn inflight_folder(run: &str) -> [&str; 3] {
 
 /// Reserves a directory for one server.
 #[derive(Debug)]
-pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "the lock is held by holding the open file")] File);
+pub(crate) struct DirectoryLock(File);
 
 impl DirectoryLock {
     fn acquire(path: &Path) -> io::Result<Self> {
@@ -62,6 +62,15 @@ impl DirectoryLock {
                 let message = format!("another server is using {}", path.parent().unwrap_or(path).display());
                 Err(io::Error::new(ErrorKind::ResourceBusy, message))
             }
+        }
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is just starting shares it for a moment.
+        if let Err(error) = FileExt::unlock(&self.0) {
+            log::warn!("the data directory stays locked until this process ends: {error}");
         }
     }
 }
