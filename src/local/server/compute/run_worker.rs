@@ -93,11 +93,11 @@ impl RunWorker {
             Task::Create => Ok(TaskOutput::Other(tagged("create_model", json!({ "model_id": self.id })))),
             Task::Forward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, None);
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::ForwardBackward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, Some(&mut self.gradient));
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::OptimStep(options) => {
                 let gradient = mem::take(&mut self.gradient);
