@@ -3,8 +3,8 @@
 use super::archive_endpoints::{ARCHIVES, FILES};
 use super::call::{ApiContext, Call, Download, Handler, HandlerOutcome, HandlerResult};
 use super::{
-    archive_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints, sampling_endpoints,
-    session_endpoints, training_endpoints, weights_endpoints,
+    archive_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints,
+    sampling_endpoints, session_endpoints, training_endpoints, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -53,6 +53,8 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "sessions/{}", listing_endpoints::session),
     ("GET", "samplers/{}", listing_endpoints::sampler),
     ("POST", "weights_info", listing_endpoints::weights_info),
+    ("GET", "billing/usage/events", billing_endpoints::usage),
+    ("GET", "billing/usage/checkpoints/current", billing_endpoints::checkpoint_storage),
 ];
 
 /// What signed links lead to, by the first segment of the path.
