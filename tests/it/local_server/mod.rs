@@ -16,3 +16,4 @@ mod protocol;
 mod rest;
 mod sessions;
 mod training;
+mod weights;
