@@ -5,11 +5,19 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams, TensorData};
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, Loss, LossFn, ModelInput, SamplingParams, TensorData};
 use tinkex::{Config, ServiceClient};
 
 const BASE_MODEL: &str = "tinkex/bytes-tiny";
-const POLICY_LOSSES: [&str; 6] = ["importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"];
+/// Losses for reinforcement learning, each with settings away from its defaults.
+const POLICY_LOSSES: [(&str, &[(&str, f64)]); 6] = [
+    ("importance_sampling", &[]),
+    ("ppo", &[("clip_low_threshold", 0.9), ("clip_high_threshold", 1.1)]),
+    ("cispo", &[("clip_low_threshold", 0.5), ("clip_high_threshold", 1.5)]),
+    ("dro", &[("beta", 0.1)]),
+    ("gspo", &[("clip_low_threshold", 0.9), ("clip_high_threshold", 1.1)]),
+    ("stable_reinforce", &[("kl_coeff", 0.1)]),
+];
 const TEXTS: [&str; 3] = ["the quick brown fox", "jumps over", "the lazy dog again and again"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,8 +39,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .input("advantages", vec![0.5, -0.5, 1.0, 0.0])?;
     let batch = Batch::from(vec![datum]);
     let mut policy = BTreeMap::new();
-    for loss in POLICY_LOSSES {
-        policy.insert(loss, trainer.forward(&batch, LossFn::from(loss))?.metrics["loss:sum"]);
+    for (loss, settings) in POLICY_LOSSES {
+        let default = Loss::from(LossFn::from(loss));
+        let set = settings.iter().fold(default.clone(), |loss, &(name, value)| loss.config(name, value));
+        for loss_with_settings in [default, set] {
+            let sum = trainer.forward(&batch, loss_with_settings)?.metrics["loss:sum"];
+            policy.entry(loss).or_insert_with(Vec::new).push(sum);
+        }
     }
     let batch = Batch::from(vec![several_targets()?]);
     let several_targets = trainer.forward(&batch, LossFn::CrossEntropy)?.metrics["loss:sum"];

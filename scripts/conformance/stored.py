@@ -104,7 +104,7 @@ def checkpoints_of_2026(service, trainer, client):
     check(listed()[external.path].checkpoint_type == "external", listed()[external.path])
     urls = client.get_external_weights_urls(external.path).result().urls
     check(sorted(urls) == ["adapter_config.json", "adapter_model.safetensors"], urls)
-    check(sum(len(fetch(url)) for url in urls.values()) == external.size_bytes, external)
+    check(sum(len(fetch(url)) for url in urls.values()) == listed()[external.path].size_bytes, urls)
     changed_signature_is_refused(urls["adapter_config.json"])
     encrypted = trainer.save_weights_external("secret", age_encryption_recipients=["age1example"])
     rejected((tinker.APIStatusError, tinker.RequestFailedError), encrypted.result)
