@@ -1,8 +1,10 @@
 //! The local server over real sockets, without the library's client.
 
+mod auth;
 mod client;
 mod disk;
 mod faults;
+mod flags;
 mod golden;
 mod hostile;
 mod http;

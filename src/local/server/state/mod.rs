@@ -10,6 +10,7 @@ mod adapter_cache;
 mod owner;
 mod promises;
 mod records;
+mod revoked_keys;
 mod sequence_log;
 mod server_record;
 mod server_state;

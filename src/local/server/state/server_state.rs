@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
+use super::revoked_keys::RevokedKeys;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
@@ -29,6 +30,7 @@ pub(crate) struct ServerState {
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
+    pub(crate) revoked_keys: RevokedKeys,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
     /// How long a session lives without a heartbeat or another request.
@@ -48,6 +50,7 @@ impl ServerState {
         session_time: Duration,
         samples: Sender<SampleTask>,
     ) -> io::Result<Self> {
+        let revoked_keys = RevokedKeys::read(&store)?;
         let mut tables = Tables::new(samples);
         for id in store.list(&["sessions"])? {
             if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
@@ -93,6 +96,7 @@ impl ServerState {
             flags,
             promises,
             store,
+            revoked_keys,
             max_models,
             session_time,
             tables: Mutex::new(tables),
