@@ -1,6 +1,7 @@
 //! The local server over real sockets, without the library's client.
 
 mod auth;
+mod billing;
 mod client;
 mod disk;
 mod faults;
@@ -17,3 +18,4 @@ mod protocol;
 mod rest;
 mod sessions;
 mod training;
+mod weights;

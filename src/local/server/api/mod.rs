@@ -5,6 +5,7 @@
 
 mod archive_endpoints;
 mod auth_endpoints;
+mod billing_endpoints;
 mod body;
 mod call;
 mod checkpoint_endpoints;
@@ -12,6 +13,7 @@ mod decode;
 mod future_endpoints;
 mod listing_endpoints;
 mod model_endpoints;
+mod query;
 mod routes;
 mod sampling_endpoints;
 mod session_endpoints;
