@@ -98,7 +98,7 @@ fn sampling(model: &dyn Model) -> Duration {
     let context = SamplingContext::new(Arc::new(model.new_adapter(&AdapterOptions::new().rank(32).seed(1))));
     let sample = |seed| {
         let options = GenerationOptions::new().max_tokens(SAMPLE).seed(seed);
-        model.sample(&context, &[104, 101], 1, &options).remove(0).tokens.len()
+        model.sample(&context, &[104, 101], 1, &options).sequences.remove(0).tokens.len()
     };
     // Most samples end earlier, as an untrained model may sample the end of text at any time.
     let seed = (0..).find(|&seed| sample(seed) == SAMPLE).unwrap_or_default();

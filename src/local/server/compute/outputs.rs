@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::local::model::{Example, FinishReason, PromptLogprobs, Sample};
-use crate::local::server::state::SampleParams;
-use crate::types::{
-    ForwardBackwardOutput, LossFnOutput, OptimStepResponse, SampleResponse, SampledSequence, StopReason, TensorData,
-};
+use crate::local::model::Example;
+use crate::types::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse, TensorData};
 
 /// The result of a training task.
 #[derive(Debug, Serialize)]
@@ -47,30 +44,4 @@ pub(super) fn batch_output(batch: &[Example], logprobs: Vec<Vec<f32>>) -> Forwar
         loss_fn_outputs: outputs.collect(),
         metrics: BTreeMap::from([("loss:sum".to_owned(), loss), ("tokens:sum".to_owned(), tokens as f64)]),
     }
-}
-
-/// The samples, with the requested log-probabilities of the prompt.
-pub(super) fn sample_response(
-    params: &SampleParams,
-    prompt_logprobs: Option<PromptLogprobs>,
-    samples: Vec<Sample>,
-) -> Tagged<SampleResponse> {
-    let sequence = |sample: Sample| SampledSequence {
-        stop_reason: match sample.finish_reason {
-            FinishReason::Stop => StopReason::Stop,
-            FinishReason::Length => StopReason::Length,
-        },
-        tokens: sample.tokens,
-        logprobs: Some(sample.logprobs),
-        topk_logprobs: None,
-        sequence_id: None,
-    };
-    let (logprobs, topk) = prompt_logprobs.map(|prompt| (prompt.logprobs, prompt.top_k)).unzip();
-    let response = SampleResponse {
-        sequences: samples.into_iter().map(sequence).collect(),
-        prompt_logprobs: logprobs.filter(|_| params.prompt_logprobs),
-        topk_prompt_logprobs: topk.filter(|_| params.topk_prompt_logprobs > 0),
-        ..SampleResponse::default()
-    };
-    tagged("sample", response)
 }

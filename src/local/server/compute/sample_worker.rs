@@ -3,9 +3,10 @@
 use crossbeam_channel::Receiver;
 
 use super::catch_panic::catch_panic;
-use super::outputs::{Tagged, sample_response};
+use super::outputs::Tagged;
+use super::sample_output::sample_response;
 use super::weights::sampling_adapter;
-use crate::local::model::{PromptOptions, SamplingContext};
+use crate::local::model::SamplingContext;
 use crate::local::server::state::{SampleTask, ServerState, TaskError};
 use crate::types::SampleResponse;
 
@@ -25,15 +26,20 @@ fn sample(state: &ServerState, task: &SampleTask) -> Result<Tagged<SampleRespons
         return Err(cancelled());
     }
     let adapter = sampling_adapter(state, &task.adapter, &task.sampler_id, &task.record)?;
-    let context = adapter.map_or_else(SamplingContext::base, SamplingContext::new).cancellation(cancellation);
-    let prompt_options = PromptOptions::new().top_k(params.topk_prompt_logprobs);
-    let needs_logprobs = params.prompt_logprobs || params.topk_prompt_logprobs > 0;
-    let logprobs = needs_logprobs.then(|| model.prompt_logprobs(&context, &params.prompt, &prompt_options));
+    // All sampling sessions share what a model keeps of the prompts of its base.
+    let context = match adapter {
+        None => SamplingContext::base(),
+        Some(adapter) => SamplingContext::new(adapter).namespace(&task.namespace),
+    };
+    let context = context.cancellation(cancellation);
+    let about_prompt = params.about_prompt.as_ref();
+    let about_prompt = about_prompt.map(|options| model.prompt_logprobs(&context, &params.prompt, options));
     let samples = model.sample(&context, &params.prompt, params.num_samples, &params.options);
     if cancellation.is_cancelled() {
         return Err(cancelled());
     }
-    Ok(sample_response(params, logprobs, samples))
+    let response = sample_response(params, about_prompt, samples);
+    response.map_err(|what| TaskError::user(format!("the model {} cannot report {what}", model.name())))
 }
 
 fn cancelled() -> TaskError {
