@@ -20,6 +20,7 @@
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request | 1024 | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
+//! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
 //! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
 //! | request body | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
@@ -269,6 +270,13 @@ impl LocalServerBuilder {
     /// How long a link to the archive of a checkpoint is valid. Defaults to 15 min.
     pub fn link_time(mut self, link_time: Duration) -> Self {
         self.settings.link_time = link_time;
+        self
+    }
+
+    /// The shortest time to live that a save or a client may give a checkpoint, in whole seconds; a shorter one gets 400, as
+    /// does one of more than ten years. Defaults to 1 h, like the service. With less, a test sees a checkpoint expire.
+    pub fn min_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.min_ttl = ttl;
         self
     }
 

@@ -188,13 +188,7 @@ pub trait Model: Debug + Send + Sync {
     /// Generates `count` independent continuations of a prompt. Without an adapter, the base model generates them.
     ///
     /// Returns early, with whatever it has, once the context is [cancelled](SamplingContext::is_cancelled).
-    fn sample(
-        &self,
-        context: &SamplingContext,
-        prompt: &[u32],
-        count: usize,
-        options: &GenerationOptions,
-    ) -> Samples;
+    fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples;
 
     /// The log-probability of each token of a sequence given those before it, and what else the options ask for. A model that
     /// leaves out targets or alternatives is one that cannot report them; the server then refuses the request. Returns early, with whatever it has, once the context is cancelled.

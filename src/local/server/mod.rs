@@ -101,6 +101,7 @@ impl Server {
             state: state.clone(),
             hold_time: settings.hold_time,
             link_time: settings.link_time,
+            min_ttl: settings.min_ttl,
             key_check: settings.key_check,
             signer: LinkSigner::new(record.secret),
             address,

@@ -32,6 +32,8 @@ mod network;
 mod ops;
 mod prompt;
 mod prompt_cache;
+#[cfg(test)]
+mod sampling_tests;
 mod sampling_weights;
 mod splitmix;
 #[cfg(test)]
@@ -204,13 +206,7 @@ impl Model for Transformer {
     }
 
     /// An empty prompt is treated as [`END_OF_TEXT`], which precedes a new text.
-    fn sample(
-        &self,
-        context: &SamplingContext,
-        prompt: &[u32],
-        count: usize,
-        options: &GenerationOptions,
-    ) -> Samples {
+    fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples {
         let tokens = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
         let weights = SamplingWeights::latest(self, context);
         // The prompt runs once; each sample continues from a copy of the caches.
@@ -221,9 +217,8 @@ impl Model for Transformer {
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         let mut decoder = Decoder { model: self, context, weights, options, max_tokens };
         let indices = (0..count).take_while(|_| !context.is_cancelled());
-        let sequences = indices.map(|index| {
-            decoder.generate(run.caches.clone(), logits.clone(), SplitMix64::stream(seed, index))
-        });
+        let sequences =
+            indices.map(|index| decoder.generate(run.caches.clone(), logits.clone(), SplitMix64::stream(seed, index)));
         Samples { sequences: sequences.collect(), cached_tokens: run.cached_tokens.min(prompt.len()) }
     }
 

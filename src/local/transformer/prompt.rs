@@ -128,13 +128,7 @@ impl<'a> Report<'a> {
     }
 
     /// Adds what a row of logits says about the token at a position.
-    fn add(
-        &mut self,
-        position: usize,
-        mut row: ArrayViewMut1<'_, f32>,
-        token: usize,
-        clamp: impl Fn(u32) -> usize,
-    ) {
+    fn add(&mut self, position: usize, mut row: ArrayViewMut1<'_, f32>, token: usize, clamp: impl Fn(u32) -> usize) {
         log_softmax(row.view_mut());
         if self.options.scores(position, self.length) {
             self.prompt.logprobs[position] = Some(row[token]);

@@ -180,3 +180,79 @@ impl<T: NdFloat> Entries<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDTH: usize = 4;
+
+    /// The blocks of a prompt of one layer.
+    fn blocks(tokens: &[u32]) -> Vec<Arc<PromptBlock<f32>>> {
+        let block = |tokens: &[u32]| {
+            let output = Array2::from_elem((tokens.len(), WIDTH), tokens[0] as f32);
+            Arc::new(PromptBlock { caches: vec![KvCache::empty(WIDTH)], output })
+        };
+        tokens.chunks(BLOCK).map(block).collect()
+    }
+
+    fn prompt(first: u32) -> Vec<u32> {
+        (first..first + 2 * BLOCK as u32 + 5).collect()
+    }
+
+    fn bytes(tokens: usize) -> usize {
+        tokens * (WIDTH + 1) * 4
+    }
+
+    fn found(cache: &PromptCache<f32>, namespace: Option<&KvNamespace>, first: u32) -> usize {
+        cache.find(namespace, &prompt(first)).iter().map(|block| block.output.nrows()).sum()
+    }
+
+    fn size(cache: &PromptCache<f32>) -> (usize, usize) {
+        let entries = cache.entries.lock();
+        assert_eq!(entries.blocks.len(), entries.by_use.len());
+        (entries.blocks.len(), entries.bytes)
+    }
+
+    #[test]
+    fn the_oldest_prompts_are_dropped_from_their_ends() {
+        // Room for two prompts of 69 tokens, and one block more.
+        let cache = PromptCache::new(bytes(2 * 69 + BLOCK));
+        for first in [0, 1000, 0, 2000] {
+            cache.insert(None, &prompt(first), &blocks(&prompt(first)));
+        }
+        // The beginning of the second prompt is left.
+        assert_eq!([0, 1000, 2000].map(|first| found(&cache, None, first)), [69, 32, 69]);
+        assert_eq!(size(&cache), (7, bytes(2 * 69 + BLOCK)));
+        for first in 0..1000 {
+            cache.insert(None, &prompt(first * 100), &blocks(&prompt(first * 100)));
+            assert!(size(&cache).1 <= bytes(2 * 69 + BLOCK));
+        }
+        assert_eq!(found(&cache, None, 99_900), 69);
+    }
+
+    #[test]
+    fn a_prompt_larger_than_the_cache_keeps_its_beginning() {
+        let cache = PromptCache::new(bytes(40));
+        cache.insert(None, &prompt(0), &blocks(&prompt(0)));
+        assert_eq!((found(&cache, None, 0), size(&cache)), (32, (1, bytes(32))));
+        let none = PromptCache::new(0);
+        none.insert(None, &prompt(0), &blocks(&prompt(0)));
+        assert_eq!((found(&none, None, 0), size(&none)), (0, (0, 0)));
+    }
+
+    #[test]
+    fn the_blocks_of_ended_namespaces_are_dropped() {
+        let cache = PromptCache::new(usize::MAX);
+        let [first, second] = [KvNamespace::new(), KvNamespace::new()];
+        for namespace in [Some(&first), Some(&second), None] {
+            cache.insert(namespace, &prompt(0), &blocks(&prompt(0)));
+        }
+        assert_eq!(size(&cache).0, 9);
+        drop(first);
+        cache.insert(Some(&second), &prompt(0), &blocks(&prompt(0)));
+        assert_eq!(size(&cache).0, 6);
+        assert_eq!((found(&cache, Some(&second), 0), found(&cache, None, 0)), (69, 69));
+        assert_eq!(found(&cache, Some(&KvNamespace::new()), 0), 0);
+    }
+}

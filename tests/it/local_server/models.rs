@@ -54,13 +54,7 @@ impl Model for Gated {
         batch.iter().map(|example| vec![weight; example.tokens.len()]).collect()
     }
 
-    fn sample(
-        &self,
-        context: &SamplingContext,
-        prompt: &[u32],
-        count: usize,
-        options: &GenerationOptions,
-    ) -> Samples {
+    fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples {
         let weight = context.adapter().map_or(0.0, |adapter| adapter.tensors["w"][[0, 0]]);
         let length = options.max_tokens.unwrap_or(64 - prompt.len());
         let tokens = vec![prompt.len() as u32; length];

@@ -21,6 +21,8 @@ pub(crate) struct ApiContext {
     pub(crate) hold_time: Duration,
     /// How long a link to an archive is valid.
     pub(crate) link_time: Duration,
+    /// The shortest time to live of a checkpoint.
+    pub(crate) min_ttl: Duration,
     pub(crate) key_check: KeyCheck,
     pub(crate) signer: LinkSigner,
     pub(crate) address: SocketAddr,

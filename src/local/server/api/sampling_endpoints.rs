@@ -1,5 +1,8 @@
 //! Sampling sessions and samples.
 
+use std::slice::from_ref;
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::call::{Call, HandlerResult, ok};
@@ -8,7 +11,7 @@ use crate::local::model::Cancellation;
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
-    AdapterCache, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
+    PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
 };
 use crate::types::wire::{CreateSamplingSessionRequest, SampleRequest};
 
@@ -17,7 +20,7 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let mut tables = call.state.lock();
     let (base_model, weights) = match (body.model_path.as_deref(), body.base_model.as_deref()) {
         (Some(path), _) => {
-            let checkpoint = tables.readable_checkpoint(path, &call.owner)?;
+            let checkpoint = tables.readable_checkpoint(path, from_ref(&call.owner))?;
             (checkpoint.base_model.clone(), Weights::Checkpoint(path.to_owned()))
         }
         (None, Some(name)) => (name.to_owned(), Weights::Base),
@@ -33,7 +36,7 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
         Some(_) => return Err(Response::error(409, &format!("{id} was opened with different weights"))),
         None => {
             call.state.write_record(&["samplers", &id], SAMPLER_RECORD, &record)?;
-            tables.samplers.insert(id.clone(), SamplingSession::new(record, model, AdapterCache::default()));
+            tables.samplers.insert(id.clone(), SamplingSession::new(record, model, Arc::default()));
         }
     }
     ok(&tagged("create_sampling_session", json!({ "sampling_session_id": id })))

@@ -64,7 +64,8 @@ fn add_prompt(
         response.target_prompt_logprobs = Some(tensor);
     }
     if options.alternatives > 0 {
-        response.prompt_alt_tokens = Some(alternatives(options, length, &about.alternatives).ok_or("prompt_alt_tokens")?);
+        response.prompt_alt_tokens =
+            Some(alternatives(options, length, &about.alternatives).ok_or("prompt_alt_tokens")?);
     }
     // The model ran the prompt for this before it sampled, and had kept less then.
     response.prompt_cache_hit_tokens = about.cached_tokens as u32;

@@ -7,7 +7,7 @@ use super::outputs::Tagged;
 use super::sample_output::sample_response;
 use super::weights::sampling_adapter;
 use crate::local::model::SamplingContext;
-use crate::local::server::state::{SampleTask, ServerState, TaskError};
+use crate::local::server::state::{SampleTask, ServerState, TaskError, Weights};
 use crate::types::SampleResponse;
 
 /// Executes sample tasks until the queue is dropped or the server stops.
@@ -27,9 +27,14 @@ fn sample(state: &ServerState, task: &SampleTask) -> Result<Tagged<SampleRespons
     }
     let adapter = sampling_adapter(state, &task.adapter, &task.sampler_id, &task.record)?;
     // All sampling sessions share what a model keeps of the prompts of its base.
-    let context = match adapter {
-        None => SamplingContext::base(),
-        Some(adapter) => SamplingContext::new(adapter).namespace(&task.namespace),
+    let context = match (adapter, &task.record.weights) {
+        (None, _) => SamplingContext::base(),
+        (Some(adapter), Weights::Inflight { .. }) => {
+            let shared = task.adapter.clone();
+            let latest = move || shared.get().unwrap_or_else(|| adapter.clone());
+            SamplingContext::latest(latest).namespace(&task.namespace)
+        }
+        (Some(adapter), _) => SamplingContext::new(adapter).namespace(&task.namespace),
     };
     let context = context.cancellation(cancellation);
     let about_prompt = params.about_prompt.as_ref();

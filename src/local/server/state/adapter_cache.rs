@@ -15,6 +15,16 @@ impl AdapterCache {
         AdapterCache(Mutex::new(Some(adapter)))
     }
 
+    /// Replaces the adapter, also for the rest of samples that have begun.
+    pub(crate) fn replace(&self, adapter: Arc<Adapter>) {
+        *self.0.lock() = Some(adapter);
+    }
+
+    /// The adapter, if it is in memory.
+    pub(crate) fn get(&self) -> Option<Arc<Adapter>> {
+        self.0.lock().clone()
+    }
+
     /// The adapter, loaded now if it is not in memory. Holds the lock while loading, so that concurrent samples load it once.
     pub(crate) fn get_or_load<E>(&self, load: impl FnOnce() -> Result<Adapter, E>) -> Result<Arc<Adapter>, E> {
         let mut cached = self.0.lock();

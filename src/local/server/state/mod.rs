@@ -26,9 +26,9 @@ pub(crate) use self::records::{
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;
 pub(crate) use self::server_state::ServerState;
-pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder};
+pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder, inflight_folder};
 pub(crate) use self::tables::{
-    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, check_owner,
-    not_found,
+    CHECKPOINT_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session,
+    Tables, check_owner, not_found,
 };
-pub(crate) use self::tasks::{SampleParams, SampleTask, Task, TaskQueue};
+pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};

@@ -9,9 +9,8 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use super::adapter_cache::AdapterCache;
 use super::promises::PromiseTable;
-use super::records::{RunRecord, SamplingSessionRecord, timestamp};
+use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
@@ -64,7 +63,7 @@ impl ServerState {
         };
         for id in store.list(&["runs"])? {
             let Some(record) = store.read_record::<RunRecord>(&["runs", &id], RUN_RECORD)? else { continue };
-            for kind in ["weights", "sampler_weights"] {
+            for kind in ["weights", "sampler_weights", "external_weights"] {
                 for name in store.list(&["runs", &id, kind])? {
                     if let Some(record) = store.read_record(&["runs", &id, kind, &name], CHECKPOINT_RECORD)? {
                         tables.checkpoints.insert(format!("tinker://{id}/{kind}/{name}"), record);
@@ -80,7 +79,12 @@ impl ServerState {
                 continue;
             };
             if let Some(model) = model(&id, &record.base_model) {
-                tables.samplers.insert(id, SamplingSession::new(record, model, AdapterCache::default()));
+                let run = match &record.weights {
+                    Weights::Inflight { run, .. } => tables.runs.get(run),
+                    _ => None,
+                };
+                let adapter = run.map_or_else(Arc::default, |run| run.inflight.clone());
+                tables.samplers.insert(id, SamplingSession::new(record, model, adapter));
             }
         }
         let stopping = AtomicBool::new(false);

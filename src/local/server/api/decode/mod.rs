@@ -8,7 +8,7 @@ mod weights;
 pub(super) use self::optimizer::{OptimStep, optimizer};
 pub(super) use self::pass::batch;
 pub(super) use self::sample::sample_params;
-pub(super) use self::weights::{checkpoint_name, lora_config};
+pub(super) use self::weights::{checkpoint_name, lora_config, ttl};
 use crate::local::model::Model;
 use crate::types::ModelInput;
 
