@@ -8,6 +8,7 @@ use super::api::KeyCheck;
 use super::faults::Fault;
 use super::flags::Flags;
 use super::net::Limits;
+use super::wire_formats::WireFormats;
 use crate::local::model::Model;
 use crate::rules::ttl::MIN_SECONDS;
 
@@ -24,6 +25,7 @@ pub(crate) struct Settings {
     /// `None` keeps everything in memory.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) key_check: KeyCheck,
+    pub(crate) wire: WireFormats,
     pub(crate) faults: Vec<Fault>,
     pub(crate) fault_seed: u64,
     pub(crate) log_capacity: usize,
@@ -44,6 +46,7 @@ impl Default for Settings {
             max_models: 64,
             data_dir: None,
             key_check: Arc::new(|_| true),
+            wire: WireFormats::default(),
             faults: Vec::new(),
             fault_seed: 0,
             log_capacity: 10_000,

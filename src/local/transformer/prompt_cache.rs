@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_larger_than_the_cache_keeps_its_beginning() {
+    fn a_larger_prompt_keeps_its_beginning() {
         let cache = PromptCache::new(bytes(40));
         cache.insert(None, &prompt(0), &blocks(&prompt(0)));
         assert_eq!((found(&cache, None, 0), size(&cache)), (32, (1, bytes(32))));

@@ -13,4 +13,6 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sampling;
+mod sessions;
 mod training;

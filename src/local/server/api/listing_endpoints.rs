@@ -74,7 +74,8 @@ pub(super) fn session(call: &Call<'_>) -> HandlerResult {
     let mut sampler_ids: Vec<_> = samplers.map(|(id, _)| id.clone()).collect();
     training_run_ids.sort();
     sampler_ids.sort();
-    ok(&SessionResponse { training_run_ids, sampler_ids, ..SessionResponse::default() })
+    let (user_metadata, display_name) = (session.record.metadata(), session.record.display_name.clone());
+    ok(&SessionResponse { training_run_ids, sampler_ids, user_metadata, display_name })
 }
 
 pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {

@@ -46,6 +46,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "training_runs/{}/checkpoints/{}/{}/archive", archive_endpoints::link),
     ("GET", "checkpoints", listing_endpoints::checkpoints),
     ("GET", "sessions", listing_endpoints::sessions),
+    ("POST", "sessions/{}/finish", session_endpoints::finish),
     ("GET", "sessions/{}", listing_endpoints::session),
     ("GET", "samplers/{}", listing_endpoints::sampler),
     ("POST", "weights_info", listing_endpoints::weights_info),

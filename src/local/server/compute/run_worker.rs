@@ -9,15 +9,15 @@ use crossbeam_channel::unbounded;
 use serde_json::json;
 
 use super::catch_panic::catch_panic;
-use super::outputs::{TaskOutput, batch_output, tagged};
+use super::outputs::batch_output;
 use super::weights::{adapter_options, load_checkpoint};
 use crate::local::adam::Adam;
 use crate::local::checkpoint_files::pack;
 use crate::local::model::{Adapter, Model, Tensors};
 use crate::local::server::state::{
     AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, CheckpointSource, INFLIGHT_RECORD, PromiseId, RUN_RECORD,
-    RunRecord, SAMPLER_RECORD, SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskQueue,
-    Weights, checkpoint_folder, inflight_folder, timestamp, timestamp_in,
+    RunRecord, SAMPLER_RECORD, SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskOutput,
+    TaskQueue, Weights, checkpoint_folder, inflight_folder, tagged, timestamp, timestamp_in,
 };
 use crate::types::{CheckpointPath, CheckpointType, OptimStepResponse};
 
@@ -54,7 +54,7 @@ pub(crate) fn spawn_run_worker(
             }
             if not_created {
                 let error = TaskError::user("the model was not created: its weights could not be loaded");
-                state.promises.fulfill::<TaskOutput>(promise, Err(error));
+                state.promises.fulfill(promise, Err(error));
                 continue;
             }
             let creates = matches!(task, Task::CreateFrom(_));
@@ -93,11 +93,11 @@ impl RunWorker {
             Task::Create => Ok(TaskOutput::Other(tagged("create_model", json!({ "model_id": self.id })))),
             Task::Forward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, None);
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::ForwardBackward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, Some(&mut self.gradient));
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::OptimStep(options) => {
                 let gradient = mem::take(&mut self.gradient);

@@ -1,9 +1,8 @@
 //! From a model's samples to the types of the protocol.
 
-use super::outputs::{Tagged, tagged};
 use super::target_logprobs::in_layout_of;
 use crate::local::model::{FinishReason, PromptLogprobs, PromptOptions, Sample, Samples};
-use crate::local::server::state::SampleParams;
+use crate::local::server::state::{SampleParams, TaskOutput, tagged};
 use crate::types::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TensorData, TokenLogprob};
 
 /// The samples, with what was requested about them and about the prompt. Fails with the name of what the model left out.
@@ -11,7 +10,7 @@ pub(super) fn sample_response(
     params: &SampleParams,
     about_prompt: Option<PromptLogprobs>,
     samples: Samples,
-) -> Result<Tagged<SampleResponse>, &'static str> {
+) -> Result<TaskOutput, &'static str> {
     let is_topk_requested = params.options.topk_logprobs > 0;
     if is_topk_requested && samples.sequences.iter().any(|sample| sample.topk_logprobs.len() != sample.tokens.len()) {
         return Err("topk_sample_logprobs");
@@ -34,7 +33,7 @@ pub(super) fn sample_response(
     if let (Some(options), Some(about)) = (&params.about_prompt, about_prompt) {
         add_prompt(&mut response, params, options, about)?;
     }
-    Ok(tagged("sample", response))
+    Ok(TaskOutput::Samples(tagged("sample", response)))
 }
 
 fn add_prompt(
@@ -65,7 +64,7 @@ fn add_prompt(
     }
     if options.alternatives > 0 {
         response.prompt_alt_tokens =
-            Some(alternatives(options, length, &about.alternatives).ok_or("prompt_alt_tokens")?);
+            Some(alternatives(options, length, &about.alternatives).ok_or("prompt_alt_tokens_k")?);
     }
     // The model ran the prompt for this before it sampled, and had kept less then.
     response.prompt_cache_hit_tokens = about.cached_tokens as u32;

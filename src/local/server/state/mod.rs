@@ -15,6 +15,7 @@ mod server_record;
 mod server_state;
 mod store;
 mod tables;
+mod task_output;
 mod tasks;
 
 pub(crate) use self::adapter_cache::AdapterCache;
@@ -31,4 +32,5 @@ pub(crate) use self::tables::{
     CHECKPOINT_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session,
     Tables, check_owner, not_found,
 };
+pub(crate) use self::task_output::{TaskOutput, tagged};
 pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};

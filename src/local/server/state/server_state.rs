@@ -176,8 +176,16 @@ mod tests {
                 .unwrap();
         for id in ["silent", "alive"] {
             let created = timestamp();
-            let record =
-                SessionRecord { owner: owner.clone(), number: 1, created, tags: Vec::new(), user_metadata: None };
+            let record = SessionRecord {
+                owner: owner.clone(),
+                number: 1,
+                created,
+                tags: Vec::new(),
+                user_metadata: None,
+                project_id: None,
+                display_name: None,
+                finish: None,
+            };
             let mut session = Session::new(record);
             session.last_seen = now().checked_sub(session_time / 2);
             state.lock().sessions.insert(id.to_owned(), session);

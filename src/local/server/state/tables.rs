@@ -88,6 +88,9 @@ impl Tables {
     pub(crate) fn session(&mut self, id: &str, owner: &Owner) -> Result<&mut Session, Response> {
         let session = self.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
         check_owner(&session.record.owner, owner, id)?;
+        if session.record.finish.is_some() {
+            return Err(Response::error(410, &format!("{id} has finished: its client ended it; create a new session")));
+        }
         if session.last_seen.is_none() {
             return Err(Response::error(404, &format!("{id} has ended: no heartbeat arrived in time")));
         }
@@ -158,23 +161,30 @@ impl Tables {
     /// sampling sessions. Returns their ids.
     pub(super) fn expire_sessions(&mut self, now: Instant, session_time: Duration) -> Vec<String> {
         let mut expired = Vec::new();
-        for (id, session) in &mut self.sessions {
+        for (id, session) in &self.sessions {
             if session.last_seen.is_none_or(|seen| now.duration_since(seen) < session_time) {
                 continue;
             }
-            session.last_seen = None;
-            for run in self.runs.values_mut().filter(|run| run.record.session_id.as_ref() == Some(id)) {
-                run.queue = None;
-                run.inflight = Arc::default();
-            }
-            let samplers = self.samplers.values_mut().filter(|sampler| sampler.record.session_id == *id);
-            samplers.for_each(|sampler| {
-                sampler.adapter = Arc::default();
-                sampler.namespace = KvNamespace::new();
-            });
             expired.push(id.clone());
         }
+        expired.iter().for_each(|id| self.end_session(id));
         expired
+    }
+
+    /// Ends a session: unloads its training runs, after the tasks that are queued, and frees the adapters of its sampling
+    /// sessions. A sampling session goes on for clients of other processes, and loads its adapter again.
+    pub(crate) fn end_session(&mut self, id: &str) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.last_seen = None;
+        for run in self.runs.values_mut().filter(|run| run.record.session_id.as_deref() == Some(id)) {
+            run.queue = None;
+            run.inflight = Arc::default();
+        }
+        let samplers = self.samplers.values_mut().filter(|sampler| sampler.record.session_id == *id);
+        samplers.for_each(|sampler| {
+            sampler.adapter = Arc::default();
+            sampler.namespace = KvNamespace::new();
+        });
     }
 
     /// Ends every worker, by dropping its queue.
@@ -200,7 +210,8 @@ fn forbidden(id: &str) -> Response {
 
 impl Session {
     pub(crate) fn new(record: SessionRecord) -> Self {
-        Session { record, models: SequenceLog::default(), samplers: SequenceLog::default(), last_seen: Some(now()) }
+        let last_seen = record.finish.is_none().then(now);
+        Session { record, models: SequenceLog::default(), samplers: SequenceLog::default(), last_seen }
     }
 
     /// The id of the sampling session with this sequence number; each number names one.
