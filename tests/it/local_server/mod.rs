@@ -1,5 +1,6 @@
 //! The local server over real sockets, without the library's client.
 
+mod billing;
 mod client;
 mod disk;
 mod faults;
@@ -16,3 +17,4 @@ mod rest;
 mod sampling;
 mod sessions;
 mod training;
+mod weights;

@@ -1,7 +1,7 @@
 //! From a model's samples to the types of the protocol.
 
 use super::target_logprobs::in_layout_of;
-use crate::local::model::{FinishReason, PromptLogprobs, PromptOptions, Sample, Samples};
+use crate::local::model::{FinishReason, PromptLogprobs, PromptOptions, Sample};
 use crate::local::server::state::{SampleParams, TaskOutput, tagged};
 use crate::types::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TensorData, TokenLogprob};
 
@@ -9,10 +9,11 @@ use crate::types::{PromptAltTokens, SampleResponse, SampledSequence, StopReason,
 pub(super) fn sample_response(
     params: &SampleParams,
     about_prompt: Option<PromptLogprobs>,
-    samples: Samples,
+    samples: Vec<Sample>,
+    cached_tokens: usize,
 ) -> Result<TaskOutput, &'static str> {
     let is_topk_requested = params.options.topk_logprobs > 0;
-    if is_topk_requested && samples.sequences.iter().any(|sample| sample.topk_logprobs.len() != sample.tokens.len()) {
+    if is_topk_requested && samples.iter().any(|sample| sample.topk_logprobs.len() != sample.tokens.len()) {
         return Err("topk_sample_logprobs");
     }
     let sequence = |sample: Sample| SampledSequence {
@@ -26,8 +27,8 @@ pub(super) fn sample_response(
         sequence_id: None,
     };
     let mut response = SampleResponse {
-        sequences: samples.sequences.into_iter().map(sequence).collect(),
-        prompt_cache_hit_tokens: samples.cached_tokens as u32,
+        sequences: samples.into_iter().map(sequence).collect(),
+        prompt_cache_hit_tokens: cached_tokens as u32,
         ..SampleResponse::default()
     };
     if let (Some(options), Some(about)) = (&params.about_prompt, about_prompt) {
@@ -66,8 +67,6 @@ fn add_prompt(
         response.prompt_alt_tokens =
             Some(alternatives(options, length, &about.alternatives).ok_or("prompt_alt_tokens_k")?);
     }
-    // The model ran the prompt for this before it sampled, and had kept less then.
-    response.prompt_cache_hit_tokens = about.cached_tokens as u32;
     Ok(())
 }
 
