@@ -16,6 +16,7 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sampling;
 mod sessions;
 mod training;
 mod weights;
