@@ -33,13 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         losses.push(pass.wait()?.metrics["loss:sum"]);
         step.wait()?;
     }
-    let datum = Datum::new(prompt("abcd"))
-        .input("target_tokens", vec![98, 99, 100, 101])?
-        .input("logprobs", vec![-1.0; 4])?
-        .input("advantages", vec![0.5, -0.5, 1.0, 0.0])?;
-    let batch = Batch::from(vec![datum]);
     let mut policy = BTreeMap::new();
     for (loss, settings) in POLICY_LOSSES {
+        let batch = Batch::from(vec![policy_datum(loss)?]);
         let default = Loss::from(LossFn::from(loss));
         let set = settings.iter().fold(default.clone(), |loss, &(name, value)| loss.config(name, value));
         for loss_with_settings in [default, set] {
@@ -78,6 +74,18 @@ fn next_byte_datum(text: &str) -> tinkex::Result<Datum> {
     let targets: Vec<i64> = text.bytes().skip(1).map(i64::from).collect();
     let weights = vec![1.0; targets.len()];
     Datum::new(prompt(&text[..text.len() - 1])).input("target_tokens", targets)?.input("weights", weights)
+}
+
+/// A datum for reinforcement learning.
+fn policy_datum(loss: &str) -> tinkex::Result<Datum> {
+    let datum = Datum::new(prompt("abcd"))
+        .input("target_tokens", vec![98, 99, 100, 101])?
+        .input("logprobs", vec![-1.0; 4])?
+        .input("advantages", vec![0.5, -0.5, 1.0, 0.0])?;
+    match loss {
+        "gspo" => datum.input("sequence_ratio_mask", vec![0.0, 1.0, 1.0, 1.0]),
+        _ => Ok(datum),
+    }
 }
 
 /// A datum with two weighted targets at each position.

@@ -53,8 +53,9 @@ def datum(text, **inputs):
     )
 
 
-def policy_datum():
-    return datum("abcde", logprobs=[-1.0] * 4, advantages=[0.5, -0.5, 1.0, 0.0])
+def policy_datum(loss):
+    mask = {"sequence_ratio_mask": [0.0, 1.0, 1.0, 1.0]} if loss == "gspo" else {}
+    return datum("abcde", logprobs=[-1.0] * 4, advantages=[0.5, -0.5, 1.0, 0.0], **mask)
 
 
 def loss_of(output):

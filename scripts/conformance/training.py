@@ -54,9 +54,9 @@ def train(service):
 
 def policy_losses(trainer, loss):
     """With the default settings, and with others if the version can send them."""
-    losses = [trainer.forward([policy_datum()], loss)]
+    losses = [trainer.forward([policy_datum(loss)], loss)]
     if accepts(trainer.forward, "loss_fn_config") or hasattr(tinker, "AdminClient"):
-        losses.append(trainer.forward([policy_datum()], loss, loss_fn_config=SETTINGS[loss]))
+        losses.append(trainer.forward([policy_datum(loss)], loss, loss_fn_config=SETTINGS[loss]))
     return [loss_of(future.result()) for future in losses]
 
 
@@ -71,7 +71,7 @@ def compare(results, expected):
 
 def other_losses(trainer):
     for loss in LOSSES:
-        out = trainer.forward_backward([policy_datum()], loss).result()
+        out = trainer.forward_backward([policy_datum(loss)], loss).result()
         check(len(out.loss_fn_outputs[0]["logprobs"].data) == 4)
         check(math.isfinite(loss_of(out)))
     if "grad_clip_norm" in types.AdamParams.model_fields:
