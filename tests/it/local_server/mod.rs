@@ -14,5 +14,6 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod search;
 mod sessions;
 mod training;

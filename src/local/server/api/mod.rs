@@ -15,6 +15,7 @@ mod model_endpoints;
 mod query;
 mod routes;
 mod sampling_endpoints;
+mod search_endpoints;
 mod session_endpoints;
 mod signed_link;
 mod training_endpoints;

@@ -4,7 +4,7 @@ use super::archive_endpoints::ARCHIVES;
 use super::call::{ApiContext, Call, Handler, HandlerOutcome, HandlerResult};
 use super::{
     archive_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints,
-    sampling_endpoints, session_endpoints, training_endpoints, weights_endpoints,
+    sampling_endpoints, search_endpoints, session_endpoints, training_endpoints, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -48,6 +48,8 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "sessions", listing_endpoints::sessions),
     ("POST", "sessions/{}/finish", session_endpoints::finish),
     ("GET", "sessions/{}", listing_endpoints::session),
+    ("PUT", "sessions/{}/project", session_endpoints::set_project),
+    ("POST", "sessions/search", search_endpoints::search),
     ("GET", "samplers/{}", listing_endpoints::sampler),
     ("POST", "weights_info", listing_endpoints::weights_info),
     ("GET", "billing/usage/events", billing_endpoints::usage),
