@@ -8,6 +8,7 @@
 
 mod access;
 mod adapter_cache;
+mod folders;
 mod owner;
 mod promises;
 mod records;
@@ -24,7 +25,7 @@ pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::promises::{PollResult, PromiseId, PromiseTable, TaskError};
 pub(crate) use self::records::{
-    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in,
+    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in, timestamp_of,
 };
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;

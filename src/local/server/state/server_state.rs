@@ -121,9 +121,7 @@ impl ServerState {
     }
 
     fn remove_expired_checkpoints(&self, tables: &mut Tables) {
-        let now = timestamp();
-        let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
-        for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+        for path in tables.expired_checkpoints(&timestamp()) {
             self.forget_checkpoint(tables, &path);
             let removed = path.parse::<CheckpointPath>().map(|path| self.store.remove(&checkpoint_folder(&path)));
             match removed {
