@@ -1,5 +1,6 @@
 //! The local server over real sockets, without the library's client.
 
+mod audit;
 mod billing;
 mod client;
 mod disk;
@@ -16,5 +17,6 @@ mod protocol;
 mod rest;
 mod search;
 mod sessions;
+mod traces;
 mod training;
 mod weights;

@@ -4,6 +4,7 @@
 //! under their lock, and responds at once or with a promise.
 
 mod archive_endpoints;
+mod audit_endpoints;
 mod billing_endpoints;
 mod body;
 mod call;
@@ -18,6 +19,7 @@ mod sampling_endpoints;
 mod search_endpoints;
 mod session_endpoints;
 mod signed_link;
+mod trace_endpoints;
 mod training_endpoints;
 mod weights_endpoints;
 

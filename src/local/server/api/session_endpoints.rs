@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::call::{Call, HandlerResult, no_content, ok};
-use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp};
+use crate::local::server::state::{
+    AuditEvent, SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp,
+};
 use crate::types::wire::{
     AssignSessionProjectRequest, FinishSessionRequest, HeartbeatRequest, HeartbeatResponse, TelemetryResponse,
 };
@@ -76,9 +78,11 @@ pub(super) fn set_project(call: &Call<'_>) -> HandlerResult {
     let mut tables = call.state.lock();
     let session = tables.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
     check_owner(&session.record.owner, &call.owner, id)?;
-    let record = SessionRecord { project_id: Some(project_id.into_owned()), ..session.record.clone() };
+    let record = SessionRecord { project_id: Some(project_id.clone().into_owned()), ..session.record.clone() };
     call.state.write_record(&["sessions", id], SESSION_RECORD, &record)?;
     session.record = record;
+    let details = [("session_id", id), ("project_id", &*project_id)];
+    call.state.audit(AuditEvent::new("project_session_assign", &call.owner, &call.owner, details));
     no_content()
 }
 
