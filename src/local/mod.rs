@@ -18,7 +18,8 @@
 //! |---|---|---|
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
-//! | samples per request | 1024 | 400 |
+//! | samples per request; `prompt_alt_tokens_k` | 1024 | 400 |
+//! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
 //! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
@@ -30,6 +31,16 @@
 //!
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing or
 //! unknown API key; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
+//!
+//! # Samples
+//!
+//! - `target_prompt_logprobs` has the layout of the request, dense or sparse, and 0 where that has −1.
+//! - `prompt_alt_tokens` are drawn with the temperature and the seed of the request, without `top_k` and `top_p`.
+//! - `stop: []` lets a sample go on after the end-of-text token; with any other `stop`, the token ends it, too.
+//! - `prompt_cache_hit_tokens` counts the tokens of the prompt that the model had [kept](model::KvNamespace). All clients of a base
+//!   model share them; a sampling session with other weights, snapshot or inflight, has its own, which its clones share. An inflight
+//!   save moves the weights of running samples, too, and leaves what is kept as it is.
+//! - `record_stability_info` is accepted and changes nothing.
 //!
 //! # Structure
 //!

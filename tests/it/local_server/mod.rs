@@ -15,6 +15,7 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sampling;
 mod search;
 mod sessions;
 mod traces;
