@@ -59,7 +59,8 @@ fn sessions_are_found_by_each_filter() {
 fn cursor_continues_after_the_page() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
-    let newest: Vec<_> = (0..5).map(|_| client.session()).rev().collect();
+    let mut newest: Vec<_> = (0..5).map(|_| client.session()).collect();
+    newest.reverse();
     let (mut read, mut cursor) = (Vec::new(), Value::Null);
     loop {
         let page = client.ok("sessions/search", json!({ "limit": 2, "cursor": cursor }));
