@@ -29,8 +29,8 @@
 //! | a session that its client finished | | 410 |
 //! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
 //!
-//! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing or
-//! unknown API key; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
+//! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing,
+//! unknown or revoked API key, and for a forged or expired token; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
 //!
 //! # Samples
 //!
@@ -306,7 +306,15 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Decides which API keys may use the server. Defaults to all; an empty key is always refused.
+    /// How long a token (JWT) is valid, which clients exchange their API key for if the flag `pjwt_auth_enabled` is set. Defaults
+    /// to 1 h. The Python client exchanges the key again for each request once a token has no more than a minute left.
+    pub fn token_time(mut self, token_time: Duration) -> Self {
+        self.settings.token_time = token_time;
+        self
+    }
+
+    /// Decides which API keys may use the server. Defaults to all. An empty key is always refused, and so is one that begins with
+    /// `eyJ`, as tokens do.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
         self

@@ -1,10 +1,12 @@
 //! The local server over real sockets, without the library's client.
 
 mod audit;
+mod auth;
 mod billing;
 mod client;
 mod disk;
 mod faults;
+mod flags;
 mod golden;
 mod hostile;
 mod http;

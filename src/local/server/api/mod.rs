@@ -5,6 +5,7 @@
 
 mod archive_endpoints;
 mod audit_endpoints;
+mod auth_endpoints;
 mod billing_endpoints;
 mod body;
 mod call;
@@ -19,6 +20,7 @@ mod sampling_endpoints;
 mod search_endpoints;
 mod session_endpoints;
 mod signed_link;
+mod tokens;
 mod trace_endpoints;
 mod training_endpoints;
 mod weights_endpoints;
@@ -26,3 +28,4 @@ mod weights_endpoints;
 pub(crate) use self::call::{ApiContext, KeyCheck};
 pub(crate) use self::routes::{PREFIX, endpoint_names, handle};
 pub(crate) use self::signed_link::LinkSigner;
+pub(crate) use self::tokens::TokenSigner;

@@ -13,6 +13,7 @@ mod folders;
 mod owner;
 mod promises;
 mod records;
+mod revoked_keys;
 mod sequence_log;
 mod server_record;
 mod server_state;

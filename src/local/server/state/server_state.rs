@@ -13,6 +13,7 @@ use super::audit_log::{AuditEvent, AuditLog};
 use super::owner::Owner;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
+use super::revoked_keys::RevokedKeys;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
@@ -33,6 +34,7 @@ pub(crate) struct ServerState {
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
+    pub(crate) revoked_keys: RevokedKeys,
     pub(crate) usage: Usage,
     pub(crate) timeline: Timeline,
     audit_log: AuditLog,
@@ -55,6 +57,7 @@ impl ServerState {
         session_time: Duration,
         samples: Sender<SampleTask>,
     ) -> io::Result<Self> {
+        let revoked_keys = RevokedKeys::read(&store)?;
         let (usage, audit_log) = (Usage::recover(&store)?, AuditLog::recover(&store)?);
         let mut tables = Tables::new(samples);
         for id in store.list(&["sessions"])? {
@@ -101,6 +104,7 @@ impl ServerState {
             flags,
             promises,
             store,
+            revoked_keys,
             usage,
             timeline: Timeline::new(),
             audit_log,
