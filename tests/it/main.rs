@@ -22,6 +22,8 @@ mod http;
 mod local_loop;
 #[cfg(feature = "local")]
 mod local_server;
+#[cfg(feature = "local")]
+mod local_weights;
 mod passes;
 mod polling;
 mod protobuf;
