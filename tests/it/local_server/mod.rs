@@ -1,5 +1,6 @@
 //! The local server over real sockets, without the library's client.
 
+mod billing;
 mod client;
 mod disk;
 mod faults;
@@ -15,3 +16,4 @@ mod protocol;
 mod rest;
 mod sessions;
 mod training;
+mod weights;

@@ -6,7 +6,9 @@
 //! Lock order: the tables first, then a queue, the promises or the store; none of these locks the tables. An
 //! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
 
+mod access;
 mod adapter_cache;
+mod folders;
 mod owner;
 mod promises;
 mod records;
@@ -17,12 +19,13 @@ mod store;
 mod tables;
 mod task_output;
 mod tasks;
+mod usage;
 
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::promises::{PollResult, PromiseId, PromiseTable, TaskError};
 pub(crate) use self::records::{
-    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in,
+    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in, timestamp_of,
 };
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;
@@ -34,3 +37,4 @@ pub(crate) use self::tables::{
 };
 pub(crate) use self::task_output::{TaskOutput, tagged};
 pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};
+pub(crate) use self::usage::{Hour, UsageKey, UsageKind, storage};

@@ -16,6 +16,7 @@ use super::tables::{
     CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
 };
 use super::tasks::SampleTask;
+use super::usage::Usage;
 use crate::local::model::Model;
 use crate::local::server::flags::Flags;
 use crate::local::server::http1::Response;
@@ -29,6 +30,7 @@ pub(crate) struct ServerState {
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
+    pub(crate) usage: Usage,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
     /// How long a session lives without a heartbeat or another request.
@@ -48,6 +50,7 @@ impl ServerState {
         session_time: Duration,
         samples: Sender<SampleTask>,
     ) -> io::Result<Self> {
+        let usage = Usage::recover(&store)?;
         let mut tables = Tables::new(samples);
         for id in store.list(&["sessions"])? {
             if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
@@ -93,6 +96,7 @@ impl ServerState {
             flags,
             promises,
             store,
+            usage,
             max_models,
             session_time,
             tables: Mutex::new(tables),
@@ -108,6 +112,7 @@ impl ServerState {
     /// results.
     pub(crate) fn reap(&self, now: Instant) {
         self.promises.evict_expired(now);
+        self.usage.write_now_and_then(&self.store, now);
         let mut tables = self.lock();
         self.remove_expired_checkpoints(&mut tables);
         for id in tables.expire_sessions(now, self.session_time) {
@@ -116,10 +121,8 @@ impl ServerState {
     }
 
     fn remove_expired_checkpoints(&self, tables: &mut Tables) {
-        let now = timestamp();
-        let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
-        for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
-            tables.checkpoints.remove(&path);
+        for path in tables.expired_checkpoints(&timestamp()) {
+            self.forget_checkpoint(tables, &path);
             let removed = path.parse::<CheckpointPath>().map(|path| self.store.remove(&checkpoint_folder(&path)));
             match removed {
                 Ok(Ok(())) => log::info!("removed expired checkpoint {path}"),
@@ -127,6 +130,20 @@ impl ServerState {
                 Err(error) => log::warn!("{error}"),
             }
         }
+    }
+
+    /// Removes a checkpoint from the tables, and counts the storage that it took.
+    pub(crate) fn forget_checkpoint(&self, tables: &mut Tables, path: &str) {
+        let Some(record) = tables.checkpoints.remove(path) else { return };
+        let Ok(path) = path.parse::<CheckpointPath>() else { return };
+        let now = timestamp();
+        let end = record.expires_at.as_ref().map_or(&now, |expires| expires.min(&now));
+        self.usage.count_storage(
+            &tables.storage_key(path.training_run_id(), &record),
+            record.size_bytes,
+            &record.time,
+            end,
+        );
     }
 
     /// The base model with this name.
@@ -151,6 +168,7 @@ impl ServerState {
     /// Makes every worker end after its current task; queued tasks are dropped.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.usage.write(&self.store);
         self.lock().close_queues();
     }
 

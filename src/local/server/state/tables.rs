@@ -15,7 +15,7 @@ use super::tasks::{SampleTask, TaskQueue};
 use crate::local::model::Model;
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
-use crate::types::CheckpointPath;
+use crate::types::{CheckpointPath, Timestamp};
 
 pub(crate) const SESSION_RECORD: &str = "session.json";
 pub(crate) const RUN_RECORD: &str = "run.json";
@@ -120,11 +120,14 @@ impl Tables {
         if record.public || readers.contains(&record.owner) { Ok(record) } else { Err(forbidden(path)) }
     }
 
-    /// A checkpoint that the owner may change: their own.
+    /// A checkpoint that the owner may change: their own. 409 while it is being overwritten, which its clients wait for.
     pub(crate) fn own_checkpoint(&mut self, path: &str, owner: &Owner) -> Result<&mut CheckpointRecord, Response> {
         let record = self.checkpoints.get_mut(path).filter(|record| !record.is_expired(&timestamp()));
         let record = record.ok_or_else(|| not_found("checkpoint", path))?;
         check_owner(&record.owner, owner, path)?;
+        if self.reserved.contains_key(path) {
+            return Err(Response::error(409, &format!("checkpoint {path} is being overwritten: wait for the save")));
+        }
         Ok(record)
     }
 
@@ -137,6 +140,15 @@ impl Tables {
         }
         *self.reserved.entry(path.to_owned()).or_default() += 1;
         Ok(())
+    }
+
+    /// The checkpoints that have expired and are not being overwritten.
+    pub(super) fn expired_checkpoints(&self, now: &Timestamp) -> Vec<String> {
+        let expired = self
+            .checkpoints
+            .iter()
+            .filter(|(path, record)| record.is_expired(now) && !self.reserved.contains_key(*path));
+        expired.map(|(path, _)| path.clone()).collect()
     }
 
     /// Takes back one reservation.
