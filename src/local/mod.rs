@@ -19,6 +19,7 @@
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request | 1024 | 400 |
+//! | target tokens of a pass | 2²⁴; for each token of the input, the size of the vocabulary | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
 //! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
@@ -30,6 +31,28 @@
 //!
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing or
 //! unknown API key; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
+//!
+//! # Loss functions
+//!
+//! All of [`LossFn`](crate::types::LossFn) but `custom`. The formulas, their sources and the defaults of the settings are in the
+//! table of [`Objective`](model::Objective).
+//!
+//! | loss function | settings (`loss_fn_config`) | loss inputs beside `target_tokens` |
+//! |---|---|---|
+//! | `cross_entropy` | all are ignored | `weights` |
+//! | `importance_sampling` | | `logprobs`, `advantages` |
+//! | `ppo`, `cispo` | `clip_low_threshold`, `clip_high_threshold` | the same; `clip_low_threshold` and `clip_high_threshold`, if present, are the bounds of each token |
+//! | `dro` | `beta` | `logprobs`, `advantages` |
+//! | `gspo` | `clip_low_threshold`, `clip_high_threshold` | as `ppo`, and `sequence_ratio_mask` |
+//! | `stable_reinforce` | `kl_coeff` | `logprobs`, `advantages`, and the provenance of the targets, which only requests in protobuf have |
+//!
+//! Settings are numbers of at least 0. A setting that the function does not have, or a bound or mask for each token that it does
+//! not read, is refused by name (400); other loss inputs are ignored. `stable_reinforce` takes the old log-probabilities from
+//! `logprobs`, and does not look up the sequences that the provenance names.
+//!
+//! Loss inputs are tensors of the shape N, for as many tokens, or for `cross_entropy` also N × K, with K targets for each token;
+//! they may be sparse, and the cells that a sparse one leaves out are 0. The outputs `logprobs` and `elementwise_loss` have the
+//! shape of `target_tokens`, and are dense.
 //!
 //! # Structure
 //!

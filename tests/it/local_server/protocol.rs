@@ -108,7 +108,7 @@ fn loss_inputs_and_settings_are_checked() {
     let known = "expected one of cross_entropy, importance_sampling, ppo, cispo, dro, gspo, stable_reinforce";
     for (loss_fn, config, inputs, words) in [
         ("PPO", json!({}), json!({}), known),
-        ("cross_entropy", json!({ "beta": 1 }), json!({}), "cross_entropy has no setting \"beta\": it has none"),
+        ("importance_sampling", json!({ "beta": 1 }), json!({}), "has no setting \"beta\": it has none"),
         ("ppo", json!({ "clip_low": 1 }), json!({}), "it has clip_low_threshold and clip_high_threshold"),
         ("dro", json!({ "kl_coeff": 1 }), json!({}), "dro has no setting \"kl_coeff\": it has beta"),
         ("dro", json!({ "beta": -1 }), json!({}), "beta must be at least 0 and finite in single precision, but is -1"),

@@ -47,7 +47,9 @@ impl LossSettings {
                 )),
             }
         };
-        let values = config.iter().map(value).collect::<Result<_, String>>().map_err(bad_request)?;
+        // Forward passes for the log-probabilities may have the settings of the loss that they are for.
+        let config = config.iter().filter(|_| function != LossFn::CrossEntropy);
+        let values = config.map(value).collect::<Result<_, String>>().map_err(bad_request)?;
         Ok(LossSettings { function, values, read_inputs })
     }
 
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn each_loss_has_its_own_settings() {
         let every = [CLIP_LOW, CLIP_HIGH, BETA, KL_COEFF];
-        for (function, names, _) in LOSSES {
+        for (function, names, _) in LOSSES.into_iter().filter(|(function, ..)| *function != LossFn::CrossEntropy) {
             for name in every {
                 let config = BTreeMap::from([(name.to_owned(), LossSetting::from(0.5))]);
                 let settings = LossSettings::new(&function, &config);
