@@ -19,6 +19,7 @@
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request; `prompt_alt_tokens_k` | 1024 | 400 |
+//! | target tokens of a pass | 2²⁴; for each token of the input, the size of the vocabulary | 400 |
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
@@ -41,6 +42,40 @@
 //!   model share them; a sampling session with other weights, snapshot or inflight, has its own, which its clones share. An inflight
 //!   save moves the weights of running samples, too, and leaves what is kept as it is.
 //! - `record_stability_info` is accepted and changes nothing.
+//!
+//! # Checkpoints
+//!
+//! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
+//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
+//!   weights can be trained further.
+//! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.
+//! - A copy is a run of its own that cannot be trained. It shares the bytes of its source where the file system can, and outlives it.
+//! - External weights are an adapter in PEFT's format, as in an archive, behind one signed URL for each file
+//!   ([`link_time`](LocalServerBuilder::link_time)). They are not encrypted: `age_encryption_recipients` gets 400.
+//! - The only optimizer is AdamW: Dimuon gets 400.
+//!
+//! # Loss functions
+//!
+//! All of [`LossFn`](crate::types::LossFn) but `custom`. The formulas, their sources and the defaults of the settings are in the
+//! table of [`Objective`](model::Objective).
+//!
+//! | loss function | settings (`loss_fn_config`) | loss inputs beside `target_tokens` |
+//! |---|---|---|
+//! | `cross_entropy` | all are ignored | `weights` |
+//! | `importance_sampling` | | `logprobs`, `advantages` |
+//! | `ppo`, `cispo` | `clip_low_threshold`, `clip_high_threshold` | the same; `clip_low_threshold` and `clip_high_threshold`, if present, are the bounds of each token |
+//! | `dro` | `beta` | `logprobs`, `advantages` |
+//! | `gspo` | `clip_low_threshold`, `clip_high_threshold` | as `ppo`, and `sequence_ratio_mask` |
+//! | `stable_reinforce` | `kl_coeff` | `logprobs`, `advantages`, and the provenance of the targets, which only requests in protobuf have |
+//!
+//! Settings are numbers of at least 0. A setting that the function does not have, or a bound or mask for each token that it does
+//! not read, is refused by name (400); other loss inputs are ignored. `stable_reinforce` takes the old log-probabilities from
+//! `logprobs`, and does not look up the sequences that the provenance names.
+//!
+//! Loss inputs are tensors of the shape N, for as many tokens, or for `cross_entropy` also N × K, with K targets for each token;
+//! they may be sparse, and the cells that a sparse one leaves out are 0. The outputs `logprobs` and `elementwise_loss` have the
+//! shape of `target_tokens`, and are dense.
 //!
 //! # Keys, projects and prices
 //!
@@ -293,7 +328,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// How long a link to the archive of a checkpoint is valid. Defaults to 15 min.
+    /// How long a signed link is valid: to the archive of a checkpoint, or to a file. Defaults to 15 min.
     pub fn link_time(mut self, link_time: Duration) -> Self {
         self.settings.link_time = link_time;
         self
