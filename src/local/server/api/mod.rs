@@ -18,6 +18,7 @@ mod sampling_endpoints;
 mod session_endpoints;
 mod signed_link;
 mod training_endpoints;
+mod unsupported;
 mod weights_endpoints;
 
 pub(crate) use self::call::{ApiContext, KeyCheck};

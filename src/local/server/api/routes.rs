@@ -4,7 +4,7 @@ use super::archive_endpoints::{ARCHIVES, FILES};
 use super::call::{ApiContext, Call, Download, Handler, HandlerOutcome, HandlerResult};
 use super::{
     archive_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints,
-    sampling_endpoints, session_endpoints, training_endpoints, weights_endpoints,
+    sampling_endpoints, session_endpoints, training_endpoints, unsupported, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -91,7 +91,8 @@ fn route(context: &ApiContext, request: &Request, responder: &Responder) -> Hand
     let mut routes = ROUTES.iter().filter_map(|route| Some((route, captures(route.1, path)?))).peekable();
     routes.peek().ok_or_else(not_found)?;
     let route = routes.find(|((method, ..), _)| *method == request.method);
-    let ((.., handler), captures) = route.ok_or_else(|| Response::error(405, "Method Not Allowed"))?;
+    let ((_, endpoint, handler), captures) = route.ok_or_else(|| Response::error(405, "Method Not Allowed"))?;
+    unsupported::check(endpoint, request)?;
     let (owner, fingerprint) = (Owner::of_key(key), Fingerprint::of(request));
     handler(&Call { context, state: &context.state, request, captures, owner, fingerprint, responder })
 }
