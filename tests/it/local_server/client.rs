@@ -35,7 +35,7 @@ impl Response {
 
 pub struct Client {
     stream: BufReader<TcpStream>,
-    key: &'static str,
+    key: String,
 }
 
 impl Client {
@@ -46,12 +46,12 @@ impl Client {
     pub fn at(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream: BufReader::new(stream), key: "tml-test" }
+        Client { stream: BufReader::new(stream), key: "tml-test".to_owned() }
     }
 
-    /// Uses another API key from now on.
-    pub fn key(mut self, key: &'static str) -> Self {
-        self.key = key;
+    /// Uses another API key or token from now on.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = key.into();
         self
     }
 
@@ -66,7 +66,7 @@ impl Client {
 
     /// Sends a request with more headers, and any bytes as its body.
     pub fn send_with(&mut self, method: &str, endpoint: &str, headers: &[(&str, &str)], body: &[u8]) {
-        let (length, key) = (body.len(), self.key);
+        let (length, key) = (body.len(), &self.key);
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!("host: local.test\r\nx-api-key: {key}\r\ncontent-length: {length}\r\n{headers}");
         let head = format!("{method} /api/v1/{endpoint} HTTP/1.1\r\n{head}\r\n");

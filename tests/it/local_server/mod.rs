@@ -1,9 +1,11 @@
 //! The local server over real sockets, without the library's client.
 
+mod auth;
 mod billing;
 mod client;
 mod disk;
 mod faults;
+mod flags;
 mod golden;
 mod hostile;
 mod http;
@@ -15,6 +17,7 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sampling;
 mod sessions;
 mod training;
 mod weights;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::signed_link::LinkSigner;
+use super::tokens::TokenSigner;
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::state::{Fingerprint, Owner, ServerState};
@@ -26,6 +27,9 @@ pub(crate) struct ApiContext {
     /// The shortest time to live of a checkpoint.
     pub(crate) min_ttl: Duration,
     pub(crate) key_check: KeyCheck,
+    pub(crate) tokens: TokenSigner,
+    /// How long a token is valid.
+    pub(crate) token_time: Duration,
     pub(crate) wire: WireFormats,
     pub(crate) signer: LinkSigner,
     pub(crate) address: SocketAddr,

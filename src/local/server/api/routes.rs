@@ -3,19 +3,22 @@
 use super::archive_endpoints::{ARCHIVES, FILES};
 use super::call::{ApiContext, Call, Download, Handler, HandlerOutcome, HandlerResult};
 use super::{
-    archive_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints,
-    sampling_endpoints, session_endpoints, training_endpoints, unsupported, weights_endpoints,
+    archive_endpoints, auth_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints,
+    model_endpoints, sampling_endpoints, session_endpoints, training_endpoints, unsupported, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::path_segment;
-use crate::local::server::state::{Fingerprint, Owner};
+use crate::local::server::state::Fingerprint;
 use crate::local::server::time::wall_clock;
 
 /// The prefix of every path of the API.
 pub(crate) const PREFIX: &str = "/api/v1/";
 
 const ROUTES: &[(&str, &str, Handler)] = &[
+    ("POST", "auth/token", auth_endpoints::token),
+    ("GET", "auth/apikey/me", auth_endpoints::own_key),
+    ("DELETE", "auth/apikey/me", auth_endpoints::revoke_own_key),
     ("POST", "create_session", session_endpoints::create),
     ("POST", "session_heartbeat", session_endpoints::heartbeat),
     ("GET", "get_server_capabilities", session_endpoints::capabilities),
@@ -29,6 +32,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("POST", "unload_model", model_endpoints::unload_model),
     ("POST", "forward", training_endpoints::forward),
     ("POST", "forward_backward", training_endpoints::forward_backward),
+    ("POST", "create_custom_loss", training_endpoints::create_custom_loss),
     ("POST", "optim_step", training_endpoints::optim_step),
     ("POST", "save_weights", weights_endpoints::save_weights),
     ("POST", "load_weights", weights_endpoints::load_weights),
@@ -81,19 +85,14 @@ fn route(context: &ApiContext, request: &Request, responder: &Responder) -> Hand
         return follow_link(context, request, download, rest);
     }
     let key = request.header("x-api-key").unwrap_or_default();
-    if key.is_empty() {
-        return Err(Response::error(401, "the header x-api-key is missing or empty"));
-    }
-    if !(context.key_check)(key) {
-        return Err(Response::error(401, "unknown API key"));
-    }
+    let owner = context.authenticate(key)?;
     let path = request.path.strip_prefix(PREFIX).ok_or_else(not_found)?;
     let mut routes = ROUTES.iter().filter_map(|route| Some((route, captures(route.1, path)?))).peekable();
     routes.peek().ok_or_else(not_found)?;
     let route = routes.find(|((method, ..), _)| *method == request.method);
     let ((_, endpoint, handler), captures) = route.ok_or_else(|| Response::error(405, "Method Not Allowed"))?;
     unsupported::check(endpoint, request)?;
-    let (owner, fingerprint) = (Owner::of_key(key), Fingerprint::of(request));
+    let fingerprint = Fingerprint::of(request);
     handler(&Call { context, state: &context.state, request, captures, owner, fingerprint, responder })
 }
 

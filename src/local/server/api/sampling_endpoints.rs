@@ -55,17 +55,18 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     tables.session(&session_id, &call.owner)?;
     let sampler = tables.sampler(sampler_id, &call.owner)?;
     if let Some(first) = sampler.requests.find(body.seq_id, call.fingerprint)? {
-        return ok(&promise(*first, params.num_samples));
+        return ok(&promise(*first, &body));
     }
     let id = call.state.promises.create(&call.owner);
     sampler.requests.record(body.seq_id, call.fingerprint, id);
-    let response = promise(id, params.num_samples);
+    let response = promise(id, &body);
     let task = SampleTask {
         promise: id,
         sampler_id: sampler_id.to_owned(),
         record: sampler.record.clone(),
         model,
         adapter: sampler.adapter.clone(),
+        namespace: sampler.namespace.clone(),
         params,
         cancellation: Cancellation::new(),
     };
@@ -73,8 +74,12 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     ok(&response)
 }
 
-/// A promise of samples. Later protocol versions give each sample an id.
-fn promise(id: PromiseId, num_samples: usize) -> serde_json::Value {
-    let sequences: Vec<_> = (0..num_samples).map(|index| format!("{id}:{index}")).collect();
+/// A promise of samples. Each sample has an id, by which clients of 2026 name it: those of a numbered request never change.
+fn promise(id: PromiseId, request: &SampleRequest<'_>) -> serde_json::Value {
+    let request_name = match (&request.sampling_session_id, request.seq_id) {
+        (Some(session), Some(number)) => format!("{session}:{number}"),
+        _ => id.to_string(),
+    };
+    let sequences: Vec<_> = (0..request.num_samples).map(|index| format!("{request_name}:{index}")).collect();
     json!({ "request_id": id.to_string(), "sample_sequence_ids": sequences })
 }

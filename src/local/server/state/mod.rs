@@ -12,6 +12,7 @@ mod folders;
 mod owner;
 mod promises;
 mod records;
+mod revoked_keys;
 mod sequence_log;
 mod server_record;
 mod server_state;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
+use super::revoked_keys::RevokedKeys;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
@@ -30,6 +31,7 @@ pub(crate) struct ServerState {
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
+    pub(crate) revoked_keys: RevokedKeys,
     pub(crate) usage: Usage,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
@@ -50,6 +52,7 @@ impl ServerState {
         session_time: Duration,
         samples: Sender<SampleTask>,
     ) -> io::Result<Self> {
+        let revoked_keys = RevokedKeys::read(&store)?;
         let usage = Usage::recover(&store)?;
         let mut tables = Tables::new(samples);
         for id in store.list(&["sessions"])? {
@@ -96,6 +99,7 @@ impl ServerState {
             flags,
             promises,
             store,
+            revoked_keys,
             usage,
             max_models,
             session_time,

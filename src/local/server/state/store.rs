@@ -1,7 +1,8 @@
 //! Storage for weights and records: in memory, or in a directory that outlives the server.
 //!
 //! ```text
-//! server.json                                number of starts, and the secret that signs links
+//! server.json                                number of starts, and the secret that signs links and tokens
+//! revoked_keys.json                          hashes of the API keys that their users revoked
 //! sessions/SESSION/session.json
 //! samplers/SAMPLER/sampler.json              a sampling session, next to its weights if it has its own
 //! runs/RUN/run.json                          a training run

@@ -12,7 +12,7 @@ use super::promises::PromiseId;
 use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, timestamp};
 use super::sequence_log::{Fingerprint, SequenceLog};
 use super::tasks::{SampleTask, TaskQueue};
-use crate::local::model::Model;
+use crate::local::model::{KvNamespace, Model};
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
 use crate::types::{CheckpointPath, Timestamp};
@@ -66,6 +66,9 @@ pub(crate) struct SamplingSession {
     pub(crate) record: SamplingSessionRecord,
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
+    /// Where the model keeps keys and values of its prompts. No other sampling session sees them, also if it has the same
+    /// weights; for inflight weights, the service promises that.
+    pub(crate) namespace: KvNamespace,
     pub(crate) requests: SequenceLog<PromiseId>,
 }
 
@@ -190,7 +193,10 @@ impl Tables {
             run.inflight = Arc::default();
         }
         let samplers = self.samplers.values_mut().filter(|sampler| sampler.record.session_id == *id);
-        samplers.for_each(|sampler| sampler.adapter = Arc::default());
+        samplers.for_each(|sampler| {
+            sampler.adapter = Arc::default();
+            sampler.namespace = KvNamespace::new();
+        });
     }
 
     /// Ends every worker, by dropping its queue.
@@ -238,7 +244,7 @@ impl Session {
 
 impl SamplingSession {
     pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: Arc<AdapterCache>) -> Self {
-        SamplingSession { record, model, adapter, requests: SequenceLog::default() }
+        SamplingSession { record, model, adapter, namespace: KvNamespace::new(), requests: SequenceLog::default() }
     }
 }
 
