@@ -69,6 +69,20 @@
 //! Null, false and 0 switch nothing on, and are accepted in any field. All other fields that the server does not know are ignored.
 //! Provenance spans of a batch are checked, and ignored.
 //!
+//! # Keys, projects and prices
+//!
+//! - An API key is a user, and an organization of its own. `access_scope=accessible` adds the runs of other keys that have a published
+//!   checkpoint, with those checkpoints, and their sessions without name and metadata.
+//! - A project is any name. What was created without one is in `default`.
+//! - Usage is counted when the work is done, by hour, and kept for 35 days; a server that is killed loses the last 10 s of it. Prices are
+//!   invented, and the same for every model. In US dollars for a million tokens: training 1.00, prompts 0.50, cached prompts 0.05,
+//!   samples 1.50; for a gigabyte (10⁹ bytes) and month (720 h) of checkpoints: 0.10. Saves cost nothing.
+//! - The audit log has what was done with checkpoints (`checkpoint_create`, `read`, `publish`, `unpublish`, `ttl_set`, `delete`) and
+//!   projects (`project_session_assign`). The key that owns the checkpoint or session reads it. The newest 10 000 events of all keys are kept.
+//! - A session's trace has its newest requests since the server was started, of 20 000 in all. The first request for a trace, and the
+//!   first one after the session has gone on, gets `pending`.
+//! - A session whose heartbeats stopped has no status in a search. None is `cancelled` or `failed`.
+//!
 //! # Structure
 //!
 //! The server knows requests, promises and checkpoints; a [`Model`] knows tokens and tensors. Either can be understood, and

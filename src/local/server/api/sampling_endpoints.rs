@@ -57,7 +57,7 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     if let Some(first) = sampler.requests.find(body.seq_id, call.fingerprint)? {
         return ok(&promise(*first, &body));
     }
-    let id = call.state.promises.create(&call.owner);
+    let id = call.new_promise(&session_id, sampler_id, body.seq_id);
     sampler.requests.record(body.seq_id, call.fingerprint, id);
     let response = promise(id, &body);
     let task = SampleTask {

@@ -16,7 +16,10 @@ pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask
         if state.is_stopping() {
             break;
         }
-        state.promises.fulfill(task.promise, catch_panic(|| sample(state, &task)));
+        state.timeline.started(task.promise);
+        let result = catch_panic(|| sample(state, &task));
+        state.timeline.finished(task.promise, result.is_err());
+        state.promises.fulfill(task.promise, result);
     }
 }
 

@@ -21,7 +21,16 @@ pub(super) fn sampling_adapter(
 ) -> Result<Option<Arc<Adapter>>, TaskError> {
     match &record.weights {
         Weights::Base => Ok(None),
-        Weights::Checkpoint(path) => cache.get_or_load(|| Ok(load_checkpoint(state, path)?.0)).map(Some),
+        Weights::Checkpoint(path) => {
+            let load = || {
+                let (adapter, _) = load_checkpoint(state, path)?;
+                let owner = state.lock().checkpoints.get(path).map(|checkpoint| checkpoint.owner.clone());
+                let owner = owner.as_ref().unwrap_or(&record.owner);
+                state.audit_checkpoint("checkpoint_read", path, owner, &record.owner, Some("sample"));
+                Ok(adapter)
+            };
+            cache.get_or_load(load).map(Some)
+        }
         Weights::Snapshot(lora) => {
             let load = || Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0);
             cache.get_or_load(load).map(Some)
