@@ -36,6 +36,8 @@ mod path_segment;
 mod request_dispatcher;
 mod server_settings;
 mod state;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use std::net::SocketAddr;

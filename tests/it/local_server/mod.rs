@@ -5,6 +5,7 @@ mod disk;
 mod faults;
 mod golden;
 mod hostile;
+mod housekeeping;
 mod http;
 mod lifetime;
 mod limits;

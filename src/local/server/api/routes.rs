@@ -32,6 +32,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("POST", "load_weights", weights_endpoints::load_weights),
     ("POST", "save_weights_for_sampler", weights_endpoints::save_weights_for_sampler),
     ("POST", "create_sampling_session", sampling_endpoints::create),
+    ("POST", "join_sampling_session", sampling_endpoints::join),
     ("POST", "asample", sampling_endpoints::sample),
     ("POST", "retrieve_future", future_endpoints::retrieve_future),
     ("GET", "training_runs", listing_endpoints::training_runs),

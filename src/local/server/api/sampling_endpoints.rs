@@ -7,9 +7,12 @@ use super::{body, decode};
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
-    AdapterCache, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
+    AdapterCache, CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord,
+    Weights,
 };
-use crate::types::wire::{CreateSamplingSessionRequest, SampleRequest};
+use crate::types::wire::{
+    CreateSamplingSessionRequest, JoinSamplingSessionRequest, JoinSamplingSessionResponse, SampleRequest,
+};
 
 pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let body: CreateSamplingSessionRequest<'_> = body::parse(call.request)?;
@@ -32,10 +35,24 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
         Some(_) => return Err(Response::error(409, &format!("{id} was opened with different weights"))),
         None => {
             call.state.write_record(&["samplers", &id], SAMPLER_RECORD, &record)?;
-            tables.samplers.insert(id.clone(), SamplingSession::new(record, model, AdapterCache::default()));
+            let sampler = SamplingSession::new(record, model, AdapterCache::default());
+            call.state.add_sampler(&mut tables, id.clone(), sampler);
         }
     }
     ok(&tagged("create_sampling_session", json!({ "sampling_session_id": id })))
+}
+
+/// Gives a client that shares a sampling session its number: its samples are numbered from a billion times that.
+pub(super) fn join(call: &Call<'_>) -> HandlerResult {
+    let JoinSamplingSessionRequest { sampling_session_id: id } = body::parse(call.request)?;
+    let mut tables = call.state.lock();
+    let session_id = tables.sampler(&id, &call.owner)?.record.session_id.clone();
+    tables.session(&session_id, &call.owner)?;
+    let sampler = tables.sampler(&id, &call.owner)?;
+    let number = sampler.joined + 1;
+    call.state.write_record(&["samplers", &id], CLIENTS_RECORD, &number)?;
+    sampler.joined = number;
+    ok(&tagged("join_sampling_session", JoinSamplingSessionResponse { client_counter: number }))
 }
 
 pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
@@ -55,6 +72,8 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     }
     let id = call.state.promises.create(&call.owner);
     sampler.requests.record(body.seq_id, call.fingerprint, id);
+    sampler.requests.forget_evicted(&call.state.promises);
+    sampler.touch();
     let response = promise(id, params.num_samples);
     let task = SampleTask {
         promise: id,

@@ -52,6 +52,7 @@ impl Call<'_> {
         let id = self.state.promises.create(&self.owner);
         let run = tables.run(model_id, &self.owner)?;
         run.requests.record(seq, self.fingerprint, id);
+        run.requests.forget_evicted(&self.state.promises);
         // Fails only when the server is stopping: otherwise a worker outlives its queue.
         let _ = run.queue()?.send((id, task));
         ok(&promise(id, model_id))

@@ -137,7 +137,8 @@ impl RunWorker {
         let saved = self.state.store.save_files(&["samplers", &sampler_id], files, SAMPLER_RECORD, &record);
         saved.map_err(save_failed)?;
         let sampler = SamplingSession::new(record, self.model.clone(), AdapterCache::loaded(self.adapter.clone()));
-        self.state.lock().samplers.insert(sampler_id.clone(), sampler);
+        self.state.adapters.used(&sampler.adapter);
+        self.state.add_sampler(&mut self.state.lock(), sampler_id.clone(), sampler);
         let fields = json!({ "path": null, "sampling_session_id": sampler_id });
         Ok(TaskOutput::Other(tagged("save_weights_for_sampler", fields)))
     }

@@ -15,18 +15,19 @@ use crate::types::{CheckpointPath, LoraConfig};
 /// The adapter of a sampling session, loaded if it is not cached; `None` for a base model.
 pub(super) fn sampling_adapter(
     state: &ServerState,
-    cache: &AdapterCache,
+    cache: &Arc<AdapterCache>,
     sampler_id: &str,
     record: &SamplingSessionRecord,
 ) -> Result<Option<Arc<Adapter>>, TaskError> {
-    match &record.weights {
-        Weights::Base => Ok(None),
-        Weights::Checkpoint(path) => cache.get_or_load(|| Ok(load_checkpoint(state, path)?.0)).map(Some),
+    let adapter = match &record.weights {
+        Weights::Base => return Ok(None),
+        Weights::Checkpoint(path) => cache.get_or_load(|| Ok(load_checkpoint(state, path)?.0))?,
         Weights::Snapshot(lora) => {
-            let load = || Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0);
-            cache.get_or_load(load).map(Some)
+            cache.get_or_load(|| Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0))?
         }
-    }
+    };
+    state.adapters.used(cache);
+    Ok(Some(adapter))
 }
 
 /// The adapter of a checkpoint, with the optimizer state of a training checkpoint.

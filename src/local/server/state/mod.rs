@@ -7,6 +7,8 @@
 //! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
 
 mod adapter_cache;
+mod housekeeping;
+mod number_set;
 mod owner;
 mod promises;
 mod records;
@@ -28,7 +30,7 @@ pub(crate) use self::server_record::ServerRecord;
 pub(crate) use self::server_state::ServerState;
 pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder};
 pub(crate) use self::tables::{
-    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, check_owner,
-    not_found,
+    CHECKPOINT_RECORD, CLIENTS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session,
+    Tables, check_owner, not_found,
 };
 pub(crate) use self::tasks::{SampleParams, SampleTask, Task, TaskQueue};

@@ -161,6 +161,17 @@ impl PromiseTable {
         PollResult::Ready(result)
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let promises = self.promises.lock();
+        promises.by_id.len() + promises.fulfilled.len() + promises.retrieved.len()
+    }
+
+    /// Whether a promise is pending, or its result is kept.
+    pub(crate) fn contains(&self, id: PromiseId) -> bool {
+        self.promises.lock().by_id.contains_key(&id)
+    }
+
     /// Evicts the results whose time has passed. Pending promises are never evicted.
     pub(crate) fn evict_expired(&self, now: Instant) {
         let Promises { by_id, fulfilled, retrieved, .. } = &mut *self.promises.lock();
@@ -169,7 +180,8 @@ impl PromiseTable {
             retrieved.pop_front().map(|(_, id)| by_id.remove(&id));
         }
         let unretrieved_time = self.result_time.max(UNRETRIEVED_TIME);
-        while fulfilled.front().is_some_and(|(when, _)| has_passed(when, unretrieved_time)) {
+        let is_evicted = |id: &PromiseId| !by_id.contains_key(id);
+        while fulfilled.front().is_some_and(|(when, id)| has_passed(when, unretrieved_time) || is_evicted(id)) {
             let Some((_, id)) = fulfilled.pop_front() else { break };
             if let Some(Promise { state: PromiseState::Fulfilled { retrieved: false, .. }, .. }) = by_id.get(&id) {
                 by_id.remove(&id);

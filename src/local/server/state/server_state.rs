@@ -9,12 +9,14 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use super::adapter_cache::AdapterCache;
+use super::adapter_cache::{AdapterCache, LoadedAdapters};
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, timestamp};
+use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
-    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
+    CHECKPOINT_RECORD, CLIENTS_RECORD, REMOVED_SAMPLERS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
+    SamplingSession, Session, Tables, not_found,
 };
 use super::tasks::SampleTask;
 use crate::local::model::Model;
@@ -27,6 +29,7 @@ pub(crate) struct ServerState {
     pub(crate) models: Vec<Arc<dyn Model>>,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
+    pub(crate) adapters: LoadedAdapters,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
     /// How long a session lives without a heartbeat or another request.
@@ -48,7 +51,9 @@ impl ServerState {
         let mut tables = Tables::new(samples);
         for id in store.list(&["sessions"])? {
             if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
-                tables.sessions.insert(id, Session::new(record));
+                let removed = store.read_record(&["sessions", &id], REMOVED_SAMPLERS_RECORD)?.unwrap_or_default();
+                let samplers = SequenceLog::recovered(removed);
+                tables.sessions.insert(id, Session { samplers, ..Session::new(record) });
             }
         }
         let model = |id: &str, name: &str| {
@@ -75,12 +80,26 @@ impl ServerState {
             let Some(record) = store.read_record::<SamplingSessionRecord>(&["samplers", &id], SAMPLER_RECORD)? else {
                 continue;
             };
-            if let Some(model) = model(&id, &record.base_model) {
-                tables.samplers.insert(id, SamplingSession::new(record, model, AdapterCache::default()));
+            if tables.is_removed(&id) {
+                store.remove(&["samplers", &id])?;
+            } else if let Some(model) = model(&id, &record.base_model) {
+                let joined = store.read_record(&["samplers", &id], CLIENTS_RECORD)?.unwrap_or_default();
+                let sampler = SamplingSession::new(record, model, AdapterCache::default());
+                tables.samplers.insert(id, SamplingSession { joined, ..sampler });
             }
         }
         let stopping = AtomicBool::new(false);
-        Ok(ServerState { models, promises, store, max_models, session_time, tables: Mutex::new(tables), stopping })
+        let adapters = LoadedAdapters::default();
+        Ok(ServerState {
+            models,
+            promises,
+            store,
+            adapters,
+            max_models,
+            session_time,
+            tables: Mutex::new(tables),
+            stopping,
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -93,7 +112,8 @@ impl ServerState {
         self.promises.evict_expired(now);
         let mut tables = self.lock();
         self.remove_expired_checkpoints(&mut tables);
-        for id in tables.expire_sessions(now, self.session_time) {
+        for id in tables.silent_sessions(now, self.session_time) {
+            self.end_session(&mut tables, &id);
             log::info!("{id} ended: no heartbeat for {:?}", self.session_time);
         }
     }

@@ -20,6 +20,10 @@ use crate::types::CheckpointPath;
 pub(crate) const SESSION_RECORD: &str = "session.json";
 pub(crate) const RUN_RECORD: &str = "run.json";
 pub(crate) const SAMPLER_RECORD: &str = "sampler.json";
+/// The numbers of the sampling sessions that were removed, next to [`SESSION_RECORD`].
+pub(super) const REMOVED_SAMPLERS_RECORD: &str = "removed_samplers.json";
+/// How many clients share a sampling session, next to [`SAMPLER_RECORD`].
+pub(crate) const CLIENTS_RECORD: &str = "clients.json";
 pub(crate) const CHECKPOINT_RECORD: &str = "checkpoint.json";
 
 /// All tables, behind one lock.
@@ -64,6 +68,10 @@ pub(crate) struct SamplingSession {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
     pub(crate) requests: SequenceLog<PromiseId>,
+    /// Number of clients that joined; the first client of the session is not counted.
+    pub(crate) joined: u64,
+    /// Time of the last sample, or of opening.
+    pub(super) last_used: Instant,
 }
 
 impl Tables {
@@ -103,9 +111,21 @@ impl Tables {
     }
 
     pub(crate) fn sampler(&mut self, id: &str, owner: &Owner) -> Result<&mut SamplingSession, Response> {
+        if self.is_removed(id) {
+            let reason = "was removed: its session has ended, or has used many others since";
+            return Err(Response::error(410, &format!("{id} {reason}; save the weights with a name to keep them")));
+        }
         let sampler = self.samplers.get_mut(id).ok_or_else(|| not_found("sampling session", id))?;
         check_owner(&sampler.record.owner, owner, id)?;
         Ok(sampler)
+    }
+
+    /// Whether this sampling session existed and was removed.
+    pub(super) fn is_removed(&self, id: &str) -> bool {
+        let parts = id
+            .rsplit_once(":sample:")
+            .and_then(|(session, seq)| Some((self.sessions.get(session)?, seq.parse().ok()?)));
+        parts.is_some_and(|(session, seq)| session.samplers.forgotten().contains(seq))
     }
 
     /// A checkpoint that the owner may read: their own, or a published one.
@@ -141,21 +161,24 @@ impl Tables {
         if queued { Ok(()) } else { Err(Response::error(503, "the server is stopping")) }
     }
 
-    /// Ends the sessions that were not seen for `session_time`, unloads their training runs and frees the adapters of their
-    /// sampling sessions. Returns their ids.
-    pub(super) fn expire_sessions(&mut self, now: Instant, session_time: Duration) -> Vec<String> {
-        let mut expired = Vec::new();
-        for (id, session) in &mut self.sessions {
-            if session.last_seen.is_none_or(|seen| now.duration_since(seen) < session_time) {
-                continue;
-            }
+    /// The sessions that were not seen for `session_time` and have not ended.
+    pub(super) fn silent_sessions(&self, now: Instant, session_time: Duration) -> Vec<String> {
+        let is_silent =
+            |session: &Session| session.last_seen.is_some_and(|seen| now.duration_since(seen) >= session_time);
+        self.sessions.iter().filter(|(_, session)| is_silent(session)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ends a session, unloads its training runs and frees the adapters of its sampling sessions.
+    pub(super) fn end_session(&mut self, id: &str) {
+        if let Some(session) = self.sessions.get_mut(id) {
             session.last_seen = None;
-            self.runs.values_mut().filter(|run| run.record.session_id == *id).for_each(|run| run.queue = None);
-            let samplers = self.samplers.values_mut().filter(|sampler| sampler.record.session_id == *id);
-            samplers.for_each(|sampler| sampler.adapter = Arc::default());
-            expired.push(id.clone());
         }
-        expired
+        for run in self.runs.values_mut().filter(|run| run.record.session_id == id) {
+            (run.queue, run.requests) = (None, SequenceLog::default());
+        }
+        for sampler in self.samplers.values_mut().filter(|sampler| sampler.record.session_id == id) {
+            (sampler.adapter, sampler.requests) = (Arc::default(), SequenceLog::default());
+        }
     }
 
     /// Ends every worker, by dropping its queue.
@@ -198,7 +221,18 @@ impl Session {
 
 impl SamplingSession {
     pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: AdapterCache) -> Self {
-        SamplingSession { record, model, adapter: Arc::new(adapter), requests: SequenceLog::default() }
+        let (adapter, requests) = (Arc::new(adapter), SequenceLog::default());
+        SamplingSession { record, model, adapter, requests, joined: 0, last_used: now() }
+    }
+
+    /// Notes that a sample was requested.
+    pub(crate) fn touch(&mut self) {
+        self.last_used = now();
+    }
+
+    /// Whether a sample waits for the weights, or is computed with them.
+    pub(super) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.adapter) > 1
     }
 }
 
