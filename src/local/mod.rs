@@ -48,10 +48,11 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use self::model::Model;
-pub use self::server::{Activity, Fault, Faults, LoggedRequest, ParseFaultsError};
+pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError};
 use self::server::{Server, Settings};
 use self::transformer::Transformer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::types::wire::{ClientConfig, ClientDynamicConfig};
 
 /// A Tinker server on a port of this machine.
 ///
@@ -274,6 +275,24 @@ impl LocalServerBuilder {
     /// Decides which API keys may use the server. Defaults to all; an empty key is always refused.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
+        self
+    }
+
+    /// Sets a flag that the server announces to its clients.
+    pub fn flag(mut self, flag: Flag) -> Self {
+        flag.set(&mut self.settings.flags);
+        self
+    }
+
+    /// Sets all flags that clients read once, at their start. Defaults to [`ClientConfig::default`].
+    pub fn client_config(mut self, config: ClientConfig) -> Self {
+        self.settings.flags.client_config = config;
+        self
+    }
+
+    /// Sets all flags that clients read again from time to time. Defaults to [`ClientDynamicConfig::default`].
+    pub fn dynamic_config(mut self, config: ClientDynamicConfig) -> Self {
+        self.settings.flags.dynamic_config = config;
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use tinkex::local::model::Model;
 use tinkex::local::transformer::Transformer;
-use tinkex::local::{Faults, LocalServer};
+use tinkex::local::{Faults, Flag, LocalServer};
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use crate::number::at_least;
 ///
 /// The server uses plain HTTP and accepts any API key: do not expose it to an untrusted network.
 #[derive(Args, Debug)]
-#[command(after_long_help = CHAOS_HELP)]
+#[command(after_long_help = format!("{CHAOS_HELP}\n\n{FLAGS_HELP}"))]
 pub(crate) struct Options {
     /// Address to listen on; port 0 picks a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Model to serve: tinkex/bytes-tiny, tinkex/bytes-small or tinkex/bytes-medium; can be repeated [default: all].
     #[arg(long = "model", value_name = "NAME", value_parser = parse_model)]
     models: Vec<ServedModel>,
+    /// Setting that the server announces to its clients; can be repeated; see below.
+    #[arg(long = "flag", value_name = "NAME=VALUE")]
+    flags: Vec<Flag>,
     /// Rules for injecting faults; see below.
     #[arg(long, value_name = "RULES")]
     chaos: Option<Faults>,
@@ -64,6 +67,40 @@ Fault rules:
 
   Example: 'asample:429*3,retry_after_ms=50; *:slow%2.5,delay_ms=20'";
 
+const FLAGS_HELP: &str = "\
+Flags:
+  Clients of 2026 read these settings of the server. The defaults are those of
+  the protocol. A switch is true or false.
+
+    pjwt_auth_enabled=false             exchange the key for a short-lived token
+    credential_default_source=api_key   or credential_cmd: where the key is from
+    parallel_fwdbwd_chunks=true         send the chunks of a batch in parallel
+    fwdbwd_max_chunk_len=1024           datums in a chunk
+    fwdbwd_max_chunk_bytes_count=5000000
+                                        estimated bytes in a chunk
+    fwdbwd_dispatch_bytes_semaphore_size=50000000
+                                        estimated bytes of passes being sent
+    proto_compress_fwdbwd=false         compress passes with zstd
+    sample_dispatch_bytes_semaphore_size=10485760
+                                        estimated bytes of samples being sent
+    sample_max_concurrent_requests=2000 samples in flight
+    sample_no_retries=false             never resubmit an expired sample
+    sample_enable_stuck_detection=true  give up samples without progress
+    sample_use_retrieve_futures=false   one poll for all samples of a session
+    sample_join_sampling_session=false  clones ask the server for their number
+    inflight_response_bytes_semaphore_size=52428800
+                                        bytes of results being received
+    billing_exception_max_pause_duration_sec=3600
+                                        how long clients wait after a 402
+    custom_loss_server_side=false       run custom losses on the server, which
+                                        this server refuses
+    use_pyqwest_transport=true          HTTP library of the Python client
+    refresh_interval_sec=300            how long the next two hold
+    sample_cancel_enabled=false         tell the server of samples given up
+    sample_cancel_max_batch_size=64     such requests at once
+
+  Example: --flag fwdbwd_max_chunk_len=8 --flag pjwt_auth_enabled=true";
+
 /// The value of `--model`.
 #[derive(Clone, Debug)]
 struct ServedModel(Arc<dyn Model>);
@@ -83,6 +120,9 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     }
     for ServedModel(model) in options.models {
         builder = builder.model(model);
+    }
+    for flag in options.flags {
+        builder = builder.flag(flag);
     }
     if let Some(faults) = options.chaos {
         builder = builder.faults(faults);

@@ -20,7 +20,7 @@
 //! net               event loop, connections, responders
 //! activity          log of requests, open connections and held polls
 //! http1             requests and responses as bytes
-//! path_segment, time
+//! flags, path_segment, time
 //! ```
 //!
 //! A request that takes time gets a promise ([`state`]). A poll that waits for a result costs a table entry, not a
@@ -30,6 +30,7 @@ mod activity;
 mod api;
 mod compute;
 mod faults;
+mod flags;
 mod http1;
 mod net;
 mod path_segment;
@@ -55,6 +56,7 @@ use self::api::{ApiContext, LinkSigner};
 use self::compute::run_sample_worker;
 use self::faults::FaultInjector;
 pub use self::faults::{Fault, Faults, ParseFaultsError};
+pub use self::flags::{Flag, ParseFlagError};
 use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
 use self::request_dispatcher::Dispatcher;
 pub(super) use self::server_settings::Settings;
@@ -94,7 +96,8 @@ impl Server {
         // Each start has its own range of 2³² promise ids, so that no id is used again after a restart.
         let promises = PromiseTable::new(settings.result_time, record.starts << 32);
         let (max_models, session_time) = (settings.max_models, settings.session_time);
-        let state = ServerState::recover(settings.models, promises, store, max_models, session_time, samples)?;
+        let flags = settings.flags;
+        let state = ServerState::recover(settings.models, flags, promises, store, max_models, session_time, samples)?;
         let state = Arc::new(state);
         let context = ApiContext {
             state: state.clone(),

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::api::KeyCheck;
 use super::faults::Fault;
+use super::flags::Flags;
 use super::net::Limits;
 use crate::local::model::Model;
 
 /// The settings of a server; [`LocalServerBuilder`](crate::local::LocalServerBuilder) documents each.
 pub(crate) struct Settings {
     pub(crate) models: Vec<Arc<dyn Model>>,
+    pub(crate) flags: Flags,
     pub(crate) hold_time: Duration,
     pub(crate) result_time: Duration,
     pub(crate) session_time: Duration,
@@ -31,6 +33,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             models: Vec::new(),
+            flags: Flags::default(),
             hold_time: Duration::from_secs(30),
             result_time: Duration::from_secs(600),
             session_time: Duration::from_secs(600),

@@ -66,6 +66,8 @@ pub struct ClientConfig {
     pub billing_exception_max_pause_duration_sec: u64,
     /// Whether custom losses run on the service. Defaults to false. This client runs them itself.
     pub custom_loss_server_side: bool,
+    /// Which of its two HTTP libraries the Python client uses. Defaults to true. This client does not use it.
+    pub use_pyqwest_transport: bool,
 }
 
 impl Default for ClientConfig {
@@ -87,6 +89,7 @@ impl Default for ClientConfig {
             inflight_response_bytes_semaphore_size: 52_428_800,
             billing_exception_max_pause_duration_sec: 3600,
             custom_loss_server_side: false,
+            use_pyqwest_transport: true,
         }
     }
 }

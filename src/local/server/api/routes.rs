@@ -21,6 +21,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "healthz", session_endpoints::health),
     ("GET", "client/config", session_endpoints::client_config),
     ("POST", "client/config", session_endpoints::client_config),
+    ("POST", "client/dynamic_config", session_endpoints::dynamic_config),
     ("POST", "telemetry", session_endpoints::telemetry),
     ("POST", "create_model", model_endpoints::create_model),
     ("POST", "get_info", model_endpoints::get_info),

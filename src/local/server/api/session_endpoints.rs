@@ -50,9 +50,12 @@ pub(super) fn health(_: &Call<'_>) -> HandlerResult {
     ok(&HealthResponse { status: "ok".to_owned() })
 }
 
-/// Later clients fetch feature flags here; a flag that is absent keeps its default.
-pub(super) fn client_config(_: &Call<'_>) -> HandlerResult {
-    ok(&json!({}))
+pub(super) fn client_config(call: &Call<'_>) -> HandlerResult {
+    ok(&call.state.flags.client_config)
+}
+
+pub(super) fn dynamic_config(call: &Call<'_>) -> HandlerResult {
+    ok(&call.state.flags.dynamic_config)
 }
 
 pub(super) fn telemetry(_: &Call<'_>) -> HandlerResult {

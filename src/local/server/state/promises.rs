@@ -180,8 +180,8 @@ impl PromiseTable {
             retrieved.pop_front().map(|(_, id)| by_id.remove(&id));
         }
         let unretrieved_time = self.result_time.max(UNRETRIEVED_TIME);
-        let is_evicted = |id: &PromiseId| !by_id.contains_key(id);
-        while fulfilled.front().is_some_and(|(when, id)| has_passed(when, unretrieved_time) || is_evicted(id)) {
+        while fulfilled.front().is_some_and(|(when, id)| has_passed(when, unretrieved_time) || !by_id.contains_key(id))
+        {
             let Some((_, id)) = fulfilled.pop_front() else { break };
             if let Some(Promise { state: PromiseState::Fulfilled { retrieved: false, .. }, .. }) = by_id.get(&id) {
                 by_id.remove(&id);

@@ -20,6 +20,7 @@ use super::tables::{
 };
 use super::tasks::SampleTask;
 use crate::local::model::Model;
+use crate::local::server::flags::Flags;
 use crate::local::server::http1::Response;
 use crate::types::CheckpointPath;
 
@@ -27,6 +28,8 @@ use crate::types::CheckpointPath;
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) models: Vec<Arc<dyn Model>>,
+    /// What the server announces to its clients.
+    pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
     pub(crate) adapters: LoadedAdapters,
@@ -42,6 +45,7 @@ impl ServerState {
     /// Recovers the state from the store. `samples` is the queue of the sampling workers.
     pub(crate) fn recover(
         models: Vec<Arc<dyn Model>>,
+        flags: Flags,
         promises: PromiseTable,
         store: Store,
         max_models: usize,
@@ -89,12 +93,12 @@ impl ServerState {
             }
         }
         let stopping = AtomicBool::new(false);
-        let adapters = LoadedAdapters::default();
         Ok(ServerState {
             models,
+            flags,
             promises,
             store,
-            adapters,
+            adapters: LoadedAdapters::default(),
             max_models,
             session_time,
             tables: Mutex::new(tables),
@@ -174,7 +178,9 @@ mod tests {
         let (session_time, owner) = (Duration::from_secs(600), Owner::of_key("tml-test"));
         let (samples, _receiver) = crossbeam_channel::unbounded();
         let promises = PromiseTable::new(Duration::ZERO, 0);
-        let state = ServerState::recover(Vec::new(), promises, Store::in_memory(), 1, session_time, samples).unwrap();
+        let state =
+            ServerState::recover(Vec::new(), Flags::default(), promises, Store::in_memory(), 1, session_time, samples)
+                .unwrap();
         for id in ["silent", "alive"] {
             let created = timestamp();
             let record =
