@@ -11,13 +11,14 @@
 #![allow(clippy::print_stdout, reason = "it prints its report")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
 use tinkex::clock::Clock;
-use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, Tensors};
+use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, SamplingContext, Tensors};
 use tinkex::local::transformer::Transformer;
 
 /// The number of examples and of tokens in each, as in a batch of short texts.
@@ -94,10 +95,10 @@ fn training(model: &dyn Model) -> Duration {
 }
 
 fn sampling(model: &dyn Model) -> Duration {
-    let adapter = model.new_adapter(&AdapterOptions::new().rank(32).seed(1));
+    let context = SamplingContext::new(Arc::new(model.new_adapter(&AdapterOptions::new().rank(32).seed(1))));
     let sample = |seed| {
         let options = GenerationOptions::new().max_tokens(SAMPLE).seed(seed);
-        model.sample(Some(&adapter), &[104, 101], 1, &options).remove(0).tokens.len()
+        model.sample(&context, &[104, 101], 1, &options).remove(0).tokens.len()
     };
     // Most samples end earlier, as an untrained model may sample the end of text at any time.
     let seed = (0..).find(|&seed| sample(seed) == SAMPLE).unwrap_or_default();

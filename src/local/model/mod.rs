@@ -7,8 +7,10 @@
 //! # Using a model without a server
 //!
 //! ```
+//! use std::sync::Arc;
+//!
 //! use tinkex::local::adam::{Adam, AdamOptions};
-//! use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, Tensors};
+//! use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, SamplingContext, Tensors};
 //! use tinkex::local::transformer::Transformer;
 //!
 //! let model = Transformer::bytes_tiny();
@@ -23,7 +25,8 @@
 //! assert!(after[0].iter().sum::<f32>() > before[0].iter().sum::<f32>());
 //!
 //! let greedy = GenerationOptions::new().max_tokens(4).temperature(0.0);
-//! assert!(model.sample(Some(&adapter), &[97], 1, &greedy)[0].tokens.len() <= 4);
+//! let context = SamplingContext::new(Arc::new(adapter));
+//! assert!(model.sample(&context, &[97], 1, &greedy)[0].tokens.len() <= 4);
 //! ```
 //!
 //! # Serving your own model
@@ -35,7 +38,8 @@
 //!
 //! use tinkex::local::LocalServer;
 //! use tinkex::local::model::{
-//!     Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, Sample, Tensors,
+//!     Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, PromptOptions, Sample,
+//!     SamplingContext, Tensors,
 //! };
 //! use tinkex::ndarray::{Array2, s};
 //!
@@ -93,10 +97,17 @@
 //!     }
 //!
 //!     /// Always takes the most probable token.
-//!     fn sample(&self, adapter: Option<&Adapter>, prompt: &[u32], count: usize, options: &GenerationOptions) -> Vec<Sample> {
+//!     fn sample(
+//!         &self,
+//!         context: &SamplingContext,
+//!         prompt: &[u32],
+//!         count: usize,
+//!         options: &GenerationOptions,
+//!     ) -> Vec<Sample> {
+//!         let adapter = context.adapter();
 //!         let (mut token, mut tokens, mut logprobs) = (prompt.last().copied().unwrap_or(0), Vec::new(), Vec::new());
-//!         for _ in 0..options.max_tokens.unwrap_or(16) {
-//!             let next = Bigrams::logprobs(adapter, token).into_iter().enumerate();
+//!         while tokens.len() < options.max_tokens.unwrap_or(16) && !context.is_cancelled() {
+//!             let next = Bigrams::logprobs(adapter.as_deref(), token).into_iter().enumerate();
 //!             let (id, logprob) = next.max_by(|(_, a), (_, b)| a.total_cmp(b)).expect("the vocabulary is not empty");
 //!             token = id as u32;
 //!             tokens.push(token);
@@ -105,8 +116,10 @@
 //!         vec![Sample::new(tokens, logprobs, FinishReason::Length); count]
 //!     }
 //!
-//!     fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], _top_k: usize) -> PromptLogprobs {
-//!         let pairs = tokens.windows(2).map(|pair| Some(Bigrams::logprobs(adapter, pair[0])[pair[1] as usize]));
+//!     fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], _: &PromptOptions) -> PromptLogprobs {
+//!         let adapter = context.adapter();
+//!         let logprob = |pair: &[u32]| Bigrams::logprobs(adapter.as_deref(), pair[0])[pair[1] as usize];
+//!         let pairs = tokens.windows(2).map(|pair| Some(logprob(pair)));
 //!         let logprobs: Vec<_> = tokens.first().map(|_| None).into_iter().chain(pairs).collect();
 //!         PromptLogprobs::new(logprobs, vec![None; tokens.len()])
 //!     }
@@ -119,16 +132,19 @@
 //! ```
 
 mod adapter;
+mod context;
 mod generation;
+mod prompt;
 
 use std::{collections::BTreeMap, fmt::Debug};
 
 use ndarray::Array2;
 
 pub use super::objective::Objective;
-use crate::types::TokenLogprob;
 pub use adapter::{Adapter, AdapterOptions};
+pub use context::{Cancellation, SamplingContext};
 pub use generation::{FinishReason, GenerationOptions, Sample};
+pub use prompt::{PromptLogprobs, PromptOptions};
 
 /// Named matrices: an adapter, or a gradient with respect to one. The order of the names is the order of every reduction,
 /// and of the tensors in a checkpoint.
@@ -170,17 +186,19 @@ pub trait Model: Debug + Send + Sync {
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>>;
 
     /// Generates `count` independent continuations of a prompt. Without an adapter, the base model generates them.
+    ///
+    /// Returns early, with whatever it has, once the context is [cancelled](SamplingContext::is_cancelled).
     fn sample(
         &self,
-        adapter: Option<&Adapter>,
+        context: &SamplingContext,
         prompt: &[u32],
         count: usize,
         options: &GenerationOptions,
     ) -> Vec<Sample>;
 
-    /// The log-probability of each token of a sequence given those before it, and the `top_k` most probable tokens at each
-    /// position.
-    fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], top_k: usize) -> PromptLogprobs;
+    /// The log-probability of each token of a sequence given those before it, and what else the options ask for at each
+    /// position. Returns early, with whatever it has, once the context is cancelled.
+    fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], options: &PromptOptions) -> PromptLogprobs;
 }
 
 /// One sequence to train on; Tinker's [`Datum`](crate::types::Datum).
@@ -199,22 +217,5 @@ impl Example {
     /// An example with as many targets as tokens.
     pub fn new(tokens: Vec<u32>, targets: Vec<u32>, objective: Objective) -> Self {
         Example { tokens, targets, objective }
-    }
-}
-
-/// Log-probabilities of given tokens. The first token of a sequence has none.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct PromptLogprobs {
-    /// One entry per token, `None` for the first.
-    pub logprobs: Vec<Option<f32>>,
-    /// The most probable tokens at each position, most probable first; `None` for the first position.
-    pub top_k: Vec<Option<Vec<TokenLogprob>>>,
-}
-
-impl PromptLogprobs {
-    /// Log-probabilities with one entry per token in both lists.
-    pub fn new(logprobs: Vec<Option<f32>>, top_k: Vec<Option<Vec<TokenLogprob>>>) -> Self {
-        PromptLogprobs { logprobs, top_k }
     }
 }

@@ -6,13 +6,14 @@ use super::layer::KvCache;
 use super::network::Network;
 use super::ops::log_softmax;
 use super::splitmix::SplitMix64;
-use crate::local::model::{FinishReason, GenerationOptions, Sample};
+use crate::local::model::{FinishReason, GenerationOptions, Sample, SamplingContext};
 use crate::types::TokenLogprob;
 
 /// A sequence that is being generated.
 #[derive(Debug)]
 pub(super) struct Generation<'a> {
     pub(super) network: Network<'a, f32>,
+    pub(super) context: &'a SamplingContext,
     pub(super) caches: Vec<KvCache<f32>>,
     /// Of the next token; 1 × vocabulary.
     pub(super) logits: Array2<f32>,
@@ -22,10 +23,10 @@ pub(super) struct Generation<'a> {
 }
 
 impl Generation<'_> {
-    /// Generates until a stop condition holds or there are `max_tokens` tokens.
+    /// Generates until a stop condition holds, there are `max_tokens` tokens, or the sample is cancelled.
     pub(super) fn run(mut self, options: &GenerationOptions, max_tokens: usize) -> Sample {
         let mut sample = Sample::new(Vec::new(), Vec::new(), FinishReason::Length);
-        while sample.tokens.len() < max_tokens {
+        while sample.tokens.len() < max_tokens && !self.context.is_cancelled() {
             if let Some(&last) = sample.tokens.last() {
                 self.logits = self.network.forward_cached(&mut self.caches, &[last]);
             }

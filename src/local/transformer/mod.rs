@@ -38,7 +38,10 @@ use self::micro_batches::run_batch;
 use self::network::{Network, Projections};
 use self::ops::{RotaryEmbedding, log_softmax};
 use self::splitmix::SplitMix64;
-use super::model::{Adapter, AdapterOptions, Example, GenerationOptions, Model, PromptLogprobs, Sample, Tensors};
+use super::model::{
+    Adapter, AdapterOptions, Example, GenerationOptions, Model, PromptLogprobs, PromptOptions, Sample, SamplingContext,
+    Tensors,
+};
 
 /// The end-of-text token; 0 to 255 are the bytes. It ends every sample, with or without stop sequences.
 pub const END_OF_TEXT: u32 = 256;
@@ -169,13 +172,16 @@ impl Model for Transformer {
     /// An empty prompt is treated as [`END_OF_TEXT`], which precedes a new text.
     fn sample(
         &self,
-        adapter: Option<&Adapter>,
+        context: &SamplingContext,
         prompt: &[u32],
         count: usize,
         options: &GenerationOptions,
     ) -> Vec<Sample> {
+        if context.is_cancelled() {
+            return Vec::new();
+        }
         let prompt = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
-        let projections = self.projections(adapter);
+        let projections = self.projections(context.adapter().as_deref());
         let network = self.network(&projections);
         // The prompt runs once; each sample continues from a copy of the caches.
         let mut caches = network.empty_caches();
@@ -185,6 +191,7 @@ impl Model for Transformer {
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         let generation = |index| Generation {
             network,
+            context,
             caches: caches.clone(),
             logits: logits.clone(),
             random: SplitMix64::stream(seed, index),
@@ -193,8 +200,11 @@ impl Model for Transformer {
         (0..count).map(|index| generation(index).run(options, max_tokens)).collect()
     }
 
-    fn prompt_logprobs(&self, adapter: Option<&Adapter>, tokens: &[u32], k: usize) -> PromptLogprobs {
-        let projections = self.projections(adapter);
+    fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], options: &PromptOptions) -> PromptLogprobs {
+        if context.is_cancelled() {
+            return PromptLogprobs::default();
+        }
+        let projections = self.projections(context.adapter().as_deref());
         let (mut logits, _) = self.network(&projections).forward(&[tokens]);
         let mut prompt = PromptLogprobs::default();
         if !tokens.is_empty() {
@@ -205,7 +215,7 @@ impl Model for Transformer {
         for (mut row, &token) in logits.rows_mut().into_iter().zip(tokens.iter().skip(1)) {
             log_softmax(row.view_mut());
             prompt.logprobs.push(Some(row[self.config.clamp_token(token)]));
-            prompt.top_k.push(Some(top_k(row.view(), k)));
+            prompt.top_k.push(Some(top_k(row.view(), options.top_k)));
         }
         prompt
     }

@@ -1,5 +1,7 @@
 //! Tests of the whole model.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::local::adam::{Adam, AdamOptions};
 use crate::local::model::{FinishReason, Objective};
@@ -30,6 +32,15 @@ fn trained<T: NdFloat>(model: &Transformer<T>) -> Adapter<T> {
         *tensor = random.matrix(tensor.dim(), 0.1);
     }
     adapter
+}
+
+fn with(adapter: &Adapter) -> SamplingContext {
+    SamplingContext::new(Arc::new(adapter.clone()))
+}
+
+fn prompt_logprobs(model: &Transformer, adapter: Option<&Adapter>, tokens: &[u32], top_k: usize) -> PromptLogprobs {
+    let context = adapter.map_or_else(SamplingContext::base, with);
+    model.prompt_logprobs(&context, tokens, &PromptOptions::new().top_k(top_k))
 }
 
 /// The same sequences with each objective.
@@ -158,8 +169,8 @@ fn new_adapter_is_seeded_but_neutral() {
     assert_eq!(adapter, model.new_adapter(&adapter_options()));
     assert_ne!(adapter, model.new_adapter(&AdapterOptions { seed: 2, ..adapter_options() }));
     let tokens = [1, 2, 3, 4, 5, 6];
-    assert_eq!(model.prompt_logprobs(Some(&adapter), &tokens, 3), model.prompt_logprobs(None, &tokens, 3));
-    assert_ne!(model.prompt_logprobs(Some(&trained(&model)), &tokens, 3), model.prompt_logprobs(None, &tokens, 3));
+    assert_eq!(prompt_logprobs(&model, Some(&adapter), &tokens, 3), prompt_logprobs(&model, None, &tokens, 3));
+    assert_ne!(prompt_logprobs(&model, Some(&trained(&model)), &tokens, 3), prompt_logprobs(&model, None, &tokens, 3));
 }
 
 #[test]
@@ -212,8 +223,8 @@ fn examples_of_a_batch_are_independent() {
 #[test]
 fn attention_is_causal() {
     let model = tiny::<f32>();
-    let first = model.prompt_logprobs(None, &[1, 2, 3, 4, 5], 0).logprobs;
-    let second = model.prompt_logprobs(None, &[1, 2, 3, 9, 9], 0).logprobs;
+    let first = prompt_logprobs(&model, None, &[1, 2, 3, 4, 5], 0).logprobs;
+    let second = prompt_logprobs(&model, None, &[1, 2, 3, 9, 9], 0).logprobs;
     assert_eq!(first[..3], second[..3]);
     assert_ne!(first[4], second[4]);
 }
@@ -241,7 +252,7 @@ fn training_lowers_the_loss() {
     assert!(after < before / 10.0, "{before} -> {after}");
 
     let greedy = GenerationOptions { temperature: 0.0, max_tokens: Some(6), ..GenerationOptions::default() };
-    assert_eq!(model.sample(Some(&adapter), &tokens[..2], 1, &greedy)[0].tokens, tokens[2..]);
+    assert_eq!(model.sample(&with(&adapter), &tokens[..2], 1, &greedy)[0].tokens, tokens[2..]);
 }
 
 #[test]
@@ -252,9 +263,9 @@ fn sampled_logprobs_match_a_full_forward_pass() {
     for temperature in [0.0, 0.7, 1.0, 5.0] {
         let options =
             GenerationOptions { temperature, max_tokens: Some(12), seed: Some(2), ..GenerationOptions::default() };
-        let sample = &model.sample(Some(&adapter), &prompt, 1, &options)[0];
+        let sample = &model.sample(&with(&adapter), &prompt, 1, &options)[0];
         assert_eq!(sample.tokens.len(), 12);
-        let whole = model.prompt_logprobs(Some(&adapter), &[&prompt[..], &sample.tokens].concat(), 0).logprobs;
+        let whole = prompt_logprobs(&model, Some(&adapter), &[&prompt[..], &sample.tokens].concat(), 0).logprobs;
         for (sampled, whole) in sample.logprobs.iter().zip(&whole[5..]) {
             assert!((sampled - whole.unwrap()).abs() < 1e-4, "{sampled} {whole:?}");
         }
@@ -266,7 +277,7 @@ fn prompt_logprobs_match_training_logprobs() {
     let model = tiny::<f32>();
     let adapter = trained(&model);
     let example = &batch(&[8], 11)[0];
-    let prompt = model.prompt_logprobs(Some(&adapter), &example.tokens, 11);
+    let prompt = prompt_logprobs(&model, Some(&adapter), &example.tokens, 11);
     let trained = &model.forward_backward(&adapter, std::slice::from_ref(example), None)[0];
     assert_eq!((prompt.logprobs.len(), prompt.logprobs[0], &prompt.top_k[0]), (8, None, &None));
     for at in 1..8 {
@@ -276,7 +287,7 @@ fn prompt_logprobs_match_training_logprobs() {
         assert!(top_k.is_sorted_by(|left, right| left.logprob >= right.logprob));
         assert!((top_k.iter().map(|top| top.logprob.exp()).sum::<f32>() - 1.0).abs() < 1e-5);
     }
-    assert_eq!(model.prompt_logprobs(None, &[], 1), PromptLogprobs::default());
+    assert_eq!(prompt_logprobs(&model, None, &[], 1), PromptLogprobs::default());
 }
 
 #[test]
@@ -284,7 +295,7 @@ fn samples_of_a_seed_differ_but_repeat() {
     let model = tiny::<f32>();
     let sample = |count, seed| {
         let options = GenerationOptions { max_tokens: Some(10), seed, ..GenerationOptions::default() };
-        model.sample(None, &[1, 2], count, &options)
+        model.sample(&SamplingContext::base(), &[1, 2], count, &options)
     };
     let three = sample(3, Some(7));
     assert_eq!(three, sample(3, Some(7)));
@@ -300,7 +311,7 @@ fn sampling_ends_at_stop_max_tokens_or_context() {
     let sample = |prompt: &[u32], max_tokens, stop: &[&[u32]]| {
         let stop_sequences = stop.iter().map(|stop| stop.to_vec()).collect();
         let options = GenerationOptions { max_tokens, stop_sequences, seed: Some(4), ..GenerationOptions::default() };
-        let sample = model.sample(None, prompt, 1, &options).remove(0);
+        let sample = model.sample(&SamplingContext::base(), prompt, 1, &options).remove(0);
         assert_eq!(sample.tokens.len(), sample.logprobs.len());
         (sample.tokens, sample.finish_reason)
     };
@@ -322,7 +333,7 @@ fn sampling_ends_at_stop_max_tokens_or_context() {
 fn end_of_text_stops_a_sample() {
     let model = Transformer::bytes_tiny();
     let options = GenerationOptions { temperature: 1e6, seed: Some(1), ..GenerationOptions::default() };
-    let sample = &model.sample(None, &[], 1, &options)[0];
+    let sample = &model.sample(&SamplingContext::base(), &[], 1, &options)[0];
     assert_eq!((sample.tokens.last(), sample.finish_reason), (Some(&END_OF_TEXT), FinishReason::Stop));
 }
 
@@ -337,10 +348,10 @@ fn invalid_input_does_not_panic() {
     let mut gradient = Tensors::new();
     let logprobs = model.forward_backward(&adapter, &[long, short], Some(&mut gradient));
     assert_eq!(logprobs.iter().map(Vec::len).collect::<Vec<_>>(), [40, 2]);
-    assert!(model.sample(None, &[99; 40], 1, &GenerationOptions::default())[0].tokens.is_empty());
-    assert_eq!(model.prompt_logprobs(None, &[99; 40], 50).logprobs.len(), 40);
+    assert!(model.sample(&SamplingContext::base(), &[99; 40], 1, &GenerationOptions::default())[0].tokens.is_empty());
+    assert_eq!(prompt_logprobs(&model, None, &[99; 40], 50).logprobs.len(), 40);
 
     // An adapter of another model.
     adapter.tensors.values_mut().for_each(|tensor| *tensor = Array2::ones((2, 2)));
-    assert_eq!(model.prompt_logprobs(Some(&adapter), &[1, 2], 1), model.prompt_logprobs(None, &[1, 2], 1));
+    assert_eq!(prompt_logprobs(&model, Some(&adapter), &[1, 2], 1), prompt_logprobs(&model, None, &[1, 2], 1));
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ndarray::array;
 use tinkex::local::model::{
-    Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, Sample, Tensors,
+    Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, PromptOptions, Sample,
+    SamplingContext, Tensors,
 };
 
 /// A model of one weight, which is the log-probability of every target. Its training waits at a gate and panics at token 13.
@@ -55,18 +56,18 @@ impl Model for Gated {
 
     fn sample(
         &self,
-        adapter: Option<&Adapter>,
+        context: &SamplingContext,
         prompt: &[u32],
         count: usize,
         options: &GenerationOptions,
     ) -> Vec<Sample> {
-        let weight = adapter.map_or(0.0, |adapter| adapter.tensors["w"][[0, 0]]);
+        let weight = context.adapter().map_or(0.0, |adapter| adapter.tensors["w"][[0, 0]]);
         let length = options.max_tokens.unwrap_or(64 - prompt.len());
         let tokens = vec![prompt.len() as u32; length];
         vec![Sample::new(tokens, vec![weight; length], FinishReason::Length); count]
     }
 
-    fn prompt_logprobs(&self, _: Option<&Adapter>, tokens: &[u32], _: usize) -> PromptLogprobs {
+    fn prompt_logprobs(&self, _: &SamplingContext, tokens: &[u32], _: &PromptOptions) -> PromptLogprobs {
         let mut logprobs = vec![Some(f32::NEG_INFINITY); tokens.len()];
         logprobs[0] = None;
         PromptLogprobs::new(logprobs, vec![None; tokens.len()])

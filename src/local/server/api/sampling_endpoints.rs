@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::call::{Call, HandlerResult, ok};
 use super::{body, decode};
+use crate::local::model::Cancellation;
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
@@ -82,6 +83,7 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
         model,
         adapter: sampler.adapter.clone(),
         params,
+        cancellation: Cancellation::new(),
     };
     tables.queue_sample(task)?;
     ok(&response)

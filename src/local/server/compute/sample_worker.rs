@@ -5,6 +5,7 @@ use crossbeam_channel::Receiver;
 use super::catch_panic::catch_panic;
 use super::outputs::{Tagged, sample_response};
 use super::weights::sampling_adapter;
+use crate::local::model::{PromptOptions, SamplingContext};
 use crate::local::server::state::{SampleTask, ServerState, TaskError};
 use crate::types::SampleResponse;
 
@@ -19,11 +20,22 @@ pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask
 }
 
 fn sample(state: &ServerState, task: &SampleTask) -> Result<Tagged<SampleResponse>, TaskError> {
-    let SampleTask { model, params, .. } = task;
+    let SampleTask { model, params, cancellation, .. } = task;
+    if cancellation.is_cancelled() {
+        return Err(cancelled());
+    }
     let adapter = sampling_adapter(state, &task.adapter, &task.sampler_id, &task.record)?;
-    let adapter = adapter.as_deref();
+    let context = adapter.map_or_else(SamplingContext::base, SamplingContext::new).cancellation(cancellation);
+    let prompt_options = PromptOptions::new().top_k(params.topk_prompt_logprobs);
     let needs_logprobs = params.prompt_logprobs || params.topk_prompt_logprobs > 0;
-    let logprobs = needs_logprobs.then(|| model.prompt_logprobs(adapter, &params.prompt, params.topk_prompt_logprobs));
-    let samples = model.sample(adapter, &params.prompt, params.num_samples, &params.options);
+    let logprobs = needs_logprobs.then(|| model.prompt_logprobs(&context, &params.prompt, &prompt_options));
+    let samples = model.sample(&context, &params.prompt, params.num_samples, &params.options);
+    if cancellation.is_cancelled() {
+        return Err(cancelled());
+    }
     Ok(sample_response(params, logprobs, samples))
+}
+
+fn cancelled() -> TaskError {
+    TaskError::user("the sample was cancelled")
 }

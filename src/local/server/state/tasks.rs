@@ -8,7 +8,7 @@ use super::adapter_cache::AdapterCache;
 use super::promises::PromiseId;
 use super::records::SamplingSessionRecord;
 use crate::local::adam::AdamOptions;
-use crate::local::model::{Example, GenerationOptions, Model};
+use crate::local::model::{Cancellation, Example, GenerationOptions, Model};
 use crate::types::CheckpointPath;
 
 /// A task of a training run.
@@ -58,4 +58,6 @@ pub(crate) struct SampleTask {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
     pub(crate) params: SampleParams,
+    /// Ends the sample early, also while it is computed.
+    pub(crate) cancellation: Cancellation,
 }
