@@ -20,6 +20,7 @@
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request | 1024 | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
+//! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
 //! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
 //! | request body | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
@@ -48,7 +49,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use self::model::Model;
-pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError};
+pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError, WireFormats};
 use self::server::{Server, Settings};
 use self::transformer::Transformer;
 use crate::error::{Error, ErrorKind, Result};
@@ -272,9 +273,22 @@ impl LocalServerBuilder {
         self
     }
 
+    /// The shortest time to live that a save or a client may give a checkpoint, in whole seconds; a shorter one gets 400, as
+    /// does one of more than ten years. Defaults to 1 h, like the service. With less, a test sees a checkpoint expire.
+    pub fn min_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.min_ttl = ttl;
+        self
+    }
+
     /// Decides which API keys may use the server. Defaults to all; an empty key is always refused.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
+        self
+    }
+
+    /// The wire formats that the server takes, as a server of one generation does. Defaults to both.
+    pub fn wire(mut self, formats: WireFormats) -> Self {
+        self.settings.wire = formats;
         self
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 /// An hour.
-const MIN_SECONDS: u64 = 3600;
+pub(crate) const MIN_SECONDS: u64 = 3600;
 
 /// Ten years.
-const MAX_SECONDS: u64 = 10 * 365 * 24 * 3600;
+pub(crate) const MAX_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
 /// The whole seconds of a checkpoint's lifetime. Refuses one that the service would refuse.
 pub(crate) fn ttl_seconds(ttl: Duration) -> Result<u64> {

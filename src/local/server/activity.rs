@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use prost::Message;
 use serde::Deserialize;
 
 use super::http1::Request;
 use super::time::now;
+use crate::rules::wire_format::WireFormat;
 
 /// A request as it arrived, whatever the response was. [`LocalServer::activity`](crate::local::LocalServer::activity) has an
 /// example.
@@ -67,6 +69,29 @@ struct LoggedFields {
     request_id: Option<String>,
 }
 
+/// Those of a pass in protobuf.
+#[derive(Clone, PartialEq, prost::Message)]
+struct LoggedPass {
+    #[prost(string, tag = "1")]
+    model_id: String,
+    #[prost(int32, tag = "2")]
+    seq_id: i32,
+}
+
+impl LoggedFields {
+    /// The fields of a request's body; none if it is malformed.
+    fn of(request: &Request) -> Self {
+        match request.format_in("content-type") {
+            WireFormat::Json => serde_json::from_slice(&request.body).unwrap_or_default(),
+            WireFormat::Protobuf => {
+                let LoggedPass { model_id, seq_id } = LoggedPass::decode(&*request.body).unwrap_or_default();
+                let seq_id = u64::try_from(seq_id).ok().filter(|&seq_id| seq_id > 0);
+                LoggedFields { seq_id, model_id: Some(model_id), ..LoggedFields::default() }
+            }
+        }
+    }
+}
+
 /// A snapshot of the server: the requests received so far, and the open connections and polls.
 /// [`LocalServer::activity`](crate::local::LocalServer::activity) has an example.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +149,7 @@ impl ActivityTracker {
     pub(crate) fn log(&self, connection: usize, request: &Request) {
         let fields: LoggedFields = match self.capacity {
             0 => LoggedFields::default(),
-            _ => serde_json::from_slice(&request.body).unwrap_or_default(),
+            _ => LoggedFields::of(request),
         };
         let entry = LoggedRequest {
             index: 0,

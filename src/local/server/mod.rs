@@ -20,7 +20,7 @@
 //! net               event loop, connections, responders
 //! activity          log of requests, open connections and held polls
 //! http1             requests and responses as bytes
-//! flags, path_segment, time
+//! flags, path_segment, time, wire_formats
 //! ```
 //!
 //! A request that takes time gets a promise ([`state`]). A poll that waits for a result costs a table entry, not a
@@ -40,6 +40,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod time;
+mod wire_formats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
 use self::request_dispatcher::Dispatcher;
 pub(super) use self::server_settings::Settings;
 use self::state::{DirectoryLock, PromiseTable, ServerRecord, ServerState, Store};
+pub use self::wire_formats::WireFormats;
 
 /// More handler threads than this gain nothing: they share one lock on the tables.
 const MAX_HANDLERS: usize = 4;
@@ -103,7 +105,9 @@ impl Server {
             state: state.clone(),
             hold_time: settings.hold_time,
             link_time: settings.link_time,
+            min_ttl: settings.min_ttl,
             key_check: settings.key_check,
+            wire: settings.wire,
             signer: LinkSigner::new(record.secret),
             address,
         };
@@ -111,6 +115,7 @@ impl Server {
         // If a thread fails to start below, dropping `server` stops those that did start. The drop joins the handlers, and
         // they end once the event loop's end of the channel is gone: so `event_loop` must be declared after `server`, which
         // makes it drop first.
+        let max_body = settings.limits.max_body;
         let mut server = Server { address, activity, faults, state, mailbox, threads: Vec::new(), _lock: lock };
         let (requests, request_queue) = unbounded();
         let event_loop = EventLoop::new(
@@ -131,6 +136,7 @@ impl Server {
             context,
             activity: server.activity.clone(),
             faults: server.faults.clone(),
+            max_body,
             reap_interval: session_time.clamp(Duration::from_secs(1), Duration::from_secs(60)),
         });
         for _ in 0..processors.min(MAX_HANDLERS) {

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::activity::ActivityTracker;
 use super::api::{ApiContext, handle};
 use super::faults::FaultInjector;
-use super::http1::Response;
+use super::http1::{Response, decode_content};
 use super::net::IncomingRequest;
 use super::time::now;
 
@@ -18,6 +18,8 @@ pub(crate) struct Dispatcher {
     pub(crate) context: ApiContext,
     pub(crate) activity: Arc<ActivityTracker>,
     pub(crate) faults: Arc<FaultInjector>,
+    /// Maximum size of a decompressed body in bytes.
+    pub(crate) max_body: usize,
     /// How often expired sessions, checkpoints and results are reaped while no request arrives.
     pub(crate) reap_interval: Duration,
 }
@@ -37,12 +39,15 @@ impl Dispatcher {
         }
     }
 
-    fn dispatch(&self, IncomingRequest { request, mut responder }: IncomingRequest) {
+    fn dispatch(&self, IncomingRequest { mut request, mut responder }: IncomingRequest) {
+        let decoded = decode_content(&mut request, self.max_body);
         self.activity.log(responder.to.connection, &request);
         let decision = self.faults.decide(&request.path, &request.body);
         responder.delivery = decision.delivery;
         if let Some(response) = decision.response {
             responder.respond(response);
+        } else if let Err(refusal) = decoded {
+            responder.respond(refusal);
         } else if catch_unwind(AssertUnwindSafe(|| handle(&self.context, &request, &responder))).is_err() {
             responder.respond(Response::error(500, "internal server error"));
         }

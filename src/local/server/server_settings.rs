@@ -8,7 +8,9 @@ use super::api::KeyCheck;
 use super::faults::Fault;
 use super::flags::Flags;
 use super::net::Limits;
+use super::wire_formats::WireFormats;
 use crate::local::model::Model;
+use crate::rules::ttl::MIN_SECONDS;
 
 /// The settings of a server; [`LocalServerBuilder`](crate::local::LocalServerBuilder) documents each.
 pub(crate) struct Settings {
@@ -18,10 +20,12 @@ pub(crate) struct Settings {
     pub(crate) result_time: Duration,
     pub(crate) session_time: Duration,
     pub(crate) link_time: Duration,
+    pub(crate) min_ttl: Duration,
     pub(crate) max_models: usize,
     /// `None` keeps everything in memory.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) key_check: KeyCheck,
+    pub(crate) wire: WireFormats,
     pub(crate) faults: Vec<Fault>,
     pub(crate) fault_seed: u64,
     pub(crate) log_capacity: usize,
@@ -38,9 +42,11 @@ impl Default for Settings {
             result_time: Duration::from_secs(600),
             session_time: Duration::from_secs(600),
             link_time: Duration::from_secs(15 * 60),
+            min_ttl: Duration::from_secs(MIN_SECONDS),
             max_models: 64,
             data_dir: None,
             key_check: Arc::new(|_| true),
+            wire: WireFormats::default(),
             faults: Vec::new(),
             fault_seed: 0,
             log_capacity: 10_000,

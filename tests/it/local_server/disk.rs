@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -186,7 +187,7 @@ fn a_directory_belongs_to_one_server() {
 #[test]
 fn expired_checkpoint_frees_its_files_and_name() {
     let scratch = tempdir().unwrap();
-    let server = LocalServer::builder().data_dir(scratch.path()).start().unwrap();
+    let server = LocalServer::builder().data_dir(scratch.path()).min_ttl(Duration::ZERO).start().unwrap();
     let mut client = Client::new(&server);
     let run = client.model(BASE);
     client.call("save_weights", save(&run, 1, "short"));

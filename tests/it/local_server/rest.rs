@@ -217,6 +217,7 @@ fn sessions_and_samplers_are_described() {
     let info = client.ok("weights_info", json!({ "tinker_path": path }));
     let all = json!({
         "base_model": BASE, "is_lora": true, "lora_rank": 32, "train_attn": true, "train_mlp": true, "train_unembed": true,
+        "optimizer_config": { "type": "adamw" },
     });
     assert_eq!(info, all);
 }
@@ -279,7 +280,7 @@ fn changed_or_expired_links_are_rejected() {
 
 #[test]
 fn checkpoint_expires_after_its_ttl() {
-    let server = LocalServer::start().unwrap();
+    let server = LocalServer::builder().min_ttl(Duration::ZERO).start().unwrap();
     let mut client = Client::new(&server);
     let run = with_checkpoints(&mut client);
     let path = format!("training_runs/{run}/checkpoints/weights/one/ttl");

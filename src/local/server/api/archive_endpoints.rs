@@ -1,5 +1,7 @@
 //! Archives of checkpoints: signed links, and the downloads behind them.
 
+use std::slice::from_ref;
+
 use super::call::{ApiContext, Call, HandlerOutcome, HandlerResult};
 use crate::local::checkpoint_files::archive;
 use crate::local::server::http1::{Request, Response};
@@ -14,7 +16,7 @@ const SUFFIX: &str = ".tar.gz";
 /// Redirects to a signed link. The header `Expires` says until when it is valid.
 pub(super) fn link(call: &Call<'_>) -> HandlerResult {
     let path = call.checkpoint_path()?;
-    call.state.lock().readable_checkpoint(path.as_str(), &call.owner)?;
+    call.state.lock().readable_checkpoint(path.as_str(), from_ref(&call.owner))?;
     let [run, kind, name] = call.captures::<3>()?.map(encode);
     let path = format!("{ARCHIVES}{run}/{kind}/{name}{SUFFIX}");
     let expires_at = wall_clock() + call.context.link_time;

@@ -1,4 +1,4 @@
-//! JSON bodies and query strings, and the errors for malformed ones.
+//! Bodies, their formats, and query strings; and the errors for malformed ones.
 //!
 //! The server rejects requests like FastAPI, which the service uses: 422 with the location in the request for a wrong
 //! format, 400 with a sentence for an invalid value.
@@ -8,9 +8,27 @@ use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
 use crate::local::server::http1::{Request, Response};
+use crate::local::server::wire_formats::WireFormats;
+use crate::rules::wire_format::WireFormat;
 
-/// Parses the body of a request. A field that may be absent may also be null.
+/// The format of a request's body. The body itself is decompressed before it gets here.
+pub(super) fn format(request: &Request) -> WireFormat {
+    request.format_in("content-type")
+}
+
+/// The format in which a poll gets a result.
+pub(super) fn accepted_format(request: &Request, formats: WireFormats) -> WireFormat {
+    match (request.format_in("accept"), formats) {
+        (_, WireFormats::Json) => WireFormat::Json,
+        (accepted, _) => accepted,
+    }
+}
+
+/// Parses a body in JSON. A field that may be absent may also be null.
 pub(super) fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Response> {
+    if format(request) != WireFormat::Json {
+        return Err(Response::error(415, "this endpoint takes JSON only: send content-type application/json"));
+    }
     serde_json::from_slice(&request.body).or_else(|error| {
         // Slower, so only after the fast way failed: first without the nulls, then for the location of the error.
         let without_nulls = error.is_data().then(|| serde_json::from_slice(&request.body).ok().map(without_nulls));
@@ -89,7 +107,8 @@ fn invalid_field(error: &serde_json::Error, path: &serde_path_to_error::Path) ->
     }
 }
 
-fn unprocessable(location: Vec<Value>, message: &str, kind: &str) -> Response {
+/// The error for a malformed part of a request, in FastAPI's words.
+pub(super) fn unprocessable(location: Vec<Value>, message: &str, kind: &str) -> Response {
     Response::json(422, &json!({ "detail": [{ "type": kind, "loc": location, "msg": message }] }))
 }
 

@@ -10,6 +10,7 @@ use super::signed_link::LinkSigner;
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::state::{Fingerprint, Owner, ServerState};
+use crate::local::server::wire_formats::WireFormats;
 
 /// Decides whether an API key may use the server.
 pub(crate) type KeyCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -21,7 +22,10 @@ pub(crate) struct ApiContext {
     pub(crate) hold_time: Duration,
     /// How long a link to an archive is valid.
     pub(crate) link_time: Duration,
+    /// The shortest time to live of a checkpoint.
+    pub(crate) min_ttl: Duration,
     pub(crate) key_check: KeyCheck,
+    pub(crate) wire: WireFormats,
     pub(crate) signer: LinkSigner,
     pub(crate) address: SocketAddr,
 }

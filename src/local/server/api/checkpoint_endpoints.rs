@@ -1,12 +1,11 @@
 //! Changing checkpoints: delete, publish, expire.
 
-use serde::Deserialize;
-
 use super::body;
 use super::call::{Call, HandlerResult, no_content};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{CHECKPOINT_RECORD, CheckpointRecord, checkpoint_folder, timestamp_in};
 use crate::types::CheckpointPath;
+use crate::types::wire::SetCheckpointTtlRequest;
 
 pub(super) fn delete(call: &Call<'_>) -> HandlerResult {
     let path = call.checkpoint_path()?;
@@ -26,14 +25,9 @@ pub(super) fn unpublish(call: &Call<'_>) -> HandlerResult {
     call.update_checkpoint(|checkpoint| checkpoint.public = false)
 }
 
-#[derive(Deserialize)]
-struct SetTtl {
-    /// `None` keeps the checkpoint until it is deleted.
-    ttl_seconds: Option<u64>,
-}
-
 pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
-    let SetTtl { ttl_seconds } = body::parse(call.request)?;
+    let SetCheckpointTtlRequest { ttl_seconds } = body::parse(call.request)?;
+    call.check_ttl(ttl_seconds)?;
     call.update_checkpoint(|checkpoint| checkpoint.expires_at = ttl_seconds.and_then(timestamp_in))
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::body;
+use super::body::{self, accepted_format};
 use super::call::{Call, HandlerOutcome, HandlerResult};
 use crate::local::server::http1::Response;
 use crate::local::server::state::PollResult;
@@ -12,7 +12,8 @@ use crate::types::wire::RetrieveFutureRequest;
 
 pub(super) fn retrieve_future(call: &Call<'_>) -> HandlerResult {
     let RetrieveFutureRequest { request_id, .. } = body::parse(call.request)?;
-    match call.state.promises.poll(&request_id, &call.owner, call.responder) {
+    let format = accepted_format(call.request, call.context.wire);
+    match call.state.promises.poll(&request_id, &call.owner, format, call.responder) {
         PollResult::Ready(result) => Ok(HandlerOutcome::Respond(result)),
         PollResult::Held => {
             let not_ready = Response::json(408, &json!({ "queue_state": QueueState::Active }));

@@ -1,5 +1,7 @@
 //! Listing and describing what the server stores: training runs, checkpoints, sessions and sampling sessions.
 
+use std::slice::from_ref;
+
 use serde_json::json;
 
 use super::body::{self, Page};
@@ -62,8 +64,12 @@ pub(super) fn session(call: &Call<'_>) -> HandlerResult {
     let tables = call.state.lock();
     let session = tables.sessions.get(id).ok_or_else(|| not_found("session", id))?;
     check_owner(&session.record.owner, &call.owner, id)?;
-    let mut training_run_ids: Vec<_> =
-        tables.runs.iter().filter(|(_, run)| run.record.session_id == id).map(|(id, _)| id.clone()).collect();
+    let mut training_run_ids: Vec<_> = tables
+        .runs
+        .iter()
+        .filter(|(_, run)| run.record.session_id.as_deref() == Some(id))
+        .map(|(id, _)| id.clone())
+        .collect();
     let samplers = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == id);
     let mut sampler_ids: Vec<_> = samplers.map(|(id, _)| id.clone()).collect();
     training_run_ids.sort();
@@ -77,7 +83,7 @@ pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
     let record = &tables.sampler(id, &call.owner)?.record;
     let model_path = match &record.weights {
         Weights::Checkpoint(path) => Some(path.clone()),
-        Weights::Base | Weights::Snapshot(_) => None,
+        Weights::Base | Weights::Snapshot(_) | Weights::Inflight { .. } => None,
     };
     ok(&SamplerResponse { sampler_id: id.to_owned(), base_model: record.base_model.clone(), model_path })
 }
@@ -85,9 +91,10 @@ pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
 pub(super) fn weights_info(call: &Call<'_>) -> HandlerResult {
     let WeightsInfoRequest { tinker_path } = body::parse(call.request)?;
     let tables = call.state.lock();
-    let CheckpointRecord { base_model, lora, .. } = tables.readable_checkpoint(&tinker_path, &call.owner)?;
+    let CheckpointRecord { base_model, lora, optimizer, .. } =
+        tables.readable_checkpoint(&tinker_path, from_ref(&call.owner))?;
     ok(&json!({
-        "base_model": base_model, "is_lora": true, "lora_rank": lora.rank,
+        "base_model": base_model, "is_lora": true, "lora_rank": lora.rank, "optimizer_config": optimizer,
         "train_unembed": lora.train_unembed, "train_mlp": lora.train_mlp, "train_attn": lora.train_attn,
     }))
 }

@@ -1,53 +1,86 @@
 //! Training runs: creating, describing and unloading them.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::body;
 use super::call::{Call, HandlerResult, ok};
 use super::decode;
 use super::training_endpoints::promise;
+use crate::local::model::Model;
 use crate::local::server::compute::{spawn_run_worker, tagged};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{RUN_RECORD, Run, RunRecord, Task, timestamp};
+use crate::local::server::state::{RUN_RECORD, Run, RunRecord, Tables, Task, timestamp};
 use crate::types::wire::{CreateModelRequest, GetInfoRequest, UnloadModelRequest};
-use crate::types::{GetInfoResponse, ModelData, OptimizerConfig};
+use crate::types::{GetInfoResponse, LoraConfig, ModelData, OptimizerConfig};
 
 pub(super) fn create_model(call: &Call<'_>) -> HandlerResult {
     let body: CreateModelRequest<'_> = body::parse(call.request)?;
     let model = call.state.model(&body.base_model)?;
     let lora = decode::lora_config(body.lora_config)?;
-    decode::optimizer(body.optimizer_config.as_deref())?;
-    let seq = Some(body.model_seq_id);
+    let optimizer = decode::optimizer(body.optimizer_config.as_deref())?;
+    call.create_run(&body.session_id, body.model_seq_id, |_| {
+        let user_metadata = body.user_metadata.map(Cow::into_owned);
+        Ok(NewRun { model, lora, optimizer, user_metadata, task: Task::Create })
+    })
+}
 
-    let mut tables = call.state.lock();
-    let session = tables.session(&body.session_id, &call.owner)?;
-    let model_id = format!("{}:train:{}", body.session_id, body.model_seq_id);
-    if let Some(first) = session.models.find(seq, call.fingerprint)? {
-        return ok(&promise(*first, &model_id));
+/// A training run that is about to be created.
+pub(super) struct NewRun {
+    pub(super) model: Arc<dyn Model>,
+    pub(super) lora: LoraConfig,
+    pub(super) optimizer: OptimizerConfig,
+    pub(super) user_metadata: Option<BTreeMap<String, String>>,
+    /// The task that makes its weights.
+    pub(super) task: Task,
+}
+
+impl Call<'_> {
+    /// Creates a training run and queues its first task, unless the request is a retry. `new` runs under the lock and only for
+    /// a new request.
+    pub(super) fn create_run(
+        &self,
+        session_id: &str,
+        model_seq: u64,
+        new: impl FnOnce(&Tables) -> Result<NewRun, Response>,
+    ) -> HandlerResult {
+        let mut tables = self.state.lock();
+        let session = tables.session(session_id, &self.owner)?;
+        let model_id = format!("{session_id}:train:{model_seq}");
+        if let Some(first) = session.models.find(Some(model_seq), self.fingerprint)? {
+            return ok(&promise(*first, &model_id));
+        }
+        if tables.runs.contains_key(&model_id) {
+            return Err(Response::error(409, &format!("{model_id} was created before the server was restarted")));
+        }
+        let in_memory = tables.runs.values().filter(|run| run.queue.is_some()).count();
+        if in_memory >= self.state.max_models {
+            let detail = format!("{in_memory} models are in memory, the maximum: unload one first");
+            return Err(Response::error(429, &detail));
+        }
+        let NewRun { model, lora, optimizer, user_metadata, task } = new(&tables)?;
+        let record = RunRecord {
+            owner: self.owner.clone(),
+            session_id: Some(session_id.to_owned()),
+            project_id: None,
+            created: timestamp(),
+            base_model: model.name().to_owned(),
+            lora,
+            optimizer,
+            user_metadata,
+            last_request_time: timestamp(),
+        };
+        self.state.write_record(&["runs", &model_id], RUN_RECORD, &record)?;
+        let queue = spawn_run_worker(self.state, &model_id, &record, &model)
+            .map_err(|error| Response::error(503, &format!("failed to start a thread for the model: {error}")))?;
+        let id = self.state.promises.create(&self.owner);
+        tables.session(session_id, &self.owner)?.models.record(Some(model_seq), self.fingerprint, id);
+        // Fails only when the server is stopping: otherwise a worker outlives its queue.
+        let _ = queue.send((id, task));
+        tables.runs.insert(model_id.clone(), Run::new(record, model, Some(queue)));
+        ok(&promise(id, &model_id))
     }
-    if tables.runs.contains_key(&model_id) {
-        return Err(Response::error(409, &format!("{model_id} was created before the server was restarted")));
-    }
-    let in_memory = tables.runs.values().filter(|run| run.queue.is_some()).count();
-    if in_memory >= call.state.max_models {
-        return Err(Response::error(429, &format!("{in_memory} models are in memory, the maximum: unload one first")));
-    }
-    let record = RunRecord {
-        owner: call.owner.clone(),
-        session_id: body.session_id.clone().into_owned(),
-        created: timestamp(),
-        base_model: model.name().to_owned(),
-        lora,
-        user_metadata: body.user_metadata.map(|metadata| metadata.into_owned()),
-        last_request_time: timestamp(),
-    };
-    call.state.write_record(&["runs", &model_id], RUN_RECORD, &record)?;
-    let queue = spawn_run_worker(call.state, &model_id, &record, &model)
-        .map_err(|error| Response::error(503, &format!("failed to start a thread for the model: {error}")))?;
-    let id = call.state.promises.create(&call.owner);
-    tables.session(&body.session_id, &call.owner)?.models.record(seq, call.fingerprint, id);
-    // Fails only when the server is stopping: otherwise a worker outlives its queue.
-    let _ = queue.send((id, Task::Create));
-    tables.runs.insert(model_id.clone(), Run::new(record, model, Some(queue)));
-    ok(&promise(id, &model_id))
 }
 
 pub(super) fn get_info(call: &Call<'_>) -> HandlerResult {
@@ -66,7 +99,7 @@ pub(super) fn get_info(call: &Call<'_>) -> HandlerResult {
         is_lora: Some(true),
         lora_rank: Some(run.record.lora.rank),
         model_name: name,
-        optimizer_config: OptimizerConfig::default(),
+        optimizer_config: run.record.optimizer.clone(),
     };
     ok(&tagged("get_info", info))
 }

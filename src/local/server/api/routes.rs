@@ -32,6 +32,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("POST", "save_weights", weights_endpoints::save_weights),
     ("POST", "load_weights", weights_endpoints::load_weights),
     ("POST", "save_weights_for_sampler", weights_endpoints::save_weights_for_sampler),
+    ("POST", "save_weights_external", weights_endpoints::save_weights_external),
     ("POST", "create_sampling_session", sampling_endpoints::create),
     ("POST", "join_sampling_session", sampling_endpoints::join),
     ("POST", "asample", sampling_endpoints::sample),

@@ -1,5 +1,8 @@
 //! Sampling sessions and samples.
 
+use std::slice::from_ref;
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::call::{Call, HandlerResult, ok};
@@ -8,8 +11,7 @@ use crate::local::model::Cancellation;
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
-    AdapterCache, CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord,
-    Weights,
+    CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
 };
 use crate::types::wire::{
     CreateSamplingSessionRequest, JoinSamplingSessionRequest, JoinSamplingSessionResponse, SampleRequest,
@@ -20,7 +22,7 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let mut tables = call.state.lock();
     let (base_model, weights) = match (body.model_path.as_deref(), body.base_model.as_deref()) {
         (Some(path), _) => {
-            let checkpoint = tables.readable_checkpoint(path, &call.owner)?;
+            let checkpoint = tables.readable_checkpoint(path, from_ref(&call.owner))?;
             (checkpoint.base_model.clone(), Weights::Checkpoint(path.to_owned()))
         }
         (None, Some(name)) => (name.to_owned(), Weights::Base),
@@ -36,7 +38,7 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
         Some(_) => return Err(Response::error(409, &format!("{id} was opened with different weights"))),
         None => {
             call.state.write_record(&["samplers", &id], SAMPLER_RECORD, &record)?;
-            let sampler = SamplingSession::new(record, model, AdapterCache::default());
+            let sampler = SamplingSession::new(record, model, Arc::default());
             call.state.add_sampler(&mut tables, id.clone(), sampler);
         }
     }
@@ -82,6 +84,7 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
         record: sampler.record.clone(),
         model,
         adapter: sampler.adapter.clone(),
+        in_use: sampler.in_use.clone(),
         params,
         cancellation: Cancellation::new(),
     };

@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::call::{Call, HandlerResult, ok};
-use crate::local::server::compute::tagged;
-use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, timestamp};
+use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, tagged, timestamp};
 use crate::types::wire::{HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
 use crate::types::{GetServerCapabilitiesResponse, HealthResponse, SupportedModel};
 

@@ -2,24 +2,60 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::body;
 use super::call::{Call, HandlerResult, ok};
 use super::decode::{self, OptimStep};
 use crate::local::model::Model;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{PromiseId, Tables, Task};
-use crate::types::wire::{ForwardBackwardRequest, ForwardRequest, Promise};
+use crate::rules::wire_format::WireFormat;
+use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, Promise};
 
+/// Forward passes in JSON. In protobuf, a field of `forward_backward` requests them.
 pub(super) fn forward(call: &Call<'_>) -> HandlerResult {
+    if !call.context.wire.takes(WireFormat::Json) {
+        return Err(Response::error(404, "Not Found"));
+    }
     let body: ForwardRequest<'_> = body::parse(call.request)?;
-    let batch = decode::batch(&*call.base_model(&body.model_id)?, &body.forward_input)?;
-    call.submit(&body.model_id, body.seq_id, |_| Ok(Task::Forward(batch)))
+    call.submit_pass(&body.model_id, body.seq_id, &body.forward_input, true)
 }
 
 pub(super) fn forward_backward(call: &Call<'_>) -> HandlerResult {
-    let body: ForwardBackwardRequest<'_> = body::parse(call.request)?;
-    let batch = decode::batch(&*call.base_model(&body.model_id)?, &body.forward_backward_input)?;
-    call.submit(&body.model_id, body.seq_id, |_| Ok(Task::ForwardBackward(batch)))
+    let format = body::format(call.request);
+    if !call.context.wire.takes(format) {
+        return Err(refused_format(format, &call.request.body));
+    }
+    match format {
+        WireFormat::Json => {
+            let body: ForwardBackwardRequest<'_> = body::parse(call.request)?;
+            call.submit_pass(&body.model_id, body.seq_id, &body.forward_backward_input, false)
+        }
+        WireFormat::Protobuf => {
+            let pass = decode::pass_request(&call.request.body)?;
+            let input = ForwardBackwardInput::new(&pass.data, &pass.loss);
+            let seq_id = Some(pass.seq_id).filter(|&seq_id| seq_id > 0);
+            call.submit_pass(&pass.model_id, seq_id, &input, pass.forward_only)
+        }
+    }
+}
+
+/// How a server that takes one format only refuses the other. One of 2025 does not know protobuf, and fails on a body that is
+/// not even text.
+fn refused_format(format: WireFormat, body: &[u8]) -> Response {
+    match format {
+        WireFormat::Json => Response::error(
+            415,
+            "this server takes passes in protobuf only: send content-type application/x-protobuf, as clients of 2026 do",
+        ),
+        WireFormat::Protobuf if std::str::from_utf8(body).is_ok() => body::unprocessable(
+            vec![json!("body")],
+            "Input should be a valid dictionary or object to extract fields from",
+            "model_attributes_type",
+        ),
+        WireFormat::Protobuf => Response::error(500, "Internal Server Error"),
+    }
 }
 
 pub(super) fn optim_step(call: &Call<'_>) -> HandlerResult {
@@ -32,6 +68,19 @@ impl Call<'_> {
     /// The base model of a training run.
     fn base_model(&self, model_id: &str) -> Result<Arc<dyn Model>, Response> {
         Ok(self.state.lock().run(model_id, &self.owner)?.model.clone())
+    }
+
+    /// Queues a pass over a batch.
+    fn submit_pass(
+        &self,
+        model_id: &str,
+        seq_id: Option<u64>,
+        input: &ForwardBackwardInput<'_>,
+        forward_only: bool,
+    ) -> HandlerResult {
+        let batch = decode::batch(&*self.base_model(model_id)?, input)?;
+        let task = if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) };
+        self.submit(model_id, seq_id, |_| Ok(task))
     }
 
     /// Queues a task for a run's worker, unless the request is a retry. `task` runs under the lock and only for a new

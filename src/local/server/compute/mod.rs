@@ -10,6 +10,6 @@ mod run_worker;
 mod sample_worker;
 mod weights;
 
-pub(crate) use self::outputs::tagged;
 pub(crate) use self::run_worker::spawn_run_worker;
 pub(crate) use self::sample_worker::run_sample_worker;
+pub(crate) use crate::local::server::state::tagged;

@@ -2,36 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::Value;
-
 use crate::local::model::{Example, FinishReason, PromptLogprobs, Sample};
-use crate::local::server::state::SampleParams;
-use crate::types::{
-    ForwardBackwardOutput, LossFnOutput, OptimStepResponse, SampleResponse, SampledSequence, StopReason, TensorData,
-};
-
-/// The result of a training task.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum TaskOutput {
-    Losses(ForwardBackwardOutput),
-    OptimStep(OptimStepResponse),
-    Other(Tagged<Value>),
-}
-
-/// A response with its type: `{"type": …, …}`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Tagged<T> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    fields: T,
-}
-
-pub(crate) fn tagged<T: Serialize>(kind: &'static str, fields: T) -> Tagged<T> {
-    Tagged { kind, fields }
-}
+use crate::local::server::state::{SampleParams, TaskOutput, tagged};
+use crate::types::{ForwardBackwardOutput, LossFnOutput, SampleResponse, SampledSequence, StopReason, TensorData};
 
 /// The losses of a batch in nats: one value per token, and the sum over the batch.
 pub(super) fn batch_output(batch: &[Example], logprobs: Vec<Vec<f32>>) -> ForwardBackwardOutput {
@@ -54,7 +27,7 @@ pub(super) fn sample_response(
     params: &SampleParams,
     prompt_logprobs: Option<PromptLogprobs>,
     samples: Vec<Sample>,
-) -> Tagged<SampleResponse> {
+) -> TaskOutput {
     let sequence = |sample: Sample| SampledSequence {
         stop_reason: match sample.finish_reason {
             FinishReason::Stop => StopReason::Stop,
@@ -72,5 +45,5 @@ pub(super) fn sample_response(
         topk_prompt_logprobs: topk.filter(|_| params.topk_prompt_logprobs > 0),
         ..SampleResponse::default()
     };
-    tagged("sample", response)
+    TaskOutput::Samples(tagged("sample", response))
 }

@@ -9,15 +9,15 @@ use crossbeam_channel::unbounded;
 use serde_json::json;
 
 use super::catch_panic::catch_panic;
-use super::outputs::{TaskOutput, batch_output, tagged};
+use super::outputs::batch_output;
 use super::weights::{adapter_options, load_checkpoint};
 use crate::local::adam::Adam;
 use crate::local::checkpoint_files::pack;
 use crate::local::model::{Adapter, Model, Tensors};
 use crate::local::server::state::{
-    AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, PromiseId, RUN_RECORD, RunRecord, SAMPLER_RECORD,
-    SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskQueue, Weights, checkpoint_folder,
-    timestamp, timestamp_in,
+    AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, CheckpointSource, INFLIGHT_RECORD, PromiseId, RUN_RECORD,
+    RunRecord, SAMPLER_RECORD, SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskOutput,
+    TaskQueue, Weights, checkpoint_folder, inflight_folder, tagged, timestamp, timestamp_in,
 };
 use crate::types::{CheckpointPath, CheckpointType, OptimStepResponse};
 
@@ -47,10 +47,17 @@ pub(crate) fn spawn_run_worker(
     thread::Builder::new().name("tinkex-train".to_owned()).spawn(move || {
         // Created by the first task, so that a panic of the model fails that task and not the thread.
         let mut worker = None;
+        let mut not_created = false;
         for (promise, task) in tasks {
             if state.is_stopping() {
                 break;
             }
+            if not_created {
+                let error = TaskError::user("the model was not created: its weights could not be loaded");
+                state.promises.fulfill(promise, Err(error));
+                continue;
+            }
+            let creates = matches!(task, Task::CreateFrom(_));
             let result = catch_panic(|| {
                 let worker = worker.get_or_insert_with(|| RunWorker {
                     id: id.clone(),
@@ -63,6 +70,13 @@ pub(crate) fn spawn_run_worker(
                 });
                 worker.execute(task)
             });
+            if creates && result.is_err() {
+                // The run ends: it must not be trained with other weights.
+                not_created = true;
+                if let Some(run) = state.lock().runs.get_mut(&id) {
+                    run.queue = None;
+                }
+            }
             state.promises.fulfill(promise, result);
         }
     })?;
@@ -90,17 +104,33 @@ impl RunWorker {
                 self.optimizer.step(&mut Arc::make_mut(&mut self.adapter).tensors, &gradient, &options);
                 Ok(TaskOutput::OptimStep(OptimStepResponse { metrics: Some(BTreeMap::new()) }))
             }
-            Task::SaveCheckpoint { path, ttl_seconds } => self.save_checkpoint(&path, ttl_seconds),
-            Task::SaveForSampler { sampler_id } => self.save_for_sampler(sampler_id),
-            Task::LoadCheckpoint { path, with_optimizer } => self.load_checkpoint(&path, with_optimizer),
+            Task::SaveCheckpoint { path, ttl_seconds, user_metadata } => {
+                self.save_checkpoint(&path, ttl_seconds, user_metadata)
+            }
+            Task::SaveForSampler { sampler_id, record } => self.save_for_sampler(sampler_id, record),
+            Task::LoadCheckpoint(source) => {
+                self.load_checkpoint(&source)?;
+                Ok(TaskOutput::Other(tagged("load_weights", json!({ "path": source.path }))))
+            }
+            Task::CreateFrom(source) => {
+                self.load_checkpoint(&source)?;
+                let fields = json!({ "path": source.path, "model_id": self.id });
+                Ok(TaskOutput::Other(tagged("load_weights", fields)))
+            }
             Task::Unload => Ok(TaskOutput::Other(tagged("unload_model", json!({ "model_id": self.id })))),
         }
     }
 
     /// Saves a checkpoint under its reserved path and releases the reservation, also on failure.
-    fn save_checkpoint(&self, path: &CheckpointPath, ttl_seconds: Option<u64>) -> Result<TaskOutput, TaskError> {
+    fn save_checkpoint(
+        &self,
+        path: &CheckpointPath,
+        ttl_seconds: Option<u64>,
+        user_metadata: Option<BTreeMap<String, String>>,
+    ) -> Result<TaskOutput, TaskError> {
         let (kind, optimizer) = match path.checkpoint_type() {
             CheckpointType::Training => ("save_weights", Some(&self.optimizer)),
+            CheckpointType::External => ("save_weights_external", None),
             _ => ("save_weights_for_sampler", None),
         };
         let saved = pack(&self.record.base_model, &self.adapter, optimizer).and_then(|files| {
@@ -108,35 +138,47 @@ impl RunWorker {
                 owner: self.record.owner.clone(),
                 base_model: self.record.base_model.clone(),
                 lora: self.record.lora.clone(),
+                optimizer: self.record.optimizer.clone(),
                 time: timestamp(),
                 size_bytes: files.values().map(|file| file.len() as u64).sum(),
                 public: false,
+                user_metadata,
                 expires_at: ttl_seconds.and_then(timestamp_in),
             };
             let folder = checkpoint_folder(path);
             self.state.store.save_files(&folder, files, CHECKPOINT_RECORD, &checkpoint).map(|()| checkpoint)
         });
         let mut tables = self.state.lock();
-        tables.reserved.remove(path.as_str());
-        tables.checkpoints.insert(path.as_str().to_owned(), saved.map_err(save_failed)?);
+        tables.release_checkpoint(path);
+        let checkpoint = saved.map_err(save_failed)?;
+        let size_bytes = (path.checkpoint_type() == CheckpointType::External).then_some(checkpoint.size_bytes);
+        tables.checkpoints.insert(path.as_str().to_owned(), checkpoint);
         if let Some(run) = tables.runs.get(&self.id) {
             self.state.store.write_record(&["runs", &self.id], RUN_RECORD, &run.record).map_err(save_failed)?;
         }
-        Ok(TaskOutput::Other(tagged(kind, json!({ "path": path.as_str() }))))
+        let mut fields = json!({ "path": path.as_str() });
+        if let Some(size_bytes) = size_bytes {
+            fields["size_bytes"] = size_bytes.into();
+        }
+        Ok(TaskOutput::Other(tagged(kind, fields)))
     }
 
-    /// Opens a sampling session on the current weights. Later training steps do not affect it.
-    fn save_for_sampler(&self, sampler_id: String) -> Result<TaskOutput, TaskError> {
-        let record = SamplingSessionRecord {
-            owner: self.record.owner.clone(),
-            session_id: self.record.session_id.clone(),
-            base_model: self.record.base_model.clone(),
-            weights: Weights::Snapshot(self.record.lora.clone()),
-        };
+    /// Opens a sampling session on the current weights. Later training steps do not affect it; later inflight saves replace
+    /// the weights of inflight sessions.
+    fn save_for_sampler(&self, sampler_id: String, record: SamplingSessionRecord) -> Result<TaskOutput, TaskError> {
         let files = pack(&self.record.base_model, &self.adapter, None).map_err(save_failed)?;
-        let saved = self.state.store.save_files(&["samplers", &sampler_id], files, SAMPLER_RECORD, &record);
-        saved.map_err(save_failed)?;
-        let sampler = SamplingSession::new(record, self.model.clone(), AdapterCache::loaded(self.adapter.clone()));
+        let (store, sampler_folder) = (&self.state.store, ["samplers", &sampler_id]);
+        let cache = if let Weights::Inflight { run, lora } = &record.weights {
+            store.save_files(&inflight_folder(run), files, INFLIGHT_RECORD, lora).map_err(save_failed)?;
+            store.write_record(&sampler_folder, SAMPLER_RECORD, &record).map_err(save_failed)?;
+            let shared = self.state.lock().runs.get(run).map(|run| run.inflight.clone()).unwrap_or_default();
+            shared.replace(self.adapter.clone());
+            shared
+        } else {
+            store.save_files(&sampler_folder, files, SAMPLER_RECORD, &record).map_err(save_failed)?;
+            Arc::new(AdapterCache::loaded(self.adapter.clone()))
+        };
+        let sampler = SamplingSession::new(record, self.model.clone(), cache);
         self.state.adapters.used(&sampler.adapter);
         self.state.add_sampler(&mut self.state.lock(), sampler_id.clone(), sampler);
         let fields = json!({ "path": null, "sampling_session_id": sampler_id });
@@ -145,10 +187,10 @@ impl RunWorker {
 
     /// Replaces the weights by those of a checkpoint. The gradient accumulated for the old weights is dropped; the
     /// optimizer state is reset, or loaded if requested.
-    fn load_checkpoint(&mut self, path: &str, with_optimizer: bool) -> Result<TaskOutput, TaskError> {
-        let base_model =
-            self.state.lock().readable_checkpoint(path, &self.record.owner).map(|record| record.base_model.clone());
-        let base_model = base_model.map_err(|response| TaskError::user(response.detail()))?;
+    fn load_checkpoint(&mut self, source: &CheckpointSource) -> Result<(), TaskError> {
+        let CheckpointSource { path, readers, with_optimizer } = source;
+        let found = self.state.lock().readable_checkpoint(path, readers).cloned();
+        let CheckpointRecord { base_model, lora, .. } = found.map_err(|response| TaskError::user(response.detail()))?;
         let (adapter, optimizer) = load_checkpoint(&self.state, path)?;
         let Some(optimizer) = optimizer else {
             return Err(TaskError::user(format!("{path} is a sampler checkpoint, not a training checkpoint")));
@@ -157,13 +199,16 @@ impl RunWorker {
             adapter.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dim())).collect()
         };
         if base_model != self.record.base_model || shapes(&adapter) != shapes(&self.adapter) {
+            let own = &self.record;
             return Err(TaskError::user(format!(
-                "{path} has a different base model, rank or set of layers than this model"
+                "{path} has a different base model, rank or set of layers than this model: rank {} on {base_model}, not {} on \
+                 {}; create a model from the checkpoint instead",
+                lora.rank, own.lora.rank, own.base_model
             )));
         }
         self.adapter = Arc::new(adapter);
         self.gradient = Tensors::new();
-        self.optimizer = if with_optimizer { optimizer } else { Adam::default() };
-        Ok(TaskOutput::Other(tagged("load_weights", json!({ "path": path }))))
+        self.optimizer = if *with_optimizer { optimizer } else { Adam::default() };
+        Ok(())
     }
 }

@@ -3,11 +3,10 @@
 use crossbeam_channel::Receiver;
 
 use super::catch_panic::catch_panic;
-use super::outputs::{Tagged, sample_response};
+use super::outputs::sample_response;
 use super::weights::sampling_adapter;
 use crate::local::model::{PromptOptions, SamplingContext};
-use crate::local::server::state::{SampleTask, ServerState, TaskError};
-use crate::types::SampleResponse;
+use crate::local::server::state::{SampleTask, ServerState, TaskError, TaskOutput};
 
 /// Executes sample tasks until the queue is dropped or the server stops.
 pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask>) {
@@ -19,7 +18,7 @@ pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask
     }
 }
 
-fn sample(state: &ServerState, task: &SampleTask) -> Result<Tagged<SampleResponse>, TaskError> {
+fn sample(state: &ServerState, task: &SampleTask) -> Result<TaskOutput, TaskError> {
     let SampleTask { model, params, cancellation, .. } = task;
     if cancellation.is_cancelled() {
         return Err(cancelled());

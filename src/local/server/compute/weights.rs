@@ -7,8 +7,8 @@ use crate::local::adam::Adam;
 use crate::local::checkpoint_files::unpack;
 use crate::local::model::{Adapter, AdapterOptions};
 use crate::local::server::state::{
-    AdapterCache, CHECKPOINT_RECORD, FolderPath, SAMPLER_RECORD, SamplingSessionRecord, ServerState, TaskError,
-    Weights, checkpoint_folder,
+    AdapterCache, CHECKPOINT_RECORD, FolderPath, INFLIGHT_RECORD, SAMPLER_RECORD, SamplingSessionRecord, ServerState,
+    TaskError, Weights, checkpoint_folder, inflight_folder,
 };
 use crate::types::{CheckpointPath, LoraConfig};
 
@@ -24,6 +24,9 @@ pub(super) fn sampling_adapter(
         Weights::Checkpoint(path) => cache.get_or_load(|| Ok(load_checkpoint(state, path)?.0))?,
         Weights::Snapshot(lora) => {
             cache.get_or_load(|| Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0))?
+        }
+        Weights::Inflight { run, lora } => {
+            cache.get_or_load(|| Ok(load(state, &inflight_folder(run), INFLIGHT_RECORD, lora)?.0))?
         }
     };
     state.adapters.used(cache);

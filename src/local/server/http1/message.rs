@@ -6,6 +6,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::rules::wire_format::WireFormat;
+use crate::types::wire::protobuf;
+
 /// A complete request.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -24,6 +27,15 @@ impl Request {
     /// The first value of a header, by its lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The wire format that a header with media types names: JSON unless it names protobuf.
+    pub(crate) fn format_in(&self, header: &str) -> WireFormat {
+        let names_protobuf = |types: &str| types.to_ascii_lowercase().contains(protobuf::CONTENT_TYPE);
+        match self.header(header).is_some_and(names_protobuf) {
+            true => WireFormat::Protobuf,
+            false => WireFormat::Json,
+        }
     }
 }
 
@@ -106,6 +118,7 @@ fn reason_phrase(status: u16) -> &'static str {
         409 => "Conflict",
         410 => "Gone",
         413 => "Content Too Large",
+        415 => "Unsupported Media Type",
         422 => "Unprocessable Entity",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

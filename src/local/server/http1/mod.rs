@@ -2,10 +2,12 @@
 //!
 //! Decides what a well-formed request is and how large it may be. Knows no sockets, no threads and no clock.
 
+mod content_encoding;
 mod message;
 mod parser;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::content_encoding::decode_content;
 pub(crate) use self::message::{Request, Response};
 pub(crate) use self::parser::{Parsed, Parser};

@@ -19,6 +19,11 @@ impl AdapterCache {
         AdapterCache(Mutex::new(Some(adapter)))
     }
 
+    /// Replaces the adapter. Samples that have begun finish with the one that they began with.
+    pub(crate) fn replace(&self, adapter: Arc<Adapter>) {
+        *self.0.lock() = Some(adapter);
+    }
+
     /// The adapter, loaded now if it is not in memory. Holds the lock while loading, so that concurrent samples load it once.
     pub(crate) fn get_or_load<E>(&self, load: impl FnOnce() -> Result<Adapter, E>) -> Result<Arc<Adapter>, E> {
         let mut cached = self.0.lock();

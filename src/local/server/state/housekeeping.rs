@@ -7,20 +7,21 @@ use super::server_state::ServerState;
 use super::tables::{REMOVED_SAMPLERS_RECORD, SamplingSession, Tables};
 
 /// How many sampling sessions on unnamed saves a session keeps: those that were used last.
-const MAX_SNAPSHOTS: usize = 64;
+const MAX_UNNAMED: usize = 64;
 /// How many other sampling sessions a session keeps: those that were used last.
 const MAX_SAMPLERS: usize = 1024;
 
 impl ServerState {
     /// Adds a sampling session whose record is in the store. Removes those of the same session that exceed the limits.
     pub(crate) fn add_sampler(&self, tables: &mut Tables, id: String, sampler: SamplingSession) {
-        let (session_id, is_snapshot) = (sampler.record.session_id.clone(), is_snapshot(&sampler));
+        let (session_id, is_unnamed) = (sampler.record.session_id.clone(), is_unnamed(&sampler));
         tables.samplers.insert(id, sampler);
-        let alike = tables.samplers.iter().filter(|(_, sampler)| {
-            sampler.record.session_id == session_id && self::is_snapshot(sampler) == is_snapshot
-        });
+        let alike = tables
+            .samplers
+            .iter()
+            .filter(|(_, sampler)| sampler.record.session_id == session_id && self::is_unnamed(sampler) == is_unnamed);
         let uses = alike.map(|(id, sampler)| (sampler.last_used, sampler.is_in_use(), id.as_str())).collect();
-        let excess = unused(uses, if is_snapshot { MAX_SNAPSHOTS } else { MAX_SAMPLERS });
+        let excess = unused(uses, if is_unnamed { MAX_UNNAMED } else { MAX_SAMPLERS });
         let excess: Vec<String> = excess.into_iter().map(str::to_owned).collect();
         self.remove_samplers(tables, &session_id, &excess);
     }
@@ -29,8 +30,7 @@ impl ServerState {
     pub(crate) fn end_session(&self, tables: &mut Tables, session_id: &str) {
         tables.end_session(session_id);
         let own = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == session_id);
-        let snapshots: Vec<String> =
-            own.filter(|(_, sampler)| is_snapshot(sampler)).map(|(id, _)| id.clone()).collect();
+        let snapshots: Vec<String> = own.filter(|(_, sampler)| is_unnamed(sampler)).map(|(id, _)| id.clone()).collect();
         self.remove_samplers(tables, session_id, &snapshots);
     }
 
@@ -72,8 +72,8 @@ impl ServerState {
     }
 }
 
-fn is_snapshot(sampler: &SamplingSession) -> bool {
-    matches!(sampler.record.weights, Weights::Snapshot(_))
+fn is_unnamed(sampler: &SamplingSession) -> bool {
+    matches!(sampler.record.weights, Weights::Snapshot(_) | Weights::Inflight { .. })
 }
 
 /// Those to remove, so that `limit` stay: the ones that were not used for longest. None that is in use, nor the newest.

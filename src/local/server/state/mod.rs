@@ -17,6 +17,7 @@ mod server_record;
 mod server_state;
 mod store;
 mod tables;
+mod task_output;
 mod tasks;
 
 pub(crate) use self::adapter_cache::AdapterCache;
@@ -28,9 +29,10 @@ pub(crate) use self::records::{
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;
 pub(crate) use self::server_state::ServerState;
-pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder};
+pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder, inflight_folder};
 pub(crate) use self::tables::{
-    CHECKPOINT_RECORD, CLIENTS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session,
-    Tables, check_owner, not_found,
+    CHECKPOINT_RECORD, CLIENTS_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
+    SamplingSession, Session, Tables, check_owner, not_found,
 };
-pub(crate) use self::tasks::{SampleParams, SampleTask, Task, TaskQueue};
+pub(crate) use self::task_output::{TaskOutput, tagged};
+pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};

@@ -9,15 +9,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 
 use super::owner::Owner;
+use super::task_output::{StoredResult, TaskOutput};
 use crate::local::server::http1::Response;
 use crate::local::server::net::Responder;
 use crate::local::server::time::now;
+use crate::rules::wire_format::WireFormat;
 use crate::types::RequestErrorCategory;
 use crate::types::wire::RequestFailedResponse;
 
@@ -100,12 +102,16 @@ struct Promise {
 
 #[derive(Debug)]
 enum PromiseState {
-    /// With the polls that wait for the result.
-    Pending(Vec<Responder>),
-    Fulfilled {
-        result: Response,
-        retrieved: bool,
-    },
+    Pending(Vec<HeldPoll>),
+    Fulfilled { result: Arc<StoredResult>, retrieved: bool },
+}
+
+/// A poll that waits for the result.
+#[derive(Debug)]
+struct HeldPoll {
+    responder: Responder,
+    /// What the poll accepts.
+    format: WireFormat,
 }
 
 impl PromiseTable {
@@ -123,42 +129,54 @@ impl PromiseTable {
     }
 
     /// Fulfills a promise and responds to the polls that wait for it. Only the first result counts.
-    pub(crate) fn fulfill<T: Serialize>(&self, id: PromiseId, result: Result<T, TaskError>) {
-        // Serialized outside the lock: results can be large.
-        let result = match result {
-            Ok(value) => Response::json(200, &value),
-            Err(TaskError { category, message }) => {
-                log::warn!("{id} failed: {message}");
-                Response::json(200, &RequestFailedResponse { error: message, category })
+    pub(crate) fn fulfill(&self, id: PromiseId, output: Result<TaskOutput, TaskError>) {
+        let output = output.map_err(|TaskError { category, message }| {
+            log::warn!("{id} failed: {message}");
+            RequestFailedResponse { error: message, category }
+        });
+        let result = Arc::new(StoredResult::new(output));
+        let awaited: Vec<HeldPoll> = {
+            let mut promises = self.promises.lock();
+            let Some(Promise { state: state @ PromiseState::Pending(_), .. }) = promises.by_id.get_mut(&id) else {
+                return;
+            };
+            let fulfilled = PromiseState::Fulfilled { result: result.clone(), retrieved: false };
+            let PromiseState::Pending(polls) = std::mem::replace(state, fulfilled) else { return };
+            promises.fulfilled.push_back((now(), id));
+            let awaited: Vec<_> = polls.into_iter().filter(|poll| poll.responder.is_awaited()).collect();
+            if !awaited.is_empty() {
+                promises.mark_retrieved(id);
             }
+            awaited
         };
-        let mut promises = self.promises.lock();
-        let Some(Promise { state: state @ PromiseState::Pending(_), .. }) = promises.by_id.get_mut(&id) else { return };
-        let fulfilled = PromiseState::Fulfilled { result: result.clone(), retrieved: false };
-        let PromiseState::Pending(polls) = std::mem::replace(state, fulfilled) else { return };
-        promises.fulfilled.push_back((now(), id));
-        for poll in polls.into_iter().filter(Responder::is_awaited) {
-            promises.mark_retrieved(id);
-            poll.respond(result.clone());
+        // Encoded outside the lock: results can be large.
+        for HeldPoll { responder, format } in awaited {
+            responder.respond(result.response(format));
         }
     }
 
-    pub(crate) fn poll(&self, id: &str, owner: &Owner, responder: &Responder) -> PollResult {
-        let mut promises = self.promises.lock();
-        let Some(id) = PromiseId::parse(id).filter(|id| id.0 < promises.next_id) else { return PollResult::Unknown };
-        let result = match promises.by_id.get_mut(&id) {
-            None => return PollResult::Expired,
-            Some(promise) if promise.owner != *owner => return PollResult::Forbidden,
-            Some(Promise { state: PromiseState::Fulfilled { result, .. }, .. }) => result.clone(),
-            Some(Promise { state: PromiseState::Pending(polls), .. }) => {
-                // Each poll drops the earlier ones that timed out or whose connection closed.
-                polls.retain(Responder::is_awaited);
-                polls.push(responder.clone());
-                return PollResult::Held;
-            }
+    /// Polls for a result, in the format that the poll accepts.
+    pub(crate) fn poll(&self, id: &str, owner: &Owner, format: WireFormat, responder: &Responder) -> PollResult {
+        let result = {
+            let mut promises = self.promises.lock();
+            let Some(id) = PromiseId::parse(id).filter(|id| id.0 < promises.next_id) else {
+                return PollResult::Unknown;
+            };
+            let result = match promises.by_id.get_mut(&id) {
+                None => return PollResult::Expired,
+                Some(promise) if promise.owner != *owner => return PollResult::Forbidden,
+                Some(Promise { state: PromiseState::Fulfilled { result, .. }, .. }) => result.clone(),
+                Some(Promise { state: PromiseState::Pending(polls), .. }) => {
+                    // Each poll drops the earlier ones that timed out or whose connection closed.
+                    polls.retain(|poll| poll.responder.is_awaited());
+                    polls.push(HeldPoll { responder: responder.clone(), format });
+                    return PollResult::Held;
+                }
+            };
+            promises.mark_retrieved(id);
+            result
         };
-        promises.mark_retrieved(id);
-        PollResult::Ready(result)
+        PollResult::Ready(result.response(format))
     }
 
     #[cfg(test)]
@@ -205,12 +223,13 @@ impl Promises {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::OptimStepResponse;
 
     #[test]
     fn only_fulfilled_promises_are_evicted_after_an_hour() {
         let (table, owner) = (PromiseTable::new(Duration::ZERO, 0), Owner::of_key("tml-test"));
         let (fulfilled, pending) = (table.create(&owner), table.create(&owner));
-        table.fulfill(fulfilled, Ok(1));
+        table.fulfill(fulfilled, Ok(TaskOutput::OptimStep(OptimStepResponse::default())));
         let known = |ids: &[PromiseId]| ids.iter().all(|id| table.promises.lock().by_id.contains_key(id));
         table.evict_expired(now() + UNRETRIEVED_TIME / 2);
         assert!(known(&[fulfilled, pending]));

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::owner::Owner;
 use crate::local::server::time::wall_clock;
-use crate::types::{Checkpoint, CheckpointPath, LoraConfig, Timestamp, TrainingRun};
+use crate::types::{Checkpoint, CheckpointPath, LoraConfig, OptimizerConfig, Timestamp, TrainingRun};
 
 /// A client session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,10 +25,16 @@ pub(crate) struct SessionRecord {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunRecord {
     pub(crate) owner: Owner,
-    pub(crate) session_id: String,
+    /// `None` for a copy of weights, which cannot be trained.
+    pub(crate) session_id: Option<String>,
+    /// The project of a copy. Other runs are in the project of their session.
+    #[serde(default)]
+    pub(crate) project_id: Option<String>,
     pub(crate) created: Timestamp,
     pub(crate) base_model: String,
     pub(crate) lora: LoraConfig,
+    #[serde(default)]
+    pub(crate) optimizer: OptimizerConfig,
     pub(crate) user_metadata: Option<BTreeMap<String, String>>,
     pub(crate) last_request_time: Timestamp,
 }
@@ -51,6 +57,11 @@ pub(crate) enum Weights {
     Checkpoint(String),
     /// Weights saved without a name for this sampling session alone, with the configuration of their adapter.
     Snapshot(LoraConfig),
+    /// The weights that all inflight sampling sessions of a training run share. Each inflight save of the run replaces them.
+    Inflight {
+        run: String,
+        lora: LoraConfig,
+    },
 }
 
 /// A saved checkpoint.
@@ -59,9 +70,14 @@ pub(crate) struct CheckpointRecord {
     pub(crate) owner: Owner,
     pub(crate) base_model: String,
     pub(crate) lora: LoraConfig,
+    /// The optimizer of the run that saved it.
+    #[serde(default)]
+    pub(crate) optimizer: OptimizerConfig,
     pub(crate) time: Timestamp,
     pub(crate) size_bytes: u64,
     pub(crate) public: bool,
+    #[serde(default)]
+    pub(crate) user_metadata: Option<BTreeMap<String, String>>,
     pub(crate) expires_at: Option<Timestamp>,
 }
 
@@ -79,7 +95,7 @@ impl CheckpointRecord {
             tinker_path: path.as_str().to_owned(),
             size_bytes: Some(self.size_bytes),
             public: self.public,
-            user_metadata: None,
+            user_metadata: self.user_metadata.clone(),
             expires_at: self.expires_at.clone(),
         }
     }

@@ -106,6 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::owner::Owner;
+    use super::super::promises::TaskError;
     use super::*;
     use crate::local::server::time::now;
 
@@ -118,7 +119,7 @@ mod tests {
         for seq in 1..10_000 {
             let id = promises.create(&owner);
             log.record(Some(seq), fingerprint, id);
-            promises.fulfill(id, Ok(1));
+            promises.fulfill(id, Err(TaskError::user("expected")));
             promises.evict_expired(now() + Duration::from_secs(3600));
             log.forget_evicted(&promises);
             assert!(log.len() <= 2 * REMEMBERED + 1, "{}", log.len());

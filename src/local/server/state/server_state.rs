@@ -9,9 +9,9 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use super::adapter_cache::{AdapterCache, LoadedAdapters};
+use super::adapter_cache::LoadedAdapters;
 use super::promises::PromiseTable;
-use super::records::{RunRecord, SamplingSessionRecord, timestamp};
+use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
 use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
@@ -69,7 +69,7 @@ impl ServerState {
         };
         for id in store.list(&["runs"])? {
             let Some(record) = store.read_record::<RunRecord>(&["runs", &id], RUN_RECORD)? else { continue };
-            for kind in ["weights", "sampler_weights"] {
+            for kind in ["weights", "sampler_weights", "external_weights"] {
                 for name in store.list(&["runs", &id, kind])? {
                     if let Some(record) = store.read_record(&["runs", &id, kind, &name], CHECKPOINT_RECORD)? {
                         tables.checkpoints.insert(format!("tinker://{id}/{kind}/{name}"), record);
@@ -87,8 +87,13 @@ impl ServerState {
             if tables.is_removed(&id) {
                 store.remove(&["samplers", &id])?;
             } else if let Some(model) = model(&id, &record.base_model) {
+                let run = match &record.weights {
+                    Weights::Inflight { run, .. } => tables.runs.get(run),
+                    _ => None,
+                };
+                let adapter = run.map_or_else(Arc::default, |run| run.inflight.clone());
                 let joined = store.read_record(&["samplers", &id], CLIENTS_RECORD)?.unwrap_or_default();
-                let sampler = SamplingSession::new(record, model, AdapterCache::default());
+                let sampler = SamplingSession::new(record, model, adapter);
                 tables.samplers.insert(id, SamplingSession { joined, ..sampler });
             }
         }

@@ -7,10 +7,13 @@
 //! runs/RUN/run.json                          a training run
 //! runs/RUN/weights/NAME/checkpoint.json      a training checkpoint, next to its PEFT and optimizer files
 //! runs/RUN/sampler_weights/NAME/…            a sampler checkpoint, next to its PEFT files
+//! runs/RUN/external_weights/NAME/…           an adapter for use elsewhere, in PEFT files
+//! runs/RUN/inflight/inflight.json            the configuration of the weights that inflight samplers share, next to them
 //! ```
 //!
 //! Every file and every checkpoint folder is written under a temporary name, flushed to disk and renamed: after a crash it
-//! is complete or absent. One server uses a directory at a time. It holds a lock on `server.lock`, which the system
+//! is complete or absent. A folder that is replaced is kept under another name until the new one is in place: after a crash
+//! it is complete, old or new. One server uses a directory at a time. It holds a lock on `server.lock`, which the system
 //! releases however the process ends.
 
 use std::collections::HashMap;
@@ -20,13 +23,16 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::fs::{UNFINISHED, write_atomically};
 use crate::local::checkpoint_files::CheckpointFiles;
 use crate::local::server::path_segment::{decode, encode};
 use crate::types::CheckpointPath;
+
+/// The end of the name of a folder while another takes its place.
+const REPLACED: &str = ".replaced";
 
 /// The path of a folder in the store, as segments of arbitrary text.
 pub(crate) type FolderPath<'a> = &'a [&'a str];
@@ -35,6 +41,11 @@ pub(crate) type FolderPath<'a> = &'a [&'a str];
 pub(crate) fn checkpoint_folder(path: &CheckpointPath) -> [&str; 4] {
     let kind = path.checkpoint_id().split('/').next().unwrap_or_default();
     ["runs", path.training_run_id(), kind, path.name()]
+}
+
+/// The folder of the weights that the inflight sampling sessions of a run share.
+pub(crate) fn inflight_folder(run: &str) -> [&str; 3] {
+    ["runs", run, "inflight"]
 }
 
 /// Reserves a directory for one server.
@@ -60,7 +71,11 @@ impl DirectoryLock {
 pub(crate) enum Store {
     /// Weights only: records are read only after a restart.
     Memory(Mutex<HashMap<PathBuf, CheckpointFiles>>),
-    Directory(PathBuf),
+    Directory {
+        root: PathBuf,
+        /// Locked for reading while the files of a folder are read, for writing while a folder is replaced or removed.
+        folders: RwLock<()>,
+    },
 }
 
 impl Store {
@@ -73,11 +88,11 @@ impl Store {
     pub(crate) fn open(root: &Path) -> io::Result<(Self, DirectoryLock)> {
         fs::create_dir_all(root).map_err(at(root))?;
         let lock = DirectoryLock::acquire(&root.join("server.lock"))?;
-        remove_temporary(root)?;
-        Ok((Store::Directory(root.to_owned()), lock))
+        recover(root)?;
+        Ok((Store::Directory { root: root.to_owned(), folders: RwLock::default() }, lock))
     }
 
-    /// Writes the files of a folder and a record next to them, all or none.
+    /// Writes the files of a folder and a record next to them, all or none. Replaces an existing folder.
     pub(crate) fn save_files(
         &self,
         path: FolderPath<'_>,
@@ -86,12 +101,12 @@ impl Store {
         record: &impl Serialize,
     ) -> io::Result<()> {
         let folder = relative(path);
-        let root = match self {
+        let (root, folders) = match self {
             Store::Memory(saved) => {
                 saved.lock().insert(folder, files);
                 return Ok(());
             }
-            Store::Directory(root) => root,
+            Store::Directory { root, folders } => (root, folders),
         };
         files.insert(name.to_owned(), json(record)?);
         let folder = root.join(folder);
@@ -104,19 +119,20 @@ impl Store {
             write_atomically(&file, &bytes).map_err(at(&file))?;
         }
         sync_folder(&temporary)?;
-        fs::rename(&temporary, &folder).map_err(at(&folder))?;
-        sync_parent(&folder)
+        let _replacing = folders.write();
+        replace(&folder, &temporary)
     }
 
     /// Reads the files of a folder, without its record.
     pub(crate) fn load_files(&self, path: FolderPath<'_>, record: &str) -> io::Result<CheckpointFiles> {
         let folder = relative(path);
-        let root = match self {
+        let (root, folders) = match self {
             Store::Memory(saved) => {
                 return saved.lock().get(&folder).cloned().ok_or_else(|| ErrorKind::NotFound.into());
             }
-            Store::Directory(root) => root,
+            Store::Directory { root, folders } => (root, folders),
         };
+        let _reading = folders.read();
         let mut files = CheckpointFiles::new();
         for path in entries(&root.join(folder))? {
             if let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| *name != record) {
@@ -129,18 +145,22 @@ impl Store {
     /// Removes a folder. Succeeds if the folder does not exist.
     pub(crate) fn remove(&self, path: FolderPath<'_>) -> io::Result<()> {
         let folder = relative(path);
-        let root = match self {
+        let (root, folders) = match self {
             Store::Memory(saved) => {
                 saved.lock().remove(&folder);
                 return Ok(());
             }
-            Store::Directory(root) => root,
+            Store::Directory { root, folders } => (root, folders),
         };
         // Renamed first: after a crash, a folder with half of its files must not look complete.
         let folder = root.join(folder);
         let temporary = temporary_name(&folder);
         remove(&temporary)?;
-        match fs::rename(&folder, &temporary) {
+        let renamed = {
+            let _removing = folders.write();
+            fs::rename(&folder, &temporary)
+        };
+        match renamed {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             renamed => renamed.map_err(at(&folder))?,
         }
@@ -159,7 +179,7 @@ impl Store {
 
     /// Writes a record, replacing an existing one.
     pub(crate) fn write_record(&self, path: FolderPath<'_>, name: &str, record: &impl Serialize) -> io::Result<()> {
-        let Store::Directory(root) = self else { return Ok(()) };
+        let Store::Directory { root, .. } = self else { return Ok(()) };
         let file = root.join(relative(path)).join(name);
         create_parent(&file)?;
         write_atomically(&file, &json(record)?).map_err(at(&file))?;
@@ -169,7 +189,7 @@ impl Store {
     /// Reads a record that [`write_record`](Store::write_record) or [`save_files`](Store::save_files) wrote; `None` if it does
     /// not exist.
     pub(crate) fn read_record<T: DeserializeOwned>(&self, path: FolderPath<'_>, name: &str) -> io::Result<Option<T>> {
-        let Store::Directory(root) = self else { return Ok(None) };
+        let Store::Directory { root, .. } = self else { return Ok(None) };
         let file = root.join(relative(path)).join(name);
         match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -182,7 +202,7 @@ impl Store {
 
     /// The names of the folders in a folder.
     pub(crate) fn list(&self, path: FolderPath<'_>) -> io::Result<Vec<String>> {
-        let Store::Directory(root) = self else { return Ok(Vec::new()) };
+        let Store::Directory { root, .. } = self else { return Ok(Vec::new()) };
         match entries(&root.join(relative(path))) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             paths => Ok(paths?.iter().filter_map(|path| decode(path.file_name()?.to_str()?)).collect()),
@@ -222,9 +242,15 @@ fn temporary_name(folder: &Path) -> PathBuf {
     folder.with_file_name(format!(".{name}{UNFINISHED}"))
 }
 
+/// The name of a folder while another takes its place.
+fn replaced_name(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}{REPLACED}"))
+}
+
 /// Whether a name is that of a folder or file that was not completed.
-fn is_temporary(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED))
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
 fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -246,13 +272,41 @@ fn remove(path: &Path) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(at(path)(error)) })
 }
 
-/// Removes everything with a temporary name below a folder.
-fn remove_temporary(folder: &Path) -> io::Result<()> {
+/// Renames a temporary folder to its name, in place of the one that has it.
+fn replace(folder: &Path, temporary: &Path) -> io::Result<()> {
+    let replaced = replaced_name(folder);
+    let exists = folder.is_dir();
+    if exists {
+        remove(&replaced)?;
+        fs::rename(folder, &replaced).map_err(at(folder))?;
+    }
+    if let Err(error) = fs::rename(temporary, folder) {
+        if exists {
+            fs::rename(&replaced, folder).map_err(at(folder))?;
+        }
+        return Err(at(folder)(error));
+    }
+    sync_parent(folder)?;
+    if exists { remove(&replaced) } else { Ok(()) }
+}
+
+/// Completes or undoes what a crash interrupted below a folder: removes everything with a temporary name, and a replaced
+/// folder if the new one is in place.
+fn recover(folder: &Path) -> io::Result<()> {
     for path in entries(folder)? {
-        if path.file_name().is_some_and(is_temporary) {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if is_temporary(name) {
             remove(&path)?;
+        } else if let Some(name) = name.strip_prefix('.').and_then(|name| name.strip_suffix(REPLACED)) {
+            let current = folder.join(name);
+            if current.is_dir() {
+                remove(&path)?;
+            } else {
+                fs::rename(&path, &current).map_err(at(&current))?;
+                sync_folder(folder)?;
+            }
         } else if path.is_dir() {
-            remove_temporary(&path)?;
+            recover(&path)?;
         }
     }
     Ok(())
@@ -279,6 +333,29 @@ mod tests {
             store.remove(path).unwrap();
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
         }
+    }
+
+    #[test]
+    fn a_crash_leaves_old_or_new_files() {
+        let folder: FolderPath<'_> = &["runs", "x", "weights", "n"];
+        let both = |replaced: bool, current: bool| {
+            let scratch = tempfile::tempdir().unwrap();
+            let (store, lock) = Store::open(scratch.path()).unwrap();
+            store.save_files(folder, files("old"), "r.json", &1).unwrap();
+            let path = scratch.path().join("runs/x/weights/n");
+            if replaced {
+                fs::rename(&path, replaced_name(&path)).unwrap();
+            }
+            if current {
+                store.save_files(folder, files("new"), "r.json", &2).unwrap();
+            }
+            drop(lock);
+            let (store, _lock) = Store::open(scratch.path()).unwrap();
+            let names = entries(path.parent().unwrap()).unwrap().len();
+            (store.load_files(folder, "r.json").unwrap(), store.read_record(folder, "r.json").unwrap(), names)
+        };
+        assert_eq!(both(true, false), (files("old"), Some(1), 1));
+        assert_eq!(both(false, true), (files("new"), Some(2), 1));
     }
 
     #[test]

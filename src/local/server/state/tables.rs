@@ -1,6 +1,6 @@
 //! The tables of sessions, training runs, sampling sessions and checkpoints, with access checks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ pub(crate) const SAMPLER_RECORD: &str = "sampler.json";
 pub(super) const REMOVED_SAMPLERS_RECORD: &str = "removed_samplers.json";
 /// How many clients share a sampling session, next to [`SAMPLER_RECORD`].
 pub(crate) const CLIENTS_RECORD: &str = "clients.json";
+pub(crate) const INFLIGHT_RECORD: &str = "inflight.json";
 pub(crate) const CHECKPOINT_RECORD: &str = "checkpoint.json";
 
 /// All tables, behind one lock.
@@ -34,8 +35,8 @@ pub(crate) struct Tables {
     pub(crate) samplers: HashMap<String, SamplingSession>,
     /// By `tinker://` path.
     pub(crate) checkpoints: BTreeMap<String, CheckpointRecord>,
-    /// The `tinker://` paths of checkpoints that are being saved.
-    pub(crate) reserved: HashSet<String>,
+    /// The `tinker://` paths of checkpoints that are being saved, with the number of saves.
+    pub(super) reserved: HashMap<String, usize>,
     /// The queue of the sampling workers; `None` once the server is stopping.
     samples: Option<Sender<SampleTask>>,
 }
@@ -57,6 +58,8 @@ pub(crate) struct Run {
     /// The queue of the run's worker; `None` once the run is unloaded, and after a restart.
     pub(crate) queue: Option<TaskQueue>,
     pub(crate) requests: SequenceLog<PromiseId>,
+    /// The weights that the run's inflight sampling sessions share.
+    pub(crate) inflight: Arc<AdapterCache>,
     /// The promise of the first `unload_model` request.
     pub(crate) unload: Option<PromiseId>,
 }
@@ -68,6 +71,8 @@ pub(crate) struct SamplingSession {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
     pub(crate) requests: SequenceLog<PromiseId>,
+    /// Shared with the samples that are not finished.
+    pub(crate) in_use: Arc<()>,
     /// Number of clients that joined; the first client of the session is not counted.
     pub(crate) joined: u64,
     /// Time of the last sample, or of opening.
@@ -81,7 +86,7 @@ impl Tables {
             runs: HashMap::new(),
             samplers: HashMap::new(),
             checkpoints: BTreeMap::new(),
-            reserved: HashSet::new(),
+            reserved: HashMap::new(),
             samples: Some(samples),
         }
     }
@@ -102,9 +107,8 @@ impl Tables {
         let run = self.runs.get_mut(id).ok_or_else(|| not_found("model", id))?;
         check_owner(&run.record.owner, owner, id)?;
         run.record.last_request_time = timestamp();
-        if let Some(session) =
-            self.sessions.get_mut(&run.record.session_id).filter(|session| session.last_seen.is_some())
-        {
+        let session = run.record.session_id.as_deref().and_then(|id| self.sessions.get_mut(id));
+        if let Some(session) = session.filter(|session| session.last_seen.is_some()) {
             session.last_seen = Some(now());
         }
         Ok(run)
@@ -128,14 +132,11 @@ impl Tables {
         parts.is_some_and(|(session, seq)| session.samplers.forgotten().contains(seq))
     }
 
-    /// A checkpoint that the owner may read: their own, or a published one.
-    pub(crate) fn readable_checkpoint(&self, path: &str, owner: &Owner) -> Result<&CheckpointRecord, Response> {
+    /// A checkpoint that one of these may read: their own, or a published one.
+    pub(crate) fn readable_checkpoint(&self, path: &str, readers: &[Owner]) -> Result<&CheckpointRecord, Response> {
         let record = self.checkpoints.get(path).filter(|record| !record.is_expired(&timestamp()));
         let record = record.ok_or_else(|| not_found("checkpoint", path))?;
-        if !record.public {
-            check_owner(&record.owner, owner, path)?;
-        }
-        Ok(record)
+        if record.public || readers.contains(&record.owner) { Ok(record) } else { Err(forbidden(path)) }
     }
 
     /// A checkpoint that the owner may change: their own.
@@ -146,13 +147,24 @@ impl Tables {
         Ok(record)
     }
 
-    /// Reserves the path of a new checkpoint until it is saved or saving fails; 409 if it is taken.
-    pub(crate) fn reserve_checkpoint(&mut self, run: &str, kind: &str, name: &str) -> Result<CheckpointPath, Response> {
-        let path = format!("tinker://{run}/{kind}/{name}");
-        if self.checkpoints.contains_key(&path) || !self.reserved.insert(path.clone()) {
-            return Err(Response::error(409, &format!("checkpoint {path} already exists")));
+    /// Reserves the path of a checkpoint until it is saved or saving fails; 409 if it is taken and may not be overwritten.
+    pub(crate) fn reserve_checkpoint(&mut self, path: &CheckpointPath, overwrite: bool) -> Result<(), Response> {
+        let path = path.as_str();
+        if !overwrite && (self.checkpoints.contains_key(path) || self.reserved.contains_key(path)) {
+            let what = "use another name, delete that checkpoint, or save with overwrite";
+            return Err(Response::error(409, &format!("checkpoint {path} already exists: {what}")));
         }
-        path.parse::<CheckpointPath>().map_err(|error| Response::error(400, &error.to_string()))
+        *self.reserved.entry(path.to_owned()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Takes back one reservation.
+    pub(crate) fn release_checkpoint(&mut self, path: &CheckpointPath) {
+        let Some(saves) = self.reserved.get_mut(path.as_str()) else { return };
+        *saves -= 1;
+        if *saves == 0 {
+            self.reserved.remove(path.as_str());
+        }
     }
 
     /// Queues a task for the sampling workers.
@@ -173,8 +185,8 @@ impl Tables {
         if let Some(session) = self.sessions.get_mut(id) {
             session.last_seen = None;
         }
-        for run in self.runs.values_mut().filter(|run| run.record.session_id == id) {
-            (run.queue, run.requests) = (None, SequenceLog::default());
+        for run in self.runs.values_mut().filter(|run| run.record.session_id.as_deref() == Some(id)) {
+            (run.queue, run.inflight, run.requests) = (None, Arc::default(), SequenceLog::default());
         }
         for sampler in self.samplers.values_mut().filter(|sampler| sampler.record.session_id == id) {
             (sampler.adapter, sampler.requests) = (Arc::default(), SequenceLog::default());
@@ -195,7 +207,11 @@ pub(crate) fn not_found(what: &str, id: &str) -> Response {
 
 /// Checks that a resource belongs to the API key of a request.
 pub(crate) fn check_owner(owner: &Owner, key: &Owner, id: &str) -> Result<(), Response> {
-    if owner == key { Ok(()) } else { Err(Response::error(403, &format!("{id} belongs to another API key"))) }
+    if owner == key { Ok(()) } else { Err(forbidden(id)) }
+}
+
+fn forbidden(id: &str) -> Response {
+    Response::error(403, &format!("{id} belongs to another API key"))
 }
 
 impl Session {
@@ -220,9 +236,9 @@ impl Session {
 }
 
 impl SamplingSession {
-    pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: AdapterCache) -> Self {
-        let (adapter, requests) = (Arc::new(adapter), SequenceLog::default());
-        SamplingSession { record, model, adapter, requests, joined: 0, last_used: now() }
+    pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: Arc<AdapterCache>) -> Self {
+        let requests = SequenceLog::default();
+        SamplingSession { record, model, adapter, requests, in_use: Arc::default(), joined: 0, last_used: now() }
     }
 
     /// Notes that a sample was requested.
@@ -232,17 +248,21 @@ impl SamplingSession {
 
     /// Whether a sample waits for the weights, or is computed with them.
     pub(super) fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.adapter) > 1
+        Arc::strong_count(&self.in_use) > 1
     }
 }
 
 impl Run {
     pub(crate) fn new(record: RunRecord, model: Arc<dyn Model>, queue: Option<TaskQueue>) -> Self {
-        Run { record, model, queue, requests: SequenceLog::default(), unload: None }
+        Run { record, model, queue, requests: SequenceLog::default(), inflight: Arc::default(), unload: None }
     }
 
-    /// The queue of the run's worker; 404 if the run is not in memory.
+    /// The queue of the run's worker; 404 if the run is not in memory, 400 if it is a copy of weights.
     pub(crate) fn queue(&self) -> Result<&TaskQueue, Response> {
+        if self.record.session_id.is_none() {
+            let reason = "this run is a copy of weights, which cannot be trained: create a model from its checkpoint";
+            return Err(Response::error(400, reason));
+        }
         let reason = "the model is not in memory: it was unloaded, its session ended, or the server was restarted";
         self.queue.as_ref().ok_or_else(|| Response::error(404, reason))
     }

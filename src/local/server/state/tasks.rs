@@ -1,10 +1,12 @@
 //! Work for the compute threads, as plain data.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
 use super::adapter_cache::AdapterCache;
+use super::owner::Owner;
 use super::promises::PromiseId;
 use super::records::SamplingSessionRecord;
 use crate::local::adam::AdamOptions;
@@ -14,7 +16,7 @@ use crate::types::CheckpointPath;
 /// A task of a training run.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// The first task of every run.
+    /// The first task of a run with new weights.
     Create,
     Forward(Vec<Example>),
     ForwardBackward(Vec<Example>),
@@ -23,17 +25,27 @@ pub(crate) enum Task {
         path: CheckpointPath,
         /// Seconds until the checkpoint expires; `None` keeps it until it is deleted.
         ttl_seconds: Option<u64>,
+        user_metadata: Option<BTreeMap<String, String>>,
     },
     /// Saves the weights for a new sampling session with this id.
     SaveForSampler {
         sampler_id: String,
+        record: SamplingSessionRecord,
     },
-    LoadCheckpoint {
-        path: String,
-        with_optimizer: bool,
-    },
+    LoadCheckpoint(CheckpointSource),
+    /// The first task of a run that starts with the weights of a checkpoint.
+    CreateFrom(CheckpointSource),
     /// The last task.
     Unload,
+}
+
+/// The checkpoint to load.
+#[derive(Debug)]
+pub(crate) struct CheckpointSource {
+    pub(crate) path: String,
+    /// Whose API keys ask for it: one of them must give access.
+    pub(crate) readers: Vec<Owner>,
+    pub(crate) with_optimizer: bool,
 }
 
 /// The queue of a run's worker, which ends when this is dropped.
@@ -57,6 +69,9 @@ pub(crate) struct SampleTask {
     pub(crate) record: SamplingSessionRecord,
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
+    /// Keeps the sampling session in use.
+    #[expect(dead_code, reason = "the task counts as a use by holding it")]
+    pub(crate) in_use: Arc<()>,
     pub(crate) params: SampleParams,
     /// Ends the sample early, also while it is computed.
     pub(crate) cancellation: Cancellation,

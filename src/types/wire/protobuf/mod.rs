@@ -31,6 +31,8 @@ mod tensors;
 mod writer;
 
 pub use messages::*;
+#[cfg(feature = "local")]
+pub(crate) use packed::check_request;
 pub use pass_reader::PassRequest;
 pub(crate) use pass_request::check_data;
 pub use pass_request::pass_request;

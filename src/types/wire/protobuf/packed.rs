@@ -10,25 +10,47 @@ const MAX_MESSAGES: usize = 1 << 20;
 
 /// Fails if a body has too many of the messages with this tag to decode it.
 pub(super) fn check_count(body: &[u8], tag: usize) -> Result<(), String> {
-    let (mut rest, mut count) = (body, 0);
+    let mut count = 0;
+    for_each_field(body, |field, _| count += usize::from(field == tag));
+    within_limit(count, &format!("the field {tag} has"))
+}
+
+/// Fails if the body of a [`ForwardBackwardRequest`](super::ForwardBackwardRequest) has too many messages to decode it: datums,
+/// and chunks, loss inputs and provenance spans in all of them.
+#[cfg(feature = "local")]
+pub(crate) fn check_request(body: &[u8]) -> Result<(), String> {
+    let mut count = 0;
+    for_each_field(body, |field, content| {
+        if field == 3 {
+            count += 1;
+            for_each_field(content, |_, _| count += 1);
+        }
+    });
+    within_limit(count, "data and its fields have")
+}
+
+fn within_limit(count: usize, what: &str) -> Result<(), String> {
+    match count > MAX_MESSAGES {
+        true => Err(format!("{what} {count} messages, more than {MAX_MESSAGES}")),
+        false => Ok(()),
+    }
+}
+
+/// Calls back with the number and the content of each field of a message, up to the first malformed one. What is wrong with
+/// that, the decoder says.
+fn for_each_field<'a>(message: &'a [u8], mut each: impl FnMut(usize, &'a [u8])) {
+    let mut rest = message;
     while let Ok(key) = decode_length_delimiter(&mut rest) {
-        count += usize::from(key >> 3 == tag);
         let length = match key & 7 {
             0 => decode_length_delimiter(&mut rest).map(|_| 0),
             1 => Ok(8),
             2 => decode_length_delimiter(&mut rest),
             5 => Ok(4),
-            _ => break,
+            _ => return,
         };
-        // What is wrong with a body, its decoder says.
-        match length.ok().and_then(|length| rest.get(length..)) {
-            Some(next) => rest = next,
-            None => break,
-        }
-    }
-    match count > MAX_MESSAGES {
-        true => Err(format!("the field {tag} has {count} messages, more than {MAX_MESSAGES}")),
-        false => Ok(()),
+        let Some((content, next)) = length.ok().and_then(|length| rest.split_at_checked(length)) else { return };
+        each(key >> 3, content);
+        rest = next;
     }
 }
 

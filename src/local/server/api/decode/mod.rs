@@ -2,13 +2,15 @@
 
 mod optimizer;
 mod pass;
+mod pass_request;
 mod sample;
 mod weights;
 
 pub(super) use self::optimizer::{OptimStep, optimizer};
 pub(super) use self::pass::batch;
+pub(super) use self::pass_request::pass_request;
 pub(super) use self::sample::sample_params;
-pub(super) use self::weights::{checkpoint_name, lora_config};
+pub(super) use self::weights::{checkpoint_name, lora_config, ttl};
 use crate::local::model::Model;
 use crate::types::ModelInput;
 

@@ -29,10 +29,11 @@ impl OptimStep {
     }
 }
 
-/// Refuses every optimizer but AdamW.
-pub(in crate::local::server::api) fn optimizer(config: Option<&OptimizerConfig>) -> Result<(), Response> {
+/// The optimizer of a new training run, AdamW by default. Refuses every other.
+pub(in crate::local::server::api) fn optimizer(config: Option<&OptimizerConfig>) -> Result<OptimizerConfig, Response> {
     match config {
-        None | Some(OptimizerConfig::Adam(_)) => Ok(()),
+        None => Ok(OptimizerConfig::default()),
+        Some(adam @ OptimizerConfig::Adam(_)) => Ok(adam.clone()),
         Some(other) => Err(not_adam(other)),
     }
 }

@@ -1,8 +1,11 @@
 //! The adapters of new training runs, and the names of checkpoints.
 
+use std::time::Duration;
+
 use crate::local::server::api::body::bad_request;
 use crate::local::server::http1::Response;
 use crate::local::server::path_segment::encode;
+use crate::rules::ttl::MAX_SECONDS;
 use crate::types::LoraConfig;
 
 /// A larger rank is a mistake: no model here is wider.
@@ -19,6 +22,18 @@ pub(in crate::local::server::api) fn lora_config(config: Option<LoraConfig>) -> 
         return Err(bad_request(format!("the LoRA rank is {}, more than {MAX_RANK}", config.rank)));
     }
     Ok(config)
+}
+
+/// Checks how long a checkpoint is to be kept. `None` keeps it until it is deleted.
+pub(in crate::local::server::api) fn ttl(seconds: Option<u64>, min: Duration) -> Result<(), Response> {
+    let allowed = min.as_secs()..=MAX_SECONDS;
+    match seconds.filter(|seconds| !allowed.contains(seconds)) {
+        None => Ok(()),
+        Some(seconds) => Err(bad_request(format!(
+            "ttl_seconds is {seconds}: use {} to {MAX_SECONDS}, or null to keep the checkpoint until it is deleted",
+            allowed.start()
+        ))),
+    }
 }
 
 /// Checks the name of a checkpoint, which becomes one segment of its path.
