@@ -25,6 +25,7 @@
 //! | request body | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
 //! | a session without a heartbeat | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
+//! | a session that its client finished | | 410 |
 //! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
 //!
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing or

@@ -278,7 +278,7 @@ pub struct SessionStatus {
 }
 
 /// Why a session ended. In [`SessionStatus`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionStatusReason {
     /// `success`, `errored` or `interrupted`; or what failed: `request`, `training_run` or `sampling_session`.

@@ -78,13 +78,14 @@
 //!     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], mut gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {
 //!         let mut all = Vec::new();
 //!         for example in batch {
-//!             let pairs = || example.tokens.iter().zip(&example.targets);
-//!             let logprobs: Vec<f32> = pairs()
-//!                 .map(|(&token, &target)| Bigrams::logprobs(Some(adapter), token)[target as usize])
+//!             let logprobs: Vec<f32> = example
+//!                 .predictions()
+//!                 .map(|(at, target)| Bigrams::logprobs(Some(adapter), example.tokens[at])[target as usize])
 //!                 .collect();
 //!             if let Some(gradient) = &mut gradient {
 //!                 let sum = gradient.entry("logits".to_owned()).or_insert_with(|| Array2::zeros((256, 256)));
-//!                 for ((&token, &target), dlogprob) in pairs().zip(example.objective.gradient(&logprobs)) {
+//!                 for ((at, target), dlogprob) in example.predictions().zip(example.objective.gradient(&logprobs)) {
+//!                     let token = example.tokens[at];
 //!                     for (id, logprob) in Bigrams::logprobs(Some(adapter), token).into_iter().enumerate() {
 //!                         let is_target = f32::from(id == target as usize);
 //!                         sum[[token as usize, id]] += dlogprob * (is_target - logprob.exp());
@@ -155,8 +156,9 @@ pub type Tensors<T = f32> = BTreeMap<String, Array2<T>>;
 /// The base weights never change; everything learned is in the adapter. All methods may be called from several threads at
 /// once.
 ///
-/// Callers check their input first: token ids are below [`vocab_size`](Model::vocab_size), every example has as many targets
-/// and weights as tokens, and no sequence exceeds [`context_length`](Model::context_length). A model must not panic on input
+/// Callers check their input first: token ids are below [`vocab_size`](Model::vocab_size), every example has a
+/// target for each token, or as many as it says ([`Example::targets_per_token`]), the objective has an input for each target, and
+/// no sequence exceeds [`context_length`](Model::context_length). A model must not panic on input
 /// that violates this; its results may then be arbitrary.
 pub trait Model: Debug + Send + Sync {
     /// The name by which clients request the model, such as `tinkex/bytes-tiny`.
@@ -178,7 +180,8 @@ pub trait Model: Debug + Send + Sync {
     /// A new adapter, with which the model behaves like its base. The same options always create the same tensors.
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter;
 
-    /// The natural logarithm of the probability of every target token: one vector per example, in the order of the batch.
+    /// The natural logarithm of the probability of every target token: one vector per example, in the order of the batch, with
+    /// a number for each of the example's [`predictions`](Example::predictions).
     ///
     /// With a `gradient`, the derivative of the batch's loss (the sum over its examples, see [`Objective`]) with respect to
     /// each tensor of the adapter is *added* to the entry under the tensor's name; missing entries are created. The result
@@ -202,20 +205,48 @@ pub trait Model: Debug + Send + Sync {
 }
 
 /// One sequence to train on; Tinker's [`Datum`](crate::types::Datum).
+///
+/// ```
+/// use tinkex::local::model::{Example, Objective};
+///
+/// let example = Example::new(vec![10, 11], vec![11, 12], Objective::cross_entropy(vec![0.0, 1.0]));
+/// assert_eq!(example.predictions().collect::<Vec<_>>(), [(0, 11), (1, 12)]);
+///
+/// // Two candidates for each token, as for distillation: the objective has an input for each.
+/// let objective = Objective::cross_entropy(vec![0.75, 0.25, 0.5, 0.5]);
+/// let example = Example::new(vec![10, 11], vec![11, 7, 12, 8], objective).targets_per_token(2);
+/// assert_eq!(example.predictions().collect::<Vec<_>>(), [(0, 11), (0, 7), (1, 12), (1, 8)]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Example {
     /// The input tokens.
     pub tokens: Vec<u32>,
-    /// The token that should follow each of them: usually `tokens`, shifted by one.
+    /// The token that should follow each of them: usually `tokens`, shifted by one. With several targets for each token, first
+    /// all of the first token, then all of the second, and so on.
     pub targets: Vec<u32>,
-    /// The loss function and its inputs.
+    /// The number of targets for each token, if they are a matrix. None: a list with one target for each.
+    pub targets_per_token: Option<usize>,
+    /// The loss function and its inputs, one for each target.
     pub objective: Objective,
 }
 
 impl Example {
     /// An example with as many targets as tokens.
     pub fn new(tokens: Vec<u32>, targets: Vec<u32>, objective: Objective) -> Self {
-        Example { tokens, targets, objective }
+        Example { tokens, targets, targets_per_token: None, objective }
+    }
+
+    /// Makes the targets a matrix with this number of targets for each token. Defaults to a list with one for each.
+    #[must_use]
+    pub fn targets_per_token(mut self, count: usize) -> Self {
+        self.targets_per_token = Some(count);
+        self
+    }
+
+    /// Each target, with the index of the token that it should follow, in the order of `targets`.
+    pub fn predictions(&self) -> impl Iterator<Item = (usize, u32)> {
+        let rows = self.targets.chunks(self.targets_per_token.unwrap_or(1).max(1)).take(self.tokens.len());
+        rows.enumerate().flat_map(|(index, row)| row.iter().map(move |&target| (index, target)))
     }
 }

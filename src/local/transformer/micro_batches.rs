@@ -105,11 +105,12 @@ fn run_micro_batch<T: NdFloat>(
 
     let mut rows = logprobs.rows_mut().into_iter();
     for &(index, example) in micro_batch {
-        let rows: Vec<_> = rows.by_ref().take(example.tokens.len()).collect();
-        let targets: Vec<_> = example.targets.iter().map(|&target| network.config.clamp_token(target)).collect();
-        let target_logprobs: Vec<T> = rows.iter().zip(&targets).map(|(row, &target)| row[target]).collect();
+        let mut rows: Vec<_> = rows.by_ref().take(example.tokens.len()).collect();
+        let predictions = example.predictions().map(|(row, target)| (row, network.config.clamp_token(target)));
+        let predictions: Vec<_> = predictions.collect();
+        let target_logprobs: Vec<T> = predictions.iter().map(|&(row, target)| rows[row][target]).collect();
         if accumulator.gradient.is_some() {
-            logprobs_to_dlogits(rows, &targets, &example.objective.gradient(&target_logprobs));
+            logprobs_to_dlogits(&mut rows, &predictions, &example.objective.gradient(&target_logprobs));
         }
         accumulator.logprobs.push((index, target_logprobs));
     }
@@ -121,13 +122,16 @@ fn run_micro_batch<T: NdFloat>(
 
 /// Replaces an example's log-probabilities by the gradient of its loss with respect to the logits. The gradient of a
 /// target's log-probability is one at the target, minus the probabilities.
-fn logprobs_to_dlogits<T: NdFloat>(rows: Vec<ArrayViewMut1<'_, T>>, targets: &[usize], dlogprobs: &[T]) {
-    for (index, mut row) in rows.into_iter().enumerate() {
-        let dlogprob = dlogprobs.get(index).copied().unwrap_or_else(T::zero);
-        row.mapv_inplace(|logprob| -dlogprob * logprob.exp());
-        if let Some(&target) = targets.get(index) {
-            row[target] += dlogprob;
-        }
+fn logprobs_to_dlogits<T: NdFloat>(rows: &mut [ArrayViewMut1<'_, T>], predictions: &[(usize, usize)], dlogprobs: &[T]) {
+    let mut sums = vec![T::zero(); rows.len()];
+    for (&(row, _), &dlogprob) in predictions.iter().zip(dlogprobs) {
+        sums[row] += dlogprob;
+    }
+    for (row, sum) in rows.iter_mut().zip(sums) {
+        row.mapv_inplace(|logprob| -sum * logprob.exp());
+    }
+    for (&(row, target), &dlogprob) in predictions.iter().zip(dlogprobs) {
+        rows[row][target] += dlogprob;
     }
 }
 

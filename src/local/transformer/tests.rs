@@ -67,7 +67,7 @@ fn batch(lengths: &[usize], vocab: u32) -> Vec<Example> {
         let tokens: Vec<u32> = (0..length).map(|_| token()).collect();
         let targets = tokens.iter().skip(1).copied().chain([token()]).collect();
         let weights = (0..length).map(|at| [0.0, 1.0, 0.5, -0.25][at % 4]).collect();
-        Example { tokens, targets, objective: Objective::cross_entropy(weights) }
+        Example::new(tokens, targets, Objective::cross_entropy(weights))
     };
     lengths.iter().map(|&length| example(length)).collect()
 }
@@ -111,6 +111,33 @@ fn check_against_finite_differences(batch: &[Example]) {
             assert!(size > 1e-3, "the gradient of {name} is too small to check: {size}");
             assert!((derivative - difference).abs() < 1e-6 * size, "{name}: {derivative} is not {difference}");
         }
+    }
+}
+
+#[test]
+fn several_targets_of_a_token_add_up() {
+    let model = tiny::<f64>();
+    let adapter = trained(&model);
+    // The targets of each token, with one of them twice, as a matrix; and as one example for each column.
+    let columns = [[3, 1, 4, 1], [5, 9, 2, 6], [3, 5, 8, 9]].map(|column| column.to_vec());
+    let weights = [[1.0, 0.5, 0.0, 0.25], [0.5, -1.0, 2.0, 0.0], [0.25, 0.0, 1.0, 1.0]].map(|column| column.to_vec());
+    let example = |targets: &[u32], weights: &[f32]| {
+        Example::new(vec![2, 7, 1, 8], targets.to_vec(), Objective::cross_entropy(weights.to_vec()))
+    };
+    let targets: Vec<u32> = (0..4).flat_map(|row| [0, 1, 2].map(|column: usize| columns[column][row])).collect();
+    let matrix: Vec<f32> = (0..4).flat_map(|row| [0, 1, 2].map(|column: usize| weights[column][row])).collect();
+    let together = example(&targets, &matrix).targets_per_token(3);
+    check_against_finite_differences(std::slice::from_ref(&together));
+
+    let apart: Vec<_> = columns.iter().zip(&weights).map(|(targets, weights)| example(targets, weights)).collect();
+    let (mut sum, mut whole) = (Tensors::new(), Tensors::new());
+    let separate = model.forward_backward(&adapter, &apart, Some(&mut sum));
+    let joint = &model.forward_backward(&adapter, std::slice::from_ref(&together), Some(&mut whole))[0];
+    for (index, logprob) in joint.iter().enumerate() {
+        assert!((logprob - separate[index % 3][index / 3]).abs() < 1e-12, "{index}");
+    }
+    for (name, whole) in &whole {
+        assert!((whole - &sum[name]).iter().all(|difference| difference.abs() < 1e-12), "{name}");
     }
 }
 
@@ -234,10 +261,8 @@ fn training_lowers_the_loss() {
     let model = tiny::<f32>();
     let mut adapter = model.new_adapter(&adapter_options());
     let tokens = vec![1, 2, 3, 4, 5, 6, 7, 8];
-    let example = |tokens: &[u32]| Example {
-        tokens: tokens[..7].to_vec(),
-        targets: tokens[1..].to_vec(),
-        objective: Objective::cross_entropy(vec![1.0; 7]),
+    let example = |tokens: &[u32]| {
+        Example::new(tokens[..7].to_vec(), tokens[1..].to_vec(), Objective::cross_entropy(vec![1.0; 7]))
     };
     let batch = [example(&tokens), example(&tokens.iter().rev().copied().collect::<Vec<_>>())];
     let options = AdamOptions { learning_rate: 0.02, ..AdamOptions::default() };
@@ -342,12 +367,13 @@ fn invalid_input_does_not_panic() {
     let model = tiny::<f32>();
     let mut adapter = model.new_adapter(&adapter_options());
     let weights = vec![1.0; 2];
-    let long =
-        Example { tokens: vec![99; 40], targets: vec![u32::MAX; 50], objective: Objective::cross_entropy(weights) };
-    let short = Example { tokens: vec![1; 4], targets: vec![1; 2], objective: Objective::cross_entropy(vec![1.0; 9]) };
+    let long = Example::new(vec![99; 40], vec![u32::MAX; 50], Objective::cross_entropy(weights));
+    let short = Example::new(vec![1; 4], vec![1; 2], Objective::cross_entropy(vec![1.0; 9]));
+    let none = short.clone().targets_per_token(0);
+    let ragged = Example { targets: vec![1; 5], ..short.clone() }.targets_per_token(3);
     let mut gradient = Tensors::new();
-    let logprobs = model.forward_backward(&adapter, &[long, short], Some(&mut gradient));
-    assert_eq!(logprobs.iter().map(Vec::len).collect::<Vec<_>>(), [40, 2]);
+    let logprobs = model.forward_backward(&adapter, &[long, short, none, ragged], Some(&mut gradient));
+    assert_eq!(logprobs.iter().map(Vec::len).collect::<Vec<_>>(), [40, 2, 2, 5]);
     assert!(model.sample(&SamplingContext::base(), &[99; 40], 1, &GenerationOptions::default())[0].tokens.is_empty());
     assert_eq!(prompt_logprobs(&model, None, &[99; 40], 50).logprobs.len(), 40);
 

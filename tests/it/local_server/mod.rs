@@ -1,5 +1,6 @@
 //! The local server over real sockets, without the library's client.
 
+mod billing;
 mod client;
 mod disk;
 mod faults;
@@ -14,4 +15,5 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sessions;
 mod training;

@@ -296,3 +296,40 @@ fn checkpoint_expires_after_its_ttl() {
     assert_eq!(ids(&put(r#"{"ttl_seconds": 0}"#).1), ["sampler_weights/two"]);
     assert_eq!(put("{}").0, 404);
 }
+
+#[test]
+fn published_checkpoints_make_a_run_accessible() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let mut other = Client::new(&server).key("tml-other");
+    let (run, _private) = (with_checkpoints(&mut client), with_checkpoints(&mut client));
+    let publish = format!("training_runs/{run}/checkpoints/weights/one/publish");
+    assert_eq!(client.request("POST", &publish).status, 204);
+
+    let runs = |client: &mut Client, query: &str| -> Vec<String> {
+        let runs = client.get(&format!("training_runs?{query}")).json();
+        let runs = runs["training_runs"].as_array().unwrap().iter();
+        runs.map(|run| run["training_run_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(runs(&mut other, "access_scope=accessible"), [run.as_str()]);
+    assert_eq!(runs(&mut other, "access_scope=owned"), [""; 0]);
+    assert_eq!(runs(&mut client, "access_scope=accessible").len(), 2);
+    let shown = other.get(&format!("training_runs/{run}?access_scope=accessible")).json();
+    assert_eq!(shown["last_checkpoint"]["tinker_path"], format!("tinker://{run}/weights/one"));
+    assert_eq!(shown["last_sampler_checkpoint"], Value::Null, "it is not published");
+    assert_eq!(ids(&other.get(&format!("training_runs/{run}/checkpoints")).json()), ["weights/one"]);
+
+    assert_eq!(other.get("sessions?access_scope=accessible").json(), json!({ "sessions": ["session-1"] }));
+    let session = other.get("sessions/session-1?access_scope=accessible").json();
+    assert_eq!((&session["training_run_ids"], &session["sampler_ids"]), (&json!([run]), &json!([])));
+
+    for (path, status) in [
+        (format!("training_runs/{run}"), 403),
+        (format!("training_runs/{run}?access_scope=everything"), 422),
+        ("sessions/session-1".to_owned(), 403),
+        ("sessions/session-2?access_scope=accessible".to_owned(), 403),
+        ("training_runs/session-2:train:0?access_scope=accessible".to_owned(), 403),
+    ] {
+        assert_eq!(other.get(&path).status, status, "{path}");
+    }
+}

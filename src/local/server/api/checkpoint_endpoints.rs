@@ -13,7 +13,7 @@ pub(super) fn delete(call: &Call<'_>) -> HandlerResult {
     tables.own_checkpoint(path.as_str(), &call.owner)?;
     let failed = |error| Response::error(500, &format!("failed to delete the checkpoint: {error}"));
     call.state.store.remove(&checkpoint_folder(&path)).map_err(failed)?;
-    tables.checkpoints.remove(path.as_str());
+    call.state.forget_checkpoint(&mut tables, path.as_str());
     no_content()
 }
 

@@ -7,74 +7,91 @@ use serde_json::json;
 use super::body::{self, Page};
 use super::call::{Call, HandlerResult, ok};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{CheckpointRecord, Owner, Tables, Weights, check_owner, not_found, timestamp};
+use crate::local::server::state::{CheckpointRecord, Owner, Tables, Weights, check_owner, not_found};
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
-    Checkpoint, CheckpointPath, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse,
-    TrainingRun, TrainingRunsResponse,
+    AccessScope, CheckpointType, Cursor, SamplerResponse, SessionResponse, SessionsListResponse, TrainingRun,
+    TrainingRunsResponse,
 };
 
-/// The runs of the API key, newest first.
+/// The runs that the API key sees, newest first.
 pub(super) fn training_runs(call: &Call<'_>) -> HandlerResult {
     let page = Page::parse(call.request, 20)?;
+    let (scope, project) = (call.access_scope()?, call.parameter("project_id")?);
     let tables = call.state.lock();
-    let mut runs: Vec<_> = tables.runs.iter().filter(|(_, run)| run.record.owner == call.owner).collect();
+    let is_listed = |id: &str| {
+        let is_of_project = project.as_deref().is_none_or(|project| tables.project_of_run(id) == project);
+        is_of_project && tables.sees_run(id, &call.owner, &scope)
+    };
+    let mut runs: Vec<_> = tables.runs.iter().filter(|(id, _)| is_listed(id)).collect();
     runs.sort_by(|(a, left), (b, right)| (&right.record.created, b).cmp(&(&left.record.created, a)));
     let total = runs.len();
-    let training_runs =
-        page.of(runs).into_iter().map(|(id, _)| tables.training_run(id, &call.owner)).collect::<Result<_, _>>()?;
+    let training_runs = page
+        .of(runs)
+        .into_iter()
+        .map(|(id, _)| tables.training_run(id, &call.owner, &scope))
+        .collect::<Result<_, _>>()?;
     ok(&TrainingRunsResponse { training_runs, cursor: cursor(page, total) })
 }
 
 pub(super) fn training_run(call: &Call<'_>) -> HandlerResult {
-    let [run] = call.captures()?;
-    ok(&call.state.lock().training_run(run, &call.owner)?)
+    let ([run], scope) = (call.captures()?, call.access_scope()?);
+    ok(&call.state.lock().training_run(run, &call.owner, &scope)?)
 }
 
+/// The checkpoints of a run that the API key may read, oldest first.
 pub(super) fn checkpoints_of_run(call: &Call<'_>) -> HandlerResult {
     let [run] = call.captures()?;
     let tables = call.state.lock();
-    tables.training_run(run, &call.owner)?;
-    let checkpoints = tables.checkpoints_of(&call.owner, Some(run));
+    tables.training_run(run, &call.owner, &AccessScope::Accessible)?;
+    let checkpoints = tables.readable_checkpoints(run, &call.owner).into_iter();
+    let checkpoints: Vec<_> = checkpoints.map(|(path, record)| record.view(&path)).collect();
     ok(&json!({ "checkpoints": checkpoints, "cursor": null }))
 }
 
 /// The checkpoints of all runs of the API key, newest first.
 pub(super) fn checkpoints(call: &Call<'_>) -> HandlerResult {
     let page = Page::parse(call.request, 100)?;
-    let mut checkpoints = call.state.lock().checkpoints_of(&call.owner, None);
-    checkpoints.reverse();
+    let tables = call.state.lock();
+    let mut checkpoints: Vec<_> = tables.own_checkpoints(&call.owner).collect();
+    checkpoints.sort_by(|(a, left), (b, right)| (&right.time, b.as_str()).cmp(&(&left.time, a.as_str())));
     let total = checkpoints.len();
-    ok(&json!({ "checkpoints": page.of(checkpoints), "cursor": cursor(page, total) }))
+    let checkpoints: Vec<_> = page.of(checkpoints).into_iter().map(|(path, record)| record.view(&path)).collect();
+    ok(&json!({ "checkpoints": checkpoints, "cursor": cursor(page, total) }))
 }
 
-/// The sessions of the API key, newest first.
+/// The sessions that the API key sees, newest first.
 pub(super) fn sessions(call: &Call<'_>) -> HandlerResult {
     let page = Page::parse(call.request, 20)?;
+    let scope = call.access_scope()?;
     let tables = call.state.lock();
-    let mut sessions: Vec<_> =
-        tables.sessions.iter().filter(|(_, session)| session.record.owner == call.owner).collect();
+    let mut sessions = tables.visible_sessions(&call.owner, &scope);
     sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.record.number));
     let sessions = page.of(sessions).into_iter().map(|(id, _)| id.clone()).collect();
     ok(&SessionsListResponse { sessions })
 }
 
+/// A session with its runs and sampling sessions. Of another key's session, only the runs that the API key sees.
 pub(super) fn session(call: &Call<'_>) -> HandlerResult {
-    let [id] = call.captures()?;
+    let ([id], scope) = (call.captures()?, call.access_scope()?);
     let tables = call.state.lock();
     let session = tables.sessions.get(id).ok_or_else(|| not_found("session", id))?;
-    check_owner(&session.record.owner, &call.owner, id)?;
-    let mut training_run_ids: Vec<_> = tables
-        .runs
-        .iter()
-        .filter(|(_, run)| run.record.session_id.as_deref() == Some(id))
-        .map(|(id, _)| id.clone())
-        .collect();
-    let samplers = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == id);
+    let of_session = tables.runs.keys().filter(|run| tables.session_of_run(run) == Some(id));
+    let mut training_run_ids: Vec<_> =
+        of_session.filter(|run| tables.sees_run(run, &call.owner, &scope)).cloned().collect();
+    let is_own = session.record.owner == call.owner;
+    if training_run_ids.is_empty() || scope == AccessScope::Owned {
+        check_owner(&session.record.owner, &call.owner, id)?;
+    }
+    let samplers = tables.samplers.iter().filter(|(_, sampler)| is_own && sampler.record.session_id == id);
     let mut sampler_ids: Vec<_> = samplers.map(|(id, _)| id.clone()).collect();
     training_run_ids.sort();
     sampler_ids.sort();
-    ok(&SessionResponse { training_run_ids, sampler_ids, ..SessionResponse::default() })
+    let (user_metadata, display_name) = match is_own {
+        true => (session.record.metadata(), session.record.display_name.clone()),
+        false => (None, None),
+    };
+    ok(&SessionResponse { training_run_ids, sampler_ids, user_metadata, display_name })
 }
 
 pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
@@ -105,25 +122,16 @@ fn cursor(page: Page, total: usize) -> Cursor {
 
 impl Tables {
     /// A training run as the API shows it. Does not keep its session alive.
-    fn training_run(&self, id: &str, owner: &Owner) -> Result<TrainingRun, Response> {
+    fn training_run(&self, id: &str, owner: &Owner, scope: &AccessScope) -> Result<TrainingRun, Response> {
         let run = self.runs.get(id).ok_or_else(|| not_found("training run", id))?;
-        check_owner(&run.record.owner, owner, id)?;
-        let checkpoints = self.checkpoints_of(owner, Some(id));
+        if !self.sees_run(id, owner, scope) {
+            check_owner(&run.record.owner, owner, id)?;
+        }
+        let checkpoints = self.readable_checkpoints(id, owner);
         let last = |kind: CheckpointType| {
-            checkpoints.iter().rev().find(|checkpoint| checkpoint.checkpoint_type == kind).cloned()
+            let last = checkpoints.iter().rev().find(|(path, _)| path.checkpoint_type() == kind);
+            last.map(|(path, record)| record.view(path))
         };
         Ok(run.record.view(id, last(CheckpointType::Training), last(CheckpointType::Sampler)))
-    }
-
-    /// The checkpoints of an owner, or of one of their runs, oldest first.
-    fn checkpoints_of(&self, owner: &Owner, run: Option<&str>) -> Vec<Checkpoint> {
-        let now = timestamp();
-        let own = self.checkpoints.iter().filter(|(_, record)| record.owner == *owner && !record.is_expired(&now));
-        let mut checkpoints: Vec<_> = own
-            .filter_map(|(path, record)| Some((path.parse::<CheckpointPath>().ok()?, record)))
-            .filter(|(path, _)| run.is_none_or(|run| path.training_run_id() == run))
-            .collect();
-        checkpoints.sort_by(|(a, left), (b, right)| (&left.time, a.as_str()).cmp(&(&right.time, b.as_str())));
-        checkpoints.into_iter().map(|(path, record)| record.view(&path)).collect()
     }
 }

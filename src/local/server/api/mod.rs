@@ -4,6 +4,7 @@
 //! under their lock, and responds at once or with a promise.
 
 mod archive_endpoints;
+mod billing_endpoints;
 mod body;
 mod call;
 mod checkpoint_endpoints;
@@ -11,6 +12,7 @@ mod decode;
 mod future_endpoints;
 mod listing_endpoints;
 mod model_endpoints;
+mod query;
 mod routes;
 mod sampling_endpoints;
 mod session_endpoints;

@@ -3,8 +3,8 @@
 use super::archive_endpoints::ARCHIVES;
 use super::call::{ApiContext, Call, Handler, HandlerOutcome, HandlerResult};
 use super::{
-    archive_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints, sampling_endpoints,
-    session_endpoints, training_endpoints, weights_endpoints,
+    archive_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints,
+    sampling_endpoints, session_endpoints, training_endpoints, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -47,9 +47,12 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "training_runs/{}/checkpoints/{}/{}/archive", archive_endpoints::link),
     ("GET", "checkpoints", listing_endpoints::checkpoints),
     ("GET", "sessions", listing_endpoints::sessions),
+    ("POST", "sessions/{}/finish", session_endpoints::finish),
     ("GET", "sessions/{}", listing_endpoints::session),
     ("GET", "samplers/{}", listing_endpoints::sampler),
     ("POST", "weights_info", listing_endpoints::weights_info),
+    ("GET", "billing/usage/events", billing_endpoints::usage),
+    ("GET", "billing/usage/checkpoints/current", billing_endpoints::checkpoint_storage),
 ];
 
 /// The names by which fault rules refer to endpoints: the first and the last segment of each path.

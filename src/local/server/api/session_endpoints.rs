@@ -1,28 +1,41 @@
 //! Sessions, and information about the server.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body;
-use super::call::{Call, HandlerResult, ok};
-use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, tagged, timestamp};
-use crate::types::wire::{HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
+use super::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp};
+use crate::types::wire::{FinishSessionRequest, HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
 use crate::types::{GetServerCapabilitiesResponse, HealthResponse, SupportedModel};
 
-/// Later protocol versions accept any JSON as metadata, unlike the request type of version 0.4.1.
+/// The values of the metadata may be any JSON: the Python client does not check them.
 #[derive(Deserialize)]
 struct CreateSession {
     #[serde(default)]
     tags: Vec<String>,
-    user_metadata: Option<Value>,
+    user_metadata: Option<BTreeMap<String, Value>>,
+    project_id: Option<String>,
+    display_name: Option<String>,
 }
 
 pub(super) fn create(call: &Call<'_>) -> HandlerResult {
-    let CreateSession { tags, user_metadata } = body::parse(call.request)?;
+    let CreateSession { tags, user_metadata, project_id, display_name } = body::parse(call.request)?;
     let mut tables = call.state.lock();
     let number = 1 + tables.sessions.values().map(|session| session.record.number).max().unwrap_or_default();
     let id = format!("session-{number}");
-    let record = SessionRecord { owner: call.owner.clone(), number, created: timestamp(), tags, user_metadata };
+    let record = SessionRecord {
+        owner: call.owner.clone(),
+        number,
+        created: timestamp(),
+        tags,
+        user_metadata,
+        project_id,
+        display_name,
+        finish: None,
+    };
     call.state.write_record(&["sessions", &id], SESSION_RECORD, &record)?;
     tables.sessions.insert(id.clone(), Session::new(record));
     let messages = json!({ "session_id": id, "info_message": null, "warning_message": null, "error_message": null });
@@ -33,6 +46,22 @@ pub(super) fn heartbeat(call: &Call<'_>) -> HandlerResult {
     let HeartbeatRequest { session_id } = body::parse(call.request)?;
     call.state.lock().session(&session_id, &call.owner)?;
     ok(&HeartbeatResponse {})
+}
+
+/// Ends a session. The first reason counts; a client that lost the response asks again.
+pub(super) fn finish(call: &Call<'_>) -> HandlerResult {
+    let [id] = call.captures()?;
+    let finish: FinishSessionRequest<'static> = body::parse(call.request)?;
+    let mut tables = call.state.lock();
+    let session = tables.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
+    check_owner(&session.record.owner, &call.owner, id)?;
+    if session.record.finish.is_none() {
+        let record = SessionRecord { finish: Some(finish), ..session.record.clone() };
+        call.state.write_record(&["sessions", id], SESSION_RECORD, &record)?;
+        session.record = record;
+        call.state.end_session(&mut tables, id);
+    }
+    no_content()
 }
 
 pub(super) fn capabilities(call: &Call<'_>) -> HandlerResult {

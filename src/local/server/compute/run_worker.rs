@@ -13,11 +13,11 @@ use super::outputs::batch_output;
 use super::weights::{adapter_options, load_checkpoint};
 use crate::local::adam::Adam;
 use crate::local::checkpoint_files::pack;
-use crate::local::model::{Adapter, Model, Tensors};
+use crate::local::model::{Adapter, Example, Model, Tensors};
 use crate::local::server::state::{
     AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, CheckpointSource, INFLIGHT_RECORD, PromiseId, RUN_RECORD,
     RunRecord, SAMPLER_RECORD, SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskOutput,
-    TaskQueue, Weights, checkpoint_folder, inflight_folder, tagged, timestamp, timestamp_in,
+    TaskQueue, UsageKey, UsageKind, Weights, checkpoint_folder, inflight_folder, tagged, timestamp, timestamp_in,
 };
 use crate::types::{CheckpointPath, CheckpointType, OptimStepResponse};
 
@@ -93,11 +93,13 @@ impl RunWorker {
             Task::Create => Ok(TaskOutput::Other(tagged("create_model", json!({ "model_id": self.id })))),
             Task::Forward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, None);
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                self.count_tokens(&batch);
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::ForwardBackward(batch) => {
                 let logprobs = self.model.forward_backward(&self.adapter, &batch, Some(&mut self.gradient));
-                Ok(TaskOutput::Losses(batch_output(&batch, logprobs)))
+                self.count_tokens(&batch);
+                batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::OptimStep(options) => {
                 let gradient = mem::take(&mut self.gradient);
@@ -119,6 +121,16 @@ impl RunWorker {
             }
             Task::Unload => Ok(TaskOutput::Other(tagged("unload_model", json!({ "model_id": self.id })))),
         }
+    }
+
+    fn count_tokens(&self, batch: &[Example]) {
+        self.count(UsageKind::Training, batch.iter().map(|example| example.tokens.len() as u64).sum());
+    }
+
+    fn count(&self, kind: UsageKind, amount: u64) {
+        let RunRecord { owner, session_id, base_model, .. } = &self.record;
+        let (owner, session_id, base_model) = (owner.clone(), session_id.clone(), base_model.clone());
+        self.state.usage.count(UsageKey { owner, session_id, base_model, kind }, amount);
     }
 
     /// Saves a checkpoint under its reserved path and releases the reservation, also on failure.
@@ -151,7 +163,10 @@ impl RunWorker {
         let mut tables = self.state.lock();
         tables.release_checkpoint(path);
         let checkpoint = saved.map_err(save_failed)?;
+        self.count(UsageKind::Checkpoint, 1);
         let size_bytes = (path.checkpoint_type() == CheckpointType::External).then_some(checkpoint.size_bytes);
+        // The storage of one that is overwritten was used.
+        self.state.forget_checkpoint(&mut tables, path.as_str());
         tables.checkpoints.insert(path.as_str().to_owned(), checkpoint);
         if let Some(run) = tables.runs.get(&self.id) {
             self.state.store.write_record(&["runs", &self.id], RUN_RECORD, &run.record).map_err(save_failed)?;

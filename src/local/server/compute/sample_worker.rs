@@ -5,8 +5,10 @@ use crossbeam_channel::Receiver;
 use super::catch_panic::catch_panic;
 use super::outputs::sample_response;
 use super::weights::sampling_adapter;
-use crate::local::model::{PromptOptions, SamplingContext};
-use crate::local::server::state::{SampleTask, ServerState, TaskError, TaskOutput};
+use crate::local::model::{PromptOptions, Sample, SamplingContext};
+use crate::local::server::state::{
+    SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, UsageKey, UsageKind,
+};
 
 /// Executes sample tasks until the queue is dropped or the server stops.
 pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask>) {
@@ -32,7 +34,17 @@ fn sample(state: &ServerState, task: &SampleTask) -> Result<TaskOutput, TaskErro
     if cancellation.is_cancelled() {
         return Err(cancelled());
     }
+    count_usage(state, task, &samples);
     Ok(sample_response(params, logprobs, samples))
+}
+
+fn count_usage(state: &ServerState, task: &SampleTask, samples: &[Sample]) {
+    let SamplingSessionRecord { owner, session_id, base_model, .. } = &task.record;
+    let sampled = samples.iter().map(|sample| sample.tokens.len()).sum();
+    for (kind, tokens) in [(UsageKind::Prefill, task.params.prompt.len()), (UsageKind::Sample, sampled)] {
+        let (owner, session_id, base_model) = (owner.clone(), Some(session_id.clone()), base_model.clone());
+        state.usage.count(UsageKey { owner, session_id, base_model, kind }, tokens as u64);
+    }
 }
 
 fn cancelled() -> TaskError {

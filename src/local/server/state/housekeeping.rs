@@ -15,7 +15,12 @@ impl ServerState {
     /// Adds a sampling session whose record is in the store. Removes those of the same session that exceed the limits.
     pub(crate) fn add_sampler(&self, tables: &mut Tables, id: String, sampler: SamplingSession) {
         let (session_id, is_unnamed) = (sampler.record.session_id.clone(), is_unnamed(&sampler));
-        tables.samplers.insert(id, sampler);
+        tables.samplers.insert(id.clone(), sampler);
+        if is_unnamed && tables.sessions.get(&session_id).is_none_or(|session| session.last_seen.is_none()) {
+            // Saved by a task that was queued when the session ended.
+            self.remove_samplers(tables, &session_id, &[id]);
+            return;
+        }
         let alike = tables
             .samplers
             .iter()

@@ -6,6 +6,7 @@
 //! Lock order: the tables first, then a queue, the promises or the store; none of these locks the tables. An
 //! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
 
+mod access;
 mod adapter_cache;
 mod housekeeping;
 mod number_set;
@@ -19,6 +20,7 @@ mod store;
 mod tables;
 mod task_output;
 mod tasks;
+mod usage;
 
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::owner::Owner;
@@ -36,3 +38,4 @@ pub(crate) use self::tables::{
 };
 pub(crate) use self::task_output::{TaskOutput, tagged};
 pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};
+pub(crate) use self::usage::{Hour, UsageKey, UsageKind, storage};

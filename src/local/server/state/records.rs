@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::owner::Owner;
 use crate::local::server::time::wall_clock;
+use crate::types::wire::FinishSessionRequest;
 use crate::types::{Checkpoint, CheckpointPath, LoraConfig, OptimizerConfig, Timestamp, TrainingRun};
 
 /// A client session.
@@ -18,7 +19,20 @@ pub(crate) struct SessionRecord {
     pub(crate) number: u64,
     pub(crate) created: Timestamp,
     pub(crate) tags: Vec<String>,
-    pub(crate) user_metadata: Option<Value>,
+    pub(crate) user_metadata: Option<BTreeMap<String, Value>>,
+    pub(crate) project_id: Option<String>,
+    pub(crate) display_name: Option<String>,
+    /// Why the client ended the session, once it has.
+    pub(crate) finish: Option<FinishSessionRequest<'static>>,
+}
+
+impl SessionRecord {
+    /// The metadata as the API shows it: values that are no text as their JSON.
+    pub(crate) fn metadata(&self) -> Option<BTreeMap<String, String>> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let entries = self.user_metadata.as_ref()?;
+        Some(entries.iter().map(|(key, value)| (key.clone(), text(value))).collect())
+    }
 }
 
 /// A training run.

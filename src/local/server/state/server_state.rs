@@ -19,6 +19,7 @@ use super::tables::{
     SamplingSession, Session, Tables, not_found,
 };
 use super::tasks::SampleTask;
+use super::usage::Usage;
 use crate::local::model::Model;
 use crate::local::server::flags::Flags;
 use crate::local::server::http1::Response;
@@ -33,6 +34,7 @@ pub(crate) struct ServerState {
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
     pub(crate) adapters: LoadedAdapters,
+    pub(crate) usage: Usage,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
     /// How long a session lives without a heartbeat or another request.
@@ -52,6 +54,7 @@ impl ServerState {
         session_time: Duration,
         samples: Sender<SampleTask>,
     ) -> io::Result<Self> {
+        let usage = Usage::recover(&store)?;
         let mut tables = Tables::new(samples);
         for id in store.list(&["sessions"])? {
             if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
@@ -104,6 +107,7 @@ impl ServerState {
             promises,
             store,
             adapters: LoadedAdapters::default(),
+            usage,
             max_models,
             session_time,
             tables: Mutex::new(tables),
@@ -119,6 +123,7 @@ impl ServerState {
     /// results.
     pub(crate) fn reap(&self, now: Instant) {
         self.promises.evict_expired(now);
+        self.usage.write_now_and_then(&self.store, now);
         let mut tables = self.lock();
         self.remove_expired_checkpoints(&mut tables);
         for id in tables.silent_sessions(now, self.session_time) {
@@ -131,7 +136,7 @@ impl ServerState {
         let now = timestamp();
         let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
         for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
-            tables.checkpoints.remove(&path);
+            self.forget_checkpoint(tables, &path);
             let removed = path.parse::<CheckpointPath>().map(|path| self.store.remove(&checkpoint_folder(&path)));
             match removed {
                 Ok(Ok(())) => log::info!("removed expired checkpoint {path}"),
@@ -139,6 +144,20 @@ impl ServerState {
                 Err(error) => log::warn!("{error}"),
             }
         }
+    }
+
+    /// Removes a checkpoint from the tables, and counts the storage that it took.
+    pub(crate) fn forget_checkpoint(&self, tables: &mut Tables, path: &str) {
+        let Some(record) = tables.checkpoints.remove(path) else { return };
+        let Ok(path) = path.parse::<CheckpointPath>() else { return };
+        let now = timestamp();
+        let end = record.expires_at.as_ref().map_or(&now, |expires| expires.min(&now));
+        self.usage.count_storage(
+            &tables.storage_key(path.training_run_id(), &record),
+            record.size_bytes,
+            &record.time,
+            end,
+        );
     }
 
     /// The base model with this name.
@@ -163,6 +182,7 @@ impl ServerState {
     /// Makes every worker end after its current task; queued tasks are dropped.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.usage.write(&self.store);
         self.lock().close_queues();
     }
 
@@ -188,8 +208,16 @@ mod tests {
                 .unwrap();
         for id in ["silent", "alive"] {
             let created = timestamp();
-            let record =
-                SessionRecord { owner: owner.clone(), number: 1, created, tags: Vec::new(), user_metadata: None };
+            let record = SessionRecord {
+                owner: owner.clone(),
+                number: 1,
+                created,
+                tags: Vec::new(),
+                user_metadata: None,
+                project_id: None,
+                display_name: None,
+                finish: None,
+            };
             let mut session = Session::new(record);
             session.last_seen = now().checked_sub(session_time / 2);
             state.lock().sessions.insert(id.to_owned(), session);

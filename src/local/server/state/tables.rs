@@ -95,6 +95,9 @@ impl Tables {
     pub(crate) fn session(&mut self, id: &str, owner: &Owner) -> Result<&mut Session, Response> {
         let session = self.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
         check_owner(&session.record.owner, owner, id)?;
+        if session.record.finish.is_some() {
+            return Err(Response::error(410, &format!("{id} has finished: its client ended it; create a new session")));
+        }
         if session.last_seen.is_none() {
             return Err(Response::error(404, &format!("{id} has ended: no heartbeat arrived in time")));
         }
@@ -180,11 +183,11 @@ impl Tables {
         self.sessions.iter().filter(|(_, session)| is_silent(session)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Ends a session, unloads its training runs and frees the adapters of its sampling sessions.
+    /// Ends a session: unloads its training runs, after the tasks that are queued, and frees the adapters of its sampling
+    /// sessions.
     pub(super) fn end_session(&mut self, id: &str) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.last_seen = None;
-        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.last_seen = None;
         for run in self.runs.values_mut().filter(|run| run.record.session_id.as_deref() == Some(id)) {
             (run.queue, run.inflight, run.requests) = (None, Arc::default(), SequenceLog::default());
         }
@@ -216,7 +219,8 @@ fn forbidden(id: &str) -> Response {
 
 impl Session {
     pub(crate) fn new(record: SessionRecord) -> Self {
-        Session { record, models: SequenceLog::default(), samplers: SequenceLog::default(), last_seen: Some(now()) }
+        let last_seen = record.finish.is_none().then(now);
+        Session { record, models: SequenceLog::default(), samplers: SequenceLog::default(), last_seen }
     }
 
     /// The id of the sampling session with this sequence number; each number names one.

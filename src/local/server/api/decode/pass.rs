@@ -94,7 +94,7 @@ fn example(model: &dyn Model, datum: &Datum, loss: LossConfig) -> Result<Example
                 .clip_high(bounds(CLIP_HIGH, clip_high)?)
         }
     };
-    Ok(Example { tokens, targets, objective })
+    Ok(Example::new(tokens, targets, objective))
 }
 
 fn to_floats(name: &str, tensor: &TensorData) -> Result<Vec<f32>, String> {
