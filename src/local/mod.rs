@@ -245,6 +245,13 @@ impl LocalServerBuilder {
         self
     }
 
+    /// The size of a result, in bytes, above which a client that allows it first gets the size alone (`complete_metadata`). The
+    /// client asks for the result when it has room for it. Defaults to 1 MiB.
+    pub fn metadata_above(mut self, bytes: usize) -> Self {
+        self.settings.metadata_above = bytes;
+        self
+    }
+
     /// Keeps sessions, training runs, sampling sessions and checkpoints in this directory, and recovers them from it. Creates
     /// the directory if it does not exist. Defaults to none: everything is in memory and lost when the server stops.
     ///

@@ -4,6 +4,7 @@ mod billing;
 mod client;
 mod disk;
 mod faults;
+mod futures;
 mod golden;
 mod hostile;
 mod housekeeping;

@@ -36,6 +36,8 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("POST", "create_sampling_session", sampling_endpoints::create),
     ("POST", "join_sampling_session", sampling_endpoints::join),
     ("POST", "asample", sampling_endpoints::sample),
+    ("POST", "retrieve_futures", future_endpoints::retrieve_futures),
+    ("POST", "cancel_future", future_endpoints::cancel_future),
     ("POST", "retrieve_future", future_endpoints::retrieve_future),
     ("GET", "training_runs", listing_endpoints::training_runs),
     ("GET", "training_runs/{}", listing_endpoints::training_run),

@@ -11,7 +11,8 @@ use crate::local::model::Cancellation;
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
-    CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
+    CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplerClient, SamplingSession, SamplingSessionRecord,
+    Weights,
 };
 use crate::types::wire::{
     CreateSamplingSessionRequest, JoinSamplingSessionRequest, JoinSamplingSessionResponse, SampleRequest,
@@ -73,7 +74,10 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     if let Some(first) = sampler.requests.find(body.seq_id, call.fingerprint)? {
         return ok(&promise(*first, params.num_samples));
     }
-    let id = call.state.promises.create(&call.owner);
+    call.state.samples.check_room()?;
+    let cancellation = Cancellation::new();
+    let client = SamplerClient::of_sample(sampler_id, body.seq_id);
+    let id = call.state.promises.create_sample(&call.owner, client, &cancellation);
     sampler.requests.record(body.seq_id, call.fingerprint, id);
     sampler.requests.forget_evicted(&call.state.promises);
     sampler.touch();
@@ -84,11 +88,10 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
         record: sampler.record.clone(),
         model,
         adapter: sampler.adapter.clone(),
-        in_use: sampler.in_use.clone(),
         params,
-        cancellation: Cancellation::new(),
+        cancellation,
     };
-    tables.queue_sample(task)?;
+    call.state.samples.push(task)?;
     ok(&response)
 }
 

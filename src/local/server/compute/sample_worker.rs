@@ -1,7 +1,5 @@
 //! Sampling workers.
 
-use crossbeam_channel::Receiver;
-
 use super::catch_panic::catch_panic;
 use super::outputs::sample_response;
 use super::weights::sampling_adapter;
@@ -10,12 +8,9 @@ use crate::local::server::state::{
     SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, UsageKey, UsageKind,
 };
 
-/// Executes sample tasks until the queue is dropped or the server stops.
-pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask>) {
-    for task in tasks {
-        if state.is_stopping() {
-            break;
-        }
+/// Executes sample tasks until the server stops.
+pub(crate) fn run_sample_worker(state: &ServerState) {
+    while let Some(task) = state.samples.pop() {
         state.promises.fulfill(task.promise, catch_panic(|| sample(state, &task)));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use super::owner::Owner;
+use super::promises::PollResult;
 use super::records::Weights;
 use super::server_state::ServerState;
 use super::tables::{REMOVED_SAMPLERS_RECORD, SamplingSession, Tables};
@@ -25,14 +27,18 @@ impl ServerState {
             .samplers
             .iter()
             .filter(|(_, sampler)| sampler.record.session_id == session_id && self::is_unnamed(sampler) == is_unnamed);
-        let uses = alike.map(|(id, sampler)| (sampler.last_used, sampler.is_in_use(), id.as_str())).collect();
+        let uses = alike
+            .map(|(id, sampler)| (sampler.last_used, self.promises.has_pending_samples(id), id.as_str()))
+            .collect();
         let excess = unused(uses, if is_unnamed { MAX_UNNAMED } else { MAX_SAMPLERS });
         let excess: Vec<String> = excess.into_iter().map(str::to_owned).collect();
         self.remove_samplers(tables, &session_id, &excess);
     }
 
-    /// Ends a session, if it has not ended: its models are unloaded, and its unnamed saves removed.
+    /// Ends a session, if it has not ended: its models are unloaded, its samples cancelled, and its unnamed saves
+    /// removed.
     pub(crate) fn end_session(&self, tables: &mut Tables, session_id: &str) {
+        self.samples.remove(&self.promises.cancel_session(session_id));
         tables.end_session(session_id);
         let own = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == session_id);
         let snapshots: Vec<String> = own.filter(|(_, sampler)| is_unnamed(sampler)).map(|(id, _)| id.clone()).collect();
@@ -47,8 +53,22 @@ impl ServerState {
         let runs = tables.runs.values().map(|run| 1 + run.requests.len());
         let samplers = tables.samplers.values().map(|sampler| 1 + sampler.requests.len());
         let (files, bytes) = self.store.in_memory_usage();
-        let tables = [tables.checkpoints.len(), tables.reserved.len(), self.promises.len(), files, bytes / 1024];
+        let tables = [
+            tables.checkpoints.len(),
+            tables.reserved.len(),
+            self.promises.len(),
+            self.samples.len(),
+            files,
+            bytes / 1024,
+        ];
         sessions.chain(runs).chain(samplers).chain(tables).sum()
+    }
+
+    /// Cancels a sample, which leaves the queue, or is no longer computed. Returns whether the promise is that of a sample.
+    pub(crate) fn cancel_sample(&self, request_id: &str, owner: &Owner) -> Result<bool, PollResult> {
+        let (id, is_sample) = self.promises.cancel(request_id, owner)?;
+        self.samples.remove(&[id]);
+        Ok(is_sample)
     }
 
     /// Removes sampling sessions and their own weights. Their numbers stay used, also after a restart.

@@ -13,6 +13,7 @@ mod number_set;
 mod owner;
 mod promises;
 mod records;
+mod sample_queue;
 mod sequence_log;
 mod server_record;
 mod server_state;
@@ -24,7 +25,9 @@ mod usage;
 
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::owner::Owner;
-pub(crate) use self::promises::{PollResult, PromiseId, PromiseTable, TaskError};
+pub(crate) use self::promises::{
+    HeldSessionPoll, PollResult, PromiseId, PromiseSettings, PromiseTable, ResultPoll, SamplerClient, TaskError,
+};
 pub(crate) use self::records::{
     CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in,
 };

@@ -106,13 +106,13 @@ mod tests {
     use std::time::Duration;
 
     use super::super::owner::Owner;
-    use super::super::promises::TaskError;
+    use super::super::promises::{PromiseSettings, TaskError};
     use super::*;
     use crate::local::server::time::now;
 
     #[test]
     fn evicted_promises_are_forgotten_but_numbers_stay_used() {
-        let (promises, owner) = (PromiseTable::new(Duration::ZERO, 0), Owner::of_key("tml-test"));
+        let (promises, owner) = (PromiseTable::new(PromiseSettings::default(), 0), Owner::of_key("tml-test"));
         let (mut log, fingerprint) = (SequenceLog::default(), Fingerprint(1));
         let pending = promises.create(&owner);
         log.record(Some(0), fingerprint, pending);

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use super::adapter_cache::LoadedAdapters;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
+use super::sample_queue::SampleQueue;
 use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, REMOVED_SAMPLERS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
     SamplingSession, Session, Tables, not_found,
 };
-use super::tasks::SampleTask;
 use super::usage::Usage;
 use crate::local::model::Model;
 use crate::local::server::flags::Flags;
@@ -34,6 +33,7 @@ pub(crate) struct ServerState {
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
     pub(crate) adapters: LoadedAdapters,
+    pub(crate) samples: SampleQueue,
     pub(crate) usage: Usage,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
@@ -44,7 +44,7 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    /// Recovers the state from the store. `samples` is the queue of the sampling workers.
+    /// Recovers the state from the store.
     pub(crate) fn recover(
         models: Vec<Arc<dyn Model>>,
         flags: Flags,
@@ -52,10 +52,9 @@ impl ServerState {
         store: Store,
         max_models: usize,
         session_time: Duration,
-        samples: Sender<SampleTask>,
     ) -> io::Result<Self> {
         let usage = Usage::recover(&store)?;
-        let mut tables = Tables::new(samples);
+        let mut tables = Tables::new();
         for id in store.list(&["sessions"])? {
             if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
                 let removed = store.read_record(&["sessions", &id], REMOVED_SAMPLERS_RECORD)?.unwrap_or_default();
@@ -107,6 +106,7 @@ impl ServerState {
             promises,
             store,
             adapters: LoadedAdapters::default(),
+            samples: SampleQueue::default(),
             usage,
             max_models,
             session_time,
@@ -122,7 +122,7 @@ impl ServerState {
     /// Ends the sessions whose heartbeats stopped and frees their memory; removes expired checkpoints and evicts expired
     /// results.
     pub(crate) fn reap(&self, now: Instant) {
-        self.promises.evict_expired(now);
+        self.samples.remove(&self.promises.evict_expired(now));
         self.usage.write_now_and_then(&self.store, now);
         let mut tables = self.lock();
         self.remove_expired_checkpoints(&mut tables);
@@ -183,6 +183,7 @@ impl ServerState {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.usage.write(&self.store);
+        self.samples.close();
         self.lock().close_queues();
     }
 
@@ -194,6 +195,7 @@ impl ServerState {
 #[cfg(test)]
 mod tests {
     use super::super::owner::Owner;
+    use super::super::promises::PromiseSettings;
     use super::super::records::SessionRecord;
     use super::*;
     use crate::local::server::time::now;
@@ -201,11 +203,9 @@ mod tests {
     #[test]
     fn a_session_without_heartbeats_ends() {
         let (session_time, owner) = (Duration::from_secs(600), Owner::of_key("tml-test"));
-        let (samples, _receiver) = crossbeam_channel::unbounded();
-        let promises = PromiseTable::new(Duration::ZERO, 0);
+        let promises = PromiseTable::new(PromiseSettings::default(), 0);
         let state =
-            ServerState::recover(Vec::new(), Flags::default(), promises, Store::in_memory(), 1, session_time, samples)
-                .unwrap();
+            ServerState::recover(Vec::new(), Flags::default(), promises, Store::in_memory(), 1, session_time).unwrap();
         for id in ["silent", "alive"] {
             let created = timestamp();
             let record = SessionRecord {

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
 use super::adapter_cache::AdapterCache;
 use super::owner::Owner;
 use super::promises::PromiseId;
 use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, timestamp};
 use super::sequence_log::{Fingerprint, SequenceLog};
-use super::tasks::{SampleTask, TaskQueue};
+use super::tasks::TaskQueue;
 use crate::local::model::Model;
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
@@ -37,8 +35,6 @@ pub(crate) struct Tables {
     pub(crate) checkpoints: BTreeMap<String, CheckpointRecord>,
     /// The `tinker://` paths of checkpoints that are being saved, with the number of saves.
     pub(super) reserved: HashMap<String, usize>,
-    /// The queue of the sampling workers; `None` once the server is stopping.
-    samples: Option<Sender<SampleTask>>,
 }
 
 #[derive(Debug)]
@@ -71,8 +67,6 @@ pub(crate) struct SamplingSession {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
     pub(crate) requests: SequenceLog<PromiseId>,
-    /// Shared with the samples that are not finished.
-    pub(crate) in_use: Arc<()>,
     /// Number of clients that joined; the first client of the session is not counted.
     pub(crate) joined: u64,
     /// Time of the last sample, or of opening.
@@ -80,14 +74,13 @@ pub(crate) struct SamplingSession {
 }
 
 impl Tables {
-    pub(super) fn new(samples: Sender<SampleTask>) -> Self {
+    pub(super) fn new() -> Self {
         Tables {
             sessions: HashMap::new(),
             runs: HashMap::new(),
             samplers: HashMap::new(),
             checkpoints: BTreeMap::new(),
             reserved: HashMap::new(),
-            samples: Some(samples),
         }
     }
 
@@ -170,12 +163,6 @@ impl Tables {
         }
     }
 
-    /// Queues a task for the sampling workers.
-    pub(crate) fn queue_sample(&self, task: SampleTask) -> Result<(), Response> {
-        let queued = self.samples.as_ref().is_some_and(|samples| samples.send(task).is_ok());
-        if queued { Ok(()) } else { Err(Response::error(503, "the server is stopping")) }
-    }
-
     /// The sessions that were not seen for `session_time` and have not ended.
     pub(super) fn silent_sessions(&self, now: Instant, session_time: Duration) -> Vec<String> {
         let is_silent =
@@ -198,7 +185,6 @@ impl Tables {
 
     /// Ends every worker, by dropping its queue.
     pub(super) fn close_queues(&mut self) {
-        self.samples = None;
         self.runs.values_mut().for_each(|run| run.queue = None);
     }
 }
@@ -242,17 +228,12 @@ impl Session {
 impl SamplingSession {
     pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: Arc<AdapterCache>) -> Self {
         let requests = SequenceLog::default();
-        SamplingSession { record, model, adapter, requests, in_use: Arc::default(), joined: 0, last_used: now() }
+        SamplingSession { record, model, adapter, requests, joined: 0, last_used: now() }
     }
 
     /// Notes that a sample was requested.
     pub(crate) fn touch(&mut self) {
         self.last_used = now();
-    }
-
-    /// Whether a sample waits for the weights, or is computed with them.
-    pub(super) fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.in_use) > 1
     }
 }
 

@@ -69,9 +69,6 @@ pub(crate) struct SampleTask {
     pub(crate) record: SamplingSessionRecord,
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
-    /// Keeps the sampling session in use.
-    #[expect(dead_code, reason = "the task counts as a use by holding it")]
-    pub(crate) in_use: Arc<()>,
     pub(crate) params: SampleParams,
     /// Ends the sample early, also while it is computed.
     pub(crate) cancellation: Cancellation,
