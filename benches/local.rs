@@ -7,6 +7,9 @@
 //! Prints the tokens per second of `forward_backward` and of sampling, and the ratio of the time to a lower bound (floor): the
 //! matrix products that every implementation needs, done by the same library on as many threads. The floor leaves out the products
 //! inside attention, whose shapes depend on the length.
+//!
+//! Then the time until the first token after a long prompt: without a prefix cache, with one that has the first half of the
+//! prompt, and with one that has all of it.
 
 #![allow(clippy::print_stdout, reason = "it prints its report")]
 
@@ -18,12 +21,16 @@ use std::time::Duration;
 use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
 use tinkex::clock::Clock;
-use tinkex::local::model::{AdapterOptions, Example, GenerationOptions, Model, Objective, SamplingContext, Tensors};
+use tinkex::local::model::{
+    AdapterOptions, Example, GenerationOptions, KvNamespace, Model, Objective, SamplingContext, Tensors,
+};
 use tinkex::local::transformer::Transformer;
 
 /// The number of examples and of tokens in each, as in a batch of short texts.
 const BATCH: (usize, usize) = (32, 128);
 const SAMPLE: usize = 256;
+/// The number of tokens of a long prompt.
+const PROMPT: usize = 768;
 const MIN_DURATION: Duration = Duration::from_secs(1);
 
 fn main() {
@@ -45,6 +52,13 @@ fn main() {
         };
         let name = model.name();
         println!("{name:<22} {}   {}", line(trained, floor, tokens), line(sampled, sample_floor, SAMPLE as f64));
+    }
+    println!();
+    println!("{:<22} {:>16} {:>16} {:>16}", "prompt of 768 tokens", "no prefix cache", "half cached", "all cached");
+    for model in [Transformer::bytes_tiny, Transformer::bytes_small, Transformer::bytes_medium] {
+        let millis = [prompt(&model().prompt_cache(0), PROMPT), prompt(&model(), PROMPT / 2), prompt(&model(), 0)]
+            .map(|took| format!("{:>13.2} ms", took.as_secs_f64() * 1e3));
+        println!("{:<22} {}", model().name(), millis.join(" "));
     }
 }
 
@@ -98,12 +112,28 @@ fn sampling(model: &dyn Model) -> Duration {
     let context = SamplingContext::new(Arc::new(model.new_adapter(&AdapterOptions::new().rank(32).seed(1))));
     let sample = |seed| {
         let options = GenerationOptions::new().max_tokens(SAMPLE).seed(seed);
-        model.sample(&context, &[104, 101], 1, &options).remove(0).tokens.len()
+        model.sample(&context, &[104, 101], 1, &options).sequences.remove(0).tokens.len()
     };
     // Most samples end earlier, as an untrained model may sample the end of text at any time.
     let seed = (0..).find(|&seed| sample(seed) == SAMPLE).unwrap_or_default();
     time(1, || {
         black_box(sample(seed));
+    })
+}
+
+/// One token after a prompt, whose last tokens are different each time.
+fn prompt(model: &dyn Model, different: usize) -> Duration {
+    let adapter = Arc::new(model.new_adapter(&AdapterOptions::new().rank(32).seed(1)));
+    let context = SamplingContext::new(adapter).namespace(&KvNamespace::new());
+    let options = GenerationOptions::new().max_tokens(1).seed(1);
+    let mut tokens: Vec<u32> = (0..PROMPT).map(|at| (at * 7 % 256) as u32).collect();
+    let mut round = 0_u32;
+    time(1, || {
+        round += 1;
+        for (digit, token) in tokens[PROMPT - different..].iter_mut().take(4).enumerate() {
+            *token = (round >> (8 * digit)) & 255;
+        }
+        black_box(model.sample(&context, &tokens, 1, &options));
     })
 }
 

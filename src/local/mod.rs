@@ -18,7 +18,8 @@
 //! |---|---|---|
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
-//! | samples per request | 1024 | 400 |
+//! | samples per request; `prompt_alt_tokens_k` | 1024 | 400 |
+//! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
 //! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
@@ -28,8 +29,18 @@
 //! | a session that its client finished | | 410 |
 //! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
 //!
-//! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing or
-//! unknown API key; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
+//! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing,
+//! unknown or revoked API key, and for a forged or expired token; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
+//!
+//! # Samples
+//!
+//! - `target_prompt_logprobs` has the layout of the request, dense or sparse, and 0 where that has −1.
+//! - `prompt_alt_tokens` are drawn with the temperature and the seed of the request, without `top_k` and `top_p`.
+//! - `stop: []` lets a sample go on after the end-of-text token; with any other `stop`, the token ends it, too.
+//! - `prompt_cache_hit_tokens` counts the tokens of the prompt that the model had [kept](model::KvNamespace). All clients of a base
+//!   model share them; a sampling session with other weights, snapshot or inflight, has its own, which its clones share. An inflight
+//!   save moves the weights of running samples, too, and leaves what is kept as it is.
+//! - `record_stability_info` is accepted and changes nothing.
 //!
 //! # Structure
 //!
@@ -288,7 +299,15 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Decides which API keys may use the server. Defaults to all; an empty key is always refused.
+    /// How long a token (JWT) is valid, which clients exchange their API key for if the flag `pjwt_auth_enabled` is set. Defaults
+    /// to 1 h. The Python client exchanges the key again for each request once a token has no more than a minute left.
+    pub fn token_time(mut self, token_time: Duration) -> Self {
+        self.settings.token_time = token_time;
+        self
+    }
+
+    /// Decides which API keys may use the server. Defaults to all. An empty key is always refused, and so is one that begins with
+    /// `eyJ`, as tokens do.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.settings.key_check = Arc::new(check);
         self

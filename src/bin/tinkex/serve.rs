@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tinkex::local::model::Model;
@@ -11,6 +12,7 @@ use tinkex::local::{Faults, Flag, LocalServer};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::number::at_least;
+use crate::time_args::length;
 
 /// Run a local Tinker service with small models that can be trained.
 ///
@@ -33,6 +35,9 @@ pub(crate) struct Options {
     /// Setting that the server announces to its clients; can be repeated; see below.
     #[arg(long = "flag", value_name = "NAME=VALUE")]
     flags: Vec<Flag>,
+    /// How long a token is valid that a client got in exchange for its key.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = length)]
+    token_time: Duration,
     /// Rules for injecting faults; see below.
     #[arg(long, value_name = "RULES")]
     chaos: Option<Faults>,
@@ -121,6 +126,7 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     for ServedModel(model) in options.models {
         builder = builder.model(model);
     }
+    builder = builder.token_time(options.token_time);
     for flag in options.flags {
         builder = builder.flag(flag);
     }

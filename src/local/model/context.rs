@@ -1,11 +1,13 @@
-//! What a model samples with, besides the request: the weights, and the caller's word that it no longer wants the result.
+//! What a model samples with, besides the request: the weights, what it may keep of prompts, and the caller's word that it no
+//! longer wants the result.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::Adapter;
 
-/// The weights to sample with, and whether the caller still wants the result.
+/// The weights to sample with, where to keep what is computed of prompts, and whether the caller still wants the result.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -21,8 +23,17 @@ use super::Adapter;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SamplingContext {
-    adapter: Option<Arc<Adapter>>,
+    adapter: AdapterSource,
     cancellation: Cancellation,
+    namespace: Option<KvNamespace>,
+}
+
+#[derive(Clone, Default)]
+enum AdapterSource {
+    #[default]
+    Base,
+    Fixed(Arc<Adapter>),
+    Latest(Arc<dyn Fn() -> Arc<Adapter> + Send + Sync>),
 }
 
 impl SamplingContext {
@@ -35,7 +46,27 @@ impl SamplingContext {
     /// Samples with an adapter.
     #[must_use]
     pub fn new(adapter: Arc<Adapter>) -> Self {
-        SamplingContext { adapter: Some(adapter), ..SamplingContext::default() }
+        SamplingContext { adapter: AdapterSource::Fixed(adapter), ..SamplingContext::default() }
+    }
+
+    /// Samples with an adapter that may be replaced while a sample is generated: a model asks for the latest one before each
+    /// token, and continues with the keys and values that it has.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use tinkex::local::model::{AdapterOptions, Model, SamplingContext};
+    /// use tinkex::local::transformer::Transformer;
+    ///
+    /// let adapter = |seed| Arc::new(Transformer::bytes_tiny().new_adapter(&AdapterOptions::new().seed(seed)));
+    /// let latest = Arc::new(Mutex::new(adapter(1)));
+    /// let shared = latest.clone();
+    /// let context = SamplingContext::latest(move || shared.lock().unwrap().clone());
+    /// *latest.lock().unwrap() = adapter(2);
+    /// assert_eq!(context.adapter(), Some(adapter(2)));
+    /// ```
+    #[must_use]
+    pub fn latest(adapter: impl Fn() -> Arc<Adapter> + Send + Sync + 'static) -> Self {
+        SamplingContext { adapter: AdapterSource::Latest(Arc::new(adapter)), ..SamplingContext::default() }
     }
 
     /// Ends the work early once this is cancelled. Defaults to one that never is. [`Cancellation`] has an example.
@@ -45,10 +76,28 @@ impl SamplingContext {
         self
     }
 
-    /// The adapter; `None` samples from the base model.
+    /// Lets the model keep the keys and values of prompts, and use those that it has kept. Defaults to none for an adapter:
+    /// nothing is kept. The prompts of a base model are always kept. [`KvNamespace`] has an example.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &KvNamespace) -> Self {
+        self.namespace = Some(namespace.clone());
+        self
+    }
+
+    /// The adapter to use now; `None` samples from the base model.
     #[must_use]
     pub fn adapter(&self) -> Option<Arc<Adapter>> {
-        self.adapter.clone()
+        match &self.adapter {
+            AdapterSource::Base => None,
+            AdapterSource::Fixed(adapter) => Some(adapter.clone()),
+            AdapterSource::Latest(latest) => Some(latest()),
+        }
+    }
+
+    /// Where the model may keep keys and values, if the caller has named one.
+    #[must_use]
+    pub fn kv_namespace(&self) -> Option<&KvNamespace> {
+        self.namespace.as_ref()
     }
 
     /// Whether the caller no longer wants the result. A model looks before each token, and before any other work that takes
@@ -56,6 +105,60 @@ impl SamplingContext {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancellation.is_cancelled()
+    }
+}
+
+impl fmt::Debug for AdapterSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AdapterSource::Base => "Base",
+            AdapterSource::Fixed(_) => "Fixed",
+            AdapterSource::Latest(_) => "Latest",
+        })
+    }
+}
+
+/// A name under which a model keeps the keys and values of prompts, so that the next sample of the same prompt, or of one
+/// that begins alike, does not compute them again. What is kept may be dropped at any time, and is once the namespace and its
+/// clones are gone.
+///
+/// Use one for each set of weights: nothing compares the weights of keys and values with those of a sample. With weights that
+/// are [replaced](SamplingContext::latest) now and then, one namespace keeps what earlier weights have computed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tinkex::local::model::{AdapterOptions, GenerationOptions, KvNamespace, Model, SamplingContext};
+/// use tinkex::local::transformer::Transformer;
+///
+/// let model = Transformer::bytes_tiny();
+/// let adapter = Arc::new(model.new_adapter(&AdapterOptions::new()));
+/// let context = SamplingContext::new(adapter).namespace(&KvNamespace::new());
+/// let options = GenerationOptions::new().max_tokens(8).seed(1);
+/// let first = model.sample(&context, b"A prompt".map(u32::from).as_slice(), 1, &options);
+/// let second = model.sample(&context, b"A prompt".map(u32::from).as_slice(), 1, &options);
+/// assert_eq!((first.cached_tokens, second.cached_tokens), (0, 8));
+/// assert_eq!(first.sequences, second.sequences);
+/// ```
+#[derive(Clone, Debug)]
+pub struct KvNamespace(Arc<u64>);
+
+impl KvNamespace {
+    /// A namespace in which nothing is kept yet.
+    #[must_use]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        KvNamespace(Arc::new(NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A number that no other namespace of this process has, and whether the namespace still exists.
+    pub(in crate::local) fn identity(&self) -> (u64, Weak<u64>) {
+        (*self.0, Arc::downgrade(&self.0))
+    }
+}
+
+impl Default for KvNamespace {
+    fn default() -> Self {
+        KvNamespace::new()
     }
 }
 
@@ -70,7 +173,7 @@ impl SamplingContext {
 /// // Usually another thread does this, while the model samples.
 /// cancellation.cancel();
 /// let samples = Transformer::bytes_tiny().sample(&context, &[97], 2, &GenerationOptions::new());
-/// assert!(samples.is_empty());
+/// assert!(samples.sequences.is_empty());
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Cancellation(Arc<AtomicBool>);

@@ -1,5 +1,7 @@
 //! Generated text, and the options of generating it.
 
+use crate::types::TokenLogprob;
+
 /// The options of text generation; Tinker's [`SamplingParams`](crate::types::SamplingParams).
 ///
 /// The default samples from the model's own distribution: temperature 1, top-p 1, no other limit.
@@ -18,6 +20,10 @@ pub struct GenerationOptions {
     pub seed: Option<u64>,
     /// Token sequences that end a sample: a single stop token, or the bytes of a stop string.
     pub stop_sequences: Vec<Vec<u32>>,
+    /// Whether the model's end-of-text token ends a sample, too.
+    pub stop_at_end_of_text: bool,
+    /// Report this number of most probable tokens in place of each sampled one.
+    pub topk_logprobs: usize,
 }
 
 impl Default for GenerationOptions {
@@ -29,6 +35,8 @@ impl Default for GenerationOptions {
             top_p: 1.0,
             seed: None,
             stop_sequences: Vec::new(),
+            stop_at_end_of_text: true,
+            topk_logprobs: 0,
         }
     }
 }
@@ -81,6 +89,37 @@ impl GenerationOptions {
         self.stop_sequences = stop_sequences;
         self
     }
+
+    /// Whether the model's end-of-text token ends a sample, too. Defaults to `true`.
+    #[must_use]
+    pub fn stop_at_end_of_text(mut self, stop: bool) -> Self {
+        self.stop_at_end_of_text = stop;
+        self
+    }
+
+    /// Reports this number of most probable tokens in place of each sampled one. Defaults to 0.
+    #[must_use]
+    pub fn topk_logprobs(mut self, count: usize) -> Self {
+        self.topk_logprobs = count;
+        self
+    }
+}
+
+/// Continuations of one prompt.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Samples {
+    /// One after the other.
+    pub sequences: Vec<Sample>,
+    /// The number of tokens of the prompt whose keys and values the model had [kept](super::KvNamespace).
+    pub cached_tokens: usize,
+}
+
+impl Samples {
+    /// Continuations of a prompt of which nothing had been kept.
+    pub fn new(sequences: Vec<Sample>) -> Self {
+        Samples { sequences, cached_tokens: 0 }
+    }
 }
 
 /// One continuation of a prompt.
@@ -91,14 +130,16 @@ pub struct Sample {
     pub tokens: Vec<u32>,
     /// Natural logarithm of each token's probability under the model itself, before temperature, top-k and top-p.
     pub logprobs: Vec<f32>,
+    /// The most probable tokens in place of each token, most probable first; empty if not requested.
+    pub topk_logprobs: Vec<Vec<TokenLogprob>>,
     /// Why generation ended.
     pub finish_reason: FinishReason,
 }
 
 impl Sample {
-    /// A sample with as many log-probabilities as tokens.
+    /// A sample with as many log-probabilities as tokens, and no most probable ones.
     pub fn new(tokens: Vec<u32>, logprobs: Vec<f32>, finish_reason: FinishReason) -> Self {
-        Sample { tokens, logprobs, finish_reason }
+        Sample { tokens, logprobs, topk_logprobs: Vec::new(), finish_reason }
     }
 }
 

@@ -26,7 +26,7 @@
 //!
 //! let greedy = GenerationOptions::new().max_tokens(4).temperature(0.0);
 //! let context = SamplingContext::new(Arc::new(adapter));
-//! assert!(model.sample(&context, &[97], 1, &greedy)[0].tokens.len() <= 4);
+//! assert!(model.sample(&context, &[97], 1, &greedy).sequences[0].tokens.len() <= 4);
 //! ```
 //!
 //! # Serving your own model
@@ -39,7 +39,7 @@
 //! use tinkex::local::LocalServer;
 //! use tinkex::local::model::{
 //!     Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, PromptOptions, Sample,
-//!     SamplingContext, Tensors,
+//!     Samples, SamplingContext, Tensors,
 //! };
 //! use tinkex::ndarray::{Array2, s};
 //!
@@ -104,7 +104,7 @@
 //!         prompt: &[u32],
 //!         count: usize,
 //!         options: &GenerationOptions,
-//!     ) -> Vec<Sample> {
+//!     ) -> Samples {
 //!         let adapter = context.adapter();
 //!         let (mut token, mut tokens, mut logprobs) = (prompt.last().copied().unwrap_or(0), Vec::new(), Vec::new());
 //!         while tokens.len() < options.max_tokens.unwrap_or(16) && !context.is_cancelled() {
@@ -114,7 +114,7 @@
 //!             tokens.push(token);
 //!             logprobs.push(logprob);
 //!         }
-//!         vec![Sample::new(tokens, logprobs, FinishReason::Length); count]
+//!         Samples::new(vec![Sample::new(tokens, logprobs, FinishReason::Length); count])
 //!     }
 //!
 //!     fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], _: &PromptOptions) -> PromptLogprobs {
@@ -143,8 +143,8 @@ use ndarray::Array2;
 
 pub use super::objective::Objective;
 pub use adapter::{Adapter, AdapterOptions};
-pub use context::{Cancellation, SamplingContext};
-pub use generation::{FinishReason, GenerationOptions, Sample};
+pub use context::{Cancellation, KvNamespace, SamplingContext};
+pub use generation::{FinishReason, GenerationOptions, Sample, Samples};
 pub use prompt::{PromptLogprobs, PromptOptions};
 
 /// Named matrices: an adapter, or a gradient with respect to one. The order of the names is the order of every reduction,
@@ -191,16 +191,10 @@ pub trait Model: Debug + Send + Sync {
     /// Generates `count` independent continuations of a prompt. Without an adapter, the base model generates them.
     ///
     /// Returns early, with whatever it has, once the context is [cancelled](SamplingContext::is_cancelled).
-    fn sample(
-        &self,
-        context: &SamplingContext,
-        prompt: &[u32],
-        count: usize,
-        options: &GenerationOptions,
-    ) -> Vec<Sample>;
+    fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples;
 
-    /// The log-probability of each token of a sequence given those before it, and what else the options ask for at each
-    /// position. Returns early, with whatever it has, once the context is cancelled.
+    /// The log-probability of each token of a sequence given those before it, and what else the options ask for. A model that
+    /// leaves out targets or alternatives is one that cannot report them; the server then refuses the request. Returns early, with whatever it has, once the context is cancelled.
     fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], options: &PromptOptions) -> PromptLogprobs;
 }
 

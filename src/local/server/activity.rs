@@ -45,16 +45,22 @@ impl LoggedRequest {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The headers in the order sent, with lower-case names. The value of `x-api-key` is replaced by `…`.
+    /// The headers in the order sent, with lower-case names. The values of `x-api-key` and
+    /// `x-tinker-weights-access-token` are replaced by `…`.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The first value of a header, by its lower-case name. The value of `x-api-key` is `…`.
+    /// The first value of a header, by its lower-case name. Secrets are replaced as in [`headers`](LoggedRequest::headers).
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// Whether a header gives whoever knows its value access to something.
+fn is_secret(name: &str) -> bool {
+    matches!(name, "x-api-key" | "x-tinker-weights-access-token")
 }
 
 /// The fields of a body that are logged; all others are skipped.
@@ -158,7 +164,7 @@ impl ActivityTracker {
             method: request.method.clone(),
             path: request.path.clone(),
             headers: (request.headers.iter())
-                .map(|(name, value)| (name.clone(), if name == "x-api-key" { "…".to_owned() } else { value.clone() }))
+                .map(|(name, value)| (name.clone(), if is_secret(name) { "…".to_owned() } else { value.clone() }))
                 .collect(),
             seq: fields.seq_id.or(fields.model_seq_id).or(fields.sampling_session_seq_id),
             subject: fields.model_id.or(fields.sampling_session_id).or(fields.session_id),

@@ -53,7 +53,7 @@ use mio::{Poll, Waker};
 
 use self::activity::ActivityTracker;
 pub use self::activity::{Activity, LoggedRequest};
-use self::api::{ApiContext, LinkSigner};
+use self::api::{ApiContext, LinkSigner, TokenSigner};
 use self::compute::run_sample_worker;
 use self::faults::FaultInjector;
 pub use self::faults::{Fault, Faults, ParseFaultsError};
@@ -111,6 +111,8 @@ impl Server {
             link_time: settings.link_time,
             min_ttl: settings.min_ttl,
             key_check: settings.key_check,
+            tokens: TokenSigner::new(record.secret),
+            token_time: settings.token_time,
             wire: settings.wire,
             signer: LinkSigner::new(record.secret),
             address,

@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     /// `None` keeps everything in memory.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) key_check: KeyCheck,
+    pub(crate) token_time: Duration,
     pub(crate) wire: WireFormats,
     pub(crate) faults: Vec<Fault>,
     pub(crate) fault_seed: u64,
@@ -48,6 +49,7 @@ impl Default for Settings {
             max_models: 64,
             data_dir: None,
             key_check: Arc::new(|_| true),
+            token_time: Duration::from_secs(3600),
             wire: WireFormats::default(),
             faults: Vec::new(),
             fault_seed: 0,

@@ -3,41 +3,53 @@
 use ndarray::{Array2, ArrayView1};
 
 use super::layer::KvCache;
-use super::network::Network;
 use super::ops::log_softmax;
+use super::sampling_weights::SamplingWeights;
 use super::splitmix::SplitMix64;
+use super::{END_OF_TEXT, Transformer};
 use crate::local::model::{FinishReason, GenerationOptions, Sample, SamplingContext};
 use crate::types::TokenLogprob;
 
-/// A sequence that is being generated.
+/// How the samples of one request are generated.
 #[derive(Debug)]
-pub(super) struct Generation<'a> {
-    pub(super) network: Network<'a, f32>,
+pub(super) struct Decoder<'a> {
+    pub(super) model: &'a Transformer,
     pub(super) context: &'a SamplingContext,
-    pub(super) caches: Vec<KvCache<f32>>,
-    /// Of the next token; 1 × vocabulary.
-    pub(super) logits: Array2<f32>,
-    pub(super) random: SplitMix64,
-    /// Ends every sample, like a stop sequence.
-    pub(super) end_of_text: u32,
+    pub(super) weights: SamplingWeights<'a>,
+    pub(super) options: &'a GenerationOptions,
+    pub(super) max_tokens: usize,
 }
 
-impl Generation<'_> {
-    /// Generates until a stop condition holds, there are `max_tokens` tokens, or the sample is cancelled.
-    pub(super) fn run(mut self, options: &GenerationOptions, max_tokens: usize) -> Sample {
+impl Decoder<'_> {
+    /// Generates until a stop condition holds, there are enough tokens, or the sample is cancelled.
+    ///
+    /// The caches hold the prompt, and the logits (1 × vocabulary) are those of the token after it.
+    pub(super) fn generate(
+        &mut self,
+        mut caches: Vec<KvCache<f32>>,
+        mut logits: Array2<f32>,
+        mut random: SplitMix64,
+    ) -> Sample {
+        let options = self.options;
         let mut sample = Sample::new(Vec::new(), Vec::new(), FinishReason::Length);
-        while sample.tokens.len() < max_tokens && !self.context.is_cancelled() {
+        while sample.tokens.len() < self.max_tokens && !self.context.is_cancelled() {
             if let Some(&last) = sample.tokens.last() {
-                self.logits = self.network.forward_cached(&mut self.caches, &[last]);
+                self.weights.follow(self.model, self.context);
+                let network = self.model.network(&self.weights.projections);
+                logits = network.logits(network.extend(&mut caches, &[last]).view());
             }
-            let mut logprobs = self.logits.row_mut(0);
+            let mut logprobs = logits.row_mut(0);
             log_softmax(logprobs.view_mut());
-            let token = sample_token(logprobs.view(), options, &mut self.random);
+            let token = draw(&candidates(logprobs.view(), options), &mut random);
             sample.tokens.push(token);
             sample.logprobs.push(logprobs[token as usize]);
+            if options.topk_logprobs > 0 {
+                sample.topk_logprobs.push(top_k(logprobs.view(), options.topk_logprobs));
+            }
 
             let ends_with = |stop: &Vec<u32>| !stop.is_empty() && sample.tokens.ends_with(stop);
-            if token == self.end_of_text || options.stop_sequences.iter().any(ends_with) {
+            let is_end = token == END_OF_TEXT && options.stop_at_end_of_text;
+            if is_end || options.stop_sequences.iter().any(ends_with) {
                 sample.finish_reason = FinishReason::Stop;
                 break;
             }
@@ -46,15 +58,15 @@ impl Generation<'_> {
     }
 }
 
-/// Samples a token from a distribution given by its log-probabilities.
+/// The tokens to sample among, each with its weight, from a distribution given by its log-probabilities.
 ///
 /// Temperature applies first, then top-k, then top-p among the tokens that top-k leaves, as in vLLM and in Hugging Face's
 /// transformers.
-pub(super) fn sample_token(logprobs: ArrayView1<'_, f32>, options: &GenerationOptions, random: &mut SplitMix64) -> u32 {
+pub(super) fn candidates(logprobs: ArrayView1<'_, f32>, options: &GenerationOptions) -> Vec<(u32, f64)> {
     let ranked = top_k(logprobs, options.top_k.unwrap_or(usize::MAX).max(1));
-    let Some(&TokenLogprob { token: best, logprob: best_logprob }) = ranked.first() else { return 0 };
+    let Some(&TokenLogprob { token: best, logprob: best_logprob }) = ranked.first() else { return Vec::new() };
     if options.temperature.is_nan() || options.temperature <= 0.0 {
-        return best;
+        return vec![(best, 1.0)];
     }
 
     // Relative to the most probable token, so that a low temperature does not underflow all weights to zero.
@@ -69,14 +81,18 @@ pub(super) fn sample_token(logprobs: ArrayView1<'_, f32>, options: &GenerationOp
         is_incomplete
     });
     candidates.truncate(nucleus.count().max(1));
+    candidates
+}
 
-    let mut remaining = random.uniform() * total_weight(&candidates);
-    let sampled = candidates.iter().find(|(_, weight)| {
+/// One of the candidates.
+pub(super) fn draw(candidates: &[(u32, f64)], random: &mut SplitMix64) -> u32 {
+    let mut remaining = random.uniform() * total_weight(candidates);
+    let drawn = candidates.iter().find(|(_, weight)| {
         remaining -= weight;
         remaining < 0.0
     });
     // Rounding errors can leave a remainder after the last candidate.
-    sampled.or(candidates.last()).map_or(best, |&(token, _)| token)
+    drawn.or(candidates.last()).map_or(0, |&(token, _)| token)
 }
 
 fn total_weight(candidates: &[(u32, f64)]) -> f64 {
@@ -103,7 +119,7 @@ mod tests {
         let mut random = SplitMix64::new(1);
         let mut counts = [0; 4];
         for _ in 0..1000 {
-            counts[sample_token(logprobs.view(), options, &mut random) as usize] += 1;
+            counts[draw(&candidates(logprobs.view(), options), &mut random) as usize] += 1;
         }
         counts
     }
@@ -150,7 +166,7 @@ mod tests {
         let logprobs = array![f32::NAN, f32::NAN];
         for temperature in [0.0, 1.0, f32::NAN] {
             let options = GenerationOptions { temperature, ..GenerationOptions::default() };
-            assert!(sample_token(logprobs.view(), &options, &mut SplitMix64::new(1)) < 2);
+            assert!(draw(&candidates(logprobs.view(), &options), &mut SplitMix64::new(1)) < 2);
         }
     }
 }

@@ -45,6 +45,22 @@ impl<T: NdFloat> KvCache<T> {
         self.keys.nrows()
     }
 
+    /// How many numbers it holds.
+    pub(super) fn size(&self) -> usize {
+        self.keys.len() + self.values.len()
+    }
+
+    /// Appends the tokens of another cache of the same layer.
+    pub(super) fn extend(&mut self, other: &KvCache<T>) {
+        self.append(&other.keys, &other.values);
+    }
+
+    /// A copy of the tokens from this one on.
+    pub(super) fn copy_from(&self, start: usize) -> KvCache<T> {
+        let rows = |all: &Array2<T>| all.view().split_at(Axis(0), start.min(all.nrows())).1.to_owned();
+        KvCache { keys: rows(&self.keys), values: rows(&self.values) }
+    }
+
     fn append(&mut self, keys: &Array2<T>, values: &Array2<T>) {
         for (cached, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
             cached.append(Axis(0), new.view()).expect("all keys and values of a layer have its hidden size");

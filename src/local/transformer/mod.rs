@@ -10,7 +10,14 @@
 //! generated on first use.
 //!
 //! The layer is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
-//! adapters in `lora`, the threads in `micro_batches`, the sampling of tokens in `decoding`.
+//! adapters in `lora`, the threads in `micro_batches`, the sampling of tokens in `decoding`, the work on prompts in `prompt`, and
+//! what is kept of them in `prompt_cache`.
+//!
+//! # Prompts
+//!
+//! A model keeps the keys and values of the latest prompts ([`KvNamespace`](super::model::KvNamespace)), in blocks of 32 tokens,
+//! up to 64 MiB ([`prompt_cache`](Transformer::prompt_cache)). A sample whose prompt begins like an earlier one continues from
+//! the last whole block that they share, and a sample of the same prompt from its end. No bit of the results depends on it.
 //!
 //! It is written on ndarray instead of a framework such as candle, whose dependencies would take minutes to build; numeric
 //! differentiation checks every gradient.
@@ -23,6 +30,11 @@ mod lora;
 mod micro_batches;
 mod network;
 mod ops;
+mod prompt;
+mod prompt_cache;
+#[cfg(test)]
+mod sampling_tests;
+mod sampling_weights;
 mod splitmix;
 #[cfg(test)]
 mod tests;
@@ -32,15 +44,17 @@ use std::{borrow::Cow, sync::OnceLock, thread::available_parallelism};
 use ndarray::{Array2, NdFloat};
 
 use self::config::ModelConfig;
-use self::decoding::{Generation, top_k};
+use self::decoding::Decoder;
 pub(super) use self::lora::ALPHA as LORA_ALPHA;
 use self::micro_batches::run_batch;
 use self::network::{Network, Projections};
-use self::ops::{RotaryEmbedding, log_softmax};
+use self::ops::RotaryEmbedding;
+use self::prompt_cache::PromptCache;
+use self::sampling_weights::SamplingWeights;
 use self::splitmix::SplitMix64;
 use super::model::{
-    Adapter, AdapterOptions, Example, GenerationOptions, Model, PromptLogprobs, PromptOptions, Sample, SamplingContext,
-    Tensors,
+    Adapter, AdapterOptions, Example, GenerationOptions, Model, PromptLogprobs, PromptOptions, Samples,
+    SamplingContext, Tensors,
 };
 
 /// The end-of-text token; 0 to 255 are the bytes. It ends every sample, with or without stop sequences.
@@ -48,6 +62,9 @@ pub const END_OF_TEXT: u32 = 256;
 
 /// The seed of the base weights of all sizes. Changing it would invalidate every saved adapter.
 const BASE_SEED: u64 = 0;
+
+/// Enough for about fifty prompts of a thousand tokens with the smallest model, and five with the largest.
+const MAX_PROMPT_BYTES: usize = 64 << 20;
 
 /// A decoder-only transformer with fixed random base weights.
 ///
@@ -59,6 +76,7 @@ pub struct Transformer<T = f32> {
     config: ModelConfig,
     seed: u64,
     weights: OnceLock<BaseWeights<T>>,
+    prompts: PromptCache<T>,
 }
 
 /// The weights that no adapter changes, and the base of those that it does.
@@ -83,6 +101,23 @@ impl Transformer {
     /// `tinkex/bytes-medium`: about the largest that is practical on two cores.
     pub fn bytes_medium() -> Transformer {
         Transformer::bytes("tinkex/bytes-medium", 256, 6, 8, 768)
+    }
+
+    /// How many bytes of keys and values of prompts the model keeps; 0 keeps none. Defaults to 64 MiB.
+    ///
+    /// ```
+    /// use tinkex::local::model::{GenerationOptions, Model, SamplingContext};
+    /// use tinkex::local::transformer::Transformer;
+    ///
+    /// let model = Transformer::bytes_tiny().prompt_cache(0);
+    /// let options = GenerationOptions::new().max_tokens(1);
+    /// let samples = [0, 1].map(|_| model.sample(&SamplingContext::base(), &[97, 98], 1, &options));
+    /// assert_eq!(samples.map(|samples| samples.cached_tokens), [0, 0]);
+    /// ```
+    #[must_use]
+    pub fn prompt_cache(mut self, bytes: usize) -> Transformer {
+        self.prompts = PromptCache::new(bytes);
+        self
     }
 
     fn bytes(
@@ -114,7 +149,8 @@ impl<T: NdFloat> BaseWeights<T> {
 
 impl<T: NdFloat> Transformer<T> {
     fn new(name: &str, config: ModelConfig, seed: u64) -> Transformer<T> {
-        Transformer { name: name.to_owned(), config, seed, weights: OnceLock::new() }
+        let prompts = PromptCache::new(MAX_PROMPT_BYTES);
+        Transformer { name: name.to_owned(), config, seed, weights: OnceLock::new(), prompts }
     }
 
     fn base_weights(&self) -> &BaseWeights<T> {
@@ -170,53 +206,23 @@ impl Model for Transformer {
     }
 
     /// An empty prompt is treated as [`END_OF_TEXT`], which precedes a new text.
-    fn sample(
-        &self,
-        context: &SamplingContext,
-        prompt: &[u32],
-        count: usize,
-        options: &GenerationOptions,
-    ) -> Vec<Sample> {
-        if context.is_cancelled() {
-            return Vec::new();
-        }
-        let prompt = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
-        let projections = self.projections(context.adapter().as_deref());
-        let network = self.network(&projections);
+    fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples {
+        let tokens = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
+        let weights = SamplingWeights::latest(self, context);
         // The prompt runs once; each sample continues from a copy of the caches.
-        let mut caches = network.empty_caches();
-        let logits = network.forward_cached(&mut caches, prompt);
-        let remaining = self.config.context_length.saturating_sub(prompt.len());
+        let Some(run) = self.run_prompt(&weights, context, tokens) else { return Samples::default() };
+        let logits = self.logits_after(&weights, &run);
+        let remaining = self.config.context_length.saturating_sub(tokens.len());
         let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(remaining);
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
-        let generation = |index| Generation {
-            network,
-            context,
-            caches: caches.clone(),
-            logits: logits.clone(),
-            random: SplitMix64::stream(seed, index),
-            end_of_text: END_OF_TEXT,
-        };
-        (0..count).map(|index| generation(index).run(options, max_tokens)).collect()
+        let mut decoder = Decoder { model: self, context, weights, options, max_tokens };
+        let indices = (0..count).take_while(|_| !context.is_cancelled());
+        let sequences =
+            indices.map(|index| decoder.generate(run.caches.clone(), logits.clone(), SplitMix64::stream(seed, index)));
+        Samples { sequences: sequences.collect(), cached_tokens: run.cached_tokens.min(prompt.len()) }
     }
 
     fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], options: &PromptOptions) -> PromptLogprobs {
-        if context.is_cancelled() {
-            return PromptLogprobs::default();
-        }
-        let projections = self.projections(context.adapter().as_deref());
-        let (mut logits, _) = self.network(&projections).forward(&[tokens]);
-        let mut prompt = PromptLogprobs::default();
-        if !tokens.is_empty() {
-            prompt.logprobs.push(None);
-            prompt.top_k.push(None);
-        }
-        // The row of each token holds the logits of the next one.
-        for (mut row, &token) in logits.rows_mut().into_iter().zip(tokens.iter().skip(1)) {
-            log_softmax(row.view_mut());
-            prompt.logprobs.push(Some(row[self.config.clamp_token(token)]));
-            prompt.top_k.push(Some(top_k(row.view(), options.top_k)));
-        }
-        prompt
+        self.describe_prompt(&SamplingWeights::latest(self, context), context, tokens, options)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::iter::once;
 
-use ndarray::{Array2, Axis, NdFloat};
+use ndarray::{Array2, ArrayView2, Axis, NdFloat};
 
 use super::attention::PackedSequence;
 use super::config::ModelConfig;
@@ -132,7 +132,7 @@ impl<'a, T: NdFloat> Network<'a, T> {
         };
         let mut caches = self.empty_caches();
         let (final_norm, activations) = self.run_layers(&sequences.concat(), &layout, &mut caches);
-        let logits = linear(final_norm.output.view(), &self.projections.unembedding);
+        let logits = self.logits(final_norm.output.view());
         (logits, ForwardPass { layout, caches, activations, final_norm })
     }
 
@@ -153,9 +153,9 @@ impl<'a, T: NdFloat> Network<'a, T> {
         self.projections.layers.iter().map(|_| KvCache::empty(self.config.hidden_size)).collect()
     }
 
-    /// Runs further tokens of one sequence, whose earlier tokens are in the caches. Returns the logits after the last token:
-    /// 1 × vocabulary.
-    pub(super) fn forward_cached(&self, caches: &mut [KvCache<T>], tokens: &[u32]) -> Array2<T> {
+    /// Runs further tokens of one sequence, whose earlier tokens are in the caches. Returns the normalized output of the last
+    /// layer: one row per token.
+    pub(super) fn extend(&self, caches: &mut [KvCache<T>], tokens: &[u32]) -> Array2<T> {
         let cached = caches.first().map_or(0, KvCache::len);
         let length = cached + tokens.len();
         let layout = BatchLayout {
@@ -164,9 +164,12 @@ impl<'a, T: NdFloat> Network<'a, T> {
             num_heads: self.config.num_heads,
             rotary: self.rotary,
         };
-        let (final_norm, _) = self.run_layers(tokens, &layout, caches);
-        let (_, last) = final_norm.output.view().split_at(Axis(0), final_norm.output.nrows().saturating_sub(1));
-        linear(last, &self.projections.unembedding)
+        self.run_layers(tokens, &layout, caches).0.output
+    }
+
+    /// The logits after each token, from the normalized output of the last layer: rows × vocabulary.
+    pub(super) fn logits(&self, output: ArrayView2<'_, T>) -> Array2<T> {
+        linear(output, &self.projections.unembedding)
     }
 
     fn run_layers(

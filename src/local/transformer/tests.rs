@@ -277,7 +277,7 @@ fn training_lowers_the_loss() {
     assert!(after < before / 10.0, "{before} -> {after}");
 
     let greedy = GenerationOptions { temperature: 0.0, max_tokens: Some(6), ..GenerationOptions::default() };
-    assert_eq!(model.sample(&with(&adapter), &tokens[..2], 1, &greedy)[0].tokens, tokens[2..]);
+    assert_eq!(model.sample(&with(&adapter), &tokens[..2], 1, &greedy).sequences[0].tokens, tokens[2..]);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn sampled_logprobs_match_a_full_forward_pass() {
     for temperature in [0.0, 0.7, 1.0, 5.0] {
         let options =
             GenerationOptions { temperature, max_tokens: Some(12), seed: Some(2), ..GenerationOptions::default() };
-        let sample = &model.sample(&with(&adapter), &prompt, 1, &options)[0];
+        let sample = &model.sample(&with(&adapter), &prompt, 1, &options).sequences[0];
         assert_eq!(sample.tokens.len(), 12);
         let whole = prompt_logprobs(&model, Some(&adapter), &[&prompt[..], &sample.tokens].concat(), 0).logprobs;
         for (sampled, whole) in sample.logprobs.iter().zip(&whole[5..]) {
@@ -320,7 +320,7 @@ fn samples_of_a_seed_differ_but_repeat() {
     let model = tiny::<f32>();
     let sample = |count, seed| {
         let options = GenerationOptions { max_tokens: Some(10), seed, ..GenerationOptions::default() };
-        model.sample(&SamplingContext::base(), &[1, 2], count, &options)
+        model.sample(&SamplingContext::base(), &[1, 2], count, &options).sequences
     };
     let three = sample(3, Some(7));
     assert_eq!(three, sample(3, Some(7)));
@@ -336,7 +336,7 @@ fn sampling_ends_at_stop_max_tokens_or_context() {
     let sample = |prompt: &[u32], max_tokens, stop: &[&[u32]]| {
         let stop_sequences = stop.iter().map(|stop| stop.to_vec()).collect();
         let options = GenerationOptions { max_tokens, stop_sequences, seed: Some(4), ..GenerationOptions::default() };
-        let sample = model.sample(&SamplingContext::base(), prompt, 1, &options).remove(0);
+        let sample = model.sample(&SamplingContext::base(), prompt, 1, &options).sequences.remove(0);
         assert_eq!(sample.tokens.len(), sample.logprobs.len());
         (sample.tokens, sample.finish_reason)
     };
@@ -358,7 +358,7 @@ fn sampling_ends_at_stop_max_tokens_or_context() {
 fn end_of_text_stops_a_sample() {
     let model = Transformer::bytes_tiny();
     let options = GenerationOptions { temperature: 1e6, seed: Some(1), ..GenerationOptions::default() };
-    let sample = &model.sample(&SamplingContext::base(), &[], 1, &options)[0];
+    let sample = &model.sample(&SamplingContext::base(), &[], 1, &options).sequences[0];
     assert_eq!((sample.tokens.last(), sample.finish_reason), (Some(&END_OF_TEXT), FinishReason::Stop));
 }
 
@@ -374,7 +374,8 @@ fn invalid_input_does_not_panic() {
     let mut gradient = Tensors::new();
     let logprobs = model.forward_backward(&adapter, &[long, short, none, ragged], Some(&mut gradient));
     assert_eq!(logprobs.iter().map(Vec::len).collect::<Vec<_>>(), [40, 2, 2, 5]);
-    assert!(model.sample(&SamplingContext::base(), &[99; 40], 1, &GenerationOptions::default())[0].tokens.is_empty());
+    let samples = model.sample(&SamplingContext::base(), &[99; 40], 1, &GenerationOptions::default());
+    assert!(samples.sequences[0].tokens.is_empty());
     assert_eq!(prompt_logprobs(&model, None, &[99; 40], 50).logprobs.len(), 40);
 
     // An adapter of another model.

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// What the local server lacks.
 #[cfg(feature = "local")]
-const LOCAL_SERVER_LACKS: &[&str] = &["weights for other programs", "best tokens of each sampled position"];
+const LOCAL_SERVER_LACKS: &[&str] = &[];
 
 #[test]
 fn the_service_keeps_the_contract() {

@@ -34,7 +34,7 @@ impl Response {
 
 pub struct Client {
     stream: BufReader<TcpStream>,
-    key: &'static str,
+    key: String,
 }
 
 impl Client {
@@ -45,12 +45,12 @@ impl Client {
     pub fn at(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream: BufReader::new(stream), key: "tml-test" }
+        Client { stream: BufReader::new(stream), key: "tml-test".to_owned() }
     }
 
-    /// Uses another API key from now on.
-    pub fn key(mut self, key: &'static str) -> Self {
-        self.key = key;
+    /// Uses another API key or token from now on.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = key.into();
         self
     }
 
@@ -60,7 +60,7 @@ impl Client {
 
     /// Sends a request without waiting for the response.
     pub fn send(&mut self, method: &str, endpoint: &str, body: &str) {
-        let (length, key) = (body.len(), self.key);
+        let (length, key) = (body.len(), &self.key);
         let head = format!("host: local.test\r\nx-api-key: {key}\r\ncontent-length: {length}");
         self.write(format!("{method} /api/v1/{endpoint} HTTP/1.1\r\n{head}\r\n\r\n{body}")).unwrap();
     }

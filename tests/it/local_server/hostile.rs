@@ -102,6 +102,18 @@ fn random_json_never_causes_a_server_error() {
             "load_weights",
             json!({ "model_id": run, "path": "tinker://a/weights/b", "seq_id": 1, "optimizer": true }),
         ),
+        (
+            "POST",
+            "load_weights",
+            json!({ "session_id": session, "model_seq_id": 5, "path": "tinker://a/weights/b", "optimizer": true }),
+        ),
+        ("POST", "save_weights_external", json!({ "model_id": run, "path": "name", "seq_id": 1, "ttl_seconds": 3600 })),
+        (
+            "POST",
+            "copy_weights",
+            json!({ "destination_project_id": "p", "source_path": "tinker://a/weights/b", "ttl_seconds": 3600 }),
+        ),
+        ("GET", &format!("{path}/external_weights_urls"), json!({})),
         ("POST", "save_weights_for_sampler", json!({ "model_id": run, "path": "name", "seq_id": 1 })),
         ("POST", "save_weights_for_sampler", json!({ "model_id": run, "sampling_session_seq_id": 1, "seq_id": 1 })),
         (

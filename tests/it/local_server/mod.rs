@@ -1,9 +1,11 @@
 //! The local server over real sockets, without the library's client.
 
+mod auth;
 mod billing;
 mod client;
 mod disk;
 mod faults;
+mod flags;
 mod futures;
 mod golden;
 mod hostile;
@@ -16,5 +18,7 @@ mod processes;
 mod promises;
 mod protocol;
 mod rest;
+mod sampling;
 mod sessions;
 mod training;
+mod weights;

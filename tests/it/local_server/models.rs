@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use ndarray::array;
 use tinkex::local::model::{
     Adapter, AdapterOptions, Example, FinishReason, GenerationOptions, Model, PromptLogprobs, PromptOptions, Sample,
-    SamplingContext, Tensors,
+    Samples, SamplingContext, Tensors,
 };
 
 /// A model of one weight, which is the log-probability of every target. Its training waits at a gate and panics at token 13.
@@ -54,17 +54,11 @@ impl Model for Gated {
         batch.iter().map(|example| vec![weight; example.tokens.len()]).collect()
     }
 
-    fn sample(
-        &self,
-        context: &SamplingContext,
-        prompt: &[u32],
-        count: usize,
-        options: &GenerationOptions,
-    ) -> Vec<Sample> {
+    fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples {
         let weight = context.adapter().map_or(0.0, |adapter| adapter.tensors["w"][[0, 0]]);
         let length = options.max_tokens.unwrap_or(64 - prompt.len());
         let tokens = vec![prompt.len() as u32; length];
-        vec![Sample::new(tokens, vec![weight; length], FinishReason::Length); count]
+        Samples::new(vec![Sample::new(tokens, vec![weight; length], FinishReason::Length); count])
     }
 
     fn prompt_logprobs(&self, _: &SamplingContext, tokens: &[u32], _: &PromptOptions) -> PromptLogprobs {

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use super::signed_link::LinkSigner;
+use super::tokens::TokenSigner;
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::state::{Fingerprint, Owner, ServerState};
+use crate::local::server::time::wall_clock;
 use crate::local::server::wire_formats::WireFormats;
 
 /// Decides whether an API key may use the server.
@@ -20,11 +22,14 @@ pub(crate) struct ApiContext {
     pub(crate) state: Arc<ServerState>,
     /// How long a poll is held while its result is not ready.
     pub(crate) hold_time: Duration,
-    /// How long a link to an archive is valid.
+    /// How long a signed link is valid.
     pub(crate) link_time: Duration,
     /// The shortest time to live of a checkpoint.
     pub(crate) min_ttl: Duration,
     pub(crate) key_check: KeyCheck,
+    pub(crate) tokens: TokenSigner,
+    /// How long a token is valid.
+    pub(crate) token_time: Duration,
     pub(crate) wire: WireFormats,
     pub(crate) signer: LinkSigner,
     pub(crate) address: SocketAddr,
@@ -43,6 +48,15 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The URL of a path that can be fetched without an API key, and when it expires.
+    pub(super) fn signed_url(&self, path: &str) -> (String, SystemTime) {
+        let expires_at = wall_clock() + self.context.link_time;
+        let query = self.context.signer.sign(path, expires_at);
+        // The host that the client used: it may know the server by another name than the server itself.
+        let host = self.request.header("host").map_or_else(|| self.context.address.to_string(), str::to_owned);
+        (format!("http://{host}{path}?{query}"), expires_at)
+    }
+
     /// The captured path segments, for a route with `N` of them.
     pub(super) fn captures<const N: usize>(&self) -> Result<[&str; N], Response> {
         let captures: Vec<&str> = self.captures.iter().map(String::as_str).collect();
@@ -62,6 +76,9 @@ pub(super) enum HandlerOutcome {
 pub(super) type HandlerResult = Result<HandlerOutcome, Response>;
 
 pub(super) type Handler = fn(&Call<'_>) -> HandlerResult;
+
+/// Responds with what a signed link gives access to. Gets the decoded segments of the path after the first.
+pub(super) type Download = fn(&ApiContext, &[&str]) -> HandlerResult;
 
 /// Status 200 with a JSON body.
 pub(super) fn ok<T: Serialize>(body: &T) -> HandlerResult {

@@ -1,11 +1,16 @@
-//! Changing checkpoints: delete, publish, expire.
+//! Changing checkpoints: delete, publish, expire, copy.
 
-use super::body;
-use super::call::{Call, HandlerResult, no_content};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::body::{self, bad_request};
+use super::call::{Call, HandlerResult, no_content, ok};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{CHECKPOINT_RECORD, CheckpointRecord, checkpoint_folder, timestamp_in};
+use crate::local::server::state::{
+    CHECKPOINT_RECORD, CheckpointRecord, RUN_RECORD, Run, RunRecord, checkpoint_folder, timestamp, timestamp_in,
+};
 use crate::types::CheckpointPath;
-use crate::types::wire::SetCheckpointTtlRequest;
+use crate::types::wire::{CopyWeightsRequest, SetCheckpointTtlRequest};
 
 pub(super) fn delete(call: &Call<'_>) -> HandlerResult {
     let path = call.checkpoint_path()?;
@@ -31,7 +36,70 @@ pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
     call.update_checkpoint(|checkpoint| checkpoint.expires_at = ttl_seconds.and_then(timestamp_in))
 }
 
+/// Copies a checkpoint to a run of its own, which nobody trains. A retry gets the first copy.
+pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
+    let body: CopyWeightsRequest<'_> = body::parse(call.request)?;
+    call.check_ttl(body.ttl_seconds)?;
+    if body.destination_project_id.is_empty() {
+        return Err(bad_request("destination_project_id is empty: name the project that the copy is for"));
+    }
+    let parsed = body.source_path.parse::<CheckpointPath>();
+    let source = parsed.map_err(|error| Response::error(404, &error.to_string()))?;
+    let readers = call.readers(call.request.header("x-tinker-weights-access-token"));
+    let copy_id = call.copy_id()?;
+    let copy = format!("tinker://{copy_id}/{}", source.checkpoint_id());
+    let copied = || ok(&json!({ "tinker_path": copy }));
+
+    let mut tables = call.state.lock();
+    if tables.checkpoints.get(&copy).is_some_and(|first| first.owner == call.owner) {
+        return copied();
+    }
+    let checkpoint = CheckpointRecord {
+        owner: call.owner.clone(),
+        time: timestamp(),
+        public: false,
+        expires_at: body.ttl_seconds.and_then(timestamp_in),
+        ..tables.readable_checkpoint(source.as_str(), &readers)?.clone()
+    };
+    let model = call.state.model(&checkpoint.base_model)?;
+    let run = RunRecord {
+        owner: call.owner.clone(),
+        session_id: None,
+        project_id: Some(body.destination_project_id.into_owned()),
+        created: checkpoint.time.clone(),
+        base_model: checkpoint.base_model.clone(),
+        lora: checkpoint.lora.clone(),
+        optimizer: checkpoint.optimizer.clone(),
+        user_metadata: None,
+        last_request_time: checkpoint.time.clone(),
+    };
+    call.state.write_record(&["runs", &copy_id], RUN_RECORD, &run)?;
+    let [_, _, kind, name] = checkpoint_folder(&source);
+    let folder = ["runs", copy_id.as_str(), kind, name];
+    let failed = |error| Response::error(500, &format!("failed to copy the checkpoint: {error}"));
+    call.state
+        .store
+        .copy_files(&checkpoint_folder(&source), &folder, CHECKPOINT_RECORD, &checkpoint)
+        .map_err(failed)?;
+    tables.checkpoints.insert(copy.clone(), checkpoint);
+    tables.runs.insert(copy_id, Run::new(run, model, None));
+    copied()
+}
+
 impl Call<'_> {
+    /// The run of a copy of weights. Retries of a request have the same idempotency key, and so the same run.
+    fn copy_id(&self) -> Result<String, Response> {
+        let mut id = [0; 8];
+        match self.request.header("x-idempotency-key") {
+            Some(key) => {
+                let request = [self.owner.as_str().as_bytes(), key.as_bytes(), &self.request.body].join(&b'\n');
+                id.copy_from_slice(&Sha256::digest(&request)[..8]);
+            }
+            None => getrandom::fill(&mut id).map_err(|error| Response::error(500, &error.to_string()))?,
+        }
+        Ok(format!("copy-{:016x}", u64::from_be_bytes(id)))
+    }
+
     /// The checkpoint in the request's path.
     pub(super) fn checkpoint_path(&self) -> Result<CheckpointPath, Response> {
         let [run, kind, name] = self.captures()?;

@@ -4,6 +4,7 @@
 //! under their lock, and responds at once or with a promise.
 
 mod archive_endpoints;
+mod auth_endpoints;
 mod billing_endpoints;
 mod body;
 mod call;
@@ -17,9 +18,11 @@ mod routes;
 mod sampling_endpoints;
 mod session_endpoints;
 mod signed_link;
+mod tokens;
 mod training_endpoints;
 mod weights_endpoints;
 
 pub(crate) use self::call::{ApiContext, KeyCheck};
 pub(crate) use self::routes::{PREFIX, endpoint_names, handle};
 pub(crate) use self::signed_link::LinkSigner;
+pub(crate) use self::tokens::TokenSigner;

@@ -1,20 +1,24 @@
 //! Routing: from method and path to a handler.
 
-use super::archive_endpoints::ARCHIVES;
-use super::call::{ApiContext, Call, Handler, HandlerOutcome, HandlerResult};
+use super::archive_endpoints::{ARCHIVES, FILES};
+use super::call::{ApiContext, Call, Download, Handler, HandlerOutcome, HandlerResult};
 use super::{
-    archive_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints, model_endpoints,
-    sampling_endpoints, session_endpoints, training_endpoints, weights_endpoints,
+    archive_endpoints, auth_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints,
+    model_endpoints, sampling_endpoints, session_endpoints, training_endpoints, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::path_segment;
-use crate::local::server::state::{Fingerprint, Owner};
+use crate::local::server::state::Fingerprint;
+use crate::local::server::time::wall_clock;
 
 /// The prefix of every path of the API.
 pub(crate) const PREFIX: &str = "/api/v1/";
 
 const ROUTES: &[(&str, &str, Handler)] = &[
+    ("POST", "auth/token", auth_endpoints::token),
+    ("GET", "auth/apikey/me", auth_endpoints::own_key),
+    ("DELETE", "auth/apikey/me", auth_endpoints::revoke_own_key),
     ("POST", "create_session", session_endpoints::create),
     ("POST", "session_heartbeat", session_endpoints::heartbeat),
     ("GET", "get_server_capabilities", session_endpoints::capabilities),
@@ -28,6 +32,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("POST", "unload_model", model_endpoints::unload_model),
     ("POST", "forward", training_endpoints::forward),
     ("POST", "forward_backward", training_endpoints::forward_backward),
+    ("POST", "create_custom_loss", training_endpoints::create_custom_loss),
     ("POST", "optim_step", training_endpoints::optim_step),
     ("POST", "save_weights", weights_endpoints::save_weights),
     ("POST", "load_weights", weights_endpoints::load_weights),
@@ -47,6 +52,8 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("DELETE", "training_runs/{}/checkpoints/{}/{}/publish", checkpoint_endpoints::unpublish),
     ("PUT", "training_runs/{}/checkpoints/{}/{}/ttl", checkpoint_endpoints::set_ttl),
     ("GET", "training_runs/{}/checkpoints/{}/{}/archive", archive_endpoints::link),
+    ("GET", "training_runs/{}/checkpoints/{}/{}/external_weights_urls", archive_endpoints::external_urls),
+    ("POST", "copy_weights", checkpoint_endpoints::copy),
     ("GET", "checkpoints", listing_endpoints::checkpoints),
     ("GET", "sessions", listing_endpoints::sessions),
     ("POST", "sessions/{}/finish", session_endpoints::finish),
@@ -57,11 +64,15 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "billing/usage/checkpoints/current", billing_endpoints::checkpoint_storage),
 ];
 
+/// What signed links lead to, by the first segment of the path.
+const DOWNLOADS: &[(&str, Download)] =
+    &[(ARCHIVES, archive_endpoints::download_archive), (FILES, archive_endpoints::download_file)];
+
 /// The names by which fault rules refer to endpoints: the first and the last segment of each path.
 pub(crate) fn endpoint_names() -> impl Iterator<Item = &'static str> {
     let ends = |(_, route, _): &(_, &'static str, _)| [route.split('/').next(), route.rsplit('/').next()];
-    let archives = ARCHIVES.trim_matches('/');
-    ROUTES.iter().flat_map(ends).flatten().filter(|segment| *segment != "{}").chain([archives])
+    let downloads = DOWNLOADS.iter().map(|(first, _)| *first);
+    ROUTES.iter().flat_map(ends).flatten().filter(|segment| *segment != "{}").chain(downloads)
 }
 
 /// Executes a request and responds to it, at once or later.
@@ -73,24 +84,36 @@ pub(crate) fn handle(context: &ApiContext, request: &Request, responder: &Respon
 }
 
 fn route(context: &ApiContext, request: &Request, responder: &Responder) -> HandlerResult {
-    // Links are followed without an API key: their signature is the permission.
-    if request.path.starts_with(ARCHIVES) {
-        return archive_endpoints::download(context, request);
+    if let Some((download, rest)) = download(&request.path) {
+        return follow_link(context, request, download, rest);
     }
     let key = request.header("x-api-key").unwrap_or_default();
-    if key.is_empty() {
-        return Err(Response::error(401, "the header x-api-key is missing or empty"));
-    }
-    if !(context.key_check)(key) {
-        return Err(Response::error(401, "unknown API key"));
-    }
+    let owner = context.authenticate(key)?;
     let path = request.path.strip_prefix(PREFIX).ok_or_else(not_found)?;
     let mut routes = ROUTES.iter().filter_map(|route| Some((route, captures(route.1, path)?))).peekable();
     routes.peek().ok_or_else(not_found)?;
     let route = routes.find(|((method, ..), _)| *method == request.method);
     let ((.., handler), captures) = route.ok_or_else(|| Response::error(405, "Method Not Allowed"))?;
-    let (owner, fingerprint) = (Owner::of_key(key), Fingerprint::of(request));
+    let fingerprint = Fingerprint::of(request);
     handler(&Call { context, state: &context.state, request, captures, owner, fingerprint, responder })
+}
+
+/// The download that a path leads to, and the rest of the path.
+fn download(path: &str) -> Option<(Download, &str)> {
+    let (first, rest) = path.strip_prefix('/')?.split_once('/')?;
+    DOWNLOADS.iter().find(|(name, _)| *name == first).map(|(_, download)| (*download, rest))
+}
+
+/// Follows a link without an API key: its signature is the permission.
+fn follow_link(context: &ApiContext, request: &Request, download: Download, rest: &str) -> HandlerResult {
+    if request.method != "GET" {
+        return Err(Response::error(405, "Method Not Allowed"));
+    }
+    let verified = context.signer.verify(&request.path, &request.query, wall_clock());
+    verified.map_err(|reason| Response::error(403, reason))?;
+    let segments: Option<Vec<String>> = rest.split('/').map(path_segment::decode).collect();
+    let segments = segments.ok_or_else(not_found)?;
+    download(context, &segments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn not_found() -> Response {

@@ -72,7 +72,7 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     tables.session(&session_id, &call.owner)?;
     let sampler = tables.sampler(sampler_id, &call.owner)?;
     if let Some(first) = sampler.requests.find(body.seq_id, call.fingerprint)? {
-        return ok(&promise(*first, params.num_samples));
+        return ok(&promise(*first, &body));
     }
     call.state.samples.check_room()?;
     let cancellation = Cancellation::new();
@@ -81,13 +81,14 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     sampler.requests.record(body.seq_id, call.fingerprint, id);
     sampler.requests.forget_evicted(&call.state.promises);
     sampler.touch();
-    let response = promise(id, params.num_samples);
+    let response = promise(id, &body);
     let task = SampleTask {
         promise: id,
         sampler_id: sampler_id.to_owned(),
         record: sampler.record.clone(),
         model,
         adapter: sampler.adapter.clone(),
+        namespace: sampler.namespace.clone(),
         params,
         cancellation,
     };
@@ -95,8 +96,12 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     ok(&response)
 }
 
-/// A promise of samples. Later protocol versions give each sample an id.
-fn promise(id: PromiseId, num_samples: usize) -> serde_json::Value {
-    let sequences: Vec<_> = (0..num_samples).map(|index| format!("{id}:{index}")).collect();
+/// A promise of samples. Each sample has an id, by which clients of 2026 name it: those of a numbered request never change.
+fn promise(id: PromiseId, request: &SampleRequest<'_>) -> serde_json::Value {
+    let request_name = match (&request.sampling_session_id, request.seq_id) {
+        (Some(session), Some(number)) => format!("{session}:{number}"),
+        _ => id.to_string(),
+    };
+    let sequences: Vec<_> = (0..request.num_samples).map(|index| format!("{request_name}:{index}")).collect();
     json!({ "request_id": id.to_string(), "sample_sequence_ids": sequences })
 }

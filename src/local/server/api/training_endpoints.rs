@@ -10,8 +10,10 @@ use super::decode::{self, OptimStep};
 use crate::local::model::Model;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{PromiseId, Tables, Task};
+use crate::rules::chunking::ChunkLimits;
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, Promise};
+use crate::types::{Datum, LossFn};
 
 /// Forward passes in JSON. In protobuf, a field of `forward_backward` requests them.
 pub(super) fn forward(call: &Call<'_>) -> HandlerResult {
@@ -35,6 +37,7 @@ pub(super) fn forward_backward(call: &Call<'_>) -> HandlerResult {
         WireFormat::Protobuf => {
             let pass = decode::pass_request(&call.request.body)?;
             let input = ForwardBackwardInput::new(&pass.data, &pass.loss);
+            call.check_chunk(&pass.data)?;
             let seq_id = Some(pass.seq_id).filter(|&seq_id| seq_id > 0);
             call.submit_pass(&pass.model_id, seq_id, &input, pass.forward_only)
         }
@@ -58,6 +61,21 @@ fn refused_format(format: WireFormat, body: &[u8]) -> Response {
     }
 }
 
+/// Custom losses as graphs are not computed here.
+pub(super) fn create_custom_loss(_: &Call<'_>) -> HandlerResult {
+    Err(no_custom_loss())
+}
+
+/// The refusal of what the flag `custom_loss_server_side` asks clients to send.
+fn no_custom_loss() -> Response {
+    Response::error(
+        501,
+        "this server runs no custom losses: leave the flag custom_loss_server_side off, so that the client computes the loss \
+         itself (forward_backward_custom), or use one of the built-in losses",
+    )
+    .header("x-should-retry", "false")
+}
+
 pub(super) fn optim_step(call: &Call<'_>) -> HandlerResult {
     let body: OptimStep = body::parse(call.request)?;
     let options = body.to_options()?;
@@ -70,6 +88,22 @@ impl Call<'_> {
         Ok(self.state.lock().run(model_id, &self.owner)?.model.clone())
     }
 
+    /// Checks the limits of a chunk, which all clients that write protobuf know. Those of 2025 have limits of their own.
+    fn check_chunk(&self, data: &[Datum]) -> Result<(), Response> {
+        let config = &self.state.flags.client_config;
+        let limits = ChunkLimits { datums: config.fwdbwd_max_chunk_len, size: config.fwdbwd_max_chunk_bytes_count };
+        if limits.first_chunk(data.iter().map(Datum::heap_bytes)) == data.len() {
+            return Ok(());
+        }
+        let ChunkLimits { datums, size } = limits;
+        Err(body::bad_request(format!(
+            "the batch has {} datums of {} bytes, more than client/config allows: send chunks of at most {datums} datums and \
+             {size} bytes",
+            data.len(),
+            data.iter().map(Datum::heap_bytes).sum::<usize>(),
+        )))
+    }
+
     /// Queues a pass over a batch.
     fn submit_pass(
         &self,
@@ -78,6 +112,9 @@ impl Call<'_> {
         input: &ForwardBackwardInput<'_>,
         forward_only: bool,
     ) -> HandlerResult {
+        if input.loss_fn == LossFn::Custom {
+            return Err(no_custom_loss());
+        }
         let batch = decode::batch(&*self.base_model(model_id)?, input)?;
         let task = if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) };
         self.submit(model_id, seq_id, |_| Ok(task))

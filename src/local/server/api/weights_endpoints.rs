@@ -160,9 +160,9 @@ impl Call<'_> {
         })
     }
 
-    /// Whose weights the request may read: those of its own API key, and those of the key that a token names.
+    /// Whose weights the request may read: those of its own API key, and those of a further key or token.
     pub(super) fn readers(&self, token: Option<&str>) -> Vec<Owner> {
-        let token = token.filter(|key| (self.context.key_check)(key)).map(Owner::of_key);
+        let token = token.and_then(|token| self.context.authenticate(token).ok());
         [self.owner.clone()].into_iter().chain(token).collect()
     }
 

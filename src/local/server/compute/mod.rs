@@ -7,9 +7,12 @@
 mod catch_panic;
 mod outputs;
 mod run_worker;
+mod sample_output;
 mod sample_worker;
+mod target_logprobs;
 mod weights;
 
 pub(crate) use self::run_worker::spawn_run_worker;
 pub(crate) use self::sample_worker::run_sample_worker;
+pub(crate) use self::target_logprobs::target_rows;
 pub(crate) use crate::local::server::state::tagged;

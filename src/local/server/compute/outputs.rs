@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::local::model::{Example, FinishReason, PromptLogprobs, Sample};
-use crate::local::server::state::{SampleParams, TaskError, TaskOutput, tagged};
-use crate::types::{ForwardBackwardOutput, LossFnOutput, SampleResponse, SampledSequence, StopReason, TensorData};
+use crate::local::model::Example;
+use crate::local::server::state::TaskError;
+use crate::types::{ForwardBackwardOutput, LossFnOutput, TensorData};
 
 /// The losses of a batch in nats: one value for each target, in the shape of the targets, and the sum over the batch.
 ///
@@ -29,30 +29,4 @@ pub(super) fn batch_output(batch: &[Example], logprobs: Vec<Vec<f32>>) -> Result
         loss_fn_outputs: outputs.collect::<Result<_, TaskError>>()?,
         metrics: BTreeMap::from([("loss:sum".to_owned(), loss), ("tokens:sum".to_owned(), tokens as f64)]),
     })
-}
-
-/// The samples, with the requested log-probabilities of the prompt.
-pub(super) fn sample_response(
-    params: &SampleParams,
-    prompt_logprobs: Option<PromptLogprobs>,
-    samples: Vec<Sample>,
-) -> TaskOutput {
-    let sequence = |sample: Sample| SampledSequence {
-        stop_reason: match sample.finish_reason {
-            FinishReason::Stop => StopReason::Stop,
-            FinishReason::Length => StopReason::Length,
-        },
-        tokens: sample.tokens,
-        logprobs: Some(sample.logprobs),
-        topk_logprobs: None,
-        sequence_id: None,
-    };
-    let (logprobs, topk) = prompt_logprobs.map(|prompt| (prompt.logprobs, prompt.top_k)).unzip();
-    let response = SampleResponse {
-        sequences: samples.into_iter().map(sequence).collect(),
-        prompt_logprobs: logprobs.filter(|_| params.prompt_logprobs),
-        topk_prompt_logprobs: topk.filter(|_| params.topk_prompt_logprobs > 0),
-        ..SampleResponse::default()
-    };
-    TaskOutput::Samples(tagged("sample", response))
 }

@@ -1,11 +1,11 @@
 //! Sampling workers.
 
 use super::catch_panic::catch_panic;
-use super::outputs::sample_response;
+use super::sample_output::sample_response;
 use super::weights::sampling_adapter;
-use crate::local::model::{PromptOptions, Sample, SamplingContext};
+use crate::local::model::{Samples, SamplingContext};
 use crate::local::server::state::{
-    SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, UsageKey, UsageKind,
+    SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, UsageKey, UsageKind, Weights,
 };
 
 /// Executes sample tasks until the server stops.
@@ -21,24 +21,44 @@ fn sample(state: &ServerState, task: &SampleTask) -> Result<TaskOutput, TaskErro
         return Err(cancelled());
     }
     let adapter = sampling_adapter(state, &task.adapter, &task.sampler_id, &task.record)?;
-    let context = adapter.map_or_else(SamplingContext::base, SamplingContext::new).cancellation(cancellation);
-    let prompt_options = PromptOptions::new().top_k(params.topk_prompt_logprobs);
-    let needs_logprobs = params.prompt_logprobs || params.topk_prompt_logprobs > 0;
-    let logprobs = needs_logprobs.then(|| model.prompt_logprobs(&context, &params.prompt, &prompt_options));
+    // All sampling sessions share what a model keeps of the prompts of its base.
+    let context = match (adapter, &task.record.weights) {
+        (None, _) => SamplingContext::base(),
+        (Some(adapter), Weights::Inflight { .. }) => {
+            let shared = task.adapter.clone();
+            let latest = move || shared.get().unwrap_or_else(|| adapter.clone());
+            SamplingContext::latest(latest).namespace(&task.namespace)
+        }
+        (Some(adapter), _) => SamplingContext::new(adapter).namespace(&task.namespace),
+    };
+    let context = context.cancellation(cancellation);
+    let about_prompt = params.about_prompt.as_ref();
+    let about_prompt = about_prompt.map(|options| model.prompt_logprobs(&context, &params.prompt, options));
     let samples = model.sample(&context, &params.prompt, params.num_samples, &params.options);
     if cancellation.is_cancelled() {
         return Err(cancelled());
     }
-    count_usage(state, task, &samples);
-    Ok(sample_response(params, logprobs, samples))
+    // If the model ran the prompt for what is asked about it, it had kept less at that time than when it sampled.
+    let cached_tokens = about_prompt.as_ref().map_or(samples.cached_tokens, |about| about.cached_tokens);
+    count_usage(state, task, &samples, cached_tokens);
+    let response = sample_response(params, about_prompt, samples.sequences, cached_tokens);
+    response.map_err(|what| TaskError::user(format!("the model {} cannot report {what}", model.name())))
 }
 
-fn count_usage(state: &ServerState, task: &SampleTask, samples: &[Sample]) {
+/// Counts tokens as the service does: the prompt once, and as cached for each further sample.
+fn count_usage(state: &ServerState, task: &SampleTask, samples: &Samples, cached_tokens: usize) {
     let SamplingSessionRecord { owner, session_id, base_model, .. } = &task.record;
-    let sampled = samples.iter().map(|sample| sample.tokens.len()).sum();
-    for (kind, tokens) in [(UsageKind::Prefill, task.params.prompt.len()), (UsageKind::Sample, sampled)] {
-        let (owner, session_id, base_model) = (owner.clone(), Some(session_id.clone()), base_model.clone());
-        state.usage.count(UsageKey { owner, session_id, base_model, kind }, tokens as u64);
+    let (prompt, more) = (task.params.prompt.len(), samples.sequences.len().saturating_sub(1));
+    let sampled: usize = samples.sequences.iter().map(|sample| sample.tokens.len()).sum();
+    for (kind, tokens) in [
+        (UsageKind::Prefill, prompt - cached_tokens.min(prompt)),
+        (UsageKind::CachedPrefill, cached_tokens + more * prompt),
+        (UsageKind::Sample, sampled),
+    ] {
+        if tokens > 0 {
+            let (owner, session_id, base_model) = (owner.clone(), Some(session_id.clone()), base_model.clone());
+            state.usage.count(UsageKey { owner, session_id, base_model, kind }, tokens as u64);
+        }
     }
 }
 

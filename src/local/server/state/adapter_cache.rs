@@ -19,9 +19,14 @@ impl AdapterCache {
         AdapterCache(Mutex::new(Some(adapter)))
     }
 
-    /// Replaces the adapter. Samples that have begun finish with the one that they began with.
+    /// Replaces the adapter, also for the rest of samples that have begun.
     pub(crate) fn replace(&self, adapter: Arc<Adapter>) {
         *self.0.lock() = Some(adapter);
+    }
+
+    /// The adapter, if it is in memory.
+    pub(crate) fn get(&self) -> Option<Arc<Adapter>> {
+        self.0.lock().clone()
     }
 
     /// The adapter, loaded now if it is not in memory. Holds the lock while loading, so that concurrent samples load it once.

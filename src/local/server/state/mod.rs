@@ -8,11 +8,13 @@
 
 mod access;
 mod adapter_cache;
+mod folders;
 mod housekeeping;
 mod number_set;
 mod owner;
 mod promises;
 mod records;
+mod revoked_keys;
 mod sample_queue;
 mod sequence_log;
 mod server_record;
@@ -29,7 +31,7 @@ pub(crate) use self::promises::{
     HeldSessionPoll, PollResult, PromiseId, PromiseSettings, PromiseTable, ResultPoll, SamplerClient, TaskError,
 };
 pub(crate) use self::records::{
-    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in,
+    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in, timestamp_of,
 };
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;

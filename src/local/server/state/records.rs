@@ -133,16 +133,20 @@ impl RunRecord {
     }
 }
 
-/// The date and time of day, truncated to microseconds: Python's `datetime` has no finer resolution.
+/// The date and time of day.
 pub(crate) fn timestamp() -> Timestamp {
-    let now = wall_clock();
-    let excess = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1000;
-    (now - Duration::from_nanos(excess.into())).into()
+    timestamp_of(wall_clock())
+}
+
+/// A time, truncated to microseconds: Python's `datetime` has no finer resolution.
+pub(crate) fn timestamp_of(time: SystemTime) -> Timestamp {
+    let excess = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1000;
+    (time - Duration::from_nanos(excess.into())).into()
 }
 
 /// The time `seconds` from now; `None` if it is out of range.
 pub(crate) fn timestamp_in(seconds: u64) -> Option<Timestamp> {
     // The timestamp format ends with the year 9999.
     let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    wall_clock().checked_add(Duration::from_secs(seconds)).filter(|end| *end <= latest).map(Timestamp::from)
+    wall_clock().checked_add(Duration::from_secs(seconds)).filter(|end| *end <= latest).map(timestamp_of)
 }

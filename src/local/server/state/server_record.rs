@@ -13,7 +13,7 @@ const FILE: &str = "server.json";
 pub(crate) struct ServerRecord {
     /// Number of earlier starts.
     pub(crate) starts: u64,
-    /// The key that signs links, so that a link stays valid across a restart.
+    /// The key that signs links and tokens, so that they stay valid across a restart.
     pub(crate) secret: [u8; 32],
 }
 

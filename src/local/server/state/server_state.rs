@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::adapter_cache::LoadedAdapters;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
+use super::revoked_keys::RevokedKeys;
 use super::sample_queue::SampleQueue;
 use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
@@ -34,6 +35,7 @@ pub(crate) struct ServerState {
     pub(crate) store: Store,
     pub(crate) adapters: LoadedAdapters,
     pub(crate) samples: SampleQueue,
+    pub(crate) revoked_keys: RevokedKeys,
     pub(crate) usage: Usage,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
@@ -53,6 +55,7 @@ impl ServerState {
         max_models: usize,
         session_time: Duration,
     ) -> io::Result<Self> {
+        let revoked_keys = RevokedKeys::read(&store)?;
         let usage = Usage::recover(&store)?;
         let mut tables = Tables::new();
         for id in store.list(&["sessions"])? {
@@ -107,6 +110,7 @@ impl ServerState {
             store,
             adapters: LoadedAdapters::default(),
             samples: SampleQueue::default(),
+            revoked_keys,
             usage,
             max_models,
             session_time,
@@ -133,9 +137,7 @@ impl ServerState {
     }
 
     fn remove_expired_checkpoints(&self, tables: &mut Tables) {
-        let now = timestamp();
-        let expired = tables.checkpoints.iter().filter(|(_, record)| record.is_expired(&now));
-        for path in expired.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+        for path in tables.expired_checkpoints(&timestamp()) {
             self.forget_checkpoint(tables, &path);
             let removed = path.parse::<CheckpointPath>().map(|path| self.store.remove(&checkpoint_folder(&path)));
             match removed {

@@ -1,7 +1,8 @@
 //! Storage for weights and records: in memory, or in a directory that outlives the server.
 //!
 //! ```text
-//! server.json                                number of starts, and the secret that signs links
+//! server.json                                number of starts, and the secret that signs links and tokens
+//! revoked_keys.json                          hashes of the API keys that their users revoked
 //! sessions/SESSION/session.json
 //! samplers/SAMPLER/sampler.json              a sampling session, next to its weights if it has its own
 //! runs/RUN/run.json                          a training run
@@ -26,13 +27,13 @@ use fs4::{FileExt, TryLockError};
 use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::fs::{UNFINISHED, write_atomically};
+use super::folders::{
+    at, create_parent, create_temporary, entries, recover, remove, removed_name, replace, sync_folder, sync_parent,
+};
+use crate::fs::write_atomically;
 use crate::local::checkpoint_files::CheckpointFiles;
 use crate::local::server::path_segment::{decode, encode};
 use crate::types::CheckpointPath;
-
-/// The end of the name of a folder while another takes its place.
-const REPLACED: &str = ".replaced";
 
 /// The path of a folder in the store, as segments of arbitrary text.
 pub(crate) type FolderPath<'a> = &'a [&'a str];
@@ -50,7 +51,7 @@ pub(crate) fn inflight_folder(run: &str) -> [&str; 3] {
 
 /// Reserves a directory for one server.
 #[derive(Debug)]
-pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "the lock is held by holding the open file")] File);
+pub(crate) struct DirectoryLock(File);
 
 impl DirectoryLock {
     fn acquire(path: &Path) -> io::Result<Self> {
@@ -62,6 +63,15 @@ impl DirectoryLock {
                 let message = format!("another server is using {}", path.parent().unwrap_or(path).display());
                 Err(io::Error::new(ErrorKind::ResourceBusy, message))
             }
+        }
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is just starting shares it for a moment.
+        if let Err(error) = FileExt::unlock(&self.0) {
+            log::warn!("the data directory stays locked until this process ends: {error}");
         }
     }
 }
@@ -110,16 +120,46 @@ impl Store {
         };
         files.insert(name.to_owned(), json(record)?);
         let folder = root.join(folder);
-        create_parent(&folder)?;
-        let temporary = temporary_name(&folder);
-        remove(&temporary)?;
-        fs::create_dir(&temporary).map_err(at(&temporary))?;
+        let temporary = create_temporary(&folder)?;
         for (name, bytes) in files {
             let file = temporary.join(name);
             write_atomically(&file, &bytes).map_err(at(&file))?;
         }
         sync_folder(&temporary)?;
         let _replacing = folders.write();
+        replace(&folder, &temporary)
+    }
+
+    /// Saves the files of another folder, and a record of their own next to them, all or none. Replaces an existing folder.
+    /// Both folders share the bytes, if the file system can.
+    pub(crate) fn copy_files(
+        &self,
+        from: FolderPath<'_>,
+        to: FolderPath<'_>,
+        name: &str,
+        record: &impl Serialize,
+    ) -> io::Result<()> {
+        let (root, folders) = match self {
+            Store::Memory(saved) => {
+                let mut saved = saved.lock();
+                let files = saved.get(&relative(from)).cloned().ok_or(ErrorKind::NotFound)?;
+                saved.insert(relative(to), files);
+                return Ok(());
+            }
+            Store::Directory { root, folders } => (root, folders),
+        };
+        let folder = root.join(relative(to));
+        let temporary = create_temporary(&folder)?;
+        let _replacing = folders.write();
+        for path in entries(&root.join(relative(from)))? {
+            let Some(file) = path.file_name().filter(|file| *file != OsStr::new(name)) else { continue };
+            let copy = temporary.join(file);
+            // No file is changed after it was written, so two folders can have one.
+            fs::hard_link(&path, &copy).or_else(|_| write_atomically(&copy, &fs::read(&path)?)).map_err(at(&copy))?;
+        }
+        let file = temporary.join(name);
+        write_atomically(&file, &json(record)?).map_err(at(&file))?;
+        sync_folder(&temporary)?;
         replace(&folder, &temporary)
     }
 
@@ -154,7 +194,7 @@ impl Store {
         };
         // Renamed first: after a crash, a folder with half of its files must not look complete.
         let folder = root.join(folder);
-        let temporary = temporary_name(&folder);
+        let temporary = removed_name(&folder);
         remove(&temporary)?;
         let renamed = {
             let _removing = folders.write();
@@ -210,111 +250,19 @@ impl Store {
     }
 }
 
-/// Puts the path before an error's message: that of the system does not have it.
-fn at(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
-    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// The paths of the entries of a folder.
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(at(folder))?;
-    entries.map(|entry| Ok(entry.map_err(at(folder))?.path())).collect()
-}
-
 fn relative(path: FolderPath<'_>) -> PathBuf {
     path.iter().map(|segment| encode(segment)).collect()
-}
-
-/// Creates the parent folder of a path, and flushes its name to disk.
-fn create_parent(path: &Path) -> io::Result<()> {
-    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
-    if !folder.is_dir() {
-        fs::create_dir_all(folder).map_err(at(folder))?;
-        // At most three folders are new: the paths of the store have up to four segments, and its root exists.
-        folder.ancestors().skip(1).take(3).filter(|above| !above.as_os_str().is_empty()).try_for_each(sync_folder)?;
-    }
-    Ok(())
-}
-
-/// The name of a folder while it is written or removed. No encoded name begins with a dot.
-fn temporary_name(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}{UNFINISHED}"))
-}
-
-/// The name of a folder while another takes its place.
-fn replaced_name(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}{REPLACED}"))
-}
-
-/// Whether a name is that of a folder or file that was not completed.
-fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
 fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(record)?)
 }
 
-/// Flushes the names in a folder to disk. Only Unix can open a folder, and only Unix needs this.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder)) } else { Ok(()) }
-}
-
-/// Flushes the name of a file or folder to disk.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), sync_folder)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(at(path)(error)) })
-}
-
-/// Renames a temporary folder to its name, in place of the one that has it.
-fn replace(folder: &Path, temporary: &Path) -> io::Result<()> {
-    let replaced = replaced_name(folder);
-    let exists = folder.is_dir();
-    if exists {
-        remove(&replaced)?;
-        fs::rename(folder, &replaced).map_err(at(folder))?;
-    }
-    if let Err(error) = fs::rename(temporary, folder) {
-        if exists {
-            fs::rename(&replaced, folder).map_err(at(folder))?;
-        }
-        return Err(at(folder)(error));
-    }
-    sync_parent(folder)?;
-    if exists { remove(&replaced) } else { Ok(()) }
-}
-
-/// Completes or undoes what a crash interrupted below a folder: removes everything with a temporary name, and a replaced
-/// folder if the new one is in place.
-fn recover(folder: &Path) -> io::Result<()> {
-    for path in entries(folder)? {
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        if is_temporary(name) {
-            remove(&path)?;
-        } else if let Some(name) = name.strip_prefix('.').and_then(|name| name.strip_suffix(REPLACED)) {
-            let current = folder.join(name);
-            if current.is_dir() {
-                remove(&path)?;
-            } else {
-                fs::rename(&path, &current).map_err(at(&current))?;
-                sync_folder(folder)?;
-            }
-        } else if path.is_dir() {
-            recover(&path)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::folders::replaced_name;
     use super::*;
+    use crate::fs::UNFINISHED;
 
     fn files(text: &str) -> CheckpointFiles {
         CheckpointFiles::from([("a.bin".to_owned(), text.as_bytes().to_vec())])
@@ -329,8 +277,15 @@ mod tests {
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
             store.save_files(path, files("one"), "r.json", &1).unwrap();
             assert_eq!(store.load_files(path, "r.json").unwrap(), files("one"));
+            let copy: FolderPath<'_> = &["runs", "copy", "weights", "n"];
+            store.copy_files(path, copy, "r.json", &2).unwrap();
+            store.save_files(path, files("two"), "r.json", &3).unwrap();
+            assert_eq!(store.load_files(path, "r.json").unwrap(), files("two"));
+            assert_eq!(store.load_files(copy, "r.json").unwrap(), files("one"));
             store.remove(path).unwrap();
             store.remove(path).unwrap();
+            assert_eq!(store.load_files(copy, "r.json").unwrap(), files("one"));
+            assert!(store.copy_files(path, copy, "r.json", &4).is_err());
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
         }
     }

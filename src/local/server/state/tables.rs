@@ -10,10 +10,10 @@ use super::promises::PromiseId;
 use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, timestamp};
 use super::sequence_log::{Fingerprint, SequenceLog};
 use super::tasks::TaskQueue;
-use crate::local::model::Model;
+use crate::local::model::{KvNamespace, Model};
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
-use crate::types::CheckpointPath;
+use crate::types::{CheckpointPath, Timestamp};
 
 pub(crate) const SESSION_RECORD: &str = "session.json";
 pub(crate) const RUN_RECORD: &str = "run.json";
@@ -66,6 +66,9 @@ pub(crate) struct SamplingSession {
     pub(crate) record: SamplingSessionRecord,
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
+    /// Where the model keeps keys and values of its prompts. No other sampling session sees them, also if it has the same
+    /// weights; for inflight weights, the service promises that.
+    pub(crate) namespace: KvNamespace,
     pub(crate) requests: SequenceLog<PromiseId>,
     /// Number of clients that joined; the first client of the session is not counted.
     pub(crate) joined: u64,
@@ -135,11 +138,14 @@ impl Tables {
         if record.public || readers.contains(&record.owner) { Ok(record) } else { Err(forbidden(path)) }
     }
 
-    /// A checkpoint that the owner may change: their own.
+    /// A checkpoint that the owner may change: their own. 409 while it is being overwritten, which its clients wait for.
     pub(crate) fn own_checkpoint(&mut self, path: &str, owner: &Owner) -> Result<&mut CheckpointRecord, Response> {
         let record = self.checkpoints.get_mut(path).filter(|record| !record.is_expired(&timestamp()));
         let record = record.ok_or_else(|| not_found("checkpoint", path))?;
         check_owner(&record.owner, owner, path)?;
+        if self.reserved.contains_key(path) {
+            return Err(Response::error(409, &format!("checkpoint {path} is being overwritten: wait for the save")));
+        }
         Ok(record)
     }
 
@@ -152,6 +158,15 @@ impl Tables {
         }
         *self.reserved.entry(path.to_owned()).or_default() += 1;
         Ok(())
+    }
+
+    /// The checkpoints that have expired and are not being overwritten.
+    pub(super) fn expired_checkpoints(&self, now: &Timestamp) -> Vec<String> {
+        let expired = self
+            .checkpoints
+            .iter()
+            .filter(|(path, record)| record.is_expired(now) && !self.reserved.contains_key(*path));
+        expired.map(|(path, _)| path.clone()).collect()
     }
 
     /// Takes back one reservation.
@@ -180,6 +195,7 @@ impl Tables {
         }
         for sampler in self.samplers.values_mut().filter(|sampler| sampler.record.session_id == id) {
             (sampler.adapter, sampler.requests) = (Arc::default(), SequenceLog::default());
+            sampler.namespace = KvNamespace::new();
         }
     }
 
@@ -227,8 +243,8 @@ impl Session {
 
 impl SamplingSession {
     pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: Arc<AdapterCache>) -> Self {
-        let requests = SequenceLog::default();
-        SamplingSession { record, model, adapter, requests, joined: 0, last_used: now() }
+        let (namespace, requests) = (KvNamespace::new(), SequenceLog::default());
+        SamplingSession { record, model, adapter, namespace, requests, joined: 0, last_used: now() }
     }
 
     /// Notes that a sample was requested.

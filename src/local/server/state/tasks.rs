@@ -10,8 +10,8 @@ use super::owner::Owner;
 use super::promises::PromiseId;
 use super::records::SamplingSessionRecord;
 use crate::local::adam::AdamOptions;
-use crate::local::model::{Cancellation, Example, GenerationOptions, Model};
-use crate::types::CheckpointPath;
+use crate::local::model::{Cancellation, Example, GenerationOptions, KvNamespace, Model, PromptOptions};
+use crate::types::{CheckpointPath, TensorData};
 
 /// A task of a training run.
 #[derive(Debug)]
@@ -57,8 +57,12 @@ pub(crate) struct SampleParams {
     pub(crate) prompt: Vec<u32>,
     pub(crate) num_samples: usize,
     pub(crate) options: GenerationOptions,
+    /// What the model has to say about the prompt, if anything.
+    pub(crate) about_prompt: Option<PromptOptions>,
+    /// Whether the log-probabilities of the prompt are part of the result.
     pub(crate) prompt_logprobs: bool,
-    pub(crate) topk_prompt_logprobs: usize,
+    /// The tokens whose log-probabilities are part of the result, in the layout of the request.
+    pub(crate) targets: Option<TensorData>,
 }
 
 /// One request to a sampling session.
@@ -69,6 +73,8 @@ pub(crate) struct SampleTask {
     pub(crate) record: SamplingSessionRecord,
     pub(crate) model: Arc<dyn Model>,
     pub(crate) adapter: Arc<AdapterCache>,
+    /// Of the sampling session.
+    pub(crate) namespace: KvNamespace,
     pub(crate) params: SampleParams,
     /// Ends the sample early, also while it is computed.
     pub(crate) cancellation: Cancellation,

@@ -1,15 +1,21 @@
 //! The parameters of samples.
 
+use std::iter::once;
+
 use super::{check_token, tokens};
-use crate::local::model::{GenerationOptions, Model};
+use crate::local::model::{GenerationOptions, Model, PromptOptions};
 use crate::local::server::api::body::bad_request;
+use crate::local::server::compute::target_rows;
 use crate::local::server::http1::Response;
 use crate::local::server::state::SampleParams;
-use crate::types::Stop;
 use crate::types::wire::SampleRequest;
+use crate::types::{Dtype, Stop, TensorData};
 
 /// More samples in one request would occupy a processor for many minutes and fill the memory with tokens.
 const MAX_SAMPLES: u32 = 1024;
+
+/// More draws at each position would take as long.
+const MAX_ALT_TOKENS: u32 = 1024;
 
 /// What a sample request asks for.
 pub(in crate::local::server::api) fn sample_params(
@@ -23,14 +29,6 @@ pub(in crate::local::server::api) fn sample_params(
     }
     if request.num_samples > MAX_SAMPLES {
         return Err(bad_request(format!("num_samples is {}, more than {MAX_SAMPLES}", request.num_samples)));
-    }
-    let unsupported = [
-        ("topk_sample_logprobs", request.topk_sample_logprobs > 0),
-        ("target_prompt_logprobs", request.target_prompt_logprobs.is_some()),
-        ("prompt_alt_tokens_k", request.prompt_alt_tokens_k > 0),
-    ];
-    if let Some((name, _)) = unsupported.into_iter().find(|(_, is_set)| *is_set) {
-        return Err(bad_request(format!("this server does not support {name}")));
     }
     let prompt = tokens(model, &request.prompt).map_err(|error| bad_request(format!("prompt: {error}")))?;
     let max_tokens = params.max_tokens.map(|tokens| tokens as usize);
@@ -49,10 +47,82 @@ pub(in crate::local::server::api) fn sample_params(
             top_p: params.top_p as f32,
             seed: params.seed,
             stop_sequences: stop_sequences(model, params.stop.as_ref())?,
+            stop_at_end_of_text: !is_empty(params.stop.as_ref()),
+            topk_logprobs: request.topk_sample_logprobs as usize,
         },
+        about_prompt: about_prompt(model, request, length)?,
         prompt_logprobs: request.prompt_logprobs.unwrap_or_default(),
-        topk_prompt_logprobs: request.topk_prompt_logprobs as usize,
+        targets: request.target_prompt_logprobs.as_deref().cloned(),
     })
+}
+
+/// What a request wants to know about its prompt of this length. `None` if that is nothing.
+fn about_prompt(
+    model: &dyn Model,
+    request: &SampleRequest<'_>,
+    length: usize,
+) -> Result<Option<PromptOptions>, Response> {
+    let is_scored = request.prompt_logprobs.unwrap_or_default() || request.topk_prompt_logprobs > 0;
+    let last_n = match request.prompt_logprobs_last_n {
+        Some(_) if !request.prompt_logprobs.unwrap_or_default() => {
+            return Err(bad_request("prompt_logprobs_last_n is set, but prompt_logprobs is not: set both, or neither"));
+        }
+        Some(n) if n == 0 || n as usize >= length => {
+            let most = length.saturating_sub(1);
+            let error = format!("prompt_logprobs_last_n is {n}, but must be 1 to {most}, as the first token has none");
+            return Err(bad_request(error));
+        }
+        Some(n) => Some(n as usize),
+        None if is_scored => None,
+        None => Some(0),
+    };
+    if request.prompt_alt_tokens_k > MAX_ALT_TOKENS {
+        let k = request.prompt_alt_tokens_k;
+        return Err(bad_request(format!("prompt_alt_tokens_k is {k}, more than {MAX_ALT_TOKENS}")));
+    }
+    let targets = request.target_prompt_logprobs.as_deref();
+    let targets = targets.map(|targets| targets_of(model, targets, length)).transpose()?;
+    if !is_scored && targets.is_none() && request.prompt_alt_tokens_k == 0 {
+        return Ok(None);
+    }
+    let mut options = PromptOptions::new()
+        .top_k(request.topk_prompt_logprobs as usize)
+        .targets(targets.unwrap_or_default())
+        .alternatives(request.prompt_alt_tokens_k as usize)
+        .temperature(request.sampling_params.temperature as f32);
+    (options.last_n, options.seed) = (last_n, request.sampling_params.seed);
+    Ok(Some(options))
+}
+
+/// The tokens whose log-probabilities are asked for, in place of each token of a prompt of this length.
+fn targets_of(model: &dyn Model, targets: &TensorData, length: usize) -> Result<Vec<Vec<u32>>, Response> {
+    let refuse = |what: String| bad_request(format!("target_prompt_logprobs {what}"));
+    if targets.dtype() != Dtype::Int64 {
+        return Err(refuse(format!("must have the dtype int64, but has {}", targets.dtype())));
+    }
+    let rows = length.saturating_sub(1);
+    let shape = targets.shape().unwrap_or_default();
+    if shape.len() != 2 || shape[0] != rows {
+        return Err(refuse(format!("must have the shape [{rows}, K] for {length} tokens, but has {shape:?}")));
+    }
+    let check = |&token: &i64| check_token(model, token);
+    let row = |row: Vec<i64>| row.iter().filter(|&&token| token != -1).map(check).collect::<Result<Vec<_>, _>>();
+    let checked: Result<Vec<_>, _> = target_rows(targets).into_iter().map(row).collect();
+    let checked = checked.map_err(|error| refuse(format!("has a wrong token: {error}; use -1 for none")))?;
+    if checked.iter().all(Vec::is_empty) {
+        return Err(refuse("has no token at all: leave it out, or name at least one".to_owned()));
+    }
+    // Nothing comes before the first token.
+    Ok(once(Vec::new()).chain(checked).collect())
+}
+
+/// Whether a client wants nothing at all to end a sample before its maximum length.
+fn is_empty(stop: Option<&Stop>) -> bool {
+    match stop {
+        None => false,
+        Some(Stop::Texts(texts)) => texts.is_empty(),
+        Some(Stop::Tokens(tokens)) => tokens.is_empty(),
+    }
 }
 
 fn stop_sequences(model: &dyn Model, stop: Option<&Stop>) -> Result<Vec<Vec<u32>>, Response> {
