@@ -22,6 +22,7 @@ use super::Timestamp;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct SessionSearch {
     /// The session's id.
@@ -31,7 +32,6 @@ pub struct SessionSearch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project_ids: Option<Vec<String>>,
     /// Metadata that the session must have.
-    #[serde(default)]
     pub user_metadata: BTreeMap<String, String>,
     /// The session's name.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,10 @@
 //! Every command that uses the service, in both formats, against the local server.
 
+use std::time::{Duration, SystemTime};
+
+use tinkex::api::{Api, Path};
 use tinkex::local::LocalServer;
-use tinkex::types::LoraConfig;
+use tinkex::types::{LoraConfig, Timestamp};
 use tinkex::{Config, ServiceClient, TrainingOptions};
 
 use super::program::{Done, KEY, Volatile, golden, tinkex};
@@ -105,4 +108,26 @@ fn a_limit_of_zero_lists_all_pages() {
     let title = tinkex("session list --limit 2").at(&server.base_url()).run().stdout;
     assert!(title.starts_with("2 sessions"), "{title}");
     drop(services);
+}
+
+#[test]
+fn usage_storage_and_traces_are_shown() {
+    let stocked = stocked();
+    let hour = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() / 3600;
+    let time = |hour: u64| Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(hour * 3600));
+    let usage = stocked.run(&format!("billing usage --from {} --to {} --format json", time(hour - 1), time(hour + 2)));
+    let events = usage.json()["data"].as_array().unwrap().clone();
+    let checkpoints = events.iter().filter_map(|event| event["event_info"]["count"].as_u64()).sum::<u64>();
+    assert_eq!((usage.code, checkpoints), (Some(0), 2), "{usage:?}");
+    let storage = stocked.run("billing checkpoint-storage --format json");
+    assert_eq!(storage.json()["data"][0]["checkpoint_count"], 2, "{storage:?}");
+
+    let listed = stocked.run("session list --accessible --format json");
+    assert_eq!(listed.json()["sessions"][0], stocked.words("SESSION"), "{listed:?}");
+    // The first request starts the export, and the command need not wait for it.
+    let config = Config::builder().base_url(stocked.server.base_url()).api_key(KEY).build().unwrap();
+    let path = Path::new("/api/v1/sessions").segment(&stocked.session).segment("trace_export");
+    Api::new(config).unwrap().get(path).send().unwrap();
+    let exported = stocked.run("session export-trace SESSION --url-only --format json");
+    assert!(exported.json()["url"].as_str().unwrap().contains("/traces/"), "{exported:?}");
 }

@@ -1,5 +1,6 @@
 //! The local server over real sockets, without the library's client.
 
+mod audit;
 mod auth;
 mod billing;
 mod client;
@@ -19,6 +20,8 @@ mod promises;
 mod protocol;
 mod rest;
 mod sampling;
+mod search;
 mod sessions;
+mod traces;
 mod training;
 mod weights;

@@ -1,9 +1,11 @@
 //! The local server's runs and checkpoints, only through the public clients.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
+use tinkex::api::Path;
 use tinkex::local::{Fault, LocalServer};
-use tinkex::types::LoraConfig;
+use tinkex::types::{AccessScope, AuditEventType, BillingEventType, LoraConfig, SessionSearch, Timestamp};
 use tinkex::{Config, RestClient, ServiceClient};
 
 use super::scene::Directory;
@@ -87,4 +89,45 @@ fn files_by_folder(directory: &Directory) -> BTreeMap<String, BTreeMap<String, V
         }
     }
     folders
+}
+
+#[test]
+fn sessions_projects_usage_events_are_read() {
+    let (server, downloads) = (LocalServer::start().unwrap(), Directory::new());
+    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").project_id("p-1");
+    let service = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
+    trainer.save_state("a").unwrap();
+    let (rest, session) = (service.create_rest_client(), service.session_id().to_owned());
+
+    let runs = |project: &str| rest.training_runs_of_project(project).count();
+    assert_eq!((runs("p-1"), runs("p-2")), (1, 0));
+    rest.assign_session_project(&session, "p-2").unwrap();
+    assert_eq!((runs("p-1"), runs("p-2")), (0, 1));
+
+    let others: Vec<_> = (0..4).map(|_| ServiceClient::connect(service.config().clone()).unwrap()).collect();
+    let found: Vec<_> = rest.found_sessions(SessionSearch::new().limit(2)).map(Result::unwrap).collect();
+    assert_eq!(found.len(), 1 + others.len());
+    let first = found.last().unwrap();
+    assert_eq!((&first.session_id, &*first.project_id, first.checkpoints_count), (&session, "p-2", 1));
+    assert_eq!(rest.with_access_scope(AccessScope::Accessible).sessions().count(), found.len());
+
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() / 3600 * 3600;
+    let hour =
+        |offset: i64| Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(now.saturating_add_signed(offset)));
+    let usage = rest.get_billing_usage(&hour(-3600), &hour(7200)).unwrap();
+    let saved = usage.data.iter().filter(|event| event.event_info.event_type == BillingEventType::Checkpoint);
+    assert_eq!(saved.filter_map(|event| event.event_info.count).sum::<u64>(), 1);
+    assert!(usage.sessions.contains_key(&session));
+    assert_eq!(rest.get_current_checkpoint_storage_usage(Some("p-2")).unwrap().data[0].checkpoint_count, 1);
+    let log = rest.get_audit_log(&AuditEventType::All, None).unwrap();
+    let events: Vec<_> = log.entries.iter().map(|entry| entry.event.as_str()).collect();
+    assert_eq!(events, ["checkpoint_create", "project_session_assign"]);
+
+    // The first request starts the export, and the download need not wait for it.
+    let export = Path::new("/api/v1/sessions").segment(&session).segment("trace_export");
+    service.api().get(export).send().unwrap();
+    let path = downloads.path().join("session.pftrace");
+    let trace = rest.download_session_trace(&session, path.as_path()).unwrap();
+    assert_eq!(std::fs::read(path).unwrap().len() as u64, trace.archive_bytes);
 }

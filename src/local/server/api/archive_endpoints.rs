@@ -9,7 +9,7 @@ use crate::local::checkpoint_files::{CheckpointFiles, archive};
 use crate::local::server::http1::Response;
 use crate::local::server::path_segment::encode;
 use crate::local::server::state::{CHECKPOINT_RECORD, timestamp_of};
-use crate::types::{CheckpointType, ExternalWeightsUrlsResponse};
+use crate::types::{CheckpointPath, CheckpointType, ExternalWeightsUrlsResponse};
 
 /// The first segment of the path of an archive.
 pub(super) const ARCHIVES: &str = "archives";
@@ -20,7 +20,7 @@ const SUFFIX: &str = ".tar.gz";
 /// Redirects to a signed link. The header `Expires` says until when it is valid.
 pub(super) fn link(call: &Call<'_>) -> HandlerResult {
     let path = call.checkpoint_path()?;
-    call.state.lock().readable_checkpoint(path.as_str(), from_ref(&call.owner))?;
+    call.audit_download(&path)?;
     let [run, kind, name] = call.captures::<3>()?.map(encode);
     let (location, expires_at) = call.signed_url(&format!("/{ARCHIVES}/{run}/{kind}/{name}{SUFFIX}"));
     let expires = httpdate::fmt_http_date(expires_at);
@@ -34,6 +34,7 @@ pub(super) fn external_urls(call: &Call<'_>) -> HandlerResult {
     if path.checkpoint_type() != CheckpointType::External {
         return Err(bad_request(format!("{path} is not the path of external weights: use save_weights_external")));
     }
+    call.audit_download(&path)?;
     let files = load(call.context, &call.captures::<3>()?)?;
     let [run, kind, name] = call.captures::<3>()?.map(encode);
     let (mut urls, mut expires) = (BTreeMap::new(), None);
@@ -44,6 +45,17 @@ pub(super) fn external_urls(call: &Call<'_>) -> HandlerResult {
     }
     let expires = timestamp_of(expires.ok_or_else(gone)?);
     ok(&ExternalWeightsUrlsResponse { urls, expires })
+}
+
+impl Call<'_> {
+    /// Checks that the key may read a checkpoint, and writes to the audit log that it gets a link to it.
+    fn audit_download(&self, path: &CheckpointPath) -> Result<(), Response> {
+        let tables = self.state.lock();
+        let checkpoint = tables.readable_checkpoint(path.as_str(), from_ref(&self.owner))?;
+        let owner = &checkpoint.owner;
+        self.state.audit_checkpoint("checkpoint_read", path.as_str(), owner, &self.owner, Some("download"));
+        Ok(())
+    }
 }
 
 /// The archive behind a signed link.

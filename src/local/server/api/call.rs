@@ -10,7 +10,7 @@ use super::signed_link::LinkSigner;
 use super::tokens::TokenSigner;
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
-use crate::local::server::state::{Fingerprint, Owner, ServerState};
+use crate::local::server::state::{Fingerprint, Owner, PromiseId, ServerState, Span};
 use crate::local::server::time::wall_clock;
 use crate::local::server::wire_formats::WireFormats;
 
@@ -55,6 +55,20 @@ impl Call<'_> {
         // The host that the client used: it may know the server by another name than the server itself.
         let host = self.request.header("host").map_or_else(|| self.context.address.to_string(), str::to_owned);
         (format!("http://{host}{path}?{query}"), expires_at)
+    }
+
+    /// A promise of the result of this request. `subject` is the training run or sampling session that it is for.
+    pub(super) fn new_promise(&self, session_id: &str, subject: &str, seq: Option<u64>) -> PromiseId {
+        let id = self.state.promises.create(&self.owner);
+        self.submitted(id, session_id, subject, seq);
+        id
+    }
+
+    /// Notes when a promise was given.
+    pub(super) fn submitted(&self, id: PromiseId, session_id: &str, subject: &str, seq: Option<u64>) {
+        let name = self.request.path.rsplit('/').next().unwrap_or_default().to_owned();
+        let (session_id, subject) = (session_id.to_owned(), subject.to_owned());
+        self.state.timeline.submitted(id, Span { session_id, subject, name, seq });
     }
 
     /// The captured path segments, for a route with `N` of them.

@@ -19,21 +19,23 @@ pub(super) fn delete(call: &Call<'_>) -> HandlerResult {
     let failed = |error| Response::error(500, &format!("failed to delete the checkpoint: {error}"));
     call.state.store.remove(&checkpoint_folder(&path)).map_err(failed)?;
     call.state.forget_checkpoint(&mut tables, path.as_str());
+    call.state.audit_checkpoint("checkpoint_delete", path.as_str(), &call.owner, &call.owner, None);
     no_content()
 }
 
 pub(super) fn publish(call: &Call<'_>) -> HandlerResult {
-    call.update_checkpoint(|checkpoint| checkpoint.public = true)
+    call.update_checkpoint("checkpoint_publish", |checkpoint| checkpoint.public = true)
 }
 
 pub(super) fn unpublish(call: &Call<'_>) -> HandlerResult {
-    call.update_checkpoint(|checkpoint| checkpoint.public = false)
+    call.update_checkpoint("checkpoint_unpublish", |checkpoint| checkpoint.public = false)
 }
 
 pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
     let SetCheckpointTtlRequest { ttl_seconds } = body::parse(call.request)?;
     call.check_ttl(ttl_seconds)?;
-    call.update_checkpoint(|checkpoint| checkpoint.expires_at = ttl_seconds.and_then(timestamp_in))
+    let expires_at = ttl_seconds.and_then(timestamp_in);
+    call.update_checkpoint("checkpoint_ttl_set", |checkpoint| checkpoint.expires_at = expires_at)
 }
 
 /// Copies a checkpoint to a run of its own, which nobody trains. A retry gets the first copy.
@@ -54,12 +56,14 @@ pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
     if tables.checkpoints.get(&copy).is_some_and(|first| first.owner == call.owner) {
         return copied();
     }
+    let original = tables.readable_checkpoint(source.as_str(), &readers)?;
+    let source_owner = original.owner.clone();
     let checkpoint = CheckpointRecord {
         owner: call.owner.clone(),
         time: timestamp(),
         public: false,
         expires_at: body.ttl_seconds.and_then(timestamp_in),
-        ..tables.readable_checkpoint(source.as_str(), &readers)?.clone()
+        ..original.clone()
     };
     let model = call.state.model(&checkpoint.base_model)?;
     let run = RunRecord {
@@ -83,6 +87,8 @@ pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
         .map_err(failed)?;
     tables.checkpoints.insert(copy.clone(), checkpoint);
     tables.runs.insert(copy_id, Run::new(run, model, None));
+    call.state.audit_checkpoint("checkpoint_read", source.as_str(), &source_owner, &call.owner, Some("copy"));
+    call.state.audit_checkpoint("checkpoint_create", &copy, &call.owner, &call.owner, Some("copy"));
     copied()
 }
 
@@ -107,7 +113,8 @@ impl Call<'_> {
             .map_err(|error| Response::error(404, &error.to_string()))
     }
 
-    fn update_checkpoint(&self, update: impl FnOnce(&mut CheckpointRecord)) -> HandlerResult {
+    /// Changes a checkpoint of the key, and writes that to the audit log.
+    fn update_checkpoint(&self, event: &str, update: impl FnOnce(&mut CheckpointRecord)) -> HandlerResult {
         let path = self.checkpoint_path()?;
         let mut tables = self.state.lock();
         let record = tables.own_checkpoint(path.as_str(), &self.owner)?;
@@ -116,6 +123,7 @@ impl Call<'_> {
         update(&mut updated);
         self.state.write_record(&checkpoint_folder(&path), CHECKPOINT_RECORD, &updated)?;
         *record = updated;
+        self.state.audit_checkpoint(event, path.as_str(), &self.owner, &self.owner, None);
         no_content()
     }
 }

@@ -4,6 +4,7 @@
 //! under their lock, and responds at once or with a promise.
 
 mod archive_endpoints;
+mod audit_endpoints;
 mod auth_endpoints;
 mod billing_endpoints;
 mod body;
@@ -16,9 +17,11 @@ mod model_endpoints;
 mod query;
 mod routes;
 mod sampling_endpoints;
+mod search_endpoints;
 mod session_endpoints;
 mod signed_link;
 mod tokens;
+mod trace_endpoints;
 mod training_endpoints;
 mod weights_endpoints;
 

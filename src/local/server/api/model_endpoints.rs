@@ -74,7 +74,7 @@ impl Call<'_> {
         self.state.write_record(&["runs", &model_id], RUN_RECORD, &record)?;
         let queue = spawn_run_worker(self.state, &model_id, &record, &model)
             .map_err(|error| Response::error(503, &format!("failed to start a thread for the model: {error}")))?;
-        let id = self.state.promises.create(&self.owner);
+        let id = self.new_promise(session_id, &model_id, Some(model_seq));
         tables.session(session_id, &self.owner)?.models.record(Some(model_seq), self.fingerprint, id);
         // Fails only when the server is stopping: otherwise a worker outlives its queue.
         let _ = queue.send((id, task));
@@ -112,7 +112,8 @@ pub(super) fn unload_model(call: &Call<'_>) -> HandlerResult {
         Some(first) => first,
         None => {
             run.queue()?;
-            let id = call.state.promises.create(&call.owner);
+            let session_id = run.record.session_id.as_deref().unwrap_or_default();
+            let id = call.new_promise(session_id, &model_id, None);
             // Taken out of the table and dropped here, so the worker ends after this task.
             if let Some(queue) = run.queue.take() {
                 let _ = queue.send((id, Task::Unload));

@@ -2,9 +2,11 @@
 
 use super::archive_endpoints::{ARCHIVES, FILES};
 use super::call::{ApiContext, Call, Download, Handler, HandlerOutcome, HandlerResult};
+use super::trace_endpoints::TRACES;
 use super::{
-    archive_endpoints, auth_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints, listing_endpoints,
-    model_endpoints, sampling_endpoints, session_endpoints, training_endpoints, weights_endpoints,
+    archive_endpoints, audit_endpoints, auth_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints,
+    listing_endpoints, model_endpoints, sampling_endpoints, search_endpoints, session_endpoints, trace_endpoints,
+    training_endpoints, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -58,15 +60,22 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "sessions", listing_endpoints::sessions),
     ("POST", "sessions/{}/finish", session_endpoints::finish),
     ("GET", "sessions/{}", listing_endpoints::session),
+    ("PUT", "sessions/{}/project", session_endpoints::set_project),
+    ("POST", "sessions/search", search_endpoints::search),
     ("GET", "samplers/{}", listing_endpoints::sampler),
     ("POST", "weights_info", listing_endpoints::weights_info),
+    ("GET", "sessions/{}/trace_export", trace_endpoints::export),
+    ("GET", "audit", audit_endpoints::audit),
     ("GET", "billing/usage/events", billing_endpoints::usage),
     ("GET", "billing/usage/checkpoints/current", billing_endpoints::checkpoint_storage),
 ];
 
 /// What signed links lead to, by the first segment of the path.
-const DOWNLOADS: &[(&str, Download)] =
-    &[(ARCHIVES, archive_endpoints::download_archive), (FILES, archive_endpoints::download_file)];
+const DOWNLOADS: &[(&str, Download)] = &[
+    (ARCHIVES, archive_endpoints::download_archive),
+    (FILES, archive_endpoints::download_file),
+    (TRACES, trace_endpoints::download),
+];
 
 /// The names by which fault rules refer to endpoints: the first and the last segment of each path.
 pub(crate) fn endpoint_names() -> impl Iterator<Item = &'static str> {

@@ -78,6 +78,7 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     let cancellation = Cancellation::new();
     let client = SamplerClient::of_sample(sampler_id, body.seq_id);
     let id = call.state.promises.create_sample(&call.owner, client, &cancellation);
+    call.submitted(id, &session_id, sampler_id, body.seq_id);
     sampler.requests.record(body.seq_id, call.fingerprint, id);
     sampler.requests.forget_evicted(&call.state.promises);
     sampler.touch();

@@ -7,8 +7,12 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::call::{Call, HandlerResult, no_content, ok};
-use crate::local::server::state::{SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp};
-use crate::types::wire::{FinishSessionRequest, HeartbeatRequest, HeartbeatResponse, TelemetryResponse};
+use crate::local::server::state::{
+    AuditEvent, SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp,
+};
+use crate::types::wire::{
+    AssignSessionProjectRequest, FinishSessionRequest, HeartbeatRequest, HeartbeatResponse, TelemetryResponse,
+};
 use crate::types::{GetServerCapabilitiesResponse, HealthResponse, SupportedModel};
 
 /// The values of the metadata may be any JSON: the Python client does not check them.
@@ -61,6 +65,24 @@ pub(super) fn finish(call: &Call<'_>) -> HandlerResult {
         session.record = record;
         call.state.end_session(&mut tables, id);
     }
+    no_content()
+}
+
+/// Moves a session, with its runs and checkpoints, to a project. A project exists as soon as something is in it.
+pub(super) fn set_project(call: &Call<'_>) -> HandlerResult {
+    let [id] = call.captures()?;
+    let AssignSessionProjectRequest { project_id } = body::parse(call.request)?;
+    if project_id.is_empty() {
+        return Err(body::bad_request("project_id is empty: name the project that the session is for"));
+    }
+    let mut tables = call.state.lock();
+    let session = tables.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
+    check_owner(&session.record.owner, &call.owner, id)?;
+    let record = SessionRecord { project_id: Some(project_id.clone().into_owned()), ..session.record.clone() };
+    call.state.write_record(&["sessions", id], SESSION_RECORD, &record)?;
+    session.record = record;
+    let details = [("session_id", id), ("project_id", &*project_id)];
+    call.state.audit(AuditEvent::new("project_session_assign", &call.owner, &call.owner, details));
     no_content()
 }
 

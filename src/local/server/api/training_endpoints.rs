@@ -135,8 +135,8 @@ impl Call<'_> {
         }
         run.queue()?;
         let task = task(&mut tables)?;
-        let id = self.state.promises.create(&self.owner);
         let run = tables.run(model_id, &self.owner)?;
+        let id = self.new_promise(run.record.session_id.as_deref().unwrap_or_default(), model_id, seq);
         run.requests.record(seq, self.fingerprint, id);
         run.requests.forget_evicted(&self.state.promises);
         // Fails only when the server is stopping: otherwise a worker outlives its queue.

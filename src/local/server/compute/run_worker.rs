@@ -54,10 +54,12 @@ pub(crate) fn spawn_run_worker(
             }
             if not_created {
                 let error = TaskError::user("the model was not created: its weights could not be loaded");
+                state.timeline.finished(promise, true);
                 state.promises.fulfill(promise, Err(error));
                 continue;
             }
             let creates = matches!(task, Task::CreateFrom(_));
+            state.timeline.started(promise);
             let result = catch_panic(|| {
                 let worker = worker.get_or_insert_with(|| RunWorker {
                     id: id.clone(),
@@ -77,6 +79,7 @@ pub(crate) fn spawn_run_worker(
                     run.queue = None;
                 }
             }
+            state.timeline.finished(promise, result.is_err());
             state.promises.fulfill(promise, result);
         }
     })?;
@@ -168,6 +171,8 @@ impl RunWorker {
         // The storage of one that is overwritten was used.
         self.state.forget_checkpoint(&mut tables, path.as_str());
         tables.checkpoints.insert(path.as_str().to_owned(), checkpoint);
+        let owner = &self.record.owner;
+        self.state.audit_checkpoint("checkpoint_create", path.as_str(), owner, owner, None);
         if let Some(run) = tables.runs.get(&self.id) {
             self.state.store.write_record(&["runs", &self.id], RUN_RECORD, &run.record).map_err(save_failed)?;
         }
@@ -205,7 +210,8 @@ impl RunWorker {
     fn load_checkpoint(&mut self, source: &CheckpointSource) -> Result<(), TaskError> {
         let CheckpointSource { path, readers, with_optimizer } = source;
         let found = self.state.lock().readable_checkpoint(path, readers).cloned();
-        let CheckpointRecord { base_model, lora, .. } = found.map_err(|response| TaskError::user(response.detail()))?;
+        let CheckpointRecord { owner, base_model, lora, .. } =
+            found.map_err(|response| TaskError::user(response.detail()))?;
         let (adapter, optimizer) = load_checkpoint(&self.state, path)?;
         let Some(optimizer) = optimizer else {
             return Err(TaskError::user(format!("{path} is a sampler checkpoint, not a training checkpoint")));
@@ -221,6 +227,7 @@ impl RunWorker {
                 lora.rank, own.lora.rank, own.base_model
             )));
         }
+        self.state.audit_checkpoint("checkpoint_read", path, &owner, &self.record.owner, Some("train"));
         self.adapter = Arc::new(adapter);
         self.gradient = Tensors::new();
         self.optimizer = if *with_optimizer { optimizer } else { Adam::default() };

@@ -11,7 +11,10 @@ use crate::local::server::state::{
 /// Executes sample tasks until the server stops.
 pub(crate) fn run_sample_worker(state: &ServerState) {
     while let Some(task) = state.samples.pop() {
-        state.promises.fulfill(task.promise, catch_panic(|| sample(state, &task)));
+        state.timeline.started(task.promise);
+        let result = catch_panic(|| sample(state, &task));
+        state.timeline.finished(task.promise, result.is_err());
+        state.promises.fulfill(task.promise, result);
     }
 }
 

@@ -21,7 +21,13 @@ pub(super) fn sampling_adapter(
 ) -> Result<Option<Arc<Adapter>>, TaskError> {
     let adapter = match &record.weights {
         Weights::Base => return Ok(None),
-        Weights::Checkpoint(path) => cache.get_or_load(|| Ok(load_checkpoint(state, path)?.0))?,
+        Weights::Checkpoint(path) => cache.get_or_load(|| {
+            let (adapter, _) = load_checkpoint(state, path)?;
+            let owner = state.lock().checkpoints.get(path).map(|checkpoint| checkpoint.owner.clone());
+            let owner = owner.as_ref().unwrap_or(&record.owner);
+            state.audit_checkpoint("checkpoint_read", path, owner, &record.owner, Some("sample"));
+            Ok(adapter)
+        })?,
         Weights::Snapshot(lora) => {
             cache.get_or_load(|| Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0))?
         }

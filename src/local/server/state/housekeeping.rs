@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::owner::Owner;
-use super::promises::PollResult;
+use super::promises::{PollResult, PromiseId};
 use super::records::Weights;
 use super::server_state::ServerState;
 use super::tables::{REMOVED_SAMPLERS_RECORD, SamplingSession, Tables};
@@ -38,7 +38,7 @@ impl ServerState {
     /// Ends a session, if it has not ended: its models are unloaded, its samples cancelled, and its unnamed saves
     /// removed.
     pub(crate) fn end_session(&self, tables: &mut Tables, session_id: &str) {
-        self.samples.remove(&self.promises.cancel_session(session_id));
+        self.drop_samples(&self.promises.cancel_session(session_id));
         tables.end_session(session_id);
         let own = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == session_id);
         let snapshots: Vec<String> = own.filter(|(_, sampler)| is_unnamed(sampler)).map(|(id, _)| id.clone()).collect();
@@ -64,10 +64,17 @@ impl ServerState {
         sessions.chain(runs).chain(samplers).chain(tables).sum()
     }
 
+    /// Takes samples that failed, or that nobody wants, out of the queue.
+    pub(super) fn drop_samples(&self, promises: &[PromiseId]) {
+        for id in self.samples.remove(promises) {
+            self.timeline.finished(id, true);
+        }
+    }
+
     /// Cancels a sample, which leaves the queue, or is no longer computed. Returns whether the promise is that of a sample.
     pub(crate) fn cancel_sample(&self, request_id: &str, owner: &Owner) -> Result<bool, PollResult> {
         let (id, is_sample) = self.promises.cancel(request_id, owner)?;
-        self.samples.remove(&[id]);
+        self.drop_samples(&[id]);
         Ok(is_sample)
     }
 

@@ -8,6 +8,7 @@
 
 mod access;
 mod adapter_cache;
+mod audit_log;
 mod folders;
 mod housekeeping;
 mod number_set;
@@ -23,9 +24,11 @@ mod store;
 mod tables;
 mod task_output;
 mod tasks;
+mod timeline;
 mod usage;
 
 pub(crate) use self::adapter_cache::AdapterCache;
+pub(crate) use self::audit_log::{AuditEvent, day};
 pub(crate) use self::owner::Owner;
 pub(crate) use self::promises::{
     HeldSessionPoll, PollResult, PromiseId, PromiseSettings, PromiseTable, ResultPoll, SamplerClient, TaskError,
@@ -43,4 +46,5 @@ pub(crate) use self::tables::{
 };
 pub(crate) use self::task_output::{TaskOutput, tagged};
 pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};
+pub(crate) use self::timeline::{ExportState, Span};
 pub(crate) use self::usage::{Hour, UsageKey, UsageKind, storage};

@@ -27,10 +27,10 @@ pub(crate) struct SessionRecord {
 }
 
 impl SessionRecord {
-    /// The metadata as the API shows it: values that are no text as their JSON.
+    /// The metadata as the API shows it: values that are no text as their JSON, and none if there are none.
     pub(crate) fn metadata(&self) -> Option<BTreeMap<String, String>> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let entries = self.user_metadata.as_ref()?;
+        let entries = self.user_metadata.as_ref().filter(|entries| !entries.is_empty())?;
         Some(entries.iter().map(|(key, value)| (key.clone(), text(value))).collect())
     }
 }

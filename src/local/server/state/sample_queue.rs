@@ -58,12 +58,13 @@ impl SampleQueue {
         None
     }
 
-    /// Removes samples that are no longer wanted, unless a worker has begun.
-    pub(super) fn remove(&self, promises: &[PromiseId]) {
-        if !promises.is_empty() {
-            let mut tasks = self.tasks.lock();
-            promises.iter().for_each(|id| drop(tasks.waiting.remove(id)));
+    /// Removes samples that are no longer wanted. Returns those that no worker had begun.
+    pub(super) fn remove(&self, promises: &[PromiseId]) -> Vec<PromiseId> {
+        if promises.is_empty() {
+            return Vec::new();
         }
+        let mut tasks = self.tasks.lock();
+        promises.iter().copied().filter(|id| tasks.waiting.remove(id).is_some()).collect()
     }
 
     /// Drops all samples, and makes the workers end.

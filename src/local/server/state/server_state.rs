@@ -9,6 +9,8 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use super::adapter_cache::LoadedAdapters;
+use super::audit_log::{AuditEvent, AuditLog};
+use super::owner::Owner;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
 use super::revoked_keys::RevokedKeys;
@@ -19,11 +21,12 @@ use super::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, REMOVED_SAMPLERS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
     SamplingSession, Session, Tables, not_found,
 };
+use super::timeline::Timeline;
 use super::usage::Usage;
 use crate::local::model::Model;
 use crate::local::server::flags::Flags;
 use crate::local::server::http1::Response;
-use crate::types::CheckpointPath;
+use crate::types::{AuditEventType, AuditLogEntry, CheckpointPath};
 
 /// The state of a server.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct ServerState {
     pub(crate) samples: SampleQueue,
     pub(crate) revoked_keys: RevokedKeys,
     pub(crate) usage: Usage,
+    pub(crate) timeline: Timeline,
+    audit_log: AuditLog,
     /// Maximum number of training runs in memory.
     pub(crate) max_models: usize,
     /// How long a session lives without a heartbeat or another request.
@@ -56,7 +61,7 @@ impl ServerState {
         session_time: Duration,
     ) -> io::Result<Self> {
         let revoked_keys = RevokedKeys::read(&store)?;
-        let usage = Usage::recover(&store)?;
+        let (usage, audit_log) = (Usage::recover(&store)?, AuditLog::recover(&store)?);
         let mut tables = Tables::new();
         for id in store.list(&["sessions"])? {
             if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
@@ -112,6 +117,8 @@ impl ServerState {
             samples: SampleQueue::default(),
             revoked_keys,
             usage,
+            timeline: Timeline::new(),
+            audit_log,
             max_models,
             session_time,
             tables: Mutex::new(tables),
@@ -126,7 +133,7 @@ impl ServerState {
     /// Ends the sessions whose heartbeats stopped and frees their memory; removes expired checkpoints and evicts expired
     /// results.
     pub(crate) fn reap(&self, now: Instant) {
-        self.samples.remove(&self.promises.evict_expired(now));
+        self.drop_samples(&self.promises.evict_expired(now));
         self.usage.write_now_and_then(&self.store, now);
         let mut tables = self.lock();
         self.remove_expired_checkpoints(&mut tables);
@@ -160,6 +167,23 @@ impl ServerState {
             &record.time,
             end,
         );
+    }
+
+    /// Writes an event to the audit log.
+    pub(crate) fn audit(&self, event: AuditEvent) {
+        self.audit_log.add(&self.store, event);
+    }
+
+    /// Writes to the audit log what someone did with a checkpoint, and what for.
+    pub(crate) fn audit_checkpoint(&self, event: &str, path: &str, owner: &Owner, who: &Owner, purpose: Option<&str>) {
+        let run = path.strip_prefix("tinker://").and_then(|path| path.split('/').next()).unwrap_or_default();
+        let details = [("tinker_path", path), ("model_id", run)].into_iter().chain(Some("purpose").zip(purpose));
+        self.audit(AuditEvent::new(event, owner, who, details));
+    }
+
+    /// The events of a day that an owner may read, oldest first.
+    pub(crate) fn audit_log(&self, owner: &Owner, of: &AuditEventType, day: &str) -> Vec<AuditLogEntry> {
+        self.audit_log.of_day(owner, of, day)
     }
 
     /// The base model with this name.
@@ -196,7 +220,6 @@ impl ServerState {
 
 #[cfg(test)]
 mod tests {
-    use super::super::owner::Owner;
     use super::super::promises::PromiseSettings;
     use super::super::records::SessionRecord;
     use super::*;

@@ -10,6 +10,8 @@
 //! runs/RUN/sampler_weights/NAME/…            a sampler checkpoint, next to its PEFT files
 //! runs/RUN/external_weights/NAME/…           an adapter for use elsewhere, in PEFT files
 //! runs/RUN/inflight/inflight.json            the configuration of the weights that inflight samplers share, next to them
+//! usage/HOUR/usage.json                      what was used in an hour
+//! audit/DAY/audit.jsonl                      the audit log of a day, a line for each event
 //! ```
 //!
 //! Every file and every checkpoint folder is written under a temporary name, flushed to disk and renamed: after a crash it
@@ -20,7 +22,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
@@ -236,6 +238,30 @@ impl Store {
                 io::Error::new(ErrorKind::InvalidData, format!("{} is not a valid record: {error}", file.display()))
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&file)(error)),
+        }
+    }
+
+    /// Appends a line to a file of a folder, and flushes it to disk.
+    pub(crate) fn append_line(&self, path: FolderPath<'_>, name: &str, line: &str) -> io::Result<()> {
+        let Store::Directory { root, .. } = self else { return Ok(()) };
+        let file = root.join(relative(path)).join(name);
+        create_parent(&file)?;
+        let appended = File::options().create(true).append(true).open(&file).and_then(|mut file| {
+            // In one write, so that a crash leaves at most the last line incomplete.
+            file.write_all(format!("{line}\n").as_bytes())?;
+            file.sync_data()
+        });
+        appended.map_err(at(&file))
+    }
+
+    /// The lines that [`append_line`](Store::append_line) wrote; none if the file does not exist.
+    pub(crate) fn read_lines(&self, path: FolderPath<'_>, name: &str) -> io::Result<Vec<String>> {
+        let Store::Directory { root, .. } = self else { return Ok(Vec::new()) };
+        let file = root.join(relative(path)).join(name);
+        match fs::read(&file) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(at(&file)(error)),
         }
     }

@@ -225,6 +225,11 @@ impl Session {
         Session { record, models: SequenceLog::default(), samplers: SequenceLog::default(), last_seen }
     }
 
+    /// Whether it has not ended.
+    pub(crate) fn is_active(&self) -> bool {
+        self.last_seen.is_some()
+    }
+
     /// The id of the sampling session with this sequence number; each number names one.
     pub(crate) fn sampler_id(
         &mut self,
