@@ -49,6 +49,33 @@
 //!   save moves the weights of running samples, too, and leaves what is kept as it is.
 //! - `record_stability_info` is accepted and changes nothing.
 //!
+//! # Formats
+//!
+//! Passes over batches come in JSON or protobuf, as their `content-type` says. Results of passes and samples go out in protobuf to a
+//! poll that accepts `application/x-protobuf`, and in JSON to any other; everything else is JSON.
+//! [`wire`](LocalServerBuilder::wire) restricts the server to one of the formats. Bodies may be compressed with zstd
+//! (`content-encoding: zstd`); their limit applies to what they contain, too. Another encoding gets 415.
+//!
+//! # Fields that are refused
+//!
+//! A field that would change what a request does, and that the server does not support, is refused by name:
+//!
+//! | request | fields | status |
+//! |---|---|---|
+//! | `forward_backward` | in JSON: `forward_only`, for which there is `forward` | 400 |
+//! | `forward_backward` | in `forward_backward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | `forward` | in `forward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | passes, `asample` | chunks that are not text: images, with `expected_tokens` or without, and audio (`dmel`) | 400, audio 422 |
+//! | `asample` | `base_model`, `model_path`: samples need a sampling session | 400 |
+//! | `asample` | in `sampling_params`: all but `max_tokens`, `seed`, `stop`, `temperature`, `top_k`, `top_p` | 400 |
+//! | `optim_step` | in `adam_params`: all but `learning_rate`, `beta1`, `beta2`, `eps`, `weight_decay`, `grad_clip_norm` | 400 |
+//! | `create_model` | in `lora_config`: all but `rank`, `seed`, `train_unembed`, `train_mlp`, `train_attn` | 400 |
+//! | `create_model`, `load_weights`, `optim_step` | another optimizer than AdamW: `optimizer_config`, `optimizer_params` | 400 |
+//! | `save_weights_external` | `age_encryption_recipients` | 400 |
+//!
+//! Null, false and 0 switch nothing on, and are accepted in any field. All other fields that the server does not know are ignored.
+//! Provenance spans of a batch are checked, and ignored.
+//!
 //! # Checkpoints
 //!
 //! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
