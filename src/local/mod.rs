@@ -18,7 +18,8 @@
 //! |---|---|---|
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
-//! | samples per request; `prompt_alt_tokens_k` | 1024 | 400 |
+//! | samples per request | 1024 | 400 |
+//! | log-probabilities of each kind in a response: top-k, targets, alternatives | 4 194 304 | 400 |
 //! | target tokens of a pass | 2²⁴; for each token of the input, the size of the vocabulary | 400 |
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
@@ -28,6 +29,12 @@
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
 //! | a session without a heartbeat | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
 //! | a session that its client finished | | 410 |
+//! | a sample that nobody polls for | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 410 |
+//! | samples that wait for a processor | 10 000 | 429 |
+//! | sampling sessions on unnamed saves, of a session | the 64 that were used last | 410 |
+//! | other sampling sessions, of a session | the 1024 that were used last | 410 |
+//! | a result that its client acknowledged (`retrieve_futures`) | | 410 |
+//! | a sequence number, after its result is gone | stays used | 410 |
 //! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
 //!
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing,
@@ -40,8 +47,47 @@
 //! - `stop: []` lets a sample go on after the end-of-text token; with any other `stop`, the token ends it, too.
 //! - `prompt_cache_hit_tokens` counts the tokens of the prompt that the model had [kept](model::KvNamespace). All clients of a base
 //!   model share them; a sampling session with other weights, snapshot or inflight, has its own, which its clones share. An inflight
-//!   save moves the weights of running samples, too, and leaves what is kept as it is.
+//!   save moves the weights of running samples, too, and leaves the keys and values that are kept.
 //! - `record_stability_info` is accepted and changes nothing.
+//!
+//! # Formats
+//!
+//! Passes over batches come in JSON or protobuf, as their `content-type` says. Results of passes and samples go out in protobuf to a
+//! poll that accepts `application/x-protobuf`, and in JSON to any other; everything else is JSON.
+//! [`wire`](LocalServerBuilder::wire) restricts the server to one of the formats. Bodies may be compressed with zstd
+//! (`content-encoding: zstd`); their limit applies to what they contain, too. Another encoding gets 415.
+//!
+//! # Fields that are refused
+//!
+//! A field that would change what a request does, and that the server does not support, is refused by name:
+//!
+//! | request | fields | status |
+//! |---|---|---|
+//! | `forward_backward` | in JSON: `forward_only`, for which there is `forward` | 400 |
+//! | `forward_backward` | in `forward_backward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | `forward` | in `forward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | passes, `asample` | chunks that are not text: images, with `expected_tokens` or without, and audio (`dmel`) | 400, audio 422 |
+//! | `asample` | `base_model`, `model_path`: samples need a sampling session | 400 |
+//! | `asample` | in `sampling_params`: all but `max_tokens`, `seed`, `stop`, `temperature`, `top_k`, `top_p` | 400 |
+//! | `optim_step` | in `adam_params`: all but `learning_rate`, `beta1`, `beta2`, `eps`, `weight_decay`, `grad_clip_norm` | 400 |
+//! | `create_model` | in `lora_config`: all but `rank`, `seed`, `train_unembed`, `train_mlp`, `train_attn` | 400 |
+//! | `create_model`, `load_weights`, `optim_step` | another optimizer than AdamW: `optimizer_config`, `optimizer_params` | 400 |
+//! | `save_weights_external` | `age_encryption_recipients` | 400 |
+//!
+//! Null, false and 0 switch nothing on, and are accepted in any field. All other fields that the server does not know are ignored.
+//! Provenance spans of a batch are checked, and ignored.
+//!
+//! # Checkpoints
+//!
+//! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
+//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
+//!   weights can be trained further.
+//! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.
+//! - A copy is a run of its own that cannot be trained. It shares the bytes of its source where the file system can, and outlives it.
+//! - External weights are an adapter in PEFT's format, as in an archive, behind one signed URL for each file
+//!   ([`link_time`](LocalServerBuilder::link_time)). They are not encrypted: `age_encryption_recipients` gets 400.
+//! - The only optimizer is AdamW: Dimuon gets 400.
 //!
 //! # Loss functions
 //!
@@ -293,11 +339,19 @@ impl LocalServerBuilder {
         self
     }
 
+    /// The size of a result, in bytes, above which a client that allows it first gets the size alone (`complete_metadata`). The
+    /// client asks for the result when it has room for it. Defaults to 1 MiB.
+    pub fn metadata_above(mut self, bytes: usize) -> Self {
+        self.settings.metadata_above = bytes;
+        self
+    }
+
     /// Keeps sessions, training runs, sampling sessions and checkpoints in this directory, and recovers them from it. Creates
     /// the directory if it does not exist. Defaults to none: everything is in memory and lost when the server stops.
     ///
-    /// A record is on disk before the server responds, and survives a crash. The rest does not: training must continue from
-    /// the last checkpoint, and pending promises expire. Only one server can use a directory at a time.
+    /// A record is on disk before the server responds, and survives a crash. So do the numbers that were used: no model, save or
+    /// step runs twice. The rest does not survive: training must continue from the last checkpoint, and promises expire; a sample
+    /// that is asked for again is computed again. Only one server can use a directory at a time.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.data_dir = Some(path.into());
         self
@@ -309,14 +363,14 @@ impl LocalServerBuilder {
         self
     }
 
-    /// How long a session lives without a heartbeat or other request; then its models are unloaded. Clients send a heartbeat
-    /// every 10 s. Defaults to 10 min.
+    /// How long a session lives without a heartbeat or other request; then its models are unloaded, its samples cancelled and
+    /// its unnamed saves removed. A sample that nobody polls for lives as long. Clients send a heartbeat every 10 s. Defaults to 10 min.
     pub fn session_time(mut self, session_time: Duration) -> Self {
         self.settings.session_time = session_time;
         self
     }
 
-    /// How long a link to the archive of a checkpoint is valid. Defaults to 15 min.
+    /// How long a signed link is valid: to the archive of a checkpoint, or to a file. Defaults to 15 min.
     pub fn link_time(mut self, link_time: Duration) -> Self {
         self.settings.link_time = link_time;
         self

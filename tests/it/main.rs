@@ -19,10 +19,13 @@ mod custom_loss;
 mod events;
 mod http;
 #[cfg(feature = "local")]
+mod local_futures;
 mod local_loop;
 mod local_losses;
 #[cfg(feature = "local")]
 mod local_server;
+#[cfg(feature = "local")]
+mod local_weights;
 mod passes;
 mod polling;
 mod protobuf;
