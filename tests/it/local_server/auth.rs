@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tinkex::local::{Flag, LocalServer};
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, RestClient, ServiceClient};
