@@ -18,7 +18,8 @@
 //! |---|---|---|
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
-//! | samples per request; `prompt_alt_tokens_k` | 1024 | 400 |
+//! | samples per request | 1024 | 400 |
+//! | log-probabilities of each kind in a response: top-k, targets, alternatives | 4 194 304 | 400 |
 //! | target tokens of a pass | 2²⁴; for each token of the input, the size of the vocabulary | 400 |
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
@@ -46,7 +47,7 @@
 //! - `stop: []` lets a sample go on after the end-of-text token; with any other `stop`, the token ends it, too.
 //! - `prompt_cache_hit_tokens` counts the tokens of the prompt that the model had [kept](model::KvNamespace). All clients of a base
 //!   model share them; a sampling session with other weights, snapshot or inflight, has its own, which its clones share. An inflight
-//!   save moves the weights of running samples, too, and leaves what is kept as it is.
+//!   save moves the weights of running samples, too, and leaves the keys and values that are kept.
 //! - `record_stability_info` is accepted and changes nothing.
 //!
 //! # Formats
