@@ -19,6 +19,8 @@
 //! it is complete, old or new. One server uses a directory at a time. It holds a lock on `server.lock`, which the system
 //! releases however the process ends.
 
+mod folders;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -29,7 +31,7 @@ use fs4::{FileExt, TryLockError};
 use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::folders::{
+use self::folders::{
     at, create_parent, create_temporary, entries, recover, remove, removed_name, replace, sync_folder, sync_parent,
 };
 use crate::fs::write_atomically;
@@ -286,7 +288,7 @@ fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::folders::replaced_name;
+    use super::folders::replaced_name;
     use super::*;
     use crate::fs::UNFINISHED;
 
