@@ -19,6 +19,7 @@
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request; `prompt_alt_tokens_k` | 1024 | 400 |
+//! | target tokens of a pass | 2²⁴; for each token of the input, the size of the vocabulary | 400 |
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
@@ -41,6 +42,28 @@
 //!   model share them; a sampling session with other weights, snapshot or inflight, has its own, which its clones share. An inflight
 //!   save moves the weights of running samples, too, and leaves what is kept as it is.
 //! - `record_stability_info` is accepted and changes nothing.
+//!
+//! # Loss functions
+//!
+//! All of [`LossFn`](crate::types::LossFn) but `custom`. The formulas, their sources and the defaults of the settings are in the
+//! table of [`Objective`](model::Objective).
+//!
+//! | loss function | settings (`loss_fn_config`) | loss inputs beside `target_tokens` |
+//! |---|---|---|
+//! | `cross_entropy` | all are ignored | `weights` |
+//! | `importance_sampling` | | `logprobs`, `advantages` |
+//! | `ppo`, `cispo` | `clip_low_threshold`, `clip_high_threshold` | the same; `clip_low_threshold` and `clip_high_threshold`, if present, are the bounds of each token |
+//! | `dro` | `beta` | `logprobs`, `advantages` |
+//! | `gspo` | `clip_low_threshold`, `clip_high_threshold` | as `ppo`, and `sequence_ratio_mask` |
+//! | `stable_reinforce` | `kl_coeff` | `logprobs`, `advantages`, and the provenance of the targets, which only requests in protobuf have |
+//!
+//! Settings are numbers of at least 0. A setting that the function does not have, or a bound or mask for each token that it does
+//! not read, is refused by name (400); other loss inputs are ignored. `stable_reinforce` takes the old log-probabilities from
+//! `logprobs`, and does not look up the sequences that the provenance names.
+//!
+//! Loss inputs are tensors of the shape N, for as many tokens, or for `cross_entropy` also N × K, with K targets for each token;
+//! they may be sparse, and the cells that a sparse one leaves out are 0. The outputs `logprobs` and `elementwise_loss` have the
+//! shape of `target_tokens`, and are dense.
 //!
 //! # Keys, projects and prices
 //!

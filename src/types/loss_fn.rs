@@ -24,10 +24,12 @@ open_enum! {
     /// | [`Ppo`](LossFn::Ppo) | −min(*r* · *A*, *clip(r)* · *A*) | the same | `clip_low_threshold`, `clip_high_threshold` |
     /// | [`Cispo`](LossFn::Cispo) | −*clip(r)* · *new* · *A*, with *clip(r)* as a constant | the same | the same |
     /// | [`Dro`](LossFn::Dro) | −(*new* · *A* − ½ · `beta` · (*new* − *old*)²) | the same | `beta` |
+    /// | [`Gspo`](LossFn::Gspo) | −min(*s* · *A*, *clip(s)* · *A*), with *s* the geometric mean of *r* over the marked tokens | the same, and `sequence_ratio_mask`: not 0 for sampled tokens | the same as for PPO |
+    /// | [`StableReinforce`](LossFn::StableReinforce) | not published | the same, with provenance | `kl_coeff` |
     ///
     /// The formulas are those of [Tinker's documentation](https://tinker-docs.thinkingmachines.ai/tinker/losses), which also
-    /// describes the functions that are not in the table. Other servers may support fewer; a server rejects a function that it
-    /// does not support.
+    /// says more about each. Other servers may support fewer; a server rejects a function that it does not support. The defaults of
+    /// the settings, as far as they are known, are those of the local server (`local::model::Objective`).
     ///
     /// ```
     /// use tinkex::types::{Datum, LossFn, ModelInput};
@@ -63,9 +65,14 @@ open_enum! {
         /// Direct reward optimization, with the inputs of importance sampling. A quadratic penalty of strength `beta`, for
         /// example 0.05, keeps the log-probabilities near the old ones. Later than 0.4.1.
         Dro = "dro",
-        /// Group sequence policy optimization: the ratio is that of the whole sequence. Later than 0.4.1.
+        /// Group sequence policy optimization: the loss of PPO with the ratio of the whole sequence, the geometric mean of the ratios
+        /// of the tokens that `sequence_ratio_mask` marks. As a constant; the gradient is that of each token's own log-probability.
+        /// Later than 0.4.1.
         Gspo = "gspo",
-        /// A variant of REINFORCE. Later than 0.4.1.
+        /// A variant of REINFORCE that is stable for old samples. It needs the provenance of the tokens
+        /// ([`Datum::with_provenance`](super::Datum::with_provenance)) and samples with
+        /// [`record_stability_info`](crate::SamplerOptions::record_stability_info); only sampled tokens may have an advantage. Later
+        /// than 0.4.1.
         StableReinforce = "stable_reinforce",
         /// A loss that was created on the server; the text setting `loss_id` names it. Later than 0.4.1.
         Custom = "custom",

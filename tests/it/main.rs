@@ -20,6 +20,7 @@ mod events;
 mod http;
 #[cfg(feature = "local")]
 mod local_loop;
+mod local_losses;
 #[cfg(feature = "local")]
 mod local_server;
 mod passes;

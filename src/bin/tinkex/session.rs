@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tinkex::RestClient;
 use tinkex::rest::DownloadOptions;
-use tinkex::types::{AccessScope, SessionResponse};
+use tinkex::types::{AccessScope, SearchOwner, SessionResponse, SessionSearch, SessionStatus};
 
 use crate::app::App;
 use crate::download_bar::{DownloadBar, explain};
@@ -83,11 +83,15 @@ pub(crate) fn run(app: &App, command: &SessionCommand) -> Result<(), Failure> {
             app.output.report(&table, &SessionList { sessions: &sessions.items })
         }
         SessionCommand::Info { session_id } => {
-            let info = SessionInfo { session_id, session: rest.get_session(session_id)? };
+            let session = rest.get_session(session_id)?;
+            let info = SessionInfo { session_id, session, status: status(app, &rest, session_id) };
             let mut table = Table::properties(format!("Session: {session_id}"));
             table.row(["Session ID", session_id]);
             if let Some(name) = &info.session.display_name {
                 table.row(["Name", name]);
+            }
+            if let Some(status) = &info.status {
+                table.row(["Status", &status_text(status)]);
             }
             if let Some(entries) = info.session.user_metadata.as_ref().filter(|entries| !entries.is_empty()) {
                 table.row(["Metadata", &metadata(Some(entries))]);
@@ -97,6 +101,32 @@ pub(crate) fn run(app: &App, command: &SessionCommand) -> Result<(), Failure> {
             app.output.report(&table, &info)
         }
         SessionCommand::ExportTrace(options) => export_trace(app, &rest, options),
+    }
+}
+
+/// The status of a session. Only a search says it, which services of 2025 do not have.
+fn status(app: &App, rest: &RestClient, session_id: &str) -> Option<SessionStatus> {
+    let search = SessionSearch::new().session_id(session_id).owner(SearchOwner::Accessible);
+    match rest.search_sessions(&search) {
+        Ok(page) => page.sessions.into_iter().find(|session| session.session_id == session_id)?.status,
+        Err(error) => {
+            if !matches!(error.status(), Some(400..=499)) {
+                app.output.note(format_args!("note: the status of the session is not known: {error}"));
+            }
+            None
+        }
+    }
+}
+
+/// Such as `client_finished: errored (out of data)`.
+fn status_text(status: &SessionStatus) -> String {
+    let mut text = status.status_type.to_string();
+    if let Some(reason) = &status.reason {
+        text = format!("{text}: {}", reason.reason_type);
+    }
+    match status.detail.as_ref().or(status.message.as_ref()) {
+        Some(more) => format!("{text} ({more})"),
+        None => text,
     }
 }
 
@@ -155,4 +185,6 @@ struct SessionInfo<'a> {
     session_id: &'a str,
     #[serde(flatten)]
     session: SessionResponse,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<SessionStatus>,
 }

@@ -15,7 +15,32 @@ pub(crate) struct Flags {
 /// A setting that the server announces to its clients, written as `NAME=VALUE`.
 ///
 /// The names are those of [`ClientConfig`] and [`ClientDynamicConfig`], which say what clients make of each, and have the defaults.
-/// A value is `true` or `false`, or a number, or one of the names below.
+/// A value is `true` or `false`, a number, or one of the names in the table. The defaults are those of the protocol.
+///
+/// What this server does by itself:
+///
+/// | flag | what the server does |
+/// |---|---|
+/// | `pjwt_auth_enabled` | gives tokens (`auth/token`) and accepts them in place of keys, also without the flag; goes on to accept keys |
+/// | `credential_default_source` | nothing: it cannot see whether `api_key` or `credential_cmd` gave a credential |
+/// | `parallel_fwdbwd_chunks` | computes chunks in the order of arrival; the last digit of a sum of gradients may depend on it |
+/// | `fwdbwd_max_chunk_len` | refuses larger passes in protobuf with 400; clients of 2025 do not know the limit |
+/// | `fwdbwd_max_chunk_bytes_count` | the same, unless the pass has one datum only |
+/// | `fwdbwd_dispatch_bytes_semaphore_size` | nothing: a limit that a client sets itself |
+/// | `proto_compress_fwdbwd` | accepts passes that are compressed with zstd, also without the flag |
+/// | `sample_dispatch_bytes_semaphore_size` | nothing: a limit that a client sets itself |
+/// | `sample_max_concurrent_requests` | nothing: a limit that a client sets itself; samples wait in a queue |
+/// | `sample_no_retries` | gives a sample that is submitted again under a new number a new result, as any other |
+/// | `sample_enable_stuck_detection` | nothing: a client measures the time itself |
+/// | `sample_use_retrieve_futures` | has `retrieve_futures`, also without the flag |
+/// | `sample_join_sampling_session` | has `join_sampling_session`, also without the flag |
+/// | `inflight_response_bytes_semaphore_size` | nothing: a limit that a client sets itself, from the sizes that large results announce |
+/// | `billing_exception_max_pause_duration_sec` | nothing: it never says 402 by itself; a [`Fault`](crate::local::Fault) does |
+/// | `custom_loss_server_side` | refuses custom losses as graphs with 501, which clients repeat for 5 min: leave it off |
+/// | `use_pyqwest_transport` | nothing: both libraries send the same |
+/// | `refresh_interval_sec` | responds the same until it is stopped |
+/// | `sample_cancel_enabled` | stops samples that are cancelled (`cancel_future`), also without the flag |
+/// | `sample_cancel_max_batch_size` | nothing: a limit that a client sets itself |
 ///
 /// ```
 /// use tinkex::local::{Flag, LocalServer};
@@ -188,6 +213,13 @@ mod tests {
                 keys(&flags).into_iter().filter(|(key, now)| keys(&Flags::default())[key] != *now).collect();
             assert_eq!(changed, [(name, value)]);
         }
+    }
+
+    #[test]
+    fn the_table_has_every_flag() {
+        let source = include_str!("flags.rs");
+        let rows = source.lines().filter_map(|line| line.strip_prefix("/// | `")?.split('`').next());
+        assert_eq!(rows.collect::<Vec<_>>(), Flag::names().collect::<Vec<_>>());
     }
 
     #[test]

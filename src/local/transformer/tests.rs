@@ -44,18 +44,29 @@ fn prompt_logprobs(model: &Transformer, adapter: Option<&Adapter>, tokens: &[u32
 }
 
 /// The same sequences with each objective.
-fn batches(lengths: &[usize], vocab: u32) -> [Vec<Example>; 3] {
-    let with = |objective: &dyn Fn(usize) -> Objective| -> Vec<Example> {
+fn batches(lengths: &[usize], vocab: u32) -> Vec<Vec<Example>> {
+    let with = |objective: &dyn Fn(Vec<f32>, Vec<f32>) -> Objective| -> Vec<Example> {
         let examples = batch(lengths, vocab).into_iter();
+        let cycle = |length: usize, values: [f32; 4]| (0..length).map(|at| values[at % 4]).collect();
+        let objective =
+            |length| objective(cycle(length, [-2.0, -2.5, -3.0, -1.5]), cycle(length, [1.0, -0.5, 0.25, 0.0]));
         examples.map(|example| Example { objective: objective(example.tokens.len()), ..example }).collect()
     };
-    let cycle = |length: usize, values: [f32; 4]| -> Vec<f32> { (0..length).map(|at| values[at % 4]).collect() };
-    let logprobs = |length| cycle(length, [-2.0, -2.5, -3.0, -1.5]);
-    let advantages = |length| cycle(length, [1.0, -0.5, 0.25, 0.0]);
-    [
+    let marked = |logprobs: &[f32]| vec![true; logprobs.len()];
+    vec![
         batch(lengths, vocab),
-        with(&|length| Objective::importance_sampling(logprobs(length), advantages(length))),
-        with(&|length| Objective::ppo(logprobs(length), advantages(length))),
+        with(&Objective::importance_sampling),
+        with(&Objective::ppo),
+        with(&Objective::cispo),
+        with(&Objective::dro),
+        with(&|logprobs, advantages| {
+            let (mask, low, high) = (marked(&logprobs), vec![0.2; logprobs.len()], vec![3.0; logprobs.len()]);
+            Objective::gspo(logprobs, advantages, mask).clip_low(low).clip_high(high)
+        }),
+        with(&|logprobs, advantages| {
+            let sampled = marked(&logprobs);
+            Objective::stable_reinforce(logprobs, advantages, sampled)
+        }),
     ]
 }
 
@@ -79,9 +90,29 @@ fn loss<T: NdFloat>(model: &Transformer<T>, adapter: &Adapter<T>, batch: &[Examp
 
 #[test]
 fn gradients_match_finite_differences() {
-    for batch in batches(&[6, 3, 1], 11) {
+    let model = tiny::<f64>();
+    let adapter = trained(&model);
+    for mut batch in batches(&[6, 3, 1], 11) {
+        let mut gradient = Tensors::new();
+        let logprobs = model.forward_backward(&adapter, &batch, Some(&mut gradient));
+        // What an objective holds constant would change with the weights: the cross-entropy of the same derivatives has no such
+        // terms. The rounding of its weights is too small to matter.
+        for (example, logprobs) in batch.iter_mut().zip(&logprobs) {
+            let weights = example.objective.gradient(logprobs).into_iter().map(|derivative| -derivative as f32);
+            example.objective = Objective::cross_entropy(weights.collect());
+        }
+        let mut same = Tensors::new();
+        model.forward_backward(&adapter, &batch, Some(&mut same));
+        for (name, gradient) in &gradient {
+            let (difference, size) = (norm(&(gradient - &same[name])), norm(gradient));
+            assert!(difference < 1e-6 * size, "{name}: {difference} of {size}");
+        }
         check_against_finite_differences(&batch);
     }
+}
+
+fn norm(tensor: &Array2<f64>) -> f64 {
+    tensor.mapv(|x| x * x).sum().sqrt()
 }
 
 fn check_against_finite_differences(batch: &[Example]) {
@@ -93,7 +124,6 @@ fn check_against_finite_differences(batch: &[Example]) {
     assert_eq!(gradient.len(), 2 * (7 * 2 + 1));
 
     let step = 1e-5;
-    let norm = |tensor: &Array2<f64>| tensor.mapv(|x| x * x).sum().sqrt();
     let mut random = SplitMix64::new(11);
     for (name, tensor) in &adapter.tensors {
         // Every element contributes to the derivative along a random direction, so a single wrong one is found.

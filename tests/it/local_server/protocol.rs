@@ -80,11 +80,11 @@ fn invalid_batch_is_explained() {
             change(
                 &format!("{inputs}/weights"),
                 json!({
-                    "data": [0.5, 1.0], "dtype": "float32", "shape": [2, 1], "sparse_crow_indices": [0, 1, 2],
+                    "data": [0.5, 1.0], "dtype": "float32", "shape": [2, 2], "sparse_crow_indices": [0, 1, 2],
                     "sparse_col_indices": [0, 0],
                 }),
             ),
-            "weights is sparse",
+            "weights has the shape [2, 2] for a model input of 2 tokens",
         ),
         (
             change(inputs, json!({ "target_tokens": { "data": [1, 2], "dtype": "int64", "shape": [2] } })),
@@ -94,6 +94,46 @@ fn invalid_batch_is_explained() {
         let body = json!({ "forward_input": batch, "model_id": model_id, "seq_id": 1 });
         let response = client.post("forward", body);
         assert_eq!(response.status, 400, "{words}");
+        assert!(response.detail().contains(words), "{} — {words}", response.detail());
+    }
+}
+
+#[test]
+fn loss_inputs_and_settings_are_checked() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let model_id = client.model(BASE);
+    let float = |data: [f64; 2]| json!({ "data": data, "dtype": "float32", "shape": [2] });
+    let matrix = json!({ "data": [1, 2, 3, 4], "dtype": "int64", "shape": [2, 2] });
+    let known = "expected one of cross_entropy, importance_sampling, ppo, cispo, dro, gspo, stable_reinforce";
+    for (loss_fn, config, inputs, words) in [
+        ("PPO", json!({}), json!({}), known),
+        ("importance_sampling", json!({ "beta": 1 }), json!({}), "has no setting \"beta\": it has none"),
+        ("ppo", json!({ "clip_low": 1 }), json!({}), "it has clip_low_threshold and clip_high_threshold"),
+        ("dro", json!({ "kl_coeff": 1 }), json!({}), "dro has no setting \"kl_coeff\": it has beta"),
+        ("dro", json!({ "beta": -1 }), json!({}), "beta must be at least 0 and finite in single precision, but is -1"),
+        ("cispo", json!({ "clip_low_threshold": 5 }), json!({}), "clipped to 5 … 4: clip_low_threshold must be"),
+        ("gspo", json!({}), json!({}), "the loss input sequence_ratio_mask is missing"),
+        ("gspo", json!({}), json!({ "sequence_ratio_mask": float([0.0, 0.0]) }), "sequence_ratio_mask marks no token"),
+        ("ppo", json!({}), json!({ "sequence_ratio_mask": float([0.0, 1.0]) }), "ppo has no input sequence_ratio_mask"),
+        ("dro", json!({}), json!({ "clip_low_threshold": float([0.0, 1.0]) }), "dro has no input clip_low_threshold"),
+        (
+            "ppo",
+            json!({}),
+            json!({ "clip_low_threshold": float([0.9, 1.3]) }),
+            "the ratio of target 1 is to be clipped",
+        ),
+        ("cispo", json!({}), json!({ "target_tokens": matrix }), "cispo takes one: only cross_entropy takes several"),
+        ("cross_entropy", json!({}), json!({ "target_tokens": matrix }), "weights has the shape [2] for a model input"),
+        ("stable_reinforce", json!({}), json!({}), "needs the provenance of the target tokens"),
+    ] {
+        let mut batch = batch("abc");
+        (batch["loss_fn"], batch["loss_fn_config"]) = (json!(loss_fn), config);
+        let all = batch["data"][0]["loss_fn_inputs"].as_object_mut().unwrap();
+        all.extend([("logprobs".to_owned(), float([-1.0, -1.0])), ("advantages".to_owned(), float([0.0, 1.0]))]);
+        all.extend(inputs.as_object().unwrap().clone());
+        let response = client.post("forward", json!({ "forward_input": batch, "model_id": model_id, "seq_id": 1 }));
+        assert_eq!(response.status, 400, "{loss_fn}: {words}");
         assert!(response.detail().contains(words), "{} — {words}", response.detail());
     }
 }

@@ -1,5 +1,7 @@
 //! From requests of the protocol to the inputs of a model, with every check that a model may rely on.
 
+mod loss_inputs;
+mod loss_settings;
 mod optimizer;
 mod pass;
 mod pass_request;
