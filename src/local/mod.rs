@@ -43,6 +43,18 @@
 //!   save moves the weights of running samples, too, and leaves what is kept as it is.
 //! - `record_stability_info` is accepted and changes nothing.
 //!
+//! # Checkpoints
+//!
+//! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
+//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
+//!   weights can be trained further.
+//! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.
+//! - A copy is a run of its own that cannot be trained. It shares the bytes of its source where the file system can, and outlives it.
+//! - External weights are an adapter in PEFT's format, as in an archive, behind one signed URL for each file
+//!   ([`link_time`](LocalServerBuilder::link_time)). They are not encrypted: `age_encryption_recipients` gets 400.
+//! - The only optimizer is AdamW: Dimuon gets 400.
+//!
 //! # Loss functions
 //!
 //! All of [`LossFn`](crate::types::LossFn) but `custom`. The formulas, their sources and the defaults of the settings are in the
@@ -316,7 +328,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// How long a link to the archive of a checkpoint is valid. Defaults to 15 min.
+    /// How long a signed link is valid: to the archive of a checkpoint, or to a file. Defaults to 15 min.
     pub fn link_time(mut self, link_time: Duration) -> Self {
         self.settings.link_time = link_time;
         self

@@ -23,6 +23,8 @@ mod local_loop;
 mod local_losses;
 #[cfg(feature = "local")]
 mod local_server;
+#[cfg(feature = "local")]
+mod local_weights;
 mod passes;
 mod polling;
 mod protobuf;

@@ -39,6 +39,8 @@ fn invalid_usage_exits_2_without_a_request() {
         "serve --model gpt-5",
         "serve --chaos asample:429*many",
         "serve --chaos-seed 1",
+        "serve --flag no_such=1",
+        "serve --flag sample_no_retries=maybe",
         "completions tcsh",
     ];
     let runs = runs.map(|words| fails(tinkex(words).at(&server.base_url()).run(), 2));

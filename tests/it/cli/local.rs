@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
 use tinkex::api::{Api, Path};
 use tinkex::local::LocalServer;
-use tinkex::types::{LoraConfig, Timestamp};
+use tinkex::types::{FinishReason, LoraConfig, Timestamp};
 use tinkex::{Config, ServiceClient, TrainingOptions};
 
 use super::program::{Done, KEY, Volatile, golden, tinkex};
@@ -93,6 +94,20 @@ fn sessions_and_samplers_are_shown() {
     let stocked = stocked();
     let runs = stocked.in_both_formats(&["session list", "session info SESSION", "sampler info SAMPLER"]);
     golden("session", &runs, &stocked.volatile);
+}
+
+#[test]
+fn a_session_shows_how_it_ended() {
+    let server = LocalServer::start().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
+    let service = ServiceClient::connect(config).unwrap();
+    let info =
+        |words: &str| tinkex(&format!("session info {} {words}", service.session_id())).at(&server.base_url()).run();
+    assert!(info("").stdout.contains("active"));
+    service.close_with(FinishReason::Errored, Some("out of data"), Duration::from_secs(10));
+    assert!(info("").stdout.contains("client_finished: errored (out of data)"));
+    let status = json!({"type": "client_finished", "reason": {"type": "errored"}, "detail": "out of data"});
+    assert_eq!(info("-f json").json()["status"], status);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout};
 
+use serde_json::json;
 use tempfile::TempDir;
 use tinkex::types::LoraConfig;
+use tinkex::types::wire::{ClientConfig, ClientDynamicConfig};
 use tinkex::{Config, ServiceClient};
 
 use super::program::{KEY, read_to_end, tinkex};
@@ -54,6 +56,20 @@ fn chaos_rules_inject_faults() {
     assert_eq!(error.status(), Some(503));
     assert!(error.to_string().contains("later"), "{error}");
     connect(&server).unwrap();
+}
+
+#[test]
+fn flags_are_announced_and_explained() {
+    let server = serve("--flag pjwt_auth_enabled=true --flag sample_cancel_enabled=true --token-time 2h");
+    let whoami = tinkex("auth whoami -f json").at(&server.url).run();
+    assert!(whoami.code == Some(0) && whoami.stdout.contains("@localhost"), "{whoami:?}");
+
+    let help = tinkex("serve --help").run().stdout;
+    let defaults = [json!(ClientConfig::default()), json!(ClientDynamicConfig::default())];
+    for (name, value) in defaults.iter().flat_map(|config| config.as_object().unwrap()) {
+        let flag = format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        assert!(help.contains(&flag), "{flag}");
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn bad_settings_are_refused_before_any_request() {
 #[cfg(feature = "local")]
 #[test]
 fn the_local_server_refuses_other_optimizers() {
-    use tinkex::types::{DimuonOptimizerConfig, SamplerKind};
+    use tinkex::types::DimuonOptimizerConfig;
     use tinkex::{Config, ServiceClient, TrainingOptions};
     let server = tinkex::local::LocalServer::start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
@@ -40,11 +40,12 @@ fn the_local_server_refuses_other_optimizers() {
     let base = "tinkex/bytes-tiny";
     let dimuon = TrainingOptions::new().optimizer_config(DimuonOptimizerConfig::new());
     let trainer = service.create_lora_training_client(base, TrainingOptions::new()).unwrap();
+    let state = trainer.save_state("a").unwrap().path;
+    let from_state = service.training_client().from_state(state);
     let errors = [
         service.create_lora_training_client(base, dimuon).unwrap_err(),
         trainer.optim_step(DimuonParams::new(0.1)).unwrap_err(),
-        trainer.save_weights_and_get_sampling_client_with(SamplerKind::Inflight).unwrap_err(),
-        service.training_client().from_state("tinker://run/weights/a").weights_access_token("t").create().unwrap_err(),
+        from_state.optimizer_config(DimuonOptimizerConfig::new()).create().unwrap_err(),
     ];
     for error in errors {
         assert!(error.status() == Some(400) && error.is_user_error(), "{error}");
