@@ -28,6 +28,12 @@
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
 //! | a session without a heartbeat | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
 //! | a session that its client finished | | 410 |
+//! | a sample that nobody polls for | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 410 |
+//! | samples that wait for a processor | 10 000 | 429 |
+//! | sampling sessions on unnamed saves, of a session | the 64 that were used last | 410 |
+//! | other sampling sessions, of a session | the 1024 that were used last | 410 |
+//! | a result that its client acknowledged (`retrieve_futures`) | | 410 |
+//! | a sequence number, after its result is gone | stays used | 410 |
 //! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
 //!
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing,
@@ -305,11 +311,19 @@ impl LocalServerBuilder {
         self
     }
 
+    /// The size of a result, in bytes, above which a client that allows it first gets the size alone (`complete_metadata`). The
+    /// client asks for the result when it has room for it. Defaults to 1 MiB.
+    pub fn metadata_above(mut self, bytes: usize) -> Self {
+        self.settings.metadata_above = bytes;
+        self
+    }
+
     /// Keeps sessions, training runs, sampling sessions and checkpoints in this directory, and recovers them from it. Creates
     /// the directory if it does not exist. Defaults to none: everything is in memory and lost when the server stops.
     ///
-    /// A record is on disk before the server responds, and survives a crash. The rest does not: training must continue from
-    /// the last checkpoint, and pending promises expire. Only one server can use a directory at a time.
+    /// A record is on disk before the server responds, and survives a crash. So do the numbers that were used: no model, save or
+    /// step runs twice. The rest does not survive: training must continue from the last checkpoint, and promises expire; a sample
+    /// that is asked for again is computed again. Only one server can use a directory at a time.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.data_dir = Some(path.into());
         self
@@ -321,8 +335,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// How long a session lives without a heartbeat or other request; then its models are unloaded. Clients send a heartbeat
-    /// every 10 s. Defaults to 10 min.
+    /// How long a session lives without a heartbeat or other request; then its models are unloaded, its samples cancelled and
+    /// its unnamed saves removed. A sample that nobody polls for lives as long. Clients send a heartbeat every 10 s. Defaults to 10 min.
     pub fn session_time(mut self, session_time: Duration) -> Self {
         self.settings.session_time = session_time;
         self

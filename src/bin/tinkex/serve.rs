@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// How long a token is valid that a client got in exchange for its key.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = length)]
     token_time: Duration,
+    /// Size of a result in bytes above which a client that allows it first gets the size alone.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
+    metadata_above: usize,
     /// Rules for injecting faults; see below.
     #[arg(long, value_name = "RULES")]
     chaos: Option<Faults>,
@@ -119,7 +122,8 @@ fn parse_model(name: &str) -> Result<ServedModel, String> {
 
 pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     app.interrupt.catch();
-    let mut builder = LocalServer::builder().addr(options.addr).fault_seed(options.chaos_seed);
+    let mut builder =
+        LocalServer::builder().addr(options.addr).fault_seed(options.chaos_seed).metadata_above(options.metadata_above);
     if let Some(directory) = options.data_dir {
         builder = builder.data_dir(directory);
     }

@@ -37,6 +37,8 @@ mod path_segment;
 mod request_dispatcher;
 mod server_settings;
 mod state;
+#[cfg(test)]
+mod tests;
 mod time;
 mod wire_formats;
 
@@ -59,7 +61,7 @@ pub use self::flags::{Flag, ParseFlagError};
 use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
 use self::request_dispatcher::Dispatcher;
 pub(super) use self::server_settings::Settings;
-use self::state::{DirectoryLock, PromiseTable, ServerRecord, ServerState, Store};
+use self::state::{DirectoryLock, PromiseSettings, PromiseTable, ServerRecord, ServerState, Store};
 pub use self::wire_formats::WireFormats;
 
 /// More handler threads than this gain nothing: they share one lock on the tables.
@@ -87,17 +89,21 @@ impl Server {
         let address = listener.local_addr()?;
         let activity = Arc::new(ActivityTracker::new(settings.log_capacity));
         let faults = Arc::new(FaultInjector::new(settings.faults, settings.fault_seed));
-        let (samples, sample_queue) = unbounded();
         let (store, lock) = match settings.data_dir {
             None => (Store::in_memory(), None),
             Some(folder) => Store::open(&folder).map(|(store, lock)| (store, Some(lock)))?,
         };
         let record = ServerRecord::for_next_start(&store)?;
         // Each start has its own range of 2³² promise ids, so that no id is used again after a restart.
-        let promises = PromiseTable::new(settings.result_time, record.starts << 32);
+        let promises = PromiseSettings {
+            result_time: settings.result_time,
+            abandon_time: settings.session_time,
+            metadata_above: settings.metadata_above,
+        };
+        let promises = PromiseTable::new(promises, record.starts << 32);
         let (max_models, session_time) = (settings.max_models, settings.session_time);
         let flags = settings.flags;
-        let state = ServerState::recover(settings.models, flags, promises, store, max_models, session_time, samples)?;
+        let state = ServerState::recover(settings.models, flags, promises, store, max_models, session_time)?;
         let state = Arc::new(state);
         let context = ApiContext {
             state: state.clone(),
@@ -129,8 +135,8 @@ impl Server {
         )?;
         let processors = available_parallelism().map_or(1, usize::from);
         for _ in 0..processors {
-            let (state, sample_queue) = (server.state.clone(), sample_queue.clone());
-            spawn("tinkex-sample", move || run_sample_worker(&state, &sample_queue))?;
+            let state = server.state.clone();
+            spawn("tinkex-sample", move || run_sample_worker(&state))?;
         }
         let dispatcher = Arc::new(Dispatcher {
             context,

@@ -24,6 +24,11 @@ pub(super) fn accepted_format(request: &Request, formats: WireFormats) -> WireFo
     }
 }
 
+/// The format in which a client of 2026 gets results.
+pub(super) fn preferred_format(formats: WireFormats) -> WireFormat {
+    if formats == WireFormats::Json { WireFormat::Json } else { WireFormat::Protobuf }
+}
+
 /// Parses a body in JSON. A field that may be absent may also be null.
 pub(super) fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Response> {
     if format(request) != WireFormat::Json {

@@ -60,10 +60,15 @@ impl Call<'_> {
     /// A promise of the result of this request. `subject` is the training run or sampling session that it is for.
     pub(super) fn new_promise(&self, session_id: &str, subject: &str, seq: Option<u64>) -> PromiseId {
         let id = self.state.promises.create(&self.owner);
+        self.submitted(id, session_id, subject, seq);
+        id
+    }
+
+    /// Notes when a promise was given.
+    pub(super) fn submitted(&self, id: PromiseId, session_id: &str, subject: &str, seq: Option<u64>) {
         let name = self.request.path.rsplit('/').next().unwrap_or_default().to_owned();
         let (session_id, subject) = (session_id.to_owned(), subject.to_owned());
         self.state.timeline.submitted(id, Span { session_id, subject, name, seq });
-        id
     }
 
     /// The captured path segments, for a route with `N` of them.

@@ -11,9 +11,12 @@ use crate::local::model::Cancellation;
 use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
-    PromiseId, SAMPLER_RECORD, SampleTask, SamplingSession, SamplingSessionRecord, Weights,
+    CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplerClient, SamplingSession, SamplingSessionRecord,
+    Weights,
 };
-use crate::types::wire::{CreateSamplingSessionRequest, SampleRequest};
+use crate::types::wire::{
+    CreateSamplingSessionRequest, JoinSamplingSessionRequest, JoinSamplingSessionResponse, SampleRequest,
+};
 
 pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let body: CreateSamplingSessionRequest<'_> = body::parse(call.request)?;
@@ -36,10 +39,24 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
         Some(_) => return Err(Response::error(409, &format!("{id} was opened with different weights"))),
         None => {
             call.state.write_record(&["samplers", &id], SAMPLER_RECORD, &record)?;
-            tables.samplers.insert(id.clone(), SamplingSession::new(record, model, Arc::default()));
+            let sampler = SamplingSession::new(record, model, Arc::default());
+            call.state.add_sampler(&mut tables, id.clone(), sampler);
         }
     }
     ok(&tagged("create_sampling_session", json!({ "sampling_session_id": id })))
+}
+
+/// Gives a client that shares a sampling session its number: its samples are numbered from a billion times that.
+pub(super) fn join(call: &Call<'_>) -> HandlerResult {
+    let JoinSamplingSessionRequest { sampling_session_id: id } = body::parse(call.request)?;
+    let mut tables = call.state.lock();
+    let session_id = tables.sampler(&id, &call.owner)?.record.session_id.clone();
+    tables.session(&session_id, &call.owner)?;
+    let sampler = tables.sampler(&id, &call.owner)?;
+    let number = sampler.joined + 1;
+    call.state.write_record(&["samplers", &id], CLIENTS_RECORD, &number)?;
+    sampler.joined = number;
+    ok(&tagged("join_sampling_session", JoinSamplingSessionResponse { client_counter: number }))
 }
 
 pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
@@ -57,8 +74,14 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
     if let Some(first) = sampler.requests.find(body.seq_id, call.fingerprint)? {
         return ok(&promise(*first, &body));
     }
-    let id = call.new_promise(&session_id, sampler_id, body.seq_id);
+    call.state.samples.check_room()?;
+    let cancellation = Cancellation::new();
+    let client = SamplerClient::of_sample(sampler_id, body.seq_id);
+    let id = call.state.promises.create_sample(&call.owner, client, &cancellation);
+    call.submitted(id, &session_id, sampler_id, body.seq_id);
     sampler.requests.record(body.seq_id, call.fingerprint, id);
+    sampler.requests.forget_evicted(&call.state.promises);
+    sampler.touch();
     let response = promise(id, &body);
     let task = SampleTask {
         promise: id,
@@ -68,9 +91,9 @@ pub(super) fn sample(call: &Call<'_>) -> HandlerResult {
         adapter: sampler.adapter.clone(),
         namespace: sampler.namespace.clone(),
         params,
-        cancellation: Cancellation::new(),
+        cancellation,
     };
-    tables.queue_sample(task)?;
+    call.state.samples.push(task)?;
     ok(&response)
 }
 

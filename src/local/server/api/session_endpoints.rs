@@ -63,7 +63,7 @@ pub(super) fn finish(call: &Call<'_>) -> HandlerResult {
         let record = SessionRecord { finish: Some(finish), ..session.record.clone() };
         call.state.write_record(&["sessions", id], SESSION_RECORD, &record)?;
         session.record = record;
-        tables.end_session(id);
+        call.state.end_session(&mut tables, id);
     }
     no_content()
 }

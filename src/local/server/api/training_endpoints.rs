@@ -138,6 +138,7 @@ impl Call<'_> {
         let run = tables.run(model_id, &self.owner)?;
         let id = self.new_promise(run.record.session_id.as_deref().unwrap_or_default(), model_id, seq);
         run.requests.record(seq, self.fingerprint, id);
+        run.requests.forget_evicted(&self.state.promises);
         // Fails only when the server is stopping: otherwise a worker outlives its queue.
         let _ = run.queue()?.send((id, task));
         ok(&promise(id, model_id))

@@ -199,7 +199,8 @@ impl RunWorker {
             Arc::new(AdapterCache::loaded(self.adapter.clone()))
         };
         let sampler = SamplingSession::new(record, self.model.clone(), cache);
-        self.state.lock().samplers.insert(sampler_id.clone(), sampler);
+        self.state.adapters.used(&sampler.adapter);
+        self.state.add_sampler(&mut self.state.lock(), sampler_id.clone(), sampler);
         let fields = json!({ "path": null, "sampling_session_id": sampler_id });
         Ok(TaskOutput::Other(tagged("save_weights_for_sampler", fields)))
     }

@@ -1,7 +1,5 @@
 //! Sampling workers.
 
-use crossbeam_channel::Receiver;
-
 use super::catch_panic::catch_panic;
 use super::sample_output::sample_response;
 use super::weights::sampling_adapter;
@@ -10,12 +8,9 @@ use crate::local::server::state::{
     SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, UsageKey, UsageKind, Weights,
 };
 
-/// Executes sample tasks until the queue is dropped or the server stops.
-pub(crate) fn run_sample_worker(state: &ServerState, tasks: &Receiver<SampleTask>) {
-    for task in tasks {
-        if state.is_stopping() {
-            break;
-        }
+/// Executes sample tasks until the server stops.
+pub(crate) fn run_sample_worker(state: &ServerState) {
+    while let Some(task) = state.samples.pop() {
         state.timeline.started(task.promise);
         let result = catch_panic(|| sample(state, &task));
         state.timeline.finished(task.promise, result.is_err());

@@ -15,31 +15,28 @@ use crate::types::{CheckpointPath, LoraConfig};
 /// The adapter of a sampling session, loaded if it is not cached; `None` for a base model.
 pub(super) fn sampling_adapter(
     state: &ServerState,
-    cache: &AdapterCache,
+    cache: &Arc<AdapterCache>,
     sampler_id: &str,
     record: &SamplingSessionRecord,
 ) -> Result<Option<Arc<Adapter>>, TaskError> {
-    match &record.weights {
-        Weights::Base => Ok(None),
-        Weights::Checkpoint(path) => {
-            let load = || {
-                let (adapter, _) = load_checkpoint(state, path)?;
-                let owner = state.lock().checkpoints.get(path).map(|checkpoint| checkpoint.owner.clone());
-                let owner = owner.as_ref().unwrap_or(&record.owner);
-                state.audit_checkpoint("checkpoint_read", path, owner, &record.owner, Some("sample"));
-                Ok(adapter)
-            };
-            cache.get_or_load(load).map(Some)
-        }
+    let adapter = match &record.weights {
+        Weights::Base => return Ok(None),
+        Weights::Checkpoint(path) => cache.get_or_load(|| {
+            let (adapter, _) = load_checkpoint(state, path)?;
+            let owner = state.lock().checkpoints.get(path).map(|checkpoint| checkpoint.owner.clone());
+            let owner = owner.as_ref().unwrap_or(&record.owner);
+            state.audit_checkpoint("checkpoint_read", path, owner, &record.owner, Some("sample"));
+            Ok(adapter)
+        })?,
         Weights::Snapshot(lora) => {
-            let load = || Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0);
-            cache.get_or_load(load).map(Some)
+            cache.get_or_load(|| Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0))?
         }
         Weights::Inflight { run, lora } => {
-            let load = || Ok(load(state, &inflight_folder(run), INFLIGHT_RECORD, lora)?.0);
-            cache.get_or_load(load).map(Some)
+            cache.get_or_load(|| Ok(load(state, &inflight_folder(run), INFLIGHT_RECORD, lora)?.0))?
         }
-    }
+    };
+    state.adapters.used(cache);
+    Ok(Some(adapter))
 }
 
 /// The adapter of a checkpoint, with the optimizer state of a training checkpoint.

@@ -11,10 +11,13 @@ mod access;
 mod adapter_cache;
 mod audit_log;
 mod folders;
+mod housekeeping;
+mod number_set;
 mod owner;
 mod promises;
 mod records;
 mod revoked_keys;
+mod sample_queue;
 mod sequence_log;
 mod server_record;
 mod server_state;
@@ -28,7 +31,9 @@ mod usage;
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::audit_log::{AuditEvent, day};
 pub(crate) use self::owner::Owner;
-pub(crate) use self::promises::{PollResult, PromiseId, PromiseTable, TaskError};
+pub(crate) use self::promises::{
+    HeldSessionPoll, PollResult, PromiseId, PromiseSettings, PromiseTable, ResultPoll, SamplerClient, TaskError,
+};
 pub(crate) use self::records::{
     CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in, timestamp_of,
 };
@@ -37,8 +42,8 @@ pub(crate) use self::server_record::ServerRecord;
 pub(crate) use self::server_state::ServerState;
 pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder, inflight_folder};
 pub(crate) use self::tables::{
-    CHECKPOINT_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session,
-    Tables, check_owner, not_found,
+    CHECKPOINT_RECORD, CLIENTS_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
+    SamplingSession, Session, Tables, check_owner, not_found,
 };
 pub(crate) use self::task_output::{TaskOutput, tagged};
 pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
+use super::adapter_cache::LoadedAdapters;
 use super::audit_log::{AuditEvent, AuditLog};
 use super::owner::Owner;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
 use super::revoked_keys::RevokedKeys;
+use super::sample_queue::SampleQueue;
+use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
-    CHECKPOINT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD, SamplingSession, Session, Tables, not_found,
+    CHECKPOINT_RECORD, CLIENTS_RECORD, REMOVED_SAMPLERS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
+    SamplingSession, Session, Tables, not_found,
 };
-use super::tasks::SampleTask;
 use super::timeline::Timeline;
 use super::usage::Usage;
 use crate::local::model::Model;
@@ -34,6 +36,8 @@ pub(crate) struct ServerState {
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
     pub(crate) store: Store,
+    pub(crate) adapters: LoadedAdapters,
+    pub(crate) samples: SampleQueue,
     pub(crate) revoked_keys: RevokedKeys,
     pub(crate) usage: Usage,
     pub(crate) timeline: Timeline,
@@ -47,7 +51,7 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    /// Recovers the state from the store. `samples` is the queue of the sampling workers.
+    /// Recovers the state from the store.
     pub(crate) fn recover(
         models: Vec<Arc<dyn Model>>,
         flags: Flags,
@@ -55,14 +59,15 @@ impl ServerState {
         store: Store,
         max_models: usize,
         session_time: Duration,
-        samples: Sender<SampleTask>,
     ) -> io::Result<Self> {
         let revoked_keys = RevokedKeys::read(&store)?;
         let (usage, audit_log) = (Usage::recover(&store)?, AuditLog::recover(&store)?);
-        let mut tables = Tables::new(samples);
+        let mut tables = Tables::new();
         for id in store.list(&["sessions"])? {
             if let Some(record) = store.read_record(&["sessions", &id], SESSION_RECORD)? {
-                tables.sessions.insert(id, Session::new(record));
+                let removed = store.read_record(&["sessions", &id], REMOVED_SAMPLERS_RECORD)?.unwrap_or_default();
+                let samplers = SequenceLog::recovered(removed);
+                tables.sessions.insert(id, Session { samplers, ..Session::new(record) });
             }
         }
         let model = |id: &str, name: &str| {
@@ -89,13 +94,17 @@ impl ServerState {
             let Some(record) = store.read_record::<SamplingSessionRecord>(&["samplers", &id], SAMPLER_RECORD)? else {
                 continue;
             };
-            if let Some(model) = model(&id, &record.base_model) {
+            if tables.is_removed(&id) {
+                store.remove(&["samplers", &id])?;
+            } else if let Some(model) = model(&id, &record.base_model) {
                 let run = match &record.weights {
                     Weights::Inflight { run, .. } => tables.runs.get(run),
                     _ => None,
                 };
                 let adapter = run.map_or_else(Arc::default, |run| run.inflight.clone());
-                tables.samplers.insert(id, SamplingSession::new(record, model, adapter));
+                let joined = store.read_record(&["samplers", &id], CLIENTS_RECORD)?.unwrap_or_default();
+                let sampler = SamplingSession::new(record, model, adapter);
+                tables.samplers.insert(id, SamplingSession { joined, ..sampler });
             }
         }
         let stopping = AtomicBool::new(false);
@@ -104,6 +113,8 @@ impl ServerState {
             flags,
             promises,
             store,
+            adapters: LoadedAdapters::default(),
+            samples: SampleQueue::default(),
             revoked_keys,
             usage,
             timeline: Timeline::new(),
@@ -122,11 +133,12 @@ impl ServerState {
     /// Ends the sessions whose heartbeats stopped and frees their memory; removes expired checkpoints and evicts expired
     /// results.
     pub(crate) fn reap(&self, now: Instant) {
-        self.promises.evict_expired(now);
+        self.drop_samples(&self.promises.evict_expired(now));
         self.usage.write_now_and_then(&self.store, now);
         let mut tables = self.lock();
         self.remove_expired_checkpoints(&mut tables);
-        for id in tables.expire_sessions(now, self.session_time) {
+        for id in tables.silent_sessions(now, self.session_time) {
+            self.end_session(&mut tables, &id);
             log::info!("{id} ended: no heartbeat for {:?}", self.session_time);
         }
     }
@@ -197,6 +209,7 @@ impl ServerState {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.usage.write(&self.store);
+        self.samples.close();
         self.lock().close_queues();
     }
 
@@ -207,6 +220,7 @@ impl ServerState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::promises::PromiseSettings;
     use super::super::records::SessionRecord;
     use super::*;
     use crate::local::server::time::now;
@@ -214,11 +228,9 @@ mod tests {
     #[test]
     fn a_session_without_heartbeats_ends() {
         let (session_time, owner) = (Duration::from_secs(600), Owner::of_key("tml-test"));
-        let (samples, _receiver) = crossbeam_channel::unbounded();
-        let promises = PromiseTable::new(Duration::ZERO, 0);
+        let promises = PromiseTable::new(PromiseSettings::default(), 0);
         let state =
-            ServerState::recover(Vec::new(), Flags::default(), promises, Store::in_memory(), 1, session_time, samples)
-                .unwrap();
+            ServerState::recover(Vec::new(), Flags::default(), promises, Store::in_memory(), 1, session_time).unwrap();
         for id in ["silent", "alive"] {
             let created = timestamp();
             let record = SessionRecord {

@@ -210,6 +210,15 @@ impl Store {
         remove(&temporary)
     }
 
+    /// The number of files in memory, with the bytes in them.
+    #[cfg(test)]
+    pub(crate) fn in_memory_usage(&self) -> (usize, usize) {
+        let Store::Memory(saved) = self else { return (0, 0) };
+        let saved = saved.lock();
+        let files: Vec<_> = saved.values().flat_map(|files| files.values()).collect();
+        (files.len(), files.iter().map(|file| file.len()).sum())
+    }
+
     /// Writes a record, replacing an existing one.
     pub(crate) fn write_record(&self, path: FolderPath<'_>, name: &str, record: &impl Serialize) -> io::Result<()> {
         let Store::Directory { root, .. } = self else { return Ok(()) };

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
 use super::adapter_cache::AdapterCache;
 use super::owner::Owner;
 use super::promises::PromiseId;
 use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, timestamp};
 use super::sequence_log::{Fingerprint, SequenceLog};
-use super::tasks::{SampleTask, TaskQueue};
+use super::tasks::TaskQueue;
 use crate::local::model::{KvNamespace, Model};
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
@@ -20,6 +18,10 @@ use crate::types::{CheckpointPath, Timestamp};
 pub(crate) const SESSION_RECORD: &str = "session.json";
 pub(crate) const RUN_RECORD: &str = "run.json";
 pub(crate) const SAMPLER_RECORD: &str = "sampler.json";
+/// The numbers of the sampling sessions that were removed, next to [`SESSION_RECORD`].
+pub(super) const REMOVED_SAMPLERS_RECORD: &str = "removed_samplers.json";
+/// How many clients share a sampling session, next to [`SAMPLER_RECORD`].
+pub(crate) const CLIENTS_RECORD: &str = "clients.json";
 pub(crate) const INFLIGHT_RECORD: &str = "inflight.json";
 pub(crate) const CHECKPOINT_RECORD: &str = "checkpoint.json";
 
@@ -32,9 +34,7 @@ pub(crate) struct Tables {
     /// By `tinker://` path.
     pub(crate) checkpoints: BTreeMap<String, CheckpointRecord>,
     /// The `tinker://` paths of checkpoints that are being saved, with the number of saves.
-    reserved: HashMap<String, usize>,
-    /// The queue of the sampling workers; `None` once the server is stopping.
-    samples: Option<Sender<SampleTask>>,
+    pub(super) reserved: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -70,17 +70,20 @@ pub(crate) struct SamplingSession {
     /// weights; for inflight weights, the service promises that.
     pub(crate) namespace: KvNamespace,
     pub(crate) requests: SequenceLog<PromiseId>,
+    /// Number of clients that joined; the first client of the session is not counted.
+    pub(crate) joined: u64,
+    /// Time of the last sample, or of opening.
+    pub(super) last_used: Instant,
 }
 
 impl Tables {
-    pub(super) fn new(samples: Sender<SampleTask>) -> Self {
+    pub(super) fn new() -> Self {
         Tables {
             sessions: HashMap::new(),
             runs: HashMap::new(),
             samplers: HashMap::new(),
             checkpoints: BTreeMap::new(),
             reserved: HashMap::new(),
-            samples: Some(samples),
         }
     }
 
@@ -111,9 +114,21 @@ impl Tables {
     }
 
     pub(crate) fn sampler(&mut self, id: &str, owner: &Owner) -> Result<&mut SamplingSession, Response> {
+        if self.is_removed(id) {
+            let reason = "was removed: its session has ended, or has used many others since";
+            return Err(Response::error(410, &format!("{id} {reason}; save the weights with a name to keep them")));
+        }
         let sampler = self.samplers.get_mut(id).ok_or_else(|| not_found("sampling session", id))?;
         check_owner(&sampler.record.owner, owner, id)?;
         Ok(sampler)
+    }
+
+    /// Whether this sampling session existed and was removed.
+    pub(super) fn is_removed(&self, id: &str) -> bool {
+        let parts = id
+            .rsplit_once(":sample:")
+            .and_then(|(session, seq)| Some((self.sessions.get(session)?, seq.parse().ok()?)));
+        parts.is_some_and(|(session, seq)| session.samplers.forgotten().contains(seq))
     }
 
     /// A checkpoint that one of these may read: their own, or a published one.
@@ -163,45 +178,29 @@ impl Tables {
         }
     }
 
-    /// Queues a task for the sampling workers.
-    pub(crate) fn queue_sample(&self, task: SampleTask) -> Result<(), Response> {
-        let queued = self.samples.as_ref().is_some_and(|samples| samples.send(task).is_ok());
-        if queued { Ok(()) } else { Err(Response::error(503, "the server is stopping")) }
-    }
-
-    /// Ends the sessions that were not seen for `session_time`, unloads their training runs and frees the adapters of their
-    /// sampling sessions. Returns their ids.
-    pub(super) fn expire_sessions(&mut self, now: Instant, session_time: Duration) -> Vec<String> {
-        let mut expired = Vec::new();
-        for (id, session) in &self.sessions {
-            if session.last_seen.is_none_or(|seen| now.duration_since(seen) < session_time) {
-                continue;
-            }
-            expired.push(id.clone());
-        }
-        expired.iter().for_each(|id| self.end_session(id));
-        expired
+    /// The sessions that were not seen for `session_time` and have not ended.
+    pub(super) fn silent_sessions(&self, now: Instant, session_time: Duration) -> Vec<String> {
+        let is_silent =
+            |session: &Session| session.last_seen.is_some_and(|seen| now.duration_since(seen) >= session_time);
+        self.sessions.iter().filter(|(_, session)| is_silent(session)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Ends a session: unloads its training runs, after the tasks that are queued, and frees the adapters of its sampling
-    /// sessions. A sampling session goes on for clients of other processes, and loads its adapter again.
-    pub(crate) fn end_session(&mut self, id: &str) {
+    /// sessions.
+    pub(super) fn end_session(&mut self, id: &str) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.last_seen = None;
         for run in self.runs.values_mut().filter(|run| run.record.session_id.as_deref() == Some(id)) {
-            run.queue = None;
-            run.inflight = Arc::default();
+            (run.queue, run.inflight, run.requests) = (None, Arc::default(), SequenceLog::default());
         }
-        let samplers = self.samplers.values_mut().filter(|sampler| sampler.record.session_id == *id);
-        samplers.for_each(|sampler| {
-            sampler.adapter = Arc::default();
+        for sampler in self.samplers.values_mut().filter(|sampler| sampler.record.session_id == id) {
+            (sampler.adapter, sampler.requests) = (Arc::default(), SequenceLog::default());
             sampler.namespace = KvNamespace::new();
-        });
+        }
     }
 
     /// Ends every worker, by dropping its queue.
     pub(super) fn close_queues(&mut self) {
-        self.samples = None;
         self.runs.values_mut().for_each(|run| run.queue = None);
     }
 }
@@ -249,7 +248,13 @@ impl Session {
 
 impl SamplingSession {
     pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: Arc<AdapterCache>) -> Self {
-        SamplingSession { record, model, adapter, namespace: KvNamespace::new(), requests: SequenceLog::default() }
+        let (namespace, requests) = (KvNamespace::new(), SequenceLog::default());
+        SamplingSession { record, model, adapter, namespace, requests, joined: 0, last_used: now() }
+    }
+
+    /// Notes that a sample was requested.
+    pub(crate) fn touch(&mut self) {
+        self.last_used = now();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The results of tasks, and the formats in which they are sent.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -54,11 +55,21 @@ pub(crate) struct StoredResult {
     json: OnceLock<Response>,
     /// `None` if there is no message for this result.
     protobuf: OnceLock<Option<Response>>,
+    size_told: AtomicBool,
 }
 
 impl StoredResult {
     pub(super) fn new(output: Result<TaskOutput, RequestFailedResponse>) -> Self {
-        StoredResult { output, json: OnceLock::new(), protobuf: OnceLock::new() }
+        StoredResult { output, json: OnceLock::new(), protobuf: OnceLock::new(), size_told: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_failure(&self) -> bool {
+        self.output.is_err()
+    }
+
+    /// Whether the size of this result is still to be told: true once.
+    pub(super) fn tell_size(&self) -> bool {
+        !self.size_told.swap(true, Ordering::Relaxed)
     }
 
     /// The response to a poll that accepts this format. Failures are JSON in any case, and so are results that protobuf has no

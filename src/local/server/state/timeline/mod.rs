@@ -150,7 +150,7 @@ impl TimedSpan {
 #[cfg(test)]
 mod tests {
     use super::super::owner::Owner;
-    use super::super::promises::PromiseTable;
+    use super::super::promises::{PromiseSettings, PromiseTable};
     use super::*;
 
     fn span(session_id: &str) -> Span {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn ids(number: usize) -> Vec<PromiseId> {
-        let (promises, owner) = (PromiseTable::new(Duration::ZERO, 0), Owner::of_key("tml-test"));
+        let (promises, owner) = (PromiseTable::new(PromiseSettings::default(), 0), Owner::of_key("tml-test"));
         (0..number).map(|_| promises.create(&owner)).collect()
     }
 

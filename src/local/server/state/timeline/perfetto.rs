@@ -173,7 +173,7 @@ fn descriptor(track: TrackDescriptor) -> TracePacket {
 mod tests {
     use super::super::Span;
     use super::*;
-    use crate::local::server::state::{Owner, PromiseTable};
+    use crate::local::server::state::{Owner, PromiseSettings, PromiseTable};
 
     /// Begins and ends of the slices in the order of the trace: time, track, name.
     fn events(trace: &[u8]) -> Vec<(u64, u64, Option<String>)> {
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn requests_are_slices_on_tracks_of_their_own() {
-        let (promises, owner) = (PromiseTable::new(Duration::ZERO, 0), Owner::of_key("tml-test"));
+        let (promises, owner) = (PromiseTable::new(PromiseSettings::default(), 0), Owner::of_key("tml-test"));
         let spans: Vec<_> = [
             span("s:train:0", "optim_step", [Some(10), Some(11), Some(20)]),
             span("s:train:0", "save_weights", [Some(15), Some(20), Some(30)]),

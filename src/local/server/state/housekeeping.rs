@@ -1,0 +1,143 @@
+//! What is removed while the server runs, so that a long run does not fill memory and disk.
+
+use std::time::Instant;
+
+use super::owner::Owner;
+use super::promises::{PollResult, PromiseId};
+use super::records::Weights;
+use super::server_state::ServerState;
+use super::tables::{REMOVED_SAMPLERS_RECORD, SamplingSession, Tables};
+
+/// How many sampling sessions on unnamed saves a session keeps: those that were used last.
+const MAX_UNNAMED: usize = 64;
+/// How many other sampling sessions a session keeps: those that were used last.
+const MAX_SAMPLERS: usize = 1024;
+
+impl ServerState {
+    /// Adds a sampling session whose record is in the store. Removes those of the same session that exceed the limits.
+    pub(crate) fn add_sampler(&self, tables: &mut Tables, id: String, sampler: SamplingSession) {
+        let (session_id, is_unnamed) = (sampler.record.session_id.clone(), is_unnamed(&sampler));
+        tables.samplers.insert(id.clone(), sampler);
+        if is_unnamed && tables.sessions.get(&session_id).is_none_or(|session| session.last_seen.is_none()) {
+            // Saved by a task that was queued when the session ended.
+            self.remove_samplers(tables, &session_id, &[id]);
+            return;
+        }
+        let alike = tables
+            .samplers
+            .iter()
+            .filter(|(_, sampler)| sampler.record.session_id == session_id && self::is_unnamed(sampler) == is_unnamed);
+        let uses = alike
+            .map(|(id, sampler)| (sampler.last_used, self.promises.has_pending_samples(id), id.as_str()))
+            .collect();
+        let excess = unused(uses, if is_unnamed { MAX_UNNAMED } else { MAX_SAMPLERS });
+        let excess: Vec<String> = excess.into_iter().map(str::to_owned).collect();
+        self.remove_samplers(tables, &session_id, &excess);
+    }
+
+    /// Ends a session, if it has not ended: its models are unloaded, its samples cancelled, and its unnamed saves
+    /// removed.
+    pub(crate) fn end_session(&self, tables: &mut Tables, session_id: &str) {
+        self.drop_samples(&self.promises.cancel_session(session_id));
+        tables.end_session(session_id);
+        let own = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == session_id);
+        let snapshots: Vec<String> = own.filter(|(_, sampler)| is_unnamed(sampler)).map(|(id, _)| id.clone()).collect();
+        self.remove_samplers(tables, session_id, &snapshots);
+    }
+
+    /// The number of entries in all tables, and of files and their kilobytes in a store in memory.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> usize {
+        let tables = self.lock();
+        let sessions = tables.sessions.values().map(|session| 1 + session.models.len() + session.samplers.len());
+        let runs = tables.runs.values().map(|run| 1 + run.requests.len());
+        let samplers = tables.samplers.values().map(|sampler| 1 + sampler.requests.len());
+        let (files, bytes) = self.store.in_memory_usage();
+        let tables = [
+            tables.checkpoints.len(),
+            tables.reserved.len(),
+            self.promises.len(),
+            self.samples.len(),
+            files,
+            bytes / 1024,
+        ];
+        sessions.chain(runs).chain(samplers).chain(tables).sum()
+    }
+
+    /// Takes samples that failed, or that nobody wants, out of the queue.
+    pub(super) fn drop_samples(&self, promises: &[PromiseId]) {
+        for id in self.samples.remove(promises) {
+            self.timeline.finished(id, true);
+        }
+    }
+
+    /// Cancels a sample, which leaves the queue, or is no longer computed. Returns whether the promise is that of a sample.
+    pub(crate) fn cancel_sample(&self, request_id: &str, owner: &Owner) -> Result<bool, PollResult> {
+        let (id, is_sample) = self.promises.cancel(request_id, owner)?;
+        self.drop_samples(&[id]);
+        Ok(is_sample)
+    }
+
+    /// Removes sampling sessions and their own weights. Their numbers stay used, also after a restart.
+    fn remove_samplers(&self, tables: &mut Tables, session_id: &str, ids: &[String]) {
+        if ids.is_empty() {
+            return;
+        }
+        if let Some(session) = tables.sessions.get_mut(session_id) {
+            let numbers =
+                ids.iter().filter_map(|id| id.strip_prefix(session_id)?.strip_prefix(":sample:")?.parse().ok());
+            numbers.for_each(|number| session.samplers.forget(number));
+            let removed = session.samplers.forgotten();
+            // Before the folders: a number whose folder is gone must be known as used.
+            let written = self.store.write_record(&["sessions", session_id], REMOVED_SAMPLERS_RECORD, removed);
+            if let Err(error) = written {
+                log::warn!("{session_id}: no sampling session is removed: {error}");
+                return;
+            }
+        }
+        for id in ids {
+            tables.samplers.remove(id);
+            if let Err(error) = self.store.remove(&["samplers", id]) {
+                log::warn!("failed to remove the files of {id}: {error}");
+            }
+        }
+    }
+}
+
+fn is_unnamed(sampler: &SamplingSession) -> bool {
+    matches!(sampler.record.weights, Weights::Snapshot(_) | Weights::Inflight { .. })
+}
+
+/// Those to remove, so that `limit` stay: the ones that were not used for longest. None that is in use, nor the newest.
+fn unused<T>(mut uses: Vec<(Instant, bool, T)>, limit: usize) -> Vec<T> {
+    let excess = uses.len().saturating_sub(limit);
+    uses.sort_by_key(|(last_used, ..)| *last_used);
+    uses.pop();
+    uses.into_iter().filter(|(_, is_in_use, _)| !is_in_use).map(|(.., item)| item).take(excess).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::local::server::time::now;
+
+    #[test]
+    fn the_longest_unused_are_removed() {
+        let start = now();
+        let uses = |ages: &[(u64, bool)]| {
+            let uses = ages.iter().map(|(age, in_use)| (start - Duration::from_secs(*age), *in_use, *age));
+            uses.collect::<Vec<_>>()
+        };
+        for (ages, limit, expected) in [
+            (&[(1, false), (3, false), (2, false)][..], 3, &[][..]),
+            (&[(1, false), (3, false), (2, false)], 2, &[3]),
+            (&[(1, false), (3, true), (2, false)], 2, &[2]),
+            (&[(1, false), (3, true), (2, true)], 1, &[]),
+            (&[(1, false), (3, false), (2, false)], 0, &[3, 2]),
+        ] {
+            assert_eq!(unused(uses(ages), limit), expected, "{ages:?} {limit}");
+        }
+    }
+}

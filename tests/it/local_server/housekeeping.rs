@@ -1,0 +1,117 @@
+//! What a long run leaves behind: nothing that grows.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::tempdir;
+use tinkex::local::LocalServer;
+
+use super::client::{Client, forward_backward, optim_step, sample};
+use super::models::Gated;
+
+const MODEL: &str = "test/gated";
+
+fn unnamed(model_id: &str, seq_id: u64, sampler_seq: u64) -> Value {
+    json!({ "model_id": model_id, "seq_id": seq_id, "sampling_session_seq_id": sampler_seq })
+}
+
+fn save_unnamed(client: &mut Client, model_id: &str, seq_id: u64, sampler_seq: u64) -> String {
+    let saved = client.call("save_weights_for_sampler", unnamed(model_id, seq_id, sampler_seq));
+    saved["sampling_session_id"].as_str().unwrap().to_owned()
+}
+
+fn sample_one(sampler: &str, seq_id: u64) -> Value {
+    sample(sampler, seq_id, "ab", json!({ "max_tokens": 1 }))
+}
+
+/// The number of files below a folder, and their bytes.
+fn usage(folder: &Path) -> (usize, u64) {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let usages = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => usage(&entry.path()),
+        false => (1, entry.metadata().unwrap().len()),
+    });
+    usages.fold((0, 0), |sum, usage| (sum.0 + usage.0, sum.1 + usage.1))
+}
+
+#[test]
+fn on_policy_iterations_do_not_fill_the_disk() {
+    let (scratch, (model, gate)) = (tempdir().unwrap(), Gated::new(MODEL));
+    drop(gate);
+    let server = LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap();
+    let mut client = Client::new(&server);
+    let run = client.model(MODEL);
+    let mut usages = Vec::new();
+    for iteration in 0..300 {
+        let sampler = save_unnamed(&mut client, &run, 3 * iteration + 1, iteration);
+        client.call("asample", sample_one(&sampler, 0));
+        client.call("forward_backward", forward_backward(&run, 3 * iteration + 2, "abc"));
+        client.call("optim_step", optim_step(&run, 3 * iteration + 3, 0.1));
+        let folders = ["runs", "samplers", "sessions"].map(|folder| usage(&scratch.path().join(folder)));
+        usages.push(folders.into_iter().fold((0, 0), |sum, usage| (sum.0 + usage.0, sum.1 + usage.1)));
+    }
+    let (files, bytes) = usages[100];
+    let last = *usages.last().unwrap();
+    assert_eq!(last.0, files);
+    // The last numbers in the records have more digits.
+    assert!(last.1 < bytes + 1000, "{bytes} bytes, then {}", last.1);
+}
+
+#[test]
+fn unused_unnamed_saves_are_removed_for_good() {
+    let scratch = tempdir().unwrap();
+    let start = || {
+        let (model, _) = Gated::new(MODEL);
+        LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap()
+    };
+    let server = start();
+    let mut client = Client::new(&server);
+    let run = client.model(MODEL);
+    let samplers: Vec<_> = (0..100)
+        .map(|number| {
+            let sampler = save_unnamed(&mut client, &run, number + 1, number);
+            // The first one stays in use.
+            client.call("asample", sample_one(&run.replace(":train:0", ":sample:0"), number));
+            sampler
+        })
+        .collect();
+    let is_removed = |client: &mut Client, sampler: &String| {
+        let response = client.post("asample", sample_one(sampler, 1000));
+        assert!(matches!(response.status, 200 | 410), "{response:?}");
+        response.status == 410
+    };
+    let removed: Vec<_> = samplers.iter().filter(|sampler| is_removed(&mut client, sampler)).cloned().collect();
+    assert_eq!(removed, samplers[1..37]);
+    assert_eq!(client.get(&format!("samplers/{}", removed[0])).status, 410);
+
+    drop(server);
+    let server = start();
+    let mut client = Client::new(&server);
+    for sampler in &samplers {
+        assert_eq!(is_removed(&mut client, sampler), removed.contains(sampler), "{sampler}");
+    }
+    // Nor does another sampling session get its number.
+    let session_id = run.split(':').next().unwrap();
+    let open = json!({ "session_id": session_id, "sampling_session_seq_id": 1, "base_model": MODEL });
+    assert_eq!(client.post("create_sampling_session", open).status, 410);
+}
+
+#[test]
+fn clients_of_a_sampling_session_have_own_numbers() {
+    let scratch = tempdir().unwrap();
+    let start = || LocalServer::builder().data_dir(scratch.path()).start().unwrap();
+    let server = start();
+    let mut client = Client::new(&server);
+    let sampler = client.sampler("tinkex/bytes-tiny");
+    let join = json!({ "type": "join_sampling_session", "sampling_session_id": sampler });
+    for number in 1..4 {
+        assert_eq!(client.ok("join_sampling_session", join.clone())["client_counter"], number);
+    }
+    assert_eq!(Client::new(&server).key("tml-other").post("join_sampling_session", join.clone()).status, 403);
+    let unknown = json!({ "type": "join_sampling_session", "sampling_session_id": "session-9:sample:0" });
+    assert_eq!(client.post("join_sampling_session", unknown).status, 404);
+    drop(server);
+    let server = start();
+    assert_eq!(Client::new(&server).ok("join_sampling_session", join)["client_counter"], 4);
+}
