@@ -18,7 +18,8 @@
 //! |---|---|---|
 //! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`] | 400 |
 //! | LoRA rank | 1024 | 400 |
-//! | samples per request; `prompt_alt_tokens_k` | 1024 | 400 |
+//! | samples per request | 1024 | 400 |
+//! | log-probabilities of each kind in a response: top-k, targets, alternatives | 4 194 304 | 400 |
 //! | target tokens of a pass | 2²⁴; for each token of the input, the size of the vocabulary | 400 |
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
@@ -46,8 +47,35 @@
 //! - `stop: []` lets a sample go on after the end-of-text token; with any other `stop`, the token ends it, too.
 //! - `prompt_cache_hit_tokens` counts the tokens of the prompt that the model had [kept](model::KvNamespace). All clients of a base
 //!   model share them; a sampling session with other weights, snapshot or inflight, has its own, which its clones share. An inflight
-//!   save moves the weights of running samples, too, and leaves what is kept as it is.
+//!   save moves the weights of running samples, too, and leaves the keys and values that are kept.
 //! - `record_stability_info` is accepted and changes nothing.
+//!
+//! # Formats
+//!
+//! Passes over batches come in JSON or protobuf, as their `content-type` says. Results of passes and samples go out in protobuf to a
+//! poll that accepts `application/x-protobuf`, and in JSON to any other; everything else is JSON.
+//! [`wire`](LocalServerBuilder::wire) restricts the server to one of the formats. Bodies may be compressed with zstd
+//! (`content-encoding: zstd`); their limit applies to what they contain, too. Another encoding gets 415.
+//!
+//! # Fields that are refused
+//!
+//! A field that would change what a request does, and that the server does not support, is refused by name:
+//!
+//! | request | fields | status |
+//! |---|---|---|
+//! | `forward_backward` | in JSON: `forward_only`, for which there is `forward` | 400 |
+//! | `forward_backward` | in `forward_backward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | `forward` | in `forward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | passes, `asample` | chunks that are not text: images, with `expected_tokens` or without, and audio (`dmel`) | 400, audio 422 |
+//! | `asample` | `base_model`, `model_path`: samples need a sampling session | 400 |
+//! | `asample` | in `sampling_params`: all but `max_tokens`, `seed`, `stop`, `temperature`, `top_k`, `top_p` | 400 |
+//! | `optim_step` | in `adam_params`: all but `learning_rate`, `beta1`, `beta2`, `eps`, `weight_decay`, `grad_clip_norm` | 400 |
+//! | `create_model` | in `lora_config`: all but `rank`, `seed`, `train_unembed`, `train_mlp`, `train_attn` | 400 |
+//! | `create_model`, `load_weights`, `optim_step` | another optimizer than AdamW: `optimizer_config`, `optimizer_params` | 400 |
+//! | `save_weights_external` | `age_encryption_recipients` | 400 |
+//!
+//! Null, false and 0 switch nothing on, and are accepted in any field. All other fields that the server does not know are ignored.
+//! Provenance spans of a batch are checked, and ignored.
 //!
 //! # Checkpoints
 //!

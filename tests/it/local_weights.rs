@@ -7,8 +7,8 @@ use tempfile::tempdir;
 use tinkex::local::LocalServer;
 use tinkex::rest::CopyWeights;
 use tinkex::types::{
-    AdamParams, CheckpointType, Datum, ExternalSaveOptions, LoraConfig, LossFn, ModelInput, SampleResponse,
-    SamplerKind, SamplerSaveOptions, SamplingParams, SaveOptions,
+    AdamParams, CheckpointType, Datum, ExternalSaveOptions, LoraConfig, LossFn, ModelInput, SamplerKind,
+    SamplerSaveOptions, SamplingParams, SaveOptions,
 };
 use tinkex::{Config, Proxy, SamplingClient, ServiceClient, TrainingClient, TrainingOptions};
 

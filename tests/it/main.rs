@@ -19,6 +19,7 @@ mod custom_loss;
 mod events;
 mod http;
 #[cfg(feature = "local")]
+mod local_futures;
 mod local_loop;
 mod local_losses;
 #[cfg(feature = "local")]

@@ -123,7 +123,8 @@ impl fmt::Debug for AdapterSource {
 /// clones are gone.
 ///
 /// Use one for each set of weights: nothing compares the weights of keys and values with those of a sample. With weights that
-/// are [replaced](SamplingContext::latest) now and then, one namespace keeps what earlier weights have computed.
+/// are [replaced](SamplingContext::latest) now and then, one namespace keeps the keys and values of earlier weights, also for
+/// samples of later ones; what a model reports about tokens is always computed with the latest.
 ///
 /// ```
 /// use std::sync::Arc;

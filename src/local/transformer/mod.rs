@@ -210,7 +210,7 @@ impl Model for Transformer {
         let tokens = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
         let weights = SamplingWeights::latest(self, context);
         // The prompt runs once; each sample continues from a copy of the caches.
-        let Some(run) = self.run_prompt(&weights, context, tokens) else { return Samples::default() };
+        let Some(run) = self.run_prompt(&weights, context, tokens, tokens.len() - 1) else { return Samples::default() };
         let logits = self.logits_after(&weights, &run);
         let remaining = self.config.context_length.saturating_sub(tokens.len());
         let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(remaining);

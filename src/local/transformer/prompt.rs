@@ -24,18 +24,22 @@ pub(super) struct Prompt {
 }
 
 impl Transformer {
-    /// Runs a prompt, as far as it is not in the prefix cache. `None` if it is cancelled.
+    /// Runs a prompt, as far as it is not in the prefix cache. The output of `needed` and later tokens is that of these weights.
+    /// `None` if it is cancelled.
     pub(super) fn run_prompt(
         &self,
         weights: &SamplingWeights<'_>,
         context: &SamplingContext,
         tokens: &[u32],
+        needed: usize,
     ) -> Option<Prompt> {
         let network = self.network(&weights.projections);
         let namespace = context.kv_namespace();
         let is_kept = namespace.is_some() || weights.is_base();
         let mut blocks = if is_kept { self.prompts.find(namespace, tokens) } else { Vec::new() };
-        let known = blocks.len();
+        let is_stale = |index: usize| (index + 1) * BLOCK > needed && !weights.are(blocks[index].adapter.as_ref());
+        let known = (0..blocks.len()).find(|&index| is_stale(index)).unwrap_or(blocks.len());
+        blocks.truncate(known);
         let mut caches = network.empty_caches();
         for block in &blocks {
             caches.iter_mut().zip(&block.caches).for_each(|(cache, block)| cache.extend(block));
@@ -47,7 +51,7 @@ impl Transformer {
             }
             let output = network.extend(&mut caches, tokens);
             let caches = caches.iter().map(|cache| cache.copy_from(index * BLOCK)).collect();
-            blocks.push(Arc::new(PromptBlock { caches, output }));
+            blocks.push(Arc::new(PromptBlock { caches, output, adapter: weights.identity() }));
         }
         if is_kept && blocks.len() > known {
             self.prompts.insert(namespace, tokens, &blocks);
@@ -70,14 +74,18 @@ impl Transformer {
         tokens: &[u32],
         options: &PromptOptions,
     ) -> PromptLogprobs {
-        let Some(prompt) = self.run_prompt(weights, context, tokens) else { return PromptLogprobs::default() };
+        let mut report = Report::new(tokens, options);
+        // Each row of the output has the next token.
+        let first = (1..tokens.len()).find(|&position| report.needs(position)).unwrap_or(tokens.len() + 1);
+        let Some(prompt) = self.run_prompt(weights, context, tokens, first - 1) else {
+            return PromptLogprobs::default();
+        };
+        report.prompt.cached_tokens = prompt.cached_tokens;
         let network = self.network(&weights.projections);
-        let mut report = Report::new(tokens, options, prompt.cached_tokens);
         for (index, block) in prompt.blocks.iter().enumerate() {
             if context.is_cancelled() {
                 break;
             }
-            // Each row has the logits of the next token.
             let start = index * BLOCK + 1;
             let positions = start..tokens.len().min(start + block.output.nrows());
             if positions.clone().any(|position| report.needs(position)) {
@@ -103,7 +111,7 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(tokens: &[u32], options: &'a PromptOptions, cached_tokens: usize) -> Self {
+    fn new(tokens: &[u32], options: &'a PromptOptions) -> Self {
         let length = tokens.len();
         let length_if = |is_requested: bool| if is_requested { length } else { 0 };
         let prompt = PromptLogprobs {
@@ -111,7 +119,7 @@ impl<'a> Report<'a> {
             top_k: vec![None; length_if(options.top_k > 0)],
             targets: vec![Vec::new(); length_if(!options.targets.is_empty())],
             alternatives: vec![Vec::new(); length_if(options.alternatives > 0)],
-            cached_tokens,
+            cached_tokens: 0,
         };
         let draws = GenerationOptions::new().temperature(options.temperature);
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));

@@ -6,6 +6,9 @@
 //!
 //! A block is found by its tokens and the block before it, so all tokens up to its end are the same. The last block of a prompt
 //! may be shorter; it is found by the same prompt only.
+//!
+//! In a namespace whose weights are replaced now and then, blocks of earlier weights still serve as what comes before others, as
+//! on the service. What is reported always comes from blocks of the latest weights.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
@@ -14,7 +17,7 @@ use ndarray::{Array2, NdFloat};
 use parking_lot::Mutex;
 
 use super::layer::KvCache;
-use crate::local::model::KvNamespace;
+use crate::local::model::{Adapter, KvNamespace};
 
 /// Tokens of a block. With fewer, products of matrices are slower; with more, less of similar prompts is shared.
 pub(super) const BLOCK: usize = 32;
@@ -26,6 +29,8 @@ pub(super) struct PromptBlock<T> {
     pub(super) caches: Vec<KvCache<T>>,
     /// The normalized output of the last layer, one row per token, from which the logits of the next token follow.
     pub(super) output: Array2<T>,
+    /// The weights that computed it, in a namespace whose weights may be replaced; none are those of the base model.
+    pub(super) adapter: Option<Weak<Adapter>>,
 }
 
 impl<T: NdFloat> PromptBlock<T> {
@@ -134,9 +139,10 @@ fn root(namespace: Option<&KvNamespace>) -> Parent {
 }
 
 impl<T: NdFloat> Entries<T> {
-    /// The id of a block, which is kept from now on if it was not.
+    /// The id of a block, which is kept from now on, in place of an earlier one of the same tokens.
     fn id_or_insert(&mut self, key: &BlockKey, root: Parent, block: &Arc<PromptBlock<T>>) -> u64 {
-        if let Some(entry) = self.blocks.get(key) {
+        if let Some(entry) = self.blocks.get_mut(key) {
+            entry.block = block.clone();
             return entry.id;
         }
         let id = self.created;
@@ -191,7 +197,7 @@ mod tests {
     fn blocks(tokens: &[u32]) -> Vec<Arc<PromptBlock<f32>>> {
         let block = |tokens: &[u32]| {
             let output = Array2::from_elem((tokens.len(), WIDTH), tokens[0] as f32);
-            Arc::new(PromptBlock { caches: vec![KvCache::empty(WIDTH)], output })
+            Arc::new(PromptBlock { caches: vec![KvCache::empty(WIDTH)], output, adapter: None })
         };
         tokens.chunks(BLOCK).map(block).collect()
     }

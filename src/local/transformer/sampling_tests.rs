@@ -179,3 +179,27 @@ fn replaced_weights_change_the_rest_of_a_sample() {
     assert_ne!(moved.logprobs[10], before.logprobs[10]);
     assert_eq!(moved.tokens.len(), 20);
 }
+
+#[test]
+fn reports_come_from_the_latest_weights() {
+    let model = Transformer::bytes_tiny();
+    let [old, new] = [1, 2].map(|seed| adapter(&model, seed));
+    let namespace = KvNamespace::new();
+    let context = |adapter: &Arc<Adapter>| SamplingContext::new(adapter.clone()).namespace(&namespace);
+    let cached = |context: &SamplingContext, options: &PromptOptions| {
+        let PromptLogprobs { logprobs, cached_tokens, .. } = model.prompt_logprobs(context, &text(100), options);
+        (logprobs, cached_tokens)
+    };
+    let last = PromptOptions::new().last_n(10);
+    assert_eq!(cached(&context(&old), &last).1, 0);
+    // The blocks of the old weights come before those of the new ones.
+    let (mixed, hits) = cached(&context(&new), &last);
+    assert_eq!(hits, 64);
+    let alone = SamplingContext::new(new.clone());
+    assert_ne!(mixed, cached(&alone, &last).0);
+    assert_eq!(model.sample(&context(&new), &text(100), 1, &options()).cached_tokens, 100);
+    // With all tokens reported, nothing of the old weights is left.
+    let (all, hits) = cached(&context(&new), &PromptOptions::new());
+    assert_eq!((all, hits), (cached(&alone, &PromptOptions::new()).0, 0));
+    assert_eq!(cached(&context(&new), &PromptOptions::new()).1, 100);
+}

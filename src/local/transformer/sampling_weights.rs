@@ -1,7 +1,7 @@
 //! The weights of a sample, which may be replaced while it is generated.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Transformer;
 use super::network::Projections;
@@ -30,5 +30,15 @@ impl<'a> SamplingWeights<'a> {
 
     pub(super) fn is_base(&self) -> bool {
         self.adapter.is_none()
+    }
+
+    /// The adapter, as far as it is needed to tell it from others.
+    pub(super) fn identity(&self) -> Option<Weak<Adapter>> {
+        self.adapter.as_ref().map(Arc::downgrade)
+    }
+
+    /// Whether this is the identity of the adapter.
+    pub(super) fn are(&self, identity: Option<&Weak<Adapter>>) -> bool {
+        self.adapter.as_ref().map(Arc::as_ptr) == identity.map(Weak::as_ptr)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
+use tinkex::types::wire::protobuf;
 
 /// Long enough for a loaded machine; a passing test never waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,9 +61,29 @@ impl Client {
 
     /// Sends a request without waiting for the response.
     pub fn send(&mut self, method: &str, endpoint: &str, body: &str) {
+        self.send_with(method, endpoint, &[], body.as_bytes());
+    }
+
+    /// Sends a request with more headers, and any bytes as its body.
+    pub fn send_with(&mut self, method: &str, endpoint: &str, headers: &[(&str, &str)], body: &[u8]) {
         let (length, key) = (body.len(), &self.key);
-        let head = format!("host: local.test\r\nx-api-key: {key}\r\ncontent-length: {length}");
-        self.write(format!("{method} /api/v1/{endpoint} HTTP/1.1\r\n{head}\r\n\r\n{body}")).unwrap();
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("host: local.test\r\nx-api-key: {key}\r\ncontent-length: {length}\r\n{headers}");
+        let head = format!("{method} /api/v1/{endpoint} HTTP/1.1\r\n{head}\r\n");
+        self.write([head.as_bytes(), body].concat()).unwrap();
+    }
+
+    /// Posts a pass in protobuf.
+    pub fn post_protobuf(&mut self, endpoint: &str, body: &[u8]) -> Response {
+        self.send_with("POST", endpoint, &[("content-type", protobuf::CONTENT_TYPE)], body);
+        self.receive().unwrap()
+    }
+
+    /// Polls once for a result, and accepts protobuf.
+    pub fn poll_protobuf(&mut self, request_id: &str) -> Response {
+        let body = json!({ "request_id": request_id }).to_string();
+        self.send_with("POST", "retrieve_future", &[("accept", protobuf::CONTENT_TYPE)], body.as_bytes());
+        self.receive().unwrap()
     }
 
     pub fn receive(&mut self) -> io::Result<Response> {

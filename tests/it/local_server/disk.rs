@@ -117,6 +117,48 @@ fn everything_answered_survives_kill_nine() {
 }
 
 #[test]
+fn used_numbers_survive_kill_nine() {
+    let scratch = tempdir().unwrap();
+    let process = Process::start(scratch.path());
+    let mut client = Client::at(process.port);
+    let run = client.model(BASE);
+    let session = run.split(':').next().unwrap().to_owned();
+    client.call("optim_step", optim_step(&run, 1, 0.01));
+    let unnamed = json!({ "model_id": run, "sampling_session_seq_id": 7, "seq_id": 2 });
+    let sampler = client.call("save_weights_for_sampler", unnamed.clone())["sampling_session_id"].clone();
+    let sampler = sampler.as_str().unwrap();
+    let join = json!({ "sampling_session_id": sampler });
+    assert_eq!(client.ok("join_sampling_session", join.clone())["client_counter"], 1);
+    let ask = |seq: u64| sample(sampler, seq, "hel", json!({ "max_tokens": 1 }));
+    let poll = |cursor: &Value| {
+        let target = json!({ "type": "sampling_session", "sampling_session_id": sampler, "cloned_sampler_id": 0 });
+        json!({ "target": target, "prev_cursor": cursor, "retrieved_request_ids": [] })
+    };
+    let first = client.promise("asample", ask(0));
+    client.result(&first);
+    let cursor = client.ok("retrieve_futures", poll(&json!(0)))["cursor"].clone();
+    process.kill();
+
+    let process = Process::start(scratch.path());
+    let mut client = Client::at(process.port);
+    // A model lives as long as its server: neither of these runs again.
+    assert_eq!(client.post("optim_step", optim_step(&run, 1, 0.01)).status, 404);
+    assert_eq!(client.post("save_weights_for_sampler", unnamed).status, 404);
+    let create = json!({ "session_id": session, "model_seq_id": 0, "base_model": BASE });
+    assert_eq!(client.post("create_model", create).status, 409);
+    let open = json!({ "session_id": session, "sampling_session_seq_id": 7, "base_model": BASE });
+    assert_eq!(client.post("create_sampling_session", open).status, 409);
+    assert_eq!(client.ok("join_sampling_session", join)["client_counter"], 2);
+    // What finishes now comes after what finished before.
+    assert_eq!(client.post("retrieve_future", json!({ "request_id": first })).status, 410);
+    let second = client.promise("asample", ask(1));
+    client.result(&second);
+    let completions = client.ok("retrieve_futures", poll(&cursor))["completions"].clone();
+    assert_eq!(completions[0]["request_id"], second);
+    process.kill();
+}
+
+#[test]
 fn training_resumes_exactly_from_a_checkpoint() {
     let scratch = tempdir().unwrap();
     let step = |client: &mut Client, model: &str, seq: u64| {

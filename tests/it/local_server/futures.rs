@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tinkex::local::{LocalServer, LocalServerBuilder};
+use tinkex::local::{Faults, LocalServer, LocalServerBuilder};
 
 use super::client::{Client, PATIENCE, forward_backward, sample};
 use super::models::Gated;
@@ -179,4 +179,20 @@ fn a_large_result_is_announced_by_its_size() {
     client.result(&id);
     let small = client.post("retrieve_future", json!({ "request_id": id, "allow_metadata_only": true }));
     assert!(small.json().get("status").is_none(), "{small:?}");
+}
+
+#[test]
+fn faults_apply_to_polls_for_many() {
+    let faults: Faults =
+        "retrieve_futures:402*1;cancel_future:429*1,retry_after=1;join_sampling_session:402*1".parse().unwrap();
+    let (_server, mut client, sampler) = start(LocalServer::builder().faults(faults));
+    let id = ask(&mut client, &sampler, 0, Some(1));
+    for (endpoint, body, status) in [
+        ("retrieve_futures", poll(&sampler, 0, 0, Some(0.0), &[]), 402),
+        ("cancel_future", json!({ "request_id": id }), 429),
+        ("join_sampling_session", json!({ "sampling_session_id": sampler }), 402),
+    ] {
+        assert_eq!(client.post(endpoint, body.clone()).status, status, "{endpoint}");
+        client.ok(endpoint, body);
+    }
 }

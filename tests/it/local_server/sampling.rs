@@ -5,7 +5,7 @@ use tinkex::local::LocalServer;
 use tinkex::types::{ModelInput, SampleResponse, SamplingParams, TensorData};
 use tinkex::{Config, Proxy, SampleOptions, ServiceClient};
 
-use super::client::{Client, sample};
+use super::client::{Client, forward_backward, optim_step, sample};
 use super::models::Gated;
 
 const BASE: &str = "tinkex/bytes-tiny";
@@ -125,10 +125,13 @@ fn each_inflight_session_keeps_its_own_prompts() {
     let length = PROMPT.len() as u64;
     let first = save(&mut client, &run, 1, "inflight");
     assert_eq!([0, 1].map(|number| hits(&mut client, &first, number)), [0, length]);
-    // A later save moves the weights of the first session, which keeps its prompts; its clones are numbered from 10^9.
-    let second = save(&mut client, &run, 2, "inflight");
-    assert_eq!([hits(&mut client, &second, 0), hits(&mut client, &first, 1_000_000_000)], [0, length]);
-    let snapshot = save(&mut client, &run, 3, "snapshot");
+    client.call("forward_backward", forward_backward(&run, 2, PROMPT));
+    client.call("optim_step", optim_step(&run, 3, 0.01));
+    // A later save moves the weights of the first session, which keeps its prompts; its clones are numbered from 10^9. The block
+    // with the last token is computed with the new weights.
+    let second = save(&mut client, &run, 4, "inflight");
+    assert_eq!([hits(&mut client, &second, 0), hits(&mut client, &first, 1_000_000_000)], [0, 32]);
+    let snapshot = save(&mut client, &run, 5, "snapshot");
     assert_eq!([0, 1].map(|number| hits(&mut client, &snapshot, number)), [0, length]);
 }
 
@@ -160,7 +163,8 @@ fn unsuitable_questions_about_a_prompt_are_refused() {
     let targets = |data: &[i64], shape: &[usize]| json!({ "data": data, "dtype": "int64", "shape": shape });
     for (field, value, part) in [
         ("prompt_logprobs_last_n", json!(1), "prompt_logprobs is not"),
-        ("prompt_alt_tokens_k", json!(1025), "more than 1024"),
+        ("prompt_alt_tokens_k", json!(u32::MAX), "more than 4194304"),
+        ("topk_sample_logprobs", json!(257), "257 at each of 1045504 positions"),
         ("target_prompt_logprobs", targets(&[1, 2], &[2]), "shape [2, K]"),
         ("target_prompt_logprobs", targets(&[1], &[1, 1]), "shape [2, K]"),
         ("target_prompt_logprobs", targets(&[], &[2, 0]), "no token at all"),
@@ -169,7 +173,8 @@ fn unsuitable_questions_about_a_prompt_are_refused() {
         ("target_prompt_logprobs", targets(&[1, 257], &[2, 1]), "token 257"),
         ("target_prompt_logprobs", json!({ "data": [1.0, 2.0], "dtype": "float32", "shape": [2, 1] }), "int64"),
     ] {
-        let mut body = sample(&sampler, 0, "abc", json!({ "max_tokens": 1 }));
+        let mut body = sample(&sampler, 0, "abc", json!({ "max_tokens": 1021 }));
+        body["num_samples"] = json!(1024);
         body[field] = value;
         let response = client.post("asample", body);
         assert_eq!(response.status, 400, "{field}");

@@ -96,8 +96,8 @@ fn read_as_recorded() {
         assert_eq!(pass, expected, "{name}");
     }
     let expected = [
-        ("dmel", "datum 0 of the request: audio is not supported"),
-        ("negative token", "datum 0 of the request: the model input has the negative token id -1"),
+        ("dmel", "data[0].model_input[0].dmel is audio, which is not supported"),
+        ("negative token", "data[0].model_input[0].encoded_text.tokens has the negative token id -1"),
     ];
     assert_eq!(refused, expected.map(|(name, why)| (name.to_owned(), why.to_owned())).into());
 }

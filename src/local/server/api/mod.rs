@@ -23,6 +23,7 @@ mod signed_link;
 mod tokens;
 mod trace_endpoints;
 mod training_endpoints;
+mod unsupported;
 mod weights_endpoints;
 
 pub(crate) use self::call::{ApiContext, KeyCheck};

@@ -6,7 +6,7 @@ use super::trace_endpoints::TRACES;
 use super::{
     archive_endpoints, audit_endpoints, auth_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints,
     listing_endpoints, model_endpoints, sampling_endpoints, search_endpoints, session_endpoints, trace_endpoints,
-    training_endpoints, weights_endpoints,
+    training_endpoints, unsupported, weights_endpoints,
 };
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -102,7 +102,8 @@ fn route(context: &ApiContext, request: &Request, responder: &Responder) -> Hand
     let mut routes = ROUTES.iter().filter_map(|route| Some((route, captures(route.1, path)?))).peekable();
     routes.peek().ok_or_else(not_found)?;
     let route = routes.find(|((method, ..), _)| *method == request.method);
-    let ((.., handler), captures) = route.ok_or_else(|| Response::error(405, "Method Not Allowed"))?;
+    let ((_, endpoint, handler), captures) = route.ok_or_else(|| Response::error(405, "Method Not Allowed"))?;
+    unsupported::check(endpoint, request)?;
     let fingerprint = Fingerprint::of(request);
     handler(&Call { context, state: &context.state, request, captures, owner, fingerprint, responder })
 }

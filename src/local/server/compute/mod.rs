@@ -1,8 +1,8 @@
 //! The threads that run the models: one worker per training run, which executes the run's tasks in the order of arrival,
 //! and a few sampling workers shared by all sampling sessions, so that no sample waits for a training step.
 //!
-//! A worker ends when its queue is dropped. The server never joins these threads: a model cannot be interrupted, and
-//! dropping a server must not wait for a training step.
+//! A worker ends when its queue is dropped. The server never joins these threads: a training step cannot be interrupted, and
+//! dropping a server must not wait for one.
 
 mod catch_panic;
 mod outputs;

@@ -108,7 +108,7 @@ fn dtype_of(dtype: i32, what: &str) -> Result<DType, String> {
 }
 
 fn no_dtype(dtype: i32, what: &str) -> String {
-    format!("{what} has numbers of the unknown type {dtype}")
+    format!("{what} has numbers of the unknown dtype {dtype}")
 }
 
 /// The length of each dimension.

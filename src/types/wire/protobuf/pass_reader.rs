@@ -47,11 +47,8 @@ impl TryFrom<ForwardBackwardRequest> for PassRequest {
     /// What a request cannot contain, such as a negative token id or a tensor whose numbers do not fill its shape; audio, and
     /// images of a size other than their own.
     fn try_from(message: ForwardBackwardRequest) -> Result<Self> {
-        let seq_id = non_negative(message.seq_id.into(), "the sequence number").map_err(Error::invalid_input)?;
-        let datum = |(index, datum)| {
-            read_datum(datum).map_err(|why| Error::invalid_input(format!("datum {index} of the request: {why}")))
-        };
-        let data = message.data.into_iter().enumerate().map(datum).collect::<Result<_>>()?;
+        let seq_id = non_negative(message.seq_id.into(), "seq_id").map_err(Error::invalid_input)?;
+        let data = read_each("data", message.data, read_datum).map_err(Error::invalid_input)?;
         let config = settings(message.loss_fn_config, message.loss_fn_config_v2).map_err(Error::invalid_input)?;
         let loss = Loss { function: LossFn::from(message.loss_fn.as_str()), config };
         Ok(PassRequest { model_id: message.model_id, seq_id, forward_only: message.forward_only, data, loss })
@@ -69,61 +66,72 @@ fn settings(
         let setting = match setting.value {
             Some(loss_config_value::Value::Number(number)) => LossSetting::Number(number),
             Some(loss_config_value::Value::Text(text)) => LossSetting::Text(text),
-            None => return Err(format!("the loss setting {name:?} has no value")),
+            None => return Err(format!("loss_fn_config_v2[{name:?}] has no value")),
         };
         settings.insert(name, setting);
     }
     Ok(settings)
 }
 
+/// Reads the messages of a repeated field. Errors begin with the field and the index.
+fn read_each<M, T>(field: &str, messages: Vec<M>, read: fn(M) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let read = |(index, message)| read(message).map_err(|why| format!("{field}[{index}]{why}"));
+    messages.into_iter().enumerate().map(read).collect()
+}
+
+// The errors of these begin with the field inside of the message, after a dot, or with a space and what the message lacks.
+
 fn read_datum(message: Datum) -> Result<types::Datum, String> {
     let tensor = |(name, tensor)| {
-        let tensor = tensors::read(tensor, &format!("the loss input {name:?}"))?;
+        let tensor = tensors::read(tensor, &format!(".loss_fn_inputs[{name:?}]"))?;
         Ok((name, tensor))
     };
     Ok(types::Datum {
         loss_fn_inputs: message.loss_fn_inputs.into_iter().map(tensor).collect::<Result<_, String>>()?,
-        model_input: ModelInput { chunks: message.model_input.into_iter().map(read_chunk).collect::<Result<_, _>>()? },
-        model_input_spans: message.model_input_spans.into_iter().map(read_span).collect::<Result<_, _>>()?,
-        loss_fn_input_spans: message.loss_fn_input_spans.into_iter().map(read_span).collect::<Result<_, _>>()?,
+        model_input: ModelInput { chunks: read_each(".model_input", message.model_input, read_chunk)? },
+        model_input_spans: read_each(".model_input_spans", message.model_input_spans, read_span)?,
+        loss_fn_input_spans: read_each(".loss_fn_input_spans", message.loss_fn_input_spans, read_span)?,
     })
 }
 
 fn read_chunk(message: Chunk) -> Result<ModelInputChunk, String> {
     match message.chunk {
         Some(chunk::Chunk::EncodedText(text)) => {
-            Ok(EncodedTextChunk { tokens: read_tokens(&text.tokens, "the model input")? }.into())
+            Ok(EncodedTextChunk { tokens: read_tokens(&text.tokens, ".encoded_text.tokens")? }.into())
         }
         Some(chunk::Chunk::Image(image)) if image.override_dimensions.is_none() => {
             let format = match image.format.as_str() {
                 "png" => ImageFormat::Png,
                 "jpeg" => ImageFormat::Jpeg,
-                other => return Err(format!("{other:?} is no format of an image")),
+                other => return Err(format!(".image.format is {other:?}, not png or jpeg")),
             };
-            let tokens = |tokens| u32::try_from(tokens).map_err(|_| format!("an image has {tokens} expected tokens"));
+            let tokens = |tokens| u32::try_from(tokens).map_err(|_| format!(".image.expected_tokens is {tokens}"));
             let expected_tokens = image.expected_tokens.map(tokens).transpose()?;
             let chunk = ImageChunk::from_parts(image.data, format, None, None, None);
             Ok(ImageChunk { expected_tokens, ..chunk }.into())
         }
-        Some(chunk::Chunk::Image(_)) => Err("images of another size than their own are not supported".to_owned()),
-        Some(chunk::Chunk::Dmel(_)) => Err("audio is not supported".to_owned()),
-        None => Err("the model input has a part of no known kind".to_owned()),
+        Some(chunk::Chunk::Image(_)) => Err(".image.override_dimensions is not supported".to_owned()),
+        Some(chunk::Chunk::Dmel(_)) => Err(".dmel is audio, which is not supported".to_owned()),
+        None => Err(" is no chunk of a known kind: encoded_text or image".to_owned()),
     }
 }
 
 fn read_span(message: super::ProvenanceSpan) -> Result<ProvenanceSpan, String> {
-    let number = |number| non_negative(number, "a number of a provenance span");
     match message.span {
-        Some(provenance_span::Span::PromptTokens(span)) => {
-            Ok(ProvenanceSpan::prompt(span.sequence_id, number(span.offset)?, number(span.length)?))
-        }
-        Some(provenance_span::Span::SampledTokens(span)) => {
-            Ok(ProvenanceSpan::sampled(span.sequence_id, number(span.offset)?, number(span.length)?))
-        }
-        None => Err("a provenance span is of no known kind".to_owned()),
+        Some(provenance_span::Span::PromptTokens(span)) => Ok(ProvenanceSpan::prompt(
+            span.sequence_id,
+            non_negative(span.offset, ".prompt_tokens.offset")?,
+            non_negative(span.length, ".prompt_tokens.length")?,
+        )),
+        Some(provenance_span::Span::SampledTokens(span)) => Ok(ProvenanceSpan::sampled(
+            span.sequence_id,
+            non_negative(span.offset, ".sampled_tokens.offset")?,
+            non_negative(span.length, ".sampled_tokens.length")?,
+        )),
+        None => Err(" is no span of a known kind: prompt_tokens or sampled_tokens".to_owned()),
     }
 }
 
-fn non_negative(number: i64, what: &str) -> Result<u64, String> {
-    u64::try_from(number).map_err(|_| format!("{what} is {number}"))
+fn non_negative(number: i64, field: &str) -> Result<u64, String> {
+    u64::try_from(number).map_err(|_| format!("{field} is {number}"))
 }

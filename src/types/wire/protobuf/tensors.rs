@@ -19,7 +19,8 @@ pub(super) fn read(message: Tensor, what: &str) -> Result<TensorData, String> {
         }
         Some(tensor::Encoding::SparseCsr(SparseCsr { values, crow_indices, col_indices })) => {
             let numbers = read_tensor(&values, message.dtype, what)?;
-            let (crow, col) = (read_i64(&crow_indices, what)?, read_i64(&col_indices, what)?);
+            let crow = read_i64(&crow_indices, &format!("{what}.sparse_csr.crow_indices"))?;
+            let col = read_i64(&col_indices, &format!("{what}.sparse_csr.col_indices"))?;
             numbers.with_indices(crow, col, shape).map_err(|error| format!("{what}: {error}"))
         }
         None => Err(format!("{what} has no numbers")),

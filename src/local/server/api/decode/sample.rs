@@ -14,8 +14,8 @@ use crate::types::{Dtype, Stop, TensorData};
 /// More samples in one request would occupy a processor for many minutes and fill the memory with tokens.
 const MAX_SAMPLES: u32 = 1024;
 
-/// More draws at each position would take as long.
-const MAX_ALT_TOKENS: u32 = 1024;
+/// Of each kind in a response: 32 MiB in memory.
+const MAX_LOGPROBS: usize = 4 << 20;
 
 /// What a sample request asks for.
 pub(in crate::local::server::api) fn sample_params(
@@ -37,6 +37,9 @@ pub(in crate::local::server::api) fn sample_params(
         let sum = format!("a prompt of {length} tokens and {new_tokens} more");
         return Err(bad_request(format!("{sum} exceed the context of {context}")));
     }
+    let topk_logprobs = top(model, request.topk_sample_logprobs);
+    let new_tokens = max_tokens.unwrap_or(context - length);
+    check_size("topk_sample_logprobs", new_tokens.saturating_mul(request.num_samples as usize), topk_logprobs)?;
     Ok(SampleParams {
         prompt,
         num_samples: request.num_samples as usize,
@@ -48,12 +51,22 @@ pub(in crate::local::server::api) fn sample_params(
             seed: params.seed,
             stop_sequences: stop_sequences(model, params.stop.as_ref())?,
             stop_at_end_of_text: !is_empty(params.stop.as_ref()),
-            topk_logprobs: request.topk_sample_logprobs as usize,
+            topk_logprobs,
         },
         about_prompt: about_prompt(model, request, length)?,
         prompt_logprobs: request.prompt_logprobs.unwrap_or_default(),
         targets: request.target_prompt_logprobs.as_deref().cloned(),
     })
+}
+
+/// Refuses a request whose result would fill the memory: `each` numbers at each of `positions`.
+fn check_size(field: &str, positions: usize, each: usize) -> Result<(), Response> {
+    let numbers = positions.saturating_mul(each);
+    if numbers > MAX_LOGPROBS {
+        let sum = format!("{each} at each of {positions} positions are {numbers} log-probabilities");
+        return Err(bad_request(format!("{field}: {sum}, more than {MAX_LOGPROBS}: ask for fewer")));
+    }
+    Ok(())
 }
 
 /// What a request wants to know about its prompt of this length. `None` if that is nothing.
@@ -76,17 +89,16 @@ fn about_prompt(
         None if is_scored => None,
         None => Some(0),
     };
-    if request.prompt_alt_tokens_k > MAX_ALT_TOKENS {
-        let k = request.prompt_alt_tokens_k;
-        return Err(bad_request(format!("prompt_alt_tokens_k is {k}, more than {MAX_ALT_TOKENS}")));
-    }
+    check_size("topk_prompt_logprobs", length, top(model, request.topk_prompt_logprobs))?;
+    check_size("prompt_alt_tokens_k", length, request.prompt_alt_tokens_k as usize)?;
+    check_size("target_prompt_logprobs", 1, request.target_prompt_logprobs.as_deref().map_or(0, TensorData::len))?;
     let targets = request.target_prompt_logprobs.as_deref();
     let targets = targets.map(|targets| targets_of(model, targets, length)).transpose()?;
     if !is_scored && targets.is_none() && request.prompt_alt_tokens_k == 0 {
         return Ok(None);
     }
     let mut options = PromptOptions::new()
-        .top_k(request.topk_prompt_logprobs as usize)
+        .top_k(top(model, request.topk_prompt_logprobs))
         .targets(targets.unwrap_or_default())
         .alternatives(request.prompt_alt_tokens_k as usize)
         .temperature(request.sampling_params.temperature as f32);
@@ -114,6 +126,11 @@ fn targets_of(model: &dyn Model, targets: &TensorData, length: usize) -> Result<
     }
     // Nothing comes before the first token.
     Ok(once(Vec::new()).chain(checked).collect())
+}
+
+/// A number of most probable tokens: at most all.
+fn top(model: &dyn Model, k: u32) -> usize {
+    (k as usize).min(model.vocab_size())
 }
 
 /// Whether a client wants nothing at all to end a sample before its maximum length.

@@ -1,42 +1,26 @@
-//! Recorded requests of the Python client 0.4.1 are accepted byte for byte, except for ids and model names. Bodies that the
-//! fixtures abbreviate are restored, which their length and digest verify.
+//! Requests of the Python client 0.4.1. Bodies that the fixtures abbreviate are restored, which their length and digest verify.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tinkex::local::LocalServer;
 
-use super::client::Client;
-use crate::support::golden::fixture;
+use super::Refused;
+use crate::support::golden::exchanges;
 
-const BASE: &str = "tinkex/bytes-tiny";
-
-/// Gives a run the checkpoints that the recorded server had: two of each kind.
-fn stock(client: &mut Client, run: &str) {
-    for (endpoint, name) in [
-        ("save_weights", "ckpt-1"),
-        ("save_weights", "0001"),
-        ("save_weights_for_sampler", "samp-1"),
-        ("save_weights_for_sampler", "0002"),
-    ] {
-        let response = client.post(endpoint, json!({ "model_id": run, "path": name }));
-        match response.status {
-            200 => drop(client.result(response.json()["request_id"].as_str().unwrap())),
-            status => assert_eq!(status, 409),
-        }
-    }
+fn replay(name: &str) -> Vec<Refused> {
+    super::replay(name, exchanges(name), body)
 }
 
 /// The body of a request, restored if the fixture abbreviates it.
-fn body(exchange: &Value) -> String {
+fn body(exchange: &Value) -> Vec<u8> {
     let body = &exchange["body"];
     if body["truncated"] != true {
-        return body["raw"].as_str().unwrap_or_default().to_owned();
+        return body["raw"].as_str().unwrap_or_default().into();
     }
     let whole = whole(&body["json"]).to_string();
     assert_eq!(whole.len() as u64, body["len"].as_u64().unwrap());
     let digest: String = Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(digest, body["sha256"].as_str().unwrap());
-    whole
+    whole.into()
 }
 
 /// Expands "<<N more>>" into copies of the element before it, or into datums whose tokens continue from it.
@@ -72,44 +56,6 @@ fn next(element: &Value) -> Value {
         count_on(&mut element["model_input"]["chunks"][0]["tokens"]);
     }
     element
-}
-
-/// Sends every request of a scenario in order, and waits for each promise. Returns the rejected ones.
-fn replay(name: &str) -> Vec<(String, u16, String)> {
-    let server = LocalServer::start().unwrap();
-    let mut client = Client::new(&server);
-    let run = client.model(BASE);
-    let mut session = String::new();
-    let mut refused = Vec::new();
-    for exchange in fixture(name)["exchanges"].as_array().unwrap() {
-        let (method, path) = (exchange["method"].as_str().unwrap(), exchange["path"].as_str().unwrap());
-        let endpoint = path.split_once("/api/v1/").unwrap().1.replace("run-golden", &run);
-        // Polls are sent for the promises of this server instead.
-        if endpoint == "retrieve_future" || endpoint == "telemetry" {
-            continue;
-        }
-        stock(&mut client, &run);
-        let mut body = body(exchange).replace("sess-golden-0001", &session).replace("run-golden", &run);
-        for model in ["Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B"] {
-            body = body.replace(model, BASE);
-        }
-        body = body.replace("\"base_model\":\"m\"", &format!("\"base_model\":\"{BASE}\""));
-        client.send(method, &endpoint, &body);
-        let response = client.receive().unwrap();
-        if endpoint == "create_session" {
-            session = response.json()["session_id"].as_str().unwrap().to_owned();
-        }
-        match response.status {
-            200 if response.json().get("request_id").is_some() => {
-                let id = response.json()["request_id"].as_str().unwrap().to_owned();
-                let result = client.result(&id);
-                assert!(result.get("error").is_none(), "{name} {endpoint}: {result}");
-            }
-            200 | 204 | 302 => {}
-            status => refused.push((endpoint.clone(), status, response.detail())),
-        }
-    }
-    refused
 }
 
 #[test]
