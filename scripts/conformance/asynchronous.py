@@ -87,7 +87,7 @@ async def rest(client, saved, state, named):
     if hasattr(tinker, "AdminClient"):
         await organization(tinker.AdminClient())
     if hasattr(client, "copy_weights_async"):
-        check((await client.copy_weights_async(state)).startswith("tinker://"))
+        check((await client.copy_weights_async(state, "elsewhere")).startswith("tinker://"))
         urls = await client.get_external_weights_urls_async(f"tinker://{named_run}/external_weights/later")
         check(urls.urls)
     await client.delete_checkpoint_async(named_run, checkpoint)
