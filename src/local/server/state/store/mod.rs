@@ -4,7 +4,9 @@
 //! server.json                                number of starts, and the secret that signs links and tokens
 //! revoked_keys.json                          hashes of the API keys that their users revoked
 //! sessions/SESSION/session.json
+//! sessions/SESSION/removed_samplers.json     numbers of its sampling sessions that were removed
 //! samplers/SAMPLER/sampler.json              a sampling session, next to its weights if it has its own
+//! samplers/SAMPLER/clients.json              how many clients have joined it
 //! runs/RUN/run.json                          a training run
 //! runs/RUN/weights/NAME/checkpoint.json      a training checkpoint, next to its PEFT and optimizer files
 //! runs/RUN/sampler_weights/NAME/…            a sampler checkpoint, next to its PEFT files
