@@ -116,6 +116,7 @@ fn loss_inputs_and_settings_are_checked() {
         ("gspo", json!({}), json!({}), "the loss input sequence_ratio_mask is missing"),
         ("gspo", json!({}), json!({ "sequence_ratio_mask": float([0.0, 0.0]) }), "sequence_ratio_mask marks no token"),
         ("ppo", json!({}), json!({ "sequence_ratio_mask": float([0.0, 1.0]) }), "ppo has no input sequence_ratio_mask"),
+        ("ppo", json!({}), json!({ "mask": float([0.0, 1.0]) }), "ppo has no input mask"),
         ("dro", json!({}), json!({ "clip_low_threshold": float([0.0, 1.0]) }), "dro has no input clip_low_threshold"),
         (
             "ppo",
