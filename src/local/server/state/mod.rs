@@ -27,6 +27,7 @@ mod task_output;
 mod tasks;
 mod timeline;
 mod usage;
+mod waiting_batches;
 
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::audit_log::{AuditEvent, day};
