@@ -83,7 +83,8 @@
 //! # Checkpoints
 //!
 //! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
-//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409. Sampling sessions
+//!   on it have the new weights from their next sample on.
 //! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
 //!   weights can be trained further.
 //! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.
