@@ -13,13 +13,14 @@ const BASE: &str = "tinkex/bytes-tiny";
 /// A request that was refused: its endpoint, the status and the detail.
 type Refused = (String, u16, String);
 
-/// Gives a run the checkpoints that the recorded server had: two of each kind.
+/// Gives a run the checkpoints that the recorded servers had: two for training and two for samples, and one for other programs.
 fn stock(client: &mut Client, run: &str) {
     for (endpoint, name) in [
         ("save_weights", "ckpt-1"),
         ("save_weights", "0001"),
         ("save_weights_for_sampler", "samp-1"),
         ("save_weights_for_sampler", "0002"),
+        ("save_weights_external", "e1"),
     ] {
         let response = client.post(endpoint, json!({ "model_id": run, "path": name }));
         match response.status {
@@ -79,7 +80,9 @@ fn replay(name: &str, exchanges: Vec<Value>, body: fn(&Value) -> Vec<u8>) -> Vec
         let body = if is_compressed { zstd::decode_all(&*body(exchange)).unwrap() } else { body(exchange) };
         let body = translated(body, &session, &run);
         let body = if is_compressed { zstd::encode_all(&*body, 0).unwrap() } else { body };
-        client.send_with(method, &endpoint, &headers, &body);
+        let query = exchange["query"].as_str().filter(|query| !query.is_empty());
+        let target = query.map_or_else(|| endpoint.clone(), |query| format!("{endpoint}?{query}"));
+        client.send_with(method, &target, &headers, &body);
         let response = client.receive().unwrap();
         if endpoint == "create_session" {
             session = response.json()["session_id"].as_str().unwrap().to_owned();

@@ -90,3 +90,30 @@ fn sampling_requests_are_accepted_except_images() {
     assert_eq!(refused.len(), details.len(), "{refused:?}");
     assert!(refused.iter().zip(details).all(|((.., detail), expected)| detail.contains(expected)), "{refused:?}");
 }
+
+#[test]
+fn requests_of_new_endpoints_are_accepted() {
+    for name in ["77_asample_429_backpressure", "94_config_retrieve_futures", "95_config_pjwt", "99_billing_402"] {
+        assert_eq!(replay(name), [], "{name}");
+    }
+    // The recorded request is one of the other server.
+    assert_eq!(refused_for("97_config_cancel", "there is no request"), ["cancel_future"]);
+    let custom = refused_for("9b_custom_loss_server_side", "this server runs no custom losses");
+    assert_eq!(custom, ["create_custom_loss", "forward_backward"]);
+}
+
+#[test]
+fn rest_requests_are_accepted_except_missing_resources() {
+    // The recorded server did not know these either, or knew them under a fictitious name.
+    for (name, unknown) in [
+        ("44_sampling_client_errors", &["create_sampling_session"][..]),
+        ("50_rest_all", &["training_runs/a%20b/%C3%BC", "training_runs/run:1/", "samplers/"]),
+        ("52_cli", &["training_runs/missing"]),
+    ] {
+        let refused = replay(name);
+        let is_unknown =
+            |((endpoint, status, _), unknown): (&Refused, &&str)| *status == 404 && endpoint.starts_with(unknown);
+        assert_eq!(refused.len(), unknown.len(), "{name}: {refused:?}");
+        assert!(refused.iter().zip(unknown).all(is_unknown), "{name}: {refused:?}");
+    }
+}
