@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::body;
-use super::call::{Call, HandlerResult, ok};
-use super::decode::{self, OptimStep};
 use crate::local::model::Model;
+use crate::local::server::api::body;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
+use crate::local::server::api::decode::{self, OptimStep};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{PromiseId, Tables, Task};
 use crate::rules::chunking::ChunkLimits;
@@ -116,8 +116,10 @@ impl Call<'_> {
             return Err(no_custom_loss());
         }
         let batch = decode::batch(&*self.base_model(model_id)?, input)?;
-        let task = if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) };
-        self.submit(model_id, seq_id, |_| Ok(task))
+        self.submit(model_id, seq_id, |_| {
+            let batch = self.state.batches.add(batch)?;
+            Ok(if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) })
+        })
     }
 
     /// Queues a task for a run's worker, unless the request is a retry. `task` runs under the lock and only for a new
