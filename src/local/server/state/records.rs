@@ -144,9 +144,13 @@ pub(crate) fn timestamp_of(time: SystemTime) -> Timestamp {
     (time - Duration::from_nanos(excess.into())).into()
 }
 
-/// The time `seconds` from now; `None` if it is out of range.
-pub(crate) fn timestamp_in(seconds: u64) -> Option<Timestamp> {
-    // The timestamp format ends with the year 9999.
+/// The time that is this much later than now, at the latest the end of the year 9999, where the formats of times end.
+pub(crate) fn time_in(time: Duration) -> SystemTime {
     let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    wall_clock().checked_add(Duration::from_secs(seconds)).filter(|end| *end <= latest).map(timestamp_of)
+    wall_clock().checked_add(time).map_or(latest, |end| end.min(latest))
+}
+
+/// The time `seconds` from now.
+pub(crate) fn timestamp_in(seconds: u64) -> Timestamp {
+    timestamp_of(time_in(Duration::from_secs(seconds)))
 }
