@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, Loss, LossFn, ModelInput, SamplingParams, TensorData};
+use tinkex::types::{
+    AdamParams, Batch, Datum, LoraConfig, Loss, LossFn, ModelInput, ProvenanceSpan, SamplingParams, TensorData,
+};
 use tinkex::{Config, ServiceClient};
 
 const BASE_MODEL: &str = "tinkex/bytes-tiny";
@@ -35,6 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut policy = BTreeMap::new();
     for (loss, settings) in POLICY_LOSSES {
+        // It needs to know which tokens were sampled, for which JSON has no form.
+        if loss == "stable_reinforce" && std::env::var("TINKER_WIRE").is_ok_and(|wire| wire == "json") {
+            continue;
+        }
         let batch = Batch::from(vec![policy_datum(loss)?]);
         let default = Loss::from(LossFn::from(loss));
         let set = settings.iter().fold(default.clone(), |loss, &(name, value)| loss.config(name, value));
@@ -84,6 +90,10 @@ fn policy_datum(loss: &str) -> tinkex::Result<Datum> {
         .input("advantages", vec![0.5, -0.5, 1.0, 0.0])?;
     match loss {
         "gspo" => datum.input("sequence_ratio_mask", vec![0.0, 1.0, 1.0, 1.0]),
+        "stable_reinforce" => Ok(datum.with_provenance(
+            [ProvenanceSpan::prompt("sequence", 0, 1), ProvenanceSpan::sampled("sequence", 0, 3)],
+            [ProvenanceSpan::sampled("sequence", 0, 4)],
+        )),
         _ => Ok(datum),
     }
 }

@@ -55,7 +55,12 @@ def datum(text, **inputs):
 
 def policy_datum(loss):
     mask = {"sequence_ratio_mask": [0.0, 1.0, 1.0, 1.0]} if loss == "gspo" else {}
-    return datum("abcde", logprobs=[-1.0] * 4, advantages=[0.5, -0.5, 1.0, 0.0], **mask)
+    one = datum("abcde", logprobs=[-1.0] * 4, advantages=[0.5, -0.5, 1.0, 0.0], **mask)
+    if loss != "stable_reinforce":
+        return one
+    of_prompt = tinker.PromptProvenanceSpan(sequence_id="sequence", length=1)
+    sampled = lambda length: tinker.SampledProvenanceSpan(sequence_id="sequence", length=length)
+    return one.with_provenance([of_prompt, sampled(3)], [sampled(4)])
 
 
 def loss_of(output):

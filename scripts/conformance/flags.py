@@ -27,19 +27,26 @@ from common import BASE, check, rejected
 
 
 class Requests(logging.Handler):
-    """The requests that the client sends, from its own log: by server, path, and whether the body is compressed."""
+    """The requests that the client sends, from its own log: by server, path, and whether the body is compressed.
+
+    And the cancellations that failed, of which the client tells nobody else.
+    """
 
     def __init__(self):
         super().__init__()
         self.paths = collections.Counter()
         self.compressed = 0
+        self.failed_cancellations = []
         logger = logging.getLogger("tinker._base_client")
         logger.setLevel(logging.DEBUG)
         logger.propagate = False
         logger.addHandler(self)
+        logging.getLogger("tinker.lib.internal_client_holder").addHandler(self)
 
     def emit(self, record):
-        if record.msg.startswith("Sending HTTP Request"):
+        if "cancel" in record.msg:
+            self.failed_cancellations.append(record.getMessage())
+        elif record.msg.startswith("Sending HTTP Request"):
             server, path = re.fullmatch(r"(http://[^/]+)/api/v1/(.*)", str(record.args[1])).groups()
             self.paths[server, path] += 1
         elif record.msg.startswith("Request options"):
@@ -142,6 +149,7 @@ def main():
         failed = {name: future.exception() for name, future in running.items() if future.exception()}
     for name, error in failed.items():
         print(f"{name}: {error!r}", file=sys.stderr)
+    check(not requests.failed_cancellations, requests.failed_cancellations)
     check(not failed, "settings that were not followed", sorted(failed))
 
 

@@ -110,7 +110,8 @@ def checkpoints_of_2026(service, trainer, client):
     rejected((tinker.APIStatusError, tinker.RequestFailedError), encrypted.result)
 
     batch = [datum(TEXTS[0])]
-    copies = [service.copy_weights(noted, ttl_seconds=3600), client.copy_weights(noted, "elsewhere")]
+    elsewhere = tinker.ServiceClient(project_id="elsewhere")
+    copies = [elsewhere.copy_weights(noted, ttl_seconds=3600), client.copy_weights(noted, "elsewhere")]
     loss = loss_of(trainer.forward(batch, "cross_entropy").result())
     for copy in (copy.result() for copy in copies):
         check(copy.split("/")[2] != run, copy)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use tinkex::local::model::Model;
 use tinkex::local::transformer::Transformer;
-use tinkex::local::{Faults, Flag, LocalServer};
+use tinkex::local::{Faults, Flag, LocalServer, WireFormats};
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -32,6 +32,10 @@ pub(crate) struct Options {
     /// Model to serve: tinkex/bytes-tiny, tinkex/bytes-small or tinkex/bytes-medium; can be repeated [default: all].
     #[arg(long = "model", value_name = "NAME", value_parser = parse_model)]
     models: Vec<ServedModel>,
+    /// Formats of training batches and results that the server takes: both, json (like a server of 2025) or protobuf (like the
+    /// newest servers).
+    #[arg(long, value_name = "FORMATS", default_value = "both", value_parser = parse_wire)]
+    wire: WireFormats,
     /// Setting that the server announces to its clients; can be repeated; see below.
     #[arg(long = "flag", value_name = "NAME=VALUE")]
     flags: Vec<Flag>,
@@ -120,10 +124,17 @@ fn parse_model(name: &str) -> Result<ServedModel, String> {
     model.map(|model| ServedModel(Arc::new(model))).ok_or_else(|| format!("expected one of {}", names.join(", ")))
 }
 
+fn parse_wire(word: &str) -> Result<WireFormats, &'static str> {
+    word.parse().map_err(|_| "expected both, json or protobuf")
+}
+
 pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     app.interrupt.catch();
-    let mut builder =
-        LocalServer::builder().addr(options.addr).fault_seed(options.chaos_seed).metadata_above(options.metadata_above);
+    let mut builder = LocalServer::builder()
+        .addr(options.addr)
+        .wire(options.wire)
+        .fault_seed(options.chaos_seed)
+        .metadata_above(options.metadata_above);
     if let Some(directory) = options.data_dir {
         builder = builder.data_dir(directory);
     }

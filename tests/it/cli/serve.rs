@@ -5,9 +5,9 @@ use std::process::{Child, ChildStdout};
 
 use serde_json::json;
 use tempfile::TempDir;
-use tinkex::types::LoraConfig;
 use tinkex::types::wire::{ClientConfig, ClientDynamicConfig};
-use tinkex::{Config, ServiceClient};
+use tinkex::types::{Datum, LoraConfig, LossFn};
+use tinkex::{Config, ServiceClient, Wire};
 
 use super::program::{KEY, read_to_end, tinkex};
 
@@ -70,6 +70,19 @@ fn flags_are_announced_and_explained() {
         let flag = format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         assert!(help.contains(&flag), "{flag}");
     }
+}
+
+#[test]
+fn one_wire_format_is_served_alone() {
+    let server = serve("--wire protobuf");
+    let trainer = connect(&server).unwrap().create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default());
+    let datum = Datum::new([1, 2]).input("target_tokens", [2, 3]).unwrap().input("weights", [1, 1]).unwrap();
+    assert!(trainer.unwrap().forward([datum.clone()], LossFn::CrossEntropy).is_ok());
+    let config = Config::builder().base_url(&server.url).api_key(KEY).wire(Wire::Json).build().unwrap();
+    let service = ServiceClient::connect(config).unwrap();
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default()).unwrap();
+    let error = trainer.forward_backward([datum], LossFn::CrossEntropy).unwrap_err();
+    assert_eq!(error.status(), Some(415), "{error}");
 }
 
 #[test]

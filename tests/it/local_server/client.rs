@@ -1,7 +1,7 @@
 //! A small HTTP client on a socket, with helpers for common requests.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -112,6 +112,11 @@ impl Client {
             }
         }
         Ok(Response { status, headers, body: Vec::new() })
+    }
+
+    /// Sends no more.
+    pub fn end(&mut self) {
+        self.stream.get_ref().shutdown(Shutdown::Write).ok();
     }
 
     /// Whether the server has closed the connection, without a reset.

@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod flags;
 mod futures;
+mod fuzz;
 mod golden;
 mod hostile;
 mod housekeeping;

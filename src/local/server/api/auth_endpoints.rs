@@ -29,7 +29,7 @@ pub(super) fn token(call: &Call<'_>) -> HandlerResult {
 /// Describes the key of the request.
 pub(super) fn own_key(call: &Call<'_>) -> HandlerResult {
     let details = json!({ "org_details": { "name": "local" }, "user_details": { "email": call.owner.email() } });
-    ok(&json!({ "key_id": call.owner.number(), "name": call.owner.as_str(), "note": null, "details": details }))
+    ok(&json!({ "key_id": call.owner.number(), "name": call.owner.as_str(), "note": "", "details": details }))
 }
 
 /// Revokes the key of the request, and with it its tokens.

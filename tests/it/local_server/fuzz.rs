@@ -1,0 +1,231 @@
+//! Damaged requests never make the server panic: recorded requests of both clients, with random changes to their bodies, to what is
+//! compressed in them, to their targets and to their heads. `QUICKCHECK_TESTS` sets the number of requests, 100 by default.
+
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use quickcheck::{Arbitrary, Gen, TestResult, quickcheck};
+use serde_json::Value;
+use tinkex::local::LocalServer;
+
+use super::client::Client;
+use crate::support::golden::{FOLDER, FOLDER_2026};
+
+const BASE: &str = "tinkex/bytes-tiny";
+
+/// A recorded request.
+#[derive(Clone, Debug)]
+struct Recorded {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// All recorded requests of moderate size, for the model and the sessions of the fuzzed server.
+static RECORDED: LazyLock<Vec<Recorded>> = LazyLock::new(|| {
+    let mut all = Vec::new();
+    for folder in [FOLDER, FOLDER_2026] {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let fixture: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            all.extend(fixture["exchanges"].as_array().into_iter().flatten().filter_map(recorded));
+        }
+    }
+    assert!(all.len() > 500, "{}", all.len());
+    all
+});
+
+fn recorded(exchange: &Value) -> Option<Recorded> {
+    let body = &exchange["body"];
+    if body["truncated"] == true {
+        return None;
+    }
+    let path = exchange["path"].as_str()?.split_once("/api/v1/")?.1;
+    // Revokes the key that all requests have.
+    if path == "auth/apikey/me" {
+        return None;
+    }
+    let query = exchange["query"].as_str().map(|query| format!("?{query}")).unwrap_or_default();
+    let kept = ["content-type", "content-encoding", "accept", "x-tinker-request-type"];
+    let headers = exchange["headers"].as_object()?.iter().filter(|(name, _)| kept.contains(&name.as_str()));
+    Some(Recorded {
+        method: exchange["method"].as_str()?.to_owned(),
+        target: format!("{path}{query}"),
+        headers: headers.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
+        body: match body["raw_b64"].as_str() {
+            Some(bytes) => STANDARD.decode(bytes).ok()?,
+            None => body["raw"].as_str().unwrap_or_default().into(),
+        },
+    })
+}
+
+/// What is changed.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Body,
+    /// What the body contains, before it is compressed with zstd.
+    Content,
+    Target,
+    Head,
+}
+
+/// A change of a few bytes.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(u16, u8),
+    Insert(u16, Vec<u8>),
+    Remove(u16, u8),
+    /// These many bytes again.
+    Repeat(u16, u8),
+}
+
+impl Arbitrary for Part {
+    fn arbitrary(g: &mut Gen) -> Self {
+        *g.choose(&[Part::Body, Part::Body, Part::Body, Part::Content, Part::Target, Part::Head]).unwrap()
+    }
+}
+
+impl Arbitrary for Change {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let place = u16::arbitrary(g);
+        let words: [&[u8]; 12] = [
+            b"null",
+            b"-1",
+            b"1e999",
+            b"{",
+            b"]",
+            b"\"",
+            b"18446744073709551616",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"\xc0\xaf",
+            b"%00",
+            b"&limit=-1",
+            b"[[[[[[[[",
+        ];
+        match u8::arbitrary(g) % 5 {
+            0 => Change::Set(place, u8::arbitrary(g)),
+            1 => Change::Insert(place, g.choose(&words).unwrap().to_vec()),
+            2 => Change::Insert(place, Vec::arbitrary(g)),
+            3 => Change::Remove(place, u8::arbitrary(g)),
+            _ => Change::Repeat(place, u8::arbitrary(g)),
+        }
+    }
+}
+
+fn change(bytes: &mut Vec<u8>, changes: &[Change]) {
+    for change in changes {
+        let at = |place: u16| usize::from(place) % (bytes.len() + 1);
+        match change {
+            Change::Set(place, value) => {
+                let place = at(*place);
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte = *value;
+                }
+            }
+            Change::Insert(place, inserted) => {
+                let place = at(*place);
+                bytes.splice(place..place, inserted.iter().copied());
+            }
+            Change::Remove(place, count) => {
+                let place = at(*place);
+                bytes.drain(place..bytes.len().min(place + usize::from(*count)));
+            }
+            Change::Repeat(place, count) => {
+                let place = at(*place);
+                let again = bytes[place..bytes.len().min(place + usize::from(*count))].to_vec();
+                bytes.splice(place..place, again);
+            }
+        }
+    }
+}
+
+/// A server with the model and the samplers that the recorded requests name, once their session is renamed.
+struct Fuzzed {
+    server: LocalServer,
+    session: String,
+    model: String,
+}
+
+static FUZZED: LazyLock<Mutex<Fuzzed>> = LazyLock::new(|| {
+    let server = LocalServer::builder().hold_time(Duration::from_millis(1)).max_body(1 << 20).start().unwrap();
+    let mut client = Client::new(&server);
+    let model = client.model(BASE);
+    let session = model.split_once(':').unwrap().0.to_owned();
+    Mutex::new(Fuzzed { server, session, model })
+});
+
+/// Replaces all of one run of bytes by another.
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    while let Some(place) = rest.windows(from.len()).position(|window| window == from) {
+        out.extend_from_slice(&rest[..place]);
+        out.extend_from_slice(to);
+        rest = &rest[place + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+impl Fuzzed {
+    /// The request as one for this server: a pass in protobuf begins with the model, all else names it as text.
+    fn translated(&self, recorded: &Recorded) -> Recorded {
+        let model = [&[0x0a, u8::try_from(self.model.len()).unwrap()], self.model.as_bytes()].concat();
+        let body = replace(&recorded.body, b"\x0a\x18sess-golden-0001:train:0", &model);
+        let body = replace(&body, b"sess-golden-0001", self.session.as_bytes());
+        let body = replace(&replace(&body, b"run-golden", self.model.as_bytes()), b"Qwen/Qwen3-8B", BASE.as_bytes());
+        let target = recorded.target.replace("sess-golden-0001", &self.session).replace("run-golden", &self.model);
+        Recorded { body, target, ..recorded.clone() }
+    }
+
+    /// Sends a request. Returns the status, unless the head was too damaged for a response.
+    fn send(&self, part: Part, changes: &[Change], recorded: &Recorded) -> Option<u16> {
+        let Recorded { method, target, mut headers, mut body } = self.translated(recorded);
+        let mut target = target.into_bytes();
+        let mut client = Client::new(&self.server);
+        match part {
+            Part::Body => change(&mut body, changes),
+            Part::Content => {
+                change(&mut body, changes);
+                body = zstd::encode_all(&*body, 0).unwrap();
+                headers.push(("content-encoding".to_owned(), "zstd".to_owned()));
+            }
+            Part::Target => {
+                change(&mut target, changes);
+                target.retain(|byte| byte.is_ascii_graphic());
+            }
+            Part::Head => {
+                let mut head = format!("{method} /api/v1/{} HTTP/1.1\r\nx-api-key: tml-test\r\n", recorded.target);
+                head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
+                let mut bytes = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
+                change(&mut bytes, changes);
+                // The server may close the connection in the middle.
+                drop(client.write([bytes, body].concat()));
+                client.end();
+                return client.receive_head().ok().map(|response| response.status);
+            }
+        }
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        client.send_with(&method, std::str::from_utf8(&target).unwrap(), &headers, &body);
+        Some(client.receive().unwrap().status)
+    }
+}
+
+quickcheck! {
+    fn damaged_requests_never_panic(which: u16, part: Part, changes: Vec<Change>) -> TestResult {
+        let fuzzed = FUZZED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let recorded = &RECORDED[usize::from(which) % RECORDED.len()];
+        let changes = &changes[..changes.len().min(8)];
+        let status = fuzzed.send(part, changes, recorded);
+        if status == Some(500) {
+            return TestResult::error(format!("500 for {part:?} {changes:?} of {recorded:?}"));
+        }
+        let alive = Client::new(&fuzzed.server).get("healthz").status;
+        TestResult::from_bool(alive == 200)
+    }
+}
