@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::owner::Owner;
@@ -19,11 +19,18 @@ pub(crate) struct SessionRecord {
     pub(crate) number: u64,
     pub(crate) created: Timestamp,
     pub(crate) tags: Vec<String>,
+    #[serde(default, deserialize_with = "entries")]
     pub(crate) user_metadata: Option<BTreeMap<String, Value>>,
     pub(crate) project_id: Option<String>,
     pub(crate) display_name: Option<String>,
     /// Why the client ended the session, once it has.
     pub(crate) finish: Option<FinishSessionRequest<'static>>,
+}
+
+/// The metadata of a session. Earlier servers kept any JSON; what has no entries is dropped.
+fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, Value>>, D::Error> {
+    let metadata = Option::<Value>::deserialize(deserializer)?;
+    Ok(metadata.and_then(|metadata| serde_json::from_value(metadata).ok()))
 }
 
 impl SessionRecord {
