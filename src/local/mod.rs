@@ -32,6 +32,7 @@
 //! | a sample that nobody polls for | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 410 |
 //! | samples that wait for a processor | 10 000 | 429 |
 //! | batches of passes that wait for a processor | about 1 GiB | 429 |
+//! | requests that wait for a model | 10 000 | 429 |
 //! | sampling sessions on unnamed saves, of a session | the 64 that were used last | 410 |
 //! | other sampling sessions, of a session | the 1024 that were used last | 410 |
 //! | a result that its client acknowledged (`retrieve_futures`) | | 410 |
@@ -83,8 +84,9 @@
 //! # Checkpoints
 //!
 //! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
-//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409. Sampling sessions
-//!   on it have the new weights from their next sample on.
+//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//! - A sampling session on a checkpoint samples from what its path has: after an overwrite from the new weights, after a deletion
+//!   not at all. A sample that is being computed finishes with the weights that it began with.
 //! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
 //!   weights can be trained further.
 //! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.

@@ -34,7 +34,7 @@ pub(super) fn unpublish(call: &Call<'_>) -> HandlerResult {
 pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
     let SetCheckpointTtlRequest { ttl_seconds } = body::parse(call.request)?;
     call.check_ttl(ttl_seconds)?;
-    let expires_at = ttl_seconds.and_then(timestamp_in);
+    let expires_at = ttl_seconds.map(timestamp_in);
     call.update_checkpoint("checkpoint_ttl_set", |checkpoint| checkpoint.expires_at = expires_at)
 }
 
@@ -62,7 +62,7 @@ pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
         owner: call.owner.clone(),
         time: timestamp(),
         public: false,
-        expires_at: body.ttl_seconds.and_then(timestamp_in),
+        expires_at: body.ttl_seconds.map(timestamp_in),
         ..original.clone()
     };
     let model = call.state.model(&checkpoint.base_model)?;
