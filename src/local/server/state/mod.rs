@@ -3,7 +3,8 @@
 //! Everything belongs to the API key that created it. Records are written to the [`Store`] while the [`Tables`] are locked,
 //! so that the disk sees changes in the order of the requests.
 //!
-//! Lock order: the tables first, then a queue, the promises or the store; none of these locks the tables. An
+//! Lock order: the tables first, then a queue, the promises, the usage, the timeline, the audit log or the store; none of these locks
+//! the tables, and only the audit log and the usage use the store. An
 //! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
 
 mod access;
