@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::body::{self, bad_request};
-use super::call::{Call, HandlerResult, ok};
+use crate::local::server::api::body::{self, bad_request};
+use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{Owner, Session, Tables};
 use crate::types::{

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::body::bad_request;
-use super::call::{Call, HandlerResult, ok};
+use crate::local::server::api::body::bad_request;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::state::{Hour, Owner, Tables, UsageKey, UsageKind, storage, timestamp};
 use crate::rules::billing_period::check_billing_period;
 use crate::types::{

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Call, HandlerResult, no_content, ok};
-use super::{body, decode};
+use crate::local::server::api::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::api::{body, decode};
 use crate::local::server::state::{
     AuditEvent, SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp,
 };
