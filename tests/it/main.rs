@@ -19,8 +19,6 @@ mod custom_loss;
 mod events;
 mod http;
 #[cfg(feature = "local")]
-mod local_chaos;
-#[cfg(feature = "local")]
 mod local_futures;
 mod local_loop;
 mod local_losses;
