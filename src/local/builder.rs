@@ -171,7 +171,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Maximum number of requests in the log; 0 disables it. Defaults to 10 000.
+    /// Maximum number of requests in the log; 0 disables it. Requests with more than 8 KiB of headers and ids take the room of
+    /// several. Defaults to 10 000.
     pub fn log_capacity(mut self, requests: usize) -> Self {
         self.settings.log_capacity = requests;
         self

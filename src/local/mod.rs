@@ -32,7 +32,8 @@
 //! | a sample that nobody polls for | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 410 |
 //! | samples that wait for a processor | 10 000 | 429 |
 //! | batches of passes that wait for a processor | about 1 GiB | 429 |
-//! | requests that wait for a model | 10 000 | 429 |
+//! | requests that wait for a training run | 10 000 | 429 |
+//! | id of a project | 256 bytes | 400 |
 //! | sampling sessions on unnamed saves, of a session | the 64 that were used last | 410 |
 //! | other sampling sessions, of a session | the 1024 that were used last | 410 |
 //! | a result that its client acknowledged (`retrieve_futures`) | | 410 |
@@ -75,10 +76,11 @@
 //! | `asample` | in `sampling_params`: all but `max_tokens`, `seed`, `stop`, `temperature`, `top_k`, `top_p` | 400 |
 //! | `optim_step` | in `adam_params`: all but `learning_rate`, `beta1`, `beta2`, `eps`, `weight_decay`, `grad_clip_norm` | 400 |
 //! | `create_model` | in `lora_config`: all but `rank`, `seed`, `train_unembed`, `train_mlp`, `train_attn` | 400 |
-//! | `create_model`, `load_weights`, `optim_step` | another optimizer than AdamW: `optimizer_config`, `optimizer_params` | 400 |
+//! | `create_model`, `load_weights` | `optimizer_config` of another optimizer than AdamW | 400 |
+//! | `optim_step` | `optimizer_params`: the settings of AdamW are `adam_params` | 400 |
 //! | `save_weights_external` | `age_encryption_recipients` | 400 |
 //!
-//! Null, false and 0 switch nothing on, and are accepted in any field. All other fields that the server does not know are ignored.
+//! Null, false and 0 switch nothing on, and are accepted in any field that the server does not know. All other fields that the server does not know are ignored.
 //! Provenance spans of a batch are checked, and ignored.
 //!
 //! # Checkpoints

@@ -3,8 +3,8 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::local::server::api::body::{self, bad_request};
 use crate::local::server::api::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::api::{body, decode};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
     CHECKPOINT_RECORD, CheckpointRecord, RUN_RECORD, Run, RunRecord, checkpoint_folder, timestamp, timestamp_in,
@@ -42,9 +42,7 @@ pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
 pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
     let body: CopyWeightsRequest<'_> = body::parse(call.request)?;
     call.check_ttl(body.ttl_seconds)?;
-    if body.destination_project_id.is_empty() {
-        return Err(bad_request("destination_project_id is empty: name the project that the copy is for"));
-    }
+    decode::check_project_id("destination_project_id", &body.destination_project_id)?;
     let parsed = body.source_path.parse::<CheckpointPath>();
     let source = parsed.map_err(|error| Response::error(404, &error.to_string()))?;
     let readers = call.readers(call.request.header("x-tinker-weights-access-token"));

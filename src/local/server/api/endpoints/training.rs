@@ -15,7 +15,7 @@ use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, Promise};
 use crate::types::{Datum, LossFn};
 
-/// More requests than this do not wait for a model: their memory would grow without end.
+/// More requests of a training run do not wait: their memory would grow without end.
 const MAX_QUEUED: usize = 10_000;
 
 /// Forward passes in JSON. In protobuf, a field of `forward_backward` requests them.
@@ -140,7 +140,7 @@ impl Call<'_> {
         }
         let waiting = run.queue()?.len();
         if waiting >= MAX_QUEUED {
-            let detail = format!("{waiting} requests wait for {model_id}, the maximum: try again later");
+            let detail = format!("{waiting} requests of {model_id} are waiting, the maximum: try again later");
             return Err(Response::error(429, &detail));
         }
         let task = task(&mut tables)?;
