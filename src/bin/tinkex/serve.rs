@@ -133,15 +133,15 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     let mut builder = LocalServer::builder()
         .addr(options.addr)
         .wire(options.wire)
-        .fault_seed(options.chaos_seed)
-        .metadata_above(options.metadata_above);
+        .token_time(options.token_time)
+        .metadata_above(options.metadata_above)
+        .fault_seed(options.chaos_seed);
     if let Some(directory) = options.data_dir {
         builder = builder.data_dir(directory);
     }
     for ServedModel(model) in options.models {
         builder = builder.model(model);
     }
-    builder = builder.token_time(options.token_time);
     for flag in options.flags {
         builder = builder.flag(flag);
     }

@@ -76,7 +76,7 @@ impl AuditLog {
         let mut events = VecDeque::new();
         for day in days {
             for line in store.read_lines(&[FOLDER, &day], FILE)? {
-                // The last line of a server that was killed may be cut off.
+                // A server that was killed may have cut off its last line.
                 events.extend(serde_json::from_str::<AuditEvent>(&line));
             }
         }
@@ -127,6 +127,9 @@ impl AuditLog {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
     use super::*;
 
     fn event(event: &str, owner: &str) -> AuditEvent {
@@ -170,11 +173,17 @@ mod tests {
         let (store, lock) = Store::open(scratch.path()).unwrap();
         let log = AuditLog::default();
         (0..3).for_each(|_| log.add(&store, event("checkpoint_read", "tml-a")));
-        store.append_line(&[FOLDER, &today()], FILE, "{\"cut off").unwrap();
-        let written = log.0.lock().clone();
+        drop((store, lock));
+        let file = scratch.path().join(FOLDER).join(today()).join(FILE);
+        let cut_off = File::options().append(true).open(file).unwrap().write_all(b"\n{\"cut off");
+        cut_off.unwrap();
+        let (store, lock) = Store::open(scratch.path()).unwrap();
+        let recovered = AuditLog::recover(&store).unwrap();
+        assert_eq!(*recovered.0.lock(), *log.0.lock());
+        recovered.add(&store, event("checkpoint_delete", "tml-a"));
         drop((store, lock));
         let (store, _lock) = Store::open(scratch.path()).unwrap();
-        assert_eq!(*AuditLog::recover(&store).unwrap().0.lock(), written);
+        assert_eq!(*AuditLog::recover(&store).unwrap().0.lock(), *recovered.0.lock());
     }
 
     #[test]

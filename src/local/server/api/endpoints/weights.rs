@@ -61,16 +61,12 @@ pub(super) fn save_weights_for_sampler(call: &Call<'_>) -> HandlerResult {
         };
         return call.save(&body.model_id, body.seq_id, "sampler_weights", body.path.as_deref(), save);
     };
-    for (field, present) in [
+    let named = [
         ("path", body.path.is_some()),
         ("ttl_seconds", body.ttl_seconds.is_some()),
         ("user_metadata", body.user_metadata.is_some()),
-    ] {
-        if present {
-            let detail = format!("{field} is for weights with a name: leave it or sampling_session_seq_id out");
-            return Err(bad_request(detail));
-        }
-    }
+    ];
+    refuse_present(named, "is for weights with a name: leave it or sampling_session_seq_id out")?;
     call.submit(&body.model_id, body.seq_id, |tables| {
         let run = tables.run(&body.model_id, &call.owner)?.record.clone();
         // A run without a session has no worker, and `submit` refuses it before.
@@ -97,16 +93,12 @@ pub(super) fn load_weights(call: &Call<'_>) -> HandlerResult {
     let source = CheckpointSource { path: body.path.clone().into_owned(), readers, with_optimizer: body.optimizer };
     match (body.model_id.as_deref(), body.session_id.as_deref(), body.model_seq_id) {
         (Some(model_id), None, None) => {
-            for (field, present) in [
+            let of_new = [
                 ("base_model", body.base_model.is_some()),
                 ("user_metadata", body.user_metadata.is_some()),
                 ("optimizer_config", body.optimizer_config.is_some()),
-            ] {
-                if present {
-                    let detail = format!("{field} is for a new model: leave it out to load into the model {model_id}");
-                    return Err(bad_request(detail));
-                }
-            }
+            ];
+            refuse_present(of_new, &format!("is for a new model: leave it out to load into the model {model_id}"))?;
             call.submit(model_id, body.seq_id, |_| Ok(Task::LoadCheckpoint(source)))
         }
         (None, Some(session_id), Some(model_seq)) => {
@@ -116,6 +108,12 @@ pub(super) fn load_weights(call: &Call<'_>) -> HandlerResult {
             "send either model_id, to load into a model, or session_id and model_seq_id, to load into a new one",
         )),
     }
+}
+
+/// Refuses a body that has one of these fields.
+fn refuse_present(fields: [(&str, bool); 3], why: &str) -> Result<(), Response> {
+    let present = fields.into_iter().find(|(_, is_present)| *is_present);
+    present.map_or(Ok(()), |(field, _)| Err(bad_request(format!("{field} {why}"))))
 }
 
 impl Call<'_> {

@@ -270,14 +270,15 @@ impl Store {
         let file = root.join(relative(path)).join(name);
         create_parent(&file)?;
         let appended = File::options().create(true).append(true).open(&file).and_then(|mut file| {
-            // In one write, so that a crash leaves at most the last line incomplete.
-            file.write_all(format!("{line}\n").as_bytes())?;
+            // In one write, so that a crash leaves at most the last line incomplete; and with the line break first, so that such a
+            // line does not take the next one with it.
+            file.write_all(format!("\n{line}").as_bytes())?;
             file.sync_data()
         });
         appended.map_err(at(&file))
     }
 
-    /// The lines that [`append_line`](Store::append_line) wrote; none if the file does not exist.
+    /// The lines that [`append_line`](Store::append_line) wrote, and an empty one before; none if the file does not exist.
     pub(crate) fn read_lines(&self, path: FolderPath<'_>, name: &str) -> io::Result<Vec<String>> {
         let Store::Directory { root, .. } = self else { return Ok(Vec::new()) };
         let file = root.join(relative(path)).join(name);
