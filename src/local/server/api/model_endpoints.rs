@@ -9,9 +9,9 @@ use super::call::{Call, HandlerResult, ok};
 use super::decode;
 use super::training_endpoints::promise;
 use crate::local::model::Model;
-use crate::local::server::compute::{spawn_run_worker, tagged};
+use crate::local::server::compute::spawn_run_worker;
 use crate::local::server::http1::Response;
-use crate::local::server::state::{RUN_RECORD, Run, RunRecord, Tables, Task, timestamp};
+use crate::local::server::state::{RUN_RECORD, Run, RunRecord, Tables, Task, tagged, timestamp};
 use crate::types::wire::{CreateModelRequest, GetInfoRequest, UnloadModelRequest};
 use crate::types::{GetInfoResponse, LoraConfig, ModelData, OptimizerConfig};
 

@@ -8,11 +8,10 @@ use serde_json::json;
 use super::call::{Call, HandlerResult, ok};
 use super::{body, decode};
 use crate::local::model::Cancellation;
-use crate::local::server::compute::tagged;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
     CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplerClient, SamplingSession, SamplingSessionRecord,
-    Weights,
+    Weights, tagged,
 };
 use crate::types::wire::{
     CreateSamplingSessionRequest, JoinSamplingSessionRequest, JoinSamplingSessionResponse, SampleRequest,

@@ -15,4 +15,3 @@ mod weights;
 pub(crate) use self::run_worker::spawn_run_worker;
 pub(crate) use self::sample_worker::run_sample_worker;
 pub(crate) use self::target_logprobs::target_rows;
-pub(crate) use crate::local::server::state::tagged;
