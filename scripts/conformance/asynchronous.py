@@ -96,6 +96,8 @@ async def rest(client, saved, state, named):
 
 async def organization(client):
     check((await client.get_billing_usage_async(*hours())).data)
-    check((await client.get_audit_log_async()).entries)
+    # In 0.24.1, it works on the client's own event loop only.
+    audit = client.holder.run_coroutine_threadsafe(client.get_audit_log_async())
+    check((await audit.result_async()).entries)
     if hasattr(client, "get_current_checkpoint_storage_usage_async"):
         check((await client.get_current_checkpoint_storage_usage_async()).data)

@@ -135,6 +135,13 @@ impl Client {
         self.receive().unwrap()
     }
 
+    /// Follows a link of this server, without an API key.
+    pub fn follow(&mut self, link: &str) -> Response {
+        let path = link.strip_prefix("http://local.test").unwrap();
+        self.write(format!("GET {path} HTTP/1.1\r\n\r\n")).unwrap();
+        self.receive().unwrap()
+    }
+
     pub fn post(&mut self, endpoint: &str, body: Value) -> Response {
         self.send("POST", endpoint, &body.to_string());
         self.receive().unwrap()
@@ -220,6 +227,12 @@ pub fn batch(text: &str) -> Value {
 
 pub fn forward_backward(model_id: &str, seq_id: u64, text: &str) -> Value {
     json!({ "forward_backward_input": batch(text), "model_id": model_id, "seq_id": seq_id })
+}
+
+/// The loss of a model on a text.
+pub fn loss(client: &mut Client, model_id: &str, seq_id: u64, text: &str) -> f64 {
+    let body = json!({ "forward_input": batch(text), "model_id": model_id, "seq_id": seq_id });
+    client.call("forward", body)["metrics"]["loss:sum"].as_f64().unwrap()
 }
 
 pub fn optim_step(model_id: &str, seq_id: u64, learning_rate: f64) -> Value {

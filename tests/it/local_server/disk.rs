@@ -12,7 +12,7 @@ use tempfile::tempdir;
 use tinkex::ErrorKind;
 use tinkex::local::LocalServer;
 
-use super::client::{Client, batch, forward_backward, optim_step, sample, save};
+use super::client::{Client, forward_backward, loss, optim_step, sample, save};
 
 const BASE: &str = "tinkex/bytes-tiny";
 const FOLDER: &str = "TINKEX_TEST_DATA_DIR";
@@ -54,11 +54,6 @@ fn serve_in_child_process() {
     }
 }
 
-fn loss(client: &mut Client, model_id: &str, seq_id: u64) -> Value {
-    let body = json!({ "forward_input": batch("hello"), "model_id": model_id, "seq_id": seq_id });
-    client.call("forward", body)["metrics"]["loss:sum"].clone()
-}
-
 fn from_checkpoint(client: &mut Client, path: &str) -> String {
     let model = client.model(BASE);
     let load = json!({ "model_id": model, "path": path, "seq_id": 1, "optimizer": true });
@@ -83,7 +78,7 @@ fn everything_answered_survives_kill_nine() {
     let sampler = client.call("save_weights_for_sampler", unnamed)["sampling_session_id"].as_str().unwrap().to_owned();
     let seeded = json!({ "max_tokens": 20, "seed": 4 });
     let said = client.call("asample", sample(&sampler, 0, "hel", seeded.clone()));
-    let at_save = loss(&mut client, &run, 7);
+    let at_save = loss(&mut client, &run, 7, "hello");
     let shown: Vec<_> = ["training_runs", "checkpoints", "sessions"].map(|list| client.get(list).json()).into();
     let of_session = client.get(&format!("sessions/{}", run.split(':').next().unwrap())).json();
     // One more step, which is only in memory, and a save without waiting for it.
@@ -112,7 +107,7 @@ fn everything_answered_survives_kill_nine() {
     assert_eq!(client.call("asample", sample(&sampler, 0, "hel", seeded)), said);
     let again = from_checkpoint(&mut client, &format!("tinker://{run}/weights/one"));
     assert_ne!(again, run);
-    assert_eq!(loss(&mut client, &again, 2), at_save);
+    assert_eq!(loss(&mut client, &again, 2, "hello"), at_save);
     process.kill();
 }
 
@@ -172,14 +167,14 @@ fn training_resumes_exactly_from_a_checkpoint() {
     step(&mut client, &run, 1);
     client.call("save_weights", save(&run, 3, "one"));
     step(&mut client, &run, 4);
-    let expected = loss(&mut client, &run, 6);
+    let expected = loss(&mut client, &run, 6, "hello");
     drop(server);
 
     let server = start();
     let mut client = Client::new(&server);
     let again = from_checkpoint(&mut client, &format!("tinker://{run}/weights/one"));
     step(&mut client, &again, 2);
-    assert_eq!(loss(&mut client, &again, 4), expected);
+    assert_eq!(loss(&mut client, &again, 4, "hello"), expected);
 }
 
 #[test]

@@ -42,9 +42,7 @@ fn trained(server: &LocalServer, process: Child) -> Vec<u8> {
     let run = output.lines().find_map(|line| Some(line.split_once("run=")?.1.trim())).unwrap();
     let mut client = Client::new(server);
     let link = client.get(&format!("training_runs/{run}/checkpoints/weights/end/archive"));
-    let path = link.header("location").unwrap().strip_prefix("http://local.test").unwrap();
-    client.write(format!("GET {path} HTTP/1.1\r\n\r\n")).unwrap();
-    let archive = client.receive().unwrap();
+    let archive = client.follow(link.header("location").unwrap());
     assert_eq!(archive.status, 200);
     archive.body
 }

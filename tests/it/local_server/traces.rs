@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tinkex::local::LocalServer;
 
-use super::client::{Client, Response, forward_backward, sample};
+use super::client::{Client, forward_backward, sample};
 
 const BASE: &str = "tinkex/bytes-tiny";
 
@@ -15,13 +15,7 @@ fn link(client: &mut Client, session: &str) -> String {
     assert_eq!(client.get(&path).json(), json!({ "status": "pending", "url": null, "error": null }));
     let ready = client.get(&path).json();
     assert_eq!(ready["status"], "ready");
-    ready["url"].as_str().unwrap().strip_prefix("http://local.test").unwrap().to_owned()
-}
-
-/// Follows a link without a key.
-fn follow(client: &mut Client, link: &str) -> Response {
-    client.write(format!("GET {link} HTTP/1.1\r\n\r\n")).unwrap();
-    client.receive().unwrap()
+    ready["url"].as_str().unwrap().to_owned()
 }
 
 fn contains(trace: &[u8], text: &str) -> bool {
@@ -38,12 +32,12 @@ fn trace_has_the_requests_of_the_session() {
     client.call("asample", sample(&sampler, 1, "a", json!({ "max_tokens": 1 })));
 
     let (training, sampling) = (link(&mut client, "session-1"), link(&mut client, "session-2"));
-    let training = follow(&mut client, &training);
+    let training = client.follow(&training);
     assert_eq!((training.status, training.header("content-type")), (200, Some("application/octet-stream")));
     for (text, expected) in [("session-1:train:0", true), ("forward_backward", true), ("asample", false)] {
         assert_eq!(contains(&training.body, text), expected, "{text}");
     }
-    let sampling = follow(&mut client, &sampling);
+    let sampling = client.follow(&sampling);
     assert!(contains(&sampling.body, "asample") && !contains(&sampling.body, "forward_backward"));
 }
 
@@ -56,7 +50,7 @@ fn a_session_that_went_on_is_exported_anew() {
     assert_eq!(client.get("sessions/session-1/trace_export").json()["status"], "ready");
     client.call("forward_backward", forward_backward(&run, 1, "hello"));
     let second = link(&mut client, "session-1");
-    let [first, second] = [first, second].map(|link| follow(&mut client, &link).body);
+    let [first, second] = [first, second].map(|link| client.follow(&link).body);
     assert!(!contains(&first, "forward_backward") && contains(&second, "forward_backward"));
 }
 
@@ -68,6 +62,6 @@ fn only_the_owner_gets_a_link() {
     assert_eq!(Client::new(&server).key("tml-other").get("sessions/session-1/trace_export").status, 403);
     assert_eq!(client.get("sessions/session-9/trace_export").status, 404);
     let expired = link(&mut client, "session-1");
-    assert_eq!(follow(&mut client, &expired).detail(), "the link has expired");
-    assert_eq!(follow(&mut client, "/traces/session-1/1.pftrace").detail(), "the link is not signed");
+    assert_eq!(client.follow(&expired).detail(), "the link has expired");
+    assert_eq!(client.follow("http://local.test/traces/session-1/1.pftrace").detail(), "the link is not signed");
 }

@@ -3,15 +3,10 @@
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 
-use super::client::{Client, PATIENCE, batch, forward_backward, optim_step, sample};
+use super::client::{Client, PATIENCE, batch, forward_backward, loss, optim_step, sample};
 use super::models::Gated;
 
 const BASE: &str = "tinkex/bytes-tiny";
-
-fn loss(client: &mut Client, model_id: &str, seq_id: u64, text: &str) -> f64 {
-    let body = json!({ "forward_input": batch(text), "model_id": model_id, "seq_id": seq_id });
-    client.call("forward", body)["metrics"]["loss:sum"].as_f64().unwrap()
-}
 
 #[test]
 fn training_teaches_a_text_to_the_sampler() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 use tinkex::local::{LocalServer, LocalServerBuilder};
 
-use super::client::{Client, batch, forward_backward, optim_step, sample, save};
+use super::client::{Client, forward_backward, loss, optim_step, sample, save};
 use super::models::Gated;
 
 const BASE: &str = "tinkex/bytes-tiny";
@@ -20,11 +20,6 @@ fn with(mut body: Value, fields: Value) -> Value {
 fn step(client: &mut Client, run: &str, seq: u64) {
     client.call("forward_backward", forward_backward(run, seq, "hello"));
     client.call("optim_step", optim_step(run, seq + 1, 0.01));
-}
-
-fn loss(client: &mut Client, run: &str, seq: u64) -> Value {
-    let body = json!({ "forward_input": batch("hello"), "model_id": run, "seq_id": seq });
-    client.call("forward", body)["metrics"]["loss:sum"].clone()
 }
 
 /// A run of rank 4 that was trained, with the training checkpoint "one".
@@ -52,7 +47,7 @@ fn a_model_starts_from_a_checkpoint() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let run = trained(&mut client);
-    let (path, expected) = (format!("tinker://{run}/weights/one"), loss(&mut client, &run, 4));
+    let (path, expected) = (format!("tinker://{run}/weights/one"), loss(&mut client, &run, 4, "hello"));
     let session_id = client.session();
     let body = with(from(&session_id, 3, &path), json!({ "user_metadata": { "k": "v" }, "base_model": BASE }));
     let promise = client.promise("load_weights", body.clone());
@@ -61,7 +56,7 @@ fn a_model_starts_from_a_checkpoint() {
     assert_eq!(client.promise("load_weights", body.clone()), promise);
     assert_eq!(client.post("load_weights", with(body, json!({ "optimizer": true }))).status, 409);
 
-    assert_eq!(loss(&mut client, &model_id, 1), expected);
+    assert_eq!(loss(&mut client, &model_id, 1, "hello"), expected);
     let info = client.ok("get_info", json!({ "model_id": model_id }));
     assert_eq!((&info["lora_rank"], &info["optimizer_config"]), (&json!(4), &json!({ "type": "adamw" })));
     let shown = client.get(&format!("training_runs/{model_id}")).json();
@@ -78,13 +73,13 @@ fn the_optimizer_is_loaded_if_wanted() {
     let run = trained(&mut client);
     let path = format!("tinker://{run}/weights/one");
     step(&mut client, &run, 4);
-    let expected = loss(&mut client, &run, 6);
+    let expected = loss(&mut client, &run, 6, "hello");
     let session_id = client.session();
     for (number, optimizer) in [(0, true), (1, false)] {
         let body = with(from(&session_id, number, &path), json!({ "optimizer": optimizer }));
         let model_id = client.call("load_weights", body)["model_id"].as_str().unwrap().to_owned();
         step(&mut client, &model_id, 1);
-        assert_eq!(loss(&mut client, &model_id, 3) == expected, optimizer);
+        assert_eq!(loss(&mut client, &model_id, 3, "hello") == expected, optimizer);
     }
 }
 
@@ -148,7 +143,7 @@ fn overwriting_replaces_a_checkpoint() {
         let mut client = Client::new(&server);
         let run = trained(&mut client);
         step(&mut client, &run, 4);
-        let expected = loss(&mut client, &run, 6);
+        let expected = loss(&mut client, &run, 6, "hello");
         assert_eq!(client.post("save_weights", with(save(&run, 7, "one"), json!({ "overwrite": false }))).status, 409);
         let first = client.promise("save_weights", with(save(&run, 7, "one"), json!({ "overwrite": true })));
         let metadata = json!({ "overwrite": true, "user_metadata": { "loss": "0.3" } });
@@ -157,7 +152,7 @@ fn overwriting_replaces_a_checkpoint() {
         step(&mut client, &run, 9);
         let path = format!("tinker://{run}/weights/one");
         client.call("load_weights", json!({ "model_id": run, "path": path, "seq_id": 11, "optimizer": true }));
-        assert_eq!(loss(&mut client, &run, 12), expected);
+        assert_eq!(loss(&mut client, &run, 12, "hello"), expected);
         let listed = checkpoints(&mut client, &run);
         assert_eq!((listed.len(), &listed[0]["user_metadata"]), (1, &json!({ "loss": "0.3" })));
     }
@@ -207,14 +202,9 @@ fn external_weights_are_fetched_file_by_file() {
         client.get(&format!("training_runs/{run}/checkpoints/external_weights/ext/external_weights_urls")).json();
     let expires = urls["expires"].as_str().unwrap().parse::<tinkex::types::Timestamp>().unwrap();
     assert!(expires.system_time() > std::time::SystemTime::UNIX_EPOCH);
-    let mut fetch = |url: &str| {
-        let path = url.strip_prefix("http://local.test").unwrap();
-        client.write(format!("GET {path} HTTP/1.1\r\n\r\n")).unwrap();
-        client.receive().unwrap()
-    };
     let mut sizes = 0;
     for (name, url) in urls["urls"].as_object().unwrap() {
-        let file = fetch(url.as_str().unwrap());
+        let file = client.follow(url.as_str().unwrap());
         assert_eq!(file.status, 200);
         sizes += file.body.len();
         if name == "adapter_config.json" {
@@ -224,7 +214,7 @@ fn external_weights_are_fetched_file_by_file() {
             assert_eq!(name, "adapter_model.safetensors");
             assert!(safetensors::SafeTensors::deserialize(&file.body).unwrap().len() > 4);
         }
-        assert_eq!(fetch(&url.as_str().unwrap().replace("files/", "archives/")).status, 403);
+        assert_eq!(client.follow(&url.as_str().unwrap().replace("files/", "archives/")).status, 403);
     }
     assert_eq!(saved["size_bytes"], sizes);
     let of_training = client.get(&format!("training_runs/{run}/checkpoints/weights/one/external_weights_urls"));
@@ -350,7 +340,7 @@ fn what_was_saved_survives_a_restart() {
     let lists = ["checkpoints", "training_runs", &format!("training_runs/{run}/checkpoints")];
     let shown = lists.map(|list| client.get(list).json());
     assert_eq!(shown[0]["checkpoints"].as_array().unwrap().len(), 5);
-    let expected = loss(&mut client, &run, 8);
+    let expected = loss(&mut client, &run, 8, "hello");
     drop(server);
 
     let server = start();
@@ -358,5 +348,5 @@ fn what_was_saved_survives_a_restart() {
     assert_eq!(lists.map(|list| client.get(list).json()), shown);
     let session_id = client.session();
     client.call("load_weights", from(&session_id, 0, copied.as_str().unwrap()));
-    assert_eq!(loss(&mut client, &format!("{session_id}:train:0"), 1), expected);
+    assert_eq!(loss(&mut client, &format!("{session_id}:train:0"), 1, "hello"), expected);
 }

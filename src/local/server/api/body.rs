@@ -1,4 +1,4 @@
-//! Bodies, their formats, and query strings; and the errors for malformed ones.
+//! Bodies and their formats, and the errors for malformed requests.
 //!
 //! The server rejects requests like FastAPI, which the service uses: 422 with the location in the request for a wrong
 //! format, 400 with a sentence for an invalid value.
@@ -57,38 +57,6 @@ fn without_nulls(value: Value) -> Value {
         }
         Value::Array(values) => Value::Array(values.into_iter().map(without_nulls).collect()),
         other => other,
-    }
-}
-
-/// The part of a list that a client requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) offset: u64,
-    pub(super) limit: u64,
-}
-
-impl Page {
-    /// Parses `limit` and `offset` of a query; other parameters are ignored.
-    pub(super) fn parse(request: &Request, default_limit: u64) -> Result<Self, Response> {
-        let mut page = Page { offset: 0, limit: default_limit };
-        for (name, value) in request.query.split('&').filter_map(|field| field.split_once('=')) {
-            let field = match name {
-                "limit" => &mut page.limit,
-                "offset" => &mut page.offset,
-                _ => continue,
-            };
-            let location = || vec![json!("query"), json!(name)];
-            *field = value
-                .parse()
-                .map_err(|_| unprocessable(location(), "Input should be a valid integer", "int_parsing"))?;
-        }
-        Ok(page)
-    }
-
-    /// The items on this page.
-    pub(super) fn of<T>(&self, items: Vec<T>) -> Vec<T> {
-        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        items.into_iter().skip(size(self.offset)).take(size(self.limit)).collect()
     }
 }
 

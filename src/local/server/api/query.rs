@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::body::unprocessable;
 use super::call::Call;
-use crate::local::server::http1::Response;
+use crate::local::server::http1::{Request, Response};
 use crate::local::server::path_segment;
 use crate::types::{AccessScope, Timestamp};
 
@@ -35,6 +35,35 @@ impl Call<'_> {
             }
             Some(scope) => Ok(scope),
         }
+    }
+}
+
+/// The part of a list that a client requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) offset: u64,
+    pub(super) limit: u64,
+}
+
+impl Page {
+    /// Parses `limit` and `offset` of a query; other parameters are ignored.
+    pub(super) fn parse(request: &Request, default_limit: u64) -> Result<Self, Response> {
+        let mut page = Page { offset: 0, limit: default_limit };
+        for (name, value) in request.query.split('&').filter_map(|field| field.split_once('=')) {
+            let field = match name {
+                "limit" => &mut page.limit,
+                "offset" => &mut page.offset,
+                _ => continue,
+            };
+            *field = value.parse().map_err(|_| malformed(name, "Input should be a valid integer", "int_parsing"))?;
+        }
+        Ok(page)
+    }
+
+    /// The items on this page.
+    pub(super) fn of<T>(&self, items: Vec<T>) -> Vec<T> {
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        items.into_iter().skip(size(self.offset)).take(size(self.limit)).collect()
     }
 }
 

@@ -1,13 +1,8 @@
 //! Routing: from method and path to a handler.
 
-use super::archive_endpoints::{ARCHIVES, FILES};
-use super::call::{ApiContext, Call, Download, Handler, HandlerOutcome, HandlerResult};
-use super::trace_endpoints::TRACES;
-use super::{
-    archive_endpoints, audit_endpoints, auth_endpoints, billing_endpoints, checkpoint_endpoints, future_endpoints,
-    listing_endpoints, model_endpoints, sampling_endpoints, search_endpoints, session_endpoints, trace_endpoints,
-    training_endpoints, unsupported, weights_endpoints,
-};
+use super::call::{ApiContext, Call, Download, HandlerOutcome, HandlerResult};
+use super::endpoints::{DOWNLOADS, ROUTES};
+use super::unsupported;
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::path_segment;
@@ -16,66 +11,6 @@ use crate::local::server::time::wall_clock;
 
 /// The prefix of every path of the API.
 pub(crate) const PREFIX: &str = "/api/v1/";
-
-const ROUTES: &[(&str, &str, Handler)] = &[
-    ("POST", "auth/token", auth_endpoints::token),
-    ("GET", "auth/apikey/me", auth_endpoints::own_key),
-    ("DELETE", "auth/apikey/me", auth_endpoints::revoke_own_key),
-    ("POST", "create_session", session_endpoints::create),
-    ("POST", "session_heartbeat", session_endpoints::heartbeat),
-    ("GET", "get_server_capabilities", session_endpoints::capabilities),
-    ("GET", "healthz", session_endpoints::health),
-    ("GET", "client/config", session_endpoints::client_config),
-    ("POST", "client/config", session_endpoints::client_config),
-    ("POST", "client/dynamic_config", session_endpoints::dynamic_config),
-    ("POST", "telemetry", session_endpoints::telemetry),
-    ("POST", "create_model", model_endpoints::create_model),
-    ("POST", "get_info", model_endpoints::get_info),
-    ("POST", "unload_model", model_endpoints::unload_model),
-    ("POST", "forward", training_endpoints::forward),
-    ("POST", "forward_backward", training_endpoints::forward_backward),
-    ("POST", "create_custom_loss", training_endpoints::create_custom_loss),
-    ("POST", "optim_step", training_endpoints::optim_step),
-    ("POST", "save_weights", weights_endpoints::save_weights),
-    ("POST", "load_weights", weights_endpoints::load_weights),
-    ("POST", "save_weights_for_sampler", weights_endpoints::save_weights_for_sampler),
-    ("POST", "save_weights_external", weights_endpoints::save_weights_external),
-    ("POST", "create_sampling_session", sampling_endpoints::create),
-    ("POST", "join_sampling_session", sampling_endpoints::join),
-    ("POST", "asample", sampling_endpoints::sample),
-    ("POST", "retrieve_futures", future_endpoints::retrieve_futures),
-    ("POST", "cancel_future", future_endpoints::cancel_future),
-    ("POST", "retrieve_future", future_endpoints::retrieve_future),
-    ("GET", "training_runs", listing_endpoints::training_runs),
-    ("GET", "training_runs/{}", listing_endpoints::training_run),
-    ("GET", "training_runs/{}/checkpoints", listing_endpoints::checkpoints_of_run),
-    ("DELETE", "training_runs/{}/checkpoints/{}/{}", checkpoint_endpoints::delete),
-    ("POST", "training_runs/{}/checkpoints/{}/{}/publish", checkpoint_endpoints::publish),
-    ("DELETE", "training_runs/{}/checkpoints/{}/{}/publish", checkpoint_endpoints::unpublish),
-    ("PUT", "training_runs/{}/checkpoints/{}/{}/ttl", checkpoint_endpoints::set_ttl),
-    ("GET", "training_runs/{}/checkpoints/{}/{}/archive", archive_endpoints::link),
-    ("GET", "training_runs/{}/checkpoints/{}/{}/external_weights_urls", archive_endpoints::external_urls),
-    ("POST", "copy_weights", checkpoint_endpoints::copy),
-    ("GET", "checkpoints", listing_endpoints::checkpoints),
-    ("GET", "sessions", listing_endpoints::sessions),
-    ("POST", "sessions/{}/finish", session_endpoints::finish),
-    ("GET", "sessions/{}", listing_endpoints::session),
-    ("PUT", "sessions/{}/project", session_endpoints::set_project),
-    ("POST", "sessions/search", search_endpoints::search),
-    ("GET", "samplers/{}", listing_endpoints::sampler),
-    ("POST", "weights_info", listing_endpoints::weights_info),
-    ("GET", "sessions/{}/trace_export", trace_endpoints::export),
-    ("GET", "audit", audit_endpoints::audit),
-    ("GET", "billing/usage/events", billing_endpoints::usage),
-    ("GET", "billing/usage/checkpoints/current", billing_endpoints::checkpoint_storage),
-];
-
-/// What signed links lead to, by the first segment of the path.
-const DOWNLOADS: &[(&str, Download)] = &[
-    (ARCHIVES, archive_endpoints::download_archive),
-    (FILES, archive_endpoints::download_file),
-    (TRACES, trace_endpoints::download),
-];
 
 /// The names by which fault rules refer to endpoints: the first and the last segment of each path.
 pub(crate) fn endpoint_names() -> impl Iterator<Item = &'static str> {

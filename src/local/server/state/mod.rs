@@ -3,26 +3,23 @@
 //! Everything belongs to the API key that created it. Records are written to the [`Store`] while the [`Tables`] are locked,
 //! so that the disk sees changes in the order of the requests.
 //!
-//! Lock order: the tables first, then a queue, the promises or the store; none of these locks the tables. An
+//! Lock order: the tables first, then a queue, the promises, the usage, the timeline, the audit log or the store; none of these locks
+//! the tables, and only the audit log and the usage use the store. An
 //! [`AdapterCache`] is locked on a sampling thread before the tables, and never while they are locked.
 
 mod access;
 mod adapter_cache;
 mod audit_log;
-mod folders;
 mod housekeeping;
-mod number_set;
 mod owner;
 mod promises;
 mod records;
 mod revoked_keys;
-mod sample_queue;
 mod sequence_log;
 mod server_record;
 mod server_state;
 mod store;
 mod tables;
-mod task_output;
 mod tasks;
 mod timeline;
 mod usage;
@@ -32,6 +29,7 @@ pub(crate) use self::audit_log::{AuditEvent, day};
 pub(crate) use self::owner::Owner;
 pub(crate) use self::promises::{
     HeldSessionPoll, PollResult, PromiseId, PromiseSettings, PromiseTable, ResultPoll, SamplerClient, TaskError,
+    TaskOutput, tagged,
 };
 pub(crate) use self::records::{
     CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in, timestamp_of,
@@ -44,7 +42,6 @@ pub(crate) use self::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
     SamplingSession, Session, Tables, check_owner, not_found,
 };
-pub(crate) use self::task_output::{TaskOutput, tagged};
 pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};
 pub(crate) use self::timeline::{ExportState, Span};
 pub(crate) use self::usage::{Hour, UsageKey, UsageKind, storage};

@@ -14,13 +14,13 @@ use super::owner::Owner;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
 use super::revoked_keys::RevokedKeys;
-use super::sample_queue::SampleQueue;
 use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, REMOVED_SAMPLERS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
     SamplingSession, Session, Tables, not_found,
 };
+use super::tasks::SampleQueue;
 use super::timeline::Timeline;
 use super::usage::Usage;
 use crate::local::model::Model;

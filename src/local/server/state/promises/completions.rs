@@ -9,8 +9,8 @@ use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::task_output::StoredResult;
 use super::id::PromiseId;
+use super::task_output::StoredResult;
 use crate::local::server::http1::Response;
 use crate::local::server::net::Responder;
 use crate::rules::wire_format::WireFormat;
@@ -116,7 +116,7 @@ pub(super) fn response(completions: &[Completion], format: WireFormat, prev_curs
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::task_output::TaskOutput;
+    use super::super::task_output::TaskOutput;
     use super::*;
     use crate::types::OptimStepResponse;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::owner::Owner;
-use super::super::task_output::StoredResult;
 use super::completions::{Completion, Completions, HeldSessionPoll, SamplerClient};
 use super::id::PromiseId;
+use super::task_output::StoredResult;
 use crate::local::model::Cancellation;
 use crate::local::server::http1::Response;
 use crate::local::server::net::Responder;

@@ -13,6 +13,7 @@
 mod completions;
 mod entries;
 mod id;
+mod task_output;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +25,9 @@ pub(crate) use self::completions::{HeldSessionPoll, SamplerClient};
 pub(crate) use self::entries::{PollResult, ResultPoll};
 use self::entries::{PromiseState, Promises, Sample};
 pub(crate) use self::id::{PromiseId, TaskError};
+use self::task_output::StoredResult;
+pub(crate) use self::task_output::{TaskOutput, tagged};
 use super::owner::Owner;
-use super::task_output::{StoredResult, TaskOutput};
 use crate::local::model::Cancellation;
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;

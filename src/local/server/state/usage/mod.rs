@@ -242,12 +242,15 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let (store, _lock) = Store::open(scratch.path()).unwrap();
         let usage = Usage::default();
-        for at in 0..KEPT_HOURS + 10 {
+        for at in [0, 8, 9, KEPT_HOURS, KEPT_HOURS + 9] {
             usage.0.lock().add(hour(at), key(UsageKind::Training), 1);
             usage.write(&store);
         }
-        assert_eq!(usage.0.lock().hours.len() as i64, KEPT_HOURS + 1);
-        assert_eq!(store.list(&[FOLDER]).unwrap().len() as i64, KEPT_HOURS + 1);
+        let kept = [9, KEPT_HOURS, KEPT_HOURS + 9];
+        assert_eq!(usage.0.lock().hours.keys().copied().collect::<Vec<_>>(), kept.map(hour));
+        let mut stored = store.list(&[FOLDER]).unwrap();
+        stored.sort_by_key(|name| name.parse::<i64>().unwrap());
+        assert_eq!(stored, kept.map(|hour| hour.to_string()));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Searching sessions.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use super::body::{self, bad_request};
-use super::call::{Call, HandlerResult, ok};
+use crate::local::server::api::body::{self, bad_request};
+use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{Owner, Session, Tables};
 use crate::types::{
@@ -25,8 +26,12 @@ pub(super) fn search(call: &Call<'_>) -> HandlerResult {
     };
     let tables = call.state.lock();
     let visible = tables.visible_sessions(&call.owner, &scope).into_iter();
+    let storage = tables.storage_of_sessions(&call.owner);
     let mut found: Vec<_> = visible
-        .map(|(id, session)| tables.summary(id, session, &call.owner))
+        .map(|(id, session)| {
+            let storage = storage.get(id.as_str()).copied().unwrap_or_default();
+            tables.summary(id, session, storage, &call.owner)
+        })
         .filter(|session| matches(&search, session) && is_after(search.cursor.as_ref(), session))
         .collect();
     found.sort_by_cached_key(|session| Reverse((session.created_at.clone(), session.session_id.clone())));
@@ -123,12 +128,23 @@ fn is_after(cursor: Option<&SessionSearchCursor>, session: &SessionSummary) -> b
 }
 
 impl Tables {
+    /// By session, the number of checkpoints that a key may read, and their size in bytes.
+    fn storage_of_sessions(&self, owner: &Owner) -> HashMap<&str, (u64, u64)> {
+        let mut storage: HashMap<&str, (u64, u64)> = HashMap::new();
+        for run in self.runs.keys() {
+            let Some(session) = self.session_of_run(run) else { continue };
+            let of_session = storage.entry(session).or_default();
+            for (_, checkpoint) in self.readable_checkpoints(run, owner) {
+                *of_session = (of_session.0 + 1, of_session.1 + checkpoint.size_bytes);
+            }
+        }
+        storage
+    }
+
     /// A session as a search shows it. Of another key's session, only what its published checkpoints say.
-    fn summary(&self, id: &str, session: &Session, owner: &Owner) -> SessionSummary {
+    fn summary(&self, id: &str, session: &Session, storage: (u64, u64), owner: &Owner) -> SessionSummary {
         let is_own = session.record.owner == *owner;
-        let runs = self.runs.keys().filter(|run| self.session_of_run(run) == Some(id));
-        let sizes = runs.flat_map(|run| self.readable_checkpoints(run, owner)).map(|(_, record)| record.size_bytes);
-        let (checkpoints_count, bytes) = sizes.fold((0, 0), |(count, total), size| (count + 1, total + size));
+        let (checkpoints_count, bytes) = storage;
         SessionSummary {
             session_id: id.to_owned(),
             created_at: session.record.created.clone(),

@@ -4,8 +4,9 @@ use std::slice::from_ref;
 
 use serde_json::json;
 
-use super::body::{self, Page};
-use super::call::{Call, HandlerResult, ok};
+use crate::local::server::api::body;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
+use crate::local::server::api::query::Page;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{CheckpointRecord, Owner, Tables, Weights, check_owner, not_found};
 use crate::types::wire::WeightsInfoRequest;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body;
-use super::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::api::body;
+use crate::local::server::api::call::{Call, HandlerResult, no_content, ok};
 use crate::local::server::state::{
     AuditEvent, SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp,
 };

@@ -1,6 +1,6 @@
 //! Traces of sessions: exports, and the downloads behind their signed links.
 
-use super::call::{ApiContext, Call, HandlerOutcome, HandlerResult, ok};
+use crate::local::server::api::call::{ApiContext, Call, HandlerOutcome, HandlerResult, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::path_segment::encode;
 use crate::local::server::state::{ExportState, check_owner, not_found};

@@ -1,16 +1,13 @@
-//! Who a request comes from: API keys, and the tokens that clients exchange them for.
+//! API keys, and the tokens that clients exchange them for.
 
 use serde_json::json;
 
-use super::body::bad_request;
-use super::call::{ApiContext, Call, HandlerResult, no_content, ok};
-use super::tokens::Claims;
+use crate::local::server::api::authentication::{TOKEN, invalid_token};
+use crate::local::server::api::body::bad_request;
+use crate::local::server::api::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::api::tokens::Claims;
 use crate::local::server::http1::Response;
-use crate::local::server::state::Owner;
 use crate::local::server::time::wall_clock;
-
-/// How a token begins, and no API key of the service.
-const TOKEN: &str = "eyJ";
 
 /// Exchanges the credential of the request for a new token. One that is got with a token ends with that token: the key alone
 /// gives more time.
@@ -39,30 +36,4 @@ pub(super) fn revoke_own_key(call: &Call<'_>) -> HandlerResult {
         true => no_content(),
         false => Err(bad_request("too many keys are revoked: delete revoked_keys.json in the data directory")),
     }
-}
-
-impl ApiContext {
-    /// The owner of an API key or a token; 401 if it is not valid.
-    pub(super) fn authenticate(&self, credential: &str) -> Result<Owner, Response> {
-        let owner = if credential.is_empty() {
-            return Err(Response::error(401, "the header x-api-key is missing or empty"));
-        } else if credential.starts_with(TOKEN) {
-            self.tokens.verify(credential, wall_clock()).map_err(invalid_token)?.sub
-        } else if (self.key_check)(credential) {
-            Owner::of_key(credential)
-        } else {
-            return Err(Response::error(401, "unknown API key"));
-        };
-        if self.state.revoked_keys.contains(&owner) {
-            return Err(Response::error(401, "the API key was revoked: use another one"));
-        }
-        Ok(owner)
-    }
-}
-
-/// The refusal of a token, on which clients get a new one and send the request again.
-fn invalid_token(reason: &str) -> Response {
-    let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{reason}\"");
-    let detail = format!("{reason}: exchange the API key for a new one at auth/token");
-    Response::error(401, &detail).header("www-authenticate", challenge)
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::body::bad_request;
-use super::call::{Call, HandlerResult, ok};
+use crate::local::server::api::body::bad_request;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::state::{Hour, Owner, Tables, UsageKey, UsageKind, storage, timestamp};
 use crate::rules::billing_period::check_billing_period;
 use crate::types::{
@@ -77,7 +77,8 @@ fn event(tables: &Tables, hour: Hour, key: UsageKey, amount: u64) -> BillingUsag
         UsageKind::Checkpoint => event_info.count = Some(amount),
         UsageKind::Storage => {
             let gigabyte_hours = amount as f64 / MILLISECONDS_OF_HOUR / GIGABYTE;
-            (event_info.gigabyte_hours, event_info.free) = (Some(gigabyte_hours), Some(false));
+            // All storage is charged for. Clients before 0.38 refuse an event that says so with `free`.
+            event_info.gigabyte_hours = Some(gigabyte_hours);
             storage_rate = Some(STORAGE_RATE);
             cost = Some(STORAGE_RATE * gigabyte_hours / HOURS_OF_MONTH);
         }

@@ -1,10 +1,13 @@
 //! Work for the compute threads, as plain data.
 
+mod sample_queue;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+pub(crate) use self::sample_queue::SampleQueue;
 use super::adapter_cache::AdapterCache;
 use super::owner::Owner;
 use super::promises::PromiseId;

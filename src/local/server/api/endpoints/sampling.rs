@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::call::{Call, HandlerResult, ok};
-use super::{body, decode};
 use crate::local::model::Cancellation;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
+use crate::local::server::api::{body, decode};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
     CLIENTS_RECORD, PromiseId, SAMPLER_RECORD, SampleTask, SamplerClient, SamplingSession, SamplingSessionRecord,

@@ -3,10 +3,12 @@
 //! The result of a number is kept as long as a retry can be given it. Afterwards only the fact that the number was used is
 //! kept, as ranges: a table does not grow with the number of requests.
 
+mod number_set;
+
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::number_set::NumberSet;
+use self::number_set::NumberSet;
 use super::promises::{PromiseId, PromiseTable};
 use crate::local::server::http1::{Request, Response};
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::slice::from_ref;
 
-use super::body::bad_request;
-use super::call::{ApiContext, Call, HandlerOutcome, HandlerResult, ok};
 use crate::local::checkpoint_files::{CheckpointFiles, archive};
+use crate::local::server::api::body::bad_request;
+use crate::local::server::api::call::{ApiContext, Call, HandlerOutcome, HandlerResult, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::path_segment::encode;
 use crate::local::server::state::{CHECKPOINT_RECORD, timestamp_of};

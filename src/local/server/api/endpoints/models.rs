@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::body;
-use super::call::{Call, HandlerResult, ok};
-use super::decode;
-use super::training_endpoints::promise;
+use super::training::promise;
 use crate::local::model::Model;
+use crate::local::server::api::body;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
+use crate::local::server::api::decode;
 use crate::local::server::compute::spawn_run_worker;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{RUN_RECORD, Run, RunRecord, Tables, Task, tagged, timestamp};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::body;
-use super::call::{Call, HandlerResult, ok};
-use super::decode::{self, OptimStep};
 use crate::local::model::Model;
+use crate::local::server::api::body;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
+use crate::local::server::api::decode::{self, OptimStep};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{PromiseId, Tables, Task};
 use crate::rules::chunking::ChunkLimits;

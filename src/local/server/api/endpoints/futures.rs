@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::body::{self, accepted_format, bad_request, preferred_format};
-use super::call::{Call, HandlerOutcome, HandlerResult, ok};
+use crate::local::server::api::body::{self, accepted_format, bad_request, preferred_format};
+use crate::local::server::api::call::{Call, HandlerOutcome, HandlerResult, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{HeldSessionPoll, PollResult, ResultPoll, SamplerClient};
 use crate::local::server::time::now;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::promises::PromiseId;
-use super::tasks::SampleTask;
+use super::super::promises::PromiseId;
+use super::SampleTask;
 use crate::local::server::http1::Response;
 
 /// More samples than this do not wait: their memory would grow without end.
@@ -59,7 +59,7 @@ impl SampleQueue {
     }
 
     /// Removes samples that are no longer wanted. Returns those that no worker had begun.
-    pub(super) fn remove(&self, promises: &[PromiseId]) -> Vec<PromiseId> {
+    pub(crate) fn remove(&self, promises: &[PromiseId]) -> Vec<PromiseId> {
         if promises.is_empty() {
             return Vec::new();
         }
@@ -68,7 +68,7 @@ impl SampleQueue {
     }
 
     /// Drops all samples, and makes the workers end.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut tasks = self.tasks.lock();
         tasks.waiting.clear();
         tasks.is_closed = true;
@@ -76,7 +76,7 @@ impl SampleQueue {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.tasks.lock().waiting.len()
     }
 }

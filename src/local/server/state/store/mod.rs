@@ -4,7 +4,9 @@
 //! server.json                                number of starts, and the secret that signs links and tokens
 //! revoked_keys.json                          hashes of the API keys that their users revoked
 //! sessions/SESSION/session.json
+//! sessions/SESSION/removed_samplers.json     numbers of its sampling sessions that were removed
 //! samplers/SAMPLER/sampler.json              a sampling session, next to its weights if it has its own
+//! samplers/SAMPLER/clients.json              how many clients have joined it
 //! runs/RUN/run.json                          a training run
 //! runs/RUN/weights/NAME/checkpoint.json      a training checkpoint, next to its PEFT and optimizer files
 //! runs/RUN/sampler_weights/NAME/…            a sampler checkpoint, next to its PEFT files
@@ -19,6 +21,8 @@
 //! it is complete, old or new. One server uses a directory at a time. It holds a lock on `server.lock`, which the system
 //! releases however the process ends.
 
+mod folders;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -29,7 +33,7 @@ use fs4::{FileExt, TryLockError};
 use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::folders::{
+use self::folders::{
     at, create_parent, create_temporary, entries, recover, remove, removed_name, replace, sync_folder, sync_parent,
 };
 use crate::fs::write_atomically;
@@ -286,7 +290,7 @@ fn json(record: &impl Serialize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::folders::replaced_name;
+    use super::folders::replaced_name;
     use super::*;
     use crate::fs::UNFINISHED;
 

@@ -3,8 +3,8 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::body::{self, bad_request};
-use super::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::api::body::{self, bad_request};
+use crate::local::server::api::call::{Call, HandlerResult, no_content, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
     CHECKPOINT_RECORD, CheckpointRecord, RUN_RECORD, Run, RunRecord, checkpoint_folder, timestamp, timestamp_in,

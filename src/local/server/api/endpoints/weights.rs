@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::body::{self, bad_request};
-use super::call::{Call, HandlerResult};
-use super::decode;
-use super::model_endpoints::NewRun;
+use super::models::NewRun;
+use crate::local::server::api::body::{self, bad_request};
+use crate::local::server::api::call::{Call, HandlerResult};
+use crate::local::server::api::decode;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{CheckpointSource, Owner, SamplingSessionRecord, Tables, Task, Weights};
 use crate::types::wire::{

@@ -1,7 +1,7 @@
 //! The audit log.
 
-use super::call::{Call, HandlerResult, ok};
-use super::query::malformed;
+use crate::local::server::api::call::{Call, HandlerResult, ok};
+use crate::local::server::api::query::malformed;
 use crate::local::server::state::{day, timestamp};
 use crate::types::{AuditEventType, AuditLogResponse, Timestamp};
 
