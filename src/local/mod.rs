@@ -20,7 +20,7 @@
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request | 1024 | 400 |
 //! | log-probabilities of each kind in a response: top-k, targets, alternatives | 4 194 304 | 400 |
-//! | target tokens of a pass | 2²⁴; for each token of the input, the size of the vocabulary | 400 |
+//! | target tokens of a pass | 4 194 304; for each token of the input, the size of the vocabulary | 400 |
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
@@ -31,11 +31,13 @@
 //! | a session that its client finished | | 410 |
 //! | a sample that nobody polls for | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 410 |
 //! | samples that wait for a processor | 10 000 | 429 |
+//! | batches of passes that wait for a processor | about 1 GiB | 429 |
 //! | sampling sessions on unnamed saves, of a session | the 64 that were used last | 410 |
 //! | other sampling sessions, of a session | the 1024 that were used last | 410 |
 //! | a result that its client acknowledged (`retrieve_futures`) | | 410 |
 //! | a sequence number, after its result is gone | stays used | 410 |
 //! | a result after it was retrieved; before | 10 min ([`result_time`](LocalServerBuilder::result_time)); 1 h | 410 |
+//! | results that were retrieved | the 256 MiB that were retrieved last | 410 |
 //!
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing,
 //! unknown or revoked API key, and for a forged or expired token; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
@@ -54,6 +56,7 @@
 //!
 //! Passes over batches come in JSON or protobuf, as their `content-type` says. Results of passes and samples go out in protobuf to a
 //! poll that accepts `application/x-protobuf`, and in JSON to any other; everything else is JSON.
+//! Numbers that are not finite, as of a model whose training has diverged, are null in JSON and themselves in protobuf.
 //! [`wire`](LocalServerBuilder::wire) restricts the server to one of the formats. Bodies may be compressed with zstd
 //! (`content-encoding: zstd`); their limit applies to what they contain, too. Another encoding gets 415.
 //!
@@ -80,7 +83,8 @@
 //! # Checkpoints
 //!
 //! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
-//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409. Sampling sessions
+//!   on it have the new weights from their next sample on.
 //! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
 //!   weights can be trained further.
 //! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.

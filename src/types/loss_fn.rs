@@ -117,7 +117,7 @@ pub struct Loss {
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number or a text")]
 #[non_exhaustive]
 pub enum LossSetting {
     /// A number.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::{Deserialize, Deserializer};
 
 /// A float; `null` is read as NaN.
-struct Number<T>(T);
+pub(super) struct Number<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de> + From<f32>> Deserialize<'de> for Number<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

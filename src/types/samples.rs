@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::TensorData;
+use super::nan::Number;
 
 /// The result of a sample request. Log-probabilities are natural logarithms (nats).
 ///
@@ -94,12 +95,12 @@ pub struct PromptAltTokens {
 
 /// A token and its log-probability in nats; `[token, logprob]` on the wire. [`SampleResponse`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "(u32, f32)", into = "(u32, f32)")]
+#[serde(from = "(u32, Number<f32>)", into = "(u32, f32)")]
 #[non_exhaustive]
 pub struct TokenLogprob {
     /// The token id.
     pub token: u32,
-    /// The log-probability of the token in nats.
+    /// The log-probability of the token in nats; NaN where the server sent null.
     pub logprob: f32,
 }
 
@@ -113,6 +114,12 @@ impl TokenLogprob {
 
 impl From<(u32, f32)> for TokenLogprob {
     fn from((token, logprob): (u32, f32)) -> Self {
+        TokenLogprob { token, logprob }
+    }
+}
+
+impl From<(u32, Number<f32>)> for TokenLogprob {
+    fn from((token, Number(logprob)): (u32, Number<f32>)) -> Self {
         TokenLogprob { token, logprob }
     }
 }
@@ -187,5 +194,18 @@ mod tests {
         assert_eq!(response.sequences[0].topk_logprobs, Some(vec![vec![]]));
         assert_eq!(response.sequences[1].topk_logprobs, Some(vec![vec![TokenLogprob::new(7, -0.5)]]));
         assert_eq!(response.sequences[1].sequence_id.as_deref(), Some("s-1"));
+    }
+
+    #[test]
+    fn a_logprob_that_is_null_is_nan() {
+        let json = json!({
+            "sequences": [{"stop_reason": "stop", "tokens": [5], "logprobs": [null], "topk_logprobs": [[[5, null], [6, -1.5]]]}],
+            "topk_prompt_logprobs": [null, [[7, null]]],
+        });
+        let response: SampleResponse = serde_json::from_value(json).unwrap();
+        let top = &response.sequences[0].topk_logprobs.as_ref().unwrap()[0];
+        assert!(top[0].token == 5 && top[0].logprob.is_nan() && top[1] == TokenLogprob::new(6, -1.5));
+        let top = response.topk_prompt_logprobs.unwrap()[1].as_ref().unwrap()[0];
+        assert!(top.token == 7 && top.logprob.is_nan());
     }
 }

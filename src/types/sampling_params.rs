@@ -145,7 +145,7 @@ pub enum Stop {
 
 /// What other clients send: the Python client sends a single text as a string.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text, a list of texts or a list of tokens")]
 enum ListOrText {
     Text(String),
     Texts(Vec<String>),

@@ -94,6 +94,11 @@ impl SamplingContext {
         }
     }
 
+    /// Whether the adapter may be replaced while a sample is generated.
+    pub(in crate::local) fn is_replaceable(&self) -> bool {
+        matches!(self.adapter, AdapterSource::Latest(_))
+    }
+
     /// Where the model may keep keys and values, if the caller has named one.
     #[must_use]
     pub fn kv_namespace(&self) -> Option<&KvNamespace> {
@@ -122,8 +127,8 @@ impl fmt::Debug for AdapterSource {
 /// that begins alike, does not compute them again. What is kept may be dropped at any time, and is once the namespace and its
 /// clones are gone.
 ///
-/// Use one for each set of weights: nothing compares the weights of keys and values with those of a sample. With weights that
-/// are [replaced](SamplingContext::latest) now and then, one namespace keeps the keys and values of earlier weights, also for
+/// Use one for each set of weights: keys and values of other weights are computed again. With weights that are
+/// [replaced](SamplingContext::latest) now and then, one namespace keeps the keys and values of earlier weights, also for
 /// samples of later ones; what a model reports about tokens is always computed with the latest.
 ///
 /// ```

@@ -37,7 +37,10 @@ impl Transformer {
         let namespace = context.kv_namespace();
         let is_kept = namespace.is_some() || weights.is_base();
         let mut blocks = if is_kept { self.prompts.find(namespace, tokens) } else { Vec::new() };
-        let is_stale = |index: usize| (index + 1) * BLOCK > needed && !weights.are(blocks[index].adapter.as_ref());
+        // Keys and values of earlier weights serve only weights that are replaced now and then.
+        let first_needed = if context.is_replaceable() { needed } else { 0 };
+        let is_stale =
+            |index: usize| (index + 1) * BLOCK > first_needed && !weights.are(blocks[index].adapter.as_ref());
         let known = (0..blocks.len()).find(|&index| is_stale(index)).unwrap_or(blocks.len());
         blocks.truncate(known);
         let mut caches = network.empty_caches();

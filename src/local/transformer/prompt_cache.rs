@@ -7,8 +7,8 @@
 //! A block is found by its tokens and the block before it, so all tokens up to its end are the same. The last block of a prompt
 //! may be shorter; it is found by the same prompt only.
 //!
-//! In a namespace whose weights are replaced now and then, blocks of earlier weights still serve as what comes before others, as
-//! on the service. What is reported always comes from blocks of the latest weights.
+//! For weights that are replaced now and then, blocks of earlier weights still serve as what comes before others, as on the service.
+//! What is reported always comes from blocks of the latest weights. Other weights use their own blocks only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};

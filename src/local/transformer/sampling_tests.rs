@@ -185,7 +185,10 @@ fn reports_come_from_the_latest_weights() {
     let model = Transformer::bytes_tiny();
     let [old, new] = [1, 2].map(|seed| adapter(&model, seed));
     let namespace = KvNamespace::new();
-    let context = |adapter: &Arc<Adapter>| SamplingContext::new(adapter.clone()).namespace(&namespace);
+    let context = |adapter: &Arc<Adapter>| {
+        let adapter = adapter.clone();
+        SamplingContext::latest(move || adapter.clone()).namespace(&namespace)
+    };
     let cached = |context: &SamplingContext, options: &PromptOptions| {
         let PromptLogprobs { logprobs, cached_tokens, .. } = model.prompt_logprobs(context, &text(100), options);
         (logprobs, cached_tokens)
@@ -202,4 +205,17 @@ fn reports_come_from_the_latest_weights() {
     let (all, hits) = cached(&context(&new), &PromptOptions::new());
     assert_eq!((all, hits), (cached(&alone, &PromptOptions::new()).0, 0));
     assert_eq!(cached(&context(&new), &PromptOptions::new()).1, 100);
+}
+
+#[test]
+fn fixed_weights_use_only_their_own_blocks() {
+    let model = Transformer::bytes_tiny();
+    let [one, other] = [1, 2].map(|seed| adapter(&model, seed));
+    let namespace = KvNamespace::new();
+    for (weights, hits) in [(&one, 0), (&one, 100), (&other, 0), (&other, 100), (&one, 0)] {
+        let alone = SamplingContext::new(weights.clone());
+        let samples = model.sample(&alone.clone().namespace(&namespace), &text(100), 2, &options());
+        assert_eq!(samples.cached_tokens, hits);
+        assert_eq!(samples.sequences, model.sample(&alone, &text(100), 2, &options()).sequences);
+    }
 }

@@ -74,6 +74,17 @@ fn only_the_last_prompt_logprobs_are_reported() {
 }
 
 #[test]
+fn a_token_alone_has_no_logprob() {
+    let server = LocalServer::start().unwrap();
+    let sampler = connect(&server).create_sampling_client(BASE).unwrap();
+    let (prompt, params) = (ModelInput::from_tokens([97]), SamplingParams::default().max_tokens(1));
+    let options = SampleOptions::new(&prompt).sampling_params(params).prompt_logprobs(true);
+    assert_eq!(sampler.sample_with(options.clone()).unwrap().prompt_logprobs, Some(vec![None]));
+    let error = sampler.sample_with(options.prompt_logprobs_last_n(1)).unwrap_err().to_string();
+    assert!(error.contains("a prompt of length 1 has no logprobs: leave it out"), "{error}");
+}
+
+#[test]
 fn alternatives_are_drawn_at_each_position() {
     let draw = || ask(|options| options.prompt_alt_tokens_k(4)).unwrap().prompt_alt_tokens.unwrap();
     let drawn = draw();

@@ -43,6 +43,37 @@ fn checkpoints(client: &mut Client, run: &str) -> Vec<Value> {
 }
 
 #[test]
+fn samplers_follow_a_checkpoint_that_is_overwritten() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let run = trained(&mut client);
+    let path = format!("tinker://{run}/weights/one");
+    let session_id = client.session();
+    let open = |client: &mut Client, number: u64| {
+        let body = json!({ "session_id": session_id, "sampling_session_seq_id": number, "model_path": path });
+        client.ok("create_sampling_session", body)["sampling_session_id"].as_str().unwrap().to_owned()
+    };
+    // Longer than what the model keeps of prompts at the least.
+    let ask = |client: &mut Client, sampler: &str, seq: u64| {
+        let body = sample(sampler, seq, &"hello".repeat(20), json!({ "max_tokens": 3, "seed": 1 }));
+        client.call("asample", with(body, json!({ "prompt_logprobs": true })))
+    };
+    let first = open(&mut client, 0);
+    let before = ask(&mut client, &first, 1);
+    assert_eq!(ask(&mut client, &first, 2)["prompt_cache_hit_tokens"], 100);
+    step(&mut client, &run, 4);
+    client.call("save_weights", with(save(&run, 6, "one"), json!({ "overwrite": true })));
+    let after = ask(&mut client, &first, 3);
+    let second = open(&mut client, 1);
+    let expected = ask(&mut client, &second, 1);
+    assert_eq!(
+        (&after["sequences"], &after["prompt_logprobs"]),
+        (&expected["sequences"], &expected["prompt_logprobs"])
+    );
+    assert_ne!(after["prompt_logprobs"], before["prompt_logprobs"]);
+}
+
+#[test]
 fn a_model_starts_from_a_checkpoint() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);

@@ -64,6 +64,39 @@ fn train(server: &LocalServer, wire: Wire) -> Numbers {
     Numbers { passes, samples }
 }
 
+/// Samples of a model whose training has diverged.
+fn diverged(wire: Wire) -> SampleResponse {
+    let server = LocalServer::start().unwrap();
+    let service = service(&server, wire);
+    let trainer = service.create_lora_training_client(BASE, LoraConfig::new().seed(7)).unwrap();
+    trainer.forward_backward(data(), LossFn::CrossEntropy).unwrap();
+    trainer.optim_step(AdamParams::new().learning_rate(3e38)).unwrap();
+    let pass = trainer.forward(data(), LossFn::CrossEntropy).unwrap();
+    assert!(pass.metrics["loss:sum"].is_nan() && pass.loss_fn_outputs[1].logprobs().unwrap()[0].is_nan());
+    let sampler = trainer.save_weights_and_get_sampling_client().unwrap();
+    let prompt = ModelInput::from_tokens([97, 98, 99]);
+    let params = SamplingParams::default().max_tokens(2).seed(3);
+    let options = SampleOptions::new(&prompt).sampling_params(params).prompt_logprobs(true).topk_prompt_logprobs(2);
+    sampler.sample_with(options.topk_sample_logprobs(2).prompt_alt_tokens_k(2)).unwrap()
+}
+
+#[test]
+fn numbers_that_are_not_finite_arrive_as_nan() {
+    for wire in [Wire::Json, Wire::Protobuf] {
+        let response = diverged(wire);
+        let sequence = &response.sequences[0];
+        assert!(sequence.logprobs.as_ref().unwrap().iter().all(|logprob| logprob.is_nan()), "{response:?}");
+        let sampled = sequence.topk_logprobs.as_ref().unwrap()[0].clone();
+        let of_prompt = response.topk_prompt_logprobs.as_ref().unwrap()[1].clone().unwrap();
+        for top in [sampled, of_prompt] {
+            assert!(top.len() == 2 && top.iter().all(|top| top.logprob.is_nan()), "{wire:?} {response:?}");
+        }
+        let alternatives = response.prompt_alt_tokens.unwrap().logprobs;
+        assert!(alternatives.as_f32().unwrap().iter().all(|logprob| logprob.is_nan()));
+        assert_eq!(response.prompt_logprobs.unwrap()[0], None);
+    }
+}
+
 fn content_types(server: &LocalServer) -> Vec<String> {
     let activity = server.activity();
     let passes = activity.requests().filter(|request| request.endpoint().starts_with("forward"));

@@ -176,6 +176,10 @@ impl RunWorker {
         if let Some(run) = tables.runs.get(&self.id) {
             self.state.store.write_record(&["runs", &self.id], RUN_RECORD, &run.record).map_err(save_failed)?;
         }
+        let outdated = tables.adapters_of(path.as_str());
+        drop(tables);
+        // The next sample on the path loads the new weights.
+        outdated.iter().for_each(|adapter| adapter.unload());
         let mut fields = json!({ "path": path.as_str() });
         if let Some(size_bytes) = size_bytes {
             fields["size_bytes"] = size_bytes.into();

@@ -38,7 +38,8 @@ impl AdapterCache {
         }
     }
 
-    fn unload(&self) {
+    /// Frees the adapter. The next use loads it again.
+    pub(crate) fn unload(&self) {
         *self.0.lock() = None;
     }
 }

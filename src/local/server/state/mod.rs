@@ -23,6 +23,7 @@ mod tables;
 mod tasks;
 mod timeline;
 mod usage;
+mod waiting_batches;
 
 pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::audit_log::{AuditEvent, day};

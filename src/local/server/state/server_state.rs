@@ -23,6 +23,7 @@ use super::tables::{
 use super::tasks::SampleQueue;
 use super::timeline::Timeline;
 use super::usage::Usage;
+use super::waiting_batches::WaitingBatches;
 use crate::local::model::Model;
 use crate::local::server::flags::Flags;
 use crate::local::server::http1::Response;
@@ -38,6 +39,7 @@ pub(crate) struct ServerState {
     pub(crate) store: Store,
     pub(crate) adapters: LoadedAdapters,
     pub(crate) samples: SampleQueue,
+    pub(crate) batches: WaitingBatches,
     pub(crate) revoked_keys: RevokedKeys,
     pub(crate) usage: Usage,
     pub(crate) timeline: Timeline,
@@ -115,6 +117,7 @@ impl ServerState {
             store,
             adapters: LoadedAdapters::default(),
             samples: SampleQueue::default(),
+            batches: WaitingBatches::default(),
             revoked_keys,
             usage,
             timeline: Timeline::new(),

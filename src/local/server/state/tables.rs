@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::adapter_cache::AdapterCache;
 use super::owner::Owner;
 use super::promises::PromiseId;
-use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, timestamp};
+use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp};
 use super::sequence_log::{Fingerprint, SequenceLog};
 use super::tasks::TaskQueue;
 use crate::local::model::{KvNamespace, Model};
@@ -136,6 +136,13 @@ impl Tables {
         let record = self.checkpoints.get(path).filter(|record| !record.is_expired(&timestamp()));
         let record = record.ok_or_else(|| not_found("checkpoint", path))?;
         if record.public || readers.contains(&record.owner) { Ok(record) } else { Err(forbidden(path)) }
+    }
+
+    /// The adapters of sampling sessions on a checkpoint.
+    pub(crate) fn adapters_of(&self, path: &str) -> Vec<Arc<AdapterCache>> {
+        let is_on_path =
+            |sampler: &&SamplingSession| matches!(&sampler.record.weights, Weights::Checkpoint(of) if of == path);
+        self.samplers.values().filter(is_on_path).map(|sampler| sampler.adapter.clone()).collect()
     }
 
     /// A checkpoint that the owner may change: their own. 409 while it is being overwritten, which its clients wait for.

@@ -12,8 +12,9 @@ use crate::local::server::http1::Response;
 use crate::types::wire::ForwardBackwardInput;
 use crate::types::{Datum, LossFn, ProvenanceSource};
 
-/// The maximum number of targets in one request. A sparse tensor names many with few bytes.
-const MAX_TARGETS: usize = 1 << 24;
+/// The maximum number of targets in one request, of which each also has two numbers in the result. A sparse tensor names many
+/// with few bytes.
+const MAX_TARGETS: usize = 1 << 22;
 
 /// The batch of a forward or forward-backward request.
 pub(in crate::local::server::api) fn batch(

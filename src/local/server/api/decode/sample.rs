@@ -81,9 +81,11 @@ fn about_prompt(
             return Err(bad_request("prompt_logprobs_last_n is set, but prompt_logprobs is not: set both, or neither"));
         }
         Some(n) if n == 0 || n as usize >= length => {
-            let most = length.saturating_sub(1);
-            let error = format!("prompt_logprobs_last_n is {n}, but must be 1 to {most}, as the first token has none");
-            return Err(bad_request(error));
+            let why = match length {
+                0 | 1 => format!("a prompt of length {length} has no logprobs: leave it out"),
+                _ => format!("must be 1 to {}, as the first token has none", length - 1),
+            };
+            return Err(bad_request(format!("prompt_logprobs_last_n is {n}, but {why}")));
         }
         Some(n) => Some(n as usize),
         None if is_scored => None,

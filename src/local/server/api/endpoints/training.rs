@@ -116,8 +116,10 @@ impl Call<'_> {
             return Err(no_custom_loss());
         }
         let batch = decode::batch(&*self.base_model(model_id)?, input)?;
-        let task = if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) };
-        self.submit(model_id, seq_id, |_| Ok(task))
+        self.submit(model_id, seq_id, |_| {
+            let batch = self.state.batches.add(batch)?;
+            Ok(if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) })
+        })
     }
 
     /// Queues a task for a run's worker, unless the request is a retry. `task` runs under the lock and only for a new

@@ -37,6 +37,9 @@ pub(crate) struct ResultPoll {
     pub(crate) allow_metadata_only: bool,
 }
 
+/// How many bytes of results that were sent are kept for further polls, besides the newest one: 256 MiB.
+const MAX_RETRIEVED_BYTES: usize = 256 << 20;
+
 /// Fewer clients are never swept.
 const MIN_CLIENTS: usize = 1024;
 
@@ -48,6 +51,11 @@ pub(super) struct Promises {
     pub(super) by_id: HashMap<PromiseId, Promise>,
     /// When to evict each result, and when to see whether a pending sample is still wanted.
     pub(super) deadlines: BTreeSet<(Instant, PromiseId)>,
+    /// The results that were retrieved, in that order.
+    retrieved: BTreeMap<u64, PromiseId>,
+    retrieved_bytes: usize,
+    /// Number of retrievals so far.
+    retrievals: u64,
     /// The samples of each client of a sampling session.
     pub(super) clients: BTreeMap<SamplerClient, Completions>,
     /// The number of clients above which they are swept.
@@ -80,8 +88,16 @@ pub(super) enum PromiseState {
     },
     Fulfilled {
         result: Arc<StoredResult>,
-        retrieved: bool,
+        retrieved: Option<Retrieval>,
     },
+}
+
+/// The first time that a result was sent.
+#[derive(Debug)]
+pub(super) struct Retrieval {
+    /// Its place in the order of all retrievals.
+    number: u64,
+    bytes: usize,
 }
 
 /// Those who wait for a promise that has been fulfilled.
@@ -126,7 +142,7 @@ impl Promises {
         if let PromiseState::Fulfilled { .. } = state {
             return None;
         }
-        let fulfilled = PromiseState::Fulfilled { result: result.clone(), retrieved: false };
+        let fulfilled = PromiseState::Fulfilled { result: result.clone(), retrieved: None };
         let PromiseState::Pending { mut polls, .. } = std::mem::replace(state, fulfilled) else { return None };
         polls.retain(|poll| poll.responder.is_awaited());
         let (mut completions, mut session_polls) = (Vec::new(), Vec::new());
@@ -159,13 +175,24 @@ impl Promises {
         Some(seen.checked_add(abandon_time).unwrap_or(now))
     }
 
-    /// Starts the time that a result is kept. Only the first retrieval counts.
-    pub(super) fn mark_retrieved(&mut self, id: PromiseId, deadline: Option<Instant>) {
-        let Some(Promise { state: PromiseState::Fulfilled { retrieved, .. }, .. }) = self.by_id.get_mut(&id) else {
+    /// Starts the time that a result of this size is kept. Only the first retrieval counts. If there are too many bytes of
+    /// results, those that were retrieved first are evicted.
+    pub(super) fn mark_retrieved(&mut self, id: PromiseId, bytes: usize, deadline: Option<Instant>) {
+        let Some(Promise { state: PromiseState::Fulfilled { retrieved: retrieved @ None, .. }, .. }) =
+            self.by_id.get_mut(&id)
+        else {
             return;
         };
-        if !std::mem::replace(retrieved, true) {
-            self.set_deadline(id, deadline);
+        self.retrievals += 1;
+        *retrieved = Some(Retrieval { number: self.retrievals, bytes });
+        self.retrieved.insert(self.retrievals, id);
+        self.retrieved_bytes += bytes;
+        self.set_deadline(id, deadline);
+        while let Some((_, &oldest)) = self.retrieved.first_key_value()
+            && oldest != id
+            && self.retrieved_bytes > MAX_RETRIEVED_BYTES
+        {
+            self.remove(oldest);
         }
     }
 
@@ -192,6 +219,10 @@ impl Promises {
         let Some(promise) = self.by_id.remove(&id) else { return };
         if let Some(deadline) = promise.deadline {
             self.deadlines.remove(&(deadline, id));
+        }
+        if let PromiseState::Fulfilled { retrieved: Some(Retrieval { number, bytes }), .. } = promise.state {
+            self.retrieved.remove(&number);
+            self.retrieved_bytes -= bytes;
         }
         if let Some(Sample { client, cancellation, cursor }) = promise.sample {
             cancellation.cancel();

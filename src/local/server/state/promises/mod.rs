@@ -1,7 +1,8 @@
 //! Promises: the server responds to a request that takes time with a promise, and the client polls for the result.
 //!
 //! A promise is created when the request arrives and fulfilled when a worker has the result. It is evicted some time after
-//! the result was first retrieved, or after a longer time if it is never retrieved. A poll that arrives before the result
+//! the result was first retrieved, or after a longer time if it is never retrieved; large results make room for later ones.
+//! A poll that arrives before the result
 //! leaves its [responder](ResultPoll::responder) here: waiting costs a table entry, not a thread.
 //!
 //! Samples can also be polled together, and they can be cancelled. A sample that nobody polls for is abandoned: it is cancelled,
@@ -163,7 +164,7 @@ impl PromiseTable {
             cancellation.cancel();
             self.fulfill(id, Err(TaskError::user("the sample was cancelled")));
             // Nobody will retrieve it.
-            self.promises.lock().mark_retrieved(id, now().checked_add(self.settings.result_time));
+            self.promises.lock().mark_retrieved(id, 0, now().checked_add(self.settings.result_time));
         }
         Ok((id, cancellation.is_some()))
     }
@@ -233,7 +234,7 @@ impl PromiseTable {
             return Response::json(200, &metadata);
         }
         let deadline = now().checked_add(self.settings.result_time);
-        self.promises.lock().mark_retrieved(id, deadline);
+        self.promises.lock().mark_retrieved(id, size, deadline);
         response
     }
 }
@@ -260,6 +261,31 @@ mod tests {
         table.evict_expired(now() + UNRETRIEVED_TIME);
         assert!(!known(&[fulfilled]) && known(&[pending]));
         assert!(table.promises.lock().deadlines.is_empty());
+    }
+
+    #[test]
+    fn large_results_make_room_for_later_ones() {
+        let (table, owner) = table();
+        let later = now().checked_add(Duration::from_secs(600));
+        let retrieved = |megabytes: usize| {
+            let id = table.create(&owner);
+            table.fulfill(id, Ok(TaskOutput::OptimStep(OptimStepResponse::default())));
+            // Only the first time counts.
+            (0..2).for_each(|_| table.promises.lock().mark_retrieved(id, megabytes << 20, later));
+            id
+        };
+        let (small, large, larger) = (retrieved(1), retrieved(100), retrieved(155));
+        let known = |ids: &[PromiseId]| ids.iter().map(|id| table.contains(*id)).collect::<Vec<_>>();
+        assert_eq!(known(&[small, large, larger]), [true; 3]);
+        let next = retrieved(1);
+        assert_eq!(known(&[small, large, larger, next]), [false, true, true, true]);
+        // The newest is kept, whatever its size.
+        let huge = retrieved(1000);
+        assert_eq!(known(&[large, larger, next, huge]), [false, false, false, true]);
+        table.evict_expired(now() + Duration::from_secs(600));
+        assert_eq!(table.len(), 0);
+        let (half, other) = (retrieved(128), retrieved(128));
+        assert_eq!(known(&[huge, half, other]), [false, true, true]);
     }
 
     #[test]

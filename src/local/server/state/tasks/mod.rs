@@ -12,8 +12,9 @@ use super::adapter_cache::AdapterCache;
 use super::owner::Owner;
 use super::promises::PromiseId;
 use super::records::SamplingSessionRecord;
+use super::waiting_batches::WaitingBatch;
 use crate::local::adam::AdamOptions;
-use crate::local::model::{Cancellation, Example, GenerationOptions, KvNamespace, Model, PromptOptions};
+use crate::local::model::{Cancellation, GenerationOptions, KvNamespace, Model, PromptOptions};
 use crate::types::{CheckpointPath, TensorData};
 
 /// A task of a training run.
@@ -21,8 +22,8 @@ use crate::types::{CheckpointPath, TensorData};
 pub(crate) enum Task {
     /// The first task of a run with new weights.
     Create,
-    Forward(Vec<Example>),
-    ForwardBackward(Vec<Example>),
+    Forward(WaitingBatch),
+    ForwardBackward(WaitingBatch),
     OptimStep(AdamOptions),
     SaveCheckpoint {
         path: CheckpointPath,
