@@ -83,7 +83,8 @@ impl LocalServerBuilder {
     ///
     /// A record is on disk before the server responds, and survives a crash. So do the numbers that were used: no model, save or
     /// step runs twice. The rest does not survive: training must continue from the last checkpoint, and promises expire; a sample
-    /// that is asked for again is computed again. Only one server can use a directory at a time.
+    /// that is asked for again is computed again. A client that polls for all its samples at once (`retrieve_futures`) is not told
+    /// which of them were lost. Only one server can use a directory at a time.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.data_dir = Some(path.into());
         self

@@ -156,8 +156,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A Tinker server on a port of this machine.
 ///
-/// It keeps everything in memory, unless it has a [`data_dir`](LocalServerBuilder::data_dir). Dropping it stops it at once;
-/// a training step or sample that is being computed finishes on a background thread, and its result is lost.
+/// It keeps everything in memory, unless it has a [`data_dir`](LocalServerBuilder::data_dir). Dropping it stops it at once: a
+/// sample that is being computed is cut short, a training step finishes on a background thread, and their results are lost.
 ///
 /// It serves plain HTTP and by default accepts any API key: do not expose it to an untrusted network.
 #[derive(Debug)]

@@ -1,19 +1,24 @@
-//! Damaged requests never make the server panic: recorded requests of both clients, with random changes to their bodies, to what is
-//! compressed in them, to their targets and to their heads. `QUICKCHECK_TESTS` sets the number of requests, 100 by default.
+//! Damaged requests never make the server panic, nor the tasks behind its promises: recorded requests of both clients, with random
+//! changes to their bodies, to what is compressed in them, to their targets and to their heads. `QUICKCHECK_TESTS` sets the number
+//! of requests, 100 by default.
 
+use std::iter;
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use quickcheck::{Arbitrary, Gen, TestResult, quickcheck};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tinkex::local::LocalServer;
 
-use super::client::Client;
+use super::client::{Client, Response};
+use super::golden::stock;
 use crate::support::golden::{FOLDER, FOLDER_2026};
 
 const BASE: &str = "tinkex/bytes-tiny";
+const HOLD: Duration = Duration::from_millis(1);
+const MAX_POLLS: usize = 2000;
 
 /// A recorded request.
 #[derive(Clone, Debug)]
@@ -153,12 +158,23 @@ struct Fuzzed {
 }
 
 static FUZZED: LazyLock<Mutex<Fuzzed>> = LazyLock::new(|| {
-    let server = LocalServer::builder().hold_time(Duration::from_millis(1)).max_body(1 << 20).start().unwrap();
-    let mut client = Client::new(&server);
-    let model = client.model(BASE);
-    let session = model.split_once(':').unwrap().0.to_owned();
+    let server = LocalServer::builder().hold_time(HOLD).max_body(1 << 20).max_models(10_000).start().unwrap();
+    let (session, model) = stocked_model(&server);
     Mutex::new(Fuzzed { server, session, model })
 });
+
+/// A new session with a model, its checkpoints and a sampler; returns the ids of session and model.
+fn stocked_model(server: &LocalServer) -> (String, String) {
+    let mut client = Client::new(server);
+    let model = client.model(BASE);
+    let session = model.split_once(':').unwrap().0.to_owned();
+    stock(&mut client, &model);
+    client.ok(
+        "create_sampling_session",
+        json!({ "session_id": session, "sampling_session_seq_id": 0, "base_model": BASE, "type": "create_sampling_session" }),
+    );
+    (session, model)
+}
 
 /// Replaces all of one run of bytes by another.
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -183,8 +199,8 @@ impl Fuzzed {
         Recorded { body, target, ..recorded.clone() }
     }
 
-    /// Sends a request. Returns the status, unless the head was too damaged for a response.
-    fn send(&self, part: Part, changes: &[Change], recorded: &Recorded) -> Option<u16> {
+    /// Sends a request. Returns the response, unless the head was too damaged for one; it has no body if the head was damaged.
+    fn send(&self, part: Part, changes: &[Change], recorded: &Recorded) -> Option<Response> {
         let Recorded { method, target, mut headers, mut body } = self.translated(recorded);
         let mut target = target.into_bytes();
         let mut client = Client::new(&self.server);
@@ -207,25 +223,55 @@ impl Fuzzed {
                 // The server may close the connection in the middle.
                 drop(client.write([bytes, body].concat()));
                 client.end();
-                return client.receive_head().ok().map(|response| response.status);
+                return client.receive_head().ok();
             }
         }
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         client.send_with(&method, std::str::from_utf8(&target).unwrap(), &headers, &body);
-        Some(client.receive().unwrap().status)
+        Some(client.receive().unwrap())
+    }
+
+    /// The panic of the task behind a promise, if there is one.
+    fn panic_of_task(&self, response: &Response) -> Option<String> {
+        let promise: Value = serde_json::from_slice(&response.body).ok()?;
+        let id = promise.get("request_id")?.as_str()?;
+        let mut client = Client::new(&self.server);
+        let poll = || client.post("retrieve_future", json!({ "request_id": id }));
+        // A damaged number can ask for samples that take minutes.
+        let Some(result) = iter::repeat_with(poll).take(MAX_POLLS).find(|result| result.status != 408) else {
+            client.post("cancel_future", json!({ "request_id": id }));
+            return None;
+        };
+        let error = result.json().get("error")?.to_string();
+        error.contains("panicked").then_some(error)
+    }
+
+    /// Replaces a model that was unloaded, and one whose session has ended.
+    fn renew(&mut self) {
+        let mut client = Client::new(&self.server);
+        let step = json!({ "model_id": self.model, "adam_params": { "learning_rate": 0.0 } });
+        let sampler = client.get(&format!("samplers/{}:sample:0", self.session)).status;
+        let response = client.post("optim_step", step);
+        if response.status != 200 || sampler != 200 {
+            (self.session, self.model) = stocked_model(&self.server);
+        }
     }
 }
 
 quickcheck! {
     fn damaged_requests_never_panic(which: u16, part: Part, changes: Vec<Change>) -> TestResult {
-        let fuzzed = FUZZED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut fuzzed = FUZZED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let recorded = &RECORDED[usize::from(which) % RECORDED.len()];
         let changes = &changes[..changes.len().min(8)];
-        let status = fuzzed.send(part, changes, recorded);
-        if status == Some(500) {
-            return TestResult::error(format!("500 for {part:?} {changes:?} of {recorded:?}"));
+        let response = fuzzed.send(part, changes, recorded);
+        let failure = response.and_then(|response| match response.status {
+            500 => Some("500".to_owned()),
+            _ => fuzzed.panic_of_task(&response),
+        });
+        if let Some(failure) = failure {
+            return TestResult::error(format!("{failure} for {part:?} {changes:?} of {recorded:?}"));
         }
-        let alive = Client::new(&fuzzed.server).get("healthz").status;
-        TestResult::from_bool(alive == 200)
+        fuzzed.renew();
+        TestResult::passed()
     }
 }
