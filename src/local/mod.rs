@@ -76,11 +76,13 @@
 //! | `asample` | in `sampling_params`: all but `max_tokens`, `seed`, `stop`, `temperature`, `top_k`, `top_p` | 400 |
 //! | `optim_step` | in `adam_params`: all but `learning_rate`, `beta1`, `beta2`, `eps`, `weight_decay`, `grad_clip_norm` | 400 |
 //! | `create_model` | in `lora_config`: all but `rank`, `seed`, `train_unembed`, `train_mlp`, `train_attn` | 400 |
+//! | `create_model`, `load_weights` | in `optimizer_config`: all but `type` and Dimuon's `version` | 400 |
 //! | `create_model`, `load_weights` | `optimizer_config` of another optimizer than AdamW | 400 |
 //! | `optim_step` | `optimizer_params`: the settings of AdamW are `adam_params` | 400 |
 //! | `save_weights_external` | `age_encryption_recipients` | 400 |
 //!
-//! Null, false and 0 switch nothing on, and are accepted in any field that the server does not know. All other fields that the server does not know are ignored.
+//! Null, false and 0 switch nothing on, and are accepted in any field that the server does not know. All other unknown fields are
+//! ignored.
 //! Provenance spans of a batch are checked, and ignored.
 //!
 //! # Checkpoints
@@ -112,8 +114,8 @@
 //! | `stable_reinforce` | `kl_coeff` | `logprobs`, `advantages`, and the provenance of the targets, which only requests in protobuf have |
 //!
 //! Settings are numbers of at least 0. A setting that the function does not have, or a bound or mask for each token that it does
-//! not read, is refused by name (400); other loss inputs are ignored. `stable_reinforce` takes the old log-probabilities from
-//! `logprobs`, and does not look up the sequences that the provenance names.
+//! not read, is refused by name (400), as is the input `mask`, which none has; other loss inputs are ignored. `stable_reinforce`
+//! takes the old log-probabilities from `logprobs`, and does not look up the sequences that the provenance names.
 //!
 //! Loss inputs are tensors of the shape N, for as many tokens, or for `cross_entropy` also N × K, with K targets for each token;
 //! they may be sparse, and the cells that a sparse one leaves out are 0. The outputs `logprobs` and `elementwise_loss` have the

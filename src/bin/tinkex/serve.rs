@@ -40,7 +40,7 @@ pub(crate) struct Options {
     #[arg(long = "flag", value_name = "NAME=VALUE")]
     flags: Vec<Flag>,
     /// How long a token is valid that a client got in exchange for its key.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = length)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = token_life)]
     token_time: Duration,
     /// Size of a result in bytes above which a client that allows it first gets the size alone.
     #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
@@ -126,6 +126,12 @@ fn parse_model(name: &str) -> Result<ServedModel, String> {
 
 fn parse_wire(word: &str) -> Result<WireFormats, &'static str> {
     word.parse().map_err(|_| "expected both, json or protobuf")
+}
+
+/// A token of no time has expired before it is used.
+fn token_life(text: &str) -> Result<Duration, String> {
+    let life = length(text)?;
+    (!life.is_zero()).then_some(life).ok_or_else(|| "expected 1 second or more".to_owned())
 }
 
 pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SetCheckpointTtlRequest {
-    /// The seconds from now on; null for never.
+    /// The seconds from now on; null for never. It must be there.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub ttl_seconds: Option<u64>,
 }
 

@@ -41,6 +41,7 @@ fn invalid_usage_exits_2_without_a_request() {
         "serve --chaos-seed 1",
         "serve --flag no_such=1",
         "serve --flag sample_no_retries=maybe",
+        "serve --token-time 0s",
         "completions tcsh",
     ];
     let runs = runs.map(|words| fails(tinkex(words).at(&server.base_url()).run(), 2));

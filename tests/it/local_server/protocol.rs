@@ -116,6 +116,7 @@ fn loss_inputs_and_settings_are_checked() {
         ("gspo", json!({}), json!({}), "the loss input sequence_ratio_mask is missing"),
         ("gspo", json!({}), json!({ "sequence_ratio_mask": float([0.0, 0.0]) }), "sequence_ratio_mask marks no token"),
         ("ppo", json!({}), json!({ "sequence_ratio_mask": float([0.0, 1.0]) }), "ppo has no input sequence_ratio_mask"),
+        ("ppo", json!({}), json!({ "mask": float([0.0, 1.0]) }), "ppo has no input mask"),
         ("dro", json!({}), json!({ "clip_low_threshold": float([0.0, 1.0]) }), "dro has no input clip_low_threshold"),
         (
             "ppo",
@@ -144,10 +145,12 @@ fn invalid_settings_are_explained() {
     let mut client = Client::new(&server);
     let (model_id, sampler_id) = (client.model(BASE), client.sampler(BASE));
     let step = |params: Value| json!({ "adam_params": params, "model_id": model_id, "seq_id": 1 });
+    let adam = json!({ "optimizer_params": { "type": "adamw" }, "model_id": model_id, "seq_id": 1 });
     let save = |path: Value| json!({ "model_id": model_id, "path": path, "seq_id": 1 });
     let ask = |prompt: &str, params: Value| sample(&sampler_id, 0, prompt, params);
     for (endpoint, body, words) in [
         ("optim_step", step(json!({ "beta1": 1.0 })), "beta1 must be"),
+        ("optim_step", adam, "send the settings of AdamW as adam_params"),
         ("save_weights", save(json!("a/b")), "\"a/b\" is not a valid checkpoint name"),
         ("save_weights", save(json!(null)), "path is missing"),
         ("asample", ask("a", json!({ "temperature": -1.0 })), "temperature"),

@@ -282,8 +282,10 @@ fn checkpoint_expires_after_its_ttl() {
     assert_eq!(status, 204);
     assert!(listed["checkpoints"][0]["expires_at"].is_string());
     assert_eq!(put(r#"{"ttl_seconds": null}"#).1["checkpoints"][0]["expires_at"], Value::Null);
+    // A wrong name does not keep the checkpoint for good.
+    assert_eq!(put(r#"{"ttl": 3600}"#).0, 422);
     assert_eq!(ids(&put(r#"{"ttl_seconds": 0}"#).1), ["sampler_weights/two"]);
-    assert_eq!(put("{}").0, 404);
+    assert_eq!(put(r#"{"ttl_seconds": null}"#).0, 404);
 }
 
 #[test]

@@ -164,6 +164,9 @@ fn an_empty_stop_passes_the_end_of_text() {
         let stopped = ask(number, stop);
         assert_eq!((stopped["stop_reason"].as_str(), tokens(&stopped)), (Some("stop"), tokens(&free)[..end].to_vec()));
     }
+    let mixed = client.post("asample", sample(&sampler, 5, "a", json!({ "stop": [1, "b"] })));
+    let message = mixed.json()["detail"][0]["msg"].take();
+    assert_eq!((mixed.status, message), (422, json!("expected a text, a list of texts or a list of tokens")));
 }
 
 #[test]

@@ -124,6 +124,7 @@ fn a_checkpoint_that_does_not_fit_is_refused() {
     let (path, sampler) = (format!("tinker://{run}/weights/one"), format!("tinker://{run}/sampler_weights/two"));
     let session_id = client.session();
     let dimuon = json!({ "optimizer_config": { "type": "dimuon", "version": 1 } });
+    let unknown = json!({ "optimizer_config": { "type": "adamw", "momentum": 0.5 } });
     for (body, status, words) in [
         (from(&session_id, 0, "tinker://x/y"), 404, "there is no checkpoint"),
         (from(&session_id, 0, &sampler), 400, "not a training checkpoint"),
@@ -133,6 +134,7 @@ fn a_checkpoint_that_does_not_fit_is_refused() {
             "has weights for tinkex/bytes-tiny, not for tinkex/bytes-small",
         ),
         (with(from(&session_id, 0, &path), dimuon), 400, "not the optimizer \"dimuon\""),
+        (with(from(&session_id, 0, &path), unknown), 400, "optimizer_config.momentum"),
         (with(from(&session_id, 0, &path), json!({ "model_id": run })), 400, "either model_id"),
         (json!({ "path": path, "optimizer": false }), 400, "either model_id"),
         (json!({ "path": path, "model_id": run, "base_model": BASE }), 400, "base_model is for a new model"),

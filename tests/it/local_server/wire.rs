@@ -49,11 +49,15 @@ fn train(server: &LocalServer, wire: Wire) -> Numbers {
         Loss::cross_entropy(),
         Loss::importance_sampling(),
         Loss::ppo().config("clip_low_threshold", 0.9).config("clip_high_threshold", 1.1),
+        Loss::cispo().config("clip_high_threshold", 1.3),
+        Loss::dro().config("beta", 0.1),
     ] {
         passes.push(trainer.forward(&batch, loss.clone()).unwrap());
         passes.push(trainer.forward_backward(&batch, loss).unwrap());
         trainer.optim_step(AdamParams::new().learning_rate(0.01)).unwrap();
     }
+    let masked = datum(b"masked").input("sequence_ratio_mask", vec![0.0, 1.0, 1.0, 0.0, 1.0]).unwrap();
+    passes.push(trainer.forward_backward([masked], LossFn::Gspo).unwrap());
     let sampler = trainer.save_weights_and_get_sampling_client().unwrap();
     let prompt = ModelInput::from_tokens([97, 98, 99]);
     let params = SamplingParams::default().max_tokens(5).seed(3);

@@ -29,6 +29,9 @@ enum Refused {
 
 const BATCH: Refused = Refused::AllBut(&["data", "loss_fn", "loss_fn_config", "type"]);
 
+/// The version is one of Dimuon, which is refused as a whole.
+const OPTIMIZER: Refused = Refused::AllBut(&["type", "version"]);
+
 const RULES: &[Rule] = &[
     Rule {
         endpoint: "forward_backward",
@@ -60,6 +63,8 @@ const RULES: &[Rule] = &[
         object: "lora_config",
         refused: Refused::AllBut(&["rank", "seed", "train_unembed", "train_mlp", "train_attn", "type"]),
     },
+    Rule { endpoint: "create_model", object: "optimizer_config", refused: OPTIMIZER },
+    Rule { endpoint: "load_weights", object: "optimizer_config", refused: OPTIMIZER },
 ];
 
 type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -130,6 +135,9 @@ mod tests {
             ("asample", json!({"sampling_params": 3}), None),
             ("optim_step", json!({"adam_params": {"amsgrad": true}}), Some("adam_params.amsgrad")),
             ("create_model", json!({"lora_config": {"rank": 4, "alpha": 8}}), Some("lora_config.alpha")),
+            ("create_model", json!({"optimizer_config": {"type": "adamw", "eps": 1}}), Some("optimizer_config.eps")),
+            ("load_weights", json!({"optimizer_config": {"type": "adamw", "eps": 1}}), Some("optimizer_config.eps")),
+            ("create_model", json!({"optimizer_config": {"type": "adamw"}}), None),
             ("forward_backward", json!({"forward_only": true}), Some("forward_only")),
             ("forward_backward", json!({"forward_only": false}), None),
             ("forward", json!({"forward_input": {"reduction": "mean"}}), Some("forward_input.reduction")),

@@ -11,6 +11,8 @@ pub(super) const CLIP_LOW: &str = "clip_low_threshold";
 pub(super) const CLIP_HIGH: &str = "clip_high_threshold";
 pub(super) const BETA: &str = "beta";
 pub(super) const KL_COEFF: &str = "kl_coeff";
+/// What programs for reinforcement learning keep beside their datums, and must take out before they send them.
+const MASK: &str = "mask";
 
 /// The loss functions of the server, with their settings and the loss inputs that only some of them read.
 const LOSSES: [(LossFn, &[&str], &[&str]); 7] = [
@@ -58,11 +60,11 @@ impl LossSettings {
         self.values.get(name).copied()
     }
 
-    /// Refuses the loss inputs that other losses read, and that would change this one if it did. All else is ignored: one datum
-    /// may be for several losses.
+    /// Refuses the loss inputs that other losses read, and that would change this one if it did, and a mask, which none reads. All
+    /// else is ignored: one datum may be for several losses.
     pub(super) fn check_inputs(&self, inputs: &LossInputs<'_>) -> Result<(), String> {
         let foreign = |name: &&&str| inputs.has(name) && !self.read_inputs.contains(*name);
-        match [CLIP_LOW, CLIP_HIGH, SEQUENCE_RATIO_MASK].iter().find(foreign) {
+        match [CLIP_LOW, CLIP_HIGH, SEQUENCE_RATIO_MASK, MASK].iter().find(foreign) {
             Some(name) => {
                 Err(format!("the loss function {} has no input {name}: leave it out", self.function.as_str()))
             }
