@@ -25,7 +25,7 @@ const MAX_PROJECT_ID: usize = 256;
 pub(super) fn check_project_id(field: &str, id: &str) -> Result<(), Response> {
     match id.len() {
         0 => Err(bad_request(format!("{field} is empty: name the project"))),
-        ..=MAX_PROJECT_ID => Ok(()),
+        1..=MAX_PROJECT_ID => Ok(()),
         length => {
             Err(bad_request(format!("{field} has {length} bytes, more than {MAX_PROJECT_ID}: use a shorter one")))
         }
