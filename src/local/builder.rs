@@ -83,7 +83,8 @@ impl LocalServerBuilder {
     ///
     /// A record is on disk before the server responds, and survives a crash. So do the numbers that were used: no model, save or
     /// step runs twice. The rest does not survive: training must continue from the last checkpoint, and promises expire; a sample
-    /// that is asked for again is computed again. Only one server can use a directory at a time.
+    /// that is asked for again is computed again. A client that polls for all its samples at once (`retrieve_futures`) is not told
+    /// which of them were lost. Only one server can use a directory at a time.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.data_dir = Some(path.into());
         self
@@ -171,7 +172,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Maximum number of requests in the log; 0 disables it. Defaults to 10 000.
+    /// Maximum number of requests in the log; 0 disables it. Requests with more than 8 KiB of headers and ids take the room of
+    /// several. Defaults to 10 000.
     pub fn log_capacity(mut self, requests: usize) -> Self {
         self.settings.log_capacity = requests;
         self

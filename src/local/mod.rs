@@ -32,6 +32,8 @@
 //! | a sample that nobody polls for | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 410 |
 //! | samples that wait for a processor | 10 000 | 429 |
 //! | batches of passes that wait for a processor | about 1 GiB | 429 |
+//! | requests that wait for a training run | 10 000 | 429 |
+//! | id of a project | 256 bytes | 400 |
 //! | sampling sessions on unnamed saves, of a session | the 64 that were used last | 410 |
 //! | other sampling sessions, of a session | the 1024 that were used last | 410 |
 //! | a result that its client acknowledged (`retrieve_futures`) | | 410 |
@@ -75,17 +77,20 @@
 //! | `optim_step` | in `adam_params`: all but `learning_rate`, `beta1`, `beta2`, `eps`, `weight_decay`, `grad_clip_norm` | 400 |
 //! | `create_model` | in `lora_config`: all but `rank`, `seed`, `train_unembed`, `train_mlp`, `train_attn` | 400 |
 //! | `create_model`, `load_weights` | in `optimizer_config`: all but `type` and Dimuon's `version` | 400 |
-//! | `create_model`, `load_weights`, `optim_step` | another optimizer than AdamW: `optimizer_config`, `optimizer_params` | 400 |
+//! | `create_model`, `load_weights` | `optimizer_config` of another optimizer than AdamW | 400 |
+//! | `optim_step` | `optimizer_params`: the settings of AdamW are `adam_params` | 400 |
 //! | `save_weights_external` | `age_encryption_recipients` | 400 |
 //!
-//! Null, false and 0 switch nothing on, and are accepted in any field. All other fields that the server does not know are ignored.
+//! Null, false and 0 switch nothing on, and are accepted in any field that the server does not know. All other unknown fields are
+//! ignored.
 //! Provenance spans of a batch are checked, and ignored.
 //!
 //! # Checkpoints
 //!
 //! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
-//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409. Sampling sessions
-//!   on it have the new weights from their next sample on.
+//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//! - A sampling session on a checkpoint samples from what its path has: after an overwrite from the new weights, after a deletion
+//!   not at all. A sample that is being computed finishes with the weights that it began with.
 //! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
 //!   weights can be trained further.
 //! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.
@@ -153,8 +158,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A Tinker server on a port of this machine.
 ///
-/// It keeps everything in memory, unless it has a [`data_dir`](LocalServerBuilder::data_dir). Dropping it stops it at once;
-/// a training step or sample that is being computed finishes on a background thread, and its result is lost.
+/// It keeps everything in memory, unless it has a [`data_dir`](LocalServerBuilder::data_dir). Dropping it stops it at once: a
+/// sample that is being computed is cut short, a training step finishes on a background thread, and their results are lost.
 ///
 /// It serves plain HTTP and by default accepts any API key: do not expose it to an untrusted network.
 #[derive(Debug)]

@@ -58,6 +58,10 @@ impl LoggedRequest {
     }
 }
 
+/// The size of a logged request for which the log has room, in bytes: a few times that of a usual one. Larger ones take the
+/// room of others, so that no client fills the memory.
+const BYTES_OF_A_REQUEST: usize = 8 * 1024;
+
 /// Whether a header gives whoever knows its value access to something.
 fn is_secret(name: &str) -> bool {
     matches!(name, "x-api-key" | "x-tinker-weights-access-token")
@@ -87,7 +91,7 @@ struct LoggedPass {
 impl LoggedFields {
     /// The fields of a request's body; none if it is malformed.
     fn of(request: &Request) -> Self {
-        match request.format_in("content-type") {
+        match request.format() {
             WireFormat::Json => serde_json::from_slice(&request.body).unwrap_or_default(),
             WireFormat::Protobuf => {
                 let LoggedPass { model_id, seq_id } = LoggedPass::decode(&*request.body).unwrap_or_default();
@@ -98,11 +102,22 @@ impl LoggedFields {
     }
 }
 
+impl LoggedRequest {
+    /// The size in memory, in bytes.
+    fn size(&self) -> usize {
+        let ids = [&self.subject, &self.request_id].into_iter().flatten().map(String::len);
+        let headers = self.headers.iter().map(|header| size_of_val(header) + header.0.len() + header.1.len());
+        size_of_val(self) + self.method.len() + self.path.len() + ids.chain(headers).sum::<usize>()
+    }
+}
+
 /// A snapshot of the server: the requests received so far, and the open connections and polls.
 /// [`LocalServer::activity`](crate::local::LocalServer::activity) has an example.
 #[derive(Clone, Debug, Default)]
 pub struct Activity {
     pub(crate) requests: VecDeque<LoggedRequest>,
+    /// The size of the logged requests in bytes.
+    logged_bytes: usize,
     pub(crate) arrived: u64,
     pub(crate) connections: usize,
     pub(crate) held_polls: usize,
@@ -172,12 +187,23 @@ impl ActivityTracker {
             attempt: request.header("x-stainless-retry-count").and_then(|value| value.parse().ok()),
         };
         self.update(|activity| {
-            activity.requests.push_back(LoggedRequest { index: activity.arrived, ..entry });
+            let entry = LoggedRequest { index: activity.arrived, ..entry };
+            activity.logged_bytes += entry.size();
+            activity.requests.push_back(entry);
             activity.arrived += 1;
-            while activity.requests.len() > self.capacity {
-                activity.requests.pop_front();
-            }
+            self.drop_oldest(activity);
         });
+    }
+
+    /// Drops the oldest requests beyond the capacity. The newest stays whatever its size.
+    fn drop_oldest(&self, activity: &mut Activity) {
+        let most_bytes = self.capacity.saturating_mul(BYTES_OF_A_REQUEST);
+        while activity.requests.len() > self.capacity
+            || (activity.requests.len() > 1 && activity.logged_bytes > most_bytes)
+        {
+            let Some(dropped) = activity.requests.pop_front() else { return };
+            activity.logged_bytes -= dropped.size();
+        }
     }
 
     pub(crate) fn update(&self, update: impl FnOnce(&mut Activity)) {
@@ -193,5 +219,36 @@ impl ActivityTracker {
     pub(crate) fn wait_until(&self, timeout: Duration, mut condition: impl FnMut(&Activity) -> bool) -> bool {
         let mut activity = self.activity.lock();
         !self.changed.wait_while_for(&mut activity, |activity| !condition(activity), timeout).timed_out()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_requests_take_the_room_of_others() {
+        let tracker = ActivityTracker::new(100);
+        let log = |id: usize| {
+            let request = Request {
+                method: "POST".to_owned(),
+                path: "/api/v1/retrieve_future".to_owned(),
+                query: String::new(),
+                headers: vec![("x-a".to_owned(), "b".repeat(1000))],
+                body: serde_json::json!({ "request_id": "x".repeat(id) }).to_string().into(),
+                keep_alive: true,
+            };
+            tracker.log(1, &request);
+            tracker.read(|activity| activity.requests.len())
+        };
+        (1..=100).for_each(|count| assert_eq!(log(100), count));
+        assert_eq!(log(100), 100);
+        assert_eq!(log(600 * 1024), 100);
+        let count = log(100 * 1024);
+        assert!((50..90).contains(&count), "{count}");
+        assert_eq!(log(2 * 1024 * 1024), 1);
+        assert_eq!(log(100), 1);
+        assert_eq!(log(100), 2);
+        assert_eq!(tracker.read(Activity::arrived), 106);
     }
 }

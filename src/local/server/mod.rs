@@ -190,6 +190,8 @@ impl Drop for Server {
                 log::error!("a thread of the local server panicked");
             }
         }
+        // Only now: no client is to get the cancellation as the result of its sample.
+        self.state.promises.cancel_all();
     }
 }
 

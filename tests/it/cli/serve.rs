@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout};
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -10,6 +11,7 @@ use tinkex::types::{Datum, LoraConfig, LossFn};
 use tinkex::{Config, ServiceClient, Wire};
 
 use super::program::{KEY, read_to_end, tinkex};
+use crate::local_server::client::{Client, sample};
 
 struct Server {
     child: Child,
@@ -113,4 +115,25 @@ fn a_signal_stops_the_server_cleanly() {
         assert_eq!(read_to_end(&mut server.stdout), "", "exactly one line");
         assert_eq!(read_to_end(server.child.stderr.take().unwrap()), "");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_does_not_wait_for_a_sample() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    let mut server = serve("--model tinkex/bytes-medium");
+    let port = server.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    let mut client = Client::at(port);
+    let sampler = client.sampler("tinkex/bytes-medium");
+    // This takes minutes.
+    let mut long = sample(&sampler, 0, "abc", json!({ "max_tokens": 1000, "stop": [] }));
+    long["num_samples"] = json!(64);
+    client.promise("asample", long);
+    let start = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    kill(Pid::from_raw(server.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let took = SystemTime::UNIX_EPOCH.elapsed().unwrap().saturating_sub(start);
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }

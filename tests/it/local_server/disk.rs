@@ -211,6 +211,23 @@ fn unusable_directory_error_names_the_file() {
 }
 
 #[test]
+fn a_directory_of_an_earlier_version_is_read() {
+    let scratch = tempdir().unwrap();
+    for (number, metadata) in [(1, r#"["any", "JSON"]"#), (2, r#""text""#), (3, "null"), (4, r#"{"a": 1}"#)] {
+        let folder = scratch.path().join(format!("sessions/session-{number}"));
+        fs::create_dir_all(&folder).unwrap();
+        let owner = "key-0123456789abcdef";
+        let created = "2025-11-01T00:00:00Z";
+        let record = format!(
+            r#"{{"owner": "{owner}", "number": {number}, "created": "{created}", "tags": [], "user_metadata": {metadata}}}"#
+        );
+        fs::write(folder.join("session.json"), record).unwrap();
+    }
+    let server = LocalServer::builder().data_dir(scratch.path()).start().unwrap();
+    assert_eq!(Client::new(&server).session(), "session-5");
+}
+
+#[test]
 fn a_directory_belongs_to_one_server() {
     let scratch = tempdir().unwrap();
     let server = LocalServer::builder().data_dir(scratch.path()).start().unwrap();

@@ -132,9 +132,39 @@ fn random_json_never_causes_a_server_error() {
         ("GET", "training_runs?limit=18446744073709551615&offset=18446744073709551615", json!({})),
         ("GET", "sessions?limit=0&offset=&=&%", json!({})),
         ("GET", "checkpoints", json!([])),
+        (
+            "POST",
+            "retrieve_futures",
+            json!({
+                "target": { "type": "sampling_session", "sampling_session_id": sampler, "cloned_sampler_id": 0 },
+                "prev_cursor": 0, "timeout": 0.0, "retrieved_request_ids": ["request-0"],
+            }),
+        ),
+        ("POST", "cancel_future", json!({ "request_id": "request-0" })),
+        ("POST", "join_sampling_session", json!({ "sampling_session_id": sampler })),
+        ("POST", "client/dynamic_config", json!({ "sdk_version": "0.38.0" })),
+        ("POST", "auth/token", json!({})),
+        ("PUT", &format!("sessions/{session}/project"), json!({ "project_id": "p" })),
+        ("POST", "sessions/none/finish", json!({ "reason": { "type": "success" }, "detail": "d" })),
+        (
+            "POST",
+            "sessions/search",
+            json!({
+                "project_ids": ["p"], "user_metadata": { "a": "b" }, "display_name": "d", "limit": 50,
+                "owner": { "type": "user", "owner_urns": ["u"] },
+                "statuses": [{ "status_type": "client_finished", "reasons": ["success"] }],
+                "cursor": { "last_created_at": "2026-01-01T00:00:00Z", "last_session_id": "session-1" },
+            }),
+        ),
+        ("GET", &format!("sessions/{session}/trace_export"), json!({})),
+        ("GET", "audit?day=2026-01-01&event_type=all", json!({})),
+        ("GET", "audit?day=-262143-01-01", json!({})),
+        ("GET", "billing/usage/events?starting_on=0001-01-01T00:00:00Z&ending_before=9999-12-31T23:00:00Z", json!({})),
+        ("GET", "billing/usage/events?starting_on=0001-01-01T00:00:00Z&ending_before=0001-01-02T00:00:00Z", json!({})),
+        ("GET", "billing/usage/checkpoints/current?project_id=%00", json!({})),
     ];
     let mut random = Rng::with_seed(6);
-    for round in 0..1500 {
+    for round in 0..2500 {
         let (method, endpoint, body) = random.choice(&requests).unwrap();
         let mut body = spoiled(body, &mut random).to_string();
         if random.u8(..) < 16 {

@@ -97,6 +97,81 @@ fn unused_unnamed_saves_are_removed_for_good() {
     assert_eq!(client.post("create_sampling_session", open).status, 410);
 }
 
+/// The names below a folder of the data directory.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn the_end_of_a_session_removes_inflight_weights() {
+    let (scratch, (model, gate)) = (tempdir().unwrap(), Gated::new(MODEL));
+    let server = LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap();
+    let mut client = Client::new(&server);
+    let run = client.model(MODEL);
+    let session_id = run.split(':').next().unwrap();
+    let inflight = |seq: u64, number: u64| {
+        let mut body = unnamed(&run, seq, number);
+        body["kind"] = "inflight".into();
+        body
+    };
+    client.call("save_weights_for_sampler", inflight(1, 0));
+    save_unnamed(&mut client, &run, 2, 1);
+    let folder = scratch.path().join("runs").join(run.replace(':', "%3A"));
+    assert!(names(&folder).contains(&"inflight".to_owned()));
+    // One save waits behind a pass until the session has ended.
+    let pass = client.promise("forward_backward", forward_backward(&run, 3, "abc"));
+    let late = client.promise("save_weights_for_sampler", inflight(4, 2));
+    assert_eq!(
+        client.post(&format!("sessions/{session_id}/finish"), json!({ "reason": { "type": "success" } })).status,
+        204
+    );
+    assert_eq!((names(&folder), names(&scratch.path().join("samplers"))), (vec!["run.json".to_owned()], vec![]));
+    drop(gate);
+    client.result(&pass);
+    client.result(&late);
+    assert_eq!((names(&folder), names(&scratch.path().join("samplers"))), (vec!["run.json".to_owned()], vec![]));
+}
+
+#[test]
+fn an_interrupted_end_is_completed_at_the_start() {
+    let scratch = tempdir().unwrap();
+    let start = || {
+        let (model, _) = Gated::new(MODEL);
+        LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap()
+    };
+    let server = start();
+    let mut client = Client::new(&server);
+    let run = client.model(MODEL);
+    let session_id = run.split(':').next().unwrap();
+    save_unnamed(&mut client, &run, 1, 0);
+    let mut body = unnamed(&run, 2, 1);
+    body["kind"] = "inflight".into();
+    client.call("save_weights_for_sampler", body);
+    drop(server);
+    // A server that is killed has written the end of the session, and not yet removed anything.
+    let record = scratch.path().join("sessions").join(session_id).join("session.json");
+    let mut session: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    session["finish"] = json!({ "reason": { "type": "success" } });
+    fs::write(&record, session.to_string()).unwrap();
+
+    let server = start();
+    assert_eq!(names(&scratch.path().join("samplers")), [""; 0]);
+    assert_eq!(names(&scratch.path().join("runs").join(run.replace(':', "%3A"))), ["run.json"]);
+    let mut client = Client::new(&server);
+    assert_eq!(client.post("asample", sample_one(&format!("{session_id}:sample:0"), 0)).status, 410);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_signing_secret_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = tempdir().unwrap();
+    let _server = LocalServer::builder().data_dir(scratch.path()).start().unwrap();
+    let record = fs::metadata(scratch.path().join("server.json")).unwrap();
+    assert_eq!(record.permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn clients_of_a_sampling_session_have_own_numbers() {
     let scratch = tempdir().unwrap();

@@ -6,8 +6,8 @@ use serde_json::json;
 use tinkex::ErrorKind;
 use tinkex::local::LocalServer;
 
-use super::client::{Client, PATIENCE, forward_backward};
-use super::models::Gated;
+use super::client::{Client, PATIENCE, forward_backward, sample};
+use super::models::{Endless, Gated};
 
 #[test]
 fn paused_server_resumes_with_its_state() {
@@ -51,6 +51,22 @@ fn server_stops_during_computation() {
     assert!(client.receive().is_err());
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     drop(gate);
+}
+
+#[test]
+fn a_stop_ends_running_samples() {
+    let (model, beginnings, ends) = Endless::new();
+    let server = LocalServer::builder().model(model).hold_time(PATIENCE).start().unwrap();
+    let mut client = Client::new(&server);
+    let sampler = client.sampler("test/endless");
+    let id = client.promise("asample", sample(&sampler, 0, "ab", json!({})));
+    beginnings.recv_timeout(PATIENCE).unwrap();
+    client.send("POST", "retrieve_future", &json!({ "request_id": id }).to_string());
+    assert!(server.wait_until(PATIENCE, |activity| activity.held_polls() == 1));
+    server.stop();
+    ends.recv_timeout(PATIENCE).unwrap();
+    // The sample did not fail: the client can ask again elsewhere.
+    assert!(client.receive().is_err());
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tinkex::local::LocalServer;
 
-use super::client::{Client, batch, sample};
+use super::client::{Client, batch, forward_backward, optim_step, sample};
+use super::models::Gated;
 
 const BASE: &str = "tinkex/bytes-tiny";
 
@@ -21,6 +22,51 @@ fn model_limit_holds_until_one_is_unloaded() {
     assert!(refused.detail().contains("unload one"));
     client.call("unload_model", json!({ "model_id": first }));
     client.call("create_model", create);
+}
+
+#[test]
+fn a_run_has_a_limit_of_waiting_requests() {
+    let (model, gate) = Gated::new("test/gated");
+    let server = LocalServer::builder().model(model).start().unwrap();
+    let mut client = Client::new(&server);
+    let run = client.model("test/gated");
+    let first = client.promise("forward_backward", forward_backward(&run, 1, "ab"));
+    let mut seq_id = 1;
+    let refused = loop {
+        // Written together: so many requests take their time one by one.
+        (0..100)
+            .for_each(|more| client.send("POST", "optim_step", &optim_step(&run, seq_id + 1 + more, 0.1).to_string()));
+        let responses: Vec<_> = (0..100).map(|_| client.receive().unwrap()).collect();
+        match responses.iter().position(|response| response.status != 200) {
+            None => seq_id += 100,
+            Some(accepted) => break responses.into_iter().nth(accepted).unwrap(),
+        }
+        assert!(seq_id < 10_100);
+    };
+    assert_eq!((refused.status, refused.detail().contains("10000 requests of")), (429, true));
+    // An accepted request is recognized, and the model can be unloaded.
+    assert_eq!(client.promise("forward_backward", forward_backward(&run, 1, "ab")), first);
+    let unload = client.promise("unload_model", json!({ "model_id": run }));
+    drop(gate);
+    client.result(&unload);
+}
+
+#[test]
+fn a_project_has_a_short_id() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let session = client.session();
+    for (length, status) in [(1, 204), (256, 204), (257, 400), (0, 400)] {
+        let body = json!({ "project_id": "p".repeat(length) }).to_string();
+        client.send("PUT", &format!("sessions/{session}/project"), &body);
+        assert_eq!(client.receive().unwrap().status, status, "{length}");
+    }
+    for (length, status) in [(0, 200), (256, 200), (257, 400)] {
+        let body = json!({ "tags": [], "project_id": "p".repeat(length) });
+        assert_eq!(client.post("create_session", body).status, status, "{length}");
+    }
+    let copy = json!({ "destination_project_id": "p".repeat(257), "source_path": "tinker://a/weights/b" });
+    assert_eq!(client.post("copy_weights", copy).status, 400);
 }
 
 #[test]

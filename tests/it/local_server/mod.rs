@@ -3,7 +3,7 @@
 mod audit;
 mod auth;
 mod billing;
-mod client;
+pub mod client;
 mod disk;
 mod faults;
 mod flags;

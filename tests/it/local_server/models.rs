@@ -1,6 +1,8 @@
-//! A model that a test controls: its training waits at a gate, and one token makes it panic.
+//! Models that a test controls: the training of one waits at a gate, and one token makes it panic; the samples of the other last
+//! until they are cancelled.
 
 use std::sync::Arc;
+use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ndarray::array;
@@ -65,5 +67,58 @@ impl Model for Gated {
         let mut logprobs = vec![Some(f32::NEG_INFINITY); tokens.len()];
         logprobs[0] = None;
         PromptLogprobs::new(logprobs, vec![None; tokens.len()])
+    }
+}
+
+/// A model whose samples last until they are cancelled.
+#[derive(Debug)]
+pub struct Endless {
+    began: Sender<()>,
+    ended: Sender<()>,
+}
+
+/// Gets a message from each sample that begins, or from each that ends.
+pub type Samplings = Receiver<()>;
+
+impl Endless {
+    /// The model, the beginnings of its samples, and their ends.
+    pub fn new() -> (Arc<Endless>, Samplings, Samplings) {
+        let ((began, beginnings), (ended, ends)) = (unbounded(), unbounded());
+        (Arc::new(Endless { began, ended }), beginnings, ends)
+    }
+}
+
+impl Model for Endless {
+    fn name(&self) -> &'static str {
+        "test/endless"
+    }
+
+    fn vocab_size(&self) -> usize {
+        256
+    }
+
+    fn context_length(&self) -> usize {
+        64
+    }
+
+    fn new_adapter(&self, options: &AdapterOptions) -> Adapter {
+        Adapter::new(options.clone(), Tensors::new())
+    }
+
+    fn forward_backward(&self, _: &Adapter, batch: &[Example], _: Option<&mut Tensors>) -> Vec<Vec<f32>> {
+        batch.iter().map(|example| vec![0.0; example.tokens.len()]).collect()
+    }
+
+    fn sample(&self, context: &SamplingContext, _: &[u32], _: usize, _: &GenerationOptions) -> Samples {
+        self.began.send(()).ok();
+        while !context.is_cancelled() {
+            thread::yield_now();
+        }
+        self.ended.send(()).ok();
+        Samples::new(Vec::new())
+    }
+
+    fn prompt_logprobs(&self, _: &SamplingContext, tokens: &[u32], _: &PromptOptions) -> PromptLogprobs {
+        PromptLogprobs::new(vec![None; tokens.len()], vec![None; tokens.len()])
     }
 }

@@ -1,5 +1,6 @@
 //! What clients of 2026 do with weights: models from checkpoints, overwriting, time limits, metadata, copies, inflight weights.
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -192,6 +193,60 @@ fn overwriting_replaces_a_checkpoint() {
 }
 
 #[test]
+fn sampling_sessions_follow_the_path_of_a_checkpoint() {
+    let scratch = tempdir().unwrap();
+    for builder in [LocalServer::builder(), LocalServer::builder().data_dir(scratch.path())] {
+        let server = builder.start().unwrap();
+        let mut client = Client::new(&server);
+        let run = trained(&mut client);
+        let path = format!("tinker://{run}/weights/one");
+        let open = |client: &mut Client, number: u64| {
+            let session_id = run.split(':').next().unwrap();
+            let body = json!({ "session_id": session_id, "sampling_session_seq_id": number, "model_path": path });
+            client.ok("create_sampling_session", body)["sampling_session_id"].as_str().unwrap().to_owned()
+        };
+        // Seeded, and with what is kept of the prompt.
+        let said = |client: &mut Client, sampler: &str, seq: u64| {
+            let said = client.call("asample", sample(sampler, seq, "hello", json!({ "max_tokens": 8, "seed": 1 })));
+            said["sequences"].clone()
+        };
+        let sampler = open(&mut client, 0);
+        let first = said(&mut client, &sampler, 0);
+        (0..5).for_each(|number| step(&mut client, &run, 2 * number + 4));
+        client.call("save_weights", with(save(&run, 14, "one"), json!({ "overwrite": true })));
+        let later = said(&mut client, &sampler, 1);
+        assert_ne!(later, first);
+        let fresh = open(&mut client, 1);
+        assert_eq!(later, said(&mut client, &fresh, 0));
+
+        client.request("DELETE", &format!("training_runs/{run}/checkpoints/weights/one"));
+        for sampler in [&sampler, &fresh] {
+            let failed = client.call("asample", sample(sampler, 2, "hello", json!({ "max_tokens": 1 })));
+            assert!(failed["error"].as_str().unwrap().contains("there is no checkpoint"), "{failed}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_save_frees_the_name() {
+    let (model, gate) = Gated::new("test/gated");
+    let scratch = tempdir().unwrap();
+    let server = LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap();
+    let mut client = Client::new(&server);
+    drop(gate);
+    let run = client.model("test/gated");
+    client.call("save_weights", save(&run, 1, "one"));
+    // A file where the checkpoints are cannot be replaced by a folder.
+    let folder = scratch.path().join("runs").join(run.replace(':', "%3A")).join("sampler_weights");
+    fs::write(&folder, "").unwrap();
+    let failed = client.call("save_weights_for_sampler", save(&run, 2, "two"));
+    assert_eq!(failed["category"], "server", "{failed}");
+    fs::remove_file(&folder).unwrap();
+    client.call("save_weights_for_sampler", save(&run, 3, "two"));
+    assert_eq!(checkpoints(&mut client, &run).len(), 2);
+}
+
+#[test]
 fn a_checkpoint_lives_an_hour_to_ten_years() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
@@ -255,6 +310,21 @@ fn external_weights_are_fetched_file_by_file() {
     let encrypted = with(save(&run, 5, "secret"), json!({ "age_encryption_recipients": ["age1xyz"] }));
     let refused = client.post("save_weights_external", encrypted);
     assert!(refused.status == 400 && refused.detail().contains("does not encrypt"), "{}", refused.detail());
+}
+
+#[test]
+fn a_link_for_ever_has_an_end() {
+    let server = LocalServer::builder().link_time(Duration::MAX).start().unwrap();
+    let mut client = Client::new(&server);
+    let run = trained(&mut client);
+    client.call("save_weights_external", save(&run, 4, "ext"));
+    let urls = client.get(&format!("training_runs/{run}/checkpoints/external_weights/ext/external_weights_urls"));
+    assert_eq!(urls.json()["expires"], "9999-12-31T23:59:59Z");
+    let archive = client.get(&format!("training_runs/{run}/checkpoints/weights/one/archive"));
+    assert_eq!(archive.header("expires"), Some("Fri, 31 Dec 9999 23:59:59 GMT"));
+    let path = archive.header("location").unwrap().strip_prefix("http://local.test").unwrap();
+    client.write(format!("GET {path} HTTP/1.1\r\n\r\n")).unwrap();
+    assert_eq!(client.receive().unwrap().status, 200);
 }
 
 #[test]

@@ -229,6 +229,28 @@ fn only_passes_and_samples_come_as_protobuf() {
 }
 
 #[test]
+fn polls_get_the_format_of_greater_weight() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let sampler = client.sampler(BASE);
+    let id = client.promise("asample", sample(&sampler, 0, "ab", json!({ "max_tokens": 1 })));
+    client.result(&id);
+    let body = json!({ "request_id": id }).to_string();
+    for (accepted, expected) in [
+        (&["application/x-protobuf"][..], protobuf::CONTENT_TYPE),
+        (&["application/json", "application/x-protobuf; q=1.0"], protobuf::CONTENT_TYPE),
+        (&["application/x-protobuf;q=0"], "application/json"),
+        (&["application/json, application/x-protobuf;q=0.5"], "application/json"),
+        (&["application/x-protobuffer"], "application/json"),
+        (&["*/*"], "application/json"),
+    ] {
+        let headers: Vec<_> = accepted.iter().map(|types| ("accept", *types)).collect();
+        client.send_with("POST", "retrieve_future", &headers, body.as_bytes());
+        assert_eq!(content_type(&client.receive().unwrap()), expected, "{accepted:?}");
+    }
+}
+
+#[test]
 fn held_polls_get_what_they_accept() {
     let (model, gate) = Gated::new(BASE);
     let server = LocalServer::builder().model(model).start().unwrap();

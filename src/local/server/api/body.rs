@@ -13,12 +13,12 @@ use crate::rules::wire_format::WireFormat;
 
 /// The format of a request's body. The body itself is decompressed before it gets here.
 pub(super) fn format(request: &Request) -> WireFormat {
-    request.format_in("content-type")
+    request.format()
 }
 
 /// The format in which a poll gets a result.
 pub(super) fn accepted_format(request: &Request, formats: WireFormats) -> WireFormat {
-    match (request.format_in("accept"), formats) {
+    match (request.preferred_format(), formats) {
         (_, WireFormats::Json) => WireFormat::Json,
         (accepted, _) => accepted,
     }

@@ -10,8 +10,7 @@ use super::signed_link::LinkSigner;
 use super::tokens::TokenSigner;
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
-use crate::local::server::state::{Fingerprint, Owner, PromiseId, ServerState, Span};
-use crate::local::server::time::wall_clock;
+use crate::local::server::state::{Fingerprint, Owner, PromiseId, ServerState, Span, time_in};
 use crate::local::server::wire_formats::WireFormats;
 
 /// Decides whether an API key may use the server.
@@ -50,7 +49,7 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// The URL of a path that can be fetched without an API key, and when it expires.
     pub(super) fn signed_url(&self, path: &str) -> (String, SystemTime) {
-        let expires_at = wall_clock() + self.context.link_time;
+        let expires_at = time_in(self.context.link_time);
         let query = self.context.signer.sign(path, expires_at);
         // The host that the client used: it may know the server by another name than the server itself.
         let host = self.request.header("host").map_or_else(|| self.context.address.to_string(), str::to_owned);

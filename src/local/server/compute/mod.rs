@@ -2,7 +2,7 @@
 //! and a few sampling workers shared by all sampling sessions, so that no sample waits for a training step.
 //!
 //! A worker ends when its queue is dropped. The server never joins these threads: a training step cannot be interrupted, and
-//! dropping a server must not wait for one.
+//! dropping a server must not wait for one. Samples are cancelled when the server stops.
 
 mod catch_panic;
 mod outputs;

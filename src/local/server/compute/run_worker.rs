@@ -52,15 +52,16 @@ pub(crate) fn spawn_run_worker(
             if state.is_stopping() {
                 break;
             }
-            if not_created {
-                let error = TaskError::user("the model was not created: its weights could not be loaded");
-                state.timeline.finished(promise, true);
-                state.promises.fulfill(promise, Err(error));
-                continue;
-            }
             let creates = matches!(task, Task::CreateFrom(_));
+            let reserved = match &task {
+                Task::SaveCheckpoint { path, .. } => Some(path.clone()),
+                _ => None,
+            };
             state.timeline.started(promise);
             let result = catch_panic(|| {
+                if not_created {
+                    return Err(TaskError::user("the model was not created: its weights could not be loaded"));
+                }
                 let worker = worker.get_or_insert_with(|| RunWorker {
                     id: id.clone(),
                     adapter: Arc::new(model.new_adapter(&adapter_options(&record.lora))),
@@ -78,6 +79,9 @@ pub(crate) fn spawn_run_worker(
                 if let Some(run) = state.lock().runs.get_mut(&id) {
                     run.queue = None;
                 }
+            }
+            if let Some(path) = reserved {
+                state.lock().release_checkpoint(&path);
             }
             state.timeline.finished(promise, result.is_err());
             state.promises.fulfill(promise, result);
@@ -136,7 +140,7 @@ impl RunWorker {
         self.state.usage.count(UsageKey { owner, session_id, base_model, kind }, amount);
     }
 
-    /// Saves a checkpoint under its reserved path and releases the reservation, also on failure.
+    /// Saves a checkpoint under its reserved path.
     fn save_checkpoint(
         &self,
         path: &CheckpointPath,
@@ -148,6 +152,8 @@ impl RunWorker {
             CheckpointType::External => ("save_weights_external", None),
             _ => ("save_weights_for_sampler", None),
         };
+        // A sample that comes while the files are replaced must not mix old and new weights.
+        self.state.lock().unload_checkpoint(path.as_str());
         let saved = pack(&self.record.base_model, &self.adapter, optimizer).and_then(|files| {
             let checkpoint = CheckpointRecord {
                 owner: self.record.owner.clone(),
@@ -158,14 +164,13 @@ impl RunWorker {
                 size_bytes: files.values().map(|file| file.len() as u64).sum(),
                 public: false,
                 user_metadata,
-                expires_at: ttl_seconds.and_then(timestamp_in),
+                expires_at: ttl_seconds.map(timestamp_in),
             };
             let folder = checkpoint_folder(path);
             self.state.store.save_files(&folder, files, CHECKPOINT_RECORD, &checkpoint).map(|()| checkpoint)
         });
-        let mut tables = self.state.lock();
-        tables.release_checkpoint(path);
         let checkpoint = saved.map_err(save_failed)?;
+        let mut tables = self.state.lock();
         self.count(UsageKind::Checkpoint, 1);
         let size_bytes = (path.checkpoint_type() == CheckpointType::External).then_some(checkpoint.size_bytes);
         // The storage of one that is overwritten was used.
@@ -174,12 +179,11 @@ impl RunWorker {
         let owner = &self.record.owner;
         self.state.audit_checkpoint("checkpoint_create", path.as_str(), owner, owner, None);
         if let Some(run) = tables.runs.get(&self.id) {
-            self.state.store.write_record(&["runs", &self.id], RUN_RECORD, &run.record).map_err(save_failed)?;
+            // The checkpoint is saved, whether or not the time of the last request is.
+            if let Err(error) = self.state.store.write_record(&["runs", &self.id], RUN_RECORD, &run.record) {
+                log::warn!("failed to write the record of {}: {error}", self.id);
+            }
         }
-        let outdated = tables.adapters_of(path.as_str());
-        drop(tables);
-        // The next sample on the path loads the new weights.
-        outdated.iter().for_each(|adapter| adapter.unload());
         let mut fields = json!({ "path": path.as_str() });
         if let Some(size_bytes) = size_bytes {
             fields["size_bytes"] = size_bytes.into();

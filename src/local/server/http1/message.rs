@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::media_types;
 use crate::rules::wire_format::WireFormat;
-use crate::types::wire::protobuf;
 
 /// A complete request.
 #[derive(Debug)]
@@ -29,13 +29,15 @@ impl Request {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The wire format that a header with media types names: JSON unless it names protobuf.
-    pub(crate) fn format_in(&self, header: &str) -> WireFormat {
-        let names_protobuf = |types: &str| types.to_ascii_lowercase().contains(protobuf::CONTENT_TYPE);
-        match self.header(header).is_some_and(names_protobuf) {
-            true => WireFormat::Protobuf,
-            false => WireFormat::Json,
-        }
+    /// The format of the body: JSON unless its `content-type` is protobuf.
+    pub(crate) fn format(&self) -> WireFormat {
+        media_types::format_of(self.header("content-type").unwrap_or_default())
+    }
+
+    /// The format that the client prefers for the response: JSON unless `accept` names protobuf.
+    pub(crate) fn preferred_format(&self) -> WireFormat {
+        let accepted = self.headers.iter().filter(|(name, _)| name == "accept");
+        media_types::preferred(accepted.map(|(_, value)| value.as_str()))
     }
 }
 

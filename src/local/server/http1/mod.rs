@@ -3,6 +3,7 @@
 //! Decides what a well-formed request is and how large it may be. Knows no sockets, no threads and no clock.
 
 mod content_encoding;
+mod media_types;
 mod message;
 mod parser;
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl AdapterCache {
     }
 
     /// Frees the adapter. The next use loads it again.
-    pub(crate) fn unload(&self) {
+    fn unload(&self) {
         *self.0.lock() = None;
     }
 }

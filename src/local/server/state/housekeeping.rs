@@ -1,11 +1,13 @@
 //! What is removed while the server runs, so that a long run does not fill memory and disk.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::owner::Owner;
 use super::promises::{PollResult, PromiseId};
 use super::records::Weights;
 use super::server_state::ServerState;
+use super::store::inflight_folder;
 use super::tables::{REMOVED_SAMPLERS_RECORD, SamplingSession, Tables};
 
 /// How many sampling sessions on unnamed saves a session keeps: those that were used last.
@@ -20,6 +22,7 @@ impl ServerState {
         tables.samplers.insert(id.clone(), sampler);
         if is_unnamed && tables.sessions.get(&session_id).is_none_or(|session| session.last_seen.is_none()) {
             // Saved by a task that was queued when the session ended.
+            self.remove_inflight_weights(tables, &session_id);
             self.remove_samplers(tables, &session_id, &[id]);
             return;
         }
@@ -40,9 +43,32 @@ impl ServerState {
     pub(crate) fn end_session(&self, tables: &mut Tables, session_id: &str) {
         self.drop_samples(&self.promises.cancel_session(session_id));
         tables.end_session(session_id);
+        self.remove_inflight_weights(tables, session_id);
         let own = tables.samplers.iter().filter(|(_, sampler)| sampler.record.session_id == session_id);
         let snapshots: Vec<String> = own.filter(|(_, sampler)| is_unnamed(sampler)).map(|(id, _)| id.clone()).collect();
         self.remove_samplers(tables, session_id, &snapshots);
+    }
+
+    /// Ends the sessions that have finished and whose unnamed saves are still there: the server was killed before it had removed
+    /// them.
+    pub(super) fn complete_ends(&self) {
+        let mut tables = self.lock();
+        let unnamed = tables.samplers.values().filter(|sampler| is_unnamed(sampler));
+        let sessions: BTreeSet<String> = unnamed.map(|sampler| sampler.record.session_id.clone()).collect();
+        for id in sessions {
+            if tables.sessions.get(&id).is_none_or(|session| session.last_seen.is_none()) {
+                self.end_session(&mut tables, &id);
+            }
+        }
+    }
+
+    /// Removes the weights that the inflight sampling sessions of a session's runs shared.
+    fn remove_inflight_weights(&self, tables: &Tables, session_id: &str) {
+        for (id, _) in tables.runs.iter().filter(|(_, run)| run.record.session_id.as_deref() == Some(session_id)) {
+            if let Err(error) = self.store.remove(&inflight_folder(id)) {
+                log::warn!("failed to remove the inflight weights of {id}: {error}");
+            }
+        }
     }
 
     /// The number of entries in all tables, and of files and their kilobytes in a store in memory.

@@ -33,7 +33,8 @@ pub(crate) use self::promises::{
     TaskOutput, tagged,
 };
 pub(crate) use self::records::{
-    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp, timestamp_in, timestamp_of,
+    CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, time_in, timestamp, timestamp_in,
+    timestamp_of,
 };
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;

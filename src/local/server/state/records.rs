@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::owner::Owner;
@@ -19,11 +19,18 @@ pub(crate) struct SessionRecord {
     pub(crate) number: u64,
     pub(crate) created: Timestamp,
     pub(crate) tags: Vec<String>,
+    #[serde(default, deserialize_with = "entries")]
     pub(crate) user_metadata: Option<BTreeMap<String, Value>>,
     pub(crate) project_id: Option<String>,
     pub(crate) display_name: Option<String>,
     /// Why the client ended the session, once it has.
     pub(crate) finish: Option<FinishSessionRequest<'static>>,
+}
+
+/// The metadata of a session. Earlier servers kept any JSON; what has no entries is dropped.
+fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, Value>>, D::Error> {
+    let metadata = Option::<Value>::deserialize(deserializer)?;
+    Ok(metadata.and_then(|metadata| serde_json::from_value(metadata).ok()))
 }
 
 impl SessionRecord {
@@ -144,9 +151,13 @@ pub(crate) fn timestamp_of(time: SystemTime) -> Timestamp {
     (time - Duration::from_nanos(excess.into())).into()
 }
 
-/// The time `seconds` from now; `None` if it is out of range.
-pub(crate) fn timestamp_in(seconds: u64) -> Option<Timestamp> {
-    // The timestamp format ends with the year 9999.
+/// The time that is this much later than now, at the latest the end of the year 9999, where the formats of times end.
+pub(crate) fn time_in(time: Duration) -> SystemTime {
     let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    wall_clock().checked_add(Duration::from_secs(seconds)).filter(|end| *end <= latest).map(timestamp_of)
+    wall_clock().checked_add(time).map_or(latest, |end| end.min(latest))
+}
+
+/// The time `seconds` from now.
+pub(crate) fn timestamp_in(seconds: u64) -> Timestamp {
+    timestamp_of(time_in(Duration::from_secs(seconds)))
 }

@@ -24,7 +24,7 @@ impl ServerRecord {
             Some(record) => record,
             None => ServerRecord { starts: 0, secret: random_secret()? },
         };
-        store.write_record(&[], FILE, &ServerRecord { starts: record.starts + 1, ..record })?;
+        store.write_private_record(&[], FILE, &ServerRecord { starts: record.starts + 1, ..record })?;
         Ok(record)
     }
 }

@@ -110,7 +110,7 @@ impl ServerState {
             }
         }
         let stopping = AtomicBool::new(false);
-        Ok(ServerState {
+        let state = ServerState {
             models,
             flags,
             promises,
@@ -126,7 +126,9 @@ impl ServerState {
             session_time,
             tables: Mutex::new(tables),
             stopping,
-        })
+        };
+        state.complete_ends();
+        Ok(state)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -158,9 +160,10 @@ impl ServerState {
         }
     }
 
-    /// Removes a checkpoint from the tables, and counts the storage that it took.
+    /// Removes a checkpoint from the tables, also from sampling sessions on it, and counts the storage that it took.
     pub(crate) fn forget_checkpoint(&self, tables: &mut Tables, path: &str) {
         let Some(record) = tables.checkpoints.remove(path) else { return };
+        tables.unload_checkpoint(path);
         let Ok(path) = path.parse::<CheckpointPath>() else { return };
         let now = timestamp();
         let end = record.expires_at.as_ref().map_or(&now, |expires| expires.min(&now));

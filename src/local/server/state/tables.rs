@@ -60,7 +60,7 @@ pub(crate) struct Run {
     pub(crate) unload: Option<PromiseId>,
 }
 
-/// A sampling session: fixed weights, and the log of requests to them.
+/// A sampling session: weights, and the log of requests to them.
 #[derive(Debug)]
 pub(crate) struct SamplingSession {
     pub(crate) record: SamplingSessionRecord,
@@ -138,13 +138,6 @@ impl Tables {
         if record.public || readers.contains(&record.owner) { Ok(record) } else { Err(forbidden(path)) }
     }
 
-    /// The adapters of sampling sessions on a checkpoint.
-    pub(crate) fn adapters_of(&self, path: &str) -> Vec<Arc<AdapterCache>> {
-        let is_on_path =
-            |sampler: &&SamplingSession| matches!(&sampler.record.weights, Weights::Checkpoint(of) if of == path);
-        self.samplers.values().filter(is_on_path).map(|sampler| sampler.adapter.clone()).collect()
-    }
-
     /// A checkpoint that the owner may change: their own. 409 while it is being overwritten, which its clients wait for.
     pub(crate) fn own_checkpoint(&mut self, path: &str, owner: &Owner) -> Result<&mut CheckpointRecord, Response> {
         let record = self.checkpoints.get_mut(path).filter(|record| !record.is_expired(&timestamp()));
@@ -201,9 +194,16 @@ impl Tables {
             (run.queue, run.inflight, run.requests) = (None, Arc::default(), SequenceLog::default());
         }
         for sampler in self.samplers.values_mut().filter(|sampler| sampler.record.session_id == id) {
-            (sampler.adapter, sampler.requests) = (Arc::default(), SequenceLog::default());
-            sampler.namespace = KvNamespace::new();
+            sampler.requests = SequenceLog::default();
+            sampler.unload();
         }
+    }
+
+    /// Makes the sampling sessions on a checkpoint load it again: it is replaced or removed.
+    pub(crate) fn unload_checkpoint(&mut self, path: &str) {
+        let is_of_path = |weights: &Weights| matches!(weights, Weights::Checkpoint(of) if of == path);
+        let samplers = self.samplers.values_mut().filter(|sampler| is_of_path(&sampler.record.weights));
+        samplers.for_each(SamplingSession::unload);
     }
 
     /// Ends every worker, by dropping its queue.
@@ -257,6 +257,11 @@ impl SamplingSession {
     pub(crate) fn new(record: SamplingSessionRecord, model: Arc<dyn Model>, adapter: Arc<AdapterCache>) -> Self {
         let (namespace, requests) = (KvNamespace::new(), SequenceLog::default());
         SamplingSession { record, model, adapter, namespace, requests, joined: 0, last_used: now() }
+    }
+
+    /// Forgets the weights, and what was computed with them. Samples that have begun finish with them.
+    fn unload(&mut self) {
+        (self.adapter, self.namespace) = (Arc::default(), KvNamespace::new());
     }
 
     /// Notes that a sample was requested.

@@ -3,11 +3,87 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Refused;
-use crate::support::golden::exchanges;
+use super::{MISSING_RUNS, Scenario, assert_all_are_replayed, replay_all};
+use crate::support::golden::{FOLDER, fixture};
 
-fn replay(name: &str) -> Vec<Refused> {
-    super::replay(name, exchanges(name), body)
+const SESSIONS_AND_MODELS: &[Scenario] = &[
+    ("01_session_default", &[]),
+    ("02_session_tags_metadata", &[]),
+    ("03_session_base_url_prefix", &[]),
+    ("04_session_heartbeat", &[]),
+    ("05_session_error_messages", &[]),
+    ("06_low_level_service", &[]),
+    ("10_create_model_default", &[]),
+    ("11_create_model_all_options", &[]),
+    ("12_get_info_unload", &[]),
+];
+
+const TRAINING: &[Scenario] = &[
+    ("20_fwdbwd_ce_1", &[]),
+    ("21_fwdbwd_ce_3_inputs", &[]),
+    ("22_fwdbwd_130_datums", &[]),
+    (
+        "23_fwdbwd_size_limit",
+        &[
+            ("forward_backward", 400, "80000 tokens, more than the context of 1024"),
+            ("forward_backward", 400, "80000 tokens, more than the context of 1024"),
+            ("forward_backward", 400, "80000 tokens, more than the context of 1024"),
+            ("forward_backward", 400, "200000 tokens, more than the context of 1024"),
+        ],
+    ),
+    ("24_fwdbwd_importance_sampling", &[]),
+    ("26_forward", &[]),
+    ("27_fwdbwd_custom", &[]),
+    ("28_optim_step", &[]),
+    ("29_pipeline_order", &[]),
+    ("30_weights", &[]),
+    ("31_training_client_from_state", &[]),
+];
+
+const SAMPLING: &[Scenario] = &[
+    ("40_sample_default", &[]),
+    ("42_sample_chunks", &[("asample", 400, "is an image"), ("forward_backward", 400, "is an image")]),
+    ("43_compute_logprobs", &[]),
+];
+
+/// What the recorded server invented is missing here.
+const REST: &[Scenario] = &[
+    (
+        "50_rest_all",
+        &[
+            ("training_runs/a%20b/%C3%BC", 404, "Not Found"),
+            ("training_runs/run:1/checkpoints/weights/a%20b%2Fc", 404, "does not name a training run"),
+        ],
+    ),
+    ("51_rest_errors", MISSING_RUNS),
+    ("52_cli", &[("training_runs/missing", 404, "no training run")]),
+    ("60_telemetry", &[]),
+    ("61_telemetry_batching", &[]),
+    ("62_telemetry_failure", &[]),
+    ("63_telemetry_future_events", &[]),
+];
+
+/// The recorded server failed now and then; this one does not.
+const FAULTS: &[Scenario] = &[
+    ("70_retry_429_retry_after", &[]),
+    ("71_retry_status_codes", &[]),
+    ("72_retry_400", &[]),
+    ("73_retry_connection", &[]),
+    ("74_retry_x_should_retry", &[]),
+    ("75_retry_exhausted", &[]),
+    ("76_execute_with_retries_backoff", &[]),
+    ("77_asample_429_backpressure", &[]),
+    ("80_future_poll_cadence", &[]),
+    ("81_future_poll_sample_queue_state", &[]),
+    ("82_future_request_failed", &[]),
+    ("83_future_410", &[]),
+    ("84_future_5xx", &[]),
+    ("85_future_connection_errors", &[]),
+    ("87_future_timeout", &[]),
+];
+
+fn replay(scenarios: &[Scenario]) {
+    replay_all(scenarios, fixture, body);
 }
 
 /// The body of a request, restored if the fixture abbreviates it.
@@ -59,72 +135,31 @@ fn next(element: &Value) -> Value {
 }
 
 #[test]
+fn every_fixture_is_replayed() {
+    assert_all_are_replayed(FOLDER, &[SESSIONS_AND_MODELS, TRAINING, SAMPLING, REST, FAULTS]);
+}
+
+#[test]
 fn session_and_model_requests_are_accepted() {
-    for name in [
-        "01_session_default",
-        "02_session_tags_metadata",
-        "03_session_base_url_prefix",
-        "04_session_heartbeat",
-        "05_session_error_messages",
-        "06_low_level_service",
-        "10_create_model_default",
-        "11_create_model_all_options",
-        "12_get_info_unload",
-    ] {
-        assert_eq!(replay(name), [], "{name}");
-    }
+    replay(SESSIONS_AND_MODELS);
 }
 
 #[test]
 fn training_requests_are_accepted() {
-    for name in [
-        "20_fwdbwd_ce_1",
-        "21_fwdbwd_ce_3_inputs",
-        "22_fwdbwd_130_datums",
-        "24_fwdbwd_importance_sampling",
-        "26_forward",
-        "27_fwdbwd_custom",
-        "28_optim_step",
-        "29_pipeline_order",
-        "30_weights",
-        "31_training_client_from_state",
-    ] {
-        assert_eq!(replay(name), [], "{name}");
-    }
-}
-
-#[test]
-fn oversized_requests_are_rejected_with_their_length() {
-    let refused = replay("23_fwdbwd_size_limit");
-    let lengths = [80_000, 80_000, 80_000, 200_000];
-    assert_eq!(refused.len(), lengths.len());
-    for ((endpoint, status, detail), length) in refused.iter().zip(lengths) {
-        assert_eq!((endpoint.as_str(), *status), ("forward_backward", 400));
-        assert!(detail.contains(&format!("{length} tokens, more than the context of 1024")), "{detail}");
-    }
+    replay(TRAINING);
 }
 
 #[test]
 fn sampling_requests_are_accepted_except_images() {
-    assert_eq!(replay("40_sample_default"), []);
-    assert_eq!(replay("43_compute_logprobs"), []);
-    let refused = replay("42_sample_chunks");
-    assert_eq!(
-        refused.iter().map(|(endpoint, ..)| endpoint.as_str()).collect::<Vec<_>>(),
-        ["asample", "forward_backward"]
-    );
-    for (endpoint, status, detail) in refused {
-        assert_eq!(status, 400, "{endpoint}");
-        assert!(detail.contains("is an image"), "{detail}");
-    }
+    replay(SAMPLING);
 }
 
 #[test]
-fn rest_requests_are_accepted_except_missing_resources() {
-    // The recorded server did not know these runs either, or knew them under a fictitious name.
-    let refused = replay("50_rest_all");
-    for (endpoint, status, _) in &refused {
-        assert!(*status == 404 && !endpoint.contains("session-1"), "{refused:?}");
-    }
-    assert_eq!(refused.len(), 2, "{refused:?}");
+fn rest_requests_are_accepted() {
+    replay(REST);
+}
+
+#[test]
+fn requests_of_failures_are_accepted() {
+    replay(FAULTS);
 }

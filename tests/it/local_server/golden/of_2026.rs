@@ -4,13 +4,113 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::Refused;
-use crate::support::golden::exchanges_2026;
+use super::{MISSING_RUNS, Scenario, assert_all_are_replayed, replay_all};
+use crate::support::golden::{FOLDER_2026, fixture_2026};
 
-fn replay(name: &str) -> Vec<Refused> {
-    // Large passes are only described.
-    let whole = |exchange: &Value| exchange["body"]["truncated"] != true;
-    super::replay(name, exchanges_2026(name).into_iter().filter(whole).collect(), body)
+/// Models that were refused, or created from a checkpoint that only the recorded server had, are not there later.
+const SESSIONS_AND_MODELS: &[Scenario] = &[
+    ("01_session_default", &[]),
+    ("02_session_tags_metadata", &[]),
+    ("03_session_base_url_prefix", &[]),
+    ("04_session_heartbeat", &[]),
+    ("05_session_error_messages", &[]),
+    ("06_low_level_service", &[]),
+    ("10_create_model_default", &[]),
+    ("11_create_model_all_options", &[("create_model", 400, "dimuon"), ("get_info", 404, "no model")]),
+    ("12_get_info_unload", &[]),
+    (
+        "31_training_client_from_state",
+        &[
+            ("load_weights", 400, "dimuon"),
+            ("get_info", 404, "no model"),
+            ("load_weights", 404, "no checkpoint"),
+            ("get_info", 404, "no model"),
+        ],
+    ),
+    ("95_config_pjwt", &[]),
+    ("98_service_close", &[]),
+    ("9a_client_config_variants", &[]),
+];
+
+const TRAINING: &[Scenario] = &[
+    ("20_fwdbwd_ce_1", &[]),
+    ("21_fwdbwd_ce_3_inputs", &[]),
+    ("22_fwdbwd_130_datums", &[]),
+    ("23_fwdbwd_size_limit", &[]),
+    ("24_fwdbwd_importance_sampling", &[]),
+    ("26_forward", &[]),
+    ("27_fwdbwd_custom", &[]),
+    ("28_optim_step", &[("optim_step", 400, "dimuon")]),
+    ("29_pipeline_order", &[]),
+    ("30_weights", &[("save_weights_external", 400, "age_encryption_recipients")]),
+    ("90_config_metadata_only", &[]),
+    ("91_config_compress", &[]),
+    ("92_config_chunking_parallel", &[]),
+    // The loss of the second request is the first one's.
+    (
+        "9b_custom_loss_server_side",
+        &[("create_custom_loss", 501, "custom_loss_server_side"), ("forward_backward", 501, "custom_loss_server_side")],
+    ),
+];
+
+const SAMPLING: &[Scenario] = &[
+    ("40_sample_default", &[]),
+    (
+        "42_sample_chunks",
+        &[
+            ("asample", 400, "is an image"),
+            ("asample", 400, "is an image"),
+            ("asample", 422, "dmel"),
+            ("forward_backward", 400, "is an image"),
+        ],
+    ),
+    ("43_compute_logprobs", &[]),
+    ("44_sampling_client_errors", &[("create_sampling_session", 404, "no checkpoint")]),
+    ("94_config_retrieve_futures", &[]),
+    ("97_config_cancel", &[]),
+];
+
+/// What the recorded server invented is missing here.
+const REST: &[Scenario] = &[
+    (
+        "50_rest_all",
+        &[
+            ("training_runs/a%20b/%C3%BC", 404, "Not Found"),
+            ("training_runs/run:1/checkpoints/weights/a%20b%2Fc", 404, "does not name a training run"),
+            ("samplers/sess-golden-0001:sample:0", 404, "no sampling session"),
+        ],
+    ),
+    ("51_rest_errors", MISSING_RUNS),
+    ("52_cli", &[("training_runs/missing", 404, "no training run")]),
+    ("53_auth_api", &[("auth/apikey/me", 401, "revoked")]),
+    ("60_telemetry", &[]),
+    ("61_telemetry_batching", &[]),
+    ("62_telemetry_failure", &[]),
+    ("63_telemetry_future_events", &[]),
+];
+
+/// The recorded server failed now and then; this one does not.
+const FAULTS: &[Scenario] = &[
+    ("70_retry_429_retry_after", &[]),
+    ("71_retry_status_codes", &[]),
+    ("72_retry_400", &[]),
+    ("73_retry_connection", &[]),
+    ("74_retry_x_should_retry", &[]),
+    ("75_retry_exhausted", &[]),
+    ("76_execute_with_retries_backoff", &[]),
+    ("77_asample_429_backpressure", &[]),
+    ("80_future_poll_cadence", &[]),
+    ("81_future_poll_sample_queue_state", &[]),
+    ("82_future_request_failed", &[]),
+    ("83_future_410", &[]),
+    ("84_future_5xx", &[]),
+    ("85_future_connection_errors", &[]),
+    ("87_future_timeout", &[]),
+    ("99_billing_402", &[]),
+];
+
+fn replay(scenarios: &[Scenario]) {
+    replay_all(scenarios, fixture_2026, body);
 }
 
 fn body(exchange: &Value) -> Vec<u8> {
@@ -21,99 +121,32 @@ fn body(exchange: &Value) -> Vec<u8> {
     }
 }
 
-/// The endpoints of the refused requests, which must be refused for a reason with this text.
-fn refused_for(name: &str, reason: &str) -> Vec<String> {
-    let refused = replay(name);
-    assert!(refused.iter().all(|(_, _, detail)| detail.contains(reason)), "{name}: {refused:?}");
-    refused.into_iter().map(|(endpoint, ..)| endpoint).collect()
+#[test]
+fn every_fixture_is_replayed() {
+    assert_all_are_replayed(FOLDER_2026, &[SESSIONS_AND_MODELS, TRAINING, SAMPLING, REST, FAULTS]);
 }
 
 #[test]
 fn session_and_model_requests_are_accepted() {
-    for name in [
-        "01_session_default",
-        "02_session_tags_metadata",
-        "03_session_base_url_prefix",
-        "04_session_heartbeat",
-        "05_session_error_messages",
-        "06_low_level_service",
-        "10_create_model_default",
-        "12_get_info_unload",
-        "98_service_close",
-        "9a_client_config_variants",
-    ] {
-        assert_eq!(replay(name), [], "{name}");
-    }
+    replay(SESSIONS_AND_MODELS);
 }
 
 #[test]
 fn training_requests_are_accepted() {
-    for name in [
-        "20_fwdbwd_ce_1",
-        "21_fwdbwd_ce_3_inputs",
-        "22_fwdbwd_130_datums",
-        "24_fwdbwd_importance_sampling",
-        "26_forward",
-        "27_fwdbwd_custom",
-        "29_pipeline_order",
-        "90_config_metadata_only",
-        "91_config_compress",
-        "92_config_chunking_parallel",
-    ] {
-        assert_eq!(replay(name), [], "{name}");
-    }
-    assert_eq!(refused_for("30_weights", "age_encryption_recipients"), ["save_weights_external"]);
-}
-
-/// Models that were refused, or created from a checkpoint that only the recorded server had, are not there later.
-#[test]
-fn requests_with_dimuon_are_refused() {
-    assert_eq!(refused_for("28_optim_step", "dimuon"), ["optim_step"]);
-    for (name, endpoint, unknown) in
-        [("11_create_model_all_options", "create_model", 0), ("31_training_client_from_state", "load_weights", 1)]
-    {
-        let mut refused = replay(name);
-        let (first, status, detail) = refused.remove(0);
-        assert_eq!((first.as_str(), status), (endpoint, 400), "{name}");
-        assert!(detail.contains("dimuon"), "{detail}");
-        let others = refused.iter().filter(|(endpoint, status, _)| endpoint != "get_info" || *status != 404);
-        assert_eq!(others.count(), unknown, "{name}: {refused:?}");
-    }
+    replay(TRAINING);
 }
 
 #[test]
 fn sampling_requests_are_accepted_except_images() {
-    assert_eq!(replay("40_sample_default"), []);
-    assert_eq!(replay("43_compute_logprobs"), []);
-    let refused = replay("42_sample_chunks");
-    let details = ["is an image", "is an image", "dmel", "is an image"];
-    assert_eq!(refused.len(), details.len(), "{refused:?}");
-    assert!(refused.iter().zip(details).all(|((.., detail), expected)| detail.contains(expected)), "{refused:?}");
+    replay(SAMPLING);
 }
 
 #[test]
-fn requests_of_new_endpoints_are_accepted() {
-    for name in ["77_asample_429_backpressure", "94_config_retrieve_futures", "95_config_pjwt", "99_billing_402"] {
-        assert_eq!(replay(name), [], "{name}");
-    }
-    // The recorded request is one of the other server.
-    assert_eq!(refused_for("97_config_cancel", "there is no request"), ["cancel_future"]);
-    let custom = refused_for("9b_custom_loss_server_side", "this server runs no custom losses");
-    assert_eq!(custom, ["create_custom_loss", "forward_backward"]);
+fn rest_requests_are_accepted() {
+    replay(REST);
 }
 
 #[test]
-fn rest_requests_are_accepted_except_missing_resources() {
-    // The recorded server did not know these either, or knew them under a fictitious name.
-    for (name, unknown) in [
-        ("44_sampling_client_errors", &["create_sampling_session"][..]),
-        ("50_rest_all", &["training_runs/a%20b/%C3%BC", "training_runs/run:1/", "samplers/"]),
-        ("52_cli", &["training_runs/missing"]),
-    ] {
-        let refused = replay(name);
-        let is_unknown =
-            |((endpoint, status, _), unknown): (&Refused, &&str)| *status == 404 && endpoint.starts_with(unknown);
-        assert_eq!(refused.len(), unknown.len(), "{name}: {refused:?}");
-        assert!(refused.iter().zip(unknown).all(is_unknown), "{name}: {refused:?}");
-    }
+fn requests_of_failures_are_accepted() {
+    replay(FAULTS);
 }

@@ -23,7 +23,9 @@ pub(in crate::local::server::api) struct OptimStep {
 impl OptimStep {
     pub(in crate::local::server::api) fn to_options(&self) -> Result<AdamOptions, Response> {
         match &self.optimizer_params {
-            Some(OptimizerConfig::Adam(_)) => Err(bad_request("send the settings of AdamW as adam_params")),
+            Some(OptimizerConfig::Adam(_)) => {
+                Err(bad_request("optimizer_params is for other optimizers: send the settings of AdamW as adam_params"))
+            }
             Some(params) => Err(not_adam(params)),
             None => self.adam_params.to_options(),
         }

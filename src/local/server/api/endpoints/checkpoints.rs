@@ -3,8 +3,8 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::local::server::api::body::{self, bad_request};
 use crate::local::server::api::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::api::{body, decode};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{
     CHECKPOINT_RECORD, CheckpointRecord, RUN_RECORD, Run, RunRecord, checkpoint_folder, timestamp, timestamp_in,
@@ -34,7 +34,7 @@ pub(super) fn unpublish(call: &Call<'_>) -> HandlerResult {
 pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
     let SetCheckpointTtlRequest { ttl_seconds } = body::parse(call.request)?;
     call.check_ttl(ttl_seconds)?;
-    let expires_at = ttl_seconds.and_then(timestamp_in);
+    let expires_at = ttl_seconds.map(timestamp_in);
     call.update_checkpoint("checkpoint_ttl_set", |checkpoint| checkpoint.expires_at = expires_at)
 }
 
@@ -42,9 +42,7 @@ pub(super) fn set_ttl(call: &Call<'_>) -> HandlerResult {
 pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
     let body: CopyWeightsRequest<'_> = body::parse(call.request)?;
     call.check_ttl(body.ttl_seconds)?;
-    if body.destination_project_id.is_empty() {
-        return Err(bad_request("destination_project_id is empty: name the project that the copy is for"));
-    }
+    decode::check_project_id("destination_project_id", &body.destination_project_id)?;
     let parsed = body.source_path.parse::<CheckpointPath>();
     let source = parsed.map_err(|error| Response::error(404, &error.to_string()))?;
     let readers = call.readers(call.request.header("x-tinker-weights-access-token"));
@@ -62,7 +60,7 @@ pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
         owner: call.owner.clone(),
         time: timestamp(),
         public: false,
-        expires_at: body.ttl_seconds.and_then(timestamp_in),
+        expires_at: body.ttl_seconds.map(timestamp_in),
         ..original.clone()
     };
     let model = call.state.model(&checkpoint.base_model)?;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::local::server::api::body;
 use crate::local::server::api::call::{Call, HandlerResult, no_content, ok};
+use crate::local::server::api::{body, decode};
 use crate::local::server::state::{
     AuditEvent, SESSION_RECORD, Session, SessionRecord, check_owner, not_found, tagged, timestamp,
 };
@@ -27,6 +27,9 @@ struct CreateSession {
 
 pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let CreateSession { tags, user_metadata, project_id, display_name } = body::parse(call.request)?;
+    // The official client passes on a setting that may be empty.
+    let project_id = project_id.filter(|id| !id.is_empty());
+    project_id.as_deref().map_or(Ok(()), |id| decode::check_project_id("project_id", id))?;
     let mut tables = call.state.lock();
     let number = 1 + tables.sessions.values().map(|session| session.record.number).max().unwrap_or_default();
     let id = format!("session-{number}");
@@ -72,9 +75,7 @@ pub(super) fn finish(call: &Call<'_>) -> HandlerResult {
 pub(super) fn set_project(call: &Call<'_>) -> HandlerResult {
     let [id] = call.captures()?;
     let AssignSessionProjectRequest { project_id } = body::parse(call.request)?;
-    if project_id.is_empty() {
-        return Err(body::bad_request("project_id is empty: name the project that the session is for"));
-    }
+    decode::check_project_id("project_id", &project_id)?;
     let mut tables = call.state.lock();
     let session = tables.sessions.get_mut(id).ok_or_else(|| not_found("session", id))?;
     check_owner(&session.record.owner, &call.owner, id)?;

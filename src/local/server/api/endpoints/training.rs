@@ -15,6 +15,9 @@ use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, Promise};
 use crate::types::{Datum, LossFn};
 
+/// More requests of a training run do not wait: their memory would grow without end.
+const MAX_QUEUED: usize = 10_000;
+
 /// Forward passes in JSON. In protobuf, a field of `forward_backward` requests them.
 pub(super) fn forward(call: &Call<'_>) -> HandlerResult {
     if !call.context.wire.takes(WireFormat::Json) {
@@ -135,7 +138,11 @@ impl Call<'_> {
         if let Some(first) = run.requests.find(seq, self.fingerprint)? {
             return ok(&promise(*first, model_id));
         }
-        run.queue()?;
+        let waiting = run.queue()?.len();
+        if waiting >= MAX_QUEUED {
+            let detail = format!("{waiting} requests of {model_id} are waiting, the maximum: try again later");
+            return Err(Response::error(429, &detail));
+        }
         let task = task(&mut tables)?;
         let run = tables.run(model_id, &self.owner)?;
         let id = self.new_promise(run.record.session_id.as_deref().unwrap_or_default(), model_id, seq);

@@ -184,6 +184,13 @@ impl PromiseTable {
         pending
     }
 
+    /// Makes the work of all unfinished samples end early. Their promises stay as they are.
+    pub(crate) fn cancel_all(&self) {
+        let promises = self.promises.lock();
+        let pending = promises.clients.values().flat_map(|completions| &completions.pending);
+        pending.filter_map(|id| promises.cancellation(*id)).for_each(|cancellation| cancellation.cancel());
+    }
+
     /// Whether a sample of this sampling session is not finished.
     pub(crate) fn has_pending_samples(&self, sampler_id: &str) -> bool {
         let clients = SamplerClient::all(sampler_id);

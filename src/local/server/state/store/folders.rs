@@ -35,13 +35,20 @@ pub(super) fn create_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates the folder in which a folder is written.
-pub(super) fn create_temporary(folder: &Path) -> io::Result<PathBuf> {
+/// Creates the folder in which a folder is written, for a function that fills it and renames it. If that fails, the folder is
+/// removed: on a full disk it would take what is left of the room.
+pub(super) fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     create_parent(folder)?;
     let temporary = temporary_name(folder);
     remove(&temporary)?;
     fs::create_dir(&temporary).map_err(at(&temporary))?;
-    Ok(temporary)
+    let written = write(&temporary);
+    if written.is_err() {
+        if let Err(error) = remove(&temporary) {
+            log::warn!("{error}");
+        }
+    }
+    written
 }
 
 /// The name of a folder while it is written. No encoded name begins with a dot.
@@ -97,7 +104,13 @@ pub(super) fn replace(folder: &Path, temporary: &Path) -> io::Result<()> {
         return Err(at(folder)(error));
     }
     sync_parent(folder)?;
-    if exists { remove(&replaced) } else { Ok(()) }
+    if exists {
+        // The new folder is in place: what is left of the old one is removed with the next, or after a restart.
+        if let Err(error) = remove(&replaced) {
+            log::warn!("{error}");
+        }
+    }
+    Ok(())
 }
 
 /// Completes or undoes what a crash interrupted below a folder: removes everything with a temporary name, and a replaced

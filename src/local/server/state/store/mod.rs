@@ -34,9 +34,9 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::folders::{
-    at, create_parent, create_temporary, entries, recover, remove, removed_name, replace, sync_folder, sync_parent,
+    at, create_parent, entries, recover, remove, removed_name, replace, sync_folder, sync_parent, write_folder,
 };
-use crate::fs::write_atomically;
+use crate::fs::{write_atomically, write_private};
 use crate::local::checkpoint_files::CheckpointFiles;
 use crate::local::server::path_segment::{decode, encode};
 use crate::types::CheckpointPath;
@@ -126,14 +126,15 @@ impl Store {
         };
         files.insert(name.to_owned(), json(record)?);
         let folder = root.join(folder);
-        let temporary = create_temporary(&folder)?;
-        for (name, bytes) in files {
-            let file = temporary.join(name);
-            write_atomically(&file, &bytes).map_err(at(&file))?;
-        }
-        sync_folder(&temporary)?;
-        let _replacing = folders.write();
-        replace(&folder, &temporary)
+        write_folder(&folder, |temporary| {
+            for (name, bytes) in files {
+                let file = temporary.join(name);
+                write_atomically(&file, &bytes).map_err(at(&file))?;
+            }
+            sync_folder(temporary)?;
+            let _replacing = folders.write();
+            replace(&folder, temporary)
+        })
     }
 
     /// Saves the files of another folder, and a record of their own next to them, all or none. Replaces an existing folder.
@@ -155,18 +156,22 @@ impl Store {
             Store::Directory { root, folders } => (root, folders),
         };
         let folder = root.join(relative(to));
-        let temporary = create_temporary(&folder)?;
-        let _replacing = folders.write();
-        for path in entries(&root.join(relative(from)))? {
-            let Some(file) = path.file_name().filter(|file| *file != OsStr::new(name)) else { continue };
-            let copy = temporary.join(file);
-            // No file is changed after it was written, so two folders can have one.
-            fs::hard_link(&path, &copy).or_else(|_| write_atomically(&copy, &fs::read(&path)?)).map_err(at(&copy))?;
-        }
-        let file = temporary.join(name);
-        write_atomically(&file, &json(record)?).map_err(at(&file))?;
-        sync_folder(&temporary)?;
-        replace(&folder, &temporary)
+        let record = json(record)?;
+        write_folder(&folder, |temporary| {
+            let _replacing = folders.write();
+            for path in entries(&root.join(relative(from)))? {
+                let Some(file) = path.file_name().filter(|file| *file != OsStr::new(name)) else { continue };
+                let copy = temporary.join(file);
+                // No file is changed after it was written, so two folders can have one.
+                fs::hard_link(&path, &copy)
+                    .or_else(|_| write_atomically(&copy, &fs::read(&path)?))
+                    .map_err(at(&copy))?;
+            }
+            let file = temporary.join(name);
+            write_atomically(&file, &record).map_err(at(&file))?;
+            sync_folder(temporary)?;
+            replace(&folder, temporary)
+        })
     }
 
     /// Reads the files of a folder, without its record.
@@ -221,6 +226,19 @@ impl Store {
         let saved = saved.lock();
         let files: Vec<_> = saved.values().flat_map(|files| files.values()).collect();
         (files.len(), files.iter().map(|file| file.len()).sum())
+    }
+
+    /// Writes a record with a secret, replacing an existing one: only the user of this process may read it.
+    pub(crate) fn write_private_record(
+        &self,
+        path: FolderPath<'_>,
+        name: &str,
+        record: &impl Serialize,
+    ) -> io::Result<()> {
+        let Store::Directory { root, .. } = self else { return Ok(()) };
+        let file = root.join(relative(path)).join(name);
+        write_private(&file, &json(record)?).map_err(at(&file))?;
+        sync_parent(&file)
     }
 
     /// Writes a record, replacing an existing one.
@@ -319,6 +337,22 @@ mod tests {
             assert!(store.copy_files(path, copy, "r.json", &4).is_err());
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
         }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (store, _lock) = Store::open(scratch.path()).unwrap();
+        let (path, other): (FolderPath<'_>, FolderPath<'_>) = (&["samplers", "a"], &["samplers", "b"]);
+        store.save_files(path, files("old"), "r.json", &1).unwrap();
+        // No file has this name.
+        let broken = || CheckpointFiles::from([("a.bin".to_owned(), vec![0; 1000]), ("b\0".to_owned(), Vec::new())]);
+        assert!(store.save_files(path, broken(), "r.json", &2).is_err());
+        assert!(store.save_files(other, broken(), "r.json", &2).is_err());
+        assert!(store.copy_files(&["samplers", "c"], other, "r.json", &2).is_err());
+        assert_eq!(store.load_files(path, "r.json").unwrap(), files("old"));
+        let names: Vec<_> = entries(&scratch.path().join("samplers")).unwrap();
+        assert_eq!(names, [scratch.path().join("samplers/a")]);
     }
 
     #[test]
