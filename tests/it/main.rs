@@ -20,7 +20,9 @@ mod events;
 mod http;
 #[cfg(feature = "local")]
 mod local_futures;
+#[cfg(feature = "local")]
 mod local_loop;
+#[cfg(feature = "local")]
 mod local_losses;
 #[cfg(feature = "local")]
 mod local_server;
