@@ -188,10 +188,9 @@ impl Promises {
         self.retrieved.insert(self.retrievals, id);
         self.retrieved_bytes += bytes;
         self.set_deadline(id, deadline);
-        while let Some((_, &oldest)) = self.retrieved.first_key_value()
-            && oldest != id
-            && self.retrieved_bytes > MAX_RETRIEVED_BYTES
-        {
+        while self.retrieved_bytes > MAX_RETRIEVED_BYTES {
+            let oldest = self.retrieved.first_key_value().map(|(_, &oldest)| oldest);
+            let Some(oldest) = oldest.filter(|oldest| *oldest != id) else { break };
             self.remove(oldest);
         }
     }
