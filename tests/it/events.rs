@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Of a client that connects, asks for the health of the service and closes: a start and a stop for each of four requests.
+const EVENTS: usize = 8;
+
 /// An observer, and the events that it received.
 fn observer() -> (impl Fn(&Event) + Send + Sync + 'static, Receiver<Event>) {
     let (sender, received) = unbounded();
@@ -238,11 +241,11 @@ fn close_waits_for_the_observer() {
     }));
     client.health().unwrap();
     let closing = std::thread::spawn(move || client.close(PATIENCE));
-    for _ in 0..4 {
+    for _ in 0..EVENTS {
         slow.send(()).unwrap();
     }
     closing.join().unwrap();
-    assert_eq!(received.len(), 4);
+    assert_eq!(received.len(), EVENTS);
 }
 
 #[test]
@@ -338,10 +341,10 @@ fn closing_in_a_callback_waits_for_that_observer() {
         sender.send(received.len()).unwrap();
     }));
     assert_eq!(closed.recv_timeout(PATIENCE), Ok(0));
-    for _ in 0..4 {
+    for _ in 0..EVENTS {
         slow.send(()).unwrap();
     }
-    assert_eq!(closed.recv_timeout(PATIENCE), Ok(4));
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(EVENTS));
     client.close(PATIENCE);
 }
 

@@ -82,6 +82,8 @@ fn service() -> Service {
         ("GET", "sessions/s-1") => Reply::ok(json!({
             "training_run_ids": ["run"], "sampler_ids": [], "display_name": "night run", "user_metadata": {"k": "v"},
         })),
+        // Of 2025: without search.
+        ("POST", "sessions/search") => Reply::Json(404, json!({"detail": "Not Found"})),
         ("PUT" | "DELETE", path) if path.contains("missing") => {
             Reply::Json(404, json!({"detail": "no such checkpoint"}))
         }
