@@ -4,13 +4,19 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 use tinkex::local::LocalServer;
 
 use super::client::{Client, forward_backward, optim_step, sample};
 use super::models::Gated;
 
 const MODEL: &str = "test/gated";
+
+/// A server on this directory, whose model holds nothing back.
+fn start(directory: &TempDir) -> LocalServer {
+    let (model, _) = Gated::new(MODEL);
+    LocalServer::builder().model(model).data_dir(directory.path()).start().unwrap()
+}
 
 fn unnamed(model_id: &str, seq_id: u64, sampler_seq: u64) -> Value {
     json!({ "model_id": model_id, "seq_id": seq_id, "sampling_session_seq_id": sampler_seq })
@@ -37,9 +43,8 @@ fn usage(folder: &Path) -> (usize, u64) {
 
 #[test]
 fn on_policy_iterations_do_not_fill_the_disk() {
-    let (scratch, (model, gate)) = (tempdir().unwrap(), Gated::new(MODEL));
-    drop(gate);
-    let server = LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap();
+    let scratch = tempdir().unwrap();
+    let server = start(&scratch);
     let mut client = Client::new(&server);
     let run = client.model(MODEL);
     let mut usages = Vec::new();
@@ -61,11 +66,7 @@ fn on_policy_iterations_do_not_fill_the_disk() {
 #[test]
 fn unused_unnamed_saves_are_removed_for_good() {
     let scratch = tempdir().unwrap();
-    let start = || {
-        let (model, _) = Gated::new(MODEL);
-        LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap()
-    };
-    let server = start();
+    let server = start(&scratch);
     let mut client = Client::new(&server);
     let run = client.model(MODEL);
     let samplers: Vec<_> = (0..100)
@@ -86,7 +87,7 @@ fn unused_unnamed_saves_are_removed_for_good() {
     assert_eq!(client.get(&format!("samplers/{}", removed[0])).status, 410);
 
     drop(server);
-    let server = start();
+    let server = start(&scratch);
     let mut client = Client::new(&server);
     for sampler in &samplers {
         assert_eq!(is_removed(&mut client, sampler), removed.contains(sampler), "{sampler}");
@@ -136,11 +137,7 @@ fn the_end_of_a_session_removes_inflight_weights() {
 #[test]
 fn an_interrupted_end_is_completed_at_the_start() {
     let scratch = tempdir().unwrap();
-    let start = || {
-        let (model, _) = Gated::new(MODEL);
-        LocalServer::builder().model(model).data_dir(scratch.path()).start().unwrap()
-    };
-    let server = start();
+    let server = start(&scratch);
     let mut client = Client::new(&server);
     let run = client.model(MODEL);
     let session_id = run.split(':').next().unwrap();
@@ -155,7 +152,7 @@ fn an_interrupted_end_is_completed_at_the_start() {
     session["finish"] = json!({ "reason": { "type": "success" } });
     fs::write(&record, session.to_string()).unwrap();
 
-    let server = start();
+    let server = start(&scratch);
     assert_eq!(names(&scratch.path().join("samplers")), [""; 0]);
     assert_eq!(names(&scratch.path().join("runs").join(run.replace(':', "%3A"))), ["run.json"]);
     let mut client = Client::new(&server);

@@ -41,6 +41,32 @@ const MISSING_RUNS: &[Refusal] = &[
     ("training_runs/redir", 404, "no training run"),
 ];
 
+const TELEMETRY: &[Scenario] = &[
+    ("60_telemetry", &[]),
+    ("61_telemetry_batching", &[]),
+    ("62_telemetry_failure", &[]),
+    ("63_telemetry_future_events", &[]),
+];
+
+/// The recorded server failed now and then; this one does not.
+const FAULTS: &[Scenario] = &[
+    ("70_retry_429_retry_after", &[]),
+    ("71_retry_status_codes", &[]),
+    ("72_retry_400", &[]),
+    ("73_retry_connection", &[]),
+    ("74_retry_x_should_retry", &[]),
+    ("75_retry_exhausted", &[]),
+    ("76_execute_with_retries_backoff", &[]),
+    ("77_asample_429_backpressure", &[]),
+    ("80_future_poll_cadence", &[]),
+    ("81_future_poll_sample_queue_state", &[]),
+    ("82_future_request_failed", &[]),
+    ("83_future_410", &[]),
+    ("84_future_5xx", &[]),
+    ("85_future_connection_errors", &[]),
+    ("87_future_timeout", &[]),
+];
+
 /// Fails if there is a fixture in a folder that has requests and is not among the scenarios.
 fn assert_all_are_replayed(folder: &str, scenarios: &[&[Scenario]]) {
     let with_requests = |path: &std::path::Path| {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{MISSING_RUNS, Scenario, assert_all_are_replayed, replay_all};
+use super::{FAULTS, MISSING_RUNS, Scenario, TELEMETRY, assert_all_are_replayed, replay_all};
 use crate::support::golden::{FOLDER, fixture};
 
 const SESSIONS_AND_MODELS: &[Scenario] = &[
@@ -57,29 +57,6 @@ const REST: &[Scenario] = &[
     ),
     ("51_rest_errors", MISSING_RUNS),
     ("52_cli", &[("training_runs/missing", 404, "no training run")]),
-    ("60_telemetry", &[]),
-    ("61_telemetry_batching", &[]),
-    ("62_telemetry_failure", &[]),
-    ("63_telemetry_future_events", &[]),
-];
-
-/// The recorded server failed now and then; this one does not.
-const FAULTS: &[Scenario] = &[
-    ("70_retry_429_retry_after", &[]),
-    ("71_retry_status_codes", &[]),
-    ("72_retry_400", &[]),
-    ("73_retry_connection", &[]),
-    ("74_retry_x_should_retry", &[]),
-    ("75_retry_exhausted", &[]),
-    ("76_execute_with_retries_backoff", &[]),
-    ("77_asample_429_backpressure", &[]),
-    ("80_future_poll_cadence", &[]),
-    ("81_future_poll_sample_queue_state", &[]),
-    ("82_future_request_failed", &[]),
-    ("83_future_410", &[]),
-    ("84_future_5xx", &[]),
-    ("85_future_connection_errors", &[]),
-    ("87_future_timeout", &[]),
 ];
 
 fn replay(scenarios: &[Scenario]) {
@@ -136,7 +113,7 @@ fn next(element: &Value) -> Value {
 
 #[test]
 fn every_fixture_is_replayed() {
-    assert_all_are_replayed(FOLDER, &[SESSIONS_AND_MODELS, TRAINING, SAMPLING, REST, FAULTS]);
+    assert_all_are_replayed(FOLDER, &[SESSIONS_AND_MODELS, TRAINING, SAMPLING, REST, TELEMETRY, FAULTS]);
 }
 
 #[test]
@@ -161,5 +138,6 @@ fn rest_requests_are_accepted() {
 
 #[test]
 fn requests_of_failures_are_accepted() {
+    replay(TELEMETRY);
     replay(FAULTS);
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::{MISSING_RUNS, Scenario, assert_all_are_replayed, replay_all};
+use super::{FAULTS, MISSING_RUNS, Scenario, TELEMETRY, assert_all_are_replayed, replay_all};
 use crate::support::golden::{FOLDER_2026, fixture_2026};
 
 /// Models that were refused, or created from a checkpoint that only the recorded server had, are not there later.
@@ -68,6 +68,7 @@ const SAMPLING: &[Scenario] = &[
     ("44_sampling_client_errors", &[("create_sampling_session", 404, "no checkpoint")]),
     ("94_config_retrieve_futures", &[]),
     ("97_config_cancel", &[]),
+    ("99_billing_402", &[]),
 ];
 
 /// What the recorded server invented is missing here.
@@ -83,30 +84,6 @@ const REST: &[Scenario] = &[
     ("51_rest_errors", MISSING_RUNS),
     ("52_cli", &[("training_runs/missing", 404, "no training run")]),
     ("53_auth_api", &[("auth/apikey/me", 401, "revoked")]),
-    ("60_telemetry", &[]),
-    ("61_telemetry_batching", &[]),
-    ("62_telemetry_failure", &[]),
-    ("63_telemetry_future_events", &[]),
-];
-
-/// The recorded server failed now and then; this one does not.
-const FAULTS: &[Scenario] = &[
-    ("70_retry_429_retry_after", &[]),
-    ("71_retry_status_codes", &[]),
-    ("72_retry_400", &[]),
-    ("73_retry_connection", &[]),
-    ("74_retry_x_should_retry", &[]),
-    ("75_retry_exhausted", &[]),
-    ("76_execute_with_retries_backoff", &[]),
-    ("77_asample_429_backpressure", &[]),
-    ("80_future_poll_cadence", &[]),
-    ("81_future_poll_sample_queue_state", &[]),
-    ("82_future_request_failed", &[]),
-    ("83_future_410", &[]),
-    ("84_future_5xx", &[]),
-    ("85_future_connection_errors", &[]),
-    ("87_future_timeout", &[]),
-    ("99_billing_402", &[]),
 ];
 
 fn replay(scenarios: &[Scenario]) {
@@ -123,7 +100,7 @@ fn body(exchange: &Value) -> Vec<u8> {
 
 #[test]
 fn every_fixture_is_replayed() {
-    assert_all_are_replayed(FOLDER_2026, &[SESSIONS_AND_MODELS, TRAINING, SAMPLING, REST, FAULTS]);
+    assert_all_are_replayed(FOLDER_2026, &[SESSIONS_AND_MODELS, TRAINING, SAMPLING, REST, TELEMETRY, FAULTS]);
 }
 
 #[test]
@@ -148,5 +125,6 @@ fn rest_requests_are_accepted() {
 
 #[test]
 fn requests_of_failures_are_accepted() {
+    replay(TELEMETRY);
     replay(FAULTS);
 }
