@@ -128,7 +128,7 @@ pub use crossbeam_channel;
 pub use error::{Error, ErrorKind, Limit, Result};
 #[cfg(feature = "ndarray")]
 pub use ndarray;
-pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
+pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate, WaitEnded, WaitKind, WaitLimit, Waiting};
 pub use pending::{Pending, wait_all, wait_any};
 pub use rest::client::RestClient;
 pub use sampling::{RetryConfig, SampleOptions, SamplerOptions, SamplingClient};

@@ -73,6 +73,8 @@ struct ManualState {
 struct Wait {
     thread: ThreadId,
     own: bool,
+    /// Whether it is of no interest to tests.
+    hidden: bool,
     deadline: Option<Instant>,
     waker: Waker,
 }
@@ -186,7 +188,7 @@ impl ManualClock {
             return Received::Message(message);
         }
         let (tick, ticks) = bounded(1);
-        let Some(_wait) = self.register(deadline, Waker::Channel(tick)) else {
+        let Some(_wait) = self.register(deadline, false, Waker::Channel(tick)) else {
             return Received::Deadline;
         };
         select! {
@@ -195,14 +197,15 @@ impl ManualClock {
         }
     }
 
-    /// See [`Clock::wait_until`].
+    /// See [`Clock::wait_until`] and [`Clock::watch_until`].
     pub(super) fn wait_until<T: Send + 'static>(
         &self,
         monitor: &Arc<Monitor<T>>,
         guard: &mut MutexGuard<'_, T>,
         deadline: Option<Instant>,
+        hidden: bool,
     ) -> bool {
-        let Some(_wait) = self.register(deadline, Waker::Monitor(Arc::clone(monitor) as _)) else {
+        let Some(_wait) = self.register(deadline, hidden, Waker::Monitor(Arc::clone(monitor) as _)) else {
             return true;
         };
         monitor.changed.wait(guard);
@@ -210,7 +213,7 @@ impl ManualClock {
     }
 
     /// Records a wait, unless its deadline has already passed.
-    fn register(&self, deadline: Option<Instant>, waker: Waker) -> Option<Registered<'_>> {
+    fn register(&self, deadline: Option<Instant>, hidden: bool, waker: Waker) -> Option<Registered<'_>> {
         let thread = thread::current().id();
         let mut state = self.0.state.lock();
         if deadline.is_some_and(|at| at <= state.now) {
@@ -218,7 +221,7 @@ impl ManualClock {
         }
         let id = state.next_wait;
         state.next_wait += 1;
-        state.waits.insert(id, Wait { thread, own: OWN.get(), deadline, waker });
+        state.waits.insert(id, Wait { thread, own: OWN.get(), hidden, deadline, waker });
         state.awake.remove(&thread);
         drop(state);
         self.0.changed.notify_all();
@@ -234,8 +237,9 @@ impl ManualClock {
 
 impl ManualState {
     fn remaining(&self) -> Vec<Duration> {
+        let shown = self.waits.values().filter(|wait| !wait.hidden);
         let mut all: Vec<_> =
-            self.waits.values().filter_map(|w| w.deadline).map(|at| at.saturating_duration_since(self.now)).collect();
+            shown.filter_map(|wait| wait.deadline).map(|at| at.saturating_duration_since(self.now)).collect();
         all.sort_unstable();
         all
     }

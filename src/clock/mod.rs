@@ -101,8 +101,28 @@ impl Clock {
         guard: &mut MutexGuard<'_, T>,
         deadline: Option<Instant>,
     ) -> bool {
+        self.wait(monitor, guard, deadline, false)
+    }
+
+    /// The same for a thread that only watches the others: a manual clock does not list its wait.
+    pub(crate) fn watch_until<T: Send + 'static>(
+        &self,
+        monitor: &Arc<Monitor<T>>,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        self.wait(monitor, guard, deadline, true)
+    }
+
+    fn wait<T: Send + 'static>(
+        &self,
+        monitor: &Arc<Monitor<T>>,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Instant>,
+        hidden: bool,
+    ) -> bool {
         match (&self.0, deadline) {
-            (Some(manual), _) => manual.wait_until(monitor, guard, deadline),
+            (Some(manual), _) => manual.wait_until(monitor, guard, deadline, hidden),
             (None, Some(at)) => monitor.changed.wait_until(guard, at).timed_out(),
             (None, None) => {
                 monitor.changed.wait(guard);

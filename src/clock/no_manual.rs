@@ -27,7 +27,13 @@ impl ManualClock {
         match *self {}
     }
 
-    pub(super) fn wait_until<T>(&self, _: &Arc<Monitor<T>>, _: &mut MutexGuard<'_, T>, _: Option<Instant>) -> bool {
+    pub(super) fn wait_until<T>(
+        &self,
+        _: &Arc<Monitor<T>>,
+        _: &mut MutexGuard<'_, T>,
+        _: Option<Instant>,
+        _: bool,
+    ) -> bool {
         match *self {}
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Error, ErrorKind, Inner, Limit, RequestErrorCategory};
+use super::{Error, ErrorKind, Inner, Limit, RequestErrorCategory, Rounded, Tries};
 
 /// Maximum size of a response body in an error, in bytes.
 const MAX_BODY: usize = 8 * 1024;
@@ -24,6 +24,8 @@ impl Error {
             retry_after: None,
             headers: Arc::new([]),
             body: None,
+            reason: None,
+            has_tries: false,
             may_have_taken_effect: false,
             source: None,
         }))
@@ -68,6 +70,65 @@ impl Error {
     /// Appends to the message, in parentheses.
     pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.0.message = format!("{} ({detail})", self.0.message).into();
+        self
+    }
+
+    /// Sets the reason: why, in a few words.
+    pub(crate) fn with_reason(mut self, reason: impl Into<Arc<str>>) -> Self {
+        self.0.reason = Some(reason.into());
+        self
+    }
+
+    /// Why, in a few words, such as `503 no GPU free`: the reason that was set, else the message, and for a connection its cause.
+    pub(crate) fn reason(&self) -> Arc<str> {
+        if let Some(reason) = &self.0.reason {
+            return Arc::clone(reason);
+        }
+        let cause = self.0.source.as_ref().filter(|_| self.0.kind == ErrorKind::Connect).map(ToString::to_string);
+        match cause.filter(|cause| !self.0.message.contains(&**cause)) {
+            Some(cause) => format!("{}: {cause}", self.0.message).into(),
+            None => self.0.message.as_ref().into(),
+        }
+    }
+
+    /// Says after how many tries this was the last failure, and how long they took, unless an inner layer already has. A single
+    /// try needs no mention, unless a setting is the reason that no other follows.
+    pub(crate) fn with_tries(mut self, tries: u32, elapsed: Duration, given_up_by: Option<&'static str>) -> Self {
+        if self.0.has_tries || (tries < 2 && given_up_by.is_none()) {
+            return self;
+        }
+        let setting = given_up_by.map(|setting| format!(" ({setting})")).unwrap_or_default();
+        self.0.message = format!("{}, {} in {}{setting}", self.0.message, Tries(tries), Rounded(elapsed)).into();
+        self.0.has_tries = true;
+        self
+    }
+
+    /// For an error of a time limit: the last failure, or that there was no response, the number of tries and how long they took.
+    pub(crate) fn with_tries_in_time(
+        mut self,
+        limit: Limit,
+        last_failure: Option<Error>,
+        tries: u32,
+        elapsed: Duration,
+    ) -> Self {
+        if self.0.has_tries {
+            return self;
+        }
+        let reason = last_failure.as_ref().map_or_else(|| "no response".into(), Error::reason);
+        self = self.with_last_word(limit, &reason, tries, elapsed);
+        match last_failure {
+            Some(failure) => self.with_source(failure),
+            None => self,
+        }
+    }
+
+    /// For an error of a time limit: what was heard last, the number of tries (0 if they are not counted) and how long they took.
+    pub(crate) fn with_last_word(mut self, limit: Limit, reason: &str, tries: u32, elapsed: Duration) -> Self {
+        let tries = if tries > 0 { format!(", {}", Tries(tries)) } else { String::new() };
+        self.0.message =
+            format!("{}: {reason}{tries} in {} ({})", limit.what(), Rounded(elapsed), limit.setting()).into();
+        self.0.reason = Some(reason.into());
+        self.0.has_tries = true;
         self
     }
 

@@ -95,9 +95,10 @@ impl Limit {
     }
 }
 
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Limit {
+    /// What happens at its end.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
             Limit::Connect => "connecting timed out",
             Limit::Write => "sending the request timed out",
             Limit::Wait => "waiting for the response timed out",
@@ -105,7 +106,12 @@ impl fmt::Display for Limit {
             Limit::Submit => "the server did not accept the request in time",
             Limit::Progress => "the server did not report on the request in time",
             Limit::Operation => "the operation timed out",
-        })?;
-        write!(f, " ({})", self.setting())
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what(), self.setting())
     }
 }

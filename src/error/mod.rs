@@ -19,6 +19,7 @@
 
 mod build;
 mod category;
+mod figures;
 mod kind;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use category::RequestErrorCategory;
+pub(crate) use figures::{Rounded, Tries};
 pub use kind::{ErrorKind, Limit};
 
 /// A `Result` with this crate's [`Error`].
@@ -89,6 +91,10 @@ struct Inner {
     retry_after: Option<Duration>,
     headers: Arc<[(String, String)]>,
     body: Option<Box<str>>,
+    /// Why, in a few words, if the message has more.
+    reason: Option<Arc<str>>,
+    /// Whether the message has the number of tries.
+    has_tries: bool,
     may_have_taken_effect: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }

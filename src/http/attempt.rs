@@ -92,11 +92,6 @@ impl Failed {
         }
     }
 
-    /// Whether no response arrived: the server could not be reached, or fell silent.
-    pub(super) fn is_lost(&self) -> bool {
-        matches!(self, Failed::Connection(_) | Failed::Timeout(_))
-    }
-
     /// Whether a request that was written may have taken effect: no response came, or that of a gateway which got none.
     fn is_unanswered(&self) -> bool {
         match self {

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::Http;
+use super::{Http, RetryDecision};
 use crate::config::MAX_DURATION;
 use crate::error::Error;
 use crate::observer::Event;
 use crate::rules::billing::{Billed, Refusal};
+use crate::rules::wait_log::WaitEnd;
 
 impl Http {
     /// The service refused this with a 402, and this very request since `since`, or for the first time. Returns how long to wait
@@ -21,10 +22,7 @@ impl Http {
         since: Option<Instant>,
         error: &Error,
     ) -> Option<Duration> {
-        let limit = self.config.timeout_billing().unwrap_or_else(|| {
-            let seconds = self.client_config().billing_exception_max_pause_duration_sec;
-            Duration::from_secs(seconds).min(MAX_DURATION)
-        });
+        let limit = self.billing_limit();
         let now = self.config.clock().now();
         let refusal = self.billing.lock().refused(what, wait, limit, since.unwrap_or(now), now);
         let Refusal::Pause { wait, begins } = refusal else { return None };
@@ -35,6 +33,22 @@ impl Http {
             }
         }
         Some(wait)
+    }
+
+    /// What follows from a 402 to a submission, which was refused since `since` and is to be sent again after this pause, if at
+    /// all.
+    pub(super) fn billing_decision(&self, error: Error, pause: Option<Duration>, since: Instant) -> RetryDecision {
+        let end = WaitEnd::At(since + self.billing_limit(), "timeout_billing");
+        let given_up_by = pause.is_none().then_some("timeout_billing");
+        RetryDecision { end, given_up_by, ..RetryDecision::new(error, pause) }
+    }
+
+    /// How long the service may refuse requests because of the account's billing.
+    pub(crate) fn billing_limit(&self) -> Duration {
+        self.config.timeout_billing().unwrap_or_else(|| {
+            let seconds = self.client_config().billing_exception_max_pause_duration_sec;
+            Duration::from_secs(seconds).min(MAX_DURATION)
+        })
     }
 
     /// The service did not refuse this.

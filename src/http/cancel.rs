@@ -23,6 +23,8 @@ pub(crate) struct RequestHandle(Mutex<State>);
 struct State {
     cancelled: bool,
     attempts: u32,
+    /// Why the last attempt failed that is followed by another.
+    failure: Option<Arc<str>>,
     /// Some of the request was written, in any round trip.
     written: bool,
     /// In any round trip, the request was written and its outcome is unknown.
@@ -80,6 +82,16 @@ impl RequestHandle {
     /// How many attempts were started.
     pub(crate) fn attempts(&self) -> u32 {
         self.0.lock().attempts
+    }
+
+    /// An attempt failed for this reason, and another follows.
+    pub(super) fn mark_failure(&self, reason: &Arc<str>) {
+        self.0.lock().failure = Some(Arc::clone(reason));
+    }
+
+    /// Why the last attempt failed that is followed by another.
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.0.lock().failure.clone()
     }
 
     /// Starts an attempt, of any number of round trips. Returns its number, from 0.

@@ -116,7 +116,10 @@ impl Http {
             loop {
                 match body.read(&mut chunk).map_err(|error| failed(error.into()))? {
                     0 => return Ok(None),
-                    read => sink.chunk(&chunk[..read]).map_err(Failed::Final)?,
+                    read => {
+                        limits.wait.iter().for_each(|wait| wait.progress());
+                        sink.chunk(&chunk[..read]).map_err(Failed::Final)?;
+                    }
                 }
             }
         })

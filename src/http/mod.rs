@@ -28,13 +28,13 @@ mod retry;
 mod service_settings;
 mod transport;
 mod url;
+mod waits;
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use log::{Level, debug};
+use log::debug;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,11 +46,12 @@ pub(crate) use request::{JSON, Limits, Method, Purpose, Redirects, Request, Retr
 pub(crate) use response::Response;
 pub(crate) use retry::RetryDecision;
 pub(crate) use url::{encode_segment, external_url, is_url};
+pub(crate) use waits::Wait;
 
 use crate::clock::Monitor;
 use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::rules::billing::{Billed, BillingPause};
 use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
@@ -61,6 +62,7 @@ use headers::CommonHeaders;
 use observe::RequestObserver;
 use service_settings::ServiceSettings;
 use transport::Agents;
+use waits::Waits;
 
 /// The connections of one client.
 pub(crate) struct Http {
@@ -72,7 +74,9 @@ pub(crate) struct Http {
     closed: Arc<Monitor<bool>>,
     /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
-    events: EventDispatcher,
+    /// Before the events, which its thread emits until it is dropped.
+    waits: Waits,
+    events: Arc<EventDispatcher>,
     formats: Mutex<LearnedFormats>,
     settings: ServiceSettings,
     credentials: Credentials,
@@ -82,6 +86,7 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
+        let events = Arc::new(EventDispatcher::new(config));
         Ok(Http {
             config: config.clone(),
             agents: Agents::new(config)?,
@@ -89,7 +94,8 @@ impl Http {
             query: config.query().to_string(),
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
-            events: EventDispatcher::new(config),
+            waits: Waits::new(config, &events),
+            events,
             formats: Mutex::default(),
             settings: ServiceSettings::default(),
             credentials: Credentials::default(),
@@ -113,7 +119,8 @@ impl Http {
 
     /// The configured idle timeout, no deadline, and a new handle.
     pub(crate) fn limits(&self, operation: &'static str, purpose: Purpose) -> Limits {
-        Limits { operation, purpose, idle: self.config.timeout_idle(), deadline: None, handle: Arc::default() }
+        let (idle, waits_for) = (self.config.timeout_idle(), purpose.waits_for());
+        Limits { operation, purpose, idle, deadline: None, handle: Arc::default(), waits_for, wait: None }
     }
 
     /// Sends a request, with retries, until the service answers with success.
@@ -123,6 +130,7 @@ impl Http {
     pub(crate) fn send(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
         let observer = RequestObserver::start(self, request, limits);
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
+        let limits = &self.waiting(limits);
         let outcome = match request.retry.billing_wait() {
             None => self.send_in_window(request, limits, &key, &observer),
             Some(wait) => {
@@ -131,8 +139,8 @@ impl Http {
                 self.with_retries(limits, on_retry, || match self.send_in_window(request, limits, &key, &observer) {
                     Err(error) if error.kind() == ErrorKind::Billing => {
                         let since = refused_since.get_or_insert_with(|| self.config.clock().now());
-                        let wait = self.pause_for_billing(Billed::Submission, wait, Some(*since), &error);
-                        Err(RetryDecision::new(error, wait))
+                        let pause = self.pause_for_billing(Billed::Submission, wait, Some(*since), &error);
+                        Err(self.billing_decision(error, pause, *since))
                     }
                     outcome => {
                         if outcome.is_ok() {
@@ -159,7 +167,6 @@ impl Http {
         let started = clock.now();
         let limits = &request.retry.limits(&self.config, started, limits);
         let mut policy = request.retry.policy(&self.config, started);
-        let mut warned = false;
         self.with_retries(
             limits,
             |error, wait| observer.retry(error, wait),
@@ -168,15 +175,15 @@ impl Http {
                     Ok(response) => return Ok(response),
                     Err(failed) => failed,
                 };
-                let first_loss = failed.is_lost() && !mem::replace(&mut warned, true);
                 let failure = failed.failure(clock.wall());
                 let wait = failure.and_then(|failure| policy.next(&failure, clock.now(), fastrand::f64()));
                 let error = failed.into_error(limits.operation, clock.wall());
+                let error = error.with_effect(limits.handle.is_unanswered());
+                let given_up_by = policy.is_window_over().then_some(Limit::Submit.setting());
                 Err(RetryDecision {
-                    error: error.with_effect(limits.handle.is_unanswered()),
-                    wait,
-                    level: if first_loss { Level::Warn } else { Level::Debug },
-                    notice: None,
+                    end: request.retry.end(&self.config),
+                    given_up_by,
+                    ..RetryDecision::new(error, wait)
                 })
             },
         )
@@ -196,6 +203,7 @@ impl Http {
     /// Sends a request without retries, and returns the response whatever its status.
     pub(crate) fn send_once(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
         let observer = RequestObserver::start(self, request, limits);
+        let limits = &self.waiting(limits);
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
         let outcome = match self.attempt(&Attempt::start(request, limits, &key)) {
             Ok(response) => Ok(response),

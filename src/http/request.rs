@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderName, HeaderValue};
 
 use super::cancel::RequestHandle;
+use super::waits::Wait;
 use crate::clock::Deadline;
 use crate::config::Config;
 use crate::error::{Error, Limit};
+use crate::observer::WaitKind;
 use crate::rules::billing::BILLING_WAIT;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
+use crate::rules::wait_log::{Doing, WaitEnd};
 use crate::types::Query;
 
 /// The content type of JSON.
@@ -28,6 +31,16 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// What a request for this waits for. Polls have a rule of their own.
+    pub(super) fn waits_for(self) -> Option<WaitKind> {
+        match self {
+            Purpose::Training => Some(WaitKind::Submission),
+            Purpose::Sampling => Some(WaitKind::Sample),
+            Purpose::Session => Some(WaitKind::Request),
+            Purpose::Futures | Purpose::Telemetry => None,
+        }
+    }
+
     pub(super) const ALL: [Purpose; 5] =
         [Purpose::Training, Purpose::Sampling, Purpose::Session, Purpose::Futures, Purpose::Telemetry];
 }
@@ -106,6 +119,16 @@ impl RetryMode {
         Limits { deadline, ..limits.clone() }
     }
 
+    /// What ends the retries, if it is not a deadline.
+    pub(super) fn end(self, config: &Config) -> WaitEnd {
+        match self {
+            RetryMode::Policy { max_retries } => {
+                WaitEnd::Tries(max_retries.unwrap_or_else(|| config.max_retries()).saturating_add(1), "max_retries")
+            }
+            RetryMode::Never | RetryMode::Submit | RetryMode::SubmitSample { .. } => WaitEnd::Never,
+        }
+    }
+
     /// The decisions for a request that starts now.
     pub(super) fn policy(self, config: &Config, started: Instant) -> RequestRetry {
         let max_retries = match self {
@@ -167,7 +190,7 @@ impl<'a> Request<'a> {
 }
 
 /// How long a request may take, which connections it uses, and the handle to cancel it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Limits {
     /// The client's method or the request's name, for errors.
     pub(crate) operation: &'static str,
@@ -177,9 +200,26 @@ pub(crate) struct Limits {
     /// The end of everything, including retries.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) handle: Arc<RequestHandle>,
+    /// What it waits for; `None` if its waits are not worth a word, or are reported by others.
+    pub(crate) waits_for: Option<WaitKind>,
+    /// The wait that is under way.
+    pub(crate) wait: Option<Arc<Wait>>,
 }
 
 impl Limits {
+    /// Runs something that may block, and is then the reason why the request waits.
+    pub(crate) fn during<T>(&self, doing: Doing, run: impl FnOnce() -> T) -> T {
+        match &self.wait {
+            Some(wait) => wait.during(doing, run),
+            None => run(),
+        }
+    }
+
+    /// What ends a wait.
+    pub(super) fn end(&self) -> WaitEnd {
+        self.deadline.map_or(WaitEnd::Never, |deadline| WaitEnd::At(deadline.at, deadline.limit.setting()))
+    }
+
     /// The error when this limit ends the request. `unanswered`: it was written, and its outcome is unknown.
     pub(super) fn timed_out(&self, limit: Limit, unanswered: bool) -> Error {
         Error::timeout(limit).with_operation(self.operation).with_effect(unanswered)

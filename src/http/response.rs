@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::HeaderMap;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::rules::error_message::{error_message, one_line};
+use crate::rules::error_message::{error_message, one_line, reason};
 use crate::rules::retry::{AttemptFailure, RetryAdvice};
 
 /// The maximum number of body bytes in an error message.
@@ -81,6 +81,11 @@ impl Response {
         }
     }
 
+    /// The status and the server's message, in a few words.
+    pub(crate) fn reason(&self) -> String {
+        reason(self.status, &self.body)
+    }
+
     /// The target of a redirect, without its query, which may hold a secret.
     fn redirect_target(&self) -> Option<&str> {
         let target = self.header("location").filter(|_| self.is_redirect())?;
@@ -96,6 +101,7 @@ impl Response {
         let kind = if self.status == 402 { ErrorKind::Billing } else { ErrorKind::Status };
         let error = Error::new(kind, format!("the server returned {}: {text}", self.status))
             .with_operation(operation)
+            .with_reason(self.reason())
             .with_retry_after(RetryAdvice::read(|name| self.header(name), now).retry_after);
         let error = self.describe(error);
         match self.status {

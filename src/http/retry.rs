@@ -1,15 +1,16 @@
 //! The one loop around everything that is retried: requests, downloads, tokenizer files and samples.
 //!
-//! The loop waits on the clock, respects the deadline and cancellation, logs, and notifies the observer. Policies in
+//! The loop waits on the clock, respects the deadline and cancellation, logs, notifies the observer, and says why it waits. Policies in
 //! [`rules`](crate::rules), which the attempt consults, decide what is retried and after how long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{Level, log};
 
 use super::Http;
 use super::request::Limits;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::rules::wait_log::{WaitCause, WaitEnd};
 
 /// What a policy decided about a failed attempt.
 pub(crate) struct RetryDecision {
@@ -20,12 +21,16 @@ pub(crate) struct RetryDecision {
     pub(crate) level: Level,
     /// Logged in place of the error.
     pub(crate) notice: Option<&'static str>,
+    /// What ends the retries, if it is not the deadline.
+    pub(crate) end: WaitEnd,
+    /// The setting that was the reason to give up, if there is one.
+    pub(crate) given_up_by: Option<&'static str>,
 }
 
 impl RetryDecision {
     /// A failure that is logged at level debug.
     pub(crate) fn new(error: Error, wait: Option<Duration>) -> Self {
-        RetryDecision { error, wait, level: Level::Debug, notice: None }
+        RetryDecision { error, wait, level: Level::Debug, notice: None, end: WaitEnd::Never, given_up_by: None }
     }
 }
 
@@ -33,6 +38,34 @@ impl RetryDecision {
 impl From<Error> for RetryDecision {
     fn from(error: Error) -> Self {
         RetryDecision::new(error, None)
+    }
+}
+
+/// The attempts of one request so far, for its last error.
+struct Attempts<'a> {
+    limits: &'a Limits,
+    began: Instant,
+    /// By the loop. Where attempts are counted with the request, those of an outer loop count, too.
+    count: u32,
+    last_failure: Option<Error>,
+}
+
+impl Attempts<'_> {
+    fn tries(&self) -> u32 {
+        let before = self.limits.wait.as_ref().map_or(0, |wait| wait.attempts_before());
+        self.limits.handle.attempts().saturating_sub(before).max(self.count)
+    }
+
+    /// The error that ends the request: with the last failure, the number of tries and how long they took.
+    fn ended_by(self, error: Error, given_up_by: Option<&'static str>, now: Instant) -> Error {
+        let began = self.limits.wait.as_ref().map_or(self.began, |wait| wait.began());
+        let (tries, elapsed) = (self.tries(), now.saturating_duration_since(began));
+        match error.kind() {
+            ErrorKind::Timeout(limit @ (Limit::Submit | Limit::Operation)) => {
+                error.with_tries_in_time(limit, self.last_failure, tries, elapsed)
+            }
+            _ => error.with_tries(tries, elapsed, given_up_by),
+        }
     }
 }
 
@@ -47,17 +80,28 @@ impl Http {
         on_retry: impl Fn(&Error, Duration),
         mut attempt: impl FnMut() -> Result<T, RetryDecision>,
     ) -> Result<T> {
+        let clock = self.config.clock();
+        let limits = &self.waiting(limits);
+        let mut attempts = Attempts { limits, began: clock.now(), count: 0, last_failure: None };
         loop {
-            let RetryDecision { error, wait, level, notice } = match attempt() {
+            attempts.count += 1;
+            let RetryDecision { error, wait, level, notice, end, given_up_by } = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
             let error = error.with_operation(limits.operation);
-            let Some(wait) = wait else { return Err(error) };
+            let Some(wait) = wait else { return Err(attempts.ended_by(error, given_up_by, clock.now())) };
             let unanswered = limits.handle.is_unanswered();
-            let next = self.config.clock().now() + wait;
+            let next = clock.now() + wait;
             if let Some(deadline) = limits.deadline.filter(|deadline| deadline.at <= next) {
-                return Err(limits.timed_out(deadline.limit, unanswered).with_source(error));
+                attempts.last_failure = Some(error);
+                return Err(attempts.ended_by(limits.timed_out(deadline.limit, unanswered), None, clock.now()));
+            }
+            let reason = error.reason();
+            limits.handle.mark_failure(&reason);
+            if let Some(wait) = &limits.wait {
+                let end = if end == WaitEnd::Never { limits.end() } else { end };
+                wait.note(WaitCause { reason, status: error.status(), tries: attempts.tries(), end });
             }
             let when = if wait.is_zero() { String::new() } else { format!(" in {wait:.0?}") };
             match notice {
@@ -65,6 +109,7 @@ impl Http {
                 None => log!(level, "{error}; retrying{when}"),
             }
             on_retry(&error, wait);
+            attempts.last_failure = Some(error);
             self.pause(next, &limits.handle)
                 .map_err(|ended| ended.with_operation(limits.operation).with_effect(unanswered))?;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{Level, debug, warn};
+use log::{debug, warn};
 use parking_lot::Mutex;
 
 use super::headers::idempotency_key;
@@ -65,7 +65,7 @@ impl Http {
     ///
     /// If the service cannot be reached, or is too busy, after the usual retries.
     pub(crate) fn ask_client_config(&self, deadline: Option<Deadline>) -> Result<()> {
-        let limits = Limits { deadline, ..self.settings_limits("client_config") };
+        let limits = self.waiting(&Limits { deadline, ..self.settings_limits("client_config") });
         let request = ClientConfigRequest { sdk_version: PROTOCOL_VERSION.into() };
         let (body, key) = (to_json(limits.operation, &request)?, idempotency_key());
         // With the key itself: the response says whether the service wants a token.
@@ -97,7 +97,7 @@ impl Http {
                     Err(error) => (AttemptFailure::of_connection(&error), error),
                 };
                 let wait = failure.and_then(|failure| policy.next(&failure, clock.now(), fastrand::f64()));
-                Err(RetryDecision { level: Level::Warn, ..RetryDecision::new(error, wait) })
+                Err(RetryDecision { end: request.retry.end(self.config()), ..RetryDecision::new(error, wait) })
             },
         )?;
         {
@@ -114,7 +114,7 @@ impl Http {
     pub(crate) fn ask_dynamic_config(&self, deadline: Option<Deadline>) -> bool {
         let limit = Deadline::of_operation(self.config().clock(), Some(TIMEOUT));
         let deadline = limit.map(|limit| limit.earlier(deadline));
-        let limits = Limits { deadline, ..self.settings_limits("client_dynamic_config") };
+        let limits = Limits { deadline, waits_for: None, ..self.settings_limits("client_dynamic_config") };
         let request = ClientConfigRequest { sdk_version: PROTOCOL_VERSION.into() };
         let body = to_json(limits.operation, &request).unwrap_or_default();
         let response = match self.send_once(&Request::post("client/dynamic_config", &body), &limits) {

@@ -2,9 +2,13 @@
 //!
 //! Data and traits only. Modules in higher layers emit the events; the [dispatcher](crate::dispatcher) delivers them.
 
+mod waiting;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use waiting::{WaitEnded, WaitKind, WaitLimit, Waiting};
 
 use crate::error::Error;
 use crate::types::{QueueState, RequestKind};
@@ -25,6 +29,8 @@ use crate::types::{QueueState, RequestKind};
 ///         Event::PollFailed { request_id, iteration, error, .. } => format!("{request_id}, poll {iteration}: {error}"),
 ///         Event::Resolved { request_id, duration, error: None, .. } => format!("{request_id} took {duration:?}"),
 ///         Event::Resolved { request_id, error: Some(error), .. } => format!("{request_id} failed: {error}"),
+///         Event::Waiting(waiting) => waiting.to_string(),
+///         Event::WaitEnded(ended) => ended.to_string(),
 ///         Event::BillingPaused { limit, .. } => format!("waiting up to {limit:?} for the bill to be paid"),
 ///         Event::BillingResumed { paused, .. } => format!("going on after {paused:?}"),
 ///         Event::Missed { count, .. } => format!("{count} events were dropped"),
@@ -115,6 +121,11 @@ pub enum Event {
         /// Why it failed. A promise that the program abandons emits no event, unless its operation timed out.
         error: Option<Error>,
     },
+    /// Calls have waited for more than 10 s, or for a result without any news for more than a minute. Emitted once for all calls
+    /// of a kind, and repeated every minute while any of them waits. The log has the same as a warning.
+    Waiting(Waiting),
+    /// The calls of a kind, of which [`Waiting`](Event::Waiting) told, wait no longer.
+    WaitEnded(WaitEnded),
     /// The service refuses requests because of the account's billing (402). They pause, and are sent again.
     #[non_exhaustive]
     BillingPaused {
@@ -179,8 +190,8 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
 /// Receives the states of the queues that requests wait in: only [`Event::QueueState`].
 ///
 /// While a request is not finished, a server may report whether its queue moves or why it is paused. Set an observer with
-/// [`ConfigBuilder::queue_state_observer`](crate::ConfigBuilder::queue_state_observer); a closure works too. Paused queues are
-/// also logged at level warn, at most once a minute per client.
+/// [`ConfigBuilder::queue_state_observer`](crate::ConfigBuilder::queue_state_observer); a closure works too. A call that
+/// waits for a paused queue is also in the log and in [`Event::Waiting`].
 ///
 /// # Examples
 ///

@@ -18,7 +18,7 @@ use crate::types::PromiseResult;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CallMode {
     /// It returns the result, or fails at this deadline.
-    Blocking(Option<Deadline>),
+    Blocking { deadline: Option<Deadline>, began: Instant },
     /// It returns a [`Pending`]. Each wait on it may take this long.
     Submitting(Option<Duration>),
 }
@@ -26,7 +26,7 @@ pub(crate) enum CallMode {
 impl CallMode {
     /// A call that returns the result, up to `timeout` from now.
     pub(crate) fn blocking(clock: &Clock, timeout: Option<Duration>) -> Self {
-        CallMode::Blocking(Deadline::of_operation(clock, timeout))
+        CallMode::Blocking { deadline: Deadline::of_operation(clock, timeout), began: clock.now() }
     }
 
     /// A call that returns a [`Pending`].
@@ -37,26 +37,35 @@ impl CallMode {
     /// The end of a blocking call.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         match self {
-            CallMode::Blocking(deadline) => *deadline,
+            CallMode::Blocking { deadline, .. } => *deadline,
             CallMode::Submitting(_) => None,
         }
     }
 
     pub(crate) fn blocks(&self) -> bool {
-        matches!(self, CallMode::Blocking(_))
+        matches!(self, CallMode::Blocking { .. })
     }
 
     pub(crate) fn on_full(&self) -> OnFull {
         match self {
-            CallMode::Blocking(deadline) => OnFull::WaitUntil(deadline.map(|deadline| deadline.at)),
+            CallMode::Blocking { deadline, .. } => OnFull::WaitUntil(deadline.map(|deadline| deadline.at)),
             CallMode::Submitting(_) => OnFull::Fail,
         }
+    }
+
+    /// How long the call has lasted, or a wait for it that began at `waits_since`.
+    pub(super) fn elapsed(&self, clock: &Clock, waits_since: Instant) -> Duration {
+        let began = match self {
+            CallMode::Blocking { began, .. } => *began,
+            CallMode::Submitting(_) => waits_since,
+        };
+        clock.now().saturating_duration_since(began)
     }
 
     /// The deadline of a wait that starts now.
     pub(super) fn wait_deadline(&self, clock: &Clock) -> Option<Instant> {
         match self {
-            CallMode::Blocking(deadline) => deadline.map(|deadline| deadline.at),
+            CallMode::Blocking { deadline, .. } => deadline.map(|deadline| deadline.at),
             CallMode::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
         }
     }

@@ -9,6 +9,7 @@ use super::messages::{Reply, SamplingTarget};
 use super::observe::PromiseObserver;
 use super::poll::{PollJob, excuse, outcome_of};
 use super::reply_sender::ReplySender;
+use super::trouble::Trouble;
 use crate::error::Result;
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode, to_json};
 use crate::rules::billing::Billed;
@@ -76,14 +77,14 @@ impl SessionPollJob {
         if response.is_err() && self.request.is_cancelled() {
             return self.reply.send(Reply::CutOff);
         }
-        let outcome = match response {
-            Ok(response) => self.read(http, &response),
+        let (outcome, trouble) = match response {
+            Ok(response) => (self.read(http, &response), Trouble::in_response(&response)),
             Err(error) => {
                 debug!("{error}");
-                outcome_of(&error, &self.request)
+                (outcome_of(&error, &self.request), Some(Trouble::in_error(&error)))
             }
         };
-        self.reply.send(Reply::SessionPolled { outcome, held });
+        self.reply.send(Reply::SessionPolled { outcome, held, trouble });
     }
 
     fn send(&self, http: &Http) -> Result<Response> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::call_state::{Completer, Decoded};
 use super::resubmit::Resubmission;
+use super::trouble::{Trouble, Troubled};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::http::RequestHandle;
@@ -54,6 +55,8 @@ pub(crate) struct TrackedPromise {
     pub(super) resubmission: Option<Resubmission>,
     pub(super) phase: Phase,
     pub(super) payload: Payload,
+    /// While its polls bring neither a result nor the word that all is well.
+    pub(super) troubled: Option<Box<Troubled>>,
 }
 
 /// What a promise waits for.
@@ -115,6 +118,7 @@ impl TrackedPromise {
             resubmission: None,
             phase: Phase::Queued,
             payload: Payload::Unknown,
+            troubled: None,
         }
     }
 
@@ -158,12 +162,14 @@ pub(super) enum Reply {
         outcome: PollOutcome<Decoded>,
         /// The duration of the poll.
         held: Duration,
+        trouble: Option<Trouble>,
     },
     /// All samples of a session were polled.
     SessionPolled {
         outcome: PollOutcome<RetrieveFuturesResponse>,
         /// The duration of the poll.
         held: Duration,
+        trouble: Option<Trouble>,
     },
     /// The service was told that a sample is given up, or could not be.
     Cancelled,

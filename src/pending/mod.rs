@@ -15,6 +15,7 @@ mod poller;
 mod polling_session;
 mod reply_sender;
 mod resubmit;
+mod trouble;
 mod wait_many;
 
 use std::any::Any;
@@ -37,7 +38,7 @@ pub use wait_many::{wait_all, wait_any};
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use call_state::CallState;
+use call_state::{CallState, LastWord};
 
 /// The result of a submitted call, which the service has yet to deliver.
 ///
@@ -91,8 +92,9 @@ impl<T> Pending<T> {
     /// the result again.
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T> {
+        let began = self.poller.clock().now();
         if !self.wait_until(self.wait_deadline()) {
-            self.expire();
+            self.expire(began);
         }
         self.take()
     }
@@ -168,10 +170,18 @@ impl<T> Pending<T> {
         state.is_ready()
     }
 
-    /// Ends the call with a timeout, unless it has a result.
-    fn expire(&self) {
+    /// Ends the call with a timeout, unless it has a result. The wait began at `waits_since`.
+    fn expire(&self, waits_since: Instant) {
+        let elapsed = self.mode.elapsed(self.poller.clock(), waits_since);
         let mut state = self.state.lock();
-        let error = Error::timeout(Limit::Operation).with_operation(self.operation).with_effect(state.was_written());
+        let (reason, tries) = match state.last_word() {
+            Some(LastWord { reason, tries }) => (reason, tries),
+            None => ("no result yet".into(), 0),
+        };
+        let error = Error::timeout(Limit::Operation)
+            .with_last_word(Limit::Operation, &reason, tries, elapsed)
+            .with_operation(self.operation)
+            .with_effect(state.was_written());
         let error = match state.request_id() {
             Some(id) => error.with_request_id(id).with_hint("wait for the result again with ServiceClient::pending"),
             None => error,

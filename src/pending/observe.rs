@@ -1,9 +1,9 @@
-//! Reports what happens to promises: paused queues to the log and to telemetry, the rest to the client's observers.
+//! Reports what happens to promises: paused queues to telemetry, and all to the client's observers.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::warn;
+use log::debug;
 use parking_lot::Mutex;
 
 use super::messages::TrackedPromise;
@@ -32,7 +32,7 @@ impl PromiseObserver {
         let now = self.http.config().clock().now();
         let line = self.log.lock().line(client, kind, &update.queue_state, update.reason.as_deref(), now);
         if let Some(line) = line {
-            warn!("{line}");
+            debug!("{line}");
             self.telemetry.paused_queue(&update, kind);
         }
         self.http.events().emit(Event::QueueState(update));

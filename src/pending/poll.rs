@@ -9,6 +9,7 @@ use super::call_state::{Decode, Decoded, ResultBody};
 use super::messages::Reply;
 use super::observe::PromiseObserver;
 use super::reply_sender::ReplySender;
+use super::trouble::Trouble;
 use crate::config::Wire;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode, to_json};
@@ -55,11 +56,17 @@ impl PollJob {
         if response.is_err() && self.request.is_cancelled() {
             return self.reply.send(Reply::CutOff);
         }
-        let (outcome, failure) = match response {
-            Ok(response) => self.read(http, response),
+        let (outcome, failure, trouble) = match response {
+            Ok(response) => {
+                let trouble = Trouble::in_response(&response);
+                let (outcome, failure) = self.read(http, response);
+                let trouble = Trouble::in_queue(self.kind, &outcome).or(trouble);
+                (outcome, failure, trouble)
+            }
             Err(error) => {
                 debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
-                (outcome_of(&error, &self.request), Some(error))
+                let trouble = Trouble::in_error(&error);
+                (outcome_of(&error, &self.request), Some(error), Some(trouble))
             }
         };
         if let Some(error) = failure.filter(|_| http.events().wants_failures()) {
@@ -80,7 +87,7 @@ impl PollJob {
             let update = QueueStateUpdate { operation, request_id, queue_state, reason };
             observer.queue_state(self.client, self.kind, update);
         }
-        self.reply.send(Reply::Polled { outcome, held });
+        self.reply.send(Reply::Polled { outcome, held, trouble });
     }
 
     fn send(&self, http: &Http) -> Result<Response> {

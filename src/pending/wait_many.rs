@@ -77,20 +77,23 @@ struct Watch<'a, T> {
     finished: Receiver<usize>,
     /// When the wait for each call ends, the earliest last.
     ends: Vec<(Instant, usize)>,
+    /// `None` if there is nothing to wait for.
+    began: Option<Instant>,
 }
 
 impl<'a, T> Watch<'a, T> {
     fn new(pendings: &'a [Pending<T>]) -> Self {
         let (sender, finished) = unbounded();
-        let mut ends = Vec::new();
+        let (mut ends, mut began) = (Vec::new(), None);
         for (index, pending) in pendings.iter().enumerate() {
+            began.get_or_insert_with(|| pending.poller.clock().now());
             ends.extend(pending.wait_deadline().map(|at| (at, index)));
             let mut state = pending.state.lock();
             state.watch(index, &sender);
             state.start_waiting().for_each(|ticket| pending.poller.set_waited(ticket, true));
         }
         ends.sort_unstable_by(|one, other| other.cmp(one));
-        Watch { pendings, sender, finished, ends }
+        Watch { pendings, sender, finished, ends, began }
     }
 
     /// Waits for the next call that finishes, and returns its index. A call whose wait ends first gets a timeout error.
@@ -104,8 +107,8 @@ impl<'a, T> Watch<'a, T> {
             match clock.receive_until(&self.finished, ends.last().map(|(at, _)| *at)) {
                 Received::Message(index) => return Some(index),
                 Received::Deadline => {
-                    if let Some((_, index)) = ends.pop() {
-                        self.pendings[index].expire();
+                    if let Some((at, index)) = ends.pop() {
+                        self.pendings[index].expire(self.began.unwrap_or(at));
                     }
                 }
                 Received::Disconnected => return None,

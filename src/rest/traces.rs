@@ -10,6 +10,7 @@ use crate::clock::Deadline;
 use crate::config::{Config, MAX_DURATION};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Limits, Request, Response, RetryDecision, external_url};
+use crate::observer::WaitKind;
 use crate::types::wire::TraceExportResponse;
 
 /// How often the service is asked whether the trace is ready (Python client).
@@ -47,7 +48,12 @@ impl RestClient {
         let now = self.config().clock().now();
         let wait = Deadline { at: now + timeout.min(MAX_DURATION), limit: Limit::Operation };
         let is_own = limits.deadline.is_none_or(|client| wait.at < client.at);
-        let limits = Limits { deadline: Some(wait.earlier(limits.deadline)), ..limits.clone() };
+        let limits = Limits {
+            deadline: Some(wait.earlier(limits.deadline)),
+            waits_for: Some(WaitKind::Download),
+            ..limits.clone()
+        };
+        let limits = self.http().waiting(&limits);
         let trace = self.http().with_retries(
             &limits,
             |_, _| {},

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 /// The maximum length of a message in bytes. The error keeps more of the response.
 const MAX_MESSAGE: usize = 1000;
 
+/// The maximum length of a reason, in bytes: it stands in the middle of a line.
+const MAX_REASON: usize = 200;
+
 /// The maximum number of validation errors that are listed.
 const MAX_LISTED: usize = 5;
 
@@ -15,6 +18,12 @@ const MAX_PLAIN: usize = 300;
 /// plain text, else the name of the status.
 pub(crate) fn error_message(status: u16, body: &[u8]) -> String {
     json_message(body).or_else(|| plain(body)).unwrap_or_else(|| status_line(status))
+}
+
+/// The status and the message of a response in a few words: `503 no GPU free`, else `503 Service Unavailable`.
+pub(crate) fn reason(status: u16, body: &[u8]) -> String {
+    let text = json_message(body).or_else(|| plain(body)).map(|text| truncated(text, MAX_REASON));
+    format!("{status}{}", text.map_or_else(|| status_name(status).to_owned(), |text| format!(" {text}")))
 }
 
 /// The message in a JSON body, if there is one.
@@ -61,19 +70,30 @@ fn plain(body: &[u8]) -> Option<String> {
 
 /// The text in one line and within the maximum length; `None` if it is blank.
 pub(crate) fn one_line(text: &str) -> Option<String> {
-    let mut line: String =
+    let line: String =
         text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE + 1).collect();
-    if line.len() > MAX_MESSAGE {
-        let end = (0..=MAX_MESSAGE - '…'.len_utf8()).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-        line.truncate(end);
-        line.push('…');
-    }
+    let line = truncated(line, MAX_MESSAGE);
     (!line.is_empty()).then_some(line)
 }
 
-/// The status by number and, for those that Tinker servers and proxies send, by name (RFC 9110, RFC 6585).
+/// The text within a length in bytes.
+fn truncated(mut line: String, max: usize) -> String {
+    if line.len() > max {
+        let end = (0..=max - '…'.len_utf8()).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// The status by number and, if it is known, by name.
 fn status_line(status: u16) -> String {
-    let name = match status {
+    format!("HTTP status {status}{}", status_name(status))
+}
+
+/// A blank and the name of a status that Tinker servers and proxies send (RFC 9110, RFC 6585).
+fn status_name(status: u16) -> &'static str {
+    match status {
         400 => " Bad Request",
         401 => " Unauthorized",
         402 => " Payment Required",
@@ -95,8 +115,7 @@ fn status_line(status: u16) -> String {
         503 => " Service Unavailable",
         504 => " Gateway Timeout",
         _ => "",
-    };
-    format!("HTTP status {status}{name}")
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +158,15 @@ mod tests {
         }
         assert_eq!(error_message(599, b"\xff\xfe"), "HTTP status 599");
         assert_eq!(error_message(529, &b"overloaded ".repeat(100)), "HTTP status 529");
+    }
+
+    #[test]
+    fn a_reason_has_the_status_and_few_words() {
+        assert_eq!(reason(503, br#"{"detail": "no GPU free"}"#), "503 no GPU free");
+        assert_eq!(reason(502, b"<html></html>"), "502 Bad Gateway");
+        assert_eq!(reason(599, b""), "599");
+        let long = reason(429, json!({"error": "slow ".repeat(100)}).to_string().as_bytes());
+        assert!(long.starts_with("429 slow slow") && long.ends_with('…') && long.len() <= MAX_REASON + 4, "{long}");
     }
 
     /// Messages of the fixture where 0.4.1 prints the whole body or nothing, and we print the status.

@@ -14,6 +14,7 @@
 //! | [`poll_schedule`] | when a promise is polled again, and when it is given up |
 //! | [`outage`] | whether the service can be reached at all |
 //! | [`queue_log`] | when a paused queue is logged, and how |
+//! | [`wait_log`] | when a call that waits is worth a line, and what the line says |
 //! | [`poll_queue`] | which promise is polled next when connections are few |
 //! | [`pagination`] | which page of a list is requested next, and when the list has ended |
 //! | [`resume`] | how an interrupted download resumes, and when it is retried |
@@ -59,4 +60,5 @@ pub(crate) mod testing;
 pub(crate) mod token_bucket;
 pub(crate) mod tokenizer_id;
 pub(crate) mod ttl;
+pub(crate) mod wait_log;
 pub(crate) mod wire_format;

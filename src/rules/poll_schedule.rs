@@ -30,6 +30,9 @@ const CAP: Duration = Duration::from_secs(10);
 /// How many 400s in a row are followed by another poll, at once: a proxy may have sent them (Python client: 3).
 const BAD_REQUESTS: u8 = 3;
 
+/// A progress timeout of this length is none.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The first and the maximum wait while the server cannot be reached (Python client: min(2ⁿ, 30) s).
 const UNREACHABLE_BASE: Duration = Duration::from_secs(1);
 const UNREACHABLE_CAP: Duration = Duration::from_secs(30);
@@ -149,6 +152,12 @@ impl PollSchedule {
     /// Whether `more` silence reaches the progress timeout.
     pub(crate) fn expires_after(&self, more: Duration) -> bool {
         self.silent.saturating_add(more) >= self.timeout_progress
+    }
+
+    /// When the progress timeout runs out if nothing is heard from `now` on; `None` if there is no such time.
+    pub(crate) fn expires_at(&self, now: Instant) -> Option<Instant> {
+        let left = self.timeout_progress.saturating_sub(self.silent);
+        Some(left).filter(|_| self.timeout_progress < NO_LIMIT).and_then(|left| now.checked_add(left))
     }
 
     fn after_pending(&mut self, held: Duration, jitter: f64) -> Duration {

@@ -26,7 +26,7 @@ impl QueueLog {
         reason: Option<&str>,
         now: Instant,
     ) -> Option<String> {
-        let reason = why(kind, queue_state, reason)?;
+        let line = paused(kind, queue_state, reason)?;
         let is_recent = |at: &Instant| now.saturating_duration_since(*at) < INTERVAL;
         if self.logged.get(&client).is_some_and(is_recent) {
             return None;
@@ -34,9 +34,14 @@ impl QueueLog {
         // Also forgets the clients that no longer exist.
         self.logged.retain(|_, at| is_recent(at));
         self.logged.insert(client, now);
-        let what = if kind == RequestKind::Sample { "sampling" } else { "training" };
-        Some(format!("{what} is paused: {reason}"))
+        Some(line)
     }
+}
+
+/// What is paused, and why. `None` for a queue that is not paused.
+pub(crate) fn paused(kind: RequestKind, queue_state: &QueueState, reason: Option<&str>) -> Option<String> {
+    let what = if kind == RequestKind::Sample { "sampling" } else { "training" };
+    why(kind, queue_state, reason).map(|reason| format!("{what} is paused: {reason}"))
 }
 
 /// Why a queue is paused: the server's reason, or the Python client's text for the state. `None` for a queue that is not

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::retry::{AttemptFailure, Failures, RetryPolicy};
+use super::wait_log::WaitEnd;
 
 /// How many fresh links in a row may be rejected.
 const MAX_REJECTED_LINKS: u32 = 2;
@@ -146,6 +147,17 @@ impl DownloadRetry {
     pub(crate) fn stored(&mut self, bytes: u64) {
         if bytes > self.max_bytes {
             (self.max_bytes, self.failures, self.rejected) = (bytes, Failures::default(), 0);
+        }
+    }
+
+    /// What ends the attempts if nothing changes.
+    pub(crate) fn end(&self) -> WaitEnd {
+        match self.not_ready_since {
+            Some(since) => match since.checked_add(self.preparation) {
+                Some(at) => WaitEnd::At(at, "timeout_preparation"),
+                None => WaitEnd::Never,
+            },
+            None => WaitEnd::Tries(self.policy.max_retries.saturating_add(1), "max_retries"),
         }
     }
 

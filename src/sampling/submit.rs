@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryDecision, RetryMode, idempotency_key, to_json};
 use crate::pending::{Completer, PollClient, PollerHandle, PollingSession, Resubmission, TrackedPromise};
 use crate::rules::sample_admission::{estimate, pause_after_refusal};
+use crate::rules::wait_log::Doing;
 use crate::session::{SamplingLimiter, Task};
 use crate::threads::{Pool, Reservation, Slots};
 use crate::types::wire::Promise;
@@ -170,7 +171,7 @@ impl SampleJob {
     fn submit(&self) -> Result<Promise> {
         let (http, limiter, operation) = (&self.sampler.http, &self.sampler.limiter, self.completer.operation());
         let key = idempotency_key();
-        let limits = Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) };
+        let limits = http.waiting(&Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) });
         self.completer.set_submission(&limits.handle);
         let mut body: Option<Vec<u8>> = None;
         let estimate = estimate(&self.prompt);
@@ -182,7 +183,8 @@ impl SampleJob {
             |_, _| {},
             || {
                 self.completer.check_wanted()?;
-                let permit = limiter.acquire(estimate, || http.is_closed(), self.deadline)?;
+                let queued = Doing::Queued("the client's own limits of sampling".into());
+                let permit = limits.during(queued, || limiter.acquire(estimate, || http.is_closed(), self.deadline))?;
                 self.completer.check_wanted()?;
                 let body = match &mut body {
                     Some(body) => body,

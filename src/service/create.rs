@@ -90,6 +90,7 @@ impl ServiceClient {
             let operation = completer.operation();
             let request = Request { retry: RetryMode::Submit, ..Request::post(path, &body) };
             let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Training) };
+            completer.watch_submission(&limits.handle);
             let submitted_at = config.clock().now();
             let response = completer.begin_write().and_then(|()| http.send(&request, &limits));
             let promise = response

@@ -33,6 +33,7 @@ pub(super) fn finish(http: &Http, session_id: &str, reason: FinishReason, detail
     let limits = Limits {
         idle: limits.idle.min(time),
         deadline: Deadline::of_operation(http.config().clock(), Some(time)),
+        waits_for: None,
         ..limits
     };
     match http.send_once(&Request::post(path, &body), &limits) {

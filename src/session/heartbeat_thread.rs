@@ -48,6 +48,8 @@ fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
     let limits = Limits {
         idle: TIMEOUT,
         deadline: Deadline::of_operation(clock, Some(TIMEOUT)),
+        // Silence of the service has a warning of its own.
+        waits_for: None,
         ..http.limits("session_heartbeat", Purpose::Session)
     };
     let response = http.send(&request, &limits);

@@ -24,6 +24,8 @@ use crate::clock::{Clock, Deadline};
 use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
 use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request};
+use crate::observer::WaitKind;
+use crate::rules::wait_log::{Doing, PATIENCE, WaitEnd};
 use crate::threads::{Budget, OwnedThread, Pool};
 use crate::types::FinishReason;
 use crate::types::wire::{ClientConfig, ClientDynamicConfig, CreateSessionRequest, CreateSessionResponse};
@@ -209,6 +211,16 @@ impl Session {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        let now = self.config().clock().now();
+        let end = WaitEnd::At(now + limit.min(MAX_DURATION), "the time limit of the close");
+        let wait = self.http.wait(WaitKind::Close, "close", PATIENCE, end, now);
+        wait.during(Doing::Blocked("its last requests and threads end".into()), || self.end(reason, detail, deadline));
+        drop(wait);
+        self.http.close_waits(deadline);
+        self.http.events().close(deadline);
+    }
+
+    fn end(&self, reason: FinishReason, detail: Option<&str>, deadline: Instant) {
         if self.heartbeat.is_some() {
             finish::finish(&self.http, &self.id, reason, detail, deadline);
         }
@@ -227,7 +239,6 @@ impl Session {
         if let Some(reporter) = &self.reporter {
             reporter.join_by(deadline);
         }
-        self.http.events().close(deadline);
     }
 }
 

@@ -4,7 +4,9 @@ use crate::clock::Deadline;
 use crate::config::{Config, Secret, check_header, check_url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{BodySink, Download, Http, Limits, Purpose, Response, RetryDecision, encode_segment};
+use crate::observer::WaitKind;
 use crate::rules::retry::{AttemptFailure, Failures, RetryPolicy};
+use crate::rules::wait_log::WaitEnd;
 
 const OPERATION: &str = "load";
 
@@ -47,7 +49,8 @@ impl Hub {
             check_header("authorization", value.expose(), "the token")?;
         }
         let http = Http::new(config)?;
-        let limits = Limits { deadline, ..http.limits(OPERATION, Purpose::Session) };
+        let waits_for = Some(WaitKind::Download);
+        let limits = Limits { deadline, waits_for, ..http.limits(OPERATION, Purpose::Session) };
         Ok(Hub { http, endpoint, authorization, limits })
     }
 
@@ -80,13 +83,14 @@ impl Hub {
         let download = Download { url: &url, redirected_from: None, authorization, resume_from: None };
         let policy = RetryPolicy { max_retries: MAX_RETRIES.min(config.max_retries()), ..config.retry_policy() };
         let mut failures = Failures::default();
+        let limits = self.http.waiting(&self.limits);
         self.http.with_retries(
-            &self.limits,
+            &limits,
             |_, _| {},
             || {
                 let max_bytes = config.max_response_bytes().min(MAX_BYTES);
                 let mut buffer = Buffer { response: None, max_bytes };
-                let outcome = self.http.download(&download, &self.limits, &mut buffer);
+                let outcome = self.http.download(&download, &limits, &mut buffer);
                 let now = config.clock().wall();
                 let (failure, error) = match (buffer.response, outcome) {
                     // A status that means failure counts even if its body was cut off.
@@ -101,7 +105,8 @@ impl Hub {
                     failures.count(&failure);
                     wait
                 });
-                Err(RetryDecision::new(error, wait))
+                let end = WaitEnd::Tries(policy.max_retries + 1, "max_retries");
+                Err(RetryDecision { end, ..RetryDecision::new(error, wait) })
             },
         )
     }

@@ -21,6 +21,7 @@ use queue::TrainingQueue;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::http::{Limits, Purpose, Request};
+use crate::observer::WaitKind;
 use crate::pending::{Pending, PollingSession};
 use crate::rules::tokenizer_id;
 use crate::session::Dependent;
@@ -239,7 +240,11 @@ impl TrainingClient {
             return Ok(info.clone());
         }
         let http = self.core.session.http();
-        let limits = Limits { deadline: self.blocking().deadline(), ..http.limits("get_info", Purpose::Training) };
+        let limits = Limits {
+            deadline: self.blocking().deadline(),
+            waits_for: Some(WaitKind::Request),
+            ..http.limits("get_info", Purpose::Training)
+        };
         let body = GetInfoRequest { model_id: (&*self.core.model_id).into() };
         let info: GetInfoResponse = http.send_json(Request::post("get_info", &[]), &limits, &body)?;
         Ok(self.core.info.get_or_init(|| info).clone())

@@ -52,4 +52,5 @@ mod train_cli;
 mod training;
 mod types_golden;
 mod waiting;
+mod waits;
 mod weights;

@@ -4,7 +4,7 @@ use std::env;
 use std::time::SystemTime;
 
 use clap::Args;
-use env_logger::Env;
+use env_logger::{Env, Target};
 use log::LevelFilter;
 use tinkex::ConfigBuilder;
 use tinkex::api::Api;
@@ -16,6 +16,7 @@ use tinkex::{Config, CredentialSource, RestClient, ServiceClient};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
+use crate::screen;
 
 /// Retries of a short request: fewer than the library's default, since a person is waiting and can repeat the command.
 pub(crate) const RETRIES: u32 = 2;
@@ -52,7 +53,10 @@ impl App {
         // ureq logs signed URLs, and whole responses with tokens: only for those who name it.
         let mut logger = env_logger::Builder::new();
         logger
+            .target(Target::Pipe(Box::new(screen::Log)))
             .filter_module("ureq", LevelFilter::Off)
+            // The program shows waits by itself.
+            .filter_module("tinkex::waiting", LevelFilter::Off)
             .parse_env(Env::new().filter_or("TINKER_LOG", default_log))
             .init();
         let output = Output::new(global.format);
@@ -77,7 +81,8 @@ impl App {
     }
 
     /// These settings and those of the global options.
-    pub(crate) fn settings(&self, mut builder: ConfigBuilder) -> ConfigBuilder {
+    pub(crate) fn settings(&self, builder: ConfigBuilder) -> ConfigBuilder {
+        let mut builder = builder.observer(screen::observe);
         if let Some(url) = &self.base_url {
             builder = builder.base_url(url);
         }

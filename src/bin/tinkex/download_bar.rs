@@ -2,31 +2,30 @@
 
 use std::path::Path;
 
-use indicatif::ProgressBar;
 use tinkex::ErrorKind;
 use tinkex::rest::DownloadProgress;
 
 use crate::app::App;
-use crate::bars;
 use crate::failure::Failure;
+use crate::screen::{self, Status, Unit};
 
-pub(crate) struct DownloadBar(ProgressBar);
+pub(crate) struct DownloadBar(screen::Progress);
 
 impl DownloadBar {
     pub(crate) fn start() -> Self {
-        DownloadBar(bars::bytes())
+        DownloadBar(screen::start(Status { unit: Unit::Bytes, ..Status::default() }))
     }
 
     pub(crate) fn show(&self, at: DownloadProgress) {
-        if let Some(total) = at.total {
-            self.0.set_length(total);
-        }
-        self.0.set_position(at.bytes);
+        self.0.update(|status| {
+            status.done = Some(at.bytes);
+            status.total = at.total.or(status.total);
+        });
     }
 
     /// Removes the bar.
-    pub(crate) fn end(&self) {
-        self.0.finish_and_clear();
+    pub(crate) fn end(self) {
+        drop(self);
     }
 }
 

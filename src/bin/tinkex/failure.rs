@@ -12,6 +12,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use tinkex::ErrorKind;
 use tinkex::types::FinishReason;
 
+use crate::screen;
 use crate::text::one_line;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -117,6 +118,10 @@ impl Failure {
     /// Prints `error: MESSAGE`, `hint: HINT` and, if verbose, `cause: CAUSE`. Errors of stderr itself are ignored: there is
     /// nowhere left to report them.
     pub(crate) fn print(&self, verbose: bool) {
+        screen::suspended(|| self.write(verbose));
+    }
+
+    fn write(&self, verbose: bool) {
         let mut err = stderr().lock();
         let mut line = |style: Style, name: &str, text: &str| {
             writeln!(err, "{style}{name}:{style:#} {}", one_line(text)).ok();

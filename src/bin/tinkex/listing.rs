@@ -5,10 +5,10 @@ use std::time::SystemTime;
 use clap::{Args, ValueEnum};
 use tinkex::rest::Pages;
 
-use crate::bars;
 use crate::failure::Failure;
 use crate::number::at_least;
 use crate::output::Table;
+use crate::screen::{self, Status};
 
 #[derive(Args, Debug)]
 pub(crate) struct ListOptions {
@@ -93,16 +93,16 @@ impl ListOptions {
         if limit > 0 {
             pages = pages.limit(limit);
         }
-        let bar = bars::items();
+        let bar = screen::start(Status { done: Some(0), ..Status::default() });
         let mut items = Vec::new();
         while let Some(item) = pages.next().transpose()? {
             items.push(item);
             let count = items.len() as u64;
             let total = pages.total_count().unwrap_or(0).max(count);
-            bar.set_length(if limit > 0 { total.min(limit) } else { total });
-            bar.set_position(count);
+            let total = if limit > 0 { total.min(limit) } else { total };
+            bar.update(|status| (status.done, status.total) = (Some(count), Some(total)));
         }
-        bar.finish_and_clear();
+        drop(bar);
         let more = pages.total_count().unwrap_or(0).saturating_sub(items.len() as u64);
         Ok(Items { items, more })
     }

@@ -9,7 +9,8 @@
 //! | `failure.rs` | why a command failed: exit code, message, hint, causes |
 //! | `interrupt` | Ctrl-C, SIGTERM and SIGHUP |
 //! | `text.rs`, `human.rs` | text that is safe to print; sizes and ages for people |
-//! | `listing.rs`, `bars.rs` | `--limit`, `--columns` and titles of lists; progress bars |
+//! | `screen` | the line at the bottom of the terminal: progress, and what is waited for |
+//! | `listing.rs` | `--limit`, `--columns` and titles of lists |
 //! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |
 //! | `confirm.rs`, `csv.rs` | questions to the person at the terminal; tables as CSV files |
 //! | `template.rs`, `tokenizer_choice.rs` | how prompts and chats become tokens, for `train` and `sample` |
@@ -21,7 +22,6 @@
 mod app;
 mod args;
 mod auth;
-mod bars;
 mod billing;
 mod checkpoint;
 mod confirm;
@@ -38,6 +38,7 @@ mod number;
 mod output;
 mod run;
 mod sample;
+mod screen;
 mod serve;
 mod session;
 mod template;
@@ -61,7 +62,9 @@ fn main() -> ExitCode {
         Err(error) => return failure::report_clap(&error),
     };
     let verbose = arguments.global.verbose;
-    match start(arguments) {
+    let outcome = start(arguments);
+    screen::clear();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(verbose),
     }

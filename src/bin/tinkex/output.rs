@@ -1,13 +1,14 @@
 //! Output: a table or one JSON document on stdout, and notes on stderr for a person at a terminal.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use clap::ValueEnum;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::screen;
 use crate::text::one_line;
 
 /// The format of results on stdout.
@@ -50,15 +51,17 @@ impl Output {
 
     /// Prints text and a line break in both formats.
     pub(crate) fn raw(&self, text: &impl fmt::Display) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::stdout)
+        let write = || {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{text}").and_then(|()| out.flush())
+        };
+        screen::suspended(write).map_err(Failure::stdout)
     }
 
     /// Prints a note on stderr if that is a terminal.
     pub(crate) fn note(&self, note: impl fmt::Display) {
-        let mut err = io::stderr().lock();
-        if err.is_terminal() {
-            writeln!(err, "{}", one_line(&note.to_string())).ok();
+        if screen::is_terminal() {
+            screen::line(note);
         }
     }
 }

@@ -18,8 +18,10 @@ use super::{Http, Response};
 use crate::clock::Deadline;
 use crate::config::{Credential, Secret, checked_key};
 use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::observer::WaitKind;
 use crate::rules::credential::{Claims, Held, Life, Step, before_request, is_invalid_token, renew_at, retry_at};
 use crate::rules::retry::AttemptFailure;
+use crate::rules::wait_log::Doing;
 
 /// The time limit of an exchange.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -147,6 +149,7 @@ impl Http {
     /// Renews the credential if it is time. After a failure the old one holds.
     pub(crate) fn renew_credential(&self) {
         let limits = self.limits("renew_credential", Purpose::Session);
+        let limits = self.waiting(&Limits { waits_for: Some(WaitKind::Credential), ..limits });
         let Ok(which) = self.current_slot(&limits) else { return };
         {
             let mut state = self.slot(which).0.lock();
@@ -208,7 +211,10 @@ impl Http {
             match (step, current) {
                 (Step::Use, Some(current)) => return Ok(current),
                 (Step::Replace, Some(current)) => return Ok(self.obtain(which, limits).unwrap_or(current)),
-                (Step::Wait, _) => self.wait_for_credential(which, failures, limits)?,
+                (Step::Wait, _) => limits
+                    .during(Doing::Blocked("another call is getting the credential".into()), || {
+                        self.wait_for_credential(which, failures, limits)
+                    })?,
                 (Step::Obtain | Step::Use | Step::Replace, _) => return self.obtain(which, limits),
             }
         }
@@ -274,7 +280,10 @@ impl Http {
         let options = self.config().thread_options();
         let secret = match self.config().credential() {
             Credential::Key(secret) => secret.clone(),
-            Credential::Command(command) => command::run(command, &options, limits.deadline)?,
+            Credential::Command(command) => limits
+                .during(Doing::Blocked("the command in TINKER_CREDENTIAL_CMD is running".into()), || {
+                    command::run(command, &options, limits.deadline)
+                })?,
         };
         let (claims, clock) = (Claims::read(secret.expose()), self.config().clock());
         if claims.as_ref().is_some_and(|claims| claims.has_expired(clock.wall())) {
@@ -291,6 +300,8 @@ impl Http {
         let own = Limits {
             idle: limits.idle.min(IDLE),
             deadline: Some(end.earlier(limits.deadline)),
+            // The wait of the request that needs it.
+            waits_for: None,
             ..self.limits("auth_token", limits.purpose)
         };
         let request = Request {
@@ -300,7 +311,9 @@ impl Http {
         };
         let wall = self.config().clock().wall();
         let explained = |error: Error| error.with_detail("when the key was to be exchanged for a token");
-        let response = self.send_once(&request, &own).map_err(|error| NotObtained::from(explained(error)))?;
+        let response = limits
+            .during(Doing::Blocked("the key is being exchanged for a token".into()), || self.send_once(&request, &own));
+        let response = response.map_err(|error| NotObtained::from(explained(error)))?;
         if !response.is_success() {
             let failure = Some(response.failure(wall));
             let error = explained(response.into_error(own.operation, wall));

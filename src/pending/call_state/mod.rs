@@ -10,12 +10,17 @@
 //! log is written only after it is released: cancelling takes the lock of the monitor on which the request may be waiting, and
 //! the program's logger may call this client.
 
+mod last_word;
+
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
+
+pub(crate) use last_word::LastWord;
+use last_word::Submission;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
@@ -65,8 +70,10 @@ struct Listeners {
 #[derive(Default)]
 struct RequestState {
     request_id: Option<Arc<str>>,
-    /// The running submission, where it can be cancelled.
-    submission: Option<Arc<RequestHandle>>,
+    /// The running submission.
+    submission: Option<Submission>,
+    /// Of the promise.
+    last_word: Option<Box<LastWord>>,
     ticket: Option<Ticket>,
     result: Option<Decoded>,
     written: bool,
@@ -152,9 +159,10 @@ impl CallState {
         self.open_tickets()
     }
 
-    /// Takes the running submissions, to be cancelled without the lock.
+    /// Takes the submissions that end with the call, to be cancelled without the lock.
     pub(super) fn take_submissions(&mut self) -> Vec<Arc<RequestHandle>> {
-        self.requests.iter_mut().filter_map(|request| request.submission.take()).collect()
+        let submissions = self.requests.iter_mut().filter_map(|request| request.submission.take());
+        submissions.filter(|submission| submission.is_withdrawn).map(|submission| submission.request).collect()
     }
 
     /// Ends the call for its caller, whatever happens to its requests.
@@ -267,7 +275,9 @@ impl Completer {
     /// Lets the caller cancel this submission by abandoning the call.
     pub(crate) fn set_submission(&self, submission: &Arc<RequestHandle>) {
         let mut state = self.state.lock();
-        state.requests[self.index].submission = (!state.abandoned).then(|| Arc::clone(submission));
+        let request = Arc::clone(submission);
+        state.requests[self.index].submission =
+            (!state.abandoned).then_some(Submission { request, is_withdrawn: true });
         if state.abandoned {
             drop(state);
             submission.cancel();

@@ -14,6 +14,7 @@
 mod connections;
 mod dispatch;
 mod sessions;
+mod trouble;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use log::{debug, error, info, warn};
+use log::{debug, error};
 
 use super::call_state::Decoded;
 use super::handle::PollerHandle;
@@ -33,7 +34,7 @@ use super::resubmit::ResubmitQueue;
 use crate::clock::{Clock, Received};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::Http;
-use crate::rules::outage::{OutageChange, OutageDetector};
+use crate::rules::outage::OutageDetector;
 use crate::rules::payload_budget::PayloadBudget;
 use crate::rules::poll_queue::{PollQueue, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
@@ -41,6 +42,7 @@ use crate::session::{Dependent, Telemetry};
 use crate::threads::{OwnedThread, Pool, panic_text};
 use crate::types::RequestKind;
 use sessions::SessionState;
+use trouble::{News, log_outage};
 
 /// Owns the poller's thread and pool.
 pub(crate) struct Poller {
@@ -75,6 +77,7 @@ impl Poller {
             polling: BTreeSet::new(),
             resubmits: ResubmitQueue::default(),
             outage: OutageDetector::default(),
+            news: News::default(),
             budget: PayloadBudget::new(http.client_config().inflight_response_bytes_semaphore_size as u64),
             given_up: VecDeque::new(),
             cancelling: BTreeSet::new(),
@@ -142,6 +145,7 @@ struct Worker {
     /// Those in [`Phase::Resubmitting`].
     resubmits: ResubmitQueue,
     outage: OutageDetector,
+    news: News,
     /// The results that are being received.
     budget: PayloadBudget,
     /// The samples of which the service is to be told that nobody wants them.
@@ -165,6 +169,7 @@ impl Worker {
             self.cancel_samples(now);
             self.dispatch(now);
             self.make_room(now);
+            self.watch_news(now);
             let wake_at = self.wake_at(now).into_iter().chain(self.resubmits.wake_at()).min();
             let mut next = match clock.receive_until(&self.inbox, wake_at) {
                 Received::Message(command) => Some(command),
@@ -286,8 +291,8 @@ impl Worker {
             return self.session_replied(ticket, reply, now);
         }
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
-        let (outcome, held) = match reply {
-            Reply::Polled { outcome, held } => (outcome, held),
+        let (outcome, held, trouble) = match reply {
+            Reply::Polled { outcome, held, trouble } => (outcome, held, trouble),
             Reply::CutOff => {
                 let at = now + promise.phase.away();
                 return self.enqueue(ticket, at);
@@ -303,10 +308,14 @@ impl Worker {
             PollOutcome::Ready(result) => self.finish(ticket, Ok(result)),
             PollOutcome::Failed(error) => self.finish(ticket, Err(error)),
             PollOutcome::Gone { detail } => self.expired(ticket, &detail, now),
-            PollOutcome::NotReady(not_ready) => match promise.schedule.next(&not_ready, held, now, fastrand::f64()) {
-                Some(at) => self.enqueue(ticket, at),
-                None => self.finish(ticket, Err(no_progress())),
-            },
+            PollOutcome::NotReady(not_ready) => {
+                let next = promise.schedule.next(&not_ready, held, now, fastrand::f64());
+                self.note_trouble(ticket, trouble, held, now);
+                match next {
+                    Some(at) => self.enqueue(ticket, at),
+                    None => self.finish(ticket, Err(self.no_progress(ticket, None))),
+                }
+            }
         }
     }
 
@@ -332,7 +341,7 @@ impl Worker {
                 given_up.push(*ticket);
             }
         }
-        given_up.into_iter().for_each(|ticket| self.finish(ticket, Err(no_progress())));
+        given_up.into_iter().for_each(|ticket| self.finish(ticket, Err(self.no_progress(ticket, None))));
     }
 
     /// The server no longer knows the promise. Its request is submitted again later, if it has a resubmission.
@@ -376,22 +385,10 @@ impl Worker {
             self.observer.resolved(&promise, result.as_ref().err(), now);
             self.release(promise.payload);
             self.leave_session(&promise, now);
+            self.news.arrived();
             promise.completer.complete(result);
         }
     }
-}
-
-fn log_outage(change: Option<OutageChange>) {
-    match change {
-        Some(OutageChange::Began) => warn!("the service cannot be reached; polling continues until it can"),
-        Some(OutageChange::Ended) => info!("the service can be reached again"),
-        None => {}
-    }
-}
-
-fn no_progress() -> Error {
-    let hint = "the service may be down; ServiceClient::pending can wait for the result again later";
-    Error::timeout(Limit::Progress).with_hint(hint)
 }
 
 #[cfg(test)]

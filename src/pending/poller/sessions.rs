@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use super::{Worker, log_outage, no_progress};
+use super::Worker;
+use super::trouble::log_outage;
 use crate::http::RequestHandle;
 use crate::pending::job::{Job, SessionPollJob};
 use crate::pending::messages::{Phase, PollClient, Reply, SamplingTarget, TrackedPromise};
 use crate::pending::reply_sender::ReplySender;
+use crate::pending::trouble::{Trouble, Troubled};
 use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
 use crate::rules::poll_schedule::PollSchedule;
@@ -33,7 +35,9 @@ pub(super) struct SessionState {
     client: ClientId,
     samples: SessionPoll,
     pub(super) phase: Phase,
-    schedule: PollSchedule,
+    pub(super) schedule: PollSchedule,
+    /// While its polls fail.
+    pub(super) troubled: Option<Box<Troubled>>,
     /// Whether the poll is in the queue.
     is_queued: bool,
     /// How many of the samples someone waits for.
@@ -160,9 +164,9 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(&ticket) else { return };
         let phase = std::mem::replace(&mut session.phase, Phase::Queued);
         match reply {
-            Reply::SessionPolled { outcome, held } => {
+            Reply::SessionPolled { outcome, held, trouble } => {
                 log_outage(self.outage.record(&outcome, now));
-                self.session_polled(ticket, outcome, held, now);
+                self.session_polled(ticket, outcome, trouble, held, now);
             }
             Reply::CutOff => self.queue.set_due(ticket, now + phase.away()),
             Reply::Panicked => self.split_session(ticket, "the client panicked", now),
@@ -175,13 +179,14 @@ impl Worker {
         &mut self,
         ticket: Ticket,
         outcome: PollOutcome<RetrieveFuturesResponse>,
+        trouble: Option<Trouble>,
         held: Duration,
         now: Instant,
     ) {
         let Some(session) = self.sessions.get_mut(&ticket) else { return };
         let not_ready = match outcome {
             PollOutcome::Ready(response) => {
-                session.failed = 0;
+                (session.failed, session.troubled) = (0, None);
                 return self.session_told(ticket, response, held, now);
             }
             PollOutcome::Failed(error) => return self.split_session(ticket, &error.to_string(), now),
@@ -190,6 +195,11 @@ impl Worker {
         };
         let at = session.schedule.next(&not_ready, held, now, fastrand::f64());
         self.queue.set_due(ticket, at.unwrap_or(now));
+        if session.samples.waiting().next().is_some() {
+            let (troubled, schedule) = (&mut session.troubled, &session.schedule);
+            let context = (&*self.http, "sample", &self.news.troubled);
+            Troubled::record(troubled, trouble, context, schedule, (held, now));
+        }
         if session.samples.wanted() == Some(Wanted::Acknowledgement) {
             session.failed += 1;
             if session.failed >= MAX_ACKNOWLEDGEMENTS {
@@ -204,7 +214,7 @@ impl Worker {
                 promise.schedule.expires_after(silent.min(now.saturating_duration_since(promise.promised_at)))
             };
             if self.promises.get(&sample).is_some_and(|promise| expires(promise)) {
-                self.finish(sample, Err(no_progress()));
+                self.finish(sample, Err(self.no_progress(sample, Some(ticket))));
             }
         }
     }
@@ -286,6 +296,7 @@ impl SessionState {
             samples: SessionPoll::new(target.cursor.load(Ordering::Relaxed)),
             phase: Phase::Queued,
             schedule: PollSchedule::new(Duration::MAX),
+            troubled: None,
             is_queued: false,
             waited: 0,
             failed: 0,

@@ -45,7 +45,7 @@ fn a_panic_is_an_error_for_every_promise() {
     let _connections: Vec<_> = (0..3).map(|_| silent.accept().unwrap()).collect();
     let waiting = others.map(|pending| thread::spawn(move || pending.wait().unwrap_err()));
     let outcome = PollOutcome::Gone { detail: "gone".into() };
-    poller.handle().send(Command::Replied(Ticket(0), Reply::Polled { outcome, held: Duration::ZERO }));
+    poller.handle().send(Command::Replied(Ticket(0), Reply::Polled { outcome, held: Duration::ZERO, trouble: None }));
     let errors = [first.wait().unwrap_err()].into_iter().chain(waiting.map(|thread| thread.join().unwrap()));
     for error in errors {
         assert_eq!((error.kind(), error.request_id()), (ErrorKind::Panicked, Some("r-1")));

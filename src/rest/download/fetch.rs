@@ -9,6 +9,7 @@ use log::Level;
 use super::download_options::{DownloadOptions, DownloadProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{BodySink, Download, Http, Limits, Request, Response, RetryDecision};
+use crate::observer::WaitKind;
 use crate::rest::client::RestClient;
 use crate::rules::resume::{DownloadRetry, Interruption, ResumeDecision, StoredProgress, decide};
 use crate::rules::retry::{AttemptFailure, RetryAdvice};
@@ -42,7 +43,7 @@ pub(super) struct Target {
 pub(super) struct Fetch<'a, 'o> {
     http: &'a Http,
     source: LinkSource<'a>,
-    limits: &'a Limits,
+    limits: Limits,
     link: Option<CheckpointArchiveUrlResponse>,
     sink: StoredFile<'a, 'o>,
 }
@@ -61,12 +62,13 @@ impl<'a, 'o> Fetch<'a, 'o> {
     pub(super) fn new(
         rest: &'a RestClient,
         source: LinkSource<'a>,
-        limits: &'a Limits,
+        limits: &Limits,
         target: Target,
         options: &'a mut DownloadOptions<'o>,
     ) -> Self {
         let retry = DownloadRetry::new(rest.config().retry_policy(), options.timeout_preparation);
         let sink = StoredFile { target, progress: StoredProgress::default(), retry, options, decision: None };
+        let limits = rest.http().waiting(&Limits { waits_for: Some(WaitKind::Download), ..limits.clone() });
         Fetch { http: rest.http(), source, limits, link: None, sink }
     }
 
@@ -77,8 +79,8 @@ impl<'a, 'o> Fetch<'a, 'o> {
 
     /// Returns the size of the file in bytes, once it is complete.
     pub(super) fn run(mut self) -> Result<u64> {
-        let (http, limits) = (self.http, self.limits);
-        http.with_retries(limits, |_, _| {}, || self.attempt())?;
+        let (http, limits) = (self.http, self.limits.clone());
+        http.with_retries(&limits, |_, _| {}, || self.attempt())?;
         let Target { file, sync, what, .. } = &self.sink.target;
         if *sync {
             file.sync_all().map_err(|error| unwritable(what, error))?;
@@ -95,7 +97,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
             authorization: None,
             resume_from: resume_from.as_ref().map(|(bytes, validator)| (*bytes, &**validator)),
         };
-        let outcome = self.http.download(&download, self.limits, &mut self.sink);
+        let outcome = self.http.download(&download, &self.limits, &mut self.sink);
         let (decision, response) = match (outcome, self.sink.decision.take()) {
             (Err(error), _) => return Err(self.connection_failed(error)),
             (Ok(()), decision) => decision.unzip(),
@@ -127,7 +129,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
         if let Some(link) = self.link.take().filter(|link| link.expires.system_time() > now) {
             return Ok(self.link.insert(link).url.clone());
         }
-        let response = match self.http.send_once(self.source.request, self.limits) {
+        let response = match self.http.send_once(self.source.request, &self.limits) {
             Ok(response) => response,
             Err(error) => return Err(self.connection_failed(error)),
         };
@@ -171,7 +173,12 @@ impl<'a, 'o> Fetch<'a, 'o> {
 
     fn interrupted(&mut self, interruption: &Interruption, error: Error) -> RetryDecision {
         let now = self.http.config().clock().now();
-        RetryDecision::new(error, self.sink.retry.next(interruption, now, fastrand::f64()))
+        let wait = self.sink.retry.next(interruption, now, fastrand::f64());
+        let given_up_by = match (wait, interruption) {
+            (None, Interruption::NotReady { .. }) => Some("timeout_preparation"),
+            _ => None,
+        };
+        RetryDecision { end: self.sink.retry.end(), given_up_by, ..RetryDecision::new(error, wait) }
     }
 }
 

@@ -184,11 +184,19 @@ pub(crate) struct RequestRetry {
     failures: Failures,
     /// The rounds that failed.
     rounds: u32,
+    is_window_over: bool,
 }
 
 impl RequestRetry {
     pub(crate) fn new(policy: RetryPolicy, window: Option<SubmitWindow>) -> Self {
-        RequestRetry { policy, window, returns_429: false, failures: Failures::default(), rounds: 0 }
+        RequestRetry {
+            policy,
+            window,
+            returns_429: false,
+            failures: Failures::default(),
+            rounds: 0,
+            is_window_over: false,
+        }
     }
 
     /// Whether to give up at a 429.
@@ -208,7 +216,15 @@ impl RequestRetry {
         }
         self.failures.next_round();
         self.rounds += 1;
-        self.window.as_ref()?.next(self.rounds, failure, now)
+        let window = self.window.as_ref()?;
+        let wait = window.next(self.rounds, failure, now);
+        self.is_window_over = wait.is_none() && is_worth_another_round(failure);
+        wait
+    }
+
+    /// Whether there is no further attempt only because the submit window leaves no time for it.
+    pub(crate) fn is_window_over(&self) -> bool {
+        self.is_window_over
     }
 }
 

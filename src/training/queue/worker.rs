@@ -30,7 +30,7 @@ pub(super) struct Worker {
 /// One request on its way to a promise: in one format or the other, with one number or another.
 struct Submission<'a> {
     requests: &'a mut dyn Requests,
-    operation: &'static str,
+    completer: &'a Completer,
     is_numbered: bool,
     /// Of the call. Each request that is sent has a submit window of its own.
     deadline: Option<Deadline>,
@@ -124,7 +124,7 @@ impl Worker {
         let negotiation = requests.pass().map(|pass| Negotiation::new(pass, config.wire().fixed(), first));
         let mut submission = Submission {
             requests,
-            operation: completer.operation(),
+            completer,
             is_numbered: kind != RequestKind::UnloadModel,
             deadline,
             idempotency_key: idempotency_key(),
@@ -276,7 +276,7 @@ impl Worker {
 
     /// Sends a message, with retries, until the server gives a promise or refuses it.
     fn post(&self, message: &Message, idempotency_key: &str, submission: &Submission<'_>) -> Result<Promise, Failure> {
-        let limits = self.http.limits(submission.operation, Purpose::Training);
+        let limits = self.http.limits(submission.completer.operation(), Purpose::Training);
         let limits = Limits { deadline: submission.deadline, ..limits };
         let request = Request {
             content_type: message.content_type,
@@ -285,6 +285,7 @@ impl Worker {
             retry: RetryMode::Submit,
             ..Request::post(message.path, &message.body)
         };
+        submission.completer.watch_submission(&limits.handle);
         *self.shared.submission.lock() = Some(Arc::clone(&limits.handle));
         if self.shared.stopping.load(Ordering::Acquire) {
             // The close may have looked for a submission before there was one.
@@ -293,7 +294,7 @@ impl Worker {
         let response = self.http.send(&request, &limits);
         self.shared.submission.lock().take();
         let promise = response.and_then(|response| {
-            response.json::<Promise>(submission.operation).map_err(|error| error.with_effect(true))
+            response.json::<Promise>(submission.completer.operation()).map_err(|error| error.with_effect(true))
         });
         let (written, unanswered) = (limits.handle.was_written(), limits.handle.is_unanswered());
         promise.map_err(|error| Failure { error, written, unanswered, status: limits.handle.status() })

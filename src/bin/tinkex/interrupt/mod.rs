@@ -4,7 +4,6 @@
 mod signals;
 
 use std::convert::Infallible;
-use std::io::{self, Write};
 use std::process;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -12,6 +11,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use crate::failure::{Failure, INTERRUPTED};
+use crate::screen;
 
 /// By default a signal ends the program immediately, with exit code 130. A command that can stop cleanly
 /// [catches](Interrupt::catch) the first signal as a request to stop; the second one still ends the program immediately.
@@ -35,7 +35,7 @@ impl Interrupt {
             match caught.get().filter(|_| is_first) {
                 None => process::exit(i32::from(INTERRUPTED)),
                 Some(&"") => {}
-                Some(note) => writeln!(io::stderr(), "\n{note}").unwrap_or_default(),
+                Some(note) => screen::stopping(note),
             }
         })
         .map_err(|error| Failure::failed("cannot install the signal handler").cause(error))?;

@@ -1,0 +1,160 @@
+//! Submissions, samples and other requests.
+
+use std::thread;
+
+use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
+use tinkex::{RestClient, WaitKind};
+
+use super::*;
+use crate::support::connect;
+
+#[test]
+fn a_refused_submission_is_said_until_accepted() {
+    let scene = Scene::refusing("create_model", 503);
+    let client = connect(scene.config());
+    let calling = thread::spawn(move || client.create_lora_training_client("base", LoraConfig::default()).map(drop));
+    scene.past([1000..=1000, 2000..=2000, 4000..=4000]);
+    scene.midway(8000, 3 * SECOND);
+    let waiting = scene.waiting();
+    assert_eq!(
+        waiting.to_string(),
+        "create_lora_training_client: waiting for 10 s: 503 no GPU free, 4 tries; \
+         continues for up to 290 s (timeout_submit)"
+    );
+    assert_eq!((waiting.kind, waiting.status, waiting.calls), (WaitKind::Submission, Some(503), 1));
+    // Not again before a minute has passed: at 15, 31 and 61 s nothing is said.
+    scene.past([5000..=5000, 16_000..=16_000, 30_000..=30_000]);
+    scene.midway(30_000, 9 * SECOND);
+    let waiting = scene.waiting();
+    assert_eq!((waiting.waited, waiting.tries, waiting.limit), (70 * SECOND, 7, left(230, "timeout_submit")));
+    scene.recover();
+    scene.past([21_000..=21_000]);
+    calling.join().unwrap().unwrap();
+    let ended = scene.ended();
+    assert_eq!(ended.to_string(), "create_lora_training_client: no longer waiting, after 91 s");
+    assert!(scene.said.is_empty());
+}
+
+#[test]
+fn every_status_that_is_retried_is_said() {
+    for status in [429, 500, 502, 503, 529] {
+        let scene = Scene::refusing("optim_step", status);
+        let trainer = connect(scene.config()).create_lora_training_client("base", LoraConfig::default()).unwrap();
+        let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+        scene.past([1000..=1000, 2000..=2000, 4000..=4000]);
+        scene.midway(8000, 3 * SECOND);
+        let waiting = scene.waiting();
+        assert_eq!((&*waiting.reason, waiting.operation), (&*format!("{status} no GPU free"), "optim_step"));
+        drop(step);
+    }
+}
+
+#[test]
+fn a_lost_connection_is_said() {
+    let scene = Scene::with(1, |request, status| (request.path == "optim_step" && status == 1).then_some(Reply::Close));
+    let trainer = connect(scene.config()).create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    scene.past([1000..=1000, 2000..=2000, 4000..=4000]);
+    scene.midway(8000, 3 * SECOND);
+    let waiting = scene.waiting();
+    assert!(waiting.reason.contains("connection was lost") && waiting.status.is_none(), "{waiting}");
+    scene.recover();
+    scene.past([5000..=5000]);
+    step.wait().unwrap();
+    assert_eq!(scene.ended().waited, 15 * SECOND);
+}
+
+#[test]
+fn a_service_that_does_not_respond_is_said() {
+    let scene = Scene::with(1, |request, _| (request.path == "healthz").then_some(Reply::Silence));
+    let client = connect(scene.config());
+    let asks = client.clone();
+    let asking = thread::spawn(move || asks.health().map(drop));
+    scene.service.wait_for_count("healthz", 1);
+    scene.manual.advance(10 * SECOND);
+    let waiting = scene.waiting();
+    assert_eq!((waiting.operation, &*waiting.reason, waiting.tries), ("health", "no response yet", 0));
+    client.close(PATIENCE);
+    asking.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn other_requests_say_when_they_give_up() {
+    let scene = Scene::refusing("training_runs/run", 503);
+    let rest = RestClient::new(scene.config().max_retries(4).retry_base(8 * SECOND).build().unwrap()).unwrap();
+    let asking = thread::spawn(move || rest.get_training_run("run").map(drop));
+    scene.past([6000..=8000, 7500..=10_000]);
+    let waiting = scene.waiting();
+    assert_eq!((waiting.kind, &*waiting.reason), (WaitKind::Request, "503 no GPU free"));
+    assert_eq!(waiting.limit.to_string(), "gives up after 5 tries (max_retries)");
+    scene.recover();
+    scene.past([7500..=10_000]);
+    asking.join().unwrap().unwrap_err();
+    assert_eq!(scene.ended().kind, WaitKind::Request);
+}
+
+#[test]
+fn many_refused_samples_have_one_line() {
+    let scene = Scene::refusing("asample", 429);
+    let client = connect(scene.config().api_key("tml-many-refused"));
+    let sampler = client.create_sampling_client("base").unwrap();
+    let prompt = ModelInput::from_tokens([1]);
+    let samples: Vec<_> =
+        (0..20).map(|_| sampler.submit_sample(&prompt, 1, &SamplingParams::default()).unwrap()).collect();
+    let mut waiting = None;
+    while waiting.is_none() {
+        scene.manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= 2 * SECOND));
+        scene.manual.advance(SECOND);
+        waiting = scene.said.try_recv().ok();
+    }
+    let Some(Event::Waiting(waiting)) = waiting else { panic!("{waiting:?}") };
+    assert_eq!((waiting.kind, &*waiting.reason, waiting.operation), (WaitKind::Sample, "429 no GPU free", "sample"));
+    assert!(waiting.calls > 1 && waiting.waited < 12 * SECOND, "{waiting}");
+    assert_eq!(waiting.limit, WaitLimit::None);
+    scene.recover();
+    let (pause, done) = (scene.manual.clone(), Arc::<AtomicU16>::default());
+    let is_done = Arc::clone(&done);
+    let advancing = thread::spawn(move || {
+        while is_done.load(Ordering::SeqCst) == 0 {
+            pause.until_waiting(|_| true);
+            pause.advance(SECOND);
+        }
+    });
+    drop(tinkex::wait_all(samples).unwrap());
+    done.store(1, Ordering::SeqCst);
+    advancing.join().unwrap();
+    let rest: Vec<_> = scene.said.try_iter().collect();
+    let ended = |event: &Event| matches!(event, Event::WaitEnded(ended) if ended.kind == WaitKind::Sample);
+    assert_eq!(rest.iter().filter(|event| ended(event)).count(), 1, "{rest:?}");
+}
+
+#[test]
+fn the_clients_own_limits_are_said() {
+    let scene = Scene::refusing("nothing", 200);
+    let config = scene.config().api_key("tml-own-limits").sampling_burst(1).sampling_rate(1).max_sampling_in_flight(1);
+    let sampler = connect(config).create_sampling_client("base").unwrap();
+    let prompt = ModelInput::from_tokens([1]);
+    let samples: Vec<_> =
+        (0..15).map(|_| sampler.submit_sample(&prompt, 1, &SamplingParams::default()).unwrap()).collect();
+    for _ in 0..10 {
+        scene.manual.until_waiting(|waits| waits.first() == Some(&SECOND));
+        scene.manual.advance(SECOND);
+    }
+    let waiting = scene.waiting();
+    assert_eq!((&*waiting.reason, waiting.kind), ("the client's own limits of sampling", WaitKind::Sample));
+    drop(samples);
+}
+
+#[test]
+fn a_close_that_takes_long_is_said() {
+    let scene = Scene::with(1, |request, _| (request.path == "telemetry").then_some(Reply::Silence));
+    let client = connect(scene.config().telemetry(true));
+    let closing = thread::spawn(move || client.close(3600 * SECOND));
+    scene.service.wait_for_count("telemetry", 1);
+    scene.manual.advance(10 * SECOND);
+    let waiting = scene.waiting();
+    assert_eq!((waiting.kind, waiting.limit), (WaitKind::Close, left(3590, "the time limit of the close")));
+    scene.manual.advance(3600 * SECOND);
+    drop(scene);
+    closing.join().unwrap();
+}
