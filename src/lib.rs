@@ -113,6 +113,7 @@ pub mod local;
 pub mod losses;
 mod observer;
 mod pending;
+mod process;
 pub mod rest;
 mod rules;
 mod sampling;

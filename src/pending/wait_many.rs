@@ -34,6 +34,9 @@ use crate::error::Result;
 /// ```
 pub fn wait_all<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> Result<Vec<T>> {
     let pendings: Vec<_> = pendings.into_iter().collect();
+    if let Some(foreign) = pendings.iter().find(|pending| !pending.is_own()) {
+        return foreign.take().map(|result| vec![result]);
+    }
     let mut watch = Watch::new(&pendings);
     for _ in 0..pendings.len() {
         let Some(index) = watch.next() else { break };
