@@ -19,8 +19,8 @@ use fork::{Fork, fork, waitpid};
 use serde_json::json;
 use support::{Gate, RecordedRequest, Reply, Service, batch, healthy_service};
 use tinkex::types::{
-    AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind,
-    SampleResponse, SamplingParams, Severity,
+    AdamParams, LoraConfig, LossFn, ModelInput, OptimStepResponse, RequestKind, SampleResponse, SamplingParams,
+    Severity,
 };
 use tinkex::{ConfigBuilder, Error, ErrorKind, Pending, SamplingClient, ServiceClient, TrainingClient};
 
@@ -182,14 +182,15 @@ fn a_fork_fails_every_call_and_harms_nothing() {
     let lines = in_fork(|| clients.take().unwrap().use_all());
     let (last, calls) = lines.split_last().unwrap();
     assert_eq!(last, "dropped", "{lines:#?}");
-    assert!(calls.len() > 30, "{lines:#?}");
+    assert!(calls.len() >= 30, "{lines:#?}");
     let own = format!("process {}", process::id());
     for call in calls {
         assert!(call.contains(&own) && call.contains("fork") && call.contains("ServiceClient::connect"), "{call}");
     }
     let Clients { service: client, trainer, pending, .. } = clients.take().unwrap();
     let new = service.requests().split_off(before);
-    let of_the_fork = new.iter().find(|request| !matches!(&*request.path, "retrieve_future" | "session_heartbeat" | "telemetry"));
+    let of_the_fork =
+        new.iter().find(|request| !matches!(&*request.path, "retrieve_future" | "session_heartbeat" | "telemetry"));
     assert!(of_the_fork.is_none(), "{of_the_fork:?}");
 
     // The connections, the session and telemetry of this process work as before.
@@ -206,7 +207,8 @@ fn a_fork_fails_every_call_and_harms_nothing() {
     client.close(HANG);
     let ended = service.requests().iter().filter(|request| request.path.ends_with("/finish")).count();
     assert_eq!(ended, 1, "by this process");
-    let reported: Vec<_> = service.requests_to("telemetry").iter().map(|request| request.body["events"].to_string()).collect();
+    let reported: Vec<_> =
+        service.requests_to("telemetry").iter().map(|request| request.body["events"].to_string()).collect();
     let of = |kind: &str| reported.iter().map(|events| events.matches(kind).count()).sum::<usize>();
     assert_eq!((of("SESSION_START"), of("SESSION_END")), (1, 1), "{reported:?}");
 }
