@@ -111,7 +111,7 @@ fn a_submission_waits_for_room_if_asked() {
     assert_eq!(late.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout(Limit::Operation));
     let third = submit_waiting(4);
     manual.until_waiting(|waits| waits.contains(&HOUR));
-    let error = waiting.with_waiting_submits(false).submit_sample_with(&prompt(&[5])).unwrap_err();
+    let error = waiting.with_waiting_submits(false).submit_sample_with(prompt(&[5])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
     gate.open();
     assert_eq!(number(&third.join().unwrap().unwrap()), 4);
