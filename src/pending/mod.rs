@@ -33,7 +33,7 @@ pub(crate) use messages::{PollClient, TrackedPromise};
 pub(crate) use poller::Poller;
 pub(crate) use polling_session::PollingSession;
 pub(crate) use resubmit::Resubmission;
-pub use wait_many::{wait_all, wait_any};
+pub use wait_many::{AsCompleted, as_completed, wait_all, wait_any};
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Limit, Result};
@@ -161,6 +161,11 @@ impl<T> Pending<T> {
         self.state.lock().ready()
     }
 
+    /// Fails in a fork.
+    fn check_process(&self) -> Result<()> {
+        self.poller.process().check().map_err(|error| error.with_operation(self.operation))
+    }
+
     /// The deadline of a wait that starts now.
     fn wait_deadline(&self) -> Option<Instant> {
         self.mode.wait_deadline(self.poller.clock())
@@ -198,7 +203,7 @@ impl<T> Pending<T> {
     }
 
     fn take(&self) -> Result<T> {
-        self.poller.process().check().map_err(|error| error.with_operation(self.operation))?;
+        self.check_process()?;
         if let Some(error) = self.state.lock().error() {
             return Err(error.clone());
         }

@@ -31,6 +31,8 @@ mod local_weights;
 mod not_finite;
 mod passes;
 mod polling;
+#[cfg(feature = "local")]
+mod ports;
 mod protobuf;
 #[cfg(feature = "local")]
 mod quickstart;

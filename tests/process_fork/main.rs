@@ -89,7 +89,7 @@ impl Clients {
         let service = connect(config);
         let trainer = service.create_lora_training_client("base", LoraConfig::default()).unwrap();
         let sampler = service.create_sampling_client("base").unwrap();
-        let pending = (0..5).map(|_| sampler.submit_sample(&prompt(), 1, &params()).unwrap()).collect();
+        let pending = (0..6).map(|_| sampler.submit_sample(&prompt(), 1, &params()).unwrap()).collect();
         Clients { service, trainer, sampler, pending }
     }
 
@@ -145,6 +145,7 @@ impl Clients {
             sample.try_get().unwrap(),
             sample.wait(),
             tinkex::wait_all(pending.drain(2..)),
+            tinkex::as_completed(pending.drain(1..)).next().unwrap().1,
         );
         pending.remove(0).cancel();
         let telemetry = service.telemetry();
@@ -175,7 +176,7 @@ fn a_fork_fails_every_call_and_harms_nothing() {
     let gate = Arc::<Gate>::default();
     let service = Service::start_current(without_samples(&gate));
     let clients = Clients::connect(config(&service));
-    service.wait_for_count("asample", 5);
+    service.wait_for_count("asample", 6);
     clients.service.health().unwrap();
     let before = service.requests().len();
 
@@ -200,7 +201,7 @@ fn a_fork_fails_every_call_and_harms_nothing() {
     assert!(checks.len() == 2 && checks[0] == checks[1], "the connection was lost: {checks:?}");
     trainer.forward(batch(), LossFn::CrossEntropy).unwrap();
     gate.open();
-    assert_eq!(tinkex::wait_all(pending).unwrap().len(), 5);
+    assert_eq!(tinkex::wait_all(pending).unwrap().len(), 6);
     assert!(client.telemetry().is_on());
     client.telemetry().log("event", json!({}), Severity::Info);
     drop(trainer);
