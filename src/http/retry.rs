@@ -80,6 +80,7 @@ impl Http {
         on_retry: impl Fn(&Error, Duration),
         mut attempt: impl FnMut() -> Result<T, RetryDecision>,
     ) -> Result<T> {
+        self.check_process(limits)?;
         let clock = self.config.clock();
         let limits = &self.waiting(limits);
         let mut attempts = Attempts { limits, began: clock.now(), count: 0, last_failure: None };

@@ -20,7 +20,7 @@ pub(crate) enum CallMode {
     /// It returns the result, or fails at this deadline.
     Blocking { deadline: Option<Deadline>, began: Instant },
     /// It returns a [`Pending`]. Each wait on it may take this long.
-    Submitting(Option<Duration>),
+    Submitting(Option<Duration>, OnFull),
 }
 
 impl CallMode {
@@ -31,14 +31,20 @@ impl CallMode {
 
     /// A call that returns a [`Pending`].
     pub(crate) fn submitting(timeout: Option<Duration>) -> Self {
-        CallMode::Submitting(timeout)
+        CallMode::Submitting(timeout, OnFull::Fail)
+    }
+
+    /// The same, but while its queue is full it waits, up to `timeout` from now.
+    pub(crate) fn submitting_with_room(clock: &Clock, timeout: Option<Duration>) -> Self {
+        let deadline = Deadline::of_operation(clock, timeout);
+        CallMode::Submitting(timeout, OnFull::WaitUntil(deadline.map(|deadline| deadline.at)))
     }
 
     /// The end of a blocking call.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         match self {
             CallMode::Blocking { deadline, .. } => *deadline,
-            CallMode::Submitting(_) => None,
+            CallMode::Submitting(..) => None,
         }
     }
 
@@ -49,24 +55,23 @@ impl CallMode {
     pub(crate) fn on_full(&self) -> OnFull {
         match self {
             CallMode::Blocking { deadline, .. } => OnFull::WaitUntil(deadline.map(|deadline| deadline.at)),
-            CallMode::Submitting(_) => OnFull::Fail,
+            CallMode::Submitting(_, on_full) => *on_full,
         }
     }
 
-    /// How long the call has lasted, or a wait for it that began at `waits_since`.
-    pub(super) fn elapsed(&self, clock: &Clock, waits_since: Instant) -> Duration {
-        let began = match self {
-            CallMode::Blocking { began, .. } => *began,
-            CallMode::Submitting(_) => waits_since,
-        };
-        clock.now().saturating_duration_since(began)
+    /// How long the call, or the wait for it, has lasted when it times out.
+    pub(super) fn elapsed(&self, clock: &Clock) -> Duration {
+        match self {
+            CallMode::Blocking { began, .. } => clock.now().saturating_duration_since(*began),
+            CallMode::Submitting(timeout, _) => timeout.unwrap_or_default(),
+        }
     }
 
     /// The deadline of a wait that starts now.
     pub(super) fn wait_deadline(&self, clock: &Clock) -> Option<Instant> {
         match self {
             CallMode::Blocking { deadline, .. } => deadline.map(|deadline| deadline.at),
-            CallMode::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
+            CallMode::Submitting(timeout, _) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
         }
     }
 }
