@@ -3,6 +3,7 @@
 //! The loop waits on the clock, respects the deadline and cancellation, logs, notifies the observer, and says why it waits. Policies in
 //! [`rules`](crate::rules), which the attempt consults, decide what is retried and after how long.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{Level, log};
@@ -10,7 +11,7 @@ use log::{Level, log};
 use super::Http;
 use super::request::Limits;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::rules::wait_log::{WaitCause, WaitEnd};
+use crate::rules::wait_log::{PATIENCE, WaitCause, WaitEnd};
 
 /// What a policy decided about a failed attempt.
 pub(crate) struct RetryDecision {
@@ -70,6 +71,17 @@ impl Attempts<'_> {
 }
 
 impl Http {
+    /// These limits for a request whose waits are reported, which begin now, unless they began with the call that it is part of.
+    pub(crate) fn waiting(&self, limits: &Limits) -> Limits {
+        let mut limits = limits.clone();
+        if let (Some(kind), None, true) = (limits.waits_for, &limits.wait, self.process.is_current()) {
+            let now = self.config.clock().now();
+            let wait = self.wait(kind, limits.operation, PATIENCE, limits.end(), now);
+            limits.wait = Some(Arc::new(wait.after(limits.handle.attempts())));
+        }
+        limits
+    }
+
     /// Makes attempts until one succeeds, a policy gives up, the deadline would pass during the wait, or the request is
     /// cancelled or the client closed. `on_retry` is called before each wait.
     ///

@@ -10,13 +10,14 @@ use log::{debug, warn};
 use parking_lot::Mutex;
 
 use super::Http;
-use super::request::Limits;
 use crate::clock::{Clock, Monitor};
 use crate::config::{Config, MAX_DURATION};
 use crate::dispatcher::EventDispatcher;
+use crate::error::Limit;
 use crate::observer::{Event, WaitEnded, WaitKind, Waiting};
+use crate::process::Process;
 use crate::rules::wait_log::{Doing, PATIENCE, WaitCause, WaitEnd, WaitId, WaitLog};
-use crate::threads::{OwnedThread, ThreadOptions};
+use crate::threads::{OnFull, OwnedThread, ThreadOptions};
 
 /// The target of the lines in the log, for programs that show waits by themselves.
 const TARGET: &str = "tinkex::waiting";
@@ -27,6 +28,7 @@ pub(crate) struct Waits {
     options: ThreadOptions,
     thread: Mutex<Option<OwnedThread>>,
     timeout_drop: Duration,
+    process: Process,
 }
 
 struct Shared {
@@ -62,6 +64,7 @@ impl Waits {
             options: config.thread_options(),
             thread: Mutex::default(),
             timeout_drop: config.timeout_drop().min(MAX_DURATION),
+            process: Process::current(),
         }
     }
 
@@ -94,6 +97,10 @@ impl Waits {
 
     /// Says nothing more, and ends the thread.
     pub(super) fn close(&self, deadline: Instant) {
+        // In a fork the thread does not exist, and may have held the lock.
+        if !self.process.is_current() {
+            return;
+        }
         self.shared.state.lock().closed = true;
         self.shared.state.notify_all();
         if let Some(thread) = &*self.thread.lock() {
@@ -186,6 +193,12 @@ impl Wait {
         self.shared.ended(ended);
     }
 
+    /// The attempts that the handle of its request has counted before.
+    pub(super) fn after(mut self, attempts_before: u32) -> Self {
+        self.attempts_before = attempts_before;
+        self
+    }
+
     pub(super) fn began(&self) -> Instant {
         self.began
     }
@@ -217,16 +230,21 @@ impl Http {
         self.waits.begin(kind, operation, patience, end, since)
     }
 
-    /// These limits for a request whose waits are reported, which begin now, unless they began with the call that it is part of.
-    pub(crate) fn waiting(&self, limits: &Limits) -> Limits {
-        let mut limits = limits.clone();
-        if let (Some(kind), None) = (limits.waits_for, &limits.wait) {
-            let now = self.config.clock().now();
-            let mut wait = self.wait(kind, limits.operation, PATIENCE, limits.end(), now);
-            wait.attempts_before = limits.handle.attempts();
-            limits.wait = Some(Arc::new(wait));
+    /// Waits for room in a queue of the client, if it is full and the call waits for that.
+    pub(crate) fn wait_for_room<T>(
+        &self,
+        kind: WaitKind,
+        operation: &'static str,
+        on_full: OnFull,
+        reserve: impl FnOnce(OnFull) -> T,
+    ) -> T {
+        let OnFull::WaitUntil(deadline) = on_full else { return reserve(on_full) };
+        if !self.process.is_current() {
+            return reserve(on_full);
         }
-        limits
+        let end = deadline.map_or(WaitEnd::Never, |at| WaitEnd::At(at, Limit::Operation.setting()));
+        let wait = self.wait(kind, operation, PATIENCE, end, self.config.clock().now());
+        wait.during(Doing::Queued("the client's queue is full".into()), || reserve(on_full))
     }
 
     /// Reports no more waits.

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_comes_after_ten_seconds_then_each_minute() {
+    fn ten_seconds_are_told_then_each_minute() {
         let (mut log, at) = log();
         assert_eq!((log.due(), log.is_empty()), (None, true));
         let id = begin(&mut log, SUBMISSION, at(0));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_are_only_slow_are_told_once_a_minute() {
+    fn slow_calls_are_told_once_a_minute() {
         let (mut log, at) = log();
         for (began, lines) in [(0, vec![(11, 1)]), (11, vec![]), (49, vec![]), (60, vec![(11, 1)])] {
             let id = begin(&mut log, SUBMISSION, at(began));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_a_cause_has_that_of_others() {
+    fn a_call_may_have_the_cause_of_others() {
         let (mut log, at) = log();
         let first = begin(&mut log, WaitKind::Sample, at(0));
         let second = begin(&mut log, WaitKind::Sample, at(0));

@@ -21,6 +21,7 @@ pub use sample_options::SampleOptions;
 pub use sampler_options::SamplerOptions;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::observer::WaitKind;
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, SubmittedCall, single};
 use crate::session::Task;
 use crate::types::{ModelInput, SampleResponse, SamplingParams};
@@ -274,8 +275,9 @@ impl SamplingClient {
             job.run();
         } else {
             let (session, bytes) = (self.session.inner(), prompt.heap_bytes());
-            let reservation =
-                session.budget().reserve(bytes, mode.on_full()).map_err(|error| error.with_operation(operation))?;
+            let reserve = |on_full| session.budget().reserve(bytes, on_full);
+            let reservation = self.session.http().wait_for_room(WaitKind::Sample, operation, mode.on_full(), reserve);
+            let reservation = reservation.map_err(|error| error.with_operation(operation))?;
             job.reservation = Some(reservation);
             let task: Task = Box::new(move || job.run());
             session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;

@@ -54,6 +54,7 @@ impl Budget {
     /// ([`ErrorKind::Closed`]), also in a fork.
     pub(crate) fn reserve(&self, bytes: usize, on_full: OnFull) -> Result<Reservation> {
         self.process.check()?;
+        let began = self.clock.now();
         let mut used = self.used.lock();
         loop {
             if used.closed {
@@ -69,7 +70,10 @@ impl Budget {
                 OnFull::WaitUntil(deadline) => deadline,
             };
             if self.clock.wait_until(&self.used, &mut used, deadline) {
-                return Err(Error::timeout(Limit::Operation).with_source(self.full(&used)));
+                let full = self.full(&used);
+                let elapsed = self.clock.now().saturating_duration_since(began);
+                let error = Error::timeout(Limit::Operation);
+                return Err(error.with_last_word(Limit::Operation, full.message(), 0, elapsed).with_source(full));
             }
         }
     }

@@ -22,6 +22,7 @@ use worker::Worker;
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Http, JSON, RequestHandle};
+use crate::observer::WaitKind;
 use crate::pending::{Completer, PollerHandle};
 use crate::process::Process;
 use crate::rules::wire_format::{Pass, WireFormat};
@@ -99,6 +100,7 @@ pub(super) struct TrainingQueue {
     process: Process,
     senders: Mutex<Senders>,
     budget: Budget,
+    http: Arc<Http>,
     shared: Arc<Shared>,
     thread: OwnedThread,
 }
@@ -123,6 +125,7 @@ impl TrainingQueue {
             process: Process::current(),
             senders: Mutex::new(senders),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
+            http: Arc::clone(http),
             shared,
             thread: OwnedThread::spawn(&config.thread_options(), "training", move || worker.run(&receiver))?,
         })
@@ -133,7 +136,7 @@ impl TrainingQueue {
     pub(super) fn submit(&self, job: Job, on_full: OnFull) -> Result<()> {
         self.process.check()?;
         let place = place::filled(self);
-        let reservation = self.reserve(place, job.bytes, on_full)?;
+        let reservation = self.reserve(place, job.completer.operation(), job.bytes, on_full)?;
         let lost_before = self.shared.lost.load(Ordering::Acquire);
         self.send(place, Entry::Call { job, lost_before, reservation })
     }
@@ -143,7 +146,7 @@ impl TrainingQueue {
     pub(super) fn take_place(self: &Arc<Self>, bytes: usize, on_full: OnFull) -> Result<Place> {
         self.process.check()?;
         let outer = place::filled(self);
-        let reservation = self.reserve(outer, bytes, on_full)?;
+        let reservation = self.reserve(outer, "forward_backward_custom", bytes, on_full)?;
         let (sender, receiver) = unbounded();
         let mut senders = self.senders.lock();
         let id = senders.places_taken;
@@ -157,8 +160,16 @@ impl TrainingQueue {
 
     /// Reserves space for a call, unless it belongs to a place, which has reserved its own: it would wait for calls that wait for
     /// the place.
-    fn reserve(&self, place: Option<u64>, bytes: usize, on_full: OnFull) -> Result<Option<Reservation>> {
-        place.is_none().then(|| self.budget.reserve(bytes, on_full)).transpose()
+    fn reserve(
+        &self,
+        place: Option<u64>,
+        operation: &'static str,
+        bytes: usize,
+        on_full: OnFull,
+    ) -> Result<Option<Reservation>> {
+        let reserve = |on_full| self.budget.reserve(bytes, on_full);
+        let wait = || self.http.wait_for_room(WaitKind::Submission, operation, on_full, reserve);
+        place.is_none().then(wait).transpose()
     }
 
     fn send(&self, place: Option<u64>, entry: Entry) -> Result<()> {

@@ -151,6 +151,9 @@ fn hide_numbers(line: &str) -> String {
             return format!("{before}{name}TIME{}", after.trim_start_matches(|c: char| c != '"'));
         }
     }
+    if let Some((before, (_, after))) = line.split_once(" tries in ").and_then(|(before, after)| Some((before, after.split_once(" s")?))) {
+        return stable(&format!("{before} tries within N s{after}"));
+    }
     // Error numbers differ between operating systems.
     if let Some((before, after)) = line.split_once("(os error ") {
         return format!("{before}(os error N{}", after.trim_start_matches(|c: char| c.is_ascii_digit()));

@@ -8,3 +8,5 @@ mod sample;
 #[cfg(unix)]
 mod signals;
 mod train;
+#[cfg(unix)]
+mod waits;

@@ -79,7 +79,7 @@ fn failing_polls(status: u16) -> (Scene, Pending<Value>) {
 }
 
 #[test]
-fn the_end_of_a_wait_names_the_last_poll() {
+fn a_wait_that_ends_names_the_poll() {
     let (scene, pending) = failing_polls(500);
     let waiting = thread::spawn(move || pending.wait().unwrap_err());
     scene.manual.until_waiting(|waits| waits.len() == 2);

@@ -87,8 +87,9 @@ pub(crate) fn start(status: Status) -> Progress {
 
 impl Progress {
     /// Leaves the line on the screen in the end.
-    pub(crate) fn keep(self) -> Self {
-        Progress { keeps: true }
+    pub(crate) fn keep(mut self) -> Self {
+        self.keeps = true;
+        self
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_has_no_time_once_it_is_stopping() {
+    fn a_run_that_stops_shows_no_time() {
         assert!(line(&Status { left: None, ..training() }, 100).ends_with("900 tokens/s"));
         let stopping = Status { stopping: true, ..training() };
         assert!(line(&stopping, 100).ends_with("900 tokens/s, stopping"));
