@@ -66,6 +66,7 @@ impl Screen {
 /// The progress of a command, until it is dropped.
 pub(crate) struct Progress {
     keeps: bool,
+    is_hidden: bool,
 }
 
 /// Starts to show progress, if stderr is a terminal.
@@ -82,7 +83,7 @@ pub(crate) fn start(status: Status) -> Progress {
     if is_terminal() {
         SCREEN.draw(&mut shown);
     }
-    Progress { keeps: false }
+    Progress { keeps: false, is_hidden: false }
 }
 
 impl Progress {
@@ -92,13 +93,34 @@ impl Progress {
         self
     }
 
+    /// Progress that nobody sees.
+    #[cfg(test)]
+    pub(crate) fn hidden() -> Self {
+        Progress { keeps: false, is_hidden: true }
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
-        update(change);
+        if !self.is_hidden {
+            update(change);
+        }
+    }
+
+    /// Sets how much is to be done.
+    pub(crate) fn set_total(&self, total: u64) {
+        self.update(|status| status.total = Some(total));
+    }
+
+    /// This much more is done.
+    pub(crate) fn add(&self, more: u64) {
+        self.update(|status| status.done = Some(status.done.unwrap_or(0) + more));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        if self.is_hidden {
+            return;
+        }
         let bar = {
             let mut shown = lock(&SCREEN.shown);
             shown.is_progress = false;
