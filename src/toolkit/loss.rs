@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let fitting = output(&[&[json!(-7.0), json!(-2.0)], &[json!(-1.0)]], json!({}));
-        let silent = WeightedTokens::new().context([1, 2, 3]).datum().unwrap();
+        let silent = WeightedTokens::new().context([1, 2]).datum().unwrap();
         let bare = Datum::new([1]).input("target_tokens", [2]).unwrap();
         let one = output(&[&[json!(-1.0)]], json!({}));
         for (batch, output, why) in [
