@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use log::warn;
 use serde::Serialize;
+use tinkex::toolkit::{SavedCheckpoint, Schedule};
 use tinkex::types::AdamParams;
 use tinkex::{ServiceClient, TrainingClient};
 
@@ -43,7 +44,7 @@ use self::data_file::DataFile;
 use self::examples::Examples;
 use self::plan::BatchOrder;
 use self::progress::Progress;
-use self::record::{Checkpoint, RunRecord, RunSettings, checkpoint_name};
+use self::record::{RunRecord, RunSettings, checkpoint_name};
 use self::rescue::Outcome;
 use self::resume_command::resume_command;
 pub(crate) use self::train_options::Options;
@@ -103,7 +104,7 @@ struct Run<'a> {
     name: String,
     record: RunRecord,
     /// Where it is resumed.
-    start: Option<Checkpoint>,
+    start: Option<SavedCheckpoint>,
 }
 
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
@@ -225,8 +226,7 @@ impl Run<'_> {
             name: &self.name,
             steps,
             optimizer,
-            schedule: options.schedule,
-            warmup_steps: options.warmup_steps,
+            schedule: Schedule::new(options.schedule.into(), options.learning_rate, steps).warmup(options.warmup_steps),
             eval_every: options.eval_every,
             save_every: options.save_every,
         };
@@ -274,7 +274,7 @@ impl Run<'_> {
         let Run { record, name, .. } = self;
         // Drawn also after a failure, which is reported first.
         let drawn = record.draw(&name);
-        let resume = |checkpoint: &Checkpoint| {
+        let resume = |checkpoint: &SavedCheckpoint| {
             let words = env::args_os().map(|word| word.to_string_lossy().into_owned());
             resume_command(words, &record.resume_from(checkpoint))
         };
