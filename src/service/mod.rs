@@ -12,28 +12,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use from_state_options::FromStateOptions;
-use serde::de::DeserializeOwned;
 pub use training_client_builder::{FromStateBuilder, LoraBuilder, TrainingClientBuilder};
 pub use training_options::TrainingOptions;
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::error::Result;
-use crate::http::{Limits, Purpose, Request};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, TrackedPromise};
 use crate::rest::CopyWeights;
 use crate::rest::client::RestClient;
 use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
-use crate::types::{
-    FinishReason, GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind, session_page,
-};
+use crate::types::{FinishReason, PromiseResult, RequestKind, session_page};
 
 /// A session with the service, and the factory of its clients. Cheap to clone.
 ///
 /// The session owns the threads that its clients share. They end with [`close`](ServiceClient::close), or when the last of its
 /// clients and [`Pending`]s is dropped.
+///
+/// A `fork` copies the memory of a process without its threads. There, each call of a client that was connected before fails at
+/// once with an error of kind [`Closed`](crate::ErrorKind::Closed), and closing or dropping it neither blocks nor ends the session.
+/// Connect in the fork to use the service there.
 ///
 /// # Examples
 ///
