@@ -12,12 +12,13 @@ const LOSS: &str = "loss:sum";
 /// The mean loss of the targets in nats: the sum over all targets of weight times negative log-probability, divided by the sum of
 /// the weights. A mean of NaN says that the model's log-probabilities are NaN: it has diverged.
 ///
-/// It is computed from the log-probabilities of the output; if the service sent none, from its metric `loss:sum`.
+/// It is computed from the log-probabilities of the output; if the service did not send one for each target, from its metric
+/// `loss:sum`.
 ///
 /// # Errors
 ///
-/// [`InvalidInput`](ErrorKind::InvalidInput) for another number of datums than of outputs, a datum without dense float32 `weights`, and
-/// weights that add up to 0; [`Decode`](ErrorKind::Decode) for an output with neither.
+/// [`InvalidInput`](ErrorKind::InvalidInput) for a datum without dense float32 `weights`, and weights that add up to 0;
+/// [`Decode`](ErrorKind::Decode) for an output with neither.
 ///
 /// ```
 /// use tinkex::toolkit::{WeightedTokens, nats_per_token};
@@ -74,10 +75,6 @@ impl TokenLoss {
             batch.iter().enumerate().map(|(index, datum)| weights(index, datum)).collect::<Result<Vec<_>>>()?;
         let weight = weights.iter().copied().flatten().map(|weight| f64::from(*weight)).sum();
         let outputs = &output.loss_fn_outputs;
-        if outputs.len() != batch.len() && !outputs.is_empty() {
-            let message = format!("there are {} outputs for {} datums", outputs.len(), batch.len());
-            return Err(Error::invalid_input(message).with_hint("pass the batch that the output is of"));
-        }
         let logprobs: Vec<&[f32]> = outputs.iter().map(|output| output.logprobs().unwrap_or_default()).collect();
         let lengths = |lists: &[&[f32]]| lists.iter().map(|list| list.len()).collect::<Vec<_>>();
         let nats = match lengths(&weights) == lengths(&logprobs) {
@@ -88,7 +85,8 @@ impl TokenLoss {
                 -counted.map(|(weight, logprob)| f64::from(*weight) * f64::from(*logprob)).sum::<f64>()
             }
             false => *output.metrics.get(LOSS).ok_or_else(|| {
-                Error::new(ErrorKind::Decode, "the output has neither log-probabilities nor the metric loss:sum")
+                let message = "the output has neither a log-probability for each target nor the metric loss:sum";
+                Error::new(ErrorKind::Decode, message).with_hint("pass the batch that the output is of")
             })?,
         };
         Ok(TokenLoss { nats, weight })
@@ -158,11 +156,11 @@ mod tests {
         let bare = Datum::new([1]).input("target_tokens", [2]).unwrap();
         let one = output(&[&[json!(-1.0)]], json!({}));
         for (batch, output, why) in [
-            (&batch()[..1], &fitting, "2 outputs for 1 datums"),
-            (&batch()[..], &one, "1 outputs for 2 datums"),
+            (&batch()[..1], &fitting, "neither a log-probability for each target nor"),
+            (&batch()[..], &one, "neither a log-probability for each target nor"),
             (&[silent], &one, "add up to 0"),
             (&[bare], &one, "datum 0 has no dense weights"),
-            (&batch()[1..], &output(&[&[]], json!({})), "neither log-probabilities nor"),
+            (&batch()[1..], &output(&[&[]], json!({})), "neither a log-probability for each target nor"),
         ] {
             let error = nats_per_token(batch, output).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
