@@ -84,7 +84,9 @@ fn roots<'v>(builder: &ConfigBuilder, variables: &'v RootVariables) -> Result<&'
 /// The certificates of a PEM text, of which there must be one.
 fn certificates(pem: &[u8], setting: &str) -> Result<Vec<Vec<u8>>> {
     let certificates = parse(pem).map_err(|error| {
-        Error::config(format!("{setting}: the root certificate is not valid PEM")).with_source(error).with_hint(PEM_HINT)
+        Error::config(format!("{setting}: the root certificate is not valid PEM"))
+            .with_source(error)
+            .with_hint(PEM_HINT)
     })?;
     if certificates.is_empty() {
         return Err(Error::config(format!("{setting} contains no certificate")).with_hint(PEM_HINT));
