@@ -28,8 +28,11 @@ mod local_losses;
 mod local_server;
 #[cfg(feature = "local")]
 mod local_weights;
+mod not_finite;
 mod passes;
 mod polling;
+#[cfg(feature = "local")]
+mod ports;
 mod protobuf;
 #[cfg(feature = "local")]
 mod quickstart;
