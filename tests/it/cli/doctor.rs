@@ -43,7 +43,7 @@ fn a_closed_port_fails_the_connection_check() {
 }
 
 #[test]
-fn a_proxy_at_fault_is_named_with_its_setting() {
+fn a_proxy_at_fault_is_named() {
     let (port, tunnels) = refusing_proxy("407 Proxy Authentication Required");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (proxy, words) in [
@@ -64,7 +64,7 @@ fn a_proxy_at_fault_is_named_with_its_setting() {
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 #[test]
-fn a_private_authority_is_trusted_by_option_or_variable() {
+fn a_private_authority_is_trusted_where_configured() {
     let service = Service::start(healthy_service);
     let (port, _) = crate::tls::tls_in_front_of(&service, false);
     let url = format!("https://localhost:{port}");

@@ -8,9 +8,9 @@ use tinkex::{ConfigBuilder, ConnectionFault, Error};
 use super::*;
 use crate::support::advance_past_wait;
 
-/// A listener in front of another one that counts its connections.
-fn counted(port: u16) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+/// A listener at this address, in front of another one, that counts its connections.
+fn counted(address: &str, port: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((address, 0)).unwrap();
     let outside = listener.local_addr().unwrap().port();
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -39,7 +39,7 @@ fn refused(config: ConfigBuilder) -> Error {
 #[test]
 fn an_untrusted_certificate_ends_at_once() {
     let service = Service::start(healthy_service);
-    let (port, count) = counted(tls_in_front_of(&service, false).0);
+    let (port, count) = counted("127.0.0.1", tls_in_front_of(&service, false).0);
     let server = format!("https://localhost:{port}");
     let error = refused(Config::builder().base_url(&server));
     let message = format!("cannot connect to {server}: certificate not trusted: ");
@@ -52,10 +52,12 @@ fn an_untrusted_certificate_ends_at_once() {
 #[test]
 fn a_certificate_of_another_host_ends_at_once() {
     let service = Service::start(healthy_service);
-    let (port, _) = tls_in_front_of(&service, false);
+    let (port, count) = counted("127.0.0.2", tls_in_front_of(&service, false).0);
     let error = refused(Config::builder().base_url(format!("https://127.0.0.2:{port}")).root_certificate(ROOT));
     assert!(error.message().contains("certificate not trusted: it is that of another host"), "{error}");
     assert!(error.hint().unwrap().contains("TINKER_BASE_URL"), "{error}");
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert!(service.requests().is_empty());
 }
 
 #[test]
@@ -73,12 +75,12 @@ fn an_expired_certificate_ends_at_once() {
 fn the_wrong_protocol_ends_at_once() {
     let service = Service::start(healthy_service);
     let plain = service.url().rsplit(':').next().unwrap().parse().unwrap();
-    let (plain, plain_count) = counted(plain);
+    let (plain, plain_count) = counted("127.0.0.1", plain);
     let error = refused(Config::builder().base_url(format!("https://127.0.0.1:{plain}")));
     assert_eq!(error.message(), format!("cannot connect to https://127.0.0.1:{plain}: the port does not speak TLS"));
     assert!(error.hint().unwrap().contains("http://"), "{error}");
 
-    let (tls, tls_count) = counted(tls_in_front_of(&service, false).0);
+    let (tls, tls_count) = counted("127.0.0.1", tls_in_front_of(&service, false).0);
     let error = refused(Config::builder().base_url(format!("http://127.0.0.1:{tls}")));
     assert_eq!(error.message(), format!("cannot connect to http://127.0.0.1:{tls}: the port speaks TLS"));
     assert!(error.hint().unwrap().contains("https://"), "{error}");
@@ -94,7 +96,7 @@ fn an_unknown_host_gets_two_attempts() {
     let config = config.clock(clock.clock()).build_with(|_| None).unwrap();
     let error = thread::scope(|scope| {
         let connecting = scope.spawn(|| ServiceClient::connect(config).unwrap_err());
-        advance_past_wait(&clock, 0..=1000);
+        advance_past_wait(&clock, 1..=1000);
         connecting.join().unwrap()
     });
     assert_eq!(error.message(), format!("cannot connect to http://{name}: no such host"));

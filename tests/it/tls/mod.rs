@@ -112,15 +112,6 @@ fn an_untrusted_certificate_is_refused() {
 }
 
 #[test]
-fn a_certificate_of_another_host_is_refused() {
-    let service = Service::start(healthy_service);
-    let (port, _) = tls_in_front_of(&service, false);
-    let config = Config::builder().base_url(format!("https://127.0.0.2:{port}")).proxy(Proxy::Off);
-    assert_eq!(connect(config.root_certificate(ROOT)).unwrap_err().kind(), ErrorKind::Connect);
-    assert!(service.requests().is_empty());
-}
-
-#[test]
 fn an_https_proxy_may_need_a_password() {
     let service = Service::start(healthy_service);
     let (port, tunnels) = tls_in_front_of(&service, true);

@@ -1,5 +1,7 @@
 //! Certificate authorities besides the built-in ones: from the program, a file and directories.
 
+use std::path::Path;
+
 use tempfile::tempdir;
 
 use super::*;
@@ -32,7 +34,8 @@ fn files_of_variables_are_trusted() {
     std::fs::write(&file, ROOT).unwrap();
     std::fs::write(directory.path().join("README"), "not a certificate").unwrap();
     let (file, directory) = (file.to_str().unwrap(), directory.path().to_str().unwrap());
-    let both = std::env::join_paths([directory, "/"]).unwrap().into_string().unwrap();
+    let other = tempdir().unwrap();
+    let both = std::env::join_paths([other.path(), Path::new(directory)]).unwrap().into_string().unwrap();
     for set in [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", directory), ("SSL_CERT_DIR", &both)] {
         ServiceClient::connect(build(&url, &[set]).unwrap()).unwrap();
     }
