@@ -20,6 +20,7 @@ pub mod models;
 mod processes;
 mod promises;
 mod protocol;
+mod refusals;
 mod rest;
 mod sampling;
 mod search;

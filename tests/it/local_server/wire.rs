@@ -156,7 +156,7 @@ fn pass(model_id: &str, seq_id: u64, forward_only: bool) -> Vec<u8> {
 fn each_mode_refuses_like_its_generation() {
     for (formats, json, forward, protobuf, protobuf_as_text) in [
         (WireFormats::Both, 200, 200, 200, 422),
-        (WireFormats::Json, 200, 200, 500, 422),
+        (WireFormats::Json, 200, 200, 422, 422),
         (WireFormats::Protobuf, 415, 404, 200, 422),
     ] {
         let server = LocalServer::builder().wire(formats).start().unwrap();

@@ -207,7 +207,7 @@ impl ServerState {
     ) -> Result<(), Response> {
         self.store.write_record(folder, name, record).map_err(|error| {
             log::error!("failed to write {}: {error}", folder.join("/"));
-            Response::error(500, &format!("failed to write a record: {error}"))
+            Response::temporary(500, &format!("failed to write a record: {error}"))
         })
     }
 

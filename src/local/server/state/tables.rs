@@ -144,17 +144,20 @@ impl Tables {
         let record = record.ok_or_else(|| not_found("checkpoint", path))?;
         check_owner(&record.owner, owner, path)?;
         if self.reserved.contains_key(path) {
-            return Err(Response::error(409, &format!("checkpoint {path} is being overwritten: wait for the save")));
+            return Err(Response::temporary(
+                409,
+                &format!("checkpoint {path} is being overwritten: wait for the save"),
+            ));
         }
         Ok(record)
     }
 
-    /// Reserves the path of a checkpoint until it is saved or saving fails; 409 if it is taken and may not be overwritten.
+    /// Reserves the path of a checkpoint until it is saved or saving fails; 400 if it is taken and may not be overwritten.
     pub(crate) fn reserve_checkpoint(&mut self, path: &CheckpointPath, overwrite: bool) -> Result<(), Response> {
         let path = path.as_str();
         if !overwrite && (self.checkpoints.contains_key(path) || self.reserved.contains_key(path)) {
             let what = "use another name, delete that checkpoint, or save with overwrite";
-            return Err(Response::error(409, &format!("checkpoint {path} already exists: {what}")));
+            return Err(Response::error(400, &format!("checkpoint {path} already exists: {what}")));
         }
         *self.reserved.entry(path.to_owned()).or_default() += 1;
         Ok(())

@@ -52,12 +52,12 @@ impl Call<'_> {
             return ok(&promise(*first, &model_id));
         }
         if tables.runs.contains_key(&model_id) {
-            return Err(Response::error(409, &format!("{model_id} was created before the server was restarted")));
+            return Err(Response::error(400, &format!("{model_id} was created before the server was restarted")));
         }
         let in_memory = tables.runs.values().filter(|run| run.queue.is_some()).count();
         if in_memory >= self.state.max_models {
             let detail = format!("{in_memory} models are in memory, the maximum: unload one first");
-            return Err(Response::error(429, &detail));
+            return Err(Response::temporary(429, &detail));
         }
         let NewRun { model, lora, optimizer, user_metadata, task } = new(&tables)?;
         let record = RunRecord {
@@ -73,7 +73,7 @@ impl Call<'_> {
         };
         self.state.write_record(&["runs", &model_id], RUN_RECORD, &record)?;
         let queue = spawn_run_worker(self.state, &model_id, &record, &model)
-            .map_err(|error| Response::error(503, &format!("failed to start a thread for the model: {error}")))?;
+            .map_err(|error| Response::temporary(503, &format!("failed to start a thread for the model: {error}")))?;
         let id = self.new_promise(session_id, &model_id, Some(model_seq));
         tables.session(session_id, &self.owner)?.models.record(Some(model_seq), self.fingerprint, id);
         // Fails only when the server is stopping: otherwise a worker outlives its queue.
