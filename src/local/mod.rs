@@ -24,7 +24,8 @@
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
-//! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
+//! | training runs in memory | the 64 that were used last ([`max_models`](LocalServerBuilder::max_models)); the others rest on the disk, if the server has a directory, and come back with their next request | 429 if each is at work |
+//! | training runs that are not unloaded | 16 times as many | 400 |
 //! | request body | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
 //! | a session without a heartbeat | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |

@@ -128,6 +128,7 @@ fn generate(
         .into_iter()
         .map(|sequence| {
             let text = tokenizer.decode(&sequence.tokens)?;
+            let text = if options.chat { template::reply(&text).to_owned() } else { text };
             let (tokens, logprobs, stop_reason) = (sequence.tokens, sequence.logprobs, sequence.stop_reason);
             Ok(Sample { text, tokens, logprobs, stop_reason })
         })

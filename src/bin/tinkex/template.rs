@@ -88,6 +88,11 @@ pub(crate) fn chat_prompt(messages: &[(Role, &str)]) -> String {
     segments.into_iter().map(|segment| segment.text).collect()
 }
 
+/// The text of a reply to a [`chat_prompt`]: without the space that follows the role.
+pub(crate) fn reply(completion: &str) -> &str {
+    completion.strip_prefix(' ').unwrap_or(completion)
+}
+
 /// The tokens of an example, and which of them are trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TokenizedText {
@@ -166,6 +171,7 @@ mod tests {
             ]
         );
         assert_eq!(chat_prompt(&[(System, "Be brief."), (User, "Hi")]), segments[0].text);
+        assert_eq!([reply(&segments[1].text), reply("  Hello"), reply("Hello")], ["Hello", " Hello", "Hello"]);
         assert_eq!(texts(&chat(&[(Assistant, "x"), (User, "y")])).last(), Some(&("\n\nUser: y", false)));
     }
 

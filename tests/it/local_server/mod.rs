@@ -22,6 +22,7 @@ mod promises;
 mod protocol;
 mod refusals;
 mod rest;
+mod resting;
 mod sampling;
 mod search;
 mod sessions;

@@ -13,6 +13,7 @@ use super::audit_log::{AuditEvent, AuditLog};
 use super::owner::Owner;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
+use super::resting::resting_folder;
 use super::revoked_keys::RevokedKeys;
 use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
@@ -36,7 +37,7 @@ pub(crate) struct ServerState {
     /// What the server announces to its clients.
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
     pub(crate) adapters: LoadedAdapters,
     pub(crate) samples: SampleQueue,
     pub(crate) batches: WaitingBatches,
@@ -44,7 +45,7 @@ pub(crate) struct ServerState {
     pub(crate) usage: Usage,
     pub(crate) timeline: Timeline,
     audit_log: AuditLog,
-    /// Maximum number of training runs in memory.
+    /// Maximum number of training runs in memory; the others rest.
     pub(crate) max_models: usize,
     /// How long a session lives without a heartbeat or another request.
     session_time: Duration,
@@ -88,6 +89,7 @@ impl ServerState {
                     }
                 }
             }
+            store.remove(&resting_folder(&id))?;
             if let Some(model) = model(&id, &record.base_model) {
                 tables.runs.insert(id, Run::new(record, model, None));
             }
@@ -114,7 +116,7 @@ impl ServerState {
             models,
             flags,
             promises,
-            store,
+            store: Arc::new(store),
             adapters: LoadedAdapters::default(),
             samples: SampleQueue::default(),
             batches: WaitingBatches::default(),

@@ -38,7 +38,7 @@ const TRAINING: &[Scenario] = &[
     ("22_fwdbwd_130_datums", &[]),
     ("23_fwdbwd_size_limit", &[]),
     ("24_fwdbwd_importance_sampling", &[]),
-    ("26_forward", &[("forward", 400, "has no setting")]),
+    ("26_forward", &[("forward_backward", 400, "has no setting")]),
     ("27_fwdbwd_custom", &[]),
     ("28_optim_step", &[("optim_step", 400, "dimuon")]),
     ("29_pipeline_order", &[]),

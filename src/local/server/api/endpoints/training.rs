@@ -9,7 +9,7 @@ use crate::local::server::api::body;
 use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::api::decode::{self, OptimStep};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{PromiseId, Tables, Task};
+use crate::local::server::state::{PromiseId, Tables, Task, TaskQueue};
 use crate::rules::chunking::ChunkLimits;
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, Promise};
@@ -135,18 +135,20 @@ impl Call<'_> {
         if let Some(first) = run.requests.find(seq, self.fingerprint)? {
             return ok(&promise(*first, model_id));
         }
-        let waiting = run.queue()?.len();
+        let waiting = run.queue()?.map_or(0, TaskQueue::len);
         if waiting >= MAX_QUEUED {
             let detail = format!("{waiting} requests of {model_id} are waiting, the maximum: try again later");
             return Err(Response::temporary(429, &detail));
         }
         let task = task(&mut tables)?;
+        self.wake(&mut tables, model_id)?;
         let run = tables.run(model_id, &self.owner)?;
         let id = self.new_promise(run.record.session_id.as_deref().unwrap_or_default(), model_id, seq);
         run.requests.record(seq, self.fingerprint, id);
         run.requests.forget_evicted(&self.state.promises);
-        // Fails only when the server is stopping: otherwise a worker outlives its queue.
-        let _ = run.queue()?.send((id, task));
+        if let Some(queue) = run.queue()? {
+            queue.send(id, task);
+        }
         ok(&promise(id, model_id))
     }
 }

@@ -36,6 +36,11 @@ pub(crate) fn tagged<T: Serialize>(kind: &'static str, fields: T) -> Tagged<T> {
 }
 
 impl TaskOutput {
+    /// The result of `unload_model`.
+    pub(crate) fn unloaded(model_id: &str) -> Self {
+        TaskOutput::Other(tagged("unload_model", serde_json::json!({ "model_id": model_id })))
+    }
+
     /// The response to a poll that accepts protobuf; `None` if there is no message for this result.
     fn to_protobuf(&self) -> Option<Response> {
         let body = match self {
