@@ -13,6 +13,7 @@ use tinkex::{SampleOptions, ServiceClient};
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::offered;
 use crate::number::{self, at_least};
 use crate::template::{self, Role};
 use crate::text::multi_line;
@@ -118,7 +119,8 @@ fn generate(
     params: SamplingParams,
     prompt: String,
 ) -> Result<Samples, Failure> {
-    let sampler = service.create_sampling_client(&options.model)?;
+    let sampler = service.create_sampling_client(&options.model);
+    let sampler = sampler.map_err(|error| offered::explain(error, service, &options.model))?;
     let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || sampler.tokenizer())?;
     let input = ModelInput::from_text(&tokenizer, &prompt)?;
     let request = SampleOptions::new(&input).num_samples(options.num_samples).sampling_params(params);

@@ -39,7 +39,7 @@ use self::training_loop::{TokenizedExample, TrainingLoop};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::output::Table;
-use crate::{template, tokenizer_choice};
+use crate::{offered, template, tokenizer_choice};
 
 /// The result of a completed run.
 #[derive(Serialize)]
@@ -219,7 +219,8 @@ fn training_client(
         }
     };
     let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
-    Ok(service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name))?)
+    let trainer = service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name));
+    trainer.map_err(|error| offered::explain(error, service, &base_model))
 }
 
 fn tokenize(tokenizer: &Tokenizer, examples: &[Example], data_name: &str) -> Result<Vec<TokenizedExample>, Failure> {

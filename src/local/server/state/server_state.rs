@@ -19,7 +19,7 @@ use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, REMOVED_SAMPLERS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
-    SamplingSession, Session, Tables, not_found,
+    SamplingSession, Session, Tables,
 };
 use super::tasks::SampleQueue;
 use super::timeline::Timeline;
@@ -197,7 +197,10 @@ impl ServerState {
     /// The base model with this name.
     pub(crate) fn model(&self, name: &str) -> Result<Arc<dyn Model>, Response> {
         let model = self.models.iter().find(|model| model.name() == name).cloned();
-        model.ok_or_else(|| not_found("base model", name))
+        model.ok_or_else(|| {
+            let names: Vec<_> = self.models.iter().map(|model| model.name()).collect();
+            Response::error(404, &format!("there is no base model {name:?}: this server has {}", names.join(", ")))
+        })
     }
 
     /// Writes a record; 500 if that fails.
