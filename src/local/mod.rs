@@ -90,7 +90,8 @@
 //!
 //! Passes over batches come in JSON or protobuf, as their `content-type` says. Results of passes and samples go out in protobuf to a
 //! poll that accepts `application/x-protobuf`, and in JSON to any other; everything else is JSON.
-//! Numbers that are not finite, as of a model whose training has diverged, are null in JSON and themselves in protobuf.
+//! Numbers that are not finite, as of a model whose training has diverged, are the strings `NaN`, `Infinity` and `-Infinity` in
+//! JSON, which all official clients read as floats, and themselves in protobuf. Null means that there is no value.
 //! [`wire`](LocalServerBuilder::wire) restricts the server to one of the formats. Bodies may be compressed with zstd
 //! (`content-encoding: zstd`); their limit applies to what they contain, too. Another encoding gets 415.
 //!

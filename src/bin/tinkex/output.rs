@@ -178,8 +178,7 @@ mod tests {
                 "  Type: training  Size: 82.0 KB  Expires: Never",
                 "  Path: tinker://session-1:train:0/weights/1",
                 "weights/2",
-                "  Type: training  Expires: in 3 days",
-                "  Path: tinker://session-1:train:0/weights/2",
+                "  Type: training  Expires: in 3 days  Path: tinker://session-1:train:0/weights/2",
             ]
         );
         for width in 1..89 {

@@ -13,8 +13,8 @@ use tinkex::{SampleOptions, ServiceClient};
 
 use crate::app::App;
 use crate::failure::Failure;
-use crate::offered;
 use crate::number::{self, at_least};
+use crate::offered;
 use crate::template::{self, Role};
 use crate::text::multi_line;
 use crate::tokenizer_choice;

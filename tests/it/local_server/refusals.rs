@@ -184,6 +184,7 @@ const TEMPORARY: &[(&str, u16, usize, &str)] = &[
     ("net/connection.rs", 408, 1, "the client did not send the whole request"),
     ("net/event_loop.rs", 503, 1, "connections are closed"),
     ("request_dispatcher.rs", 500, 1, "a fault of the server"),
+    ("state/promises/task_output.rs", 500, 1, "a fault of the server"),
     ("state/server_state.rs", 500, 1, "the disk has failed or is full"),
     ("state/housekeeping.rs", 429, 1, "each model in memory is at work, and will be idle"),
     ("state/tables.rs", 409, 1, "the save that overwrites the checkpoint ends"),

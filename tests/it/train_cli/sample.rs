@@ -24,23 +24,6 @@ fn the_prompt_is_argument_file_or_stdin() {
 }
 
 #[test]
-fn a_reply_begins_with_its_text() {
-    let server = LocalServer::start().unwrap();
-    let place = Place::new(&server.base_url());
-    fs::write(
-        place.file("chat.jsonl"),
-        "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Yo\"}]}\n",
-    )
-    .unwrap();
-    let train =
-        ["train", "chat.jsonl", "--base-model", "tinkex/bytes-tiny", "--steps", "60", "--learning-rate", "0.02"];
-    let trained = place.run(&[&train, ["--output", "run", "--format", "json"].as_slice()].concat()).document();
-    let weights = trained["sampler"].as_str().unwrap();
-    let ask = ["sample", "--model", weights, "--chat", "Hi", "--temperature", "0", "--max-tokens", "5"];
-    assert_eq!(place.run(&ask).stdout, "Yo\n");
-}
-
-#[test]
 fn the_document_has_tokens_and_logprobs() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());

@@ -219,7 +219,8 @@ fn training_client(
         }
     };
     let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
-    let trainer = service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name));
+    let trainer =
+        service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name));
     trainer.map_err(|error| offered::explain(error, service, &base_model))
 }
 
