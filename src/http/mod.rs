@@ -128,7 +128,7 @@ impl Http {
         Limits { operation, purpose, idle: self.config.timeout_idle(), deadline: None, handle: Arc::default() }
     }
 
-    /// Sends a request, with retries, until the service answers with success.
+    /// Sends a request, with retries, until the service responds with success.
     ///
     /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts. While the service
     /// refuses a submission because of the account's billing, it pauses; its submit window then starts again.

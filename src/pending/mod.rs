@@ -1,6 +1,6 @@
 //! Results that are still pending.
 //!
-//! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
+//! The server responds to most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
 //! the requests of the call. A [`PollerHandle`] hands promises to the [`poller`], which polls them until their results are
 //! ready. [`PollingSession`] is what the clients share.
 

@@ -318,7 +318,7 @@ impl Worker {
         }
     }
 
-    /// While the service answers no poll at all, gives up the queued promises whose progress timeout has run out. With many
+    /// While the service responds to no poll at all, gives up the queued promises whose progress timeout has run out. With many
     /// promises, most would never be polled again and so never end.
     fn give_up_silent(&mut self, now: Instant) {
         if !self.outage.is_silent() {
