@@ -1,4 +1,4 @@
-//! Validates URLs, headers, proxies and certificates.
+//! Validates URLs, headers and certificates.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use ureq::http::Uri;
 use super::DEFAULT_BASE_URL;
 use crate::error::{Error, Result};
 
-const BUILD_WITH_TLS: &str = "build with the feature `rustls` or `native-tls`";
+pub(super) const BUILD_WITH_TLS: &str = "build with the feature `rustls` or `native-tls`";
 
 /// Checks that a header can be sent. `what` names the setting in the error, which never contains the value.
 pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
@@ -48,15 +48,6 @@ pub(super) fn root_certificates(pem: &[u8]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn proxy(url: &str) -> Result<()> {
-    let invalid = |why: &str| Err(Error::config(format!("the proxy URL {why}")).with_hint("use http://host:port"));
-    let Ok(proxy) = ureq::Proxy::new(url) else { return invalid("is not valid") };
-    match proxy.protocol() {
-        ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(()),
-        _ => invalid("has an unsupported scheme"),
-    }
-}
-
 /// Checks the URL of the service, and returns it without a trailing slash.
 pub(crate) fn base_url(text: &str) -> Result<String> {
     let text = text.trim();
@@ -94,7 +85,7 @@ pub(super) fn is_private(base_url: &str) -> bool {
 }
 
 /// Whether the URL refers to this machine.
-pub(crate) fn is_loopback(base_url: &str) -> bool {
+pub(super) fn is_loopback(base_url: &str) -> bool {
     let Ok(uri) = base_url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -22,6 +22,7 @@ mod deprecation;
 mod download;
 mod headers;
 mod observe;
+mod reached;
 mod request;
 mod response;
 mod retry;
@@ -59,6 +60,7 @@ use credentials::Credentials;
 use deprecation::Deprecations;
 use headers::CommonHeaders;
 use observe::RequestObserver;
+use reached::ReachedServers;
 use service_settings::ServiceSettings;
 use transport::Agents;
 
@@ -78,6 +80,7 @@ pub(crate) struct Http {
     credentials: Credentials,
     billing: Mutex<BillingPause>,
     deprecations: Deprecations,
+    reached: ReachedServers,
 }
 
 impl Http {
@@ -95,6 +98,7 @@ impl Http {
             credentials: Credentials::default(),
             billing: Mutex::default(),
             deprecations: Deprecations::default(),
+            reached: ReachedServers::default(),
         })
     }
 

@@ -166,8 +166,12 @@ impl From<tinkex::Error> for Failure {
         if error.may_have_taken_effect() {
             message.push_str("; the request may have taken effect");
         }
-        // A file or a connection: the message is of little use without the system's reason.
-        let needs_reason = matches!(error.kind(), ErrorKind::Io | ErrorKind::Connect);
+        // A file, or a connection that was lost: the message is of little use without the system's reason.
+        let needs_reason = match error.kind() {
+            ErrorKind::Io => true,
+            ErrorKind::Connect => error.connection_fault().is_none(),
+            _ => false,
+        };
         let reason = error.source().filter(|_| needs_reason).map(ToString::to_string);
         let reason = reason.as_deref().map(|reason| reason.strip_prefix("io: ").unwrap_or(reason));
         if let Some(reason) = reason.filter(|reason| !message.contains(*reason)) {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use log::warn;
 
 use super::credential::{self, Credential};
+use super::proxy::proxy_for;
 use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, Wire, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Observers, QueueStateObserver};
 use crate::rules::credential::Claims;
+use crate::rules::proxy::ProxyVariables;
 use crate::types::{Query, QueryValue};
 
 /// The minimum stack size of a thread: nested JSON and TLS overflow smaller ones, and an overflow aborts the process.
@@ -204,7 +206,7 @@ impl ConfigBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
-    /// or host, a limit of zero, a stack below 128 KiB, an invalid header.
+    /// or host, a proxy that cannot be used, a limit of zero, a stack below 128 KiB, an invalid header.
     pub fn build(self) -> Result<Config> {
         self.build_with(|name| std::env::var(name).ok())
     }
@@ -262,8 +264,9 @@ impl ConfigBuilder {
         for (name, value) in &self.headers {
             validate::header(name, value.expose(), &format!("the header {name:?}"))?;
         }
-        if let Proxy::Url(url) = &self.proxy {
-            validate::proxy(url)?;
+        let proxies = ProxyVariables::read(&environment);
+        if let Ok(uri) = base_url.parse() {
+            proxy_for(&self.proxy, &proxies, &uri)?;
         }
         for pem in &self.root_certificates {
             validate::root_certificates(pem)?;
@@ -286,7 +289,7 @@ impl ConfigBuilder {
         if !validate::is_private(&base_url) {
             warn!("{base_url} is plain http: the API key and all data are sent unencrypted; use https");
         }
-        Ok(Config(Arc::new(Checked { base_url, credential, builder: self })))
+        Ok(Config(Arc::new(Checked { base_url, credential, proxies, builder: self })))
     }
 }
 

@@ -1,13 +1,15 @@
 //! The agents, and how ureq is set up: proxy, certificates, buffers and connections.
 
-use ureq::Agent;
 use ureq::config::AutoHeaderValue;
+use ureq::http::Uri;
+use ureq::{Agent, ProxyProtocol};
 
 use super::connector::connector;
 use super::resolver::CachingResolver;
-use crate::config::{Config, Proxy};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::request::Purpose;
+use crate::rules::proxy::{ChosenProxy, ProxyScheme};
 
 /// One agent for each purpose, and one for other servers than the service. They share the resolver's cache.
 pub(in crate::http) struct Agents {
@@ -24,15 +26,16 @@ impl Agents {
             config.thread_stack_size(),
         );
         let agent = |settings| Agent::with_parts(settings, connector(resolver.clone()), resolver.clone());
-        let service = settings(config, config.is_loopback())?;
-        Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, false)?) })
+        let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
+        let service = settings(config, proxy)?;
+        Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, None)?) })
     }
 
     pub(in crate::http) fn of(&self, purpose: Purpose) -> &Agent {
         &self.service[purpose as usize]
     }
 
-    /// For other servers than the service.
+    /// For other servers than the service. Each of its requests needs the proxy of its URL.
     pub(in crate::http) fn external(&self) -> &Agent {
         &self.external
     }
@@ -50,17 +53,30 @@ impl Agents {
     }
 }
 
-/// For a server on this machine or elsewhere. The environment's proxy applies only to the latter.
-fn settings(config: &Config, is_loopback: bool) -> Result<ureq::config::Config> {
-    let proxy = match config.proxy() {
-        Proxy::Environment if is_loopback => None,
-        Proxy::Environment => ureq::Proxy::try_from_env()
-            .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
-        Proxy::Off => None,
-        Proxy::Url(url) => Some(
-            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL is not valid").with_source(error))?,
-        ),
-    };
+/// The proxy of requests to this URL, as ureq takes it.
+pub(in crate::http) fn proxy_for(config: &Config, uri: &Uri) -> Result<Option<ureq::Proxy>> {
+    let Some(ChosenProxy { setting, address }) = config.proxy_for(uri)? else { return Ok(None) };
+    let mut builder = ureq::Proxy::builder(match address.scheme {
+        ProxyScheme::Http => ProxyProtocol::Http,
+        ProxyScheme::Https => ProxyProtocol::Https,
+        ProxyScheme::Socks4 => ProxyProtocol::Socks4,
+        ProxyScheme::Socks4a => ProxyProtocol::Socks4A,
+        ProxyScheme::Socks5 => ProxyProtocol::Socks5,
+        ProxyScheme::Socks5h => ProxyProtocol::Socks5h,
+    });
+    builder = builder.host(&address.host).port(address.port);
+    if let Some(user) = &address.user {
+        builder = builder.username(user);
+    }
+    if let Some(password) = &address.password {
+        builder = builder.password(password);
+    }
+    let built = builder.build();
+    built.map(Some).map_err(|error| Error::config(format!("{setting}: the proxy URL is not valid")).with_source(error))
+}
+
+/// How ureq connects, if these requests use this proxy.
+fn settings(config: &Config, proxy: Option<ureq::Proxy>) -> Result<ureq::config::Config> {
     let builder = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)

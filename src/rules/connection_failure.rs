@@ -1,0 +1,412 @@
+//! What a failed connection means: which part is at fault, whether another attempt can help, and the reason in a few words.
+
+use std::io;
+
+use crate::error::{ConnectionFault, Outlook};
+
+/// How far a connection got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectionStage {
+    /// The name of the server was looked up, or that of the proxy.
+    Lookup,
+    /// The connection was made by TCP, and through the proxy.
+    Route,
+    /// The TLS handshake.
+    Tls,
+    /// The first response was read.
+    Response,
+}
+
+/// What the system, the TLS library or the proxy reported.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ConnectionReport<'a> {
+    /// An I/O error and its text.
+    Io(io::ErrorKind, &'a str),
+    /// The status with which an HTTP proxy refused to connect.
+    ProxyStatus(u16),
+    /// The response is a TLS record.
+    TlsRecord,
+    /// The response is not HTTP.
+    NotHttp(&'a str),
+    /// Another text, that of a TLS library for example.
+    Other(&'a str),
+}
+
+/// A failed connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionFailure<'a> {
+    pub(crate) stage: ConnectionStage,
+    /// The `HOST:PORT` of the proxy, if the connection to the proxy failed or the proxy refused to connect.
+    pub(crate) proxy: Option<&'a str>,
+    pub(crate) report: ConnectionReport<'a>,
+}
+
+/// What a [`ConnectionFailure`] means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionDiagnosis {
+    pub(crate) fault: ConnectionFault,
+    pub(crate) outlook: Outlook,
+    /// Why, for the end of the error's first line: `refused`, `certificate not trusted: unknown issuer`.
+    pub(crate) words: String,
+    /// What to do about it.
+    pub(crate) hint: &'static str,
+}
+
+impl ConnectionFailure<'_> {
+    pub(crate) fn diagnosis(&self) -> ConnectionDiagnosis {
+        let (fault, outlook, words) = match (self.stage, self.report) {
+            (_, ConnectionReport::ProxyStatus(status)) => {
+                (ConnectionFault::Proxy, status_outlook(status), format!("answered {status}{}", status_meaning(status)))
+            }
+            (_, ConnectionReport::TlsRecord) => {
+                let words = "the port speaks TLS, and was spoken to in plain text".to_owned();
+                (ConnectionFault::Protocol, Outlook::Permanent, words)
+            }
+            (_, ConnectionReport::NotHttp(text)) => {
+                (ConnectionFault::Protocol, Outlook::OneMoreTry, format!("the response is not HTTP/1.1: {text}"))
+            }
+            (ConnectionStage::Lookup, ConnectionReport::Io(_, text) | ConnectionReport::Other(text)) => lookup(text),
+            (
+                ConnectionStage::Tls,
+                ConnectionReport::Io(io::ErrorKind::InvalidData, text) | ConnectionReport::Other(text),
+            ) => tls(text),
+            (ConnectionStage::Tls, ConnectionReport::Io(kind, text)) => {
+                let (_, _, words) = route(kind, text);
+                (ConnectionFault::Route, Outlook::Temporary, format!("{words} during the TLS handshake"))
+            }
+            (_, ConnectionReport::Io(kind, text)) if self.proxy.is_some() => {
+                socks(text).unwrap_or_else(|| route(kind, text))
+            }
+            (_, ConnectionReport::Io(kind, text)) => route(kind, text),
+            (_, ConnectionReport::Other(text)) => (ConnectionFault::Route, Outlook::Temporary, text.to_owned()),
+        };
+        let (fault, words) = match self.proxy {
+            Some(proxy) if fault == ConnectionFault::Certificate => (fault, format!("proxy {proxy}: {words}")),
+            Some(proxy) => (ConnectionFault::Proxy, format!("proxy {proxy}{}", after_address(&words))),
+            None => (fault, words),
+        };
+        let hint = hint(fault, &words);
+        ConnectionDiagnosis { fault, outlook, words, hint }
+    }
+}
+
+/// `refused` and `answered 407` follow the proxy's address directly, other reasons after a colon.
+fn after_address(words: &str) -> String {
+    let is_direct = words == REFUSED || words.starts_with("answered");
+    if is_direct { format!(" {words}") } else { format!(": {words}") }
+}
+
+fn hint(fault: ConnectionFault, words: &str) -> &'static str {
+    match fault {
+        ConnectionFault::Name => {
+            "check the host in the base URL (TINKER_BASE_URL) and the network; if a proxy is required, set HTTPS_PROXY"
+        }
+        ConnectionFault::Route => {
+            "check that the service runs, the host and port in the base URL (TINKER_BASE_URL) and the network; \
+             if a proxy is required, set HTTPS_PROXY"
+        }
+        ConnectionFault::Proxy => {
+            "check the proxy's address, user name and password in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+        }
+        ConnectionFault::Certificate if words.ends_with(EXPIRED) => {
+            "check this machine's clock; if it is right, the operators of the server must renew the certificate"
+        }
+        ConnectionFault::Certificate if words.ends_with(NOT_YET_VALID) => "check this machine's clock",
+        ConnectionFault::Certificate if words.contains(OTHER_HOST) => {
+            "check the host in the base URL (TINKER_BASE_URL)"
+        }
+        ConnectionFault::Certificate => {
+            "if the service or a gateway has a certificate authority of its own, \
+             name its PEM file in SSL_CERT_FILE, or pass it to add_root_certificate"
+        }
+        ConnectionFault::Tls => {
+            "check the scheme and port in the base URL (TINKER_BASE_URL): http:// for a port without TLS"
+        }
+        ConnectionFault::Protocol => {
+            "check the scheme and port in the base URL (TINKER_BASE_URL): https:// for a port with TLS"
+        }
+    }
+}
+
+const REFUSED: &str = "refused";
+const EXPIRED: &str = "it has expired";
+const NOT_YET_VALID: &str = "it is not valid yet";
+const OTHER_HOST: &str = "it is that of another host";
+
+type Meaning = (ConnectionFault, Outlook, String);
+
+/// The texts of glibc, musl, macOS and Windows: there is no portable code for them.
+fn lookup(text: &str) -> Meaning {
+    let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(text);
+    let is_temporary = ["Temporary failure", "Try again", "usually a temporary error", "os error 11002", "os error 24"];
+    if is_temporary.iter().any(|words| reason.contains(words)) {
+        return (ConnectionFault::Name, Outlook::Temporary, format!("name lookup failed: {reason}"));
+    }
+    let is_unknown = [
+        "not known",
+        "does not resolve",
+        "No address associated",
+        "No such host",
+        "host not found",
+        "os error 11001",
+        "os error 11004",
+    ];
+    if is_unknown.iter().any(|words| reason.contains(words)) {
+        return (ConnectionFault::Name, Outlook::OneMoreTry, "no such host".to_owned());
+    }
+    (ConnectionFault::Name, Outlook::OneMoreTry, format!("name lookup failed: {reason}"))
+}
+
+fn route(kind: io::ErrorKind, text: &str) -> Meaning {
+    let words = match kind {
+        io::ErrorKind::ConnectionRefused => REFUSED,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            "connection reset"
+        }
+        io::ErrorKind::UnexpectedEof => "connection closed",
+        io::ErrorKind::NetworkUnreachable => "network unreachable",
+        io::ErrorKind::HostUnreachable => "host unreachable",
+        _ => text,
+    };
+    (ConnectionFault::Route, Outlook::Temporary, words.to_owned())
+}
+
+/// ureq's texts about SOCKS. `None` if the connection to the proxy failed.
+fn socks(text: &str) -> Option<Meaning> {
+    let (outlook, words) = match text {
+        "no acceptable auth methods" | "unknown auth method" => {
+            (Outlook::Permanent, "wants another way to authenticate: a user name and password, or none")
+        }
+        "password authentication failed" => (Outlook::Permanent, "refused the user name and password"),
+        "invalid username" | "invalid password" => {
+            (Outlook::Permanent, "takes user names and passwords of 1 to 255 bytes only")
+        }
+        "invalid response version" | "invalid reserved byte" => (Outlook::Permanent, "does not speak SOCKS"),
+        "connection not allowed by ruleset" | "command not supported" | "address kind not supported" => {
+            (Outlook::Permanent, text)
+        }
+        "general SOCKS server failure"
+        | "network unreachable"
+        | "host unreachable"
+        | "connection refused"
+        | "TTL expired" => (Outlook::Temporary, text),
+        _ => return None,
+    };
+    Some((ConnectionFault::Proxy, outlook, format!("answered: {words}")))
+}
+
+/// The texts of rustls and OpenSSL.
+fn tls(text: &str) -> Meaning {
+    let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let certificate = |words: String| (ConnectionFault::Certificate, Outlook::Permanent, words);
+    if has(&["certificate expired", "certificate has expired", "Expired"]) {
+        return certificate(format!("certificate not trusted: {EXPIRED}"));
+    }
+    if has(&["not valid yet", "NotValidYet", "not yet valid"]) {
+        return certificate(format!("certificate not trusted: {NOT_YET_VALID}"));
+    }
+    if has(&["not valid for name", "NotValidForName", "ostname mismatch", "address mismatch"]) {
+        let names = text.split_once("certificate is ").map(|(_, names)| format!(": it is {names}")).unwrap_or_default();
+        return certificate(format!("certificate not trusted: {OTHER_HOST}{names}"));
+    }
+    if has(&["UnknownIssuer", "unable to get local issuer", "unable to get issuer"]) {
+        return certificate("certificate not trusted: unknown issuer".to_owned());
+    }
+    if has(&["self-signed certificate", "self signed certificate"]) {
+        return certificate("certificate not trusted: self-signed, or unknown issuer".to_owned());
+    }
+    if let Some((_, reason)) = text.split_once("invalid peer certificate: ") {
+        return certificate(format!("certificate not trusted: {reason}"));
+    }
+    if has(&["certificate verify failed"]) {
+        return certificate(format!("certificate not trusted: {text}"));
+    }
+    if has(&[
+        "received corrupt message",
+        "wrong version number",
+        "packet length too long",
+        "http request",
+        "unexpected message",
+    ]) {
+        return (ConnectionFault::Tls, Outlook::Permanent, "the port does not speak TLS".to_owned());
+    }
+    let outlook =
+        if has(&["alert: InternalError", "internal error"]) { Outlook::Temporary } else { Outlook::Permanent };
+    (ConnectionFault::Tls, outlook, format!("TLS handshake failed: {text}"))
+}
+
+/// Whether a proxy may connect later.
+fn status_outlook(status: u16) -> Outlook {
+    match status {
+        408 | 429 | 500 | 502..=599 => Outlook::Temporary,
+        _ => Outlook::Permanent,
+    }
+}
+
+fn status_meaning(status: u16) -> &'static str {
+    match status {
+        401 | 407 => ": it wants a user name and password",
+        403 => ": it does not allow this connection",
+        405 | 501 => ": it does not make tunnels (CONNECT)",
+        502..=504 => ": it cannot reach the server",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ConnectionFault as Fault;
+    use super::*;
+
+    fn diagnosis(
+        stage: ConnectionStage,
+        proxy: Option<&str>,
+        report: ConnectionReport<'_>,
+    ) -> (Fault, Outlook, String) {
+        let ConnectionDiagnosis { fault, outlook, words, .. } = ConnectionFailure { stage, proxy, report }.diagnosis();
+        (fault, outlook, words)
+    }
+
+    #[test]
+    fn lookups_fail_for_good_or_for_now() {
+        for (text, outlook, words) in [
+            ("Name or service not known", Outlook::OneMoreTry, "no such host"),
+            ("No address associated with hostname", Outlook::OneMoreTry, "no such host"),
+            ("Name does not resolve", Outlook::OneMoreTry, "no such host"),
+            ("nodename nor servname provided, or not known", Outlook::OneMoreTry, "no such host"),
+            ("No such host is known. (os error 11001)", Outlook::OneMoreTry, "no such host"),
+            (
+                "Temporary failure in name resolution",
+                Outlook::Temporary,
+                "name lookup failed: Temporary failure in name resolution",
+            ),
+            ("Try again", Outlook::Temporary, "name lookup failed: Try again"),
+            ("Bad value for ai_flags", Outlook::OneMoreTry, "name lookup failed: Bad value for ai_flags"),
+        ] {
+            let full = format!("failed to lookup address information: {text}");
+            for text in [text, &full] {
+                let report = ConnectionReport::Io(io::ErrorKind::Other, text);
+                assert_eq!(diagnosis(ConnectionStage::Lookup, None, report), (Fault::Name, outlook, words.to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_route_may_recover() {
+        for (kind, words) in [
+            (io::ErrorKind::ConnectionRefused, "refused"),
+            (io::ErrorKind::ConnectionReset, "connection reset"),
+            (io::ErrorKind::UnexpectedEof, "connection closed"),
+            (io::ErrorKind::NetworkUnreachable, "network unreachable"),
+            (io::ErrorKind::HostUnreachable, "host unreachable"),
+            (io::ErrorKind::Other, "text"),
+        ] {
+            let report = ConnectionReport::Io(kind, "text");
+            let expected = (Fault::Route, Outlook::Temporary, words.to_owned());
+            assert_eq!(diagnosis(ConnectionStage::Route, None, report), expected);
+            let during = format!("{words} during the TLS handshake");
+            assert_eq!(diagnosis(ConnectionStage::Tls, None, report), (Fault::Route, Outlook::Temporary, during));
+        }
+    }
+
+    #[test]
+    fn certificates_and_protocols_are_permanent_faults() {
+        let other_host =
+            "invalid peer certificate: certificate not valid for name \"a\"; certificate is only valid for b";
+        for (text, fault, words) in [
+            ("invalid peer certificate: UnknownIssuer", Fault::Certificate, "certificate not trusted: unknown issuer"),
+            (
+                "certificate verify failed: (self-signed certificate in certificate chain)",
+                Fault::Certificate,
+                "certificate not trusted: self-signed, or unknown issuer",
+            ),
+            (
+                "certificate verify failed: (unable to get local issuer certificate)",
+                Fault::Certificate,
+                "certificate not trusted: unknown issuer",
+            ),
+            (
+                "invalid peer certificate: certificate expired: verification time 2 (UNIX), but …",
+                Fault::Certificate,
+                "certificate not trusted: it has expired",
+            ),
+            (
+                "invalid peer certificate: certificate not valid yet: verification time 2",
+                Fault::Certificate,
+                "certificate not trusted: it is not valid yet",
+            ),
+            (
+                other_host,
+                Fault::Certificate,
+                "certificate not trusted: it is that of another host: it is only valid for b",
+            ),
+            (
+                "certificate verify failed: (hostname mismatch)",
+                Fault::Certificate,
+                "certificate not trusted: it is that of another host",
+            ),
+            ("invalid peer certificate: BadSignature", Fault::Certificate, "certificate not trusted: BadSignature"),
+            ("received corrupt message of type InvalidContentType", Fault::Tls, "the port does not speak TLS"),
+            ("error:0A00010B:SSL routines::wrong version number", Fault::Tls, "the port does not speak TLS"),
+            (
+                "received fatal alert: ProtocolVersion",
+                Fault::Tls,
+                "TLS handshake failed: received fatal alert: ProtocolVersion",
+            ),
+        ] {
+            let expected = (fault, Outlook::Permanent, words.to_owned());
+            let io = ConnectionReport::Io(io::ErrorKind::InvalidData, text);
+            assert_eq!(diagnosis(ConnectionStage::Tls, None, io), expected);
+            assert_eq!(diagnosis(ConnectionStage::Tls, None, ConnectionReport::Other(text)), expected);
+        }
+        let (fault, outlook, words) = diagnosis(ConnectionStage::Response, None, ConnectionReport::TlsRecord);
+        assert_eq!((fault, outlook), (Fault::Protocol, Outlook::Permanent));
+        assert!(words.starts_with("the port speaks TLS"), "{words}");
+        let not_http = diagnosis(ConnectionStage::Response, None, ConnectionReport::NotHttp("no status"));
+        assert_eq!((not_http.0, not_http.1), (Fault::Protocol, Outlook::OneMoreTry));
+    }
+
+    #[test]
+    fn a_proxy_is_named_with_its_response() {
+        let proxy = Some("127.0.0.1:3128");
+        for (report, outlook, words) in [
+            (
+                ConnectionReport::ProxyStatus(407),
+                Outlook::Permanent,
+                "proxy 127.0.0.1:3128 answered 407: it wants a user name and password",
+            ),
+            (
+                ConnectionReport::ProxyStatus(403),
+                Outlook::Permanent,
+                "proxy 127.0.0.1:3128 answered 403: it does not allow this connection",
+            ),
+            (
+                ConnectionReport::ProxyStatus(502),
+                Outlook::Temporary,
+                "proxy 127.0.0.1:3128 answered 502: it cannot reach the server",
+            ),
+            (ConnectionReport::ProxyStatus(429), Outlook::Temporary, "proxy 127.0.0.1:3128 answered 429"),
+            (
+                ConnectionReport::Io(io::ErrorKind::ConnectionRefused, "os"),
+                Outlook::Temporary,
+                "proxy 127.0.0.1:3128 refused",
+            ),
+            (
+                ConnectionReport::Io(io::ErrorKind::PermissionDenied, "password authentication failed"),
+                Outlook::Permanent,
+                "proxy 127.0.0.1:3128 answered: refused the user name and password",
+            ),
+            (
+                ConnectionReport::Io(io::ErrorKind::Other, "host unreachable"),
+                Outlook::Temporary,
+                "proxy 127.0.0.1:3128 answered: host unreachable",
+            ),
+        ] {
+            let expected = (Fault::Proxy, outlook, words.to_owned());
+            assert_eq!(diagnosis(ConnectionStage::Route, proxy, report), expected);
+        }
+        let unknown = ConnectionReport::Io(io::ErrorKind::Other, "Name or service not known");
+        let expected = (Fault::Proxy, Outlook::OneMoreTry, "proxy 127.0.0.1:3128: no such host".to_owned());
+        assert_eq!(diagnosis(ConnectionStage::Lookup, proxy, unknown), expected);
+    }
+}
