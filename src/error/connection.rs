@@ -30,6 +30,8 @@ pub enum ConnectionFault {
     Tls,
     /// The port does not speak HTTP/1.1: it speaks TLS, for example.
     Protocol,
+    /// This process may open no further socket or file, or start no further thread: it has reached a limit of the system.
+    LocalLimit,
 }
 
 impl fmt::Display for ConnectionFault {
@@ -41,6 +43,7 @@ impl fmt::Display for ConnectionFault {
             ConnectionFault::Certificate => "certificate",
             ConnectionFault::Tls => "TLS",
             ConnectionFault::Protocol => "protocol",
+            ConnectionFault::LocalLimit => "limit of this process",
         })
     }
 }
@@ -50,6 +53,8 @@ impl fmt::Display for ConnectionFault {
 pub(crate) enum Outlook {
     /// The fault may pass.
     Temporary,
+    /// This process lacks a descriptor, memory or a thread. Another part of it may give one back within seconds.
+    Shortage,
     /// The fault will most likely stay: one more attempt makes sure.
     OneMoreTry,
     /// The fault stays until somebody changes a setting.
