@@ -51,7 +51,7 @@ fn main() -> Result<(), Error> {
     let params = SamplingParams::default().max_tokens(8).temperature(0.0);
     // Submit all, then wait: no thread is needed for each, and a lost connection costs none of them.
     let samples = (0..3)
-        .map(|number| sampler.submit_sample_with(SampleOptions::new(&prompt(number)).sampling_params(params.clone())))
+        .map(|number| sampler.submit_sample_with(SampleOptions::new(prompt(number)).sampling_params(params.clone())))
         .collect::<Result<Vec<_>, _>>()?;
     for (number, sample) in samples.into_iter().enumerate() {
         println!("sample {number}: {:?}", sample.wait()?.sequences[0].tokens);
