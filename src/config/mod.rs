@@ -6,6 +6,8 @@
 mod builder;
 mod credential;
 mod proxy;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+mod roots;
 mod settings;
 mod validate;
 mod wire;
@@ -18,9 +20,9 @@ pub use builder::ConfigBuilder;
 pub use credential::CredentialSource;
 pub(crate) use credential::{Credential, checked_key};
 pub use proxy::Proxy;
-pub(crate) use settings::MAX_DURATION;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(crate) use validate::certificates;
+pub(crate) use roots::Roots;
+pub(crate) use settings::MAX_DURATION;
 pub(crate) use validate::is_official;
 #[cfg(feature = "tokenizers")]
 pub(crate) use validate::{base_url as check_url, header as check_header};
@@ -64,6 +66,7 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 /// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, case-insensitive; anything else is off |
 /// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
 /// | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, in either case | [`proxy`](ConfigBuilder::proxy): see [`Proxy::Environment`] |
+/// | `SSL_CERT_FILE`, `SSL_CERT_DIR` | [`add_root_certificate`](ConfigBuilder::add_root_certificate): a PEM file, and directories of them, separated as in `PATH`; unless there is a [`root_certificate`](ConfigBuilder::root_certificate) |
 ///
 /// # Examples
 ///
@@ -87,6 +90,8 @@ struct Checked {
     base_url: String,
     credential: (Credential, CredentialSource),
     proxies: ProxyVariables,
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    root_variables: roots::RootVariables,
     builder: ConfigBuilder,
 }
 
@@ -188,12 +193,6 @@ impl Config {
     #[must_use]
     pub fn user_metadata(&self) -> &BTreeMap<String, String> {
         &self.0.builder.user_metadata
-    }
-
-    /// The certificate authorities, as PEM, that are trusted instead of the built-in ones.
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    pub(crate) fn root_certificates(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.builder.root_certificates.iter().map(Vec::as_slice)
     }
 
     /// The clock.

@@ -1,4 +1,4 @@
-//! Validates URLs, headers and certificates.
+//! Validates URLs and headers.
 
 use std::net::IpAddr;
 
@@ -19,33 +19,6 @@ pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
         Err(Error::config(format!("{what} has characters that are not allowed in an HTTP header"))
             .with_hint("copy it again, without quotes or line breaks"))
     }
-}
-
-/// The certificates in a PEM file.
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<ureq::tls::Certificate<'static>>> {
-    use ureq::tls::{PemItem, parse_pem};
-    let invalid = || Error::config("the root certificate is not valid PEM");
-    let mut certificates = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| invalid().with_source(error))? {
-            certificates.push(certificate);
-        }
-    }
-    Ok(certificates)
-}
-
-pub(super) fn root_certificates(pem: &[u8]) -> Result<()> {
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    if certificates(pem)?.is_empty() {
-        return Err(Error::config("root_certificate contains no certificate")
-            .with_hint("pass the content of a PEM file, with `BEGIN CERTIFICATE`"));
-    }
-    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-    if !pem.is_empty() {
-        return Err(Error::config("root_certificate needs TLS, which this build lacks").with_hint(BUILD_WITH_TLS));
-    }
-    Ok(())
 }
 
 /// Checks the URL of the service, and returns it without a trailing slash.

@@ -225,6 +225,14 @@ impl Http {
             Ok(error) => (Some(error.diagnosis()), error.into_inner()),
             Err(error) => (None, error),
         };
+        // A setting that only this connection needs.
+        let error = match error {
+            ureq::Error::Other(other) => match other.downcast::<Error>() {
+                Ok(own) => return Failed::Final(*own),
+                Err(other) => ureq::Error::Other(other),
+            },
+            error => error,
+        };
         let limit = match &error {
             // Closing and cancelling shut the connection down; the error that ureq sees is only a consequence.
             _ if self.is_closed_for(limits.purpose) => return Failed::Final(Error::closed()),

@@ -6,6 +6,7 @@ use ureq::{Agent, ProxyProtocol};
 
 use super::connector::connector;
 use super::resolver::CachingResolver;
+use super::security::Security;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::request::Purpose;
@@ -25,7 +26,10 @@ impl Agents {
             config.timeout_connect(),
             config.thread_stack_size(),
         );
-        let agent = |settings| Agent::with_parts(settings, connector(resolver.clone()), resolver.clone());
+        let security = Security::new(config);
+        let agent = |settings| {
+            Agent::with_parts(settings, connector(resolver.clone(), security.clone()), resolver.clone())
+        };
         let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
         let service = settings(config, proxy)?;
         Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, None)?) })
@@ -90,24 +94,20 @@ fn settings(config: &Config, proxy: Option<ureq::Proxy>) -> Result<ureq::config:
         .max_idle_connections_per_host(config.max_idle_connections())
         .max_idle_age(config.idle_retention())
         .timeout_connect(Some(config.timeout_connect()));
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
     let builder = builder.tls_config(tls(config)?);
     Ok(builder.build())
 }
 
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+/// What the system's TLS library trusts. With rustls, the connector knows it.
+#[cfg(all(feature = "native-tls", not(feature = "rustls")))]
 fn tls(config: &Config) -> Result<ureq::tls::TlsConfig> {
-    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+    use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-    let provider = if cfg!(feature = "rustls") { TlsProvider::Rustls } else { TlsProvider::NativeTls };
-    let builder = TlsConfig::builder().provider(provider);
-    let mut certificates = Vec::new();
-    for pem in config.root_certificates() {
-        certificates.extend(crate::config::certificates(pem)?);
-    }
-    let builder = match certificates.is_empty() {
-        true => builder,
-        false => builder.root_certs(RootCerts::new_with_certs(&certificates)),
-    };
-    Ok(builder.build())
+    let builder = TlsConfig::builder().provider(TlsProvider::NativeTls);
+    let roots = config.roots()?;
+    let own = roots.certificates.iter().map(|der| Certificate::from_der(der).to_owned());
+    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter(|_| roots.with_bundled);
+    let bundled = bundled.map(|der| Certificate::from_der(der).to_owned());
+    Ok(builder.root_certs(RootCerts::from(own.chain(bundled).collect::<Vec<_>>())).build())
 }

@@ -18,6 +18,7 @@ use super::connect_error::ConnectError;
 use super::current::{unmask_current, with_current};
 use super::early_response::EarlyResponses;
 use super::resolver::CachingResolver;
+use super::security::Security;
 use crate::rules::connection_failure::ConnectionStage;
 
 /// ureq's connectors, with their connections tied to requests.
@@ -30,30 +31,10 @@ pub(super) struct RequestConnector<R, S> {
     addresses: CachingResolver,
 }
 
-/// For builds without TLS.
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-#[derive(Debug)]
-struct NoTls;
-
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-impl<T: Transport> Connector<T> for NoTls {
-    type Out = T;
-
-    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<T>) -> Result<Option<T>, Error> {
-        Ok(chained)
-    }
-}
-
 /// Connects by TCP, through a proxy and with TLS if configured.
-pub(super) fn connector(addresses: CachingResolver) -> impl Connector<()> {
+pub(super) fn connector(addresses: CachingResolver, security: Security) -> impl Connector<()> {
     let proxies = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
     let route = proxies.chain(TcpConnector::default()).chain(EarlyResponses);
-    #[cfg(feature = "rustls")]
-    let security = ureq::unversioned::transport::RustlsConnector::default();
-    #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
-    let security = ureq::unversioned::transport::NativeTlsConnector::default();
-    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-    let security = NoTls;
     RequestConnector { route, security, addresses }
 }
 

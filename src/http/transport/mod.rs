@@ -7,6 +7,9 @@ mod current;
 mod early_response;
 mod redact;
 mod resolver;
+#[cfg(feature = "rustls")]
+mod rustls_connector;
+mod security;
 
 pub(super) use agent::{Agents, proxy_for};
 pub(super) use connect_error::ConnectError;

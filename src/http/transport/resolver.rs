@@ -135,6 +135,7 @@ mod tests {
     use ureq::Agent;
 
     use super::super::connector::connector;
+    use super::super::security::Security;
     use super::*;
     use crate::clock::ManualClock;
 
@@ -186,9 +187,11 @@ mod tests {
         let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let resolver = resolver(&ManualClock::new(), PATIENCE);
         remember(&resolver, &name, &refusing.to_string());
+        let config = crate::config::Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1");
+        let config = config.build_with(|_| None).unwrap();
         let agent = Agent::with_parts(
             Agent::config_builder().proxy(None).build(),
-            connector(resolver.clone()),
+            connector(resolver.clone(), Security::new(&config)),
             resolver.clone(),
         );
         let url = format!("http://{name}/");
