@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use tempfile::tempdir;
 use tinkex::local::LocalServer;
@@ -55,8 +55,13 @@ fn too_few_descriptors_are_named_at_once() {
     let server = LocalServer::start().unwrap();
     let usual = run(&mut after("", &device(), &server)).unwrap();
     assert_eq!(run(&mut after("ulimit -n 16 &&", &device(), &server)), Ok(usual.clone()));
-    for files in 4..=8 {
-        match run(&mut after(&format!("ulimit -n {files} &&"), &device(), &server)) {
+    // A poll is repeated for 15 s, so all run at once.
+    let runs: Vec<_> = (4..=8)
+        .map(|files| (files, after(&format!("ulimit -n {files} &&"), &device(), &server)))
+        .map(|(files, mut command)| (files, thread::spawn(move || run(&mut command))))
+        .collect();
+    for (files, outcome) in runs {
+        match outcome.join().unwrap() {
             Ok(lines) => assert_eq!(lines, usual, "{files} descriptors"),
             Err(error) => {
                 assert!(error.contains("too many open files"), "{files} descriptors: {error}");
@@ -73,8 +78,8 @@ fn too_few_threads_are_named_at_once() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
 
-    /// Of nobody and nothing: the limit counts all threads of a user.
-    const USER: u32 = 54_321;
+    /// Users that nobody is.
+    const FIRST_USER: u32 = 54_321;
 
     let server = LocalServer::start().unwrap();
     let usual = run(&mut after("", &device(), &server)).unwrap();
@@ -83,14 +88,20 @@ fn too_few_threads_are_named_at_once() {
     let copy = folder.path().join("device");
     fs::copy(device(), &copy).unwrap();
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    for threads in 1..=12 {
-        let mut command = after(&format!("prlimit --nproc={threads} --pid $$ &&"), &copy, &server);
-        if is_root {
-            command.uid(USER);
-        }
-        match run(&mut command) {
+    // The limit counts all threads of a user, so each has one of its own.
+    let runs: Vec<_> = (1..=9)
+        .map(|threads| {
+            let mut command = after(&format!("prlimit --nproc={threads} --pid $$ &&"), &copy, &server);
+            if is_root {
+                command.uid(FIRST_USER + threads);
+            }
+            (threads, thread::spawn(move || run(&mut command)))
+        })
+        .collect();
+    for (threads, outcome) in runs {
+        match outcome.join().unwrap() {
             Ok(lines) => assert_eq!(lines, usual, "{threads} threads"),
-            Err(error) => assert!(error.contains("thread could be started"), "{threads} threads: {error}"),
+            Err(error) => assert!(error.contains("thread could"), "{threads} threads: {error}"),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// conflict may be temporary, but a checkpoint name that is taken stays taken.
 const CONFLICT_RETRIES: u32 = 2;
 
-/// How often one request is retried for want of a descriptor: for some 3 s, in which another thread may close one.
+/// How often one request is retried for want of a descriptor: for a few seconds, in which another thread may close one.
 const SHORTAGE_RETRIES: u32 = 3;
 
 /// The first and the longest wait between two rounds of the submit window (Python client: `execute_with_retries`).
@@ -190,8 +190,8 @@ impl SubmitWindow {
 /// is final unless the server says otherwise.
 fn is_worth_another_round(failure: &AttemptFailure) -> bool {
     match failure {
-        AttemptFailure::Connection | AttemptFailure::Timeout => true,
-        AttemptFailure::Permanent { .. } | AttemptFailure::Shortage => false,
+        AttemptFailure::Connection | AttemptFailure::Timeout | AttemptFailure::Shortage => true,
+        AttemptFailure::Permanent { .. } => false,
         AttemptFailure::Status { status: 409, advice } => advice.should_retry == Some(true),
         AttemptFailure::Status { status, .. } => is_transient(*status),
     }
@@ -225,7 +225,8 @@ impl RequestRetry {
         }
         let wait = self.policy.next(self.failures, failure, jitter);
         self.failures.count(failure);
-        if wait.is_some() {
+        let lacks = matches!(failure, AttemptFailure::Shortage) && self.failures.shortages > SHORTAGE_RETRIES;
+        if wait.is_some() || lacks {
             return wait;
         }
         self.failures.next_round();

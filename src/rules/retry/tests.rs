@@ -109,10 +109,9 @@ fn permanent_faults_end_after_one_or_two_attempts() {
 fn a_shortage_is_retried_three_times_at_most() {
     let window = || Some(SubmitWindow::new(start(), Duration::from_secs(300)));
     let shortage = AttemptFailure::Shortage;
-    for (failures, attempts) in
-        [(vec![shortage; 9], 4), (vec![shortage, shortage, AttemptFailure::Connection, shortage, shortage], 5)]
-    {
-        let mut retry = RequestRetry::new(policy(10), window());
+    let mixed = vec![shortage, shortage, AttemptFailure::Connection, shortage, shortage];
+    for (retries, failures, attempts) in [(10, vec![shortage; 9], 4), (0, vec![shortage; 9], 4), (10, mixed, 5)] {
+        let mut retry = RequestRetry::new(policy(retries), window());
         let retried = failures.iter().take_while(|failure| retry.next(failure, start(), 0.5).is_some()).count();
         assert_eq!(retried + 1, attempts, "{failures:?}");
     }
