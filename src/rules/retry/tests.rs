@@ -85,7 +85,7 @@ fn conflicts_are_retried_twice_unless_advised_otherwise() {
 
 #[test]
 fn a_new_round_allows_no_more_conflicts() {
-    let mut before = Failures { attempts: 10, conflicts: 2, permanent: 0 };
+    let mut before = Failures { attempts: 10, conflicts: 2, permanent: 0, shortages: 0 };
     before.next_round();
     assert!(policy(10).next(before, &AttemptFailure::Timeout, 0.5).is_some());
     assert_eq!(policy(10).next(before, &response(409, &[]), 0.5), None);
