@@ -31,6 +31,8 @@ pub enum ConnectionFault {
     Tls,
     /// The port does not speak HTTP/1.1.
     Protocol,
+    /// This process may open no further socket or file, or start no further thread: it has reached a limit of the system.
+    LocalLimit,
 }
 
 impl fmt::Display for ConnectionFault {
@@ -42,6 +44,7 @@ impl fmt::Display for ConnectionFault {
             ConnectionFault::Certificate => "certificate",
             ConnectionFault::Tls => "TLS",
             ConnectionFault::Protocol => "protocol",
+            ConnectionFault::LocalLimit => "limit of this process",
         })
     }
 }
@@ -51,6 +54,8 @@ impl fmt::Display for ConnectionFault {
 pub(crate) enum Outlook {
     /// The fault may pass.
     Temporary,
+    /// This process lacks a descriptor, memory or a thread. Another part of it may give one back within seconds.
+    Shortage,
     /// The fault will most likely stay: one more attempt makes sure.
     OneMoreTry,
     /// The fault stays until somebody changes a setting.

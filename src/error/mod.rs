@@ -217,7 +217,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
-            ErrorKind::Connect => self.outlook() == Outlook::Temporary,
+            ErrorKind::Connect => matches!(self.outlook(), Outlook::Temporary | Outlook::Shortage),
             ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
             // Wider than `rules::retry`, which retries within one call: a conflict (409) may be over when the program calls
             // again.

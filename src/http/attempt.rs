@@ -289,6 +289,6 @@ impl Http {
 
     /// Once a server has responded, faults that usually stay may pass: they come from the network in between.
     fn outlook(&self, server: &str, outlook: Outlook) -> Outlook {
-        if self.reached.contains(server) { Outlook::Temporary } else { outlook }
+        if outlook != Outlook::Shortage && self.reached.contains(server) { Outlook::Temporary } else { outlook }
     }
 }

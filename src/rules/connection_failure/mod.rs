@@ -54,6 +54,12 @@ pub(crate) struct ConnectionDiagnosis {
 
 impl ConnectionFailure<'_> {
     pub(crate) fn diagnosis(&self) -> ConnectionDiagnosis {
+        if let ConnectionReport::Io(_, text) | ConnectionReport::Other(text) = self.report {
+            if let Some(words) = shortage(self.stage, text) {
+                let (fault, outlook) = (ConnectionFault::LocalLimit, Outlook::Shortage);
+                return ConnectionDiagnosis { fault, outlook, words: words.to_owned(), hint: hint(fault, words) };
+            }
+        }
         let (fault, outlook, words) = match (self.stage, self.report) {
             (_, ConnectionReport::ProxyStatus(status)) => {
                 (ConnectionFault::Proxy, status_outlook(status), format!("answered {status}{}", status_meaning(status)))
@@ -95,6 +101,12 @@ fn after_address(words: &str) -> String {
 
 fn hint(fault: ConnectionFault, words: &str) -> &'static str {
     match fault {
+        ConnectionFault::LocalLimit if words == TOO_MANY_FILES => {
+            "raise the limit of open files (ulimit -n), or lower max_poll_connections, max_sampling_threads and max_idle_connections"
+        }
+        ConnectionFault::LocalLimit => {
+            "raise the limit of memory (ulimit -v) or threads (ulimit -u), or lower thread_stack_size and connection_buffer"
+        }
         ConnectionFault::Name => {
             "check the host in the base URL (TINKER_BASE_URL) and the network; if a proxy is required, set HTTPS_PROXY"
         }
@@ -126,9 +138,22 @@ fn hint(fault: ConnectionFault, words: &str) -> &'static str {
 
 const SPEAKS_TLS: &str = "the port speaks TLS";
 const REFUSED: &str = "refused";
+const TOO_MANY_FILES: &str = "too many open files";
 const EXPIRED: &str = "it has expired";
 const NOT_YET_VALID: &str = "it is not valid yet";
 const OTHER_HOST: &str = "it is that of another host";
+
+/// What this process lacks, by the codes of Linux, macOS and Windows: only some of them have an [`io::ErrorKind`].
+fn shortage(stage: ConnectionStage, text: &str) -> Option<&'static str> {
+    let has = |codes: &[u32]| codes.iter().any(|code| text.ends_with(&format!("(os error {code})")));
+    match stage {
+        _ if has(&[23, 24, 10024]) => Some(TOO_MANY_FILES),
+        _ if has(&[12, 55, 105, 10055]) => Some("out of memory"),
+        // A lookup has a thread of its own.
+        ConnectionStage::Lookup if has(&[11, 35]) => Some("the tinkex-dns thread could not be started"),
+        _ => None,
+    }
+}
 
 type Meaning = (ConnectionFault, Outlook, String);
 

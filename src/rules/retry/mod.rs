@@ -17,6 +17,9 @@ pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// conflict may be temporary, but a checkpoint name that is taken stays taken.
 const CONFLICT_RETRIES: u32 = 2;
 
+/// How often one request is retried for want of a descriptor: for a few seconds, in which another thread may close one.
+const SHORTAGE_RETRIES: u32 = 3;
+
 /// The first and the longest wait between two rounds of the submit window (Python client: `execute_with_retries`).
 const WINDOW_BASE: Duration = Duration::from_secs(1);
 const WINDOW_CAP: Duration = Duration::from_secs(30);
@@ -31,6 +34,8 @@ pub(crate) enum AttemptFailure {
     /// No connection, and most likely there will be none until somebody changes a setting: the host does not exist, the
     /// certificate is not trusted. One more attempt may make sure of it.
     Permanent { one_more_try: bool },
+    /// No connection, because this process has reached a limit of the system, such as that of open files.
+    Shortage,
     /// An idle timeout.
     Timeout,
 }
@@ -63,6 +68,7 @@ impl AttemptFailure {
         match error.kind() {
             ErrorKind::Connect => Some(match error.outlook() {
                 Outlook::Temporary => AttemptFailure::Connection,
+                Outlook::Shortage => AttemptFailure::Shortage,
                 Outlook::OneMoreTry => AttemptFailure::Permanent { one_more_try: true },
                 Outlook::Permanent => AttemptFailure::Permanent { one_more_try: false },
             }),
@@ -87,6 +93,8 @@ pub(crate) struct Failures {
     conflicts: u32,
     /// In all rounds.
     permanent: u32,
+    /// In all rounds.
+    shortages: u32,
 }
 
 impl Failures {
@@ -95,6 +103,7 @@ impl Failures {
         self.attempts = self.attempts.saturating_add(1);
         self.conflicts = self.conflicts.saturating_add(failure.is_conflict().into());
         self.permanent = self.permanent.saturating_add(matches!(failure, AttemptFailure::Permanent { .. }).into());
+        self.shortages = self.shortages.saturating_add(matches!(failure, AttemptFailure::Shortage).into());
     }
 
     /// The submit window starts another round of the policy's retries.
@@ -128,6 +137,7 @@ impl RetryPolicy {
     pub(crate) fn next(&self, before: Failures, failure: &AttemptFailure, jitter: f64) -> Option<Duration> {
         let (is_retryable, asked) = match failure {
             AttemptFailure::Connection | AttemptFailure::Timeout => (true, None),
+            AttemptFailure::Shortage => (before.shortages < SHORTAGE_RETRIES, None),
             AttemptFailure::Permanent { one_more_try } => (*one_more_try && before.permanent == 0, None),
             AttemptFailure::Status { status, advice } => {
                 let is_retryable = match (advice.should_retry, status) {
@@ -180,7 +190,7 @@ impl SubmitWindow {
 /// is final unless the server says otherwise.
 fn is_worth_another_round(failure: &AttemptFailure) -> bool {
     match failure {
-        AttemptFailure::Connection | AttemptFailure::Timeout => true,
+        AttemptFailure::Connection | AttemptFailure::Timeout | AttemptFailure::Shortage => true,
         AttemptFailure::Permanent { .. } => false,
         AttemptFailure::Status { status: 409, advice } => advice.should_retry == Some(true),
         AttemptFailure::Status { status, .. } => is_transient(*status),
@@ -215,7 +225,8 @@ impl RequestRetry {
         }
         let wait = self.policy.next(self.failures, failure, jitter);
         self.failures.count(failure);
-        if wait.is_some() {
+        let lacks = matches!(failure, AttemptFailure::Shortage) && self.failures.shortages > SHORTAGE_RETRIES;
+        if wait.is_some() || lacks {
             return wait;
         }
         self.failures.next_round();
