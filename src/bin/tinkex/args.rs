@@ -49,7 +49,8 @@ Exit codes:
   0    success, also if the reader of the output closed the pipe
   1    failure
   2    invalid arguments or settings; nothing was done
-  130  interrupted
+  130  interrupted by Ctrl-C, SIGTERM or SIGHUP; a signal that is ignored when
+       the program starts, as by nohup, stays ignored
 
 With --format json, stdout is exactly one JSON document; `serve`, `completions`
 and `man` ignore --format. Errors are text on stderr in both formats; stdout is

@@ -7,7 +7,7 @@
 //! | `app.rs` | the global options, and what every command gets: output, configuration, interrupt |
 //! | `output.rs` | tables and JSON on stdout, notes on stderr |
 //! | `failure.rs` | why a command failed: exit code, message, hint, causes |
-//! | `interrupt.rs` | Ctrl-C, SIGTERM and SIGHUP |
+//! | `interrupt` | Ctrl-C, SIGTERM and SIGHUP |
 //! | `text.rs`, `human.rs` | text that is safe to print; sizes and ages for people |
 //! | `listing.rs`, `bars.rs` | `--limit`, `--columns` and titles of lists; progress bars |
 //! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |

@@ -9,6 +9,8 @@ use std::{env, fs};
 
 pub use crate::support::KEY;
 
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tinkex");
+
 /// The program with these arguments, separated by spaces, in an environment with only the API key.
 pub fn tinkex(words: &str) -> Program {
     tinkex_with(words.split_whitespace())
@@ -16,7 +18,7 @@ pub fn tinkex(words: &str) -> Program {
 
 /// The program with these arguments, which may contain spaces.
 pub fn tinkex_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Program {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tinkex"));
+    let mut command = Command::new(PROGRAM);
     command.args(arguments);
     Program::new(command)
 }
@@ -26,6 +28,12 @@ pub fn shell(line: &str) -> Program {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("exec {line}"));
     Program::new(command)
+}
+
+/// A command line for [`shell`] that starts the program with a signal ignored, such as `SIGHUP`.
+pub fn ignoring(signal: &str, arguments: &str) -> String {
+    let name = signal.trim_start_matches("SIG");
+    format!(r#"sh -c "trap '' {name}; exec {PROGRAM} {arguments}""#)
 }
 
 pub struct Program {

@@ -10,7 +10,7 @@ use tinkex::types::wire::{ClientConfig, ClientDynamicConfig};
 use tinkex::types::{Datum, LoraConfig, LossFn};
 use tinkex::{Config, ServiceClient, Wire};
 
-use super::program::{KEY, read_to_end, tinkex};
+use super::program::{KEY, Program, ignoring, read_to_end, shell, tinkex};
 use crate::local_server::client::{Client, sample};
 
 struct Server {
@@ -27,7 +27,11 @@ impl Drop for Server {
 }
 
 fn serve(options: &str) -> Server {
-    let mut child = tinkex(&format!("serve {options}")).start();
+    started(tinkex(&format!("serve {options}")))
+}
+
+fn started(program: Program) -> Server {
+    let mut child = program.start();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -114,6 +118,31 @@ fn a_signal_stops_the_server_cleanly() {
         assert_eq!(server.child.wait().unwrap().code(), Some(0), "{signal}");
         assert_eq!(read_to_end(&mut server.stdout), "", "exactly one line");
         assert_eq!(read_to_end(server.child.stderr.take().unwrap()), "");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    for (ignored, other) in
+        [(Signal::SIGHUP, Signal::SIGINT), (Signal::SIGINT, Signal::SIGTERM), (Signal::SIGTERM, Signal::SIGHUP)]
+    {
+        let mut server = started(shell(&ignoring(ignored.as_str(), "serve")));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+        let mask = |name: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap()
+        };
+        let bit = 1 << (ignored as i32 - 1);
+        assert_eq!((mask("SigIgn:") & bit, mask("SigCgt:") & bit), (bit, 0), "{status}");
+        let pid = Pid::from_raw(server.child.id().try_into().unwrap());
+        kill(pid, ignored).unwrap();
+        connect(&server).unwrap();
+        kill(pid, other).unwrap();
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{ignored}");
     }
 }
 

@@ -5,4 +5,6 @@ mod interrupt;
 mod place;
 mod running;
 mod sample;
+#[cfg(unix)]
+mod signals;
 mod train;

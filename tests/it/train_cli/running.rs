@@ -54,10 +54,17 @@ impl Running {
     /// Sends SIGINT, as Ctrl-C does.
     #[cfg(unix)]
     pub fn interrupt(&self) {
-        use nix::sys::signal::{Signal, kill};
-        use nix::unistd::Pid;
+        self.signal(nix::sys::signal::Signal::SIGINT);
+    }
 
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    #[cfg(unix)]
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    #[cfg(unix)]
+    pub fn pid(&self) -> i32 {
+        self.child.id().try_into().unwrap()
     }
 
     pub fn finish(mut self) -> Done {

@@ -1,5 +1,8 @@
 //! Handling of Ctrl-C (SIGINT), SIGTERM and SIGHUP.
 
+#[cfg_attr(not(unix), path = "console.rs")]
+mod signals;
+
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::process;
@@ -21,12 +24,13 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Installs the signal handler. Works once per process.
+    /// Installs the signal handler. Works once per process. A signal that was ignored when the program started stays ignored:
+    /// `nohup` and `trap '' INT` are requests not to stop.
     pub(crate) fn install() -> Result<Self, Failure> {
         let note = Arc::new(OnceLock::new());
         let (sender, requested) = bounded(0);
         let (mut sender, caught) = (Some(sender), Arc::clone(&note));
-        ctrlc::set_handler(move || {
+        signals::on_each(move || {
             let is_first = sender.take().is_some();
             match caught.get().filter(|_| is_first) {
                 None => process::exit(i32::from(INTERRUPTED)),
