@@ -18,10 +18,9 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 use tinkex::local::LocalServer;
-use tinkex::types::{
-    AdamParams, Batch, Datum, ForwardBackwardOutput, LoraConfig, LossFn, ModelInput, SampleResponse, SamplingParams,
-};
-use tinkex::{Config, Pending, SamplingClient, ServiceClient, TrainingClient};
+use tinkex::toolkit::{WeightedTokens, nats_per_token};
+use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
+use tinkex::{Config, SampleOptions, SamplingClient, ServiceClient, TrainingClient};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/piglatin.jsonl");
 const STEPS: usize = 100;
@@ -109,7 +108,7 @@ fn train(trainer: &TrainingClient, batch: &Batch, learning_rate: f64) -> Result<
         if step < STEPS {
             in_flight = Some(submit()?);
         }
-        let loss = nats_per_token(batch, &pass.wait()?);
+        let loss = nats_per_token(batch, &pass.wait()?)?;
         update.wait()?;
         println!("step {step:3}/{STEPS}: {loss:.4} nats/token");
         losses.push(loss);
@@ -117,27 +116,13 @@ fn train(trainer: &TrainingClient, batch: &Batch, learning_rate: f64) -> Result<
     Ok((losses[0], losses[STEPS - 1]))
 }
 
-/// The mean negative log-probability of the target tokens, weighted.
-fn nats_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> f64 {
-    let (mut nats, mut tokens) = (0.0, 0.0);
-    for (datum, output) in batch.iter().zip(&output.loss_fn_outputs) {
-        let weights = datum.loss_fn_inputs["weights"].as_f32().unwrap_or_default();
-        for (weight, logprob) in weights.iter().zip(output.logprobs().unwrap_or_default()) {
-            nats -= f64::from(weight * logprob);
-            tokens += f64::from(*weight);
-        }
-    }
-    nats / tokens
-}
-
 /// Samples a completion of each prompt, prints it, and returns the number of exact matches.
 fn sample_completions(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box<dyn Error>> {
     let params = SamplingParams::default().max_tokens(64).temperature(0.0).stop(vec![NEWLINE]);
-    let responses: Vec<Pending<SampleResponse>> =
-        pairs.iter().map(|pair| sampler.submit_sample(&pair.model_prompt(), 1, &params)).collect::<Result<_, _>>()?;
+    let requests = pairs.iter().map(|pair| SampleOptions::new(pair.model_prompt()).sampling_params(params.clone()));
     let mut exact = 0;
-    for (pair, response) in pairs.iter().zip(responses) {
-        let tokens = response.wait()?.sequences.into_iter().next().map(|sequence| sequence.tokens).unwrap_or_default();
+    for (pair, response) in pairs.iter().zip(sampler.sample_many(requests).wait_all()?) {
+        let tokens = response.sequences.into_iter().next().map(|sequence| sequence.tokens).unwrap_or_default();
         let bytes: Vec<u8> = tokens.iter().map(|&token| u8::try_from(token).unwrap_or(b'?')).collect();
         let completion = String::from_utf8_lossy(&bytes).trim().to_owned();
         let is_exact = completion == pair.completion;
@@ -168,16 +153,10 @@ impl Pair {
         ModelInput::from_tokens(self.prompt_tokens())
     }
 
-    /// The inputs are all tokens but the last, the targets all but the first. Only those of the completion have weight.
+    /// Only the tokens of the completion are learned.
     fn datum(&self) -> Result<Datum, tinkex::Error> {
-        let mut tokens = self.prompt_tokens();
-        let prompt_len = tokens.len();
-        tokens.extend(format!(" {}\n", self.completion).bytes().map(u32::from));
-        let weights: Vec<f32> = (1..tokens.len()).map(|index| if index < prompt_len { 0.0 } else { 1.0 }).collect();
-        let targets = tokens.split_off(1);
-        let mut input = tokens;
-        input.extend(&targets[..targets.len() - 1]);
-        Datum::new(ModelInput::from_tokens(input)).input("target_tokens", targets)?.input("weights", weights)
+        let completion: Vec<u32> = format!(" {}\n", self.completion).bytes().map(u32::from).collect();
+        WeightedTokens::new().context(self.prompt_tokens()).trained(completion).datum()
     }
 }
 

@@ -40,6 +40,7 @@
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] converts text to tokens and back; a client can load the one of its model.
 //! - [`types`] holds the data: datums, tensors, parameters, results.
+//! - [`toolkit`] has what most programs need beside the calls: datums from tokens, learning rates, files that record a run.
 //! - [`api`] is low-level access: send any request to any path.
 //! - `local` (feature `local`) runs a Tinker server inside this process, with small models that really train.
 //! - [`clock`] lets a test control the client's time (feature `test-util`).
@@ -120,6 +121,7 @@ mod service;
 mod session;
 mod threads;
 mod tokenizer;
+pub mod toolkit;
 mod training;
 pub mod types;
 
@@ -129,12 +131,14 @@ pub use error::{Error, ErrorKind, Limit, Result};
 #[cfg(feature = "ndarray")]
 pub use ndarray;
 pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};
-pub use pending::{Pending, wait_all, wait_any};
+pub use pending::{AsCompleted, Pending, as_completed, wait_all, wait_any};
 pub use rest::client::RestClient;
-pub use sampling::{RetryConfig, SampleOptions, SamplerOptions, SamplingClient};
+pub use sampling::{RetryConfig, SampleMany, SampleOptions, SampleProgress, SamplerOptions, SamplingClient};
 pub use serde;
 pub use serde_json;
-pub use service::{FromStateBuilder, LoraBuilder, ServiceClient, TrainingClientBuilder, TrainingOptions};
+pub use service::{
+    FromStateBuilder, FromStateOptions, LoraBuilder, ServiceClient, TrainingClientBuilder, TrainingOptions,
+};
 pub use session::Telemetry;
 #[cfg(feature = "tokenizers")]
 pub use tokenizer::TokenizerSource;

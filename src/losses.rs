@@ -21,6 +21,55 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Writing a loss of your own
+//!
+//! A loss is a function of the log-probabilities *x* of the target tokens. It returns its value, and its derivative with respect to
+//! each of them, which the client sends back to the model. Take DPO of one pair, where *w* are the weights and *r* the
+//! log-probabilities of the reference:
+//!
+//! 1. Write the loss as steps, from the log-probabilities on:
+//!    ratio = Σ *w* (*x* − *r*) for each completion, margin = ratio(chosen) − ratio(rejected), loss = −log σ(*β* margin).
+//! 2. Take the derivative of each step:
+//!    d ratio/d*x* = *w*; d margin/d ratio = 1 for the chosen completion, −1 for the rejected one;
+//!    d loss/d margin = −*β* σ(−*β* margin).
+//! 3. Multiply them along the way: d loss/d*x* = −*β* σ(−*β* margin) · (1 or −1) · *w*.
+//!
+//! ```
+//! use tinkex::ndarray::{Array1, array};
+//! use tinkex::types::Datum;
+//! use tinkex::CustomLoss;
+//!
+//! /// DPO of one pair, with a weight of 1 for each token.
+//! fn preference(reference: &[Array1<f32>], logprobs: &[Array1<f32>]) -> CustomLoss {
+//!     let beta = 0.1;
+//!     let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+//!     let ratio = |index: usize| (&logprobs[index] - &reference[index]).sum();
+//!     let margin = ratio(0) - ratio(1);
+//!     let loss = -f64::from(sigmoid(beta * margin).ln());
+//!     let slope = -beta * sigmoid(-beta * margin);
+//!     let gradients = vec![logprobs[0].mapv(|_| slope), logprobs[1].mapv(|_| -slope)];
+//!     CustomLoss::new(loss, gradients).metric("margin", f64::from(margin))
+//! }
+//!
+//! let reference = [array![-1.0_f32, -2.0], array![-1.5_f32]];
+//! let logprobs = [array![-0.5_f32, -1.0], array![-2.0_f32]];
+//! let computed = preference(&reference, &logprobs);
+//!
+//! // Check a gradient by hand before you train with it: move one log-probability a little, and look at the loss.
+//! let loss_at = |moved: f32| preference(&reference, &[array![-0.5 + moved, -1.0], array![-2.0_f32]]).loss;
+//! let slope = (loss_at(0.1) - loss_at(-0.1)) / 0.2;
+//! assert!((slope - f64::from(computed.gradients[0][0])).abs() < 1e-4);
+//!
+//! // `losses::dpo` is the same, with weights, several pairs and no overflow.
+//! let data = vec![Datum::new([1, 2]), Datum::new([1])];
+//! let ready_made = tinkex::losses::dpo(&reference, 0.1)(&data, &logprobs)?;
+//! assert!((ready_made.loss - computed.loss).abs() < 1e-6);
+//! # Ok::<(), tinkex::Error>(())
+//! ```
+//!
+//! Train with it through [`forward_backward_custom`](crate::TrainingClient::forward_backward_custom):
+//! `|_data, logprobs| Ok::<_, Infallible>(preference(&reference, logprobs))`.
 
 use ndarray::Array1;
 

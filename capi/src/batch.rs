@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use tinkex::toolkit::WeightedTokens;
 use tinkex::types::{Datum, LossInput, ModelInput, TensorData};
 
 use crate::border;
@@ -58,18 +59,6 @@ impl Batch {
     }
 }
 
-/// The example of a text: each token but the first is predicted from those before it.
-fn shifted(tokens: &[u32], weights: Option<&[f32]>) -> Result<Datum, Error> {
-    let ([inputs @ .., _], [_, targets @ ..]) = (tokens, tokens) else {
-        return Err(Error::invalid("tokens are empty"));
-    };
-    if inputs.is_empty() {
-        return Err(Error::invalid("tokens are only one, which predicts nothing; give at least two"));
-    }
-    let weights = weights.map_or_else(|| vec![1.0; targets.len()], |weights| weights[1..].to_vec());
-    Ok(Datum::new(inputs).input("target_tokens", targets)?.input("weights", weights)?)
-}
-
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tinkex_batch_new(batch: *mut *mut Batch, error: *mut *mut Error) -> Status {
     let new = |caller: border::Caller| {
@@ -91,8 +80,9 @@ pub unsafe extern "C" fn tinkex_batch_add_text(
     let add = |caller: border::Caller| {
         let batch = caller.handle(batch, "batch")?;
         let tokens = caller.list(tokens, count, "tokens")?;
-        let weights = if weights.is_null() { None } else { Some(caller.list(weights, count, "weights")?) };
-        let datum = shifted(tokens, weights)?;
+        let weights =
+            if weights.is_null() { vec![1.0; tokens.len()] } else { caller.list(weights, count, "weights")?.to_vec() };
+        let datum = WeightedTokens::from_parts(tokens, weights)?.datum()?;
         batch.change(|data| {
             data.push(datum);
             Ok(())

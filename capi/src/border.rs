@@ -32,7 +32,8 @@ pub(crate) unsafe fn call_with_status(
     error: *mut *mut Error,
     body: impl FnOnce(Caller) -> Result<Status, Error>,
 ) -> Status {
-    let result = catch_unwind(AssertUnwindSafe(|| body(Caller(())))).unwrap_or_else(|panic| Err(Error::panicked(&*panic)));
+    let result =
+        catch_unwind(AssertUnwindSafe(|| body(Caller(())))).unwrap_or_else(|panic| Err(Error::panicked(&*panic)));
     let (status, failure) = match result {
         Ok(status) => (status, None),
         Err(failure) => (failure.status(), Some(failure)),
@@ -115,11 +116,7 @@ impl Caller {
     }
 
     /// The place for a new handle that the caller may not want.
-    pub(crate) fn optional_place<T>(
-        self,
-        pointer: *mut *mut T,
-        name: &str,
-    ) -> Result<Option<Place<*mut T>>, Error> {
+    pub(crate) fn optional_place<T>(self, pointer: *mut *mut T, name: &str) -> Result<Option<Place<*mut T>>, Error> {
         if pointer.is_null() { Ok(None) } else { self.new_place(pointer, name).map(Some) }
     }
 

@@ -127,7 +127,8 @@ pub(crate) fn read(text: Option<&str>) -> Result<Config, Error> {
     if let Some(wire) = keys.wire {
         builder = builder.wire(wire.parse()?);
     }
-    let builder = keys.user_metadata.into_iter().fold(builder, |builder, (key, value)| builder.user_metadata(key, value));
+    let builder =
+        keys.user_metadata.into_iter().fold(builder, |builder, (key, value)| builder.user_metadata(key, value));
     let builder = keys.headers.into_iter().fold(builder, |builder, (name, value)| builder.header(name, value));
     let builder = keys.query.into_iter().fold(builder, |builder, (name, value)| builder.query(name, value));
     Ok(builder.build()?)

@@ -158,7 +158,11 @@ pub unsafe extern "C" fn tinkex_error_causes(error: *const Error) -> *const c_ch
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tinkex_error_request_id(error: *const Error) -> *const c_char {
     // SAFETY: the header says what the pointer is.
-    unsafe { border::read(error, std::ptr::null(), |error| error.request_id.as_deref().map_or(std::ptr::null(), CStr::as_ptr)) }
+    unsafe {
+        border::read(error, std::ptr::null(), |error| {
+            error.request_id.as_deref().map_or(std::ptr::null(), CStr::as_ptr)
+        })
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -146,7 +146,11 @@ fn sampler_save_options(
 }
 
 /// What to load, and whether with the optimizer's state.
-fn load_options(caller: Caller, path: *const c_char, options_json: *const c_char) -> Result<(LoadOptions, bool), Error> {
+fn load_options(
+    caller: Caller,
+    path: *const c_char,
+    options_json: *const c_char,
+) -> Result<(LoadOptions, bool), Error> {
     let keys: LoadKeys = json::read_optional(caller.optional_text(options_json, OPTIONS)?, OPTIONS)?;
     let mut options = LoadOptions::new(caller.text(path, "path")?);
     options.weights_access_token = keys.weights_access_token;

@@ -223,8 +223,8 @@ static tinkex_batch *batches(void) {
     const float weights[] = {0, 1, 1}, not_finite[] = {NAN};
     OK(tinkex_batch_new(&batch, &error));
     INVALID("no datum", tinkex_batch_set_floats(batch, "weights", weights, 3, &error));
-    INVALID("tokens are empty", tinkex_batch_add_text(batch, NULL, NULL, 0, &error));
-    INVALID("give at least two", tinkex_batch_add_text(batch, TOKENS, NULL, 1, &error));
+    INVALID("at least two", tinkex_batch_add_text(batch, NULL, NULL, 0, &error));
+    INVALID("at least two", tinkex_batch_add_text(batch, TOKENS, NULL, 1, &error));
     INVALID("tokens is NULL", tinkex_batch_add_text(batch, NULL, NULL, 5, &error));
     INVALID("tokens cannot have", tinkex_batch_add_text(batch, TOKENS, NULL, HUGE_COUNT, &error));
     INVALID("tokens are empty", tinkex_batch_add_tokens(batch, TOKENS, 0, &error));

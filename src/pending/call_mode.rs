@@ -20,7 +20,7 @@ pub(crate) enum CallMode {
     /// It returns the result, or fails at this deadline.
     Blocking(Option<Deadline>),
     /// It returns a [`Pending`]. Each wait on it may take this long.
-    Submitting(Option<Duration>),
+    Submitting(Option<Duration>, OnFull),
 }
 
 impl CallMode {
@@ -31,14 +31,20 @@ impl CallMode {
 
     /// A call that returns a [`Pending`].
     pub(crate) fn submitting(timeout: Option<Duration>) -> Self {
-        CallMode::Submitting(timeout)
+        CallMode::Submitting(timeout, OnFull::Fail)
+    }
+
+    /// The same, but while its queue is full it waits, up to `timeout` from now.
+    pub(crate) fn submitting_with_room(clock: &Clock, timeout: Option<Duration>) -> Self {
+        let deadline = Deadline::of_operation(clock, timeout);
+        CallMode::Submitting(timeout, OnFull::WaitUntil(deadline.map(|deadline| deadline.at)))
     }
 
     /// The end of a blocking call.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         match self {
             CallMode::Blocking(deadline) => *deadline,
-            CallMode::Submitting(_) => None,
+            CallMode::Submitting(..) => None,
         }
     }
 
@@ -49,7 +55,7 @@ impl CallMode {
     pub(crate) fn on_full(&self) -> OnFull {
         match self {
             CallMode::Blocking(deadline) => OnFull::WaitUntil(deadline.map(|deadline| deadline.at)),
-            CallMode::Submitting(_) => OnFull::Fail,
+            CallMode::Submitting(_, on_full) => *on_full,
         }
     }
 
@@ -57,7 +63,7 @@ impl CallMode {
     pub(super) fn wait_deadline(&self, clock: &Clock) -> Option<Instant> {
         match self {
             CallMode::Blocking(deadline) => deadline.map(|deadline| deadline.at),
-            CallMode::Submitting(timeout) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
+            CallMode::Submitting(timeout, _) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
         }
     }
 }

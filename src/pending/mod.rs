@@ -33,7 +33,7 @@ pub(crate) use messages::{PollClient, TrackedPromise};
 pub(crate) use poller::Poller;
 pub(crate) use polling_session::PollingSession;
 pub(crate) use resubmit::Resubmission;
-pub use wait_many::{wait_all, wait_any};
+pub use wait_many::{AsCompleted, as_completed, wait_all, wait_any};
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Limit, Result};

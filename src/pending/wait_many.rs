@@ -1,5 +1,10 @@
 //! Waits for many results at once.
 
+use std::borrow::Borrow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -34,7 +39,7 @@ use crate::error::Result;
 /// ```
 pub fn wait_all<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> Result<Vec<T>> {
     let pendings: Vec<_> = pendings.into_iter().collect();
-    let mut watch = Watch::new(&pendings);
+    let mut watch = Watch::of(&pendings);
     for _ in 0..pendings.len() {
         let Some(index) = watch.next() else { break };
         if let Some(error) = pendings[index].state.lock().error() {
@@ -50,7 +55,7 @@ pub fn wait_all<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> Result<Vec
 ///
 /// Blocks up to the shortest [`timeout_operation`](crate::ConfigBuilder::timeout_operation) of the calls, counted from here; a
 /// call that times out is ready with that error. A result that was returned before is still ready: remove it from the list
-/// before the next call.
+/// before the next call. [`as_completed`] does that.
 ///
 /// # Examples
 ///
@@ -67,45 +72,179 @@ pub fn wait_any<T>(pendings: &[Pending<T>]) -> Option<usize> {
     if let Some(index) = pendings.iter().position(Pending::is_ready) {
         return Some(index);
     }
-    Watch::new(pendings).next()
+    Watch::of(pendings).next()
 }
 
-/// Receives the index of each call that finishes, and counts as waiting for all of them until dropped.
-struct Watch<'a, T> {
-    pendings: &'a [Pending<T>],
+/// Yields each result with the index of its call, in the order in which they become ready. Meanwhile all of the rest count as
+/// waited for.
+///
+/// An error is yielded like a result, and does not end the wait for the others. Each `next` blocks until another one is ready.
+/// Dropping the iterator abandons the rest, as if their [`Pending`] were dropped.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn f(sampler: tinkex::SamplingClient, prompts: Vec<tinkex::types::ModelInput>) -> tinkex::Result<()> {
+/// use tinkex::types::SamplingParams;
+///
+/// let params = SamplingParams::new().max_tokens(64);
+/// let samples: tinkex::Result<Vec<_>> =
+///     prompts.iter().map(|prompt| sampler.submit_sample(prompt, 1, &params)).collect();
+/// for (index, response) in tinkex::as_completed(samples?) {
+///     println!("prompt {index}: {:?}", response?.sequences[0].tokens);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The calls' [`timeout_operation`](crate::ConfigBuilder::timeout_operation) counts from here; a call that times out yields that
+/// error.
+pub fn as_completed<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> AsCompleted<T> {
+    let mut completed = AsCompleted::new();
+    pendings.into_iter().for_each(|pending| completed.add(pending));
+    completed
+}
+
+/// The results of many calls as they become ready: see [`as_completed`].
+///
+/// Further calls can be added between two results, so that a bounded number of them is always in flight.
+///
+/// ```no_run
+/// # fn f(trainer: tinkex::TrainingClient, mut batches: std::vec::IntoIter<tinkex::types::Batch>) -> tinkex::Result<()> {
+/// use tinkex::types::LossFn;
+///
+/// let mut in_flight = tinkex::AsCompleted::new();
+/// for batch in batches.by_ref().take(4) {
+///     in_flight.add(trainer.submit_forward(batch, LossFn::CrossEntropy)?);
+/// }
+/// while let Some((index, output)) = in_flight.next() {
+///     println!("batch {index}: {:?}", output?.metrics);
+///     if let Some(batch) = batches.next() {
+///         in_flight.add(trainer.submit_forward(batch, LossFn::CrossEntropy)?);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping it abandons the results"]
+pub struct AsCompleted<T> {
+    watch: Watch<T, Pending<T>>,
+    next_index: usize,
+}
+
+impl<T> AsCompleted<T> {
+    /// No calls, to add some to.
+    pub fn new() -> Self {
+        AsCompleted { watch: Watch::new(), next_index: 0 }
+    }
+
+    /// Adds a call. Its index is the number of calls that were added before. Does not block.
+    pub fn add(&mut self, pending: Pending<T>) {
+        self.watch.add(self.next_index, pending);
+        self.next_index += 1;
+    }
+
+    /// Adds a call with this index, which no other one has.
+    pub(crate) fn add_as(&mut self, index: usize, pending: Pending<T>) {
+        self.watch.add(index, pending);
+    }
+
+    /// The number of results that were not yielded yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.watch.pendings.len()
+    }
+
+    /// Whether all results were yielded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.watch.pendings.is_empty()
+    }
+}
+
+impl<T> Default for AsCompleted<T> {
+    fn default() -> Self {
+        AsCompleted::new()
+    }
+}
+
+impl<T> Iterator for AsCompleted<T> {
+    type Item = (usize, Result<T>);
+
+    fn next(&mut self) -> Option<(usize, Result<T>)> {
+        let index = self.watch.next()?;
+        let pending = self.watch.remove(index)?;
+        Some((index, pending.take()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
+    }
+}
+
+impl<T> ExactSizeIterator for AsCompleted<T> {}
+
+impl<T> fmt::Debug for AsCompleted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompleted").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Receives the index of each call that finishes, and counts as waiting for all of them until dropped. The calls are the
+/// caller's or its own.
+struct Watch<T, P: Borrow<Pending<T>>> {
+    pendings: BTreeMap<usize, P>,
     sender: Sender<usize>,
     finished: Receiver<usize>,
-    /// When the wait for each call ends, the earliest last.
-    ends: Vec<(Instant, usize)>,
+    /// When the wait for each call ends.
+    ends: BinaryHeap<Reverse<(Instant, usize)>>,
+    result: PhantomData<T>,
 }
 
-impl<'a, T> Watch<'a, T> {
-    fn new(pendings: &'a [Pending<T>]) -> Self {
+impl<T, P: Borrow<Pending<T>>> Watch<T, P> {
+    fn new() -> Self {
         let (sender, finished) = unbounded();
-        let mut ends = Vec::new();
-        for (index, pending) in pendings.iter().enumerate() {
-            ends.extend(pending.wait_deadline().map(|at| (at, index)));
-            let mut state = pending.state.lock();
-            state.watch(index, &sender);
-            state.start_waiting().for_each(|ticket| pending.poller.set_waited(ticket, true));
-        }
-        ends.sort_unstable_by(|one, other| other.cmp(one));
-        Watch { pendings, sender, finished, ends }
+        Watch { pendings: BTreeMap::new(), sender, finished, ends: BinaryHeap::new(), result: PhantomData }
+    }
+
+    fn of(pendings: impl IntoIterator<Item = P>) -> Self {
+        let mut watch = Watch::new();
+        pendings.into_iter().enumerate().for_each(|(index, pending)| watch.add(index, pending));
+        watch
+    }
+
+    fn add(&mut self, index: usize, added: P) {
+        let pending = added.borrow();
+        self.ends.extend(pending.wait_deadline().map(|at| Reverse((at, index))));
+        let mut state = pending.state.lock();
+        state.watch(index, &self.sender);
+        state.start_waiting().for_each(|ticket| pending.poller.set_waited(ticket, true));
+        drop(state);
+        self.pendings.insert(index, added);
+    }
+
+    /// Stops waiting for a call.
+    fn remove(&mut self, index: usize) -> Option<P> {
+        let removed = self.pendings.remove(&index)?;
+        unwatch(removed.borrow(), &self.sender);
+        Some(removed)
     }
 
     /// Waits for the next call that finishes, and returns its index. A call whose wait ends first gets a timeout error.
     fn next(&mut self) -> Option<usize> {
-        let clock = self.pendings.first()?.poller.clock();
+        let clock = self.pendings.first_key_value()?.1.borrow().poller.clock();
+        let waits = |index: &usize| self.pendings.get(index).is_some_and(|pending| !pending.borrow().is_ready());
         let ends = &mut self.ends;
         loop {
-            while ends.last().is_some_and(|(_, index)| self.pendings[*index].is_ready()) {
+            while ends.peek().is_some_and(|Reverse((_, index))| !waits(index)) {
                 ends.pop();
             }
-            match clock.receive_until(&self.finished, ends.last().map(|(at, _)| *at)) {
+            match clock.receive_until(&self.finished, ends.peek().map(|Reverse((at, _))| *at)) {
                 Received::Message(index) => return Some(index),
                 Received::Deadline => {
-                    if let Some((_, index)) = ends.pop() {
-                        self.pendings[index].expire();
+                    let late = ends.pop().and_then(|Reverse((_, index))| self.pendings.get(&index));
+                    if let Some(late) = late {
+                        late.borrow().expire();
                     }
                 }
                 Received::Disconnected => return None,
@@ -114,12 +253,14 @@ impl<'a, T> Watch<'a, T> {
     }
 }
 
-impl<T> Drop for Watch<'_, T> {
+impl<T, P: Borrow<Pending<T>>> Drop for Watch<T, P> {
     fn drop(&mut self) {
-        for pending in self.pendings {
-            let mut state = pending.state.lock();
-            state.unwatch(&self.sender);
-            state.stop_waiting().for_each(|ticket| pending.poller.set_waited(ticket, false));
-        }
+        self.pendings.values().for_each(|pending| unwatch(pending.borrow(), &self.sender));
     }
+}
+
+fn unwatch<T>(pending: &Pending<T>, sender: &Sender<usize>) {
+    let mut state = pending.state.lock();
+    state.unwatch(sender);
+    state.stop_waiting().for_each(|ticket| pending.poller.set_waited(ticket, false));
 }

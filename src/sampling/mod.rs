@@ -2,6 +2,7 @@
 
 mod base_model;
 mod handle;
+mod many;
 mod open;
 mod results;
 mod retry_config;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use many::{SampleMany, SampleProgress};
 use parking_lot::Mutex;
 pub use retry_config::RetryConfig;
 pub use sample_options::SampleOptions;
@@ -71,6 +73,7 @@ pub struct SamplingClient {
     sampler: Arc<Sampler>,
     retry: Arc<RetryConfig>,
     timeout_operation: Option<Duration>,
+    waiting_submits: bool,
     record_stability_info: bool,
 }
 
@@ -86,6 +89,26 @@ impl SamplingClient {
     #[must_use]
     pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         SamplingClient { timeout_operation: timeout, ..self.clone() }
+    }
+
+    /// A client of the same sampling session whose `submit_` calls wait for room when the queue of
+    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples is full, up to the
+    /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation), in place of failing with
+    /// [`QueueFull`](ErrorKind::QueueFull). Defaults to false.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient, prompts: Vec<tinkex::types::ModelInput>) -> tinkex::Result<()> {
+    /// let sampler = sampler.with_waiting_submits(true);
+    /// // Never more of them in memory than the queue has room for.
+    /// let samples: tinkex::Result<Vec<_>> = prompts.iter().map(|prompt| sampler.submit_sample_with(prompt)).collect();
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_waiting_submits(&self, waiting: bool) -> Self {
+        SamplingClient { waiting_submits: waiting, ..self.clone() }
     }
 
     /// A client of the same sampling session that retries expired samples according to `retry`. Defaults to the
@@ -128,13 +151,13 @@ impl SamplingClient {
         self.submit_sample_with(SampleOptions::new(prompt).num_samples(num_samples).sampling_params(params.clone()))
     }
 
-    /// Samples with all options. Blocks; submits on the calling thread.
+    /// Samples with all options, or with the defaults for a prompt alone. Blocks; submits on the calling thread.
     ///
     /// # Errors
     ///
     /// As [`sample`](SamplingClient::sample).
-    pub fn sample_with(&self, options: SampleOptions<'_>) -> Result<SampleResponse> {
-        self.samples(options, self.blocking())?.wait()
+    pub fn sample_with<'a>(&self, options: impl Into<SampleOptions<'a>>) -> Result<SampleResponse> {
+        self.samples(options.into(), self.blocking())?.wait()
     }
 
     /// Submits [`sample_with`](SamplingClient::sample_with) on a thread of the client's pool.
@@ -144,8 +167,8 @@ impl SamplingClient {
     /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) when
     /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or [`Closed`](ErrorKind::Closed). The
     /// [`Pending`] returns all others.
-    pub fn submit_sample_with(&self, options: SampleOptions<'_>) -> Result<Pending<SampleResponse>> {
-        self.samples(options, self.submitting())
+    pub fn submit_sample_with<'a>(&self, options: impl Into<SampleOptions<'a>>) -> Result<Pending<SampleResponse>> {
+        self.samples(options.into(), self.submitting())
     }
 
     /// The log-probability of each token of a prompt given the tokens before it, in nats; `None` for the first. Blocks.
@@ -224,7 +247,7 @@ impl SamplingClient {
         mode: CallMode,
     ) -> Result<(SubmittedCall<SampleResponse>, Finish)> {
         options.validate().map_err(|error| error.with_operation(operation))?;
-        let expected = Expected::of(options.prompt, &options.settings)?;
+        let expected = Expected::of(&options.prompt, &options.settings)?;
         let sequence_ids: SequenceIds = Arc::new(Mutex::default());
         let (handle, completer) = CallHandle::new(operation);
         if mode.blocks() {
@@ -235,7 +258,7 @@ impl SamplingClient {
         settings.record_stability_info = self.record_stability_info;
         let mut job = SampleJob {
             sampler: Arc::clone(&self.sampler),
-            prompt: self.sampler.keep(prompt),
+            prompt: self.sampler.keep(&prompt),
             settings: settings.clone(),
             completer,
             deadline: mode.deadline(),
@@ -262,7 +285,10 @@ impl SamplingClient {
     }
 
     fn submitting(&self) -> CallMode {
-        CallMode::submitting(self.timeout_operation)
+        match self.waiting_submits {
+            true => CallMode::submitting_with_room(self.session.config().clock(), self.timeout_operation),
+            false => CallMode::submitting(self.timeout_operation),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ impl SamplingClient {
             sampler: Arc::new(sampler),
             retry: Arc::new(RetryConfig::of(session.config())),
             timeout_operation: session.config().timeout_operation(),
+            waiting_submits: false,
             record_stability_info: false,
         }
     }

@@ -1,6 +1,6 @@
 //! What the result of a sample must look like, given what was asked for.
 
-use super::sample_options::{SampleSettings, known_length, target_shape};
+use super::sample_options::{SampleSettings, target_shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{Dtype, ModelInput, SampleResponse, TensorData};
 
@@ -18,7 +18,7 @@ pub(super) struct Expected {
 impl Expected {
     /// `None` if any result fits, as for most samples; each pending one keeps this.
     pub(super) fn of(prompt: &ModelInput, settings: &SampleSettings) -> Result<Option<Box<Self>>> {
-        let length = known_length(prompt);
+        let length = prompt.known_len();
         let targets = settings.target_prompt_logprobs.as_ref();
         let expected = Expected {
             length,

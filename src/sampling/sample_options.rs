@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::types::wire::SampleRequest;
 use crate::types::{Dtype, ModelInput, ModelInputChunk, SamplingParams, TensorData};
 
-/// A prompt and how to sample from it, for [`SamplingClient::sample_with`](crate::SamplingClient::sample_with).
+/// A prompt and how to sample from it, for [`SamplingClient::sample_with`](crate::SamplingClient::sample_with) and
+/// [`SamplingClient::sample_many`](crate::SamplingClient::sample_many). A prompt alone is enough.
 ///
 /// # Examples
 ///
@@ -32,7 +33,7 @@ use crate::types::{Dtype, ModelInput, ModelInputChunk, SamplingParams, TensorDat
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct SampleOptions<'a> {
-    pub(super) prompt: &'a ModelInput,
+    pub(super) prompt: Cow<'a, ModelInput>,
     pub(super) settings: SampleSettings,
 }
 
@@ -52,8 +53,8 @@ pub(super) struct SampleSettings {
 }
 
 impl<'a> SampleOptions<'a> {
-    /// One sample for this prompt, with the default parameters.
-    pub fn new(prompt: &'a ModelInput) -> Self {
+    /// One sample for this prompt, a [`ModelInput`] or a reference to one, with the default parameters.
+    pub fn new(prompt: impl Into<Cow<'a, ModelInput>>) -> Self {
         let settings = SampleSettings {
             num_samples: 1,
             sampling_params: SamplingParams::default(),
@@ -65,7 +66,7 @@ impl<'a> SampleOptions<'a> {
             prompt_logprobs_last_n: None,
             record_stability_info: false,
         };
-        SampleOptions { prompt, settings }
+        SampleOptions { prompt: prompt.into(), settings }
     }
 
     /// The number of samples, at least 1. Defaults to 1.
@@ -180,9 +181,21 @@ impl<'a> SampleOptions<'a> {
             _ => {}
         }
         if let Some(targets) = &self.settings.target_prompt_logprobs {
-            target_shape(targets, known_length(self.prompt))?;
+            target_shape(targets, self.prompt.known_len())?;
         }
         self.settings.sampling_params.validate()
+    }
+}
+
+impl<'a> From<&'a ModelInput> for SampleOptions<'a> {
+    fn from(prompt: &'a ModelInput) -> Self {
+        SampleOptions::new(prompt)
+    }
+}
+
+impl From<ModelInput> for SampleOptions<'_> {
+    fn from(prompt: ModelInput) -> Self {
+        SampleOptions::new(prompt)
     }
 }
 
@@ -212,13 +225,6 @@ impl SampleSettings {
         }
     }
 }
-
-/// The length of a prompt in tokens. `None` if it has an image whose length only the service knows.
-pub(super) fn known_length(prompt: &ModelInput) -> Option<usize> {
-    let is_known = |chunk: &ModelInputChunk| matches!(chunk, ModelInputChunk::EncodedText(_)) || !chunk.is_empty();
-    prompt.chunks.iter().all(is_known).then(|| prompt.len())
-}
-
 /// The shape of the tokens whose log-probabilities are asked for, if they fit a prompt of this length.
 pub(super) fn target_shape(targets: &TensorData, length: Option<usize>) -> Result<[usize; 2]> {
     let refuse = |message: String| {

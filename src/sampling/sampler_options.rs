@@ -1,10 +1,11 @@
 //! What a sampling client samples from.
 
 use super::RetryConfig;
+use crate::types::from_text;
 
 /// What a sampling client samples from, for
-/// [`ServiceClient::create_sampling_client_with`](crate::ServiceClient::create_sampling_client_with): a base model, saved weights
-/// by their path, or both.
+/// [`ServiceClient::create_sampling_client`](crate::ServiceClient::create_sampling_client): a base model, saved weights by their
+/// path, or both. A text is enough: with `://` it is a path, else the name of a base model.
 ///
 /// # Examples
 ///
@@ -13,7 +14,7 @@ use super::RetryConfig;
 /// use tinkex::{RetryConfig, SamplerOptions};
 ///
 /// let options = SamplerOptions::from("tinker://run-1/sampler_weights/0100").retry_config(RetryConfig::off());
-/// let sampler = service.create_sampling_client_with(options)?;
+/// let sampler = service.create_sampling_client(options)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -59,12 +60,12 @@ impl SamplerOptions {
     }
 }
 
-impl From<&str> for SamplerOptions {
-    /// Text with `://` is a path, any other the name of a base model.
-    fn from(model: &str) -> Self {
-        match model.contains("://") {
-            true => SamplerOptions::new().model_path(model),
-            false => SamplerOptions::new().base_model(model),
-        }
+/// Text with `://` is a path, any other the name of a base model.
+fn of_text(model: &str) -> SamplerOptions {
+    match model.contains("://") {
+        true => SamplerOptions::new().model_path(model),
+        false => SamplerOptions::new().base_model(model),
     }
 }
+
+from_text!(SamplerOptions, of_text);

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::create::{Creation, WriteBody, create_model};
-use super::{ServiceClient, TrainingOptions};
+use super::{FromStateOptions, ServiceClient, TrainingOptions};
 use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, encode_segment, to_json};
 use crate::pending::{CallMode, Pending};
@@ -17,31 +16,8 @@ use crate::types::{
     WeightsInfoResponse, check_path,
 };
 
-/// What to create a training client from, and how.
-#[derive(Clone, Default)]
-pub(super) struct FromState {
-    pub(super) path: String,
-    pub(super) weights_access_token: Option<String>,
-    pub(super) base_model: Option<String>,
-    pub(super) optimizer_config: Option<OptimizerConfig>,
-    /// Whether to load the optimizer's state.
-    pub(super) with_optimizer: bool,
-    pub(super) user_metadata: BTreeMap<String, String>,
-}
-
-impl fmt::Debug for FromState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromState")
-            .field("path", &self.path)
-            .field("base_model", &self.base_model)
-            .field("optimizer_config", &self.optimizer_config)
-            .field("with_optimizer", &self.with_optimizer)
-            .finish_non_exhaustive()
-    }
-}
-
 impl ServiceClient {
-    pub(super) fn create_from_state(&self, from: FromState, mode: CallMode) -> Result<Pending<TrainingClient>> {
+    pub(super) fn create_from_state(&self, from: FromStateOptions, mode: CallMode) -> Result<Pending<TrainingClient>> {
         let operation = match from.with_optimizer {
             true => "create_training_client_from_state_with_optimizer",
             false => "create_training_client_from_state",
@@ -66,7 +42,7 @@ impl ServiceClient {
     fn create_by_load(
         &self,
         operation: &'static str,
-        from: FromState,
+        from: FromStateOptions,
         mode: CallMode,
     ) -> Result<Pending<TrainingClient>> {
         let model_seq_id = self.session.inner().models().next();
@@ -93,7 +69,13 @@ impl ServiceClient {
 
 /// Asks for what a checkpoint was saved from, and writes a create_model request like the one that made it. The caller's base
 /// model, optimizer and metadata replace those of the checkpoint.
-fn as_saved(operation: &'static str, from: FromState, session_id: &str, models: Sequence, mode: CallMode) -> WriteBody {
+fn as_saved(
+    operation: &'static str,
+    from: FromStateOptions,
+    session_id: &str,
+    models: Sequence,
+    mode: CallMode,
+) -> WriteBody {
     let session_id = session_id.to_owned();
     Box::new(move |http| {
         let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Session) };

@@ -3,14 +3,14 @@
 mod create;
 mod export;
 mod from_state;
+mod from_state_options;
 mod training_client_builder;
 mod training_options;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use from_state::FromState;
+pub use from_state_options::FromStateOptions;
 use serde::de::DeserializeOwned;
 pub use training_client_builder::{FromStateBuilder, LoraBuilder, TrainingClientBuilder};
 pub use training_options::TrainingOptions;
@@ -152,12 +152,13 @@ impl ServiceClient {
         self.training_client().lora(base_model).options(options).create()
     }
 
-    /// Creates a LoRA adapter like the one that a checkpoint was saved from, and loads its weights. The optimizer starts fresh.
-    /// Blocks for several requests.
+    /// Creates a LoRA adapter like the one that a checkpoint was saved from, and loads its weights. The optimizer starts fresh,
+    /// unless the options say otherwise. Blocks for several requests.
     ///
-    /// The base model and the rank are those of the checkpoint's training run. So is the metadata, where `user_metadata` does
-    /// not replace it. [`training_client`](ServiceClient::training_client) does the same without blocking, and with more
-    /// options: another base model, another optimizer, a token for weights of another user.
+    /// The options are the path of the checkpoint, or [`FromStateOptions`] to load the optimizer's state, to add metadata, for another
+    /// base model or optimizer, and for a token for weights of another user. The base model and the rank are those of the
+    /// checkpoint's training run, and so is the metadata, where the options do not replace it.
+    /// [`training_client`](ServiceClient::training_client) does the same without blocking.
     ///
     /// # Errors
     ///
@@ -167,20 +168,16 @@ impl ServiceClient {
     ///
     /// ```no_run
     /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
-    /// use std::collections::BTreeMap;
+    /// use tinkex::FromStateOptions;
     ///
-    /// let metadata = BTreeMap::from([("continued".to_owned(), "yes".to_owned())]);
-    /// let trainer = service.create_training_client_from_state("tinker://run-1/weights/0100", &metadata)?;
+    /// let plain = service.create_training_client_from_state("tinker://run-1/weights/0100")?;
+    /// let options = FromStateOptions::new("tinker://run-1/weights/0100").user_metadata("continued", "yes");
+    /// let tagged = service.create_training_client_from_state(options)?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn create_training_client_from_state(
-        &self,
-        path: &str,
-        user_metadata: &BTreeMap<String, String>,
-    ) -> Result<TrainingClient> {
-        let from = FromState { path: path.to_owned(), user_metadata: user_metadata.clone(), ..FromState::default() };
-        self.create_from_state(from, self.blocking())?.wait()
+    pub fn create_training_client_from_state(&self, options: impl Into<FromStateOptions>) -> Result<TrainingClient> {
+        self.training_client().from_state(options).create()
     }
 
     /// The same as [`create_training_client_from_state`](ServiceClient::create_training_client_from_state), with the
@@ -189,32 +186,30 @@ impl ServiceClient {
     /// # Errors
     ///
     /// As [`FromStateBuilder::create`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// let trainer = service.create_training_client_from_state_with_optimizer("tinker://run-1/weights/0100")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn create_training_client_from_state_with_optimizer(
         &self,
-        path: &str,
-        user_metadata: &BTreeMap<String, String>,
+        options: impl Into<FromStateOptions>,
     ) -> Result<TrainingClient> {
-        let from = FromState { path: path.to_owned(), user_metadata: user_metadata.clone(), ..FromState::default() };
-        self.create_from_state(FromState { with_optimizer: true, ..from }, self.blocking())?.wait()
+        self.training_client().from_state(options).with_optimizer().create()
     }
 
     /// Opens a client that samples from a base model, or from saved weights by the path that the service gave for them, such as
-    /// `tinker://RUN/sampler_weights/NAME`. Text with `://` is a path. Blocks for one request.
+    /// `tinker://RUN/sampler_weights/NAME`. Text with `://` is a path; [`SamplerOptions`] name both, and add settings. Blocks for one
+    /// request.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, before any request; otherwise any error of
-    /// the request.
-    pub fn create_sampling_client(&self, model: &str) -> Result<SamplingClient> {
-        self.create_sampling_client_with(model.into())
-    }
-
-    /// Opens a sampling client with all options. Blocks for one request.
-    ///
-    /// # Errors
-    ///
-    /// As [`create_sampling_client`](ServiceClient::create_sampling_client); also
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without base model and path.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, or neither, before any request; otherwise any error
+    /// of the request.
     ///
     /// # Examples
     ///
@@ -222,14 +217,16 @@ impl ServiceClient {
     /// # fn f(service: tinkex::ServiceClient, saved: tinkex::types::SaveWeightsResponse) -> tinkex::Result<()> {
     /// use tinkex::SamplerOptions;
     ///
+    /// let base = service.create_sampling_client("Qwen/Qwen3-8B")?;
+    /// let tuned = service.create_sampling_client(&saved.path)?;
     /// let options = SamplerOptions::new().model_path(saved.path).base_model("Qwen/Qwen3-8B");
-    /// let sampler = service.create_sampling_client_with(options)?;
+    /// let checked = service.create_sampling_client(options)?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn create_sampling_client_with(&self, options: SamplerOptions) -> Result<SamplingClient> {
+    pub fn create_sampling_client(&self, options: impl Into<SamplerOptions>) -> Result<SamplingClient> {
         let deadline = self.blocking().deadline();
-        let client = SamplingClient::open("create_sampling_client", &self.session, options, deadline)?;
+        let client = SamplingClient::open("create_sampling_client", &self.session, options.into(), deadline)?;
         Ok(client.with_timeout_operation(self.timeout_operation))
     }
 

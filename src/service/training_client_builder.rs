@@ -1,7 +1,6 @@
 //! Builders of training clients.
 
-use super::from_state::FromState;
-use super::{ServiceClient, TrainingOptions};
+use super::{FromStateOptions, ServiceClient, TrainingOptions};
 use crate::error::Result;
 use crate::pending::Pending;
 use crate::training::TrainingClient;
@@ -39,11 +38,10 @@ impl TrainingClientBuilder {
         LoraBuilder { service: self.service, base_model: base_model.into(), options: TrainingOptions::new() }
     }
 
-    /// Starts from a state that [`TrainingClient::save_state`] saved, by the path that it returned. The base model and the rank
-    /// are those of the checkpoint.
-    pub fn from_state(self, path: impl Into<String>) -> FromStateBuilder {
-        let from = FromState { path: path.into(), ..FromState::default() };
-        FromStateBuilder { service: self.service, from }
+    /// Starts from a state that [`TrainingClient::save_state`] saved, by the path that it returned, or with [`FromStateOptions`].
+    /// The base model and the rank are those of the checkpoint.
+    pub fn from_state(self, options: impl Into<FromStateOptions>) -> FromStateBuilder {
+        FromStateBuilder { service: self.service, from: options.into() }
     }
 }
 
@@ -90,39 +88,39 @@ impl LoraBuilder {
 #[must_use]
 pub struct FromStateBuilder {
     service: ServiceClient,
-    from: FromState,
+    from: FromStateOptions,
 }
 
 impl FromStateBuilder {
     /// Also loads the optimizer's state. By default, the optimizer starts fresh.
     pub fn with_optimizer(mut self) -> Self {
-        self.from.with_optimizer = true;
+        self.from = self.from.with_optimizer();
         self
     }
 
     /// Sets the base model, which must fit the checkpoint. Defaults to the checkpoint's.
     pub fn base_model(mut self, name: impl Into<String>) -> Self {
-        self.from.base_model = Some(name.into());
+        self.from = self.from.base_model(name);
         self
     }
 
     /// Sets the optimizer of the new model. Defaults to AdamW, or to what the service says that the weights were trained with.
     pub fn optimizer_config(mut self, config: impl Into<OptimizerConfig>) -> Self {
-        self.from.optimizer_config = Some(config.into());
+        self.from = self.from.optimizer_config(config);
         self
     }
 
     /// Sets a token that gives access to weights of another user. Defaults to none. With one, the service itself creates the
     /// model like the one that the checkpoint was saved from: only the official service of 2026 does that.
     pub fn weights_access_token(mut self, token: impl Into<String>) -> Self {
-        self.from.weights_access_token = Some(token.into());
+        self.from = self.from.weights_access_token(token);
         self
     }
 
     /// Adds one entry to the metadata of the new training run. It replaces the entry of that key in the metadata of the
     /// checkpoint's training run. Defaults to none.
     pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.from.user_metadata.insert(key.into(), value.into());
+        self.from = self.from.user_metadata(key, value);
         self
     }
 

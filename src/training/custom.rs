@@ -74,7 +74,8 @@ impl TrainingClient {
     /// it need neither be `Send` nor `'static`. [`losses`](crate::losses) has some to start from.
     ///
     /// `target_tokens` may have K candidates for each position, in the shape `[N, K]`. The log-probabilities of a datum are then
-    /// N · K numbers, position by position, and so is the gradient.
+    /// N · K numbers, position by position, and so is the gradient. Other loss inputs are for the function; `weights` are sent with
+    /// the first pass, ones if there are none.
     ///
     /// Both passes together are one call in the order of calls: what other threads submit meanwhile comes after the second pass.
     /// Calls of this client that the function itself makes come between the passes, and the function may wait for them. It must
@@ -88,7 +89,8 @@ impl TrainingClient {
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](ErrorKind::InvalidInput) for a datum without `target_tokens` or with sparse ones, before any request,
+    /// - [`InvalidInput`](ErrorKind::InvalidInput) for a datum without `target_tokens`, with sparse ones or with loss inputs of other
+    ///   lengths, before any request,
     ///   and, before the second pass, for a loss that is not finite or gradients of the wrong number or length or with NaN or infinity.
     /// - [`Callback`](ErrorKind::Callback) if the function returns an error, which becomes the
     ///   [`source`](std::error::Error::source), and [`Panicked`](ErrorKind::Panicked) if it panics; no second pass is made.
@@ -163,6 +165,7 @@ impl TrainingClient {
         for (index, datum) in batch.iter().enumerate() {
             targets(index, datum).map_err(named)?;
         }
+        batch.validate().map_err(named)?;
         let bytes = batch.iter().map(Datum::heap_bytes).sum();
         let place = self.core.queue.take_place(bytes, mode.on_full()).map_err(named)?;
         place.fill(|| self.both_passes(batch, loss, mode))
@@ -181,7 +184,8 @@ impl TrainingClient {
         let cross_entropy = LossFn::CrossEntropy.into();
         // A pass without gradients does not change the model, even if its outcome is unknown.
         let unchanged = |error: Error| error.with_effect(false);
-        let first = self.queue_pass(OPERATION, Pass::Forward, batch, cross_entropy, mode)?;
+        let first =
+            self.queue_pass(OPERATION, Pass::Forward, &with_weights(batch).map_err(named)?, cross_entropy, mode)?;
         let output = first.pending(combine).wait().map_err(unchanged)?;
         let logprobs = logprobs(batch, output).map_err(named)?;
         let custom = match catch_unwind(AssertUnwindSafe(|| loss(batch, &logprobs))) {
@@ -205,6 +209,28 @@ impl TrainingClient {
             output.metrics.extend(metrics);
             Ok(output)
         }))
+    }
+}
+
+/// The batch of the first pass, which is cross-entropy: a datum without weights gets ones. They do not change log-probabilities.
+fn with_weights(batch: &Batch) -> Result<Batch> {
+    if batch.iter().all(|datum| datum.loss_fn_inputs.contains_key("weights")) {
+        return Ok(batch.clone());
+    }
+    let each = batch.iter().enumerate();
+    each.map(|(index, datum)| match datum.loss_fn_inputs.contains_key("weights") {
+        true => Ok(datum.clone()),
+        false => datum.clone().input("weights", shaped_like(targets(index, datum)?, |len| vec![1.0; len])?),
+    })
+    .collect()
+}
+
+/// Float32 numbers in the shape of these targets.
+fn shaped_like(targets: &TensorData, values: impl FnOnce(usize) -> Vec<f32>) -> Result<TensorData> {
+    let values = TensorData::new(values(targets.len()))?;
+    match targets.shape() {
+        Some(shape) => values.with_shape(shape),
+        None => Ok(values),
     }
 }
 
@@ -262,11 +288,7 @@ fn weighted(batch: &Batch, logprobs: &[Array1<f32>], gradients: Vec<Array1<f32>>
             return Err(Error::invalid_input(message));
         }
         let targets = targets(index, datum)?;
-        let weights = TensorData::new((-gradient).to_vec())?;
-        let weights = match targets.shape() {
-            Some(shape) => weights.with_shape(shape)?,
-            None => weights,
-        };
+        let weights = shaped_like(targets, |_| (-gradient).to_vec())?;
         let spans = (datum.model_input_spans.clone(), datum.loss_fn_input_spans.clone());
         let weighted = Datum::new(datum.model_input.clone()).with_provenance(spans.0, spans.1);
         weighted.input("target_tokens", targets)?.input("weights", weights)

@@ -39,7 +39,8 @@ use crate::types::{
 /// Each operation has a blocking form and a `submit_` form. The blocking form returns the result, waits for space when the
 /// queue of [`max_queued`](crate::ConfigBuilder::max_queued) calls is full, and takes up to
 /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation). The `submit_` form returns a [`Pending`] at once; if the
-/// queue is full, it fails with [`QueueFull`](crate::ErrorKind::QueueFull).
+/// queue is full, it fails with [`QueueFull`](crate::ErrorKind::QueueFull), or waits if
+/// [`with_waiting_submits`](TrainingClient::with_waiting_submits) says so.
 ///
 /// # After a failed call
 ///
@@ -74,6 +75,7 @@ use crate::types::{
 pub struct TrainingClient {
     core: Arc<Core>,
     timeout_operation: Option<Duration>,
+    waiting_submits: bool,
 }
 
 struct Core {
@@ -96,7 +98,8 @@ impl TrainingClient {
         let queue = Arc::new(TrainingQueue::spawn(session.http(), session.poller())?);
         session.inner().adopt(Arc::clone(&queue) as Arc<dyn Dependent>);
         let core = Core { session: session.clone(), queue, model_id: model_id.into(), info: OnceLock::new() };
-        Ok(TrainingClient { core: Arc::new(core), timeout_operation: session.config().timeout_operation() })
+        let timeout_operation = session.config().timeout_operation();
+        Ok(TrainingClient { core: Arc::new(core), timeout_operation, waiting_submits: false })
     }
 
     /// The id of the trained model.
@@ -129,7 +132,29 @@ impl TrainingClient {
     /// ```
     #[must_use]
     pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
-        TrainingClient { core: Arc::clone(&self.core), timeout_operation: timeout }
+        TrainingClient { timeout_operation: timeout, ..self.clone() }
+    }
+
+    /// A client of the same model whose `submit_` calls wait for room when the queue of
+    /// [`max_queued`](crate::ConfigBuilder::max_queued) calls is full, up to the
+    /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation), in place of failing with
+    /// [`QueueFull`](crate::ErrorKind::QueueFull). Defaults to false.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient, batches: Vec<tinkex::types::Batch>) -> tinkex::Result<()> {
+    /// use tinkex::types::LossFn;
+    ///
+    /// let trainer = trainer.with_waiting_submits(true);
+    /// let passes: tinkex::Result<Vec<_>> =
+    ///     batches.iter().map(|batch| trainer.submit_forward(batch, LossFn::CrossEntropy)).collect();
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_waiting_submits(&self, waiting: bool) -> Self {
+        TrainingClient { waiting_submits: waiting, ..self.clone() }
     }
 
     /// Computes the loss of a batch and the log-probability of each target token, without gradients. Blocks.
@@ -163,8 +188,9 @@ impl TrainingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty batch or a number that is not finite, before any request;
-    /// otherwise any error of a request. If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the gradient
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty batch, a number that is not finite, and loss inputs that are
+    /// missing or of another length than the model input ([`Datum::validate_for`](crate::types::Datum::validate_for)), before any
+    /// request; otherwise any error of a request. If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the gradient
     /// may have been accumulated.
     pub fn forward_backward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
         let (batch, loss, mode) = (batch.into(), loss.into(), self.blocking());

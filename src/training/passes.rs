@@ -32,7 +32,10 @@ impl TrainingClient {
                 .with_operation(operation)
                 .with_hint("pass at least one datum"));
         }
-        batch.validate().and_then(|()| loss.validate()).map_err(|error| error.with_operation(operation))?;
+        batch
+            .validate_for(&loss.function)
+            .and_then(|()| loss.validate())
+            .map_err(|error| error.with_operation(operation))?;
         let (batch, model_id) = (batch.clone(), Arc::clone(&self.core.model_id));
         let bytes = batch.iter().map(Datum::heap_bytes).sum();
         let kind = match pass {

@@ -33,7 +33,10 @@ impl TrainingClient {
     }
 
     pub(super) fn submitting(&self) -> CallMode {
-        CallMode::submitting(self.timeout_operation)
+        match self.waiting_submits {
+            true => CallMode::submitting_with_room(self.core.session.config().clock(), self.timeout_operation),
+            false => CallMode::submitting(self.timeout_operation),
+        }
     }
 
     pub(super) fn queue_optim_step(&self, params: OptimParams, mode: CallMode) -> Result<Pending<OptimStepResponse>> {

@@ -1,6 +1,7 @@
 //! Training examples and batches of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Deref;
 use std::slice;
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::provenance::{self, ProvenanceSpan};
-use super::{Dtype, Element, ModelInput, TensorData};
+use super::{Dtype, Element, LossFn, ModelInput, TensorData, datum_checks};
 use crate::error::{Error, Result};
 
 /// One training example: the model's input, and the inputs of the loss function.
 ///
-/// Each loss input has the shape `[N]`, one number for each of the model input's N tokens. For every loss function,
+/// Each loss input has the shape `[N]`, one number for each of the model input's N tokens; with K targets for each token, which
+/// cross-entropy can have, `[N, K]`. For every loss function,
 /// `target_tokens[i]` is the token to predict after input token `i`: a text of N + 1 tokens becomes a model input of the
 /// first N tokens and targets of the last N. For [`LossFn::CrossEntropy`](super::LossFn::CrossEntropy), `weights[i]` is the
 /// weight of that prediction: 0 for the prompt, 1 for the completion. [`LossFn`](super::LossFn) lists the inputs of the
@@ -87,24 +89,54 @@ impl Datum {
         self
     }
 
-    /// Checks that all numbers can be sent, and that provenance spans cover the tokens.
+    /// Checks that all numbers can be sent, that the model input and the loss inputs have numbers for the same tokens, and that
+    /// provenance spans cover the tokens. Loss inputs that this crate does not know may have any length.
     ///
     /// # Errors
     ///
-    /// NaN or an infinity, where the error names the loss input and the index; spans without a sequence id, or of another
-    /// number of tokens.
+    /// NaN or an infinity, where the error names the loss input and the index; a loss input of another length than the model
+    /// input; `target_tokens` that are not int64; spans without a sequence id, or of another number of tokens.
     pub fn validate(&self) -> Result<()> {
         self.check(&"")
     }
 
+    /// [`validate`](Datum::validate), and that the datum has the loss inputs that this function needs. Every pass checks its
+    /// batch so, before anything is sent.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`validate`](Datum::validate), and a loss input that is missing.
+    ///
+    /// ```
+    /// use tinkex::types::{Datum, LossFn};
+    ///
+    /// let datum = Datum::new([10, 11]).input("target_tokens", [11, 12])?;
+    /// let error = datum.validate_for(&LossFn::CrossEntropy).unwrap_err();
+    /// assert!(error.to_string().contains("\"weights\" is missing, which cross_entropy needs"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn validate_for(&self, function: &LossFn) -> Result<()> {
+        self.check_for(function, &"")
+    }
+
+    /// [`validate_for`](Datum::validate_for), with the place of the datum for the error message.
+    fn check_for(&self, function: &LossFn, place: &dyn Display) -> Result<()> {
+        datum_checks::check_required(self, function, place)?;
+        self.check(place)
+    }
+
     /// [`validate`](Datum::validate), with the place of the datum for the error message.
-    fn check(&self, place: &dyn std::fmt::Display) -> Result<()> {
+    fn check(&self, place: &dyn Display) -> Result<()> {
+        datum_checks::check_lengths(self, place)?;
+        self.check_numbers(place)
+    }
+
+    /// Checks that all numbers can be sent, and that provenance spans cover the tokens.
+    pub(crate) fn check_numbers(&self, place: &dyn Display) -> Result<()> {
         for (name, tensor) in &self.loss_fn_inputs {
             tensor.check_finite(&format_args!("the loss input {name:?}{place}"))?;
         }
-        // A matrix of targets has a row for each token.
-        let rows = |tensor: &TensorData| tensor.shape().and_then(<[usize]>::first).copied().unwrap_or(tensor.len());
-        let targets = self.loss_fn_inputs.get("target_tokens").map_or(0, rows);
+        let targets = self.loss_fn_inputs.get("target_tokens").map_or(0, datum_checks::rows);
         provenance::check(&self.model_input_spans, self.model_input.len(), &format_args!("the model input{place}"))?;
         provenance::check(&self.loss_fn_input_spans, targets, &format_args!("the target tokens{place}"))
     }
@@ -259,6 +291,16 @@ impl Batch {
     /// Those of [`Datum::validate`]. The error names the datum's index.
     pub fn validate(&self) -> Result<()> {
         self.iter().enumerate().try_for_each(|(index, datum)| datum.check(&format_args!(" of datum {index}")))
+    }
+
+    /// Checks all examples, as [`Datum::validate_for`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Datum::validate_for`]. The error names the datum's index.
+    pub fn validate_for(&self, function: &LossFn) -> Result<()> {
+        let place = |index: usize| format!(" of datum {index}");
+        self.iter().enumerate().try_for_each(|(index, datum)| datum.check_for(function, &place(index)))
     }
 }
 

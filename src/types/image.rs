@@ -42,9 +42,7 @@ impl ImageFormat {
 /// let image = ImageChunk::new(*file, 256)?;
 /// assert_eq!((image.format, image.width, image.height), (ImageFormat::Png, Some(640), Some(480)));
 ///
-/// let mut input = ModelInput::from_tokens([1, 2]);
-/// input.append(image);
-/// assert_eq!(input.len(), 258);
+/// assert_eq!(ModelInput::from_tokens([1, 2]).append(image).len(), 258);
 /// assert!(ImageChunk::new(*b"GIF89a", 256).is_err());
 ///
 /// // Servers of 2026 count the tokens themselves, and refuse an image that does not have the expected number.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::from_text::from_text;
+
 /// What [`TrainingClient::load_state`](crate::TrainingClient::load_state) loads. A path is enough.
 ///
 /// ```

@@ -22,7 +22,6 @@
 //!
 //! The requests themselves are in [`wire`], which is outside semantic versioning.
 
-#[macro_use]
 mod from_text;
 #[macro_use]
 mod open_enum;
@@ -35,6 +34,7 @@ mod checkpoint;
 mod checkpoint_path;
 mod console;
 mod datum;
+mod datum_checks;
 mod external_weights;
 mod finish_reason;
 mod image;
@@ -81,6 +81,7 @@ pub(crate) use console::{run_page, session_page};
 pub use datum::{Batch, Datum, LossInput};
 pub use external_weights::ExternalWeightsUrlsResponse;
 pub use finish_reason::FinishReason;
+pub(crate) use from_text::from_text;
 pub use image::{ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use load_options::LoadOptions;
 pub use lora_config::LoraConfig;

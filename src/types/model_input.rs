@@ -1,5 +1,7 @@
 //! The input of a model: runs of tokens, and images.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{ImageAssetPointerChunk, ImageChunk};
@@ -15,6 +17,13 @@ use crate::error::{Error, Result};
 /// assert_eq!(input.len(), 3);
 /// assert_eq!(input.to_tokens()?, [1, 2, 3]);
 /// assert_eq!(serde_json::to_string(&input).unwrap(), r#"{"chunks":[{"type":"encoded_text","tokens":[1,2,3]}]}"#);
+///
+/// // Pieces: tokens, chunks and other inputs.
+/// let longer = input.clone().append([4, 5]).append(&input);
+/// assert_eq!(longer.to_tokens()?, [1, 2, 3, 4, 5, 1, 2, 3]);
+/// assert_eq!(ModelInput::from_pieces([vec![1, 2], vec![3]]), input);
+/// input.extend([4, 5]);
+/// assert_eq!(input.chunks.len(), 1);
 ///
 /// // Images count toward the length, but have no token ids: see `ImageChunk`.
 /// assert!(ModelInput::default().is_empty());
@@ -41,25 +50,36 @@ impl ModelInput {
         ModelInput::new().chunk(EncodedTextChunk::new(tokens))
     }
 
-    /// Adds a chunk at the end and returns the input.
+    /// An input of these pieces, one after the other, as [`append`](ModelInput::append) joins them.
+    #[must_use]
+    pub fn from_pieces(pieces: impl IntoIterator<Item = impl Into<ModelInput>>) -> Self {
+        pieces.into_iter().fold(ModelInput::new(), ModelInput::append)
+    }
+
+    /// Adds a chunk at the end and returns the input. The chunk stays one of its own.
     #[must_use]
     pub fn chunk(mut self, chunk: impl Into<ModelInputChunk>) -> Self {
-        self.append(chunk);
+        self.chunks.push(chunk.into());
         self
     }
 
-    /// Adds a chunk at the end.
-    pub fn append(&mut self, chunk: impl Into<ModelInputChunk>) {
-        self.chunks.push(chunk.into());
+    /// Adds tokens, a chunk or another input at the end and returns the whole. Tokens after tokens continue the same chunk, so
+    /// that a text in pieces is sent like the whole text.
+    #[must_use]
+    pub fn append(mut self, more: impl Into<ModelInput>) -> Self {
+        for chunk in more.into().chunks {
+            match chunk {
+                ModelInputChunk::EncodedText(text) => self.extend(text.tokens),
+                image => self.chunks.push(image),
+            }
+        }
+        self
     }
 
     /// Adds a token at the end: to the last chunk if it is text, else as a new chunk.
     #[doc(alias = "append_int")]
     pub fn append_token(&mut self, token: u32) {
-        match self.chunks.last_mut() {
-            Some(ModelInputChunk::EncodedText(text)) => text.tokens.push(token),
-            _ => self.append(EncodedTextChunk::new([token])),
-        }
+        self.extend([token]);
     }
 
     /// The length in tokens. An image counts as its `expected_tokens`, else as its `tokens`; as 0 if it has neither: see
@@ -68,6 +88,12 @@ impl ModelInput {
     #[must_use]
     pub fn len(&self) -> usize {
         self.chunks.iter().map(ModelInputChunk::len).sum()
+    }
+
+    /// The length, unless an image does not say how many tokens it is.
+    pub(crate) fn known_len(&self) -> Option<usize> {
+        let is_known = |chunk: &ModelInputChunk| matches!(chunk, ModelInputChunk::EncodedText(_)) || !chunk.is_empty();
+        self.chunks.iter().all(is_known).then(|| self.len())
     }
 
     /// The memory of its tokens and images in bytes, for the limits of a queue.
@@ -114,6 +140,57 @@ impl<T: Into<ModelInputChunk>> FromIterator<T> for ModelInput {
     }
 }
 
+impl FromIterator<u32> for ModelInput {
+    fn from_iter<I: IntoIterator<Item = u32>>(tokens: I) -> Self {
+        ModelInput::from_tokens(tokens.into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// Adds tokens at the end: to the last chunk if it is text, else as a new chunk.
+impl Extend<u32> for ModelInput {
+    fn extend<I: IntoIterator<Item = u32>>(&mut self, tokens: I) {
+        match self.chunks.last_mut() {
+            Some(ModelInputChunk::EncodedText(text)) => text.tokens.extend(tokens),
+            _ => {
+                let tokens: Vec<u32> = tokens.into_iter().collect();
+                if !tokens.is_empty() {
+                    self.chunks.push(EncodedTextChunk::new(tokens).into());
+                }
+            }
+        }
+    }
+}
+
+impl<'a> From<&'a ModelInput> for Cow<'a, ModelInput> {
+    fn from(input: &'a ModelInput) -> Self {
+        Cow::Borrowed(input)
+    }
+}
+
+impl From<ModelInput> for Cow<'_, ModelInput> {
+    fn from(input: ModelInput) -> Self {
+        Cow::Owned(input)
+    }
+}
+
+impl From<&ModelInput> for ModelInput {
+    fn from(input: &ModelInput) -> Self {
+        input.clone()
+    }
+}
+
+macro_rules! from_chunk {
+    ($($Chunk:ident)*) => {$(
+        impl From<$Chunk> for ModelInput {
+            fn from(chunk: $Chunk) -> Self {
+                ModelInput::new().chunk(chunk)
+            }
+        }
+    )*};
+}
+
+from_chunk!(ModelInputChunk EncodedTextChunk ImageChunk ImageAssetPointerChunk);
+
 impl From<Vec<u32>> for ModelInput {
     fn from(tokens: Vec<u32>) -> Self {
         ModelInput::from_tokens(tokens)
@@ -123,6 +200,18 @@ impl From<Vec<u32>> for ModelInput {
 impl From<&[u32]> for ModelInput {
     fn from(tokens: &[u32]) -> Self {
         ModelInput::from_tokens(tokens)
+    }
+}
+
+impl From<&Vec<u32>> for ModelInput {
+    fn from(tokens: &Vec<u32>) -> Self {
+        ModelInput::from_tokens(tokens.as_slice())
+    }
+}
+
+impl<const N: usize> From<&[u32; N]> for ModelInput {
+    fn from(tokens: &[u32; N]) -> Self {
+        ModelInput::from_tokens(tokens.as_slice())
     }
 }
 

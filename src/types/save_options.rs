@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::from_text::from_text;
+
 open_enum! {
     /// What a sampling client of unnamed weights follows.
     ///

@@ -30,6 +30,8 @@ mod local_server;
 mod local_weights;
 mod passes;
 mod polling;
+#[cfg(feature = "local")]
+mod ports;
 mod protobuf;
 #[cfg(feature = "local")]
 mod quickstart;

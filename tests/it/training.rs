@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
-use tinkex::{ErrorKind, ServiceClient, TrainingClient, TrainingOptions};
+use tinkex::{ErrorKind, Limit, ServiceClient, TrainingClient, TrainingOptions};
 
 use crate::support::{Gate, Reply, Service, batch, healthy_service};
 
@@ -133,7 +133,7 @@ fn invalid_models_are_refused_before_any_request() {
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
     let before = service.requests().len();
     let nothing = LoraConfig::new().train_mlp(false).train_attn(false).train_unembed(false);
-    let (lora, metadata) = (LoraConfig::default(), Default::default());
+    let lora = LoraConfig::default();
     let errors = [
         client.create_lora_training_client("base", nothing.clone()).unwrap_err(),
         client.training_client().lora("base").options(nothing).submit().unwrap_err(),
@@ -141,8 +141,8 @@ fn invalid_models_are_refused_before_any_request() {
         client.training_client().lora("").options(lora).submit().unwrap_err(),
         client.create_sampling_client(" ").unwrap_err(),
         client.create_sampling_client("https://run/weights/a").unwrap_err(),
-        client.create_training_client_from_state("run/weights/a", &metadata).unwrap_err(),
-        client.create_training_client_from_state_with_optimizer("", &metadata).unwrap_err(),
+        client.create_training_client_from_state("run/weights/a").unwrap_err(),
+        client.create_training_client_from_state_with_optimizer("").unwrap_err(),
         client.training_client().from_state("tinker://run/weights/a").base_model(" ").submit().unwrap_err(),
     ];
     for error in errors {
@@ -176,6 +176,36 @@ fn a_full_queue_fails_submits_and_blocks_calls() {
     manual.until_waiting(|waits| waits.contains(&HOUR));
     gate.open();
     assert_eq!(waiting.join().unwrap(), 2.0);
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_submission_waits_for_room_if_asked() {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let service = Service::start(move |request| match healthy_service(request) {
+        reply if request.path == "optim_step" && request.seq_id() == Some(1) => Reply::held(&held, reply),
+        reply => reply,
+    });
+    let manual = ManualClock::new();
+    let config = service.manual_config(&manual).max_queued(1).timeout_operation(Some(HOUR));
+    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap().with_waiting_submits(true);
+    let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    service.wait_for_count("optim_step", 1);
+    let submit = || {
+        let trainer = trainer.clone();
+        thread::spawn(move || trainer.submit_optim_step(AdamParams::default()))
+    };
+    let late = submit();
+    manual.until_waiting(|waits| waits.contains(&HOUR));
+    manual.advance(HOUR);
+    let error = late.join().unwrap().map(drop).unwrap_err();
+    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Timeout(Limit::Operation), false));
+    let second = submit();
+    manual.until_waiting(|waits| waits.contains(&HOUR));
+    gate.open();
+    assert_eq!(second.join().unwrap().unwrap().wait().unwrap().metrics.unwrap()["step"], 2.0);
     first.wait().unwrap();
 }
 
@@ -251,7 +281,7 @@ fn resuming_an_unsupported_run_takes_no_number() {
         _ => healthy_service(request),
     });
     let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
-    let create = |path: &str| client.create_training_client_from_state(path, &Default::default());
+    let create = |path: &str| client.create_training_client_from_state(path);
     let error = create("tinker://whole/weights/1").unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("create_training_client_from_state")));
     assert_eq!(create("tinker://gone/weights/1").unwrap_err().status(), Some(404));

@@ -9,7 +9,9 @@ use crossbeam_channel::{bounded, unbounded};
 use serde_json::{Value, json};
 use tinkex::clock::ManualClock;
 use tinkex::types::{ModelInput, QueueState, RequestKind, SamplingParams};
-use tinkex::{ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, wait_all, wait_any};
+use tinkex::{
+    AsCompleted, ErrorKind, Limit, Pending, QueueStateUpdate, ServiceClient, as_completed, wait_all, wait_any,
+};
 
 use crate::support::{Gate, Reply, Service, advance_past_wait, connect, healthy_service, service_with_polls};
 
@@ -90,6 +92,60 @@ fn any_takes_them_as_they_come() {
     }
     assert_eq!(came.pop(), Some(Ok("held".into())));
     assert!(came.contains(&Ok("quick".into())) && came.contains(&Err(ErrorKind::RequestFailed)));
+}
+
+#[test]
+fn completed_results_come_with_their_index() {
+    let gate = Arc::<Gate>::default();
+    let service = holding(&gate);
+    let client = connect(service.config());
+    let pendings = ["held", "quick", "bad"].map(|id| pending(&client, id));
+    let mut completed = as_completed(pendings);
+    assert_eq!(completed.len(), 3);
+    let mut came = Vec::new();
+    for _ in 0..2 {
+        let (index, result) = completed.next().unwrap();
+        came.push((index, result.map(|result| result["value"].clone()).map_err(|error| error.kind())));
+    }
+    came.sort_by_key(|(index, _)| *index);
+    assert_eq!(came, [(1, Ok("quick".into())), (2, Err(ErrorKind::RequestFailed))]);
+    // Another call, while one is still on its way.
+    completed.add(pending(&client, "late"));
+    let (index, result) = completed.next().unwrap();
+    assert_eq!((index, &result.unwrap()["value"]), (3, &json!("late")));
+    gate.open();
+    assert_eq!(completed.by_ref().map(|(index, result)| (index, result.is_ok())).collect::<Vec<_>>(), [(0, true)]);
+    assert!(completed.next().is_none() && completed.is_empty());
+    assert_eq!(AsCompleted::<Value>::new().count(), 0);
+}
+
+#[test]
+fn dropping_the_rest_abandons_it() {
+    let never = Arc::<Gate>::default();
+    let service = holding(&never);
+    let client = connect(service.config());
+    let mut completed = as_completed([pending(&client, "held"), pending(&client, "quick")]);
+    let polls = service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
+    let held = polls.iter().find(|request| request.request_id() == "held").unwrap().connection;
+    assert_eq!(completed.next().map(|(index, _)| index), Some(1));
+    drop(completed);
+    service.wait_for_disconnect(held);
+}
+
+#[test]
+fn each_call_times_out_by_itself() {
+    let manual = ManualClock::new();
+    let never = Arc::<Gate>::default();
+    let service = holding(&never);
+    let client = connect(service.manual_config(&manual).timeout_operation(Some(60 * SECOND)));
+    let patient = client.with_timeout_operation(None);
+    let mut completed = as_completed([pending(&patient, "held-1"), pending(&client, "held-2"), pending(&patient, "a")]);
+    assert_eq!(completed.next().map(|(index, _)| index), Some(2));
+    let waiting = thread::spawn(move || (completed.next().unwrap(), completed.len()));
+    manual.until_waiting(|waits| waits.contains(&(60 * SECOND)));
+    manual.advance(60 * SECOND);
+    let ((index, result), rest) = waiting.join().unwrap();
+    assert_eq!((index, result.unwrap_err().kind(), rest), (1, ErrorKind::Timeout(Limit::Operation), 1));
 }
 
 #[test]

@@ -62,9 +62,8 @@ pub fn batch() -> tinkex::types::Batch {
 pub fn image_prompt() -> tinkex::types::ModelInput {
     use tinkex::types::{ImageAssetPointerChunk, ImageChunk, ImageFormat, ModelInput};
     let data = b"\x89PNG\r\n\x1a\n\0\xff".to_vec();
-    let mut prompt = ModelInput::from_tokens([1, 2]);
-    prompt.append(ImageChunk::from_parts(data, ImageFormat::Png, 2, 2, 4));
-    prompt.append(ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, 10, 20, 5));
-    prompt.append_token(3);
-    prompt
+    ModelInput::from_tokens([1, 2])
+        .append(ImageChunk::from_parts(data, ImageFormat::Png, 2, 2, 4))
+        .append(ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, 10, 20, 5))
+        .append([3])
 }

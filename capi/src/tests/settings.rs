@@ -56,7 +56,10 @@ fn keys_set_what_they_name() {
             "timeout_billing": 0, "max_retries": 3, "constrained": true, "max_queued": 7, "proxy": "off"}"#,
     ))
     .unwrap();
-    assert_eq!((config.base_url(), config.tags(), config.wire()), ("http://127.0.0.1:9/a", &["x".to_owned()][..], Wire::Json));
+    assert_eq!(
+        (config.base_url(), config.tags(), config.wire()),
+        ("http://127.0.0.1:9/a", &["x".to_owned()][..], Wire::Json)
+    );
     assert_eq!((config.project_id(), config.display_name()), (Some("p"), Some("d")));
     assert_eq!((config.timeout_idle().as_millis(), config.timeout_operation(), config.max_retries()), (2500, None, 3));
     assert_eq!(config.timeout_billing(), Some(std::time::Duration::ZERO));
@@ -79,8 +82,12 @@ fn every_error_kind_has_a_status() {
     let here = source("src/error.rs");
     let header = source("include/tinkex.h");
     for kind in kinds {
-        assert!(here.contains(&format!("ErrorKind::{kind} =>")) || here.contains(&format!("ErrorKind::{kind}(_) =>")), "{kind}");
-        let words = kind.char_indices().map(|(at, c)| if at > 0 && c.is_uppercase() { format!("_{c}") } else { c.to_string() });
+        assert!(
+            here.contains(&format!("ErrorKind::{kind} =>")) || here.contains(&format!("ErrorKind::{kind}(_) =>")),
+            "{kind}"
+        );
+        let words =
+            kind.char_indices().map(|(at, c)| if at > 0 && c.is_uppercase() { format!("_{c}") } else { c.to_string() });
         let constant = format!("TINKEX_{}", words.collect::<String>().to_uppercase());
         assert!(header.contains(&format!("{constant} = ")), "{constant}");
     }

@@ -1,6 +1,5 @@
 //! Sessions, training, saving and loading.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -67,7 +66,7 @@ pub const OPTIONAL: &[Check] = &[
     }),
     ("training client from saved weights", |scene| {
         let (path, loss) = scene.state()?;
-        let trainer = scene.service.create_training_client_from_state(path, &BTreeMap::new())?;
+        let trainer = scene.service.create_training_client_from_state(path)?;
         is_close(loss_of(&trainer.forward(batch(), LossFn::CrossEntropy)?)?, loss)
     }),
     #[cfg(feature = "ndarray")]

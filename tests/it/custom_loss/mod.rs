@@ -260,11 +260,31 @@ fn data_without_targets_is_refused_before_any_request() {
     let bare = Datum::new(ModelInput::from_tokens([1]));
     let targets = TensorData::from(vec![1_i64, 0]).with_shape([1, 2]).unwrap().into_sparse(0_i64).unwrap();
     let sparse = bare.clone().input("target_tokens", targets).unwrap();
-    for batch in [Batch::from([bare]), Batch::from([sparse]), Batch::from(vec![])] {
+    let short = bare.clone().input("target_tokens", [1, 2]).unwrap();
+    for batch in [Batch::from([bare]), Batch::from([sparse]), Batch::from([short]), Batch::from(vec![])] {
         let error = trainer.submit_forward_backward_custom(batch, not_called).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("forward_backward_custom")));
     }
     assert!(passes(&service).is_empty());
+}
+
+#[test]
+fn the_first_pass_has_weights_in_any_case() {
+    let service = with_metrics(json!({}));
+    let without = Datum::new(ModelInput::from_tokens([1, 2, 3])).input("target_tokens", [2, 3, 4]).unwrap();
+    let weighted = without.clone().input("weights", [0.0, 0.0, 1.0]).unwrap();
+    let matrix = TensorData::from(vec![2_i64, 3, 4]).with_shape([3, 1]).unwrap();
+    let columns = Datum::new(ModelInput::from_tokens([1, 2, 3])).input("target_tokens", matrix).unwrap();
+    let batch = Batch::from([without, weighted, columns]);
+    let output = trainer(&service).forward_backward_custom(&batch, |data, logprobs| {
+        assert_eq!(data, &batch[..], "the function gets the data as they are");
+        flat(data, logprobs)
+    });
+    output.unwrap();
+    let first = &passes(&service)[0].body["forward_input"]["data"];
+    let weights: Vec<_> = (0..3).map(|index| &first[index]["loss_fn_inputs"]["weights"]).collect();
+    assert_eq!([&weights[0]["data"], &weights[1]["data"]], [&json!([1.0, 1.0, 1.0]), &json!([0.0, 0.0, 1.0])]);
+    assert_eq!((&weights[2]["data"], &weights[2]["shape"]), (&json!([1.0, 1.0, 1.0]), &json!([3, 1])));
 }
 
 #[test]

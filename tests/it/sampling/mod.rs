@@ -7,6 +7,7 @@ mod many;
 mod open;
 mod options;
 mod requests;
+mod sample_many;
 mod service_limits;
 
 use std::collections::HashSet;

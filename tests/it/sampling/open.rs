@@ -10,7 +10,7 @@ fn a_path_and_its_base_model_are_sent() {
     let service = Service::start(healthy_service);
     let client = connect(service.config());
     let options = SamplerOptions::from("tinker://run/sampler_weights/1").base_model("base").record_stability_info(true);
-    let sampler = client.create_sampling_client_with(options.retry_config(RetryConfig::off())).unwrap();
+    let sampler = client.create_sampling_client(options.retry_config(RetryConfig::off())).unwrap();
     let sent = &service.requests_to("create_sampling_session")[0].body;
     assert_eq!((&sent["model_path"], &sent["base_model"]), (&json!("tinker://run/sampler_weights/1"), &json!("base")));
     sample(&sampler, 1);
@@ -22,7 +22,7 @@ fn neither_base_model_nor_path_is_refused() {
     let service = Service::start(healthy_service);
     let client = connect(service.config());
     for options in [SamplerOptions::new(), SamplerOptions::from(" "), SamplerOptions::new().model_path("")] {
-        let error = client.create_sampling_client_with(options).unwrap_err();
+        let error = client.create_sampling_client(options).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("create_sampling_client")));
     }
     assert!(service.requests_to("create_sampling_session").is_empty());

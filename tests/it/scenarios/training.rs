@@ -1,10 +1,8 @@
 //! Training, and training clients.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, Loss, LossFn, ModelInput, UnloadModelResponse};
-use tinkex::{ErrorKind, TrainingOptions};
+use tinkex::{ErrorKind, FromStateOptions, TrainingOptions};
 
 use super::replay::Scenario;
 
@@ -157,10 +155,6 @@ fn scenario_30_weights() {
     scenario.is_played();
 }
 
-fn metadata() -> BTreeMap<String, String> {
-    [("k", "override"), ("x", "y")].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
-}
-
 #[test]
 fn scenario_31_training_client_from_state() {
     for submitted in [false, true] {
@@ -170,14 +164,15 @@ fn scenario_31_training_client_from_state() {
             let builder = service.training_client().from_state(path);
             builder.user_metadata("k", "override").user_metadata("x", "y").submit()
         };
+        let options = |path| FromStateOptions::new(path).user_metadata("k", "override").user_metadata("x", "y");
         let trainer = if submitted {
             from_state(path).unwrap().wait().unwrap()
         } else {
-            service.create_training_client_from_state(path, &metadata()).unwrap()
+            service.create_training_client_from_state(options(path)).unwrap()
         };
         assert_eq!(trainer.model_id(), "sess-golden-0001:train:0");
         for path in ["x/weights/y", "", "weights"] {
-            let error = service.create_training_client_from_state(path, &metadata()).unwrap_err();
+            let error = service.create_training_client_from_state(options(path)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path}");
             assert_eq!(error.operation(), Some("create_training_client_from_state"));
             assert!(from_state(path).is_err(), "{path}");
@@ -191,7 +186,7 @@ fn loading_with_the_optimizer_differs_by_one_flag() {
     let scenario = Scenario::start("31_training_client_from_state");
     let service = scenario.connect();
     let path = "tinker://run-golden/weights/0001";
-    drop(service.create_training_client_from_state_with_optimizer(path, &BTreeMap::new()).unwrap());
+    drop(service.create_training_client_from_state_with_optimizer(path).unwrap());
     let loads = scenario.service.requests_to("load_weights");
     assert_eq!((loads.len(), &loads[0].body["optimizer"], loads[0].seq_id()), (1, &Value::Bool(true), Some(1)));
     let created = &scenario.service.requests_to("create_model")[0].body;

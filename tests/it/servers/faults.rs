@@ -79,7 +79,10 @@ fn a_pass_that_fails_keeps_its_category() {
     for double in doubles(|_, _| Fault::Nothing) {
         let name = double.server().name;
         let trainer = create_trainer(&double.connect());
-        let error = trainer.forward_backward(batch([1]), LossFn::from("dro")).unwrap_err();
+        let sampled = batch([1])[0].clone();
+        let zeros = vec![0.0_f32; sampled.model_input.len()];
+        let sampled = sampled.input("logprobs", &zeros).unwrap().input("advantages", zeros).unwrap();
+        let error = trainer.forward_backward(sampled, LossFn::Dro).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::RequestFailed | ErrorKind::Status), "{name}: {error:?}");
         assert!(error.to_string().contains("this loss always fails"), "{name}: {error}");
         // It was run, so its number is used.

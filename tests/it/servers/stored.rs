@@ -1,6 +1,5 @@
 //! Saved weights: what a server has of loading them into a new model and downloading them.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use tinkex::ErrorKind;
@@ -18,8 +17,8 @@ fn the_optimizer_is_loaded_only_on_request() {
         trainer.forward_backward(batch([1]), LossFn::CrossEntropy).unwrap();
         trainer.optim_step(AdamParams::default()).unwrap();
         let state = trainer.save_state("state").unwrap().path;
-        let without = service.create_training_client_from_state(&state, &BTreeMap::new()).unwrap();
-        let with = service.create_training_client_from_state_with_optimizer(&state, &BTreeMap::new()).unwrap();
+        let without = service.create_training_client_from_state(&state).unwrap();
+        let with = service.create_training_client_from_state_with_optimizer(&state).unwrap();
         let world = double.world();
         let steps = |id: &str| (world.models[id].weights.steps, world.models[id].weights.optimizer_steps);
         assert_eq!((steps(without.model_id()), steps(with.model_id())), ((1, 0), (1, 1)), "{name}");

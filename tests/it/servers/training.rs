@@ -1,7 +1,5 @@
 //! Training, saving and loading.
 
-use std::collections::BTreeMap;
-
 use tinkex::types::{AdamParams, LossFn, ModelInput, SamplingParams};
 
 use super::{assert_echo, batch, create_trainer, for_each_server};
@@ -34,7 +32,7 @@ fn the_main_loop_works_everywhere() {
             let logprobs = sampler.compute_logprobs(&ModelInput::from_tokens([1, 512])).unwrap();
             assert_eq!(logprobs, [None, Some(-0.5)], "{name}");
         }
-        let again = service.create_training_client_from_state(&state, &BTreeMap::new()).unwrap();
+        let again = service.create_training_client_from_state(&state).unwrap();
         assert_echo(&again.forward_backward(batch([1]), LossFn::CrossEntropy).unwrap(), [1], name);
         let world = double.world();
         let loaded = &world.models[again.model_id()].weights;

@@ -19,9 +19,7 @@ fn text(tokens: impl Into<Vec<u32>>) -> EncodedTextChunk {
 
 /// One token, then a chunk.
 fn one_and(chunk: impl Into<ModelInputChunk>) -> ModelInput {
-    let mut input = ModelInput::from_tokens([1]);
-    input.append(chunk);
-    input
+    ModelInput::from_tokens([1]).chunk(chunk)
 }
 
 #[test]
@@ -106,9 +104,33 @@ fn tokens_extend_text_and_follow_images() {
     let mut input = ModelInput::from_tokens([1]);
     input.append_token(2);
     assert_eq!(input, ModelInput::from_tokens([1, 2]));
-    input.append(image());
+    let mut input = input.append(image());
     input.append_token(3);
     assert_eq!(input.chunks.len(), 3);
+}
+
+#[test]
+fn pieces_of_text_make_one_chunk() {
+    let whole = ModelInput::from_tokens([1, 2, 3, 4]);
+    let start = ModelInput::from_tokens([1, 2]);
+    assert_eq!(start.clone().append([3, 4]), whole);
+    assert_eq!(start.clone().append(vec![3]).append(text([4])), whole);
+    assert_eq!(start.clone().append(ModelInput::from_tokens([3, 4])), whole);
+    assert_eq!(ModelInput::from_pieces([&[1, 2][..], &[], &[3, 4]]), whole);
+    assert_eq!((1..=4_u32).collect::<ModelInput>(), whole);
+    let mut extended = start.clone();
+    extended.extend(3..=4);
+    assert_eq!(extended, whole);
+    assert_eq!(start.chunk(text([3, 4])).chunks.len(), 2, "a chunk stays one of its own");
+
+    let around: ModelInput = ModelInput::from(image()).append([9]);
+    let mixed = ModelInput::from_tokens([1]).append(&around).append(&around);
+    let lengths: Vec<usize> = mixed.chunks.iter().map(ModelInputChunk::len).collect();
+    let image_tokens = ModelInput::from(image()).len();
+    assert_eq!(lengths, [1, image_tokens, 1, image_tokens, 1]);
+    let mut empty = ModelInput::new();
+    empty.extend([0_u32; 0]);
+    assert_eq!(empty, ModelInput::new());
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(in crate::local::server::api) fn pass_request(body: &[u8]) -> Result<PassReq
     let message = ForwardBackwardRequest::decode(body).map_err(|error| malformed(error.to_string()))?;
     let pass = PassRequest::try_from(message).map_err(|error| malformed(error.to_string()))?;
     for (index, datum) in pass.data.iter().enumerate() {
-        datum.validate().map_err(|error| bad_request(format!("datum {index}: {error}")))?;
+        datum.check_numbers(&"").map_err(|error| bad_request(format!("datum {index}: {error}")))?;
     }
     Ok(pass)
 }

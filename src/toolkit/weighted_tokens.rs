@@ -1,0 +1,182 @@
+//! Tokens with the weight of each.
+
+use crate::error::{Error, Result};
+use crate::types::Datum;
+
+/// The tokens of a training example, and how much the loss of each counts: 0 for what is only read, 1 for what is learned.
+///
+/// [`datum`](WeightedTokens::datum) shifts them: each token becomes the target of the token before it.
+///
+/// ```
+/// use tinkex::toolkit::WeightedTokens;
+///
+/// // A prompt of the tokens 10 and 11, and its completion.
+/// let datum = WeightedTokens::new().context([10, 11]).trained([12, 13]).datum()?;
+/// assert_eq!(datum.model_input.to_tokens()?, [10, 11, 12]);
+/// assert_eq!(datum.loss_fn_inputs["target_tokens"].as_i64(), Some(&[11, 12, 13][..]));
+/// assert_eq!(datum.loss_fn_inputs["weights"].as_f32(), Some(&[0.0, 1.0, 1.0][..]));
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+///
+/// A chat, where the assistant's messages are learned:
+///
+/// ```
+/// use tinkex::Tokenizer;
+/// use tinkex::toolkit::WeightedTokens;
+///
+/// let tokenizer = Tokenizer::bytes();
+/// let mut example = WeightedTokens::new();
+/// for (text, learned) in [("User: Hi\n", 0.0), ("Assistant: Hello\n", 1.0)] {
+///     example = example.weighted(tokenizer.encode_continuation(text)?, learned);
+/// }
+/// assert_eq!((example.len(), example.trained_len()), (26, 17));
+/// # Ok::<(), tinkex::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[must_use]
+pub struct WeightedTokens {
+    tokens: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl WeightedTokens {
+    /// No tokens, to add some to.
+    pub fn new() -> Self {
+        WeightedTokens::default()
+    }
+
+    /// Tokens with the weight of each.
+    ///
+    /// # Errors
+    ///
+    /// Another number of weights than of tokens.
+    ///
+    /// ```
+    /// use tinkex::toolkit::WeightedTokens;
+    ///
+    /// let tokens = WeightedTokens::from_parts([7, 8, 9], [0.0, 0.0, 1.0])?;
+    /// assert_eq!(tokens, WeightedTokens::new().context([7, 8]).trained([9]));
+    /// assert!(WeightedTokens::from_parts([7, 8, 9], [1.0]).is_err());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn from_parts(tokens: impl Into<Vec<u32>>, weights: impl Into<Vec<f32>>) -> Result<Self> {
+        let (tokens, weights) = (tokens.into(), weights.into());
+        if tokens.len() != weights.len() {
+            let message = format!("there are {} weights for {} tokens", weights.len(), tokens.len());
+            return Err(Error::invalid_input(message).with_hint("give each token a weight, also the first"));
+        }
+        Ok(WeightedTokens { tokens, weights })
+    }
+
+    /// Adds tokens that are only read, such as a prompt.
+    pub fn context(self, tokens: impl AsRef<[u32]>) -> Self {
+        self.weighted(tokens, 0.0)
+    }
+
+    /// Adds tokens that are learned, such as a completion.
+    pub fn trained(self, tokens: impl AsRef<[u32]>) -> Self {
+        self.weighted(tokens, 1.0)
+    }
+
+    /// Adds tokens whose loss counts `weight` times.
+    pub fn weighted(mut self, tokens: impl AsRef<[u32]>, weight: f32) -> Self {
+        self.tokens.extend_from_slice(tokens.as_ref());
+        self.weights.resize(self.tokens.len(), weight);
+        self
+    }
+
+    /// Keeps the first `len` tokens, if there are more.
+    pub fn truncate(mut self, len: usize) -> Self {
+        self.tokens.truncate(len);
+        self.weights.truncate(len);
+        self
+    }
+
+    /// The tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The weight of each token.
+    #[must_use]
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// The number of tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are no tokens.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The number of tokens that are learned: those with a weight other than 0. The first token is never one of them, since
+    /// nothing comes before it to predict it from.
+    #[must_use]
+    pub fn trained_len(&self) -> usize {
+        self.weights.iter().skip(1).filter(|weight| **weight != 0.0).count()
+    }
+
+    /// The datum for [`LossFn::CrossEntropy`](crate::types::LossFn::CrossEntropy): the model input is all tokens but the last, the
+    /// `target_tokens` are all but the first, and so are the `weights`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for fewer than two tokens, and for a weight that is not finite.
+    pub fn datum(&self) -> Result<Datum> {
+        let (Some((_, targets)), [inputs @ .., _]) = (self.tokens.split_first(), &*self.tokens) else {
+            return Err(too_short(self.len()));
+        };
+        if inputs.is_empty() {
+            return Err(too_short(self.len()));
+        }
+        Datum::new(inputs).input("target_tokens", targets)?.input("weights", &self.weights[1..])
+    }
+}
+
+fn too_short(tokens: usize) -> Error {
+    let message = format!("an example of {tokens} tokens has nothing to predict");
+    Error::invalid_input(message).with_hint("an example needs at least two tokens")
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    quickcheck! {
+        fn each_target_follows_its_input(pieces: Vec<(Vec<u16>, bool)>) -> bool {
+            let all = pieces.iter().fold(WeightedTokens::new(), |all, (tokens, trained)| {
+                let tokens: Vec<u32> = tokens.iter().copied().map(u32::from).collect();
+                if *trained { all.trained(tokens) } else { all.context(tokens) }
+            });
+            let Ok(datum) = all.datum() else { return all.len() < 2 };
+            let inputs = datum.model_input.to_tokens().unwrap();
+            let targets = datum.loss_fn_inputs["target_tokens"].as_i64().unwrap();
+            let weights = datum.loss_fn_inputs["weights"].as_f32().unwrap();
+            datum.validate().is_ok()
+                && inputs == all.tokens()[..all.len() - 1]
+                && targets.iter().copied().eq(all.tokens()[1..].iter().copied().map(i64::from))
+                && weights == &all.weights()[1..]
+                && weights.iter().filter(|weight| **weight == 1.0).count() == all.trained_len()
+        }
+    }
+
+    #[test]
+    fn too_few_tokens_are_refused() {
+        for tokens in [&[][..], &[5]] {
+            let error = WeightedTokens::new().trained(tokens).datum().unwrap_err().to_string();
+            assert!(error.contains(&format!("an example of {} tokens", tokens.len())), "{error}");
+        }
+        assert!(WeightedTokens::new().context([1]).weighted([2], f32::NAN).datum().is_err());
+        assert_eq!(WeightedTokens::new().context([1]).trained([2, 3]).truncate(2).trained_len(), 1);
+        assert_eq!(WeightedTokens::new().trained([2, 3]).truncate(9).len(), 2);
+    }
+}
