@@ -150,13 +150,19 @@ static void null_arguments(void) {
     CHECK(service == NULL && trainer == NULL && sampler == NULL && tokenizer == NULL && pending == NULL && text == NULL);
 }
 
+struct log {
+    pthread_mutex_t mutex;
+    size_t lines;
+};
+
 static void write_line(void *context, int32_t level, const char *target, const char *message) {
-    pthread_mutex_t *mutex = context;
-    pthread_mutex_lock(mutex);
+    struct log *log = context;
+    pthread_mutex_lock(&log->mutex);
     if (level < 1 || level > 5 || target[0] == 0 || message[0] == 0) {
         abort();
     }
-    pthread_mutex_unlock(mutex);
+    log->lines++;
+    pthread_mutex_unlock(&log->mutex);
 }
 
 static void connecting(void) {
@@ -488,7 +494,7 @@ static void full_queue(void) {
 }
 
 int main(void) {
-    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static struct log log = {PTHREAD_MUTEX_INITIALIZER, 0};
     tinkex_service *service = NULL;
     tinkex_trainer *trainer = NULL;
     tinkex_batch *batch = NULL;
@@ -496,7 +502,7 @@ int main(void) {
     null_handles();
     null_arguments();
     INVALID("level is 6", tinkex_set_log(6, NULL, NULL, &error));
-    OK(tinkex_set_log(5, write_line, &mutex, &error));
+    OK(tinkex_set_log(5, write_line, &log, &error));
     connecting();
     OK(tinkex_service_connect("{\"timeout_connect\": 20, \"tags\": [\"c\"], \"user_metadata\": {\"language\": \"C\"}}", &service, &error));
     CHECK(tinkex_service_session_id(service)[0] != 0);
@@ -519,6 +525,7 @@ int main(void) {
     closing(service);
     full_queue();
     OK(tinkex_set_log(0, NULL, NULL, &error));
+    CHECK(log.lines > 10);
     puts("every function works");
     return EXIT_SUCCESS;
 }
