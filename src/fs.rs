@@ -4,6 +4,8 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::process::unique_bits;
+
 /// The suffix of a file that is still being written, or was when its process crashed.
 pub const UNFINISHED: &str = ".part";
 
@@ -44,5 +46,5 @@ fn write(file: &Path, content: &[u8], directories: &mut DirBuilder, options: &mu
 
 /// A name that no other writer uses: several threads or processes may write the same file at once.
 fn unfinished_name(directory: &Path) -> PathBuf {
-    directory.join(format!(".{:016x}{UNFINISHED}", fastrand::u64(..)))
+    directory.join(format!(".{:032x}{UNFINISHED}", unique_bits()))
 }

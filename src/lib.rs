@@ -114,6 +114,7 @@ pub mod local;
 pub mod losses;
 mod observer;
 mod pending;
+mod process;
 pub mod rest;
 mod rules;
 mod sampling;

@@ -9,7 +9,8 @@
  *
  * THREADS. Every function may be called from any thread, and every handle used by several threads at the same time, unless its
  * text says otherwise. Only the free of a handle must not overlap with another use of it. The library has threads of its own; they
- * end with tinkex_service_close, or when the last handle of a session is freed. After fork, only the parent may use handles.
+ * end with tinkex_service_close, or when the last handle of a session is freed. In a fork, calls with the parent's handles fail with
+ * TINKEX_CLOSED: connect anew.
  *
  * BLOCKING. A function blocks for requests only if its text says so.
  *

@@ -3,9 +3,12 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <tinkex.h>
 
@@ -450,6 +453,35 @@ static void sampling(tinkex_trainer *trainer) {
     tinkex_sampler_free(sampler);
 }
 
+/* In a fork, a call fails at once, and nothing that the child frees disturbs the parent. */
+static void forking(tinkex_service *service) {
+    tinkex_sampler *sampler = NULL;
+    tinkex_status status = TINKEX_OK;
+    int ends[2], exit_status;
+    pid_t child;
+    OK(tinkex_sampler_create(service, MODEL, &sampler, &error));
+    CHECK(pipe(ends) == 0);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        status = tinkex_sampler_sample(sampler, TOKENS, 5, NULL, NULL, &error);
+        status = strstr(tinkex_error_message(error), "fork") == NULL ? TINKEX_OTHER : status;
+        tinkex_sampler_free(sampler);
+        tinkex_service_free(service);
+        if (write(ends[1], &status, sizeof status) != sizeof status) {
+            abort();
+        }
+        /* No exit: what the parent's threads hold would count as lost. */
+        kill(getpid(), SIGKILL);
+    }
+    CHECK(read(ends[0], &status, sizeof status) == sizeof status && status == TINKEX_CLOSED);
+    CHECK(waitpid(child, &exit_status, 0) == child);
+    close(ends[0]);
+    close(ends[1]);
+    OK(tinkex_sampler_sample(sampler, TOKENS, 5, "{\"sampling_params\": {\"max_tokens\": 1}}", NULL, &error));
+    tinkex_sampler_free(sampler);
+}
+
 /* A closed session ends the waits of other threads, and a handle may outlive it. */
 static void closing(tinkex_service *service) {
     tinkex_sampler *sampler = NULL;
@@ -522,6 +554,7 @@ int main(void) {
     sampling(trainer);
     OK(tinkex_trainer_unload_model(trainer, NULL, &error));
     tinkex_trainer_free(trainer);
+    forking(service);
     closing(service);
     full_queue();
     OK(tinkex_set_log(0, NULL, NULL, &error));

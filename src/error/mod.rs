@@ -1,7 +1,8 @@
 //! The error type: small and opaque.
 //!
 //! Every error says which operation failed, why, and what to do about it, if anything. `Display` prints this level
-//! only; [`source`](std::error::Error::source) has the causes.
+//! only; [`source`](std::error::Error::source) has the causes. `Debug` prints both, for a person: it is what a program with
+//! `fn main() -> tinkex::Result<()>` ends with.
 //!
 //! ```
 //! use std::error::Error as _;
@@ -19,6 +20,7 @@
 
 mod build;
 mod category;
+mod debug;
 mod kind;
 
 use std::borrow::Cow;
@@ -53,6 +55,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.kind(), ErrorKind::Config);
 /// assert!(error.to_string().contains("TINKER_API_KEY"));
 /// assert!(!error.is_retryable());
+/// ```
+///
+/// `{:?}` adds a line for each cause, so that `fn main() -> tinkex::Result<()>`, `unwrap` and `expect` print what a person needs;
+/// `{:#?}` shows the fields:
+///
+/// ```
+/// let error = tinkex::types::ImageChunk::from_file("/no/such/file.png", 1).unwrap_err();
+/// let text = format!("{error:?}");
+/// assert!(text.starts_with(&error.to_string()));
+/// assert_eq!(text.matches("No such file").count(), 1, "{text}");
+/// assert!(format!("{error:#?}").contains("kind: Io"));
 /// ```
 ///
 /// The details of an error:
@@ -229,26 +242,6 @@ impl fmt::Display for Error {
             write!(f, "; {hint}")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Error");
-        out.field("kind", &self.0.kind).field("message", &self.to_string());
-        if let Some(status) = self.0.status {
-            out.field("status", &status);
-        }
-        if let Some(category) = &self.0.category {
-            out.field("category", category);
-        }
-        if let Some(body) = &self.0.body {
-            out.field("body", body);
-        }
-        if let Some(source) = &self.0.source {
-            out.field("source", source);
-        }
-        out.finish()
     }
 }
 

@@ -4,6 +4,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::transport::{SecretLines, mask};
 use crate::config::{Config, Secret};
+use crate::process::unique_bits;
 
 /// The version of the protocol that this crate speaks. Servers gate on it.
 pub(crate) const PROTOCOL_VERSION: &str = "0.4.1";
@@ -149,7 +150,7 @@ fn arch(name: &str) -> String {
 
 /// A key by which the server recognizes the attempts of one request.
 pub(crate) fn idempotency_key() -> String {
-    format!("tinkex-{:032x}", fastrand::u128(..))
+    format!("tinkex-{:032x}", unique_bits())
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ use crate::clock::Monitor;
 use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 use crate::rules::billing::{Billed, BillingPause};
 use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
@@ -65,6 +66,7 @@ use transport::Agents;
 /// The connections of one client.
 pub(crate) struct Http {
     config: Config,
+    process: Process,
     agents: Agents,
     headers: CommonHeaders,
     /// The configuration's query: `a=b`, or empty.
@@ -86,6 +88,7 @@ impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         Ok(Http {
             config: config.clone(),
+            process: Process::current(),
             agents: Agents::new(config)?,
             headers: CommonHeaders::new(config),
             query: config.query().to_string(),
@@ -109,6 +112,11 @@ impl Http {
         &self.events
     }
 
+    /// The process that has its connections and threads.
+    pub(crate) fn process(&self) -> Process {
+        self.process
+    }
+
     /// What the service has shown about the formats that it takes.
     pub(crate) fn formats(&self) -> &Mutex<LearnedFormats> {
         &self.formats
@@ -124,6 +132,7 @@ impl Http {
     /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts. While the service
     /// refuses a submission because of the account's billing, it pauses; its submit window then starts again.
     pub(crate) fn send(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
+        self.check_process(limits)?;
         let observer = RequestObserver::start(self, request, limits);
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
         let outcome = match request.retry.billing_wait() {
@@ -204,6 +213,7 @@ impl Http {
 
     /// Sends a request without retries, and returns the response whatever its status.
     pub(crate) fn send_once(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
+        self.check_process(limits)?;
         let observer = RequestObserver::start(self, request, limits);
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
         let outcome = match self.attempt(&Attempt::start(request, limits, &key)) {
@@ -213,6 +223,11 @@ impl Http {
         };
         observer.stop(&outcome);
         outcome
+    }
+
+    /// Fails in a fork: the connections are shared with the process that opened them.
+    fn check_process(&self, limits: &Limits) -> Result<()> {
+        self.process.check().map_err(|error| error.with_operation(limits.operation))
     }
 
     /// One attempt. Redirects, stale connections and a token that is replaced are part of it: they cost no retry and no wait.

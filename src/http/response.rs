@@ -7,6 +7,7 @@ use ureq::http::HeaderMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::rules::error_message::{error_message, one_line};
+use crate::rules::json_numbers;
 use crate::rules::retry::{AttemptFailure, RetryAdvice};
 
 /// The maximum number of body bytes in an error message.
@@ -52,7 +53,7 @@ impl Response {
 
     /// Parses the body; the caller names the operation.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        json_numbers::read(&self.body).map_err(|error| {
             let what = if self.body.iter().all(u8::is_ascii_whitespace) {
                 "the response is empty".to_owned()
             } else if error.is_data() {

@@ -47,6 +47,7 @@ impl Http {
         on_retry: impl Fn(&Error, Duration),
         mut attempt: impl FnMut() -> Result<T, RetryDecision>,
     ) -> Result<T> {
+        self.check_process(limits)?;
         loop {
             let RetryDecision { error, wait, level, notice } = match attempt() {
                 Ok(value) => return Ok(value),

@@ -161,6 +161,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// It keeps everything in memory, unless it has a [`data_dir`](LocalServerBuilder::data_dir). Dropping it stops it at once: a
 /// sample that is being computed is cut short, a training step finishes on a background thread, and their results are lost.
 ///
+/// After a `fork` it goes on in the process that started it; in the fork, dropping it does nothing.
+///
 /// It serves plain HTTP and by default accepts any API key: do not expose it to an untrusted network.
 #[derive(Debug)]
 pub struct LocalServer(Server);

@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::messages::{Command, PollClient, SamplingTarget, TrackedPromise, panicked};
 use crate::clock::Clock;
+use crate::process::Process;
 use crate::rules::poll_queue::{ClientId, Ticket};
 
 /// How many sequence numbers each of the clients has that share a sampling session.
@@ -18,6 +19,7 @@ pub(crate) struct PollerHandle(Arc<Shared>);
 
 struct Shared {
     clock: Clock,
+    process: Process,
     commands: Sender<Command>,
     next_ticket: AtomicU64,
     next_client: AtomicU64,
@@ -28,11 +30,17 @@ impl PollerHandle {
     /// A handle that sends its commands to this channel.
     pub(super) fn new(clock: Clock, commands: Sender<Command>) -> Self {
         let (next_ticket, next_client) = (AtomicU64::new(0), AtomicU64::new(0));
-        PollerHandle(Arc::new(Shared { clock, commands, next_ticket, next_client, panicked: AtomicBool::new(false) }))
+        let (process, panicked) = (Process::current(), AtomicBool::new(false));
+        PollerHandle(Arc::new(Shared { clock, process, commands, next_ticket, next_client, panicked }))
     }
 
     pub(super) fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// The process that has the poller.
+    pub(super) fn process(&self) -> Process {
+        self.0.process
     }
 
     /// Registers a client, which takes its turns in the poll queue. The promises of an `ordered` one finish in the order in
@@ -57,8 +65,11 @@ impl PollerHandle {
         Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Has a promise polled until its result is ready or nobody wants it any more.
+    /// Has a promise polled until its result is ready or nobody wants it any more. In a fork, it ends with an error.
     pub(crate) fn track(&self, promise: TrackedPromise) {
+        if let Err(error) = self.0.process.check() {
+            return promise.completer.complete(Err(error));
+        }
         let ticket = self.new_ticket();
         let state = Arc::clone(promise.completer.state());
         let promise = Box::new(promise);

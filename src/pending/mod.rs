@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 
 pub(crate) use call_mode::{CallMode, SubmittedCall, single};
@@ -43,6 +43,8 @@ use call_state::CallState;
 ///
 /// It is not a `std::future::Future`: nothing has to drive it. The request is sent and its result polled in the background,
 /// whether or not anyone waits. A `Pending` keeps its session and its client alive.
+///
+/// In a fork of the process that submitted the call it is ready with an error: see [`ServiceClient`](crate::ServiceClient).
 ///
 /// Dropping a `Pending` stops the polls. It withdraws a sample that is not sent yet, and cancels one that is if the service allows
 /// that, but does not withdraw a training step: a submitted step
@@ -112,7 +114,12 @@ impl<T> Pending<T> {
     /// Whether the result, or an error, is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.state.lock().is_ready()
+        !self.is_own() || self.state.lock().is_ready()
+    }
+
+    /// Whether this is the process that submitted the call. In a fork nothing moves, and a lock may never be released.
+    fn is_own(&self) -> bool {
+        self.poller.process().is_current()
     }
 
     /// Cancels the call, also while another thread waits for it: the wait ends with [`Cancelled`](ErrorKind::Cancelled). A result
@@ -131,6 +138,9 @@ impl<T> Pending<T> {
     /// # }
     /// ```
     pub fn cancel(&self) {
+        if !self.is_own() {
+            return;
+        }
         let error = Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation);
         self.state.lock().fail(error);
         self.state.notify_all();
@@ -140,7 +150,8 @@ impl<T> Pending<T> {
     /// The id of the server's promise, once there is one. For a batch in several requests, that of the first without a result.
     #[must_use]
     pub fn request_id(&self) -> Option<String> {
-        self.state.lock().request_id().map(|id| id.to_string())
+        let id = self.is_own().then(|| self.state.lock().request_id())?;
+        id.map(|id| id.to_string())
     }
 
     /// A channel to wait for this result along with others, in `crossbeam_channel::select!`. When the result is ready, the
@@ -159,7 +170,15 @@ impl<T> Pending<T> {
     /// ```
     #[must_use]
     pub fn ready(&self) -> Receiver<()> {
+        if !self.is_own() {
+            return bounded(0).1;
+        }
         self.state.lock().ready()
+    }
+
+    /// Fails in a fork.
+    fn check_process(&self) -> Result<()> {
+        self.poller.process().check().map_err(|error| error.with_operation(self.operation))
     }
 
     /// The deadline of a wait that starts now.
@@ -169,6 +188,9 @@ impl<T> Pending<T> {
 
     /// Waits up to the deadline. Returns whether the result is ready.
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        if !self.is_own() {
+            return true;
+        }
         let mut state = self.state.lock();
         if state.is_ready() {
             return true;
@@ -197,6 +219,9 @@ impl<T> Pending<T> {
 
     /// Stops the polls, and withdraws what is not sent yet.
     fn abandon(&self) {
+        if !self.is_own() {
+            return;
+        }
         let mut state = self.state.lock();
         let expired = state.error().is_some_and(Error::is_timeout);
         state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
@@ -207,6 +232,7 @@ impl<T> Pending<T> {
     }
 
     fn take(&self) -> Result<T> {
+        self.check_process()?;
         if let Some(error) = self.state.lock().error() {
             return Err(error.clone());
         }

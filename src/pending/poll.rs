@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode, to_json};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::billing::{BILLING_WAIT, Billed};
+use crate::rules::json_numbers;
 use crate::rules::poll_queue::ClientId;
 use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify};
 use crate::rules::result_form::is_protobuf;
@@ -125,10 +126,19 @@ impl PollJob {
             PollFailure::HttpStatus { .. } => response.clone().into_error(self.operation, wall),
             PollFailure::Undecodable { why } => response.decode_error(&why),
         };
+        let quoted;
         let outcome = match protobuf {
             Some(body) => PollOutcome::Ready(ResultBody::Protobuf(body)).resolve(self.decode, into_error),
-            None => classify(response.status, &response.body, retry_after)
-                .resolve(|body| (self.decode)(ResultBody::Json(body)), into_error),
+            None => {
+                let mut outcome = classify(response.status, &response.body, retry_after);
+                if matches!(outcome, PollOutcome::Failed(PollFailure::Undecodable { .. })) {
+                    if let Some(json) = json_numbers::quoted(&response.body) {
+                        quoted = json;
+                        outcome = classify(response.status, &quoted, retry_after);
+                    }
+                }
+                outcome.resolve(|body| (self.decode)(ResultBody::Json(body)), into_error)
+            }
         };
         let outcome = excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome);
         if response.is_success() || matches!(response.status, 408 | 410) {

@@ -39,6 +39,7 @@ use crate::error::Result;
 /// ```
 pub fn wait_all<T>(pendings: impl IntoIterator<Item = Pending<T>>) -> Result<Vec<T>> {
     let pendings: Vec<_> = pendings.into_iter().collect();
+    pendings.iter().try_for_each(Pending::check_process)?;
     let mut watch = Watch::of(&pendings);
     for _ in 0..pendings.len() {
         let Some(index) = watch.next() else { break };
@@ -215,11 +216,12 @@ impl<T, P: Borrow<Pending<T>>> Watch<T, P> {
 
     fn add(&mut self, index: usize, added: P) {
         let pending = added.borrow();
-        self.ends.extend(pending.wait_deadline().map(|at| Reverse((at, index))));
-        let mut state = pending.state.lock();
-        state.watch(index, &self.sender);
-        state.start_waiting().for_each(|ticket| pending.poller.set_waited(ticket, true));
-        drop(state);
+        if pending.is_own() {
+            self.ends.extend(pending.wait_deadline().map(|at| Reverse((at, index))));
+            let mut state = pending.state.lock();
+            state.watch(index, &self.sender);
+            state.start_waiting().for_each(|ticket| pending.poller.set_waited(ticket, true));
+        }
         self.pendings.insert(index, added);
     }
 
@@ -232,7 +234,12 @@ impl<T, P: Borrow<Pending<T>>> Watch<T, P> {
 
     /// Waits for the next call that finishes, and returns its index. A call whose wait ends first gets a timeout error.
     fn next(&mut self) -> Option<usize> {
-        let clock = self.pendings.first_key_value()?.1.borrow().poller.clock();
+        let (index, first) = self.pendings.first_key_value()?;
+        if !first.borrow().is_own() {
+            // In a fork nothing finishes, and everything is ready with an error.
+            return Some(*index);
+        }
+        let clock = first.borrow().poller.clock();
         let waits = |index: &usize| self.pendings.get(index).is_some_and(|pending| !pending.borrow().is_ready());
         let ends = &mut self.ends;
         loop {
@@ -260,6 +267,9 @@ impl<T, P: Borrow<Pending<T>>> Drop for Watch<T, P> {
 }
 
 fn unwatch<T>(pending: &Pending<T>, sender: &Sender<usize>) {
+    if !pending.is_own() {
+        return;
+    }
     let mut state = pending.state.lock();
     state.unwatch(sender);
     state.stop_waiting().for_each(|ticket| pending.poller.set_waited(ticket, false));

@@ -25,6 +25,7 @@
 //! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
 //! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`json_numbers`] | how the numbers of a response are read that are not finite |
 //! | [`result_form`] | whether a result is JSON or protobuf |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
@@ -37,6 +38,7 @@ pub(crate) mod chunking;
 pub(crate) mod credential;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;
+pub(crate) mod json_numbers;
 pub(crate) mod metrics;
 pub(crate) mod outage;
 pub(crate) mod pagination;

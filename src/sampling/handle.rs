@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Limits, Purpose, Request};
 use crate::pending::PollingSession;
+use crate::process::unique_bits;
 use crate::rules::sampler_handle::{decode, encode, first_number, random_client};
 use crate::session::{Session, normalized_url};
 use crate::types::wire::{JoinSamplingSessionRequest, JoinSamplingSessionResponse, SamplerHandle, SamplerHandleHolder};
@@ -152,7 +153,6 @@ fn client_number(operation: &'static str, session: &PollingSession, sampling_ses
             Err(error) => return Err(error),
         }
     }
-    // Not from the thread's generator alone: a forked process has a copy of its state.
-    let seed = (std::process::id(), fastrand::u64(..), config.clock().wall());
+    let seed = (unique_bits(), config.clock().wall());
     Ok(random_client(RandomState::new().hash_one(seed)))
 }

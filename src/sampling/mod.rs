@@ -171,7 +171,8 @@ impl SamplingClient {
         self.samples(options.into(), self.submitting())
     }
 
-    /// The log-probability of each token of a prompt given the tokens before it, in nats; `None` for the first. Blocks.
+    /// The log-probability of each token of a prompt given the tokens before it, in nats; `None` for the first. NaN is a value that
+    /// the model computed and that is not a number, as a diverged one does. Blocks.
     ///
     /// # Errors
     ///
@@ -246,7 +247,9 @@ impl SamplingClient {
         options: SampleOptions<'_>,
         mode: CallMode,
     ) -> Result<(SubmittedCall<SampleResponse>, Finish)> {
-        options.validate().map_err(|error| error.with_operation(operation))?;
+        let named = |error: Error| error.with_operation(operation);
+        self.session.http().process().check().map_err(named)?;
+        options.validate().map_err(named)?;
         let expected = Expected::of(&options.prompt, &options.settings)?;
         let sequence_ids: SequenceIds = Arc::new(Mutex::default());
         let (handle, completer) = CallHandle::new(operation);

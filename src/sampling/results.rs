@@ -2,12 +2,14 @@
 
 use super::sample_options::{SampleSettings, target_shape};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{Dtype, ModelInput, SampleResponse, TensorData};
+use crate::types::{Dtype, ModelInput, ModelInputChunk, SampleResponse, TensorData};
 
 /// What was asked for, as far as the result has to fit it.
 pub(super) struct Expected {
     /// The length of the prompt; none if it has an image whose length only the service knows.
     length: Option<usize>,
+    /// Whether the prompt has only tokens: a service may have no log-probability for an image.
+    is_text: bool,
     prompt_logprobs: bool,
     last_n: Option<usize>,
     topk_sample_logprobs: bool,
@@ -22,6 +24,7 @@ impl Expected {
         let targets = settings.target_prompt_logprobs.as_ref();
         let expected = Expected {
             length,
+            is_text: prompt.chunks.iter().all(|chunk| matches!(chunk, ModelInputChunk::EncodedText(_))),
             prompt_logprobs: settings.prompt_logprobs,
             last_n: settings.prompt_logprobs_last_n.map(|n| n as usize),
             topk_sample_logprobs: settings.topk_sample_logprobs > 0,
@@ -38,7 +41,10 @@ impl Expected {
     /// Checks a result. What a service does not know is absent; what is there must have the right shape.
     pub(super) fn check(&self, response: &mut SampleResponse) -> Result<()> {
         if let Some(logprobs) = response.prompt_logprobs.as_mut().filter(|_| self.prompt_logprobs) {
-            one_per_token(logprobs, self.length, self.last_n)?;
+            let computed = one_per_token(logprobs, self.length, self.last_n)?;
+            if self.is_text {
+                name_missing(&mut logprobs[computed..]);
+            }
         }
         if self.topk_sample_logprobs {
             for sequence in &response.sequences {
@@ -63,8 +69,8 @@ impl Expected {
 }
 
 /// Gives the log-probabilities of a prompt an entry for each token. Some servers leave out the first token, which has none, or
-/// all before the last `last_n`; others compute more than was asked for.
-fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: Option<usize>, last_n: Option<usize>) -> Result<()> {
+/// all before the last `last_n`; others compute more than was asked for. Returns the first token that must have one.
+fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: Option<usize>, last_n: Option<usize>) -> Result<usize> {
     let tokens = tokens.unwrap_or(logprobs.len());
     let received = logprobs.len();
     if received + 1 == tokens || last_n == Some(received) {
@@ -73,9 +79,16 @@ fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: Option<usize>, last_n:
     if logprobs.len() != tokens {
         return Err(unfit(format!("{received} prompt_logprobs for {tokens} tokens")));
     }
-    let asked_for = last_n.unwrap_or(tokens);
-    logprobs[..tokens.saturating_sub(asked_for)].fill(None);
-    Ok(())
+    let left_out = tokens.saturating_sub(last_n.unwrap_or(tokens));
+    logprobs[..left_out].fill(None);
+    Ok(left_out.max(1).min(tokens))
+}
+
+/// A log-probability that was computed and is not there is one that JSON and protobuf cannot write, so it is NaN.
+fn name_missing(logprobs: &mut [Option<f32>]) {
+    for logprob in logprobs {
+        logprob.get_or_insert(f32::NAN);
+    }
 }
 
 /// Checks a tensor of a result, and gives it its shape if the service sent none.
@@ -120,7 +133,7 @@ mod tests {
         ] {
             let mut logprobs = received.clone();
             let outcome = one_per_token(&mut logprobs, tokens, last_n);
-            assert_eq!(outcome.ok().map(|()| logprobs), expected, "{received:?} {tokens:?} {last_n:?}");
+            assert_eq!(outcome.ok().map(|_| logprobs), expected, "{received:?} {tokens:?} {last_n:?}");
         }
     }
 }

@@ -6,6 +6,7 @@ use log::warn;
 
 use super::ServiceClient;
 use crate::error::{Error, Result};
+use crate::process::unique_bits;
 use crate::rest::{DownloadOptions, Downloaded};
 use crate::types::{CheckpointPath, CheckpointType, ExternalSaveOptions};
 
@@ -61,7 +62,7 @@ impl ServiceClient {
         }
         options.check_directory()?;
         let trainer = self.training_client().from_state(tinker_path).create()?;
-        let name = format!("download-{:08x}", fastrand::u32(..));
+        let name = format!("download-{:08x}", unique_bits() as u32);
         let exported = trainer.save_weights_external(ExternalSaveOptions::new(name).ttl(EXPORT_TTL));
         if let Err(error) = trainer.unload_model() {
             warn!("the model of the export cannot be unloaded before the session ends: {error}");

@@ -200,12 +200,16 @@ impl Session {
         }
     }
 
-    /// Ends everything: each waiting thread gets `Closed`, and the threads end within the limit. A second call does nothing.
+    /// Ends everything: each waiting thread gets `Closed`, and the threads end within the limit. A second call does nothing, and
+    /// neither does one in a fork: the session belongs to the other process.
     ///
     /// The service is told first, which needs a connection. Then the connections go: the threads that are joined below wait on
     /// them.
     pub(crate) fn close(&self, reason: FinishReason, detail: Option<&str>, limit: Duration) {
         let deadline = deadline_in(limit);
+        if !self.http.process().is_current() {
+            return;
+        }
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }

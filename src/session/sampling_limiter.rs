@@ -21,6 +21,7 @@ use ureq::http::Uri;
 use crate::clock::{Clock, Deadline, Monitor};
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
+use crate::process::Process;
 use crate::rules::sample_admission::Admission;
 use crate::rules::token_bucket::TokenBucket;
 
@@ -34,6 +35,7 @@ pub(crate) struct SamplingLimiter {
     key: Key,
     state: Mutex<State>,
     clock: Clock,
+    process: Process,
     /// Burst, rate and submissions in flight.
     limits: (u32, u32, usize),
 }
@@ -74,7 +76,9 @@ impl SamplingLimiter {
 
     fn registered(config: &Config, key: Key, limits: (u32, u32, usize), max_bytes: usize) -> Arc<SamplingLimiter> {
         let mut limiters = LIMITERS.lock();
-        if let Some(limiter) = limiters.get(&key).and_then(Weak::upgrade) {
+        // In a fork, the permits of the limiter are those of the other process's samples.
+        let own = |limiter: &Arc<SamplingLimiter>| limiter.process.is_current();
+        if let Some(limiter) = limiters.get(&key).and_then(Weak::upgrade).filter(own) {
             return limiter;
         }
         let clock = config.clock().clone();
@@ -85,7 +89,13 @@ impl SamplingLimiter {
             #[cfg(test)]
             tries: 0,
         };
-        let limiter = Arc::new(SamplingLimiter { key: key.clone(), state: Mutex::new(state), clock, limits });
+        let limiter = Arc::new(SamplingLimiter {
+            key: key.clone(),
+            state: Mutex::new(state),
+            clock,
+            process: Process::current(),
+            limits,
+        });
         limiters.insert(key, Arc::downgrade(&limiter));
         limiter
     }
@@ -190,6 +200,9 @@ impl Drop for Permit<'_> {
 
 impl Drop for SamplingLimiter {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            return;
+        }
         let mut limiters = LIMITERS.lock();
         // A new limiter for the key may have been made since the last client dropped this one.
         if limiters.get(&self.key).is_some_and(|limiter| limiter.strong_count() == 0) {

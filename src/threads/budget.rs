@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::clock::{Clock, Monitor};
 use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::process::Process;
 
 /// The capacity of a queue, in calls and bytes. A single call that is larger than the whole budget is admitted when the queue
 /// is empty; otherwise it could never be sent.
@@ -12,6 +13,7 @@ use crate::error::{Error, ErrorKind, Limit, Result};
 pub(crate) struct Budget {
     used: Arc<Monitor<Used>>,
     clock: Clock,
+    process: Process,
     max_calls: usize,
     max_bytes: usize,
 }
@@ -41,7 +43,7 @@ pub(crate) struct Reservation {
 
 impl Budget {
     pub(crate) fn new(clock: Clock, max_calls: usize, max_bytes: usize) -> Self {
-        Budget { used: Monitor::new(Used::default()), clock, max_calls, max_bytes }
+        Budget { used: Monitor::new(Used::default()), clock, process: Process::current(), max_calls, max_bytes }
     }
 
     /// Takes a place for a call of `bytes` bytes.
@@ -49,8 +51,9 @@ impl Budget {
     /// # Errors
     ///
     /// The queue is full ([`ErrorKind::QueueFull`]), is still full at the deadline ([`ErrorKind::Timeout`]), or is closed
-    /// ([`ErrorKind::Closed`]).
+    /// ([`ErrorKind::Closed`]), also in a fork.
     pub(crate) fn reserve(&self, bytes: usize, on_full: OnFull) -> Result<Reservation> {
+        self.process.check()?;
         let mut used = self.used.lock();
         loop {
             if used.closed {
@@ -86,6 +89,9 @@ impl Budget {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if !self.budget.process.is_current() {
+            return;
+        }
         let mut used = self.budget.used.lock();
         used.calls = used.calls.saturating_sub(1);
         used.bytes = used.bytes.saturating_sub(self.bytes);

@@ -1,6 +1,7 @@
 //! A thread with one owner.
 
 use std::any::Any;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::thread_options::{NOT_STARTED_HINT, ThreadOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 
 /// A thread whose owner can wait for its end, up to a deadline. The owner first makes it end by other means: it drops the
 /// sender of the thread's channel, or closes the connections that the thread uses.
@@ -18,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct OwnedThread {
     name: String,
     id: ThreadId,
+    process: Process,
     handle: Mutex<Option<JoinHandle<()>>>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
@@ -44,18 +47,25 @@ impl OwnedThread {
                 .with_hint(NOT_STARTED_HINT)
                 .with_source(error)
         })?;
-        Ok(OwnedThread { name: name.to_owned(), id: handle.thread().id(), handle: Mutex::new(Some(handle)), ended })
+        let (name, id, process) = (name.to_owned(), handle.thread().id(), Process::current());
+        Ok(OwnedThread { name, id, process, handle: Mutex::new(Some(handle)), ended })
     }
 
     /// Waits for the end of the thread, in real time, and returns whether it came before the deadline. The thread can still
-    /// be joined afterwards.
+    /// be joined afterwards. In a fork there is no thread.
     pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
-        thread::current().id() == self.id || self.ended.recv_deadline(deadline).is_err_and(|e| e.is_disconnected())
+        !self.process.is_current()
+            || thread::current().id() == self.id
+            || self.ended.recv_deadline(deadline).is_err_and(|e| e.is_disconnected())
     }
 
     /// Joins the thread, in real time. If it does not end before the deadline (a name lookup, a TCP connect), it is left
-    /// running with a warning. Does nothing on the thread itself, which would deadlock, or the second time.
+    /// running with a warning. Does nothing on the thread itself, which would deadlock, the second time, or in
+    /// a fork.
     pub(crate) fn join_by(&self, deadline: Instant) {
+        if !self.process.is_current() {
+            return;
+        }
         let Some(handle) = self.handle.lock().take() else { return };
         if thread::current().id() == self.id {
             return;
@@ -64,6 +74,15 @@ impl OwnedThread {
             warn!("the {} thread did not end in time and is left running", self.name);
         } else if handle.join().is_err() {
             error!("the {} thread panicked while it stopped", self.name);
+        }
+    }
+}
+
+/// In a fork the handle is forgotten: it would detach whichever new thread got the memory of the old one.
+impl Drop for OwnedThread {
+    fn drop(&mut self) {
+        if !self.process.is_current() {
+            mem::forget(self.handle.get_mut().take());
         }
     }
 }

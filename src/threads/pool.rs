@@ -13,6 +13,7 @@ use log::{error, warn};
 
 use crate::clock::{Clock, Monitor};
 use crate::error::{Error, ErrorKind};
+use crate::process::Process;
 
 use super::owned::panic_text;
 use super::thread_options::{NOT_STARTED_HINT, ThreadOptions};
@@ -25,6 +26,7 @@ pub(crate) struct Pool<J> {
     state: Arc<Monitor<State<J>>>,
     options: ThreadOptions,
     name: &'static str,
+    process: Process,
     max: usize,
     run: Arc<dyn Fn(J) + Send + Sync>,
 }
@@ -44,11 +46,15 @@ impl<J: Send + 'static> Pool<J> {
         run: impl Fn(J) + Send + Sync + 'static,
     ) -> Self {
         let state = State { queue: VecDeque::new(), idle: 0, threads: Vec::new(), closed: false };
-        Pool { state: Monitor::new(state), options: options.clone(), name, max, run: Arc::new(run) }
+        let process = Process::current();
+        Pool { state: Monitor::new(state), options: options.clone(), name, process, max, run: Arc::new(run) }
     }
 
-    /// Queues a job. Returns it with an error if the pool is closed, or has no thread and cannot start one.
+    /// Queues a job. Returns it with an error if the pool is closed, or has no thread and cannot start one, and in a fork.
     pub(crate) fn submit(&self, job: J) -> Result<(), (J, Error)> {
+        if let Err(error) = self.process.check() {
+            return Err((job, error));
+        }
         let mut state = self.state.lock();
         if state.closed {
             return Err((job, Error::closed()));
@@ -78,8 +84,12 @@ impl<J: Send + 'static> Pool<J> {
         Ok(())
     }
 
-    /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them, which would deadlock.
+    /// Waits, in real time, for the threads of a closed pool to end. Does nothing on one of them, which would deadlock, or in a
+    /// fork.
     pub(crate) fn join_by(&self, deadline: Instant) {
+        if !self.process.is_current() {
+            return;
+        }
         let mut state = self.state.lock();
         if state.threads.contains(&thread::current().id()) {
             return;
@@ -111,14 +121,20 @@ impl<J: Send + 'static> Pool<J> {
 }
 
 impl<J> Pool<J> {
-    /// Refuses new jobs; the threads end once the queued ones are done.
+    /// Refuses new jobs; the threads end once the queued ones are done. Does nothing in a fork.
     pub(crate) fn finish(&self) {
+        if !self.process.is_current() {
+            return;
+        }
         self.state.lock().closed = true;
         self.state.notify_all();
     }
 
-    /// Refuses new jobs and drops the queued ones; each thread ends after its current job.
+    /// Refuses new jobs and drops the queued ones; each thread ends after its current job. Does nothing in a fork.
     pub(crate) fn close(&self) {
+        if !self.process.is_current() {
+            return;
+        }
         let queued = {
             let mut state = self.state.lock();
             state.closed = true;

@@ -1,5 +1,6 @@
 //! Downloads from the Hugging Face hub.
 
+use super::other_formats::OTHER_FORMATS;
 use crate::clock::Deadline;
 use crate::config::{Config, Secret, check_header, check_url};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,8 +41,9 @@ impl Hub {
         token: Option<&Secret>,
         deadline: Option<Deadline>,
     ) -> Result<Self> {
-        let endpoint = check_url(endpoint)
-            .map_err(|error| Error::config("the address of the hub cannot be used").with_source(error))?;
+        let endpoint = check_url(endpoint).map_err(|error| {
+            Error::config(format!("the address of the hub cannot be used: {}", error.message())).with_source(error)
+        })?;
         let authorization = token.map(|token| Secret::new(format!("Bearer {}", token.expose())));
         if let Some(value) = &authorization {
             check_header("authorization", value.expose(), "the token")?;
@@ -51,8 +53,9 @@ impl Hub {
         Ok(Hub { http, endpoint, authorization, limits })
     }
 
-    /// Downloads the files of a tokenizer. `hint` names an alternative, for errors.
-    pub(super) fn files(&self, id: &str, hint: &str) -> Result<Files> {
+    /// Downloads the files of a tokenizer. For errors, `hint` names an alternative, and `destination` is where a file that the
+    /// hub does not have belongs.
+    pub(super) fn files(&self, id: &str, hint: &str, destination: Option<&str>) -> Result<Files> {
         let with_context = |error: Error| {
             let hint = match error.status() {
                 // The hub answers 401 for a repository that does not exist, too.
@@ -62,7 +65,16 @@ impl Hub {
             };
             error.with_detail(format!("downloading the tokenizer {id:?} from {}", self.endpoint)).with_hint(hint)
         };
-        let tokenizer = self.file(id, TOKENIZER).map_err(with_context)?;
+        let tokenizer = match self.file(id, TOKENIZER) {
+            Ok(tokenizer) => tokenizer,
+            Err(error) if error.status() == Some(404) => {
+                return Err(match OTHER_FORMATS.iter().find(|format| self.has(id, format.file)) {
+                    Some(format) => format.error(id, &self.endpoint, destination).with_source(error),
+                    None => with_context(error),
+                });
+            }
+            Err(error) => return Err(with_context(error)),
+        };
         let config = match self.file(id, TOKENIZER_CONFIG) {
             Ok(config) => Some(config),
             Err(error) if error.status() == Some(404) => None,
@@ -71,13 +83,27 @@ impl Hub {
         Ok(Files { tokenizer, config })
     }
 
+    /// The address of a file.
+    fn url(&self, id: &str, name: &str) -> String {
+        let id: Vec<String> = id.split('/').map(encode_segment).collect();
+        format!("{}/{}/resolve/main/{name}", self.endpoint, id.join("/"))
+    }
+
+    fn download<'a>(&'a self, url: &'a str) -> Download<'a> {
+        Download { url, redirected_from: None, authorization: self.authorization.as_ref(), resume_from: None }
+    }
+
+    /// Whether the hub has this file, as far as one attempt tells.
+    fn has(&self, id: &str, name: &str) -> bool {
+        let mut found = Found(false);
+        self.http.download(&self.download(&self.url(id, name)), &self.limits, &mut found).is_ok() && found.0
+    }
+
     /// Downloads one file, with retries by the policy of requests.
     fn file(&self, id: &str, name: &str) -> Result<Vec<u8>> {
         let config = self.http.config();
-        let id: Vec<String> = id.split('/').map(encode_segment).collect();
-        let url = format!("{}/{}/resolve/main/{name}", self.endpoint, id.join("/"));
-        let authorization = self.authorization.as_ref();
-        let download = Download { url: &url, redirected_from: None, authorization, resume_from: None };
+        let url = self.url(id, name);
+        let download = self.download(&url);
         let policy = RetryPolicy { max_retries: MAX_RETRIES.min(config.max_retries()), ..config.retry_policy() };
         let mut failures = Failures::default();
         self.http.with_retries(
@@ -104,6 +130,20 @@ impl Hub {
                 Err(RetryDecision::new(error, wait))
             },
         )
+    }
+}
+
+/// Whether a response is a success; its body is not read.
+struct Found(bool);
+
+impl BodySink for Found {
+    fn head(&mut self, response: &Response) -> Result<bool> {
+        self.0 = response.is_success();
+        Ok(false)
+    }
+
+    fn chunk(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
     }
 }
 

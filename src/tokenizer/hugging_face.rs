@@ -1,5 +1,7 @@
 //! A tokenizer in Hugging Face's format.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +35,19 @@ impl HuggingFace {
         self.eos_token
     }
 
+    pub(super) fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    pub(super) fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    pub(super) fn special_tokens(&self) -> BTreeMap<String, u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        added.into_iter().filter(|(_, token)| token.special).map(|(id, token)| (token.content, id)).collect()
+    }
+
     pub(super) fn encode(&self, text: &str, whole: bool) -> Result<Vec<u32>> {
         match self.inner.encode_fast(text, whole) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
@@ -40,9 +55,9 @@ impl HuggingFace {
         }
     }
 
-    pub(super) fn decode(&self, tokens: &[u32]) -> Result<String> {
+    pub(super) fn decode(&self, tokens: &[u32], with_special: bool) -> Result<String> {
         self.inner
-            .decode(tokens, true)
+            .decode(tokens, !with_special)
             .map_err(|error| Error::invalid_input(format!("{:?} cannot decode the tokens: {error}", self.id)))
     }
 }

@@ -21,9 +21,12 @@ mod hub;
 #[cfg(feature = "tokenizers")]
 mod hugging_face;
 #[cfg(feature = "tokenizers")]
+mod other_formats;
+#[cfg(feature = "tokenizers")]
 mod source;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,6 +41,9 @@ use crate::types::ModelInput;
 
 /// The token that ends a text in the byte tokenizer: the one after the last byte.
 const END_OF_BYTES: u32 = 256;
+
+/// What stands for it in a text that shows special tokens.
+const END_OF_BYTES_TEXT: &str = "<|endoftext|>";
 
 /// Converts text to the tokens of a model, and back. Cheap to clone.
 ///
@@ -69,6 +75,14 @@ enum Kind {
 
 impl Tokenizer {
     /// The byte tokenizer of the local server's models: each byte of the UTF-8 text is a token, and token 256 ends a text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let tokenizer = tinkex::Tokenizer::bytes();
+    /// assert_eq!(tokenizer.decode(&tokenizer.encode("hi")?)?, "hi");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn bytes() -> Self {
         Tokenizer(Arc::new(Kind::Bytes))
@@ -139,6 +153,12 @@ impl Tokenizer {
     }
 
     /// Its id on the hub, the path it was read from, or `bytes`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(tinkex::Tokenizer::bytes().id(), "bytes");
+    /// ```
     #[must_use]
     pub fn id(&self) -> &str {
         match &*self.0 {
@@ -149,20 +169,38 @@ impl Tokenizer {
     }
 
     /// The tokens of a text, with the special tokens that the tokenizer adds around a whole text, such as one at its start. The
-    /// Python client's `encode` does the same.
+    /// Python client's `encode` does the same. The text of a special token, such as `<|im_start|>`, becomes that token, except in
+    /// the tokenizer of bytes.
     ///
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that the tokenizer cannot encode.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(tinkex::Tokenizer::bytes().encode("aé")?, [97, 0xC3, 0xA9]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encoded(text, true)
     }
 
-    /// The tokens of a text that continues another, such as a completion after its prompt, without special tokens around them.
+    /// The tokens of a text that continues another, such as a completion after its prompt: as [`encode`](Tokenizer::encode),
+    /// without special tokens around them.
     ///
     /// # Errors
     ///
     /// As [`encode`](Tokenizer::encode).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let tokenizer = tinkex::Tokenizer::bytes();
+    /// let tokens = [tokenizer.encode("1 + 1 =")?, tokenizer.encode_continuation(" 2")?].concat();
+    /// assert_eq!(tokenizer.decode(&tokens)?, "1 + 1 = 2");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
         self.encoded(text, false)
     }
@@ -185,21 +223,124 @@ impl Tokenizer {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for tokens that the tokenizer cannot decode.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(tinkex::Tokenizer::bytes().decode(&[104, 105, 256])?, "hi");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.decoded(tokens, false)
+    }
+
+    /// The text of tokens with their special tokens, to inspect a rendered prompt. Otherwise as [`decode`](Tokenizer::decode).
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Tokenizer::decode).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(tinkex::Tokenizer::bytes().decode_with_special_tokens(&[104, 105, 256])?, "hi<|endoftext|>");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn decode_with_special_tokens(&self, tokens: &[u32]) -> Result<String> {
+        self.decoded(tokens, true)
+    }
+
+    fn decoded(&self, tokens: &[u32], with_special: bool) -> Result<String> {
         match &*self.0 {
-            Kind::Bytes => Ok(text_of_bytes(tokens)),
+            Kind::Bytes => Ok(text_of_bytes(tokens, if with_special { END_OF_BYTES_TEXT } else { "" })),
             #[cfg(feature = "tokenizers")]
-            Kind::HuggingFace(inner) => inner.decode(tokens),
+            Kind::HuggingFace(inner) => inner.decode(tokens, with_special),
+        }
+    }
+
+    /// The id of one token, special or not, by its text in the vocabulary; `None` if there is no such token. The vocabulary may
+    /// write characters in its own way, for example `Ġthe` for ` the`: to convert a text, use [`encode`](Tokenizer::encode).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let tokenizer = tinkex::Tokenizer::bytes();
+    /// assert_eq!(tokenizer.token_to_id("a"), Some(97));
+    /// assert_eq!(tokenizer.token_to_id("<|endoftext|>"), tokenizer.eos_token());
+    /// assert_eq!(tokenizer.token_to_id("<|im_end|>"), None);
+    /// ```
+    #[doc(alias = "convert_tokens_to_ids")]
+    #[must_use]
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        match &*self.0 {
+            Kind::Bytes => (0..=END_OF_BYTES).find(|id| token_of_byte(*id).as_deref() == Some(token)),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.token_to_id(token),
+        }
+    }
+
+    /// The text of one token in the vocabulary, special or not; `None` if no token has this id. The tokenizer of bytes writes a
+    /// byte that is no visible ASCII character as `<0x0A>`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let tokenizer = tinkex::Tokenizer::bytes();
+    /// assert_eq!(tokenizer.id_to_token(97).as_deref(), Some("a"));
+    /// assert_eq!(tokenizer.id_to_token(10).as_deref(), Some("<0x0A>"));
+    /// assert_eq!(tokenizer.id_to_token(300), None);
+    /// ```
+    #[doc(alias = "convert_ids_to_tokens")]
+    #[must_use]
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        match &*self.0 {
+            Kind::Bytes => token_of_byte(id),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.id_to_token(id),
+        }
+    }
+
+    /// The special tokens, such as `<|im_start|>`, with their ids: those that [`decode`](Tokenizer::decode) leaves out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// for (token, id) in tinkex::Tokenizer::bytes().special_tokens() {
+    ///     assert_eq!((token.as_str(), id), ("<|endoftext|>", 256));
+    /// }
+    /// ```
+    #[doc(alias = "all_special_tokens")]
+    #[must_use]
+    pub fn special_tokens(&self) -> BTreeMap<String, u32> {
+        match &*self.0 {
+            Kind::Bytes => BTreeMap::from([(END_OF_BYTES_TEXT.to_owned(), END_OF_BYTES)]),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.special_tokens(),
         }
     }
 
     /// A decoder for a stream of tokens.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut decoder = tinkex::Tokenizer::bytes().decoder();
+    /// assert_eq!(decoder.push(&[0xC3])?, "");
+    /// assert_eq!(decoder.push(&[0xA9])?, "é");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn decoder(&self) -> TextDecoder {
         TextDecoder::new(self.clone())
     }
 
     /// The end-of-text token, if known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(tinkex::Tokenizer::bytes().eos_token(), Some(256));
+    /// ```
     #[must_use]
     pub fn eos_token(&self) -> Option<u32> {
         match &*self.0 {
@@ -210,17 +351,26 @@ impl Tokenizer {
     }
 }
 
-/// [`END_OF_BYTES`] has no text. Tokens above it are not from this tokenizer and become U+FFFD.
-fn text_of_bytes(tokens: &[u32]) -> String {
+/// `end` is the text of [`END_OF_BYTES`]. Tokens above it are not from this tokenizer and become U+FFFD.
+fn text_of_bytes(tokens: &[u32], end: &str) -> String {
     let mut bytes = Vec::with_capacity(tokens.len());
     for &token in tokens {
         match u8::try_from(token) {
             Ok(byte) => bytes.push(byte),
-            Err(_) if token == END_OF_BYTES => {}
+            Err(_) if token == END_OF_BYTES => bytes.extend(end.bytes()),
             Err(_) => bytes.extend("\u{FFFD}".bytes()),
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The text of one token of the byte tokenizer.
+fn token_of_byte(id: u32) -> Option<String> {
+    match u8::try_from(id) {
+        Ok(byte) if byte.is_ascii_graphic() || byte == b' ' => Some(char::from(byte).to_string()),
+        Ok(byte) => Some(format!("<0x{byte:02X}>")),
+        Err(_) => (id == END_OF_BYTES).then(|| END_OF_BYTES_TEXT.to_owned()),
+    }
 }
 
 impl fmt::Debug for Tokenizer {
@@ -263,6 +413,18 @@ mod tests {
         assert_eq!(tokenizer.decode(&[97, 0xC3, 0xA9, 256]).unwrap(), "aé");
         assert_eq!(tokenizer.decode(&[97, 0xC3, 300, 98]).unwrap(), "a\u{FFFD}\u{FFFD}b");
         assert_eq!((tokenizer.id(), tokenizer.eos_token()), ("bytes", Some(256)));
+    }
+
+    #[test]
+    fn each_byte_has_one_token_text() {
+        let tokenizer = Tokenizer::bytes();
+        for id in 0..=END_OF_BYTES {
+            let token = tokenizer.id_to_token(id).unwrap();
+            assert_eq!(tokenizer.token_to_id(&token), Some(id), "{token}");
+        }
+        assert_eq!(tokenizer.id_to_token(END_OF_BYTES + 1), None);
+        assert_eq!(tokenizer.token_to_id("ab"), None);
+        assert_eq!(tokenizer.decode_with_special_tokens(&[97, 256, 300]).unwrap(), "a<|endoftext|>\u{FFFD}");
     }
 
     #[cfg(not(feature = "tokenizers"))]

@@ -7,6 +7,7 @@ use log::{debug, warn};
 
 use super::hub::{self, Hub, TOKENIZER, TOKENIZER_CONFIG};
 use super::hugging_face::HuggingFace;
+use super::other_formats::OTHER_FORMATS;
 use super::{BYTES, Tokenizer};
 use crate::clock::Deadline;
 use crate::config::{Config, Secret};
@@ -131,7 +132,8 @@ impl TokenizerSource {
     ///
     /// [`ErrorKind::InvalidInput`] for an invalid id, before any request; [`ErrorKind::Io`] if it is not in the cache and
     /// downloads are off; [`ErrorKind::Status`], [`ErrorKind::Connect`] and the like if the download fails;
-    /// [`ErrorKind::Decode`] for a file that is not a tokenizer, which is then not stored. The message says where to put a file.
+    /// [`ErrorKind::Decode`] for a file that is not a tokenizer, which is then not stored, and for a tokenizer that exists only in
+    /// another format, such as `tiktoken.model`. The message says where to put a file, and how to convert one.
     pub fn load(&self, id: &str) -> Result<Tokenizer> {
         self.load_until(id, None).map_err(|error| error.with_operation("load"))
     }
@@ -148,11 +150,16 @@ impl TokenizerSource {
             debug!("reading the tokenizer {id:?} from {}", directory.display());
             return from_path(&directory, Some(id));
         }
-        let hint = match &own {
-            Some(own) => format!("put its {TOKENIZER} at {}", own.join(TOKENIZER).display()),
+        let destination = own.as_ref().map(|own| own.join(TOKENIZER).display().to_string());
+        let hint = match &destination {
+            Some(path) => format!("put its {TOKENIZER} at {path}"),
             None => "set TINKEX_CACHE to a directory for it".to_owned(),
         };
         if self.offline {
+            let mut directories = own.clone().into_iter().chain(self.snapshot(id));
+            if let Some(error) = directories.find_map(|from| other_format(id, &from, destination.as_deref())) {
+                return Err(error);
+            }
             let message = format!("the tokenizer {id:?} is not in the cache, and HF_HUB_OFFLINE forbids downloads");
             return Err(Error::new(ErrorKind::Io, message).with_hint(hint));
         }
@@ -162,7 +169,7 @@ impl TokenizerSource {
             None => Config::builder().api_key("tml-unused").base_url("http://localhost").build_with(|_| None)?,
         };
         let hub = Hub::new(&config, &self.endpoint, self.token.as_ref(), deadline);
-        let files = hub.map_err(|error| error.with_hint(hint.clone()))?.files(id, &hint)?;
+        let files = hub.map_err(|error| error.with_hint(hint.clone()))?.files(id, &hint, destination.as_deref())?;
         let tokenizer = HuggingFace::parse(id, &files.tokenizer, files.config.as_deref())?;
         if let Some(own) = own {
             // The tokenizer last: its presence means that the files are complete.
@@ -195,14 +202,23 @@ impl TokenizerSource {
 /// Reads a tokenizer from a file, or from the directory that contains it.
 pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     let file = if path.is_dir() { path.join(TOKENIZER) } else { path.to_owned() };
-    let shown = file.display();
+    let (shown, name) = (file.display(), path.to_string_lossy());
     let json = fs::read(&file).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("the tokenizer {shown} cannot be read")).with_source(error)
+        let directory = file.parent().filter(|_| error.kind() == std::io::ErrorKind::NotFound);
+        let other = directory.and_then(|from| other_format(id.unwrap_or(&name), from, Some(&shown.to_string())));
+        other.unwrap_or_else(|| {
+            Error::new(ErrorKind::Io, format!("the tokenizer {shown} cannot be read: {error}")).with_source(error)
+        })
     })?;
     let config = fs::read(file.with_file_name(TOKENIZER_CONFIG)).ok();
-    let name = path.to_string_lossy();
     let parsed = HuggingFace::parse(id.unwrap_or(&name), &json, config.as_deref());
     parsed
         .map(Tokenizer::hugging_face)
         .map_err(|error| error.with_hint(format!("{shown} is damaged or not a tokenizer; replace or delete it")))
+}
+
+/// The error for a directory with a tokenizer in another format.
+fn other_format(id: &str, directory: &Path, destination: Option<&str>) -> Option<Error> {
+    let format = OTHER_FORMATS.iter().find(|format| directory.join(format.file).is_file())?;
+    Some(format.error(id, &directory.display().to_string(), destination))
 }

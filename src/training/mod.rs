@@ -88,6 +88,9 @@ struct Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        if !self.session.http().process().is_current() {
+            return;
+        }
         self.queue.close(Clock::system().now() + self.session.config().timeout_drop());
         self.session.inner().release(&(Arc::clone(&self.queue) as Arc<dyn Dependent>));
     }

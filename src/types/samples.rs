@@ -30,8 +30,8 @@ use super::nan::Number;
 pub struct SampleResponse {
     /// The sampled sequences, as many as requested.
     pub sequences: Vec<SampledSequence>,
-    /// The log-probability of each token of the prompt; `None` for the first token, which has no predecessor. Present if
-    /// requested.
+    /// The log-probability of each token of the prompt; `None` for the first token, which has no predecessor, and NaN for a value
+    /// that is not a number. Present if requested.
     #[serde(default)]
     pub prompt_logprobs: Option<Vec<Option<f32>>>,
     /// The most likely tokens at each position of the prompt, most likely first; `None` where the server sent null.

@@ -28,6 +28,7 @@ mod local_losses;
 mod local_server;
 #[cfg(feature = "local")]
 mod local_weights;
+mod not_finite;
 mod passes;
 mod polling;
 #[cfg(feature = "local")]

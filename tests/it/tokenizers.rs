@@ -106,6 +106,21 @@ fn a_file_names_its_end_of_text_token() {
 }
 
 #[test]
+fn a_rendered_prompt_can_be_inspected() {
+    let tokenizer = Tokenizer::from_path(DATA).unwrap();
+    let tokens = tokenizer.encode("<|begin|>hello<|end|>").unwrap();
+    assert_eq!(tokens, [BEGIN, BEGIN, HELLO, END], "its text is the special token itself");
+    assert_eq!(tokenizer.decode(&tokens).unwrap(), "hello");
+    assert_eq!(tokenizer.decode_with_special_tokens(&tokens).unwrap(), "<|begin|><|begin|>hello<|end|>");
+    assert_eq!(tokenizer.special_tokens(), [("<|begin|>".to_owned(), BEGIN), ("<|end|>".to_owned(), END)].into());
+    for (token, id) in [("<|end|>", END), ("hello", HELLO), ("Ġw", SPACE_W)] {
+        assert_eq!(tokenizer.token_to_id(token), Some(id), "{token}");
+        assert_eq!(tokenizer.id_to_token(id).as_deref(), Some(token));
+    }
+    assert_eq!((tokenizer.token_to_id("<|none|>"), tokenizer.id_to_token(9999)), (None, None));
+}
+
+#[test]
 fn half_a_character_is_held_back() {
     let tokenizer = Tokenizer::from_path(DATA).unwrap();
     let tokens = tokenizer.encode_continuation("hello wé😀").unwrap();
@@ -190,6 +205,30 @@ fn a_refused_download_suggests_a_remedy() {
         assert!(text.contains(advice) && text.contains(&place) && text.contains(ID), "{text}");
         assert!(!text.contains(TOKEN) && !text.contains("TINKER"), "{text}");
         assert_eq!(folder.files(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn another_format_is_named_with_its_conversion() {
+    for (file, converter) in [("tiktoken.model", "TikTokenConverter"), ("tokenizer.model", "save_pretrained")] {
+        let folder = Folder::new();
+        let destination = folder.stored().join("tokenizer.json").display().to_string();
+        let hub = Service::start(move |request| match request.path.strip_prefix("/acme/words/resolve/main/") {
+            Some(path) if path == file => Reply::ok(json!("not read")),
+            _ => Reply::Json(404, json!({"error": "Entry not found"})),
+        });
+        let of_hub = folder.source(&hub.url()).load(ID).unwrap_err();
+        fs::create_dir_all(folder.stored()).unwrap();
+        fs::write(folder.stored().join(file), "not read").unwrap();
+        let offline = folder.source("http://127.0.0.1:1").offline(true).load(ID).unwrap_err();
+        let of_path = Tokenizer::from_path(folder.stored()).unwrap_err();
+        for error in [of_hub, offline, of_path] {
+            let text = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Decode, "{text}");
+            for part in [&format!("only {file}"), converter, &destination] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
     }
 }
 

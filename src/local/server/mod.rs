@@ -46,7 +46,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, available_parallelism};
 use std::time::Duration;
-use std::{fmt, io};
+use std::{fmt, io, mem};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use mio::{Poll, Waker};
@@ -63,6 +63,7 @@ use self::request_dispatcher::Dispatcher;
 pub(super) use self::server_settings::Settings;
 use self::state::{DirectoryLock, PromiseSettings, PromiseTable, ServerRecord, ServerState, Store};
 pub use self::wire_formats::WireFormats;
+use crate::process::Process;
 
 /// More handler threads than this gain nothing: they share one lock on the tables.
 const MAX_HANDLERS: usize = 4;
@@ -77,7 +78,8 @@ pub(super) struct Server {
     /// The event loop and the handlers. The workers are not joined: they end after their current task.
     threads: Vec<JoinHandle<()>>,
     /// On the data directory, if there is one.
-    _lock: Option<DirectoryLock>,
+    lock: Option<DirectoryLock>,
+    process: Process,
 }
 
 impl Server {
@@ -122,7 +124,8 @@ impl Server {
         // they end once the event loop's end of the channel is gone: so `event_loop` must be declared after `server`, which
         // makes it drop first.
         let max_body = settings.limits.max_body;
-        let mut server = Server { address, activity, faults, state, mailbox, threads: Vec::new(), _lock: lock };
+        let process = Process::current();
+        let mut server = Server { address, activity, faults, state, mailbox, threads: Vec::new(), lock, process };
         let (requests, request_queue) = unbounded();
         let event_loop = EventLoop::new(
             poll,
@@ -175,6 +178,9 @@ impl Server {
 
     /// Sends a message to the event loop and waits for its result.
     fn request(&self, message: fn(Sender<io::Result<()>>) -> Message) -> io::Result<()> {
+        if !self.process.is_current() {
+            return Err(io::Error::other("the server runs in the process that started it, and this is its fork"));
+        }
         let (sender, result) = bounded(1);
         self.mailbox.send(message(sender));
         result.recv().unwrap_or_else(|_| Err(io::Error::other("the server has stopped")))
@@ -183,6 +189,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // In a fork the threads and the lock are those of the other process. Dropping them would detach a new thread that has
+            // got the memory of an old one, and release the directory.
+            mem::forget((mem::take(&mut self.threads), self.lock.take()));
+            return;
+        }
         self.state.stop();
         self.mailbox.send(Message::Stop);
         for thread in self.threads.drain(..) {

@@ -20,6 +20,7 @@ use log::warn;
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::RequestHandle;
+use crate::rules::json_numbers;
 use crate::rules::poll_queue::Ticket;
 use crate::types::PromiseResult;
 
@@ -211,7 +212,7 @@ impl<R: PromiseResult> CallHandle<R> {
 
 fn decode<R: PromiseResult>(body: ResultBody<'_>) -> Result<Decoded, String> {
     let result = match body {
-        ResultBody::Json(bytes) => serde_json::from_slice::<R>(bytes).map_err(|error| error.to_string()),
+        ResultBody::Json(bytes) => json_numbers::read::<R>(bytes).map_err(|error| error.to_string()),
         // No message of the protocol begins with this byte.
         ResultBody::Protobuf(bytes) if bytes.first() == Some(&b'{') => {
             let start = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EXCERPT)]).into_owned();

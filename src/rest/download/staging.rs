@@ -12,6 +12,7 @@ use log::{debug, warn};
 
 use super::io_error;
 use crate::error::{Error, Result};
+use crate::process::unique_bits;
 
 /// How many other names are tried for the directory.
 const MAX_NAMES: usize = 8;
@@ -45,7 +46,7 @@ impl StagingDir {
             fs::create_dir_all(parent).map_err(|error| io_error("created", parent, error))?;
             let mut hidden = std::ffi::OsString::from(".");
             hidden.push(name);
-            hidden.push(format!(".tinkex-{:08x}", fastrand::u32(..)));
+            hidden.push(format!(".tinkex-{:08x}", unique_bits() as u32));
             let directory = parent.join(hidden);
             match fs::create_dir(&directory) {
                 Ok(()) => {

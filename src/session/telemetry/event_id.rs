@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::report::EventData;
+use crate::process::unique_bits;
 use crate::types::wire::TelemetryEvent;
 
 pub(super) fn stamped((kind, severity): EventData, index: u64, now: SystemTime) -> TelemetryEvent {
@@ -11,7 +12,7 @@ pub(super) fn stamped((kind, severity): EventData, index: u64, now: SystemTime) 
 
 /// A random UUID (version 4), by which the service recognizes an event that it receives twice.
 fn random_id() -> String {
-    let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let bits = unique_bits() & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
     let hex = format!("{bits:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::clock::{Clock, Deadline, Monitor};
 use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request, RetryMode, platform, to_json};
 use crate::observer::{Event, Observer, QueueStateUpdate};
+use crate::process::Process;
 use crate::rules::retry::MAX_RETRY_AFTER;
 use crate::rules::telemetry_batch::{Batcher, EventBatch, MAX_QUEUED, NextAction, NotQueued, SendOutcome};
 use crate::threads::OwnedThread;
@@ -62,10 +63,10 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub struct Telemetry(Option<Arc<EventQueue>>);
 
 impl Telemetry {
-    /// Whether events are reported.
+    /// Whether events are reported. False in a fork of the process that connected.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.queue().is_some()
     }
 
     /// Reports an event of the program. `data` is a JSON object, or `null` for none; any other value becomes the field `value`
@@ -85,7 +86,7 @@ impl Telemetry {
 
     /// Sends the queued events without waiting for more of them. Does not block.
     pub fn flush(&self) {
-        if let Some(queue) = &self.0 {
+        if let Some(queue) = self.queue() {
             queue.state.lock().flush();
             queue.state.notify_all();
         }
@@ -97,9 +98,14 @@ impl Telemetry {
     }
 
     fn push(&self, data: impl FnOnce() -> EventData) {
-        if let Some(queue) = &self.0 {
+        if let Some(queue) = self.queue() {
             queue.push(data());
         }
+    }
+
+    /// None in a fork: the session and its thread are those of the other process.
+    fn queue(&self) -> Option<&EventQueue> {
+        self.0.as_deref().filter(|queue| queue.process.is_current())
     }
 }
 
@@ -113,6 +119,7 @@ impl fmt::Debug for Telemetry {
 struct EventQueue {
     state: Arc<Monitor<Batcher<TelemetryEvent>>>,
     clock: Clock,
+    process: Process,
 }
 
 impl EventQueue {
@@ -158,7 +165,8 @@ impl Reporter {
         }
         let clock = config.clock().clone();
         let began = clock.now();
-        let queue = Arc::new(EventQueue { state: Monitor::new(Batcher::default()), clock });
+        let queue =
+            Arc::new(EventQueue { state: Monitor::new(Batcher::default()), clock, process: Process::current() });
         let sender =
             EventSender { http: Arc::clone(http), queue: Arc::clone(&queue), session_id: session_id.to_owned() };
         match OwnedThread::spawn(&config.thread_options(), "telemetry", move || sender.run()) {

@@ -23,6 +23,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Http, JSON, RequestHandle};
 use crate::pending::{Completer, PollerHandle};
+use crate::process::Process;
 use crate::rules::wire_format::{Pass, WireFormat};
 use crate::session::Dependent;
 use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
@@ -95,6 +96,7 @@ struct Senders {
 
 /// The queue and its thread.
 pub(super) struct TrainingQueue {
+    process: Process,
     senders: Mutex<Senders>,
     budget: Budget,
     shared: Arc<Shared>,
@@ -118,6 +120,7 @@ impl TrainingQueue {
         let shared = Arc::<Shared>::default();
         let worker = Worker::new(http, poller, &shared);
         Ok(TrainingQueue {
+            process: Process::current(),
             senders: Mutex::new(senders),
             budget: Budget::new(config.clock().clone(), config.max_queued(), config.max_queued_bytes()),
             shared,
@@ -128,6 +131,7 @@ impl TrainingQueue {
     /// Queues a call. Calls made one after the other are sent in that order, from whichever threads; those of a thread that fills
     /// a place are sent in that place.
     pub(super) fn submit(&self, job: Job, on_full: OnFull) -> Result<()> {
+        self.process.check()?;
         let place = place::filled(self);
         let reservation = self.reserve(place, job.bytes, on_full)?;
         let lost_before = self.shared.lost.load(Ordering::Acquire);
@@ -137,6 +141,7 @@ impl TrainingQueue {
     /// Takes a place, for calls of this size altogether.
     #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
     pub(super) fn take_place(self: &Arc<Self>, bytes: usize, on_full: OnFull) -> Result<Place> {
+        self.process.check()?;
         let outer = place::filled(self);
         let reservation = self.reserve(outer, bytes, on_full)?;
         let (sender, receiver) = unbounded();
@@ -183,8 +188,11 @@ impl TrainingQueue {
 }
 
 impl Dependent for TrainingQueue {
-    /// Requests that are not sent yet end with `Closed`.
+    /// Requests that are not sent yet end with `Closed`. Does nothing in a fork.
     fn close(&self, deadline: Instant) {
+        if !self.process.is_current() {
+            return;
+        }
         self.shared.stopping.store(true, Ordering::Release);
         *self.senders.lock() = Senders::default();
         self.budget.close();

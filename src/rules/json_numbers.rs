@@ -1,0 +1,316 @@
+//! Reads responses whose numbers are not finite. JSON has no such numbers, and services write them in four ways: `null`, which the
+//! types take for NaN where a number must be; the words `NaN`, `Infinity` and `-Infinity`, which Python's `json` writes; and the
+//! same words as strings.
+//!
+//! Such a response is rare, so it is first read as plain JSON. Only if that fails, and one of the words occurs, is it read again
+//! with every float taken from a number or a word.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use serde::de::{
+    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+use serde_json::Error;
+use serde_json::value::RawValue;
+
+const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+
+/// Reads a value from JSON in which floats may be words.
+pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(json).or_else(|error| {
+        if !has_word(json) {
+            return Err(error);
+        }
+        let quoted = quoted(json);
+        match serde_json::from_slice::<&RawValue>(quoted.as_deref().unwrap_or(json)) {
+            Ok(raw) => T::deserialize(Lenient(raw)),
+            Err(_) => Err(error),
+        }
+    })
+}
+
+/// The JSON with each bare word as a string; `None` if there is none.
+pub(crate) fn quoted(json: &[u8]) -> Option<Vec<u8>> {
+    if !has_word(json) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(json.len() + 16);
+    let (mut in_string, mut escaped, mut found) = (false, false, false);
+    let mut rest = json;
+    while let Some((&byte, after)) = rest.split_first() {
+        if let Some(word) = WORDS.iter().find(|word| !in_string && rest.starts_with(word)) {
+            out.extend([b"\"", *word, b"\""].concat());
+            rest = &rest[word.len()..];
+            found = true;
+            continue;
+        }
+        in_string ^= byte == b'"' && !escaped;
+        escaped = in_string && byte == b'\\' && !escaped;
+        out.push(byte);
+        rest = after;
+    }
+    found.then_some(out)
+}
+
+fn has_word(json: &[u8]) -> bool {
+    json.windows(3).any(|window| window == b"NaN" || window == b"Inf")
+}
+
+/// The number that a word stands for.
+fn number(word: &str) -> Option<f32> {
+    match word {
+        "NaN" => Some(f32::NAN),
+        "Infinity" => Some(f32::INFINITY),
+        "-Infinity" => Some(f32::NEG_INFINITY),
+        _ => None,
+    }
+}
+
+/// JSON that is read part by part, each from its own text, so that a float can be a number or a word.
+struct Lenient<'de>(&'de RawValue);
+
+impl<'de> Lenient<'de> {
+    fn plain<T: Deserialize<'de>>(&self) -> Result<T, Error> {
+        serde_json::from_str(self.0.get())
+    }
+
+    fn starts_with(&self, start: char) -> bool {
+        self.0.get().starts_with(start)
+    }
+
+    /// The float of a word, if this is one.
+    fn word(&self) -> Option<f32> {
+        if !self.starts_with('"') {
+            return None;
+        }
+        self.plain::<Cow<'de, str>>().ok().and_then(|word| number(&word))
+    }
+}
+
+/// Hands a call on to the deserializer of plain JSON.
+macro_rules! plainly {
+    ($($method:ident($($argument:ident: $kind:ty),*))*) => {$(
+        fn $method<V: Visitor<'de>>(self, $($argument: $kind,)* visitor: V) -> Result<V::Value, Error> {
+            serde_json::Deserializer::from_str(self.0.get()).$method($($argument,)* visitor)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Lenient<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.starts_with('[') {
+            return visitor.visit_seq(Elements(self.plain::<Vec<&RawValue>>()?.into_iter()));
+        }
+        if self.starts_with('{') {
+            return visitor.visit_map(Fields { entries: entries(self.0)?.into_iter(), value: None });
+        }
+        serde_json::Deserializer::from_str(self.0.get()).deserialize_any(visitor)
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.word() {
+            Some(number) => visitor.visit_f32(number),
+            None => serde_json::Deserializer::from_str(self.0.get()).deserialize_f32(visitor),
+        }
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.word() {
+            Some(number) => visitor.visit_f64(number.into()),
+            None => serde_json::Deserializer::from_str(self.0.get()).deserialize_f64(visitor),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.0.get() == "null" { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        // A part that stays JSON, in serde_json's own way.
+        if name.starts_with("$serde_json::") {
+            return serde_json::Deserializer::from_str(self.0.get()).deserialize_newtype_struct(name, visitor);
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
+    plainly! {
+        deserialize_bool() deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
+        deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
+        deserialize_char() deserialize_str() deserialize_string() deserialize_bytes() deserialize_byte_buf()
+        deserialize_unit() deserialize_unit_struct(name: &'static str) deserialize_identifier()
+        deserialize_enum(name: &'static str, variants: &'static [&'static str])
+    }
+
+    forward_to_deserialize_any! { seq tuple tuple_struct map struct ignored_any }
+}
+
+struct Elements<'de>(std::vec::IntoIter<&'de RawValue>);
+
+impl<'de> SeqAccess<'de> for Elements<'de> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        self.0.next().map(|element| seed.deserialize(Lenient(element))).transpose()
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+}
+
+struct Fields<'de> {
+    entries: std::vec::IntoIter<(Cow<'de, str>, &'de RawValue)>,
+    value: Option<&'de RawValue>,
+}
+
+impl<'de> MapAccess<'de> for Fields<'de> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        self.value = Some(value);
+        seed.deserialize(IntoDeserializer::<Error>::into_deserializer(key)).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        let value = self.value.take().ok_or_else(|| invalid("a value was read before its key"))?;
+        seed.deserialize(Lenient(value))
+    }
+}
+
+fn invalid(why: impl Display) -> Error {
+    de::Error::custom(why)
+}
+
+/// The entries of an object, in their order.
+fn entries(object: &RawValue) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Error> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+
+    serde_json::Deserializer::from_str(object.get()).deserialize_map(Entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use quickcheck::quickcheck;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::types::{BillingUsageEvent, ForwardBackwardOutput, OptimStepResponse, SampleResponse};
+
+    /// A number as text that tells all of them apart.
+    fn shown<T: Display>(numbers: impl IntoIterator<Item = T>) -> Vec<String> {
+        numbers.into_iter().map(|number| number.to_string()).collect()
+    }
+
+    #[test]
+    fn each_way_to_write_a_number_is_read() {
+        let json = br#"[NaN, "NaN", Infinity, "Infinity", -Infinity, "-Infinity", 0.5, -2, 7.038531e-26]"#;
+        let expected = ["NaN", "NaN", "inf", "inf", "-inf", "-inf", "0.5", "-2"];
+        let singles: Vec<f32> = read(json).unwrap();
+        assert_eq!(shown(&singles[..8]), expected);
+        assert_eq!(singles[8], 7.038531e-26_f32, "not rounded twice");
+        let doubles: Vec<f64> = read(json).unwrap();
+        assert_eq!(shown(&doubles[..8]), expected);
+        let options: Vec<Option<f64>> = read(br#"[null, NaN, "Infinity", 1]"#).unwrap();
+        assert_eq!(format!("{options:?}"), "[None, Some(NaN), Some(inf), Some(1.0)]");
+    }
+
+    #[test]
+    fn each_float_of_a_response_may_be_one() {
+        let tensor = |data: &str| format!(r#"{{"data": {data}, "dtype": "float32", "shape": [3]}}"#);
+        for (nan, infinity) in [("NaN", "Infinity"), ("\"NaN\"", "\"Infinity\"")] {
+            let pass = format!(
+                r#"{{"loss_fn_output_type": "NaN", "loss_fn_outputs": [{{"logprobs": {}}}],
+                     "metrics": {{"loss:sum": {nan}, "grad:max": {infinity}, "NaN": 1}}}}"#,
+                tensor(&format!("[{nan}, -{}, 1]", infinity.trim_matches('"')).replace("-Infinity", "-0.5")),
+            );
+            let output: ForwardBackwardOutput = read(pass.as_bytes()).unwrap();
+            assert_eq!(output.loss_fn_output_type, "NaN", "a text stays a text");
+            assert_eq!(shown(output.loss_fn_outputs[0].logprobs().unwrap()), ["NaN", "-0.5", "1"]);
+            assert_eq!(shown(output.metrics.values()), ["1", "inf", "NaN"]);
+
+            let step: OptimStepResponse = read(format!(r#"{{"metrics": {{"norm": {nan}}}}}"#).as_bytes()).unwrap();
+            assert!(step.metrics.unwrap()["norm"].is_nan());
+
+            let sample = format!(
+                r#"{{"sequences": [{{"stop_reason": "stop", "tokens": [5], "logprobs": [{infinity}],
+                      "topk_logprobs": [[[5, {nan}]]]}}],
+                     "prompt_logprobs": [null, {nan}, -1], "topk_prompt_logprobs": [null, [[7, {infinity}]]],
+                     "target_prompt_logprobs": {}}}"#,
+                tensor(&format!("[{nan}, {infinity}, null]")),
+            );
+            let response: SampleResponse = read(sample.as_bytes()).unwrap();
+            let sequence = &response.sequences[0];
+            assert_eq!(sequence.logprobs, Some(vec![f32::INFINITY]));
+            assert!(sequence.topk_logprobs.as_ref().unwrap()[0][0].logprob.is_nan());
+            assert_eq!(format!("{:?}", response.prompt_logprobs.unwrap()), "[None, Some(NaN), Some(-1.0)]");
+            assert_eq!(response.topk_prompt_logprobs.unwrap()[1].as_ref().unwrap()[0].logprob, f32::INFINITY);
+            let targets = response.target_prompt_logprobs.unwrap();
+            assert_eq!(shown(targets.as_f32().unwrap()), ["NaN", "inf", "NaN"]);
+        }
+    }
+
+    #[test]
+    fn a_word_is_no_integer_and_no_text() {
+        assert!(read::<Vec<u32>>(b"[1, NaN]").unwrap_err().to_string().contains("NaN"));
+        assert!(read::<Vec<f64>>(br#"["nan"]"#).is_err());
+        let texts: BTreeMap<String, String> = read(br#"{"a": NaN, "b": "Infinity"}"#).unwrap();
+        assert_eq!(texts["a"], "NaN");
+        assert!(read::<BillingUsageEvent>(b"NaN").is_err());
+    }
+
+    #[test]
+    fn only_bare_words_are_quoted() {
+        for (json, expected) in [
+            (r#"{"a":NaN}"#, Some(r#"{"a":"NaN"}"#)),
+            (r#"[-Infinity,Infinity]"#, Some(r#"["-Infinity","Infinity"]"#)),
+            (r#"{"NaN":"a \" NaN","b":"\\"}"#, None),
+            (r#"["\\",NaN]"#, Some(r#"["\\","NaN"]"#)),
+            (r#"[1, null]"#, None),
+        ] {
+            assert_eq!(quoted(json.as_bytes()).as_deref(), expected.map(str::as_bytes), "{json}");
+        }
+    }
+
+    /// Any JSON, from what quickcheck has.
+    fn any_json(words: Vec<String>, numbers: Vec<i64>, nested: bool) -> Value {
+        let list = json!({"Infinity": words, "numbers": numbers, "none": null, "yes": true});
+        if nested { json!([list, {"inner": [list, 0.5]}]) } else { list }
+    }
+
+    quickcheck! {
+        fn plain_json_is_read_as_ever(words: Vec<String>, numbers: Vec<i64>, nested: bool) -> bool {
+            let value = any_json(words, numbers, nested);
+            let text = value.to_string();
+            let raw: &RawValue = serde_json::from_str(&text).unwrap();
+            quoted(text.as_bytes()).is_none() && Value::deserialize(Lenient(raw)).unwrap() == value
+        }
+
+        fn any_bytes_never_panic(bytes: Vec<u8>) -> bool {
+            let with_word = [&bytes[..], b"NaN"].concat();
+            read::<Value>(&with_word).is_ok() || quoted(&with_word).is_none_or(|json| json.len() > with_word.len())
+        }
+    }
+}
