@@ -372,6 +372,7 @@ impl Worker {
         self.queue.remove(ticket);
         if let Some(promise) = self.promises.remove(&ticket) {
             let now = self.clock.now();
+            let result = if result.is_err() && self.http.is_ending() { Err(Error::closed()) } else { result };
             // Before the result, so that the event is emitted before the caller continues.
             self.observer.resolved(&promise, result.as_ref().err(), now);
             self.release(promise.payload);
