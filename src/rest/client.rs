@@ -17,8 +17,8 @@ use crate::session::Session;
 use crate::types::Query;
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
-    AccessScope, Checkpoint, CheckpointsListResponse, GetServerCapabilitiesResponse, SamplerResponse, TrainingRun,
-    TrainingRunsResponse, WeightsInfoResponse, check_path,
+    AccessScope, Checkpoint, CheckpointsListResponse, GetServerCapabilitiesResponse, SamplerResponse,
+    WeightsInfoResponse, check_path,
 };
 
 /// Lists, shows and changes what the service stores. Obtained from

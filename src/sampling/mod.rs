@@ -21,7 +21,7 @@ pub use retry_config::RetryConfig;
 pub use sample_options::SampleOptions;
 pub use sampler_options::SamplerOptions;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, SubmittedCall, single};
 use crate::session::Task;
 use crate::types::{ModelInput, SampleResponse, SamplingParams};

@@ -19,16 +19,13 @@ pub use training_options::TrainingOptions;
 use crate::api::Api;
 use crate::config::Config;
 use crate::error::Result;
-use crate::http::{Limits, Purpose, Request};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, TrackedPromise};
 use crate::rest::CopyWeights;
 use crate::rest::client::RestClient;
 use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
-use crate::types::{
-    FinishReason, GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind, session_page,
-};
+use crate::types::{FinishReason, PromiseResult, RequestKind, session_page};
 
 /// A session with the service, and the factory of its clients. Cheap to clone.
 ///

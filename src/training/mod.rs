@@ -21,15 +21,9 @@ use queue::TrainingQueue;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::http::{Limits, Purpose, Request};
 use crate::pending::{Pending, PollingSession};
-use crate::rules::tokenizer_id;
 use crate::session::Dependent;
-use crate::tokenizer::Tokenizer;
-use crate::types::wire::GetInfoRequest;
-use crate::types::{
-    Batch, ForwardBackwardOutput, GetInfoResponse, Loss, OptimParams, OptimStepResponse, UnloadModelResponse, run_page,
-};
+use crate::types::{Batch, ForwardBackwardOutput, GetInfoResponse, Loss, OptimParams, OptimStepResponse, run_page};
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
 ///
