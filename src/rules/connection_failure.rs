@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_this_process_is_no_fault_of_the_network() {
+    fn a_local_limit_is_no_network_fault() {
         let descriptor = "Too many open files (os error 24)";
         let thread = "Resource temporarily unavailable (os error 11)";
         for (stage, text, words) in [
