@@ -5,10 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use log::{debug, warn};
+use log::warn;
 
-use super::Config;
-use super::builder::ConfigBuilder;
+use super::{Config, ConfigBuilder};
 use crate::error::{Error, Result};
 
 /// The variables that name certificate files, and what they hold once it was read.
@@ -84,7 +83,9 @@ fn roots<'v>(builder: &ConfigBuilder, variables: &'v RootVariables) -> Result<&'
 /// The certificates of a PEM text, of which there must be one.
 fn certificates(pem: &[u8], setting: &str) -> Result<Vec<Vec<u8>>> {
     let certificates = parse(pem).map_err(|error| {
-        Error::config(format!("{setting}: the root certificate is not valid PEM")).with_source(error).with_hint(PEM_HINT)
+        Error::config(format!("{setting}: the root certificate is not valid PEM"))
+            .with_source(error)
+            .with_hint(PEM_HINT)
     })?;
     if certificates.is_empty() {
         return Err(Error::config(format!("{setting} contains no certificate")).with_hint(PEM_HINT));
@@ -116,19 +117,18 @@ fn unreadable(setting: &str, path: &Path, error: std::io::Error) -> Error {
         .with_hint(format!("correct {setting}, or unset it"))
 }
 
-/// The certificates in all files of these directories, which are separated as in `PATH`. Files without one are skipped.
+/// The certificates in all files of these directories, which are separated as in `PATH`. Files without one are skipped, and links
+/// that lead nowhere, as after the removal of a package.
 fn of_directories(directories: &str) -> Result<BTreeSet<Vec<u8>>> {
     let mut found = BTreeSet::new();
     for directory in std::env::split_paths(directories).filter(|path| !path.as_os_str().is_empty()) {
         let files: Vec<PathBuf> = fs::read_dir(&directory)
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
             .map_err(|error| unreadable(DIRECTORIES, &directory, error))?;
-        for path in files.iter().filter(|path| !path.is_dir()) {
+        for path in files.iter().filter(|path| path.is_file()) {
             match fs::read(path).map(|pem| parse(&pem)) {
                 Ok(Ok(certificates)) => found.extend(certificates),
                 Ok(Err(error)) => warn!("{DIRECTORIES}: {} is not valid PEM, and is left out: {error}", path.display()),
-                // A link that leads nowhere, as after the removal of a package.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => debug!("{}: {error}", path.display()),
                 Err(error) => warn!("{DIRECTORIES}: {} cannot be read, and is left out: {error}", path.display()),
             }
         }

@@ -26,9 +26,10 @@ pub enum ConnectionFault {
     Proxy,
     /// The server's certificate is not trusted, has expired, or is that of another host.
     Certificate,
-    /// The TLS handshake failed for another reason: the port does not speak TLS, for example.
+    /// The TLS handshake failed for another reason: the port does not speak TLS, for example. Or the port speaks TLS, and the URL
+    /// is http.
     Tls,
-    /// The port does not speak HTTP/1.1: it speaks TLS, for example.
+    /// The port does not speak HTTP/1.1.
     Protocol,
     /// This process may open no further socket or file, or start no further thread: it has reached a limit of the system.
     LocalLimit,

@@ -27,9 +27,8 @@ impl Agents {
             config.thread_stack_size(),
         );
         let security = Security::new(config);
-        let agent = |settings| {
-            Agent::with_parts(settings, connector(resolver.clone(), security.clone()), resolver.clone())
-        };
+        let agent =
+            |settings| Agent::with_parts(settings, connector(resolver.clone(), security.clone()), resolver.clone());
         let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
         let service = settings(config, proxy)?;
         Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, None)?) })
