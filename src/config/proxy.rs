@@ -61,6 +61,14 @@ impl fmt::Debug for Proxy {
 
 impl Config {
     /// The proxy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").proxy(tinkex::Proxy::Off).build()?;
+    /// assert!(matches!(config.proxy(), tinkex::Proxy::Off));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn proxy(&self) -> &Proxy {
         &self.0.builder.proxy
