@@ -138,7 +138,7 @@ impl Api {
     /// use tinkex::serde_json::json;
     ///
     /// let request = json!({"tinker_path": "tinker://run-1/weights/epoch-1"});
-    /// println!("{}", api.post("weights_info").json(&request)?.send()?.status());
+    /// println!("{}", api.post("weights_info").json(&request).send()?.status());
     /// # Ok(())
     /// # }
     /// ```
@@ -155,7 +155,7 @@ impl Api {
     /// use tinkex::serde_json::json;
     ///
     /// let request = json!({"ttl_seconds": 3600});
-    /// api.put("training_runs/run-1/checkpoints/weights/epoch-1/ttl").json(&request)?.send()?;
+    /// api.put("training_runs/run-1/checkpoints/weights/epoch-1/ttl").json(&request).send()?;
     /// # Ok(())
     /// # }
     /// ```

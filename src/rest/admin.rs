@@ -22,8 +22,7 @@ impl RestClient {
     /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
     /// use tinkex::types::AuditEventType;
     ///
-    /// let event = AuditEventType::from("checkpoint.deleted");
-    /// for entry in rest.get_audit_log(&event, Some("2026-09-30"))?.entries {
+    /// for entry in rest.get_audit_log(&AuditEventType::Checkpoints, Some("2026-09-30"))?.entries {
     ///     println!("{} {:?}", entry.timestamp, entry.tinker_path);
     /// }
     /// # Ok(())

@@ -118,7 +118,7 @@ impl SamplingClient {
     /// A client of the same sampling session whose `submit_` calls wait for room when the queue of
     /// [`max_queued`](crate::ConfigBuilder::max_queued) samples is full, up to the
     /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation), in place of failing with
-    /// [`QueueFull`](ErrorKind::QueueFull). Defaults to false.
+    /// [`QueueFull`](crate::ErrorKind::QueueFull). Defaults to false.
     ///
     /// # Examples
     ///
@@ -155,7 +155,7 @@ impl SamplingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty prompt or parameters out of range, before any request; otherwise
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty prompt or parameters out of range, before any request; otherwise
     /// any error of a request.
     ///
     /// # Examples
@@ -233,8 +233,8 @@ impl SamplingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) when
-    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or [`Closed`](ErrorKind::Closed). The
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`QueueFull`](crate::ErrorKind::QueueFull) when
+    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or [`Closed`](crate::ErrorKind::Closed). The
     /// [`Pending`] returns all others.
     ///
     /// # Examples

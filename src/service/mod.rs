@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use from_state_options::FromStateOptions;
-use serde::de::DeserializeOwned;
 pub use training_client_builder::{FromStateBuilder, LoraBuilder, TrainingClientBuilder};
 pub use training_options::TrainingOptions;
 
@@ -31,6 +30,10 @@ use crate::types::{FinishReason, PromiseResult, RequestKind, session_page};
 ///
 /// The session owns the threads that its clients share. They end with [`close`](ServiceClient::close), or when the last of its
 /// clients and [`Pending`]s is dropped.
+///
+/// A `fork` copies the memory of a process without its threads. There, each call of a client that was connected before fails at
+/// once with an error of kind [`Closed`](crate::ErrorKind::Closed), and closing or dropping it neither blocks nor ends the session.
+/// Connect in the fork to use the service there.
 ///
 /// # Examples
 ///

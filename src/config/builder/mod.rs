@@ -332,8 +332,8 @@ impl ConfigBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
-    /// or host, a proxy that cannot be used, a file of certificates that cannot be read or holds none,
-    /// a limit of zero, a stack below 128 KiB, an invalid header.
+    /// or host, a proxy that cannot be used, a file of certificates that cannot be read or holds none, a limit of zero, a stack below
+    /// 128 KiB, an invalid header.
     ///
     /// # Examples
     ///
