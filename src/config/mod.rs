@@ -145,6 +145,14 @@ impl fmt::Debug for Secret {
 
 impl Config {
     /// Creates a builder with the defaults.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("{config:?}");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
@@ -188,42 +196,98 @@ impl Config {
     }
 
     /// The base URL of the service, without a trailing slash.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// assert_eq!(config.base_url(), "http://127.0.0.1:8000");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
 
     /// The tags of the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").tags(["sweep", "7"]).build()?;
+    /// assert_eq!(config.tags(), ["sweep", "7"]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn tags(&self) -> &[String] {
         self.0.builder.tags.as_deref().unwrap_or_default()
     }
 
     /// Where the credential comes from.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("the key comes from {:?}", config.credential_source());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn credential_source(&self) -> CredentialSource {
         self.0.credential.1
     }
 
     /// The project of the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").project_id("project-1").build()?;
+    /// assert_eq!(config.project_id(), Some("project-1"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn project_id(&self) -> Option<&str> {
         self.0.builder.project_id.as_deref()
     }
 
     /// The name of the session for people.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").display_name("sweep 7").build()?;
+    /// assert_eq!(config.display_name(), Some("sweep 7"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn display_name(&self) -> Option<&str> {
         self.0.builder.display_name.as_deref()
     }
 
     /// The metadata of the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").user_metadata("seed", "7").build()?;
+    /// assert_eq!(config.user_metadata()["seed"], "7");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn user_metadata(&self) -> &BTreeMap<String, String> {
         &self.0.builder.user_metadata
     }
 
     /// The proxy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").proxy(tinkex::Proxy::Off).build()?;
+    /// assert!(matches!(config.proxy(), tinkex::Proxy::Off));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn proxy(&self) -> &Proxy {
         &self.0.builder.proxy
@@ -236,6 +300,14 @@ impl Config {
     }
 
     /// The clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("{:?}", config.clock().now());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.builder.clock
@@ -274,12 +346,28 @@ impl Config {
     }
 
     /// Whether telemetry is sent to the service.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").telemetry(false).build()?;
+    /// assert!(!config.telemetry());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn telemetry(&self) -> bool {
         self.0.builder.telemetry.unwrap_or(true)
     }
 
     /// The wire format of forward and backward passes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").wire(tinkex::Wire::Json).build()?;
+    /// assert_eq!(config.wire(), tinkex::Wire::Json);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn wire(&self) -> Wire {
         self.0.builder.wire.unwrap_or_default()

@@ -32,6 +32,11 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a number greater than 0".to_owned())
 }
 
+pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
+    parse(text, |number: &f64| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "expected a number, 0 or more".to_owned())
+}
+
 /// A fraction of a whole, but not all of it.
 pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     parse(text, |number| (0.0..1.0).contains(number))
@@ -51,6 +56,7 @@ mod tests {
         assert_eq!(at_least(1_u64)("1"), Ok(1));
         assert_eq!(within(1..=9_usize)("9"), Ok(9));
         assert_eq!((fraction("0"), positive("1e-4"), finite("-1")), (Ok(0.0), Ok(1e-4), Ok(-1.0)));
+        assert_eq!((not_negative("0"), not_negative("0.1")), (Ok(0.0), Ok(0.1)));
     }
 
     #[test]
@@ -62,5 +68,6 @@ mod tests {
         assert!(["1", "-0.1", "NaN"].iter().all(|text| fraction(text).is_err()));
         assert!(["0", "inf", "x"].iter().all(|text| positive(text).is_err()));
         assert!(["NaN", "inf", "x"].iter().all(|text| finite(text).is_err()));
+        assert!(["-0.1", "inf", "x"].iter().all(|text| not_negative(text).is_err()));
     }
 }

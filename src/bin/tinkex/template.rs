@@ -8,18 +8,46 @@ use tinkex::{Result, Tokenizer};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) text: String,
-    /// Whether the model is trained to produce it. A trained segment ends with the end-of-sequence token.
+    /// Whether the model is trained to produce it.
     pub(crate) trained: bool,
+    /// Whether the end-of-sequence token follows: the text is a completion or a reply, trained on or not.
+    pub(crate) ends: bool,
 }
 
 impl Segment {
-    pub(crate) fn context(text: impl Into<String>) -> Self {
-        Segment { text: text.into(), trained: false }
+    fn context(text: String) -> Self {
+        Segment { text, trained: false, ends: false }
     }
 
-    pub(crate) fn trained(text: impl Into<String>) -> Self {
-        Segment { text: text.into(), trained: true }
+    fn reply(text: String, trained: bool) -> Self {
+        Segment { text, trained, ends: true }
     }
+}
+
+/// The text of an example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Completion { prompt: String, completion: String },
+    Chat(Vec<Message>),
+}
+
+impl Content {
+    /// The example in the format of this template. Its texts are moved, since they may be large.
+    pub(crate) fn into_segments(self) -> Vec<Segment> {
+        match self {
+            Content::Completion { prompt, completion } => self::completion(prompt, completion),
+            Content::Chat(messages) => chat(messages),
+        }
+    }
+}
+
+/// A message of a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) role: Role,
+    pub(crate) text: String,
+    /// Whether the model is trained to produce it; for the assistant only.
+    pub(crate) trained: bool,
 }
 
 /// The author of a chat message.
@@ -53,23 +81,26 @@ impl Role {
 }
 
 /// A prompt and its completion, separated by a line break unless there is white space already.
-pub(crate) fn completion(prompt: &str, completion: &str) -> Vec<Segment> {
+fn completion(mut prompt: String, completion: String) -> Vec<Segment> {
     let is_separated =
         prompt.is_empty() || prompt.ends_with(char::is_whitespace) || completion.starts_with(char::is_whitespace);
-    let separator = if is_separated { "" } else { "\n" };
-    vec![Segment::context(format!("{prompt}{separator}")), Segment::trained(completion)]
+    if !is_separated {
+        prompt.push('\n');
+    }
+    vec![Segment::context(prompt), Segment::reply(completion, true)]
 }
 
-/// A chat: each message is `Role: text`, with an empty line between messages. The assistant's messages are trained on.
-pub(crate) fn chat(messages: &[(Role, &str)]) -> Vec<Segment> {
+/// A chat: each message is `Role: text`, with an empty line between messages.
+fn chat(messages: Vec<Message>) -> Vec<Segment> {
     let mut segments = Vec::new();
     let mut context = String::new();
-    for (index, (role, text)) in messages.iter().enumerate() {
+    for (index, Message { role, mut text, trained }) in messages.into_iter().enumerate() {
         let gap = if index == 0 { "" } else { "\n\n" };
         context.push_str(&format!("{gap}{}", role.label()));
-        if *role == Role::Assistant {
+        if role == Role::Assistant {
+            text.insert(0, ' ');
             segments.push(Segment::context(std::mem::take(&mut context)));
-            segments.push(Segment::trained(format!(" {text}")));
+            segments.push(Segment::reply(text, trained));
         } else {
             context.push_str(&format!(" {text}"));
         }
@@ -80,10 +111,12 @@ pub(crate) fn chat(messages: &[(Role, &str)]) -> Vec<Segment> {
     segments
 }
 
-/// The prompt that a model trained on [chats](chat) completes with the reply to these messages.
+/// The prompt that a model trained on [chats](Content::Chat) completes with the reply to these messages.
 pub(crate) fn chat_prompt(messages: &[(Role, &str)]) -> String {
-    let with_reply: Vec<_> = messages.iter().copied().chain([(Role::Assistant, "")]).collect();
-    let mut segments = chat(&with_reply);
+    let message = |&(role, text): &(Role, &str)| Message { role, text: text.to_owned(), trained: false };
+    let mut messages: Vec<Message> = messages.iter().map(message).collect();
+    messages.push(message(&(Role::Assistant, "")));
+    let mut segments = chat(messages);
     segments.pop();
     segments.into_iter().map(|segment| segment.text).collect()
 }
@@ -95,24 +128,50 @@ pub(crate) struct TokenizedText {
     trained: Vec<bool>,
 }
 
-/// Tokenizes an example. A trained segment gets the tokenizer's end-of-sequence token, or a line break if it has none.
-pub(crate) fn tokenize(tokenizer: &Tokenizer, segments: &[Segment]) -> Result<TokenizedText> {
+/// Tokenizes an example, or as much of it as shows that it has more than `at_most` tokens. A segment that
+/// [ends](Segment::ends) gets the tokenizer's end-of-sequence token, or a line break if it has none.
+pub(crate) fn tokenize(tokenizer: &Tokenizer, segments: &[Segment], at_most: Option<usize>) -> Result<TokenizedText> {
     let mut all = TokenizedText { tokens: Vec::new(), trained: Vec::new() };
     for (index, segment) in segments.iter().enumerate() {
-        let mut tokens = match index {
-            0 => tokenizer.encode(&segment.text)?,
-            _ => tokenizer.encode_continuation(&segment.text)?,
-        };
-        if segment.trained {
+        let room = at_most.map(|at_most| at_most.saturating_sub(all.len()));
+        let mut tokens = encode(tokenizer, &segment.text, index == 0, room)?;
+        if segment.ends {
             match tokenizer.eos_token() {
                 Some(end) => tokens.push(end),
                 None => tokens.extend(tokenizer.encode_continuation("\n")?),
             }
         }
-        all.trained.extend(vec![segment.trained; tokens.len()]);
-        all.tokens.extend(tokens);
+        all.trained.extend(std::iter::repeat_n(segment.trained, tokens.len()));
+        all.tokens.append(&mut tokens);
+        if at_most.is_some_and(|at_most| all.len() > at_most) {
+            break;
+        }
     }
     Ok(all)
+}
+
+/// How much more of a text than `at_most` tokens is tokenized first: a token has fewer bytes on average, and what follows a cut
+/// can change only the few tokens before it.
+const BYTES_PER_TOKEN: usize = 16;
+const TOKENS_AT_A_CUT: usize = 1024;
+
+/// The tokens of a text, or of its beginning if that has more than `at_most` tokens already: a tokenizer needs about a hundred
+/// bytes of memory for each token.
+fn encode(tokenizer: &Tokenizer, text: &str, is_first: bool, at_most: Option<usize>) -> Result<Vec<u32>> {
+    let encode = |text: &str| if is_first { tokenizer.encode(text) } else { tokenizer.encode_continuation(text) };
+    if let Some(enough) = at_most.map(|at_most| at_most.saturating_add(TOKENS_AT_A_CUT)) {
+        let mut cut = enough.saturating_mul(BYTES_PER_TOKEN);
+        while cut < text.len() {
+            let end = (cut..text.len()).find(|&end| text.is_char_boundary(end)).unwrap_or(text.len());
+            let mut tokens = encode(text.get(..end).unwrap_or(text))?;
+            if tokens.len() > enough {
+                tokens.truncate(enough);
+                return Ok(tokens);
+            }
+            cut = cut.saturating_mul(2);
+        }
+    }
+    encode(text)
 }
 
 impl TokenizedText {
@@ -123,6 +182,12 @@ impl TokenizedText {
 
     pub(crate) fn len(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Drops all tokens after the first `length`.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.tokens.truncate(length);
+        self.trained.truncate(length);
     }
 
     /// The datum for cross-entropy: the inputs are all tokens but the last, the targets all but the first. Needs two tokens.
@@ -147,35 +212,66 @@ mod tests {
         for (prompt, text, context) in
             [("a", "b", "a\n"), ("a ", "b", "a "), ("a", " b", "a"), ("", "b", ""), ("a\n\n", "\nb", "a\n\n")]
         {
-            assert_eq!(texts(&completion(prompt, text)), [(context, false), (text, true)]);
+            assert_eq!(texts(&completion(prompt.to_owned(), text.to_owned())), [(context, false), (text, true)]);
         }
     }
 
+    fn message(role: Role, text: &str, trained: bool) -> Message {
+        Message { role, text: text.to_owned(), trained }
+    }
+
     #[test]
-    fn the_assistants_messages_are_trained_on() {
+    fn trained_replies_are_told_from_others() {
         use Role::{Assistant, System, User};
-        let segments =
-            chat(&[(System, "Be brief."), (User, "Hi"), (Assistant, "Hello"), (User, "Bye"), (Assistant, "See you")]);
+        let segments = chat(vec![
+            message(System, "Be brief.", false),
+            message(User, "Hi", false),
+            message(Assistant, "Hello", false),
+            message(User, "Bye", false),
+            message(Assistant, "See you", true),
+        ]);
         assert_eq!(
             texts(&segments),
             [
                 ("System: Be brief.\n\nUser: Hi\n\nAssistant:", false),
-                (" Hello", true),
+                (" Hello", false),
                 ("\n\nUser: Bye\n\nAssistant:", false),
                 (" See you", true),
             ]
         );
+        assert_eq!(segments.iter().map(|segment| segment.ends).collect::<Vec<_>>(), [false, true, false, true]);
         assert_eq!(chat_prompt(&[(System, "Be brief."), (User, "Hi")]), segments[0].text);
-        assert_eq!(texts(&chat(&[(Assistant, "x"), (User, "y")])).last(), Some(&("\n\nUser: y", false)));
+        let last = chat(vec![message(Assistant, "x", true), message(User, "y", false)]);
+        assert_eq!(texts(&last).last(), Some(&("\n\nUser: y", false)));
     }
 
     #[test]
     fn weights_cover_trained_tokens_and_their_end() {
-        let text = tokenize(&Tokenizer::bytes(), &completion("ab", "c")).unwrap();
+        let text = tokenize(&Tokenizer::bytes(), &completion("ab".to_owned(), "c".to_owned()), None).unwrap();
         assert_eq!((text.len(), text.trained_len()), (5, 2));
         let datum = text.datum().unwrap();
         assert_eq!(datum.model_input.to_tokens().unwrap(), [97, 98, 10, 99]);
         assert_eq!(datum.loss_fn_inputs["target_tokens"].as_i64().unwrap(), [98, 10, 99, 256]);
         assert_eq!(datum.loss_fn_inputs["weights"].as_f32().unwrap(), [0.0, 0.0, 1.0, 1.0]);
+
+        let chat = chat(vec![message(Role::Assistant, "x", false), message(Role::Assistant, "y", true)]);
+        let text = tokenize(&Tokenizer::bytes(), &chat, None).unwrap();
+        // Both replies end with the end-of-sequence token; of the first, nothing is learned.
+        assert_eq!(text.tokens.iter().filter(|&&token| token == 256).count(), 2);
+        assert_eq!(text.trained_len(), " y".len() + 1);
+    }
+
+    #[test]
+    fn a_text_is_tokenized_up_to_its_limit() {
+        let long = "é".repeat(1 << 20);
+        let tokens =
+            |at_most| tokenize(&Tokenizer::bytes(), &completion("ab".to_owned(), long.clone()), at_most).unwrap();
+        let all = tokens(None);
+        assert_eq!(all.len(), 3 + 2 * (1 << 20) + 1);
+        let mut cut = tokens(Some(1000));
+        assert!((1001..100_000).contains(&cut.len()), "{}", cut.len());
+        cut.truncate(1000);
+        assert_eq!((&cut.tokens[..], &cut.trained[..]), (&all.tokens[..1000], &all.trained[..1000]));
+        assert_eq!(tokens(Some(all.len())), all);
     }
 }

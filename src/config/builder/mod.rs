@@ -77,6 +77,14 @@ impl ConfigBuilder {
     /// shown.
     ///
     /// If the service asks for tokens in place of keys, the client exchanges the key for one, and renews it in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// assert!(!format!("{config:?}").contains("tml-example"), "a key is never shown");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(Secret::new(key));
         self
@@ -84,6 +92,14 @@ impl ConfigBuilder {
 
     /// The URL of the service: `http://` or `https://`, a host, and optionally a port and path. Defaults to `TINKER_BASE_URL`,
     /// or [`DEFAULT_BASE_URL`] if that is unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// assert_eq!(config.base_url(), "http://127.0.0.1:8000");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
@@ -91,48 +107,108 @@ impl ConfigBuilder {
 
     /// The id and secret of a Cloudflare Access service token. Defaults to `CLOUDFLARE_ACCESS_CLIENT_ID` and
     /// `CLOUDFLARE_ACCESS_CLIENT_SECRET`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").cloudflare_access("id", "secret").build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn cloudflare_access(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.cloudflare = Some((Secret::new(id), Secret::new(secret)));
         self
     }
 
     /// Tags that the service stores with the session. Defaults to `TINKER_TAGS`, or none if that is unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").tags(["sweep", "7"]).build()?;
+    /// assert_eq!(config.tags(), ["sweep", "7"]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags = Some(tags.into_iter().map(Into::into).collect());
         self
     }
 
     /// The project that the session belongs to. Defaults to `TINKER_PROJECT_ID`, or none if that is unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").project_id("project-1").build()?;
+    /// assert_eq!(config.project_id(), Some("project-1"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn project_id(mut self, project_id: impl Into<String>) -> Self {
         self.project_id = Some(project_id.into());
         self
     }
 
     /// The name of the session for people. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").display_name("sweep 7").build()?;
+    /// assert_eq!(config.display_name(), Some("sweep 7"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn display_name(mut self, name: impl Into<String>) -> Self {
         self.display_name = Some(name.into());
         self
     }
 
     /// Adds an entry to the metadata that the service stores with the session. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").user_metadata("seed", "7").build()?;
+    /// assert_eq!(config.user_metadata()["seed"], "7");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.user_metadata.insert(key.into(), value.into());
         self
     }
 
     /// Adds a header to every request. It overrides the library's own header of that name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").header("x-experiment", "7").build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), Secret::new(value)));
         self
     }
 
     /// Adds a query parameter to every request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").query("experiment", 7_u64).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn query(mut self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.query = self.query.field(name, value);
         self
     }
 
     /// The proxy. Defaults to [`Proxy::Environment`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").proxy(tinkex::Proxy::Off).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
         self
@@ -156,18 +232,39 @@ impl ConfigBuilder {
 
     /// The clock that every wait of the client uses. Defaults to the system's clock; a test can pass a `ManualClock` (feature
     /// `test-util`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").clock(tinkex::clock::Clock::system()).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
     /// An observer of every event: requests, retries, queue states, results. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").observer(|event: &tinkex::Event| println!("{event:?}")).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.all = Some(Arc::new(observer));
         self
     }
 
     /// An observer of the states of the queues that requests wait in. Defaults to none; paused queues are logged anyway.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").queue_state_observer(|update: &tinkex::QueueStateUpdate| println!("{update:?}")).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
         self.observers.queue_states = Some(Arc::new(observer));
         self
@@ -176,6 +273,14 @@ impl ConfigBuilder {
     /// Whether telemetry is sent to the service: start and end of the session, failed requests, and what the program reports
     /// with [`Telemetry`](crate::Telemetry), which describes the content. Defaults to `TINKER_TELEMETRY`, or true if that is
     /// unset, as in the Python client. If false, there is no telemetry thread and no telemetry request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").telemetry(false).build()?;
+    /// assert!(!config.telemetry());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn telemetry(mut self, telemetry: bool) -> Self {
         self.telemetry = Some(telemetry);
         self
@@ -205,6 +310,14 @@ impl ConfigBuilder {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
     /// or host, a limit of zero, a stack below 128 KiB, an invalid header.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("{config:?}");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn build(self) -> Result<Config> {
         self.build_with(|name| std::env::var(name).ok())
     }

@@ -18,16 +18,33 @@ pub fn tinkex(words: &str) -> Program {
 
 /// The program with these arguments, which may contain spaces.
 pub fn tinkex_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Program {
-    let mut command = Command::new(PROGRAM);
+    let mut command = with_default_signals(PROGRAM);
     command.args(arguments);
     Program::new(command)
 }
 
 /// A command line in a shell, in the same environment.
 pub fn shell(line: &str) -> Program {
-    let mut command = Command::new("sh");
+    let mut command = with_default_signals("sh");
     command.arg("-c").arg(format!("exec {line}"));
     Program::new(command)
+}
+
+const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,TERM";
+
+/// The program ignores the signals that this process ignores, as one in the background does. A test that sends them would wait
+/// for ever.
+fn with_default_signals(program: &str) -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap_or_default();
+    // SIGHUP is 1, SIGINT 2 and SIGTERM 15.
+    if ignored & 0x4003 == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args([DEFAULT_SIGNALS, program]);
+    command
 }
 
 /// A command line for [`shell`] that starts the program with a signal ignored, such as `SIGHUP`.
@@ -112,7 +129,9 @@ impl Done {
 
 /// The arguments, separated by spaces.
 pub fn words(command: &Command) -> String {
-    command.get_args().map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    let all: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    let is_wrapped = all.first().is_some_and(|first| first == DEFAULT_SIGNALS);
+    all[if is_wrapped { 2 } else { 0 }..].join(" ")
 }
 
 pub fn read_to_end(mut stream: impl Read) -> String {

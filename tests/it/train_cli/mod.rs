@@ -1,7 +1,11 @@
 //! `tinkex train` and `tinkex sample`: the program as a child process, against the local server.
 
+mod data;
+mod failures;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(target_os = "linux")]
+mod memory;
 mod place;
 mod running;
 mod sample;

@@ -1,140 +1,317 @@
-//! Parses the data file: examples as lines of JSON.
+//! What a line of the data file means: an example as JSON.
+//!
+//! Nothing that a line says is ignored silently: a known key with a value that is not understood is an error, and the caller
+//! hears of all other keys.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
 
-use crate::template::{self, Role, Segment};
+use crate::template::{Content, Message, Role};
 
-const EXPECTED: &str = r#"expected {"prompt": "…", "completion": "…"} or {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}"#;
+pub(crate) const EXPECTED: &str = r#"expected {"prompt": "…", "completion": "…"} or {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}"#;
 
-/// The values of `split` that hold a line out for evaluation.
-const HELD_OUT: [&str; 5] = ["test", "eval", "validation", "val", "dev"];
+/// The values of `split`. Case and blanks around them make no difference.
+const TRAINED: [&str; 2] = ["train", "training"];
+const HELD_OUT: [&str; 7] = ["test", "eval", "evaluation", "validation", "valid", "val", "dev"];
+
+const LINE_KEYS: [&str; 4] = ["prompt", "completion", "messages", "split"];
+const MESSAGE_KEYS: [&str; 3] = ["role", "content", "weight"];
 
 /// One line of the data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Example {
-    pub(crate) segments: Vec<Segment>,
+    pub(crate) content: Content,
     /// Whether the file holds it out for evaluation.
     pub(crate) held_out: bool,
-    /// Line number, from 1.
-    pub(crate) line: usize,
+    /// Keys that have no meaning here.
+    pub(crate) unknown_keys: Vec<String>,
 }
 
-/// The JSON of a line. Other keys are ignored.
+/// The values are read one by one, so that an error names the key.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
-struct Line {
-    prompt: Option<String>,
-    completion: Option<String>,
-    messages: Option<Vec<Message>>,
-    split: Option<String>,
+struct Line<'a> {
+    #[serde(borrow)]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion: Option<&'a RawValue>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    split: Option<&'a RawValue>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
-struct Message {
-    role: String,
-    content: String,
+struct JsonMessage<'a> {
+    #[serde(borrow)]
+    role: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    weight: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+    #[serde(borrow)]
+    function_call: Option<&'a RawValue>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
-/// Parses a data file, skipping empty lines. The error is that of the first invalid line: `NAME:LINE: what is wrong`.
-pub(crate) fn parse(name: &str, text: &[u8]) -> Result<Vec<Example>, String> {
-    // Some editors write a byte order mark.
-    let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(text);
-    let mut examples = Vec::new();
-    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let number = index + 1;
-        examples.push(parse_line(line, number).map_err(|why| format!("{name}:{number}: {why}"))?);
-    }
-    if examples.is_empty() {
-        return Err(format!("{name} contains no examples; {EXPECTED} on each line"));
-    }
-    Ok(examples)
+/// A part of a message whose content is a list.
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct Part {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
 }
 
-fn parse_line(line: &[u8], number: usize) -> Result<Example, String> {
-    let line: Line = serde_json::from_slice(line).map_err(|error| {
+/// Parses a line. The error says what is wrong with it.
+pub(crate) fn parse(line: &str) -> Result<Example, String> {
+    let line: Line<'_> = serde_json::from_str(line).map_err(|error| {
         // serde_json counts lines within this line, so its number would mislead.
         let text = error.to_string();
         let why = text.split(" at line ").next().unwrap_or_default();
         format!("{why} (column {}); {EXPECTED}", error.column())
     })?;
-    let held_out = line.split.as_deref().is_some_and(|split| HELD_OUT.contains(&split));
-    let segments = match line {
-        Line { prompt: Some(prompt), completion: Some(completion), messages: None, .. } => {
+    let held_out = line.split.map(split).transpose()?.unwrap_or_default();
+    let mut unknown_keys = unknown_keys(&line.others, &LINE_KEYS)?;
+    if line.others.contains_key("weight") {
+        return Err("\"weight\" is a key of messages; an example has none".to_owned());
+    }
+    let text = |name: &str, value: &RawValue| {
+        read::<String>(value).ok_or_else(|| format!("{name:?} is {}, expected a text", described(value)))
+    };
+    let content = match (line.prompt, line.completion, line.messages) {
+        (Some(prompt), Some(completion), None) => {
+            let (prompt, completion) = (text("prompt", prompt)?, text("completion", completion)?);
             if completion.trim().is_empty() {
                 return Err("the completion is empty, so there is nothing to train on".to_owned());
             }
-            template::completion(&prompt, &completion)
+            Content::Completion { prompt, completion }
         }
-        Line { prompt: None, completion: None, messages: Some(messages), .. } => conversation(&messages)?,
-        Line { messages: Some(_), .. } => return Err(format!("prompt and messages cannot be combined; {EXPECTED}")),
-        Line { prompt: Some(_), .. } => return Err(format!("prompt without completion; {EXPECTED}")),
-        Line { completion: Some(_), .. } => return Err(format!("completion without prompt; {EXPECTED}")),
-        Line { .. } => return Err(format!("neither prompt nor messages; {EXPECTED}")),
+        (None, None, Some(messages)) => {
+            let messages: Vec<&RawValue> = serde_json::from_str(messages.get())
+                .map_err(|_| format!("\"messages\" is {}, expected a list", described(messages)))?;
+            let numbered = messages.into_iter().zip(1..);
+            let parsed = numbered.map(|(value, number)| message(value, number, &mut unknown_keys));
+            conversation(parsed.collect::<Result<_, _>>()?)?
+        }
+        (_, _, Some(_)) => return Err(format!("prompt and messages cannot be combined; {EXPECTED}")),
+        (Some(_), None, None) => return Err(format!("prompt without completion; {EXPECTED}")),
+        (None, Some(_), None) => return Err(format!("completion without prompt; {EXPECTED}")),
+        (None, None, None) => return Err(format!("neither prompt nor messages; {EXPECTED}")),
     };
-    Ok(Example { segments, held_out, line: number })
+    Ok(Example { content, held_out, unknown_keys })
 }
 
-fn conversation(messages: &[Message]) -> Result<Vec<Segment>, String> {
-    let mut parsed = Vec::with_capacity(messages.len());
-    for (index, Message { role, content }) in messages.iter().enumerate() {
-        let Some(role) = Role::parse(role) else {
-            let number = index + 1;
-            return Err(format!("message {number} has role {role:?}; expected system, user, assistant or tool"));
-        };
-        parsed.push((role, content.as_str()));
+fn message(value: &RawValue, number: usize, unknown: &mut Vec<String>) -> Result<Message, String> {
+    let parsed: JsonMessage<'_> = serde_json::from_str(value.get()).map_err(|error| {
+        let text = error.to_string();
+        format!("message {number}: {}; {EXPECTED}", text.split(" at line ").next().unwrap_or_default())
+    })?;
+    let Some(role) = parsed.role else { return Err(format!("message {number} has no \"role\"; {EXPECTED}")) };
+    let name = read::<String>(role);
+    let Some(role) = name.as_deref().and_then(Role::parse) else {
+        return Err(format!("message {number} has role {}; expected system, user, assistant or tool", role.get()));
+    };
+    let place = format!("message {number} ({})", name.unwrap_or_default());
+    let calls = [("tool_calls", parsed.tool_calls), ("function_call", parsed.function_call)];
+    if let Some((key, _)) = calls.into_iter().find(|(_, value)| value.is_some_and(|value| value.get() != "[]")) {
+        return Err(format!("{place} has {key:?}; write calls of tools as text, in \"content\""));
     }
-    if !parsed.iter().any(|(role, content)| *role == Role::Assistant && !content.trim().is_empty()) {
-        return Err("no assistant message with content, so there is nothing to train on".to_owned());
+    let text = match parsed.content {
+        None => return Err(format!("{place} has no \"content\"")),
+        Some(content) => text_of(content).map_err(|why| format!("the content of {place} {why}"))?,
+    };
+    let weight = parsed.weight.map(|weight| {
+        let known = read::<f64>(weight).filter(|number| [0.0, 1.0].contains(number));
+        known.ok_or_else(|| format!("the weight of {place} is {}; expected 0 or 1", weight.get()))
+    });
+    let weight = weight.transpose()?;
+    if role != Role::Assistant && weight == Some(1.0) {
+        return Err(format!("{place} has weight 1, but only the assistant's messages can be trained on"));
     }
-    Ok(template::chat(&parsed))
+    unknown.extend(unknown_keys(&parsed.others, &MESSAGE_KEYS).map_err(|why| format!("{place}: {why}"))?);
+    Ok(Message { role, text, trained: role == Role::Assistant && weight != Some(0.0) })
+}
+
+/// A text, or a list of parts that are all text.
+fn text_of(content: &RawValue) -> Result<String, String> {
+    if let Some(text) = read::<String>(content) {
+        return Ok(text);
+    }
+    let Some(parts) = read::<Vec<Part>>(content) else {
+        return Err(format!("is {}; expected a text, or a list of parts of the type \"text\"", described(content)));
+    };
+    let texts = parts.into_iter().zip(1..).map(|(part, number)| match (part.kind.as_str(), part.text) {
+        ("text", Some(text)) => Ok(text),
+        ("text", None) => Err(format!("has part {number} without \"text\"")),
+        (kind, _) => Err(format!("has part {number} of the type {kind:?}; only text can be trained on")),
+    });
+    texts.collect()
+}
+
+fn conversation(messages: Vec<Message>) -> Result<Content, String> {
+    let is_reply = |message: &&Message| message.role == Role::Assistant && !message.text.trim().is_empty();
+    match messages.iter().find(is_reply) {
+        None => Err("no assistant message with content, so there is nothing to train on".to_owned()),
+        Some(_) if !messages.iter().filter(is_reply).any(|message| message.trained) => {
+            Err("all assistant messages have weight 0, so there is nothing to train on".to_owned())
+        }
+        Some(_) => Ok(Content::Chat(messages)),
+    }
+}
+
+/// Whether the split is one that is held out.
+fn split(value: &RawValue) -> Result<bool, String> {
+    let name = read::<String>(value).map(|name| name.trim().to_lowercase());
+    match name.as_deref() {
+        Some(name) if HELD_OUT.contains(&name) => Ok(true),
+        Some(name) if TRAINED.contains(&name) => Ok(false),
+        _ => {
+            let known = [TRAINED.as_slice(), HELD_OUT.as_slice()].concat().join(", ");
+            Err(format!("\"split\" is {}; expected one of {known}", value.get()))
+        }
+    }
+}
+
+/// Keys that are not known. One that differs from a known key in case or blanks only is an error.
+fn unknown_keys(others: &BTreeMap<String, IgnoredAny>, known: &[&str]) -> Result<Vec<String>, String> {
+    let meant = |key: &str| known.iter().find(|known| key.trim().eq_ignore_ascii_case(known));
+    match others.keys().find_map(|key| Some((key, meant(key)?))) {
+        Some((key, meant)) => Err(format!("unknown key {key:?}; write {meant:?}")),
+        None => Ok(others.keys().cloned().collect()),
+    }
+}
+
+fn read<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
+}
+
+fn described(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'"') => "a text",
+        Some(b'[') => "a list",
+        Some(b'{') => "an object",
+        Some(b't' | b'f') => "true or false",
+        _ => "a number",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn completions_and_chats_are_parsed() {
-        let file = concat!(
-            "\u{FEFF}",
-            r#"{"prompt": "a", "completion": "b", "more": 1}"#,
-            "\r\n\n",
-            r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}], "split": "test"}"#,
-        );
-        let examples = parse("f", file.as_bytes()).unwrap();
-        assert_eq!(examples.len(), 2);
-        assert_eq!((examples[0].line, examples[0].held_out), (1, false));
-        assert_eq!((examples[1].line, examples[1].held_out), (3, true));
-        assert_eq!(examples[1].segments, template::chat(&[(Role::User, "q"), (Role::Assistant, "r")]));
+    fn reply(text: &str, trained: bool) -> Message {
+        Message { role: Role::Assistant, text: text.to_owned(), trained }
     }
 
     #[test]
-    fn an_invalid_line_is_reported_with_number() {
+    fn completions_and_chats_are_parsed() {
+        let line = parse(r#"{"prompt": "a", "completion": "b", "id": 1, "split": null}"#).unwrap();
+        let content = Content::Completion { prompt: "a".to_owned(), completion: "b".to_owned() };
+        assert_eq!(line, Example { content, held_out: false, unknown_keys: vec!["id".to_owned()] });
+        let line = parse(
+            r#"{"messages": [{"role": "user", "content": "q", "name": "x"}, {"role": "assistant", "content": "r"}], "split": "test"}"#,
+        );
+        let line = line.unwrap();
+        let question = Message { role: Role::User, text: "q".to_owned(), trained: false };
+        assert_eq!(line.content, Content::Chat(vec![question, reply("r", true)]));
+        assert_eq!((line.held_out, line.unknown_keys), (true, vec!["name".to_owned()]));
+    }
+
+    #[test]
+    fn weights_choose_the_messages_to_learn() {
+        for (weight, trained) in [("0", false), ("0.0", false), ("1", true), ("1.0", true), ("null", true)] {
+            let line = format!(
+                r#"{{"messages": [{{"role": "user", "content": "q", "weight": 0}}, {{"role": "assistant", "content": "a", "weight": {weight}}}, {{"role": "assistant", "content": "b"}}]}}"#
+            );
+            let Content::Chat(messages) = parse(&line).unwrap().content else { panic!("{line}") };
+            assert_eq!(messages[1..], [reply("a", trained), reply("b", true)], "{weight}");
+        }
+    }
+
+    #[test]
+    fn splits_are_known_in_any_case() {
+        let held_out = |split: &str| {
+            parse(&format!(r#"{{"prompt": "a", "completion": "b", "split": {split:?}}}"#)).map(|line| line.held_out)
+        };
+        for split in ["test", "Test", "TEST", "test ", " valid", "Validation", "val", "dev", "eval", "evaluation"] {
+            assert_eq!(held_out(split), Ok(true), "{split}");
+        }
+        for split in ["train", "Train ", "training"] {
+            assert_eq!(held_out(split), Ok(false), "{split}");
+        }
+        for split in ["", "tset", "train2", "none"] {
+            let error = held_out(split).unwrap_err();
+            assert_eq!(
+                error,
+                format!(
+                    "\"split\" is {split:?}; expected one of train, training, test, eval, evaluation, validation, valid, val, dev"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn texts_in_parts_are_joined() {
+        let line = r#"{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#;
+        assert_eq!(parse(line).unwrap().content, Content::Chat(vec![reply("ab", true)]));
+    }
+
+    #[test]
+    fn an_invalid_line_says_what_is_wrong() {
         for (line, why) in [
             ("nonsense", "expected ident"),
-            (r#"{"prompt": 1, "completion": "b"}"#, "invalid type"),
+            (r#"{"prompt": 1, "completion": "b"}"#, "\"prompt\" is a number, expected a text"),
             (r#"{"prompt": "a"}"#, "without completion"),
             (r#"{"completion": "a"}"#, "without prompt"),
             ("{}", "neither"),
             ("7", "invalid type: integer `7`, expected an object"),
             (r#"{"prompt": "a", "completion": " "}"#, "nothing to train on"),
+            (r#"{"prompt": "a", "prompt": "a", "completion": "b"}"#, "duplicate field `prompt`"),
             (r#"{"prompt": "a", "completion": "b", "messages": []}"#, "cannot be combined"),
+            (r#"{"prompt": "a", "completion": "b", "weight": 0}"#, "\"weight\" is a key of messages"),
+            (r#"{"prompt": "a", "completion": "b", "Split": "test"}"#, "unknown key \"Split\"; write \"split\""),
+            (r#"{"prompt": "a", "completion": "b", "split": 3}"#, "\"split\" is 3; expected one of train"),
+            (r#"{"messages": {}}"#, "\"messages\" is an object, expected a list"),
             (r#"{"messages": []}"#, "nothing to train on"),
             (r#"{"messages": [{"role": "user", "content": "q"}]}"#, "nothing to train on"),
+            (r#"{"messages": ["hello"]}"#, "message 1: invalid type: string \"hello\", expected an object"),
             (r#"{"messages": [{"role": "robot", "content": "q"}]}"#, "message 1 has role \"robot\""),
-            (r#"{"messages": [{"role": "user"}]}"#, "missing field `content`"),
+            (r#"{"messages": [{"content": "q"}]}"#, "message 1 has no \"role\""),
+            (r#"{"messages": [{"role": "user"}]}"#, "message 1 (user) has no \"content\""),
+            (r#"{"messages": [{"role": "user", "content": null}]}"#, "message 1 (user) has no \"content\""),
+            (r#"{"messages": [{"role": "user", "content": 3}]}"#, "the content of message 1 (user) is a number"),
+            (
+                r#"{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}"#,
+                "the content of message 1 (user) has part 1 of the type \"image_url\"",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": [{}]}]}"#,
+                "message 1 (assistant) has \"tool_calls\"",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": "a", "weight": "0"}]}"#,
+                "the weight of message 1 (assistant) is \"0\"; expected 0 or 1",
+            ),
+            (r#"{"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]}"#, "is 0.5; expected 0 or 1"),
+            (r#"{"messages": [{"role": "assistant", "content": "a", "weight": false}]}"#, "is false; expected 0 or 1"),
+            (r#"{"messages": [{"role": "assistant", "content": "a", "Weight": 0}]}"#, "write \"weight\""),
+            (r#"{"messages": [{"role": "assistant", "content": "a", "weight": 0}]}"#, "have weight 0"),
+            (r#"{"messages": [{"role": "user", "content": "q", "weight": 1}]}"#, "only the assistant's messages"),
             ("\"\u{1}\"", "control character"),
         ] {
-            let file = format!("{{\"prompt\": \"a\", \"completion\": \"b\"}}\n{line}\n");
-            let error = parse("data.jsonl", file.as_bytes()).unwrap_err();
-            assert!(error.starts_with("data.jsonl:2: ") && error.contains(why), "{error}");
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
             assert!(!error.contains("at line"), "{error}");
         }
-        assert!(parse("f", b"\n \n").unwrap_err().contains("no examples"));
-        assert!(parse("f", b"{\"prompt\": \"\xff\", \"completion\": \"b\"}").unwrap_err().starts_with("f:1: "));
     }
 }

@@ -3,43 +3,60 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `train_options.rs` | the options and their help |
-//! | `dataset.rs` | what a line of the data file means |
+//! | `data_file.rs`, `dataset.rs` | where the lines of the data file are, and what a line means |
+//! | `examples.rs` | the datums of a batch, and what is too long |
+//! | `base_model.rs` | the model to train, and its context |
 //! | `plan.rs` | which examples are in which step, and the learning rate of the step |
-//! | `training_loop.rs` | in which order steps, evaluations and checkpoints are submitted and awaited |
+//! | `training_loop.rs`, `submitted_step.rs`, `evaluation.rs` | in which order steps, evaluations and checkpoints are submitted and awaited |
+//! | `rescue.rs` | what is saved when a step fails |
 //! | `step_metrics.rs`, `record.rs` | what the run leaves in its directory, and how it is resumed |
 //! | `resume_command.rs` | the command line that resumes the run |
 //! | `progress.rs`, `chart.rs` | what a person sees |
 
+mod base_model;
 mod chart;
+mod data_file;
 mod dataset;
+mod evaluation;
+mod examples;
 mod plan;
 mod progress;
 mod record;
+mod rescue;
 mod resume_command;
 mod step_metrics;
+mod submitted_step;
 mod train_options;
 mod training_loop;
 
+use std::collections::BTreeMap;
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use log::warn;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use tinkex::types::LoraConfig;
-use tinkex::{ServiceClient, Tokenizer, TrainingClient, TrainingOptions};
+use tinkex::types::AdamParams;
+use tinkex::{ServiceClient, TrainingClient};
 
-use self::dataset::Example;
+use self::data_file::DataFile;
+use self::examples::Examples;
 use self::plan::BatchOrder;
 use self::progress::Progress;
 use self::record::{Checkpoint, RunRecord, RunSettings, checkpoint_name};
+use self::rescue::Outcome;
 use self::resume_command::resume_command;
 pub(crate) use self::train_options::Options;
-use self::training_loop::{TokenizedExample, TrainingLoop};
+use self::training_loop::TrainingLoop;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::output::Table;
-use crate::{template, tokenizer_choice};
+use crate::{bars, tokenizer_choice};
+
+/// How many unknown keys of the data file are named.
+const MAX_NAMED_KEYS: usize = 20;
+/// How long the end of a run waits for its model to be unloaded.
+const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The result of a completed run.
 #[derive(Serialize)]
@@ -78,105 +95,248 @@ impl TrainingReport {
     }
 }
 
+/// A run that is about to begin.
+struct Run<'a> {
+    options: &'a Options,
+    trained: Vec<u32>,
+    held_out: Vec<u32>,
+    name: String,
+    record: RunRecord,
+    /// Where it is resumed.
+    start: Option<Checkpoint>,
+}
+
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
-    let data_name = options.data.display().to_string();
-    let data = fs::read(&options.data).map_err(|error| Failure::usage(format!("cannot read {data_name}: {error}")))?;
-    let examples = dataset::parse(&data_name, &data).map_err(Failure::usage)?;
-    let held_out: Vec<bool> = examples.iter().map(|example| example.held_out).collect();
+    let (file, held_out) = read_data(&options.data)?;
     let (trained, held_out) = plan::split(&held_out, options.eval_fraction, options.seed);
-    if trained.is_empty() {
-        return Err(Failure::usage(format!(
-            "{data_name} holds out all examples for evaluation, so there is nothing to train on"
-        )));
-    }
-    let order = BatchOrder { examples: trained.len(), batch_size: options.batch_size, seed: options.seed };
-    let steps = options.steps.unwrap_or_else(|| order.steps(options.epochs));
     let name = options.name.clone().unwrap_or_else(|| default_name(&options.data));
     let directory = options.output.clone().unwrap_or_else(|| Path::new("runs").join(&name));
     let settings = RunSettings {
-        data_sha256: Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect(),
+        data_sha256: file.sha256().to_owned(),
         batch_size: options.batch_size,
         seed: options.seed,
         eval_fraction: options.eval_fraction,
         tokenizer: options.tokenizer.clone(),
+        max_length: options.max_length,
+        too_long: options.too_long,
     };
     let config = app.config()?;
-    let (mut record, start) = match &options.resume {
+    let (record, start) = match &options.resume {
         None => (RunRecord::new(&directory, settings)?, None),
         Some(from) => {
             let (record, start) = RunRecord::resume(&directory, settings, from)?;
             (record, Some(start))
         }
     };
-    let completed = start.as_ref().map_or(0, |checkpoint| checkpoint.step);
-    if completed >= steps {
-        let message = format!("the run is already complete: its checkpoint is from step {completed} of {steps}");
-        return Err(Failure::usage(message).hint("raise --steps or --epochs"));
-    }
+    let run = Run { options, trained, held_out, name, record, start };
+    run.plan(&[])?;
 
     app.require_service(&config)?;
     let report = App::in_session(config, |service| {
-        let trainer = training_client(service, options, &name, start.as_ref())?;
-        let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || trainer.tokenizer())?;
-        let examples = tokenize(&tokenizer, &examples, &data_name)?;
+        let trainer = base_model::training_client(service, options, &run.name, run.start.as_ref())?;
+        let (report, is_saved) = run.train(app, service, &trainer, file);
+        if is_saved {
+            unload(&trainer);
+        }
+        report
+    })?;
+    app.output.report(&report.table(), &report)
+}
+
+/// The examples of the data file, and which of them it holds out.
+fn read_data(path: &Path) -> Result<(DataFile, Vec<bool>), Failure> {
+    let name = path.display();
+    let (mut held_out, mut unknown) = (Vec::new(), BTreeMap::new());
+    let bar = bars::bytes();
+    let file = DataFile::read(path, &bar, |number, line| {
+        let example = dataset::parse(line)?;
+        held_out.push(example.held_out);
+        for key in example.unknown_keys {
+            if unknown.len() < MAX_NAMED_KEYS {
+                unknown.entry(key).or_insert(number);
+            }
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    let file = file?;
+    if file.len() == 0 {
+        return Err(Failure::usage(format!("{name} contains no examples; {} on each line", dataset::EXPECTED)));
+    }
+    if !unknown.is_empty() {
+        let keys: Vec<String> = unknown.iter().map(|(key, line)| format!("{key:?} (line {line})")).collect();
+        warn!("{name}: these keys have no meaning here: {}", keys.join(", "));
+    }
+    Ok((file, held_out))
+}
+
+impl Run<'_> {
+    /// The order of the examples without those that are left out, and the number of steps. Fails if there is nothing to do.
+    fn plan(&self, left_out: &[u32]) -> Result<(BatchOrder, u64), Failure> {
+        let options = self.options;
+        let is_left_out = |example: &&u32| left_out.binary_search(example).is_ok();
+        let count = self.trained.len() - self.trained.iter().filter(is_left_out).count();
+        if count == 0 {
+            let all = if left_out.is_empty() { "all examples" } else { "all examples that are short enough" };
+            let name = options.data.display();
+            return Err(Failure::usage(format!(
+                "{name} holds out {all} for evaluation, so there is nothing to train on"
+            )));
+        }
+        let examples = u32::try_from(count).map_err(|_| Failure::usage("the file has more than 2³² examples"))?;
+        let order = BatchOrder { examples, batch_size: options.batch_size, seed: options.seed };
+        let steps = options.steps.unwrap_or_else(|| order.steps(options.epochs));
+        let completed = self.completed();
+        if completed >= steps {
+            let message = format!("the run is already complete: its checkpoint is from step {completed} of {steps}");
+            return Err(Failure::usage(message).hint("raise --steps or --epochs"));
+        }
+        Ok((order, steps))
+    }
+
+    fn completed(&self) -> u64 {
+        self.start.as_ref().map_or(0, |checkpoint| checkpoint.step)
+    }
+
+    /// Trains. Also returns whether the model can be unloaded: not if its weights could not be saved.
+    fn train(
+        mut self,
+        app: &App,
+        service: &ServiceClient,
+        trainer: &TrainingClient,
+        file: DataFile,
+    ) -> (Result<TrainingReport, Failure>, bool) {
+        let begun = self.begin(service, trainer, file);
+        let (examples, order, steps) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => return (Err(failure), true),
+        };
+        let options = self.options;
+        let optimizer = AdamParams::default()
+            .learning_rate(options.learning_rate)
+            .weight_decay(options.weight_decay)
+            .grad_clip_norm(options.grad_clip_norm);
         let training_loop = TrainingLoop {
-            trainer: &trainer,
-            examples: select(&examples, &trained),
+            trainer,
+            examples: &examples,
+            trained: std::mem::take(&mut self.trained),
             order,
-            held_out: select(&examples, &held_out),
-            name: &name,
+            held_out: std::mem::take(&mut self.held_out),
+            name: &self.name,
             steps,
-            learning_rate: options.learning_rate,
+            optimizer,
             schedule: options.schedule,
             warmup_steps: options.warmup_steps,
             eval_every: options.eval_every,
             save_every: options.save_every,
         };
-        record.write()?;
+        let completed = self.completed();
         let progress = Progress::new(completed, steps, options.log_every);
         app.interrupt.catch_with_note(
             "finishing the current steps and saving a checkpoint; press Ctrl-C again to stop immediately",
         );
-        let outcome = training_loop.run(completed, &mut record, &progress, &app.interrupt);
+        let outcome = training_loop.run(completed, &mut self.record, &progress, &app.interrupt);
         drop(progress);
+        drop(training_loop);
+        let is_saved = !outcome.unsaved;
+        (self.end(outcome, steps, trainer), is_saved)
+    }
+
+    /// What comes before the first step: tokenizer, lengths, and the directory.
+    fn begin(
+        &mut self,
+        service: &ServiceClient,
+        trainer: &TrainingClient,
+        file: DataFile,
+    ) -> Result<(Examples, BatchOrder, u64), Failure> {
+        let options = self.options;
+        base_model::check(options, self.start.as_ref(), trainer)?;
+        let max_length = base_model::max_length(service, options, trainer)?;
+        let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || trainer.tokenizer())?;
+        let examples = Examples::new(file, tokenizer, max_length);
+        let bar = bars::items();
+        let checked = examples.check_lengths(options.too_long, &bar);
+        bar.finish_and_clear();
+        let (left_out, note) = checked?;
+        if let Some(note) = note {
+            warn!("{note}");
+        }
+        let (order, steps) = self.plan(&left_out)?;
+        for list in [&mut self.trained, &mut self.held_out] {
+            list.retain(|example| left_out.binary_search(example).is_err());
+        }
+        self.record.write()?;
+        Ok((examples, order, steps))
+    }
+
+    /// What comes after the last step.
+    fn end(self, outcome: Outcome, steps: u64, trainer: &TrainingClient) -> Result<TrainingReport, Failure> {
+        let Run { record, name, .. } = self;
         // Drawn also after a failure, which is reported first.
         let drawn = record.draw(&name);
-        let resume = resume_command(env::args_os().map(|word| word.to_string_lossy().into_owned()));
-        let last = outcome.map_err(|failure| with_way_to_continue(failure, &record, &directory, &resume))?;
-        drawn?;
-        let checkpoint = record.last_checkpoint().map(|checkpoint| checkpoint.path.clone());
+        let resume = |checkpoint: &Checkpoint| {
+            let words = env::args_os().map(|word| word.to_string_lossy().into_owned());
+            resume_command(words, &record.resume_from(checkpoint))
+        };
+        let last = outcome.last;
+        if let Some(failure) = outcome.failure {
+            return Err(match record.checkpoint_until(outcome.sound_until) {
+                Some(checkpoint) => {
+                    failure.add_hint(format!("resume from step {} with: {}", checkpoint.step, resume(checkpoint)))
+                }
+                None if last > 0 => failure.add_hint(format!(
+                    "the run cannot be resumed: delete {} to start over, and use --save-every",
+                    record.directory().display()
+                )),
+                None => failure,
+            });
+        }
+        let checkpoint = record.last_checkpoint();
         if last < steps {
             return Err(match checkpoint {
-                Some(path) => Failure::interrupted(format!("interrupted after step {last} of {steps}; saved {path}"))
-                    .hint(format!("resume with: {resume}")),
+                Some(checkpoint) => {
+                    let path = &checkpoint.path;
+                    Failure::interrupted(format!("interrupted after step {last} of {steps}; saved {path}"))
+                        .hint(format!("resume with: {}", resume(checkpoint)))
+                }
                 None => Failure::interrupted("interrupted before the first step"),
             });
         }
-        let sampler = trainer.save_weights_for_sampler(checkpoint_name(&name, last))?.path;
+        let checkpoint = checkpoint.map(|checkpoint| checkpoint.path.clone());
+        let sampler = trainer.save_weights_for_sampler(checkpoint_name(&name, last)).map_err(|error| {
+            let saved = checkpoint.as_ref().map(|path| format!("the run is complete and saved as {path}"));
+            let failure = Failure::from(error);
+            match saved {
+                Some(saved) => failure.add_hint(saved),
+                None => failure,
+            }
+        })?;
+        drawn?;
         let metrics = record.last_metrics();
         Ok(TrainingReport {
             steps: last,
             loss: metrics.map(|metrics| metrics.loss),
             eval_loss: metrics.and_then(|metrics| metrics.eval_loss),
             checkpoint,
-            sampler,
+            sampler: sampler.path,
             metrics: record.metrics_file(),
             chart: record.chart_file(),
             name,
         })
-    })?;
-    app.output.report(&report.table(), &report)
+    }
 }
 
-/// Adds to a failed run's hint how to continue, if it completed a step.
-fn with_way_to_continue(failure: Failure, record: &RunRecord, directory: &Path, resume: &str) -> Failure {
-    match record.last_checkpoint() {
-        Some(checkpoint) => failure.add_hint(format!("resume from step {} with: {resume}", checkpoint.step)),
-        None if record.last_metrics().is_some() => failure.add_hint(format!(
-            "no checkpoint was saved, so the run cannot be resumed: delete {} to start over, and use --save-every",
-            directory.display()
-        )),
-        None => failure,
+/// Frees the model on the service, which would keep it for a while, and has room for a few only.
+fn unload(trainer: &TrainingClient) {
+    let unloaded = trainer.submit_unload_model().and_then(|pending| match pending.wait_timeout(UNLOAD_LIMIT) {
+        Some(result) => result.map(drop),
+        None => {
+            pending.cancel();
+            Ok(())
+        }
+    });
+    if let Err(error) = unloaded {
+        warn!("the model of the run was not unloaded, and stays on the service for a while: {error}");
     }
 }
 
@@ -187,55 +347,6 @@ fn default_name(file: &Path) -> String {
         stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let name = name.trim_start_matches('.');
     if name.is_empty() { "run".to_owned() } else { name.to_owned() }
-}
-
-/// A client for a new model, or for the model of the checkpoint that the run is resumed from.
-fn training_client(
-    service: &ServiceClient,
-    options: &Options,
-    name: &str,
-    start: Option<&Checkpoint>,
-) -> Result<TrainingClient, Failure> {
-    if let Some(Checkpoint { path, .. }) = start {
-        let trainer = service.training_client().from_state(path).with_optimizer().create()?;
-        let info = trainer.get_info()?;
-        let (requested, actual) = (options.base_model.as_ref(), info.model_data.model_name.or(info.model_name));
-        if let Some((requested, actual)) = requested.zip(actual).filter(|(requested, actual)| *requested != actual) {
-            return Err(Failure::usage(format!("the base model of the checkpoint is {actual}, not {requested}"))
-                .hint("omit --base-model to use that of the checkpoint"));
-        }
-        return Ok(trainer);
-    }
-    let base_model = match &options.base_model {
-        Some(name) => name.clone(),
-        None => {
-            let models = service.get_server_capabilities()?.supported_models;
-            let mut names: Vec<String> = models.into_iter().filter_map(|model| model.model_name).collect();
-            if names.len() != 1 {
-                return Err(Failure::usage("no base model given")
-                    .hint(format!("pass --base-model; the service has {}", names.join(", "))));
-            }
-            names.remove(0)
-        }
-    };
-    let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
-    Ok(service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name))?)
-}
-
-fn tokenize(tokenizer: &Tokenizer, examples: &[Example], data_name: &str) -> Result<Vec<TokenizedExample>, Failure> {
-    let tokenize = |example: &Example| {
-        let text = template::tokenize(tokenizer, &example.segments)?;
-        if text.trained_len() == 0 {
-            let line = example.line;
-            return Err(Failure::usage(format!("{data_name}:{line}: no tokens to train on after tokenization")));
-        }
-        Ok(TokenizedExample { datum: text.datum()?, tokens: text.len(), trained_tokens: text.trained_len() })
-    };
-    examples.iter().map(tokenize).collect()
-}
-
-fn select<'a>(examples: &'a [TokenizedExample], indices: &[usize]) -> Vec<&'a TokenizedExample> {
-    indices.iter().filter_map(|&index| examples.get(index)).collect()
 }
 
 #[cfg(test)]

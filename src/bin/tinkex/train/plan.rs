@@ -5,49 +5,61 @@ use clap::ValueEnum;
 
 /// Splits examples into those to train on and those held out for evaluation, as indices. `held_out` marks examples that the data
 /// file holds out. Of the others, `fraction` is held out at random, but never all.
-pub(crate) fn split(held_out: &[bool], fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    let (mut evaluation, mut training): (Vec<usize>, Vec<usize>) =
-        (0..held_out.len()).partition(|&index| held_out.get(index).copied().unwrap_or_default());
+pub(crate) fn split(held_out: &[bool], fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
+    let (mut evaluation, mut training): (Vec<u32>, Vec<u32>) =
+        (0..).zip(held_out).map(|(index, _)| index).partition(|&index| is_set(held_out, index));
     let wanted = (training.len() as f64 * fraction).round() as usize;
     let more = wanted.min(training.len().saturating_sub(1));
-    let mut shuffled = training.clone();
-    fastrand::Rng::with_seed(mixed(seed, u64::MAX)).shuffle(&mut shuffled);
-    evaluation.extend(&shuffled[..more]);
-    evaluation.sort_unstable();
-    training.retain(|index| evaluation.binary_search(index).is_err());
+    if more > 0 {
+        let mut shuffled = training.clone();
+        fastrand::Rng::with_seed(mixed(seed, u64::MAX)).shuffle(&mut shuffled);
+        evaluation.extend(&shuffled[..more]);
+        evaluation.sort_unstable();
+        training.retain(|index| evaluation.binary_search(index).is_err());
+    }
     (training, evaluation)
+}
+
+fn is_set(flags: &[bool], index: u32) -> bool {
+    flags.get(index as usize).copied().unwrap_or_default()
 }
 
 /// The order of the examples: each epoch has all of them once, in a new random order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchOrder {
-    pub(crate) examples: usize,
+    pub(crate) examples: u32,
     pub(crate) batch_size: usize,
     pub(crate) seed: u64,
 }
 
 impl BatchOrder {
-    /// The indices of a step's examples. Steps count from 1. A batch can extend into the next epoch.
-    pub(crate) fn batch(&self, step: u64) -> Vec<usize> {
-        let examples = self.examples as u64;
+    /// The positions of a step's examples in their list. Steps count from 1. A batch can extend into the next epoch. `shuffled` is
+    /// kept from step to step, since shuffling a long list takes time.
+    pub(crate) fn batch(&self, step: u64, shuffled: &mut Epoch) -> Vec<u32> {
+        let examples = u64::from(self.examples);
         let first = step.saturating_sub(1) * self.batch_size as u64;
-        let mut shuffled = (u64::MAX, Vec::new());
-        let mut batch = Vec::with_capacity(self.batch_size);
-        for position in first..first + self.batch_size as u64 {
-            let epoch = position / examples;
-            if shuffled.0 != epoch {
-                let mut order: Vec<usize> = (0..self.examples).collect();
-                fastrand::Rng::with_seed(mixed(self.seed, epoch)).shuffle(&mut order);
-                shuffled = (epoch, order);
-            }
-            batch.push(shuffled.1[(position % examples) as usize]);
-        }
-        batch
+        let positions = first..first + self.batch_size as u64;
+        positions.map(|position| shuffled.get(self, position / examples)[(position % examples) as usize]).collect()
     }
 
     /// The number of steps in `epochs` epochs.
     pub(crate) fn steps(&self, epochs: u64) -> u64 {
-        (epochs * self.examples as u64).div_ceil(self.batch_size as u64)
+        (epochs * u64::from(self.examples)).div_ceil(self.batch_size as u64)
+    }
+}
+
+/// The order of the examples in one epoch; that of none at first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Epoch(Option<(u64, Vec<u32>)>);
+
+impl Epoch {
+    fn get(&mut self, order: &BatchOrder, epoch: u64) -> &[u32] {
+        if self.0.as_ref().is_none_or(|(shuffled, _)| *shuffled != epoch) {
+            let mut positions: Vec<u32> = (0..order.examples).collect();
+            fastrand::Rng::with_seed(mixed(order.seed, epoch)).shuffle(&mut positions);
+            self.0 = Some((epoch, positions));
+        }
+        self.0.as_ref().map_or(&[], |(_, positions)| positions)
     }
 }
 
@@ -94,11 +106,12 @@ mod tests {
 
     quickcheck! {
         fn every_epoch_has_every_example_once(examples: u8, batch_size: u8, seed: u64) -> bool {
-            let order = BatchOrder { examples: examples as usize + 1, batch_size: batch_size as usize % 9 + 1, seed };
+            let order = BatchOrder { examples: u32::from(examples) + 1, batch_size: batch_size as usize % 9 + 1, seed };
             let steps = order.steps(3) + 1;
-            let all: Vec<usize> = (1..=steps).flat_map(|step| order.batch(step)).collect();
-            all.chunks_exact(order.examples).take(3).count() == 3
-                && all.chunks_exact(order.examples).take(3).all(|epoch| {
+            let mut epoch = Epoch::default();
+            let all: Vec<u32> = (1..=steps).flat_map(|step| order.batch(step, &mut epoch)).collect();
+            all.chunks_exact(order.examples as usize).take(3).count() == 3
+                && all.chunks_exact(order.examples as usize).take(3).all(|epoch| {
                     let mut sorted = epoch.to_vec();
                     sorted.sort_unstable();
                     sorted.into_iter().eq(0..order.examples)
@@ -106,16 +119,18 @@ mod tests {
         }
 
         fn seed_and_step_determine_a_batch(examples: u8, step: u16, seed: u64) -> bool {
-            let order = BatchOrder { examples: examples as usize + 1, batch_size: 4, seed };
-            order.batch(step.into()) == order.batch(step.into())
+            let order = BatchOrder { examples: u32::from(examples) + 1, batch_size: 4, seed };
+            let mut kept = Epoch::default();
+            order.batch(step.wrapping_add(1).into(), &mut kept);
+            order.batch(step.into(), &mut kept) == order.batch(step.into(), &mut Epoch::default())
         }
 
         fn a_split_loses_nothing(held_out: Vec<bool>, percent: u8, seed: u64) -> bool {
             let (training, evaluation) = split(&held_out, f64::from(percent % 101) / 100.0, seed);
             let mut all = [training.clone(), evaluation.clone()].concat();
             all.sort_unstable();
-            all.into_iter().eq(0..held_out.len())
-                && (0..held_out.len()).filter(|&index| held_out[index]).all(|index| evaluation.contains(&index))
+            all.into_iter().eq(0..u32::try_from(held_out.len()).unwrap())
+                && (0..).zip(&held_out).filter(|(_, held_out)| **held_out).map(|(index, _)| index).all(|index: u32| evaluation.contains(&index))
                 && (training.is_empty() == held_out.iter().all(|held_out| *held_out))
         }
     }
@@ -123,8 +138,9 @@ mod tests {
     #[test]
     fn epochs_and_seeds_change_the_order() {
         let order = BatchOrder { examples: 100, batch_size: 100, seed: 1 };
-        assert_ne!(order.batch(1), order.batch(2));
-        assert_ne!(order.batch(1), BatchOrder { seed: 2, ..order }.batch(1));
+        let batch = |order: BatchOrder, step| order.batch(step, &mut Epoch::default());
+        assert_ne!(batch(order, 1), batch(order, 2));
+        assert_ne!(batch(order, 1), batch(BatchOrder { seed: 2, ..order }, 1));
     }
 
     #[test]
@@ -132,7 +148,7 @@ mod tests {
         let (training, evaluation) = split(&[false; 10], 0.2, 3);
         assert_eq!((training.len(), evaluation.len()), (8, 2));
         assert_eq!(split(&[false, true], 1.0, 3), (vec![0], vec![1]));
-        assert_eq!(split(&[false; 10], 0.0, 3).1, Vec::<usize>::new());
+        assert_eq!(split(&[false; 10], 0.0, 3).1, Vec::<u32>::new());
     }
 
     #[test]

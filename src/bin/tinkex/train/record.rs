@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tinkex::fs::write_atomically;
 
 use super::chart;
+use super::examples::TooLong;
 use super::step_metrics::Metrics;
 use crate::failure::Failure;
 
@@ -35,6 +36,11 @@ pub(crate) struct RunSettings {
     /// The value of `--tokenizer`.
     #[serde(default)]
     pub(crate) tokenizer: Option<String>,
+    /// The value of `--max-length`.
+    #[serde(default)]
+    pub(crate) max_length: Option<usize>,
+    #[serde(default)]
+    pub(crate) too_long: TooLong,
 }
 
 impl RunSettings {
@@ -51,6 +57,11 @@ impl RunSettings {
                 let name = |choice: &Option<String>| choice.clone().unwrap_or_else(|| "the model's own".to_owned());
                 differs("--tokenizer", name(&self.tokenizer), name(&now.tokenizer))
             })
+            .or_else(|| {
+                let name = |length: Option<usize>| length.map_or("the model's context".to_owned(), |n| n.to_string());
+                differs("--max-length", name(self.max_length), name(now.max_length))
+            })
+            .or_else(|| differs("--too-long", self.too_long.to_string(), now.too_long.to_string()))
     }
 }
 
@@ -87,9 +98,15 @@ pub(crate) struct RunRecord {
     settings: RunSettings,
     metrics: Vec<Metrics>,
     checkpoints: Vec<Checkpoint>,
+    /// Whether all checkpoints are in the file.
+    is_complete: bool,
 }
 
 impl RunRecord {
+    fn with(directory: &Path, settings: RunSettings, metrics: Vec<Metrics>, checkpoints: Vec<Checkpoint>) -> RunRecord {
+        RunRecord { directory: directory.to_owned(), settings, metrics, checkpoints, is_complete: true }
+    }
+
     /// A new run. Fails if the directory already has steps of another. Writes nothing yet.
     pub(crate) fn new(directory: &Path, settings: RunSettings) -> Result<RunRecord, Failure> {
         let has = |name: &str| fs::metadata(directory.join(name)).is_ok_and(|file| file.len() > 0);
@@ -101,7 +118,7 @@ impl RunRecord {
             };
             return Err(Failure::usage(format!("{} already contains a run", directory.display())).hint(hint));
         }
-        Ok(RunRecord { directory: directory.to_owned(), settings, metrics: Vec::new(), checkpoints: Vec::new() })
+        Ok(RunRecord::with(directory, settings, Vec::new(), Vec::new()))
     }
 
     /// A run that is resumed from a checkpoint, which is returned as well. Drops the steps after it. Writes nothing yet.
@@ -138,7 +155,7 @@ impl RunRecord {
         };
         metrics.retain(|line| line.step <= start.step);
         checkpoints.retain(|checkpoint| checkpoint.step <= start.step);
-        Ok((RunRecord { directory: directory.to_owned(), settings, metrics, checkpoints }, start))
+        Ok((RunRecord::with(directory, settings, metrics, checkpoints), start))
     }
 
     /// Writes all files as the run starts with them.
@@ -154,15 +171,17 @@ impl RunRecord {
     }
 
     pub(crate) fn add_metrics(&mut self, line: Metrics) -> Result<(), Failure> {
-        self.append(METRICS, &line)?;
+        let written = self.append(METRICS, &line);
         self.metrics.push(line);
-        Ok(())
+        written
     }
 
+    /// Adds a checkpoint. If it cannot be written to the file, it is known in this process all the same.
     pub(crate) fn add_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), Failure> {
-        self.append(CHECKPOINTS, &checkpoint)?;
+        let written = self.append(CHECKPOINTS, &checkpoint);
+        self.is_complete &= written.is_ok();
         self.checkpoints.push(checkpoint);
-        Ok(())
+        written
     }
 
     fn append<T: Serialize>(&self, name: &str, line: &T) -> Result<(), Failure> {
@@ -184,9 +203,28 @@ impl RunRecord {
         self.metrics.last()
     }
 
+    /// The latest checkpoint up to this step.
+    pub(crate) fn checkpoint_until(&self, step: u64) -> Option<&Checkpoint> {
+        self.checkpoints.iter().rfind(|checkpoint| checkpoint.step <= step)
+    }
+
     /// The latest checkpoint.
     pub(crate) fn last_checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoints.last()
+    }
+
+    pub(crate) fn has_checkpoint(&self, step: u64) -> bool {
+        self.checkpoints.iter().any(|checkpoint| checkpoint.step == step)
+    }
+
+    /// What to resume from to begin at this checkpoint.
+    pub(crate) fn resume_from(&self, checkpoint: &Checkpoint) -> String {
+        let is_latest = self.is_complete && self.last_checkpoint() == Some(checkpoint);
+        if is_latest { "latest".to_owned() } else { checkpoint.path.clone() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub(crate) fn metrics_file(&self) -> PathBuf {
@@ -237,7 +275,15 @@ mod tests {
     }
 
     fn settings() -> RunSettings {
-        RunSettings { data_sha256: "ab".to_owned(), batch_size: 4, seed: 1, eval_fraction: 0.0, tokenizer: None }
+        RunSettings {
+            data_sha256: "ab".to_owned(),
+            batch_size: 4,
+            seed: 1,
+            eval_fraction: 0.0,
+            tokenizer: None,
+            max_length: None,
+            too_long: TooLong::Error,
+        }
     }
 
     fn started_run(folder: &TempDir) -> RunRecord {
@@ -271,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_is_known_without_its_file() {
+        let folder = TempDir::new().unwrap();
+        let mut record = started_run(&folder);
+        let known = |record: &RunRecord| record.resume_from(record.last_checkpoint().unwrap());
+        assert_eq!(known(&record), "latest");
+        fs::remove_file(folder.path().join(CHECKPOINTS)).unwrap();
+        fs::create_dir(folder.path().join(CHECKPOINTS)).unwrap();
+        let path = "tinker://r/weights/run-000005".to_owned();
+        assert!(record.add_checkpoint(Checkpoint { step: 5, path: path.clone() }).is_err());
+        assert_eq!(known(&record), path);
+        assert!(record.has_checkpoint(5) && !record.has_checkpoint(3));
+        assert_eq!(record.checkpoint_until(4).map(|checkpoint| checkpoint.step), Some(4));
+    }
+
+    #[test]
     fn the_step_comes_from_record_or_name() {
         let folder = TempDir::new().unwrap();
         started_run(&folder);
@@ -292,6 +353,8 @@ mod tests {
             (RunSettings { data_sha256: "cd".to_owned(), ..settings() }, "the SHA-256 of the data file"),
             (RunSettings { eval_fraction: 0.5, ..settings() }, "--eval-fraction was 0"),
             (RunSettings { tokenizer: Some("bytes".to_owned()), ..settings() }, "--tokenizer was the model's own"),
+            (RunSettings { max_length: Some(9), ..settings() }, "--max-length was the model's context"),
+            (RunSettings { too_long: TooLong::Skip, ..settings() }, "--too-long was error"),
         ] {
             let failure = RunRecord::resume(folder.path(), other, &ResumeFrom::Latest).unwrap_err();
             assert!(failure.message().contains(what), "{failure:?}");

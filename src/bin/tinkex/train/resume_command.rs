@@ -1,7 +1,7 @@
 //! The command line that resumes an interrupted run.
 
-/// These arguments with `--resume latest` in place of any `--resume`, quoted for a shell.
-pub(crate) fn resume_command(arguments: impl Iterator<Item = String>) -> String {
+/// These arguments with `--resume FROM` in place of any `--resume`, quoted for a shell.
+pub(crate) fn resume_command(arguments: impl Iterator<Item = String>, from: &str) -> String {
     let mut words = Vec::new();
     let mut is_value = false;
     for word in arguments {
@@ -15,7 +15,7 @@ pub(crate) fn resume_command(arguments: impl Iterator<Item = String>) -> String 
     }
     // Words after `--` are positional, so the option goes in front of it.
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-    words.insert(end, "--resume latest".to_owned());
+    words.insert(end, format!("--resume {}", quoted(from)));
     words.join(" ")
 }
 
@@ -41,7 +41,9 @@ mod tests {
             (vec!["t", "train", "--", "-d"], "t train --resume latest -- -d"),
             (vec!["t", "train", "--resume=tinker://r/weights/x", "it's"], r"t train 'it'\''s' --resume latest"),
         ] {
-            assert_eq!(resume_command(line.into_iter().map(str::to_owned)), expected);
+            assert_eq!(resume_command(line.into_iter().map(str::to_owned), "latest"), expected);
         }
+        let words = ["t", "train", "d"].into_iter().map(str::to_owned);
+        assert_eq!(resume_command(words, "tinker://r/weights/x"), "t train d --resume tinker://r/weights/x");
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::examples::TooLong;
 use super::plan::Schedule;
 use super::record::ResumeFrom;
 use crate::number::{self, at_least, within};
@@ -14,7 +15,8 @@ const MAX_BATCH: usize = 1_000_000;
 /// Fine-tune a model with LoRA on a file of examples.
 ///
 /// Ctrl-C finishes the current steps, saves a checkpoint, prints the command that resumes the run, and exits with code 130. A
-/// second Ctrl-C stops immediately.
+/// second Ctrl-C stops immediately. A run that fails after a step saves a checkpoint as well, unless its loss is no longer a
+/// number. At its end, the run unloads its model from the service.
 #[derive(Args, Debug)]
 #[command(after_long_help = FORMATS)]
 pub(crate) struct Options {
@@ -41,6 +43,12 @@ pub(crate) struct Options {
     /// Peak learning rate.
     #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_negative_numbers = true, value_parser = number::positive)]
     pub(super) learning_rate: f64,
+    /// Weight decay (AdamW): each step multiplies every weight by 1 - learning rate x W.
+    #[arg(long, value_name = "W", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number::not_negative)]
+    pub(super) weight_decay: f64,
+    /// Maximum norm of the gradient, to which a longer one is scaled down; 0 for no clipping.
+    #[arg(long, value_name = "NORM", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number::not_negative)]
+    pub(super) grad_clip_norm: f64,
     /// Learning-rate schedule.
     #[arg(long, value_name = "SCHEDULE", value_enum, default_value_t)]
     pub(super) schedule: Schedule,
@@ -62,8 +70,15 @@ pub(crate) struct Options {
     /// Save a checkpoint every N steps and after the last step; 0 for the last step only.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = at_least(0_u64))]
     pub(super) save_every: u64,
-    /// Resume a run from a checkpoint: `latest` or the path of a checkpoint. Data, batch size, seed, evaluation fraction and tokenizer
-    /// must be those of the run; the base model and the LoRA rank are taken from the checkpoint.
+    /// Maximum length of an example: number of tokens before its last one, which is only predicted [default: the model's context,
+    /// if the service tells it].
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
+    pub(super) max_length: Option<usize>,
+    /// What to do with examples that are too long. They are found and named before the first step.
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t)]
+    pub(super) too_long: TooLong,
+    /// Resume a run from a checkpoint: `latest` or the path of a checkpoint. Data, batch size, seed, evaluation fraction, tokenizer
+    /// and the limit of lengths must be those of the run; the base model and the LoRA rank are taken from the checkpoint.
     #[arg(long, value_name = "PATH|latest")]
     pub(super) resume: Option<ResumeFrom>,
     /// Tokenizer to use instead of the model's own: `bytes`, a tokenizer.json, its directory, or an ID on the Hugging Face Hub.
@@ -80,8 +95,13 @@ const FORMATS: &str = r#"Data format:
       {"messages": [{"role": "user", "content": "Hi"},
                     {"role": "assistant", "content": "Hello!"}]}     on one line
   The loss covers completions and the assistant's messages, each followed by the
-  tokenizer's end-of-sequence token; everything else is context. Lines with
-  "split": "test" are held out for evaluation.
+  tokenizer's end-of-sequence token; everything else is context, and so is an
+  assistant's message with "weight": 0. Content may also be a list of parts of
+  the type "text". Lines with "split": "test" (or eval, evaluation, validation,
+  valid, val, dev) are held out for evaluation; "train" and "training" are not.
+  Values that are not understood are errors; other keys are named in a warning.
+  The file is UTF-8, with any line ends, and read as needed: memory does not
+  grow with it.
 
   Prompt and completion are joined with a line break, unless one of them has
   white space there. Chats are formatted as `User: text`, `Assistant: text` and

@@ -3,36 +3,39 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use tinkex::TrainingClient;
 use tinkex::clock::Clock;
-use tinkex::types::{AdamParams, Batch, Datum, ForwardBackwardOutput, LossFn, OptimStepResponse, SaveWeightsResponse};
-use tinkex::{Pending, TrainingClient};
+use tinkex::types::{AdamParams, LossFn};
 
-use super::plan::{BatchOrder, Schedule};
+use super::evaluation::{Evaluation, Loss};
+use super::examples::Examples;
+use super::plan::{BatchOrder, Epoch, Schedule};
 use super::progress::Progress;
 use super::record::{Checkpoint, RunRecord, checkpoint_name};
+use super::rescue::{self, Outcome, Stop};
 use super::step_metrics::Metrics;
+use super::submitted_step::{Stage, SubmittedStep};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
 /// Maximum number of steps in flight: the one that is awaited, and the next.
 const MAX_IN_FLIGHT: usize = 2;
-
-pub(crate) struct TokenizedExample {
-    pub(crate) datum: Datum,
-    pub(crate) tokens: usize,
-    pub(crate) trained_tokens: usize,
-}
+/// The held-out examples whose lines have this many bytes together are evaluated in one pass.
+const EVALUATED_BYTES: usize = 1 << 20;
 
 pub(crate) struct TrainingLoop<'a> {
     pub(crate) trainer: &'a TrainingClient,
-    pub(crate) examples: Vec<&'a TokenizedExample>,
+    pub(crate) examples: &'a Examples,
+    /// The examples to train on, which the order counts.
+    pub(crate) trained: Vec<u32>,
     pub(crate) order: BatchOrder,
     /// Examples for evaluation; may be empty.
-    pub(crate) held_out: Vec<&'a TokenizedExample>,
+    pub(crate) held_out: Vec<u32>,
     /// The name of the run, and prefix of its checkpoints' names.
     pub(crate) name: &'a str,
     pub(crate) steps: u64,
-    pub(crate) learning_rate: f64,
+    /// With the peak learning rate.
+    pub(crate) optimizer: AdamParams,
     pub(crate) schedule: Schedule,
     pub(crate) warmup_steps: u64,
     /// Evaluate every N steps; 0 for the last step only.
@@ -41,125 +44,144 @@ pub(crate) struct TrainingLoop<'a> {
     pub(crate) save_every: u64,
 }
 
-/// A step in flight.
-struct SubmittedStep {
-    metrics: Metrics,
-    batch: Batch,
-    forward_backward: Pending<ForwardBackwardOutput>,
-    optim_step: Pending<OptimStepResponse>,
-    evaluation: Option<Pending<ForwardBackwardOutput>>,
-    checkpoint: Option<Pending<SaveWeightsResponse>>,
+/// What changes from step to step.
+struct State<'a> {
+    in_flight: VecDeque<SubmittedStep>,
+    epoch: Epoch,
+    /// The last step that was learned.
+    last: u64,
+    last_finished: Instant,
+    record: &'a mut RunRecord,
+    progress: &'a Progress,
+    interrupt: &'a Interrupt,
+    clock: Clock,
 }
 
 impl TrainingLoop<'_> {
     /// Makes the steps after `completed`, until all are made or the program is asked to stop. Submitted steps are always
-    /// completed, and the last one gets a checkpoint. Returns the last completed step.
+    /// completed, and the last one gets a checkpoint, also after a failure.
     pub(crate) fn run(
         &self,
         completed: u64,
         record: &mut RunRecord,
         progress: &Progress,
         interrupt: &Interrupt,
-    ) -> Result<u64, Failure> {
+    ) -> Outcome {
         let clock = Clock::system();
-        let held_out: Batch = self.held_out.iter().map(|example| example.datum.clone()).collect::<Vec<_>>().into();
-        let (mut in_flight, mut next, mut last) = (VecDeque::new(), completed + 1, completed);
-        let mut last_finished = clock.now();
-        loop {
-            while in_flight.len() < MAX_IN_FLIGHT && next <= self.steps && !interrupt.is_requested() {
-                in_flight.push_back(self.submit(next, &held_out)?);
-                next += 1;
-            }
-            let Some(step) = in_flight.pop_front() else { break };
-            last = step.metrics.step;
-            self.finish(step, &held_out, &clock, &mut last_finished, record, progress)?;
-        }
-        if last > completed && record.last_checkpoint().is_none_or(|checkpoint| checkpoint.step != last) {
-            let saved = self.trainer.save_state(checkpoint_name(self.name, last))?;
-            record.add_checkpoint(Checkpoint { step: last, path: saved.path })?;
-        }
-        Ok(last)
+        let (in_flight, epoch, last_finished) = (VecDeque::new(), Epoch::default(), clock.now());
+        let mut state = State { in_flight, epoch, last: completed, last_finished, record, progress, interrupt, clock };
+        let stop = match self.make_steps(completed, &mut state) {
+            Ok(()) => return self.save_last(completed, &mut state),
+            Err(stop) => stop,
+        };
+        let State { in_flight, last, record, progress, clock, .. } = state;
+        let in_flight = in_flight.into();
+        rescue::Rescue { trainer: self.trainer, name: self.name, record, progress, clock }
+            .run(stop, completed, last, in_flight)
     }
 
-    fn submit(&self, step: u64, held_out: &Batch) -> Result<SubmittedStep, Failure> {
-        let examples: Vec<&TokenizedExample> =
-            self.order.batch(step).into_iter().filter_map(|index| self.examples.get(index).copied()).collect();
-        let batch: Batch = examples.iter().map(|example| example.datum.clone()).collect::<Vec<_>>().into();
-        let learning_rate = self.schedule.rate(self.learning_rate, step, self.steps, self.warmup_steps);
+    fn make_steps(&self, completed: u64, state: &mut State<'_>) -> Result<(), Stop> {
+        let mut next = completed + 1;
+        loop {
+            while state.in_flight.len() < MAX_IN_FLIGHT && next <= self.steps && !state.interrupt.is_requested() {
+                self.submit(next, state)?;
+                next += 1;
+            }
+            if state.in_flight.is_empty() {
+                return Ok(());
+            }
+            self.finish_first(state)?;
+            state.in_flight.pop_front();
+        }
+    }
+
+    fn submit(&self, step: u64, state: &mut State<'_>) -> Result<(), Failure> {
+        let positions = self.order.batch(step, &mut state.epoch);
+        let examples: Vec<u32> =
+            positions.into_iter().filter_map(|position| self.trained.get(position as usize).copied()).collect();
+        let built = self.examples.batch(&examples)?;
+        let learning_rate = self.schedule.rate(self.optimizer.learning_rate, step, self.steps, self.warmup_steps);
         let is_last = step == self.steps;
         let is_due = |every: u64| is_last || (every > 0 && step % every == 0);
 
-        let forward_backward = self.trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
-        let optim_step = self.trainer.submit_optim_step(AdamParams::default().learning_rate(learning_rate))?;
-        let evaluation = (is_due(self.eval_every) && !held_out.is_empty())
-            .then(|| self.trainer.submit_forward(held_out, LossFn::CrossEntropy))
-            .transpose()?;
-        let name = checkpoint_name(self.name, step);
-        let checkpoint = is_due(self.save_every).then(|| self.trainer.submit_save_state(&name)).transpose()?;
-        let metrics = Metrics {
-            step,
-            learning_rate,
-            tokens: examples.iter().map(|example| example.tokens as u64).sum(),
-            trained_tokens: examples.iter().map(|example| example.trained_tokens as u64).sum(),
-            ..Metrics::default()
-        };
-        Ok(SubmittedStep { metrics, batch, forward_backward, optim_step, evaluation, checkpoint })
-    }
-
-    fn finish(
-        &self,
-        step: SubmittedStep,
-        held_out: &Batch,
-        clock: &Clock,
-        last_finished: &mut Instant,
-        record: &mut RunRecord,
-        progress: &Progress,
-    ) -> Result<(), Failure> {
-        let mut metrics = step.metrics;
-        metrics.loss = loss_per_token(&step.batch, &step.forward_backward.wait()?)?;
-        step.optim_step.wait()?;
-        let now = clock.now();
-        metrics.tokens_per_second = metrics.tokens as f64 / (now - *last_finished).as_secs_f64().max(f64::EPSILON);
-        *last_finished = now;
-        if let Some(evaluation) = step.evaluation {
-            metrics.eval_loss = Some(loss_per_token(held_out, &evaluation.wait()?)?);
+        let forward_backward = self.trainer.submit_forward_backward(&built.batch, LossFn::CrossEntropy)?;
+        let optim_step = self.trainer.submit_optim_step(self.optimizer.clone().learning_rate(learning_rate))?;
+        let (tokens, trained_tokens) = (built.tokens, built.trained_tokens);
+        // In flight from here on: an error below does not lose it.
+        state.in_flight.push_back(SubmittedStep {
+            metrics: Metrics { step, learning_rate, tokens, trained_tokens, ..Metrics::default() },
+            examples,
+            batch: built.batch,
+            forward_backward: Stage::new(forward_backward),
+            optim_step: Stage::new(optim_step),
+            evaluation: Evaluation::default(),
+            checkpoint: None,
+        });
+        let Some(submitted) = state.in_flight.back_mut() else { return Ok(()) };
+        if is_due(self.eval_every) {
+            for part in self.examples.parts(&self.held_out, EVALUATED_BYTES) {
+                submitted.evaluation.submit(self.trainer, self.examples.batch(part)?.batch)?;
+            }
         }
-        if !metrics.loss.is_finite() {
-            return Err(Failure::failed(format!("the loss of step {} is {}", metrics.step, metrics.loss))
-                .hint("lower --learning-rate"));
-        }
-        progress.step(&metrics);
-        let number = metrics.step;
-        record.add_metrics(metrics)?;
-        if let Some(checkpoint) = step.checkpoint {
-            let path = checkpoint.wait()?.path;
-            progress.line(format_args!("saved {path}"));
-            record.add_checkpoint(Checkpoint { step: number, path })?;
-            record.draw(self.name)?;
+        if is_due(self.save_every) {
+            let checkpoint = self.trainer.submit_save_state(checkpoint_name(self.name, step))?;
+            submitted.checkpoint = Some(Stage::new(checkpoint));
         }
         Ok(())
     }
-}
 
-/// The mean negative log-probability of the trained tokens, weighted, in nats. If the service returns no log-probabilities per
-/// token, the sum comes from its own loss metric.
-fn loss_per_token(batch: &Batch, output: &ForwardBackwardOutput) -> Result<f64, Failure> {
-    let weights: Vec<&[f32]> = batch
-        .iter()
-        .map(|datum| datum.loss_fn_inputs.get("weights").and_then(|weights| weights.as_f32()).unwrap_or_default())
-        .collect();
-    let logprobs: Vec<&[f32]> =
-        output.loss_fn_outputs.iter().map(|output| output.logprobs().unwrap_or_default()).collect();
-    let lengths = |lists: &[&[f32]]| lists.iter().map(|list| list.len()).collect::<Vec<_>>();
-    let nats = match lengths(&weights) == lengths(&logprobs) {
-        true => {
-            let pairs = weights.iter().copied().flatten().zip(logprobs.iter().copied().flatten());
-            -pairs.map(|(weight, logprob)| f64::from(weight * logprob)).sum::<f64>()
+    /// Waits for the results of the first step in flight, which stays there.
+    fn finish_first(&self, state: &mut State<'_>) -> Result<(), Stop> {
+        let Some(step) = state.in_flight.front_mut() else { return Ok(()) };
+        let number = step.metrics.step;
+        let output = step.forward_backward.wait().map_err(|error| {
+            let is_about_data = error.is_user_error();
+            let failure = Failure::from(error);
+            // The service counts the datums of the batch, and knows nothing of lines.
+            let places = || format!("datums 0, 1, … are {}", self.examples.places(&step.examples));
+            if is_about_data { failure.add_hint(places()) } else { failure }
+        })?;
+        let mut metrics = step.metrics.clone();
+        if let Some(output) = output {
+            metrics.loss = Loss::of(&step.batch, &output)?.per_token();
         }
-        false => *output
-            .metrics
-            .get("loss:sum")
-            .ok_or_else(|| Failure::failed("the response has neither log-probabilities nor the metric loss:sum"))?,
-    };
-    Ok(nats / weights.iter().copied().flatten().map(|weight| f64::from(*weight)).sum::<f64>())
+        step.optim_step.wait().map_err(Failure::from)?;
+        state.last = number;
+        let now = state.clock.now();
+        let seconds = (now - state.last_finished).as_secs_f64();
+        metrics.tokens_per_second = metrics.tokens as f64 / seconds.max(f64::EPSILON);
+        state.last_finished = now;
+        if !metrics.loss.is_finite() {
+            return Err(Stop::diverged(number, "loss", metrics.loss));
+        }
+        metrics.eval_loss = step.evaluation.finish()?;
+        if let Some(loss) = metrics.eval_loss.filter(|loss| !loss.is_finite()) {
+            return Err(Stop::diverged(number + 1, "eval loss", loss));
+        }
+        state.progress.step(&metrics);
+        state.record.add_metrics(metrics)?;
+        if let Some(checkpoint) = &mut step.checkpoint {
+            if let Some(saved) = checkpoint.wait().map_err(Failure::from)? {
+                state.progress.line(format_args!("saved {}", saved.path));
+                state.record.add_checkpoint(Checkpoint { step: number, path: saved.path })?;
+                state.record.draw(self.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the last step, unless that is done.
+    fn save_last(&self, completed: u64, state: &mut State<'_>) -> Outcome {
+        let last = state.last;
+        if last == completed || state.record.has_checkpoint(last) {
+            return Outcome::completed(last);
+        }
+        match self.trainer.save_state(checkpoint_name(self.name, last)) {
+            Ok(saved) => match state.record.add_checkpoint(Checkpoint { step: last, path: saved.path }) {
+                Ok(()) => Outcome::completed(last),
+                Err(failure) => Outcome::failed(last, failure),
+            },
+            Err(error) => Outcome { unsaved: true, ..Outcome::failed(last, error.into()) },
+        }
+    }
 }

@@ -1,0 +1,67 @@
+//! The model to train, and the length of its context.
+
+use tinkex::types::LoraConfig;
+use tinkex::{ServiceClient, TrainingClient, TrainingOptions};
+
+use super::record::Checkpoint;
+use super::train_options::Options;
+use crate::failure::Failure;
+
+/// A client for a new model, or for the model of the checkpoint that the run is resumed from.
+pub(crate) fn training_client(
+    service: &ServiceClient,
+    options: &Options,
+    name: &str,
+    start: Option<&Checkpoint>,
+) -> Result<TrainingClient, Failure> {
+    if let Some(Checkpoint { path, .. }) = start {
+        return Ok(service.training_client().from_state(path).with_optimizer().create()?);
+    }
+    let base_model = match &options.base_model {
+        Some(name) => name.clone(),
+        None => {
+            let models = service.get_server_capabilities()?.supported_models;
+            let mut names: Vec<String> = models.into_iter().filter_map(|model| model.model_name).collect();
+            if names.len() != 1 {
+                return Err(Failure::usage("no base model given")
+                    .hint(format!("pass --base-model; the service has {}", names.join(", "))));
+            }
+            names.remove(0)
+        }
+    };
+    let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
+    Ok(service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name))?)
+}
+
+/// Checks that a checkpoint is of the base model that the options name, if they name one.
+pub(crate) fn check(options: &Options, start: Option<&Checkpoint>, trainer: &TrainingClient) -> Result<(), Failure> {
+    let Some((requested, _)) = options.base_model.as_ref().zip(start) else { return Ok(()) };
+    match name_of(trainer)?.filter(|actual| actual != requested) {
+        None => Ok(()),
+        Some(actual) => Err(Failure::usage(format!("the base model of the checkpoint is {actual}, not {requested}"))
+            .hint("omit --base-model to use that of the checkpoint")),
+    }
+}
+
+/// The maximum number of tokens of a model input: that of the options, or the model's context if the service tells it.
+pub(crate) fn max_length(
+    service: &ServiceClient,
+    options: &Options,
+    trainer: &TrainingClient,
+) -> Result<Option<usize>, Failure> {
+    let models = service.get_server_capabilities()?.supported_models;
+    let name = name_of(trainer)?.or_else(|| options.base_model.clone());
+    let model = models.into_iter().find(|model| model.model_name == name);
+    let context = model.and_then(|model| model.max_context_length).and_then(|length| usize::try_from(length).ok());
+    match (options.max_length, context) {
+        (Some(wanted), Some(context)) if wanted > context => {
+            Err(Failure::usage(format!("--max-length {wanted} is more than the model's context of {context} tokens")))
+        }
+        (wanted, context) => Ok(wanted.or(context)),
+    }
+}
+
+fn name_of(trainer: &TrainingClient) -> Result<Option<String>, Failure> {
+    let info = trainer.get_info()?;
+    Ok(info.model_data.model_name.or(info.model_name))
+}

@@ -1,0 +1,122 @@
+//! What happens to the work of a run that fails: it is saved if it can be.
+
+use std::time::Duration;
+
+use tinkex::clock::Clock;
+use tinkex::{Error, TrainingClient};
+
+use super::progress::Progress;
+use super::record::{Checkpoint, RunRecord, checkpoint_name};
+use super::submitted_step::SubmittedStep;
+use crate::failure::Failure;
+
+/// How long the steps in flight may take to settle, and then the checkpoint to be saved, when the service has failed a request.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the loop stopped.
+pub(crate) enum Stop {
+    Failed(Failure),
+    /// The weights before this step are the first that gave a loss that is no number.
+    Diverged(u64, Failure),
+}
+
+impl Stop {
+    /// `step` has the first loss that is no number; its `name` is that in the metrics.
+    pub(crate) fn diverged(step: u64, name: &str, loss: f64) -> Stop {
+        Stop::Diverged(step, Failure::failed(format!("the {name} of step {step} is {loss}; lower --learning-rate")))
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Stop::Failed(failure)
+    }
+}
+
+/// How far a run got.
+pub(crate) struct Outcome {
+    /// The last step that was learned.
+    pub(crate) last: u64,
+    pub(crate) failure: Option<Failure>,
+    /// Whether steps were learned that no checkpoint has, although they are worth saving.
+    pub(crate) unsaved: bool,
+    /// The run can be resumed from checkpoints up to this step; later ones have diverged.
+    pub(crate) sound_until: u64,
+}
+
+impl Outcome {
+    pub(crate) fn completed(last: u64) -> Self {
+        Outcome { last, failure: None, unsaved: false, sound_until: u64::MAX }
+    }
+
+    pub(crate) fn failed(last: u64, failure: Failure) -> Self {
+        Outcome { failure: Some(failure), ..Outcome::completed(last) }
+    }
+}
+
+pub(crate) struct Rescue<'a> {
+    pub(crate) trainer: &'a TrainingClient,
+    pub(crate) name: &'a str,
+    pub(crate) record: &'a mut RunRecord,
+    pub(crate) progress: &'a Progress,
+    pub(crate) clock: Clock,
+}
+
+impl Rescue<'_> {
+    /// Settles the steps in flight, the first of which failed, and saves a checkpoint of the last step that was learned, unless
+    /// there is one. `before` is the step at which the run was started, `learned` the last one before the failure.
+    pub(crate) fn run(self, stop: Stop, before: u64, learned: u64, in_flight: Vec<SubmittedStep>) -> Outcome {
+        let failure = match stop {
+            Stop::Failed(failure) => failure,
+            Stop::Diverged(step, failure) => {
+                // The loss of a step comes from the weights before it, and its checkpoint has those after it.
+                let sound_until = step.saturating_sub(2);
+                let failure =
+                    failure.add_hint("no checkpoint was saved, since these weights cannot be trained further");
+                return Outcome { sound_until, ..Outcome::failed(learned, failure) };
+            }
+        };
+        if learned == before || self.record.has_checkpoint(learned) {
+            return Outcome::failed(learned, failure);
+        }
+        self.progress.line(format_args!("a step failed; saving a checkpoint before the run stops"));
+        let (last, saved) = self.settle(learned, in_flight);
+        match saved.map_or_else(|| self.save(last), Ok) {
+            Ok(path) => {
+                self.progress.line(format_args!("saved {path}"));
+                // The failure may be that of the disk; the path is known all the same.
+                self.record.add_checkpoint(Checkpoint { step: last, path }).ok();
+                Outcome::failed(last, failure)
+            }
+            Err(why) => {
+                let failure = failure.add_hint(format!("saving a checkpoint of step {last} failed as well: {why}"));
+                Outcome { unsaved: true, ..Outcome::failed(last, failure) }
+            }
+        }
+    }
+
+    /// Returns the last step that was learned, and its checkpoint if one was in flight.
+    fn settle(&self, learned: u64, in_flight: Vec<SubmittedStep>) -> (u64, Option<String>) {
+        let deadline = self.clock.now() + LIMIT;
+        in_flight.into_iter().fold((learned, None), |before, mut step| {
+            step.settle(&self.clock, deadline);
+            if !step.is_learned() {
+                return before;
+            }
+            let saved = step.checkpoint.and_then(|mut checkpoint| checkpoint.settle(&self.clock, deadline));
+            (step.metrics.step, saved.map(|saved| saved.path))
+        })
+    }
+
+    fn save(&self, step: u64) -> Result<String, String> {
+        let submitted = self.trainer.submit_save_state(checkpoint_name(self.name, step));
+        let pending = submitted.map_err(|error| error.to_string())?;
+        match pending.wait_timeout(LIMIT) {
+            Some(saved) => saved.map(|saved| saved.path).map_err(|error: Error| error.to_string()),
+            None => {
+                pending.cancel();
+                Err(format!("no result within {} s", LIMIT.as_secs()))
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A step in flight.
+
+use std::time::Instant;
+
+use tinkex::clock::Clock;
+use tinkex::types::{Batch, ForwardBackwardOutput, OptimStepResponse, SaveWeightsResponse};
+use tinkex::{Pending, Result};
+
+use super::evaluation::Evaluation;
+use super::step_metrics::Metrics;
+
+/// A step whose requests were submitted. Results are taken one by one, so that it is known how far the step got.
+pub(crate) struct SubmittedStep {
+    pub(crate) metrics: Metrics,
+    /// The examples, in the order of the batch.
+    pub(crate) examples: Vec<u32>,
+    pub(crate) batch: Batch,
+    pub(crate) forward_backward: Stage<ForwardBackwardOutput>,
+    pub(crate) optim_step: Stage<OptimStepResponse>,
+    pub(crate) evaluation: Evaluation,
+    pub(crate) checkpoint: Option<Stage<SaveWeightsResponse>>,
+}
+
+impl SubmittedStep {
+    /// Whether the weights of the model have the update from this step's batch.
+    pub(crate) fn is_learned(&self) -> bool {
+        self.forward_backward.succeeded && self.optim_step.succeeded
+    }
+
+    /// Waits for the update until the deadline, whatever comes of it.
+    pub(crate) fn settle(&mut self, clock: &Clock, deadline: Instant) {
+        self.forward_backward.settle(clock, deadline);
+        self.optim_step.settle(clock, deadline);
+    }
+}
+
+/// A request in flight.
+pub(crate) struct Stage<T> {
+    pending: Option<Pending<T>>,
+    succeeded: bool,
+}
+
+impl<T> Stage<T> {
+    pub(crate) fn new(pending: Pending<T>) -> Self {
+        Stage { pending: Some(pending), succeeded: false }
+    }
+
+    /// The result, for the first call. None if it was taken before.
+    pub(crate) fn wait(&mut self) -> Result<Option<T>> {
+        let result = self.pending.take().map(Pending::wait).transpose()?;
+        self.succeeded |= result.is_some();
+        Ok(result)
+    }
+
+    /// Waits until the deadline. A request without a result by then is withdrawn.
+    pub(crate) fn settle(&mut self, clock: &Clock, deadline: Instant) -> Option<T> {
+        let pending = self.pending.take()?;
+        let result = pending.wait_timeout(deadline.saturating_duration_since(clock.now()));
+        let result = match result {
+            Some(result) => result.ok(),
+            None => {
+                pending.cancel();
+                None
+            }
+        };
+        self.succeeded |= result.is_some();
+        result
+    }
+}
