@@ -140,6 +140,7 @@ typedef struct tinkex_service tinkex_service;
  *   base_url, api_key, project_id, display_name, wire ("auto", "json", "protobuf")      texts
  *   proxy                     "environment", "off", or the URL of a proxy
  *   root_certificate          the content of a PEM file, trusted in place of the built-in authorities
+ *   add_root_certificate      the content of a PEM file, trusted beside the built-in authorities
  *   cloudflare_access         {"id": text, "secret": text}
  *   tags                      list of texts
  *   user_metadata, headers, query                                                       objects of texts

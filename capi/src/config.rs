@@ -44,6 +44,7 @@ macro_rules! keys {
             query: BTreeMap<String, String>,
             proxy: Option<String>,
             root_certificate: Option<String>,
+            add_root_certificate: Option<String>,
             telemetry: Option<bool>,
             wire: Option<String>,
             constrained: bool,
@@ -120,6 +121,9 @@ pub(crate) fn read(text: Option<&str>) -> Result<Config, Error> {
     }
     if let Some(pem) = keys.root_certificate {
         builder = builder.root_certificate(pem);
+    }
+    if let Some(pem) = keys.add_root_certificate {
+        builder = builder.add_root_certificate(pem);
     }
     if let Some(telemetry) = keys.telemetry {
         builder = builder.telemetry(telemetry);

@@ -78,12 +78,14 @@ fn exported() -> Functions {
     functions
 }
 
-/// The header without its comments.
+/// The header without its comments and what only the preprocessor reads.
 fn header() -> String {
     let text = fs::read_to_string(package("include/tinkex.h")).unwrap();
     let mut parts = text.split("/*");
     let first = parts.next().unwrap().to_owned();
-    parts.fold(first, |code, part| code + part.split_once("*/").unwrap().1)
+    let code = parts.fold(first, |code, part| code + part.split_once("*/").unwrap().1);
+    let is_code = |line: &&str| !line.starts_with('#') && !line.starts_with("extern \"C\"");
+    code.lines().filter(is_code).map(|line| format!("{line}\n")).collect()
 }
 
 fn declared() -> Functions {
