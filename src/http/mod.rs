@@ -22,6 +22,7 @@ mod deprecation;
 mod download;
 mod headers;
 mod observe;
+mod reached;
 mod request;
 mod response;
 mod retry;
@@ -60,6 +61,7 @@ use credentials::Credentials;
 use deprecation::Deprecations;
 use headers::CommonHeaders;
 use observe::RequestObserver;
+use reached::ReachedServers;
 use service_settings::ServiceSettings;
 use transport::Agents;
 
@@ -80,6 +82,7 @@ pub(crate) struct Http {
     credentials: Credentials,
     billing: Mutex<BillingPause>,
     deprecations: Deprecations,
+    reached: ReachedServers,
 }
 
 impl Http {
@@ -98,6 +101,7 @@ impl Http {
             credentials: Credentials::default(),
             billing: Mutex::default(),
             deprecations: Deprecations::default(),
+            reached: ReachedServers::default(),
         })
     }
 

@@ -91,6 +91,15 @@ impl<T> Pending<T> {
     /// Any error that ended the request: see [`ErrorKind`]. After [`Limit::Operation`] the request may still take effect: the
     /// error has its [`request_id`](Error::request_id), and [`ServiceClient::pending`](crate::ServiceClient::pending) waits for
     /// the result again.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// println!("{:?}", step.wait()?.metrics);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T> {
         if !self.wait_until(self.wait_deadline()) {
@@ -101,17 +110,49 @@ impl<T> Pending<T> {
 
     /// Waits up to `timeout`, and returns `None` if the result is not ready yet; it can then be waited for again. The result is
     /// returned once: a call after that returns an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// match step.wait_timeout(std::time::Duration::from_secs(10)) {
+    ///     Some(result) => println!("{:?}", result?.metrics),
+    ///     None => println!("not yet"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T>> {
         let deadline = self.poller.clock().now().checked_add(timeout);
         self.wait_until(deadline).then(|| self.take())
     }
 
     /// The result, if it is ready. Does not block, except for the last step of calls that return a client.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// if let Some(result) = step.try_get() {
+    ///     println!("{:?}", result?.metrics);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_get(&self) -> Option<Result<T>> {
         self.is_ready().then(|| self.take())
     }
 
     /// Whether the result, or an error, is ready.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// println!("{}", if step.is_ready() { "done" } else { "not yet" });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.is_own() || self.state.lock().is_ready()
@@ -124,6 +165,15 @@ impl<T> Pending<T> {
 
     /// Cancels the call. A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no
     /// longer polled; a service that wants to know is told that a sample is given up. Of a batch in several requests, either all are sent or none.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// step.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cancel(self) {
         if self.is_own() {
             self.state
@@ -133,6 +183,15 @@ impl<T> Pending<T> {
     }
 
     /// The id of the server's promise, once there is one. For a batch in several requests, that of the first without a result.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// println!("{:?}", step.request_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn request_id(&self) -> Option<String> {
         let id = self.is_own().then(|| self.state.lock().request_id())?;
