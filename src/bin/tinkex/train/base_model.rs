@@ -1,9 +1,9 @@
 //! The model to train, and the length of its context.
 
+use tinkex::toolkit::SavedCheckpoint;
 use tinkex::types::LoraConfig;
 use tinkex::{ServiceClient, TrainingClient, TrainingOptions};
 
-use super::record::Checkpoint;
 use super::train_options::Options;
 use crate::failure::Failure;
 use crate::offered;
@@ -13,9 +13,9 @@ pub(crate) fn training_client(
     service: &ServiceClient,
     options: &Options,
     name: &str,
-    start: Option<&Checkpoint>,
+    start: Option<&SavedCheckpoint>,
 ) -> Result<TrainingClient, Failure> {
-    if let Some(Checkpoint { path, .. }) = start {
+    if let Some(SavedCheckpoint { path, .. }) = start {
         return Ok(service.training_client().from_state(path).with_optimizer().create()?);
     }
     let base_model = match &options.base_model {
@@ -37,7 +37,11 @@ pub(crate) fn training_client(
 }
 
 /// Checks that a checkpoint is of the base model that the options name, if they name one.
-pub(crate) fn check(options: &Options, start: Option<&Checkpoint>, trainer: &TrainingClient) -> Result<(), Failure> {
+pub(crate) fn check(
+    options: &Options,
+    start: Option<&SavedCheckpoint>,
+    trainer: &TrainingClient,
+) -> Result<(), Failure> {
     let Some((requested, _)) = options.base_model.as_ref().zip(start) else { return Ok(()) };
     match name_of(trainer)?.filter(|actual| actual != requested) {
         None => Ok(()),
