@@ -136,7 +136,7 @@ pub mod types;
 
 pub use config::{Config, ConfigBuilder, CredentialSource, DEFAULT_BASE_URL, Proxy, Wire};
 pub use crossbeam_channel;
-pub use error::{Error, ErrorKind, Limit, Result};
+pub use error::{ConnectionFault, Error, ErrorKind, Limit, Result};
 #[cfg(feature = "ndarray")]
 pub use ndarray;
 pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate};

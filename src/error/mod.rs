@@ -20,6 +20,7 @@
 
 mod build;
 mod category;
+mod connection;
 mod debug;
 mod kind;
 
@@ -30,6 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use category::RequestErrorCategory;
+pub use connection::ConnectionFault;
+pub(crate) use connection::Outlook;
 pub use kind::{ErrorKind, Limit};
 
 /// A `Result` with this crate's [`Error`].
@@ -98,6 +101,7 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     status: Option<u16>,
     category: Option<RequestErrorCategory>,
+    connection: Option<(ConnectionFault, Outlook)>,
     request_id: Option<Arc<str>>,
     retry_after: Option<Duration>,
     headers: Arc<[(String, String)]>,
@@ -196,6 +200,35 @@ impl Error {
         self.0.category.as_ref()
     }
 
+    /// Which part of the connection is at fault, if the server could not be reached and the reason is known.
+    ///
+    /// [`is_retryable`](Error::is_retryable) says whether the fault may pass by itself: a refused connection may, a certificate
+    /// that is not trusted does not.
+    ///
+    /// ```
+    /// use tinkex::{ConnectionFault, Error};
+    ///
+    /// fn setting_to_check(error: &Error) -> &'static str {
+    ///     match error.connection_fault() {
+    ///         Some(ConnectionFault::Name | ConnectionFault::Route | ConnectionFault::Protocol) => "TINKER_BASE_URL",
+    ///         Some(ConnectionFault::Proxy) => "HTTPS_PROXY",
+    ///         Some(ConnectionFault::Certificate) => "SSL_CERT_FILE",
+    ///         _ => "the network",
+    ///     }
+    /// }
+    /// # let error = "x".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// # assert_eq!(setting_to_check(&error), "the network");
+    /// ```
+    #[must_use]
+    pub fn connection_fault(&self) -> Option<ConnectionFault> {
+        self.0.connection.map(|(fault, _)| fault)
+    }
+
+    /// Whether a further attempt to connect can help.
+    pub(crate) fn outlook(&self) -> Outlook {
+        self.0.connection.map_or(Outlook::Temporary, |(_, outlook)| outlook)
+    }
+
     /// The request id of the promise. With it, [`ServiceClient::pending`](crate::ServiceClient::pending) can wait for the
     /// result again.
     ///
@@ -272,7 +305,8 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
-            ErrorKind::Connect | ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
+            ErrorKind::Connect => matches!(self.outlook(), Outlook::Temporary | Outlook::Shortage),
+            ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
             // Wider than `rules::retry`, which retries within one call: a conflict (409) may be over when the program calls
             // again.
             ErrorKind::Status => matches!(self.0.status, Some(408 | 409 | 429 | 500..=599)),

@@ -57,6 +57,8 @@ impl Job {
 pub(super) struct SessionPollJob {
     pub(super) target: Arc<SamplingTarget>,
     pub(super) content: SessionPollRequest,
+    /// How many polls in a row did not reach the service.
+    pub(super) unreachable: u32,
     /// Whether a 400 may be a proxy's.
     pub(super) excuses_bad_request: bool,
     /// Since when all its polls were refused because of the account's billing, if they were.
@@ -80,7 +82,7 @@ impl SessionPollJob {
             Ok(response) => self.read(http, &response),
             Err(error) => {
                 debug!("{error}");
-                outcome_of(&error, &self.request)
+                outcome_of(&error, &self.request, self.unreachable)
             }
         };
         self.reply.send(Reply::SessionPolled { outcome, held });

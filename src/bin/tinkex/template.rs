@@ -121,6 +121,11 @@ pub(crate) fn chat_prompt(messages: &[(Role, &str)]) -> String {
     segments.into_iter().map(|segment| segment.text).collect()
 }
 
+/// The text of a reply to a [`chat_prompt`]: without the space that follows the role.
+pub(crate) fn reply(completion: &str) -> &str {
+    completion.strip_prefix(' ').unwrap_or(completion)
+}
+
 /// Tokenizes an example, or as much of it as shows that it has more than `at_most` tokens. A segment that
 /// [ends](Segment::ends) gets the tokenizer's end-of-sequence token, or a line break if it has none.
 pub(crate) fn tokenize(tokenizer: &Tokenizer, segments: &[Segment], at_most: Option<usize>) -> Result<WeightedTokens> {
@@ -208,6 +213,7 @@ mod tests {
         );
         assert_eq!(segments.iter().map(|segment| segment.ends).collect::<Vec<_>>(), [false, true, false, true]);
         assert_eq!(chat_prompt(&[(System, "Be brief."), (User, "Hi")]), segments[0].text);
+        assert_eq!([reply(&segments[1].text), reply("  Hello"), reply("Hello")], ["Hello", " Hello", "Hello"]);
         let last = chat(vec![message(Assistant, "x", true), message(User, "y", false)]);
         assert_eq!(texts(&last).last(), Some(&("\n\nUser: y", false)));
     }

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use log::warn;
 
 use super::credential::{self, Credential};
+use super::proxy::proxy_for;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+use super::roots;
 use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, Wire, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Observers, QueueStateObserver};
 use crate::rules::credential::Claims;
+use crate::rules::proxy::ProxyVariables;
 use crate::types::{Query, QueryValue};
 
 /// The minimum stack size of a thread: nested JSON and TLS overflow smaller ones, and an overflow aborts the process.
@@ -64,6 +68,7 @@ pub struct ConfigBuilder {
     pub(super) query: Query,
     pub(super) proxy: Proxy,
     pub(super) root_certificates: Vec<Vec<u8>>,
+    pub(super) added_roots: Vec<Vec<u8>>,
     pub(super) clock: Clock,
     pub(super) observers: Observers,
     pub(super) telemetry: Option<bool>,
@@ -214,9 +219,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// Trusts this certificate authority instead of the built-in ones, for the service and for an `https` proxy. Use it for a
-    /// gateway or proxy with a private certificate. Pass the content of a PEM file with one or more certificates. Each call adds
-    /// to the earlier ones.
+    /// Trusts this certificate authority instead of the built-in ones, for the service, for an `https` proxy and for the servers
+    /// from which archives are downloaded. Use it to trust nothing else; `SSL_CERT_FILE` and `SSL_CERT_DIR` are then not read.
+    /// Pass the content of a PEM file with one or more certificates. Each call adds to the earlier ones.
     ///
     /// # Examples
     ///
@@ -227,6 +232,24 @@ impl ConfigBuilder {
     /// ```
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_certificates.push(pem.into());
+        self
+    }
+
+    /// Trusts this certificate authority besides the built-in ones. Use it for a gateway, proxy or service with a private
+    /// certificate: other servers, from which archives are downloaded, then work as before. Pass the content of a PEM file with
+    /// one or more certificates. Each call adds to the earlier ones, and to those of `SSL_CERT_FILE` (a PEM file) and
+    /// `SSL_CERT_DIR` (directories with PEM files), which are added in the same way. Those files are read by `build` if the base
+    /// URL is https, otherwise with the first connection that uses TLS.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let pem = std::fs::read("/etc/ssl/company.pem")?;
+    /// let config = tinkex::Config::builder().add_root_certificate(pem).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.added_roots.push(pem.into());
         self
     }
 
@@ -309,7 +332,8 @@ impl ConfigBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
-    /// or host, a limit of zero, a stack below 128 KiB, an invalid header.
+    /// or host, a proxy that cannot be used, a file of certificates that cannot be read or holds none, a limit of zero, a stack below
+    /// 128 KiB, an invalid header.
     ///
     /// # Examples
     ///
@@ -375,11 +399,18 @@ impl ConfigBuilder {
         for (name, value) in &self.headers {
             validate::header(name, value.expose(), &format!("the header {name:?}"))?;
         }
-        if let Proxy::Url(url) = &self.proxy {
-            validate::proxy(url)?;
+        let proxies = ProxyVariables::read(&environment);
+        if let Ok(uri) = base_url.parse() {
+            proxy_for(&self.proxy, &proxies, &uri)?;
         }
-        for pem in &self.root_certificates {
-            validate::root_certificates(pem)?;
+        #[cfg(any(feature = "rustls", feature = "native-tls"))]
+        let root_variables = roots::RootVariables::read(&environment);
+        #[cfg(any(feature = "rustls", feature = "native-tls"))]
+        roots::check(&self, &root_variables, &base_url)?;
+        #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+        if !(self.root_certificates.is_empty() && self.added_roots.is_empty()) {
+            let message = "root_certificate and add_root_certificate need TLS, which this build lacks";
+            return Err(Error::config(message).with_hint(validate::BUILD_WITH_TLS));
         }
         for (name, value) in [("project_id", &self.project_id), ("display_name", &self.display_name)] {
             if value.as_ref().is_some_and(|value| value.trim().is_empty()) {
@@ -399,7 +430,14 @@ impl ConfigBuilder {
         if !validate::is_private(&base_url) {
             warn!("{base_url} is plain http: the API key and all data are sent unencrypted; use https");
         }
-        Ok(Config(Arc::new(Checked { base_url, credential, builder: self })))
+        Ok(Config(Arc::new(Checked {
+            base_url,
+            credential,
+            proxies,
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
+            root_variables,
+            builder: self,
+        })))
     }
 }
 

@@ -6,6 +6,7 @@ use tinkex::{ServiceClient, TrainingClient, TrainingOptions};
 
 use super::train_options::Options;
 use crate::failure::Failure;
+use crate::offered;
 
 /// A client for a new model, or for the model of the checkpoint that the run is resumed from.
 pub(crate) fn training_client(
@@ -30,7 +31,9 @@ pub(crate) fn training_client(
         }
     };
     let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
-    Ok(service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name))?)
+    let trainer =
+        service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name));
+    trainer.map_err(|error| offered::explain(error, service, &base_model))
 }
 
 /// Checks that a checkpoint is of the base model that the options name, if they name one.

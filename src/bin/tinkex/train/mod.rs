@@ -31,6 +31,8 @@ mod training_loop;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,8 +54,10 @@ use self::training_loop::TrainingLoop;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::output::Table;
-use crate::{bars, tokenizer_choice};
+use crate::{bars, human, tokenizer_choice};
 
+/// Reading a file of this size takes a while, which is said if there is no progress bar to show it.
+const LARGE_FILE: u64 = 100_000_000;
 /// How many unknown keys of the data file are named.
 const MAX_NAMED_KEYS: usize = 20;
 /// How long the end of a run waits for its model to be unloaded.
@@ -148,6 +152,11 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
 fn read_data(path: &Path) -> Result<(DataFile, Vec<bool>), Failure> {
     let name = path.display();
     let (mut held_out, mut unknown) = (Vec::new(), BTreeMap::new());
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if bytes >= LARGE_FILE && !io::stderr().is_terminal() {
+        let size = human::size(Some(bytes));
+        writeln!(io::stderr(), "reading {name} ({size}), to check its lines and their lengths").unwrap_or_default();
+    }
     let bar = bars::bytes();
     let file = DataFile::read(path, &bar, |number, line| {
         let example = dataset::parse(line)?;
