@@ -76,6 +76,8 @@ pub(crate) struct Http {
     closed: Arc<Monitor<bool>>,
     /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
+    /// The session is about to be closed.
+    ending: AtomicBool,
     events: EventDispatcher,
     formats: Mutex<LearnedFormats>,
     settings: ServiceSettings,
@@ -95,6 +97,7 @@ impl Http {
             query: config.query().to_string(),
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             events: EventDispatcher::new(config),
             formats: Mutex::default(),
             settings: ServiceSettings::default(),
@@ -128,7 +131,7 @@ impl Http {
         Limits { operation, purpose, idle: self.config.timeout_idle(), deadline: None, handle: Arc::default() }
     }
 
-    /// Sends a request, with retries, until the service answers with success.
+    /// Sends a request, with retries, until the service responds with success.
     ///
     /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts. While the service
     /// refuses a submission because of the account's billing, it pauses; its submit window then starts again.
@@ -155,6 +158,12 @@ impl Http {
                     }
                 })
             }
+        };
+        let outcome = match (outcome, limits.purpose) {
+            (Err(error), Purpose::Training | Purpose::Sampling) if self.is_ending() => {
+                Err(Error::closed().with_effect(error.may_have_taken_effect()))
+            }
+            (outcome, _) => outcome,
         };
         observer.stop(&outcome);
         outcome
@@ -289,6 +298,16 @@ impl Http {
             }
         }
         Err(if *closed { Error::closed() } else { cancelled() })
+    }
+
+    /// From now on, what the service fails is `Closed` to its caller: it may be told of the end of the session before the
+    /// connections go.
+    pub(crate) fn start_ending(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Ends every request and every wait for a retry, and refuses new requests, except for telemetry.

@@ -1,6 +1,6 @@
 //! Results that are still pending.
 //!
-//! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
+//! The server responds to most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
 //! the requests of the call. A [`PollerHandle`] hands promises to the [`poller`], which polls them until their results are
 //! ready. [`PollingSession`] is what the clients share.
 
@@ -163,23 +163,29 @@ impl<T> Pending<T> {
         self.poller.process().is_current()
     }
 
-    /// Cancels the call. A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no
-    /// longer polled; a service that wants to know is told that a sample is given up. Of a batch in several requests, either all are sent or none.
+    /// Cancels the call, also while another thread waits for it: the wait ends with [`Cancelled`](ErrorKind::Cancelled). A result
+    /// that is ready can still be taken.
+    ///
+    /// A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no longer polled; a
+    /// service that wants to know is told that a sample is given up. Of a batch in several requests, either all are sent or none.
     ///
     /// # Examples
     ///
     /// ```no_run
-    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
-    /// step.cancel();
-    /// # Ok(())
+    /// # fn f(pending: tinkex::Pending<tinkex::types::SampleResponse>, on_interrupt: fn(Box<dyn Fn() + Send>)) {
+    /// let pending = std::sync::Arc::new(pending);
+    /// let interrupted = std::sync::Arc::clone(&pending);
+    /// on_interrupt(Box::new(move || interrupted.cancel()));
     /// # }
     /// ```
-    pub fn cancel(self) {
-        if self.is_own() {
-            self.state
-                .lock()
-                .fail(Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation));
+    pub fn cancel(&self) {
+        if !self.is_own() {
+            return;
         }
+        let error = Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation);
+        self.state.lock().fail(error);
+        self.state.notify_all();
+        self.abandon();
     }
 
     /// The id of the server's promise, once there is one. For a batch in several requests, that of the first without a result.
@@ -261,6 +267,20 @@ impl<T> Pending<T> {
         self.state.notify_all();
     }
 
+    /// Stops the polls, and withdraws what is not sent yet.
+    fn abandon(&self) {
+        if !self.is_own() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let expired = state.error().is_some_and(Error::is_timeout);
+        state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
+        let submissions = state.take_submissions();
+        // Without the lock: cancelling takes the lock of the monitor on which the request may be waiting.
+        drop(state);
+        submissions.iter().for_each(|submission| submission.cancel());
+    }
+
     fn take(&self) -> Result<T> {
         self.check_process()?;
         if let Some(error) = self.state.lock().error() {
@@ -278,16 +298,7 @@ impl<T> Pending<T> {
 
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
-        if !self.is_own() {
-            return;
-        }
-        let mut state = self.state.lock();
-        let expired = state.error().is_some_and(Error::is_timeout);
-        state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
-        let submissions = state.take_submissions();
-        // Without the lock: cancelling takes the lock of the monitor on which the request may be waiting.
-        drop(state);
-        submissions.iter().for_each(|submission| submission.cancel());
+        self.abandon();
     }
 }
 

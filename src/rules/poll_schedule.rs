@@ -44,7 +44,7 @@ pub(crate) struct PollSchedule {
     /// The maximum time without any word about the promise.
     timeout_progress: Duration,
     /// The time without a word about the promise: its polls and the waits after them. The time in which it waits for a
-    /// connection counts only while the server answers no poll at all.
+    /// connection counts only while the server responds to no poll at all.
     silent: Duration,
     /// The number of polls.
     polls: u32,

@@ -35,7 +35,7 @@ use submit::{SampleJob, Sampler, SequenceIds};
 /// [`TrainingClient::save_weights_and_get_sampling_client`](crate::TrainingClient::save_weights_and_get_sampling_client).
 /// It can be called from any number of threads. All sampling clients of the process with the same base URL and key share a
 /// rate limit ([`sampling_rate`](crate::ConfigBuilder::sampling_rate)) and a maximum number of submissions in flight
-/// ([`max_sampling_in_flight`](crate::ConfigBuilder::max_sampling_in_flight)), and all of them pause when the service answers
+/// ([`max_sampling_in_flight`](crate::ConfigBuilder::max_sampling_in_flight)), and all of them pause when the service responds with
 /// 429.
 ///
 /// # Examples

@@ -213,6 +213,7 @@ impl Session {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.http.start_ending();
         if self.heartbeat.is_some() {
             finish::finish(&self.http, &self.id, reason, detail, deadline);
         }

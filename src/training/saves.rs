@@ -31,7 +31,7 @@ impl TrainingClient {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, and for a time limit below 1 hour or above 10 years,
-    /// before any request; status 409 for a name that is taken, after at most two retries; otherwise any
+    /// before any request; for a name that is taken status 409, after at most two retries, or 400 from the local server; otherwise any
     /// error of a request.
     ///
     /// # Examples

@@ -10,6 +10,7 @@
 //! | `interrupt` | Ctrl-C, SIGTERM and SIGHUP |
 //! | `text.rs`, `human.rs` | text that is safe to print; sizes and ages for people |
 //! | `listing.rs`, `bars.rs` | `--limit`, `--columns` and titles of lists; progress bars |
+//! | `offered.rs` | the models of the service, for one that it does not have |
 //! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |
 //! | `confirm.rs`, `csv.rs` | questions to the person at the terminal; tables as CSV files |
 //! | `template.rs`, `tokenizer_choice.rs` | how prompts and chats become tokens, for `train` and `sample` |
@@ -35,6 +36,7 @@ mod interrupt;
 mod listing;
 mod model;
 mod number;
+mod offered;
 mod output;
 mod run;
 mod sample;

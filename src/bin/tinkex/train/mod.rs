@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use log::warn;
 use serde::Serialize;
+use tinkex::toolkit::{SavedCheckpoint, Schedule};
 use tinkex::types::AdamParams;
 use tinkex::{ServiceClient, TrainingClient};
 
@@ -45,7 +46,7 @@ use self::data_file::DataFile;
 use self::examples::Examples;
 use self::plan::BatchOrder;
 use self::progress::Progress;
-use self::record::{Checkpoint, RunRecord, RunSettings, checkpoint_name};
+use self::record::{RunRecord, RunSettings, checkpoint_name};
 use self::rescue::Outcome;
 use self::resume_command::resume_command;
 pub(crate) use self::train_options::Options;
@@ -107,7 +108,7 @@ struct Run<'a> {
     name: String,
     record: RunRecord,
     /// Where it is resumed.
-    start: Option<Checkpoint>,
+    start: Option<SavedCheckpoint>,
 }
 
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
@@ -234,8 +235,7 @@ impl Run<'_> {
             name: &self.name,
             steps,
             optimizer,
-            schedule: options.schedule,
-            warmup_steps: options.warmup_steps,
+            schedule: Schedule::new(options.schedule.into(), options.learning_rate, steps).warmup(options.warmup_steps),
             eval_every: options.eval_every,
             save_every: options.save_every,
         };
@@ -283,7 +283,7 @@ impl Run<'_> {
         let Run { record, name, .. } = self;
         // Drawn also after a failure, which is reported first.
         let drawn = record.draw(&name);
-        let resume = |checkpoint: &Checkpoint| {
+        let resume = |checkpoint: &SavedCheckpoint| {
             let words = env::args_os().map(|word| word.to_string_lossy().into_owned());
             resume_command(words, &record.resume_from(checkpoint))
         };

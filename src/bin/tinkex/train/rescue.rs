@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tinkex::clock::Clock;
+use tinkex::toolkit::SavedCheckpoint;
 use tinkex::{Error, TrainingClient};
 
 use super::progress::Progress;
-use super::record::{Checkpoint, RunRecord, checkpoint_name};
+use super::record::{RunRecord, checkpoint_name};
 use super::submitted_step::SubmittedStep;
 use crate::failure::Failure;
 
@@ -90,7 +91,7 @@ impl Rescue<'_> {
             Ok(path) => {
                 self.progress.line(format_args!("saved {path}"));
                 // The failure may be that of the disk; the path is known all the same.
-                self.record.add_checkpoint(Checkpoint { step: last, path }).ok();
+                self.record.add_checkpoint(SavedCheckpoint::new(last, path)).ok();
                 Outcome::failed(last, failure)
             }
             Err(why) => {
