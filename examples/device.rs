@@ -13,8 +13,9 @@
 use std::fs;
 use std::time::Duration;
 
-use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
-use tinkex::{Config, Error, SampleOptions, ServiceClient};
+use tinkex::toolkit::WeightedTokens;
+use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn, ModelInput, SamplingParams};
+use tinkex::{Config, Error, ServiceClient};
 
 fn main() -> Result<(), Error> {
     let argument = |index, default| {
@@ -37,8 +38,8 @@ fn main() -> Result<(), Error> {
     let trainer = service.create_lora_training_client(&base_model, LoraConfig::new().rank(8).seed(1))?;
 
     // A batch can be cloned and submitted often: its datums are in memory once.
-    let batch = (0..sequences).map(|number| datum(number, tokens)).collect::<Result<Vec<_>, _>>()?;
-    let batch = Batch::from(batch);
+    let datums = (0..sequences).map(|number| WeightedTokens::new().trained(readings(number, tokens + 1)).datum());
+    let batch = datums.collect::<Result<Batch, _>>()?;
     for step in 1..=steps {
         let pass = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
         let update = trainer.submit_optim_step(AdamParams::new().learning_rate(1e-2))?;
@@ -51,7 +52,7 @@ fn main() -> Result<(), Error> {
     let params = SamplingParams::default().max_tokens(8).temperature(0.0);
     // Submit all, then wait: no thread is needed for each, and a lost connection costs none of them.
     let samples = (0..3)
-        .map(|number| sampler.submit_sample_with(SampleOptions::new(prompt(number)).sampling_params(params.clone())))
+        .map(|number| sampler.submit_sample(&ModelInput::from_tokens(readings(number, 8)), 1, &params))
         .collect::<Result<Vec<_>, _>>()?;
     for (number, sample) in samples.into_iter().enumerate() {
         println!("sample {number}: {:?}", sample.wait()?.sequences[0].tokens);
@@ -65,20 +66,8 @@ fn main() -> Result<(), Error> {
 }
 
 /// A log of readings that repeats: tokens that the local server's byte models can learn.
-fn readings(number: usize, tokens: usize) -> impl Iterator<Item = u32> {
-    (0..tokens).map(move |place| b'a' as u32 + ((number + place * (1 + number % 3)) % 26) as u32)
-}
-
-/// Each token is trained to follow the ones before it.
-fn datum(number: usize, tokens: usize) -> Result<Datum, Error> {
-    let targets: Vec<i64> = readings(number, tokens + 1).skip(1).map(i64::from).collect();
-    Datum::new(ModelInput::from_tokens(readings(number, tokens).collect::<Vec<_>>()))
-        .input("target_tokens", targets)?
-        .input("weights", vec![1.0_f32; tokens])
-}
-
-fn prompt(number: usize) -> ModelInput {
-    ModelInput::from_tokens(readings(number, 8).collect::<Vec<_>>())
+fn readings(number: usize, tokens: usize) -> Vec<u32> {
+    (0..tokens).map(|place| u32::from(b'a') + ((number + place * (1 + number % 3)) % 26) as u32).collect()
 }
 
 /// What Linux says about this process.

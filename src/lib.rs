@@ -39,10 +39,18 @@
 //! - [`Observer`] receives an [`Event`] for everything that happens in the client; [`Telemetry`] reports to the service.
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] converts text to tokens and back; a client can load the one of its model.
-//! - [`types`] holds the data: datums, tensors, parameters, results.
+//! - [`types`] holds the data: datums, tensors, parameters, results. Its front page says what one writes and what one reads.
 //! - [`toolkit`] has what most programs need beside the calls: datums from tokens, learning rates, files that record a run.
 //! - [`api`] is low-level access: send any request to any path.
-//! - `local` (feature `local`) runs a Tinker server inside this process, with small models that really train.
+#![cfg_attr(
+    feature = "local",
+    doc = "- [`local`] (feature `local`) runs a Tinker server inside this process, with small models"
+)]
+#![cfg_attr(
+    not(feature = "local"),
+    doc = "- `local` (feature `local`) runs a Tinker server inside this process, with small models"
+)]
+//!   that really train.
 //! - [`clock`] lets a test control the client's time (feature `test-util`).
 //! - [`crossbeam_channel`], [`serde`], [`serde_json`] and `ndarray` (feature `ndarray`) are re-exported, because signatures
 //!   use their types and traits.
@@ -128,7 +136,7 @@ pub mod types;
 
 pub use config::{Config, ConfigBuilder, CredentialSource, DEFAULT_BASE_URL, Proxy, Wire};
 pub use crossbeam_channel;
-pub use error::{Error, ErrorKind, Limit, Result};
+pub use error::{ConnectionFault, Error, ErrorKind, Limit, Result};
 #[cfg(feature = "ndarray")]
 pub use ndarray;
 pub use observer::{Event, Observer, QueueStateObserver, QueueStateUpdate, WaitEnded, WaitKind, WaitLimit, Waiting};

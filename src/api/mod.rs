@@ -75,6 +75,18 @@ impl Api {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a proxy or certificate that cannot be used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::Config;
+    /// use tinkex::api::Api;
+    ///
+    /// let config = Config::builder().base_url("http://127.0.0.1:8000").api_key("tml-local").build()?;
+    /// let api = Api::new(config)?;
+    /// assert_eq!(api.config().base_url(), "http://127.0.0.1:8000");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn new(config: Config) -> Result<Self> {
         let timeout_operation = config.timeout_operation();
         Ok(Api::of(Arc::new(Http::new(&config)?), None, timeout_operation))
@@ -86,32 +98,95 @@ impl Api {
     }
 
     /// The configuration.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// println!("{}", api.config().base_url());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn config(&self) -> &Config {
         self.http.config()
     }
 
     /// A GET of this path below the base URL. [`send`](Request::send) sends it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// use tinkex::serde_json::Value;
+    ///
+    /// let runs: Value = api.get("training_runs").query("limit", 1_u64).send()?.json()?;
+    /// println!("{runs}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Get, path.into())
     }
 
     /// A POST to this path below the base URL, with an empty body by default. [`send`](Request::send) sends it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// use tinkex::serde_json::json;
+    ///
+    /// let request = json!({"tinker_path": "tinker://run-1/weights/epoch-1"});
+    /// println!("{}", api.post("weights_info").json(&request).send()?.status());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn post(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Post, path.into())
     }
 
     /// A PUT to this path below the base URL, with an empty body by default. [`send`](Request::send) sends it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// use tinkex::serde_json::json;
+    ///
+    /// let request = json!({"ttl_seconds": 3600});
+    /// api.put("training_runs/run-1/checkpoints/weights/epoch-1/ttl").json(&request).send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn put(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Put, path.into())
     }
 
     /// A DELETE of this path below the base URL. [`send`](Request::send) sends it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// api.delete("training_runs/run-1/checkpoints/weights/epoch-1").send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delete(&self, path: impl Into<Path>) -> Request {
         Request::new(self, Method::Delete, path.into())
     }
 
     /// A copy whose requests have this maximum number of retries. Defaults to [`Config::max_retries`](Config::max_retries).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// api.with_max_retries(0).get("healthz").send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_max_retries(&self, max_retries: u32) -> Self {
         self.with(|options| options.max_retries = Some(max_retries))
@@ -119,6 +194,17 @@ impl Api {
 
     /// A copy whose requests time out after this long without a byte of progress. Defaults to
     /// [`Config::timeout_idle`](Config::timeout_idle).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// api.with_timeout_idle(Duration::from_secs(5)).get("healthz").send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_timeout_idle(&self, timeout: Duration) -> Self {
         self.with(|options| options.timeout_idle = timeout)
@@ -126,18 +212,47 @@ impl Api {
 
     /// A copy whose requests take at most this long, including retries; `None` for no limit. Defaults to
     /// [`Config::timeout_operation`](Config::timeout_operation), or to that of the service client.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// api.with_timeout_operation(Some(Duration::from_secs(5))).get("healthz").send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         self.with(|options| options.timeout_operation = timeout)
     }
 
     /// A copy that adds a header to its requests: see [`Request::header`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// api.with_header("x-experiment", "7").get("healthz").send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_header(&self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.with(|options| options.header(name.as_ref(), Some(value.as_ref())))
     }
 
     /// A copy that adds a query parameter to its requests: see [`Request::query`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(api: tinkex::api::Api) -> tinkex::Result<()> {
+    /// api.with_query("verbose", true).get("healthz").send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_query(&self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.with(|options| options.query(name.into(), value.into()))

@@ -117,7 +117,7 @@ impl Request {
         self
     }
 
-    /// Sends the request, with retries, until the service answers with success (2xx). Blocks.
+    /// Sends the request, with retries, until the service responds with success (2xx). Blocks.
     ///
     /// # Errors
     ///

@@ -5,6 +5,9 @@
 
 mod builder;
 mod credential;
+mod proxy;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+mod roots;
 mod settings;
 mod validate;
 mod wire;
@@ -16,17 +19,19 @@ use std::sync::Arc;
 pub use builder::ConfigBuilder;
 pub use credential::CredentialSource;
 pub(crate) use credential::{Credential, checked_key};
-pub(crate) use settings::MAX_DURATION;
+pub use proxy::Proxy;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(crate) use validate::certificates;
+pub(crate) use roots::Roots;
+pub(crate) use settings::MAX_DURATION;
+pub(crate) use validate::is_official;
 #[cfg(feature = "tokenizers")]
 pub(crate) use validate::{base_url as check_url, header as check_header};
-pub(crate) use validate::{is_loopback, is_official};
 pub use wire::Wire;
 
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::observer::Observers;
+use crate::rules::proxy::ProxyVariables;
 use crate::rules::retry::RetryPolicy;
 use crate::threads::ThreadOptions;
 use crate::types::Query;
@@ -60,7 +65,8 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 /// | `TINKER_PROJECT_ID` | [`project_id`](ConfigBuilder::project_id) |
 /// | `TINKER_TELEMETRY` | [`telemetry`](ConfigBuilder::telemetry): `1`, `true`, `yes` or `on`, case-insensitive; anything else is off |
 /// | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | [`cloudflare_access`](ConfigBuilder::cloudflare_access) |
-/// | `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | [`proxy`](ConfigBuilder::proxy) |
+/// | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, in either case | [`proxy`](ConfigBuilder::proxy): see [`Proxy::Environment`] |
+/// | `SSL_CERT_FILE`, `SSL_CERT_DIR` | [`add_root_certificate`](ConfigBuilder::add_root_certificate): a PEM file, and directories of them, separated as in `PATH`; unless there is a [`root_certificate`](ConfigBuilder::root_certificate) |
 ///
 /// # Examples
 ///
@@ -83,44 +89,10 @@ pub struct Config(Arc<Checked>);
 struct Checked {
     base_url: String,
     credential: (Credential, CredentialSource),
+    proxies: ProxyVariables,
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    root_variables: roots::RootVariables,
     builder: ConfigBuilder,
-}
-
-/// The proxy for the client's requests.
-///
-/// ```
-/// use tinkex::{Config, Proxy};
-///
-/// let config = Config::builder()
-///     .api_key("tml-example")
-///     .base_url("http://127.0.0.1:8000")
-///     .proxy(Proxy::Url("http://user:secret@proxy.example.com:3128".to_owned()))
-///     .build()?;
-/// assert_eq!(format!("{:?}", config.proxy()), "Url(***)");
-/// # Ok::<(), tinkex::Error>(())
-/// ```
-#[derive(Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Proxy {
-    /// The proxy named by the environment, if any: `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, except for hosts in `NO_PROXY`.
-    /// Requests to this machine (loopback) use none.
-    #[default]
-    Environment,
-    /// No proxy.
-    Off,
-    /// This proxy: `http://[user:password@]host:port`, or `https://…` for TLS to the proxy itself. User name and password must
-    /// be percent-encoded.
-    Url(String),
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Proxy::Environment => "Environment",
-            Proxy::Off => "Off",
-            Proxy::Url(_) => "Url(***)",
-        })
-    }
 }
 
 /// A string that `Debug` does not show.
@@ -145,6 +117,14 @@ impl fmt::Debug for Secret {
 
 impl Config {
     /// Creates a builder with the defaults.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("{config:?}");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
@@ -188,62 +168,101 @@ impl Config {
     }
 
     /// The base URL of the service, without a trailing slash.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// assert_eq!(config.base_url(), "http://127.0.0.1:8000");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
 
     /// The tags of the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").tags(["sweep", "7"]).build()?;
+    /// assert_eq!(config.tags(), ["sweep", "7"]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn tags(&self) -> &[String] {
         self.0.builder.tags.as_deref().unwrap_or_default()
     }
 
     /// Where the credential comes from.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("the key comes from {:?}", config.credential_source());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn credential_source(&self) -> CredentialSource {
         self.0.credential.1
     }
 
     /// The project of the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").project_id("project-1").build()?;
+    /// assert_eq!(config.project_id(), Some("project-1"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn project_id(&self) -> Option<&str> {
         self.0.builder.project_id.as_deref()
     }
 
     /// The name of the session for people.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").display_name("sweep 7").build()?;
+    /// assert_eq!(config.display_name(), Some("sweep 7"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn display_name(&self) -> Option<&str> {
         self.0.builder.display_name.as_deref()
     }
 
     /// The metadata of the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").user_metadata("seed", "7").build()?;
+    /// assert_eq!(config.user_metadata()["seed"], "7");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn user_metadata(&self) -> &BTreeMap<String, String> {
         &self.0.builder.user_metadata
     }
 
-    /// The proxy.
-    #[must_use]
-    pub fn proxy(&self) -> &Proxy {
-        &self.0.builder.proxy
-    }
-
-    /// The certificate authorities, as PEM, that are trusted instead of the built-in ones.
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    pub(crate) fn root_certificates(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.builder.root_certificates.iter().map(Vec::as_slice)
-    }
-
     /// The clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("{:?}", config.clock().now());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.builder.clock
-    }
-
-    /// Whether the service is on this machine.
-    pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.0.base_url)
     }
 
     /// Whether the service is the official one.
@@ -274,12 +293,28 @@ impl Config {
     }
 
     /// Whether telemetry is sent to the service.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").telemetry(false).build()?;
+    /// assert!(!config.telemetry());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn telemetry(&self) -> bool {
         self.0.builder.telemetry.unwrap_or(true)
     }
 
     /// The wire format of forward and backward passes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").wire(tinkex::Wire::Json).build()?;
+    /// assert_eq!(config.wire(), tinkex::Wire::Json);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     #[must_use]
     pub fn wire(&self) -> Wire {
         self.0.builder.wire.unwrap_or_default()

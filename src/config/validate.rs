@@ -1,4 +1,4 @@
-//! Validates URLs, headers, proxies and certificates.
+//! Validates URLs and headers.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use ureq::http::Uri;
 use super::DEFAULT_BASE_URL;
 use crate::error::{Error, Result};
 
-const BUILD_WITH_TLS: &str = "build with the feature `rustls` or `native-tls`";
+pub(super) const BUILD_WITH_TLS: &str = "build with the feature `rustls` or `native-tls`";
 
 /// Checks that a header can be sent. `what` names the setting in the error, which never contains the value.
 pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
@@ -18,42 +18,6 @@ pub(crate) fn header(name: &str, value: &str, what: &str) -> Result<()> {
     } else {
         Err(Error::config(format!("{what} has characters that are not allowed in an HTTP header"))
             .with_hint("copy it again, without quotes or line breaks"))
-    }
-}
-
-/// The certificates in a PEM file.
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<ureq::tls::Certificate<'static>>> {
-    use ureq::tls::{PemItem, parse_pem};
-    let invalid = || Error::config("the root certificate is not valid PEM");
-    let mut certificates = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| invalid().with_source(error))? {
-            certificates.push(certificate);
-        }
-    }
-    Ok(certificates)
-}
-
-pub(super) fn root_certificates(pem: &[u8]) -> Result<()> {
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    if certificates(pem)?.is_empty() {
-        return Err(Error::config("root_certificate contains no certificate")
-            .with_hint("pass the content of a PEM file, with `BEGIN CERTIFICATE`"));
-    }
-    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-    if !pem.is_empty() {
-        return Err(Error::config("root_certificate needs TLS, which this build lacks").with_hint(BUILD_WITH_TLS));
-    }
-    Ok(())
-}
-
-pub(super) fn proxy(url: &str) -> Result<()> {
-    let invalid = |why: &str| Err(Error::config(format!("the proxy URL {why}")).with_hint("use http://host:port"));
-    let Ok(proxy) = ureq::Proxy::new(url) else { return invalid("is not valid") };
-    match proxy.protocol() {
-        ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(()),
-        _ => invalid("has an unsupported scheme"),
     }
 }
 
@@ -94,7 +58,7 @@ pub(super) fn is_private(base_url: &str) -> bool {
 }
 
 /// Whether the URL refers to this machine.
-pub(crate) fn is_loopback(base_url: &str) -> bool {
+pub(super) fn is_loopback(base_url: &str) -> bool {
     let Ok(uri) = base_url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

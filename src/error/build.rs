@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Error, ErrorKind, Inner, Limit, RequestErrorCategory, Rounded, Tries};
+use super::{ConnectionFault, Error, ErrorKind, Inner, Limit, Outlook, RequestErrorCategory, Rounded, Tries};
 
 /// Maximum size of a response body in an error, in bytes.
 const MAX_BODY: usize = 8 * 1024;
@@ -20,6 +20,7 @@ impl Error {
             hint: None,
             status: None,
             category: None,
+            connection: None,
             request_id: None,
             retry_after: None,
             headers: Arc::new([]),
@@ -144,6 +145,11 @@ impl Error {
 
     pub(crate) fn with_category(mut self, category: RequestErrorCategory) -> Self {
         self.0.category = Some(category);
+        self
+    }
+
+    pub(crate) fn with_connection_fault(mut self, fault: ConnectionFault, outlook: Outlook) -> Self {
+        self.0.connection = Some((fault, outlook));
         self
     }
 

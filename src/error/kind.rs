@@ -38,7 +38,7 @@ pub enum ErrorKind {
     Expired,
     /// The server's response could not be decoded.
     Decode,
-    /// The client was closed, or its last handle was dropped.
+    /// The client was closed, its last handle was dropped, or it is used in a fork of the process that connected.
     Closed,
     /// A function that the program passed in returned an error. That error is the
     /// [`source`](std::error::Error::source) and can be downcast. See

@@ -20,6 +20,7 @@
 
 mod build;
 mod category;
+mod connection;
 mod debug;
 mod figures;
 mod kind;
@@ -31,6 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use category::RequestErrorCategory;
+pub use connection::ConnectionFault;
+pub(crate) use connection::Outlook;
 pub(crate) use figures::{Rounded, Tries};
 pub use kind::{ErrorKind, Limit};
 
@@ -100,6 +103,7 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     status: Option<u16>,
     category: Option<RequestErrorCategory>,
+    connection: Option<(ConnectionFault, Outlook)>,
     request_id: Option<Arc<str>>,
     retry_after: Option<Duration>,
     headers: Arc<[(String, String)]>,
@@ -114,6 +118,13 @@ struct Inner {
 
 impl Error {
     /// What failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// assert_eq!(error.kind(), tinkex::ErrorKind::InvalidInput);
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -136,49 +147,152 @@ impl Error {
     }
 
     /// The operation that failed: the name of the method or of the request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// println!("{} failed", error.operation().unwrap_or("the call"));
+    /// ```
     #[must_use]
     pub fn operation(&self) -> Option<&str> {
         self.0.operation.as_deref()
     }
 
     /// What to do about it, if anything.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// if let Some(hint) = error.hint() {
+    ///     println!("what to do: {hint}");
+    /// }
+    /// ```
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
     /// The HTTP status of the response.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// if error.status() == Some(404) {
+    ///     println!("there is no such model");
+    /// }
+    /// ```
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.0.status
     }
 
     /// Who caused the failure of a request, as reported by the server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// use tinkex::types::RequestErrorCategory;
+    ///
+    /// if error.category() == Some(&RequestErrorCategory::User) {
+    ///     println!("the request itself was wrong");
+    /// }
+    /// ```
     #[must_use]
     pub fn category(&self) -> Option<&RequestErrorCategory> {
         self.0.category.as_ref()
     }
 
+    /// Which part of the connection is at fault, if the server could not be reached and the reason is known.
+    ///
+    /// [`is_retryable`](Error::is_retryable) says whether the fault may pass by itself: a refused connection may, a certificate
+    /// that is not trusted does not.
+    ///
+    /// ```
+    /// use tinkex::{ConnectionFault, Error};
+    ///
+    /// fn setting_to_check(error: &Error) -> &'static str {
+    ///     match error.connection_fault() {
+    ///         Some(ConnectionFault::Name | ConnectionFault::Route | ConnectionFault::Protocol) => "TINKER_BASE_URL",
+    ///         Some(ConnectionFault::Proxy) => "HTTPS_PROXY",
+    ///         Some(ConnectionFault::Certificate) => "SSL_CERT_FILE",
+    ///         _ => "the network",
+    ///     }
+    /// }
+    /// # let error = "x".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// # assert_eq!(setting_to_check(&error), "the network");
+    /// ```
+    #[must_use]
+    pub fn connection_fault(&self) -> Option<ConnectionFault> {
+        self.0.connection.map(|(fault, _)| fault)
+    }
+
+    /// Whether a further attempt to connect can help.
+    pub(crate) fn outlook(&self) -> Outlook {
+        self.0.connection.map_or(Outlook::Temporary, |(_, outlook)| outlook)
+    }
+
     /// The request id of the promise. With it, [`ServiceClient::pending`](crate::ServiceClient::pending) can wait for the
     /// result again.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient, step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// use tinkex::types::{OptimStepResponse, RequestKind};
+    ///
+    /// if let Err(error) = step.wait() {
+    ///     let id = error.request_id().ok_or_else(|| error.clone())?;
+    ///     let again = service.pending::<OptimStepResponse>(id, RequestKind::OptimStep);
+    ///     println!("{:?}", again.wait()?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.0.request_id.as_deref()
     }
 
     /// How long to wait before the next attempt, as requested by the server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// if let Some(wait) = error.retry_after() {
+    ///     println!("again in {} s", wait.as_secs());
+    /// }
+    /// ```
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
     /// The first value of a response header. The name is case-insensitive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// println!("{}", error.header("x-request-id").unwrap_or("no id"));
+    /// ```
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.0.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The response body, truncated to 8 KiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// println!("the service said: {}", error.body().unwrap_or("nothing"));
+    /// ```
     #[must_use]
     pub fn body(&self) -> Option<&str> {
         self.0.body.as_deref()
@@ -187,10 +301,18 @@ impl Error {
     /// Whether the same call may succeed later.
     ///
     /// The failed call may still have taken effect: see [`may_have_taken_effect`](Error::may_have_taken_effect).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// assert!(!error.is_retryable(), "the same call would fail again");
+    /// ```
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
-            ErrorKind::Connect | ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
+            ErrorKind::Connect => matches!(self.outlook(), Outlook::Temporary | Outlook::Shortage),
+            ErrorKind::Timeout(_) | ErrorKind::QueueFull => true,
             // Wider than `rules::retry`, which retries within one call: a conflict (409) may be over when the program calls
             // again.
             ErrorKind::Status => matches!(self.0.status, Some(408 | 409 | 429 | 500..=599)),
@@ -201,6 +323,13 @@ impl Error {
 
     /// Whether the program caused the error: an invalid setting or argument, an error from a callback, an unpaid account, a
     /// 4xx status other than 408 and 429, or a failure of category user. Any error in the chain of sources counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// assert!(error.is_user_error());
+    /// ```
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         let here = match self.0.kind {
@@ -219,6 +348,13 @@ impl Error {
     }
 
     /// Whether a timeout expired.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// assert!(!error.is_timeout());
+    /// ```
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Timeout(_))
@@ -226,6 +362,13 @@ impl Error {
 
     /// Whether the request may have been executed although the call failed: it was sent and the response was lost, or the wait
     /// for its result ended early. Calling again may then execute it twice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let error = "nonsense".parse::<tinkex::types::CheckpointPath>().unwrap_err();
+    /// assert!(!error.may_have_taken_effect(), "no request was sent");
+    /// ```
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
         self.0.may_have_taken_effect

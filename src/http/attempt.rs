@@ -6,13 +6,14 @@ use std::time::SystemTime;
 use ureq::Timeout;
 
 use super::Http;
-use super::cancel::cancelled;
+use super::cancel::{RequestHandle, cancelled};
 use super::credentials::{NotObtained, SentCredential};
 use super::request::{Limits, Method, Redirects, Request};
 use super::response::Response;
-use super::transport::{CurrentRequest, SecretLines, mask_in};
+use super::transport::{ConnectError, CurrentRequest, SecretLines, mask_in};
 use super::url::{Target, join_base_url};
-use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::error::{ConnectionFault, Error, ErrorKind, Limit, Outlook, Result};
+use crate::rules::connection_failure::ConnectionDiagnosis;
 use crate::rules::retry::AttemptFailure;
 
 /// How many pooled connections in a row may turn out to be closed by the server before that counts as a failure.
@@ -86,7 +87,7 @@ impl Failed {
         match self {
             Failed::HttpStatus(response) => Some(response.failure(now)),
             Failed::NoCredential(failed) => failed.failure,
-            Failed::Connection(_) => Some(AttemptFailure::Connection),
+            Failed::Connection(error) => AttemptFailure::of_connection(error),
             Failed::Timeout(_) => Some(AttemptFailure::Timeout),
             Failed::Unusable(_) | Failed::Final(_) => None,
         }
@@ -156,6 +157,7 @@ impl Http {
         });
         drop(current);
         if let Ok((response, _)) = &outcome {
+            self.reached.insert(self.config.base_url());
             self.deprecations.note(limits.operation, response);
             if !response.is_bare_400() {
                 limits.handle.mark_status(response.status);
@@ -214,6 +216,18 @@ impl Http {
     pub(super) fn failed(&self, error: ureq::Error, limits: &Limits, server: &str) -> Failed {
         let handle = &limits.handle;
         let started = handle.has_response_started();
+        let (diagnosis, error) = match ConnectError::from_ureq(error) {
+            Ok(error) => (Some(error.diagnosis()), error.into_inner()),
+            Err(error) => (None, error),
+        };
+        // A setting that only this connection needs.
+        let error = match error {
+            ureq::Error::Other(other) => match other.downcast::<Error>() {
+                Ok(own) => return Failed::Final(*own),
+                Err(other) => ureq::Error::Other(other),
+            },
+            error => error,
+        };
         let limit = match &error {
             // Closing and cancelling shut the connection down; the error that ureq sees is only a consequence.
             _ if self.is_closed_for(limits.purpose) => return Failed::Final(Error::closed()),
@@ -231,21 +245,45 @@ impl Http {
                 let error = Error::new(ErrorKind::Decode, format!("the response is larger than {limit} bytes"));
                 return Failed::Unusable(error.with_hint("raise max_response_bytes"));
             }
-            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) if diagnosis.is_none() => {
                 let message = "the response is not HTTP/1.1, or damaged";
                 let error = Error::new(ErrorKind::Connect, message).with_source(error);
+                let outlook = self.outlook(server, Outlook::OneMoreTry);
+                let error = error.with_connection_fault(ConnectionFault::Protocol, outlook);
                 return Failed::Connection(error.with_hint("check the base URL and the proxy"));
             }
-            _ => {
-                let what = match (handle.was_written_now(), started) {
-                    (false, _) => format!("cannot connect to {server}"),
-                    (true, false) => "the connection was lost before the response started".to_owned(),
-                    (true, true) => "the connection was lost in the middle of the response".to_owned(),
-                };
-                let error = Error::new(ErrorKind::Connect, what).with_source(error);
-                return Failed::Connection(error.with_hint("check the base URL, the network and the proxy"));
-            }
+            _ => return Failed::Connection(self.no_connection(diagnosis, error, handle, server)),
         };
-        Failed::Timeout(Error::timeout(limit).with_source(error))
+        let timeout = Error::timeout(limit).with_source(error);
+        Failed::Timeout(match diagnosis {
+            Some(diagnosis) => timeout.with_connection_fault(diagnosis.fault, Outlook::Temporary),
+            None => timeout,
+        })
+    }
+
+    /// The error of a connection that could not be made, or was lost.
+    fn no_connection(
+        &self,
+        diagnosis: Option<ConnectionDiagnosis>,
+        error: ureq::Error,
+        handle: &RequestHandle,
+        server: &str,
+    ) -> Error {
+        let Some(ConnectionDiagnosis { fault, outlook, words, hint }) = diagnosis else {
+            let what = match (handle.was_written_now(), handle.has_response_started()) {
+                (false, _) => format!("cannot connect to {server}"),
+                (true, false) => "the connection was lost before the response started".to_owned(),
+                (true, true) => "the connection was lost in the middle of the response".to_owned(),
+            };
+            let error = Error::new(ErrorKind::Connect, what).with_source(error);
+            return error.with_hint("check the base URL, the network and the proxy");
+        };
+        let error = Error::new(ErrorKind::Connect, format!("cannot connect to {server}: {words}")).with_source(error);
+        error.with_connection_fault(fault, self.outlook(server, outlook)).with_hint(hint)
+    }
+
+    /// Once a server has responded, faults that usually stay may pass: they come from the network in between.
+    fn outlook(&self, server: &str, outlook: Outlook) -> Outlook {
+        if outlook != Outlook::Shortage && self.reached.contains(server) { Outlook::Temporary } else { outlook }
     }
 }

@@ -11,9 +11,9 @@ use super::Http;
 use super::attempt::{Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
 use super::request::Limits;
 use super::response::Response;
-use super::transport::{CurrentRequest, SecretLines, mask};
+use super::transport::{CurrentRequest, SecretLines, mask, proxy_for};
 use super::url::{external_redirect, keeps_https, same_origin};
-use crate::config::{Proxy, Secret, is_loopback};
+use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The size of a chunk in bytes.
@@ -88,16 +88,14 @@ impl Http {
         let clock = self.config.clock();
         let left = self.time_left(limits).map_err(Failed::Final)?;
         let failed = |error| self.failed(error, limits, &origin(uri));
+        let proxy = proxy_for(&self.config, uri).map_err(Failed::Final)?;
         let (head, secrets) = head(uri, download).map_err(|error| failed(error.into()))?;
         let _current = CurrentRequest::set(&limits.handle, secrets);
         clock.outside(|| {
             let agent = self.agents.external();
-            let head = agent.configure_request(head);
-            let head = match self.config.proxy() {
-                Proxy::Environment if is_loopback(&uri.to_string()) => head.proxy(None),
-                _ => head,
-            };
-            let head = head
+            let head = agent
+                .configure_request(head)
+                .proxy(proxy)
                 .timeout_global(left)
                 .timeout_per_write(Some(limits.idle))
                 .timeout_per_read(Some(limits.idle))
@@ -105,6 +103,7 @@ impl Http {
                 .build();
             let (head, body) = agent.run(head).map_err(failed)?.into_parts();
             let response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+            self.reached.insert(&origin(uri));
             if let Some(location) = response.headers.get(header::LOCATION).filter(|_| response.is_redirect()) {
                 return Ok(Some(String::from_utf8_lossy(location.as_bytes()).into_owned()));
             }

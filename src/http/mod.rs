@@ -22,6 +22,7 @@ mod deprecation;
 mod download;
 mod headers;
 mod observe;
+mod reached;
 mod request;
 mod response;
 mod retry;
@@ -61,6 +62,7 @@ use credentials::Credentials;
 use deprecation::Deprecations;
 use headers::CommonHeaders;
 use observe::RequestObserver;
+use reached::ReachedServers;
 use service_settings::ServiceSettings;
 use transport::Agents;
 use waits::Waits;
@@ -76,6 +78,8 @@ pub(crate) struct Http {
     closed: Arc<Monitor<bool>>,
     /// Telemetry closes later than the rest, so that it can report the end of the session.
     telemetry_closed: AtomicBool,
+    /// The session is about to be closed.
+    ending: AtomicBool,
     /// Before the events, which its thread emits until it is dropped.
     waits: Waits,
     events: Arc<EventDispatcher>,
@@ -84,6 +88,7 @@ pub(crate) struct Http {
     credentials: Credentials,
     billing: Mutex<BillingPause>,
     deprecations: Deprecations,
+    reached: ReachedServers,
 }
 
 impl Http {
@@ -97,6 +102,7 @@ impl Http {
             query: config.query().to_string(),
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             waits: Waits::new(config, &events),
             events,
             formats: Mutex::default(),
@@ -104,6 +110,7 @@ impl Http {
             credentials: Credentials::default(),
             billing: Mutex::default(),
             deprecations: Deprecations::default(),
+            reached: ReachedServers::default(),
         })
     }
 
@@ -131,7 +138,7 @@ impl Http {
         Limits { operation, purpose, idle, deadline: None, handle: Arc::default(), waits_for, wait: None }
     }
 
-    /// Sends a request, with retries, until the service answers with success.
+    /// Sends a request, with retries, until the service responds with success.
     ///
     /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts. While the service
     /// refuses a submission because of the account's billing, it pauses; its submit window then starts again.
@@ -159,6 +166,12 @@ impl Http {
                     }
                 })
             }
+        };
+        let outcome = match (outcome, limits.purpose) {
+            (Err(error), Purpose::Training | Purpose::Sampling) if self.is_ending() => {
+                Err(Error::closed().with_effect(error.may_have_taken_effect()))
+            }
+            (outcome, _) => outcome,
         };
         observer.stop(&outcome);
         outcome
@@ -293,6 +306,16 @@ impl Http {
             }
         }
         Err(if *closed { Error::closed() } else { cancelled() })
+    }
+
+    /// From now on, what the service fails is `Closed` to its caller: it may be told of the end of the session before the
+    /// connections go.
+    pub(crate) fn start_ending(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Ends every request and every wait for a retry, and refuses new requests, except for telemetry.

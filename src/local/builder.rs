@@ -90,7 +90,9 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Maximum number of training runs in memory; creating one more gets 429. Defaults to 64.
+    /// Maximum number of training runs in memory. Before one more gets there, the idle one that was used least recently makes room:
+    /// it is written to the [`data_dir`](LocalServerBuilder::data_dir), if there is one, or at least gives up its thread, and comes
+    /// back with its next request, with its optimizer state and the gradient since its last step. Defaults to 64.
     pub fn max_models(mut self, models: usize) -> Self {
         self.settings.max_models = models;
         self

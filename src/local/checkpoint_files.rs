@@ -18,6 +18,7 @@ pub(super) type CheckpointFiles = BTreeMap<String, Vec<u8>>;
 const WEIGHTS: &str = "adapter_model.safetensors";
 const CONFIG: &str = "adapter_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const GRADIENT: &str = "gradient.safetensors";
 /// Metadata key of the number of steps in the optimizer file, whose tensors are the moments `m.NAME` and `v.NAME`.
 const STEP: &str = "step";
 
@@ -55,6 +56,27 @@ pub(super) fn unpack(files: &CheckpointFiles, options: AdapterOptions) -> io::Re
         };
     }
     Ok((adapter, Some(optimizer)))
+}
+
+/// Serializes the whole state of a model: that of a training checkpoint, and the gradient since the last optimizer step.
+pub(super) fn pack_state(
+    base_model: &str,
+    adapter: &Adapter,
+    optimizer: &Adam,
+    gradient: &Tensors,
+) -> io::Result<CheckpointFiles> {
+    let mut files = pack(base_model, adapter, Some(optimizer))?;
+    let gradient = gradient.iter().map(|(name, tensor)| (name.clone(), tensor));
+    files.insert(GRADIENT.to_owned(), write_tensors(gradient, None)?);
+    Ok(files)
+}
+
+/// Deserializes what [`pack_state`] wrote.
+pub(super) fn unpack_state(files: &CheckpointFiles, options: AdapterOptions) -> io::Result<(Adapter, Adam, Tensors)> {
+    let (adapter, optimizer) = unpack(files, options)?;
+    let optimizer = optimizer.ok_or_else(|| invalid_data(format!("{OPTIMIZER} is missing")))?;
+    let gradient = files.get(GRADIENT).ok_or_else(|| invalid_data(format!("{GRADIENT} is missing")))?;
+    Ok((adapter, optimizer, read_tensors(gradient)?))
 }
 
 /// Packs the files into a gzip-compressed tar archive. Deterministic: the same files become the same bytes.
@@ -145,6 +167,17 @@ mod tests {
             let files = pack("base", &adapter, optimizer.as_ref()).unwrap();
             assert_eq!(unpack(&files, adapter.options.clone()).unwrap(), (adapter.clone(), optimizer));
         }
+    }
+
+    #[test]
+    fn the_whole_state_round_trips() {
+        let adapter = adapter();
+        let (gradient, options) = (adapter.tensors.clone(), adapter.options.clone());
+        let optimizer = Adam { step: 3, m: adapter.tensors.clone(), v: adapter.tensors.clone() };
+        let mut files = pack_state("base", &adapter, &optimizer, &gradient).unwrap();
+        assert_eq!(unpack_state(&files, options.clone()).unwrap(), (adapter, optimizer, gradient));
+        files.remove(GRADIENT);
+        assert!(unpack_state(&files, options).unwrap_err().to_string().contains(GRADIENT));
     }
 
     #[test]

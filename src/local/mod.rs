@@ -24,7 +24,8 @@
 //! | `prompt_logprobs_last_n` | the length of the prompt, less one | 400 |
 //! | name of a checkpoint | 240 bytes, percent-encoded | 400 |
 //! | time to live of a checkpoint | 1 h ([`min_ttl`](LocalServerBuilder::min_ttl)) to 10 years | 400 |
-//! | training runs in memory | 64 ([`max_models`](LocalServerBuilder::max_models)) | 429 |
+//! | training runs in memory | the 64 that were used last ([`max_models`](LocalServerBuilder::max_models)); the others rest on the disk, if the server has a directory, and come back with their next request | 429 if each is at work |
+//! | training runs that are not unloaded | 16 times as many | 400 |
 //! | request body | 64 MiB ([`max_body`](LocalServerBuilder::max_body)) | 413 |
 //! | connections | 4096 ([`max_connections`](LocalServerBuilder::max_connections)) | 503 |
 //! | a session without a heartbeat | 10 min ([`session_time`](LocalServerBuilder::session_time)) | 404 |
@@ -44,6 +45,37 @@
 //! The status is 422 for a malformed body, with the location of the error; 400 for an invalid value; 401 for a missing,
 //! unknown or revoked API key, and for a forged or expired token; 403 for a resource of another key; 404 for one that does not exist. Each has a `detail` in words.
 //!
+//! # Statuses that clients repeat
+//!
+//! What the official clients do with a status, by their sources of 0.4.1, 0.16.1, 0.24.1 and 0.38.0:
+//!
+//! | status | a submission | a poll |
+//! |---|---|---|
+//! | 408, 409, 500 and above | repeated for 5 min, in rounds of 10 attempts, 1 to 30 s apart, without a word | 408, 500 and above: repeated for ever; 409: an error |
+//! | 429 | the same; a sample is repeated for ever | an error (0.4.1), or repeated for ever |
+//! | 402 | an error; repeated for as long as the service allows (0.38.0) | the same |
+//! | 410 | an error | a sample is submitted again, anything else is an error |
+//! | 400 | an error, unless its body is empty, as from a proxy (since 0.16.1) | an error, after three more polls (since 0.24.1) |
+//! | 401, 403, 404, 405, 413, 415, 422, 431 | an error | an error |
+//!
+//! `x-should-retry: false` ends a round, and not the 5 min. So a refusal that is final never has one of the first two: a name that is
+//! taken, a sequence number that belongs to another request, and what this server does not do, such as `create_custom_loss`, get 400.
+//! These are temporary, or a fault of the server itself, and the client does well to repeat the request:
+//!
+//! | status | detail | over when |
+//! |---|---|---|
+//! | 408 | the request timed out | the client sends the whole request |
+//! | 408 | the result of a promise is not ready | it is; not an error |
+//! | 409 | checkpoint … is being overwritten | the save has finished |
+//! | 429 | … models are in memory and at work | one of them is idle |
+//! | 429 | … requests of … are waiting | some of them are done |
+//! | 429 | … samples are waiting | some of them are done |
+//! | 429 | … of batches are waiting | some of them are done |
+//! | 500 | a record, checkpoint or archive could not be written | the disk has room; the other ones of 500 are faults of this server |
+//! | 503 | too many connections | one is closed |
+//! | 503 | a thread could not be started | the system has room |
+//! | 503 | the server is stopping | it is started again |
+//!
 //! # Samples
 //!
 //! - `target_prompt_logprobs` has the layout of the request, dense or sparse, and 0 where that has −1.
@@ -58,37 +90,50 @@
 //!
 //! Passes over batches come in JSON or protobuf, as their `content-type` says. Results of passes and samples go out in protobuf to a
 //! poll that accepts `application/x-protobuf`, and in JSON to any other; everything else is JSON.
-//! Numbers that are not finite, as of a model whose training has diverged, are null in JSON and themselves in protobuf.
+//! Numbers that are not finite, as of a model whose training has diverged, are the strings `NaN`, `Infinity` and `-Infinity` in
+//! JSON, which all official clients read as floats, and themselves in protobuf. Null means that there is no value.
 //! [`wire`](LocalServerBuilder::wire) restricts the server to one of the formats. Bodies may be compressed with zstd
 //! (`content-encoding: zstd`); their limit applies to what they contain, too. Another encoding gets 415.
 //!
 //! # Fields that are refused
 //!
-//! A field that would change what a request does, and that the server does not support, is refused by name:
+//! A field that the server does not know is refused by name (400) in the requests that compute or change something:
 //!
 //! | request | fields | status |
 //! |---|---|---|
-//! | `forward_backward` | in JSON: `forward_only`, for which there is `forward` | 400 |
+//! | `forward_backward` | in JSON: `forward_only`, for which there is `forward`; all but `model_id`, `seq_id`, `forward_backward_input` | 400 |
 //! | `forward_backward` | in `forward_backward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | `forward_backward` | in each of `data` of `forward_backward_input`: all but `model_input`, `loss_fn_inputs`, `model_input_spans`, `loss_fn_input_spans`, `key` | 400 |
+//! | `forward` | all but `model_id`, `seq_id`, `forward_input` | 400 |
 //! | `forward` | in `forward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
+//! | `forward` | in each of `data` of `forward_input`: all but `model_input`, `loss_fn_inputs`, `model_input_spans`, `loss_fn_input_spans`, `key` | 400 |
 //! | passes, `asample` | chunks that are not text: images, with `expected_tokens` or without, and audio (`dmel`) | 400, audio 422 |
 //! | `asample` | `base_model`, `model_path`: samples need a sampling session | 400 |
+//! | `asample` | all but `sampling_session_id`, `seq_id`, `num_samples`, `prompt`, `sampling_params`, `prompt_logprobs`, `topk_prompt_logprobs`, `topk_sample_logprobs`, `target_prompt_logprobs`, `prompt_alt_tokens_k`, `prompt_logprobs_last_n`, `record_stability_info` | 400 |
 //! | `asample` | in `sampling_params`: all but `max_tokens`, `seed`, `stop`, `temperature`, `top_k`, `top_p` | 400 |
+//! | `optim_step` | all but `model_id`, `seq_id`, `adam_params`, `optimizer_params` | 400 |
 //! | `optim_step` | in `adam_params`: all but `learning_rate`, `beta1`, `beta2`, `eps`, `weight_decay`, `grad_clip_norm` | 400 |
+//! | `create_model` | all but `session_id`, `model_seq_id`, `base_model`, `user_metadata`, `lora_config`, `optimizer_config` | 400 |
 //! | `create_model` | in `lora_config`: all but `rank`, `seed`, `train_unembed`, `train_mlp`, `train_attn` | 400 |
 //! | `create_model`, `load_weights` | in `optimizer_config`: all but `type` and Dimuon's `version` | 400 |
 //! | `create_model`, `load_weights` | `optimizer_config` of another optimizer than AdamW | 400 |
 //! | `optim_step` | `optimizer_params`: the settings of AdamW are `adam_params` | 400 |
-//! | `save_weights_external` | `age_encryption_recipients` | 400 |
+//! | `load_weights` | all but `model_id`, `seq_id`, `session_id`, `model_seq_id`, `base_model`, `user_metadata`, `path`, `optimizer`, `optimizer_config`, `weights_access_token` | 400 |
+//! | `save_weights` | all but `model_id`, `seq_id`, `path`, `overwrite`, `ttl_seconds`, `user_metadata` | 400 |
+//! | `save_weights_for_sampler` | all but `model_id`, `seq_id`, `path`, `kind`, `sampling_session_seq_id`, `ttl_seconds`, `user_metadata` | 400 |
+//! | `save_weights_external` | all but `model_id`, `seq_id`, `path`, `ttl_seconds`, `age_encryption_recipients`, which may not be set | 400 |
+//! | `create_sampling_session` | all but `session_id`, `sampling_session_seq_id`, `base_model`, `model_path` | 400 |
+//! | `copy_weights` | all but `source_path`, `destination_project_id`, `ttl_seconds` | 400 |
 //!
-//! Null, false and 0 switch nothing on, and are accepted in any field that the server does not know. All other unknown fields are
-//! ignored.
+//! `type` is accepted everywhere. Null, false and 0 switch nothing on, and are accepted in any field that the server does not know.
+//! Other requests ignore what they do not know.
 //! Provenance spans of a batch are checked, and ignored.
 //!
 //! # Checkpoints
 //!
-//! - The name of a checkpoint that exists gets 409, unless the save is one of training weights with `overwrite`. The new checkpoint
-//!   is not public, and has its own time to live and metadata. Until it is saved, changes of the old one get 409.
+//! - The name of a checkpoint that exists gets 400, unless the save is one of training weights with `overwrite`. (The service says
+//!   409, which the official clients repeat for 5 min.) The new checkpoint is not public, and has its own time to live and metadata.
+//!   Until it is saved, changes of the old one get 409.
 //! - A sampling session on a checkpoint samples from what its path has: after an overwrite from the new weights, after a deletion
 //!   not at all. A sample that is being computed finishes with the weights that it began with.
 //! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
@@ -106,7 +151,7 @@
 //!
 //! | loss function | settings (`loss_fn_config`) | loss inputs beside `target_tokens` |
 //! |---|---|---|
-//! | `cross_entropy` | all are ignored | `weights` |
+//! | `cross_entropy` | in forward passes, all of the others, which are ignored | `weights` |
 //! | `importance_sampling` | | `logprobs`, `advantages` |
 //! | `ppo`, `cispo` | `clip_low_threshold`, `clip_high_threshold` | the same; `clip_low_threshold` and `clip_high_threshold`, if present, are the bounds of each token |
 //! | `dro` | `beta` | `logprobs`, `advantages` |
@@ -114,8 +159,8 @@
 //! | `stable_reinforce` | `kl_coeff` | `logprobs`, `advantages`, and the provenance of the targets, which only requests in protobuf have |
 //!
 //! Settings are numbers of at least 0. A setting that the function does not have, or a bound or mask for each token that it does
-//! not read, is refused by name (400), as is the input `mask`, which none has; other loss inputs are ignored. `stable_reinforce`
-//! takes the old log-probabilities from `logprobs`, and does not look up the sequences that the provenance names.
+//! not read, is refused by name (400), as is an input that no function has, such as `mask`; in forward passes of
+//! `cross_entropy`, as for custom losses, all of these are ignored. So are inputs of other functions: one datum may be for several. `stable_reinforce` takes the old log-probabilities from `logprobs`, and does not look up the sequences that the provenance names.
 //!
 //! Loss inputs are tensors of the shape N, for as many tokens, or for `cross_entropy` also N × K, with K targets for each token;
 //! they may be sparse, and the cells that a sparse one leaves out are 0. The outputs `logprobs` and `elementwise_loss` have the

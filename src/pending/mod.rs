@@ -1,6 +1,6 @@
 //! Results that are still pending.
 //!
-//! The server answers most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
+//! The server responds to most requests with a promise. [`Pending`] is the caller's side of it, [`call_state`] what it shares with
 //! the requests of the call. A [`PollerHandle`] hands promises to the [`poller`], which polls them until their results are
 //! ready. [`PollingSession`] is what the clients share.
 
@@ -92,6 +92,15 @@ impl<T> Pending<T> {
     /// Any error that ended the request: see [`ErrorKind`]. After [`Limit::Operation`] the request may still take effect: the
     /// error has its [`request_id`](Error::request_id), and [`ServiceClient::pending`](crate::ServiceClient::pending) waits for
     /// the result again.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// println!("{:?}", step.wait()?.metrics);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T> {
         if !self.wait_until(self.wait_deadline()) {
@@ -102,17 +111,49 @@ impl<T> Pending<T> {
 
     /// Waits up to `timeout`, and returns `None` if the result is not ready yet; it can then be waited for again. The result is
     /// returned once: a call after that returns an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// match step.wait_timeout(std::time::Duration::from_secs(10)) {
+    ///     Some(result) => println!("{:?}", result?.metrics),
+    ///     None => println!("not yet"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T>> {
         let deadline = self.poller.clock().now().checked_add(timeout);
         self.wait_until(deadline).then(|| self.take())
     }
 
     /// The result, if it is ready. Does not block, except for the last step of calls that return a client.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// if let Some(result) = step.try_get() {
+    ///     println!("{:?}", result?.metrics);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_get(&self) -> Option<Result<T>> {
         self.is_ready().then(|| self.take())
     }
 
     /// Whether the result, or an error, is ready.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// println!("{}", if step.is_ready() { "done" } else { "not yet" });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.is_own() || self.state.lock().is_ready()
@@ -123,17 +164,41 @@ impl<T> Pending<T> {
         self.poller.process().is_current()
     }
 
-    /// Cancels the call. A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no
-    /// longer polled; a service that wants to know is told that a sample is given up. Of a batch in several requests, either all are sent or none.
-    pub fn cancel(self) {
-        if self.is_own() {
-            self.state
-                .lock()
-                .fail(Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation));
+    /// Cancels the call, also while another thread waits for it: the wait ends with [`Cancelled`](ErrorKind::Cancelled). A result
+    /// that is ready can still be taken.
+    ///
+    /// A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no longer polled; a
+    /// service that wants to know is told that a sample is given up. Of a batch in several requests, either all are sent or none.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(pending: tinkex::Pending<tinkex::types::SampleResponse>, on_interrupt: fn(Box<dyn Fn() + Send>)) {
+    /// let pending = std::sync::Arc::new(pending);
+    /// let interrupted = std::sync::Arc::clone(&pending);
+    /// on_interrupt(Box::new(move || interrupted.cancel()));
+    /// # }
+    /// ```
+    pub fn cancel(&self) {
+        if !self.is_own() {
+            return;
         }
+        let error = Error::new(ErrorKind::Cancelled, "cancelled by the program").with_operation(self.operation);
+        self.state.lock().fail(error);
+        self.state.notify_all();
+        self.abandon();
     }
 
     /// The id of the server's promise, once there is one. For a batch in several requests, that of the first without a result.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(step: tinkex::Pending<tinkex::types::OptimStepResponse>) -> tinkex::Result<()> {
+    /// println!("{:?}", step.request_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn request_id(&self) -> Option<String> {
         let id = self.is_own().then(|| self.state.lock().request_id())?;
@@ -211,6 +276,20 @@ impl<T> Pending<T> {
         self.state.notify_all();
     }
 
+    /// Stops the polls, and withdraws what is not sent yet.
+    fn abandon(&self) {
+        if !self.is_own() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let expired = state.error().is_some_and(Error::is_timeout);
+        state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
+        let submissions = state.take_submissions();
+        // Without the lock: cancelling takes the lock of the monitor on which the request may be waiting.
+        drop(state);
+        submissions.iter().for_each(|submission| submission.cancel());
+    }
+
     fn take(&self) -> Result<T> {
         self.check_process()?;
         if let Some(error) = self.state.lock().error() {
@@ -228,16 +307,7 @@ impl<T> Pending<T> {
 
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
-        if !self.is_own() {
-            return;
-        }
-        let mut state = self.state.lock();
-        let expired = state.error().is_some_and(Error::is_timeout);
-        state.abandon().for_each(|ticket| self.poller.abandon(ticket, expired));
-        let submissions = state.take_submissions();
-        // Without the lock: cancelling takes the lock of the monitor on which the request may be waiting.
-        drop(state);
-        submissions.iter().for_each(|submission| submission.cancel());
+        self.abandon();
     }
 }
 

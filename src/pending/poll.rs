@@ -11,13 +11,14 @@ use super::observe::PromiseObserver;
 use super::reply_sender::ReplySender;
 use super::trouble::Trouble;
 use crate::config::Wire;
-use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::error::{Error, ErrorKind, Limit, Outlook, Result};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode, to_json};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::billing::{BILLING_WAIT, Billed};
 use crate::rules::json_numbers;
 use crate::rules::poll_queue::ClientId;
 use crate::rules::poll_response::{NotReady, PollFailure, PollOutcome, classify};
+use crate::rules::poll_schedule::is_lasting_shortage;
 use crate::rules::result_form::is_protobuf;
 use crate::rules::retry::retry_after;
 use crate::types::RequestKind;
@@ -67,7 +68,7 @@ impl PollJob {
             Err(error) => {
                 debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
                 let trouble = Trouble::in_error(&error);
-                (outcome_of(&error, &self.request), Some(error), Some(trouble))
+                (outcome_of(&error, &self.request, self.unreachable), Some(error), Some(trouble))
             }
         };
         if let Some(error) = failure.filter(|_| http.events().wants_failures()) {
@@ -182,9 +183,12 @@ pub(super) fn excuse<T>(
     }
 }
 
-/// What a poll without a response means.
-pub(super) fn outcome_of<T>(error: &Error, request: &RequestHandle) -> PollOutcome<T> {
+/// What a poll without a response means, after `unreachable` others in a row.
+pub(super) fn outcome_of<T>(error: &Error, request: &RequestHandle, unreachable: u32) -> PollOutcome<T> {
     match error.kind() {
+        _ if error.outlook() == Outlook::Shortage && is_lasting_shortage(unreachable) => {
+            PollOutcome::Failed(error.clone())
+        }
         // The response is too large, and would be again.
         ErrorKind::Decode => PollOutcome::Failed(error.clone()),
         ErrorKind::Timeout(Limit::Wait) if request.was_written() => PollOutcome::NotReady(NotReady::Silent),

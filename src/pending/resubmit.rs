@@ -8,7 +8,7 @@ use crate::rules::poll_queue::Ticket;
 
 /// How to submit a request again when its promise has expired.
 ///
-/// A resubmission is a new request with a new sequence number. The server answers a repeated number with the promise that it
+/// A resubmission is a new request with a new sequence number. The server responds to a repeated number with the promise that it
 /// made for that number before, which here is the expired one.
 pub(crate) struct Resubmission {
     /// The wait before it.

@@ -15,6 +15,19 @@ impl RestClient {
     ///
     /// [As for every method](RestClient#errors); [`InvalidInput`](crate::ErrorKind::InvalidInput) before any request if the day
     /// is not a date.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// use tinkex::types::AuditEventType;
+    ///
+    /// for entry in rest.get_audit_log(&AuditEventType::Checkpoints, Some("2026-09-30"))?.entries {
+    ///     println!("{} {:?}", entry.timestamp, entry.tinker_path);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_audit_log(&self, event_type: &AuditEventType, day: Option<&str>) -> Result<AuditLogResponse> {
         let operation = "get_audit_log";
         let is_date = |day: &str| day.len() == 10 && day.contains('-') && day.parse::<Timestamp>().is_ok();
@@ -66,6 +79,17 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// for usage in rest.get_current_checkpoint_storage_usage(None)?.data {
+    ///     println!("{:?}: {} GB", usage.user_email, usage.size_gigabytes);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_current_checkpoint_storage_usage(
         &self,
         project_id: Option<&str>,

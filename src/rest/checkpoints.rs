@@ -21,6 +21,16 @@ impl RestClient {
     ///
     /// [As for every method](RestClient#errors); [`Decode`](crate::ErrorKind::Decode) if the service does not redirect to an
     /// archive.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// let archive = rest.get_checkpoint_archive_url("run-1", "weights/epoch-1")?;
+    /// println!("valid until {}", archive.expires);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_checkpoint_archive_url(
         &self,
         training_run_id: &str,
@@ -35,6 +45,16 @@ impl RestClient {
     /// # Errors
     ///
     /// The same errors.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// let archive = rest.get_checkpoint_archive_url_from_tinker_path("tinker://run-1/weights/epoch-1")?;
+    /// println!("valid until {}", archive.expires);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_checkpoint_archive_url_from_tinker_path(
         &self,
         tinker_path: &str,
@@ -48,6 +68,15 @@ impl RestClient {
     ///
     /// [As for every method](RestClient#errors). If a response was lost, the retry may find that the checkpoint no longer exists
     /// (404); [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is then true.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// rest.delete_checkpoint("run-1", "weights/epoch-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delete_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
         self.change(
             Method::Delete,
@@ -61,6 +90,15 @@ impl RestClient {
     /// # Errors
     ///
     /// The same errors.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// rest.delete_checkpoint_from_tinker_path("tinker://run-1/weights/epoch-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delete_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
         self.change(
             Method::Delete,
@@ -74,6 +112,15 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// rest.publish_checkpoint("run-1", "weights/epoch-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn publish_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
         self.change(
             Method::Post,
@@ -87,6 +134,15 @@ impl RestClient {
     /// # Errors
     ///
     /// The same errors.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// rest.publish_checkpoint_from_tinker_path("tinker://run-1/weights/epoch-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn publish_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
         self.change(
             Method::Post,
@@ -100,6 +156,15 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// rest.unpublish_checkpoint("run-1", "weights/epoch-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unpublish_checkpoint(&self, training_run_id: &str, checkpoint_id: &str) -> Result<()> {
         self.change(
             Method::Delete,
@@ -113,6 +178,15 @@ impl RestClient {
     /// # Errors
     ///
     /// The same errors.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// rest.unpublish_checkpoint_from_tinker_path("tinker://run-1/weights/epoch-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unpublish_checkpoint_from_tinker_path(&self, tinker_path: &str) -> Result<()> {
         self.change(
             Method::Delete,
@@ -148,6 +222,18 @@ impl RestClient {
     /// # Errors
     ///
     /// The same errors.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let week = Duration::from_secs(7 * 24 * 3600);
+    /// rest.set_checkpoint_ttl_from_tinker_path("tinker://run-1/weights/epoch-1", Some(week))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_checkpoint_ttl_from_tinker_path(&self, tinker_path: &str, ttl: Option<Duration>) -> Result<()> {
         self.set_ttl(CheckpointEndpoint::by_path("set_checkpoint_ttl_from_tinker_path", tinker_path)?, ttl)
     }
@@ -160,6 +246,16 @@ impl RestClient {
     ///
     /// [As for every method](RestClient#errors); [`InvalidInput`](crate::ErrorKind::InvalidInput) before any request for a path
     /// of other weights.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// let files = rest.get_external_weights_urls("tinker://run-1/external_weights/adapter")?;
+    /// println!("{} files, valid until {}", files.urls.len(), files.expires);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_external_weights_urls(&self, tinker_path: &str) -> Result<ExternalWeightsUrlsResponse> {
         let operation = "get_external_weights_urls";
         let checkpoint = CheckpointEndpoint::by_path(operation, tinker_path)?;

@@ -17,8 +17,8 @@ use crate::session::Session;
 use crate::types::Query;
 use crate::types::wire::WeightsInfoRequest;
 use crate::types::{
-    AccessScope, Checkpoint, CheckpointsListResponse, GetServerCapabilitiesResponse, SamplerResponse, TrainingRun,
-    TrainingRunsResponse, WeightsInfoResponse, check_path,
+    AccessScope, Checkpoint, CheckpointsListResponse, GetServerCapabilitiesResponse, SamplerResponse,
+    WeightsInfoResponse, check_path,
 };
 
 /// Lists, shows and changes what the service stores. Obtained from
@@ -74,6 +74,17 @@ impl RestClient {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a proxy or certificate that cannot be used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::{Config, RestClient};
+    ///
+    /// let config = Config::builder().base_url("http://127.0.0.1:8000").api_key("tml-local").build()?;
+    /// let rest = RestClient::new(config)?;
+    /// assert_eq!(rest.config().base_url(), "http://127.0.0.1:8000");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn new(config: Config) -> Result<Self> {
         let timeout_operation = config.timeout_operation();
         Ok(RestClient::of(Arc::new(Http::new(&config)?), None, timeout_operation))
@@ -88,6 +99,15 @@ impl RestClient {
     }
 
     /// The configuration.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// println!("{}", rest.config().base_url());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn config(&self) -> &Config {
         self.http.config()
@@ -95,6 +115,18 @@ impl RestClient {
 
     /// A copy whose calls take at most this long, including retries; `None` for no limit. Defaults to
     /// [`Config::timeout_operation`], or to that of the service client.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let hasty = rest.with_timeout_operation(Some(Duration::from_secs(10)));
+    /// hasty.list_training_runs(1, 0)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         RestClient { timeout_operation: timeout, ..self.clone() }
@@ -103,6 +135,18 @@ impl RestClient {
     /// A copy whose [`get_training_run`](RestClient::get_training_run), [`list_training_runs`](RestClient::list_training_runs),
     /// [`get_session`](RestClient::get_session), [`list_sessions`](RestClient::list_sessions) and their variants have this
     /// scope. By default none is sent, and the service takes the user's own; services of 2025 know no other.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// use tinkex::types::AccessScope;
+    ///
+    /// let team = rest.with_access_scope(AccessScope::Accessible);
+    /// println!("{} runs", team.list_training_runs(1, 0)?.cursor.total_count);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_access_scope(&self, scope: AccessScope) -> Self {
         RestClient { access_scope: Some(scope), ..self.clone() }
@@ -113,72 +157,19 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// for model in rest.get_server_capabilities()?.supported_models {
+    ///     println!("{:?}", model.model_name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_server_capabilities(&self) -> Result<GetServerCapabilitiesResponse> {
         self.get("get_server_capabilities", "get_server_capabilities".to_owned(), None)
-    }
-
-    /// A training run.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors).
-    pub fn get_training_run(&self, training_run_id: &str) -> Result<TrainingRun> {
-        let operation = "get_training_run";
-        self.get(operation, endpoint::run(operation, training_run_id)?, Some(self.scoped(Query::new())))
-    }
-
-    /// The training run that a checkpoint was saved from.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors).
-    pub fn get_training_run_by_tinker_path(&self, tinker_path: &str) -> Result<TrainingRun> {
-        let operation = "get_training_run_by_tinker_path";
-        self.get(operation, endpoint::run_of(operation, tinker_path)?, Some(self.scoped(Query::new())))
-    }
-
-    /// Up to `limit` of the user's training runs, without the first `offset`. The Python client's default limit is 20.
-    /// [`training_runs`](RestClient::training_runs) reads all of them.
-    ///
-    /// # Errors
-    ///
-    /// [As for every method](RestClient#errors).
-    pub fn list_training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse> {
-        self.get("list_training_runs", "training_runs".to_owned(), Some(self.scoped(page(limit, offset))))
-    }
-
-    /// All of the user's training runs, fetched page by page while they are read.
-    pub fn training_runs(&self) -> Pages<TrainingRun> {
-        Pages::new(self, |rest, limit, offset| {
-            let page = rest.list_training_runs(limit, offset)?;
-            Ok((page.training_runs, Some(page.cursor.total_count)))
-        })
-    }
-
-    /// Like [`list_training_runs`](RestClient::list_training_runs), only runs of this project.
-    ///
-    /// # Errors
-    ///
-    /// The same errors.
-    pub fn list_training_runs_of_project(
-        &self,
-        project_id: &str,
-        limit: u64,
-        offset: u64,
-    ) -> Result<TrainingRunsResponse> {
-        let operation = "list_training_runs_of_project";
-        endpoint::require_id(operation, "project", project_id)?;
-        let query = self.scoped(page(limit, offset)).field("project_id", project_id);
-        self.get(operation, "training_runs".to_owned(), Some(query))
-    }
-
-    /// Like [`training_runs`](RestClient::training_runs), only runs of this project.
-    pub fn training_runs_of_project(&self, project_id: impl Into<String>) -> Pages<TrainingRun> {
-        let project_id = project_id.into();
-        Pages::new(self, move |rest, limit, offset| {
-            let page = rest.list_training_runs_of_project(&project_id, limit, offset)?;
-            Ok((page.training_runs, Some(page.cursor.total_count)))
-        })
     }
 
     /// The checkpoints of a training run.
@@ -186,6 +177,17 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// for checkpoint in rest.list_checkpoints("run-1")?.checkpoints {
+    ///     println!("{} {:?}", checkpoint.tinker_path, checkpoint.expires_at);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list_checkpoints(&self, training_run_id: &str) -> Result<CheckpointsListResponse> {
         let operation = "list_checkpoints";
         let run = endpoint::run(operation, training_run_id)?;
@@ -198,11 +200,33 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// println!("{} checkpoints", rest.list_user_checkpoints(20, 0)?.checkpoints.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list_user_checkpoints(&self, limit: u64, offset: u64) -> Result<CheckpointsListResponse> {
         self.get("list_user_checkpoints", "checkpoints".to_owned(), Some(page(limit, offset)))
     }
 
     /// All checkpoints of all the user's training runs, fetched page by page while they are read.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// let mut bytes = 0;
+    /// for checkpoint in rest.user_checkpoints() {
+    ///     bytes += checkpoint?.size_bytes.unwrap_or_default();
+    /// }
+    /// println!("{bytes} bytes");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn user_checkpoints(&self) -> Pages<Checkpoint> {
         Pages::new(self, |rest, limit, offset| {
             let page = rest.list_user_checkpoints(limit, offset)?;
@@ -217,6 +241,16 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// let info = rest.get_weights_info_by_tinker_path("tinker://run-1/weights/epoch-1")?;
+    /// println!("{}, rank {:?}", info.base_model, info.lora_rank);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_weights_info_by_tinker_path(&self, tinker_path: &str) -> Result<WeightsInfoResponse> {
         let operation = "get_weights_info_by_tinker_path";
         check_path(tinker_path).map_err(|error| error.with_operation(operation))?;
@@ -229,6 +263,15 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// println!("{}", rest.get_sampler("session-1:sample:0")?.base_model);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_sampler(&self, sampler_id: &str) -> Result<SamplerResponse> {
         let operation = "get_sampler";
         self.get(operation, endpoint::item(operation, "samplers", sampler_id)?, None)

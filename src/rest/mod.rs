@@ -13,6 +13,7 @@ mod found_sessions;
 mod pages;
 mod sessions;
 mod traces;
+mod training_runs;
 mod whoami;
 
 pub use copy_weights::CopyWeights;

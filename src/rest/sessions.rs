@@ -18,6 +18,15 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// println!("{:?}", rest.get_session("session-1")?.training_run_ids);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_session(&self, session_id: &str) -> Result<SessionResponse> {
         let operation = "get_session";
         self.get(operation, endpoint::item(operation, "sessions", session_id)?, Some(self.scoped(Query::new())))
@@ -29,11 +38,31 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// println!("{:?}", rest.list_sessions(20, 0)?.sessions);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list_sessions(&self, limit: u64, offset: u64) -> Result<SessionsListResponse> {
         self.get("list_sessions", "sessions".to_owned(), Some(self.scoped(page(limit, offset))))
     }
 
     /// The ids of all the user's sessions, fetched page by page while they are read.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// for session_id in rest.sessions() {
+    ///     println!("{}", session_id?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sessions(&self) -> Pages<String> {
         Pages::new(self, |rest, limit, offset| Ok((rest.list_sessions(limit, offset)?.sessions, None)))
     }
@@ -44,6 +73,20 @@ impl RestClient {
     ///
     /// [As for every method](RestClient#errors); [`InvalidInput`](crate::ErrorKind::InvalidInput) before any request if the
     /// limit is not from 1 to 200.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// use tinkex::types::SessionSearch;
+    ///
+    /// let search = SessionSearch::new().display_name("sweep").limit(20);
+    /// for session in rest.search_sessions(&search)?.sessions {
+    ///     println!("{} {}", session.session_id, session.created_at);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn search_sessions(&self, search: &SessionSearch) -> Result<SessionSearchResponse> {
         let operation = "search_sessions";
         if !(1..=MAX_SEARCH_LIMIT).contains(&search.limit) {
@@ -78,6 +121,15 @@ impl RestClient {
     /// # Errors
     ///
     /// [As for every method](RestClient#errors).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// rest.assign_session_project("session-1", "project-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn assign_session_project(&self, session_id: &str, project_id: &str) -> Result<()> {
         let operation = "assign_session_project";
         let session = endpoint::item(operation, "sessions", session_id)?;

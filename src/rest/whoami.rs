@@ -12,6 +12,15 @@ impl RestClient {
     ///
     /// [`ErrorKind::Config`] if the service gives no tokens: nothing else says who a key belongs to.
     /// Otherwise as for every method.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// println!("{:?}", rest.whoami()?.email);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn whoami(&self) -> Result<Whoami> {
         let limits = self.limits("whoami");
         let Some(claims) = self.http().token_claims(&limits)? else {

@@ -6,8 +6,10 @@
 //! | rule | decides |
 //! |---|---|
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
+//! | [`connection_failure`] | what a failed connection means, and whether another attempt can help |
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`credential`] | how long a token is used, and when it is replaced |
+//! | [`proxy`] | which proxy a request uses, by the environment's variables |
 //! | [`token_bucket`] | how fast samples may be submitted |
 //! | [`sample_admission`] | how many of them at the same time |
 //! | [`poll_response`] | what the response to a poll says about its promise |
@@ -36,6 +38,7 @@ pub(crate) mod backoff;
 pub(crate) mod billing;
 pub(crate) mod billing_period;
 pub(crate) mod chunking;
+pub(crate) mod connection_failure;
 pub(crate) mod credential;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;
@@ -47,6 +50,7 @@ pub(crate) mod payload_budget;
 pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
+pub(crate) mod proxy;
 pub(crate) mod queue_log;
 pub(crate) mod result_form;
 pub(crate) mod resume;

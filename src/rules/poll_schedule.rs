@@ -37,13 +37,17 @@ const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const UNREACHABLE_BASE: Duration = Duration::from_secs(1);
 const UNREACHABLE_CAP: Duration = Duration::from_secs(30);
 
+/// How many polls in a row are repeated for want of a descriptor or a thread: for 15 s, in which another part of the process may
+/// give one back.
+const SHORTAGES: u32 = 4;
+
 /// The polls of one promise so far, and what follows for the next.
 #[derive(Clone, Debug)]
 pub(crate) struct PollSchedule {
     /// The maximum time without any word about the promise.
     timeout_progress: Duration,
     /// The time without a word about the promise: its polls and the waits after them. The time in which it waits for a
-    /// connection counts only while the server answers no poll at all.
+    /// connection counts only while the server responds to no poll at all.
     silent: Duration,
     /// The number of polls.
     polls: u32,
@@ -177,6 +181,12 @@ impl PollSchedule {
 /// The wait after the `n`-th poll in a row, from 0, that did not reach the server.
 pub(crate) fn unreachable_wait(n: u32) -> Duration {
     backoff(UNREACHABLE_BASE, n, UNREACHABLE_CAP)
+}
+
+/// Whether a poll ends with its failure to find a descriptor or a thread, after `unreachable` others in a row that did not reach
+/// the server.
+pub(crate) fn is_lasting_shortage(unreachable: u32) -> bool {
+    unreachable >= SHORTAGES
 }
 
 /// Increments a counter and returns its previous value.
@@ -345,6 +355,16 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(wait(&mut schedule, &NotReady::Unpaid { wait: 5 * SECOND }, HOUR), 5000);
         }
+    }
+
+    #[test]
+    fn a_shortage_lasts_after_fifteen_seconds() {
+        let mut schedule = PollSchedule::new(HOUR);
+        let mut waited = 0;
+        while !is_lasting_shortage(schedule.unreachable()) {
+            waited += wait(&mut schedule, &NotReady::Unreachable, Duration::ZERO);
+        }
+        assert_eq!(waited, 15_000);
     }
 
     #[test]

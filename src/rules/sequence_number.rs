@@ -63,6 +63,7 @@ impl FailedSubmission<'_> {
             (_, Some(Conflict::Expected(expected))) if expected > self.number => NumberFate::Taken(expected),
             (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
             (None | Some(200..=299 | 408 | 409 | 500..), _) => NumberFate::Passed,
+            (_, Some(Conflict::Used)) => NumberFate::Passed,
             // The key, the account or the moment: the next request would be refused for it too.
             (Some(300..=399 | 401 | 402 | 429), _) => NumberFate::Open,
             // The server would have said the same the first time.
@@ -70,12 +71,19 @@ impl FailedSubmission<'_> {
         }
     }
 
-    /// What a 409 says about the number, if it is about numbers and not, for example, about the name of a checkpoint.
+    /// What a refusal says about the number, if it is about numbers and not, for example, about the name of a checkpoint. The
+    /// service refuses a number with 409; the local server, so that no client repeats the request, with 400 or 410.
     fn conflict(&self) -> Option<Conflict> {
-        let text = self.status.filter(|status| *status == 409).map(|status| error_message(status, self.body))?;
-        let text = text.to_ascii_lowercase();
-        let is_about_numbers = text.contains("sequence") || text.contains("seq_id");
-        is_about_numbers.then(|| expected(&text).map_or(Conflict::Used, Conflict::Expected))
+        let status = self.status.filter(|status| matches!(status, 400 | 409 | 410))?;
+        let text = error_message(status, self.body).to_ascii_lowercase();
+        match status {
+            409 if text.contains("sequence") || text.contains("seq_id") => {
+                Some(expected(&text).map_or(Conflict::Used, Conflict::Expected))
+            }
+            // Most of these are about the request, which may be about sequences, too.
+            400 | 410 if text.contains("sequence number") && text.contains("was used") => Some(Conflict::Used),
+            _ => None,
+        }
     }
 }
 
@@ -112,6 +120,9 @@ mod tests {
             (Some(200), b"", Passed, Open),
             (Some(302), b"", Free, Open),
             (Some(400), b"", Free, Open),
+            (Some(400), USED, Passed, Open),
+            (Some(400), CONFLICT, Free, Open),
+            (Some(410), USED, Passed, Open),
             (Some(401), b"", Free, Open),
             (Some(402), b"", Free, Open),
             (Some(403), b"", Free, Open),
@@ -143,6 +154,8 @@ mod tests {
             (None, &b""[..], Passed),
             (Some(200), b"", Passed),
             (Some(400), b"", Free),
+            (Some(400), USED, Passed),
+            (Some(410), USED, Passed),
             (Some(401), b"", Open),
             (Some(402), b"", Open),
             (Some(403), b"", Free),

@@ -2,7 +2,7 @@
 //!
 //! Servers of 2025 take JSON, the newest take protobuf only, some take both. No response says which, except the refusal of a
 //! request: 415 for its format, 404 or 405 for a path that the server lacks. Such a refusal comes before anything is run, so the
-//! same request can go out again in the other format. Status 500, with which a server of 2025 answers protobuf, does not say
+//! same request can go out again in the other format. Status 500, with which a server of 2025 responds to protobuf, does not say
 //! that: so JSON comes first wherever protobuf is not known to be taken.
 
 use super::error_message::error_message;

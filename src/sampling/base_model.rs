@@ -33,6 +33,15 @@ impl SamplingClient {
     /// # Errors
     ///
     /// As [`get_base_model`](SamplingClient::get_base_model).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
+    /// println!("{}", sampler.tokenizer_id()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tokenizer_id(&self) -> Result<String> {
         Ok(tokenizer_id::of_model(&self.base_model("tokenizer_id")?))
     }
@@ -43,6 +52,19 @@ impl SamplingClient {
     /// # Errors
     ///
     /// As [`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer) and [`tokenizer_id`](SamplingClient::tokenizer_id).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
+    /// use tinkex::types::ModelInput;
+    ///
+    /// let tokenizer = sampler.tokenizer()?;
+    /// let prompt = ModelInput::from_text(&tokenizer, "The weather today is")?;
+    /// println!("{} tokens", prompt.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "get_tokenizer")]
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let deadline = self.blocking().deadline();

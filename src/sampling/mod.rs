@@ -2,6 +2,7 @@
 
 mod base_model;
 mod handle;
+mod logprobs;
 mod many;
 mod open;
 mod results;
@@ -20,7 +21,7 @@ pub use retry_config::RetryConfig;
 pub use sample_options::SampleOptions;
 pub use sampler_options::SamplerOptions;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::observer::WaitKind;
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, SubmittedCall, single};
 use crate::session::Task;
@@ -35,7 +36,7 @@ use submit::{SampleJob, Sampler, SequenceIds};
 /// [`TrainingClient::save_weights_and_get_sampling_client`](crate::TrainingClient::save_weights_and_get_sampling_client).
 /// It can be called from any number of threads. All sampling clients of the process with the same base URL and key share a
 /// rate limit ([`sampling_rate`](crate::ConfigBuilder::sampling_rate)) and a maximum number of submissions in flight
-/// ([`max_sampling_in_flight`](crate::ConfigBuilder::max_sampling_in_flight)), and all of them pause when the service answers
+/// ([`max_sampling_in_flight`](crate::ConfigBuilder::max_sampling_in_flight)), and all of them pause when the service responds with
 /// 429.
 ///
 /// # Examples
@@ -80,6 +81,15 @@ pub struct SamplingClient {
 
 impl SamplingClient {
     /// The id of the sampling session.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
+    /// println!("{}", sampler.sampling_session_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn sampling_session_id(&self) -> &str {
         &self.sampler.sampling_session_id
@@ -87,6 +97,20 @@ impl SamplingClient {
 
     /// A client of the same sampling session whose blocking calls and waits time out after `timeout`; `None` is no limit.
     /// Defaults to [`Config::timeout_operation`](crate::Config::timeout_operation), or to that of the client that made it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
+    /// use std::time::Duration;
+    /// use tinkex::types::ModelInput;
+    ///
+    /// let hasty = sampler.with_timeout_operation(Some(Duration::from_secs(30)));
+    /// let prompt = ModelInput::from_tokens([1, 2, 3]);
+    /// println!("{:?}", hasty.compute_logprobs(&prompt)?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         SamplingClient { timeout_operation: timeout, ..self.clone() }
@@ -95,7 +119,7 @@ impl SamplingClient {
     /// A client of the same sampling session whose `submit_` calls wait for room when the queue of
     /// [`max_queued`](crate::ConfigBuilder::max_queued) samples is full, up to the
     /// [`timeout_operation`](crate::ConfigBuilder::timeout_operation), in place of failing with
-    /// [`QueueFull`](ErrorKind::QueueFull). Defaults to false.
+    /// [`QueueFull`](crate::ErrorKind::QueueFull). Defaults to false.
     ///
     /// # Examples
     ///
@@ -132,8 +156,23 @@ impl SamplingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty prompt or parameters out of range, before any request; otherwise
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty prompt or parameters out of range, before any request; otherwise
     /// any error of a request.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
+    /// use tinkex::types::{ModelInput, SamplingParams};
+    ///
+    /// let prompt = ModelInput::from_tokens([1, 2, 3]);
+    /// let reply = sampler.sample(&prompt, 4, &SamplingParams::default().max_tokens(64).temperature(0.7))?;
+    /// for sequence in &reply.sequences {
+    ///     println!("{:?}: {:?}", sequence.stop_reason, sequence.tokens);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sample(&self, prompt: &ModelInput, num_samples: u32, params: &SamplingParams) -> Result<SampleResponse> {
         self.sample_with(SampleOptions::new(prompt).num_samples(num_samples).sampling_params(params.clone()))
     }
@@ -143,6 +182,22 @@ impl SamplingClient {
     /// # Errors
     ///
     /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient, prompts: Vec<tinkex::types::ModelInput>) -> tinkex::Result<()> {
+    /// use tinkex::types::SamplingParams;
+    ///
+    /// let params = SamplingParams::default().max_tokens(64);
+    /// let pendings: tinkex::Result<Vec<_>> =
+    ///     prompts.iter().map(|prompt| sampler.submit_sample(prompt, 1, &params)).collect();
+    /// for reply in tinkex::wait_all(pendings?)? {
+    ///     println!("{:?}", reply.sequences[0].tokens);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_sample(
         &self,
         prompt: &ModelInput,
@@ -157,6 +212,20 @@ impl SamplingClient {
     /// # Errors
     ///
     /// As [`sample`](SamplingClient::sample).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
+    /// use tinkex::SampleOptions;
+    /// use tinkex::types::ModelInput;
+    ///
+    /// let prompt = ModelInput::from_tokens([1, 2, 3]);
+    /// let options = SampleOptions::new(&prompt).num_samples(2).topk_prompt_logprobs(5);
+    /// println!("{:?}", sampler.sample_with(options)?.topk_prompt_logprobs);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sample_with<'a>(&self, options: impl Into<SampleOptions<'a>>) -> Result<SampleResponse> {
         self.samples(options.into(), self.blocking())?.wait()
     }
@@ -165,81 +234,30 @@ impl SamplingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput), [`QueueFull`](ErrorKind::QueueFull) when
-    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or [`Closed`](ErrorKind::Closed). The
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`QueueFull`](crate::ErrorKind::QueueFull) when
+    /// [`max_queued`](crate::ConfigBuilder::max_queued) samples wait for a thread, or [`Closed`](crate::ErrorKind::Closed). The
     /// [`Pending`] returns all others.
-    pub fn submit_sample_with<'a>(&self, options: impl Into<SampleOptions<'a>>) -> Result<Pending<SampleResponse>> {
-        self.samples(options.into(), self.submitting())
-    }
-
-    /// The log-probability of each token of a prompt given the tokens before it, in nats; `None` for the first. NaN is a value that
-    /// the model computed and that is not a number, as a diverged one does. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// As [`sample`](SamplingClient::sample).
-    pub fn compute_logprobs(&self, prompt: &ModelInput) -> Result<Vec<Option<f32>>> {
-        self.logprobs(prompt, None, self.blocking())?.wait()
-    }
-
-    /// Submits [`compute_logprobs`](SamplingClient::compute_logprobs).
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
-    pub fn submit_compute_logprobs(&self, prompt: &ModelInput) -> Result<Pending<Vec<Option<f32>>>> {
-        self.logprobs(prompt, None, self.submitting())
-    }
-
-    /// The log-probabilities of the last `last_n` tokens of a prompt, in nats: an entry for each token of the prompt, `None` for
-    /// the earlier ones. Faster than [`compute_logprobs`](SamplingClient::compute_logprobs) for the end of a long prompt, where
-    /// the service knows the option. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// As [`sample`](SamplingClient::sample); also [`InvalidInput`](ErrorKind::InvalidInput) if `last_n` is 0.
     ///
     /// # Examples
     ///
     /// ```no_run
-    /// # fn f(sampler: tinkex::SamplingClient, prompt: Vec<u32>, completion: Vec<u32>) -> tinkex::Result<()> {
-    /// let text = tinkex::types::ModelInput::from_tokens([prompt, completion.clone()].concat());
-    /// let logprobs = sampler.compute_logprobs_last_n(&text, completion.len() as u32)?;
-    /// let score: f32 = logprobs.iter().flatten().sum();
+    /// # fn f(sampler: tinkex::SamplingClient) -> tinkex::Result<()> {
+    /// use tinkex::SampleOptions;
+    /// use tinkex::types::ModelInput;
+    ///
+    /// let prompt = ModelInput::from_tokens([1, 2, 3]);
+    /// let pending = sampler.submit_sample_with(SampleOptions::new(&prompt).num_samples(2))?;
+    /// println!("{:?}", pending.wait()?.sequences);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn compute_logprobs_last_n(&self, prompt: &ModelInput, last_n: u32) -> Result<Vec<Option<f32>>> {
-        self.logprobs(prompt, Some(last_n), self.blocking())?.wait()
-    }
-
-    /// Submits [`compute_logprobs_last_n`](SamplingClient::compute_logprobs_last_n).
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_sample_with`](SamplingClient::submit_sample_with).
-    pub fn submit_compute_logprobs_last_n(
-        &self,
-        prompt: &ModelInput,
-        last_n: u32,
-    ) -> Result<Pending<Vec<Option<f32>>>> {
-        self.logprobs(prompt, Some(last_n), self.submitting())
+    pub fn submit_sample_with<'a>(&self, options: impl Into<SampleOptions<'a>>) -> Result<Pending<SampleResponse>> {
+        self.samples(options.into(), self.submitting())
     }
 
     fn samples(&self, options: SampleOptions<'_>, mode: CallMode) -> Result<Pending<SampleResponse>> {
         let (call, finish) = self.submit("sample", options, mode)?;
         Ok(call.pending(move |responses| finish.finish(single(responses)?)))
-    }
-
-    fn logprobs(&self, prompt: &ModelInput, last_n: Option<u32>, mode: CallMode) -> Result<Pending<Vec<Option<f32>>>> {
-        let params = SamplingParams::default().max_tokens(1);
-        let mut options = SampleOptions::new(prompt).sampling_params(params).prompt_logprobs(true);
-        options.settings.prompt_logprobs_last_n = last_n;
-        let (call, finish) = self.submit("compute_logprobs", options, mode)?;
-        Ok(call.pending(move |responses| {
-            let logprobs = finish.finish(single(responses)?)?.prompt_logprobs;
-            logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the response has no prompt_logprobs"))
-        }))
     }
 
     fn submit(

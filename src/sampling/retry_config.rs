@@ -8,7 +8,7 @@ use crate::rules::retry::resubmit_after;
 /// When an expired sample is submitted again, and when it is given up. Set with
 /// [`SamplingClient::with_retry_config`](crate::SamplingClient::with_retry_config).
 ///
-/// A service forgets promises that it cannot keep, and answers 410. A sample changes nothing, so it can be submitted again, as
+/// A service forgets promises that it cannot keep, and responds with 410. A sample changes nothing, so it can be submitted again, as
 /// a new request with a new sequence number. The waits double from [`base`](RetryConfig::base) to [`cap`](RetryConfig::cap),
 /// and block no thread. This does not apply to a 429 or a lost connection: those are always retried under the same sequence
 /// number. A service may ask its clients not to submit expired samples again; then it is as with [`off`](RetryConfig::off).

@@ -191,7 +191,7 @@ impl SampleJob {
                     None => {
                         self.completer.begin_write()?;
                         // Taken here and not when the call is made, so that a sample that is never sent leaves no gap. A
-                        // resubmission takes a new one: the server answers a repeated number with the promise that it made
+                        // resubmission takes a new one: the server responds to a repeated number with the promise that it made
                         // for that number before.
                         let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
                         let sampling_session_id = &self.sampler.sampling_session_id;

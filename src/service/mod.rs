@@ -4,6 +4,7 @@ mod create;
 mod export;
 mod from_state;
 mod from_state_options;
+mod status;
 mod training_client_builder;
 mod training_options;
 
@@ -11,28 +12,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use from_state_options::FromStateOptions;
-use serde::de::DeserializeOwned;
 pub use training_client_builder::{FromStateBuilder, LoraBuilder, TrainingClientBuilder};
 pub use training_options::TrainingOptions;
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::error::Result;
-use crate::http::{Limits, Purpose, Request};
 use crate::pending::{CallHandle, CallMode, Pending, PollingSession, TrackedPromise};
 use crate::rest::CopyWeights;
 use crate::rest::client::RestClient;
 use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
-use crate::types::{
-    FinishReason, GetServerCapabilitiesResponse, HealthResponse, PromiseResult, RequestKind, session_page,
-};
+use crate::types::{FinishReason, PromiseResult, RequestKind, session_page};
 
 /// A session with the service, and the factory of its clients. Cheap to clone.
 ///
 /// The session owns the threads that its clients share. They end with [`close`](ServiceClient::close), or when the last of its
 /// clients and [`Pending`]s is dropped.
+///
+/// A `fork` copies the memory of a process without its threads. There, each call of a client that was connected before fails at
+/// once with an error of kind [`Closed`](crate::ErrorKind::Closed), and closing or dropping it neither blocks nor ends the session.
+/// Connect in the fork to use the service there.
 ///
 /// # Examples
 ///
@@ -57,18 +58,50 @@ impl ServiceClient {
     /// # Errors
     ///
     /// Any error of the request, such as no connection, a rejected key, or a server that does not speak the protocol.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "local")] {
+    /// use tinkex::{Config, ServiceClient};
+    ///
+    /// let server = tinkex::local::LocalServer::start()?;
+    /// let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build()?;
+    /// let service = ServiceClient::connect(config)?;
+    /// println!("session {}", service.session_id());
+    /// # }
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn connect(config: Config) -> Result<Self> {
         let timeout_operation = config.timeout_operation();
         Ok(ServiceClient { session: PollingSession::open(&config)?, timeout_operation })
     }
 
     /// The configuration.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// println!("{}", service.config().base_url());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn config(&self) -> &Config {
         self.session.config()
     }
 
     /// The id of the session.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// println!("session {}", service.session_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn session_id(&self) -> &str {
         self.session.inner().id()
@@ -77,6 +110,17 @@ impl ServiceClient {
     /// The address of the session's page in the service's web console. `None` unless the service is the official one: others
     /// have no console. Makes no request. [`TrainingClient::get_console_url`] has that of a training run,
     /// [`CheckpointPath`](crate::types::CheckpointPath) those of a checkpoint.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// if let Some(url) = service.get_console_url() {
+    ///     println!("see {url}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn get_console_url(&self) -> Option<String> {
         self.config().is_official().then(|| session_page(self.session_id()))
@@ -84,27 +128,21 @@ impl ServiceClient {
 
     /// A client of the same session whose blocking calls and waits, and those of the clients that it makes, time out after
     /// `timeout`; `None` is no limit. Defaults to [`Config::timeout_operation`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let hasty = service.with_timeout_operation(Some(Duration::from_secs(30)));
+    /// hasty.health()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_timeout_operation(&self, timeout: Option<Duration>) -> Self {
         ServiceClient { session: self.session.clone(), timeout_operation: timeout }
-    }
-
-    /// The models that the service offers. Blocks for one request.
-    ///
-    /// # Errors
-    ///
-    /// Any error of the request.
-    pub fn get_server_capabilities(&self) -> Result<GetServerCapabilitiesResponse> {
-        self.get("get_server_capabilities", "get_server_capabilities")
-    }
-
-    /// Checks the service's health endpoint. Blocks for one request.
-    ///
-    /// # Errors
-    ///
-    /// Any error of the request.
-    pub fn health(&self) -> Result<HealthResponse> {
-        self.get("health", "healthz")
     }
 
     /// Starts to build a training client, on a base model or from a saved state.
@@ -280,6 +318,18 @@ impl ServiceClient {
     /// # Errors
     ///
     /// As [`RestClient::copy_weights`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// use tinkex::rest::CopyWeights;
+    ///
+    /// let copy = CopyWeights::new("tinker://run-1/weights/epoch-1");
+    /// println!("{}", service.copy_weights(&copy)?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn copy_weights(&self, copy: &CopyWeights) -> Result<String> {
         self.create_rest_client().copy_weights(copy)
     }
@@ -327,6 +377,18 @@ impl ServiceClient {
     /// The service learns that the session has ended, and that the program succeeded;
     /// [`close_with`](ServiceClient::close_with) says otherwise. The drop of the last client says so, too, or that the program
     /// failed if its thread is panicking. A program that is killed says nothing; the service then notices by itself.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// // Up to five seconds to tell the service, and to end the threads.
+    /// service.close(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self, timeout: Duration) {
         self.session.inner().close(FinishReason::Success, None, timeout);
     }
@@ -351,12 +413,6 @@ impl ServiceClient {
     /// ```
     pub fn close_with(&self, reason: FinishReason, detail: Option<&str>, timeout: Duration) {
         self.session.inner().close(reason, detail, timeout);
-    }
-
-    fn get<T: DeserializeOwned>(&self, operation: &'static str, path: &'static str) -> Result<T> {
-        let http = self.session.http();
-        let limits = Limits { deadline: self.blocking().deadline(), ..http.limits(operation, Purpose::Session) };
-        http.send(&Request::get(path), &limits)?.json(operation)
     }
 
     fn blocking(&self) -> CallMode {

@@ -225,6 +225,7 @@ impl Session {
     }
 
     fn end(&self, reason: FinishReason, detail: Option<&str>, deadline: Instant) {
+        self.http.start_ending();
         if self.heartbeat.is_some() {
             finish::finish(&self.http, &self.id, reason, detail, deadline);
         }

@@ -25,7 +25,7 @@ impl ThreadOptions {
 
 /// The hint of the error when the system refuses a thread.
 pub(super) const NOT_STARTED_HINT: &str =
-    "the system is out of threads or memory; lower thread_stack_size or the thread limits";
+    "raise the limit of threads (ulimit -u) or of memory (ulimit -v), or lower thread_stack_size";
 
 #[cfg(test)]
 pub(super) fn test_options(clock: Clock) -> ThreadOptions {

@@ -51,6 +51,14 @@ pub struct TokenizerSource {
 
 impl TokenizerSource {
     /// Reads the environment: see [the table](TokenizerSource).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::TokenizerSource::from_env().load("Qwen/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn from_env() -> Self {
         TokenizerSource::from_env_with(|name| std::env::var(name).ok())
     }
@@ -88,18 +96,42 @@ impl TokenizerSource {
     }
 
     /// This crate's cache. It is created when something is stored.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::TokenizerSource::from_env().cache_dir("cache").load("Qwen/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(directory.into());
         self
     }
 
     /// The cache of Hugging Face's own programs, in their layout. It is never written to.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::TokenizerSource::from_env().hub_cache_dir("/data/huggingface/hub").load("Qwen/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn hub_cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.hub_cache_dir = Some(directory.into());
         self
     }
 
     /// The URL of the hub, or of a mirror: `http://` or `https://`, a host, and optionally a port and path.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::TokenizerSource::from_env().endpoint("https://hub.example.com").load("Qwen/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = url.into();
         self
@@ -107,12 +139,28 @@ impl TokenizerSource {
 
     /// The token for restricted tokenizers. It is sent only to the [`endpoint`](TokenizerSource::endpoint), not to other hosts
     /// that it redirects to.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::TokenizerSource::from_env().token("hf_example").load("Qwen/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Secret::new(token));
         self
     }
 
     /// Whether to download nothing. Defaults to the environment's `HF_HUB_OFFLINE`, otherwise `false`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::TokenizerSource::from_env().offline(true).load("Qwen/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn offline(mut self, offline: bool) -> Self {
         self.offline = offline;
         self
@@ -120,6 +168,15 @@ impl TokenizerSource {
 
     /// Downloads with the proxy, certificates and timeouts of this configuration, and nothing else of it. Defaults to those of
     /// [`Config::builder`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let config = tinkex::Config::builder().proxy(tinkex::Proxy::Off).build()?;
+    /// let source = tinkex::TokenizerSource::from_env().config(&config);
+    /// println!("{:?}", source.load("Qwen/Qwen3-8B")?.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn config(mut self, config: &Config) -> Self {
         self.config = Some(config.clone());
         self
@@ -134,6 +191,14 @@ impl TokenizerSource {
     /// downloads are off; [`ErrorKind::Status`], [`ErrorKind::Connect`] and the like if the download fails;
     /// [`ErrorKind::Decode`] for a file that is not a tokenizer, which is then not stored, and for a tokenizer that exists only in
     /// another format, such as `tiktoken.model`. The message says where to put a file, and how to convert one.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let tokenizer = tinkex::TokenizerSource::from_env().load("Qwen/Qwen3-8B")?;
+    /// println!("{:?}", tokenizer.encode("hello")?);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn load(&self, id: &str) -> Result<Tokenizer> {
         self.load_until(id, None).map_err(|error| error.with_operation("load"))
     }

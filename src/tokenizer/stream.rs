@@ -34,6 +34,14 @@ impl TextDecoder {
     /// # Errors
     ///
     /// As [`Tokenizer::decode`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut decoder = tinkex::Tokenizer::bytes().decoder();
+    /// assert_eq!(decoder.push(&[104, 105])?, "hi");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn push(&mut self, tokens: &[u32]) -> Result<String> {
         let mut text = String::new();
         for &token in tokens {
@@ -53,6 +61,15 @@ impl TextDecoder {
     /// # Errors
     ///
     /// As [`Tokenizer::decode`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut decoder = tinkex::Tokenizer::bytes().decoder();
+    /// decoder.push(&[104, 0xC3])?;
+    /// assert_eq!(decoder.finish()?, "\u{FFFD}");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn finish(self) -> Result<String> {
         self.next()
     }

@@ -44,8 +44,6 @@ use crate::fs::write_atomically;
 #[derive(Debug)]
 pub struct JsonLines<T> {
     path: PathBuf,
-    /// Once an entry was added.
-    file: Option<File>,
     /// The length of the whole lines.
     end: u64,
     /// Whether the last of them lacks its line break.
@@ -66,7 +64,7 @@ impl<T> JsonLines<T> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (0, false),
             Err(error) => return Err(failed("read", &path, error)),
         };
-        Ok(JsonLines { path, file: None, end, is_open_ended, entry: PhantomData })
+        Ok(JsonLines { path, end, is_open_ended, entry: PhantomData })
     }
 
     /// The path of the file.
@@ -95,24 +93,19 @@ impl<T: Serialize> JsonLines<T> {
         Ok(())
     }
 
+    /// Opens the file each time, since it may be gone: then it begins anew.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let end = self.end;
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                if let Some(directory) = self.path.parent() {
-                    fs::create_dir_all(directory)?;
-                }
-                let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
-                self.file.insert(opened)
-            }
-        };
-        file.set_len(end)?;
-        file.seek(SeekFrom::Start(end))?;
+        if let Some(directory) = self.path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
+        self.end = self.end.min(file.metadata()?.len());
+        file.set_len(self.end)?;
+        file.seek(SeekFrom::Start(self.end))?;
         let written = file.write_all(line);
         if written.is_err() {
             // Should that fail as well, the next entry or the next reader drops the part.
-            file.set_len(end).ok();
+            file.set_len(self.end).ok();
         }
         written
     }
@@ -151,7 +144,7 @@ impl<T: DeserializeOwned> JsonLines<T> {
             kept.push(b'\n');
         }
         write_atomically(&self.path, &kept).map_err(|error| failed("write", &self.path, error))?;
-        (self.file, self.end, self.is_open_ended) = (None, kept.len() as u64, false);
+        (self.end, self.is_open_ended) = (kept.len() as u64, false);
         Ok(())
     }
 
@@ -234,6 +227,15 @@ mod tests {
             assert_eq!(text(&lines), after, "{before:?}");
             assert_eq!((lines.read().unwrap().len(), lines.last().unwrap()), (entries + 1, Some(json!(7))));
         }
+    }
+
+    #[test]
+    fn a_file_that_is_removed_begins_anew() {
+        let (_directory, mut lines) = written("1\n2\n");
+        lines.push(&json!(3)).unwrap();
+        fs::remove_file(lines.path()).unwrap();
+        lines.push(&json!(4)).unwrap();
+        assert_eq!(text(&lines), "4\n");
     }
 
     #[test]

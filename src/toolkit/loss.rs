@@ -1,6 +1,7 @@
 //! The loss per token.
 
 use std::iter::zip;
+use std::ops::AddAssign;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{Datum, ForwardBackwardOutput, TensorData};
@@ -11,12 +12,13 @@ const LOSS: &str = "loss:sum";
 /// The mean loss of the targets in nats: the sum over all targets of weight times negative log-probability, divided by the sum of
 /// the weights. A mean of NaN says that the model's log-probabilities are NaN: it has diverged.
 ///
-/// It is computed from the log-probabilities of the output; if the service sent none, from its metric `loss:sum`.
+/// It is computed from the log-probabilities of the output; if the service did not send one for each target, from its metric
+/// `loss:sum`.
 ///
 /// # Errors
 ///
-/// [`InvalidInput`](ErrorKind::InvalidInput) for another number of datums than of outputs, a datum without dense float32 `weights`, and
-/// weights that add up to 0; [`Decode`](ErrorKind::Decode) for an output with neither.
+/// [`InvalidInput`](ErrorKind::InvalidInput) for a datum without dense float32 `weights`, and weights that add up to 0;
+/// [`Decode`](ErrorKind::Decode) for an output with neither.
 ///
 /// ```
 /// use tinkex::toolkit::{WeightedTokens, nats_per_token};
@@ -30,30 +32,78 @@ const LOSS: &str = "loss:sum";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn nats_per_token(batch: &[Datum], output: &ForwardBackwardOutput) -> Result<f64> {
-    let weights = batch.iter().enumerate().map(|(index, datum)| weights(index, datum)).collect::<Result<Vec<_>>>()?;
-    let total: f64 = weights.iter().copied().flatten().map(|weight| f64::from(*weight)).sum();
-    if total == 0.0 {
-        return Err(Error::invalid_input("the weights of the batch add up to 0, so its loss has no mean"));
+    let loss = TokenLoss::of(batch, output)?;
+    match loss.weight == 0.0 {
+        true => Err(Error::invalid_input("the weights of the batch add up to 0, so its loss has no mean")),
+        false => Ok(loss.per_token()),
     }
-    let outputs = &output.loss_fn_outputs;
-    if outputs.len() != batch.len() && !outputs.is_empty() {
-        let message = format!("there are {} outputs for {} datums", outputs.len(), batch.len());
-        return Err(Error::invalid_input(message).with_hint("pass the batch that the output is of"));
+}
+
+/// The summed loss of targets, and their summed weights: for a mean over several batches, such as an evaluation in parts.
+/// [`nats_per_token`] is that of a single one.
+///
+/// ```
+/// use tinkex::toolkit::{TokenLoss, WeightedTokens};
+/// use tinkex::types::ForwardBackwardOutput;
+///
+/// let batch = [WeightedTokens::new().context([10]).trained([11]).datum()?];
+/// let mut total = TokenLoss::default();
+/// for logprob in [-0.5, -1.5] {
+///     let output = format!(r#"{{"loss_fn_outputs": [{{"logprobs": {{"data": [{logprob}], "dtype": "float32"}}}}]}}"#);
+///     total += TokenLoss::of(&batch, &serde_json::from_str::<ForwardBackwardOutput>(&output)?)?;
+/// }
+/// assert_eq!((total.nats, total.weight, total.per_token()), (2.0, 2.0, 1.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TokenLoss {
+    /// The sum of weight times negative log-probability, in nats.
+    pub nats: f64,
+    /// The sum of the weights.
+    pub weight: f64,
+}
+
+impl TokenLoss {
+    /// The loss of a batch, given the output of a pass over it.
+    ///
+    /// # Errors
+    ///
+    /// As [`nats_per_token`], except that the weights may add up to 0.
+    pub fn of(batch: &[Datum], output: &ForwardBackwardOutput) -> Result<Self> {
+        let weights =
+            batch.iter().enumerate().map(|(index, datum)| weights(index, datum)).collect::<Result<Vec<_>>>()?;
+        let weight = weights.iter().copied().flatten().map(|weight| f64::from(*weight)).sum();
+        let outputs = &output.loss_fn_outputs;
+        let logprobs: Vec<&[f32]> = outputs.iter().map(|output| output.logprobs().unwrap_or_default()).collect();
+        let lengths = |lists: &[&[f32]]| lists.iter().map(|list| list.len()).collect::<Vec<_>>();
+        let nats = match lengths(&weights) == lengths(&logprobs) {
+            true => {
+                let pairs = zip(weights, logprobs).flat_map(|(weights, logprobs)| zip(weights, logprobs));
+                // What has no weight does not count, also if it is infinite or NaN.
+                let counted = pairs.filter(|(weight, _)| **weight != 0.0);
+                -counted.map(|(weight, logprob)| f64::from(*weight) * f64::from(*logprob)).sum::<f64>()
+            }
+            false => *output.metrics.get(LOSS).ok_or_else(|| {
+                let message = "the output has neither a log-probability for each target nor the metric loss:sum";
+                Error::new(ErrorKind::Decode, message).with_hint("pass the batch that the output is of")
+            })?,
+        };
+        Ok(TokenLoss { nats, weight })
     }
-    let logprobs: Vec<&[f32]> = outputs.iter().map(|output| output.logprobs().unwrap_or_default()).collect();
-    let lengths = |lists: &[&[f32]]| lists.iter().map(|list| list.len()).collect::<Vec<_>>();
-    let nats = match lengths(&weights) == lengths(&logprobs) {
-        true => {
-            let pairs = zip(weights, logprobs).flat_map(|(weights, logprobs)| zip(weights, logprobs));
-            // What has no weight does not count, also if it is infinite or NaN.
-            let counted = pairs.filter(|(weight, _)| **weight != 0.0);
-            -counted.map(|(weight, logprob)| f64::from(*weight) * f64::from(*logprob)).sum::<f64>()
-        }
-        false => *output.metrics.get(LOSS).ok_or_else(|| {
-            Error::new(ErrorKind::Decode, "the output has neither log-probabilities nor the metric loss:sum")
-        })?,
-    };
-    Ok(nats / total)
+
+    /// The mean in nats per token; NaN without any weight.
+    #[must_use]
+    pub fn per_token(self) -> f64 {
+        self.nats / self.weight
+    }
+}
+
+impl AddAssign for TokenLoss {
+    fn add_assign(&mut self, other: Self) {
+        self.nats += other.nats;
+        self.weight += other.weight;
+    }
 }
 
 fn weights(index: usize, datum: &Datum) -> Result<&[f32]> {
@@ -102,15 +152,15 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let fitting = output(&[&[json!(-7.0), json!(-2.0)], &[json!(-1.0)]], json!({}));
-        let silent = WeightedTokens::new().context([1, 2, 3]).datum().unwrap();
+        let silent = WeightedTokens::new().context([1, 2]).datum().unwrap();
         let bare = Datum::new([1]).input("target_tokens", [2]).unwrap();
         let one = output(&[&[json!(-1.0)]], json!({}));
         for (batch, output, why) in [
-            (&batch()[..1], &fitting, "2 outputs for 1 datums"),
-            (&batch()[..], &one, "1 outputs for 2 datums"),
+            (&batch()[..1], &fitting, "neither a log-probability for each target nor"),
+            (&batch()[..], &one, "neither a log-probability for each target nor"),
             (&[silent], &one, "add up to 0"),
             (&[bare], &one, "datum 0 has no dense weights"),
-            (&batch()[1..], &output(&[&[]], json!({})), "neither log-probabilities nor"),
+            (&batch()[1..], &output(&[&[]], json!({})), "neither a log-probability for each target nor"),
         ] {
             let error = nats_per_token(batch, output).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | make a datum of a prompt and its completion, or of a chat | [`WeightedTokens`] |
 //! | make a datum of a sampled sequence and its advantage, or that of each token | [`policy_datum`], [`token_policy_datum`] |
-//! | get the mean loss per token, in nats | [`nats_per_token`] |
+//! | get the mean loss per token, in nats | [`nats_per_token`]; [`TokenLoss`] for several batches |
 //! | set the learning rate of each step | [`Schedule`] |
 //! | record metrics, or anything, as lines of JSON | [`JsonLines`] |
 //! | record checkpoints, and resume from the last one | [`JsonLines`] of [`SavedCheckpoint`] |
@@ -47,7 +47,7 @@ mod schedule;
 mod weighted_tokens;
 
 pub use json_lines::JsonLines;
-pub use loss::nats_per_token;
+pub use loss::{TokenLoss, nats_per_token};
 pub use policy::{policy_datum, token_policy_datum};
 pub use saved_checkpoint::SavedCheckpoint;
 pub use schedule::{Decay, Schedule};

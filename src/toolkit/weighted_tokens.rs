@@ -86,10 +86,9 @@ impl WeightedTokens {
     }
 
     /// Keeps the first `len` tokens, if there are more.
-    pub fn truncate(mut self, len: usize) -> Self {
+    pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
         self.weights.truncate(len);
-        self
     }
 
     /// The tokens.
@@ -176,7 +175,10 @@ mod tests {
             assert!(error.contains(&format!("an example of {} tokens", tokens.len())), "{error}");
         }
         assert!(WeightedTokens::new().context([1]).weighted([2], f32::NAN).datum().is_err());
-        assert_eq!(WeightedTokens::new().context([1]).trained([2, 3]).truncate(2).trained_len(), 1);
-        assert_eq!(WeightedTokens::new().trained([2, 3]).truncate(9).len(), 2);
+        let mut tokens = WeightedTokens::new().context([1]).trained([2, 3]);
+        tokens.truncate(9);
+        assert_eq!((tokens.len(), tokens.trained_len()), (3, 2));
+        tokens.truncate(2);
+        assert_eq!((tokens.len(), tokens.trained_len()), (2, 1));
     }
 }

@@ -141,6 +141,25 @@ impl TrainingClient {
     /// As [`forward_backward_custom`](TrainingClient::forward_backward_custom) up to then, and
     /// [`QueueFull`](ErrorKind::QueueFull) or [`Closed`](ErrorKind::Closed). The [`Pending`] returns the errors of the second
     /// pass.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient, batch: tinkex::types::Batch) -> tinkex::Result<()> {
+    /// use std::convert::Infallible;
+    /// use tinkex::CustomLoss;
+    ///
+    /// let pending = trainer.submit_forward_backward_custom(&batch, |_, logprobs| {
+    ///     // The mean negative log-probability, over all tokens.
+    ///     let tokens = logprobs.iter().map(|row| row.len()).sum::<usize>().max(1) as f32;
+    ///     let loss = -logprobs.iter().map(|row| row.sum()).sum::<f32>() / tokens;
+    ///     let gradients = logprobs.iter().map(|row| row.mapv(|_| -1.0 / tokens)).collect();
+    ///     Ok::<_, Infallible>(CustomLoss::new(loss.into(), gradients))
+    /// })?;
+    /// println!("{:?}", pending.wait()?.metrics.get("loss:sum"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_forward_backward_custom<E>(
         &self,
         batch: impl Into<Batch>,

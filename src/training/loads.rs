@@ -43,6 +43,16 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let loaded = trainer.submit_load_state("tinker://run-1/weights/epoch-1")?;
+    /// loaded.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_load_state(&self, options: impl Into<LoadOptions>) -> Result<Pending<LoadWeightsResponse>> {
         self.queue_load_state(options.into(), false, self.submitting())
     }
@@ -54,6 +64,15 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`load_state`](TrainingClient::load_state).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// trainer.load_state_with_optimizer("tinker://run-1/weights/epoch-1")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn load_state_with_optimizer(&self, options: impl Into<LoadOptions>) -> Result<LoadWeightsResponse> {
         self.queue_load_state(options.into(), true, self.blocking())?.wait()
     }
@@ -63,6 +82,16 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let loaded = trainer.submit_load_state_with_optimizer("tinker://run-1/weights/epoch-1")?;
+    /// loaded.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_load_state_with_optimizer(
         &self,
         options: impl Into<LoadOptions>,

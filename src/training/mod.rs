@@ -4,6 +4,7 @@ mod compression;
 #[cfg(feature = "ndarray")]
 mod custom;
 mod loads;
+mod model;
 mod passes;
 mod queue;
 mod requests;
@@ -20,16 +21,9 @@ use queue::TrainingQueue;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::http::{Limits, Purpose, Request};
-use crate::observer::WaitKind;
 use crate::pending::{Pending, PollingSession};
-use crate::rules::tokenizer_id;
 use crate::session::Dependent;
-use crate::tokenizer::Tokenizer;
-use crate::types::wire::GetInfoRequest;
-use crate::types::{
-    Batch, ForwardBackwardOutput, GetInfoResponse, Loss, OptimParams, OptimStepResponse, UnloadModelResponse, run_page,
-};
+use crate::types::{Batch, ForwardBackwardOutput, GetInfoResponse, Loss, OptimParams, OptimStepResponse, run_page};
 
 /// Trains one LoRA adapter on a base model. Cheap to clone; all clones share one order of requests.
 ///
@@ -107,6 +101,15 @@ impl TrainingClient {
     }
 
     /// The id of the trained model.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// println!("tinker://{}/weights", trainer.model_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn model_id(&self) -> &str {
         &self.core.model_id
@@ -114,6 +117,17 @@ impl TrainingClient {
 
     /// The address of the training run's page in the service's web console. `None` unless the service is the official one:
     /// others have no console. Makes no request.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// if let Some(url) = trainer.get_console_url() {
+    ///     println!("see {url}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn get_console_url(&self) -> Option<String> {
         self.core.session.config().is_official().then(|| run_page(&self.core.model_id))
@@ -166,6 +180,18 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`forward_backward`](TrainingClient::forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient, batch: tinkex::types::Batch) -> tinkex::Result<()> {
+    /// use tinkex::types::LossFn;
+    ///
+    /// let output = trainer.forward(&batch, LossFn::CrossEntropy)?;
+    /// println!("held-out loss: {:?}", output.metrics.get("loss:sum"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
         self.queue_pass("forward", Pass::Forward, &batch.into(), loss.into(), self.blocking())?.pending(combine).wait()
     }
@@ -175,6 +201,19 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient, batch: tinkex::types::Batch) -> tinkex::Result<()> {
+    /// use tinkex::types::LossFn;
+    ///
+    /// let first = trainer.submit_forward(&batch, LossFn::CrossEntropy)?;
+    /// let second = trainer.submit_forward(&batch, LossFn::CrossEntropy)?;
+    /// println!("{:?} {:?}", first.wait()?.metrics, second.wait()?.metrics);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_forward(
         &self,
         batch: impl Into<Batch>,
@@ -196,6 +235,19 @@ impl TrainingClient {
     /// missing or of another length than the model input ([`Datum::validate_for`](crate::types::Datum::validate_for)), before any
     /// request; otherwise any error of a request. If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the gradient
     /// may have been accumulated.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient, batch: tinkex::types::Batch) -> tinkex::Result<()> {
+    /// use tinkex::types::{AdamParams, LossFn};
+    ///
+    /// let output = trainer.forward_backward(&batch, LossFn::CrossEntropy)?;
+    /// trainer.optim_step(AdamParams::new().learning_rate(1e-4))?;
+    /// println!("loss: {:?}", output.metrics.get("loss:sum"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forward_backward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
         let (batch, loss, mode) = (batch.into(), loss.into(), self.blocking());
         self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending(combine).wait()
@@ -207,6 +259,20 @@ impl TrainingClient {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`QueueFull`](crate::ErrorKind::QueueFull) or
     /// [`Closed`](crate::ErrorKind::Closed). The [`Pending`] returns all others.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient, batch: tinkex::types::Batch) -> tinkex::Result<()> {
+    /// use tinkex::types::{AdamParams, LossFn};
+    ///
+    /// let pass = trainer.submit_forward_backward(&batch, LossFn::CrossEntropy)?;
+    /// let step = trainer.submit_optim_step(AdamParams::default())?;
+    /// println!("{:?}", pass.wait()?.metrics);
+    /// step.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_forward_backward(
         &self,
         batch: impl Into<Batch>,
@@ -226,6 +292,18 @@ impl TrainingClient {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for settings that no server can take, before any request; otherwise any
     /// error of a request. If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set, the step may have taken
     /// place.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// use tinkex::types::AdamParams;
+    ///
+    /// let response = trainer.optim_step(AdamParams::new().learning_rate(1e-4))?;
+    /// println!("{:?}", response.metrics);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn optim_step(&self, params: impl Into<OptimParams>) -> Result<OptimStepResponse> {
         self.queue_optim_step(params.into(), self.blocking())?.wait()
     }
@@ -235,88 +313,21 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_optim_step(&self, params: impl Into<OptimParams>) -> Result<Pending<OptimStepResponse>> {
-        self.queue_optim_step(params.into(), self.submitting())
-    }
-
-    /// Frees the model on the service, after all calls that were submitted before. Unsaved weights are lost, and later calls
-    /// fail. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// Any error of a request.
-    pub fn unload_model(&self) -> Result<UnloadModelResponse> {
-        self.queue_unload_model(self.blocking())?.wait()
-    }
-
-    /// Submits [`unload_model`](TrainingClient::unload_model).
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
-    pub fn submit_unload_model(&self) -> Result<Pending<UnloadModelResponse>> {
-        self.queue_unload_model(self.submitting())
-    }
-
-    /// The service's information about the model. Blocks for one request, the first time; later calls of this client and its
-    /// clones return the same information without a request.
-    ///
-    /// # Errors
-    ///
-    /// Any error of a request.
-    pub fn get_info(&self) -> Result<GetInfoResponse> {
-        if let Some(info) = self.core.info.get() {
-            return Ok(info.clone());
-        }
-        let http = self.core.session.http();
-        let limits = Limits {
-            deadline: self.blocking().deadline(),
-            waits_for: Some(WaitKind::Request),
-            ..http.limits("get_info", Purpose::Training)
-        };
-        let body = GetInfoRequest { model_id: (&*self.core.model_id).into() };
-        let info: GetInfoResponse = http.send_json(Request::post("get_info", &[]), &limits, &body)?;
-        Ok(self.core.info.get_or_init(|| info).clone())
-    }
-
-    /// The id of the model's tokenizer: the service's, or else the one that the Python client derives from the model's name.
-    /// Blocks for one request, the first time.
-    ///
-    /// # Errors
-    ///
-    /// Any error of a request.
-    pub fn tokenizer_id(&self) -> Result<String> {
-        let info = self.get_info()?;
-        let model_name = info.model_data.model_name.or(info.model_name);
-        tokenizer_id::of_info(info.model_data.tokenizer_id, model_name)
-            .map_err(|error| error.with_operation("tokenizer_id"))
-    }
-
-    /// The model's tokenizer. Not cached: keep the returned tokenizer. Blocks for one request and, unless it is the tokenizer of
-    /// bytes, for reading its file or downloading it to the cache.
-    ///
-    /// The environment decides where to look for it (`TokenizerSource::from_env`). To look elsewhere, pass the
-    /// [`tokenizer_id`](TrainingClient::tokenizer_id) to your own `TokenizerSource`, or read a file with
-    /// `Tokenizer::from_path`.
-    ///
-    /// # Errors
-    ///
-    /// [`Config`](crate::ErrorKind::Config) in a build without the feature `tokenizers`, for any but the tokenizer of bytes; the
-    /// errors of `TokenizerSource::load`; otherwise any error of a request.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
-    /// let tokenizer = trainer.tokenizer()?;
-    /// let tokens = tokenizer.encode("The weather today is")?;
+    /// use tinkex::types::AdamParams;
+    ///
+    /// let step = trainer.submit_optim_step(AdamParams::default())?;
+    /// println!("submitted");
+    /// step.wait()?;
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "get_tokenizer")]
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let deadline = self.blocking().deadline();
-        Tokenizer::named(&self.tokenizer_id()?, self.core.session.config(), deadline, "tokenizer")
+    pub fn submit_optim_step(&self, params: impl Into<OptimParams>) -> Result<Pending<OptimStepResponse>> {
+        self.queue_optim_step(params.into(), self.submitting())
     }
 }
 

@@ -31,7 +31,7 @@ impl TrainingClient {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, and for a time limit below 1 hour or above 10 years,
-    /// before any request; status 409 for a name that is taken, after at most two retries; otherwise any
+    /// before any request; for a name that is taken status 409, after at most two retries, or 400 from the local server; otherwise any
     /// error of a request.
     ///
     /// # Examples
@@ -55,6 +55,16 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let saved = trainer.submit_save_state("epoch-1")?;
+    /// println!("{}", saved.wait()?.path);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_save_state(&self, options: impl Into<SaveOptions>) -> Result<Pending<SaveWeightsResponse>> {
         self.queue_save_state(options.into(), self.submitting())
     }
@@ -66,6 +76,16 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`save_state`](TrainingClient::save_state).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let path = trainer.save_weights_for_sampler("epoch-1")?.path;
+    /// println!("sample from {path}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn save_weights_for_sampler(&self, options: impl Into<SamplerSaveOptions>) -> Result<SaveWeightsResponse> {
         self.queue_save_for_sampler(options.into(), self.blocking())?.wait()
     }
@@ -75,6 +95,16 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let saved = trainer.submit_save_weights_for_sampler("epoch-1")?;
+    /// println!("{}", saved.wait()?.path);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_save_weights_for_sampler(
         &self,
         options: impl Into<SamplerSaveOptions>,
@@ -87,6 +117,19 @@ impl TrainingClient {
     /// # Errors
     ///
     /// Any error of a request.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// use tinkex::types::{ModelInput, SamplingParams};
+    ///
+    /// let sampler = trainer.save_weights_and_get_sampling_client()?;
+    /// let prompt = ModelInput::from_tokens([1, 2, 3]);
+    /// println!("{:?}", sampler.sample(&prompt, 1, &SamplingParams::default())?.sequences);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn save_weights_and_get_sampling_client(&self) -> Result<SamplingClient> {
         self.save_weights_and_get_sampling_client_with(SamplerKind::Snapshot)
     }
@@ -97,6 +140,17 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let pending = trainer.submit_save_weights_and_get_sampling_client()?;
+    /// let sampler = pending.wait()?;
+    /// println!("{}", sampler.sampling_session_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_save_weights_and_get_sampling_client(&self) -> Result<Pending<SamplingClient>> {
         self.submit_save_weights_and_get_sampling_client_with(SamplerKind::Snapshot)
     }
@@ -128,6 +182,19 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// use tinkex::types::SamplerKind;
+    ///
+    /// let pending = trainer.submit_save_weights_and_get_sampling_client_with(SamplerKind::Inflight)?;
+    /// let sampler = pending.wait()?;
+    /// println!("{}", sampler.sampling_session_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_save_weights_and_get_sampling_client_with(
         &self,
         kind: SamplerKind,
@@ -168,6 +235,18 @@ impl TrainingClient {
     /// # Errors
     ///
     /// As [`submit_forward_backward`](TrainingClient::submit_forward_backward).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// use tinkex::types::ExternalSaveOptions;
+    ///
+    /// let saved = trainer.submit_save_weights_external(ExternalSaveOptions::new("adapter"))?;
+    /// println!("{}", saved.wait()?.path);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_save_weights_external(
         &self,
         options: impl Into<ExternalSaveOptions>,

@@ -20,6 +20,37 @@
 //! # }
 //! ```
 //!
+//! # What you write
+//!
+//! | for | types |
+//! |---|---|
+//! | a batch | [`Datum`] and [`Batch`]; [`ModelInput`] of [`EncodedTextChunk`], [`ImageChunk`] and [`ImageAssetPointerChunk`] ([`ModelInputChunk`], [`ImageFormat`]); [`TensorData`] of a [`Dtype`] ([`LossInput`], [`Element`]); [`ProvenanceSpan`] and [`ProvenanceSource`] |
+//! | a pass | [`LossFn`], or a [`Loss`] with settings ([`LossSetting`]) |
+//! | a step | [`AdamParams`] or [`DimuonParams`] ([`OptimParams`]) |
+//! | a new model | [`LoraConfig`]; [`OptimizerConfig`]: [`AdamOptimizerConfig`] or [`DimuonOptimizerConfig`] |
+//! | samples | [`SamplingParams`] with a [`Stop`]; [`SampleOptions`](crate::SampleOptions) has the rest |
+//! | saving and loading | [`SaveOptions`], [`SamplerSaveOptions`], [`SamplerKind`], [`ExternalSaveOptions`], [`LoadOptions`]; [`CheckpointPath`] and [`CheckpointType`] |
+//! | what is stored | [`AccessScope`]; [`SessionSearch`] with [`SearchOwner`], [`SessionStatusQuery`] and [`SessionSearchCursor`]; [`AuditEventType`]; [`Query`] and [`QueryValue`] |
+//! | sessions, events | [`FinishReason`], [`Severity`]; [`RequestKind`] for [`ServiceClient::pending`](crate::ServiceClient::pending) |
+//!
+//! # What you read
+//!
+//! | from | types |
+//! |---|---|
+//! | passes and steps | [`ForwardBackwardOutput`] with a [`LossFnOutput`] for each datum; [`OptimStepResponse`] |
+//! | samples | [`SampleResponse`] with [`SampledSequence`]s ([`StopReason`], [`TokenLogprob`]) and [`PromptAltTokens`] |
+//! | saving and loading | [`SaveWeightsResponse`], [`SaveWeightsExternalResponse`], [`LoadWeightsResponse`], [`UnloadModelResponse`] |
+//! | the service | [`GetServerCapabilitiesResponse`] with [`SupportedModel`]s, [`HealthResponse`], [`GetInfoResponse`] with [`ModelData`], [`Whoami`], [`QueueState`] |
+//! | runs and checkpoints | [`TrainingRun`], [`TrainingRunsResponse`]; [`Checkpoint`], [`CheckpointsListResponse`], [`CheckpointArchiveUrlResponse`], [`ExternalWeightsUrlsResponse`], [`WeightsInfoResponse`]; [`Cursor`], [`Timestamp`] |
+//! | sessions | [`SessionResponse`], [`SessionsListResponse`], [`SamplerResponse`]; [`SessionSearchResponse`] with [`SessionSummary`], [`SessionStatus`], [`SessionStatusType`] and [`SessionStatusReason`] |
+//! | administration | [`AuditLogResponse`] with [`AuditLogEntry`]; [`BillingUsageResponse`] with [`BillingUsageEvent`] ([`BillingEventInfo`], [`BillingEventType`], [`BillingUsageSession`]); [`CurrentCheckpointStorageUsageResponse`] with [`CurrentCheckpointStorageUsageItem`] |
+//! | any of them | [`PromiseResult`]: what a promise can have as its result; [`RequestErrorCategory`] |
+//!
+//! A number of a response that is not finite arrives as such, whether the service writes `null`, `NaN` or `"NaN"`. With serde alone
+//! these types read `null` as NaN, where a number must be.
+//!
+//! # The wire
+//!
 //! The requests themselves are in [`wire`], which is outside semantic versioning.
 
 mod from_text;

@@ -16,6 +16,8 @@ mod config;
 mod contract;
 #[cfg(feature = "ndarray")]
 mod custom_loss;
+#[cfg(all(feature = "local", unix))]
+mod device;
 mod events;
 mod http;
 #[cfg(feature = "local")]

@@ -23,7 +23,7 @@ pub use healthy::{healthy_service, result, service_with_polls, service_with_sett
 pub use service::{Service, is_for_current_services, listener_with_small_buffers};
 use tinkex::clock::ManualClock;
 use tinkex::{Config, ConfigBuilder, Proxy};
-pub use tunnel::{Tunnels, tunnelling_proxy};
+pub use tunnel::{Tunnels, refusing_proxy, socks_proxy, tunnelling_proxy};
 
 /// A test that waits longer than this for something that must happen has failed.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A program with a terminal as stdin and stderr, and a pipe as stdout.
+/// A program with a terminal as stdin and stderr, and a pipe or the terminal as stdout.
 pub struct Terminal {
     child: Child,
     keyboard: File,
@@ -24,14 +24,26 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    pub fn start(mut command: Command) -> Self {
-        let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    /// With a pipe as stdout.
+    pub fn start(command: Command) -> Self {
+        Terminal::open(command, 100, true)
+    }
+
+    /// With a terminal of this many columns, also as stdout.
+    pub fn with_columns(command: Command, columns: u16) -> Self {
+        Terminal::open(command, columns, false)
+    }
+
+    fn open(mut command: Command, columns: u16, stdout_is_piped: bool) -> Self {
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         // Children of other tests must not inherit the terminal, which would keep its screen open.
         for end in [&pty.master, &pty.slave] {
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
         }
-        command.env("TERM", "xterm").stdin(pty.slave.try_clone().unwrap()).stderr(pty.slave).stdout(Stdio::piped());
+        command.env("TERM", "xterm").stdin(pty.slave.try_clone().unwrap());
+        let stdout = if stdout_is_piped { Stdio::piped() } else { pty.slave.try_clone().unwrap().into() };
+        command.stdout(stdout).stderr(pty.slave);
         let child = command.spawn().unwrap();
         // The command owns the slave's ends, which would keep the screen open.
         drop(command);
@@ -58,10 +70,12 @@ impl Terminal {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     }
 
-    /// The exit code, stdout, and all that was shown.
+    /// The exit code, stdout if it is a pipe, and all that was shown.
     pub fn end(mut self) -> (Option<i32>, String, String) {
         let mut stdout = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_string(&mut stdout).unwrap();
+        }
         let code = self.child.wait().unwrap().code();
         while let Ok(bytes) = self.screen.recv_timeout(PATIENCE) {
             self.shown.push_str(&String::from_utf8_lossy(&bytes));

@@ -1,7 +1,8 @@
 //! What every command gets, and the global options behind it.
 
-use std::env;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use std::{env, fs};
 
 use clap::Args;
 use env_logger::{Env, Target};
@@ -21,6 +22,9 @@ use crate::screen;
 /// Retries of a short request: fewer than the library's default, since a person is waiting and can repeat the command.
 pub(crate) const RETRIES: u32 = 2;
 
+/// In place of a key, for requests that need none.
+const NO_KEY: &str = "tml-none";
+
 /// Options that are accepted before and after the command.
 #[derive(Args, Debug)]
 pub(crate) struct GlobalOptions {
@@ -33,6 +37,9 @@ pub(crate) struct GlobalOptions {
     /// URL of the service [env: TINKER_BASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) base_url: Option<String>,
+    /// PEM file with certificate authorities to trust besides the public ones and those of SSL_CERT_FILE and SSL_CERT_DIR
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_certificate: Option<PathBuf>,
     /// Project of the sessions of `sample` and `train` [env: TINKER_PROJECT_ID]
     #[arg(long, global = true, value_name = "PROJECT_ID")]
     pub(crate) project: Option<String>,
@@ -45,6 +52,7 @@ pub(crate) struct App {
     pub(crate) verbose: bool,
     base_url: Option<String>,
     project: Option<String>,
+    ca_certificate: Option<Vec<u8>>,
 }
 
 impl App {
@@ -61,7 +69,8 @@ impl App {
             .init();
         let output = Output::new(global.format);
         let (base_url, project) = (global.base_url, global.project);
-        Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url, project })
+        let ca_certificate = global.ca_certificate.as_deref().map(read_certificates).transpose()?;
+        Ok(App { output, interrupt: Interrupt::install()?, verbose: global.verbose, base_url, project, ca_certificate })
     }
 
     /// Where the API key comes from. Fails if there is none.
@@ -89,12 +98,23 @@ impl App {
         if let Some(project) = &self.project {
             builder = builder.project_id(project);
         }
+        if let Some(pem) = &self.ca_certificate {
+            builder = builder.add_root_certificate(pem.clone());
+        }
         builder
     }
 
     /// The configuration from the options and the environment.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         self.build(Config::builder())
+    }
+
+    /// The same for checks of the network, which need no key.
+    pub(crate) fn config_for_checks(&self, has_key: bool) -> Result<Config, Failure> {
+        if has_key {
+            return self.config();
+        }
+        Ok(self.settings(Config::builder().api_key(NO_KEY)).build()?)
     }
 
     fn build(&self, builder: ConfigBuilder) -> Result<Config, Failure> {
@@ -133,4 +153,14 @@ impl App {
     pub(crate) fn now(&self) -> SystemTime {
         Clock::system().wall()
     }
+}
+
+/// Reads the file of `--ca-certificate`, which must hold a certificate.
+fn read_certificates(path: &Path) -> Result<Vec<u8>, Failure> {
+    let named = |what: String| Failure::usage(format!("--ca-certificate: {} {what}", path.display()));
+    let pem = fs::read(path).map_err(|error| named(format!("cannot be read: {error}")))?;
+    if !String::from_utf8_lossy(&pem).contains("BEGIN CERTIFICATE") {
+        return Err(named("contains no certificate".to_owned()).hint("use a PEM file, with `BEGIN CERTIFICATE`"));
+    }
+    Ok(pem)
 }

@@ -41,8 +41,13 @@ Environment:
   HF_ENDPOINT, HF_TOKEN
                     mirror of the Hugging Face Hub, and access token for it
   HF_HUB_OFFLINE    1 turns off downloads of tokenizers
-  ALL_PROXY, HTTPS_PROXY, HTTP_PROXY, NO_PROXY
-                    proxy, and hosts that are reached without it
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
+                    proxy for https, http or both (http://, https://, socks5://
+                    or socks5h://), and hosts that are reached without it; also
+                    in lower case, read as curl reads them
+  SSL_CERT_FILE, SSL_CERT_DIR
+                    PEM file, and directories of them, with certificate
+                    authorities to trust besides the public ones
   NO_COLOR          turns off colors
 
 Exit codes:

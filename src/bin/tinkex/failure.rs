@@ -25,6 +25,8 @@ enum Exit {
     Failed,
     Usage,
     Interrupted,
+    /// What a command documents itself.
+    Own(u8),
 }
 
 impl Exit {
@@ -34,6 +36,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Interrupted => INTERRUPTED,
+            Exit::Own(code) => code,
         }
     }
 }
@@ -64,6 +67,11 @@ impl Failure {
     /// The operation failed, and its output has already reported that.
     pub(crate) fn reported() -> Self {
         Failure::new(Exit::Failed, None)
+    }
+
+    /// The operation failed with an exit code of its own, and its output has already reported that.
+    pub(crate) fn reported_with(code: u8) -> Self {
+        Failure::new(Exit::Own(code), None)
     }
 
     /// The arguments or settings are invalid, and nothing was done.
@@ -141,7 +149,7 @@ impl Failure {
     pub(crate) fn finish_reason(&self) -> FinishReason {
         match self.exit {
             Exit::ClosedPipe => FinishReason::Success,
-            Exit::Failed | Exit::Usage => FinishReason::Errored,
+            Exit::Failed | Exit::Usage | Exit::Own(_) => FinishReason::Errored,
             Exit::Interrupted => FinishReason::Interrupted,
         }
     }
@@ -171,8 +179,12 @@ impl From<tinkex::Error> for Failure {
         if error.may_have_taken_effect() {
             message.push_str("; the request may have taken effect");
         }
-        // A file or a connection: the message is of little use without the system's reason.
-        let needs_reason = matches!(error.kind(), ErrorKind::Io | ErrorKind::Connect);
+        // A file, or a connection that was lost: the message is of little use without the system's reason.
+        let needs_reason = match error.kind() {
+            ErrorKind::Io => true,
+            ErrorKind::Connect => error.connection_fault().is_none(),
+            _ => false,
+        };
         let reason = error.source().filter(|_| needs_reason).map(ToString::to_string);
         let reason = reason.as_deref().map(|reason| reason.strip_prefix("io: ").unwrap_or(reason));
         if let Some(reason) = reason.filter(|reason| !message.contains(*reason)) {

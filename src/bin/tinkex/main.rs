@@ -11,6 +11,7 @@
 //! | `text.rs`, `human.rs` | text that is safe to print; sizes and ages for people |
 //! | `screen` | the line at the bottom of the terminal: progress, and what is waited for |
 //! | `listing.rs` | `--limit`, `--columns` and titles of lists |
+//! | `offered.rs` | the models of the service, for one that it does not have |
 //! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |
 //! | `confirm.rs`, `csv.rs` | questions to the person at the terminal; tables as CSV files |
 //! | `template.rs`, `tokenizer_choice.rs` | how prompts and chats become tokens, for `train` and `sample` |
@@ -35,6 +36,7 @@ mod interrupt;
 mod listing;
 mod model;
 mod number;
+mod offered;
 mod output;
 mod run;
 mod sample;

@@ -14,6 +14,7 @@ use tinkex::{SampleOptions, ServiceClient};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::number::{self, at_least};
+use crate::offered;
 use crate::template::{self, Role};
 use crate::text::multi_line;
 use crate::tokenizer_choice;
@@ -118,7 +119,8 @@ fn generate(
     params: SamplingParams,
     prompt: String,
 ) -> Result<Samples, Failure> {
-    let sampler = service.create_sampling_client(&options.model)?;
+    let sampler = service.create_sampling_client(&options.model);
+    let sampler = sampler.map_err(|error| offered::explain(error, service, &options.model))?;
     let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || sampler.tokenizer())?;
     let input = ModelInput::from_text(&tokenizer, &prompt)?;
     let request = SampleOptions::new(&input).num_samples(options.num_samples).sampling_params(params);
@@ -128,6 +130,7 @@ fn generate(
         .into_iter()
         .map(|sequence| {
             let text = tokenizer.decode(&sequence.tokens)?;
+            let text = if options.chat { template::reply(&text).to_owned() } else { text };
             let (tokens, logprobs, stop_reason) = (sequence.tokens, sequence.logprobs, sequence.stop_reason);
             Ok(Sample { text, tokens, logprobs, stop_reason })
         })

@@ -1,5 +1,7 @@
 //! `tinkex serve`: the local server as a separate process.
 
+use std::error::Error as _;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,11 @@ use crate::time_args::length;
 #[command(after_long_help = format!("{CHAOS_HELP}\n\n{FLAGS_HELP}"))]
 pub(crate) struct Options {
     /// Address to listen on; port 0 picks a free port.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", conflicts_with = "port")]
     addr: String,
+    /// Port of 127.0.0.1 to listen on, in place of --addr.
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
     /// Directory to store runs, sessions and checkpoints in, and to load existing ones from [default: keep them in memory].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -134,10 +139,26 @@ fn token_life(text: &str) -> Result<Duration, String> {
     (!life.is_zero()).then_some(life).ok_or_else(|| "expected 1 second or more".to_owned())
 }
 
+/// Why the server did not start, with the options that help.
+fn explain(error: tinkex::Error, address: &str) -> Failure {
+    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let failure = Failure::from(error);
+    match kind {
+        Some(io::ErrorKind::AddrInUse) => failure.hint(format!(
+            "another program listens on {address}: choose another port with --port or --addr; port 0 picks a free one"
+        )),
+        Some(io::ErrorKind::AddrNotAvailable) => {
+            failure.hint(format!("{address} is no address of this machine: choose another with --addr"))
+        }
+        _ => failure,
+    }
+}
+
 pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     app.interrupt.catch();
+    let address = options.port.map_or(options.addr, |port| format!("127.0.0.1:{port}"));
     let mut builder = LocalServer::builder()
-        .addr(options.addr)
+        .addr(address.as_str())
         .wire(options.wire)
         .token_time(options.token_time)
         .metadata_above(options.metadata_above)
@@ -154,7 +175,7 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     if let Some(faults) = options.chaos {
         builder = builder.faults(faults);
     }
-    let server = builder.start()?;
+    let server = builder.start().map_err(|error| explain(error, &address))?;
     app.output.raw(&format_args!("listening on {}", server.base_url()))?;
     app.output.note(format_args!(
         "set TINKER_BASE_URL={} and TINKER_API_KEY to any text; press Ctrl-C to stop",

@@ -1,7 +1,7 @@
 //! How prompts, completions and chats become text, and text becomes tokens with weights. `train` and `sample` share this
 //! template, so that a model is prompted in the format that it was trained on.
 
-use tinkex::types::{Datum, ModelInput};
+use tinkex::toolkit::WeightedTokens;
 use tinkex::{Result, Tokenizer};
 
 /// A part of an example's text, to be trained on or only read as context.
@@ -121,17 +121,15 @@ pub(crate) fn chat_prompt(messages: &[(Role, &str)]) -> String {
     segments.into_iter().map(|segment| segment.text).collect()
 }
 
-/// The tokens of an example, and which of them are trained on.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TokenizedText {
-    tokens: Vec<u32>,
-    trained: Vec<bool>,
+/// The text of a reply to a [`chat_prompt`]: without the space that follows the role.
+pub(crate) fn reply(completion: &str) -> &str {
+    completion.strip_prefix(' ').unwrap_or(completion)
 }
 
 /// Tokenizes an example, or as much of it as shows that it has more than `at_most` tokens. A segment that
 /// [ends](Segment::ends) gets the tokenizer's end-of-sequence token, or a line break if it has none.
-pub(crate) fn tokenize(tokenizer: &Tokenizer, segments: &[Segment], at_most: Option<usize>) -> Result<TokenizedText> {
-    let mut all = TokenizedText { tokens: Vec::new(), trained: Vec::new() };
+pub(crate) fn tokenize(tokenizer: &Tokenizer, segments: &[Segment], at_most: Option<usize>) -> Result<WeightedTokens> {
+    let mut all = WeightedTokens::new();
     for (index, segment) in segments.iter().enumerate() {
         let room = at_most.map(|at_most| at_most.saturating_sub(all.len()));
         let mut tokens = encode(tokenizer, &segment.text, index == 0, room)?;
@@ -141,8 +139,7 @@ pub(crate) fn tokenize(tokenizer: &Tokenizer, segments: &[Segment], at_most: Opt
                 None => tokens.extend(tokenizer.encode_continuation("\n")?),
             }
         }
-        all.trained.extend(std::iter::repeat_n(segment.trained, tokens.len()));
-        all.tokens.append(&mut tokens);
+        all = all.weighted(tokens, f32::from(segment.trained));
         if at_most.is_some_and(|at_most| all.len() > at_most) {
             break;
         }
@@ -172,31 +169,6 @@ fn encode(tokenizer: &Tokenizer, text: &str, is_first: bool, at_most: Option<usi
         }
     }
     encode(text)
-}
-
-impl TokenizedText {
-    /// Number of tokens that are trained on. The first token never is: nothing comes before it to predict it from.
-    pub(crate) fn trained_len(&self) -> usize {
-        self.trained.iter().skip(1).filter(|trained| **trained).count()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Drops all tokens after the first `length`.
-    pub(crate) fn truncate(&mut self, length: usize) {
-        self.tokens.truncate(length);
-        self.trained.truncate(length);
-    }
-
-    /// The datum for cross-entropy: the inputs are all tokens but the last, the targets all but the first. Needs two tokens.
-    pub(crate) fn datum(&self) -> Result<Datum> {
-        let inputs = &self.tokens[..self.tokens.len().saturating_sub(1)];
-        let targets: Vec<u32> = self.tokens.iter().skip(1).copied().collect();
-        let weights: Vec<f32> = self.trained.iter().skip(1).map(|trained| f32::from(u8::from(*trained))).collect();
-        Datum::new(ModelInput::from_tokens(inputs)).input("target_tokens", targets)?.input("weights", weights)
-    }
 }
 
 #[cfg(test)]
@@ -241,6 +213,7 @@ mod tests {
         );
         assert_eq!(segments.iter().map(|segment| segment.ends).collect::<Vec<_>>(), [false, true, false, true]);
         assert_eq!(chat_prompt(&[(System, "Be brief."), (User, "Hi")]), segments[0].text);
+        assert_eq!([reply(&segments[1].text), reply("  Hello"), reply("Hello")], ["Hello", " Hello", "Hello"]);
         let last = chat(vec![message(Assistant, "x", true), message(User, "y", false)]);
         assert_eq!(texts(&last).last(), Some(&("\n\nUser: y", false)));
     }
@@ -257,7 +230,7 @@ mod tests {
         let chat = chat(vec![message(Role::Assistant, "x", false), message(Role::Assistant, "y", true)]);
         let text = tokenize(&Tokenizer::bytes(), &chat, None).unwrap();
         // Both replies end with the end-of-sequence token; of the first, nothing is learned.
-        assert_eq!(text.tokens.iter().filter(|&&token| token == 256).count(), 2);
+        assert_eq!(text.tokens().iter().filter(|&&token| token == 256).count(), 2);
         assert_eq!(text.trained_len(), " y".len() + 1);
     }
 
@@ -271,7 +244,7 @@ mod tests {
         let mut cut = tokens(Some(1000));
         assert!((1001..100_000).contains(&cut.len()), "{}", cut.len());
         cut.truncate(1000);
-        assert_eq!((&cut.tokens[..], &cut.trained[..]), (&all.tokens[..1000], &all.trained[..1000]));
+        assert_eq!((cut.tokens(), cut.weights()), (&all.tokens()[..1000], &all.weights()[..1000]));
         assert_eq!(tokens(Some(all.len())), all);
     }
 }

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use log::warn;
 
 use super::credential::{self, Credential};
+use super::proxy::proxy_for;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+use super::roots;
 use super::settings::Settings;
 use super::{Checked, Config, DEFAULT_BASE_URL, Proxy, Secret, Wire, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Observers, QueueStateObserver};
 use crate::rules::credential::Claims;
+use crate::rules::proxy::ProxyVariables;
 use crate::types::{Query, QueryValue};
 
 /// The minimum stack size of a thread: nested JSON and TLS overflow smaller ones, and an overflow aborts the process.
@@ -64,6 +68,7 @@ pub struct ConfigBuilder {
     pub(super) query: Query,
     pub(super) proxy: Proxy,
     pub(super) root_certificates: Vec<Vec<u8>>,
+    pub(super) added_roots: Vec<Vec<u8>>,
     pub(super) clock: Clock,
     pub(super) observers: Observers,
     pub(super) telemetry: Option<bool>,
@@ -77,6 +82,14 @@ impl ConfigBuilder {
     /// shown.
     ///
     /// If the service asks for tokens in place of keys, the client exchanges the key for one, and renews it in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// assert!(!format!("{config:?}").contains("tml-example"), "a key is never shown");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(Secret::new(key));
         self
@@ -84,6 +97,14 @@ impl ConfigBuilder {
 
     /// The URL of the service: `http://` or `https://`, a host, and optionally a port and path. Defaults to `TINKER_BASE_URL`,
     /// or [`DEFAULT_BASE_URL`] if that is unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// assert_eq!(config.base_url(), "http://127.0.0.1:8000");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
@@ -91,56 +112,116 @@ impl ConfigBuilder {
 
     /// The id and secret of a Cloudflare Access service token. Defaults to `CLOUDFLARE_ACCESS_CLIENT_ID` and
     /// `CLOUDFLARE_ACCESS_CLIENT_SECRET`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").cloudflare_access("id", "secret").build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn cloudflare_access(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.cloudflare = Some((Secret::new(id), Secret::new(secret)));
         self
     }
 
     /// Tags that the service stores with the session. Defaults to `TINKER_TAGS`, or none if that is unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").tags(["sweep", "7"]).build()?;
+    /// assert_eq!(config.tags(), ["sweep", "7"]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags = Some(tags.into_iter().map(Into::into).collect());
         self
     }
 
     /// The project that the session belongs to. Defaults to `TINKER_PROJECT_ID`, or none if that is unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").project_id("project-1").build()?;
+    /// assert_eq!(config.project_id(), Some("project-1"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn project_id(mut self, project_id: impl Into<String>) -> Self {
         self.project_id = Some(project_id.into());
         self
     }
 
     /// The name of the session for people. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").display_name("sweep 7").build()?;
+    /// assert_eq!(config.display_name(), Some("sweep 7"));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn display_name(mut self, name: impl Into<String>) -> Self {
         self.display_name = Some(name.into());
         self
     }
 
     /// Adds an entry to the metadata that the service stores with the session. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").user_metadata("seed", "7").build()?;
+    /// assert_eq!(config.user_metadata()["seed"], "7");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.user_metadata.insert(key.into(), value.into());
         self
     }
 
     /// Adds a header to every request. It overrides the library's own header of that name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").header("x-experiment", "7").build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), Secret::new(value)));
         self
     }
 
     /// Adds a query parameter to every request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").query("experiment", 7_u64).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn query(mut self, name: impl Into<String>, value: impl Into<QueryValue>) -> Self {
         self.query = self.query.field(name, value);
         self
     }
 
     /// The proxy. Defaults to [`Proxy::Environment`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").proxy(tinkex::Proxy::Off).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
         self
     }
 
-    /// Trusts this certificate authority instead of the built-in ones, for the service and for an `https` proxy. Use it for a
-    /// gateway or proxy with a private certificate. Pass the content of a PEM file with one or more certificates. Each call adds
-    /// to the earlier ones.
+    /// Trusts this certificate authority instead of the built-in ones, for the service, for an `https` proxy and for the servers
+    /// from which archives are downloaded. Use it to trust nothing else; `SSL_CERT_FILE` and `SSL_CERT_DIR` are then not read.
+    /// Pass the content of a PEM file with one or more certificates. Each call adds to the earlier ones.
     ///
     /// # Examples
     ///
@@ -154,20 +235,59 @@ impl ConfigBuilder {
         self
     }
 
+    /// Trusts this certificate authority besides the built-in ones. Use it for a gateway, proxy or service with a private
+    /// certificate: other servers, from which archives are downloaded, then work as before. Pass the content of a PEM file with
+    /// one or more certificates. Each call adds to the earlier ones, and to those of `SSL_CERT_FILE` (a PEM file) and
+    /// `SSL_CERT_DIR` (directories with PEM files), which are added in the same way. Those files are read by `build` if the base
+    /// URL is https, otherwise with the first connection that uses TLS.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let pem = std::fs::read("/etc/ssl/company.pem")?;
+    /// let config = tinkex::Config::builder().add_root_certificate(pem).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.added_roots.push(pem.into());
+        self
+    }
+
     /// The clock that every wait of the client uses. Defaults to the system's clock; a test can pass a `ManualClock` (feature
     /// `test-util`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").clock(tinkex::clock::Clock::system()).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
     /// An observer of every event: requests, retries, queue states, results. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").observer(|event: &tinkex::Event| println!("{event:?}")).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.all = Some(Arc::new(observer));
         self
     }
 
     /// An observer of the states of the queues that requests wait in. Defaults to none; paused queues are logged anyway.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").queue_state_observer(|update: &tinkex::QueueStateUpdate| println!("{update:?}")).build()?;
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
         self.observers.queue_states = Some(Arc::new(observer));
         self
@@ -176,6 +296,14 @@ impl ConfigBuilder {
     /// Whether telemetry is sent to the service: start and end of the session, failed requests, and what the program reports
     /// with [`Telemetry`](crate::Telemetry), which describes the content. Defaults to `TINKER_TELEMETRY`, or true if that is
     /// unset, as in the Python client. If false, there is no telemetry thread and no telemetry request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").telemetry(false).build()?;
+    /// assert!(!config.telemetry());
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn telemetry(mut self, telemetry: bool) -> Self {
         self.telemetry = Some(telemetry);
         self
@@ -204,7 +332,16 @@ impl ConfigBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
-    /// or host, a limit of zero, a stack below 128 KiB, an invalid header.
+    /// or host, a proxy that cannot be used, a file of certificates that cannot be read or holds none, a limit of zero, a stack below
+    /// 128 KiB, an invalid header.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = tinkex::Config::builder().api_key("tml-example").base_url("http://127.0.0.1:8000").build()?;
+    /// println!("{config:?}");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
     pub fn build(self) -> Result<Config> {
         self.build_with(|name| std::env::var(name).ok())
     }
@@ -262,11 +399,18 @@ impl ConfigBuilder {
         for (name, value) in &self.headers {
             validate::header(name, value.expose(), &format!("the header {name:?}"))?;
         }
-        if let Proxy::Url(url) = &self.proxy {
-            validate::proxy(url)?;
+        let proxies = ProxyVariables::read(&environment);
+        if let Ok(uri) = base_url.parse() {
+            proxy_for(&self.proxy, &proxies, &uri)?;
         }
-        for pem in &self.root_certificates {
-            validate::root_certificates(pem)?;
+        #[cfg(any(feature = "rustls", feature = "native-tls"))]
+        let root_variables = roots::RootVariables::read(&environment);
+        #[cfg(any(feature = "rustls", feature = "native-tls"))]
+        roots::check(&self, &root_variables, &base_url)?;
+        #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+        if !(self.root_certificates.is_empty() && self.added_roots.is_empty()) {
+            let message = "root_certificate and add_root_certificate need TLS, which this build lacks";
+            return Err(Error::config(message).with_hint(validate::BUILD_WITH_TLS));
         }
         for (name, value) in [("project_id", &self.project_id), ("display_name", &self.display_name)] {
             if value.as_ref().is_some_and(|value| value.trim().is_empty()) {
@@ -286,7 +430,14 @@ impl ConfigBuilder {
         if !validate::is_private(&base_url) {
             warn!("{base_url} is plain http: the API key and all data are sent unencrypted; use https");
         }
-        Ok(Config(Arc::new(Checked { base_url, credential, builder: self })))
+        Ok(Config(Arc::new(Checked {
+            base_url,
+            credential,
+            proxies,
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
+            root_variables,
+            builder: self,
+        })))
     }
 }
 

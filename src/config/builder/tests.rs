@@ -31,7 +31,7 @@ fn invalid_settings_are_refused_by_name() {
         (valid().project_id(" "), "project_id is empty"),
         (valid().display_name(""), "display_name is empty"),
         (valid().header("a b", "c"), "not allowed in an HTTP header"),
-        (valid().proxy(Proxy::Url("socks5://127.0.0.1:1".into())), "unsupported scheme"),
+        (valid().proxy(Proxy::Url("ftp://me:secret@127.0.0.1:1".into())), "unsupported scheme \"ftp\""),
     ] {
         let error = build(builder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");

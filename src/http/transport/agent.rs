@@ -1,13 +1,16 @@
 //! The agents, and how ureq is set up: proxy, certificates, buffers and connections.
 
-use ureq::Agent;
 use ureq::config::AutoHeaderValue;
+use ureq::http::Uri;
+use ureq::{Agent, ProxyProtocol};
 
 use super::connector::connector;
 use super::resolver::CachingResolver;
-use crate::config::{Config, Proxy};
+use super::security::Security;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::request::Purpose;
+use crate::rules::proxy::{ChosenProxy, ProxyScheme};
 
 /// One agent for each purpose, and one for other servers than the service. They share the resolver's cache.
 pub(in crate::http) struct Agents {
@@ -23,16 +26,19 @@ impl Agents {
             config.timeout_connect(),
             config.thread_stack_size(),
         );
-        let agent = |settings| Agent::with_parts(settings, connector(resolver.clone()), resolver.clone());
-        let service = settings(config, config.is_loopback())?;
-        Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, false)?) })
+        let security = Security::new(config);
+        let agent =
+            |settings| Agent::with_parts(settings, connector(resolver.clone(), security.clone()), resolver.clone());
+        let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
+        let service = settings(config, proxy)?;
+        Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, None)?) })
     }
 
     pub(in crate::http) fn of(&self, purpose: Purpose) -> &Agent {
         &self.service[purpose as usize]
     }
 
-    /// For other servers than the service.
+    /// For other servers than the service. Each of its requests needs the proxy of its URL.
     pub(in crate::http) fn external(&self) -> &Agent {
         &self.external
     }
@@ -50,17 +56,30 @@ impl Agents {
     }
 }
 
-/// For a server on this machine or elsewhere. The environment's proxy applies only to the latter.
-fn settings(config: &Config, is_loopback: bool) -> Result<ureq::config::Config> {
-    let proxy = match config.proxy() {
-        Proxy::Environment if is_loopback => None,
-        Proxy::Environment => ureq::Proxy::try_from_env()
-            .filter(|proxy| matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)),
-        Proxy::Off => None,
-        Proxy::Url(url) => Some(
-            ureq::Proxy::new(url).map_err(|error| Error::config("the proxy URL is not valid").with_source(error))?,
-        ),
-    };
+/// The proxy of requests to this URL, as ureq takes it.
+pub(in crate::http) fn proxy_for(config: &Config, uri: &Uri) -> Result<Option<ureq::Proxy>> {
+    let Some(ChosenProxy { setting, address }) = config.proxy_for(uri)? else { return Ok(None) };
+    let mut builder = ureq::Proxy::builder(match address.scheme {
+        ProxyScheme::Http => ProxyProtocol::Http,
+        ProxyScheme::Https => ProxyProtocol::Https,
+        ProxyScheme::Socks4 => ProxyProtocol::Socks4,
+        ProxyScheme::Socks4a => ProxyProtocol::Socks4A,
+        ProxyScheme::Socks5 => ProxyProtocol::Socks5,
+        ProxyScheme::Socks5h => ProxyProtocol::Socks5h,
+    });
+    builder = builder.host(&address.host).port(address.port);
+    if let Some(user) = &address.user {
+        builder = builder.username(user);
+    }
+    if let Some(password) = &address.password {
+        builder = builder.password(password);
+    }
+    let built = builder.build();
+    built.map(Some).map_err(|error| Error::config(format!("{setting}: the proxy URL is not valid")).with_source(error))
+}
+
+/// How ureq connects, if these requests use this proxy.
+fn settings(config: &Config, proxy: Option<ureq::Proxy>) -> Result<ureq::config::Config> {
     let builder = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -74,24 +93,20 @@ fn settings(config: &Config, is_loopback: bool) -> Result<ureq::config::Config> 
         .max_idle_connections_per_host(config.max_idle_connections())
         .max_idle_age(config.idle_retention())
         .timeout_connect(Some(config.timeout_connect()));
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
     let builder = builder.tls_config(tls(config)?);
     Ok(builder.build())
 }
 
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+/// What the system's TLS library trusts. With rustls, the connector knows it.
+#[cfg(all(feature = "native-tls", not(feature = "rustls")))]
 fn tls(config: &Config) -> Result<ureq::tls::TlsConfig> {
-    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+    use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-    let provider = if cfg!(feature = "rustls") { TlsProvider::Rustls } else { TlsProvider::NativeTls };
-    let builder = TlsConfig::builder().provider(provider);
-    let mut certificates = Vec::new();
-    for pem in config.root_certificates() {
-        certificates.extend(crate::config::certificates(pem)?);
-    }
-    let builder = match certificates.is_empty() {
-        true => builder,
-        false => builder.root_certs(RootCerts::new_with_certs(&certificates)),
-    };
-    Ok(builder.build())
+    let builder = TlsConfig::builder().provider(TlsProvider::NativeTls);
+    let roots = config.roots()?;
+    let own = roots.certificates.iter().map(|der| Certificate::from_der(der).to_owned());
+    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter(|_| roots.with_bundled);
+    let bundled = bundled.map(|der| Certificate::from_der(der).to_owned());
+    Ok(builder.root_certs(RootCerts::from(own.chain(bundled).collect::<Vec<_>>())).build())
 }

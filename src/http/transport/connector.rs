@@ -10,33 +10,40 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use ureq::Error;
 use ureq::unversioned::transport::{
-    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, SocksConnector, TcpConnector, Transport,
 };
 
 use super::super::cancel::{ConnectionShutdown, RequestHandle};
+use super::connect_error::ConnectError;
 use super::current::{unmask_current, with_current};
 use super::early_response::EarlyResponses;
 use super::resolver::CachingResolver;
+use super::security::Security;
+use crate::rules::connection_failure::ConnectionStage;
 
 /// ureq's connectors, with their connections tied to requests.
 #[derive(Debug)]
-pub(super) struct RequestConnector<C> {
-    inner: C,
+pub(super) struct RequestConnector<R, S> {
+    /// By TCP, and through a proxy.
+    route: R,
+    /// TLS over the route.
+    security: S,
     addresses: CachingResolver,
 }
 
 /// Connects by TCP, through a proxy and with TLS if configured.
-pub(super) fn connector(addresses: CachingResolver) -> impl Connector<()> {
-    let inner = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(EarlyResponses);
-    #[cfg(feature = "rustls")]
-    let inner = inner.chain(ureq::unversioned::transport::RustlsConnector::default());
-    #[cfg(feature = "native-tls")]
-    let inner = inner.chain(ureq::unversioned::transport::NativeTlsConnector::default());
-    RequestConnector { inner, addresses }
+pub(super) fn connector(addresses: CachingResolver, security: Security) -> impl Connector<()> {
+    let proxies = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
+    let route = proxies.chain(TcpConnector::default()).chain(EarlyResponses);
+    RequestConnector { route, security, addresses }
 }
 
-impl<C: Connector<()>> Connector<()> for RequestConnector<C> {
-    type Out = RequestTransport<C::Out>;
+impl<R, S> Connector<()> for RequestConnector<R, S>
+where
+    R: Connector<()>,
+    S: Connector<R::Out>,
+{
+    type Out = RequestTransport<S::Out>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
         let shutdown = Arc::new(Mutex::new(None::<ConnectionShutdown>));
@@ -58,7 +65,14 @@ impl<C: Connector<()>> Connector<()> for RequestConnector<C> {
             }),
         };
         let written = with_current(RequestHandle::was_written).unwrap_or_default();
-        let connected = self.inner.connect(&details, chained);
+        let connected = self
+            .route
+            .connect(&details, chained)
+            .map_err(|error| ConnectError::on_route(error, details.config, details.uri))
+            .and_then(|route| {
+                let secured = self.security.connect(&details, route);
+                secured.map_err(|error| ConnectError::at(ConnectionStage::Tls, error))
+            });
         with_current(|request| request.connected(written));
         let inner = connected.inspect_err(|_| {
             // A cancelled connect says nothing about the address.
@@ -97,6 +111,9 @@ impl<T: Transport> Transport for RequestTransport<T> {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let received = self.inner.await_input(timeout)?;
         if received {
+            if !self.used && is_tls_record(self.inner.buffers().input()) {
+                return Err(ConnectError::tls_record());
+            }
             self.used = true;
             with_current(RequestHandle::mark_response_started);
         }
@@ -113,6 +130,11 @@ impl<T: Transport> Transport for RequestTransport<T> {
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
     }
+}
+
+/// Whether a response starts as a TLS server responds to plain HTTP: with an alert or a handshake record.
+fn is_tls_record(input: &[u8]) -> bool {
+    matches!(input, [0x15 | 0x16, 0x03, ..])
 }
 
 impl<T: fmt::Debug> fmt::Debug for RequestTransport<T> {

@@ -1,12 +1,17 @@
 //! What lies below a request: agents, connections, name resolution, and the secrets in the bytes that leave.
 
 mod agent;
+mod connect_error;
 mod connector;
 mod current;
 mod early_response;
 mod redact;
 mod resolver;
+#[cfg(feature = "rustls")]
+mod rustls_connector;
+mod security;
 
-pub(super) use agent::Agents;
+pub(super) use agent::{Agents, proxy_for};
+pub(super) use connect_error::ConnectError;
 pub(super) use current::CurrentRequest;
 pub(super) use redact::{SecretLines, mask, mask_in};

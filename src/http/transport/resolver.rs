@@ -20,7 +20,9 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::connect_error::ConnectError;
 use crate::clock::Clock;
+use crate::rules::connection_failure::ConnectionStage;
 
 /// More names than one program talks to. A full cache is emptied.
 const MAX_NAMES: usize = 64;
@@ -99,9 +101,10 @@ impl Resolver for CachingResolver {
     fn resolve(&self, uri: &Uri, _: &Config, call: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let name = host_and_port(uri).ok_or_else(|| Error::BadUri(uri.to_string()))?;
         let mut resolved = self.empty();
-        let addresses = self.addresses(&name, call)?;
+        let failed = |error| ConnectError::at(ConnectionStage::Lookup, error);
+        let addresses = self.addresses(&name, call).map_err(failed)?;
         addresses.into_iter().take(MAX_ADDRESSES).for_each(|address| resolved.push(address));
-        if resolved.is_empty() { Err(Error::HostNotFound) } else { Ok(resolved) }
+        if resolved.is_empty() { Err(failed(Error::HostNotFound)) } else { Ok(resolved) }
     }
 }
 
@@ -132,6 +135,7 @@ mod tests {
     use ureq::Agent;
 
     use super::super::connector::connector;
+    use super::super::security::Security;
     use super::*;
     use crate::clock::ManualClock;
 
@@ -183,9 +187,11 @@ mod tests {
         let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let resolver = resolver(&ManualClock::new(), PATIENCE);
         remember(&resolver, &name, &refusing.to_string());
+        let config = crate::config::Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1");
+        let config = config.build_with(|_| None).unwrap();
         let agent = Agent::with_parts(
             Agent::config_builder().proxy(None).build(),
-            connector(resolver.clone()),
+            connector(resolver.clone(), Security::new(&config)),
             resolver.clone(),
         );
         let url = format!("http://{name}/");

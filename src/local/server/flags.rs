@@ -36,7 +36,7 @@ pub(crate) struct Flags {
 /// | `sample_join_sampling_session` | has `join_sampling_session`, also without the flag |
 /// | `inflight_response_bytes_semaphore_size` | nothing: a limit that a client sets itself, from the sizes that large results announce |
 /// | `billing_exception_max_pause_duration_sec` | nothing: it never says 402 by itself; a [`Fault`](crate::local::Fault) does |
-/// | `custom_loss_server_side` | refuses custom losses as graphs with 501, which clients repeat for 5 min: leave it off |
+/// | `custom_loss_server_side` | refuses custom losses as graphs with 400: leave it off |
 /// | `use_pyqwest_transport` | nothing: both libraries send the same |
 /// | `refresh_interval_sec` | responds the same until it is stopped |
 /// | `sample_cancel_enabled` | stops samples that are cancelled (`cancel_future`), also without the flag |

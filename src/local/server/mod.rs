@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | event loop | one | owns all sockets and deadlines ([`net`]) |
 //! | handlers | one per processor, at most four | log a request, apply faults, run its endpoint ([`request_dispatcher`], [`api`]) |
-//! | run workers | one per training run | execute its tasks in the order of arrival ([`compute`]) |
+//! | run workers | one per training run in memory | execute its tasks in the order of arrival ([`compute`]) |
 //! | sampling workers | one per processor | execute sample tasks ([`compute`]) |
 //!
 //! Each module uses only modules below it:

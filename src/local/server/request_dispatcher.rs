@@ -49,7 +49,7 @@ impl Dispatcher {
         } else if let Err(refusal) = decoded {
             responder.respond(refusal);
         } else if catch_unwind(AssertUnwindSafe(|| handle(&self.context, &request, &responder))).is_err() {
-            responder.respond(Response::error(500, "internal server error"));
+            responder.respond(Response::temporary(500, "internal server error"));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::pending::poll::PollJob;
 use crate::pending::reply_sender::ReplySender;
 use crate::rules::poll_queue::Ticket;
 use crate::rules::poll_response::NotReady;
+use crate::rules::poll_schedule::is_lasting_shortage;
 
 impl Worker {
     /// Starts as many polls as there are connections for.
@@ -70,12 +71,15 @@ impl Worker {
         if error.kind() == ErrorKind::Closed {
             return self.finish(ticket, Err(error));
         }
-        // The system could not start a thread. Later it may.
+        // The system could not start a thread. Soon it may.
         warn!("{error}");
-        if self.retry_session(ticket, now) {
+        if self.retry_session(ticket, &error, now) {
             return;
         }
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
+        if is_lasting_shortage(promise.schedule.unreachable()) {
+            return self.finish(ticket, Err(error));
+        }
         match promise.schedule.next(&NotReady::Unreachable, Duration::ZERO, now, fastrand::f64()) {
             Some(at) => self.enqueue(ticket, at),
             None => self.finish(ticket, Err(error)),

@@ -327,7 +327,7 @@ impl Worker {
         }
     }
 
-    /// While the service answers no poll at all, gives up the queued promises whose progress timeout has run out. With many
+    /// While the service responds to no poll at all, gives up the queued promises whose progress timeout has run out. With many
     /// promises, most would never be polled again and so never end.
     fn give_up_silent(&mut self, now: Instant) {
         if !self.outage.is_silent() {
@@ -381,6 +381,7 @@ impl Worker {
         self.queue.remove(ticket);
         if let Some(promise) = self.promises.remove(&ticket) {
             let now = self.clock.now();
+            let result = if result.is_err() && self.http.is_ending() { Err(Error::closed()) } else { result };
             // Before the result, so that the event is emitted before the caller continues.
             self.observer.resolved(&promise, result.as_ref().err(), now);
             self.release(promise.payload);

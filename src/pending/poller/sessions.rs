@@ -12,6 +12,7 @@ use log::info;
 
 use super::Worker;
 use super::trouble::log_outage;
+use crate::error::Error;
 use crate::http::RequestHandle;
 use crate::pending::job::{Job, SessionPollJob};
 use crate::pending::messages::{Phase, PollClient, Reply, SamplingTarget, TrackedPromise};
@@ -19,7 +20,7 @@ use crate::pending::reply_sender::ReplySender;
 use crate::pending::trouble::{Trouble, Troubled};
 use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
-use crate::rules::poll_schedule::PollSchedule;
+use crate::rules::poll_schedule::{PollSchedule, is_lasting_shortage};
 use crate::rules::session_poll::{SessionPoll, Wanted};
 use crate::types::wire::RetrieveFuturesResponse;
 
@@ -144,6 +145,7 @@ impl Worker {
         Some(Job::Session(Box::new(SessionPollJob {
             target: Arc::clone(&session.target),
             content: session.samples.begin()?,
+            unreachable: session.schedule.unreachable(),
             excuses_bad_request: session.schedule.excuses_bad_request(),
             unpaid_since: session.schedule.unpaid_since(),
             request: Arc::clone(request),
@@ -152,8 +154,12 @@ impl Worker {
     }
 
     /// Polls a session again that could not be polled. Returns whether the ticket is one's.
-    pub(super) fn retry_session(&mut self, ticket: Ticket, now: Instant) -> bool {
+    pub(super) fn retry_session(&mut self, ticket: Ticket, error: &Error, now: Instant) -> bool {
         let Some(session) = self.sessions.get_mut(&ticket) else { return false };
+        if is_lasting_shortage(session.schedule.unreachable()) {
+            self.split_session(ticket, &error.to_string(), now);
+            return true;
+        }
         session.phase = Phase::Queued;
         let at = session.schedule.next(&NotReady::Unreachable, Duration::ZERO, now, fastrand::f64());
         self.queue.set_due(ticket, at.unwrap_or(now));
@@ -278,7 +284,7 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(&ticket) else { return };
         session.target.is_single.store(true, Ordering::Relaxed);
         let waiting = session.samples.take_waiting();
-        info!("samples are polled one by one, since the service does not poll them together: {why}");
+        info!("samples are polled one by one, since they could not be polled together: {why}");
         for sample in waiting {
             let waited = self.leave_group(ticket, sample);
             self.poll_alone(sample, waited, now);

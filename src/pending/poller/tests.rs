@@ -31,7 +31,7 @@ fn track_for(
 
 #[test]
 fn a_panic_is_an_error_for_every_promise() {
-    // It accepts connections and never answers.
+    // It accepts connections and never responds.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let config = Config::builder().api_key("tml-k").base_url(url).proxy(Proxy::Off);

@@ -104,6 +104,16 @@ impl RestClient {
     /// # Errors
     ///
     /// The same errors.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(rest: tinkex::RestClient) -> tinkex::Result<()> {
+    /// let downloaded = rest.download_checkpoint_archive_from_tinker_path("tinker://run-1/weights/epoch-1", "checkpoints")?;
+    /// println!("{downloaded:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn download_checkpoint_archive_from_tinker_path<'a>(
         &self,
         tinker_path: &str,

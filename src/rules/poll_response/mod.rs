@@ -80,7 +80,7 @@ pub(crate) enum PollFailure {
         /// Who caused it.
         category: RequestErrorCategory,
     },
-    /// The server answers with another status, which is final.
+    /// The server responds with another status, which is final.
     HttpStatus {
         /// The HTTP status.
         status: u16,

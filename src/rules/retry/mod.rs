@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backoff::{backoff, scaled, shortened};
-use crate::error::{Error, ErrorKind, Limit};
+use crate::error::{Error, ErrorKind, Limit, Outlook};
 
 /// The longest wait between two attempts that a server may ask for. A longer one is ignored (Python client: 60 s).
 pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -16,6 +16,9 @@ pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How many 409s of one request are retried without `x-should-retry: true`, whatever other failures come between them. A
 /// conflict may be temporary, but a checkpoint name that is taken stays taken.
 const CONFLICT_RETRIES: u32 = 2;
+
+/// How often one request is retried for want of a descriptor: for a few seconds, in which another thread may close one.
+const SHORTAGE_RETRIES: u32 = 3;
 
 /// The first and the longest wait between two rounds of the submit window (Python client: `execute_with_retries`).
 const WINDOW_BASE: Duration = Duration::from_secs(1);
@@ -28,6 +31,11 @@ pub(crate) enum AttemptFailure {
     Status { status: u16, advice: RetryAdvice },
     /// No connection, or the connection was lost.
     Connection,
+    /// No connection, and most likely there will be none until somebody changes a setting: the host does not exist, the
+    /// certificate is not trusted. One more attempt may make sure of it.
+    Permanent { one_more_try: bool },
+    /// No connection, because this process has reached a limit of the system, such as that of open files.
+    Shortage,
     /// An idle timeout.
     Timeout,
 }
@@ -58,7 +66,12 @@ impl AttemptFailure {
     /// The failure that an error stands for if the connection is at fault, rather than the deadline of the operation.
     pub(crate) fn of_connection(error: &Error) -> Option<Self> {
         match error.kind() {
-            ErrorKind::Connect => Some(AttemptFailure::Connection),
+            ErrorKind::Connect => Some(match error.outlook() {
+                Outlook::Temporary => AttemptFailure::Connection,
+                Outlook::Shortage => AttemptFailure::Shortage,
+                Outlook::OneMoreTry => AttemptFailure::Permanent { one_more_try: true },
+                Outlook::Permanent => AttemptFailure::Permanent { one_more_try: false },
+            }),
             ErrorKind::Timeout(Limit::Operation) => None,
             ErrorKind::Timeout(_) => Some(AttemptFailure::Timeout),
             _ => None,
@@ -78,6 +91,10 @@ pub(crate) struct Failures {
     attempts: u32,
     /// In all rounds.
     conflicts: u32,
+    /// In all rounds.
+    permanent: u32,
+    /// In all rounds.
+    shortages: u32,
 }
 
 impl Failures {
@@ -85,6 +102,8 @@ impl Failures {
     pub(crate) fn count(&mut self, failure: &AttemptFailure) {
         self.attempts = self.attempts.saturating_add(1);
         self.conflicts = self.conflicts.saturating_add(failure.is_conflict().into());
+        self.permanent = self.permanent.saturating_add(matches!(failure, AttemptFailure::Permanent { .. }).into());
+        self.shortages = self.shortages.saturating_add(matches!(failure, AttemptFailure::Shortage).into());
     }
 
     /// The submit window starts another round of the policy's retries.
@@ -118,6 +137,8 @@ impl RetryPolicy {
     pub(crate) fn next(&self, before: Failures, failure: &AttemptFailure, jitter: f64) -> Option<Duration> {
         let (is_retryable, asked) = match failure {
             AttemptFailure::Connection | AttemptFailure::Timeout => (true, None),
+            AttemptFailure::Shortage => (before.shortages < SHORTAGE_RETRIES, None),
+            AttemptFailure::Permanent { one_more_try } => (*one_more_try && before.permanent == 0, None),
             AttemptFailure::Status { status, advice } => {
                 let is_retryable = match (advice.should_retry, status) {
                     (Some(should_retry), _) => should_retry,
@@ -169,7 +190,8 @@ impl SubmitWindow {
 /// is final unless the server says otherwise.
 fn is_worth_another_round(failure: &AttemptFailure) -> bool {
     match failure {
-        AttemptFailure::Connection | AttemptFailure::Timeout => true,
+        AttemptFailure::Connection | AttemptFailure::Timeout | AttemptFailure::Shortage => true,
+        AttemptFailure::Permanent { .. } => false,
         AttemptFailure::Status { status: 409, advice } => advice.should_retry == Some(true),
         AttemptFailure::Status { status, .. } => is_transient(*status),
     }
@@ -211,7 +233,8 @@ impl RequestRetry {
         }
         let wait = self.policy.next(self.failures, failure, jitter);
         self.failures.count(failure);
-        if wait.is_some() {
+        let lacks = matches!(failure, AttemptFailure::Shortage) && self.failures.shortages > SHORTAGE_RETRIES;
+        if wait.is_some() || lacks {
             return wait;
         }
         self.failures.next_round();

@@ -12,7 +12,7 @@ fn policy(max_retries: u32) -> RetryPolicy {
 
 /// This many failed attempts, none of them a conflict.
 fn failed(attempts: u32) -> Failures {
-    Failures { attempts, conflicts: 0 }
+    Failures { attempts, ..Failures::default() }
 }
 
 /// A response of this status with these headers, at this time.
@@ -85,10 +85,36 @@ fn conflicts_are_retried_twice_unless_advised_otherwise() {
 
 #[test]
 fn a_new_round_allows_no_more_conflicts() {
-    let mut before = Failures { attempts: 10, conflicts: 2 };
+    let mut before = Failures { attempts: 10, conflicts: 2, permanent: 0, shortages: 0 };
     before.next_round();
     assert!(policy(10).next(before, &AttemptFailure::Timeout, 0.5).is_some());
     assert_eq!(policy(10).next(before, &response(409, &[]), 0.5), None);
+}
+
+#[test]
+fn permanent_faults_end_after_one_or_two_attempts() {
+    let (once, never) =
+        (AttemptFailure::Permanent { one_more_try: true }, AttemptFailure::Permanent { one_more_try: false });
+    let window = || Some(SubmitWindow::new(start(), Duration::from_secs(300)));
+    for (failures, attempts) in
+        [(vec![never; 3], 1), (vec![once; 3], 2), (vec![AttemptFailure::Connection, never], 2), (vec![once, never], 2)]
+    {
+        let mut retry = RequestRetry::new(policy(10), window());
+        let retried = failures.iter().take_while(|failure| retry.next(failure, start(), 0.5).is_some()).count();
+        assert_eq!(retried + 1, attempts, "{failures:?}");
+    }
+}
+
+#[test]
+fn a_shortage_is_retried_three_times_at_most() {
+    let window = || Some(SubmitWindow::new(start(), Duration::from_secs(300)));
+    let shortage = AttemptFailure::Shortage;
+    let mixed = vec![shortage, shortage, AttemptFailure::Connection, shortage, shortage];
+    for (retries, failures, attempts) in [(10, vec![shortage; 9], 4), (0, vec![shortage; 9], 4), (10, mixed, 5)] {
+        let mut retry = RequestRetry::new(policy(retries), window());
+        let retried = failures.iter().take_while(|failure| retry.next(failure, start(), 0.5).is_some()).count();
+        assert_eq!(retried + 1, attempts, "{failures:?}");
+    }
 }
 
 #[test]

@@ -64,6 +64,13 @@ pub struct Telemetry(Option<Arc<EventQueue>>);
 
 impl Telemetry {
     /// Whether events are reported. False in a fork of the process that connected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let telemetry = tinkex::Telemetry::default();
+    /// assert!(!telemetry.is_on(), "without a session");
+    /// ```
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.queue().is_some()
@@ -71,6 +78,13 @@ impl Telemetry {
 
     /// Reports an event of the program. `data` is a JSON object, or `null` for none; any other value becomes the field `value`
     /// of an object. It is sent unchanged, so it must not contain secrets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let telemetry = tinkex::Telemetry::default();
+    /// telemetry.log("stage", tinkex::serde_json::json!({"stage": 2}), tinkex::types::Severity::Info);
+    /// ```
     pub fn log(&self, name: &str, data: Value, severity: Severity) {
         self.push(|| report::generic(name, data, severity));
     }
@@ -80,11 +94,26 @@ impl Telemetry {
     /// [`Warning`](Severity::Warning), otherwise an unhandled exception of severity [`Error`](Severity::Error).
     ///
     /// Of an [`Error`](crate::Error) of this crate only the kind and the status are sent; of other errors the text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let telemetry = tinkex::Telemetry::default();
+    /// let error = "nonsense".parse::<u32>().unwrap_err();
+    /// telemetry.log_exception(&error);
+    /// ```
     pub fn log_exception(&self, error: &(dyn StdError + 'static)) {
         self.push(|| report::reported(error));
     }
 
     /// Sends the queued events without waiting for more of them. Does not block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let telemetry = tinkex::Telemetry::default();
+    /// telemetry.flush();
+    /// ```
     pub fn flush(&self) {
         if let Some(queue) = self.queue() {
             queue.state.lock().flush();

@@ -45,7 +45,7 @@ pub struct RetrieveFutureRequest<'a> {
     /// The id of the promise.
     #[serde(deserialize_with = "super::request_id::deserialize_cow")]
     pub request_id: Cow<'a, str>,
-    /// Whether the service may answer with the size of a large result in place of the result. Left out for services of 2025, which
+    /// Whether the service may respond with the size of a large result in place of the result. Left out for services of 2025, which
     /// always send the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_metadata_only: Option<bool>,

@@ -10,7 +10,7 @@ use tinkex::local::LocalServer;
 
 use super::program::{Volatile, golden, tinkex};
 use crate::support::mock::{endpoint, respond, session};
-use crate::support::{Service, healthy_service, tunnelling_proxy};
+use crate::support::{Service, healthy_service, refusing_proxy, tunnelling_proxy};
 
 #[test]
 fn the_local_server_passes_all_checks() {
@@ -21,15 +21,16 @@ fn the_local_server_passes_all_checks() {
 }
 
 #[test]
-fn a_missing_key_or_address_sends_nothing() {
+fn the_exit_code_says_what_is_at_fault() {
+    let server = LocalServer::start().unwrap();
     let runs = [
-        tinkex("doctor").at("http://127.0.0.1:9").without_env("TINKER_API_KEY").run(),
+        tinkex("doctor").at(&server.base_url()).without_env("TINKER_API_KEY").run(),
         tinkex("doctor").at("nonsense").run(),
-        tinkex("doctor -f json").at("http://no-such-host.invalid").run(),
+        tinkex("doctor -f json").at(&format!("http://{}.test", "x".repeat(64))).run(),
     ];
-    assert!(runs.iter().all(|done| done.code == Some(1)), "{runs:?}");
-    assert!(runs[2].stdout.contains("cannot resolve no-such-host.invalid:80"), "{:?}", runs[2]);
-    golden("doctor_settings", &runs[..2], &Volatile::default());
+    assert_eq!(runs.each_ref().map(|done| done.code), [Some(7), Some(2), Some(3)], "{runs:?}");
+    assert!(runs[2].stdout.contains("cannot resolve xxx"), "{:?}", runs[2]);
+    golden("doctor_settings", &runs[..2], &Volatile::default().url(&server.base_url()));
 }
 
 #[test]
@@ -37,8 +38,68 @@ fn a_closed_port_fails_the_connection_check() {
     let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{closed_port}");
     let done = tinkex("doctor").at(&url).run();
-    assert_eq!(done.code, Some(1));
+    assert_eq!(done.code, Some(4));
     golden("doctor_connection", &[done], &Volatile::default().url(&url));
+}
+
+#[test]
+fn a_proxy_at_fault_is_named() {
+    let (port, tunnels) = refusing_proxy("407 Proxy Authentication Required");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (proxy, words) in [
+        (format!("127.0.0.1:{port}"), format!("proxy 127.0.0.1:{port} answered 407")),
+        (closed.to_string(), format!("proxy {closed} refused")),
+    ] {
+        let with_login = format!("http://me:secret@{proxy}");
+        let done = tinkex("doctor -f json").at("http://service.invalid").env("HTTP_PROXY", &with_login).run();
+        let document: Value = serde_json::from_str(&done.stdout).unwrap();
+        let check = find(&document, "proxy");
+        assert_eq!((done.code, &check["status"]), (Some(5), &json!("failed")), "{document}");
+        assert!(check["detail"].as_str().unwrap().contains(&words), "{check}");
+        assert!(check["hint"].as_str().unwrap().contains(&format!("http://{proxy} (HTTP_PROXY)")), "{check}");
+        assert!(!done.stdout.contains("secret") && !done.stderr.contains("secret"), "{done:?}");
+    }
+    assert_eq!(tunnels.lock().unwrap().len(), 1);
+}
+
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[test]
+fn a_private_authority_is_trusted_where_configured() {
+    let service = Service::start(healthy_service);
+    let (port, _) = crate::tls::tls_in_front_of(&service, false);
+    let url = format!("https://localhost:{port}");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("company.pem");
+    std::fs::write(&file, crate::tls::ROOT).unwrap();
+    let tls = |done: super::program::Done| {
+        let document: Value = serde_json::from_str(&done.stdout).unwrap();
+        (done.code, find(&document, "tls")["status"].as_str().unwrap().to_owned(), document)
+    };
+    let (code, status, document) = tls(tinkex("doctor -f json").at(&url).run());
+    assert_eq!((code, &*status), (Some(6), "failed"));
+    assert!(document.to_string().contains("certificate not trusted") && document.to_string().contains("SSL_CERT_FILE"));
+    let file = file.to_str().unwrap();
+    let trusting = [
+        tinkex("doctor -f json").at(&url).env("SSL_CERT_FILE", file),
+        tinkex("doctor -f json").at(&url).env("SSL_CERT_DIR", directory.path().to_str().unwrap()),
+        tinkex(&format!("doctor -f json --ca-certificate {file}")).at(&url),
+    ];
+    for program in trusting {
+        let (_, status, document) = tls(program.run());
+        assert_eq!(status, "ok", "{document}");
+    }
+    for (done, words) in [
+        (
+            tinkex("run list --ca-certificate /no/such/file").at(&url).run(),
+            "--ca-certificate: /no/such/file cannot be read",
+        ),
+        (
+            tinkex("run list").at(&url).env("SSL_CERT_FILE", "/no/such/file").run(),
+            "SSL_CERT_FILE: /no/such/file cannot be read",
+        ),
+    ] {
+        assert!(done.code == Some(2) && done.stderr.contains(words), "{done:?}");
+    }
 }
 
 /// What `tinkex doctor` requests of a service with this clock: its health and its capabilities. One of them may be refused.
@@ -87,7 +148,7 @@ fn a_rejected_key_fails_access_not_server() {
         said.contains("rejected the key: ") && said.contains("not for you") && said.contains("TINKER_API_KEY"),
         "{said}"
     );
-    assert_eq!((code, status.as_str()), (Some(1), "failed"));
+    assert_eq!((code, status.as_str()), (Some(7), "failed"));
     assert_eq!((health.calls(), capabilities.calls()), (2, 2));
 }
 
@@ -96,7 +157,7 @@ fn a_server_that_is_down_skips_access() {
     let server = MockServer::start();
     let now = tinkex::clock::Clock::system().wall();
     let [health, capabilities] = endpoints(&server, now, Some(("healthz", 503)));
-    assert_eq!(check(&server, "server").1, "failed");
+    assert_eq!((check(&server, "server").0, &*check(&server, "server").1), (Some(8), "failed"));
     assert_eq!(check(&server, "access").1, "skipped");
     assert!(health.calls() >= 2);
     capabilities.assert_calls(0);
@@ -108,7 +169,7 @@ fn an_html_page_fails_the_server_check() {
     let page = "<!DOCTYPE html><html>Welcome</html>";
     let health = respond(&server, GET, "healthz", |then| then.header("content-type", "text/html").body(page));
     let (code, status, said) = check(&server, "server");
-    assert_eq!((code, status.as_str()), (Some(1), "failed"));
+    assert_eq!((code, status.as_str()), (Some(8), "failed"));
     assert!(said.contains("text/html") && said.contains("check that TINKER_BASE_URL"), "{said}");
     health.assert();
 }
@@ -137,7 +198,7 @@ fn a_server_without_tls_fails_its_check() {
     let service = Service::start(healthy_service);
     let url = service.url().replace("http://", "https://");
     let done = tinkex("doctor -f json").at(&url).run();
-    assert_eq!(done.code, Some(1));
+    assert_eq!(done.code, Some(6));
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let status = |name: &str| find(&document, name)["status"].as_str().unwrap().to_owned();
     assert_eq!(["connection", "tls", "server"].map(status), ["ok", "failed", "skipped"]);

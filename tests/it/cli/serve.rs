@@ -56,6 +56,23 @@ fn all_or_selected_models_are_served() {
 }
 
 #[test]
+fn a_port_is_enough() {
+    let server = serve("--port 0");
+    let port = server.url.rsplit(':').next().unwrap().to_owned();
+    for options in [format!("--port {port}"), format!("--addr 127.0.0.1:{port}")] {
+        let refused = tinkex(&format!("serve {options}")).run();
+        let hint = format!(
+            "hint: another program listens on 127.0.0.1:{port}: choose another port with --port or --addr; port 0 picks a free one\n"
+        );
+        assert!(
+            refused.stderr.contains(&format!("127.0.0.1:{port}: ")) && refused.stderr.ends_with(&hint),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(tinkex("serve --port 0 --addr 127.0.0.1:0").run().code, Some(2));
+}
+
+#[test]
 fn chaos_rules_inject_faults() {
     let server = serve("--chaos create_session:503*1,detail=later --chaos-seed 3");
     let error = connect(&server).unwrap_err();

@@ -96,6 +96,45 @@ fn ctrl_c_stops_a_download_and_leaves_nothing() {
 }
 
 #[test]
+fn lists_fit_into_the_terminal() {
+    let run = "session-00000000-0000-4000-8000-000000000000:train:0";
+    let service = Service::start(move |request| match &*request.path {
+        path if path.starts_with("training_runs") => Reply::ok(json!({"training_runs": [
+            {"training_run_id": run, "base_model": "Qwen/Qwen3-30B-A3B-Instruct-2507", "model_owner": "tml:organization_user:x",
+             "is_lora": true, "lora_rank": 32, "last_request_time": "2020-01-01T00:00:00Z"},
+        ], "cursor": {"offset": 0, "limit": 20, "total_count": 1}})),
+        _ => Reply::ok(json!({"checkpoints": [
+            {"checkpoint_id": "sampler_weights/final", "checkpoint_type": "sampler", "time": "2020-01-01T00:00:00Z",
+             "tinker_path": format!("tinker://{run}/sampler_weights/final"), "size_bytes": 2048},
+        ], "cursor": {"offset": 0, "limit": 20, "total_count": 1}})),
+    });
+    for (command, values) in [
+        ("run list", vec![run.to_owned(), "Qwen/Qwen3-30B-A3B-Instruct-2507".to_owned()]),
+        ("checkpoint list", vec!["sampler_weights/final".to_owned(), format!("tinker://{run}/sampler_weights/final")]),
+    ] {
+        for columns in [70, 80, 100, 200] {
+            let (code, _, shown) = Terminal::with_columns(tinkex(command).at(&service.url()).command, columns).end();
+            assert_eq!(code, Some(0), "{shown}");
+            let shown: String = strip(&shown);
+            let longest = values.iter().map(|value| value.len() + "  Path: ".len()).max().unwrap().max(columns.into());
+            for line in shown.lines() {
+                assert!(line.chars().count() <= longest, "{columns}: {line:?}");
+            }
+            // No id is cut or wrapped.
+            assert!(values.iter().all(|value| shown.contains(value)), "{columns}: {shown}");
+            assert_eq!(shown.contains('┆'), columns == 200, "{columns}: {shown}");
+        }
+    }
+}
+
+/// The text without progress bars: what stands behind the last return to the start of a line.
+fn strip(shown: &str) -> String {
+    let lines = shown.split('\n').map(|line| line.trim_end_matches('\r'));
+    let lines = lines.map(|line| line.rsplit(['\r', '\u{1b}']).next().unwrap_or_default());
+    lines.map(|line| line.strip_prefix("[2K").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
 fn errors_are_colored_unless_no_color_is_set() {
     for (name, is_colored) in [("COLOR", true), ("NO_COLOR", false)] {
         let list = || tinkex("run list").without_env("TINKER_API_KEY").env(name, "1");

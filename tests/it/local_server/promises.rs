@@ -76,8 +76,8 @@ fn repeated_sequence_number_is_executed_once() {
     drop(gate);
     let first = client.promise("forward_backward", forward_backward(&model_id, 1, "abc"));
     assert_eq!(client.promise("forward_backward", forward_backward(&model_id, 1, "abc")), first);
-    assert_eq!(client.post("forward_backward", forward_backward(&model_id, 1, "xyz")).status, 409);
-    assert_eq!(client.post("optim_step", optim_step(&model_id, 1, 0.1)).status, 409);
+    assert_eq!(client.post("forward_backward", forward_backward(&model_id, 1, "xyz")).status, 400);
+    assert_eq!(client.post("optim_step", optim_step(&model_id, 1, 0.1)).status, 400);
 
     let step = client.promise("optim_step", optim_step(&model_id, 2, 1.0));
     client.result(&step);
@@ -94,7 +94,7 @@ fn repeated_creation_gets_the_first_response() {
     let ask = |prompt: &str| sample(&sampler_id, 0, prompt, json!({ "max_tokens": 1 }));
     let first = client.promise("asample", ask("ab"));
     assert_eq!(client.promise("asample", ask("ab")), first);
-    assert_eq!(client.post("asample", ask("abc")).status, 409);
+    assert_eq!(client.post("asample", ask("abc")).status, 400);
 
     let session_id = model_id.split(':').next().unwrap().to_owned();
     let open = |base_model: &str, seq: u64| json!({ "session_id": session_id, "sampling_session_seq_id": seq, "base_model": base_model, "model_path": null });
@@ -102,12 +102,12 @@ fn repeated_creation_gets_the_first_response() {
     assert_eq!(client.ok("create_sampling_session", open(MODEL, 0)), first);
     assert_ne!(client.ok("create_sampling_session", open(MODEL, 1)), first);
     let unnamed = json!({ "model_id": model_id, "sampling_session_seq_id": 1, "seq_id": 1 });
-    assert_eq!(client.post("save_weights_for_sampler", unnamed).status, 409);
+    assert_eq!(client.post("save_weights_for_sampler", unnamed).status, 400);
 
     let create = |rank: u32| json!({ "session_id": session_id, "model_seq_id": 1, "base_model": MODEL, "lora_config": { "rank": rank } });
     let first = client.promise("create_model", create(1));
     assert_eq!(client.promise("create_model", create(1)), first);
-    assert_eq!(client.post("create_model", create(2)).status, 409);
+    assert_eq!(client.post("create_model", create(2)).status, 400);
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_model_starts_from_a_checkpoint() {
     let model_id = format!("{session_id}:train:3");
     assert_eq!(client.result(&promise), json!({ "path": path, "model_id": model_id, "type": "load_weights" }));
     assert_eq!(client.promise("load_weights", body.clone()), promise);
-    assert_eq!(client.post("load_weights", with(body, json!({ "optimizer": true }))).status, 409);
+    assert_eq!(client.post("load_weights", with(body, json!({ "optimizer": true }))).status, 400);
 
     assert_eq!(loss(&mut client, &model_id, 1, "hello"), expected);
     let info = client.ok("get_info", json!({ "model_id": model_id }));
@@ -178,7 +178,7 @@ fn overwriting_replaces_a_checkpoint() {
         let run = trained(&mut client);
         step(&mut client, &run, 4);
         let expected = loss(&mut client, &run, 6, "hello");
-        assert_eq!(client.post("save_weights", with(save(&run, 7, "one"), json!({ "overwrite": false }))).status, 409);
+        assert_eq!(client.post("save_weights", with(save(&run, 7, "one"), json!({ "overwrite": false }))).status, 400);
         let first = client.promise("save_weights", with(save(&run, 7, "one"), json!({ "overwrite": true })));
         let metadata = json!({ "overwrite": true, "user_metadata": { "loss": "0.3" } });
         client.call("save_weights", with(save(&run, 8, "one"), metadata));

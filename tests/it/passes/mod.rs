@@ -3,6 +3,7 @@
 mod chunks;
 mod formats;
 mod numbers;
+mod refused;
 
 use tinkex::types::{Batch, Datum, LoraConfig, ModelInput};
 use tinkex::{Config, ConfigBuilder, Proxy, TrainingClient};

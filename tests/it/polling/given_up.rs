@@ -7,7 +7,7 @@ fn a_dropped_or_cancelled_pending_frees_its_connection() {
     let never = Arc::<Gate>::default();
     let service = holding(&never);
     let client = connect(service.config().max_poll_connections(1));
-    for (round, give_up) in [drop, Pending::cancel].into_iter().enumerate() {
+    for (round, give_up) in [drop, |held: Pending<_>| held.cancel()].into_iter().enumerate() {
         // The first connection serves and goes back to the pool; the held poll takes it from there.
         pending(&client, "quick").wait().unwrap();
         let held = pending(&client, "held");
@@ -21,6 +21,21 @@ fn a_dropped_or_cancelled_pending_frees_its_connection() {
     }
     // The only poll connection is free again.
     pending(&client, "quick").wait().unwrap();
+}
+
+#[test]
+fn a_cancelled_wait_ends() {
+    let service = holding(&Arc::default());
+    let client = connect(service.config());
+    let held = pending(&client, "held");
+    service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
+    std::thread::scope(|scope| {
+        let wait = scope.spawn(|| held.wait_timeout(Duration::from_secs(600)).map(|result| result.unwrap_err().kind()));
+        held.cancel();
+        assert_eq!(wait.join().unwrap(), Some(ErrorKind::Cancelled));
+    });
+    held.cancel();
+    assert_eq!(held.wait().unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! Rules of the source tree itself: which module may use which, and how files and tests are named.
+//! Rules of the source tree itself: which module may use which, how files and tests are named, and
+//! which methods have examples.
 
+mod examples;
 mod layers;
 mod modules;
 mod names;

@@ -98,7 +98,7 @@ fn chats_are_trained_and_sampled() {
     assert!(report["loss"].as_f64().unwrap() < 0.1, "{report}");
     let sampler = report["sampler"].as_str().unwrap();
     let reply = place.run_with(&["sample", "--model", sampler, "--chat", "--temperature", "0"], "hi\n");
-    assert_eq!((reply.code, reply.stdout.as_str()), (Some(0), " yo\n"), "{}", reply.stderr);
+    assert_eq!((reply.code, reply.stdout.as_str()), (Some(0), "yo\n"), "{}", reply.stderr);
 }
 
 #[test]

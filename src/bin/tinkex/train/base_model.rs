@@ -1,20 +1,21 @@
 //! The model to train, and the length of its context.
 
+use tinkex::toolkit::SavedCheckpoint;
 use tinkex::types::LoraConfig;
 use tinkex::{ServiceClient, TrainingClient, TrainingOptions};
 
-use super::record::Checkpoint;
 use super::train_options::Options;
 use crate::failure::Failure;
+use crate::offered;
 
 /// A client for a new model, or for the model of the checkpoint that the run is resumed from.
 pub(crate) fn training_client(
     service: &ServiceClient,
     options: &Options,
     name: &str,
-    start: Option<&Checkpoint>,
+    start: Option<&SavedCheckpoint>,
 ) -> Result<TrainingClient, Failure> {
-    if let Some(Checkpoint { path, .. }) = start {
+    if let Some(SavedCheckpoint { path, .. }) = start {
         return Ok(service.training_client().from_state(path).with_optimizer().create()?);
     }
     let base_model = match &options.base_model {
@@ -30,11 +31,17 @@ pub(crate) fn training_client(
         }
     };
     let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
-    Ok(service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name))?)
+    let trainer =
+        service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name));
+    trainer.map_err(|error| offered::explain(error, service, &base_model))
 }
 
 /// Checks that a checkpoint is of the base model that the options name, if they name one.
-pub(crate) fn check(options: &Options, start: Option<&Checkpoint>, trainer: &TrainingClient) -> Result<(), Failure> {
+pub(crate) fn check(
+    options: &Options,
+    start: Option<&SavedCheckpoint>,
+    trainer: &TrainingClient,
+) -> Result<(), Failure> {
     let Some((requested, _)) = options.base_model.as_ref().zip(start) else { return Ok(()) };
     match name_of(trainer)?.filter(|actual| actual != requested) {
         None => Ok(()),

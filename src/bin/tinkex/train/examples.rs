@@ -7,6 +7,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tinkex::Tokenizer;
+use tinkex::toolkit::WeightedTokens;
 use tinkex::types::{Batch, Datum};
 
 use super::data_file::DataFile;
@@ -14,7 +15,7 @@ use super::dataset;
 use crate::failure::Failure;
 use crate::human::counted;
 use crate::screen::Progress;
-use crate::template::{self, TokenizedText};
+use crate::template;
 
 /// No tokenizer makes more tokens of one byte: compatibility decomposition (NFKC) makes 11 bytes of one, at most.
 const MAX_TOKENS_PER_BYTE: usize = 12;
@@ -68,7 +69,7 @@ impl Examples {
         Examples { file, tokenizer, max_tokens: max_length.map(|length| length.saturating_add(1)) }
     }
 
-    fn tokenize(&self, example: u32, at_most: Option<usize>) -> Result<TokenizedText, Failure> {
+    fn tokenize(&self, example: u32, at_most: Option<usize>) -> Result<WeightedTokens, Failure> {
         let line = self.file.line(example)?;
         let parsed =
             dataset::parse(&line).map_err(|why| Failure::usage(format!("{}: {why}", self.file.place(example))))?;

@@ -31,11 +31,13 @@ mod training_loop;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::warn;
 use serde::Serialize;
+use tinkex::toolkit::{SavedCheckpoint, Schedule};
 use tinkex::types::AdamParams;
 use tinkex::{ServiceClient, TrainingClient};
 
@@ -43,7 +45,7 @@ use self::data_file::DataFile;
 use self::examples::Examples;
 use self::plan::BatchOrder;
 use self::progress::Progress;
-use self::record::{Checkpoint, RunRecord, RunSettings, checkpoint_name};
+use self::record::{RunRecord, RunSettings, checkpoint_name};
 use self::rescue::Outcome;
 use self::resume_command::resume_command;
 pub(crate) use self::train_options::Options;
@@ -52,8 +54,10 @@ use crate::app::App;
 use crate::failure::Failure;
 use crate::output::Table;
 use crate::screen::{self, Status, Unit};
-use crate::tokenizer_choice;
+use crate::{human, tokenizer_choice};
 
+/// Reading a file of this size takes a while, which is said if there is no progress bar to show it.
+const LARGE_FILE: u64 = 100_000_000;
 /// How many unknown keys of the data file are named.
 const MAX_NAMED_KEYS: usize = 20;
 /// How long the end of a run waits for its model to be unloaded.
@@ -104,7 +108,7 @@ struct Run<'a> {
     name: String,
     record: RunRecord,
     /// Where it is resumed.
-    start: Option<Checkpoint>,
+    start: Option<SavedCheckpoint>,
 }
 
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
@@ -148,6 +152,11 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
 fn read_data(path: &Path) -> Result<(DataFile, Vec<bool>), Failure> {
     let name = path.display();
     let (mut held_out, mut unknown) = (Vec::new(), BTreeMap::new());
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if bytes >= LARGE_FILE && !screen::is_terminal() {
+        let size = human::size(Some(bytes));
+        screen::line(format_args!("reading {name} ({size}), to check its lines and their lengths"));
+    }
     let bar = screen::start(Status { unit: Unit::Bytes, done: Some(0), ..Status::default() });
     let file = DataFile::read(path, &bar, |number, line| {
         let example = dataset::parse(line)?;
@@ -226,8 +235,7 @@ impl Run<'_> {
             name: &self.name,
             steps,
             optimizer,
-            schedule: options.schedule,
-            warmup_steps: options.warmup_steps,
+            schedule: Schedule::new(options.schedule.into(), options.learning_rate, steps).warmup(options.warmup_steps),
             eval_every: options.eval_every,
             save_every: options.save_every,
         };
@@ -275,7 +283,7 @@ impl Run<'_> {
         let Run { record, name, .. } = self;
         // Drawn also after a failure, which is reported first.
         let drawn = record.draw(&name);
-        let resume = |checkpoint: &Checkpoint| {
+        let resume = |checkpoint: &SavedCheckpoint| {
             let words = env::args_os().map(|word| word.to_string_lossy().into_owned());
             resume_command(words, &record.resume_from(checkpoint))
         };

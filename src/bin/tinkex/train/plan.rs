@@ -2,6 +2,7 @@
 //! function of the seed and the number of the step, so that a run can be resumed from any step.
 
 use clap::ValueEnum;
+use tinkex::toolkit::Decay;
 
 /// Splits examples into those to train on and those held out for evaluation, as indices. `held_out` marks examples that the data
 /// file holds out. Of the others, `fraction` is held out at random, but never all.
@@ -71,7 +72,7 @@ fn mixed(seed: u64, epoch: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// How the learning rate changes after the warmup.
+/// How the learning rate changes after the warmup: a [`Decay`] by its name on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Schedule {
     /// Stays at the peak.
@@ -83,17 +84,12 @@ pub(crate) enum Schedule {
     Cosine,
 }
 
-impl Schedule {
-    /// The learning rate of a step. Steps count from 1; the first `warmup` ones rise linearly to the peak.
-    pub(crate) fn rate(self, peak: f64, step: u64, steps: u64, warmup: u64) -> f64 {
-        if step <= warmup {
-            return peak * step as f64 / warmup as f64;
-        }
-        let progress = (step - 1 - warmup) as f64 / (steps.saturating_sub(warmup)).max(1) as f64;
-        peak * match self {
-            Schedule::Constant => 1.0,
-            Schedule::Linear => (1.0 - progress).max(0.0),
-            Schedule::Cosine => (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()) / 2.0,
+impl From<Schedule> for Decay {
+    fn from(schedule: Schedule) -> Self {
+        match schedule {
+            Schedule::Constant => Decay::Constant,
+            Schedule::Linear => Decay::Linear,
+            Schedule::Cosine => Decay::Cosine,
         }
     }
 }
@@ -149,17 +145,5 @@ mod tests {
         assert_eq!((training.len(), evaluation.len()), (8, 2));
         assert_eq!(split(&[false, true], 1.0, 3), (vec![0], vec![1]));
         assert_eq!(split(&[false; 10], 0.0, 3).1, Vec::<u32>::new());
-    }
-
-    #[test]
-    fn schedules_warm_up_and_decay() {
-        let rates = |schedule: Schedule, warmup| -> Vec<f64> {
-            (1..=4).map(|step| (schedule.rate(1.0, step, 4, warmup) * 1000.0).round() / 1000.0).collect()
-        };
-        assert_eq!(rates(Schedule::Constant, 0), [1.0; 4]);
-        assert_eq!(rates(Schedule::Constant, 2), [0.5, 1.0, 1.0, 1.0]);
-        assert_eq!(rates(Schedule::Linear, 0), [1.0, 0.75, 0.5, 0.25]);
-        assert_eq!(rates(Schedule::Linear, 2), [0.5, 1.0, 1.0, 0.5]);
-        assert_eq!(rates(Schedule::Cosine, 0), [1.0, 0.854, 0.5, 0.146]);
     }
 }

@@ -7,13 +7,13 @@
 //! | `checkpoints.jsonl` | one line per checkpoint: its step and path |
 //! | `loss.svg` | the loss curve |
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tinkex::fs::write_atomically;
+use tinkex::toolkit::{JsonLines, SavedCheckpoint};
 
 use super::chart;
 use super::examples::TooLong;
@@ -65,13 +65,6 @@ impl RunSettings {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Checkpoint {
-    pub(crate) step: u64,
-    /// `tinker://RUN/weights/NAME`.
-    pub(crate) path: String,
-}
-
 /// The value of `--resume`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResumeFrom {
@@ -97,14 +90,21 @@ pub(crate) struct RunRecord {
     directory: PathBuf,
     settings: RunSettings,
     metrics: Vec<Metrics>,
-    checkpoints: Vec<Checkpoint>,
+    checkpoints: Vec<SavedCheckpoint>,
+    metrics_log: JsonLines<Metrics>,
+    checkpoints_log: JsonLines<SavedCheckpoint>,
     /// Whether all checkpoints are in the file.
     is_complete: bool,
 }
 
 impl RunRecord {
-    fn with(directory: &Path, settings: RunSettings, metrics: Vec<Metrics>, checkpoints: Vec<Checkpoint>) -> RunRecord {
-        RunRecord { directory: directory.to_owned(), settings, metrics, checkpoints, is_complete: true }
+    /// The run that the files of the directory record.
+    fn read(directory: &Path, settings: RunSettings) -> Result<RunRecord, Failure> {
+        let metrics_log = JsonLines::open(directory.join(METRICS))?;
+        let checkpoints_log = JsonLines::open(directory.join(CHECKPOINTS))?;
+        let (metrics, checkpoints) = (metrics_log.read()?, checkpoints_log.read()?);
+        let directory = directory.to_owned();
+        Ok(RunRecord { directory, settings, metrics, checkpoints, metrics_log, checkpoints_log, is_complete: true })
     }
 
     /// A new run. Fails if the directory already has steps of another. Writes nothing yet.
@@ -118,7 +118,7 @@ impl RunRecord {
             };
             return Err(Failure::usage(format!("{} already contains a run", directory.display())).hint(hint));
         }
-        Ok(RunRecord::with(directory, settings, Vec::new(), Vec::new()))
+        RunRecord::read(directory, settings)
     }
 
     /// A run that is resumed from a checkpoint, which is returned as well. Drops the steps after it. Writes nothing yet.
@@ -126,17 +126,17 @@ impl RunRecord {
         directory: &Path,
         settings: RunSettings,
         from: &ResumeFrom,
-    ) -> Result<(RunRecord, Checkpoint), Failure> {
+    ) -> Result<(RunRecord, SavedCheckpoint), Failure> {
         let directory_name = directory.display();
-        let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
-        let started: Option<RunSettings> = serde_json::from_slice(&read(SETTINGS)).ok();
+        let started = fs::read(directory.join(SETTINGS)).unwrap_or_default();
+        let started: Option<RunSettings> = serde_json::from_slice(&started).ok();
         if let Some(difference) = started.as_ref().and_then(|started| started.difference(&settings)) {
             return Err(
                 Failure::usage(difference).hint("use the original value, or start a new run with another --output")
             );
         }
-        let mut metrics: Vec<Metrics> = parse_lines(&read(METRICS));
-        let mut checkpoints: Vec<Checkpoint> = parse_lines(&read(CHECKPOINTS));
+        let mut record = RunRecord::read(directory, settings)?;
+        let checkpoints = &record.checkpoints;
         let start = match from {
             ResumeFrom::Latest => checkpoints.last().cloned().ok_or_else(|| {
                 Failure::usage(format!("{directory_name} has no checkpoint to resume from")).hint(
@@ -145,7 +145,7 @@ impl RunRecord {
             })?,
             ResumeFrom::Path(path) => {
                 let recorded = checkpoints.iter().find(|checkpoint| checkpoint.path == *path).cloned();
-                let from_name = || Some(Checkpoint { step: step_in(path)?, path: path.clone() });
+                let from_name = || Some(SavedCheckpoint::new(step_in(path)?, path));
                 recorded.or_else(from_name).ok_or_else(|| {
                     Failure::usage(format!("cannot tell the step of {path}")).hint(
                         "use a checkpoint that is listed in checkpoints.jsonl, or whose name ends with its step, such as run-000100",
@@ -153,42 +153,35 @@ impl RunRecord {
                 })?
             }
         };
-        metrics.retain(|line| line.step <= start.step);
-        checkpoints.retain(|checkpoint| checkpoint.step <= start.step);
-        Ok((RunRecord::with(directory, settings, metrics, checkpoints), start))
+        record.metrics.retain(|line| line.step <= start.step);
+        record.checkpoints.retain(|checkpoint| checkpoint.step <= start.step);
+        Ok((record, start))
     }
 
     /// Writes all files as the run starts with them.
-    pub(crate) fn write(&self) -> Result<(), Failure> {
-        let write = |name: &str, content: &[u8]| write_atomically(&self.directory.join(name), content);
+    pub(crate) fn write(&mut self) -> Result<(), Failure> {
         let settings =
             || -> io::Result<Vec<u8>> { Ok([serde_json::to_vec_pretty(&self.settings)?, b"\n".to_vec()].concat()) };
         settings()
-            .and_then(|settings| write(SETTINGS, &settings))
-            .and_then(|()| write(METRICS, &json_lines(&self.metrics)?))
-            .and_then(|()| write(CHECKPOINTS, &json_lines(&self.checkpoints)?))
-            .map_err(|error| write_failure(&self.directory, &error))
+            .and_then(|settings| write_atomically(&self.directory.join(SETTINGS), &settings))
+            .map_err(|error| write_failure(&self.directory, &error))?;
+        let (last, checkpoints) = (self.metrics.last().map(|line| line.step), &self.checkpoints);
+        self.metrics_log.retain(|line| last.is_some_and(|last| line.step <= last))?;
+        Ok(self.checkpoints_log.retain(|checkpoint| checkpoints.contains(checkpoint))?)
     }
 
     pub(crate) fn add_metrics(&mut self, line: Metrics) -> Result<(), Failure> {
-        let written = self.append(METRICS, &line);
+        let written = self.metrics_log.push(&line);
         self.metrics.push(line);
-        written
+        Ok(written?)
     }
 
     /// Adds a checkpoint. If it cannot be written to the file, it is known in this process all the same.
-    pub(crate) fn add_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), Failure> {
-        let written = self.append(CHECKPOINTS, &checkpoint);
+    pub(crate) fn add_checkpoint(&mut self, checkpoint: SavedCheckpoint) -> Result<(), Failure> {
+        let written = self.checkpoints_log.push(&checkpoint);
         self.is_complete &= written.is_ok();
         self.checkpoints.push(checkpoint);
-        written
-    }
-
-    fn append<T: Serialize>(&self, name: &str, line: &T) -> Result<(), Failure> {
-        let file = self.directory.join(name);
-        json_lines(std::slice::from_ref(line))
-            .and_then(|line| OpenOptions::new().create(true).append(true).open(&file)?.write_all(&line))
-            .map_err(|error| write_failure(&file, &error))
+        Ok(written?)
     }
 
     /// Redraws the loss curve.
@@ -204,12 +197,12 @@ impl RunRecord {
     }
 
     /// The latest checkpoint up to this step.
-    pub(crate) fn checkpoint_until(&self, step: u64) -> Option<&Checkpoint> {
+    pub(crate) fn checkpoint_until(&self, step: u64) -> Option<&SavedCheckpoint> {
         self.checkpoints.iter().rfind(|checkpoint| checkpoint.step <= step)
     }
 
     /// The latest checkpoint.
-    pub(crate) fn last_checkpoint(&self) -> Option<&Checkpoint> {
+    pub(crate) fn last_checkpoint(&self) -> Option<&SavedCheckpoint> {
         self.checkpoints.last()
     }
 
@@ -218,7 +211,7 @@ impl RunRecord {
     }
 
     /// What to resume from to begin at this checkpoint.
-    pub(crate) fn resume_from(&self, checkpoint: &Checkpoint) -> String {
+    pub(crate) fn resume_from(&self, checkpoint: &SavedCheckpoint) -> String {
         let is_latest = self.is_complete && self.last_checkpoint() == Some(checkpoint);
         if is_latest { "latest".to_owned() } else { checkpoint.path.clone() }
     }
@@ -244,20 +237,6 @@ fn step_in(path: &str) -> Option<u64> {
 /// The name of a checkpoint. [`step_in`] reads the step back.
 pub(crate) fn checkpoint_name(run: &str, step: u64) -> String {
     format!("{run}-{step:06}")
-}
-
-/// Parses lines of JSON up to the first invalid one: a killed run may have left an incomplete line.
-fn parse_lines<T: DeserializeOwned>(text: &[u8]) -> Vec<T> {
-    text.split(|byte| *byte == b'\n').map_while(|line| serde_json::from_slice(line).ok()).collect()
-}
-
-fn json_lines<T: Serialize>(lines: &[T]) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut text, line)?;
-        text.push(b'\n');
-    }
-    Ok(text)
 }
 
 fn write_failure(path: &Path, error: &io::Error) -> Failure {
@@ -293,7 +272,7 @@ mod tests {
             record.add_metrics(Metrics { step, loss: 1.0 / step as f64, ..Metrics::default() }).unwrap();
             if step % 2 == 0 {
                 let path = format!("tinker://r/weights/{}", checkpoint_name("run", step));
-                record.add_checkpoint(Checkpoint { step, path }).unwrap();
+                record.add_checkpoint(SavedCheckpoint::new(step, path)).unwrap();
             }
         }
         record
@@ -311,8 +290,7 @@ mod tests {
         assert_eq!((start.step, start.path.as_str()), (4, "tinker://r/weights/run-000004"));
         assert_eq!(text(&folder, METRICS).lines().count(), 4);
         record.add_metrics(Metrics { step: 5, loss: 0.2, ..Metrics::default() }).unwrap();
-        let steps: Vec<u64> =
-            parse_lines::<Metrics>(text(&folder, METRICS).as_bytes()).iter().map(|line| line.step).collect();
+        let steps: Vec<u64> = record.metrics_log.read().unwrap().iter().map(|line| line.step).collect();
         assert_eq!(steps, [1, 2, 3, 4, 5]);
     }
 
@@ -325,7 +303,7 @@ mod tests {
         fs::remove_file(folder.path().join(CHECKPOINTS)).unwrap();
         fs::create_dir(folder.path().join(CHECKPOINTS)).unwrap();
         let path = "tinker://r/weights/run-000005".to_owned();
-        assert!(record.add_checkpoint(Checkpoint { step: 5, path: path.clone() }).is_err());
+        assert!(record.add_checkpoint(SavedCheckpoint::new(5, &path)).is_err());
         assert_eq!(known(&record), path);
         assert!(record.has_checkpoint(5) && !record.has_checkpoint(3));
         assert_eq!(record.checkpoint_until(4).map(|checkpoint| checkpoint.step), Some(4));

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use tinkex::clock::Clock;
+use tinkex::toolkit::SavedCheckpoint;
 use tinkex::{Error, TrainingClient};
 
 use super::progress::Progress;
-use super::record::{Checkpoint, RunRecord, checkpoint_name};
+use super::record::{RunRecord, checkpoint_name};
 use super::submitted_step::SubmittedStep;
 use crate::failure::Failure;
 
-/// How long the steps in flight may take to settle, and then the checkpoint to be saved, when the service has failed a request.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long the steps in flight may take to settle.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long the checkpoint may take. It waits for its turn behind requests that are still retried.
+const SAVE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Why the loop stopped.
 pub(crate) enum Stop {
@@ -79,13 +82,16 @@ impl Rescue<'_> {
         if learned == before || self.record.has_checkpoint(learned) {
             return Outcome::failed(learned, failure);
         }
-        self.progress.line(format_args!("a step failed; saving a checkpoint before the run stops"));
+        self.progress.line(format_args!(
+            "a step failed; saving a checkpoint, which may take {} minutes if the service does not respond",
+            SAVE_LIMIT.as_secs() / 60
+        ));
         let (last, saved) = self.settle(learned, in_flight);
         match saved.map_or_else(|| self.save(last), Ok) {
             Ok(path) => {
                 self.progress.line(format_args!("saved {path}"));
                 // The failure may be that of the disk; the path is known all the same.
-                self.record.add_checkpoint(Checkpoint { step: last, path }).ok();
+                self.record.add_checkpoint(SavedCheckpoint::new(last, path)).ok();
                 Outcome::failed(last, failure)
             }
             Err(why) => {
@@ -97,7 +103,7 @@ impl Rescue<'_> {
 
     /// Returns the last step that was learned, and its checkpoint if one was in flight.
     fn settle(&self, learned: u64, in_flight: Vec<SubmittedStep>) -> (u64, Option<String>) {
-        let deadline = self.clock.now() + LIMIT;
+        let deadline = self.clock.now() + SETTLE_LIMIT;
         in_flight.into_iter().fold((learned, None), |before, mut step| {
             step.settle(&self.clock, deadline);
             if !step.is_learned() {
@@ -111,11 +117,11 @@ impl Rescue<'_> {
     fn save(&self, step: u64) -> Result<String, String> {
         let submitted = self.trainer.submit_save_state(checkpoint_name(self.name, step));
         let pending = submitted.map_err(|error| error.to_string())?;
-        match pending.wait_timeout(LIMIT) {
+        match pending.wait_timeout(SAVE_LIMIT) {
             Some(saved) => saved.map(|saved| saved.path).map_err(|error: Error| error.to_string()),
             None => {
                 pending.cancel();
-                Err(format!("no result within {} s", LIMIT.as_secs()))
+                Err(format!("no result within {} minutes", SAVE_LIMIT.as_secs() / 60))
             }
         }
     }

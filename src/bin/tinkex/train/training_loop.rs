@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use tinkex::TrainingClient;
 use tinkex::clock::Clock;
+use tinkex::toolkit::{SavedCheckpoint, Schedule, nats_per_token};
 use tinkex::types::{AdamParams, LossFn};
 
-use super::evaluation::{Evaluation, Loss};
+use super::evaluation::Evaluation;
 use super::examples::Examples;
-use super::plan::{BatchOrder, Epoch, Schedule};
+use super::plan::{BatchOrder, Epoch};
 use super::progress::Progress;
-use super::record::{Checkpoint, RunRecord, checkpoint_name};
+use super::record::{RunRecord, checkpoint_name};
 use super::rescue::{self, Outcome, Stop};
 use super::step_metrics::Metrics;
 use super::submitted_step::{Stage, SubmittedStep};
@@ -34,10 +35,9 @@ pub(crate) struct TrainingLoop<'a> {
     /// The name of the run, and prefix of its checkpoints' names.
     pub(crate) name: &'a str,
     pub(crate) steps: u64,
-    /// With the peak learning rate.
+    /// The learning rate is that of the schedule.
     pub(crate) optimizer: AdamParams,
     pub(crate) schedule: Schedule,
-    pub(crate) warmup_steps: u64,
     /// Evaluate every N steps; 0 for the last step only.
     pub(crate) eval_every: u64,
     /// Save every N steps; 0 for the last step only.
@@ -100,7 +100,7 @@ impl TrainingLoop<'_> {
         let examples: Vec<u32> =
             positions.into_iter().filter_map(|position| self.trained.get(position as usize).copied()).collect();
         let built = self.examples.batch(&examples)?;
-        let learning_rate = self.schedule.rate(self.optimizer.learning_rate, step, self.steps, self.warmup_steps);
+        let learning_rate = self.schedule.rate(step);
         let is_last = step == self.steps;
         let is_due = |every: u64| is_last || (every > 0 && step % every == 0);
 
@@ -143,7 +143,7 @@ impl TrainingLoop<'_> {
         })?;
         let mut metrics = step.metrics.clone();
         if let Some(output) = output {
-            metrics.loss = Loss::of(&step.batch, &output)?.per_token();
+            metrics.loss = nats_per_token(&step.batch, &output).map_err(Failure::from)?;
         }
         step.optim_step.wait().map_err(Failure::from)?;
         state.last = number;
@@ -163,7 +163,7 @@ impl TrainingLoop<'_> {
         if let Some(checkpoint) = &mut step.checkpoint {
             if let Some(saved) = checkpoint.wait().map_err(Failure::from)? {
                 state.progress.line(format_args!("saved {}", saved.path));
-                state.record.add_checkpoint(Checkpoint { step: number, path: saved.path })?;
+                state.record.add_checkpoint(SavedCheckpoint::new(number, saved.path))?;
                 state.record.draw(self.name)?;
             }
         }
@@ -177,7 +177,7 @@ impl TrainingLoop<'_> {
             return Outcome::completed(last);
         }
         match self.trainer.save_state(checkpoint_name(self.name, last)) {
-            Ok(saved) => match state.record.add_checkpoint(Checkpoint { step: last, path: saved.path }) {
+            Ok(saved) => match state.record.add_checkpoint(SavedCheckpoint::new(last, saved.path)) {
                 Ok(()) => Outcome::completed(last),
                 Err(failure) => Outcome::failed(last, failure),
             },

@@ -1,5 +1,5 @@
-//! Fields of JSON bodies that would change what a request does, and that this server does not have. A request with one of them is
-//! refused; all other fields that an endpoint does not know are ignored.
+//! Fields of JSON bodies that this server does not know, in requests that change or compute something. A request with one of them is
+//! refused by name: a setting that is misspelled, or newer than this server, would otherwise do nothing without a word.
 //!
 //! The documentation of [`crate::local`] has the same table.
 
@@ -15,8 +15,8 @@ use crate::rules::wire_format::WireFormat;
 /// What is refused in one object of a body.
 struct Rule {
     endpoint: &'static str,
-    /// The name of the object in the body; empty for the body itself.
-    object: &'static str,
+    /// The path of the object in the body; empty for the body itself. The last name may be that of a list of objects.
+    object: &'static [&'static str],
     refused: Refused,
 }
 
@@ -29,20 +29,36 @@ enum Refused {
 
 const BATCH: Refused = Refused::AllBut(&["data", "loss_fn", "loss_fn_config", "type"]);
 
+/// One example of a batch. `key` is a field of the official client, which it sends if the program sets it.
+const DATUM: Refused =
+    Refused::AllBut(&["model_input", "loss_fn_inputs", "model_input_spans", "loss_fn_input_spans", "key"]);
+
 /// The version is one of Dimuon, which is refused as a whole.
 const OPTIMIZER: Refused = Refused::AllBut(&["type", "version"]);
 
 const RULES: &[Rule] = &[
     Rule {
         endpoint: "forward_backward",
-        object: "",
+        object: &[],
         refused: Refused::These(&[("forward_only", "send POST forward, or a body in protobuf")]),
     },
-    Rule { endpoint: "forward_backward", object: "forward_backward_input", refused: BATCH },
-    Rule { endpoint: "forward", object: "forward_input", refused: BATCH },
+    Rule {
+        endpoint: "forward_backward",
+        object: &[],
+        refused: Refused::AllBut(&["model_id", "seq_id", "forward_backward_input", "type", "forward_only"]),
+    },
+    Rule { endpoint: "forward_backward", object: &["forward_backward_input"], refused: BATCH },
+    Rule { endpoint: "forward_backward", object: &["forward_backward_input", "data"], refused: DATUM },
+    Rule {
+        endpoint: "forward",
+        object: &[],
+        refused: Refused::AllBut(&["model_id", "seq_id", "forward_input", "type"]),
+    },
+    Rule { endpoint: "forward", object: &["forward_input"], refused: BATCH },
+    Rule { endpoint: "forward", object: &["forward_input", "data"], refused: DATUM },
     Rule {
         endpoint: "asample",
-        object: "",
+        object: &[],
         refused: Refused::These(&[
             ("base_model", "create a sampling session on the model"),
             ("model_path", "create a sampling session on the weights"),
@@ -50,21 +66,109 @@ const RULES: &[Rule] = &[
     },
     Rule {
         endpoint: "asample",
-        object: "sampling_params",
+        object: &[],
+        refused: Refused::AllBut(&[
+            "sampling_session_id",
+            "seq_id",
+            "num_samples",
+            "prompt",
+            "sampling_params",
+            "prompt_logprobs",
+            "topk_prompt_logprobs",
+            "topk_sample_logprobs",
+            "target_prompt_logprobs",
+            "prompt_alt_tokens_k",
+            "prompt_logprobs_last_n",
+            "record_stability_info",
+            "type",
+        ]),
+    },
+    Rule {
+        endpoint: "asample",
+        object: &["sampling_params"],
         refused: Refused::AllBut(&["max_tokens", "seed", "stop", "temperature", "top_k", "top_p", "type"]),
     },
     Rule {
         endpoint: "optim_step",
-        object: "adam_params",
+        object: &[],
+        refused: Refused::AllBut(&["model_id", "seq_id", "adam_params", "optimizer_params", "type"]),
+    },
+    Rule {
+        endpoint: "optim_step",
+        object: &["adam_params"],
         refused: Refused::AllBut(&["learning_rate", "beta1", "beta2", "eps", "weight_decay", "grad_clip_norm", "type"]),
     },
     Rule {
         endpoint: "create_model",
-        object: "lora_config",
+        object: &[],
+        refused: Refused::AllBut(&[
+            "session_id",
+            "model_seq_id",
+            "base_model",
+            "user_metadata",
+            "lora_config",
+            "optimizer_config",
+            "type",
+        ]),
+    },
+    Rule {
+        endpoint: "create_model",
+        object: &["lora_config"],
         refused: Refused::AllBut(&["rank", "seed", "train_unembed", "train_mlp", "train_attn", "type"]),
     },
-    Rule { endpoint: "create_model", object: "optimizer_config", refused: OPTIMIZER },
-    Rule { endpoint: "load_weights", object: "optimizer_config", refused: OPTIMIZER },
+    Rule { endpoint: "create_model", object: &["optimizer_config"], refused: OPTIMIZER },
+    Rule {
+        endpoint: "load_weights",
+        object: &[],
+        refused: Refused::AllBut(&[
+            "model_id",
+            "seq_id",
+            "session_id",
+            "model_seq_id",
+            "base_model",
+            "user_metadata",
+            "path",
+            "optimizer",
+            "optimizer_config",
+            "weights_access_token",
+            "type",
+        ]),
+    },
+    Rule { endpoint: "load_weights", object: &["optimizer_config"], refused: OPTIMIZER },
+    Rule {
+        endpoint: "save_weights",
+        object: &[],
+        refused: Refused::AllBut(&["model_id", "seq_id", "path", "overwrite", "ttl_seconds", "user_metadata", "type"]),
+    },
+    Rule {
+        endpoint: "save_weights_for_sampler",
+        object: &[],
+        refused: Refused::AllBut(&[
+            "model_id",
+            "seq_id",
+            "path",
+            "kind",
+            "sampling_session_seq_id",
+            "ttl_seconds",
+            "user_metadata",
+            "type",
+        ]),
+    },
+    Rule {
+        endpoint: "save_weights_external",
+        object: &[],
+        refused: Refused::AllBut(&["model_id", "seq_id", "path", "ttl_seconds", "age_encryption_recipients", "type"]),
+    },
+    Rule {
+        endpoint: "create_sampling_session",
+        object: &[],
+        refused: Refused::AllBut(&["session_id", "sampling_session_seq_id", "base_model", "model_path", "type"]),
+    },
+    Rule {
+        endpoint: "copy_weights",
+        object: &[],
+        refused: Refused::AllBut(&["source_path", "destination_project_id", "ttl_seconds", "type"]),
+    },
 ];
 
 type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -77,12 +181,21 @@ pub(super) fn check(endpoint: &str, request: &Request) -> Result<(), Response> {
     }
     let Ok(body) = serde_json::from_slice::<Object<'_>>(&request.body) else { return Ok(()) };
     rules.try_for_each(|rule| match rule.object {
-        "" => check_object(rule, &body),
-        name => {
-            let object = body.get(name).and_then(|object| serde_json::from_str::<Object<'_>>(object.get()).ok());
-            object.map_or(Ok(()), |object| check_object(rule, &object))
-        }
+        [] => check_object(rule, &body),
+        [name, below @ ..] => body.get(*name).map_or(Ok(()), |value| check_below(rule, value, below)),
     })
+}
+
+/// Checks the object at a path below a value, or each of a list of objects there.
+fn check_below(rule: &Rule, value: &RawValue, path: &[&str]) -> Result<(), Response> {
+    if let Ok(objects) = serde_json::from_str::<Vec<&RawValue>>(value.get()) {
+        return objects.into_iter().try_for_each(|object| check_below(rule, object, path));
+    }
+    let Ok(object) = serde_json::from_str::<Object<'_>>(value.get()) else { return Ok(()) };
+    match path {
+        [] => check_object(rule, &object),
+        [name, below @ ..] => object.get(*name).map_or(Ok(()), |value| check_below(rule, value, below)),
+    }
 }
 
 fn check_object(rule: &Rule, object: &Object<'_>) -> Result<(), Response> {
@@ -91,13 +204,12 @@ fn check_object(rule: &Rule, object: &Object<'_>) -> Result<(), Response> {
     for name in set.map(|(name, _)| &**name) {
         let instead = match rule.refused {
             Refused::These(fields) => fields.iter().find(|(field, _)| *field == name).map(|(_, instead)| *instead),
-            Refused::AllBut(fields) => (!fields.contains(&name)).then_some("leave it out"),
+            Refused::AllBut(fields) => (!fields.contains(&name)).then_some("correct its name, or leave it out"),
         };
         if let Some(instead) = instead {
-            let dot = if rule.object.is_empty() { "" } else { "." };
+            let path: String = rule.object.iter().map(|object| format!("{object}.")).collect();
             return Err(bad_request(format!(
-                "this server does not support {}{dot}{name}, which would change the result: {instead}",
-                rule.object
+                "this server does not know {path}{name}, which would change what the request does: {instead}"
             )));
         }
     }
@@ -130,7 +242,8 @@ mod tests {
         for (endpoint, body, expected) in [
             ("asample", json!({"sampling_params": {"min_p": 0.1}}), Some("sampling_params.min_p")),
             ("asample", json!({"sampling_params": {"min_p": 0.0, "logit_bias": null}}), None),
-            ("asample", json!({"sampling_params": {"top_k": 3}, "later": 1}), None),
+            ("asample", json!({"sampling_params": {"top_k": 3}, "later": 1}), Some("know later")),
+            ("asample", json!({"sampling_params": {"top_k": 3}, "later": null, "seq_id": 1}), None),
             ("asample", json!({"model_path": "tinker://a/b", "sampling_session_id": "s"}), Some("model_path")),
             ("asample", json!({"sampling_params": 3}), None),
             ("optim_step", json!({"adam_params": {"amsgrad": true}}), Some("adam_params.amsgrad")),
@@ -141,7 +254,16 @@ mod tests {
             ("forward_backward", json!({"forward_only": true}), Some("forward_only")),
             ("forward_backward", json!({"forward_only": false}), None),
             ("forward", json!({"forward_input": {"reduction": "mean"}}), Some("forward_input.reduction")),
-            ("save_weights", json!({"alpha": 8}), None),
+            ("forward", json!({"forward_input": {"data": [{}, {"wieghts": [1]}]}}), Some("forward_input.data.wieghts")),
+            ("forward_backward", json!({"forward_backward_input": {"data": [{"key": "a"}, 3]}}), None),
+            ("forward_backward", json!({"batch": []}), Some("know batch")),
+            ("save_weights", json!({"path": "a", "ttl": 8}), Some("know ttl")),
+            ("save_weights", json!({"path": "a", "overwrite": true, "ttl_seconds": 8}), None),
+            ("save_weights_for_sampler", json!({"path": "a", "overwrite": true}), Some("know overwrite")),
+            ("create_model", json!({"rank": 4}), Some("know rank")),
+            ("create_sampling_session", json!({"model": "a"}), Some("know model")),
+            ("copy_weights", json!({"ttl": 8}), Some("know ttl")),
+            ("create_session", json!({"extra": 8}), None),
             ("asample", json!([]), None),
         ] {
             let refusal = refusal(endpoint, &body);
@@ -157,13 +279,13 @@ mod tests {
             let fields: Vec<&str> = match rule.refused {
                 Refused::These(fields) => fields.iter().map(|(field, _)| *field).collect(),
                 Refused::AllBut(fields) => {
-                    fields.iter().copied().filter(|field| *field != "type").chain([rule.object]).collect()
+                    fields.iter().copied().filter(|field| *field != "type").chain(rule.object.iter().copied()).collect()
                 }
             };
             let mut lines = docs.lines().filter(|line| line.contains(&format!("`{}`", rule.endpoint)));
             assert!(
                 lines.any(|line| fields.iter().all(|field| line.contains(&format!("`{field}`")))),
-                "{} {}",
+                "{} {:?}",
                 rule.endpoint,
                 rule.object
             );

@@ -6,6 +6,7 @@
 
 mod catch_panic;
 mod outputs;
+mod resting;
 mod run_worker;
 mod sample_output;
 mod sample_worker;

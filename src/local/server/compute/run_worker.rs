@@ -5,19 +5,21 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::{io, mem, thread};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::Receiver;
 use serde_json::json;
 
 use super::catch_panic::catch_panic;
 use super::outputs::batch_output;
+use super::resting::{put_away, wake};
 use super::weights::{adapter_options, load_checkpoint};
 use crate::local::adam::Adam;
 use crate::local::checkpoint_files::pack;
 use crate::local::model::{Adapter, Example, Model, Tensors};
 use crate::local::server::state::{
-    AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, CheckpointSource, INFLIGHT_RECORD, PromiseId, RUN_RECORD,
-    RunRecord, SAMPLER_RECORD, SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError, TaskOutput,
-    TaskQueue, UsageKey, UsageKind, Weights, checkpoint_folder, inflight_folder, tagged, timestamp, timestamp_in,
+    AdapterCache, CHECKPOINT_RECORD, CheckpointRecord, CheckpointSource, INFLIGHT_RECORD, ModelState, RUN_RECORD,
+    RestingModel, RunRecord, SAMPLER_RECORD, SamplingSession, SamplingSessionRecord, ServerState, Task, TaskError,
+    TaskOutput, TaskQueue, UsageKey, UsageKind, Weights, checkpoint_folder, inflight_folder, tagged, task_queue,
+    timestamp, timestamp_in,
 };
 use crate::types::{CheckpointPath, CheckpointType, OptimStepResponse};
 
@@ -28,27 +30,28 @@ struct RunWorker {
     record: RunRecord,
     state: Arc<ServerState>,
     model: Arc<dyn Model>,
-    /// Shared with sampling sessions on the same weights; copied by the next optimizer step if it is.
-    adapter: Arc<Adapter>,
-    /// Accumulated since the last optimizer step.
-    gradient: Tensors,
-    optimizer: Adam,
+    trained: ModelState,
 }
 
 /// Starts the worker of a training run. It ends when the queue is dropped.
+///
+/// The model is the one that the run's last worker left in `resting`, if there was one.
 pub(crate) fn spawn_run_worker(
     state: &Arc<ServerState>,
     id: &str,
     record: &RunRecord,
     model: &Arc<dyn Model>,
+    resting: Option<Receiver<RestingModel>>,
 ) -> io::Result<TaskQueue> {
-    let (queue, tasks) = unbounded::<(PromiseId, Task)>();
+    let (queue, tasks) = task_queue();
     let (state, id, record, model) = (state.clone(), id.to_owned(), record.clone(), model.clone());
     thread::Builder::new().name("tinkex-train".to_owned()).spawn(move || {
         // Created by the first task, so that a panic of the model fails that task and not the thread.
         let mut worker = None;
         let mut not_created = false;
-        for (promise, task) in tasks {
+        // Empty if the last worker had none to leave, because creating it had failed.
+        let mut resting = resting.and_then(|resting| resting.recv().ok());
+        while let Some((promise, task)) = tasks.next() {
             if state.is_stopping() {
                 break;
             }
@@ -62,15 +65,23 @@ pub(crate) fn spawn_run_worker(
                 if not_created {
                     return Err(TaskError::user("the model was not created: its weights could not be loaded"));
                 }
-                let worker = worker.get_or_insert_with(|| RunWorker {
-                    id: id.clone(),
-                    adapter: Arc::new(model.new_adapter(&adapter_options(&record.lora))),
-                    record: record.clone(),
-                    state: state.clone(),
-                    model: model.clone(),
-                    gradient: Tensors::new(),
-                    optimizer: Adam::default(),
-                });
+                let worker = match &mut worker {
+                    Some(worker) => worker,
+                    none => {
+                        let trained = match &resting {
+                            Some(resting) => wake(&state, &id, &record, resting)?,
+                            None => ModelState {
+                                adapter: Arc::new(model.new_adapter(&adapter_options(&record.lora))),
+                                gradient: Tensors::new(),
+                                optimizer: Adam::default(),
+                            },
+                        };
+                        // Removes its files.
+                        resting = None;
+                        let (id, record) = (id.clone(), record.clone());
+                        none.insert(RunWorker { id, record, state: state.clone(), model: model.clone(), trained })
+                    }
+                };
                 worker.execute(task)
             });
             if creates && result.is_err() {
@@ -84,7 +95,13 @@ pub(crate) fn spawn_run_worker(
                 state.lock().release_checkpoint(&path);
             }
             state.timeline.finished(promise, result.is_err());
+            tasks.finished();
             state.promises.fulfill(promise, result);
+        }
+        let Some(next) = tasks.resting() else { return };
+        if let Some(left) = worker.map(|worker| put_away(&state, &id, &record, worker.trained)).or(resting) {
+            // Fails, and removes the files, if the run was unloaded since.
+            let _ = next.send(left);
         }
     })?;
     Ok(queue)
@@ -99,18 +116,19 @@ impl RunWorker {
         match task {
             Task::Create => Ok(TaskOutput::Other(tagged("create_model", json!({ "model_id": self.id })))),
             Task::Forward(batch) => {
-                let logprobs = self.model.forward_backward(&self.adapter, &batch, None);
+                let logprobs = self.model.forward_backward(&self.trained.adapter, &batch, None);
                 self.count_tokens(&batch);
                 batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::ForwardBackward(batch) => {
-                let logprobs = self.model.forward_backward(&self.adapter, &batch, Some(&mut self.gradient));
+                let logprobs =
+                    self.model.forward_backward(&self.trained.adapter, &batch, Some(&mut self.trained.gradient));
                 self.count_tokens(&batch);
                 batch_output(&batch, logprobs).map(TaskOutput::Losses)
             }
             Task::OptimStep(options) => {
-                let gradient = mem::take(&mut self.gradient);
-                self.optimizer.step(&mut Arc::make_mut(&mut self.adapter).tensors, &gradient, &options);
+                let gradient = mem::take(&mut self.trained.gradient);
+                self.trained.optimizer.step(&mut Arc::make_mut(&mut self.trained.adapter).tensors, &gradient, &options);
                 Ok(TaskOutput::OptimStep(OptimStepResponse { metrics: Some(BTreeMap::new()) }))
             }
             Task::SaveCheckpoint { path, ttl_seconds, user_metadata } => {
@@ -126,7 +144,7 @@ impl RunWorker {
                 let fields = json!({ "path": source.path, "model_id": self.id });
                 Ok(TaskOutput::Other(tagged("load_weights", fields)))
             }
-            Task::Unload => Ok(TaskOutput::Other(tagged("unload_model", json!({ "model_id": self.id })))),
+            Task::Unload => Ok(TaskOutput::unloaded(&self.id)),
         }
     }
 
@@ -148,13 +166,13 @@ impl RunWorker {
         user_metadata: Option<BTreeMap<String, String>>,
     ) -> Result<TaskOutput, TaskError> {
         let (kind, optimizer) = match path.checkpoint_type() {
-            CheckpointType::Training => ("save_weights", Some(&self.optimizer)),
+            CheckpointType::Training => ("save_weights", Some(&self.trained.optimizer)),
             CheckpointType::External => ("save_weights_external", None),
             _ => ("save_weights_for_sampler", None),
         };
         // A sample that comes while the files are replaced must not mix old and new weights.
         self.state.lock().unload_checkpoint(path.as_str());
-        let saved = pack(&self.record.base_model, &self.adapter, optimizer).and_then(|files| {
+        let saved = pack(&self.record.base_model, &self.trained.adapter, optimizer).and_then(|files| {
             let checkpoint = CheckpointRecord {
                 owner: self.record.owner.clone(),
                 base_model: self.record.base_model.clone(),
@@ -194,17 +212,17 @@ impl RunWorker {
     /// Opens a sampling session on the current weights. Later training steps do not affect it; later inflight saves replace
     /// the weights of inflight sessions.
     fn save_for_sampler(&self, sampler_id: String, record: SamplingSessionRecord) -> Result<TaskOutput, TaskError> {
-        let files = pack(&self.record.base_model, &self.adapter, None).map_err(save_failed)?;
+        let files = pack(&self.record.base_model, &self.trained.adapter, None).map_err(save_failed)?;
         let (store, sampler_folder) = (&self.state.store, ["samplers", &sampler_id]);
         let cache = if let Weights::Inflight { run, lora } = &record.weights {
             store.save_files(&inflight_folder(run), files, INFLIGHT_RECORD, lora).map_err(save_failed)?;
             store.write_record(&sampler_folder, SAMPLER_RECORD, &record).map_err(save_failed)?;
             let shared = self.state.lock().runs.get(run).map(|run| run.inflight.clone()).unwrap_or_default();
-            shared.replace(self.adapter.clone());
+            shared.replace(self.trained.adapter.clone());
             shared
         } else {
             store.save_files(&sampler_folder, files, SAMPLER_RECORD, &record).map_err(save_failed)?;
-            Arc::new(AdapterCache::loaded(self.adapter.clone()))
+            Arc::new(AdapterCache::loaded(self.trained.adapter.clone()))
         };
         let sampler = SamplingSession::new(record, self.model.clone(), cache);
         self.state.adapters.used(&sampler.adapter);
@@ -227,7 +245,7 @@ impl RunWorker {
         let shapes = |adapter: &Adapter| -> Vec<_> {
             adapter.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dim())).collect()
         };
-        if base_model != self.record.base_model || shapes(&adapter) != shapes(&self.adapter) {
+        if base_model != self.record.base_model || shapes(&adapter) != shapes(&self.trained.adapter) {
             let own = &self.record;
             return Err(TaskError::user(format!(
                 "{path} has a different base model, rank or set of layers than this model: rank {} on {base_model}, not {} on \
@@ -236,9 +254,9 @@ impl RunWorker {
             )));
         }
         self.state.audit_checkpoint("checkpoint_read", path, &owner, &self.record.owner, Some("train"));
-        self.adapter = Arc::new(adapter);
-        self.gradient = Tensors::new();
-        self.optimizer = if *with_optimizer { optimizer } else { Adam::default() };
+        self.trained.adapter = Arc::new(adapter);
+        self.trained.gradient = Tensors::new();
+        self.trained.optimizer = if *with_optimizer { optimizer } else { Adam::default() };
         Ok(())
     }
 }

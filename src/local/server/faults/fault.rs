@@ -233,7 +233,7 @@ impl Fault {
     fn error_response(&self, status: u16) -> Response {
         let mut response = match &self.body {
             Some(body) => Response::new(status, body.clone()),
-            None => Response::error(status, "injected fault"),
+            None => Response::with_detail(status, "injected fault"),
         };
         response.headers = self.headers.iter().map(|(name, value)| (name.clone().into(), value.clone())).collect();
         response

@@ -58,12 +58,25 @@ impl Response {
     pub(crate) fn json(status: u16, body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
             Ok(body) => Response::new(status, body),
-            Err(error) => Response::error(500, &format!("the response could not be serialized: {error}")),
+            Err(error) => Response::temporary(500, &format!("the response could not be serialized: {error}")),
         }
     }
 
-    /// An error in the service's format: `{"detail": text}`.
+    /// A final refusal: the same request would be refused again. Its status is none that clients repeat.
     pub(crate) fn error(status: u16, detail: &str) -> Self {
+        debug_assert!(!is_repeated(status), "clients repeat a request for minutes after {status}: {detail}");
+        Response::with_detail(status, detail)
+    }
+
+    /// A refusal that may be over when the client repeats the request, with a status that makes it do so. The documentation of
+    /// [`crate::local`] lists them.
+    pub(crate) fn temporary(status: u16, detail: &str) -> Self {
+        debug_assert!(is_repeated(status), "no client repeats a request after {status}: {detail}");
+        Response::with_detail(status, detail)
+    }
+
+    /// An error in the service's format: `{"detail": text}`.
+    pub(crate) fn with_detail(status: u16, detail: &str) -> Self {
         Response::new(status, serde_json::json!({ "detail": detail }).to_string())
     }
 
@@ -104,6 +117,11 @@ impl Response {
         head.push_str("\r\n");
         head.into_bytes()
     }
+}
+
+/// Whether the official clients repeat a request that gets this status: for up to 5 min, and samples and passes for longer.
+fn is_repeated(status: u16) -> bool {
+    matches!(status, 408 | 409 | 429 | 500..)
 }
 
 fn reason_phrase(status: u16) -> &'static str {

@@ -130,7 +130,7 @@ impl Parser {
                 Err(Response::error(400, "content-length and transfer-encoding exclude each other"))
             }
             Some(coding) if coding.eq_ignore_ascii_case("chunked") => Ok(Remaining::ChunkSize),
-            Some(_) => Err(Response::error(501, "the only supported transfer encoding is chunked")),
+            Some(_) => Err(Response::error(400, "the only supported transfer encoding is chunked")),
             None => {
                 if lengths.any(|other| Some(other) != length) {
                     return Err(Response::error(400, "content-length has two values"));

@@ -249,7 +249,7 @@ impl Connection {
             Phase::Delayed(response, mode) => self.deliver(response, mode, now),
             Phase::Reading if !self.parser.is_idle() => {
                 self.keep_alive = false;
-                self.deliver(Response::error(408, "the request timed out"), DeliveryMode::Complete, now)
+                self.deliver(Response::temporary(408, "the request timed out"), DeliveryMode::Complete, now)
             }
             _ => NextStep::Close,
         }

@@ -216,7 +216,7 @@ impl EventLoop {
 
     fn add_connection(&mut self, mut stream: TcpStream) {
         if self.connections.len() >= self.max_connections {
-            let response = Response::error(503, "too many connections");
+            let response = Response::temporary(503, "too many connections");
             // So few bytes fit into the send buffer of a new socket; if not, the client sees the connection close.
             let _ = stream.write_all(&[response.head(false, wall_clock()), response.body.to_vec()].concat());
             return;

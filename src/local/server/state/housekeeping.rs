@@ -1,4 +1,4 @@
-//! What is removed while the server runs, so that a long run does not fill memory and disk.
+//! What is removed or put away while the server runs, so that a long run does not fill memory and disk.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -6,16 +6,49 @@ use std::time::Instant;
 use super::owner::Owner;
 use super::promises::{PollResult, PromiseId};
 use super::records::Weights;
+use super::run_queue::TaskQueue;
 use super::server_state::ServerState;
 use super::store::inflight_folder;
-use super::tables::{REMOVED_SAMPLERS_RECORD, SamplingSession, Tables};
+use super::tables::{REMOVED_SAMPLERS_RECORD, Run, SamplingSession, Tables};
+use crate::local::server::http1::Response;
 
 /// How many sampling sessions on unnamed saves a session keeps: those that were used last.
 const MAX_UNNAMED: usize = 64;
 /// How many other sampling sessions a session keeps: those that were used last.
 const MAX_SAMPLERS: usize = 1024;
 
+/// How many training runs there may be in all for each one in memory.
+const RUNS_PER_LOADED: usize = 16;
+
 impl ServerState {
+    /// Makes room for one more run in memory, if there is none: the idle run that was used least recently rests. 429 if each is at
+    /// work.
+    pub(crate) fn make_room(&self, tables: &mut Tables) -> Result<(), Response> {
+        let loaded = tables.runs.values().filter(|run| run.queue.is_some()).count();
+        if loaded < self.max_models {
+            return Ok(());
+        }
+        let is_idle = |run: &&mut Run| run.queue.as_ref().is_some_and(TaskQueue::is_idle);
+        let idle = tables.runs.values_mut().filter(is_idle).min_by_key(|run| run.last_used);
+        let Some(run) = idle else {
+            let detail = format!("{loaded} models are in memory and at work, the maximum: try again later");
+            return Err(Response::temporary(429, &detail));
+        };
+        run.resting = run.queue.take().map(TaskQueue::put_away);
+        Ok(())
+    }
+
+    /// Checks that there may be one more run.
+    pub(crate) fn check_runs(&self, tables: &Tables) -> Result<(), Response> {
+        let runs = tables.runs.values().filter(|run| run.queue.is_some() || run.resting.is_some()).count();
+        let limit = self.max_models.saturating_mul(RUNS_PER_LOADED);
+        if runs < limit {
+            return Ok(());
+        }
+        let what = "unload one first (unload_model), or end a session";
+        Err(Response::error(400, &format!("there are {runs} models that are not unloaded, the maximum: {what}")))
+    }
+
     /// Adds a sampling session whose record is in the store. Removes those of the same session that exceed the limits.
     pub(crate) fn add_sampler(&self, tables: &mut Tables, id: String, sampler: SamplingSession) {
         let (session_id, is_unnamed) = (sampler.record.session_id.clone(), is_unnamed(&sampler));

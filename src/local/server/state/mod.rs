@@ -14,7 +14,9 @@ mod housekeeping;
 mod owner;
 mod promises;
 mod records;
+mod resting;
 mod revoked_keys;
+mod run_queue;
 mod sequence_log;
 mod server_record;
 mod server_state;
@@ -36,6 +38,8 @@ pub(crate) use self::records::{
     CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, time_in, timestamp, timestamp_in,
     timestamp_of,
 };
+pub(crate) use self::resting::{ModelState, RESTING_RECORD, RestingFiles, RestingModel};
+pub(crate) use self::run_queue::{TaskQueue, task_queue};
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;
 pub(crate) use self::server_state::ServerState;
@@ -44,6 +48,6 @@ pub(crate) use self::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
     SamplingSession, Session, Tables, check_owner, not_found,
 };
-pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task, TaskQueue};
+pub(crate) use self::tasks::{CheckpointSource, SampleParams, SampleTask, Task};
 pub(crate) use self::timeline::{ExportState, Span};
 pub(crate) use self::usage::{Hour, UsageKey, UsageKind, storage};

@@ -13,12 +13,13 @@ use super::audit_log::{AuditEvent, AuditLog};
 use super::owner::Owner;
 use super::promises::PromiseTable;
 use super::records::{RunRecord, SamplingSessionRecord, Weights, timestamp};
+use super::resting::resting_folder;
 use super::revoked_keys::RevokedKeys;
 use super::sequence_log::SequenceLog;
 use super::store::{FolderPath, Store, checkpoint_folder};
 use super::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, REMOVED_SAMPLERS_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
-    SamplingSession, Session, Tables, not_found,
+    SamplingSession, Session, Tables,
 };
 use super::tasks::SampleQueue;
 use super::timeline::Timeline;
@@ -36,7 +37,7 @@ pub(crate) struct ServerState {
     /// What the server announces to its clients.
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
     pub(crate) adapters: LoadedAdapters,
     pub(crate) samples: SampleQueue,
     pub(crate) batches: WaitingBatches,
@@ -44,7 +45,7 @@ pub(crate) struct ServerState {
     pub(crate) usage: Usage,
     pub(crate) timeline: Timeline,
     audit_log: AuditLog,
-    /// Maximum number of training runs in memory.
+    /// Maximum number of training runs in memory; the others rest.
     pub(crate) max_models: usize,
     /// How long a session lives without a heartbeat or another request.
     session_time: Duration,
@@ -88,6 +89,7 @@ impl ServerState {
                     }
                 }
             }
+            store.remove(&resting_folder(&id))?;
             if let Some(model) = model(&id, &record.base_model) {
                 tables.runs.insert(id, Run::new(record, model, None));
             }
@@ -114,7 +116,7 @@ impl ServerState {
             models,
             flags,
             promises,
-            store,
+            store: Arc::new(store),
             adapters: LoadedAdapters::default(),
             samples: SampleQueue::default(),
             batches: WaitingBatches::default(),
@@ -195,7 +197,10 @@ impl ServerState {
     /// The base model with this name.
     pub(crate) fn model(&self, name: &str) -> Result<Arc<dyn Model>, Response> {
         let model = self.models.iter().find(|model| model.name() == name).cloned();
-        model.ok_or_else(|| not_found("base model", name))
+        model.ok_or_else(|| {
+            let names: Vec<_> = self.models.iter().map(|model| model.name()).collect();
+            Response::error(404, &format!("there is no base model {name:?}: this server has {}", names.join(", ")))
+        })
     }
 
     /// Writes a record; 500 if that fails.
@@ -207,7 +212,7 @@ impl ServerState {
     ) -> Result<(), Response> {
         self.store.write_record(folder, name, record).map_err(|error| {
             log::error!("failed to write {}: {error}", folder.join("/"));
-            Response::error(500, &format!("failed to write a record: {error}"))
+            Response::temporary(500, &format!("failed to write a record: {error}"))
         })
     }
 

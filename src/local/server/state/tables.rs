@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+
 use super::adapter_cache::AdapterCache;
 use super::owner::Owner;
 use super::promises::PromiseId;
 use super::records::{CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, timestamp};
+use super::resting::RestingModel;
+use super::run_queue::TaskQueue;
 use super::sequence_log::{Fingerprint, SequenceLog};
-use super::tasks::TaskQueue;
 use crate::local::model::{KvNamespace, Model};
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
@@ -51,8 +54,12 @@ pub(crate) struct Session {
 pub(crate) struct Run {
     pub(crate) record: RunRecord,
     pub(crate) model: Arc<dyn Model>,
-    /// The queue of the run's worker; `None` once the run is unloaded, and after a restart.
+    /// The queue of the run's worker; `None` while the run rests, once it is unloaded, and after a restart.
     pub(crate) queue: Option<TaskQueue>,
+    /// Has or gets the model of a run that rests.
+    pub(crate) resting: Option<Receiver<RestingModel>>,
+    /// Time of the last request.
+    pub(super) last_used: Instant,
     pub(crate) requests: SequenceLog<PromiseId>,
     /// The weights that the run's inflight sampling sessions share.
     pub(crate) inflight: Arc<AdapterCache>,
@@ -106,6 +113,7 @@ impl Tables {
         let run = self.runs.get_mut(id).ok_or_else(|| not_found("model", id))?;
         check_owner(&run.record.owner, owner, id)?;
         run.record.last_request_time = timestamp();
+        run.last_used = now();
         let session = run.record.session_id.as_deref().and_then(|id| self.sessions.get_mut(id));
         if let Some(session) = session.filter(|session| session.last_seen.is_some()) {
             session.last_seen = Some(now());
@@ -144,17 +152,20 @@ impl Tables {
         let record = record.ok_or_else(|| not_found("checkpoint", path))?;
         check_owner(&record.owner, owner, path)?;
         if self.reserved.contains_key(path) {
-            return Err(Response::error(409, &format!("checkpoint {path} is being overwritten: wait for the save")));
+            return Err(Response::temporary(
+                409,
+                &format!("checkpoint {path} is being overwritten: wait for the save"),
+            ));
         }
         Ok(record)
     }
 
-    /// Reserves the path of a checkpoint until it is saved or saving fails; 409 if it is taken and may not be overwritten.
+    /// Reserves the path of a checkpoint until it is saved or saving fails; 400 if it is taken and may not be overwritten.
     pub(crate) fn reserve_checkpoint(&mut self, path: &CheckpointPath, overwrite: bool) -> Result<(), Response> {
         let path = path.as_str();
         if !overwrite && (self.checkpoints.contains_key(path) || self.reserved.contains_key(path)) {
             let what = "use another name, delete that checkpoint, or save with overwrite";
-            return Err(Response::error(409, &format!("checkpoint {path} already exists: {what}")));
+            return Err(Response::error(400, &format!("checkpoint {path} already exists: {what}")));
         }
         *self.reserved.entry(path.to_owned()).or_default() += 1;
         Ok(())
@@ -191,7 +202,8 @@ impl Tables {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.last_seen = None;
         for run in self.runs.values_mut().filter(|run| run.record.session_id.as_deref() == Some(id)) {
-            (run.queue, run.inflight, run.requests) = (None, Arc::default(), SequenceLog::default());
+            (run.queue, run.resting) = (None, None);
+            (run.inflight, run.requests) = (Arc::default(), SequenceLog::default());
         }
         for sampler in self.samplers.values_mut().filter(|sampler| sampler.record.session_id == id) {
             sampler.requests = SequenceLog::default();
@@ -272,16 +284,20 @@ impl SamplingSession {
 
 impl Run {
     pub(crate) fn new(record: RunRecord, model: Arc<dyn Model>, queue: Option<TaskQueue>) -> Self {
-        Run { record, model, queue, requests: SequenceLog::default(), inflight: Arc::default(), unload: None }
+        let (requests, inflight) = (SequenceLog::default(), Arc::default());
+        Run { record, model, queue, resting: None, last_used: now(), requests, inflight, unload: None }
     }
 
-    /// The queue of the run's worker; 404 if the run is not in memory, 400 if it is a copy of weights.
-    pub(crate) fn queue(&self) -> Result<&TaskQueue, Response> {
+    /// The queue of the run's worker, `None` if the run rests; 404 if the run has no model any more, 400 if it is a copy of weights.
+    pub(crate) fn queue(&self) -> Result<Option<&TaskQueue>, Response> {
         if self.record.session_id.is_none() {
             let reason = "this run is a copy of weights, which cannot be trained: create a model from its checkpoint";
             return Err(Response::error(400, reason));
         }
-        let reason = "the model is not in memory: it was unloaded, its session ended, or the server was restarted";
-        self.queue.as_ref().ok_or_else(|| Response::error(404, reason))
+        if self.queue.is_none() && self.resting.is_none() {
+            let reason = "the model is not in memory: it was unloaded, its session ended, or the server was restarted";
+            return Err(Response::error(404, reason));
+        }
+        Ok(self.queue.as_ref())
     }
 }

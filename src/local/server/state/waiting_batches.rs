@@ -33,7 +33,7 @@ impl WaitingBatches {
         if *waiting > 0 && waiting.saturating_add(bytes) > MAX_BYTES {
             let error =
                 format!("batches of {waiting} bytes are waiting, near the maximum of {MAX_BYTES}: try again later");
-            return Err(Response::error(429, &error));
+            return Err(Response::temporary(429, &error));
         }
         *waiting += bytes;
         Ok(WaitingBatch { examples, bytes, all: self.clone() })

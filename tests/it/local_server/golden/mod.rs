@@ -91,7 +91,7 @@ pub(super) fn stock(client: &mut Client, run: &str) {
         let response = client.post(endpoint, json!({ "model_id": run, "path": name }));
         match response.status {
             200 => drop(client.result(response.json()["request_id"].as_str().unwrap())),
-            status => assert_eq!(status, 409),
+            status => assert_eq!(status, 400),
         }
     }
 }

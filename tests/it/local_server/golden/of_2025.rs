@@ -32,7 +32,7 @@ const TRAINING: &[Scenario] = &[
         ],
     ),
     ("24_fwdbwd_importance_sampling", &[]),
-    ("26_forward", &[]),
+    ("26_forward", &[("forward", 400, "has no setting")]),
     ("27_fwdbwd_custom", &[]),
     ("28_optim_step", &[]),
     ("29_pipeline_order", &[]),

@@ -38,7 +38,7 @@ const TRAINING: &[Scenario] = &[
     ("22_fwdbwd_130_datums", &[]),
     ("23_fwdbwd_size_limit", &[]),
     ("24_fwdbwd_importance_sampling", &[]),
-    ("26_forward", &[]),
+    ("26_forward", &[("forward_backward", 400, "has no setting")]),
     ("27_fwdbwd_custom", &[]),
     ("28_optim_step", &[("optim_step", 400, "dimuon")]),
     ("29_pipeline_order", &[]),
@@ -49,7 +49,7 @@ const TRAINING: &[Scenario] = &[
     // The loss of the second request is the first one's.
     (
         "9b_custom_loss_server_side",
-        &[("create_custom_loss", 501, "custom_loss_server_side"), ("forward_backward", 501, "custom_loss_server_side")],
+        &[("create_custom_loss", 400, "custom_loss_server_side"), ("forward_backward", 400, "custom_loss_server_side")],
     ),
 ];
 

@@ -7,7 +7,7 @@ use crate::local::model::Model;
 use crate::types::TensorData;
 
 pub(super) const SEQUENCE_RATIO_MASK: &str = "sequence_ratio_mask";
-const TARGET_TOKENS: &str = "target_tokens";
+pub(super) const TARGET_TOKENS: &str = "target_tokens";
 
 /// The loss inputs of a datum. Each has the shape of the targets: N for as many tokens, or N × K.
 #[derive(Debug)]
@@ -55,6 +55,10 @@ impl<'a> LossInputs<'a> {
     /// The number of targets.
     pub(super) fn targets(&self) -> usize {
         self.rows.saturating_mul(self.columns.unwrap_or(1))
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.tensors.keys().map(String::as_str)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

@@ -20,9 +20,10 @@ const MAX_TARGETS: usize = 1 << 22;
 pub(in crate::local::server::api) fn batch(
     model: &dyn Model,
     input: &ForwardBackwardInput<'_>,
+    forward_only: bool,
 ) -> Result<Vec<Example>, Response> {
     let config = input.loss_fn_config.as_deref();
-    let loss = LossSettings::new(&input.loss_fn, config.unwrap_or(&BTreeMap::new()))?;
+    let loss = LossSettings::new(&input.loss_fn, config.unwrap_or(&BTreeMap::new()), forward_only)?;
     if input.data.is_empty() {
         return Err(bad_request("the batch is empty"));
     }
@@ -51,6 +52,7 @@ fn example(model: &dyn Model, datum: &Datum, loss: &LossSettings, remaining: &mu
 }
 
 fn objective(loss: &LossSettings, inputs: &LossInputs<'_>, datum: &Datum) -> Result<Objective, String> {
+    loss.check_inputs(inputs)?;
     if loss.function == LossFn::CrossEntropy {
         return Ok(Objective::cross_entropy(inputs.floats("weights")?));
     }
@@ -61,7 +63,6 @@ fn objective(loss: &LossSettings, inputs: &LossInputs<'_>, datum: &Datum) -> Res
              cross_entropy takes several"
         ));
     }
-    loss.check_inputs(inputs)?;
     let (logprobs, advantages) = (inputs.floats("logprobs")?, inputs.floats("advantages")?);
     let objective = match loss.function {
         LossFn::ImportanceSampling => Objective::importance_sampling(logprobs, advantages),

@@ -63,7 +63,7 @@ pub(super) fn download_archive(context: &ApiContext, path: &[&str]) -> HandlerRe
     let &[run, kind, name] = path else { return Err(gone()) };
     let name = name.strip_suffix(SUFFIX).ok_or_else(gone)?;
     let bytes = archive(&load(context, &[run, kind, name])?)
-        .map_err(|error| Response::error(500, &format!("failed to build the archive: {error}")))?;
+        .map_err(|error| Response::temporary(500, &format!("failed to build the archive: {error}")))?;
     let disposition = format!("attachment; filename=\"{}{SUFFIX}\"", encode(name));
     let response = Response::new(200, bytes).header("content-type", "application/gzip");
     Ok(HandlerOutcome::Respond(response.header("content-disposition", disposition)))

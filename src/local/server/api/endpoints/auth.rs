@@ -19,7 +19,7 @@ pub(super) fn token(call: &Call<'_>) -> HandlerResult {
         false => None,
     };
     let claims = Claims::new(call.owner.clone(), now, call.context.token_time, ceiling);
-    let jwt = call.context.tokens.issue(&claims).map_err(|error| Response::error(500, &error.to_string()))?;
+    let jwt = call.context.tokens.issue(&claims).map_err(|error| Response::temporary(500, &error.to_string()))?;
     ok(&json!({ "jwt": jwt }))
 }
 
@@ -32,7 +32,7 @@ pub(super) fn own_key(call: &Call<'_>) -> HandlerResult {
 /// Revokes the key of the request, and with it its tokens.
 pub(super) fn revoke_own_key(call: &Call<'_>) -> HandlerResult {
     let revoked = call.state.revoked_keys.add(&call.state.store, &call.owner);
-    match revoked.map_err(|error| Response::error(500, &format!("failed to store the revocation: {error}")))? {
+    match revoked.map_err(|error| Response::temporary(500, &format!("failed to store the revocation: {error}")))? {
         true => no_content(),
         false => Err(bad_request("too many keys are revoked: delete revoked_keys.json in the data directory")),
     }

@@ -16,7 +16,7 @@ pub(super) fn delete(call: &Call<'_>) -> HandlerResult {
     let path = call.checkpoint_path()?;
     let mut tables = call.state.lock();
     tables.own_checkpoint(path.as_str(), &call.owner)?;
-    let failed = |error| Response::error(500, &format!("failed to delete the checkpoint: {error}"));
+    let failed = |error| Response::temporary(500, &format!("failed to delete the checkpoint: {error}"));
     call.state.store.remove(&checkpoint_folder(&path)).map_err(failed)?;
     call.state.forget_checkpoint(&mut tables, path.as_str());
     call.state.audit_checkpoint("checkpoint_delete", path.as_str(), &call.owner, &call.owner, None);
@@ -78,7 +78,7 @@ pub(super) fn copy(call: &Call<'_>) -> HandlerResult {
     call.state.write_record(&["runs", &copy_id], RUN_RECORD, &run)?;
     let [_, _, kind, name] = checkpoint_folder(&source);
     let folder = ["runs", copy_id.as_str(), kind, name];
-    let failed = |error| Response::error(500, &format!("failed to copy the checkpoint: {error}"));
+    let failed = |error| Response::temporary(500, &format!("failed to copy the checkpoint: {error}"));
     call.state
         .store
         .copy_files(&checkpoint_folder(&source), &folder, CHECKPOINT_RECORD, &checkpoint)
@@ -99,7 +99,7 @@ impl Call<'_> {
                 let request = [self.owner.as_str().as_bytes(), key.as_bytes(), &self.request.body].join(&b'\n');
                 id.copy_from_slice(&Sha256::digest(&request)[..8]);
             }
-            None => getrandom::fill(&mut id).map_err(|error| Response::error(500, &error.to_string()))?,
+            None => getrandom::fill(&mut id).map_err(|error| Response::temporary(500, &error.to_string()))?,
         }
         Ok(format!("copy-{:016x}", u64::from_be_bytes(id)))
     }

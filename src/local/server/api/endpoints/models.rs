@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crossbeam_channel::Receiver;
+
 use super::training::promise;
 use crate::local::model::Model;
 use crate::local::server::api::body;
@@ -11,7 +13,9 @@ use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::api::decode;
 use crate::local::server::compute::spawn_run_worker;
 use crate::local::server::http1::Response;
-use crate::local::server::state::{RUN_RECORD, Run, RunRecord, Tables, Task, tagged, timestamp};
+use crate::local::server::state::{
+    RUN_RECORD, RestingModel, Run, RunRecord, Tables, Task, TaskOutput, TaskQueue, tagged, timestamp,
+};
 use crate::types::wire::{CreateModelRequest, GetInfoRequest, UnloadModelRequest};
 use crate::types::{GetInfoResponse, LoraConfig, ModelData, OptimizerConfig};
 
@@ -52,14 +56,11 @@ impl Call<'_> {
             return ok(&promise(*first, &model_id));
         }
         if tables.runs.contains_key(&model_id) {
-            return Err(Response::error(409, &format!("{model_id} was created before the server was restarted")));
-        }
-        let in_memory = tables.runs.values().filter(|run| run.queue.is_some()).count();
-        if in_memory >= self.state.max_models {
-            let detail = format!("{in_memory} models are in memory, the maximum: unload one first");
-            return Err(Response::error(429, &detail));
+            return Err(Response::error(400, &format!("{model_id} was created before the server was restarted")));
         }
         let NewRun { model, lora, optimizer, user_metadata, task } = new(&tables)?;
+        self.state.check_runs(&tables)?;
+        self.state.make_room(&mut tables)?;
         let record = RunRecord {
             owner: self.owner.clone(),
             session_id: Some(session_id.to_owned()),
@@ -72,14 +73,35 @@ impl Call<'_> {
             last_request_time: timestamp(),
         };
         self.state.write_record(&["runs", &model_id], RUN_RECORD, &record)?;
-        let queue = spawn_run_worker(self.state, &model_id, &record, &model)
-            .map_err(|error| Response::error(503, &format!("failed to start a thread for the model: {error}")))?;
+        let queue = self.start_worker(&model_id, &record, &model, None)?;
         let id = self.new_promise(session_id, &model_id, Some(model_seq));
         tables.session(session_id, &self.owner)?.models.record(Some(model_seq), self.fingerprint, id);
-        // Fails only when the server is stopping: otherwise a worker outlives its queue.
-        let _ = queue.send((id, task));
+        queue.send(id, task);
         tables.runs.insert(model_id.clone(), Run::new(record, model, Some(queue)));
         ok(&promise(id, &model_id))
+    }
+
+    /// Brings a run that rests back into memory.
+    pub(super) fn wake(&self, tables: &mut Tables, model_id: &str) -> Result<(), Response> {
+        let run = tables.run(model_id, &self.owner)?;
+        let Some(resting) = run.resting.clone().filter(|_| run.queue.is_none()) else { return Ok(()) };
+        self.state.make_room(tables)?;
+        let run = tables.run(model_id, &self.owner)?;
+        run.queue = Some(self.start_worker(model_id, &run.record, &run.model, Some(resting))?);
+        // Only now: without a thread, it still rests.
+        run.resting = None;
+        Ok(())
+    }
+
+    fn start_worker(
+        &self,
+        model_id: &str,
+        record: &RunRecord,
+        model: &Arc<dyn Model>,
+        resting: Option<Receiver<RestingModel>>,
+    ) -> Result<TaskQueue, Response> {
+        spawn_run_worker(self.state, model_id, record, model, resting)
+            .map_err(|error| Response::temporary(503, &format!("failed to start a thread for the model: {error}")))
     }
 }
 
@@ -114,11 +136,17 @@ pub(super) fn unload_model(call: &Call<'_>) -> HandlerResult {
             run.queue()?;
             let session_id = run.record.session_id.as_deref().unwrap_or_default();
             let id = call.new_promise(session_id, &model_id, None);
+            run.unload = Some(id);
             // Taken out of the table and dropped here, so the worker ends after this task.
             if let Some(queue) = run.queue.take() {
-                let _ = queue.send((id, Task::Unload));
+                queue.send(id, Task::Unload);
+            } else {
+                run.resting = None;
+                call.state.timeline.started(id);
+                call.state.timeline.finished(id, false);
+                call.state.promises.fulfill(id, Ok(TaskOutput::unloaded(&model_id)));
             }
-            *run.unload.insert(id)
+            id
         }
     };
     ok(&promise(id, &model_id))

@@ -35,7 +35,7 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
     let record = SamplingSessionRecord { owner: call.owner.clone(), session_id, base_model, weights };
     match tables.samplers.get(&id) {
         Some(first) if first.record == record => {}
-        Some(_) => return Err(Response::error(409, &format!("{id} was opened with different weights"))),
+        Some(_) => return Err(Response::error(400, &format!("{id} was opened with different weights"))),
         None => {
             call.state.write_record(&["samplers", &id], SAMPLER_RECORD, &record)?;
             let sampler = SamplingSession::new(record, model, Arc::default());

@@ -9,7 +9,7 @@ use crate::local::server::api::body;
 use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::api::decode::{self, OptimStep};
 use crate::local::server::http1::Response;
-use crate::local::server::state::{PromiseId, Tables, Task};
+use crate::local::server::state::{PromiseId, Tables, Task, TaskQueue};
 use crate::rules::chunking::ChunkLimits;
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, Promise};
@@ -30,7 +30,7 @@ pub(super) fn forward(call: &Call<'_>) -> HandlerResult {
 pub(super) fn forward_backward(call: &Call<'_>) -> HandlerResult {
     let format = body::format(call.request);
     if !call.context.wire.takes(format) {
-        return Err(refused_format(format, &call.request.body));
+        return Err(refused_format(format));
     }
     match format {
         WireFormat::Json => {
@@ -47,20 +47,18 @@ pub(super) fn forward_backward(call: &Call<'_>) -> HandlerResult {
     }
 }
 
-/// How a server that takes one format only refuses the other. One of 2025 does not know protobuf, and fails on a body that is
-/// not even text.
-fn refused_format(format: WireFormat, body: &[u8]) -> Response {
+/// How a server that takes one format only refuses the other. One of 2025 does not know protobuf.
+fn refused_format(format: WireFormat) -> Response {
     match format {
         WireFormat::Json => Response::error(
             415,
             "this server takes passes in protobuf only: send content-type application/x-protobuf, as clients of 2026 do",
         ),
-        WireFormat::Protobuf if std::str::from_utf8(body).is_ok() => body::unprocessable(
+        WireFormat::Protobuf => body::unprocessable(
             vec![json!("body")],
             "Input should be a valid dictionary or object to extract fields from",
             "model_attributes_type",
         ),
-        WireFormat::Protobuf => Response::error(500, "Internal Server Error"),
     }
 }
 
@@ -72,11 +70,10 @@ pub(super) fn create_custom_loss(_: &Call<'_>) -> HandlerResult {
 /// The refusal of what the flag `custom_loss_server_side` asks clients to send.
 fn no_custom_loss() -> Response {
     Response::error(
-        501,
+        400,
         "this server runs no custom losses: leave the flag custom_loss_server_side off, so that the client computes the loss \
          itself (forward_backward_custom), or use one of the built-in losses",
     )
-    .header("x-should-retry", "false")
 }
 
 pub(super) fn optim_step(call: &Call<'_>) -> HandlerResult {
@@ -118,7 +115,7 @@ impl Call<'_> {
         if input.loss_fn == LossFn::Custom {
             return Err(no_custom_loss());
         }
-        let batch = decode::batch(&*self.base_model(model_id)?, input)?;
+        let batch = decode::batch(&*self.base_model(model_id)?, input, forward_only)?;
         self.submit(model_id, seq_id, |_| {
             let batch = self.state.batches.add(batch)?;
             Ok(if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) })
@@ -138,18 +135,20 @@ impl Call<'_> {
         if let Some(first) = run.requests.find(seq, self.fingerprint)? {
             return ok(&promise(*first, model_id));
         }
-        let waiting = run.queue()?.len();
+        let waiting = run.queue()?.map_or(0, TaskQueue::len);
         if waiting >= MAX_QUEUED {
             let detail = format!("{waiting} requests of {model_id} are waiting, the maximum: try again later");
-            return Err(Response::error(429, &detail));
+            return Err(Response::temporary(429, &detail));
         }
         let task = task(&mut tables)?;
+        self.wake(&mut tables, model_id)?;
         let run = tables.run(model_id, &self.owner)?;
         let id = self.new_promise(run.record.session_id.as_deref().unwrap_or_default(), model_id, seq);
         run.requests.record(seq, self.fingerprint, id);
         run.requests.forget_evicted(&self.state.promises);
-        // Fails only when the server is stopping: otherwise a worker outlives its queue.
-        let _ = run.queue()?.send((id, task));
+        if let Some(queue) = run.queue()? {
+            queue.send(id, task);
+        }
         ok(&promise(id, model_id))
     }
 }

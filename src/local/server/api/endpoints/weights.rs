@@ -74,7 +74,7 @@ pub(super) fn save_weights_for_sampler(call: &Call<'_>) -> HandlerResult {
         let session = tables.session(&session_id, &call.owner)?;
         let sampler_id = session.sampler_id(&session_id, sampler_seq, call.fingerprint)?;
         if tables.samplers.contains_key(&sampler_id) {
-            return Err(Response::error(409, &format!("{sampler_id} was opened before the server was restarted")));
+            return Err(Response::error(400, &format!("{sampler_id} was opened before the server was restarted")));
         }
         let weights = match kind {
             SamplerKind::Inflight => Weights::Inflight { run: body.model_id.clone().into_owned(), lora: run.lora },

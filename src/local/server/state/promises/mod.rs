@@ -14,6 +14,7 @@
 mod completions;
 mod entries;
 mod id;
+mod json_output;
 mod task_output;
 
 use std::sync::Arc;

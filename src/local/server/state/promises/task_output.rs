@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::json_output::{Words, to_json, words_of_losses, words_of_samples};
 use crate::local::server::http1::Response;
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::RequestFailedResponse;
@@ -36,6 +37,20 @@ pub(crate) fn tagged<T: Serialize>(kind: &'static str, fields: T) -> Tagged<T> {
 }
 
 impl TaskOutput {
+    /// The result of `unload_model`.
+    pub(crate) fn unloaded(model_id: &str) -> Self {
+        TaskOutput::Other(tagged("unload_model", serde_json::json!({ "model_id": model_id })))
+    }
+
+    fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let words = match self {
+            TaskOutput::Losses(losses) => words_of_losses(losses),
+            TaskOutput::Samples(samples) => words_of_samples(&samples.fields),
+            TaskOutput::OptimStep(_) | TaskOutput::Other(_) => Words::default(),
+        };
+        to_json(self, words)
+    }
+
     /// The response to a poll that accepts protobuf; `None` if there is no message for this result.
     fn to_protobuf(&self) -> Option<Response> {
         let body = match self {
@@ -82,7 +97,10 @@ impl StoredResult {
             }
         };
         let json = || match &self.output {
-            Ok(output) => Response::json(200, output),
+            Ok(output) => match output.to_json() {
+                Ok(body) => Response::new(200, body),
+                Err(error) => Response::temporary(500, &format!("the result could not be serialized: {error}")),
+            },
             Err(failure) => Response::json(200, failure),
         };
         protobuf.unwrap_or_else(|| self.json.get_or_init(json).clone())

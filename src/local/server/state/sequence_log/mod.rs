@@ -37,13 +37,15 @@ impl<T> SequenceLog<T> {
         SequenceLog { forgotten, ..SequenceLog::default() }
     }
 
-    /// The result of the first attempt with this number; 409 if the number belongs to a different request, 410 if the result
+    /// The result of the first attempt with this number; 400 if the number belongs to a different request, 410 if the result
     /// is forgotten.
     pub(crate) fn find(&self, seq: Option<u64>, fingerprint: Fingerprint) -> Result<Option<&T>, Response> {
         let Some(seq) = seq else { return Ok(None) };
         match self.results.get(&seq) {
             Some((first, result)) if *first == fingerprint => Ok(Some(result)),
-            Some(_) => Err(Response::error(409, "this sequence number was used for a different request")),
+            Some(_) => {
+                Err(Response::error(400, "this sequence number was used for a different request: use the next one"))
+            }
             None if self.forgotten.contains(seq) => {
                 let reason = "was used before, and its result has expired: use a number that is new";
                 Err(Response::error(410, &format!("sequence number {seq} {reason}")))
@@ -129,7 +131,7 @@ mod tests {
         assert_eq!(log.find(Some(0), fingerprint).unwrap(), Some(&pending));
         assert_eq!(log.find(Some(1), fingerprint).unwrap_err().status, 410);
         assert!(log.find(Some(9_999), fingerprint).unwrap().is_some());
-        assert_eq!(log.find(Some(9_999), Fingerprint(2)).unwrap_err().status, 409);
+        assert_eq!(log.find(Some(9_999), Fingerprint(2)).unwrap_err().status, 400);
         assert_eq!(log.find(Some(10_000), fingerprint).unwrap(), None);
         assert_eq!(log.forgotten().ranges(), 1);
     }

@@ -12,6 +12,7 @@
 //! runs/RUN/sampler_weights/NAME/…            a sampler checkpoint, next to its PEFT files
 //! runs/RUN/external_weights/NAME/…           an adapter for use elsewhere, in PEFT files
 //! runs/RUN/inflight/inflight.json            the configuration of the weights that inflight samplers share, next to them
+//! runs/RUN/resting/resting.json              a model that made room for others, next to its weights; removed at the next start
 //! usage/HOUR/usage.json                      what was used in an hour
 //! audit/DAY/audit.jsonl                      the audit log of a day, a line for each event
 //! ```
@@ -106,6 +107,11 @@ impl Store {
         let lock = DirectoryLock::acquire(&root.join("server.lock"))?;
         recover(root)?;
         Ok((Store::Directory { root: root.to_owned(), folders: RwLock::default() }, lock))
+    }
+
+    /// Whether it outlives the server.
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self, Store::Directory { .. })
     }
 
     /// Writes the files of a folder and a record next to them, all or none. Replaces an existing folder.

@@ -5,8 +5,6 @@ mod sample_queue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 pub(crate) use self::sample_queue::SampleQueue;
 use super::adapter_cache::AdapterCache;
 use super::owner::Owner;
@@ -51,9 +49,6 @@ pub(crate) struct CheckpointSource {
     pub(crate) readers: Vec<Owner>,
     pub(crate) with_optimizer: bool,
 }
-
-/// The queue of a run's worker, which ends when this is dropped.
-pub(crate) type TaskQueue = Sender<(PromiseId, Task)>;
 
 /// What to sample, and what to report about the prompt.
 #[derive(Clone, Debug, PartialEq)]

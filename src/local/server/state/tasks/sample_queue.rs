@@ -32,14 +32,14 @@ impl SampleQueue {
         if waiting < MAX_QUEUED {
             return Ok(());
         }
-        Err(Response::error(429, &format!("{waiting} samples are waiting, the maximum: try again later")))
+        Err(Response::temporary(429, &format!("{waiting} samples are waiting, the maximum: try again later")))
     }
 
     /// Adds a sample; 503 if the server is stopping.
     pub(crate) fn push(&self, task: SampleTask) -> Result<(), Response> {
         let mut tasks = self.tasks.lock();
         if tasks.is_closed {
-            return Err(Response::error(503, "the server is stopping"));
+            return Err(Response::temporary(503, "the server is stopping"));
         }
         tasks.waiting.insert(task.promise, task);
         self.changed.notify_one();

@@ -1,21 +1,18 @@
 //! `tinkex doctor`: checks everything between this machine and the service, from the nearest to the farthest.
 
-use std::env;
-use std::error::Error as _;
-use std::fmt;
+mod report;
+
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use serde::Serialize;
+use report::{EXIT_CODES, NotPassed, Report, exit_code, failed, skipped};
 use tinkex::api::{Api, Response};
 use tinkex::types::GetServerCapabilitiesResponse;
-use tinkex::{Config, CredentialSource, ErrorKind, Limit, ServiceClient};
+use tinkex::{Config, ConnectionFault, CredentialSource, ServiceClient};
 
 use crate::app::App;
 use crate::failure::Failure;
-use crate::output::Table;
-use crate::text::one_line;
 
 /// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,134 +23,67 @@ const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 /// A smaller skew is not reported: it may come from the time that the request took.
 const MIN_SKEW: Duration = Duration::from_secs(60);
 
-/// The variables that set a proxy, in upper or lower case.
-const PROXIES: [&str; 3] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"];
+/// How many models are named.
+const MODELS_SHOWN: usize = 3;
 
 /// Check the API key, the network and the service, and suggest fixes.
 ///
-/// The checks are key, url, dns, connection, tls, server, access, clock and tokenizer. After a failed check, the remaining ones
-/// are skipped, and the exit code is 1.
+/// The checks are key, url, proxy, dns, connection, tls, server, access, clock and tokenizer. After a failed check, the remaining
+/// ones are skipped; without a key, only those that need one. The exit code tells what is at fault: see below.
 #[derive(Args, Debug)]
+#[command(after_long_help = EXIT_CODES)]
 pub(crate) struct Options {
     /// Model whose tokenizer is checked [default: the first model that the service lists].
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    Ok,
-    Failed,
-    Skipped,
-}
-
-#[derive(Debug, Serialize)]
-struct Check {
-    check: &'static str,
-    status: Status,
-    detail: String,
-    /// What to do about it.
-    hint: Option<String>,
-}
-
-/// How a check ends without passing.
-#[derive(Debug)]
-enum NotPassed {
-    Failed { detail: String, hint: String },
-    Skipped(String),
-}
-
-fn failed<T>(detail: impl Into<String>, hint: impl Into<String>) -> Result<T, NotPassed> {
-    Err(NotPassed::Failed { detail: detail.into(), hint: hint.into() })
-}
-
-fn skipped<T>(why: impl Into<String>) -> Result<T, NotPassed> {
-    Err(NotPassed::Skipped(why.into()))
-}
-
-/// The checks so far. After a failed one, all further ones are skipped, since they would fail for the same reason.
-#[derive(Debug, Serialize)]
-struct Report {
-    ok: bool,
-    checks: Vec<Check>,
-}
-
-impl Report {
-    fn new() -> Self {
-        Report { ok: true, checks: Vec::new() }
-    }
-
-    /// Runs a check, which returns a value for later checks and a detail to print. `None` if it fails or is skipped.
-    fn check<T>(&mut self, check: &'static str, run: impl FnOnce() -> Result<(T, String), NotPassed>) -> Option<T> {
-        let failed_check = self.checks.iter().find(|check| check.status == Status::Failed).map(|check| check.check);
-        let result = match failed_check {
-            Some(failed_check) => skipped(format!("not checked, since {failed_check} failed")),
-            None => run(),
-        };
-        let (value, status, detail, hint) = match result {
-            Ok((value, detail)) => (Some(value), Status::Ok, detail, None),
-            Err(NotPassed::Failed { detail, hint }) => (None, Status::Failed, detail, Some(hint)),
-            Err(NotPassed::Skipped(why)) => (None, Status::Skipped, why, None),
-        };
-        self.ok &= status != Status::Failed;
-        self.checks.push(Check { check, status, detail, hint });
-        value
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let title = if self.ok { "All checks passed" } else { "A check failed" };
-        let mut table = Table::new(title, ["Check", "Status", "Detail"]);
-        for check in &self.checks {
-            let status = match check.status {
-                Status::Ok => "ok",
-                Status::Failed => "failed",
-                Status::Skipped => "skipped",
-            };
-            table.row([check.check, status, &check.detail]);
-        }
-        table.fmt(f)?;
-        let hints = self.checks.iter().filter_map(|check| Some((check.check, check.hint.as_ref()?)));
-        hints
-            .filter(|(_, hint)| !hint.is_empty())
-            .try_for_each(|(check, hint)| write!(f, "\n{check}: {}", one_line(hint)))
-    }
-}
-
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     let report = run_checks(app, options);
     app.output.report(&report, &report)?;
-    if report.ok { Ok(()) } else { Err(Failure::reported()) }
+    match report.failed_checks().next() {
+        None => Ok(()),
+        Some(check) => Err(Failure::reported_with(exit_code(check))),
+    }
 }
 
 fn run_checks(app: &App, options: &Options) -> Report {
     let mut report = Report::new();
-    let has_proxy =
-        PROXIES.iter().any(|name| [*name, &name.to_lowercase()].into_iter().any(|name| env::var_os(name).is_some()));
-    report.check("key", || match app.require_key() {
+    let key = report.check("key", || match app.require_key() {
         Ok(CredentialSource::Stored) => Ok(((), "a login stored it".to_owned())),
         Ok(source) => Ok(((), format!("{source} is set"))),
         Err(failure) => failed(failure.message(), failure.hint_text()),
     });
-    let config = report.check("url", || match app.config() {
+    let config = report.check("url", || match app.config_for_checks(key.is_some()) {
         Ok(config) => {
             let url = config.base_url().to_owned();
             Ok((config, url))
         }
         Err(failure) => failed(failure.message(), failure.hint_text()),
     });
+    let proxy = config.as_ref().and_then(Config::proxy_in_use);
     let endpoint = config.as_ref().map(|config| Endpoint::of(config.base_url())).unwrap_or_default();
-    let addresses = report.check("dns", || resolve(&endpoint, has_proxy));
-    let is_loopback = addresses.iter().flatten().all(|address| address.ip().is_loopback());
-    report.check("connection", || match &addresses {
-        // The library uses no proxy for a service on this machine.
-        Some(addresses) if is_loopback || !has_proxy => connect(addresses),
-        _ => skipped("the proxy makes the connection"),
+    // One request serves for the checks of the proxy, TLS, the server and the clock.
+    let request = |config: Option<&Config>| config.map(|config| get(config, "/api/v1/healthz"));
+    let mut response = None;
+    report.check("proxy", || match &proxy {
+        None => Ok(((), "none for this URL".to_owned())),
+        Some(proxy) => {
+            response = request(config.as_ref());
+            through(proxy, response.as_ref())
+        }
     });
-    // One request serves for the checks of TLS, the server and the clock.
-    let response = config.as_ref().filter(|_| report.ok).map(|config| get(config, "/api/v1/healthz"));
+    let addresses = report.check("dns", || match proxy {
+        None => resolve(&endpoint),
+        Some(_) => skipped("the proxy resolves the name"),
+    });
+    report.check("connection", || match &addresses {
+        Some(addresses) => connect(addresses),
+        None => skipped("the proxy makes the connection"),
+    });
+    if response.is_none() && report.failed_checks().all(|check| check == "key") {
+        response = request(config.as_ref());
+    }
     report.check("tls", || tls(&endpoint, response.as_ref()));
     let health = report.check("server", || server(response));
     let models = report.check("access", || access(config.as_ref()));
@@ -189,11 +119,21 @@ impl Endpoint {
     }
 }
 
+/// The proxy is at fault if the request says so.
+fn through(proxy: &str, response: Option<&tinkex::Result<Response>>) -> Result<((), String), NotPassed> {
+    match response {
+        Some(Err(error)) if error.connection_fault() == Some(ConnectionFault::Proxy) => {
+            let failure = Failure::from(error.clone());
+            failed(failure.message(), format!("the proxy in use is {proxy}; {}", failure.hint_text()))
+        }
+        _ => Ok(((), proxy.to_owned())),
+    }
+}
+
 /// Blocks as long as the system's resolver takes.
-fn resolve(endpoint: &Endpoint, has_proxy: bool) -> Result<(Vec<SocketAddr>, String), NotPassed> {
+fn resolve(endpoint: &Endpoint) -> Result<(Vec<SocketAddr>, String), NotPassed> {
     let addresses: Vec<SocketAddr> = match endpoint.address.to_socket_addrs() {
         Ok(addresses) => addresses.collect(),
-        Err(_) if has_proxy => return skipped("not resolved here; the proxy resolves it"),
         Err(error) => {
             let hint = "check TINKER_BASE_URL and the network; if a proxy is required, set HTTPS_PROXY";
             return failed(format!("cannot resolve {}: {error}", endpoint.address), hint);
@@ -218,15 +158,15 @@ fn connect(addresses: &[SocketAddr]) -> Result<((), String), NotPassed> {
 }
 
 fn tls(endpoint: &Endpoint, response: Option<&tinkex::Result<Response>>) -> Result<((), String), NotPassed> {
-    if !endpoint.is_https {
-        return skipped("the URL is plain http");
-    }
     match response {
-        // The connection check passed, so a failure to connect here is one of TLS.
-        Some(Err(error)) if matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout(Limit::Connect)) => failed(
-            error.source().map_or_else(|| error.to_string(), ToString::to_string),
-            "check the clock, the proxy if one is set, and whether a gateway replaces the certificate with its own",
-        ),
+        Some(Err(error))
+            if matches!(error.connection_fault(), Some(ConnectionFault::Certificate | ConnectionFault::Tls)) =>
+        {
+            let failure = Failure::from(error.clone());
+            failed(failure.message(), failure.hint_text())
+        }
+        _ if !endpoint.is_https => skipped("the URL is plain http"),
+        Some(Err(error)) if error.connection_fault().is_some() => skipped("the connection was not made"),
         _ => Ok(((), "the certificate is valid".to_owned())),
     }
 }
@@ -263,7 +203,11 @@ fn access(config: Option<&Config>) -> Result<(Vec<String>, String), NotPassed> {
         Ok(capabilities) => {
             let models = capabilities.supported_models.into_iter().filter_map(|model| model.model_name);
             let models: Vec<String> = models.collect();
-            let detail = format!("the key is valid; {} models", models.len());
+            let mut named = models.iter().take(MODELS_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            if models.len() > MODELS_SHOWN {
+                named.push_str(", …");
+            }
+            let detail = format!("the key is valid; {} models: {named}", models.len());
             Ok((models, detail))
         }
         Err(error) if matches!(error.status(), Some(401 | 403)) => failed(
@@ -314,21 +258,6 @@ fn tokenizer(config: &Config, model: &str) -> Result<((), String), NotPassed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failed_check_skips_the_others() {
-        let mut report = Report::new();
-        assert_eq!(report.check("a", || Ok((1, "fine".into()))), Some(1));
-        assert_eq!(report.check("b", || skipped::<((), _)>("not here")), None);
-        assert!(report.ok);
-        assert_eq!(report.check("c", || failed::<((), _)>("broken", "repair it")), None);
-        assert_eq!(report.check("d", || -> Result<((), _), _> { unreachable!("the check ran") }), None);
-        assert!(!report.ok);
-        let statuses: Vec<_> = report.checks.iter().map(|check| (check.check, check.status)).collect();
-        let expected = [("a", Status::Ok), ("b", Status::Skipped), ("c", Status::Failed), ("d", Status::Skipped)];
-        assert_eq!(statuses, expected);
-        assert_eq!(report.checks[3].detail, "not checked, since c failed");
-    }
 
     #[test]
     fn the_scheme_gives_the_default_port() {

@@ -1,0 +1,107 @@
+//! The example `device` where something that it takes for granted is missing: files, threads, a home.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs, thread};
+
+use tempfile::tempdir;
+use tinkex::local::LocalServer;
+
+/// The example, which `cargo test` has built.
+fn device() -> PathBuf {
+    let mut program = env::current_exe().unwrap();
+    program.pop();
+    program.pop();
+    let program = program.join("examples/device");
+    assert!(
+        program.exists(),
+        "the example must be built: `cargo test --features local` builds it, `--test it` alone does not"
+    );
+    program
+}
+
+/// The example after this shell command. It makes two steps, and has no variables but the two of the client.
+fn after(shell: &str, program: &Path, server: &LocalServer) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{shell} exec \"$0\" 2 2 16")]).arg(program).env_clear();
+    command.env("TINKER_BASE_URL", server.base_url()).env("TINKER_API_KEY", "tml-device");
+    command
+}
+
+/// What it printed, without its memory, if it succeeded; otherwise the first line of the error.
+fn outcome(output: &Output) -> Result<String, String> {
+    let error = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(error.lines().next().unwrap_or_default().to_owned());
+    }
+    let lines = String::from_utf8_lossy(&output.stdout);
+    Ok(lines.lines().filter(|line| !line.starts_with("memory: ")).map(|line| format!("{line}\n")).collect())
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    outcome(&command.output().unwrap())
+}
+
+#[test]
+fn no_home_and_no_writable_directory_are_needed() {
+    let server = LocalServer::start().unwrap();
+    let usual = run(&mut after("", &device(), &server)).unwrap();
+    assert_eq!(usual.lines().count(), 5, "{usual}");
+    assert_eq!(run(after("", &device(), &server).current_dir("/proc").env("HOME", "/proc/none")), Ok(usual));
+}
+
+#[test]
+fn too_few_descriptors_are_named_at_once() {
+    let server = LocalServer::start().unwrap();
+    let usual = run(&mut after("", &device(), &server)).unwrap();
+    assert_eq!(run(&mut after("ulimit -n 16 &&", &device(), &server)), Ok(usual.clone()));
+    // A poll is repeated for 15 s, so all run at once.
+    let runs: Vec<_> = (4..=8)
+        .map(|files| (files, after(&format!("ulimit -n {files} &&"), &device(), &server)))
+        .map(|(files, mut command)| (files, thread::spawn(move || run(&mut command))))
+        .collect();
+    for (files, outcome) in runs {
+        match outcome.join().unwrap() {
+            Ok(lines) => assert_eq!(lines, usual, "{files} descriptors"),
+            Err(error) => {
+                assert!(error.contains("too many open files"), "{files} descriptors: {error}");
+                assert!(error.contains("ulimit -n"), "{files} descriptors: {error}");
+            }
+        }
+    }
+}
+
+/// Root may start any number of threads, so that another user runs a copy of the example.
+#[cfg(target_os = "linux")]
+#[test]
+fn too_few_threads_are_named_at_once() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    /// Users that nobody is.
+    const FIRST_USER: u32 = 54_321;
+
+    let server = LocalServer::start().unwrap();
+    let usual = run(&mut after("", &device(), &server)).unwrap();
+    let folder = tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.path().join("device");
+    fs::copy(device(), &copy).unwrap();
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    // The limit counts all threads of a user, so each has one of its own.
+    let runs: Vec<_> = (1..=9)
+        .map(|threads| {
+            let mut command = after(&format!("prlimit --nproc={threads} --pid $$ &&"), &copy, &server);
+            if is_root {
+                command.uid(FIRST_USER + threads);
+            }
+            (threads, thread::spawn(move || run(&mut command)))
+        })
+        .collect();
+    for (threads, outcome) in runs {
+        match outcome.join().unwrap() {
+            Ok(lines) => assert_eq!(lines, usual, "{threads} threads"),
+            Err(error) => assert!(error.contains("thread could"), "{threads} threads: {error}"),
+        }
+    }
+}
