@@ -254,10 +254,13 @@ impl Http {
             }
             _ => return Failed::Connection(self.no_connection(diagnosis, error, handle, server)),
         };
-        let timeout = Error::timeout(limit).with_source(error);
         Failed::Timeout(match diagnosis {
-            Some(diagnosis) => timeout.with_connection_fault(diagnosis.fault, Outlook::Temporary),
-            None => timeout,
+            Some(ConnectionDiagnosis { fault, words, hint, .. }) => {
+                let message = format!("cannot connect to {server}: {words} ({})", limit.setting());
+                let timeout = Error::new(ErrorKind::Timeout(limit), message).with_source(error);
+                timeout.with_connection_fault(fault, Outlook::Temporary).with_hint(hint)
+            }
+            None => Error::timeout(limit).with_source(error),
         })
     }
 

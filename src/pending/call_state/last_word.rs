@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{CallState, Completer};
+use super::{CallState, Completer, abandoned};
+use crate::error::Result;
 use crate::http::RequestHandle;
 
 /// Why the last tries of a request failed, while others follow.
@@ -15,13 +16,22 @@ pub(crate) struct LastWord {
 }
 
 /// A running submission.
-pub(super) struct Submission {
+pub(in crate::pending) struct Submission {
     pub(super) request: Arc<RequestHandle>,
-    /// Whether abandoning the call cancels it.
+    /// Whether abandoning the call cancels it, even if it was written.
     pub(super) is_withdrawn: bool,
 }
 
 impl Submission {
+    /// Ends the request with its call.
+    pub(in crate::pending) fn end(&self) {
+        if self.is_withdrawn {
+            self.request.cancel();
+        } else {
+            self.request.end_retries();
+        }
+    }
+
     fn last_word(&self) -> Option<LastWord> {
         Some(LastWord { reason: self.request.failure()?, tries: self.request.attempts() })
     }
@@ -38,10 +48,16 @@ impl CallState {
 }
 
 impl Completer {
-    /// Takes the reason of a timeout from this submission.
-    pub(crate) fn watch_submission(&self, request: &Arc<RequestHandle>) {
+    /// Takes the reason of a timeout from this submission, and sends it no more than once if the call ends before any of its
+    /// requests is accepted. Fails if it has ended like this already.
+    pub(crate) fn watch_submission(&self, request: &Arc<RequestHandle>) -> Result<()> {
         let submission = Submission { request: Arc::clone(request), is_withdrawn: false };
-        self.state.lock().requests[self.index].submission = Some(submission);
+        let mut state = self.state.lock();
+        if state.has_ended_unaccepted() {
+            return Err(abandoned());
+        }
+        state.requests[self.index].submission = Some(submission);
+        Ok(())
     }
 
     /// What was heard last of the promise; `None` if nothing is wrong with it.

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
 
 pub(crate) use last_word::LastWord;
-use last_word::Submission;
+pub(super) use last_word::Submission;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
@@ -160,10 +160,17 @@ impl CallState {
         self.open_tickets()
     }
 
-    /// Takes the submissions that end with the call, to be cancelled without the lock.
-    pub(super) fn take_submissions(&mut self) -> Vec<Arc<RequestHandle>> {
+    /// Takes the submissions that end with the call, to be ended without the lock.
+    pub(super) fn take_submissions(&mut self) -> Vec<Submission> {
+        let has_ended = self.has_ended_unaccepted();
         let submissions = self.requests.iter_mut().filter_map(|request| request.submission.take());
-        submissions.filter(|submission| submission.is_withdrawn).map(|submission| submission.request).collect()
+        submissions.filter(|submission| submission.is_withdrawn || has_ended).collect()
+    }
+
+    /// Whether the call has failed for its caller, and the server has accepted none of its requests. Otherwise the rest are
+    /// sent: half a batch would be a different step.
+    fn has_ended_unaccepted(&self) -> bool {
+        self.error.is_some() && self.requests.iter().all(|request| request.request_id.is_none())
     }
 
     /// Ends the call for its caller, whatever happens to its requests.

@@ -337,15 +337,19 @@ impl Run<'_> {
 
 /// Frees the model on the service, which would keep it for a while, and has room for a few only.
 fn unload(trainer: &TrainingClient) {
-    let unloaded = trainer.submit_unload_model().and_then(|pending| match pending.wait_timeout(UNLOAD_LIMIT) {
-        Some(result) => result.map(drop),
-        None => {
-            pending.cancel();
-            Ok(())
+    let unloaded = match trainer.submit_unload_model() {
+        Ok(pending) => {
+            let result =
+                pending.wait_timeout(UNLOAD_LIMIT).map(|result| result.map(drop).map_err(|error| error.to_string()));
+            result.unwrap_or_else(|| {
+                pending.cancel();
+                Err(format!("no response within {} s", UNLOAD_LIMIT.as_secs()))
+            })
         }
-    });
-    if let Err(error) = unloaded {
-        warn!("the model of the run was not unloaded, and stays on the service for a while: {error}");
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = unloaded {
+        warn!("the model of the run was not unloaded, and stays on the service for a while: {why}");
     }
 }
 

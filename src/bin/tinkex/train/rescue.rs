@@ -74,12 +74,14 @@ impl Rescue<'_> {
             Stop::Diverged(step, failure) => {
                 // The loss of a step comes from the weights before it, and its checkpoint has those after it.
                 let sound_until = step.saturating_sub(2);
+                in_flight.iter().for_each(SubmittedStep::withdraw);
                 let failure =
                     failure.add_hint("no checkpoint was saved, since these weights cannot be trained further");
                 return Outcome { sound_until, ..Outcome::failed(learned, failure) };
             }
         };
         if learned == before || self.record.has_checkpoint(learned) {
+            in_flight.iter().for_each(SubmittedStep::withdraw);
             return Outcome::failed(learned, failure);
         }
         self.progress.line(format_args!(
@@ -107,8 +109,10 @@ impl Rescue<'_> {
         in_flight.into_iter().fold((learned, None), |before, mut step| {
             step.settle(&self.clock, deadline);
             if !step.is_learned() {
+                step.withdraw();
                 return before;
             }
+            step.evaluation.withdraw();
             let saved = step.checkpoint.and_then(|mut checkpoint| checkpoint.settle(&self.clock, deadline));
             (step.metrics.step, saved.map(|saved| saved.path))
         })

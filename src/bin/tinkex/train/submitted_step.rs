@@ -32,6 +32,14 @@ impl SubmittedStep {
         self.forward_backward.settle(clock, deadline);
         self.optim_step.settle(clock, deadline);
     }
+
+    /// Withdraws what has no result yet, so that it is not retried before later requests.
+    pub(crate) fn withdraw(&self) {
+        self.forward_backward.withdraw();
+        self.optim_step.withdraw();
+        self.evaluation.withdraw();
+        self.checkpoint.iter().for_each(Stage::withdraw);
+    }
 }
 
 /// A request in flight.
@@ -50,6 +58,10 @@ impl<T> Stage<T> {
         let result = self.pending.take().map(Pending::wait).transpose()?;
         self.succeeded |= result.is_some();
         Ok(result)
+    }
+
+    fn withdraw(&self) {
+        self.pending.iter().for_each(Pending::cancel);
     }
 
     /// Waits until the deadline. A request without a result by then is withdrawn.
