@@ -181,7 +181,8 @@ fn decay_and_clipping_reach_the_optimizer() {
     let service = scripted(result);
     let place = Place::new(&service.url());
     let arguments = ["train", "data.jsonl", "--base-model", "m", "--steps", "1", "--output"];
-    for (directory, more) in [("plain", [].as_slice()), ("set", ["--weight-decay", "0.25", "--grad-clip-norm", "1.5"].as_slice())]
+    for (directory, more) in
+        [("plain", [].as_slice()), ("set", ["--weight-decay", "0.25", "--grad-clip-norm", "1.5"].as_slice())]
     {
         let done = place.run(&[arguments.as_slice(), &[directory], more].concat());
         assert_eq!(done.code, Some(0), "{}", done.stderr);
