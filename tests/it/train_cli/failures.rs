@@ -80,7 +80,7 @@ fn a_failed_step_saves_the_steps_before() {
 }
 
 #[test]
-fn a_checkpoint_before_the_failed_step_is_offered() {
+fn a_checkpoint_before_the_failure_is_offered() {
     // The second step is requests 3 and 4, and its checkpoint 5. The fourth is 8 and 9.
     let service = scripted(|id| match (id.starts_with("forward_backward"), id.rsplit(':').next().unwrap()) {
         (true, "8") => Reply::ok(json!({"error": "out of memory", "category": "server"})),
