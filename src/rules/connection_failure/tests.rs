@@ -180,7 +180,7 @@ fn a_proxy_is_named_with_its_response() {
 }
 
 #[test]
-fn a_limit_of_this_process_is_no_fault_of_the_network() {
+fn a_process_limit_is_no_network_fault() {
     let descriptor = "Too many open files (os error 24)";
     let thread = "Resource temporarily unavailable (os error 11)";
     for (stage, text, words) in [

@@ -100,8 +100,8 @@ const FORMATS: &str = r#"Data format:
   the type "text". Lines with "split": "test" (or eval, evaluation, validation,
   valid, val, dev) are held out for evaluation; "train" and "training" are not.
   Values that are not understood are errors; other keys are named in a warning.
-  The file is UTF-8, with any line ends, and read as needed: memory does not
-  grow with it.
+  The file is UTF-8, its lines end with LF or CR LF, and it is read as needed:
+  memory hardly grows with it.
 
   Prompt and completion are joined with a line break, unless one of them has
   white space there. Chats are formatted as `User: text`, `Assistant: text` and
