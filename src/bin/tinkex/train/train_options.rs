@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Training data in JSON Lines format: one example per line.
     pub(super) data: PathBuf,
     /// Base model to fine-tune; optional if the service has only one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "model", value_name = "NAME")]
     pub(super) base_model: Option<String>,
     /// Name of the run, and prefix of its checkpoints' names [default: name of the data file].
     #[arg(long, value_name = "NAME", value_parser = run_name)]

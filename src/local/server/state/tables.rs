@@ -196,6 +196,12 @@ impl Tables {
         self.sessions.iter().filter(|(_, session)| is_silent(session)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// The number of a session's training runs that have a model.
+    pub(super) fn models_of(&self, session_id: &str) -> usize {
+        let of_session = self.runs.values().filter(|run| run.record.session_id.as_deref() == Some(session_id));
+        of_session.filter(|run| run.has_model()).count()
+    }
+
     /// Ends a session: unloads its training runs, after the tasks that are queued, and frees the adapters of its sampling
     /// sessions.
     pub(super) fn end_session(&mut self, id: &str) {
@@ -288,13 +294,18 @@ impl Run {
         Run { record, model, queue, resting: None, last_used: now(), requests, inflight, unload: None }
     }
 
+    /// Whether it can be trained: its model is in memory, or rests.
+    pub(super) fn has_model(&self) -> bool {
+        self.queue.is_some() || self.resting.is_some()
+    }
+
     /// The queue of the run's worker, `None` if the run rests; 404 if the run has no model any more, 400 if it is a copy of weights.
     pub(crate) fn queue(&self) -> Result<Option<&TaskQueue>, Response> {
         if self.record.session_id.is_none() {
             let reason = "this run is a copy of weights, which cannot be trained: create a model from its checkpoint";
             return Err(Response::error(400, reason));
         }
-        if self.queue.is_none() && self.resting.is_none() {
+        if !self.has_model() {
             let reason = "the model is not in memory: it was unloaded, its session ended, or the server was restarted";
             return Err(Response::error(404, reason));
         }
