@@ -375,12 +375,12 @@ impl ModelInput {
     }
 }
 
-#[cfg(all(test, not(feature = "tokenizers")))]
+#[cfg(test)]
 mod tests {
-    use super::*;
-
+    #[cfg(not(feature = "tokenizers"))]
     #[test]
     fn an_unsupported_tokenizer_names_the_feature() {
+        use crate::tokenizer::Tokenizer;
         let config = crate::config::Config::builder()
             .api_key("tml-k")
             .base_url("http://127.0.0.1:1")
