@@ -281,7 +281,9 @@ impl Http {
             let error = Error::new(ErrorKind::Connect, what).with_source(error);
             return error.with_hint("check the base URL, the network and the proxy");
         };
-        let error = Error::new(ErrorKind::Connect, format!("cannot connect to {server}: {words}")).with_source(error);
+        let message = format!("cannot connect to {server}: {words}");
+        // The words say all that the source would add.
+        let error = Error::new(ErrorKind::Connect, message.clone()).with_reason(message).with_source(error);
         error.with_connection_fault(fault, self.outlook(server, outlook)).with_hint(hint)
     }
 

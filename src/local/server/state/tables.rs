@@ -16,7 +16,7 @@ use super::sequence_log::{Fingerprint, SequenceLog};
 use crate::local::model::{KvNamespace, Model};
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
-use crate::types::{CheckpointPath, Timestamp};
+use crate::types::{CheckpointPath, CheckpointType, Timestamp};
 
 pub(crate) const SESSION_RECORD: &str = "session.json";
 pub(crate) const RUN_RECORD: &str = "run.json";
@@ -162,9 +162,12 @@ impl Tables {
 
     /// Reserves the path of a checkpoint until it is saved or saving fails; 400 if it is taken and may not be overwritten.
     pub(crate) fn reserve_checkpoint(&mut self, path: &CheckpointPath, overwrite: bool) -> Result<(), Response> {
+        let what = match path.checkpoint_type() {
+            CheckpointType::Training => "use another name, delete that checkpoint, or save with overwrite",
+            _ => "use another name, or delete that checkpoint",
+        };
         let path = path.as_str();
         if !overwrite && (self.checkpoints.contains_key(path) || self.reserved.contains_key(path)) {
-            let what = "use another name, delete that checkpoint, or save with overwrite";
             return Err(Response::error(400, &format!("checkpoint {path} already exists: {what}")));
         }
         *self.reserved.entry(path.to_owned()).or_default() += 1;
