@@ -132,7 +132,6 @@ impl Drop for Progress {
             Some(bar) => bar.finish_and_clear(),
             None => {}
         }
-        // A wait that comes later has a line of its own.
         update(|status| {
             let waits = std::mem::take(&mut status.waits);
             *status = Status { waits, stopping: status.stopping, ..Status::default() };
