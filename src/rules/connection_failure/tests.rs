@@ -167,7 +167,7 @@ fn a_proxy_is_named_with_its_response() {
 }
 
 #[test]
-fn a_limit_of_this_process_is_no_fault_of_the_network() {
+fn limits_of_this_process_blame_no_network() {
     let descriptor = "Too many open files (os error 24)";
     let thread = "Resource temporarily unavailable (os error 11)";
     for (stage, text, words) in [

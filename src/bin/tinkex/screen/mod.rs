@@ -132,6 +132,10 @@ impl Drop for Progress {
             Some(bar) => bar.finish_and_clear(),
             None => {}
         }
+        update(|status| {
+            let waits = std::mem::take(&mut status.waits);
+            *status = Status { waits, stopping: status.stopping, ..Status::default() };
+        });
     }
 }
 
