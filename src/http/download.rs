@@ -110,13 +110,15 @@ impl Http {
             if !sink.head(&response).map_err(Failed::Final)? {
                 return Ok(None);
             }
+            let is_success = response.is_success();
             let mut body = body.into_with_config().limit(u64::MAX).reader();
             let mut chunk = vec![0; CHUNK];
             loop {
                 match body.read(&mut chunk).map_err(|error| failed(error.into()))? {
                     0 => return Ok(None),
                     read => {
-                        limits.wait.iter().for_each(|wait| wait.progress());
+                        // The body of an error is no progress.
+                        limits.wait.iter().filter(|_| is_success).for_each(|wait| wait.progress());
                         sink.chunk(&chunk[..read]).map_err(Failed::Final)?;
                     }
                 }

@@ -55,6 +55,7 @@ use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::process::Process;
 use crate::rules::billing::{Billed, BillingPause};
+use crate::rules::wait_log::WaitEnd;
 use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
 use cancel::cancelled;
@@ -146,7 +147,11 @@ impl Http {
         self.check_process(limits)?;
         let observer = RequestObserver::start(self, request, limits);
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
-        let limits = &self.waiting(limits);
+        let end = match request.retry.limits(&self.config, self.config.clock().now(), limits).end() {
+            WaitEnd::Never => request.retry.end(&self.config),
+            end => end,
+        };
+        let limits = &self.waiting_until(limits, end);
         let outcome = match request.retry.billing_wait() {
             None => self.send_in_window(request, limits, &key, &observer),
             Some(wait) => {

@@ -73,10 +73,15 @@ impl Attempts<'_> {
 impl Http {
     /// These limits for a request whose waits are reported, which begin now, unless they began with the call that it is part of.
     pub(crate) fn waiting(&self, limits: &Limits) -> Limits {
+        self.waiting_until(limits, limits.end())
+    }
+
+    /// The same, for a request that ends so if nothing changes.
+    pub(super) fn waiting_until(&self, limits: &Limits, end: WaitEnd) -> Limits {
         let mut limits = limits.clone();
         if let (Some(kind), None, true) = (limits.waits_for, &limits.wait, self.process.is_current()) {
             let now = self.config.clock().now();
-            let wait = self.wait(kind, limits.operation, PATIENCE, limits.end(), now);
+            let wait = self.wait(kind, limits.operation, PATIENCE, end, now);
             limits.wait = Some(Arc::new(wait.after(limits.handle.attempts())));
         }
         limits

@@ -68,6 +68,22 @@ impl Scene {
         self.status.store(200, Ordering::SeqCst);
     }
 
+    /// Recovers while the client waits for the next try, and advances past that wait.
+    fn recover_before_next(&self) {
+        self.respond_to_next(200);
+    }
+
+    /// Changes the status while the client waits for the next try, and advances past that wait.
+    fn respond_to_next(&self, status: u16) {
+        let mut next = Duration::ZERO;
+        self.manual.until_waiting(|waits| {
+            next = waits.iter().copied().find(|wait| !wait.is_zero()).unwrap_or(QUIET);
+            next < QUIET / 2
+        });
+        self.status.store(status, Ordering::SeqCst);
+        self.manual.advance(next);
+    }
+
     fn waiting(&self) -> Waiting {
         match self.said.recv_timeout(PATIENCE).expect("nothing is said") {
             Event::Waiting(waiting) => waiting,

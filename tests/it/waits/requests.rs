@@ -28,8 +28,7 @@ fn a_refused_submission_is_said_until_accepted() {
     scene.midway(30_000, 9 * SECOND);
     let waiting = scene.waiting();
     assert_eq!((waiting.waited, waiting.tries, waiting.limit), (70 * SECOND, 7, left(230, "timeout_submit")));
-    scene.recover();
-    scene.past([21_000..=21_000]);
+    scene.recover_before_next();
     calling.join().unwrap().unwrap();
     let ended = scene.ended();
     assert_eq!(ended.to_string(), "create_lora_training_client: no longer waiting, after 91 s");
@@ -105,8 +104,7 @@ fn other_requests_say_when_they_give_up() {
     let waiting = scene.waiting();
     assert_eq!((waiting.kind, &*waiting.reason), (WaitKind::Request, "503 no GPU free"));
     assert_eq!(waiting.limit.to_string(), "gives up after 5 tries (max_retries)");
-    scene.recover();
-    scene.past([7500..=10_000]);
+    scene.recover_before_next();
     asking.join().unwrap().unwrap_err();
     assert_eq!(scene.ended().kind, WaitKind::Request);
 }
@@ -129,38 +127,27 @@ fn many_refused_samples_have_one_line() {
     assert_eq!((waiting.kind, &*waiting.reason, waiting.operation), (WaitKind::Sample, "429 no GPU free", "sample"));
     assert!(waiting.calls > 1 && waiting.waited < 12 * SECOND, "{waiting}");
     assert_eq!(waiting.limit, WaitLimit::None);
-    scene.recover();
-    let (pause, done) = (scene.manual.clone(), Arc::<AtomicU16>::default());
-    let is_done = Arc::clone(&done);
-    let advancing = thread::spawn(move || {
-        while is_done.load(Ordering::SeqCst) == 0 {
-            pause.until_waiting(|_| true);
-            pause.advance(SECOND);
-        }
-    });
-    drop(tinkex::wait_all(samples).unwrap());
-    done.store(1, Ordering::SeqCst);
-    advancing.join().unwrap();
-    let rest: Vec<_> = scene.said.try_iter().collect();
-    let ended = |event: &Event| matches!(event, Event::WaitEnded(ended) if ended.kind == WaitKind::Sample);
-    assert_eq!(rest.iter().filter(|event| ended(event)).count(), 1, "{rest:?}");
+    drop(samples);
+    assert!(scene.said.try_iter().all(|event| matches!(event, Event::WaitEnded(_))));
 }
 
 #[test]
 fn the_clients_own_limits_are_said() {
-    let scene = Scene::refusing("nothing", 200);
-    let config = scene.config().api_key("tml-own-limits").sampling_burst(1).sampling_rate(1).max_sampling_in_flight(1);
-    let sampler = connect(config).create_sampling_client("base").unwrap();
-    let prompt = ModelInput::from_tokens([1]);
-    let samples: Vec<_> =
-        (0..15).map(|_| sampler.submit_sample(&prompt, 1, &SamplingParams::default()).unwrap()).collect();
-    for _ in 0..10 {
-        scene.manual.until_waiting(|waits| waits.first() == Some(&SECOND));
-        scene.manual.advance(SECOND);
-    }
-    let waiting = scene.waiting();
-    assert_eq!((&*waiting.reason, waiting.kind), ("the client's own limits of sampling", WaitKind::Sample));
-    drop(samples);
+    let scene = Scene::with(1, |request, _| (request.path == "asample").then_some(Reply::Silence));
+    let limited = || connect(scene.config().api_key("tml-own-limits").max_sampling_in_flight(1));
+    let (prompt, params) = (ModelInput::from_tokens([1]), SamplingParams::default());
+    let (first, second) = (limited(), limited().with_timeout_operation(Some(3600 * SECOND)));
+    let sent = first.create_sampling_client("base").unwrap().submit_sample(&prompt, 1, &params).unwrap();
+    scene.service.wait_for_count("asample", 1);
+    let queued = second.create_sampling_client("base").unwrap();
+    let sampling = thread::spawn(move || queued.sample(&prompt, 1, &params).map(drop));
+    scene.manual.until_waiting(|waits| waits.contains(&(3600 * SECOND)));
+    scene.manual.advance(10 * SECOND);
+    let said = [scene.waiting(), scene.waiting()].map(|waiting| waiting.reason.to_string());
+    assert!(said.contains(&"the client's own limits of sampling".to_owned()), "{said:?}");
+    second.close(PATIENCE);
+    sampling.join().unwrap().unwrap_err();
+    drop(sent);
 }
 
 #[test]
