@@ -174,7 +174,7 @@ impl Http {
         };
         let outcome = match (outcome, limits.purpose) {
             (Err(error), Purpose::Training | Purpose::Sampling) if self.is_ending() => {
-                Err(Error::closed().with_effect(error.may_have_taken_effect()))
+                Err(Error::closed().with_operation(limits.operation).with_effect(error.may_have_taken_effect()))
             }
             (outcome, _) => outcome,
         };
