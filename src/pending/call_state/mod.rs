@@ -20,7 +20,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
 
 pub(crate) use last_word::LastWord;
-use last_word::Submission;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,14 +70,14 @@ struct Listeners {
 #[derive(Default)]
 struct RequestState {
     request_id: Option<Arc<str>>,
-    /// The running submission.
-    submission: Option<Submission>,
-    /// Of the promise.
-    last_word: Option<Box<LastWord>>,
+    /// The running submission, or the last polls that failed.
+    attempts: Option<Arc<RequestHandle>>,
     ticket: Option<Ticket>,
     result: Option<Decoded>,
     written: bool,
     completed: bool,
+    /// Whether abandoning the call cancels the submission.
+    is_withdrawn: bool,
 }
 
 impl CallState {
@@ -162,8 +161,8 @@ impl CallState {
 
     /// Takes the submissions that end with the call, to be cancelled without the lock.
     pub(super) fn take_submissions(&mut self) -> Vec<Arc<RequestHandle>> {
-        let submissions = self.requests.iter_mut().filter_map(|request| request.submission.take());
-        submissions.filter(|submission| submission.is_withdrawn).map(|submission| submission.request).collect()
+        let withdrawn = self.requests.iter_mut().filter(|request| request.is_withdrawn);
+        withdrawn.filter_map(|request| request.attempts.take()).collect()
     }
 
     /// Ends the call for its caller, whatever happens to its requests.
@@ -276,9 +275,9 @@ impl Completer {
     /// Lets the caller cancel this submission by abandoning the call.
     pub(crate) fn set_submission(&self, submission: &Arc<RequestHandle>) {
         let mut state = self.state.lock();
-        let request = Arc::clone(submission);
-        state.requests[self.index].submission =
-            (!state.abandoned).then_some(Submission { request, is_withdrawn: true });
+        let attempts = (!state.abandoned).then(|| Arc::clone(submission));
+        let request = &mut state.requests[self.index];
+        (request.attempts, request.is_withdrawn) = (attempts, true);
         if state.abandoned {
             drop(state);
             submission.cancel();
@@ -318,7 +317,7 @@ impl Completer {
         let request = &mut state.requests[self.index];
         request.written = true;
         request.request_id = Some(Arc::clone(request_id));
-        (request.ticket, request.submission) = (Some(ticket), None);
+        (request.ticket, request.attempts, request.is_withdrawn) = (Some(ticket), None, false);
         (!state.abandoned).then_some(state.waiters > 0)
     }
 
@@ -337,7 +336,7 @@ impl Completer {
         let others_written =
             state.requests.iter().enumerate().any(|(index, request)| index != self.index && request.written);
         let request = &mut state.requests[self.index];
-        (request.completed, request.submission) = (true, None);
+        (request.completed, request.attempts) = (true, None);
         let request_id = request.request_id.clone();
         let mut unheard = None;
         state.incomplete = state.incomplete.saturating_sub(1);
