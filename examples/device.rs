@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tinkex::toolkit::WeightedTokens;
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn, ModelInput, SamplingParams};
-use tinkex::{Config, Error, ServiceClient};
+use tinkex::{Config, Error, Event, ServiceClient};
 
 fn main() -> Result<(), Error> {
     let argument = |index, default| {
@@ -32,6 +32,12 @@ fn main() -> Result<(), Error> {
         .timeout_progress(Duration::from_secs(24 * 3600))
         // It costs traffic.
         .telemetry(false)
+        // A call that waits for longer than ten seconds says why, and until when.
+        .observer(|event: &Event| match event {
+            Event::Waiting(waiting) => eprintln!("{waiting}"),
+            Event::WaitEnded(ended) => eprintln!("{ended}"),
+            _ => {}
+        })
         .build()?;
     let base_model = std::env::var("TINKER_BASE_MODEL").unwrap_or_else(|_| "tinkex/bytes-tiny".to_owned());
     let service = ServiceClient::connect(config)?;

@@ -24,6 +24,8 @@ use tinkex::{Config, SampleOptions, SamplingClient, ServiceClient, TrainingClien
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/piglatin.jsonl");
 const STEPS: usize = 100;
+/// How many samples of each kind are printed.
+const SHOWN: usize = 10;
 /// A large model needs a lower learning rate than the tiny local one.
 const LOCAL_LEARNING_RATE: f64 = 1e-2;
 const LEARNING_RATE: f64 = 1e-4;
@@ -72,10 +74,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let saved = trainer.save_weights_for_sampler("quickstart")?;
     println!("saved {}", saved.path);
     let sampler = service.create_sampling_client(&saved.path)?;
-    println!("held-out prompts:");
-    sample_completions(&sampler, &held_out)?;
-    println!("trained prompts:");
+    println!("prompts that it was trained on:");
     let exact = sample_completions(&sampler, &trained)?;
+    println!("prompts that it never saw:");
+    sample_completions(&sampler, &held_out)?;
 
     println!("loss: {first:.4} -> {last:.4} nats/token");
     println!("exact matches: {exact}/{} trained prompts", trained.len());
@@ -110,24 +112,33 @@ fn train(trainer: &TrainingClient, batch: &Batch, learning_rate: f64) -> Result<
         }
         let loss = nats_per_token(batch, &pass.wait()?)?;
         update.wait()?;
-        println!("step {step:3}/{STEPS}: {loss:.4} nats/token");
+        if step == 1 || step % 10 == 0 {
+            println!("step {step:3}/{STEPS}: {loss:.4} nats/token");
+        }
         losses.push(loss);
     }
     Ok((losses[0], losses[STEPS - 1]))
 }
 
-/// Samples a completion of each prompt, prints it, and returns the number of exact matches.
+/// Samples a completion of each prompt, prints some of them, and returns the number of exact matches.
 fn sample_completions(sampler: &SamplingClient, pairs: &[Pair]) -> Result<usize, Box<dyn Error>> {
     let params = SamplingParams::default().max_tokens(64).temperature(0.0).stop(vec![NEWLINE]);
     let requests = pairs.iter().map(|pair| SampleOptions::new(pair.model_prompt()).sampling_params(params.clone()));
-    let mut exact = 0;
+    let (mut exact, mut lines) = (0, Vec::new());
     for (pair, response) in pairs.iter().zip(sampler.sample_many(requests).wait_all()?) {
         let tokens = response.sequences.into_iter().next().map(|sequence| sequence.tokens).unwrap_or_default();
         let bytes: Vec<u8> = tokens.iter().map(|&token| u8::try_from(token).unwrap_or(b'?')).collect();
         let completion = String::from_utf8_lossy(&bytes).trim().to_owned();
         let is_exact = completion == pair.completion;
         exact += usize::from(is_exact);
-        println!("  {} {} -> {completion:?}", if is_exact { "right" } else { "wrong" }, pair.prompt);
+        lines.push(match is_exact {
+            true => format!("  right {} -> {completion:?}", pair.prompt),
+            false => format!("  wrong {} -> {completion:?}, expected {:?}", pair.prompt, pair.completion),
+        });
+    }
+    lines.iter().take(SHOWN).for_each(|line| println!("{line}"));
+    if lines.len() > SHOWN {
+        println!("  … and {} more", lines.len() - SHOWN);
     }
     Ok(exact)
 }

@@ -2,7 +2,8 @@
 //! examples for custom ones.
 //!
 //! Each function returns a function of the datums and their log-probabilities. A datum's loss input `weights`, if present,
-//! contains the weight of each token; otherwise each token has weight 1.
+//! contains the weight of each token; otherwise each token has weight 1. A token of weight 0 does not count, also if its
+//! log-probability is infinite or NaN.
 //!
 //! ```no_run
 //! # fn f(trainer: tinkex::TrainingClient, pairs: tinkex::types::Batch) -> tinkex::Result<()> {
@@ -144,7 +145,8 @@ pub fn dpo(reference: &[Array1<f32>], beta: f64) -> impl Fn(&[Datum], &[Array1<f
 fn log_ratio(logprobs: &Array1<f32>, reference: &Array1<f32>, weights: &Array1<f32>) -> f64 {
     let pairs = logprobs.iter().zip(reference);
     let differences = pairs.map(|(logprob, reference)| f64::from(*logprob) - f64::from(*reference));
-    differences.zip(weights).map(|(difference, weight)| f64::from(*weight) * difference).sum()
+    let weighted = differences.zip(weights).filter(|(_, weight)| **weight != 0.0);
+    weighted.map(|(difference, weight)| f64::from(*weight) * difference).sum()
 }
 
 /// −log σ(β·margin), and its derivative with respect to the margin.
@@ -183,7 +185,8 @@ pub fn squared_error(targets: &[Array1<f32>]) -> impl Fn(&[Datum], &[Array1<f32>
         for ((datum, logprobs), targets) in data.iter().zip(logprobs).zip(targets) {
             let weights = weights(datum, logprobs.len())?;
             let errors = logprobs.iter().zip(targets).map(|(logprob, target)| f64::from(*logprob) - f64::from(*target));
-            let weighted = errors.zip(&weights).map(|(error, weight)| (error, f64::from(*weight)));
+            let counted = |(error, weight): (f64, &f32)| (if *weight == 0.0 { 0.0 } else { error }, f64::from(*weight));
+            let weighted = errors.zip(&weights).map(counted);
             loss += weighted.clone().map(|(error, weight)| weight * error.powi(2)).sum::<f64>();
             gradients.push(weighted.map(|(error, weight)| (2.0 * weight * error) as f32).collect());
         }
@@ -295,6 +298,17 @@ mod tests {
             let custom = dpo(&reference, 1.0)(&pair, &[array![good], array![bad]]).unwrap();
             assert!(custom.loss.is_finite() && custom.gradients.iter().flatten().all(|gradient| gradient.is_finite()));
         }
+    }
+
+    #[test]
+    fn a_token_without_weight_does_not_count() {
+        let (mut at, mut reference) = (logprobs(), others());
+        (at[0][0], reference[0][0]) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+        for computed in [dpo(&reference, 0.1)(&data(), &at).unwrap(), squared_error(&reference)(&data(), &at).unwrap()]
+        {
+            assert!(computed.loss.is_finite() && computed.gradients[0][0] == 0.0, "{computed:?}");
+        }
+        assert_eq!(dpo(&reference, 0.1)(&data(), &at).unwrap(), dpo(&others(), 0.1)(&data(), &logprobs()).unwrap());
     }
 
     #[test]

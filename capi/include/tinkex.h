@@ -23,7 +23,7 @@
  *
  * ERRORS. A function that can fail returns a tinkex_status: TINKEX_OK, or what kind of error it is. Its last parameter may be NULL;
  * otherwise it is set to NULL on success, and to a new tinkex_error on failure, which the caller frees. After a failure the handles
- * and texts that the function would have made are NULL, and all other results are unchanged. NULL for a required pointer, a pointer
+ * and texts that the function would have made are NULL, and all other results are unchanged, unless its text says otherwise. NULL for a required pointer, a pointer
  * that is not aligned, text that is not UTF-8 and impossible lengths are errors of kind TINKEX_INVALID_INPUT, and nothing is sent. A
  * panic of the library is an error of kind TINKEX_PANICKED.
  *
@@ -114,8 +114,8 @@ void tinkex_string_free(char *text);
 
 /*
  * Receives a line of the log: its level (1 error, 2 warning, 3 info, 4 debug, 5 trace), the part of the library it comes from, and
- * the line. The texts live until it returns. It may be called from any thread, several at the same time, must not let a C++
- * exception out, and should not block.
+ * the line. The texts live until it returns. It may be called from any thread, several at the same time. It must not let a C++
+ * exception out, should not block, and may call no function of the library but tinkex_set_log: others could wait for its own caller.
  */
 typedef void (*tinkex_log_function)(void *context, int32_t level, const char *target, const char *message);
 
@@ -276,8 +276,16 @@ tinkex_status tinkex_pending_wait(tinkex_pending *pending, int64_t timeout_ms, t
 /* 1 if the result, or an error, is ready, else 0. Does not block. */
 int32_t tinkex_pending_is_ready(const tinkex_pending *pending);
 
-/* The id of the request, once the service gave it one; otherwise NULL. */
+/* The id of the request, once the service gave it one and until the result is ready; otherwise NULL. */
 char *tinkex_pending_request_id(const tinkex_pending *pending);
+
+/*
+ * The result of a request that is known by its id, from tinkex_pending_request_id or tinkex_error_request_id: after a wait that timed out,
+ * or after a restart of the program. The kind is "forward", "forward_backward", "optim_step", "save_state", "load_state",
+ * "save_weights_for_sampler", "unload_model" or "sample". The service keeps results for a while. Does not block.
+ */
+tinkex_status tinkex_service_pending(tinkex_service *service, const char *kind, const char *request_id,
+                                     tinkex_pending **pending, tinkex_error **error);
 
 /*
  * Cancels the call. Waits of other threads for it end with TINKEX_CANCELLED. What is not sent yet is withdrawn; what was sent may take
@@ -285,7 +293,10 @@ char *tinkex_pending_request_id(const tinkex_pending *pending);
  */
 void tinkex_pending_cancel(tinkex_pending *pending);
 
-/* Frees the handle. Cancels the call, except that a training step that was submitted still takes place. */
+/*
+ * Frees the handle. Cancels the call, except that a training step that was submitted still takes place, provided that its trainer lives
+ * until it is sent.
+ */
 void tinkex_pending_free(tinkex_pending *pending);
 
 /* ---- Training ---------------------------------------------------------------------------------------------------------------- */
@@ -339,21 +350,23 @@ tinkex_status tinkex_trainer_submit_forward_backward(tinkex_trainer *trainer, co
 /*
  * What a loss function gets: for each of the `count` examples of the batch, `lengths[i]` log-probabilities of its target tokens in
  * `logprobs[i]`, and as many places for the derivative of the loss with respect to each in `gradients[i]`, which are 0 at first. The
- * function must set `loss`, and may add metrics. Everything lives until the function returns.
+ * function writes into these places, must set `loss`, and may add metrics. Everything lives until the function returns. NaN and
+ * infinities in the loss or the gradients fail the call with TINKEX_INVALID_INPUT, and the model is unchanged.
  */
 typedef struct tinkex_loss_call {
-    size_t count;
-    const size_t *lengths;
-    const float *const *logprobs;
-    float *const *gradients;
+    const size_t count;
+    const size_t *const lengths;
+    const float *const *const logprobs;
+    float *const *const gradients;
     double loss;
-    void *reserved; /* of the library */
+    void *const reserved; /* of the library */
 } tinkex_loss_call;
 
 /*
  * A loss function of the program. Returns 0, or any other number to fail: the call then fails with TINKEX_CALLBACK, the causes name the
- * number, and the model is unchanged. It runs once, on the calling thread, and may call other functions of the library. It must not
- * let a C++ exception out, nor leave with longjmp.
+ * number, and the model is unchanged. It runs once, on the calling thread, and may call other functions of the library, also with the
+ * same trainer: these calls come between the two passes. It must not wait for calls with this trainer that other threads make meanwhile:
+ * those wait for it. It must not free the trainer, let a C++ exception out, or leave with longjmp.
  */
 typedef int32_t (*tinkex_loss_function)(void *context, tinkex_loss_call *call);
 
@@ -373,7 +386,8 @@ tinkex_status tinkex_trainer_submit_forward_backward_custom(tinkex_trainer *trai
 
 /*
  * Updates the adapter from the accumulated gradient, and clears the gradient. Keys of params_json: learning_rate, beta1, beta2, eps,
- * weight_decay, grad_clip_norm; or, for a model with that optimizer, {"type": "dimuon", "learning_rate", "beta1", "grad_clip_norm"}.
+ * weight_decay, grad_clip_norm, type ("adamw", the default); or, for a model with that optimizer, {"type": "dimuon", "learning_rate",
+ * "beta1", "grad_clip_norm"}.
  */
 tinkex_status tinkex_trainer_optim_step(tinkex_trainer *trainer, const char *params_json, tinkex_result **result,
                                         tinkex_error **error);
@@ -409,7 +423,10 @@ tinkex_status tinkex_trainer_submit_unload_model(tinkex_trainer *trainer, tinkex
 /* Saves the adapter without a name, and gives a sampler of these weights. Blocks. */
 tinkex_status tinkex_trainer_get_sampler(tinkex_trainer *trainer, tinkex_sampler **sampler, tinkex_error **error);
 
-/* Frees the handle. What was submitted is still sent if a pending of it lives. Does not unload the model. */
+/*
+ * Frees the handle. What was submitted is still sent if a pending of it lives; otherwise what is not sent yet is dropped, and the call
+ * blocks up to half a second (timeout_drop) for what is being sent. Does not unload the model.
+ */
 void tinkex_trainer_free(tinkex_trainer *trainer);
 
 /* ---- Sampling ---------------------------------------------------------------------------------------------------------------- */

@@ -71,11 +71,13 @@ pub unsafe extern "C" fn tinkex_trainer_forward_backward_custom(
     error: *mut *mut Error,
 ) -> Status {
     let run = |caller: Caller| {
-        let client = &caller.handle(trainer, "trainer")?.client;
-        let batch = caller.handle(batch, "batch")?.get();
-        let function = function.ok_or_else(|| Error::invalid("function is NULL"))?;
-        let loss = |_: &[Datum], logprobs: &[Array1<f32>]| evaluate(function, context, logprobs);
-        finish(caller, result, || Ok(client.forward_backward_custom(batch, loss)?))
+        finish(caller, result, || {
+            let client = &caller.handle(trainer, "trainer")?.client;
+            let batch = caller.handle(batch, "batch")?.get();
+            let function = function.ok_or_else(|| Error::invalid("function is NULL"))?;
+            let loss = |_: &[Datum], logprobs: &[Array1<f32>]| evaluate(function, context, logprobs);
+            Ok(client.forward_backward_custom(batch, loss)?)
+        })
     };
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, run) }
@@ -91,11 +93,13 @@ pub unsafe extern "C" fn tinkex_trainer_submit_forward_backward_custom(
     error: *mut *mut Error,
 ) -> Status {
     let run = |caller: Caller| {
-        let client = &caller.handle(trainer, "trainer")?.client;
-        let batch = caller.handle(batch, "batch")?.get();
-        let function = function.ok_or_else(|| Error::invalid("function is NULL"))?;
-        let loss = |_: &[Datum], logprobs: &[Array1<f32>]| evaluate(function, context, logprobs);
-        submit(caller, pending, || Ok(client.submit_forward_backward_custom(batch, loss)?))
+        submit(caller, pending, || {
+            let client = &caller.handle(trainer, "trainer")?.client;
+            let batch = caller.handle(batch, "batch")?.get();
+            let function = function.ok_or_else(|| Error::invalid("function is NULL"))?;
+            let loss = |_: &[Datum], logprobs: &[Array1<f32>]| evaluate(function, context, logprobs);
+            Ok(client.submit_forward_backward_custom(batch, loss)?)
+        })
     };
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, run) }

@@ -40,6 +40,25 @@ const NAMES: [&CStr; 17] = [
     c"other",
 ];
 
+/// What hints of the library name, and what that is called here.
+const NAMES_HERE: [(&str, &str); 8] = [
+    ("ServiceClient::connect", "tinkex_service_connect"),
+    ("ServiceClient::pending", "tinkex_service_pending"),
+    (
+        "Datum::input; types::LossFn lists the inputs of each loss",
+        "tinkex_batch_set_floats or tinkex_batch_set_integers",
+    ),
+    ("toolkit::WeightedTokens", "tinkex_batch_add_text"),
+    ("what the first wait_timeout or try_get returned", "the result of the first tinkex_pending_wait"),
+    ("Tokenizer::from_path", "tinkex_tokenizer_from_path"),
+    ("call api_key on the builder", "give api_key"),
+    ("pass one to api_key", "give api_key"),
+];
+
+pub(crate) fn in_names_of_here(message: &str) -> String {
+    NAMES_HERE.iter().fold(message.to_owned(), |message, (there, here)| message.replace(there, here))
+}
+
 fn status_of(kind: ErrorKind) -> Status {
     match kind {
         ErrorKind::Config => 1,
@@ -122,7 +141,7 @@ impl From<tinkex::Error> for Error {
             retry_after: error.retry_after(),
             is_retryable: error.is_retryable(),
             may_have_taken_effect: error.may_have_taken_effect(),
-            ..Error::new(status_of(error.kind()), &error.to_string())
+            ..Error::new(status_of(error.kind()), &in_names_of_here(&error.to_string()))
         }
     }
 }

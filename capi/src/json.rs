@@ -1,15 +1,48 @@
 //! Reads the JSON of arguments. Unknown keys are refused, at any depth, also where the library's own types ignore them.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tinkex::serde_json;
 
 use crate::error::Error;
+
+/// An object. serde also reads a list as a struct, its first element as the first field: `[1]` would be a learning rate of 1.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object(deserializer).map(Object)
+    }
+}
+
+/// Reads a field that is an object, and refuses a list.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Fields<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Fields(PhantomData))
+}
 
 /// Reads an argument, whose name the errors have.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Error> {
     let mut unknown = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_ignored::deserialize(&mut deserializer, |path| unknown.push(path.to_string()))
+    let Object(value) = serde_ignored::deserialize(&mut deserializer, |path| unknown.push(path.to_string()))
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| Error::invalid(format!("{name}: {error}")))?;
     match unknown.first() {

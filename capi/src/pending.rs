@@ -4,9 +4,16 @@ use std::ffi::c_char;
 use std::fmt;
 use std::time::Duration;
 
+use tinkex::ServiceClient;
+use tinkex::types::{
+    ForwardBackwardOutput, LoadWeightsResponse, OptimStepResponse, RequestKind, SampleResponse, SaveWeightsResponse,
+    UnloadModelResponse,
+};
+
 use crate::border::{self, Caller, Place};
 use crate::error::{Error, NOT_READY, OK, Status};
 use crate::outcome::Outcome;
+use crate::service::Service;
 
 /// `tinkex_pending`.
 #[derive(Debug)]
@@ -43,18 +50,19 @@ impl<T: Into<Outcome> + Send + 'static> Waiting for tinkex::Pending<T> {
     }
 }
 
-/// The body of a function that submits: nothing is sent unless there is a place for the handle.
+/// The body of a function that submits: reads the arguments, and submits. The handle is NULL until then, whatever is wrong, and nothing
+/// is sent unless there is a place for it.
 pub(crate) fn submit<T: Into<Outcome> + Send + 'static>(
     caller: Caller,
     pending: *mut *mut Pending,
-    submit: impl FnOnce() -> Result<tinkex::Pending<T>, Error>,
+    run: impl FnOnce() -> Result<tinkex::Pending<T>, Error>,
 ) -> Result<(), Error> {
     let place = caller.new_place(pending, "pending")?;
-    place.put_new(Pending(Box::new(submit()?)));
+    place.put_new(Pending(Box::new(run()?)));
     Ok(())
 }
 
-/// The body of a function that blocks until it has a result.
+/// The body of a function that blocks: reads the arguments, and waits for the result, which is NULL until then.
 pub(crate) fn finish<T: Into<Outcome>>(
     caller: Caller,
     result: *mut *mut Outcome,
@@ -66,6 +74,46 @@ pub(crate) fn finish<T: Into<Outcome>>(
         place.put_new(outcome);
     }
     Ok(())
+}
+
+/// The result of a request by its id. The kinds are named after the functions that submit.
+fn of_request(service: &ServiceClient, kind: &str, id: &str) -> Result<Pending, Error> {
+    Ok(Pending(match kind {
+        "forward" => Box::new(service.pending::<ForwardBackwardOutput>(id, RequestKind::Forward)),
+        "forward_backward" => Box::new(service.pending::<ForwardBackwardOutput>(id, RequestKind::ForwardBackward)),
+        "optim_step" => Box::new(service.pending::<OptimStepResponse>(id, RequestKind::OptimStep)),
+        "save_state" => Box::new(service.pending::<SaveWeightsResponse>(id, RequestKind::SaveWeights)),
+        "load_state" => Box::new(service.pending::<LoadWeightsResponse>(id, RequestKind::LoadWeights)),
+        "save_weights_for_sampler" => {
+            Box::new(service.pending::<SaveWeightsResponse>(id, RequestKind::SaveWeightsForSampler))
+        }
+        "unload_model" => Box::new(service.pending::<UnloadModelResponse>(id, RequestKind::UnloadModel)),
+        "sample" => Box::new(service.pending::<SampleResponse>(id, RequestKind::Sample)),
+        _ => {
+            return Err(Error::invalid(format!(
+                "kind is {kind:?}; use the name of an operation, such as \"optim_step\""
+            )));
+        }
+    }))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tinkex_service_pending(
+    service: *mut Service,
+    kind: *const c_char,
+    request_id: *const c_char,
+    pending: *mut *mut Pending,
+    error: *mut *mut Error,
+) -> Status {
+    let find = |caller: Caller| {
+        let place = caller.new_place(pending, "pending")?;
+        let service = &caller.handle(service, "service")?.client;
+        let (kind, id) = (caller.text(kind, "kind")?, caller.text(request_id, "request_id")?);
+        place.put_new(of_request(service, kind, id)?);
+        Ok(())
+    };
+    // SAFETY: the header says what the pointers are.
+    unsafe { border::call(error, find) }
 }
 
 #[unsafe(no_mangle)]

@@ -23,6 +23,7 @@ pub struct Sampler(pub(crate) SamplingClient);
 struct SampleKeys {
     prompt: Option<ModelInput>,
     num_samples: Option<u32>,
+    #[serde(deserialize_with = "json::object")]
     sampling_params: SamplingParams,
     prompt_logprobs: bool,
     topk_prompt_logprobs: u32,
@@ -114,9 +115,11 @@ pub unsafe extern "C" fn tinkex_sampler_sample(
     error: *mut *mut Error,
 ) -> Status {
     let sample = |caller: Caller| {
-        let client = &caller.handle(sampler, "sampler")?.0;
-        let sample = Sample::read(caller, prompt, count, options_json)?;
-        finish(caller, result, || Ok(client.sample_with(sample.options())?))
+        finish(caller, result, || {
+            let client = &caller.handle(sampler, "sampler")?.0;
+            let sample = Sample::read(caller, prompt, count, options_json)?;
+            Ok(client.sample_with(sample.options())?)
+        })
     };
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, sample) }
@@ -132,9 +135,11 @@ pub unsafe extern "C" fn tinkex_sampler_submit_sample(
     error: *mut *mut Error,
 ) -> Status {
     let sample = |caller: Caller| {
-        let client = &caller.handle(sampler, "sampler")?.0;
-        let sample = Sample::read(caller, prompt, count, options_json)?;
-        submit(caller, pending, || Ok(client.submit_sample_with(sample.options())?))
+        submit(caller, pending, || {
+            let client = &caller.handle(sampler, "sampler")?.0;
+            let sample = Sample::read(caller, prompt, count, options_json)?;
+            Ok(client.submit_sample_with(sample.options())?)
+        })
     };
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, sample) }

@@ -38,6 +38,7 @@ impl Trainer {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct CreateOptions {
+    #[serde(deserialize_with = "json::object")]
     lora_config: LoraConfig,
     optimizer_config: Option<Value>,
     user_metadata: BTreeMap<String, String>,
@@ -109,16 +110,16 @@ fn loss(caller: Caller, name: *const c_char, config_json: *const c_char) -> Resu
 }
 
 fn optim_params(caller: Caller, params_json: *const c_char) -> Result<OptimParams, Error> {
-    #[derive(Deserialize)]
-    struct Optimizer {
-        r#type: Option<String>,
-    }
-
     let name = "params_json";
     let Some(text) = caller.optional_text(params_json, name)? else { return Ok(AdamParams::default().into()) };
-    let optimizer = serde_json::from_str::<Optimizer>(text).ok().and_then(|optimizer| optimizer.r#type);
-    if optimizer.as_deref() != Some("dimuon") {
-        return Ok(json::read::<AdamParams>(text, name)?.into());
+    let mut given = serde_json::from_str::<Value>(text).unwrap_or_default();
+    match given.as_object_mut().and_then(|keys| keys.remove("type")) {
+        None => return Ok(json::read::<AdamParams>(text, name)?.into()),
+        Some(Value::String(adamw)) if adamw == "adamw" => {
+            return Ok(json::read::<AdamParams>(&given.to_string(), name)?.into());
+        }
+        Some(Value::String(dimuon)) if dimuon == "dimuon" => {}
+        Some(other) => return Err(Error::invalid(format!("{name}: type is {other}; use \"adamw\" or \"dimuon\""))),
     }
     let keys: DimuonKeys = json::read(text, name)?;
     let mut params = DimuonParams::new(keys.learning_rate);
@@ -275,9 +276,11 @@ macro_rules! operation {
             error: *mut *mut Error,
         ) -> Status {
             let run = |$caller: Caller| {
-                let $client = &$caller.handle(trainer, "trainer")?.client;
-                let $arguments = $read;
-                finish($caller, result, || Ok($block?))
+                finish($caller, result, || {
+                    let $client = &$caller.handle(trainer, "trainer")?.client;
+                    let $arguments = $read;
+                    Ok($block?)
+                })
             };
             // SAFETY: the header says what the pointers are.
             unsafe { border::call(error, run) }
@@ -291,9 +294,11 @@ macro_rules! operation {
             error: *mut *mut Error,
         ) -> Status {
             let run = |$caller: Caller| {
-                let $client = &$caller.handle(trainer, "trainer")?.client;
-                let $arguments = $read;
-                submit($caller, pending, || Ok($submit?))
+                submit($caller, pending, || {
+                    let $client = &$caller.handle(trainer, "trainer")?.client;
+                    let $arguments = $read;
+                    Ok($submit?)
+                })
             };
             // SAFETY: the header says what the pointers are.
             unsafe { border::call(error, run) }

@@ -35,6 +35,14 @@
 
 #define INVALID(text, call) FAILS(TINKEX_INVALID_INPUT, text, call)
 
+/* The call fails because of an argument, and the handle is NULL afterwards, whatever it was before. */
+#define CLEARS(handle, text, call)                                                                                         \
+    do {                                                                                                                   \
+        (handle) = (void *)&error;                                                                                         \
+        INVALID(text, call);                                                                                               \
+        CHECK((handle) == NULL);                                                                                           \
+    } while (0)
+
 #define MODEL "tinkex/bytes-tiny"
 #define LONG_SAMPLE "{\"num_samples\": 64, \"sampling_params\": {\"max_tokens\": 512, \"stop\": []}}"
 
@@ -144,6 +152,7 @@ static void null_arguments(void) {
     INVALID("result is NULL", tinkex_result_logprobs(NULL, 0, &logprobs, &count, &error));
     INVALID("result is NULL", tinkex_result_tokens(NULL, 0, &tokens, &count, &error));
     INVALID("pending is NULL", tinkex_pending_wait(NULL, 0, NULL, &error));
+    INVALID("service is NULL", tinkex_service_pending(NULL, "sample", "a", &pending, &error));
     INVALID("path is NULL", tinkex_tokenizer_from_path(NULL, &tokenizer, &error));
     INVALID("tokenizer is NULL", tinkex_tokenizer_encode(NULL, "a", NULL, 0, &count, &error));
     INVALID("tokenizer is NULL", tinkex_tokenizer_decode(NULL, TOKENS, 1, &text, &error));
@@ -283,7 +292,92 @@ static int32_t forgets_the_loss(void *context, tinkex_loss_call *call) {
     return 0;
 }
 
+static int32_t gradient_is_not_a_number(void *context, tinkex_loss_call *call) {
+    (void)context;
+    call->loss = 1;
+    call->gradients[1][2] = NAN;
+    return 0;
+}
+
+struct nested {
+    tinkex_trainer *trainer;
+    tinkex_batch *batch;
+    double loss;
+};
+
+/* A pass and a step of the same trainer come between the passes of the custom loss. What it does not need it may free. */
+static int32_t calls_the_trainer(void *context, tinkex_loss_call *call) {
+    struct nested *nested = context;
+    tinkex_result *result = NULL;
+    tinkex_pending *pending = NULL;
+    OK(tinkex_trainer_forward(nested->trainer, nested->batch, "cross_entropy", NULL, &result, &error));
+    nested->loss = metric(result, "loss:sum");
+    tinkex_result_free(result);
+    OK(tinkex_trainer_submit_optim_step(nested->trainer, "{\"type\": \"adamw\", \"learning_rate\": 0}", &pending, &error));
+    OK(tinkex_pending_wait(pending, -1, NULL, &error));
+    tinkex_pending_free(pending);
+    tinkex_batch_free(nested->batch);
+    call->loss = 0;
+    return 0;
+}
+
+/* Whatever argument is wrong, no old handle is left that would be freed a second time. */
+static void failures_leave_no_handle(tinkex_trainer *trainer, tinkex_sampler *sampler, tinkex_batch *batch) {
+    tinkex_result *result = NULL;
+    tinkex_pending *pending = NULL;
+    CLEARS(result, "trainer is NULL", tinkex_trainer_forward(NULL, batch, "ppo", NULL, &result, &error));
+    CLEARS(pending, "trainer is NULL", tinkex_trainer_submit_forward(NULL, batch, "ppo", NULL, &pending, &error));
+    CLEARS(result, "batch is NULL", tinkex_trainer_forward_backward(trainer, NULL, "ppo", NULL, &result, &error));
+    CLEARS(pending, "loss_config_json", tinkex_trainer_submit_forward_backward(trainer, batch, "ppo", "{", &pending, &error));
+    CLEARS(result, "batch is NULL", tinkex_trainer_forward_backward_custom(trainer, NULL, squares, NULL, &result, &error));
+    CLEARS(pending, "function is NULL", tinkex_trainer_submit_forward_backward_custom(trainer, batch, NULL, NULL, &pending, &error));
+    CLEARS(result, "params_json", tinkex_trainer_optim_step(trainer, "", &result, &error));
+    CLEARS(pending, "not UTF-8", tinkex_trainer_submit_optim_step(trainer, BAD, &pending, &error));
+    CLEARS(result, "name is NULL", tinkex_trainer_save_state(trainer, NULL, NULL, &result, &error));
+    CLEARS(pending, "name is not UTF-8", tinkex_trainer_submit_save_state(trainer, BAD, NULL, &pending, &error));
+    CLEARS(result, "name is NULL", tinkex_trainer_save_weights_for_sampler(trainer, NULL, NULL, &result, &error));
+    CLEARS(pending, "options_json", tinkex_trainer_submit_save_weights_for_sampler(trainer, "a", "[]", &pending, &error));
+    CLEARS(result, "path is NULL", tinkex_trainer_load_state(trainer, NULL, NULL, &result, &error));
+    CLEARS(pending, "path is NULL", tinkex_trainer_submit_load_state(trainer, NULL, NULL, &pending, &error));
+    CLEARS(result, "trainer is NULL", tinkex_trainer_unload_model(NULL, &result, &error));
+    CLEARS(pending, "trainer is NULL", tinkex_trainer_submit_unload_model(NULL, &pending, &error));
+    CLEARS(result, "options_json", tinkex_sampler_sample(sampler, TOKENS, 1, "{", &result, &error));
+    CLEARS(pending, "prompt is NULL", tinkex_sampler_submit_sample(sampler, NULL, 1, NULL, &pending, &error));
+    CLEARS(result, "pending is NULL", tinkex_pending_wait(NULL, 0, &result, &error));
+}
+
+/* A model whose weights are no numbers says so: NaN is a value, in arrays, metrics and marks, and null in JSON. */
+static void diverged(tinkex_service *service) {
+    tinkex_trainer *trainer = NULL;
+    tinkex_sampler *sampler = NULL;
+    tinkex_batch *batch = NULL;
+    tinkex_result *result = NULL;
+    const float *logprobs = NULL;
+    float values[5];
+    uint8_t marks[5];
+    size_t count = 0;
+    OK(tinkex_trainer_create(service, MODEL, NULL, &trainer, &error));
+    OK(tinkex_batch_new(&batch, &error));
+    OK(tinkex_batch_add_text(batch, TOKENS, NULL, 5, &error));
+    OK(tinkex_trainer_forward_backward(trainer, batch, "cross_entropy", NULL, NULL, &error));
+    OK(tinkex_trainer_optim_step(trainer, "{\"learning_rate\": 3e38}", NULL, &error));
+    OK(tinkex_trainer_forward(trainer, batch, "cross_entropy", NULL, &result, &error));
+    CHECK(isnan(metric(result, "loss:sum")));
+    OK(tinkex_result_logprobs(result, 0, &logprobs, &count, &error));
+    CHECK(count == 4 && isnan(logprobs[3]));
+    CHECK(strstr(tinkex_result_json(result), "\"loss:sum\":null") != NULL);
+    tinkex_result_free(result);
+    OK(tinkex_trainer_get_sampler(trainer, &sampler, &error));
+    OK(tinkex_sampler_compute_logprobs(sampler, TOKENS, 5, values, marks, &error));
+    CHECK(marks[0] == 0 && marks[1] == 1 && isnan(values[1]));
+    OK(tinkex_trainer_unload_model(trainer, NULL, &error));
+    tinkex_sampler_free(sampler);
+    tinkex_batch_free(batch);
+    tinkex_trainer_free(trainer);
+}
+
 static void passes(tinkex_trainer *trainer, tinkex_batch *batch) {
+    struct nested nested = {trainer, NULL, 0};
     tinkex_result *result = NULL;
     tinkex_pending *pending = NULL;
     const float *logprobs = NULL;
@@ -308,7 +402,7 @@ static void passes(tinkex_trainer *trainer, tinkex_batch *batch) {
     CHECK(metric(result, "loss:sum") == loss);
     tinkex_result_free(result);
     CHECK(tinkex_pending_is_ready(pending) == 1);
-    INVALID("already been taken", tinkex_pending_wait(pending, -1, &result, &error));
+    INVALID("already been taken; keep the result of the first tinkex_pending_wait", tinkex_pending_wait(pending, -1, &result, &error));
     CHECK(result == NULL);
     INVALID("timeout_ms is -2", tinkex_pending_wait(pending, -2, &result, &error));
     tinkex_pending_free(pending);
@@ -323,6 +417,9 @@ static void passes(tinkex_trainer *trainer, tinkex_batch *batch) {
     OK(tinkex_trainer_submit_optim_step(trainer, "{\"learning_rate\": 0.001, \"weight_decay\": 0.01}", &pending, &error));
     OK(tinkex_pending_wait(pending, -1, NULL, &error));
     tinkex_pending_free(pending);
+    INVALID("params_json: invalid type: sequence, expected an object", tinkex_trainer_optim_step(trainer, "[1]", NULL, &error));
+    INVALID("type is \"adam\"; use \"adamw\"", tinkex_trainer_optim_step(trainer, "{\"type\": \"adam\"}", NULL, &error));
+    INVALID("unknown key lr", tinkex_trainer_optim_step(trainer, "{\"type\": \"adamw\", \"lr\": 1}", NULL, &error));
     INVALID("unknown key lr", tinkex_trainer_optim_step(trainer, "{\"lr\": 1}", NULL, &error));
     INVALID("beta1", tinkex_trainer_optim_step(trainer, "{\"beta1\": 1.5}", NULL, &error));
     FAILS(TINKEX_STATUS, "", tinkex_trainer_optim_step(trainer, "{\"type\": \"dimuon\", \"learning_rate\": 1}", NULL, &error));
@@ -346,6 +443,12 @@ static void passes(tinkex_trainer *trainer, tinkex_batch *batch) {
     tinkex_error_free(error);
     INVALID("the loss is NaN", tinkex_trainer_forward_backward_custom(trainer, batch, forgets_the_loss, NULL, NULL, &error));
     INVALID("function is NULL", tinkex_trainer_forward_backward_custom(trainer, batch, NULL, NULL, NULL, &error));
+    INVALID("the gradient of datum 1 is NaN at 2",
+            tinkex_trainer_forward_backward_custom(trainer, batch, gradient_is_not_a_number, NULL, NULL, &error));
+    OK(tinkex_batch_new(&nested.batch, &error));
+    OK(tinkex_batch_add_text(nested.batch, TOKENS, NULL, 5, &error));
+    OK(tinkex_trainer_forward_backward_custom(trainer, nested.batch, calls_the_trainer, &nested, NULL, &error));
+    CHECK(nested.loss > 0);
 }
 
 static void saves(tinkex_service *service, tinkex_trainer *trainer) {
@@ -395,7 +498,7 @@ static void *wait_for_ever(void *pending) {
     return (void *)status;
 }
 
-static void sampling(tinkex_trainer *trainer) {
+static void sampling(tinkex_trainer *trainer, tinkex_batch *batch) {
     tinkex_sampler *sampler = NULL;
     tinkex_tokenizer *tokenizer = NULL;
     tinkex_result *result = NULL;
@@ -411,6 +514,7 @@ static void sampling(tinkex_trainer *trainer) {
     OK(tinkex_trainer_get_sampler(trainer, &sampler, &error));
     OK(tinkex_sampler_tokenizer(sampler, &tokenizer, &error));
     tinkex_tokenizer_free(tokenizer);
+    failures_leave_no_handle(trainer, sampler, batch);
     OK(tinkex_sampler_sample(sampler, TOKENS, 5, "{\"num_samples\": 2, \"sampling_params\": {\"max_tokens\": 4, \"seed\": 1, \"stop\": []}}",
                              &result, &error));
     CHECK(tinkex_result_count(result) == 2 && strcmp(tinkex_result_stop_reason(result, 1), "length") == 0);
@@ -432,6 +536,12 @@ static void sampling(tinkex_trainer *trainer) {
     INVALID("unknown key sampling_params.max_token",
             tinkex_sampler_sample(sampler, TOKENS, 1, "{\"sampling_params\": {\"max_token\": 1}}", NULL, &error));
     INVALID("prompt is NULL", tinkex_sampler_submit_sample(sampler, NULL, 1, NULL, &pending, &error));
+    INVALID("options_json: invalid type: sequence, expected an object",
+            tinkex_sampler_sample(sampler, TOKENS, 1, "{\"sampling_params\": [4]}", NULL, &error));
+    /* As long as a wait can be asked for. */
+    OK(tinkex_sampler_submit_sample(sampler, TOKENS, 1, "{\"sampling_params\": {\"max_tokens\": 1}}", &pending, &error));
+    OK(tinkex_pending_wait(pending, INT64_MAX, NULL, &error));
+    tinkex_pending_free(pending);
 
     OK(tinkex_sampler_compute_logprobs(sampler, TOKENS, 5, values, marks, &error));
     CHECK(marks[0] == 0 && isnan(values[0]) && marks[1] == 1 && values[4] <= 0);
@@ -451,6 +561,44 @@ static void sampling(tinkex_trainer *trainer) {
     FAILS(TINKEX_CANCELLED, "cancelled", tinkex_pending_wait(pending, -1, NULL, &error));
     tinkex_pending_free(pending);
     tinkex_sampler_free(sampler);
+}
+
+/* A result is there again by the id of its request, also the error of one that failed. */
+static void results_by_id(tinkex_service *service, tinkex_trainer *trainer) {
+    tinkex_sampler *sampler = NULL;
+    tinkex_result *result = NULL, *again = NULL;
+    tinkex_pending *pending = NULL;
+    const uint32_t *tokens = NULL, *tokens_again = NULL;
+    size_t count = 0, count_again = 0;
+    char *id = NULL;
+    OK(tinkex_sampler_create(service, MODEL, &sampler, &error));
+    /* The id is known while the result is not ready. */
+    while (id == NULL) {
+        tinkex_pending_free(pending);
+        OK(tinkex_sampler_submit_sample(sampler, TOKENS, 5, "{\"sampling_params\": {\"max_tokens\": 200, \"stop\": []}}", &pending, &error));
+        while ((id = tinkex_pending_request_id(pending)) == NULL && tinkex_pending_is_ready(pending) == 0) {
+        }
+    }
+    OK(tinkex_pending_wait(pending, -1, &result, &error));
+    tinkex_pending_free(pending);
+    OK(tinkex_service_pending(service, "sample", id, &pending, &error));
+    OK(tinkex_pending_wait(pending, -1, &again, &error));
+    OK(tinkex_result_tokens(result, 0, &tokens, &count, &error));
+    OK(tinkex_result_tokens(again, 0, &tokens_again, &count_again, &error));
+    CHECK(count == 200 && count_again == count && memcmp(tokens, tokens_again, count * sizeof *tokens) == 0);
+    tinkex_result_free(result);
+    tinkex_result_free(again);
+    tinkex_pending_free(pending);
+    tinkex_string_free(id);
+    tinkex_sampler_free(sampler);
+    CHECK(tinkex_trainer_load_state(trainer, "tinker://a/weights/b", NULL, NULL, &error) == TINKEX_REQUEST_FAILED);
+    CHECK(tinkex_service_pending(service, "load_state", tinkex_error_request_id(error), &pending, NULL) == TINKEX_OK);
+    tinkex_error_free(error);
+    error = NULL;
+    FAILS(TINKEX_REQUEST_FAILED, "there is no checkpoint", tinkex_pending_wait(pending, -1, NULL, &error));
+    tinkex_pending_free(pending);
+    CLEARS(pending, "kind is \"train\"", tinkex_service_pending(service, "train", "a", &pending, &error));
+    CLEARS(pending, "request_id is NULL", tinkex_service_pending(service, "sample", NULL, &pending, &error));
 }
 
 /* In a fork, a call fails at once, and nothing that the child frees disturbs the parent. */
@@ -549,9 +697,11 @@ int main(void) {
     tokenizers(trainer);
     batch = batches();
     passes(trainer, batch);
-    tinkex_batch_free(batch);
     saves(service, trainer);
-    sampling(trainer);
+    sampling(trainer, batch);
+    tinkex_batch_free(batch);
+    diverged(service);
+    results_by_id(service, trainer);
     OK(tinkex_trainer_unload_model(trainer, NULL, &error));
     tinkex_trainer_free(trainer);
     forking(service);

@@ -20,7 +20,7 @@ pub use builder::ConfigBuilder;
 pub use credential::CredentialSource;
 pub(crate) use credential::{Credential, checked_key};
 pub use proxy::Proxy;
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[cfg(feature = "rustls")]
 pub(crate) use roots::Roots;
 pub(crate) use settings::MAX_DURATION;
 pub(crate) use validate::is_official;

@@ -80,12 +80,15 @@ impl Error {
         self
     }
 
-    /// Why, in a few words, such as `503 no GPU free`: the reason that was set, else the message, and for a connection its cause.
+    /// Why, in a few words, such as `503 no GPU free`: the reason that was set, else the message, and for a lost connection its
+    /// cause.
     pub(crate) fn reason(&self) -> Arc<str> {
         if let Some(reason) = &self.0.reason {
             return Arc::clone(reason);
         }
-        let cause = self.0.source.as_ref().filter(|_| self.0.kind == ErrorKind::Connect).map(ToString::to_string);
+        // The message of a fault with a name has the cause in its own words.
+        let is_bare = self.0.kind == ErrorKind::Connect && self.connection_fault().is_none();
+        let cause = self.0.source.as_ref().filter(|_| is_bare).map(ToString::to_string);
         match cause.filter(|cause| !self.0.message.contains(&**cause)) {
             Some(cause) => format!("{}: {cause}", self.0.message).into(),
             None => self.0.message.as_ref().into(),
@@ -194,5 +197,14 @@ mod tests {
     fn a_body_is_truncated() {
         let error = Error::new(ErrorKind::Status, "refused").with_body(&vec![b'x'; 2 * MAX_BODY]);
         assert_eq!(error.body().unwrap().len(), MAX_BODY);
+    }
+
+    #[test]
+    fn a_reason_has_each_cause_once() {
+        let lost = || Error::new(ErrorKind::Connect, "lost").with_source(std::io::Error::other("broken pipe"));
+        assert_eq!(&*lost().reason(), "lost: broken pipe");
+        let refused = lost().with_connection_fault(ConnectionFault::Route, Outlook::Temporary);
+        assert_eq!(&*refused.reason(), "lost");
+        assert_eq!(&*Error::new(ErrorKind::Status, "x").with_reason("503 busy").reason(), "503 busy");
     }
 }

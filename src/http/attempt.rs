@@ -254,10 +254,13 @@ impl Http {
             }
             _ => return Failed::Connection(self.no_connection(diagnosis, error, handle, server)),
         };
-        let timeout = Error::timeout(limit).with_source(error);
         Failed::Timeout(match diagnosis {
-            Some(diagnosis) => timeout.with_connection_fault(diagnosis.fault, Outlook::Temporary),
-            None => timeout,
+            Some(ConnectionDiagnosis { fault, words, hint, .. }) => {
+                let message = format!("cannot connect to {server}: {words} ({})", limit.setting());
+                let timeout = Error::new(ErrorKind::Timeout(limit), message).with_source(error);
+                timeout.with_connection_fault(fault, Outlook::Temporary).with_hint(hint)
+            }
+            None => Error::timeout(limit).with_source(error),
         })
     }
 
@@ -278,7 +281,9 @@ impl Http {
             let error = Error::new(ErrorKind::Connect, what).with_source(error);
             return error.with_hint("check the base URL, the network and the proxy");
         };
-        let error = Error::new(ErrorKind::Connect, format!("cannot connect to {server}: {words}")).with_source(error);
+        let message = format!("cannot connect to {server}: {words}");
+        // The words say all that the source would add.
+        let error = Error::new(ErrorKind::Connect, message.clone()).with_reason(message).with_source(error);
         error.with_connection_fault(fault, self.outlook(server, outlook)).with_hint(hint)
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct RequestHandle(Mutex<State>);
 #[derive(Default)]
 struct State {
     cancelled: bool,
+    /// No attempt follows the current one.
+    retries_ended: bool,
     attempts: u32,
     /// Why the last attempt failed that is followed by another.
     failure: Option<Arc<str>>,
@@ -63,11 +65,21 @@ impl RequestHandle {
         let waits_at = state.waits_at.take();
         // Lock order: the monitor first, then this state. A waiting thread calls `is_cancelled` with the monitor locked.
         drop(state);
-        if let Some(monitor) = waits_at {
-            // A thread between its check and its wait holds the lock, so this notification reaches it.
-            drop(monitor.lock());
-            monitor.notify_all();
-        }
+        wake(waits_at);
+    }
+
+    /// Lets the running attempt finish, and ends the request with its failure if it fails.
+    pub(crate) fn end_retries(&self) {
+        let mut state = self.0.lock();
+        state.retries_ended = true;
+        let waits_at = state.waits_at.clone();
+        drop(state);
+        wake(waits_at);
+    }
+
+    /// Whether no attempt follows the current one.
+    pub(super) fn has_ended_retries(&self) -> bool {
+        self.0.lock().retries_ended
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -195,6 +207,15 @@ impl RequestHandle {
     /// Whether the request was written without such a response, in this attempt or an earlier one.
     pub(crate) fn is_unanswered(&self) -> bool {
         self.0.lock().unanswered
+    }
+}
+
+/// Wakes the threads that wait at this monitor.
+fn wake(monitor: Option<Arc<Monitor<bool>>>) {
+    if let Some(monitor) = monitor {
+        // A thread between its check and its wait holds the lock, so this notification reaches it.
+        drop(monitor.lock());
+        monitor.notify_all();
     }
 }
 

@@ -301,11 +301,11 @@ impl Http {
         self.pause(at, &RequestHandle::default())
     }
 
-    /// Waits for the next attempt of a request. Fails if it is cancelled or the client closed.
+    /// Waits for the next attempt of a request. Fails if it is cancelled, its retries are ended or the client is closed.
     fn pause(&self, at: Instant, handle: &RequestHandle) -> Result<()> {
         handle.wake_on_cancel(&self.closed);
         let mut closed = self.closed.lock();
-        while !*closed && !handle.is_cancelled() {
+        while !*closed && !handle.is_cancelled() && !handle.has_ended_retries() {
             if self.config.clock().wait_until(&self.closed, &mut closed, Some(at)) {
                 return Ok(());
             }

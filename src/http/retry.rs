@@ -108,6 +108,7 @@ impl Http {
                 Err(failed) => failed,
             };
             let error = error.with_operation(limits.operation);
+            let wait = wait.filter(|_| !limits.handle.has_ended_retries());
             let Some(wait) = wait else { return Err(attempts.ended_by(error, given_up_by, clock.now())) };
             let unanswered = limits.handle.is_unanswered();
             let next = clock.now() + wait;
@@ -127,9 +128,12 @@ impl Http {
                 None => log!(level, "{error}; retrying{when}"),
             }
             on_retry(&error, wait);
+            let paused = self.pause(next, &limits.handle);
+            if paused.is_err() && limits.handle.has_ended_retries() {
+                return Err(attempts.ended_by(error, None, clock.now()));
+            }
             attempts.last_failure = Some(error);
-            self.pause(next, &limits.handle)
-                .map_err(|ended| ended.with_operation(limits.operation).with_effect(unanswered))?;
+            paused.map_err(|ended| ended.with_operation(limits.operation).with_effect(unanswered))?;
         }
     }
 }

@@ -35,7 +35,7 @@
 //! | batches of passes that wait for a processor | about 1 GiB | 429 |
 //! | requests that wait for a training run | 10 000 | 429 |
 //! | id of a project | 256 bytes | 400 |
-//! | sampling sessions on unnamed saves, of a session | the 64 that were used last | 410 |
+//! | sampling sessions on unnamed saves, of a session | the 64 that were used last; of more than 16 training runs, 4 for each | 410 |
 //! | other sampling sessions, of a session | the 1024 that were used last | 410 |
 //! | a result that its client acknowledged (`retrieve_futures`) | | 410 |
 //! | a sequence number, after its result is gone | stays used | 410 |
@@ -92,6 +92,7 @@
 //! poll that accepts `application/x-protobuf`, and in JSON to any other; everything else is JSON.
 //! Numbers that are not finite, as of a model whose training has diverged, are the strings `NaN`, `Infinity` and `-Infinity` in
 //! JSON, which all official clients read as floats, and themselves in protobuf. Null means that there is no value.
+//! In protobuf, NaN among the log-probabilities of a prompt means that, too: the Python clients since 0.24.1 read it as None.
 //! [`wire`](LocalServerBuilder::wire) restricts the server to one of the formats. Bodies may be compressed with zstd
 //! (`content-encoding: zstd`); their limit applies to what they contain, too. Another encoding gets 415.
 //!
@@ -107,6 +108,11 @@
 //! | `forward` | all but `model_id`, `seq_id`, `forward_input` | 400 |
 //! | `forward` | in `forward_input`: all but `data`, `loss_fn`, `loss_fn_config` | 400 |
 //! | `forward` | in each of `data` of `forward_input`: all but `model_input`, `loss_fn_inputs`, `model_input_spans`, `loss_fn_input_spans`, `key` | 400 |
+//! | `forward_backward`, `forward` | in `model_input` of `data` of `forward_backward_input` or `forward_input`: all but `chunks` | 400 |
+//! | `forward_backward`, `forward` | in `chunks` of `model_input` of `data` of `forward_backward_input` or `forward_input`: all but `tokens`, and `data`, `dmel`, `format`, `location`, `expected_tokens`, `height`, `width` of other chunks than text | 400 |
+//! | `forward_backward`, `forward` | in a tensor of `loss_fn_inputs` of `data` of `forward_backward_input` or `forward_input`: all but `data`, `dtype`, `shape`, `sparse_crow_indices`, `sparse_col_indices` | 400 |
+//! | `asample` | in `prompt`: all but `chunks`, and in `chunks` of `prompt` as in those of passes: all but `tokens`, `data`, `dmel`, `format`, `location`, `expected_tokens`, `height`, `width` | 400 |
+//! | `asample` | in `target_prompt_logprobs`: all but `data`, `dtype`, `shape`, `sparse_crow_indices`, `sparse_col_indices` | 400 |
 //! | passes, `asample` | chunks that are not text: images, with `expected_tokens` or without, and audio (`dmel`) | 400, audio 422 |
 //! | `asample` | `base_model`, `model_path`: samples need a sampling session | 400 |
 //! | `asample` | all but `sampling_session_id`, `seq_id`, `num_samples`, `prompt`, `sampling_params`, `prompt_logprobs`, `topk_prompt_logprobs`, `topk_sample_logprobs`, `target_prompt_logprobs`, `prompt_alt_tokens_k`, `prompt_logprobs_last_n`, `record_stability_info` | 400 |
@@ -125,7 +131,8 @@
 //! | `create_sampling_session` | all but `session_id`, `sampling_session_seq_id`, `base_model`, `model_path` | 400 |
 //! | `copy_weights` | all but `source_path`, `destination_project_id`, `ttl_seconds` | 400 |
 //!
-//! `type` is accepted everywhere. Null, false and 0 switch nothing on, and are accepted in any field that the server does not know.
+//! `type` is accepted everywhere, and null in any field. False and 0 are settings, too: they are accepted only where they switch off
+//! what this server does not have, as `forward_only`, `min_p`, `frequency_penalty` and `presence_penalty`.
 //! Other requests ignore what they do not know.
 //! Provenance spans of a batch are checked, and ignored.
 //!

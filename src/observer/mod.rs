@@ -124,7 +124,7 @@ pub enum Event {
     /// Calls have waited for more than 10 s, or for a result without any news for more than a minute. Emitted once for all calls
     /// of a kind, and repeated every minute while any of them waits. The log has the same as a warning.
     Waiting(Waiting),
-    /// The calls of a kind, of which [`Waiting`](Event::Waiting) told, wait no longer.
+    /// Calls of a kind that [`Waiting`](Event::Waiting) named no longer wait: each has its response, or has failed.
     WaitEnded(WaitEnded),
     /// The service refuses requests because of the account's billing (402). They pause, and are sent again.
     #[non_exhaustive]

@@ -154,8 +154,8 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// No call of this kind waits for long any more, in [`Event::WaitEnded`](crate::Event::WaitEnded): each was answered, or has
-/// failed. Follows a [`Waiting`] of the same kind.
+/// No call of this kind waits for long any more, in [`Event::WaitEnded`](crate::Event::WaitEnded): each has its
+/// response, or has failed. Follows a [`Waiting`] of the same kind.
 ///
 /// # Examples
 ///

@@ -38,7 +38,7 @@ pub use wait_many::{AsCompleted, as_completed, wait_all, wait_any};
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Limit, Result};
-use call_state::{CallState, LastWord};
+use call_state::{CallState, LastWord, Submission};
 
 /// The result of a submitted call, which the service has yet to deliver.
 ///
@@ -167,8 +167,9 @@ impl<T> Pending<T> {
     /// Cancels the call, also while another thread waits for it: the wait ends with [`Cancelled`](ErrorKind::Cancelled). A result
     /// that is ready can still be taken.
     ///
-    /// A request that is not sent yet is withdrawn. One that was sent may take effect, but its result is no longer polled; a
-    /// service that wants to know is told that a sample is given up. Of a batch in several requests, either all are sent or none.
+    /// A request that is not sent yet is withdrawn. One that was sent may take effect, but it is no longer retried, and its result
+    /// no longer polled; a service that wants to know is told that a sample is given up. Of a batch in several requests, either
+    /// all are sent or none.
     ///
     /// # Examples
     ///
@@ -287,7 +288,7 @@ impl<T> Pending<T> {
         let submissions = state.take_submissions();
         // Without the lock: cancelling takes the lock of the monitor on which the request may be waiting.
         drop(state);
-        submissions.iter().for_each(|submission| submission.cancel());
+        submissions.iter().for_each(Submission::end);
     }
 
     fn take(&self) -> Result<T> {

@@ -31,6 +31,14 @@ pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
     })
 }
 
+/// [`read`], and null is NaN where a float must be: serde_json writes numbers so that are not finite.
+pub(crate) fn read_with_null<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+    read(json).or_else(|error| match serde_json::from_slice::<&RawValue>(json) {
+        Ok(raw) => T::deserialize(Lenient(raw)).map_err(|_| error),
+        Err(_) => Err(error),
+    })
+}
+
 /// The JSON with each bare word as a string; `None` if there is none.
 pub(crate) fn quoted(json: &[u8]) -> Option<Vec<u8>> {
     if !has_word(json) {
@@ -80,8 +88,11 @@ impl<'de> Lenient<'de> {
         self.0.get().starts_with(start)
     }
 
-    /// The float of a word, if this is one.
+    /// The float of null or a word, if this is one.
     fn word(&self) -> Option<f32> {
+        if self.0.get() == "null" {
+            return Some(f32::NAN);
+        }
         if !self.starts_with('"') {
             return None;
         }
@@ -235,6 +246,9 @@ mod tests {
         assert_eq!(shown(&doubles[..8]), expected);
         let options: Vec<Option<f64>> = read(br#"[null, NaN, "Infinity", 1]"#).unwrap();
         assert_eq!(format!("{options:?}"), "[None, Some(NaN), Some(inf), Some(1.0)]");
+        assert!(read::<Vec<f64>>(b"[null, 1]").is_err(), "the types say where null is NaN");
+        assert_eq!(shown(read_with_null::<Vec<f64>>(b"[null, 1, NaN]").unwrap()), ["NaN", "1", "NaN"]);
+        assert!(read_with_null::<Vec<u32>>(b"[null]").unwrap_err().to_string().starts_with("invalid type: null"));
     }
 
     #[test]

@@ -90,9 +90,9 @@ impl ServiceClient {
             let operation = completer.operation();
             let request = Request { retry: RetryMode::Submit, ..Request::post(path, &body) };
             let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Training) };
-            completer.watch_submission(&limits.handle);
             let submitted_at = config.clock().now();
-            let response = completer.begin_write().and_then(|()| http.send(&request, &limits));
+            let ready = completer.watch_submission(&limits.handle).and_then(|()| completer.begin_write());
+            let response = ready.and_then(|()| http.send(&request, &limits));
             let promise = response
                 .and_then(|response| response.json::<Promise>(operation).map_err(|error| error.with_effect(true)));
             match promise {

@@ -1,5 +1,6 @@
 //! The client that opens a session and makes the other clients.
 
+mod close;
 mod create;
 mod export;
 mod from_state;
@@ -24,7 +25,7 @@ use crate::rest::client::RestClient;
 use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::session::Telemetry;
 use crate::training::TrainingClient;
-use crate::types::{FinishReason, PromiseResult, RequestKind, session_page};
+use crate::types::{PromiseResult, RequestKind, session_page};
 
 /// A session with the service, and the factory of its clients. Cheap to clone.
 ///
@@ -365,54 +366,6 @@ impl ServiceClient {
     #[doc(alias = "get_telemetry")]
     pub fn telemetry(&self) -> Telemetry {
         self.session.inner().telemetry()
-    }
-
-    /// Ends the session, with every request in flight and every thread. Calls and waits that are blocked fail with
-    /// [`Closed`](crate::ErrorKind::Closed). So do those of clones, and of the clients that this one created.
-    ///
-    /// Blocks up to `timeout`, until the threads have ended and the remaining telemetry is sent, or the service stops
-    /// accepting it. A thread that cannot be ended in time (a name lookup) is left running with a warning in the log. A second
-    /// call does nothing.
-    ///
-    /// The service learns that the session has ended, and that the program succeeded;
-    /// [`close_with`](ServiceClient::close_with) says otherwise. The drop of the last client says so, too, or that the program
-    /// failed if its thread is panicking. A program that is killed says nothing; the service then notices by itself.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # fn f(service: tinkex::ServiceClient) -> tinkex::Result<()> {
-    /// use std::time::Duration;
-    ///
-    /// // Up to five seconds to tell the service, and to end the threads.
-    /// service.close(Duration::from_secs(5));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn close(&self, timeout: Duration) {
-        self.session.inner().close(FinishReason::Success, None, timeout);
-    }
-
-    /// As [`close`](ServiceClient::close), with the reason that the service shows for the end of the session, and a text about
-    /// it. If the session is closed already, nothing is sent: the first reason holds.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # fn f(service: tinkex::ServiceClient, train: fn() -> tinkex::Result<()>) {
-    /// use std::time::Duration;
-    /// use tinkex::types::FinishReason;
-    ///
-    /// match train() {
-    ///     Ok(()) => service.close(Duration::from_secs(10)),
-    ///     Err(error) => {
-    ///         service.close_with(FinishReason::Errored, Some(&error.to_string()), Duration::from_secs(10))
-    ///     }
-    /// }
-    /// # }
-    /// ```
-    pub fn close_with(&self, reason: FinishReason, detail: Option<&str>, timeout: Duration) {
-        self.session.inner().close(reason, detail, timeout);
     }
 
     fn blocking(&self) -> CallMode {

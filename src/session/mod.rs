@@ -319,7 +319,7 @@ mod tests {
         let session = open();
         let (early, late) = (Arc::<Counter>::default(), Arc::<Counter>::default());
         session.adopt(Arc::clone(&early) as Arc<dyn Dependent>);
-        // A close has begun, and has not come to the dependents yet.
+        // A close has begun, but has not reached the dependents yet.
         session.closed.store(true, Ordering::Release);
         session.adopt(Arc::clone(&late) as Arc<dyn Dependent>);
         assert_eq!([&early, &late].map(|counter| counter.0.load(Ordering::Relaxed)), [0, 1]);

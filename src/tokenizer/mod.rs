@@ -16,6 +16,7 @@
 //! # Ok::<(), tinkex::Error>(())
 //! ```
 
+mod bytes;
 #[cfg(feature = "tokenizers")]
 mod hub;
 #[cfg(feature = "tokenizers")]
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::{END_OF_BYTES, END_OF_BYTES_TEXT, text_of_bytes, token_of_byte};
 #[cfg(feature = "tokenizers")]
 pub use source::TokenizerSource;
 pub use stream::TextDecoder;
@@ -38,12 +40,6 @@ use crate::clock::Deadline;
 use crate::error::Result;
 use crate::rules::tokenizer_id::{self, BYTES};
 use crate::types::ModelInput;
-
-/// The token that ends a text in the byte tokenizer: the one after the last byte.
-const END_OF_BYTES: u32 = 256;
-
-/// What stands for it in a text that shows special tokens.
-const END_OF_BYTES_TEXT: &str = "<|endoftext|>";
 
 /// Converts text to the tokens of a model, and back. Cheap to clone.
 ///
@@ -351,28 +347,6 @@ impl Tokenizer {
     }
 }
 
-/// `end` is the text of [`END_OF_BYTES`]. Tokens above it are not from this tokenizer and become U+FFFD.
-fn text_of_bytes(tokens: &[u32], end: &str) -> String {
-    let mut bytes = Vec::with_capacity(tokens.len());
-    for &token in tokens {
-        match u8::try_from(token) {
-            Ok(byte) => bytes.push(byte),
-            Err(_) if token == END_OF_BYTES => bytes.extend(end.bytes()),
-            Err(_) => bytes.extend("\u{FFFD}".bytes()),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The text of one token of the byte tokenizer.
-fn token_of_byte(id: u32) -> Option<String> {
-    match u8::try_from(id) {
-        Ok(byte) if byte.is_ascii_graphic() || byte == b' ' => Some(char::from(byte).to_string()),
-        Ok(byte) => Some(format!("<0x{byte:02X}>")),
-        Err(_) => (id == END_OF_BYTES).then(|| END_OF_BYTES_TEXT.to_owned()),
-    }
-}
-
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer").field("id", &self.id()).field("eos_token", &self.eos_token()).finish()
@@ -403,33 +377,10 @@ impl ModelInput {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_tokens_and_back() {
-        let tokenizer = Tokenizer::bytes();
-        assert_eq!(tokenizer.encode("aé").unwrap(), [97, 0xC3, 0xA9]);
-        assert_eq!(tokenizer.encode_continuation("b").unwrap(), [98]);
-        assert_eq!(tokenizer.decode(&[97, 0xC3, 0xA9, 256]).unwrap(), "aé");
-        assert_eq!(tokenizer.decode(&[97, 0xC3, 300, 98]).unwrap(), "a\u{FFFD}\u{FFFD}b");
-        assert_eq!((tokenizer.id(), tokenizer.eos_token()), ("bytes", Some(256)));
-    }
-
-    #[test]
-    fn each_byte_has_one_token_text() {
-        let tokenizer = Tokenizer::bytes();
-        for id in 0..=END_OF_BYTES {
-            let token = tokenizer.id_to_token(id).unwrap();
-            assert_eq!(tokenizer.token_to_id(&token), Some(id), "{token}");
-        }
-        assert_eq!(tokenizer.id_to_token(END_OF_BYTES + 1), None);
-        assert_eq!(tokenizer.token_to_id("ab"), None);
-        assert_eq!(tokenizer.decode_with_special_tokens(&[97, 256, 300]).unwrap(), "a<|endoftext|>\u{FFFD}");
-    }
-
     #[cfg(not(feature = "tokenizers"))]
     #[test]
     fn an_unsupported_tokenizer_names_the_feature() {
+        use crate::tokenizer::Tokenizer;
         let config = crate::config::Config::builder()
             .api_key("tml-k")
             .base_url("http://127.0.0.1:1")
@@ -442,15 +393,5 @@ mod tests {
             "{error}"
         );
         assert_eq!(Tokenizer::named("bytes", &config, None, "tokenizer").unwrap().id(), "bytes");
-    }
-
-    #[test]
-    fn every_text_survives_a_round_trip() {
-        quickcheck::quickcheck(
-            (|text: String| {
-                let tokenizer = Tokenizer::bytes();
-                tokenizer.decode(&tokenizer.encode(&text).unwrap()).unwrap() == text
-            }) as fn(_) -> bool,
-        );
     }
 }

@@ -10,12 +10,13 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::write_atomically;
+use crate::rules::json_numbers;
 
 /// A file to which entries are added as lines of JSON: the metrics of each step, or the checkpoints of a run.
 ///
 /// A program that was killed may have left a part of a line at the end, and a full disk a part of one as well. Such a part is never
-/// read, and the next entry takes its place. One writer at a time. Numbers that JSON does not have, NaN and infinities, become
-/// null.
+/// read, and the next entry takes its place. One writer at a time. Numbers that JSON does not have, NaN and infinities, are written
+/// as null; where an entry has a float, null is read as NaN, and so is the word that Python writes.
 ///
 /// ```
 /// use tinkex::serde::{Deserialize, Serialize};
@@ -59,7 +60,7 @@ impl<T> JsonLines<T> {
     /// [`Io`](ErrorKind::Io) if the file exists and cannot be read.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let (end, is_open_ended) = match whole_lines(&path) {
+        let (end, is_open_ended) = match File::open(&path).and_then(|file| whole_lines(BufReader::new(file))) {
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::NotFound => (0, false),
             Err(error) => return Err(failed("read", &path, error)),
@@ -82,32 +83,35 @@ impl<T: Serialize> JsonLines<T> {
     /// [`Io`](ErrorKind::Io) if the file cannot be written, [`InvalidInput`](ErrorKind::InvalidInput) for an entry that has no form in
     /// JSON, such as a map whose keys are not texts.
     pub fn push(&mut self, entry: &T) -> Result<()> {
-        let mut line = if self.is_open_ended { b"\n".to_vec() } else { Vec::new() };
-        serde_json::to_writer(&mut line, entry).map_err(|error| {
+        let mut line = serde_json::to_vec(entry).map_err(|error| {
             Error::invalid_input(format!("the entry for {} has no form in JSON: {error}", self.path.display()))
         })?;
         line.push(b'\n');
-        self.append(&line).map_err(|error| failed("write", &self.path, error))?;
-        self.end += line.len() as u64;
-        self.is_open_ended = false;
-        Ok(())
+        self.append(line).map_err(|error| failed("write", &self.path, error))
     }
 
-    /// Opens the file each time, since it may be gone: then it begins anew.
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    /// Opens the file each time, since it may be gone, or have got other entries meanwhile.
+    fn append(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         if let Some(directory) = self.path.parent() {
             fs::create_dir_all(directory)?;
         }
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
-        self.end = self.end.min(file.metadata()?.len());
-        file.set_len(self.end)?;
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&self.path)?;
+        if file.metadata()?.len() != self.end {
+            (self.end, self.is_open_ended) = whole_lines(BufReader::new(&file))?;
+            file.set_len(self.end)?;
+        }
+        if self.is_open_ended {
+            line.insert(0, b'\n');
+        }
         file.seek(SeekFrom::Start(self.end))?;
-        let written = file.write_all(line);
-        if written.is_err() {
+        if let Err(error) = file.write_all(&line) {
             // Should that fail as well, the next entry or the next reader drops the part.
             file.set_len(self.end).ok();
+            return Err(error);
         }
-        written
+        self.end += line.len() as u64;
+        self.is_open_ended = false;
+        Ok(())
     }
 }
 
@@ -150,14 +154,16 @@ impl<T: DeserializeOwned> JsonLines<T> {
 
     fn lines(&self) -> Result<Vec<(Vec<u8>, T)>> {
         let mut text = Vec::new();
-        match File::open(&self.path).and_then(|file| file.take(self.end).read_to_end(&mut text)) {
-            Ok(_) => {}
+        let read =
+            File::open(&self.path).and_then(|mut file| file.read_to_end(&mut text)).and_then(|_| whole_lines(&*text));
+        match read {
+            Ok((end, _)) => text.truncate(usize::try_from(end).unwrap_or(text.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("read", &self.path, error)),
         }
         let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
         let parse = |(index, line): (usize, &[u8])| {
-            let entry = serde_json::from_slice(line).map_err(|error| {
+            let entry = json_numbers::read_with_null(line).map_err(|error| {
                 Error::invalid_input(format!("{}:{}: {}", self.path.display(), index + 1, without_line(&error)))
                     .with_hint("mend or remove this line")
             })?;
@@ -167,9 +173,8 @@ impl<T: DeserializeOwned> JsonLines<T> {
     }
 }
 
-/// The length of the whole lines of a file, and whether the last of them is whole but for its line break.
-fn whole_lines(path: &Path) -> io::Result<(u64, bool)> {
-    let mut reader = BufReader::new(File::open(path)?);
+/// The length of the whole lines, and whether the last of them is whole but for its line break.
+fn whole_lines(mut reader: impl BufRead) -> io::Result<(u64, bool)> {
     let (mut end, mut line) = (0, Vec::new());
     loop {
         line.clear();
@@ -178,7 +183,7 @@ fn whole_lines(path: &Path) -> io::Result<(u64, bool)> {
             end += length;
             continue;
         }
-        let is_whole = serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok();
+        let is_whole = json_numbers::read_with_null::<serde::de::IgnoredAny>(&line).is_ok();
         return Ok(if is_whole { (end + length, true) } else { (end, false) });
     }
 }
@@ -239,6 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_others_are_read_and_kept() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("lines.jsonl");
+        let reader = JsonLines::<Value>::open(&path).unwrap();
+        let (mut one, mut two) = (JsonLines::open(&path).unwrap(), JsonLines::open(&path).unwrap());
+        one.push(&json!(1)).unwrap();
+        assert_eq!(reader.last().unwrap(), Some(json!(1)));
+        two.push(&json!(2)).unwrap();
+        one.push(&json!(3)).unwrap();
+        fs::write(&path, text(&one) + "4\n{\"st").unwrap();
+        assert_eq!(reader.last().unwrap(), Some(json!(4)));
+        two.push(&json!(5)).unwrap();
+        assert_eq!(text(&two), "1\n2\n3\n4\n5\n");
+        assert_eq!(reader.read().unwrap().len(), 5);
+    }
+
+    #[test]
     fn a_missing_file_is_empty_until_an_entry() {
         let directory = TempDir::new().unwrap();
         let mut lines = JsonLines::open(directory.path().join("new/lines.jsonl")).unwrap();
@@ -246,6 +268,27 @@ mod tests {
         assert!(!lines.path().exists());
         lines.push(&json!({"loss": f64::NAN})).unwrap();
         assert_eq!(text(&lines), "{\"loss\":null}\n");
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_comes_back() {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        struct Metrics {
+            step: u64,
+            loss: f64,
+            reward: Option<f32>,
+        }
+        let directory = TempDir::new().unwrap();
+        let mut lines = JsonLines::open(directory.path().join("metrics.jsonl")).unwrap();
+        lines.push(&Metrics { step: 1, loss: f64::NAN, reward: None }).unwrap();
+        lines.push(&Metrics { step: 2, loss: 0.5, reward: Some(1.0) }).unwrap();
+        lines.push(&Metrics { step: 3, loss: f64::INFINITY, reward: None }).unwrap();
+        lines.retain(|line| line.step != 2).unwrap();
+        let read = lines.read().unwrap();
+        assert!(read.len() == 2 && read.iter().all(|line| line.loss.is_nan() && line.reward.is_none()));
+        let (_directory, python) = written("{\"loss\": NaN}\n");
+        let python = JsonLines::<std::collections::BTreeMap<String, f64>>::open(python.path()).unwrap();
+        assert!(python.last().unwrap().unwrap()["loss"].is_nan());
     }
 
     #[test]

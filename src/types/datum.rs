@@ -105,7 +105,8 @@ impl Datum {
     ///
     /// # Errors
     ///
-    /// Those of [`validate`](Datum::validate), and a loss input that is missing.
+    /// Those of [`validate`](Datum::validate), a loss input that is missing, and several targets for each token for a function other
+    /// than cross-entropy.
     ///
     /// ```
     /// use tinkex::types::{Datum, LossFn};

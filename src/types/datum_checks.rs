@@ -35,7 +35,21 @@ pub(super) fn check_required(datum: &Datum, function: &LossFn, place: &dyn Displ
             Err(Error::invalid_input(message)
                 .with_hint("add it with Datum::input; types::LossFn lists the inputs of each loss"))
         }
-        None => Ok(()),
+        None => check_columns(datum, function, place),
+    }
+}
+
+/// Checks that only cross-entropy gets several targets for each token, of the functions that are known.
+fn check_columns(datum: &Datum, function: &LossFn, place: &dyn Display) -> Result<()> {
+    let columns = datum.loss_fn_inputs.get(TARGETS).and_then(TensorData::shape).and_then(|shape| shape.get(1)).copied();
+    match columns.filter(|columns| *columns > 1) {
+        Some(columns) if *function != LossFn::CrossEntropy && !required(function).is_empty() => {
+            let function = function.as_str();
+            let message = format!("the loss input {TARGETS:?}{place} has {columns} targets for each token");
+            Err(Error::invalid_input(message)
+                .with_hint(format!("{function} takes one; only cross_entropy takes several")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -166,6 +180,21 @@ mod tests {
         );
         assert!(check(input(Some(3)), &[("target_tokens", &integers(&[9]))]).contains("model input of 5 tokens"));
         assert_eq!(check(input(None), &[("weights", &floats(&[8]))]), "");
+    }
+
+    #[test]
+    fn several_targets_are_for_cross_entropy() {
+        let names = ["weights", "logprobs", "advantages", "sequence_ratio_mask"];
+        let datum = Datum::new([1, 2]).input("target_tokens", integers(&[2, 3])).unwrap();
+        let datum = names.iter().fold(datum, |datum, name| datum.input(*name, floats(&[2, 3])).unwrap());
+        for function in ["cross_entropy", "of_the_server"] {
+            datum.validate_for(&LossFn::from(function)).unwrap();
+        }
+        for function in ["importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"] {
+            let error = datum.validate_for(&LossFn::from(function)).unwrap_err().to_string();
+            let expected = format!("\"target_tokens\" has 3 targets for each token; {function} takes one");
+            assert!(error.contains(&expected), "{error}");
+        }
     }
 
     #[test]

@@ -93,6 +93,38 @@ fn every_error_kind_has_a_status() {
     }
 }
 
+/// Hints of functions that no call of this interface reaches.
+const NO_NAMES_HERE: [&str; 1] = ["pass the whole text that SamplingClient::get_sampler_handle returned"];
+
+fn hints(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            // The program and the local server have hints for others.
+            if !path.ends_with("bin") && !path.ends_with("local") {
+                hints(&path, found);
+            }
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let texts = text.split("with_hint(").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        found.extend(texts.map(|rest| rest.split('"').next().unwrap().to_owned()));
+    }
+}
+
+#[test]
+fn hints_name_functions_of_this_interface() {
+    let mut found = BTreeSet::new();
+    hints(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"), &mut found);
+    assert!(found.iter().any(|hint| hint.contains("ServiceClient::connect")), "{found:?}");
+    let rust: Vec<_> = found
+        .iter()
+        .filter(|hint| !NO_NAMES_HERE.contains(&hint.as_str()))
+        .filter(|hint| crate::error::in_names_of_here(hint).contains("::"))
+        .collect();
+    assert!(rust.is_empty(), "{rust:?}");
+}
+
 #[test]
 fn statuses_have_the_names_of_the_header() {
     let header = source("include/tinkex.h");

@@ -168,7 +168,8 @@ fn event_row(event: &BillingUsageEvent) -> Vec<String> {
 fn session_rows(usage: &BillingUsageResponse) -> Result<Vec<Vec<String>>, Failure> {
     let row = |(id, session): (&String, &tinkex::types::BillingUsageSession)| {
         let metadata = session.user_metadata.as_ref().map(serde_json::to_string).transpose();
-        let metadata = metadata.map_err(|error| Failure::failed("metadata cannot be written as JSON").cause(error))?;
+        let metadata =
+            metadata.map_err(|error| Failure::failed(format!("metadata cannot be written as JSON: {error}")))?;
         Ok(vec![id.clone(), metadata.unwrap_or_default()])
     };
     usage.sessions.iter().map(row).collect()

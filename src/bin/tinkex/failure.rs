@@ -103,12 +103,6 @@ impl Failure {
         self
     }
 
-    /// Adds a cause, which `-v` shows.
-    pub(crate) fn cause(mut self, cause: impl ToString) -> Self {
-        self.causes.push(cause.to_string());
-        self
-    }
-
     /// Writing to stdout failed.
     pub(crate) fn stdout(error: io::Error) -> Self {
         match error.kind() {

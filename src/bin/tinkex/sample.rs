@@ -32,7 +32,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
     /// Base model, or path of sampler weights, such as tinker://RUN_ID/sampler_weights/NAME.
-    #[arg(short, long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
+    // `train` calls it --base-model, whose nearest name here is --base-url.
+    #[arg(short, long, alias = "base-model", value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     model: String,
     /// Format the prompt as a user message, as `tinkex train` formats chats; the samples are the assistant's replies.
     #[arg(long)]

@@ -62,6 +62,7 @@ impl ConnectError {
                 text = error.to_string();
                 ConnectionReport::Io(error.kind(), &text)
             }
+            ureq::Error::Timeout(_) => ConnectionReport::TimedOut,
             ureq::Error::ConnectProxyFailed(said) => match status_in(said) {
                 Some(status) => ConnectionReport::ProxyStatus(status),
                 None => ConnectionReport::Other(said),

@@ -14,17 +14,21 @@ mod without_rustls {
 
     /// ureq's connector for the TLS library of the system.
     #[cfg(feature = "native-tls")]
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Debug)]
     pub(in crate::http::transport) struct Security(std::sync::Arc<ureq::unversioned::transport::NativeTlsConnector>);
 
     /// No TLS: https URLs are refused before.
     #[cfg(not(feature = "native-tls"))]
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Debug)]
     pub(in crate::http::transport) struct Security;
 
     impl Security {
         pub(in crate::http::transport) fn new(_: &Config) -> Self {
-            Security::default()
+            #[cfg(feature = "native-tls")]
+            let security = Security(std::sync::Arc::default());
+            #[cfg(not(feature = "native-tls"))]
+            let security = Security;
+            security
         }
     }
 

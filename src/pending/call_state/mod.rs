@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
 
 pub(crate) use last_word::LastWord;
+pub(super) use last_word::Submission;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
@@ -159,10 +160,20 @@ impl CallState {
         self.open_tickets()
     }
 
-    /// Takes the submissions that end with the call, to be cancelled without the lock.
-    pub(super) fn take_submissions(&mut self) -> Vec<Arc<RequestHandle>> {
-        let withdrawn = self.requests.iter_mut().filter(|request| request.is_withdrawn);
-        withdrawn.filter_map(|request| request.attempts.take()).collect()
+    /// Takes the submissions that end with the call, to be ended without the lock.
+    pub(super) fn take_submissions(&mut self) -> Vec<Submission> {
+        let has_ended = self.has_ended_unaccepted();
+        let ended = self.requests.iter_mut().filter(|request| request.is_withdrawn || has_ended);
+        let submission = |request: &mut RequestState| {
+            Some(Submission { request: request.attempts.take()?, is_withdrawn: request.is_withdrawn })
+        };
+        ended.filter_map(submission).collect()
+    }
+
+    /// Whether the call has failed for its caller, and the server has accepted none of its requests. Otherwise the rest are
+    /// sent: half a batch would be a different step.
+    fn has_ended_unaccepted(&self) -> bool {
+        self.error.is_some() && self.requests.iter().all(|request| request.request_id.is_none())
     }
 
     /// Ends the call for its caller, whatever happens to its requests.

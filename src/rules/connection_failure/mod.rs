@@ -22,6 +22,8 @@ pub(crate) enum ConnectionStage {
 pub(crate) enum ConnectionReport<'a> {
     /// An I/O error and its text.
     Io(io::ErrorKind, &'a str),
+    /// Nothing came in time.
+    TimedOut,
     /// The status with which an HTTP proxy refused to connect.
     ProxyStatus(u16),
     /// The response is a TLS record.
@@ -64,6 +66,7 @@ impl ConnectionFailure<'_> {
             (_, ConnectionReport::ProxyStatus(status)) => {
                 (ConnectionFault::Proxy, status_outlook(status), format!("answered {status}{}", status_meaning(status)))
             }
+            (stage, ConnectionReport::TimedOut) => timed_out(stage),
             (_, ConnectionReport::TlsRecord) => (ConnectionFault::Tls, Outlook::Permanent, SPEAKS_TLS.to_owned()),
             (_, ConnectionReport::NotHttp(text)) => {
                 (ConnectionFault::Protocol, Outlook::OneMoreTry, format!("the response is not HTTP/1.1: {text}"))
@@ -177,6 +180,15 @@ fn lookup(text: &str) -> Meaning {
         return (ConnectionFault::Name, Outlook::OneMoreTry, "no such host".to_owned());
     }
     (ConnectionFault::Name, Outlook::OneMoreTry, format!("name lookup failed: {reason}"))
+}
+
+fn timed_out(stage: ConnectionStage) -> Meaning {
+    let (fault, words) = match stage {
+        ConnectionStage::Lookup => (ConnectionFault::Name, "name lookup timed out"),
+        ConnectionStage::Tls => (ConnectionFault::Route, "the TLS handshake timed out"),
+        ConnectionStage::Route | ConnectionStage::Response => (ConnectionFault::Route, "timed out"),
+    };
+    (fault, Outlook::Temporary, words.to_owned())
 }
 
 fn route(kind: io::ErrorKind, text: &str) -> Meaning {

@@ -53,6 +53,19 @@ fn a_local_limit_is_no_network_fault() {
 }
 
 #[test]
+fn a_timeout_says_what_took_too_long() {
+    for (stage, proxy, fault, words) in [
+        (ConnectionStage::Lookup, None, Fault::Name, "name lookup timed out"),
+        (ConnectionStage::Route, None, Fault::Route, "timed out"),
+        (ConnectionStage::Tls, None, Fault::Route, "the TLS handshake timed out"),
+        (ConnectionStage::Route, Some("127.0.0.1:3128"), Fault::Proxy, "proxy 127.0.0.1:3128: timed out"),
+    ] {
+        let expected = (fault, Outlook::Temporary, words.to_owned());
+        assert_eq!(diagnosis(stage, proxy, ConnectionReport::TimedOut), expected);
+    }
+}
+
+#[test]
 fn a_broken_route_may_recover() {
     for (kind, words) in [
         (io::ErrorKind::ConnectionRefused, "refused"),
@@ -167,7 +180,7 @@ fn a_proxy_is_named_with_its_response() {
 }
 
 #[test]
-fn limits_of_this_process_blame_no_network() {
+fn a_process_limit_is_no_network_fault() {
     let descriptor = "Too many open files (os error 24)";
     let thread = "Resource temporarily unavailable (os error 11)";
     for (stage, text, words) in [

@@ -198,6 +198,7 @@ impl Worker {
             if !submission.is_numbered {
                 return Err(failure);
             }
+            failure.written |= submission.is_repeated;
             failure.unanswered |= submission.is_repeated;
             let fate = failure.describe(self.numbers.next(), |failed| failed.fate());
             let idempotency_key = std::mem::replace(&mut submission.idempotency_key, idempotency_key());
@@ -285,7 +286,7 @@ impl Worker {
             retry: RetryMode::Submit,
             ..Request::post(message.path, &message.body)
         };
-        submission.completer.watch_submission(&limits.handle);
+        submission.completer.watch_submission(&limits.handle).map_err(Failure::unsent)?;
         *self.shared.submission.lock() = Some(Arc::clone(&limits.handle));
         if self.shared.stopping.load(Ordering::Acquire) {
             // The close may have looked for a submission before there was one.

@@ -42,6 +42,24 @@ fn a_closed_port_fails_the_connection_check() {
     golden("doctor_connection", &[done], &Volatile::default().url(&url));
 }
 
+/// Three descriptors are the standard streams, and two those of the signal handler.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_open_files_is_named() {
+    for host in ["127.0.0.1", "localhost"] {
+        let script = format!("ulimit -n 5; exec \"$0\" doctor -f json --base-url http://{host}:1");
+        let run = std::process::Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_tinkex")])
+            .env("TINKER_API_KEY", "tml-k")
+            .env("NO_PROXY", "*")
+            .output()
+            .unwrap();
+        let document: Value = serde_json::from_slice(&run.stdout).unwrap();
+        assert_eq!(run.status.code(), Some(9), "{document}");
+        assert!(document.to_string().contains("Too many open files") && document.to_string().contains("ulimit -n"));
+    }
+}
+
 #[test]
 fn a_proxy_at_fault_is_named() {
     let (port, tunnels) = refusing_proxy("407 Proxy Authentication Required");

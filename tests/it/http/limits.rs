@@ -26,6 +26,10 @@ fn a_silent_proxy_is_a_connect_timeout() {
     let config = proxy.config().base_url("http://service.invalid").proxy(Proxy::Url(proxy.url())).max_retries(0);
     let error = connect(config.timeout_connect(ms(100))).unwrap_err();
     assert_limit(&error, "client_config", Limit::Connect);
+    let address = proxy.url().replace("http://", "");
+    let message = format!("cannot connect to http://service.invalid: proxy {address}: timed out (timeout_connect)");
+    assert_eq!(error.message(), message);
+    assert!(error.hint().unwrap().contains("HTTPS_PROXY"), "{error}");
     assert!(!error.may_have_taken_effect());
 }
 

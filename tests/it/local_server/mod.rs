@@ -5,6 +5,7 @@ mod auth;
 mod billing;
 pub mod client;
 mod disk;
+mod external_weights;
 mod faults;
 mod flags;
 mod futures;

@@ -64,9 +64,17 @@ fn refused_posts(scene: &Scene) -> Vec<(&'static str, Value, &'static str)> {
     setting["forward_backward_input"]["loss_fn_config"] = json!({ "clip_low_treshold": 0.99 });
     let overwritten = |kind: &str| json!({ "model_id": run, "seq_id": 5, "path": "taken", "type": kind });
     vec![
-        ("save_weights", save(run, 5, "taken"), "already exists"),
-        ("save_weights_for_sampler", overwritten("save_weights_for_sampler"), "already exists"),
-        ("save_weights_external", overwritten("save_weights_external"), "already exists"),
+        (
+            "save_weights",
+            save(run, 5, "taken"),
+            "already exists: use another name, delete that checkpoint, or save with overwrite",
+        ),
+        (
+            "save_weights_for_sampler",
+            overwritten("save_weights_for_sampler"),
+            "already exists: use another name, or delete",
+        ),
+        ("save_weights_external", overwritten("save_weights_external"), "already exists: use another name, or delete"),
         ("save_weights", save(run, 5, ""), "name"),
         ("save_weights", json!({ "model_id": run, "seq_id": 5, "path": "a", "ttl_seconds": 1 }), "ttl_seconds"),
         // A number that belongs to another request, of each kind.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 use tinkex::local::LocalServer;
-use tinkex::types::{AdamParams, Datum, LoraConfig, LossFn, ModelInput, TensorData};
+use tinkex::types::{AdamParams, Datum, LoraConfig, LossFn, ModelInput, SamplingParams, TensorData};
 use tinkex::{Config, ServiceClient};
 
 use super::client::{Client, forward_backward, loss, optim_step, save};
@@ -135,6 +135,26 @@ fn a_model_at_work_makes_no_room() {
 }
 
 #[test]
+fn a_save_that_found_no_room_succeeds_later() {
+    let (model, gate) = Gated::new(MODEL);
+    let server = LocalServer::builder().model(model).max_models(1).start().unwrap();
+    let mut client = Client::new(&server);
+    let (first, second) = (client.model(MODEL), client.model(MODEL));
+    let pass = client.promise("forward_backward", forward_backward(&second, 1, "abc"));
+    for name in ["one", "two"] {
+        assert_eq!(client.post("save_weights", save(&first, 1, name)).status, 429);
+    }
+    drop(gate);
+    client.result(&pass);
+    let mut saved = client.call("save_weights", save(&first, 1, "one"));
+    let path = saved["path"].take();
+    assert!(path.as_str().is_some_and(|path| path.ends_with("/weights/one")), "{path}");
+    // No save is thought to be under way: it can be changed.
+    let ttl = format!("training_runs/{first}/checkpoints/weights/one/publish");
+    assert_eq!(client.request("POST", &ttl).status, 204);
+}
+
+#[test]
 fn a_sweep_of_many_clients_trains() {
     let server = LocalServer::start().unwrap();
     let config = Config::builder().base_url(server.base_url()).api_key("tml-local").telemetry(false).build().unwrap();
@@ -160,5 +180,11 @@ fn a_sweep_of_many_clients_trains() {
             assert!(pass.wait().unwrap().metrics["loss:sum"] > 0.0, "{round}");
             step.wait().unwrap();
         }
+    }
+    // Each has a sampling client at the same time.
+    let samplers: Vec<_> =
+        trainers.iter().map(|trainer| trainer.save_weights_and_get_sampling_client().unwrap()).collect();
+    for sampler in samplers {
+        sampler.sample(&ModelInput::from_tokens([97]), 1, &SamplingParams::new().max_tokens(1)).unwrap();
     }
 }

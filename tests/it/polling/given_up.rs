@@ -66,6 +66,57 @@ fn a_dropped_pending_is_not_polled_again() {
     assert_eq!(polls_of(&service, "dropped").len(), 1);
 }
 
+/// The clock stands still: a wait before a retry would last for ever.
+#[test]
+fn a_cancelled_sent_step_is_not_retried() {
+    for waits_first in [true, false] {
+        let manual = ManualClock::new();
+        let held = Arc::<Gate>::default();
+        let opened = Arc::clone(&held);
+        let service = Service::start(move |request| match &*request.path {
+            "optim_step" => Reply::held(&opened, Reply::Json(500, json!({"detail": "out of memory"}))),
+            _ => healthy_service(request),
+        });
+        let client = connect(service.manual_config(&manual));
+        let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+        let failing = trainer.submit_optim_step(AdamParams::default()).unwrap();
+        let saved = trainer.submit_save_state("rescued").unwrap();
+        service.wait_for_count("optim_step", 1);
+        if waits_first {
+            held.open();
+            manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
+            failing.cancel();
+        } else {
+            failing.cancel();
+            held.open();
+        }
+        assert_eq!(failing.wait().unwrap_err().kind(), ErrorKind::Cancelled);
+        saved.wait().unwrap();
+        assert_eq!(service.requests_to("optim_step").len(), 1);
+        assert_eq!(service.requests_to("save_weights").len(), 1);
+    }
+}
+
+/// The result is abandoned, not the step.
+#[test]
+fn a_dropped_sent_step_is_retried() {
+    let manual = ManualClock::new();
+    let tries = AtomicUsize::new(0);
+    let service = Service::start(move |request| match &*request.path {
+        "optim_step" if tries.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(503, json!({"detail": "busy"})),
+        _ => healthy_service(request),
+    });
+    let client = connect(service.manual_config(&manual));
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let dropped = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    let saved = trainer.submit_save_state("after it").unwrap();
+    manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait <= SECOND));
+    drop(dropped);
+    manual.advance(SECOND);
+    saved.wait().unwrap();
+    assert_eq!(service.requests_to("optim_step").len(), 2);
+}
+
 #[test]
 fn a_cancelled_unsent_step_takes_no_number() {
     let gate = Arc::<Gate>::default();

@@ -19,7 +19,8 @@ fn server() -> (LocalServer, Config) {
     (server, config)
 }
 
-/// The lines of the same programs with the official client, counted in the same way.
+/// The lines of the same programs with the official client, counted in the same way. The chat has the form that the program gives it,
+/// not that of a model's template.
 const PORTS: [(&str, usize, &str); 8] = [
     ("supervised", 36, include_str!("supervised.rs")),
     ("GRPO", 33, include_str!("grpo.rs")),

@@ -1,10 +1,12 @@
 use std::collections::VecDeque;
 
-use tinkex::types::{AdamParams, Batch, LossFn};
-use tinkex::{Result, TrainingClient};
+use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
+use tinkex::{Config, Result, ServiceClient};
 
 /// Trains on the batches with three steps in flight, and returns the losses.
-pub fn three_ahead(trainer: &TrainingClient, batches: &[Batch]) -> Result<Vec<f64>> {
+pub fn three_ahead(config: Config, batches: &[Batch]) -> Result<Vec<f64>> {
+    let service = ServiceClient::connect(config)?;
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::new().seed(1))?;
     let (mut in_flight, mut losses) = (VecDeque::new(), Vec::new());
     let mut batches = batches.iter();
     loop {
@@ -20,14 +22,11 @@ pub fn three_ahead(trainer: &TrainingClient, batches: &[Batch]) -> Result<Vec<f6
 
 #[test]
 fn steps_ahead_change_no_loss() {
-    use tinkex::ServiceClient;
-    use tinkex::types::LoraConfig;
     let (_server, config) = super::server();
-    let service = ServiceClient::connect(config).unwrap();
-    let create = || service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::new().seed(1)).unwrap();
+    let service = ServiceClient::connect(config.clone()).unwrap();
+    let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::new().seed(1)).unwrap();
     let text = |start: u32| tinkex::toolkit::WeightedTokens::new().context([start]).trained([start + 1, start + 2]);
     let batches: Vec<Batch> = (97..107).map(|start| Batch::from(text(start).datum().unwrap())).collect();
-    let trainer = create();
     let one_by_one: Vec<f64> = batches
         .iter()
         .map(|batch| {
@@ -36,5 +35,5 @@ fn steps_ahead_change_no_loss() {
             loss
         })
         .collect();
-    assert_eq!(three_ahead(&create(), &batches).unwrap(), one_by_one);
+    assert_eq!(three_ahead(config, &batches).unwrap(), one_by_one);
 }

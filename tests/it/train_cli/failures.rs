@@ -72,6 +72,37 @@ fn a_failed_step_saves_the_steps_before() {
     assert_eq!((saves.len(), &saves[0].body["path"]), (1, &json!("x-000004")));
     assert_eq!(place.lines("runs/x/checkpoints.jsonl"), [json!({"step": 4, "path": "tinker://run/weights/a"})]);
     assert_eq!(service.requests_to("unload_model").len(), 1);
+    // What the third step would have learned is missing.
+    let missing = "the weights are not those of an undisturbed run, since step 3 failed and requests after it were carried out: only a new run gives those";
+    assert!(done.stderr.contains(missing), "{}", done.stderr);
+    let steps: Vec<_> = place.lines("runs/x/metrics.jsonl").iter().map(|line| line["step"].clone()).collect();
+    assert_eq!(steps, [1, 2, 4]);
+}
+
+#[test]
+fn a_checkpoint_before_the_failure_is_offered() {
+    // The second step is requests 3 and 4, and its checkpoint 5. The fourth is 8 and 9.
+    let service = scripted(|id| match (id.starts_with("forward_backward"), id.rsplit(':').next().unwrap()) {
+        (true, "8") => Reply::ok(json!({"error": "out of memory", "category": "server"})),
+        (false, "5") => Reply::ok(json!({"path": "tinker://run/weights/exact", "type": "save_weights"})),
+        _ => result(id),
+    });
+    let place = Place::new(&service.url());
+    let done = place.run(&[
+        "train",
+        "data.jsonl",
+        "--base-model",
+        "m",
+        "--steps",
+        "9",
+        "--save-every",
+        "2",
+        "--batch-size",
+        "2",
+    ]);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    let instead = "since step 4 failed and requests after it were carried out: to get those, resume with --resume tinker://run/weights/exact instead";
+    assert!(done.stderr.contains(instead) && done.stderr.contains("resume from step 5 with: "), "{}", done.stderr);
 }
 
 #[test]
@@ -146,8 +177,12 @@ fn a_loss_without_a_number_is_not_saved() {
     let place = Place::new(&server.base_url());
     let done = train(&place, &["--learning-rate", "3e38"]);
     assert_eq!(done.code, Some(1), "{}", done.stderr);
-    assert!(done.stderr.contains("lower --learning-rate"), "{}", done.stderr);
+    assert!(done.stderr.contains("the loss of step 2 is NaN; lower --learning-rate"), "{}", done.stderr);
     assert!(done.stderr.contains("no checkpoint was saved, since"), "{}", done.stderr);
     assert!(!done.stderr.contains("resume from step"), "{}", done.stderr);
     assert_eq!(fs::read_to_string(place.file("out/checkpoints.jsonl")).unwrap(), "");
+    // That of the first step is after its update.
+    fs::remove_dir_all(place.file("out")).unwrap();
+    let done = train(&place, &["--learning-rate", "3e38", "--eval-every", "1"]);
+    assert!(done.stderr.contains("the eval loss of step 1 is NaN"), "{}", done.stderr);
 }

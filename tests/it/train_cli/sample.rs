@@ -48,7 +48,13 @@ fn unknown_models_and_missing_tokenizers_are_errors() {
     let unknown = place.run(&["sample", "--model", "no/such", "x"]);
     assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(1), ""));
     assert!(unknown.stderr.starts_with("error: "), "{}", unknown.stderr);
-    for command in ["sample --model tinkex/bytes-smal x", "train data.jsonl --base-model tinkex/bytes-smal"] {
+    // Each command takes the option of the other one, too.
+    for command in [
+        "sample --model tinkex/bytes-smal x",
+        "sample --base-model tinkex/bytes-smal x",
+        "train data.jsonl --base-model tinkex/bytes-smal",
+        "train data.jsonl --model tinkex/bytes-smal",
+    ] {
         fs::write(place.file("data.jsonl"), "{\"prompt\":\"a\",\"completion\":\"b\"}\n").unwrap();
         let near = place.run(&command.split(' ').collect::<Vec<_>>());
         let hint = "hint: the service offers tinkex/bytes-small, tinkex/bytes-tiny, tinkex/bytes-medium\n";

@@ -177,6 +177,23 @@ fn a_failed_step_shows_how_to_resume() {
 }
 
 #[test]
+fn decay_and_clipping_reach_the_optimizer() {
+    let service = scripted(result);
+    let place = Place::new(&service.url());
+    let arguments = ["train", "data.jsonl", "--base-model", "m", "--steps", "1", "--output"];
+    for (directory, more) in
+        [("plain", [].as_slice()), ("set", ["--weight-decay", "0.25", "--grad-clip-norm", "1.5"].as_slice())]
+    {
+        let done = place.run(&[arguments.as_slice(), &[directory], more].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+    let sent = service.requests_to("optim_step").into_iter().map(|request| request.body["adam_params"].clone());
+    let sent: Vec<Value> = sent.collect();
+    assert_eq!([&sent[0]["weight_decay"], &sent[0]["grad_clip_norm"]], [&Value::Null, &Value::Null]);
+    assert_eq!([&sent[1]["weight_decay"], &sent[1]["grad_clip_norm"]], [&json!(0.25), &json!(1.5)]);
+}
+
+#[test]
 fn a_run_without_steps_blocks_no_other() {
     let service = scripted(|id| match id.starts_with("forward_backward") {
         true => Reply::ok(json!({"error": "out of memory", "category": "server"})),

@@ -43,4 +43,6 @@ fn each_command_shows_why_it_waits() {
     assert_eq!(code, Some(130));
     assert!(!shown.contains("ETA") && !shown.contains("left"), "{shown:?}");
     assert!(!shown.contains("WARN"), "it is said once: {shown:?}");
+    let line = shown.split('\r').find(|line| line.contains("503 no GPU free")).unwrap();
+    assert!(!line.contains(" B/"), "the file was read long ago: {line:?}");
 }

@@ -1,5 +1,6 @@
 //! Submissions, samples and other requests.
 
+use std::net::TcpListener;
 use std::thread;
 
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
@@ -64,6 +65,23 @@ fn a_lost_connection_is_said() {
 }
 
 #[test]
+fn a_refused_connection_is_one_word() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let scene = Scene::refusing("none", 200);
+    let config = scene.config().base_url(format!("http://{closed}")).max_retries(4).retry_base(8 * SECOND);
+    let rest = RestClient::new(config.build().unwrap()).unwrap();
+    let asking = thread::spawn(move || rest.get_training_run("run").map(drop));
+    scene.past([6000..=8000, 7500..=10_000]);
+    assert_eq!(*scene.waiting().reason, format!("cannot connect to http://{closed}: refused"));
+    scene.past([7500..=10_000, 7500..=10_000]);
+    let error = asking.join().unwrap().unwrap_err();
+    assert!(
+        error.message().starts_with(&format!("cannot connect to http://{closed}: refused, 5 tries in ")),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_service_that_does_not_respond_is_said() {
     let scene = Scene::with(1, |request, _| (request.path == "healthz").then_some(Reply::Silence));
     let client = connect(scene.config());
@@ -110,6 +128,7 @@ fn many_refused_samples_have_one_line() {
     assert!(waiting.calls > 1 && waiting.waited < 12 * SECOND, "{waiting}");
     assert_eq!(waiting.limit, WaitLimit::None);
     drop(samples);
+    assert!(scene.said.try_iter().all(|event| matches!(event, Event::WaitEnded(_))));
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 mod report;
 
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use report::{EXIT_CODES, NotPassed, Report, exit_code, failed, skipped};
+use report::{EXIT_CODES, NotPassed, Report, exit_code, failed, failed_request, limited, skipped};
 use tinkex::api::{Api, Response};
 use tinkex::types::GetServerCapabilitiesResponse;
 use tinkex::{Config, ConnectionFault, CredentialSource, ServiceClient};
@@ -41,9 +42,9 @@ pub(crate) struct Options {
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     let report = run_checks(app, options);
     app.output.report(&report, &report)?;
-    match report.failed_checks().next() {
+    match report.fault() {
         None => Ok(()),
-        Some(check) => Err(Failure::reported_with(exit_code(check))),
+        Some(fault) => Err(Failure::reported_with(exit_code(fault))),
     }
 }
 
@@ -135,12 +136,22 @@ fn resolve(endpoint: &Endpoint) -> Result<(Vec<SocketAddr>, String), NotPassed> 
     let addresses: Vec<SocketAddr> = match endpoint.address.to_socket_addrs() {
         Ok(addresses) => addresses.collect(),
         Err(error) => {
+            if let Some(limit) = socket_limit() {
+                return limited(&limit);
+            }
             let hint = "check TINKER_BASE_URL and the network; if a proxy is required, set HTTPS_PROXY";
             return failed(format!("cannot resolve {}: {error}", endpoint.address), hint);
         }
     };
     let detail = addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ");
     Ok((addresses, detail))
+}
+
+/// Why this process may open no socket, if that is so: a lookup that fails for it reports an unknown host.
+fn socket_limit() -> Option<io::Error> {
+    let error = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).err()?;
+    // ENFILE, EMFILE, ENOMEM and ENOBUFS of Linux and macOS, and two of them on Windows.
+    error.raw_os_error().is_some_and(|code| matches!(code, 12 | 23 | 24 | 55 | 105 | 10024 | 10055)).then_some(error)
 }
 
 fn connect(addresses: &[SocketAddr]) -> Result<((), String), NotPassed> {
@@ -150,6 +161,9 @@ fn connect(addresses: &[SocketAddr]) -> Result<((), String), NotPassed> {
             Ok(_) => return Ok(((), format!("connected to {address}"))),
             Err(error) => last = format!("{address}: {error}"),
         }
+    }
+    if let Some(limit) = socket_limit() {
+        return limited(&limit);
     }
     failed(
         last,
@@ -165,6 +179,7 @@ fn tls(endpoint: &Endpoint, response: Option<&tinkex::Result<Response>>) -> Resu
             let failure = Failure::from(error.clone());
             failed(failure.message(), failure.hint_text())
         }
+        Some(Err(error)) if error.connection_fault() == Some(ConnectionFault::LocalLimit) => failed_request(error, ""),
         _ if !endpoint.is_https => skipped("the URL is plain http"),
         Some(Err(error)) if error.connection_fault().is_some() => skipped("the connection was not made"),
         _ => Ok(((), "the certificate is valid".to_owned())),
@@ -183,13 +198,10 @@ fn server(response: Option<tinkex::Result<Response>>) -> Result<(Response, Strin
                 "check that TINKER_BASE_URL is the URL of a Tinker service, including the path",
             ),
         },
-        Some(Err(error)) => {
-            let failure = Failure::from(error);
-            failed(
-                failure.message(),
-                "check that TINKER_BASE_URL is the URL of a Tinker service, including the path; otherwise try again later",
-            )
-        }
+        Some(Err(error)) => failed_request(
+            &error,
+            "check that TINKER_BASE_URL is the URL of a Tinker service, including the path; otherwise try again later",
+        ),
         None => skipped("no request was sent"),
     }
 }
@@ -214,7 +226,7 @@ fn access(config: Option<&Config>) -> Result<(Vec<String>, String), NotPassed> {
             format!("the service rejected the key: {}", Failure::from(error).message()),
             "set TINKER_API_KEY to a valid key; for Cloudflare Access, set CLOUDFLARE_ACCESS_CLIENT_ID and CLOUDFLARE_ACCESS_CLIENT_SECRET",
         ),
-        Err(error) => failed(Failure::from(error).message(), "try again later, or contact the operator of the service"),
+        Err(error) => failed_request(&error, "try again later, or contact the operator of the service"),
     }
 }
 
@@ -250,8 +262,8 @@ fn tokenizer(config: &Config, model: &str) -> Result<((), String), NotPassed> {
         Ok(Ok(((), format!("{model} uses {id}"))))
     };
     load().unwrap_or_else(|error: tinkex::Error| {
-        let failure = Failure::from(error);
-        failed(failure.message(), failure.hint_text())
+        let hint = Failure::from(error.clone()).hint_text().to_owned();
+        failed_request(&error, hint)
     })
 }
 

@@ -1,9 +1,12 @@
 //! The checks so far, and how they are printed.
 
 use std::fmt;
+use std::io;
 
 use serde::Serialize;
+use tinkex::{ConnectionFault, Error};
 
+use crate::failure::Failure;
 use crate::output::Table;
 use crate::text::one_line;
 
@@ -17,7 +20,11 @@ Exit codes of `doctor`, by the first check that failed:
   5    proxy: it cannot be reached, or refuses to connect
   6    tls: the certificate, or no TLS on this port
   7    key or access: there is no key, or the service rejects it
-  8    server: the service does not respond as a Tinker service";
+  8    server: the service does not respond as a Tinker service
+  9    limit: this process may open no further file, or start no further thread";
+
+/// What is at fault if this process is short of something, whichever check failed for it.
+pub(super) const LIMIT: &str = "limit";
 
 /// The exit code if this check is the first that failed.
 pub(super) fn exit_code(check: &str) -> u8 {
@@ -29,6 +36,7 @@ pub(super) fn exit_code(check: &str) -> u8 {
         "tls" => 6,
         "key" | "access" => 7,
         "server" => 8,
+        LIMIT => 9,
         _ => 1,
     }
 }
@@ -48,17 +56,34 @@ pub(super) struct Check {
     detail: String,
     /// What to do about it.
     hint: Option<String>,
+    /// Whether only a limit of this process is known to be at fault.
+    #[serde(skip)]
+    is_limit: bool,
 }
 
 /// How a check ends without passing.
 #[derive(Debug)]
 pub(super) enum NotPassed {
-    Failed { detail: String, hint: String },
+    Failed { detail: String, hint: String, is_limit: bool },
     Skipped(String),
 }
 
 pub(super) fn failed<T>(detail: impl Into<String>, hint: impl Into<String>) -> Result<T, NotPassed> {
-    Err(NotPassed::Failed { detail: detail.into(), hint: hint.into() })
+    Err(NotPassed::Failed { detail: detail.into(), hint: hint.into(), is_limit: false })
+}
+
+/// The request of a check failed.
+pub(super) fn failed_request<T>(error: &Error, hint: impl Into<String>) -> Result<T, NotPassed> {
+    let is_limit = error.connection_fault() == Some(ConnectionFault::LocalLimit);
+    let failure = Failure::from(error.clone());
+    let hint = if is_limit { failure.hint_text().to_owned() } else { hint.into() };
+    Err(NotPassed::Failed { detail: failure.message().to_owned(), hint, is_limit })
+}
+
+/// Fails for a limit of this process.
+pub(super) fn limited<T>(why: &io::Error) -> Result<T, NotPassed> {
+    let hint = "raise the limit of open files (ulimit -n) and of memory (ulimit -v)".to_owned();
+    Err(NotPassed::Failed { detail: why.to_string(), hint, is_limit: true })
 }
 
 pub(super) fn skipped<T>(why: impl Into<String>) -> Result<T, NotPassed> {
@@ -90,14 +115,20 @@ impl Report {
             Some(failed_check) => skipped(format!("not checked, since {failed_check} failed")),
             None => run(),
         };
-        let (value, status, detail, hint) = match result {
-            Ok((value, detail)) => (Some(value), Status::Ok, detail, None),
-            Err(NotPassed::Failed { detail, hint }) => (None, Status::Failed, detail, Some(hint)),
-            Err(NotPassed::Skipped(why)) => (None, Status::Skipped, why, None),
+        let (value, status, detail, hint, is_limit) = match result {
+            Ok((value, detail)) => (Some(value), Status::Ok, detail, None, false),
+            Err(NotPassed::Failed { detail, hint, is_limit }) => (None, Status::Failed, detail, Some(hint), is_limit),
+            Err(NotPassed::Skipped(why)) => (None, Status::Skipped, why, None, false),
         };
         self.ok &= status != Status::Failed;
-        self.checks.push(Check { check, status, detail, hint });
+        self.checks.push(Check { check, status, detail, hint, is_limit });
         value
+    }
+
+    /// What is at fault: the first check that failed, or a limit of this process.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let check = self.checks.iter().find(|check| check.status == Status::Failed)?;
+        Some(if check.is_limit { LIMIT } else { check.check })
     }
 
     pub(super) fn failed_checks(&self) -> impl Iterator<Item = &'static str> {
@@ -143,6 +174,15 @@ mod tests {
         assert_eq!(statuses, expected);
         assert_eq!(report.checks[3].detail, "not checked, since c failed");
         assert_eq!(report.failed_checks().collect::<Vec<_>>(), ["c"]);
+        assert_eq!(report.fault(), Some("c"));
+    }
+
+    #[test]
+    fn a_limit_is_at_fault_whichever_check_failed() {
+        let mut report = Report::new();
+        assert_eq!(report.fault(), None);
+        assert_eq!(report.check("dns", || limited::<((), _)>(&io::Error::from_raw_os_error(24))), None);
+        assert_eq!((report.fault(), exit_code(LIMIT)), (Some(LIMIT), 9));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Interrupt {
                 Some(note) => screen::stopping(note),
             }
         })
-        .map_err(|error| Failure::failed("cannot install the signal handler").cause(error))?;
+        .map_err(|error| Failure::failed(format!("cannot install the signal handler: {error}")))?;
         Ok(Interrupt { note, requested })
     }
 
@@ -60,7 +60,7 @@ impl Interrupt {
             function();
         };
         let spawned = thread::Builder::new().name("tinkex-interrupt".to_owned()).spawn(wait);
-        spawned.map_err(|error| Failure::failed("cannot start a thread for signals").cause(error))?;
+        spawned.map_err(|error| Failure::failed(format!("cannot start a thread for signals: {error}")))?;
         self.catch();
         Ok(())
     }

@@ -99,10 +99,11 @@ impl Status {
     }
 }
 
-/// What would be said of a wait after some more time.
+/// What would be said of a wait after some more time. The tries since the report are not known, so none are counted.
 fn later(waiting: &Waiting, by: Duration) -> Waiting {
     let mut waiting = waiting.clone();
     waiting.waited += by;
+    waiting.tries = 0;
     if let WaitLimit::Time { left, setting } = waiting.limit {
         waiting.limit = WaitLimit::Time { left: left.saturating_sub(by), setting };
     }

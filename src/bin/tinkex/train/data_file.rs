@@ -133,7 +133,7 @@ impl DataFile {
 
     fn changed(&self) -> Failure {
         Failure::failed(format!("{} was changed while it was in use", self.name))
-            .hint("train on a copy that nothing writes to")
+            .hint("restore it, and train on a copy that nothing writes to")
     }
 }
 

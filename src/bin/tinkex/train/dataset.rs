@@ -19,6 +19,7 @@ const HELD_OUT: [&str; 7] = ["test", "eval", "evaluation", "validation", "valid"
 
 const LINE_KEYS: [&str; 4] = ["prompt", "completion", "messages", "split"];
 const MESSAGE_KEYS: [&str; 3] = ["role", "content", "weight"];
+const PART_KEYS: [&str; 2] = ["type", "text"];
 
 /// One line of the data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,28 +67,25 @@ struct JsonMessage<'a> {
 /// A part of a message whose content is a list.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
-struct Part {
+struct Part<'a> {
     #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
+    kind: Option<String>,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
 /// Parses a line. The error says what is wrong with it.
 pub(crate) fn parse(line: &str) -> Result<Example, String> {
-    let line: Line<'_> = serde_json::from_str(line).map_err(|error| {
-        // serde_json counts lines within this line, so its number would mislead.
-        let text = error.to_string();
-        let why = text.split(" at line ").next().unwrap_or_default();
-        format!("{why} (column {}); {EXPECTED}", error.column())
-    })?;
+    let line: Line<'_> = serde_json::from_str(line)
+        .map_err(|error| format!("{} (column {}); {EXPECTED}", reason(&error), error.column()))?;
     let held_out = line.split.map(split).transpose()?.unwrap_or_default();
     let mut unknown_keys = unknown_keys(&line.others, &LINE_KEYS)?;
     if line.others.contains_key("weight") {
         return Err("\"weight\" is a key of messages; an example has none".to_owned());
     }
-    let text = |name: &str, value: &RawValue| {
-        read::<String>(value).ok_or_else(|| format!("{name:?} is {}, expected a text", described(value)))
-    };
+    let text = |name: &str, value: &RawValue| text(value).map_err(|why| format!("{name:?} {why}"));
     let content = match (line.prompt, line.completion, line.messages) {
         (Some(prompt), Some(completion), None) => {
             let (prompt, completion) = (text("prompt", prompt)?, text("completion", completion)?);
@@ -112,10 +110,8 @@ pub(crate) fn parse(line: &str) -> Result<Example, String> {
 }
 
 fn message(value: &RawValue, number: usize, unknown: &mut Vec<String>) -> Result<Message, String> {
-    let parsed: JsonMessage<'_> = serde_json::from_str(value.get()).map_err(|error| {
-        let text = error.to_string();
-        format!("message {number}: {}; {EXPECTED}", text.split(" at line ").next().unwrap_or_default())
-    })?;
+    let parsed: JsonMessage<'_> = serde_json::from_str(value.get())
+        .map_err(|error| format!("message {number}: {}; {EXPECTED}", reason(&error)))?;
     let Some(role) = parsed.role else { return Err(format!("message {number} has no \"role\"; {EXPECTED}")) };
     let name = read::<String>(role);
     let Some(role) = name.as_deref().and_then(Role::parse) else {
@@ -128,7 +124,7 @@ fn message(value: &RawValue, number: usize, unknown: &mut Vec<String>) -> Result
     }
     let text = match parsed.content {
         None => return Err(format!("{place} has no \"content\"")),
-        Some(content) => text_of(content).map_err(|why| format!("the content of {place} {why}"))?,
+        Some(content) => text_of(content, unknown).map_err(|why| format!("the content of {place} {why}"))?,
     };
     let weight = parsed.weight.map(|weight| {
         let known = read::<f64>(weight).filter(|number| [0.0, 1.0].contains(number));
@@ -143,19 +139,33 @@ fn message(value: &RawValue, number: usize, unknown: &mut Vec<String>) -> Result
 }
 
 /// A text, or a list of parts that are all text.
-fn text_of(content: &RawValue) -> Result<String, String> {
-    if let Some(text) = read::<String>(content) {
-        return Ok(text);
+fn text_of(content: &RawValue, unknown: &mut Vec<String>) -> Result<String, String> {
+    if content.get().starts_with('"') {
+        return text(content);
     }
-    let Some(parts) = read::<Vec<Part>>(content) else {
+    let Some(parts) = read::<Vec<Box<RawValue>>>(content) else {
         return Err(format!("is {}; expected a text, or a list of parts of the type \"text\"", described(content)));
     };
-    let texts = parts.into_iter().zip(1..).map(|(part, number)| match (part.kind.as_str(), part.text) {
-        ("text", Some(text)) => Ok(text),
-        ("text", None) => Err(format!("has part {number} without \"text\"")),
-        (kind, _) => Err(format!("has part {number} of the type {kind:?}; only text can be trained on")),
+    let texts = parts.iter().zip(1..).map(|(part, number)| {
+        let part = part_text(part, unknown);
+        part.map_err(|why| format!("has part {number} {why}"))
     });
     texts.collect()
+}
+
+fn part_text(part: &RawValue, unknown: &mut Vec<String>) -> Result<String, String> {
+    let part: Part<'_> = serde_json::from_str(part.get()).map_err(|error| format!("with {}", reason(&error)))?;
+    match part.kind.as_deref() {
+        Some("text") => {}
+        Some(kind) => return Err(format!("of the type {kind:?}; only text can be trained on")),
+        None => return Err("without \"type\"".to_owned()),
+    }
+    if part.others.contains_key("weight") {
+        return Err("with \"weight\", which is a key of messages".to_owned());
+    }
+    unknown.extend(unknown_keys(&part.others, &PART_KEYS).map_err(|why| format!("with an {why}"))?);
+    let value = part.text.ok_or_else(|| "without \"text\"".to_owned())?;
+    text(value).map_err(|why| format!("whose \"text\" {why}"))
 }
 
 fn conversation(messages: Vec<Message>) -> Result<Content, String> {
@@ -189,6 +199,20 @@ fn unknown_keys(others: &BTreeMap<String, IgnoredAny>, known: &[&str]) -> Result
         Some((key, meant)) => Err(format!("unknown key {key:?}; write {meant:?}")),
         None => Ok(others.keys().cloned().collect()),
     }
+}
+
+/// A text, or what the value is instead.
+fn text(value: &RawValue) -> Result<String, String> {
+    serde_json::from_str(value.get()).map_err(|error| match value.get().starts_with('"') {
+        true => format!("is not valid text: {}", reason(&error)),
+        false => format!("is {}, expected a text", described(value)),
+    })
+}
+
+/// What is wrong. serde_json counts lines within this line, so its number would mislead.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 fn read<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
@@ -262,8 +286,12 @@ mod tests {
 
     #[test]
     fn texts_in_parts_are_joined() {
-        let line = r#"{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#;
-        assert_eq!(parse(line).unwrap().content, Content::Chat(vec![reply("ab", true)]));
+        let line = r#"{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a", "id": 1}, {"type": "text", "text": "b"}]}]}"#;
+        let parsed = parse(line).unwrap();
+        assert_eq!(
+            (parsed.content, parsed.unknown_keys),
+            (Content::Chat(vec![reply("ab", true)]), vec!["id".to_owned()])
+        );
     }
 
     #[test]
@@ -307,6 +335,29 @@ mod tests {
             (r#"{"messages": [{"role": "assistant", "content": "a", "Weight": 0}]}"#, "write \"weight\""),
             (r#"{"messages": [{"role": "assistant", "content": "a", "weight": 0}]}"#, "have weight 0"),
             (r#"{"messages": [{"role": "user", "content": "q", "weight": 1}]}"#, "only the assistant's messages"),
+            (r#"{"prompt": "\ud800", "completion": "b"}"#, "\"prompt\" is not valid text: "),
+            (
+                r#"{"messages": [{"role": "assistant", "content": "\ud83d"}]}"#,
+                "the content of message 1 (assistant) is not valid text: ",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "\ud83d"}]}]}"#,
+                "the content of message 1 (assistant) has part 1 whose \"text\" is not valid text: ",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a", "weight": 0}]}]}"#,
+                "the content of message 1 (assistant) has part 1 with \"weight\", which is a key of messages",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": [{"type": "text", "Text": "a"}]}]}"#,
+                "has part 1 with an unknown key \"Text\"; write \"text\"",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": ["a"]}]}"#,
+                "has part 1 with invalid type: string \"a\", expected an object",
+            ),
+            (r#"{"messages": [{"role": "assistant", "content": [{"text": "a"}]}]}"#, "has part 1 without \"type\""),
+            (r#"{"messages": [{"role": "assistant", "content": [{"type": "text"}]}]}"#, "has part 1 without \"text\""),
             ("\"\u{1}\"", "control character"),
         ] {
             let error = parse(line).unwrap_err();

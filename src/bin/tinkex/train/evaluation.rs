@@ -29,6 +29,11 @@ impl Evaluation {
         Ok(())
     }
 
+    /// Withdraws the passes that have no result yet.
+    pub(crate) fn withdraw(&self) {
+        self.waiting.iter().for_each(|(_, pending)| pending.cancel());
+    }
+
     fn collect(&mut self) -> Result<(), Failure> {
         if let Some((part, pending)) = self.waiting.pop_front() {
             *self.total.get_or_insert_default() += TokenLoss::of(&part, &pending.wait()?)?;

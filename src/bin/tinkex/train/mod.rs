@@ -291,6 +291,10 @@ impl Run<'_> {
         if let Some(failure) = outcome.failure {
             return Err(match record.checkpoint_until(outcome.sound_until) {
                 Some(checkpoint) => {
+                    let failure = match missing(&outcome.missing, &record, checkpoint) {
+                        Some(missing) => failure.add_hint(missing),
+                        None => failure,
+                    };
                     failure.add_hint(format!("resume from step {} with: {}", checkpoint.step, resume(checkpoint)))
                 }
                 None if last > 0 => failure.add_hint(format!(
@@ -335,17 +339,36 @@ impl Run<'_> {
     }
 }
 
+/// What is wrong with a checkpoint that these steps are missing from, and which one to use instead.
+fn missing(steps: &[u64], record: &RunRecord, checkpoint: &SavedCheckpoint) -> Option<String> {
+    let first = steps.first()?;
+    let list: Vec<String> = steps.iter().map(u64::to_string).collect();
+    let (steps, list) = (if list.len() == 1 { "step" } else { "steps" }, list.join(", "));
+    let exact = record.checkpoint_until((first - 1).min(checkpoint.step.saturating_sub(1)));
+    let exact = exact.map_or_else(
+        || "only a new run gives those".to_owned(),
+        |exact| format!("to get those, resume with --resume {} instead", exact.path),
+    );
+    Some(format!(
+        "the weights are not those of an undisturbed run, since {steps} {list} failed and requests after it were carried out: {exact}"
+    ))
+}
+
 /// Frees the model on the service, which would keep it for a while, and has room for a few only.
 fn unload(trainer: &TrainingClient) {
-    let unloaded = trainer.submit_unload_model().and_then(|pending| match pending.wait_timeout(UNLOAD_LIMIT) {
-        Some(result) => result.map(drop),
-        None => {
-            pending.cancel();
-            Ok(())
+    let unloaded = match trainer.submit_unload_model() {
+        Ok(pending) => {
+            let result =
+                pending.wait_timeout(UNLOAD_LIMIT).map(|result| result.map(drop).map_err(|error| error.to_string()));
+            result.unwrap_or_else(|| {
+                pending.cancel();
+                Err(format!("no response within {} s", UNLOAD_LIMIT.as_secs()))
+            })
         }
-    });
-    if let Err(error) = unloaded {
-        warn!("the model of the run was not unloaded, and stays on the service for a while: {error}");
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = unloaded {
+        warn!("the model of the run was not unloaded, and stays on the service for a while: {why}");
     }
 }
 

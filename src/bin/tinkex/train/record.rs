@@ -128,11 +128,10 @@ impl RunRecord {
         from: &ResumeFrom,
     ) -> Result<(RunRecord, SavedCheckpoint), Failure> {
         let directory_name = directory.display();
-        let started = fs::read(directory.join(SETTINGS)).unwrap_or_default();
-        let started: Option<RunSettings> = serde_json::from_slice(&started).ok();
+        let started = started_with(&directory.join(SETTINGS))?;
         if let Some(difference) = started.as_ref().and_then(|started| started.difference(&settings)) {
             return Err(
-                Failure::usage(difference).hint("use the original value, or start a new run with another --output")
+                Failure::usage(difference).hint("use the original value, start a new run with another --output, or go on from the checkpoint with the new value: --resume tinker://RUN/weights/NAME and another --output")
             );
         }
         let mut record = RunRecord::read(directory, settings)?;
@@ -162,9 +161,10 @@ impl RunRecord {
     pub(crate) fn write(&mut self) -> Result<(), Failure> {
         let settings =
             || -> io::Result<Vec<u8>> { Ok([serde_json::to_vec_pretty(&self.settings)?, b"\n".to_vec()].concat()) };
+        let file = self.directory.join(SETTINGS);
         settings()
-            .and_then(|settings| write_atomically(&self.directory.join(SETTINGS), &settings))
-            .map_err(|error| write_failure(&self.directory, &error))?;
+            .and_then(|settings| write_atomically(&file, &settings))
+            .map_err(|error| write_failure(&file, &error))?;
         let (last, checkpoints) = (self.metrics.last().map(|line| line.step), &self.checkpoints);
         self.metrics_log.retain(|line| last.is_some_and(|last| line.step <= last))?;
         Ok(self.checkpoints_log.retain(|checkpoint| checkpoints.contains(checkpoint))?)
@@ -227,6 +227,18 @@ impl RunRecord {
     pub(crate) fn chart_file(&self) -> PathBuf {
         self.directory.join(CHART)
     }
+}
+
+/// The settings that the run was started with, if they are recorded.
+fn started_with(path: &Path) -> Result<Option<RunSettings>, Failure> {
+    let read = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.and_then(|text| Ok(serde_json::from_slice(&text)?)),
+    };
+    read.map(Some).map_err(|error| {
+        Failure::usage(format!("cannot read the settings of the run in {}: {error}", path.display()))
+            .hint("restore this file, or remove it to resume without a check of the settings")
+    })
 }
 
 /// The step at the end of a checkpoint's name.
@@ -337,6 +349,11 @@ mod tests {
             let failure = RunRecord::resume(folder.path(), other, &ResumeFrom::Latest).unwrap_err();
             assert!(failure.message().contains(what), "{failure:?}");
         }
+        fs::write(folder.path().join(SETTINGS), "{\"seed\": 1").unwrap();
+        let failure = RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest).unwrap_err();
+        assert!(failure.message().contains("cannot read the settings of the run in"), "{failure:?}");
+        fs::remove_file(folder.path().join(SETTINGS)).unwrap();
+        assert!(RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest).is_ok());
         let empty = TempDir::new().unwrap();
         let failure = RunRecord::resume(empty.path(), settings(), &ResumeFrom::Latest).unwrap_err();
         assert!(failure.message().contains("no checkpoint"), "{failure:?}");

@@ -1,6 +1,7 @@
 //! What is measured in a step.
 
 use std::fmt;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,15 @@ pub(crate) struct Metrics {
     /// Number of trained tokens in the batch.
     pub(crate) trained_tokens: u64,
     pub(crate) tokens_per_second: f64,
+}
+
+impl Metrics {
+    /// The step was finished now, and the one before it at `last_finished`, which becomes now.
+    pub(crate) fn finish(&mut self, last_finished: &mut Instant, now: Instant) {
+        let seconds = (now - *last_finished).as_secs_f64();
+        self.tokens_per_second = self.tokens as f64 / seconds.max(f64::EPSILON);
+        *last_finished = now;
+    }
 }
 
 impl fmt::Display for Metrics {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use tinkex::clock::Clock;
+use tinkex::toolkit::nats_per_token;
 use tinkex::types::{Batch, ForwardBackwardOutput, OptimStepResponse, SaveWeightsResponse};
 use tinkex::{Pending, Result};
 
@@ -27,10 +28,27 @@ impl SubmittedStep {
         self.forward_backward.succeeded && self.optim_step.succeeded
     }
 
+    /// Whether the optimizer changed the weights, with this step's gradient or without.
+    pub(crate) fn is_updated(&self) -> bool {
+        self.optim_step.succeeded
+    }
+
     /// Waits for the update until the deadline, whatever comes of it.
-    pub(crate) fn settle(&mut self, clock: &Clock, deadline: Instant) {
-        self.forward_backward.settle(clock, deadline);
-        self.optim_step.settle(clock, deadline);
+    pub(crate) fn settle(&mut self, clock: &Clock, deadline: Instant, last_finished: &mut Instant) {
+        if let Some(output) = self.forward_backward.settle(clock, deadline) {
+            self.metrics.loss = nats_per_token(&self.batch, &output).unwrap_or(f64::NAN);
+        }
+        if self.optim_step.settle(clock, deadline).is_some() {
+            self.metrics.finish(last_finished, clock.now());
+        }
+    }
+
+    /// Withdraws what has no result yet, so that it is not retried before later requests.
+    pub(crate) fn withdraw(&self) {
+        self.forward_backward.withdraw();
+        self.optim_step.withdraw();
+        self.evaluation.withdraw();
+        self.checkpoint.iter().for_each(Stage::withdraw);
     }
 }
 
@@ -50,6 +68,10 @@ impl<T> Stage<T> {
         let result = self.pending.take().map(Pending::wait).transpose()?;
         self.succeeded |= result.is_some();
         Ok(result)
+    }
+
+    fn withdraw(&self) {
+        self.pending.iter().for_each(Pending::cancel);
     }
 
     /// Waits until the deadline. A request without a result by then is withdrawn.

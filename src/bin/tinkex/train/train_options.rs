@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Training data in JSON Lines format: one example per line.
     pub(super) data: PathBuf,
     /// Base model to fine-tune; optional if the service has only one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "model", value_name = "NAME")]
     pub(super) base_model: Option<String>,
     /// Name of the run, and prefix of its checkpoints' names [default: name of the data file].
     #[arg(long, value_name = "NAME", value_parser = run_name)]
@@ -100,8 +100,8 @@ const FORMATS: &str = r#"Data format:
   the type "text". Lines with "split": "test" (or eval, evaluation, validation,
   valid, val, dev) are held out for evaluation; "train" and "training" are not.
   Values that are not understood are errors; other keys are named in a warning.
-  The file is UTF-8, with any line ends, and read as needed: memory does not
-  grow with it.
+  The file is UTF-8, its lines end with LF or CR LF, and it is read as needed:
+  memory hardly grows with it.
 
   Prompt and completion are joined with a line break, unless one of them has
   white space there. Chats are formatted as `User: text`, `Assistant: text` and

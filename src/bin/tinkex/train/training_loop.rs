@@ -74,9 +74,9 @@ impl TrainingLoop<'_> {
             Ok(()) => return self.save_last(completed, &mut state),
             Err(stop) => stop,
         };
-        let State { in_flight, last, record, progress, clock, .. } = state;
+        let State { in_flight, last, last_finished, record, progress, clock, .. } = state;
         let in_flight = in_flight.into();
-        rescue::Rescue { trainer: self.trainer, name: self.name, record, progress, clock }
+        rescue::Rescue { trainer: self.trainer, name: self.name, record, progress, clock, last_finished }
             .run(stop, completed, last, in_flight)
     }
 
@@ -147,16 +147,15 @@ impl TrainingLoop<'_> {
         }
         step.optim_step.wait().map_err(Failure::from)?;
         state.last = number;
-        let now = state.clock.now();
-        let seconds = (now - state.last_finished).as_secs_f64();
-        metrics.tokens_per_second = metrics.tokens as f64 / seconds.max(f64::EPSILON);
-        state.last_finished = now;
+        metrics.finish(&mut state.last_finished, state.clock.now());
+        // Should the evaluation fail, the step is recorded without it.
+        step.metrics = metrics.clone();
         if !metrics.loss.is_finite() {
-            return Err(Stop::diverged(number, "loss", metrics.loss));
+            return Err(Stop::diverged(number, &format!("loss of step {number}"), metrics.loss));
         }
         metrics.eval_loss = step.evaluation.finish()?;
         if let Some(loss) = metrics.eval_loss.filter(|loss| !loss.is_finite()) {
-            return Err(Stop::diverged(number + 1, "eval loss", loss));
+            return Err(Stop::diverged(number + 1, &format!("eval loss of step {number}"), loss));
         }
         state.progress.step(&metrics);
         state.record.add_metrics(metrics)?;

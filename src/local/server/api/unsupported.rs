@@ -15,7 +15,7 @@ use crate::rules::wire_format::WireFormat;
 /// What is refused in one object of a body.
 struct Rule {
     endpoint: &'static str,
-    /// The path of the object in the body; empty for the body itself. The last name may be that of a list of objects.
+    /// The path of the object in the body; empty for the body itself. Each name may be that of a list of objects, or [`ANY`].
     object: &'static [&'static str],
     refused: Refused,
 }
@@ -33,8 +33,22 @@ const BATCH: Refused = Refused::AllBut(&["data", "loss_fn", "loss_fn_config", "t
 const DATUM: Refused =
     Refused::AllBut(&["model_input", "loss_fn_inputs", "model_input_spans", "loss_fn_input_spans", "key"]);
 
+/// In a path: whatever the name is.
+const ANY: &str = "*";
+
+const INPUT: Refused = Refused::AllBut(&["chunks"]);
+
+/// The fields of all kinds of chunks: those that this server does not take are refused as a whole.
+const CHUNK: Refused =
+    Refused::AllBut(&["tokens", "data", "dmel", "format", "location", "expected_tokens", "height", "width", "type"]);
+
+const TENSOR: Refused = Refused::AllBut(&["data", "dtype", "shape", "sparse_crow_indices", "sparse_col_indices"]);
+
 /// The version is one of Dimuon, which is refused as a whole.
 const OPTIMIZER: Refused = Refused::AllBut(&["type", "version"]);
+
+/// Settings of other servers that zero switches off.
+const OFF_AT_ZERO: [&str; 3] = ["min_p", "frequency_penalty", "presence_penalty"];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -49,6 +63,17 @@ const RULES: &[Rule] = &[
     },
     Rule { endpoint: "forward_backward", object: &["forward_backward_input"], refused: BATCH },
     Rule { endpoint: "forward_backward", object: &["forward_backward_input", "data"], refused: DATUM },
+    Rule { endpoint: "forward_backward", object: &["forward_backward_input", "data", "model_input"], refused: INPUT },
+    Rule {
+        endpoint: "forward_backward",
+        object: &["forward_backward_input", "data", "model_input", "chunks"],
+        refused: CHUNK,
+    },
+    Rule {
+        endpoint: "forward_backward",
+        object: &["forward_backward_input", "data", "loss_fn_inputs", ANY],
+        refused: TENSOR,
+    },
     Rule {
         endpoint: "forward",
         object: &[],
@@ -56,6 +81,9 @@ const RULES: &[Rule] = &[
     },
     Rule { endpoint: "forward", object: &["forward_input"], refused: BATCH },
     Rule { endpoint: "forward", object: &["forward_input", "data"], refused: DATUM },
+    Rule { endpoint: "forward", object: &["forward_input", "data", "model_input"], refused: INPUT },
+    Rule { endpoint: "forward", object: &["forward_input", "data", "model_input", "chunks"], refused: CHUNK },
+    Rule { endpoint: "forward", object: &["forward_input", "data", "loss_fn_inputs", ANY], refused: TENSOR },
     Rule {
         endpoint: "asample",
         object: &[],
@@ -88,6 +116,9 @@ const RULES: &[Rule] = &[
         object: &["sampling_params"],
         refused: Refused::AllBut(&["max_tokens", "seed", "stop", "temperature", "top_k", "top_p", "type"]),
     },
+    Rule { endpoint: "asample", object: &["prompt"], refused: INPUT },
+    Rule { endpoint: "asample", object: &["prompt", "chunks"], refused: CHUNK },
+    Rule { endpoint: "asample", object: &["target_prompt_logprobs"], refused: TENSOR },
     Rule {
         endpoint: "optim_step",
         object: &[],
@@ -175,39 +206,52 @@ type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Refuses a request with a field that this server does not support. A malformed body passes: its parser says more.
 pub(super) fn check(endpoint: &str, request: &Request) -> Result<(), Response> {
-    let mut rules = RULES.iter().filter(|rule| rule.endpoint == endpoint).peekable();
-    if rules.peek().is_none() || format(request) != WireFormat::Json {
+    let rules: Vec<&Rule> = RULES.iter().filter(|rule| rule.endpoint == endpoint).collect();
+    if rules.is_empty() || format(request) != WireFormat::Json {
         return Ok(());
     }
-    let Ok(body) = serde_json::from_slice::<Object<'_>>(&request.body) else { return Ok(()) };
-    rules.try_for_each(|rule| match rule.object {
-        [] => check_object(rule, &body),
-        [name, below @ ..] => body.get(*name).map_or(Ok(()), |value| check_below(rule, value, below)),
-    })
+    serde_json::from_slice::<&RawValue>(&request.body).map_or(Ok(()), |body| check_value(&rules, &[], body))
 }
 
-/// Checks the object at a path below a value, or each of a list of objects there.
-fn check_below(rule: &Rule, value: &RawValue, path: &[&str]) -> Result<(), Response> {
-    if let Ok(objects) = serde_json::from_str::<Vec<&RawValue>>(value.get()) {
-        return objects.into_iter().try_for_each(|object| check_below(rule, object, path));
-    }
-    let Ok(object) = serde_json::from_str::<Object<'_>>(value.get()) else { return Ok(()) };
-    match path {
-        [] => check_object(rule, &object),
-        [name, below @ ..] => object.get(*name).map_or(Ok(()), |value| check_below(rule, value, below)),
+/// Checks the value at this path of a body, or each of a list of them, and what is below it. `rules` are those whose paths lead
+/// here.
+fn check_value(rules: &[&Rule], path: &[&str], value: &RawValue) -> Result<(), Response> {
+    match value.get().as_bytes().first() {
+        Some(b'[') => {
+            let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else { return Ok(()) };
+            values.into_iter().try_for_each(|value| check_value(rules, path, value))
+        }
+        Some(b'{') => {
+            let Ok(object) = serde_json::from_str::<Object<'_>>(value.get()) else { return Ok(()) };
+            let of_here = rules.iter().filter(|rule| rule.object.len() == path.len());
+            of_here.copied().try_for_each(|rule| check_object(rule, path, &object))?;
+            object.iter().try_for_each(|(name, value)| {
+                let leads_below =
+                    |rule: &&Rule| rule.object.get(path.len()).is_some_and(|next| *next == ANY || *next == name);
+                let below: Vec<&Rule> = rules.iter().copied().filter(leads_below).collect();
+                if below.is_empty() { Ok(()) } else { check_value(&below, &[path, &[&**name]].concat(), value) }
+            })
+        }
+        _ => Ok(()),
     }
 }
 
-fn check_object(rule: &Rule, object: &Object<'_>) -> Result<(), Response> {
-    // These values switch nothing on.
-    let set = object.iter().filter(|(_, value)| !matches!(value.get(), "null" | "false" | "0" | "0.0"));
-    for name in set.map(|(name, _)| &**name) {
+fn check_object(rule: &Rule, path: &[&str], object: &Object<'_>) -> Result<(), Response> {
+    for (name, value) in object.iter().filter(|(_, value)| value.get() != "null") {
+        let (name, is_zero) = (&**name, matches!(value.get(), "false" | "0" | "0.0"));
         let instead = match rule.refused {
-            Refused::These(fields) => fields.iter().find(|(field, _)| *field == name).map(|(_, instead)| *instead),
-            Refused::AllBut(fields) => (!fields.contains(&name)).then_some("correct its name, or leave it out"),
+            Refused::These(fields) => {
+                let field = fields.iter().find(|(field, _)| *field == name && !is_zero);
+                field.map(|(_, instead)| *instead)
+            }
+            // A zero is a setting, too: "train_mpl": false, "temprature": 0.
+            Refused::AllBut(fields) => {
+                let is_known = fields.contains(&name) || is_zero && OFF_AT_ZERO.contains(&name);
+                (!is_known).then_some("correct its name, or leave it out")
+            }
         };
         if let Some(instead) = instead {
-            let path: String = rule.object.iter().map(|object| format!("{object}.")).collect();
+            let path: String = path.iter().map(|object| format!("{object}.")).collect();
             return Err(bad_request(format!(
                 "this server does not know {path}{name}, which would change what the request does: {instead}"
             )));
@@ -242,11 +286,15 @@ mod tests {
         for (endpoint, body, expected) in [
             ("asample", json!({"sampling_params": {"min_p": 0.1}}), Some("sampling_params.min_p")),
             ("asample", json!({"sampling_params": {"min_p": 0.0, "logit_bias": null}}), None),
+            ("asample", json!({"sampling_params": {"temprature": 0}}), Some("sampling_params.temprature")),
+            ("asample", json!({"sampling_params": {"temprature": 0.0}}), Some("sampling_params.temprature")),
             ("asample", json!({"sampling_params": {"top_k": 3}, "later": 1}), Some("know later")),
             ("asample", json!({"sampling_params": {"top_k": 3}, "later": null, "seq_id": 1}), None),
             ("asample", json!({"model_path": "tinker://a/b", "sampling_session_id": "s"}), Some("model_path")),
             ("asample", json!({"sampling_params": 3}), None),
             ("optim_step", json!({"adam_params": {"amsgrad": true}}), Some("adam_params.amsgrad")),
+            ("optim_step", json!({"adam_params": {"lr": 0.0}}), Some("adam_params.lr")),
+            ("create_model", json!({"lora_config": {"train_mpl": false}}), Some("lora_config.train_mpl")),
             ("create_model", json!({"lora_config": {"rank": 4, "alpha": 8}}), Some("lora_config.alpha")),
             ("create_model", json!({"optimizer_config": {"type": "adamw", "eps": 1}}), Some("optimizer_config.eps")),
             ("load_weights", json!({"optimizer_config": {"type": "adamw", "eps": 1}}), Some("optimizer_config.eps")),
@@ -257,6 +305,24 @@ mod tests {
             ("forward", json!({"forward_input": {"data": [{}, {"wieghts": [1]}]}}), Some("forward_input.data.wieghts")),
             ("forward_backward", json!({"forward_backward_input": {"data": [{"key": "a"}, 3]}}), None),
             ("forward_backward", json!({"batch": []}), Some("know batch")),
+            (
+                "forward_backward",
+                json!({"forward_backward_input": {"data": [{"model_input": {"mask": [0]}}]}}),
+                Some("forward_backward_input.data.model_input.mask"),
+            ),
+            (
+                "forward",
+                json!({"forward_input": {"data": [{"model_input": {"chunks": [{"tokens": [1], "weight": 0}]}}]}}),
+                Some("forward_input.data.model_input.chunks.weight"),
+            ),
+            (
+                "forward_backward",
+                json!({"forward_backward_input": {"data": [{"loss_fn_inputs": {"a": [1], "b": {"scale": 2}}}]}}),
+                Some("forward_backward_input.data.loss_fn_inputs.b.scale"),
+            ),
+            ("asample", json!({"prompt": {"chunks": [{"type": "image", "data": "", "format": "png"}, 3]}}), None),
+            ("asample", json!({"prompt": {"chunks": [{"text": "a"}]}}), Some("prompt.chunks.text")),
+            ("asample", json!({"target_prompt_logprobs": {"shpe": [1]}}), Some("target_prompt_logprobs.shpe")),
             ("save_weights", json!({"path": "a", "ttl": 8}), Some("know ttl")),
             ("save_weights", json!({"path": "a", "overwrite": true, "ttl_seconds": 8}), None),
             ("save_weights_for_sampler", json!({"path": "a", "overwrite": true}), Some("know overwrite")),
@@ -279,7 +345,8 @@ mod tests {
             let fields: Vec<&str> = match rule.refused {
                 Refused::These(fields) => fields.iter().map(|(field, _)| *field).collect(),
                 Refused::AllBut(fields) => {
-                    fields.iter().copied().filter(|field| *field != "type").chain(rule.object.iter().copied()).collect()
+                    let names = fields.iter().chain(rule.object).copied();
+                    names.filter(|name| !["type", ANY].contains(name)).collect()
                 }
             };
             let mut lines = docs.lines().filter(|line| line.contains(&format!("`{}`", rule.endpoint)));

@@ -14,6 +14,8 @@ use crate::local::server::http1::Response;
 
 /// How many sampling sessions on unnamed saves a session keeps: those that were used last.
 const MAX_UNNAMED: usize = 64;
+/// With many training runs, how many it keeps for each of them: a sweep samples from each in turn.
+const UNNAMED_PER_RUN: usize = 4;
 /// How many other sampling sessions a session keeps: those that were used last.
 const MAX_SAMPLERS: usize = 1024;
 
@@ -40,7 +42,7 @@ impl ServerState {
 
     /// Checks that there may be one more run.
     pub(crate) fn check_runs(&self, tables: &Tables) -> Result<(), Response> {
-        let runs = tables.runs.values().filter(|run| run.queue.is_some() || run.resting.is_some()).count();
+        let runs = tables.runs.values().filter(|run| run.has_model()).count();
         let limit = self.max_models.saturating_mul(RUNS_PER_LOADED);
         if runs < limit {
             return Ok(());
@@ -66,7 +68,9 @@ impl ServerState {
         let uses = alike
             .map(|(id, sampler)| (sampler.last_used, self.promises.has_pending_samples(id), id.as_str()))
             .collect();
-        let excess = unused(uses, if is_unnamed { MAX_UNNAMED } else { MAX_SAMPLERS });
+        let limit =
+            if is_unnamed { MAX_UNNAMED.max(UNNAMED_PER_RUN * tables.models_of(&session_id)) } else { MAX_SAMPLERS };
+        let excess = unused(uses, limit);
         let excess: Vec<String> = excess.into_iter().map(str::to_owned).collect();
         self.remove_samplers(tables, &session_id, &excess);
     }

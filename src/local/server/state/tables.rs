@@ -16,7 +16,7 @@ use super::sequence_log::{Fingerprint, SequenceLog};
 use crate::local::model::{KvNamespace, Model};
 use crate::local::server::http1::Response;
 use crate::local::server::time::now;
-use crate::types::{CheckpointPath, Timestamp};
+use crate::types::{CheckpointPath, CheckpointType, Timestamp};
 
 pub(crate) const SESSION_RECORD: &str = "session.json";
 pub(crate) const RUN_RECORD: &str = "run.json";
@@ -162,9 +162,12 @@ impl Tables {
 
     /// Reserves the path of a checkpoint until it is saved or saving fails; 400 if it is taken and may not be overwritten.
     pub(crate) fn reserve_checkpoint(&mut self, path: &CheckpointPath, overwrite: bool) -> Result<(), Response> {
+        let what = match path.checkpoint_type() {
+            CheckpointType::Training => "use another name, delete that checkpoint, or save with overwrite",
+            _ => "use another name, or delete that checkpoint",
+        };
         let path = path.as_str();
         if !overwrite && (self.checkpoints.contains_key(path) || self.reserved.contains_key(path)) {
-            let what = "use another name, delete that checkpoint, or save with overwrite";
             return Err(Response::error(400, &format!("checkpoint {path} already exists: {what}")));
         }
         *self.reserved.entry(path.to_owned()).or_default() += 1;
@@ -194,6 +197,12 @@ impl Tables {
         let is_silent =
             |session: &Session| session.last_seen.is_some_and(|seen| now.duration_since(seen) >= session_time);
         self.sessions.iter().filter(|(_, session)| is_silent(session)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The number of a session's training runs that have a model.
+    pub(super) fn models_of(&self, session_id: &str) -> usize {
+        let of_session = self.runs.values().filter(|run| run.record.session_id.as_deref() == Some(session_id));
+        of_session.filter(|run| run.has_model()).count()
     }
 
     /// Ends a session: unloads its training runs, after the tasks that are queued, and frees the adapters of its sampling
@@ -288,13 +297,18 @@ impl Run {
         Run { record, model, queue, resting: None, last_used: now(), requests, inflight, unload: None }
     }
 
+    /// Whether it can be trained: its model is in memory, or rests.
+    pub(super) fn has_model(&self) -> bool {
+        self.queue.is_some() || self.resting.is_some()
+    }
+
     /// The queue of the run's worker, `None` if the run rests; 404 if the run has no model any more, 400 if it is a copy of weights.
     pub(crate) fn queue(&self) -> Result<Option<&TaskQueue>, Response> {
         if self.record.session_id.is_none() {
             let reason = "this run is a copy of weights, which cannot be trained: create a model from its checkpoint";
             return Err(Response::error(400, reason));
         }
-        if self.queue.is_none() && self.resting.is_none() {
+        if !self.has_model() {
             let reason = "the model is not in memory: it was unloaded, its session ended, or the server was restarted";
             return Err(Response::error(404, reason));
         }

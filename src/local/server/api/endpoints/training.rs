@@ -141,7 +141,13 @@ impl Call<'_> {
             return Err(Response::temporary(429, &detail));
         }
         let task = task(&mut tables)?;
-        self.wake(&mut tables, model_id)?;
+        if let Err(refused) = self.wake(&mut tables, model_id) {
+            // The client repeats the request, which reserves the path anew.
+            if let Task::SaveCheckpoint { path, .. } = &task {
+                tables.release_checkpoint(path);
+            }
+            return Err(refused);
+        }
         let run = tables.run(model_id, &self.owner)?;
         let id = self.new_promise(run.record.session_id.as_deref().unwrap_or_default(), model_id, seq);
         run.requests.record(seq, self.fingerprint, id);
