@@ -96,6 +96,11 @@ impl RequestHandle {
         self.0.lock().attempts
     }
 
+    /// Stands for attempts that have failed, the last for this reason.
+    pub(crate) fn failed(reason: Arc<str>, attempts: u32) -> Self {
+        RequestHandle(Mutex::new(State { attempts, failure: Some(reason), ..State::default() }))
+    }
+
     /// An attempt failed for this reason, and another follows.
     pub(super) fn mark_failure(&self, reason: &Arc<str>) {
         self.0.lock().failure = Some(Arc::clone(reason));

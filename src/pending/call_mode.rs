@@ -10,7 +10,7 @@ use super::call_state::CallHandle;
 use super::handle::PollerHandle;
 use super::{Collect, Pending};
 use crate::clock::{Clock, Deadline};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::threads::OnFull;
 use crate::types::PromiseResult;
 
@@ -18,7 +18,7 @@ use crate::types::PromiseResult;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CallMode {
     /// It returns the result, or fails at this deadline.
-    Blocking { deadline: Option<Deadline>, began: Instant },
+    Blocking { end: Option<Instant>, began: Instant },
     /// It returns a [`Pending`]. Each wait on it may take this long.
     Submitting(Option<Duration>, OnFull),
 }
@@ -26,7 +26,8 @@ pub(crate) enum CallMode {
 impl CallMode {
     /// A call that returns the result, up to `timeout` from now.
     pub(crate) fn blocking(clock: &Clock, timeout: Option<Duration>) -> Self {
-        CallMode::Blocking { deadline: Deadline::of_operation(clock, timeout), began: clock.now() }
+        let end = Deadline::of_operation(clock, timeout).map(|deadline| deadline.at);
+        CallMode::Blocking { end, began: clock.now() }
     }
 
     /// A call that returns a [`Pending`].
@@ -43,7 +44,7 @@ impl CallMode {
     /// The end of a blocking call.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         match self {
-            CallMode::Blocking { deadline, .. } => *deadline,
+            CallMode::Blocking { end, .. } => end.map(|at| Deadline { at, limit: Limit::Operation }),
             CallMode::Submitting(..) => None,
         }
     }
@@ -54,7 +55,7 @@ impl CallMode {
 
     pub(crate) fn on_full(&self) -> OnFull {
         match self {
-            CallMode::Blocking { deadline, .. } => OnFull::WaitUntil(deadline.map(|deadline| deadline.at)),
+            CallMode::Blocking { end, .. } => OnFull::WaitUntil(*end),
             CallMode::Submitting(_, on_full) => *on_full,
         }
     }
@@ -70,7 +71,7 @@ impl CallMode {
     /// The deadline of a wait that starts now.
     pub(super) fn wait_deadline(&self, clock: &Clock) -> Option<Instant> {
         match self {
-            CallMode::Blocking { deadline, .. } => deadline.map(|deadline| deadline.at),
+            CallMode::Blocking { end, .. } => *end,
             CallMode::Submitting(timeout, _) => timeout.and_then(|timeout| clock.now().checked_add(timeout)),
         }
     }

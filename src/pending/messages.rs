@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::call_state::{Completer, Decoded};
 use super::resubmit::Resubmission;
-use super::trouble::{Trouble, Troubled};
+use super::trouble::Trouble;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::http::RequestHandle;
@@ -55,8 +55,6 @@ pub(crate) struct TrackedPromise {
     pub(super) resubmission: Option<Resubmission>,
     pub(super) phase: Phase,
     pub(super) payload: Payload,
-    /// While its polls bring neither a result nor the word that all is well.
-    pub(super) troubled: Option<Box<Troubled>>,
 }
 
 /// What a promise waits for.
@@ -118,7 +116,6 @@ impl TrackedPromise {
             resubmission: None,
             phase: Phase::Queued,
             payload: Payload::Unknown,
-            troubled: None,
         }
     }
 

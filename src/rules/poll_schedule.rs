@@ -52,9 +52,9 @@ pub(crate) struct PollSchedule {
     /// The number of polls.
     polls: u32,
     /// Early "not yet" responses in a row, since a poll that was held.
-    early: u32,
+    early: u8,
     /// 5xx and 429 in a row, since the server last reported on the promise.
-    error_statuses: u32,
+    error_statuses: u8,
     /// Connections lost or not made in a row. Any HTTP response resets it.
     unreachable: u32,
     /// 400s since the server last reported on the promise.
@@ -169,12 +169,12 @@ impl PollSchedule {
             self.early = 0;
             Duration::ZERO
         } else {
-            shortened(backoff(EARLY_BASE, increment(&mut self.early), CAP), jitter)
+            shortened(backoff(EARLY_BASE, count(&mut self.early), CAP), jitter)
         }
     }
 
     fn after_error_status(&mut self, jitter: f64) -> Duration {
-        shortened(backoff(ERROR_STATUS_BASE, increment(&mut self.error_statuses), CAP), jitter)
+        shortened(backoff(ERROR_STATUS_BASE, count(&mut self.error_statuses), CAP), jitter)
     }
 }
 
@@ -187,6 +187,14 @@ pub(crate) fn unreachable_wait(n: u32) -> Duration {
 /// the server.
 pub(crate) fn is_lasting_shortage(unreachable: u32) -> bool {
     unreachable >= SHORTAGES
+}
+
+/// Increments a counter that matters only up to the cap of a wait, and returns its previous value. Small, since each unresolved
+/// result has one.
+fn count(counter: &mut u8) -> u32 {
+    let before = *counter;
+    *counter = before.saturating_add(1);
+    before.into()
 }
 
 /// Increments a counter and returns its previous value.

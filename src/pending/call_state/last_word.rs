@@ -31,18 +31,14 @@ impl Submission {
             self.request.end_retries();
         }
     }
-
-    fn last_word(&self) -> Option<LastWord> {
-        Some(LastWord { reason: self.request.failure()?, tries: self.request.attempts() })
-    }
 }
 
 impl CallState {
     /// What was heard last of a request that is not completed; `None` if nothing is wrong with it.
     pub(in crate::pending) fn last_word(&self) -> Option<LastWord> {
         self.requests.iter().filter(|request| !request.completed).find_map(|request| {
-            let of_submission = || request.submission.as_ref().and_then(Submission::last_word);
-            request.last_word.as_deref().cloned().or_else(of_submission)
+            let attempts = request.attempts.as_ref()?;
+            Some(LastWord { reason: attempts.failure()?, tries: attempts.attempts() })
         })
     }
 }
@@ -51,17 +47,18 @@ impl Completer {
     /// Takes the reason of a timeout from this submission, and sends it no more than once if the call ends before any of its
     /// requests is accepted. Fails if it has ended like this already.
     pub(crate) fn watch_submission(&self, request: &Arc<RequestHandle>) -> Result<()> {
-        let submission = Submission { request: Arc::clone(request), is_withdrawn: false };
         let mut state = self.state.lock();
         if state.has_ended_unaccepted() {
             return Err(abandoned());
         }
-        state.requests[self.index].submission = Some(submission);
+        let own = &mut state.requests[self.index];
+        (own.attempts, own.is_withdrawn) = (Some(Arc::clone(request)), false);
         Ok(())
     }
 
     /// What was heard last of the promise; `None` if nothing is wrong with it.
     pub(in crate::pending) fn set_last_word(&self, last_word: Option<LastWord>) {
-        self.state.lock().requests[self.index].last_word = last_word.map(Box::new);
+        let attempts = last_word.map(|LastWord { reason, tries }| Arc::new(RequestHandle::failed(reason, tries)));
+        self.state.lock().requests[self.index].attempts = attempts;
     }
 }

@@ -71,14 +71,14 @@ struct Listeners {
 #[derive(Default)]
 struct RequestState {
     request_id: Option<Arc<str>>,
-    /// The running submission.
-    submission: Option<Submission>,
-    /// Of the promise.
-    last_word: Option<Box<LastWord>>,
+    /// The running submission, or the last polls that failed.
+    attempts: Option<Arc<RequestHandle>>,
     ticket: Option<Ticket>,
     result: Option<Decoded>,
     written: bool,
     completed: bool,
+    /// Whether abandoning the call cancels the submission.
+    is_withdrawn: bool,
 }
 
 impl CallState {
@@ -163,8 +163,11 @@ impl CallState {
     /// Takes the submissions that end with the call, to be ended without the lock.
     pub(super) fn take_submissions(&mut self) -> Vec<Submission> {
         let has_ended = self.has_ended_unaccepted();
-        let submissions = self.requests.iter_mut().filter_map(|request| request.submission.take());
-        submissions.filter(|submission| submission.is_withdrawn || has_ended).collect()
+        let ended = self.requests.iter_mut().filter(|request| request.is_withdrawn || has_ended);
+        let submission = |request: &mut RequestState| {
+            Some(Submission { request: request.attempts.take()?, is_withdrawn: request.is_withdrawn })
+        };
+        ended.filter_map(submission).collect()
     }
 
     /// Whether the call has failed for its caller, and the server has accepted none of its requests. Otherwise the rest are
@@ -283,9 +286,9 @@ impl Completer {
     /// Lets the caller cancel this submission by abandoning the call.
     pub(crate) fn set_submission(&self, submission: &Arc<RequestHandle>) {
         let mut state = self.state.lock();
-        let request = Arc::clone(submission);
-        state.requests[self.index].submission =
-            (!state.abandoned).then_some(Submission { request, is_withdrawn: true });
+        let attempts = (!state.abandoned).then(|| Arc::clone(submission));
+        let request = &mut state.requests[self.index];
+        (request.attempts, request.is_withdrawn) = (attempts, true);
         if state.abandoned {
             drop(state);
             submission.cancel();
@@ -325,7 +328,7 @@ impl Completer {
         let request = &mut state.requests[self.index];
         request.written = true;
         request.request_id = Some(Arc::clone(request_id));
-        (request.ticket, request.submission) = (Some(ticket), None);
+        (request.ticket, request.attempts, request.is_withdrawn) = (Some(ticket), None, false);
         (!state.abandoned).then_some(state.waiters > 0)
     }
 
@@ -344,7 +347,7 @@ impl Completer {
         let others_written =
             state.requests.iter().enumerate().any(|(index, request)| index != self.index && request.written);
         let request = &mut state.requests[self.index];
-        (request.completed, request.submission) = (true, None);
+        (request.completed, request.attempts) = (true, None);
         let request_id = request.request_id.clone();
         let mut unheard = None;
         state.incomplete = state.incomplete.saturating_sub(1);

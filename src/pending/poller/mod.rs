@@ -240,6 +240,7 @@ impl Worker {
     fn abandon(&mut self, ticket: Ticket, expired: bool, now: Instant) {
         self.queue.remove(ticket);
         self.polling.remove(&ticket);
+        self.news.forget(ticket, false);
         let Some(promise) = self.promises.remove(&ticket) else { return };
         if let Phase::Resubmitting { at } = promise.phase {
             return self.resubmits.remove(at, ticket);
@@ -362,6 +363,7 @@ impl Worker {
         promise.completer.mark_unwritten();
         let (client, request_id) = (promise.client.clone(), Arc::clone(&promise.request_id));
         self.queue.remove(ticket);
+        self.news.forget(ticket, false);
         self.resubmits.insert(at, ticket);
         self.release(payload);
         self.acknowledge(&client, &request_id, now);
@@ -386,7 +388,7 @@ impl Worker {
             self.observer.resolved(&promise, result.as_ref().err(), now);
             self.release(promise.payload);
             self.leave_session(&promise, now);
-            self.news.arrived();
+            self.news.forget(ticket, true);
             promise.completer.complete(result);
         }
     }

@@ -1,5 +1,6 @@
 //! The promises that nothing is heard of, as it is reported while they wait and when they are given up.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,14 +24,19 @@ const UNFINISHED: &str = "the service has not finished it";
 pub(super) struct News {
     /// Since the last result, while all is well.
     wait: Option<Wait>,
+    /// The promises whose polls bring neither a result nor the word that all is well.
+    promises: HashMap<Ticket, Box<Troubled>>,
     /// As many clones as there are promises and sessions with trouble.
     pub(super) troubled: Arc<()>,
 }
 
 impl News {
-    /// A result has come.
-    pub(super) fn arrived(&mut self) {
-        self.wait = None;
+    /// The promise is no longer polled. `arrived`: its result has come.
+    pub(super) fn forget(&mut self, ticket: Ticket, arrived: bool) {
+        self.promises.remove(&ticket);
+        if arrived {
+            self.wait = None;
+        }
     }
 }
 
@@ -52,14 +58,15 @@ impl Worker {
 
     /// The outcome of a poll of this promise, which is not ready.
     pub(super) fn note_trouble(&mut self, ticket: Ticket, trouble: Option<Trouble>, held: Duration, now: Instant) {
-        let Some(promise) = self.promises.get_mut(&ticket) else { return };
-        if trouble.is_none() && promise.troubled.is_none() {
+        let Some(promise) = self.promises.get(&ticket) else { return };
+        let mut troubled = self.news.promises.remove(&ticket);
+        if trouble.is_none() && troubled.is_none() {
             return;
         }
-        let operation = promise.completer.operation();
-        let context = (&*self.http, operation, &self.news.troubled);
-        Troubled::record(&mut promise.troubled, trouble, context, &promise.schedule, (held, now));
-        promise.completer.set_last_word(promise.troubled.as_ref().map(|troubled| troubled.last_word()));
+        let context = (&*self.http, promise.completer.operation(), &self.news.troubled);
+        Troubled::record(&mut troubled, trouble, context, &promise.schedule, (held, now));
+        promise.completer.set_last_word(troubled.as_ref().map(|troubled| troubled.last_word()));
+        self.news.promises.extend(troubled.map(|troubled| (ticket, troubled)));
     }
 
     /// The error of a promise of which nothing was heard for the whole progress timeout, or of a sample in this session.
@@ -68,7 +75,8 @@ impl Worker {
         let error = Error::timeout(Limit::Progress).with_hint(hint);
         let promise = self.promises.get(&ticket);
         let session = session.and_then(|session| self.sessions.get(&session));
-        let of_promise = promise.and_then(|promise| Some((promise.troubled.as_ref()?, promise.schedule.silent())));
+        let of_promise =
+            promise.and_then(|promise| Some((self.news.promises.get(&ticket)?, promise.schedule.silent())));
         let of_session = || session.and_then(|session| Some((session.troubled.as_ref()?, session.schedule.silent())));
         match of_promise.or_else(of_session) {
             Some((troubled, silent)) => {

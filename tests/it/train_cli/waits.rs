@@ -28,7 +28,7 @@ fn each_command_shows_why_it_waits() {
     let mut info = Terminal::start(place.program(&["run", "info", "held"]).command);
     lines.until("503 no GPU free, ");
     sample.until("429 slow down, ");
-    bar.until_shown("503 no GPU free, ");
+    bar.until_shown("503 no GPU free; continues for up to ");
     info.until_shown("no response yet; gives up after ");
     gate.open();
     let (code, _, shown) = info.end();
