@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 /// Each loss input has the shape `[N]`, one number for each of the model input's N tokens; with K targets for each token, which
 /// cross-entropy can have, `[N, K]`. For every loss function,
 /// `target_tokens[i]` is the token to predict after input token `i`: a text of N + 1 tokens becomes a model input of the
-/// first N tokens and targets of the last N. For [`LossFn::CrossEntropy`](super::LossFn::CrossEntropy), `weights[i]` is the
-/// weight of that prediction: 0 for the prompt, 1 for the completion. [`LossFn`](super::LossFn) lists the inputs of the
+/// first N tokens and targets of the last N. For [`LossFn::CrossEntropy`], `weights[i]` is the
+/// weight of that prediction: 0 for the prompt, 1 for the completion. [`LossFn`] lists the inputs of the
 /// other loss functions.
 ///
 /// ```
