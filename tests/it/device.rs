@@ -28,11 +28,12 @@ fn after(shell: &str, program: &Path, server: &LocalServer) -> Command {
     command
 }
 
-/// What it printed, without its memory, if it succeeded; otherwise the first line of the error.
+/// What it printed, without its memory, if it succeeded; otherwise the first line of the error, after those about waits.
 fn outcome(output: &Output) -> Result<String, String> {
     let error = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(error.lines().next().unwrap_or_default().to_owned());
+        let first = error.lines().find(|line| line.starts_with("Error: "));
+        return Err(first.unwrap_or(&error).to_owned());
     }
     let lines = String::from_utf8_lossy(&output.stdout);
     Ok(lines.lines().filter(|line| !line.starts_with("memory: ")).map(|line| format!("{line}\n")).collect())
