@@ -70,9 +70,11 @@ fn the_end_of_an_operation_says_why() {
     );
 }
 
+const OPERATION: Duration = Duration::from_millis(300);
+
 fn failing_polls(status: u16) -> (Scene, Pending<Value>) {
     let scene = Scene::refusing("retrieve_future", status);
-    let client = connect(scene.config().timeout_progress(5 * SECOND)).with_timeout_operation(Some(2 * SECOND));
+    let client = connect(scene.config().timeout_progress(5 * SECOND)).with_timeout_operation(Some(OPERATION));
     let pending = client.pending("optim_step:m:1", RequestKind::OptimStep);
     (scene, pending)
 }
@@ -81,10 +83,12 @@ fn failing_polls(status: u16) -> (Scene, Pending<Value>) {
 fn a_wait_that_ends_names_the_poll() {
     let (scene, pending) = failing_polls(500);
     let waiting = thread::spawn(move || pending.wait().unwrap_err());
-    scene.manual.until_waiting(|waits| waits.first() < Some(&SECOND) && waits.contains(&(2 * SECOND)));
-    scene.manual.advance(2 * SECOND);
+    // The next poll would be later.
+    let is_next_poll = |wait: &Duration| (375..=500).contains(&wait.as_millis());
+    scene.manual.until_waiting(|waits| waits.first() == Some(&OPERATION) && waits.iter().any(is_next_poll));
+    scene.manual.advance(OPERATION);
     let line = first_line(&waiting.join().unwrap());
-    assert_eq!(line, "the operation timed out: 500 no GPU free, 1 try in 2 s (timeout_operation)");
+    assert_eq!(line, "the operation timed out: 500 no GPU free, 1 try in 0.3 s (timeout_operation)");
 }
 
 #[test]
