@@ -230,6 +230,14 @@ fn nested_json_does_not_overflow_the_stack() {
             // An unknown field is ignored, however deep it is.
             assert!([200, 422].contains(&client.receive().unwrap().status));
         }
+        for (endpoint, body) in [
+            ("asample", nested.clone()),
+            ("asample", format!("{{\"prompt\":{nested}}}")),
+            ("forward", format!("{{\"forward_input\":{{\"data\":{nested}}}}}")),
+        ] {
+            client.send("POST", endpoint, &body);
+            assert!([400, 422].contains(&client.receive().unwrap().status), "{endpoint}");
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 //!
 //! The documentation of [`crate::local`] has the same table.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::body::{bad_request, format};
@@ -202,62 +203,114 @@ const RULES: &[Rule] = &[
     },
 ];
 
-type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-
 /// Refuses a request with a field that this server does not support. A malformed body passes: its parser says more.
 pub(super) fn check(endpoint: &str, request: &Request) -> Result<(), Response> {
     let rules: Vec<&Rule> = RULES.iter().filter(|rule| rule.endpoint == endpoint).collect();
     if rules.is_empty() || format(request) != WireFormat::Json {
         return Ok(());
     }
-    serde_json::from_slice::<&RawValue>(&request.body).map_or(Ok(()), |body| check_value(&rules, &[], body))
+    let (mut refusal, mut json) = (None, serde_json::Deserializer::from_slice(&request.body));
+    let body = Checked { rules: &rules, path: &[], refusal: &mut refusal };
+    let is_json = body.deserialize(&mut json).and_then(|()| json.end()).is_ok();
+    refusal.filter(|_| is_json).map_or(Ok(()), Err)
 }
 
-/// Checks the value at this path of a body, or each of a list of them, and what is below it. `rules` are those whose paths lead
-/// here.
-fn check_value(rules: &[&Rule], path: &[&str], value: &RawValue) -> Result<(), Response> {
-    match value.get().as_bytes().first() {
-        Some(b'[') => {
-            let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else { return Ok(()) };
-            values.into_iter().try_for_each(|value| check_value(rules, path, value))
-        }
-        Some(b'{') => {
-            let Ok(object) = serde_json::from_str::<Object<'_>>(value.get()) else { return Ok(()) };
-            let of_here = rules.iter().filter(|rule| rule.object.len() == path.len());
-            of_here.copied().try_for_each(|rule| check_object(rule, path, &object))?;
-            object.iter().try_for_each(|(name, value)| {
-                let leads_below =
-                    |rule: &&Rule| rule.object.get(path.len()).is_some_and(|next| *next == ANY || *next == name);
-                let below: Vec<&Rule> = rules.iter().copied().filter(leads_below).collect();
-                if below.is_empty() { Ok(()) } else { check_value(&below, &[path, &[&**name]].concat(), value) }
-            })
-        }
-        _ => Ok(()),
+/// A value at this path of a body, or each of a list of them. It is checked while it is read, with what is below it, and no deeper
+/// than the JSON parser goes.
+struct Checked<'a> {
+    /// Those whose paths lead here.
+    rules: &'a [&'a Rule],
+    path: &'a [&'a str],
+    /// That of the first field that is refused.
+    refusal: &'a mut Option<Response>,
+}
+
+impl<'de> DeserializeSeed<'de> for Checked<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
     }
 }
 
-fn check_object(rule: &Rule, path: &[&str], object: &Object<'_>) -> Result<(), Response> {
-    for (name, value) in object.iter().filter(|(_, value)| value.get() != "null") {
-        let (name, is_zero) = (&**name, matches!(value.get(), "false" | "0" | "0.0"));
-        let instead = match rule.refused {
-            Refused::These(fields) => {
-                let field = fields.iter().find(|(field, _)| *field == name && !is_zero);
-                field.map(|(_, instead)| *instead)
-            }
-            // A zero is a setting, too: "train_mpl": false, "temprature": 0.
-            Refused::AllBut(fields) => {
-                let is_known = fields.contains(&name) || is_zero && OFF_AT_ZERO.contains(&name);
-                (!is_known).then_some("correct its name, or leave it out")
-            }
-        };
-        if let Some(instead) = instead {
-            let path: String = path.iter().map(|object| format!("{object}.")).collect();
-            return Err(bad_request(format!(
-                "this server does not know {path}{name}, which would change what the request does: {instead}"
-            )));
-        }
+impl<'de> Visitor<'de> for Checked<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
     }
-    Ok(())
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        let Checked { rules, path, refusal } = self;
+        while values.next_element_seed(Checked { rules, path, refusal: &mut *refusal })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let Checked { rules, path, refusal } = self;
+        while let Some(name) = fields.next_key::<String>()? {
+            let leads_below =
+                |rule: &&Rule| rule.object.get(path.len()).is_some_and(|next| *next == ANY || *next == name);
+            let below: Vec<&Rule> = rules.iter().copied().filter(leads_below).collect();
+            if below.is_empty() {
+                let value: &RawValue = fields.next_value()?;
+                let mut of_here = rules.iter().filter(|rule| rule.object.len() == path.len());
+                let refused = of_here.find_map(|rule| refusal_of(rule, path, &name, value.get()));
+                *refusal = refusal.take().or(refused);
+            } else {
+                let path = [path, &[&*name]].concat();
+                fields.next_value_seed(Checked { rules: &below, path: &path, refusal: &mut *refusal })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a rule says of a field of the object at this path.
+fn refusal_of(rule: &Rule, path: &[&str], name: &str, value: &str) -> Option<Response> {
+    if value == "null" {
+        return None;
+    }
+    let is_zero = matches!(value, "false" | "0" | "0.0");
+    let instead = match rule.refused {
+        Refused::These(fields) => {
+            let field = fields.iter().find(|(field, _)| *field == name && !is_zero);
+            field.map(|(_, instead)| *instead)
+        }
+        // A zero is a setting, too: "train_mpl": false, "temprature": 0.
+        Refused::AllBut(fields) => {
+            let is_known = fields.contains(&name) || is_zero && OFF_AT_ZERO.contains(&name);
+            (!is_known).then_some("correct its name, or leave it out")
+        }
+    }?;
+    let path: String = path.iter().map(|object| format!("{object}.")).collect();
+    Some(bad_request(format!(
+        "this server does not know {path}{name}, which would change what the request does: {instead}"
+    )))
 }
 
 #[cfg(test)]
