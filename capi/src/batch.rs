@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use tinkex::toolkit::WeightedTokens;
-use tinkex::types::{Datum, LossInput, ModelInput, TensorData};
+use tinkex::types::{Datum, Element, LossInput, ModelInput, TensorData};
 
 use crate::border;
 use crate::error::{Error, Status};
@@ -39,10 +39,14 @@ impl Batch {
         submitted.get_or_insert_with(|| data.as_slice().into()).clone()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<Datum>) -> Result<(), Error>) -> Result<(), Error> {
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Datum>) -> T) -> T {
         let mut examples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         examples.submitted = None;
         change(&mut examples.data)
+    }
+
+    fn push(&self, datum: Datum) {
+        self.change(|data| data.push(datum));
     }
 
     /// Sets a loss input of the last example.
@@ -83,10 +87,8 @@ pub unsafe extern "C" fn tinkex_batch_add_text(
         let weights =
             if weights.is_null() { vec![1.0; tokens.len()] } else { caller.list(weights, count, "weights")?.to_vec() };
         let datum = WeightedTokens::from_parts(tokens, weights)?.datum()?;
-        batch.change(|data| {
-            data.push(datum);
-            Ok(())
-        })
+        batch.push(datum);
+        Ok(())
     };
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, add) }
@@ -105,13 +107,24 @@ pub unsafe extern "C" fn tinkex_batch_add_tokens(
         if tokens.is_empty() {
             return Err(Error::invalid("tokens are empty"));
         }
-        batch.change(|data| {
-            data.push(Datum::new(tokens));
-            Ok(())
-        })
+        batch.push(Datum::new(tokens));
+        Ok(())
     };
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, add) }
+}
+
+/// Sets a loss input of the last example to these numbers.
+fn set_list<T: Element>(
+    caller: border::Caller,
+    batch: *mut Batch,
+    name: *const c_char,
+    values: *const T,
+    count: usize,
+) -> Result<(), Error> {
+    let batch = caller.handle(batch, "batch")?;
+    let name = caller.text(name, "name")?;
+    batch.set(name, TensorData::new(caller.list(values, count, "values")?.to_vec())?)
 }
 
 #[unsafe(no_mangle)]
@@ -122,11 +135,7 @@ pub unsafe extern "C" fn tinkex_batch_set_floats(
     count: usize,
     error: *mut *mut Error,
 ) -> Status {
-    let set = |caller: border::Caller| {
-        let batch = caller.handle(batch, "batch")?;
-        let name = caller.text(name, "name")?;
-        batch.set(name, TensorData::new(caller.list(values, count, "values")?.to_vec())?)
-    };
+    let set = |caller: border::Caller| set_list(caller, batch, name, values, count);
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, set) }
 }
@@ -139,11 +148,7 @@ pub unsafe extern "C" fn tinkex_batch_set_integers(
     count: usize,
     error: *mut *mut Error,
 ) -> Status {
-    let set = |caller: border::Caller| {
-        let batch = caller.handle(batch, "batch")?;
-        let name = caller.text(name, "name")?;
-        batch.set(name, TensorData::new(caller.list(values, count, "values")?.to_vec())?)
-    };
+    let set = |caller: border::Caller| set_list(caller, batch, name, values, count);
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, set) }
 }
@@ -161,10 +166,8 @@ pub unsafe extern "C" fn tinkex_batch_add_json(
         let datum = loss_fn_inputs
             .into_iter()
             .try_fold(Datum::new(model_input), |datum, (name, tensor)| datum.input(name, tensor))?;
-        batch.change(|data| {
-            data.push(datum);
-            Ok(())
-        })
+        batch.push(datum);
+        Ok(())
     };
     // SAFETY: the header says what the pointers are.
     unsafe { border::call(error, add) }

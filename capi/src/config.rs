@@ -29,40 +29,32 @@ struct CloudflareAccess {
 
 /// Defines the keys of plain settings, each with the name of its setter.
 macro_rules! keys {
-    (seconds: $($seconds:ident)*; optional seconds: $($optional:ident)*; numbers: $($number:ident: $type:ty,)*) => {
+    (seconds: $($seconds:ident)*; optional seconds: $($optional:ident)*; values: $($value:ident: $type:ty,)*) => {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         struct Keys {
-            base_url: Option<String>,
-            api_key: Option<String>,
             cloudflare_access: Option<CloudflareAccess>,
-            tags: Option<Vec<String>>,
-            project_id: Option<String>,
-            display_name: Option<String>,
             user_metadata: BTreeMap<String, String>,
             headers: BTreeMap<String, String>,
             query: BTreeMap<String, String>,
             proxy: Option<String>,
-            root_certificate: Option<String>,
-            add_root_certificate: Option<String>,
-            telemetry: Option<bool>,
             wire: Option<String>,
             constrained: bool,
             $($seconds: Option<Seconds>,)*
             $($optional: Option<Seconds>,)*
-            $($number: Option<$type>,)*
+            $($value: Option<$type>,)*
         }
 
         impl Keys {
-            fn plain(&self, mut builder: ConfigBuilder) -> Result<ConfigBuilder, Error> {
+            fn plain(&mut self, mut builder: ConfigBuilder) -> Result<ConfigBuilder, Error> {
                 $(if let Some(seconds) = &self.$seconds {
                     builder = builder.$seconds(seconds.duration(stringify!($seconds))?);
                 })*
                 $(if let Some(seconds) = &self.$optional {
                     builder = builder.$optional(Some(seconds.duration(stringify!($optional))?));
                 })*
-                $(if let Some(number) = self.$number {
-                    builder = builder.$number(number);
+                $(if let Some(value) = self.$value.take() {
+                    builder = builder.$value(value);
                 })*
                 Ok(builder)
             }
@@ -74,7 +66,15 @@ keys! {
     seconds: timeout_connect timeout_idle timeout_submit timeout_poll timeout_progress timeout_drop heartbeat_interval retry_base
         retry_cap idle_retention dns_retention;
     optional seconds: timeout_operation timeout_billing;
-    numbers:
+    values:
+        base_url: String,
+        api_key: String,
+        tags: Vec<String>,
+        project_id: String,
+        display_name: String,
+        root_certificate: String,
+        add_root_certificate: String,
+        telemetry: bool,
         max_retries: u32,
         max_poll_connections: usize,
         max_sampling_threads: usize,
@@ -91,26 +91,11 @@ keys! {
 
 /// The configuration of these settings. All others are those of the environment, or the defaults.
 pub(crate) fn read(text: Option<&str>) -> Result<Config, Error> {
-    let keys: Keys = json::read_optional(text, "config_json")?;
+    let mut keys: Keys = json::read_optional(text, "config_json")?;
     let builder = if keys.constrained { Config::constrained() } else { Config::builder() };
     let mut builder = keys.plain(builder)?;
-    if let Some(base_url) = keys.base_url {
-        builder = builder.base_url(base_url);
-    }
-    if let Some(api_key) = keys.api_key {
-        builder = builder.api_key(api_key);
-    }
     if let Some(CloudflareAccess { id, secret }) = keys.cloudflare_access {
         builder = builder.cloudflare_access(id, secret);
-    }
-    if let Some(tags) = keys.tags {
-        builder = builder.tags(tags);
-    }
-    if let Some(project_id) = keys.project_id {
-        builder = builder.project_id(project_id);
-    }
-    if let Some(display_name) = keys.display_name {
-        builder = builder.display_name(display_name);
     }
     if let Some(proxy) = keys.proxy {
         builder = builder.proxy(match proxy.as_str() {
@@ -118,15 +103,6 @@ pub(crate) fn read(text: Option<&str>) -> Result<Config, Error> {
             "off" => Proxy::Off,
             _ => Proxy::Url(proxy),
         });
-    }
-    if let Some(pem) = keys.root_certificate {
-        builder = builder.root_certificate(pem);
-    }
-    if let Some(pem) = keys.add_root_certificate {
-        builder = builder.add_root_certificate(pem);
-    }
-    if let Some(telemetry) = keys.telemetry {
-        builder = builder.telemetry(telemetry);
     }
     if let Some(wire) = keys.wire {
         builder = builder.wire(wire.parse()?);

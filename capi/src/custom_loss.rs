@@ -12,7 +12,7 @@ use crate::border::{self, Caller};
 use crate::error::{Error, Status};
 use crate::outcome::Outcome;
 use crate::pending::{Pending, finish, submit};
-use crate::trainer::Trainer;
+use crate::trainer::{Trainer, operation};
 
 /// `tinkex_loss_function`. A panic in it unwinds to the library, which catches it: the callback may itself be Rust.
 pub type LossFunction = Option<unsafe extern "C-unwind" fn(context: *mut c_void, call: *mut LossCall) -> i32>;
@@ -61,48 +61,17 @@ fn evaluate(
     Ok(custom)
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tinkex_trainer_forward_backward_custom(
-    trainer: *mut Trainer,
-    batch: *const Batch,
-    function: LossFunction,
-    context: *mut c_void,
-    result: *mut *mut Outcome,
-    error: *mut *mut Error,
-) -> Status {
-    let run = |caller: Caller| {
-        finish(caller, result, || {
-            let client = &caller.handle(trainer, "trainer")?.client;
+operation! {
+    tinkex_trainer_forward_backward_custom tinkex_trainer_submit_forward_backward_custom
+    (batch: *const Batch, function: LossFunction, context: *mut c_void) |caller, client| {
+        let pass = {
             let batch = caller.handle(batch, "batch")?.get();
             let function = function.ok_or_else(|| Error::invalid("function is NULL"))?;
-            let loss = |_: &[Datum], logprobs: &[Array1<f32>]| evaluate(function, context, logprobs);
-            Ok(client.forward_backward_custom(batch, loss)?)
-        })
-    };
-    // SAFETY: the header says what the pointers are.
-    unsafe { border::call(error, run) }
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tinkex_trainer_submit_forward_backward_custom(
-    trainer: *mut Trainer,
-    batch: *const Batch,
-    function: LossFunction,
-    context: *mut c_void,
-    pending: *mut *mut Pending,
-    error: *mut *mut Error,
-) -> Status {
-    let run = |caller: Caller| {
-        submit(caller, pending, || {
-            let client = &caller.handle(trainer, "trainer")?.client;
-            let batch = caller.handle(batch, "batch")?.get();
-            let function = function.ok_or_else(|| Error::invalid("function is NULL"))?;
-            let loss = |_: &[Datum], logprobs: &[Array1<f32>]| evaluate(function, context, logprobs);
-            Ok(client.submit_forward_backward_custom(batch, loss)?)
-        })
-    };
-    // SAFETY: the header says what the pointers are.
-    unsafe { border::call(error, run) }
+            (batch, move |_: &[Datum], logprobs: &[Array1<f32>]| evaluate(function, context, logprobs))
+        };
+        client.forward_backward_custom(pass.0, pass.1);
+        client.submit_forward_backward_custom(pass.0, pass.1);
+    }
 }
 
 #[unsafe(no_mangle)]

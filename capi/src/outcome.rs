@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::sync::OnceLock;
 
-use tinkex::serde::Serialize;
+use serde::Serialize;
 use tinkex::serde_json;
 use tinkex::types::{
     ForwardBackwardOutput, LoadWeightsResponse, OptimStepResponse, SampleResponse, SaveWeightsResponse,
@@ -24,7 +24,8 @@ pub struct Outcome {
     stop_reasons: Vec<CString>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
 enum Kind {
     Pass(ForwardBackwardOutput),
     Step(OptimStepResponse),
@@ -81,18 +82,8 @@ impl From<SampleResponse> for Outcome {
 
 impl Outcome {
     fn json(&self) -> CString {
-        fn written(value: &impl Serialize) -> CString {
-            // Types of numbers, texts and maps with text keys can always be written.
-            border::c_text(&serde_json::to_string(value).unwrap_or_default())
-        }
-        match &self.kind {
-            Kind::Pass(output) => written(output),
-            Kind::Step(response) => written(response),
-            Kind::Save(response) => written(response),
-            Kind::Load(response) => written(response),
-            Kind::Unload(response) => written(response),
-            Kind::Samples(response) => written(response),
-        }
+        // Types of numbers, texts and maps with text keys can always be written.
+        border::c_text(&serde_json::to_string(&self.kind).unwrap_or_default())
     }
 
     fn metrics(&self) -> Option<&BTreeMap<String, f64>> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tinkex::serde_json::{self, Value};
 use tinkex::types::{
-    AdamParams, DimuonParams, LoadOptions, LoraConfig, Loss, LossFn, LossSetting, OptimParams, OptimizerConfig,
-    SamplerSaveOptions, SaveOptions,
+    AdamParams, DimuonParams, LoadOptions, LoraConfig, Loss, LossFn, OptimParams, OptimizerConfig, SamplerSaveOptions,
+    SaveOptions,
 };
 use tinkex::{TrainingClient, TrainingOptions};
 
@@ -101,12 +101,17 @@ fn optimizer(given: Value) -> Result<OptimizerConfig, Error> {
     }
 }
 
-fn loss(caller: Caller, name: *const c_char, config_json: *const c_char) -> Result<Loss, Error> {
-    let mut loss = Loss::new(LossFn::from(caller.text(name, "loss")?));
-    let config: BTreeMap<String, LossSetting> =
-        json::read_optional(caller.optional_text(config_json, "loss_config_json")?, "loss_config_json")?;
-    loss.config = config;
-    Ok(loss)
+/// What a pass takes: the examples and the loss.
+fn pass(
+    caller: Caller,
+    batch: *const Batch,
+    loss_name: *const c_char,
+    loss_config_json: *const c_char,
+) -> Result<(tinkex::types::Batch, Loss), Error> {
+    let batch = caller.handle(batch, "batch")?.get();
+    let mut loss = Loss::new(LossFn::from(caller.text(loss_name, "loss")?));
+    loss.config = json::read_optional(caller.optional_text(loss_config_json, "loss_config_json")?, "loss_config_json")?;
+    Ok((batch, loss))
 }
 
 fn optim_params(caller: Caller, params_json: *const c_char) -> Result<OptimParams, Error> {
@@ -306,21 +311,23 @@ macro_rules! operation {
     };
 }
 
+pub(crate) use operation;
+
 operation! {
     tinkex_trainer_forward tinkex_trainer_submit_forward
     (batch: *const Batch, loss_name: *const c_char, loss_config_json: *const c_char) |caller, client| {
-        let arguments = (caller.handle(batch, "batch")?.get(), loss(caller, loss_name, loss_config_json)?);
-        client.forward(arguments.0, arguments.1);
-        client.submit_forward(arguments.0, arguments.1);
+        let pass = pass(caller, batch, loss_name, loss_config_json)?;
+        client.forward(pass.0, pass.1);
+        client.submit_forward(pass.0, pass.1);
     }
 }
 
 operation! {
     tinkex_trainer_forward_backward tinkex_trainer_submit_forward_backward
     (batch: *const Batch, loss_name: *const c_char, loss_config_json: *const c_char) |caller, client| {
-        let arguments = (caller.handle(batch, "batch")?.get(), loss(caller, loss_name, loss_config_json)?);
-        client.forward_backward(arguments.0, arguments.1);
-        client.submit_forward_backward(arguments.0, arguments.1);
+        let pass = pass(caller, batch, loss_name, loss_config_json)?;
+        client.forward_backward(pass.0, pass.1);
+        client.submit_forward_backward(pass.0, pass.1);
     }
 }
 
