@@ -103,6 +103,11 @@ impl Failure {
         self
     }
 
+    /// Adds all of these to the hint.
+    pub(crate) fn add_hints(self, hints: impl IntoIterator<Item = String>) -> Self {
+        hints.into_iter().fold(self, Failure::add_hint)
+    }
+
     /// Writing to stdout failed.
     pub(crate) fn stdout(error: io::Error) -> Self {
         match error.kind() {

@@ -11,7 +11,7 @@
 //! | `rescue.rs` | what is saved when a step fails |
 //! | `step_metrics.rs`, `record.rs` | what the run leaves in its directory, and how it is resumed |
 //! | `resume_command.rs` | the command line that resumes the run |
-//! | `progress.rs`, `chart.rs` | what a person sees |
+//! | `progress.rs`, `chart` | what a person sees |
 
 mod base_model;
 mod chart;
@@ -48,6 +48,7 @@ use self::progress::Progress;
 use self::record::{RunRecord, RunSettings, checkpoint_name};
 use self::rescue::Outcome;
 use self::resume_command::resume_command;
+use self::submitted_step::within;
 pub(crate) use self::train_options::Options;
 use self::training_loop::TrainingLoop;
 use crate::app::App;
@@ -134,7 +135,7 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
         }
     };
     let run = Run { options, trained, held_out, name, record, start };
-    run.plan(&[])?;
+    run.plan("all examples")?;
 
     app.require_service(&config)?;
     let report = App::in_session(config, |service| {
@@ -181,19 +182,18 @@ fn read_data(path: &Path) -> Result<(DataFile, Vec<bool>), Failure> {
 }
 
 impl Run<'_> {
-    /// The order of the examples without those that are left out, and the number of steps. Fails if there is nothing to do.
-    fn plan(&self, left_out: &[u32]) -> Result<(BatchOrder, u64), Failure> {
+    /// The order of the examples to train on, and the number of steps. Fails if there is nothing to do; `all` then says which
+    /// examples are held out.
+    fn plan(&self, all: &str) -> Result<(BatchOrder, u64), Failure> {
         let options = self.options;
-        let is_left_out = |example: &&u32| left_out.binary_search(example).is_ok();
-        let count = self.trained.len() - self.trained.iter().filter(is_left_out).count();
-        if count == 0 {
-            let all = if left_out.is_empty() { "all examples" } else { "all examples that are short enough" };
+        if self.trained.is_empty() {
             let name = options.data.display();
             return Err(Failure::usage(format!(
                 "{name} holds out {all} for evaluation, so there is nothing to train on"
             )));
         }
-        let examples = u32::try_from(count).map_err(|_| Failure::usage("the file has more than 2³² examples"))?;
+        let examples =
+            u32::try_from(self.trained.len()).map_err(|_| Failure::usage("the file has more than 2³² examples"))?;
         let order = BatchOrder { examples, batch_size: options.batch_size, seed: options.seed };
         let steps = options.steps.unwrap_or_else(|| order.steps(options.epochs));
         let completed = self.completed();
@@ -240,11 +240,11 @@ impl Run<'_> {
             save_every: options.save_every,
         };
         let completed = self.completed();
-        let progress = Progress::new(completed, steps, options.log_every);
+        let mut progress = Progress::new(completed, steps, options.log_every);
         app.interrupt.catch_with_note(
             "finishing the current steps and saving a checkpoint; press Ctrl-C again to stop immediately",
         );
-        let outcome = training_loop.run(completed, &mut self.record, &progress, &app.interrupt);
+        let outcome = training_loop.run(completed, &mut self.record, &mut progress, &app.interrupt);
         drop(progress);
         drop(training_loop);
         let is_saved = !outcome.unsaved;
@@ -270,10 +270,11 @@ impl Run<'_> {
         if let Some(note) = note {
             warn!("{note}");
         }
-        let (order, steps) = self.plan(&left_out)?;
         for list in [&mut self.trained, &mut self.held_out] {
             list.retain(|example| left_out.binary_search(example).is_err());
         }
+        let all = if left_out.is_empty() { "all examples" } else { "all examples that are short enough" };
+        let (order, steps) = self.plan(all)?;
         self.record.write()?;
         Ok((examples, order, steps))
     }
@@ -291,10 +292,7 @@ impl Run<'_> {
         if let Some(failure) = outcome.failure {
             return Err(match record.checkpoint_until(outcome.sound_until) {
                 Some(checkpoint) => {
-                    let failure = match missing(&outcome.missing, &record, checkpoint) {
-                        Some(missing) => failure.add_hint(missing),
-                        None => failure,
-                    };
+                    let failure = failure.add_hints(missing(&outcome.missing, &record, checkpoint));
                     failure.add_hint(format!("resume from step {} with: {}", checkpoint.step, resume(checkpoint)))
                 }
                 None if last > 0 => failure.add_hint(format!(
@@ -318,11 +316,7 @@ impl Run<'_> {
         let checkpoint = checkpoint.map(|checkpoint| checkpoint.path.clone());
         let sampler = trainer.save_weights_for_sampler(checkpoint_name(&name, last)).map_err(|error| {
             let saved = checkpoint.as_ref().map(|path| format!("the run is complete and saved as {path}"));
-            let failure = Failure::from(error);
-            match saved {
-                Some(saved) => failure.add_hint(saved),
-                None => failure,
-            }
+            Failure::from(error).add_hints(saved)
         })?;
         drawn?;
         let metrics = record.last_metrics();
@@ -356,18 +350,13 @@ fn missing(steps: &[u64], record: &RunRecord, checkpoint: &SavedCheckpoint) -> O
 
 /// Frees the model on the service, which would keep it for a while, and has room for a few only.
 fn unload(trainer: &TrainingClient) {
-    let unloaded = match trainer.submit_unload_model() {
-        Ok(pending) => {
-            let result =
-                pending.wait_timeout(UNLOAD_LIMIT).map(|result| result.map(drop).map_err(|error| error.to_string()));
-            result.unwrap_or_else(|| {
-                pending.cancel();
-                Err(format!("no response within {} s", UNLOAD_LIMIT.as_secs()))
-            })
-        }
-        Err(error) => Err(error.to_string()),
+    let unload = || -> Result<(), String> {
+        let pending = trainer.submit_unload_model().map_err(|error| error.to_string())?;
+        let result = within(&pending, UNLOAD_LIMIT);
+        let result = result.ok_or_else(|| format!("no response within {} s", UNLOAD_LIMIT.as_secs()))?;
+        result.map(drop).map_err(|error| error.to_string())
     };
-    if let Err(why) = unloaded {
+    if let Err(why) = unload() {
         warn!("the model of the run was not unloaded, and stays on the service for a while: {why}");
     }
 }

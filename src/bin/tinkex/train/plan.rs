@@ -7,8 +7,10 @@ use tinkex::toolkit::Decay;
 /// Splits examples into those to train on and those held out for evaluation, as indices. `held_out` marks examples that the data
 /// file holds out. Of the others, `fraction` is held out at random, but never all.
 pub(crate) fn split(held_out: &[bool], fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
-    let (mut evaluation, mut training): (Vec<u32>, Vec<u32>) =
-        (0..).zip(held_out).map(|(index, _)| index).partition(|&index| is_set(held_out, index));
+    let (mut evaluation, mut training) = (Vec::new(), Vec::new());
+    for (index, is_held_out) in (0_u32..).zip(held_out) {
+        if *is_held_out { evaluation.push(index) } else { training.push(index) }
+    }
     let wanted = (training.len() as f64 * fraction).round() as usize;
     let more = wanted.min(training.len().saturating_sub(1));
     if more > 0 {
@@ -19,10 +21,6 @@ pub(crate) fn split(held_out: &[bool], fraction: f64, seed: u64) -> (Vec<u32>, V
         training.retain(|index| evaluation.binary_search(index).is_err());
     }
     (training, evaluation)
-}
-
-fn is_set(flags: &[bool], index: u32) -> bool {
-    flags.get(index as usize).copied().unwrap_or_default()
 }
 
 /// The order of the examples: each epoch has all of them once, in a new random order.

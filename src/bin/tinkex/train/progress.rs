@@ -1,8 +1,5 @@
 //! Progress of a training run on stderr: a progress bar at a terminal, else a line every few steps.
 
-use std::fmt;
-use std::sync::{Mutex, PoisonError};
-
 use tinkex::clock::Clock;
 
 use super::step_metrics::Metrics;
@@ -14,7 +11,7 @@ pub(crate) struct Progress {
     log_every: u64,
     /// At a terminal.
     bar: Option<screen::Progress>,
-    pace: Mutex<Pace>,
+    pace: Pace,
 }
 
 impl Progress {
@@ -22,29 +19,23 @@ impl Progress {
     pub(crate) fn new(completed: u64, steps: u64, log_every: u64) -> Self {
         let (done, total) = (Some(completed), Some(steps));
         let start = || screen::start(Status { done, total, ..Status::default() }).keep();
-        Progress { steps, log_every, bar: screen::is_terminal().then(start), pace: Mutex::default() }
+        Progress { steps, log_every, bar: screen::is_terminal().then(start), pace: Pace::default() }
     }
 
-    pub(crate) fn step(&self, metrics: &Metrics) {
+    pub(crate) fn step(&mut self, metrics: &Metrics) {
         let Metrics { step, eval_loss, .. } = metrics;
         match &self.bar {
             Some(bar) => {
-                let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-                pace.step(Clock::system().now());
-                let left = pace.left(self.steps.saturating_sub(*step));
+                self.pace.step(Clock::system().now());
+                let left = self.pace.left(self.steps.saturating_sub(*step));
                 bar.update(|status| {
                     (status.done, status.note, status.left) = (Some(*step), metrics.to_string(), left);
                 });
             }
             None if step % self.log_every == 0 || *step == self.steps || eval_loss.is_some() => {
-                self.line(format_args!("step {step}/{}: {metrics}", self.steps));
+                screen::line(format_args!("step {step}/{}: {metrics}", self.steps));
             }
             None => {}
         }
-    }
-
-    /// Prints a line, above the bar if there is one.
-    pub(crate) fn line(&self, text: fmt::Arguments<'_>) {
-        screen::line(text);
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use tinkex::TrainingClient;
 use tinkex::clock::Clock;
 use tinkex::toolkit::SavedCheckpoint;
-use tinkex::{Error, TrainingClient};
 
-use super::progress::Progress;
 use super::record::{RunRecord, checkpoint_name};
-use super::submitted_step::SubmittedStep;
+use super::submitted_step::{SubmittedStep, within};
 use crate::failure::Failure;
+use crate::screen;
 
 /// How long the steps in flight may take to settle.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
@@ -64,7 +64,6 @@ pub(crate) struct Rescue<'a> {
     pub(crate) trainer: &'a TrainingClient,
     pub(crate) name: &'a str,
     pub(crate) record: &'a mut RunRecord,
-    pub(crate) progress: &'a Progress,
     pub(crate) clock: Clock,
     /// When the last step was finished.
     pub(crate) last_finished: Instant,
@@ -99,14 +98,14 @@ impl Rescue<'_> {
             in_flight.iter().for_each(SubmittedStep::withdraw);
             return Outcome::failed(learned, failure);
         }
-        self.progress.line(format_args!(
+        screen::line(format_args!(
             "a step failed; saving a checkpoint, which may take {} minutes if the service does not respond",
             SAVE_LIMIT.as_secs() / 60
         ));
         let Settled { last, saved, missing } = self.settle(learned, in_flight);
         match saved.map_or_else(|| self.save(last), Ok) {
             Ok(path) => {
-                self.progress.line(format_args!("saved {path}"));
+                screen::line(format_args!("saved {path}"));
                 // The failure may be that of the disk; the path is known all the same.
                 self.record.add_checkpoint(SavedCheckpoint::new(last, path)).ok();
                 Outcome { missing, ..Outcome::failed(last, failure) }
@@ -154,12 +153,8 @@ impl Rescue<'_> {
     fn save(&self, step: u64) -> Result<String, String> {
         let submitted = self.trainer.submit_save_state(checkpoint_name(self.name, step));
         let pending = submitted.map_err(|error| error.to_string())?;
-        match pending.wait_timeout(SAVE_LIMIT) {
-            Some(saved) => saved.map(|saved| saved.path).map_err(|error: Error| error.to_string()),
-            None => {
-                pending.cancel();
-                Err(format!("no result within {} minutes", SAVE_LIMIT.as_secs() / 60))
-            }
-        }
+        let saved = within(&pending, SAVE_LIMIT);
+        let saved = saved.ok_or_else(|| format!("no result within {} minutes", SAVE_LIMIT.as_secs() / 60))?;
+        saved.map(|saved| saved.path).map_err(|error| error.to_string())
     }
 }

@@ -1,6 +1,6 @@
 //! A step in flight.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tinkex::clock::Clock;
 use tinkex::toolkit::nats_per_token;
@@ -52,6 +52,15 @@ impl SubmittedStep {
     }
 }
 
+/// The result of a request, if it comes within this time. Otherwise the request is withdrawn.
+pub(crate) fn within<T>(pending: &Pending<T>, limit: Duration) -> Option<Result<T>> {
+    let result = pending.wait_timeout(limit);
+    if result.is_none() {
+        pending.cancel();
+    }
+    result
+}
+
 /// A request in flight.
 pub(crate) struct Stage<T> {
     pending: Option<Pending<T>>,
@@ -77,14 +86,7 @@ impl<T> Stage<T> {
     /// Waits until the deadline. A request without a result by then is withdrawn.
     pub(crate) fn settle(&mut self, clock: &Clock, deadline: Instant) -> Option<T> {
         let pending = self.pending.take()?;
-        let result = pending.wait_timeout(deadline.saturating_duration_since(clock.now()));
-        let result = match result {
-            Some(result) => result.ok(),
-            None => {
-                pending.cancel();
-                None
-            }
-        };
+        let result = within(&pending, deadline.saturating_duration_since(clock.now()))?.ok();
         self.succeeded |= result.is_some();
         result
     }

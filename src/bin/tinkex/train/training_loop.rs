@@ -18,6 +18,7 @@ use super::step_metrics::Metrics;
 use super::submitted_step::{Stage, SubmittedStep};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::screen;
 
 /// Maximum number of steps in flight: the one that is awaited, and the next.
 const MAX_IN_FLIGHT: usize = 2;
@@ -52,7 +53,7 @@ struct State<'a> {
     last: u64,
     last_finished: Instant,
     record: &'a mut RunRecord,
-    progress: &'a Progress,
+    progress: &'a mut Progress,
     interrupt: &'a Interrupt,
     clock: Clock,
 }
@@ -64,7 +65,7 @@ impl TrainingLoop<'_> {
         &self,
         completed: u64,
         record: &mut RunRecord,
-        progress: &Progress,
+        progress: &mut Progress,
         interrupt: &Interrupt,
     ) -> Outcome {
         let clock = Clock::system();
@@ -74,9 +75,9 @@ impl TrainingLoop<'_> {
             Ok(()) => return self.save_last(completed, &mut state),
             Err(stop) => stop,
         };
-        let State { in_flight, last, last_finished, record, progress, clock, .. } = state;
+        let State { in_flight, last, last_finished, record, clock, .. } = state;
         let in_flight = in_flight.into();
-        rescue::Rescue { trainer: self.trainer, name: self.name, record, progress, clock, last_finished }
+        rescue::Rescue { trainer: self.trainer, name: self.name, record, clock, last_finished }
             .run(stop, completed, last, in_flight)
     }
 
@@ -136,32 +137,30 @@ impl TrainingLoop<'_> {
         let number = step.metrics.step;
         let output = step.forward_backward.wait().map_err(|error| {
             let is_about_data = error.is_user_error();
-            let failure = Failure::from(error);
             // The service counts the datums of the batch, and knows nothing of lines.
             let places = || format!("datums 0, 1, … are {}", self.examples.places(&step.examples));
-            if is_about_data { failure.add_hint(places()) } else { failure }
+            Failure::from(error).add_hints(is_about_data.then(places))
         })?;
-        let mut metrics = step.metrics.clone();
         if let Some(output) = output {
-            metrics.loss = nats_per_token(&step.batch, &output).map_err(Failure::from)?;
+            step.metrics.loss = nats_per_token(&step.batch, &output).map_err(Failure::from)?;
         }
         step.optim_step.wait().map_err(Failure::from)?;
         state.last = number;
-        metrics.finish(&mut state.last_finished, state.clock.now());
-        // Should the evaluation fail, the step is recorded without it.
-        step.metrics = metrics.clone();
-        if !metrics.loss.is_finite() {
-            return Err(Stop::diverged(number, &format!("loss of step {number}"), metrics.loss));
+        step.metrics.finish(&mut state.last_finished, state.clock.now());
+        let loss = step.metrics.loss;
+        if !loss.is_finite() {
+            return Err(Stop::diverged(number, &format!("loss of step {number}"), loss));
         }
-        metrics.eval_loss = step.evaluation.finish()?;
-        if let Some(loss) = metrics.eval_loss.filter(|loss| !loss.is_finite()) {
+        // Should the evaluation fail, the step is recorded without it.
+        step.metrics.eval_loss = step.evaluation.finish()?;
+        if let Some(loss) = step.metrics.eval_loss.filter(|loss| !loss.is_finite()) {
             return Err(Stop::diverged(number + 1, &format!("eval loss of step {number}"), loss));
         }
-        state.progress.step(&metrics);
-        state.record.add_metrics(metrics)?;
+        state.progress.step(&step.metrics);
+        state.record.add_metrics(step.metrics.clone())?;
         if let Some(checkpoint) = &mut step.checkpoint {
             if let Some(saved) = checkpoint.wait().map_err(Failure::from)? {
-                state.progress.line(format_args!("saved {}", saved.path));
+                screen::line(format_args!("saved {}", saved.path));
                 state.record.add_checkpoint(SavedCheckpoint::new(number, saved.path))?;
                 state.record.draw(self.name)?;
             }
