@@ -28,22 +28,16 @@ pub(super) fn put_away(state: &ServerState, id: &str, record: &RunRecord, model:
     }
 }
 
-/// The state of a model that rested.
+/// The state of a model that rested on the disk.
 pub(super) fn wake(
     state: &ServerState,
     id: &str,
     record: &RunRecord,
-    resting: &RestingModel,
+    files: &RestingFiles,
 ) -> Result<ModelState, TaskError> {
-    match resting {
-        RestingModel::InMemory(model) => Ok(model.clone()),
-        RestingModel::OnDisk(files) => {
-            let packed = state.store.load_files(&files.folder(), RESTING_RECORD);
-            let unpacked = packed.and_then(|packed| unpack_state(&packed, adapter_options(&record.lora)));
-            let failed =
-                |error: io::Error| TaskError::server(format!("failed to read {id} back from the disk: {error}"));
-            let (adapter, optimizer, gradient) = unpacked.map_err(failed)?;
-            Ok(ModelState { adapter: Arc::new(adapter), gradient, optimizer })
-        }
-    }
+    let packed = state.store.load_files(&files.folder(), RESTING_RECORD);
+    let unpacked = packed.and_then(|packed| unpack_state(&packed, adapter_options(&record.lora)));
+    let failed = |error: io::Error| TaskError::server(format!("failed to read {id} back from the disk: {error}"));
+    let (adapter, optimizer, gradient) = unpacked.map_err(failed)?;
+    Ok(ModelState { adapter: Arc::new(adapter), gradient, optimizer })
 }

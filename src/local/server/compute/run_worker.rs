@@ -69,11 +69,14 @@ pub(crate) fn spawn_run_worker(
                     Some(worker) => worker,
                     none => {
                         let trained = match &resting {
-                            Some(resting) => wake(&state, &id, &record, resting)?,
-                            None => ModelState {
-                                adapter: Arc::new(model.new_adapter(&adapter_options(&record.lora))),
-                                gradient: Tensors::new(),
-                                optimizer: Adam::default(),
+                            Some(RestingModel::OnDisk(files)) => wake(&state, &id, &record, files)?,
+                            _ => match resting.take() {
+                                Some(RestingModel::InMemory(left)) => left,
+                                _ => ModelState {
+                                    adapter: Arc::new(model.new_adapter(&adapter_options(&record.lora))),
+                                    gradient: Tensors::new(),
+                                    optimizer: Adam::default(),
+                                },
                             },
                         };
                         // Removes its files.

@@ -23,7 +23,7 @@ pub(crate) enum RestingModel {
 }
 
 /// What training has made of a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ModelState {
     /// Shared with sampling sessions on the same weights; copied by the next optimizer step if it is.
     pub(crate) adapter: Arc<Adapter>,
