@@ -11,6 +11,7 @@ use log::{Level, log};
 use super::Http;
 use super::request::Limits;
 use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::observer::WaitKind;
 use crate::rules::wait_log::{PATIENCE, WaitCause, WaitEnd};
 
 /// What a policy decided about a failed attempt.
@@ -79,7 +80,8 @@ impl Http {
     /// The same, for a request that ends so if nothing changes.
     pub(super) fn waiting_until(&self, limits: &Limits, end: WaitEnd) -> Limits {
         let mut limits = limits.clone();
-        if let (Some(kind), None, true) = (limits.waits_for, &limits.wait, self.process.is_current()) {
+        let begins = |_: &WaitKind| limits.wait.is_none() && self.process.is_current();
+        if let Some(kind) = limits.waits_for.filter(begins) {
             let now = self.config.clock().now();
             let wait = self.wait(kind, limits.operation, PATIENCE, end, now);
             limits.wait = Some(Arc::new(wait.after(limits.handle.attempts())));

@@ -13,7 +13,7 @@ use super::Http;
 use crate::clock::{Clock, Monitor};
 use crate::config::{Config, MAX_DURATION};
 use crate::dispatcher::EventDispatcher;
-use crate::error::Limit;
+use crate::error::{ErrorKind, Limit, Result};
 use crate::observer::{Event, WaitEnded, WaitKind, Waiting};
 use crate::process::Process;
 use crate::rules::wait_log::{Doing, PATIENCE, WaitCause, WaitEnd, WaitId, WaitLog};
@@ -236,15 +236,16 @@ impl Http {
         kind: WaitKind,
         operation: &'static str,
         on_full: OnFull,
-        reserve: impl FnOnce(OnFull) -> T,
-    ) -> T {
+        reserve: impl Fn(OnFull) -> Result<T>,
+    ) -> Result<T> {
         let OnFull::WaitUntil(deadline) = on_full else { return reserve(on_full) };
-        if !self.process.is_current() {
-            return reserve(on_full);
+        match reserve(OnFull::Fail) {
+            Err(error) if error.kind() == ErrorKind::QueueFull => {}
+            outcome => return outcome,
         }
         let end = deadline.map_or(WaitEnd::Never, |at| WaitEnd::At(at, Limit::Operation.setting()));
         let wait = self.wait(kind, operation, PATIENCE, end, self.config.clock().now());
-        wait.during(Doing::Queued("the client's queue is full".into()), || reserve(on_full))
+        wait.during(Doing::Queued("the client's queue is full"), || reserve(on_full))
     }
 
     /// Reports no more waits.

@@ -61,12 +61,12 @@ pub(crate) struct WaitCause {
 }
 
 /// What a call does right now, if it is not waiting for a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
     /// This is the reason, whatever failed before.
-    Blocked(Arc<str>),
+    Blocked(&'static str),
     /// This is the reason, unless there was a failure.
-    Queued(Arc<str>),
+    Queued(&'static str),
 }
 
 #[derive(Debug)]
@@ -201,7 +201,7 @@ impl WaitLog {
         let (own, since) = (longest.cause.as_ref(), longest.since);
         let cause = own.or_else(|| self.causes.get(&kind));
         let reason = match (&longest.doing, cause) {
-            (Some(Doing::Blocked(reason)), _) | (Some(Doing::Queued(reason)), None) => Arc::clone(reason),
+            (Some(Doing::Blocked(reason)), _) | (Some(Doing::Queued(reason)), None) => (*reason).into(),
             (_, Some(cause)) => Arc::clone(&cause.reason),
             (None, None) => NO_RESPONSE.into(),
         };
@@ -331,11 +331,11 @@ mod tests {
         let (mut log, at) = log();
         let id = begin(&mut log, SUBMISSION, at(0));
         let reason = |log: &mut WaitLog, minute: u64| log.report(at(60 * minute))[0].reason.to_string();
-        log.set_doing(id, Some(Doing::Queued("own limits".into())));
+        log.set_doing(id, Some(Doing::Queued("own limits")));
         assert_eq!(reason(&mut log, 1), "own limits");
         log.note(id, cause("503 full", 1));
         assert_eq!(reason(&mut log, 2), "503 full");
-        log.set_doing(id, Some(Doing::Blocked("the command runs".into())));
+        log.set_doing(id, Some(Doing::Blocked("the command runs")));
         assert_eq!(reason(&mut log, 3), "the command runs");
         log.set_doing(id, None);
         assert_eq!(reason(&mut log, 4), "503 full");

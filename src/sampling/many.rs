@@ -1,6 +1,5 @@
 //! Many samples with a bounded number of them in flight.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use super::{SampleOptions, SamplingClient};
@@ -56,7 +55,6 @@ impl SamplingClient {
             requests,
             max_in_flight: self.session.config().max_sampling_in_flight(),
             in_flight: AsCompleted::new(),
-            refused: VecDeque::new(),
             progress: SampleProgress { done: 0, failed: 0, submitted: 0, total },
             on_progress: None,
         }
@@ -74,8 +72,6 @@ pub struct SampleMany<'a, I> {
     requests: I,
     max_in_flight: usize,
     in_flight: AsCompleted<SampleResponse>,
-    /// The errors of requests that could not be submitted.
-    refused: VecDeque<(usize, Result<SampleResponse>)>,
     progress: SampleProgress,
     on_progress: Option<Box<dyn FnMut(SampleProgress) + 'a>>,
 }
@@ -137,20 +133,18 @@ where
         in_order(self.collect())
     }
 
-    /// Submits requests as long as there is room.
-    fn fill(&mut self) {
+    /// Submits requests as long as there is room. Returns the error of one that could not be submitted.
+    fn fill(&mut self) -> Option<(usize, Result<SampleResponse>)> {
         while self.in_flight.len() < self.max_in_flight {
-            let Some(request) = self.requests.next() else { break };
+            let request = self.requests.next()?;
             let index = self.progress.submitted;
             self.progress.submitted += 1;
             match self.client.submit_sample_with(request) {
                 Ok(pending) => self.in_flight.add_as(index, pending),
-                Err(error) => {
-                    self.refused.push_back((index, Err(error)));
-                    break;
-                }
+                Err(error) => return Some((index, Err(error))),
             }
         }
+        None
     }
 }
 
@@ -162,8 +156,7 @@ where
     type Item = (usize, Result<SampleResponse>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.fill();
-        let next = self.refused.pop_front().or_else(|| self.in_flight.next())?;
+        let next = self.fill().or_else(|| self.in_flight.next())?;
         self.progress.done += 1;
         self.progress.failed += usize::from(next.1.is_err());
         let progress = self.progress;

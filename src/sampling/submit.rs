@@ -183,7 +183,7 @@ impl SampleJob {
             |_, _| {},
             || {
                 self.completer.check_wanted()?;
-                let queued = Doing::Queued("the client's own limits of sampling".into());
+                let queued = Doing::Queued("the client's own limits of sampling");
                 let permit = limits.during(queued, || limiter.acquire(estimate, || http.is_closed(), self.deadline))?;
                 self.completer.check_wanted()?;
                 let body = match &mut body {

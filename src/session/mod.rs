@@ -218,7 +218,7 @@ impl Session {
         let now = self.config().clock().now();
         let end = WaitEnd::At(now + limit.min(MAX_DURATION), "the time limit of the close");
         let wait = self.http.wait(WaitKind::Close, "close", PATIENCE, end, now);
-        wait.during(Doing::Blocked("its last requests and threads end".into()), || self.end(reason, detail, deadline));
+        wait.during(Doing::Blocked("its last requests and threads end"), || self.end(reason, detail, deadline));
         drop(wait);
         self.http.close_waits(deadline);
         self.http.events().close(deadline);

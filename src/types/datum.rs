@@ -300,8 +300,8 @@ impl Batch {
     ///
     /// Those of [`Datum::validate_for`]. The error names the datum's index.
     pub fn validate_for(&self, function: &LossFn) -> Result<()> {
-        let place = |index: usize| format!(" of datum {index}");
-        self.iter().enumerate().try_for_each(|(index, datum)| datum.check_for(function, &place(index)))
+        let mut numbered = self.iter().enumerate();
+        numbered.try_for_each(|(index, datum)| datum.check_for(function, &format_args!(" of datum {index}")))
     }
 }
 

@@ -149,7 +149,10 @@ impl Http {
     /// Renews the credential if it is time. After a failure the old one holds.
     pub(crate) fn renew_credential(&self) {
         let limits = self.limits("renew_credential", Purpose::Session);
-        let limits = self.waiting(&Limits { waits_for: Some(WaitKind::Credential), ..limits });
+        let limits = Limits { waits_for: Some(WaitKind::Credential), ..limits };
+        // To find the slot, only the command of a key can take long.
+        let may_run = self.client_config().pjwt_auth_enabled && self.config().credential().is_command();
+        let limits = if may_run { self.waiting(&limits) } else { limits };
         let Ok(which) = self.current_slot(&limits) else { return };
         {
             let mut state = self.slot(which).0.lock();
@@ -159,7 +162,7 @@ impl Http {
             }
             state.is_obtaining = true;
         }
-        match self.obtain(which, &limits) {
+        match self.obtain(which, &self.waiting(&limits)) {
             Err(failed) if failed.error.kind() != ErrorKind::Closed => {
                 warn!("the token was not renewed, and the old one is used: {}", failed.error);
             }
@@ -211,10 +214,9 @@ impl Http {
             match (step, current) {
                 (Step::Use, Some(current)) => return Ok(current),
                 (Step::Replace, Some(current)) => return Ok(self.obtain(which, limits).unwrap_or(current)),
-                (Step::Wait, _) => limits
-                    .during(Doing::Blocked("another call is getting the credential".into()), || {
-                        self.wait_for_credential(which, failures, limits)
-                    })?,
+                (Step::Wait, _) => limits.during(Doing::Blocked("another call is getting the credential"), || {
+                    self.wait_for_credential(which, failures, limits)
+                })?,
                 (Step::Obtain | Step::Use | Step::Replace, _) => return self.obtain(which, limits),
             }
         }
@@ -281,7 +283,7 @@ impl Http {
         let secret = match self.config().credential() {
             Credential::Key(secret) => secret.clone(),
             Credential::Command(command) => limits
-                .during(Doing::Blocked("the command in TINKER_CREDENTIAL_CMD is running".into()), || {
+                .during(Doing::Blocked("the command in TINKER_CREDENTIAL_CMD is running"), || {
                     command::run(command, &options, limits.deadline)
                 })?,
         };
@@ -311,8 +313,8 @@ impl Http {
         };
         let wall = self.config().clock().wall();
         let explained = |error: Error| error.with_detail("when the key was to be exchanged for a token");
-        let response = limits
-            .during(Doing::Blocked("the key is being exchanged for a token".into()), || self.send_once(&request, &own));
+        let response =
+            limits.during(Doing::Blocked("the key is being exchanged for a token"), || self.send_once(&request, &own));
         let response = response.map_err(|error| NotObtained::from(explained(error)))?;
         if !response.is_success() {
             let failure = Some(response.failure(wall));

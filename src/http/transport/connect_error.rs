@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 
 use ureq::config::Config;
-use ureq::http::Uri;
 
 use crate::rules::connection_failure::{ConnectionDiagnosis, ConnectionFailure, ConnectionReport, ConnectionStage};
 
@@ -27,13 +26,12 @@ impl ConnectError {
     }
 
     /// The route failed. If it leads through a proxy, the fault lies there.
-    pub(super) fn on_route(error: ureq::Error, config: &Config, target: &Uri) -> ureq::Error {
-        let proxy = config.proxy().filter(|proxy| !proxy.is_no_proxy(target));
+    pub(super) fn on_route(error: ureq::Error, config: &Config) -> ureq::Error {
         let mut error = match Self::from_ureq(error) {
             Ok(known) => known,
             Err(error) => ConnectError { stage: ConnectionStage::Route, proxy: None, error },
         };
-        let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        let proxy = config.proxy().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         error.proxy = error.proxy.or(proxy);
         error.into()
     }

@@ -68,7 +68,7 @@ where
         let connected = self
             .route
             .connect(&details, chained)
-            .map_err(|error| ConnectError::on_route(error, details.config, details.uri))
+            .map_err(|error| ConnectError::on_route(error, details.config))
             .and_then(|route| {
                 let secured = self.security.connect(&details, route);
                 secured.map_err(|error| ConnectError::at(ConnectionStage::Tls, error))

@@ -49,7 +49,7 @@ impl Worker {
             Some(promise) if self.news.wait.is_none() => {
                 let operation = promise.completer.operation();
                 let wait = self.http.wait(WaitKind::Result, operation, PATIENCE_PENDING, WaitEnd::Never, now);
-                wait.set_doing(Doing::Queued(UNFINISHED.into()));
+                wait.set_doing(Doing::Queued(UNFINISHED));
                 self.news.wait = Some(wait);
             }
             Some(_) => {}

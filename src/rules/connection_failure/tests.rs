@@ -178,25 +178,3 @@ fn a_proxy_is_named_with_its_response() {
     let expected = (Fault::Proxy, Outlook::OneMoreTry, "proxy 127.0.0.1:3128: no such host".to_owned());
     assert_eq!(diagnosis(ConnectionStage::Lookup, proxy, unknown), expected);
 }
-
-#[test]
-fn a_process_limit_is_no_network_fault() {
-    let descriptor = "Too many open files (os error 24)";
-    let thread = "Resource temporarily unavailable (os error 11)";
-    for (stage, text, words) in [
-        (ConnectionStage::Lookup, descriptor, "too many open files"),
-        (ConnectionStage::Route, descriptor, "too many open files"),
-        (ConnectionStage::Route, "Too many open files in system (os error 23)", "too many open files"),
-        (ConnectionStage::Tls, "Cannot allocate memory (os error 12)", "out of memory"),
-        (ConnectionStage::Lookup, thread, "the tinkex-dns thread could not be started"),
-    ] {
-        for proxy in [None, Some("127.0.0.1:3128")] {
-            let report = ConnectionReport::Io(io::ErrorKind::Other, text);
-            let expected = (Fault::LocalLimit, Outlook::Shortage, words.to_owned());
-            assert_eq!(diagnosis(stage, proxy, report), expected);
-        }
-    }
-    let report = ConnectionReport::Io(io::ErrorKind::WouldBlock, thread);
-    assert_eq!(diagnosis(ConnectionStage::Route, None, report).0, Fault::Route);
-    assert!(hint(Fault::LocalLimit, TOO_MANY_FILES).contains("ulimit -n"));
-}
