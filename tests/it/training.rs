@@ -153,18 +153,23 @@ fn invalid_models_are_refused_before_any_request() {
     assert_eq!(trainer.model_id(), "model-0", "a refused model takes no number");
 }
 
-#[test]
-fn a_full_queue_fails_submits_and_blocks_calls() {
-    let gate = Arc::<Gate>::default();
-    let held = Arc::clone(&gate);
+/// A client whose queue has room for one call, and a service that holds the response to the first step until the gate opens.
+fn room_for_one(gate: &Arc<Gate>, manual: &ManualClock) -> (Service, TrainingClient) {
+    let held = Arc::clone(gate);
     let service = Service::start(move |request| match healthy_service(request) {
         reply if request.path == "optim_step" && request.seq_id() == Some(1) => Reply::held(&held, reply),
         reply => reply,
     });
-    let manual = ManualClock::new();
-    let config = service.manual_config(&manual).max_queued(1).timeout_operation(Some(HOUR));
+    let config = service.manual_config(manual).max_queued(1).timeout_operation(Some(HOUR));
     let client = ServiceClient::connect(config.build().unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    (service, trainer)
+}
+
+#[test]
+fn a_full_queue_fails_submits_and_blocks_calls() {
+    let (gate, manual) = (Arc::<Gate>::default(), ManualClock::new());
+    let (service, trainer) = room_for_one(&gate, &manual);
     // A call keeps its place in the queue until its promise has arrived.
     let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
     service.wait_for_count("optim_step", 1);
@@ -181,16 +186,9 @@ fn a_full_queue_fails_submits_and_blocks_calls() {
 
 #[test]
 fn a_submission_waits_for_room_if_asked() {
-    let gate = Arc::<Gate>::default();
-    let held = Arc::clone(&gate);
-    let service = Service::start(move |request| match healthy_service(request) {
-        reply if request.path == "optim_step" && request.seq_id() == Some(1) => Reply::held(&held, reply),
-        reply => reply,
-    });
-    let manual = ManualClock::new();
-    let config = service.manual_config(&manual).max_queued(1).timeout_operation(Some(HOUR));
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
-    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap().with_waiting_submits(true);
+    let (gate, manual) = (Arc::<Gate>::default(), ManualClock::new());
+    let (service, trainer) = room_for_one(&gate, &manual);
+    let trainer = trainer.with_waiting_submits(true);
     let first = trainer.submit_optim_step(AdamParams::default()).unwrap();
     service.wait_for_count("optim_step", 1);
     let submit = || {

@@ -1,13 +1,14 @@
 //! Final refusals have a status that no client repeats: the official ones repeat some for 5 min, without a word.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
-use std::{fs, io};
 
 use serde_json::{Value, json};
 use tinkex::local::{LocalServer, WireFormats};
 
-use super::client::{Client, Response, batch, forward_backward, optim_step, sample, save};
+use super::client::{Client, Response, forward_backward, optim_step, sample, save};
+use crate::source_tree::rust_files;
 
 const BASE: &str = "tinkex/bytes-tiny";
 
@@ -147,9 +148,10 @@ fn no_final_refusal_is_repeated_by_clients() {
     }
     check(&scene.client.post_protobuf("forward_backward", b"\xff\xff"), "broken protobuf");
     check(&scene.client.post_protobuf("create_model", b""), "protobuf where JSON is expected");
-    let large = json!({ "forward_backward_input": batch(&"ab".repeat(1 << 20)), "model_id": run, "seq_id": 9 });
-    scene.client.send("POST", "forward_backward", &large.to_string());
-    check(&scene.client.receive().unwrap(), "too large");
+    scene.client.send("POST", "forward_backward", &" ".repeat((1 << 20) + 1));
+    let refused = scene.client.receive().unwrap();
+    check(&refused, "too large");
+    assert_eq!(refused.status, 413);
 }
 
 fn check(refused: &Response, what: &str) {
@@ -207,32 +209,19 @@ fn statuses(text: &str, call: &str) -> Vec<u16> {
     text.split(call).skip(1).filter_map(status).collect()
 }
 
-fn read_sources(folder: &Path, visit: &mut impl FnMut(&Path, &str)) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            read_sources(&path, visit)?;
-        } else {
-            visit(&path, &fs::read_to_string(&path)?);
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn statuses_that_clients_repeat_have_a_reason() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/local/server");
     let mut found = BTreeMap::<(String, u16), usize>::new();
-    read_sources(&root, &mut |path, text| {
+    for path in rust_files("src/local/server") {
         let file = path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
-        let text: String = text.split_whitespace().collect();
+        let text: String = fs::read_to_string(&path).unwrap().split_whitespace().collect();
         for status in statuses(&text, "Response::temporary(") {
             *found.entry((file.clone(), status)).or_default() += 1;
         }
         let finals = statuses(&text, "Response::error(");
         assert!(!finals.iter().any(|status| is_repeated(*status)), "{file}: {finals:?}");
-    })
-    .unwrap();
+    }
     let expected = TEMPORARY.iter().map(|(file, status, count, _)| ((file.to_string(), *status), *count)).collect();
     assert_eq!(found, expected);
 }

@@ -25,12 +25,14 @@ fn a_dropped_or_cancelled_pending_frees_its_connection() {
 
 #[test]
 fn a_cancelled_wait_ends() {
-    let service = holding(&Arc::default());
-    let client = connect(service.config());
+    let (service, manual) = (holding(&Arc::default()), ManualClock::new());
+    let client = connect(service.manual_config(&manual));
     let held = pending(&client, "held");
     service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "held"));
+    let limit = Duration::from_secs(601);
     std::thread::scope(|scope| {
-        let wait = scope.spawn(|| held.wait_timeout(Duration::from_secs(600)).map(|result| result.unwrap_err().kind()));
+        let wait = scope.spawn(|| held.wait_timeout(limit).map(|result| result.unwrap_err().kind()));
+        manual.until_waiting(|waits| waits.contains(&limit));
         held.cancel();
         assert_eq!(wait.join().unwrap(), Some(ErrorKind::Cancelled));
     });

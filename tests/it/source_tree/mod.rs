@@ -16,7 +16,7 @@ fn in_package(path: &str) -> PathBuf {
 }
 
 /// Every Rust file below a directory of the package.
-fn rust_files(directory: &str) -> Vec<PathBuf> {
+pub(crate) fn rust_files(directory: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut directories = vec![in_package(directory)];
     while let Some(directory) = directories.pop() {

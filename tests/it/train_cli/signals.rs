@@ -12,7 +12,7 @@ use crate::support::{Gate, Reply, Service, healthy_service};
 const NOTE: &str = "press Ctrl-C again to stop immediately";
 
 fn train(prefix: &str) -> String {
-    format!("{prefix} train data.jsonl --base-model tinkex/bytes-tiny --steps 100000 --log-every 1")
+    format!("{prefix} train data.jsonl --base-model tinkex/bytes-tiny --batch-size 2 --steps 100000 --log-every 1")
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
 use tinkex::{RestClient, WaitKind};
 
 use super::*;
-use crate::support::connect;
+use crate::support::{Gate, connect};
 
 #[test]
 fn a_refused_submission_is_said_until_accepted() {
@@ -152,14 +152,19 @@ fn the_clients_own_limits_are_said() {
 
 #[test]
 fn a_close_that_takes_long_is_said() {
-    let scene = Scene::with(1, |request, _| (request.path == "telemetry").then_some(Reply::Silence));
-    let client = connect(scene.config().telemetry(true));
+    let (scene, told) = (Scene::refusing("nothing", 200), Arc::<Gate>::default());
+    let held = Arc::clone(&told);
+    let service = Service::start_current(move |request| match &*request.path {
+        "client/config" | "client/dynamic_config" => Reply::ok(json!({})),
+        path if path.ends_with("/finish") => Reply::held(&held, Reply::no_content()),
+        _ => healthy_service(request),
+    });
+    let client = connect(scene.config().base_url(service.url()));
     let closing = thread::spawn(move || client.close(3600 * SECOND));
-    scene.service.wait_for_count("telemetry", 1);
+    service.wait_until(|requests| requests.iter().any(|request| request.path.ends_with("/finish")));
     scene.manual.advance(10 * SECOND);
     let waiting = scene.waiting();
     assert_eq!((waiting.kind, waiting.limit), (WaitKind::Close, left(3590, "the time limit of the close")));
-    scene.manual.advance(3600 * SECOND);
-    drop(scene);
+    told.open();
     closing.join().unwrap();
 }
