@@ -40,6 +40,15 @@
 //! - [`Error`] says what failed, why, and whether the request may have taken effect.
 //! - [`Tokenizer`] converts text to tokens and back; a client can load the one of its model.
 //! - [`types`] holds the data: datums, tensors, parameters, results. Its front page says what one writes and what one reads.
+#![cfg_attr(
+    feature = "chat",
+    doc = "- [`chat`] (feature `chat`) writes conversations as a chat model wants them: prompts, training examples with the right"
+)]
+#![cfg_attr(
+    not(feature = "chat"),
+    doc = "- `chat` (feature `chat`) writes conversations as a chat model wants them: prompts, training examples with the right"
+)]
+//!   tokens trained; and reads replies back.
 //! - [`toolkit`] has what most programs need beside the calls: datums from tokens, learning rates, files that record a run.
 //! - [`api`] is low-level access: send any request to any path.
 #![cfg_attr(
@@ -107,6 +116,8 @@
 //! program is built with `panic = "unwind"`, the default.
 
 pub mod api;
+#[cfg(feature = "chat")]
+pub mod chat;
 pub mod clock;
 mod config;
 #[doc(hidden)] // For the program `tinkex`; not part of the API.
@@ -156,7 +167,7 @@ pub use tokenizer::{TextDecoder, Tokenizer};
 pub use training::CustomLoss;
 pub use training::TrainingClient;
 
-/// Compiles and runs the README's first program.
-#[cfg(all(doctest, feature = "local"))]
+/// Compiles the README's programs, and runs the first one.
+#[cfg(all(doctest, feature = "local", feature = "chat", feature = "tokenizers"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -11,10 +11,21 @@ use crate::rules::poll_queue::Ticket;
 /// A resubmission is a new request with a new sequence number. The server responds to a repeated number with the promise that it
 /// made for that number before, which here is the expired one.
 pub(crate) struct Resubmission {
-    /// The wait before it.
-    pub(crate) wait: Duration,
+    /// The wait before it. A number, since it is half the size of a `Duration`.
+    wait_nanos: u64,
     /// Called on the poller's thread, so it must only hand the request to another thread.
-    pub(crate) run: Box<dyn FnOnce(Completer) + Send>,
+    pub(super) run: Box<dyn FnOnce(Completer) + Send>,
+}
+
+impl Resubmission {
+    /// Calls `run` after this wait.
+    pub(crate) fn after(wait: Duration, run: impl FnOnce(Completer) + Send + 'static) -> Self {
+        Resubmission { wait_nanos: u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX), run: Box::new(run) }
+    }
+
+    pub(super) fn wait(&self) -> Duration {
+        Duration::from_nanos(self.wait_nanos)
+    }
 }
 
 /// The promises that wait to be resubmitted, ordered by when they are due. No thread is blocked for them.

@@ -38,21 +38,42 @@ fn without_variant(name: &str) -> &str {
     name.split_once(':').map_or(name, |(name, _variant)| name)
 }
 
-/// Checks that an id is `name` or `organisation/name` of letters, digits and `-_.`, the hub's rule, so that as part of a path
-/// or a URL it cannot lead anywhere else.
+/// The parts of an id: the repository, and the revision after an `@`.
 #[cfg(feature = "tokenizers")]
-pub(crate) fn check(id: &str) -> Result<()> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct HubId<'a> {
+    pub(crate) repository: &'a str,
+    pub(crate) revision: Option<&'a str>,
+}
+
+#[cfg(feature = "tokenizers")]
+impl std::fmt::Display for HubId<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.repository)?;
+        self.revision.map_or(Ok(()), |revision| write!(f, "@{revision}"))
+    }
+}
+
+/// Takes an id apart. The repository is `name` or `organization/name`, the revision a branch, tag or commit. All parts consist of
+/// letters, digits and `-_.`, the hub's rule, so that as part of a path or a URL they cannot lead anywhere else.
+#[cfg(feature = "tokenizers")]
+pub(crate) fn parse(id: &str) -> Result<HubId<'_>> {
     let named = |part: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let outer = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
         part.bytes().all(inner) && outer(part.as_bytes().first()) && outer(part.as_bytes().last())
     };
-    let parts = id.split('/').count();
-    if parts <= 2 && id.len() <= MAX_ID && id.split('/').all(named) && !id.contains("--") && !id.contains("..") {
-        return Ok(());
+    let valid = |text: &str, parts: usize| {
+        let counted = text.split('/').count() <= parts && text.len() <= MAX_ID;
+        counted && text.split('/').all(named) && !text.contains("--") && !text.contains("..")
+    };
+    let (repository, revision) = id.split_once('@').map_or((id, None), |(id, revision)| (id, Some(revision)));
+    if valid(repository, 2) && revision.is_none_or(|revision| valid(revision, 4)) {
+        return Ok(HubId { repository, revision });
     }
-    Err(Error::invalid_input(format!("{id:?} is not the id of a tokenizer"))
-        .with_hint("use an id such as organization/name; for a file, use Tokenizer::from_path"))
+    Err(Error::invalid_input(format!("{id:?} is not the id of a tokenizer")).with_hint(
+        "use an id such as organization/name, or organization/name@revision; for a file, use Tokenizer::from_path",
+    ))
 }
 
 /// The id from the service's description of a model: its tokenizer if given, else the one of the model's name.
@@ -105,7 +126,11 @@ mod tests {
     #[test]
     fn ids_cannot_lead_to_another_path() {
         for id in ["gpt2", "Qwen/Qwen3-8B", "a/b", "a_b/c.d-e_f", "0/1", "_a/b_"] {
-            assert!(check(id).is_ok(), "{id}");
+            assert_eq!(parse(id).unwrap(), HubId { repository: id, revision: None }, "{id}");
+        }
+        for revision in ["main", "v1.0", "refs/pr/7", "0123abcd"] {
+            let id = format!("a/b@{revision}");
+            assert_eq!(parse(&id).unwrap(), HubId { repository: "a/b", revision: Some(revision) });
         }
         let long = "a".repeat(MAX_ID + 1);
         for id in [
@@ -134,7 +159,8 @@ mod tests {
             "~",
             &long,
         ] {
-            assert!(check(id).is_err(), "{id}");
+            assert!(parse(id).is_err(), "{id}");
+            assert!(parse(&format!("a/b@{id}")).is_err() || ["a/b/c"].contains(&id), "{id}");
         }
     }
 }

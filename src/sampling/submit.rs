@@ -134,7 +134,7 @@ impl SampleJob {
                 });
                 let wait = retry.wait(expired, fastrand::f64()).filter(|_| !service.sample_no_retries);
                 let resubmission = wait.map(|wait| {
-                    let run = Box::new(move |completer| {
+                    Resubmission::after(wait, move |completer| {
                         let (sampler, expired, reservation) = (own, expired + 1, None);
                         SampleJob {
                             sampler,
@@ -148,8 +148,7 @@ impl SampleJob {
                             expired,
                         }
                         .run_in_pool();
-                    });
-                    Resubmission { wait, run }
+                    })
                 });
                 let (id, kind) = (promise.request_id, RequestKind::Sample);
                 let promise = TrackedPromise::new(id, kind, sampler.client.clone(), completer, config, submitted_at)

@@ -28,6 +28,21 @@ pub(super) fn token_of_byte(id: u32) -> Option<String> {
     }
 }
 
+/// The parts of a text: each text of the end token, with that token, and what is between them.
+#[cfg(feature = "chat")]
+pub(super) fn split_end(text: &str) -> Vec<(&str, Option<u32>)> {
+    let mut parts = Vec::new();
+    for (index, between) in text.split(END_OF_BYTES_TEXT).enumerate() {
+        if index > 0 {
+            parts.push((END_OF_BYTES_TEXT, Some(END_OF_BYTES)));
+        }
+        if !between.is_empty() {
+            parts.push((between, None));
+        }
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +56,22 @@ mod tests {
         assert_eq!(tokenizer.decode(&[97, 0xC3, 0xA9, 256]).unwrap(), "aé");
         assert_eq!(tokenizer.decode(&[97, 0xC3, 300, 98]).unwrap(), "a\u{FFFD}\u{FFFD}b");
         assert_eq!((tokenizer.id(), tokenizer.eos_token()), ("bytes", Some(256)));
+    }
+
+    #[cfg(feature = "chat")]
+    #[test]
+    fn the_end_of_a_text_is_a_part() {
+        let end = (END_OF_BYTES_TEXT, Some(END_OF_BYTES));
+        for (text, parts) in [
+            ("", vec![]),
+            ("a", vec![("a", None)]),
+            ("a<|endoftext|>b", vec![("a", None), end, ("b", None)]),
+            ("<|endoftext|><|endoftext|>", vec![end, end]),
+        ] {
+            assert_eq!(Tokenizer::bytes().split_added_tokens(text).unwrap(), parts, "{text}");
+        }
+        let tokens = Tokenizer::bytes().encode_text("<|endoftext|>").unwrap();
+        assert!(!tokens.contains(&END_OF_BYTES), "{tokens:?}");
     }
 
     #[test]

@@ -1,18 +1,17 @@
 //! Downloads from the Hugging Face hub.
 
-use super::other_formats::OTHER_FORMATS;
+use super::package::{SENTENCE_PIECE, TIKTOKEN, TOKENIZER, TOKENIZER_CONFIG, unreadable};
 use crate::clock::Deadline;
 use crate::config::{Config, Secret, check_header, check_url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{BodySink, Download, Http, Limits, Purpose, Response, RetryDecision, encode_segment};
 use crate::observer::WaitKind;
 use crate::rules::retry::{AttemptFailure, Failures, RetryPolicy};
+use crate::rules::tokenizer_id::HubId;
 use crate::rules::wait_log::WaitEnd;
 
 const OPERATION: &str = "load";
 
-pub(super) const TOKENIZER: &str = "tokenizer.json";
-pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// The maximum size of a file, unless the configuration allows less. The largest tokenizers have about 35 MB.
@@ -31,6 +30,8 @@ pub(super) struct Hub {
 
 /// The files of a tokenizer.
 pub(super) struct Files {
+    /// The name of the file with the vocabulary.
+    pub(super) name: &'static str,
     pub(super) tokenizer: Vec<u8>,
     pub(super) config: Option<Vec<u8>>,
 }
@@ -58,38 +59,46 @@ impl Hub {
 
     /// Downloads the files of a tokenizer. For errors, `hint` names an alternative, and `destination` is where a file that the
     /// hub does not have belongs.
-    pub(super) fn files(&self, id: &str, hint: &str, destination: Option<&str>) -> Result<Files> {
-        let with_context = |error: Error| {
-            let hint = match error.status() {
-                // The hub answers 401 for a repository that does not exist, too.
-                Some(401 | 403) => format!("check the id, set HF_TOKEN to a token that may read it, or {hint}"),
-                Some(404) => format!("check the id, or {hint}"),
-                _ => hint.to_owned(),
-            };
-            error.with_detail(format!("downloading the tokenizer {id:?} from {}", self.endpoint)).with_hint(hint)
+    pub(super) fn files(&self, id: &HubId<'_>, hint: &str, destination: Option<&str>) -> Result<Files> {
+        let (name, tokenizer) = match self.file(id, TOKENIZER) {
+            Ok(tokenizer) => (TOKENIZER, tokenizer),
+            Err(error) if error.status() == Some(404) => match self.optional_file(id, TIKTOKEN, hint)? {
+                Some(tokenizer) => (TIKTOKEN, tokenizer),
+                None if self.has(id, SENTENCE_PIECE) => {
+                    return Err(unreadable(id.repository, &self.endpoint, destination).with_source(error));
+                }
+                None => return Err(self.explained(id, "the tokenizer", hint, error)),
+            },
+            Err(error) => return Err(self.explained(id, "the tokenizer", hint, error)),
         };
-        let tokenizer = match self.file(id, TOKENIZER) {
-            Ok(tokenizer) => tokenizer,
-            Err(error) if error.status() == Some(404) => {
-                return Err(match OTHER_FORMATS.iter().find(|format| self.has(id, format.file)) {
-                    Some(format) => format.error(id, &self.endpoint, destination).with_source(error),
-                    None => with_context(error),
-                });
-            }
-            Err(error) => return Err(with_context(error)),
+        Ok(Files { name, tokenizer, config: self.optional_file(id, TOKENIZER_CONFIG, hint)? })
+    }
+
+    /// Downloads a file that a repository may not have. For errors, `hint` names an alternative.
+    pub(super) fn optional_file(&self, id: &HubId<'_>, name: &str, hint: &str) -> Result<Option<Vec<u8>>> {
+        match self.file(id, name) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(self.explained(id, &format!("{name} of"), hint, error)),
+        }
+    }
+
+    /// The error of a download of `what`, with a remedy.
+    fn explained(&self, id: &HubId<'_>, what: &str, hint: &str, error: Error) -> Error {
+        let hint = match error.status() {
+            // The hub answers 401 for a repository that does not exist, too.
+            Some(401 | 403) => format!("check the id, set HF_TOKEN to a token that may read it, or {hint}"),
+            Some(404) => format!("check the id, or {hint}"),
+            _ => hint.to_owned(),
         };
-        let config = match self.file(id, TOKENIZER_CONFIG) {
-            Ok(config) => Some(config),
-            Err(error) if error.status() == Some(404) => None,
-            Err(error) => return Err(with_context(error)),
-        };
-        Ok(Files { tokenizer, config })
+        error.with_detail(format!("downloading {what} \"{id}\" from {}", self.endpoint)).with_hint(hint)
     }
 
     /// The address of a file.
-    fn url(&self, id: &str, name: &str) -> String {
-        let id: Vec<String> = id.split('/').map(encode_segment).collect();
-        format!("{}/{}/resolve/main/{name}", self.endpoint, id.join("/"))
+    fn url(&self, id: &HubId<'_>, name: &str) -> String {
+        let repository: Vec<String> = id.repository.split('/').map(encode_segment).collect();
+        let revision = encode_segment(id.revision.unwrap_or("main"));
+        format!("{}/{}/resolve/{revision}/{name}", self.endpoint, repository.join("/"))
     }
 
     fn download<'a>(&'a self, url: &'a str) -> Download<'a> {
@@ -97,13 +106,13 @@ impl Hub {
     }
 
     /// Whether the hub has this file, as far as one attempt tells.
-    fn has(&self, id: &str, name: &str) -> bool {
+    fn has(&self, id: &HubId<'_>, name: &str) -> bool {
         let mut found = Found(false);
         self.http.download(&self.download(&self.url(id, name)), &self.limits, &mut found).is_ok() && found.0
     }
 
     /// Downloads one file, with retries by the policy of requests.
-    fn file(&self, id: &str, name: &str) -> Result<Vec<u8>> {
+    fn file(&self, id: &HubId<'_>, name: &str) -> Result<Vec<u8>> {
         let config = self.http.config();
         let url = self.url(id, name);
         let download = self.download(&url);

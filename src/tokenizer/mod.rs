@@ -3,7 +3,8 @@
 //! A [`Tokenizer`] comes from a client ([`TrainingClient::tokenizer`](crate::TrainingClient::tokenizer),
 //! [`SamplingClient::tokenizer`](crate::SamplingClient::tokenizer)), which asks the service for the tokenizer of its model. The
 //! models of the local server read bytes and need nothing else. Any other tokenizer is a `tokenizer.json` in Hugging Face's
-//! format, which the feature `tokenizers` reads: from a path, from a cache, or from the hub (`TokenizerSource`).
+//! format, a `tiktoken.model` or a GGUF file, which the feature `tokenizers` reads: from a path, from a cache, or from the hub
+//! (`TokenizerSource`).
 //!
 //! ```
 //! use tinkex::Tokenizer;
@@ -16,22 +17,33 @@
 //! # Ok::<(), tinkex::Error>(())
 //! ```
 
+pub(crate) mod beginning;
+#[cfg(feature = "tokenizers")]
+mod byte_level;
 mod bytes;
+#[cfg(any(feature = "chat", feature = "tokenizers"))]
+pub(crate) mod gguf;
+#[cfg(feature = "tokenizers")]
+mod gguf_vocabulary;
 #[cfg(feature = "tokenizers")]
 mod hub;
 #[cfg(feature = "tokenizers")]
 mod hugging_face;
 #[cfg(feature = "tokenizers")]
-mod other_formats;
+mod package;
 #[cfg(feature = "tokenizers")]
 mod source;
 mod stream;
+#[cfg(feature = "tokenizers")]
+mod tiktoken;
+mod vocabulary;
+#[cfg(feature = "tokenizers")]
+mod words;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{END_OF_BYTES, END_OF_BYTES_TEXT, text_of_bytes, token_of_byte};
+use bytes::{END_OF_BYTES_TEXT, text_of_bytes};
 #[cfg(feature = "tokenizers")]
 pub use source::TokenizerSource;
 pub use stream::TextDecoder;
@@ -84,13 +96,21 @@ impl Tokenizer {
         Tokenizer(Arc::new(Kind::Bytes))
     }
 
-    /// Reads a `tokenizer.json`: the file itself, or the directory that contains it. The end-of-text token is read from a
-    /// `tokenizer_config.json` beside it, if present.
+    /// Reads a tokenizer from a file, or from the directory that contains it:
+    ///
+    /// | file | what is read |
+    /// |---|---|
+    /// | `tokenizer.json` | all of it; the end-of-text token is in a `tokenizer_config.json` beside it |
+    /// | `tiktoken.model` | the words; the added tokens are in `tokenizer_config.json`, and a pattern in its `pat_str`, without which words are cut as Kimi's models do |
+    /// | `*.gguf` | the vocabulary in its metadata, if it is byte-level BPE |
+    ///
+    /// Of a directory, the first of them is read. Blocks while it reads; a large vocabulary takes some hundred milliseconds.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) for a file that cannot be read,
-    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for one that is not a tokenizer.
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for one that is not a tokenizer, or is one of another kind,
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a directory with several GGUF files and nothing else.
     ///
     /// # Examples
     ///
@@ -101,7 +121,7 @@ impl Tokenizer {
     /// ```
     #[cfg(feature = "tokenizers")]
     pub fn from_path(path: impl AsRef<std::path::Path>) -> Result<Self> {
-        source::from_path(path.as_ref(), None)
+        package::from_path(path.as_ref(), None)
     }
 
     #[cfg(feature = "tokenizers")]
@@ -148,7 +168,7 @@ impl Tokenizer {
         tokenizer_id::of_model(model_name)
     }
 
-    /// Its id on the hub, the path it was read from, or `bytes`.
+    /// Its id on the hub, the path it was read from, or `bytes`. A path that could be an id begins with `./`.
     ///
     /// # Examples
     ///
@@ -199,6 +219,77 @@ impl Tokenizer {
     /// ```
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
         self.encoded(text, false)
+    }
+
+    /// The first `max_tokens` tokens of [`encode`](Tokenizer::encode), for a text of any size: of a long text only as much is
+    /// encoded as has these tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Tokenizer::encode), if the text that is encoded has them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(tinkex::Tokenizer::bytes().encode_beginning("abcd", 2)?, [97, 98]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn encode_beginning(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        beginning::tokens(text, max_tokens, |text| self.encoded(text, true))
+    }
+
+    /// The first `max_tokens` tokens of [`encode_continuation`](Tokenizer::encode_continuation), as
+    /// [`encode_beginning`](Tokenizer::encode_beginning).
+    ///
+    /// # Errors
+    ///
+    /// As [`encode_beginning`](Tokenizer::encode_beginning).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(tinkex::Tokenizer::bytes().encode_continuation_beginning(" 42", 2)?, [32, 52]);
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn encode_continuation_beginning(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        beginning::tokens(text, max_tokens, |text| self.encoded(text, false))
+    }
+
+    /// The tokens of a text that is only text: no token is added around it, and what looks like an added token, such as
+    /// `<|im_end|>`, becomes the tokens of its characters. For what a user wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Tokenizer::encode).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let tokenizer = tinkex::Tokenizer::bytes();
+    /// let tokens = tokenizer.encode_text("<|endoftext|>")?;
+    /// assert_eq!(tokens.len(), 13);
+    /// assert!(!tokens.contains(&256));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    #[doc(alias = "split_special_tokens")]
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        match &*self.0 {
+            Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.encode_text(text),
+        }
+    }
+
+    /// The parts of a text, in order: those that are added tokens, with their ids, and those between them, which are the text of
+    /// [`encode_text`](Tokenizer::encode_text). A part that is a token holds the white space that the token takes with it. The
+    /// end-of-text token of bytes is found, too.
+    #[cfg(feature = "chat")]
+    pub(crate) fn split_added_tokens<'a>(&self, text: &'a str) -> Result<Vec<(&'a str, Option<u32>)>> {
+        match &*self.0 {
+            Kind::Bytes => Ok(bytes::split_end(text)),
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(inner) => inner.split_added_tokens(text),
+        }
     }
 
     #[cfg_attr(
@@ -254,67 +345,6 @@ impl Tokenizer {
         }
     }
 
-    /// The id of one token, special or not, by its text in the vocabulary; `None` if there is no such token. The vocabulary may
-    /// write characters in its own way, for example `Ġthe` for ` the`: to convert a text, use [`encode`](Tokenizer::encode).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let tokenizer = tinkex::Tokenizer::bytes();
-    /// assert_eq!(tokenizer.token_to_id("a"), Some(97));
-    /// assert_eq!(tokenizer.token_to_id("<|endoftext|>"), tokenizer.eos_token());
-    /// assert_eq!(tokenizer.token_to_id("<|im_end|>"), None);
-    /// ```
-    #[doc(alias = "convert_tokens_to_ids")]
-    #[must_use]
-    pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        match &*self.0 {
-            Kind::Bytes => (0..=END_OF_BYTES).find(|id| token_of_byte(*id).as_deref() == Some(token)),
-            #[cfg(feature = "tokenizers")]
-            Kind::HuggingFace(inner) => inner.token_to_id(token),
-        }
-    }
-
-    /// The text of one token in the vocabulary, special or not; `None` if no token has this id. The tokenizer of bytes writes a
-    /// byte that is no visible ASCII character as `<0x0A>`.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let tokenizer = tinkex::Tokenizer::bytes();
-    /// assert_eq!(tokenizer.id_to_token(97).as_deref(), Some("a"));
-    /// assert_eq!(tokenizer.id_to_token(10).as_deref(), Some("<0x0A>"));
-    /// assert_eq!(tokenizer.id_to_token(300), None);
-    /// ```
-    #[doc(alias = "convert_ids_to_tokens")]
-    #[must_use]
-    pub fn id_to_token(&self, id: u32) -> Option<String> {
-        match &*self.0 {
-            Kind::Bytes => token_of_byte(id),
-            #[cfg(feature = "tokenizers")]
-            Kind::HuggingFace(inner) => inner.id_to_token(id),
-        }
-    }
-
-    /// The special tokens, such as `<|im_start|>`, with their ids: those that [`decode`](Tokenizer::decode) leaves out.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// for (token, id) in tinkex::Tokenizer::bytes().special_tokens() {
-    ///     assert_eq!((token.as_str(), id), ("<|endoftext|>", 256));
-    /// }
-    /// ```
-    #[doc(alias = "all_special_tokens")]
-    #[must_use]
-    pub fn special_tokens(&self) -> BTreeMap<String, u32> {
-        match &*self.0 {
-            Kind::Bytes => BTreeMap::from([(END_OF_BYTES_TEXT.to_owned(), END_OF_BYTES)]),
-            #[cfg(feature = "tokenizers")]
-            Kind::HuggingFace(inner) => inner.special_tokens(),
-        }
-    }
-
     /// A decoder for a stream of tokens.
     ///
     /// # Examples
@@ -328,22 +358,6 @@ impl Tokenizer {
     #[must_use]
     pub fn decoder(&self) -> TextDecoder {
         TextDecoder::new(self.clone())
-    }
-
-    /// The end-of-text token, if known.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// assert_eq!(tinkex::Tokenizer::bytes().eos_token(), Some(256));
-    /// ```
-    #[must_use]
-    pub fn eos_token(&self) -> Option<u32> {
-        match &*self.0 {
-            Kind::Bytes => Some(END_OF_BYTES),
-            #[cfg(feature = "tokenizers")]
-            Kind::HuggingFace(inner) => inner.eos_token(),
-        }
     }
 }
 

@@ -1,19 +1,21 @@
 //! Finds tokenizers: at a path, in a cache or on the hub.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use log::{debug, warn};
 
-use super::hub::{self, Hub, TOKENIZER, TOKENIZER_CONFIG};
-use super::hugging_face::HuggingFace;
-use super::other_formats::OTHER_FORMATS;
+use super::hub::{self, Hub};
+use super::package::{self, SENTENCE_PIECE, TOKENIZER, TOKENIZER_CONFIG};
 use super::{BYTES, Tokenizer};
 use crate::clock::Deadline;
 use crate::config::{Config, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::write_atomically;
-use crate::rules::tokenizer_id;
+use crate::rules::tokenizer_id::{self, HubId};
+
+/// The folder of this crate's cache with the names of the files that a tokenizer does not have.
+const ABSENT: &str = "absent";
 
 /// Finds tokenizers by their id on the Hugging Face hub: in this crate's cache, in the cache of Hugging Face's own programs,
 /// then on the hub itself. Downloads are stored in this crate's cache.
@@ -27,7 +29,9 @@ use crate::rules::tokenizer_id;
 /// | `HF_HUB_OFFLINE` | [`offline`](TokenizerSource::offline), if it is `1`, `true`, `yes` or `on` |
 ///
 /// In this crate's cache, the tokenizer `organisation/name` is the file `tokenizers/organisation--name/tokenizer.json`, with a
-/// `tokenizer_config.json` beside it if it has one. On a machine without a network, put the files there.
+/// `tokenizer_config.json` beside it if it has one. A `tiktoken.model`, as Kimi's models have it, or the only GGUF file of the
+/// directory does, too, if there is no `tokenizer.json`. On a machine without a network, put the files there. A revision (a branch, a tag
+/// or a commit) follows the id after an `@`, here and in the name of the directory: `organisation/name@v1.0`.
 ///
 /// # Examples
 ///
@@ -182,15 +186,15 @@ impl TokenizerSource {
         self
     }
 
-    /// Loads a tokenizer by its id: `organisation/name`, or `bytes` for [`Tokenizer::bytes`]. Not cached in memory: keep the
+    /// Loads a tokenizer by its id: `organisation/name`, `organisation/name@revision`, or `bytes` for [`Tokenizer::bytes`]. Not cached in memory: keep the
     /// returned tokenizer. Blocks while it reads files and, if they are missing, for two downloads with up to 3 retries each.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] for an invalid id, before any request; [`ErrorKind::Io`] if it is not in the cache and
     /// downloads are off; [`ErrorKind::Status`], [`ErrorKind::Connect`] and the like if the download fails;
-    /// [`ErrorKind::Decode`] for a file that is not a tokenizer, which is then not stored, and for a tokenizer that exists only in
-    /// another format, such as `tiktoken.model`. The message says where to put a file, and how to convert one.
+    /// [`ErrorKind::Decode`] for a file that is not a tokenizer, which is then not stored, and for a tokenizer that exists only as
+    /// `tokenizer.model`. The message says where to put a file, and how to convert one.
     ///
     /// # Examples
     ///
@@ -203,17 +207,94 @@ impl TokenizerSource {
         self.load_until(id, None).map_err(|error| error.with_operation("load"))
     }
 
+    /// Loads another file of a tokenizer's repository by its name, such as `chat_template.jinja`: from the caches, then from the
+    /// hub, as [`load`](TokenizerSource::load). `None` if the repository has no such file, which is remembered in this crate's
+    /// cache; if downloads are off, also if a cache holds the tokenizer and not the file. Blocks for one download with up to 3
+    /// retries.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](TokenizerSource::load), but for [`ErrorKind::Decode`]: the content is not looked at.
+    /// [`ErrorKind::InvalidInput`] for a name that is not that of a file.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let source = tinkex::TokenizerSource::from_env();
+    /// if let Some(template) = source.load_file("Qwen/Qwen3-8B", "chat_template.jinja")? {
+    ///     println!("{}", String::from_utf8_lossy(&template));
+    /// }
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn load_file(&self, id: &str, name: &str) -> Result<Option<Vec<u8>>> {
+        if id == BYTES {
+            return Ok(None);
+        }
+        let id = tokenizer_id::parse(id)?;
+        if name.is_empty()
+            || name.starts_with('.')
+            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            return Err(Error::invalid_input(format!("{name:?} is not the name of a file of a tokenizer"))
+                .with_hint("use a name such as tokenizer_config.json, without a directory"));
+        }
+        self.file(&id, name).map_err(|error| error.with_operation("load_file"))
+    }
+
+    fn file(&self, id: &HubId<'_>, name: &str) -> Result<Option<Vec<u8>>> {
+        let (own, snapshot) = (self.own_directory(id), self.snapshot(id));
+        for file in [&own, &snapshot].into_iter().flatten().map(|directory| directory.join(name)) {
+            match fs::read(&file) {
+                Ok(content) => return Ok(Some(content)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let message = format!("{} cannot be read: {error}", file.display());
+                    return Err(Error::new(ErrorKind::Io, message).with_source(error));
+                }
+            }
+        }
+        let absent = own.as_ref().map(|own| own.join(ABSENT).join(name));
+        // The cache of Hugging Face's programs has a folder for each revision beside those of the snapshots.
+        let absent_there = snapshot.as_ref().and_then(|snapshot| {
+            Some(snapshot.parent()?.with_file_name(".no_exist").join(snapshot.file_name()?).join(name))
+        });
+        if absent.iter().chain(&absent_there).any(|file| file.exists()) {
+            return Ok(None);
+        }
+        let is_cached = [&own, &snapshot].into_iter().flatten().any(|directory| directory.is_dir());
+        let hint = match &own {
+            Some(own) => format!("put its {name} at {}", own.join(name).display()),
+            None => "set TINKEX_CACHE to a directory for it".to_owned(),
+        };
+        if self.offline {
+            let message =
+                format!("{name} of the tokenizer \"{id}\" is not in the cache, and HF_HUB_OFFLINE forbids downloads");
+            return if is_cached { Ok(None) } else { Err(Error::new(ErrorKind::Io, message).with_hint(hint)) };
+        }
+        let alternative = if is_cached { format!("set HF_HUB_OFFLINE=1 to do without it, or {hint}") } else { hint };
+        let content = self.hub(None, &alternative)?.optional_file(id, name, &alternative)?;
+        let stored = match (&content, &own, absent) {
+            (Some(content), Some(own), _) => write_atomically(&own.join(name), content),
+            (None, _, Some(absent)) if is_cached => write_atomically(&absent, b""),
+            _ => Ok(()),
+        };
+        if let Err(error) = stored {
+            warn!("{name} of the tokenizer \"{id}\" cannot be stored in the cache: {error}");
+        }
+        Ok(content)
+    }
+
     pub(super) fn load_until(&self, id: &str, deadline: Option<Deadline>) -> Result<Tokenizer> {
         if id == BYTES {
             return Ok(Tokenizer::bytes());
         }
-        tokenizer_id::check(id)?;
-        let own = self.own_directory(id);
-        let cached =
-            own.clone().into_iter().chain(self.snapshot(id)).find(|directory| directory.join(TOKENIZER).is_file());
-        if let Some(directory) = cached {
-            debug!("reading the tokenizer {id:?} from {}", directory.display());
-            return from_path(&directory, Some(id));
+        let parsed = tokenizer_id::parse(id)?;
+        let (own, snapshot) = (self.own_directory(&parsed), self.snapshot(&parsed));
+        for directory in [&own, &snapshot].into_iter().flatten() {
+            if package::find(directory)?.is_some() {
+                debug!("reading the tokenizer {id:?} from {}", directory.display());
+                return package::from_path(directory, Some(id));
+            }
         }
         let destination = own.as_ref().map(|own| own.join(TOKENIZER).display().to_string());
         let hint = match &destination {
@@ -221,69 +302,52 @@ impl TokenizerSource {
             None => "set TINKEX_CACHE to a directory for it".to_owned(),
         };
         if self.offline {
-            let mut directories = own.clone().into_iter().chain(self.snapshot(id));
-            if let Some(error) = directories.find_map(|from| other_format(id, &from, destination.as_deref())) {
-                return Err(error);
+            let mut directories = [&own, &snapshot].into_iter().flatten();
+            if let Some(from) = directories.find(|directory| directory.join(SENTENCE_PIECE).is_file()) {
+                return Err(package::unreadable(id, &from.display().to_string(), destination.as_deref()));
             }
             let message = format!("the tokenizer {id:?} is not in the cache, and HF_HUB_OFFLINE forbids downloads");
             return Err(Error::new(ErrorKind::Io, message).with_hint(hint));
         }
-        let config = match &self.config {
-            Some(config) => config.clone(),
-            // Nothing is sent to the service, so its URL does not matter.
-            None => Config::builder().api_key("tml-unused").base_url("http://localhost").build_with(|_| None)?,
-        };
-        let hub = Hub::new(&config, &self.endpoint, self.token.as_ref(), deadline);
-        let files = hub.map_err(|error| error.with_hint(hint.clone()))?.files(id, &hint, destination.as_deref())?;
-        let tokenizer = HuggingFace::parse(id, &files.tokenizer, files.config.as_deref())?;
+        let files = self.hub(deadline, &hint)?.files(&parsed, &hint, destination.as_deref())?;
+        let tokenizer = package::parse(id, files.name, &files.tokenizer, files.config.as_deref())?;
         if let Some(own) = own {
             // The tokenizer last: its presence means that the files are complete.
             let stored = files
                 .config
                 .map_or(Ok(()), |config| write_atomically(&own.join(TOKENIZER_CONFIG), &config))
-                .and_then(|()| write_atomically(&own.join(TOKENIZER), &files.tokenizer));
+                .and_then(|()| write_atomically(&own.join(files.name), &files.tokenizer));
             if let Err(error) = stored {
                 warn!("the tokenizer {id:?} cannot be stored in {}: {error}", own.display());
             }
         }
-        Ok(Tokenizer::hugging_face(tokenizer))
+        Ok(tokenizer)
     }
 
-    /// The id has been validated: no part is only dots, and it has at most one slash.
-    fn own_directory(&self, id: &str) -> Option<PathBuf> {
-        Some(self.cache_dir.as_ref()?.join("tokenizers").join(id.replace('/', "--")))
+    fn hub(&self, deadline: Option<Deadline>, hint: &str) -> Result<Hub> {
+        let config = match &self.config {
+            Some(config) => config.clone(),
+            // Nothing is sent to the service, so its URL does not matter.
+            None => Config::builder().api_key("tml-unused").base_url("http://localhost").build_with(|_| None)?,
+        };
+        Hub::new(&config, &self.endpoint, self.token.as_ref(), deadline)
+            .map_err(|error| error.with_hint(hint.to_owned()))
     }
 
-    /// The latest snapshot of the main branch in the cache of Hugging Face's programs.
-    fn snapshot(&self, id: &str) -> Option<PathBuf> {
-        let model = self.hub_cache_dir.as_ref()?.join(format!("models--{}", id.replace('/', "--")));
-        let commit = fs::read_to_string(model.join("refs").join("main")).ok()?;
-        let commit = commit.trim();
-        let is_hash = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hash.then(|| model.join("snapshots").join(commit))
+    /// The directory of a tokenizer in this crate's cache. No part of an id is only dots, and none has two hyphens in a row.
+    fn own_directory(&self, id: &HubId<'_>) -> Option<PathBuf> {
+        Some(self.cache_dir.as_ref()?.join("tokenizers").join(id.to_string().replace('/', "--")))
     }
-}
 
-/// Reads a tokenizer from a file, or from the directory that contains it.
-pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
-    let file = if path.is_dir() { path.join(TOKENIZER) } else { path.to_owned() };
-    let (shown, name) = (file.display(), path.to_string_lossy());
-    let json = fs::read(&file).map_err(|error| {
-        let directory = file.parent().filter(|_| error.kind() == std::io::ErrorKind::NotFound);
-        let other = directory.and_then(|from| other_format(id.unwrap_or(&name), from, Some(&shown.to_string())));
-        other.unwrap_or_else(|| {
-            Error::new(ErrorKind::Io, format!("the tokenizer {shown} cannot be read: {error}")).with_source(error)
-        })
-    })?;
-    let config = fs::read(file.with_file_name(TOKENIZER_CONFIG)).ok();
-    let parsed = HuggingFace::parse(id.unwrap_or(&name), &json, config.as_deref());
-    parsed
-        .map(Tokenizer::hugging_face)
-        .map_err(|error| error.with_hint(format!("{shown} is damaged or not a tokenizer; replace or delete it")))
-}
-
-/// The error for a directory with a tokenizer in another format.
-fn other_format(id: &str, directory: &Path, destination: Option<&str>) -> Option<Error> {
-    let format = OTHER_FORMATS.iter().find(|format| directory.join(format.file).is_file())?;
-    Some(format.error(id, &directory.display().to_string(), destination))
+    /// The latest snapshot of a revision in the cache of Hugging Face's programs. A commit is its own snapshot.
+    fn snapshot(&self, id: &HubId<'_>) -> Option<PathBuf> {
+        let model = self.hub_cache_dir.as_ref()?.join(format!("models--{}", id.repository.replace('/', "--")));
+        let is_hash = |commit: &str| !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let revision = id.revision.unwrap_or("main");
+        let commit = match fs::read_to_string(model.join("refs").join(revision)) {
+            Ok(commit) => commit.trim().to_owned(),
+            Err(_) => revision.to_owned(),
+        };
+        Some(model.join("snapshots").join(commit.as_str())).filter(|_| is_hash(&commit))
+    }
 }

@@ -1,7 +1,7 @@
 //! Tokens with the weight of each.
 
 use crate::error::{Error, Result};
-use crate::types::Datum;
+use crate::types::{Datum, ImageChunk, ModelInput};
 
 /// The tokens of a training example, and how much the loss of each counts: 0 for what is only read, 1 for what is learned.
 ///
@@ -37,6 +37,8 @@ use crate::types::Datum;
 pub struct WeightedTokens {
     tokens: Vec<u32>,
     weights: Vec<f32>,
+    /// The images, each with the position of its first token, in order. Their tokens are 0.
+    images: Vec<(usize, ImageChunk)>,
 }
 
 impl WeightedTokens {
@@ -65,7 +67,7 @@ impl WeightedTokens {
             let message = format!("there are {} weights for {} tokens", weights.len(), tokens.len());
             return Err(Error::invalid_input(message).with_hint("give each token a weight, also the first"));
         }
-        Ok(WeightedTokens { tokens, weights })
+        Ok(WeightedTokens { tokens, weights, images: Vec::new() })
     }
 
     /// Adds tokens that are only read, such as a prompt.
@@ -85,8 +87,42 @@ impl WeightedTokens {
         self
     }
 
-    /// Keeps the first `len` tokens, if there are more.
+    /// Adds an image, which is only read. It counts as many tokens as it says, which [`tokens`](WeightedTokens::tokens) has as 0.
+    ///
+    /// # Errors
+    ///
+    /// An image that does not say how many tokens it is.
+    ///
+    /// ```
+    /// use tinkex::toolkit::WeightedTokens;
+    /// use tinkex::types::ImageChunk;
+    ///
+    /// let cat = ImageChunk::new(*b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x02\x80\0\0\x01\xe0", 2)?;
+    /// let datum = WeightedTokens::new().context([10]).image(cat)?.context([11]).trained([12]).datum()?;
+    /// assert_eq!(datum.model_input.len(), 4);
+    /// assert_eq!(datum.loss_fn_inputs["target_tokens"].as_i64(), Some(&[0, 0, 11, 12][..]));
+    /// assert_eq!(datum.loss_fn_inputs["weights"].as_f32(), Some(&[0.0, 0.0, 0.0, 1.0][..]));
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    pub fn image(mut self, image: ImageChunk) -> Result<Self> {
+        let Some(tokens) = image.expected_tokens.or(image.tokens).filter(|tokens| *tokens > 0) else {
+            return Err(Error::invalid_input("an image of a training example does not say how many tokens it is")
+                .with_hint("set its tokens, or its expected_tokens"));
+        };
+        let start = self.tokens.len();
+        self.images.push((start, image));
+        self.tokens.resize(start + tokens as usize, 0);
+        self.weights.resize(self.tokens.len(), 0.0);
+        Ok(self)
+    }
+
+    /// Keeps the first `len` tokens, if there are more: fewer, if the last of them are a part of an image.
     pub fn truncate(&mut self, len: usize) {
+        let mut len = len;
+        while let Some((start, _)) = self.images.last().filter(|(start, image)| start + tokens_of(image) > len) {
+            len = len.min(*start);
+            self.images.pop();
+        }
         self.tokens.truncate(len);
         self.weights.truncate(len);
     }
@@ -129,14 +165,33 @@ impl WeightedTokens {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for fewer than two tokens, and for a weight that is not finite.
     pub fn datum(&self) -> Result<Datum> {
-        let (Some((_, targets)), [inputs @ .., _]) = (self.tokens.split_first(), &*self.tokens) else {
+        let Some((_, targets)) = self.tokens.split_first().filter(|(_, targets)| !targets.is_empty()) else {
             return Err(too_short(self.len()));
         };
-        if inputs.is_empty() {
-            return Err(too_short(self.len()));
-        }
-        Datum::new(inputs).input("target_tokens", targets)?.input("weights", &self.weights[1..])
+        let input = self.input()?;
+        Datum::new(input).input("target_tokens", targets)?.input("weights", &self.weights[1..])
     }
+
+    /// All but the last token, with the images at their places.
+    fn input(&self) -> Result<ModelInput> {
+        let tokens = |from: usize, to: usize| self.tokens.get(from..to).unwrap_or_default();
+        let end = self.tokens.len().saturating_sub(1);
+        let mut input = ModelInput::new();
+        let mut from = 0;
+        for (start, image) in &self.images {
+            input = input.append(tokens(from, *start)).append(image.clone());
+            from = start + tokens_of(image);
+        }
+        if from > end {
+            return Err(Error::invalid_input("the example ends in an image, which has nothing to predict")
+                .with_hint("end it with tokens"));
+        }
+        Ok(input.append(tokens(from, end)))
+    }
+}
+
+fn tokens_of(image: &ImageChunk) -> usize {
+    image.expected_tokens.or(image.tokens).unwrap_or(0) as usize
 }
 
 fn too_short(tokens: usize) -> Error {

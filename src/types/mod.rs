@@ -55,7 +55,7 @@
 
 mod from_text;
 #[macro_use]
-mod open_enum;
+pub(crate) mod open_enum;
 
 mod access_scope;
 mod adam_params;
@@ -139,6 +139,8 @@ pub use severity::Severity;
 pub(crate) use tensor::Stored;
 pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
+#[cfg(feature = "chat")]
+pub(crate) use timestamp::calendar;
 pub use training_output::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse};
 pub use training_run::{Cursor, TrainingRun, TrainingRunsResponse};
 pub use whoami::Whoami;

@@ -52,3 +52,6 @@ macro_rules! open_enum {
         }
     };
 }
+
+#[cfg(feature = "chat")]
+pub(crate) use open_enum;

@@ -1,24 +1,13 @@
 //! The example `device` where something that it takes for granted is missing: files, threads, a home.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::{env, fs, thread};
+use std::{fs, thread};
 
 use tempfile::tempdir;
 use tinkex::local::LocalServer;
 
-/// The example, which `cargo test` has built.
-fn device() -> PathBuf {
-    let mut program = env::current_exe().unwrap();
-    program.pop();
-    program.pop();
-    let program = program.join("examples/device");
-    assert!(
-        program.exists(),
-        "the example must be built: `cargo test --features local` builds it, `--test it` alone does not"
-    );
-    program
-}
+use crate::support::example;
 
 /// The example after this shell command. It makes two steps, and has no variables but the two of the client.
 fn after(shell: &str, program: &Path, server: &LocalServer) -> Command {
@@ -46,19 +35,19 @@ fn run(command: &mut Command) -> Result<String, String> {
 #[test]
 fn no_home_and_no_writable_directory_are_needed() {
     let server = LocalServer::start().unwrap();
-    let usual = run(&mut after("", &device(), &server)).unwrap();
+    let usual = run(&mut after("", &example("device"), &server)).unwrap();
     assert_eq!(usual.lines().count(), 5, "{usual}");
-    assert_eq!(run(after("", &device(), &server).current_dir("/proc").env("HOME", "/proc/none")), Ok(usual));
+    assert_eq!(run(after("", &example("device"), &server).current_dir("/proc").env("HOME", "/proc/none")), Ok(usual));
 }
 
 #[test]
 fn too_few_descriptors_are_named_at_once() {
     let server = LocalServer::start().unwrap();
-    let usual = run(&mut after("", &device(), &server)).unwrap();
-    assert_eq!(run(&mut after("ulimit -n 16 &&", &device(), &server)), Ok(usual.clone()));
+    let usual = run(&mut after("", &example("device"), &server)).unwrap();
+    assert_eq!(run(&mut after("ulimit -n 16 &&", &example("device"), &server)), Ok(usual.clone()));
     // A poll is repeated for 15 s, so all run at once.
     let runs: Vec<_> = (4..=8)
-        .map(|files| (files, after(&format!("ulimit -n {files} &&"), &device(), &server)))
+        .map(|files| (files, after(&format!("ulimit -n {files} &&"), &example("device"), &server)))
         .map(|(files, mut command)| (files, thread::spawn(move || run(&mut command))))
         .collect();
     let mut refused = 0;
@@ -86,11 +75,11 @@ fn too_few_threads_are_named_at_once() {
     const FIRST_USER: u32 = 54_321;
 
     let server = LocalServer::start().unwrap();
-    let usual = run(&mut after("", &device(), &server)).unwrap();
+    let usual = run(&mut after("", &example("device"), &server)).unwrap();
     let folder = tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = folder.path().join("device");
-    fs::copy(device(), &copy).unwrap();
+    fs::copy(example("device"), &copy).unwrap();
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     // The limit counts all threads of a user, so each has one of its own.
     let runs: Vec<_> = (1..=9)

@@ -1,21 +1,18 @@
 //! The quickstart with invalid data files.
 
-use std::path::PathBuf;
+use std::fs;
 use std::process::{Command, Output};
-use std::{env, fs};
 
 use tempfile::tempdir;
 
-/// Runs the example, which `cargo test` has built, on a file of these bytes.
+use crate::support::example;
+
+/// Runs the example on a file of these bytes.
 fn quickstart(data: &[u8]) -> Output {
     let folder = tempdir().unwrap();
     let file = folder.path().join("data.jsonl");
     fs::write(&file, data).unwrap();
-    let mut program: PathBuf = env::current_exe().unwrap();
-    program.pop();
-    program.pop();
-    let output = Command::new(program.join("examples/quickstart")).arg(&file).env_remove("TINKER_BASE_URL").output();
-    output.expect("the example must be built: `cargo test --features local` builds it, `--test it` alone does not")
+    Command::new(example("quickstart")).arg(&file).env_remove("TINKER_BASE_URL").output().unwrap()
 }
 
 #[test]

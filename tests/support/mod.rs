@@ -4,6 +4,7 @@
 pub mod captured_log;
 mod connection;
 pub mod double;
+mod example;
 mod gate;
 pub mod golden;
 mod healthy;
@@ -18,6 +19,7 @@ mod tunnel;
 use std::time::Duration;
 
 pub use connection::{RecordedRequest, Reply};
+pub use example::example;
 pub use gate::{Gate, Gauge};
 pub use healthy::{healthy_service, result, service_with_polls, service_with_settings};
 pub use service::{Service, is_for_current_services, listener_with_small_buffers};

@@ -185,6 +185,8 @@ impl std::error::Error for ParseFlagError {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -197,9 +199,8 @@ mod tests {
     #[test]
     fn every_key_is_a_flag() {
         let defaults = keys(&Flags::default());
-        let mut names: Vec<_> = Flag::names().collect();
-        names.sort_unstable();
-        assert_eq!(names, defaults.keys().collect::<Vec<_>>());
+        let names: BTreeSet<&str> = Flag::names().collect();
+        assert_eq!(names, defaults.keys().map(String::as_str).collect());
         for (name, default) in defaults {
             let value = match &default {
                 Value::Bool(on) => json!(!on),

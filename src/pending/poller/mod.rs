@@ -355,8 +355,9 @@ impl Worker {
                 .with_hint("load the last checkpoint, or compare the model's state, before repeating the step");
             return self.finish(ticket, Err(error));
         };
-        debug!("promise {} expired; resubmitting its request in {:?}", promise.request_id, resubmission.wait);
-        let at = now + resubmission.wait;
+        let wait = resubmission.wait();
+        debug!("promise {} expired; resubmitting its request in {wait:?}", promise.request_id);
+        let at = now + wait;
         promise.phase = Phase::Resubmitting { at };
         let payload = std::mem::replace(&mut promise.payload, Payload::Unknown);
         // Unlike the expired request, the new one can still be withdrawn.

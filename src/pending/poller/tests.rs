@@ -38,7 +38,7 @@ fn a_panic_is_an_error_for_every_promise() {
     let config = config.build_with(|_| None).unwrap();
     let http = Arc::new(Http::new(&config).unwrap());
     let poller = Poller::spawn(&http, Telemetry::default()).unwrap();
-    let panics = Resubmission { wait: Duration::ZERO, run: Box::new(|_completer| panic!("resubmitting panics")) };
+    let panics = Resubmission::after(Duration::ZERO, |_completer| panic!("resubmitting panics"));
     let first = track(&poller, &config, Some(panics));
     let others = [track(&poller, &config, None), track(&poller, &config, None)];
     // All three are being polled.

@@ -2,7 +2,7 @@
 //!
 //! Parsed by hand: of the small date crates, none reads all forms that servers send (`docs/decisions/0007`).
 
-mod calendar;
+pub(crate) mod calendar;
 mod iso8601;
 
 use std::cmp::Ordering;

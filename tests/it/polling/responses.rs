@@ -117,19 +117,15 @@ fn temporary_poll_failures_are_retried() {
 
 #[test]
 fn an_invalid_result_is_a_decode_error() {
+    const SHAPE: &str = r#"{"status": "completed", "result": {"value": "forty-two"}}"#;
     let service = service_with_polls(|request| match request.request_id() {
         "page" => Reply::Full { status: 200, headers: Vec::new(), body: b"<html>welcome</html>".to_vec() },
         "empty" => Reply::Full { status: 200, headers: Vec::new(), body: Vec::new() },
         "list" => Reply::ok(json!([1])),
-        _ => Reply::ok(json!({"status": "completed", "result": {"value": "forty-two"}})),
+        _ => Reply::Full { status: 200, headers: Vec::new(), body: SHAPE.into() },
     });
     let client = connect(service.config());
-    for (request_id, body) in [
-        ("page", "<html>welcome</html>"),
-        ("empty", ""),
-        ("list", "[1]"),
-        ("shape", r#"{"result":{"value":"forty-two"},"status":"completed"}"#),
-    ] {
+    for (request_id, body) in [("page", "<html>welcome</html>"), ("empty", ""), ("list", "[1]"), ("shape", SHAPE)] {
         let error = pending(&client, request_id).wait().unwrap_err();
         assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some(request_id)));
         assert_eq!(error.body(), Some(body));

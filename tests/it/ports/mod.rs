@@ -1,5 +1,6 @@
 //! What researchers port first, each as short as with the official client and run on the local server.
 
+#[cfg(feature = "chat")]
 mod chat;
 mod distillation;
 mod dpo;
@@ -19,14 +20,13 @@ fn server() -> (LocalServer, Config) {
     (server, config)
 }
 
-/// The lines of the same programs with the official client, counted in the same way. The chat has the form that the program gives it,
-/// not that of a model's template.
+/// The lines of the same programs with the official client, counted in the same way; of the chat, with the official cookbook.
 const PORTS: [(&str, usize, &str); 8] = [
     ("supervised", 36, include_str!("supervised.rs")),
     ("GRPO", 33, include_str!("grpo.rs")),
     ("DPO", 22, include_str!("dpo.rs")),
     ("distillation", 29, include_str!("distillation.rs")),
-    ("chat with masks", 10, include_str!("chat.rs")),
+    ("chat with masks", 6, include_str!("chat.rs")),
     ("200 prompts evaluated", 18, include_str!("evaluation.rs")),
     ("resume", 23, include_str!("resume.rs")),
     ("three steps ahead", 19, include_str!("three_ahead.rs")),

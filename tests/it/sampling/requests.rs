@@ -12,7 +12,9 @@ fn besides(ours: &Value, theirs: &Value, path: &str) -> Vec<String> {
                 let path = format!("{path}.{key}");
                 theirs.get(key).map_or_else(|| vec![path.clone()], |theirs| besides(value, theirs, &path))
             });
-            each.collect()
+            let mut each: Vec<String> = each.collect();
+            each.sort_unstable();
+            each
         }
         (Value::Array(ours), Value::Array(theirs)) => {
             assert_eq!(ours.len(), theirs.len(), "{path}");

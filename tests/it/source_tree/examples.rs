@@ -5,12 +5,17 @@ use std::fs;
 use super::rust_files;
 
 /// The types whose every public method has one: what a program calls, configures and gets back.
-const TYPES: [&str; 13] = [
+const TYPES: [&str; 23] = [
     "Api",
+    "ChatTemplate",
     "Config",
     "ConfigBuilder",
+    "Conversation",
     "Error",
+    "Message",
     "Pending",
+    "Renderer",
+    "ReplyParser",
     "RestClient",
     "SamplingClient",
     "ServiceClient",
@@ -18,7 +23,12 @@ const TYPES: [&str; 13] = [
     "TextDecoder",
     "Tokenizer",
     "TokenizerSource",
+    "Tool",
+    "ToolCall",
+    "TrainOn",
     "TrainingClient",
+    "TrainingExample",
+    "TrainingExamples",
 ];
 
 #[test]

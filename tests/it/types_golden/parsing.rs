@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value, from_value};
+use serde_json::{Value, from_str, from_value};
 use tinkex::types::wire::*;
 use tinkex::types::*;
 
@@ -144,8 +144,7 @@ fn shapes_of_responses() {
             other => panic!("{other} is not covered"),
         };
         let python = case["strict_validation"].get("out").is_some();
-        let text = response.to_string();
-        let different = DIFFERENT.iter().any(|(json, _)| *json == text);
+        let different = DIFFERENT.iter().any(|(json, _)| from_str::<Value>(json).unwrap() == *response);
         assert_eq!(ours != python, different, "{response}");
     }
 }

@@ -1,5 +1,7 @@
 //! Tokenizers: which one a model has, where its file comes from, and how it converts text.
 
+mod files;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -210,25 +212,26 @@ fn a_refused_download_suggests_a_remedy() {
 
 #[test]
 fn another_format_is_named_with_its_conversion() {
-    for (file, converter) in [("tiktoken.model", "TikTokenConverter"), ("tokenizer.model", "save_pretrained")] {
-        let folder = Folder::new();
-        let destination = folder.stored().join("tokenizer.json").display().to_string();
-        let hub = Service::start(move |request| match request.path.strip_prefix("/acme/words/resolve/main/") {
-            Some(path) if path == file => Reply::ok(json!("not read")),
-            _ => Reply::Json(404, json!({"error": "Entry not found"})),
-        });
-        let of_hub = folder.source(&hub.url()).load(ID).unwrap_err();
-        fs::create_dir_all(folder.stored()).unwrap();
-        fs::write(folder.stored().join(file), "not read").unwrap();
-        let offline = folder.source("http://127.0.0.1:1").offline(true).load(ID).unwrap_err();
-        let of_path = Tokenizer::from_path(folder.stored()).unwrap_err();
-        for error in [of_hub, offline, of_path] {
-            let text = error.to_string();
-            assert_eq!(error.kind(), ErrorKind::Decode, "{text}");
-            for part in [&format!("only {file}"), converter, &destination] {
-                assert!(text.contains(part), "{part}: {text}");
-            }
+    let file = "tokenizer.model";
+    let folder = Folder::new();
+    let destination = folder.stored().join("tokenizer.json").display().to_string();
+    let hub = Service::start(move |request| match request.path.strip_prefix("/acme/words/resolve/main/") {
+        Some(path) if path == file => Reply::ok(json!("not read")),
+        _ => Reply::Json(404, json!({"error": "Entry not found"})),
+    });
+    let of_hub = folder.source(&hub.url()).load(ID).unwrap_err();
+    fs::create_dir_all(folder.stored()).unwrap();
+    fs::write(folder.stored().join(file), "not read").unwrap();
+    let offline = folder.source("http://127.0.0.1:1").offline(true).load(ID).unwrap_err();
+    let of_path = Tokenizer::from_path(folder.stored()).unwrap_err();
+    let of_file = Tokenizer::from_path(folder.stored().join(file)).unwrap_err();
+    for (error, names_destination) in [(of_hub, true), (offline, true), (of_path, true), (of_file, false)] {
+        let text = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Decode, "{text}");
+        for part in [&format!("only {file}"), "save_pretrained"] {
+            assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(!names_destination || text.contains(&destination), "{destination}: {text}");
     }
 }
 

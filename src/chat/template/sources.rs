@@ -1,0 +1,174 @@
+//! Where chat templates come from: files, packages of tokenizers, GGUF files.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::ChatTemplate;
+use super::package::{self, CONFIG, TEMPLATE};
+use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "tokenizers")]
+use crate::rules::tokenizer_id;
+use crate::tokenizer::gguf::Metadata;
+
+/// How many bytes a file with a template may have: those with many added tokens have a few million.
+const MAX_FILE: u64 = 64 << 20;
+
+const GGUF_TEMPLATE: &str = "tokenizer.chat_template";
+/// The variables of templates, and what GGUF files call the tokens.
+const GGUF_TOKENS: [(&str, &str); 5] = [
+    ("bos_token", "tokenizer.ggml.bos_token_id"),
+    ("eos_token", "tokenizer.ggml.eos_token_id"),
+    ("unk_token", "tokenizer.ggml.unknown_token_id"),
+    ("pad_token", "tokenizer.ggml.padding_token_id"),
+    ("sep_token", "tokenizer.ggml.separator_token_id"),
+];
+
+impl ChatTemplate {
+    /// The template that this path has:
+    ///
+    /// - a file with the Jinja source; for a `chat_template.jinja`, with the special tokens of a `tokenizer_config.json` beside it,
+    /// - a `tokenizer_config.json` with one template, or with named ones: `default`, and `tool_use` for conversations with tools,
+    /// - a directory of a tokenizer, with either of these files (the Jinja source wins),
+    /// - a GGUF file.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) for a file that cannot be read, [`Decode`](ErrorKind::Decode) for one that is damaged,
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a path without a template, or with one that is not valid.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tinkex::chat::{ChatTemplate, Conversation, Message};
+    ///
+    /// let directory = std::env::temp_dir();
+    /// let path = directory.join(format!("tinkex-doc-{}.jinja", std::process::id()));
+    /// std::fs::write(&path, "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}")?;
+    /// let template = ChatTemplate::from_path(&path)?;
+    /// assert_eq!(template.render(&Conversation::from([Message::user("Hi")]), false)?, "[user] Hi\n");
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        of_path(path)?.ok_or_else(|| {
+            Error::invalid_input(format!("{} has no chat template", path.display()))
+                .with_hint(format!("a directory has it in {TEMPLATE} or {CONFIG}"))
+        })
+    }
+
+    /// The template for a tokenizer, by what [`Tokenizer::id`](crate::Tokenizer::id) says: a hub ID, also with a revision
+    /// (`organisation/name@revision`), or a path. What can be a hub ID is one, even if there is such a directory: its path is
+    /// `./organisation/name`. In this order: `chat_template.jinja`, `tokenizer_config.json`, a built-in template for the ID
+    /// ([`builtin_name_for`](ChatTemplate::builtin_name_for)); `None` if there is none, as for `bytes`. Blocks as
+    /// [`TokenizerSource::load_file`](crate::TokenizerSource::load_file) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load_file`](crate::TokenizerSource::load_file), and those of [`from_path`](ChatTemplate::from_path) for a template
+    /// that is there and cannot be used.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tinkex::TokenizerSource;
+    /// use tinkex::chat::{ChatTemplate, Conversation, Message};
+    ///
+    /// if let Some(template) = ChatTemplate::load("Qwen/Qwen3-8B", &TokenizerSource::from_env())? {
+    ///     println!("{}", template.render(&Conversation::from([Message::user("Hi")]), true)?);
+    /// }
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    #[cfg(feature = "tokenizers")]
+    pub fn load(id: &str, source: &crate::tokenizer::TokenizerSource) -> Result<Option<Self>> {
+        let path = Path::new(id);
+        let (found, config) = if path.exists() && tokenizer_id::parse(id).is_err() {
+            (of_path(path)?, None)
+        } else {
+            let (template, config) = (source.load_file(id, TEMPLATE)?, source.load_file(id, CONFIG)?);
+            (package::template(id, template.as_deref(), config.as_deref())?, config)
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+        let Some(name) = ChatTemplate::builtin_name_for(id.split('@').next().unwrap_or(id)) else { return Ok(None) };
+        let mut template = ChatTemplate::builtin(name)?;
+        if let Some(config) = config {
+            template.special_tokens = package::special_tokens(&package::object(id, &config)?);
+        }
+        Ok(Some(template))
+    }
+}
+
+fn of_path(path: &Path) -> Result<Option<ChatTemplate>> {
+    let shown = path.display().to_string();
+    if path.is_dir() {
+        return of_directory(path);
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gguf") => of_gguf(path),
+        Some("model") => of_directory(parent),
+        Some("json") => match package::template(&shown, None, Some(&read(path)?))? {
+            Some(template) => Ok(Some(template)),
+            None => of_directory(parent),
+        },
+        _ => {
+            let is_named = path.file_name().is_some_and(|name| name == TEMPLATE);
+            let config = if is_named { read_if_there(&parent.join(CONFIG))? } else { None };
+            package::template(&shown, Some(&read(path)?), config.as_deref())
+        }
+    }
+}
+
+fn of_directory(directory: &Path) -> Result<Option<ChatTemplate>> {
+    let [template, config] = [TEMPLATE, CONFIG].map(|name| read_if_there(&directory.join(name)));
+    package::template(&directory.display().to_string(), template?.as_deref(), config?.as_deref())
+}
+
+fn of_gguf(path: &Path) -> Result<Option<ChatTemplate>> {
+    let is_kept = |key: &str| {
+        key.starts_with(GGUF_TEMPLATE) || key == "tokenizer.ggml.tokens" || GGUF_TOKENS.iter().any(|(_, id)| *id == key)
+    };
+    let metadata = Metadata::read(path, is_kept)?;
+    let named = metadata.keys().filter_map(|key| {
+        let name = match key.strip_prefix(GGUF_TEMPLATE)? {
+            "" => "default",
+            name => name.strip_prefix('.')?,
+        };
+        Some((name.to_owned(), metadata.text(key)?.to_owned()))
+    });
+    let sources: Vec<(String, String)> = named.collect();
+    let tokens = metadata.texts("tokenizer.ggml.tokens").unwrap_or_default();
+    let special_tokens = GGUF_TOKENS.into_iter().filter_map(|(name, id)| {
+        let token = tokens.get(usize::try_from(metadata.integer(id)?).ok()?)?;
+        Some((name.to_owned(), Value::from(token.as_str())))
+    });
+    package::of_sources(&path.display().to_string(), &sources, special_tokens.collect::<Map<_, _>>())
+}
+
+/// The bytes of a file, unless it is too large for one that has a template.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    let length = read.map_err(|error| unreadable(path, error))?;
+    if u64::try_from(length).map_or(true, |length| length > MAX_FILE) {
+        let message = format!("{} has more than {MAX_FILE} bytes: it is no chat template", path.display());
+        return Err(Error::invalid_input(message).with_hint("give the file of Jinja, or the tokenizer's directory"));
+    }
+    Ok(bytes)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        _ => read(path).map(Some),
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("{} cannot be read: {error}", path.display())).with_source(error)
+}
