@@ -11,6 +11,10 @@ mod auto_traits;
 mod better_than_python;
 mod billing;
 #[cfg(feature = "cli")]
+mod chat_cli;
+#[cfg(all(feature = "chat", feature = "local", feature = "tokenizers"))]
+mod chat_finetune;
+#[cfg(feature = "cli")]
 mod cli;
 mod config;
 mod contract;

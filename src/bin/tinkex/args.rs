@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::app::GlobalOptions;
-use crate::{auth, billing, checkpoint, doctor, generate, model, run, sample, serve, session, train};
+use crate::{auth, billing, chat, checkpoint, doctor, generate, model, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
@@ -28,19 +28,19 @@ Environment:
   TINKER_LOG        log level on stderr: error, warn, info, debug, trace or off;
                     also by module, such as tinkex=debug [default: warn for
                     `train` and `serve`, error for other commands]
-  TINKER_TELEMETRY  0 turns off telemetry of `sample` and `train`
-  TINKER_TAGS       tags of the sessions of `sample` and `train`, separated by
-                    commas
+  TINKER_TELEMETRY  0 turns off telemetry of `sample`, `chat` and `train`
+  TINKER_TAGS       tags of the sessions of `sample`, `chat` and `train`,
+                    separated by commas
   TINKER_PROJECT_ID project of these sessions, unless --project is given
   TINKER_WIRE       wire format of training batches: auto, json or protobuf
                     [default: auto]
   CLOUDFLARE_ACCESS_CLIENT_ID, CLOUDFLARE_ACCESS_CLIENT_SECRET
                     service token of Cloudflare Access
   TINKEX_CACHE, HF_HUB_CACHE, HF_HOME
-                    cache directories for tokenizers
+                    cache directories for tokenizers and chat templates
   HF_ENDPOINT, HF_TOKEN
                     mirror of the Hugging Face Hub, and access token for it
-  HF_HUB_OFFLINE    1 turns off downloads of tokenizers
+  HF_HUB_OFFLINE    1 turns off downloads of tokenizers and templates
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
                     proxy for https, http or both (http://, https://, socks5://
                     or socks5h://), and hosts that are reached without it; also
@@ -58,7 +58,8 @@ Exit codes:
        the program starts, as by nohup, stays ignored
 
 With --format json, stdout is exactly one JSON document; `serve`, `completions`
-and `man` ignore --format. Errors are text on stderr in both formats; stdout is
+and `man` ignore --format. `chat` prints a line of JSON for each conversation of
+stdin, in both formats. Errors are text on stderr in both formats; stdout is
 then empty unless the command's help says otherwise.";
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +79,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Auth(auth::AuthCommand),
     Sample(sample::Options),
+    Chat(chat::Options),
     Train(train::Options),
     Serve(serve::Options),
     Doctor(doctor::Options),
@@ -91,7 +93,14 @@ impl Command {
     /// Whether it opens a session, so that the options for sessions mean something.
     pub(crate) fn opens_session(&self) -> bool {
         use checkpoint::CheckpointCommand::Download;
-        matches!(self, Command::Sample(_) | Command::Train(_) | Command::Doctor(_) | Command::Checkpoint(Download(_)))
+        matches!(
+            self,
+            Command::Sample(_)
+                | Command::Chat(_)
+                | Command::Train(_)
+                | Command::Doctor(_)
+                | Command::Checkpoint(Download(_))
+        )
     }
 }
 

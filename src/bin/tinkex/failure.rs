@@ -50,13 +50,15 @@ pub(crate) struct Failure {
     exit: Exit,
     /// None if there is nothing more to print.
     message: Option<String>,
+    /// Further errors of the same kind.
+    more: Vec<String>,
     hint: Option<String>,
     causes: Vec<String>,
 }
 
 impl Failure {
     fn new(exit: Exit, message: Option<String>) -> Self {
-        Failure { exit, message, hint: None, causes: Vec::new() }
+        Failure { exit, message, more: Vec::new(), hint: None, causes: Vec::new() }
     }
 
     /// The operation failed.
@@ -82,6 +84,12 @@ impl Failure {
     /// Ended by Ctrl-C or SIGTERM.
     pub(crate) fn interrupted(message: impl Into<String>) -> Self {
         Failure::new(Exit::Interrupted, Some(message.into()))
+    }
+
+    /// Adds further errors, each of which is printed on a line of its own.
+    pub(crate) fn and(mut self, messages: impl IntoIterator<Item = String>) -> Self {
+        self.more.extend(messages);
+        self
     }
 
     /// Sets the hint: what to do about it.
@@ -122,7 +130,7 @@ impl Failure {
         self.exit.code().into()
     }
 
-    /// Prints `error: MESSAGE`, `hint: HINT` and, if verbose, `cause: CAUSE`. Errors of stderr itself are ignored: there is
+    /// Prints `error: MESSAGE` for each message, `hint: HINT` and, if verbose, `cause: CAUSE`. Errors of stderr itself are ignored: there is
     /// nowhere left to report them.
     pub(crate) fn print(&self, verbose: bool) {
         screen::suspended(|| self.write(verbose));
@@ -133,7 +141,7 @@ impl Failure {
         let mut line = |style: Style, name: &str, text: &str| {
             writeln!(err, "{style}{name}:{style:#} {}", one_line(text)).ok();
         };
-        if let Some(message) = &self.message {
+        for message in self.message.iter().chain(&self.more) {
             line(ERROR, "error", message);
         }
         if let Some(hint) = &self.hint {

@@ -14,7 +14,8 @@
 //! | `offered.rs` | the models of the service, for one that it does not have |
 //! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |
 //! | `confirm.rs`, `csv.rs` | questions to the person at the terminal; tables as CSV files |
-//! | `template.rs`, `tokenizer_choice.rs` | how prompts and chats become tokens, for `train` and `sample` |
+//! | `chat_format.rs`, `tokenizer_choice.rs` | how chats become tokens, for `train`, `sample` and `chat` |
+//! | `sampling_options.rs`, `conversation_options.rs`, `reply.rs` | options of `sample` and `chat`, and how a reply is printed |
 //! | the others | one command group each: its options, what it does and what it prints |
 //!
 //! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` only, so that
@@ -24,8 +25,11 @@ mod app;
 mod args;
 mod auth;
 mod billing;
+mod chat;
+mod chat_format;
 mod checkpoint;
 mod confirm;
+mod conversation_options;
 mod csv;
 mod doctor;
 mod download_bar;
@@ -38,12 +42,13 @@ mod model;
 mod number;
 mod offered;
 mod output;
+mod reply;
 mod run;
 mod sample;
+mod sampling_options;
 mod screen;
 mod serve;
 mod session;
-mod template;
 mod text;
 mod time_args;
 mod tokenizer_choice;
@@ -89,6 +94,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Sampler(command) => session::run_sampler(&app, &command),
         Command::Auth(command) => auth::run(&app, &command),
         Command::Sample(options) => sample::run(&app, &options),
+        Command::Chat(options) => chat::run(&app, &options),
         Command::Train(options) => train::run(&app, &options),
         Command::Doctor(options) => doctor::run(&app, &options),
         Command::Serve(options) => serve::run(&app, options),

@@ -30,6 +30,10 @@ impl Output {
         Output { format }
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Prints the result of a command: the text for a person, such as a [`Table`], or the document.
     pub(crate) fn report(&self, text: &impl fmt::Display, document: &impl Serialize) -> Result<(), Failure> {
         self.line(text)?;

@@ -8,22 +8,30 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
+use tinkex::chat::Message;
 use tinkex::types::{ModelInput, SamplingParams, StopReason};
 use tinkex::{SampleOptions, ServiceClient};
 
 use crate::app::App;
+use crate::chat_format;
+use crate::conversation_options::{Beginning, ConversationOptions};
 use crate::failure::Failure;
-use crate::number::{self, at_least};
+use crate::number::at_least;
 use crate::offered;
-use crate::template::{self, Role};
-use crate::text::multi_line;
+use crate::reply::{Page, ReadReply};
+use crate::sampling_options::SamplingOptions;
 use crate::tokenizer_choice;
+
+/// The default of `--max-tokens`.
+const MAX_TOKENS: u32 = 256;
 
 /// Generate text from a prompt.
 ///
 /// The prompt comes from the argument, a file or stdin, and is used verbatim unless --chat is given. With --format json, the
-/// document has the tokens and their log-probabilities as well as the text.
+/// document has the tokens and their log-probabilities as well as the text; with --chat also the reply as a message, and why it
+/// ended.
 #[derive(Args, Debug)]
+#[command(mut_group("ConversationOptions", |options| options.requires("chat")))]
 pub(crate) struct Options {
     /// Prompt [default: read from stdin].
     #[arg(conflicts_with = "prompt_file")]
@@ -35,30 +43,13 @@ pub(crate) struct Options {
     // `train` calls it --base-model, whose nearest name here is --base-url.
     #[arg(short, long, alias = "base-model", value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     model: String,
-    /// Format the prompt as a user message, as `tinkex train` formats chats; the samples are the assistant's replies.
+    /// Send the prompt as a user message in the model's own format; the samples are the assistant's replies.
     #[arg(long)]
     chat: bool,
-    /// System message of the chat.
-    #[arg(long, value_name = "TEXT", requires = "chat")]
-    system: Option<String>,
-    /// Maximum number of tokens to generate per sample.
-    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = at_least(1_u32))]
-    max_tokens: u32,
-    /// Sampling temperature: 0 always picks the most likely token, 1 samples from the model's distribution.
-    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number::finite)]
-    temperature: f64,
-    /// Sample from the N most likely tokens; -1 for all tokens.
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = at_least(-1_i32))]
-    top_k: i32,
-    /// Nucleus sampling: sample from the most likely tokens whose probabilities add up to P.
-    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number::finite)]
-    top_p: f64,
-    /// Random seed, for reproducible samples.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(0_u64))]
-    seed: Option<u64>,
-    /// Stop sequence: end a sample at this text; can be repeated.
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
+    #[command(flatten)]
+    conversation: ConversationOptions,
+    #[command(flatten)]
+    sampling: SamplingOptions,
     /// Number of samples to generate.
     #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = at_least(1_u32))]
     num_samples: u32,
@@ -78,71 +69,92 @@ struct Samples {
 #[derive(Serialize)]
 struct Sample {
     text: String,
+    /// With `--chat`.
+    #[serde(flatten)]
+    reply: Option<ReadReply>,
     tokens: Vec<u32>,
     logprobs: Option<Vec<f32>>,
     stop_reason: StopReason,
 }
 
-/// Prints the texts of the samples, each beginning on a new line.
+/// Prints the samples, each beginning on a new line.
 struct Texts<'a>(&'a [Sample]);
 
 impl fmt::Display for Texts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_terminal = io::stdout().is_terminal();
-        let texts =
-            self.0.iter().map(|sample| if is_terminal { multi_line(&sample.text) } else { sample.text.clone() });
+        let page = Page::stdout();
+        let texts = self.0.iter().map(|sample| match &sample.reply {
+            Some(reply) => page.message(&reply.message),
+            None => page.text(&sample.text),
+        });
         f.write_str(&texts.collect::<Vec<_>>().join("\n"))
     }
 }
 
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
-    let mut params = SamplingParams::default()
-        .max_tokens(options.max_tokens)
-        .temperature(options.temperature)
-        .top_k(options.top_k)
-        .top_p(options.top_p);
-    params.seed = options.seed;
-    if !options.stop.is_empty() {
-        params = params.stop(options.stop.clone());
-    }
-    params.validate()?;
+    let params = options.sampling.params(Some(MAX_TOKENS))?;
+    let beginning = options.conversation.read()?;
     let config = app.config()?;
-    let prompt = prompt(app, options)?;
+    let text = prompt(app, options)?;
 
     app.require_service(&config)?;
-    let samples = App::in_session(config, |service| generate(service, options, params, prompt))?;
+    let samples = App::in_session(config, |service| generate(app, service, options, &beginning, params, text))?;
+    // The document says it itself.
+    for reply in samples.samples.iter().filter_map(|sample| sample.reply.as_ref()).filter(|_| !app.output.is_json()) {
+        reply.note_end();
+    }
     app.output.report(&Texts(&samples.samples), &samples)
 }
 
 fn generate(
+    app: &App,
     service: &ServiceClient,
     options: &Options,
+    beginning: &Beginning,
     params: SamplingParams,
-    prompt: String,
+    text: String,
 ) -> Result<Samples, Failure> {
     let sampler = service.create_sampling_client(&options.model);
     let sampler = sampler.map_err(|error| offered::explain(error, service, &options.model))?;
     let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || sampler.tokenizer())?;
-    let input = ModelInput::from_text(&tokenizer, &prompt)?;
+    let (input, prompt, reader, params) = if options.chat {
+        let format = chat_format::find(options.conversation.template.as_deref(), &tokenizer, service.config())?;
+        app.output.note(format_args!("using {}", format.origin));
+        let renderer = format.renderer(&tokenizer)?;
+        let stop = options.sampling.stop_of_reply(renderer.stop(), &tokenizer)?;
+        format.check_options(beginning)?;
+        let prompt = renderer.prompt(&beginning.conversation(vec![Message::user(text)]))?;
+        (prompt.input.clone(), prompt.text.clone(), Some((renderer, prompt)), params.stop(stop))
+    } else {
+        (ModelInput::from_text(&tokenizer, &text)?, text, None, params)
+    };
     let request = SampleOptions::new(&input).num_samples(options.num_samples).sampling_params(params);
     let response = sampler.sample_with(request)?;
+    let read = |tokens: &[u32]| -> tinkex::Result<_> {
+        Ok(match &reader {
+            Some((renderer, prompt)) => {
+                let reply = ReadReply::from(renderer.parse_reply(prompt, tokens));
+                (reply.message.text(), Some(reply))
+            }
+            None => (tokenizer.decode(tokens)?, None),
+        })
+    };
     let samples = response
         .sequences
         .into_iter()
         .map(|sequence| {
-            let text = tokenizer.decode(&sequence.tokens)?;
-            let text = if options.chat { template::reply(&text).to_owned() } else { text };
+            let (text, reply) = read(&sequence.tokens)?;
             let (tokens, logprobs, stop_reason) = (sequence.tokens, sequence.logprobs, sequence.stop_reason);
-            Ok(Sample { text, tokens, logprobs, stop_reason })
+            Ok(Sample { text, reply, tokens, logprobs, stop_reason })
         })
         .collect::<tinkex::Result<Vec<_>>>()?;
     let prompt_tokens = input.to_tokens()?;
     Ok(Samples { model: options.model.clone(), prompt, prompt_tokens, samples })
 }
 
-/// The prompt as the model receives it.
+/// The prompt, or the message of a chat.
 fn prompt(app: &App, options: &Options) -> Result<String, Failure> {
-    let text = match (&options.prompt, &options.prompt_file) {
+    let mut text = match (&options.prompt, &options.prompt_file) {
         (Some(text), _) => text.clone(),
         (None, Some(file)) => fs::read_to_string(file)
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?,
@@ -158,11 +170,10 @@ fn prompt(app: &App, options: &Options) -> Result<String, Failure> {
             text
         }
     };
-    if !options.chat {
-        return Ok(text);
+    // The line break at the end of a file or of `echo` is not part of a message.
+    if options.chat {
+        let end = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text).len());
+        text.truncate(end.unwrap_or(text.len()));
     }
-    let system = options.system.as_deref().map(|system| (Role::System, system));
-    // The line break at the end of a file or of `echo` is not part of the message.
-    let message = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
-    Ok(template::chat_prompt(&system.into_iter().chain([(Role::User, message)]).collect::<Vec<_>>()))
+    Ok(text)
 }

@@ -38,6 +38,7 @@ fn help_of_every_command() {
         "billing usage",
         "billing checkpoint-storage",
         "sample",
+        "chat",
         "train",
         "serve",
         "doctor",

@@ -16,21 +16,64 @@ fn peak(pid: i32) -> usize {
     peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-#[test]
-fn a_large_file_is_not_in_memory() {
+/// The most memory of a run on a file with this many lines until its first step, and the size of the file.
+fn peak_and_size(lines: usize, line: impl Fn(usize) -> String) -> (usize, usize) {
     let service = scripted(|id| if id.starts_with("forward_backward") { Reply::Silence } else { result(id) });
     let place = Place::new(&service.url());
     let mut file = BufWriter::new(File::create(place.file("data.jsonl")).unwrap());
-    let words = "all work and no play ".repeat(13);
-    for line in 0..40_000 {
-        writeln!(file, r#"{{"prompt": "{line}", "completion": "{words}"}}"#).unwrap();
+    for number in 0..lines {
+        writeln!(file, "{}", line(number)).unwrap();
     }
     file.flush().unwrap();
     let size = fs::metadata(place.file("data.jsonl")).unwrap().len() as usize;
     let running = place.start(&["train", "data.jsonl", "--base-model", "m", "--steps", "1"]);
     service.wait_for_count("forward_backward", 1);
-    let peak = peak(running.pid());
+    (peak(running.pid()), size)
+}
+
+#[test]
+fn a_large_file_is_not_in_memory() {
+    let words = "all work and no play ".repeat(13);
+    let (peak, size) = peak_and_size(40_000, |line| format!(r#"{{"prompt": "{line}", "completion": "{words}"}}"#));
     assert!(size > 12_000_000 && peak < 5 * size, "{peak} bytes for a file of {size}");
+}
+
+#[test]
+fn conversations_are_not_in_memory() {
+    let words = "all work and no play ".repeat(100);
+    let turn = format!(r#"{{"role": "user", "content": "{words}"}}, {{"role": "assistant", "content": "ok"}}"#);
+    let (peak, size) = peak_and_size(3_000, |_| format!(r#"{{"messages": [{turn}, {turn}], "tools": [], "id": 1}}"#));
+    assert!(size > 12_000_000 && peak < 5 * size, "{peak} bytes for a file of {size}");
+}
+
+/// Checks the memory for a conversation that is almost the whole file.
+fn check_huge_conversation(tokenizer: &str) {
+    let service = scripted(|id| if id.starts_with("forward_backward") { Reply::Silence } else { result(id) });
+    let place = Place::new(&service.url());
+    let chat = |text: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "{text}"}}, {{"role": "assistant", "content": "ok"}}]}}"#
+        )
+    };
+    let words = "lorem ipsum dolor sit amet ".repeat(1 << 21);
+    fs::write(place.file("data.jsonl"), format!("{}\n{}\n", chat("Hi"), chat(&words))).unwrap();
+    let size = fs::metadata(place.file("data.jsonl")).unwrap().len() as usize;
+    let arguments = ["train", "data.jsonl", "--base-model", "m", "--steps", "1", "--tokenizer", tokenizer];
+    let running = place.start(&[&arguments, ["--max-length", "100", "--too-long", "skip"].as_slice()].concat());
+    service.wait_for_count("forward_backward", 1);
+    let peak = peak(running.pid());
+    assert!(peak < 5 * size, "{peak} bytes for a file of {size}");
+}
+
+#[test]
+fn a_huge_conversation_is_not_tokenized_whole() {
+    check_huge_conversation("bytes");
+}
+
+#[cfg(feature = "tokenizers")]
+#[test]
+fn words_of_a_huge_conversation_are_not_tokenized() {
+    check_huge_conversation(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/tokenizers/smollm2"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `tinkex train` and `tinkex sample`: the program as a child process, against the local server.
 
+mod chats;
 mod data;
 mod failures;
 #[cfg(unix)]
@@ -9,6 +10,7 @@ mod memory;
 mod place;
 mod running;
 mod sample;
+mod show;
 #[cfg(unix)]
 mod signals;
 mod train;

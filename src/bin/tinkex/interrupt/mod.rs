@@ -15,10 +15,11 @@ use crate::screen;
 
 /// By default a signal ends the program immediately, with exit code 130. A command that can stop cleanly
 /// [catches](Interrupt::catch) the first signal as a request to stop; the second one still ends the program immediately.
-#[derive(Debug)]
 pub(crate) struct Interrupt {
     /// Set once the first signal is to be caught: the note that is then printed on stderr, or an empty text.
     note: Arc<OnceLock<&'static str>>,
+    /// What each Ctrl-C does instead.
+    ctrl_c: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
     /// Disconnected by the first signal.
     requested: Receiver<Infallible>,
 }
@@ -27,10 +28,13 @@ impl Interrupt {
     /// Installs the signal handler. Works once per process. A signal that was ignored when the program started stays ignored:
     /// `nohup` and `trap '' INT` are requests not to stop.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let note = Arc::new(OnceLock::new());
+        let (note, ctrl_c) = (Arc::new(OnceLock::new()), Arc::<OnceLock<Box<dyn Fn() + Send + Sync>>>::default());
         let (sender, requested) = bounded(0);
-        let (mut sender, caught) = (Some(sender), Arc::clone(&note));
-        signals::on_each(move || {
+        let (mut sender, caught, own) = (Some(sender), Arc::clone(&note), Arc::clone(&ctrl_c));
+        signals::on_each(move |is_ctrl_c| {
+            if let Some(act) = own.get().filter(|_| is_ctrl_c) {
+                return act();
+            }
             let is_first = sender.take().is_some();
             match caught.get().filter(|_| is_first) {
                 None => process::exit(i32::from(INTERRUPTED)),
@@ -39,7 +43,7 @@ impl Interrupt {
             }
         })
         .map_err(|error| Failure::failed(format!("cannot install the signal handler: {error}")))?;
-        Ok(Interrupt { note, requested })
+        Ok(Interrupt { note, ctrl_c, requested })
     }
 
     /// From now on, the first signal is a request to stop.
@@ -63,6 +67,11 @@ impl Interrupt {
         spawned.map_err(|error| Failure::failed(format!("cannot start a thread for signals: {error}")))?;
         self.catch();
         Ok(())
+    }
+
+    /// From now on, each Ctrl-C calls this function, on the thread of the signals, and is no request to stop. Other signals are.
+    pub(crate) fn on_ctrl_c(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.ctrl_c.set(Box::new(act)).ok();
     }
 
     /// Whether the program was asked to stop.

@@ -10,8 +10,8 @@ use signal_hook::iterator::Signals;
 
 const STOPPING: [(i32, &str); 3] = [(SIGHUP, "HUP"), (SIGINT, "INT"), (SIGTERM, "TERM")];
 
-/// Calls the function on each signal that asks the program to stop, on a thread of its own.
-pub(super) fn on_each(mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
+/// Calls the function on each signal that asks the program to stop, on a thread of its own, with whether it is that of Ctrl-C.
+pub(super) fn on_each(mut act: impl FnMut(bool) + Send + 'static) -> io::Result<()> {
     let status = fs::read_to_string("/proc/self/status").ok();
     let ignored = status.as_deref().and_then(ignored_signals);
     let is_ignored = |signal, name| ignored.map_or_else(|| survives(name), |mask| is_in(mask, signal));
@@ -21,7 +21,7 @@ pub(super) fn on_each(mut act: impl FnMut() + Send + 'static) -> io::Result<()> 
         return Ok(());
     }
     let mut signals = Signals::new(caught)?;
-    let wait = move || signals.forever().for_each(|_| act());
+    let wait = move || signals.forever().for_each(|signal| act(signal == SIGINT));
     thread::Builder::new().name("tinkex-signals".to_owned()).spawn(wait).map(drop)
 }
 

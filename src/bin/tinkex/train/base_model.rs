@@ -1,7 +1,7 @@
 //! The model to train, and the length of its context.
 
 use tinkex::toolkit::SavedCheckpoint;
-use tinkex::types::LoraConfig;
+use tinkex::types::{GetServerCapabilitiesResponse, LoraConfig};
 use tinkex::{ServiceClient, TrainingClient, TrainingOptions};
 
 use super::train_options::Options;
@@ -20,20 +20,22 @@ pub(crate) fn training_client(
     }
     let base_model = match &options.base_model {
         Some(name) => name.clone(),
-        None => {
-            let models = service.get_server_capabilities()?.supported_models;
-            let mut names: Vec<String> = models.into_iter().filter_map(|model| model.model_name).collect();
-            if names.len() != 1 {
-                return Err(Failure::usage("no base model given")
-                    .hint(format!("pass --base-model; the service has {}", names.join(", "))));
-            }
-            names.remove(0)
-        }
+        None => only_one(service.get_server_capabilities()?)?,
     };
     let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
     let trainer =
         service.create_lora_training_client(&base_model, TrainingOptions::from(lora).user_metadata("name", name));
     trainer.map_err(|error| offered::explain(error, service, &base_model))
+}
+
+/// The model of a service that has only one.
+pub(crate) fn only_one(service: GetServerCapabilitiesResponse) -> Result<String, Failure> {
+    let mut names: Vec<String> = service.supported_models.into_iter().filter_map(|model| model.model_name).collect();
+    if names.len() != 1 {
+        let hint = format!("pass --base-model; the service has {}", names.join(", "));
+        return Err(Failure::usage("no base model given").hint(hint));
+    }
+    Ok(names.remove(0))
 }
 
 /// Checks that a checkpoint is of the base model that the options name, if they name one.

@@ -1,5 +1,5 @@
-//! The data file: read once from its beginning to its end, for its lines and its digest, and then one example at a time. In
-//! memory is only where each example is.
+//! The data file: read once from its beginning to its end, for its lines and its digest, and then one line at a time. In memory is
+//! only where each line is. Lines are counted from 0, without those that are empty, except in messages.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -8,13 +8,14 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use super::bad_lines::BadLines;
 use crate::failure::Failure;
 use crate::screen::Progress;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
 const UTF_16: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
 
-/// Where an example is in the file.
+/// Where a line is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     /// In bytes, from the beginning of the file.
@@ -47,7 +48,7 @@ impl DataFile {
     /// Reads a file, and passes each line that is not empty to `visit`. Some editors write a byte order mark, and some end lines
     /// with CR LF: both are left out.
     ///
-    /// The error is that of the first invalid line: `NAME:LINE: what is wrong`.
+    /// The error names the invalid lines: `NAME:LINE: what is wrong`.
     pub(crate) fn read(
         path: &Path,
         bar: &Progress,
@@ -76,52 +77,52 @@ impl DataFile {
         &self.sha256
     }
 
-    /// Number of examples.
+    /// Number of lines.
     pub(crate) fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// The length of an example's line in bytes.
-    pub(crate) fn line_bytes(&self, example: u32) -> usize {
-        self.span(example).map_or(0, |span| span.length as usize)
+    /// The length of a line in bytes.
+    pub(crate) fn line_bytes(&self, line: u32) -> usize {
+        self.span(line).map_or(0, |span| span.length as usize)
     }
 
-    /// `NAME:LINE` of an example.
-    pub(crate) fn place(&self, example: u32) -> String {
-        format!("{}:{}", self.name, self.span(example).map_or(0, |span| span.number))
+    /// `NAME:LINE` of a line.
+    pub(crate) fn place(&self, line: u32) -> String {
+        format!("{}:{}", self.name, self.span(line).map_or(0, |span| span.number))
     }
 
-    /// The line of an example.
-    pub(crate) fn line(&self, example: u32) -> Result<String, Failure> {
-        let span = self.span(example).ok_or_else(|| self.changed())?;
+    /// The text of a line.
+    pub(crate) fn line(&self, line: u32) -> Result<String, Failure> {
+        let span = self.span(line).ok_or_else(|| self.changed())?;
         let length = span.length as usize;
-        let line = match &self.source {
+        let text = match &self.source {
             Source::Memory(content) => {
                 let start = usize::try_from(span.start).unwrap_or(usize::MAX);
                 content.get(start..start.saturating_add(length)).map(<[u8]>::to_vec).ok_or_else(|| self.changed())?
             }
             Source::File { file, .. } => {
                 let read = |mut file: &File| -> io::Result<(Metadata, Vec<u8>)> {
-                    let mut line = vec![0; length];
+                    let mut text = vec![0; length];
                     file.seek(SeekFrom::Start(span.start))?;
-                    file.read_exact(&mut line)?;
-                    Ok((file.metadata()?, line))
+                    file.read_exact(&mut text)?;
+                    Ok((file.metadata()?, text))
                 };
-                let (metadata, line) = read(file).map_err(|error| match error.kind() {
+                let (metadata, text) = read(file).map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => self.changed(),
                     _ => Failure::failed(format!("cannot read {}: {error}", self.name)),
                 })?;
                 if !self.is_unchanged(&metadata) {
                     return Err(self.changed());
                 }
-                line
+                text
             }
         };
-        String::from_utf8(line).map_err(|_| self.changed())
+        String::from_utf8(text).map_err(|_| self.changed())
     }
 
-    fn span(&self, example: u32) -> Option<Span> {
-        self.spans.get(example as usize).copied()
+    fn span(&self, line: u32) -> Option<Span> {
+        self.spans.get(line as usize).copied()
     }
 
     fn is_unchanged(&self, now: &Metadata) -> bool {
@@ -131,7 +132,8 @@ impl DataFile {
         }
     }
 
-    fn changed(&self) -> Failure {
+    /// The error for a file that is no longer the one that was read.
+    pub(crate) fn changed(&self) -> Failure {
         Failure::failed(format!("{} was changed while it was in use", self.name))
             .hint("restore it, and train on a copy that nothing writes to")
     }
@@ -144,7 +146,7 @@ fn scan(
     bar: &Progress,
     visit: &mut impl FnMut(usize, &str) -> Result<(), String>,
 ) -> Result<(Vec<Span>, String), Failure> {
-    let (mut digest, mut spans, mut line) = (Sha256::new(), Vec::new(), Vec::new());
+    let (mut digest, mut spans, mut line, mut bad) = (Sha256::new(), Vec::new(), Vec::new(), BadLines::default());
     let (mut next, mut number) = (0_u64, 0_u32);
     loop {
         line.clear();
@@ -167,15 +169,19 @@ fn scan(
         if text.is_empty() {
             continue;
         }
-        let invalid = |why: String| Failure::usage(format!("{name}:{number}: {why}"));
-        let length = u32::try_from(text.len()).map_err(|_| invalid("the line has more than 4 GiB".to_owned()))?;
         let skipped = text.as_ptr() as usize - line.as_ptr() as usize;
-        let text = std::str::from_utf8(text).map_err(|error| {
-            invalid(format!("not UTF-8 text (byte {} of the line)", skipped + error.valid_up_to() + 1))
-        })?;
-        visit(number as usize, text).map_err(invalid)?;
-        spans.push(Span { start: start + skipped as u64, length, number });
+        let length = u32::try_from(text.len()).map_err(|_| "the line has more than 4 GiB".to_owned());
+        let read = length.and_then(|length| {
+            let text = std::str::from_utf8(text)
+                .map_err(|error| format!("not UTF-8 text (byte {} of the line)", skipped + error.valid_up_to() + 1))?;
+            visit(number as usize, text).map(|()| length)
+        });
+        match read {
+            Ok(length) => spans.push(Span { start: start + skipped as u64, length, number }),
+            Err(why) => bad.add(|| format!("{name}:{number}: {why}")),
+        }
     }
+    bad.check()?;
     spans.shrink_to_fit();
     Ok((spans, digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
 }

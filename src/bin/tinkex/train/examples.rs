@@ -1,57 +1,62 @@
-//! The examples of the data file, as datums that are built when a batch needs them, and which of them are too long.
+//! The examples of the data file, as datums that are built when a batch needs them.
 //!
-//! [`Examples::tokenize`] is the one place where an example becomes tokens: a template of the model's own would be used there.
+//! [`Examples::line`] is the one place where a line becomes tokens. A line with a prompt is one example; a conversation may be
+//! several, since some templates change earlier messages later on.
 
-use std::fmt;
+use std::cell::RefCell;
+use std::rc::Rc;
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 use tinkex::Tokenizer;
+use tinkex::chat::{Conversation, ExampleNote, TrainOn};
 use tinkex::toolkit::WeightedTokens;
 use tinkex::types::{Batch, Datum};
 
+use super::chat_settings::ChatSettings;
+use super::completion;
 use super::data_file::DataFile;
-use super::dataset;
+use super::dataset::{self, ChatOptions, Content};
 use crate::failure::Failure;
-use crate::human::counted;
-use crate::screen::Progress;
-use crate::template;
 
-/// No tokenizer makes more tokens of one byte: compatibility decomposition (NFKC) makes 11 bytes of one, at most.
-const MAX_TOKENS_PER_BYTE: usize = 12;
-/// A longer line is not tokenized as a whole to tell how long it is.
-const LINE_THAT_IS_COUNTED: usize = 1 << 20;
 /// How many examples are named.
 const NAMED: usize = 20;
 
-/// What happens to examples that are too long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum TooLong {
-    /// Refuse the file, and name them.
-    #[default]
-    Error,
-    /// Leave them out.
-    Skip,
-    /// Drop the tokens at their end.
-    Truncate,
-}
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TooLong::Error => "error",
-            TooLong::Skip => "skip",
-            TooLong::Truncate => "truncate",
-        })
-    }
+/// An example of the data file: a part of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ExampleId {
+    /// Counted as the data file does.
+    pub(crate) line: u32,
+    /// From 0; always 0 for a line with a prompt.
+    pub(crate) part: u32,
 }
 
 pub(crate) struct Examples {
-    file: DataFile,
-    tokenizer: Tokenizer,
+    pub(super) file: DataFile,
+    pub(super) tokenizer: Tokenizer,
+    options: ChatOptions,
+    /// For a file with conversations.
+    pub(super) chats: Option<ChatSettings>,
     /// The maximum number of tokens of an example, with the last, which is only a target.
-    max_tokens: Option<usize>,
+    pub(super) max_tokens: Option<usize>,
+    /// The conversation that was read last: its examples are often asked for one after another.
+    last: RefCell<Option<LastLine>>,
+}
+
+struct LastLine {
+    line: u32,
+    at_most: Option<usize>,
+    built: Rc<Line>,
+}
+
+/// The examples of a line, which are not cut yet.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) examples: Vec<WeightedTokens>,
+    /// Whether it is a conversation.
+    pub(super) is_chat: bool,
+    /// The number of replies that are trained without the reasoning that they have.
+    pub(super) lost_reasoning: usize,
+    /// The number of replies that are trained and end with nothing that ends a reply.
+    pub(super) without_stop: usize,
 }
 
 /// The examples of a step.
@@ -65,34 +70,98 @@ pub(crate) struct ExampleBatch {
 
 impl Examples {
     /// `max_length` is the maximum number of tokens of a model input.
-    pub(crate) fn new(file: DataFile, tokenizer: Tokenizer, max_length: Option<usize>) -> Self {
-        Examples { file, tokenizer, max_tokens: max_length.map(|length| length.saturating_add(1)) }
+    pub(crate) fn new(
+        file: DataFile,
+        tokenizer: Tokenizer,
+        options: ChatOptions,
+        chats: Option<ChatSettings>,
+        max_length: Option<usize>,
+    ) -> Self {
+        let max_tokens = max_length.map(|length| length.saturating_add(1));
+        Examples { file, tokenizer, options, chats, max_tokens, last: RefCell::default() }
     }
 
-    fn tokenize(&self, example: u32, at_most: Option<usize>) -> Result<WeightedTokens, Failure> {
-        let line = self.file.line(example)?;
-        let parsed =
-            dataset::parse(&line).map_err(|why| Failure::usage(format!("{}: {why}", self.file.place(example))))?;
-        drop(line);
-        let segments = parsed.content.into_segments();
-        template::tokenize(&self.tokenizer, &segments, at_most)
-            .map_err(|error| Failure::from(error).subject(&self.file.place(example)))
-    }
-
-    fn datum(&self, example: u32) -> Result<(Datum, u64, u64), Failure> {
-        let mut text = self.tokenize(example, self.max_tokens)?;
-        if let Some(max_tokens) = self.max_tokens {
-            text.truncate(max_tokens);
+    /// The examples of a line; of each, as much as shows that it has more than `at_most` tokens. The inner error is what is wrong
+    /// with the line.
+    pub(super) fn line(&self, line: u32, at_most: Option<usize>) -> Result<Result<Rc<Line>, String>, Failure> {
+        let is_known = |last: &&LastLine| last.line == line && [None, at_most].contains(&last.at_most);
+        if let Some(last) = self.last.borrow().as_ref().filter(is_known) {
+            return Ok(Ok(Rc::clone(&last.built)));
         }
-        if text.trained_len() == 0 {
-            let place = self.file.place(example);
+        let text = self.file.line(line)?;
+        let parsed = dataset::parse(&text, &self.options);
+        drop(text);
+        let built = parsed.and_then(|parsed| match parsed.content {
+            Content::Completion { prompt, completion } => {
+                let example = completion::tokenize(&self.tokenizer, prompt, &completion, at_most);
+                Ok(Line { examples: vec![example.map_err(reason)?], ..Line::default() })
+            }
+            Content::Chat { conversation, train_on } => self.chat(&conversation, train_on, at_most),
+        });
+        Ok(built.map(|built| {
+            let built = Rc::new(built);
+            if built.is_chat {
+                self.last.replace(Some(LastLine { line, at_most, built: Rc::clone(&built) }));
+            }
+            built
+        }))
+    }
+
+    fn chat(&self, conversation: &Conversation, train_on: TrainOn, at_most: Option<usize>) -> Result<Line, String> {
+        let Some(ChatSettings { format, renderer }) = &self.chats else {
+            return Err("a conversation, of which the file had none before".to_owned());
+        };
+        format.check(conversation)?;
+        let examples = match at_most {
+            Some(at_most) => renderer.clone().max_example_tokens(at_most).examples(conversation, train_on),
+            None => renderer.examples(conversation, train_on),
+        };
+        let examples = examples.map_err(reason)?;
+        let (mut lost_reasoning, mut without_stop) = (0, 0);
+        for note in &examples.notes {
+            match note {
+                ExampleNote::ReasoningLeftOut { .. } => lost_reasoning += 1,
+                ExampleNote::NoStop { .. } => without_stop += 1,
+                ExampleNote::ToolCallsLeftOut { .. } => {
+                    let origin = &format.origin;
+                    return Err(format!(
+                        "the conversation has calls of tools whose names {origin} does not write; pass another --template, or, if it writes their IDs, IDs such as functions.NAME:0"
+                    ));
+                }
+                other => return Err(format!("{other:?}")),
+            }
+        }
+        let examples: Vec<WeightedTokens> =
+            examples.examples.iter().map(|example| example.weighted_tokens().clone()).collect();
+        let is_longer = |example: &WeightedTokens| at_most.is_some_and(|at_most| example.len() > at_most);
+        match examples.iter().any(|example| example.trained_len() > 0 || is_longer(example)) {
+            true => Ok(Line { examples, is_chat: true, lost_reasoning, without_stop }),
+            false => Err("no tokens to train on after tokenization".to_owned()),
+        }
+    }
+
+    /// An example, cut to the maximum length.
+    pub(super) fn example(&self, id: ExampleId) -> Result<WeightedTokens, Failure> {
+        let line = self.line(id.line, self.max_tokens)?;
+        let line = line.map_err(|why| Failure::usage(format!("{}: {why}", self.file.place(id.line))))?;
+        let mut example = line.examples.get(id.part as usize).cloned().ok_or_else(|| self.file.changed())?;
+        if let Some(max_tokens) = self.max_tokens {
+            example.truncate(max_tokens);
+        }
+        Ok(example)
+    }
+
+    fn datum(&self, id: ExampleId) -> Result<(Datum, u64, u64), Failure> {
+        let example = self.example(id)?;
+        if example.trained_len() == 0 {
+            let place = self.place(id);
             return Err(Failure::usage(format!("{place}: no tokens to train on after tokenization")));
         }
-        Ok((text.datum()?, text.len() as u64, text.trained_len() as u64))
+        Ok((example.datum()?, example.len() as u64, example.trained_len() as u64))
     }
 
     /// The batch of these examples.
-    pub(crate) fn batch(&self, examples: &[u32]) -> Result<ExampleBatch, Failure> {
+    pub(crate) fn batch(&self, examples: &[ExampleId]) -> Result<ExampleBatch, Failure> {
         let built: Vec<_> = examples.iter().map(|&example| self.datum(example)).collect::<Result<_, _>>()?;
         let tokens = built.iter().map(|(_, tokens, _)| tokens).sum();
         let trained_tokens = built.iter().map(|(_, _, trained)| trained).sum();
@@ -100,16 +169,22 @@ impl Examples {
         Ok(ExampleBatch { batch, tokens, trained_tokens })
     }
 
+    /// `data.jsonl:3`, or `data.jsonl:3 example 2`.
+    pub(super) fn place(&self, ExampleId { line, part }: ExampleId) -> String {
+        let place = self.file.place(line);
+        if part == 0 { place } else { format!("{place} example {}", part + 1) }
+    }
+
     /// Names these examples: `data.jsonl:3, data.jsonl:17`.
-    pub(crate) fn places(&self, examples: &[u32]) -> String {
-        listed(examples.iter().map(|&example| self.file.place(example)), examples.len())
+    pub(crate) fn places(&self, examples: &[ExampleId]) -> String {
+        listed(examples.iter().map(|&example| self.place(example)), examples.len())
     }
 
     /// Divides examples into parts whose lines have this many bytes together, or one example.
-    pub(crate) fn parts<'a>(&self, examples: &'a [u32], bytes: usize) -> Vec<&'a [u32]> {
+    pub(crate) fn parts<'a>(&self, examples: &'a [ExampleId], bytes: usize) -> Vec<&'a [ExampleId]> {
         let (mut parts, mut start, mut size) = (Vec::new(), 0, 0);
         for (end, &example) in examples.iter().enumerate() {
-            let line = self.file.line_bytes(example);
+            let line = self.file.line_bytes(example.line);
             if end > start && size + line > bytes {
                 parts.extend(examples.get(start..end));
                 (start, size) = (end, 0);
@@ -119,62 +194,19 @@ impl Examples {
         parts.extend(examples.get(start..).filter(|rest| !rest.is_empty()));
         parts
     }
+}
 
-    /// Tokenizes the examples that may be too long. Returns those that are left out, in order, and what there is to say about
-    /// them. With [`TooLong::Error`], an example that is too long is an error.
-    pub(crate) fn check_lengths(
-        &self,
-        too_long: TooLong,
-        bar: &Progress,
-    ) -> Result<(Vec<u32>, Option<String>), Failure> {
-        let Some(max_tokens) = self.max_tokens else { return Ok((Vec::new(), None)) };
-        let (mut left_out, mut places, mut longer) = (Vec::new(), Vec::new(), 0_u64);
-        let all = u32::try_from(self.file.len()).map_err(|_| Failure::usage("the file has more than 2³² examples"))?;
-        bar.set_total(u64::from(all));
-        for example in 0..all {
-            bar.add(1);
-            let bytes = self.file.line_bytes(example);
-            if bytes.saturating_mul(MAX_TOKENS_PER_BYTE) <= max_tokens {
-                continue;
-            }
-            let at_most = Some(max_tokens).filter(|_| bytes > LINE_THAT_IS_COUNTED || too_long == TooLong::Truncate);
-            let mut text = self.tokenize(example, at_most)?;
-            if text.len() <= max_tokens {
-                continue;
-            }
-            longer += 1;
-            if places.len() < NAMED {
-                let more = if at_most.is_some() { "more than " } else { "" };
-                let tokens = if at_most.is_some() { max_tokens - 1 } else { text.len() - 1 };
-                places.push(format!("{} ({more}{tokens} tokens)", self.file.place(example)));
-            }
-            text.truncate(max_tokens);
-            if too_long != TooLong::Truncate || text.trained_len() == 0 {
-                left_out.push(example);
-            }
-        }
-        if longer == 0 {
-            return Ok((left_out, None));
-        }
-        let limit = max_tokens - 1;
-        let (count, places) = (counted(longer, "example"), listed(places.into_iter(), longer as usize));
-        match too_long {
-            TooLong::Error => Err(Failure::usage(format!("{count} longer than {limit} tokens: {places}"))
-                .hint("shorten or remove them, or pass --too-long skip or --too-long truncate")),
-            TooLong::Skip => Ok((left_out, Some(format!("skipped {count} longer than {limit} tokens: {places}")))),
-            TooLong::Truncate => {
-                let note = format!("truncated {count} longer than {limit} tokens: {places}");
-                let lost = match left_out.len() {
-                    0 => String::new(),
-                    lost => format!("; {lost} of them skipped, since none of the tokens that are left is trained"),
-                };
-                Ok((left_out, Some(note + &lost)))
-            }
-        }
+/// What is wrong with a line, and what to do about it.
+fn reason(error: tinkex::Error) -> String {
+    let failure = Failure::from(error);
+    match failure.hint_text() {
+        "" => failure.message().to_owned(),
+        hint => format!("{}; {hint}", failure.message()),
     }
 }
 
-fn listed(places: impl Iterator<Item = String>, count: usize) -> String {
+/// A list of which the first are named.
+pub(super) fn listed(places: impl Iterator<Item = String>, count: usize) -> String {
     let places = places.take(NAMED).collect::<Vec<_>>().join(", ");
     match count.saturating_sub(NAMED) {
         0 => places,

@@ -3,18 +3,25 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `train_options.rs` | the options and their help |
-//! | `data_file.rs`, `dataset.rs` | where the lines of the data file are, and what a line means |
-//! | `examples.rs` | the datums of a batch, and what is too long |
+//! | `training_data.rs`, `data_file.rs`, `dataset` | what the data file has: where its lines are, and what a line means |
+//! | `bad_lines.rs` | lines that cannot be used |
+//! | `examples.rs`, `completion.rs` | the examples of a line as tokens, and the datums of a batch |
+//! | `survey.rs`, `too_long.rs` | the pass over all examples: how many there are, what is too long, what is lost |
+//! | `show.rs` | examples with what is trained marked, for `--show` |
+//! | `chat_settings.rs` | the format of conversations |
 //! | `base_model.rs` | the model to train, and its context |
 //! | `plan.rs` | which examples are in which step, and the learning rate of the step |
 //! | `training_loop.rs`, `submitted_step.rs`, `evaluation.rs` | in which order steps, evaluations and checkpoints are submitted and awaited |
 //! | `rescue.rs` | what is saved when a step fails |
-//! | `step_metrics.rs`, `record.rs` | what the run leaves in its directory, and how it is resumed |
+//! | `step_metrics.rs`, `record.rs`, `run_settings.rs` | what the run leaves in its directory, and how it is resumed |
 //! | `resume_command.rs` | the command line that resumes the run |
-//! | `progress.rs`, `chart` | what a person sees |
+//! | `progress.rs`, `chart`, `report.rs` | what a person sees |
 
+mod bad_lines;
 mod base_model;
 mod chart;
+mod chat_settings;
+mod completion;
 mod data_file;
 mod dataset;
 mod evaluation;
@@ -22,89 +29,55 @@ mod examples;
 mod plan;
 mod progress;
 mod record;
+mod report;
 mod rescue;
 mod resume_command;
+mod run_settings;
+mod show;
 mod step_metrics;
 mod submitted_step;
+mod survey;
+mod too_long;
 mod train_options;
+mod training_data;
 mod training_loop;
 
-use std::collections::BTreeMap;
 use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use log::warn;
-use serde::Serialize;
 use tinkex::toolkit::{SavedCheckpoint, Schedule};
 use tinkex::types::AdamParams;
 use tinkex::{ServiceClient, TrainingClient};
 
-use self::data_file::DataFile;
-use self::examples::Examples;
+use self::chat_settings::ChatSettings;
+use self::dataset::ChatOptions;
+use self::examples::{ExampleId, Examples};
 use self::plan::BatchOrder;
 use self::progress::Progress;
-use self::record::{RunRecord, RunSettings, checkpoint_name};
+use self::record::{RunRecord, checkpoint_name};
+use self::report::TrainingReport;
 use self::rescue::Outcome;
 use self::resume_command::resume_command;
+use self::run_settings::{ChatRecord, RunSettings};
 use self::submitted_step::within;
 pub(crate) use self::train_options::Options;
+use self::training_data::TrainingData;
 use self::training_loop::TrainingLoop;
 use crate::app::App;
 use crate::failure::Failure;
-use crate::output::Table;
-use crate::screen::{self, Status, Unit};
-use crate::{human, tokenizer_choice};
+use crate::screen::{self, Status};
+use crate::tokenizer_choice;
 
-/// Reading a file of this size takes a while, which is said if there is no progress bar to show it.
-const LARGE_FILE: u64 = 100_000_000;
-/// How many unknown keys of the data file are named.
-const MAX_NAMED_KEYS: usize = 20;
 /// How long the end of a run waits for its model to be unloaded.
 const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
-
-/// The result of a completed run.
-#[derive(Serialize)]
-struct TrainingReport {
-    name: String,
-    steps: u64,
-    /// Of the last step.
-    loss: Option<f64>,
-    eval_loss: Option<f64>,
-    /// To resume from.
-    checkpoint: Option<String>,
-    /// To sample from.
-    sampler: String,
-    metrics: PathBuf,
-    chart: PathBuf,
-}
-
-impl TrainingReport {
-    fn table(&self) -> Table {
-        let number = |loss: Option<f64>| loss.map(|loss| format!("{loss:.4}"));
-        let mut table = Table::properties(format!("Trained {}", self.name));
-        for (name, value) in [
-            ("Steps", Some(self.steps.to_string())),
-            ("Loss per token", number(self.loss)),
-            ("Eval loss per token", number(self.eval_loss)),
-            ("Checkpoint", self.checkpoint.clone()),
-            ("Sampler weights", Some(self.sampler.clone())),
-            ("Metrics", Some(self.metrics.display().to_string())),
-            ("Loss curve", Some(self.chart.display().to_string())),
-        ] {
-            if let Some(value) = value {
-                table.row([name, &value]);
-            }
-        }
-        table
-    }
-}
 
 /// A run that is about to begin.
 struct Run<'a> {
     options: &'a Options,
-    trained: Vec<u32>,
+    chat_options: ChatOptions,
+    /// The lines that are held out, in order.
     held_out: Vec<u32>,
     name: String,
     record: RunRecord,
@@ -112,19 +85,37 @@ struct Run<'a> {
     start: Option<SavedCheckpoint>,
 }
 
+/// What the steps of a run are made of.
+struct Begun {
+    examples: Examples,
+    trained: Vec<ExampleId>,
+    held_out: Vec<ExampleId>,
+    order: BatchOrder,
+    steps: u64,
+}
+
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
-    let (file, held_out) = read_data(&options.data)?;
-    let (trained, held_out) = plan::split(&held_out, options.eval_fraction, options.seed);
+    let chat_options =
+        ChatOptions { train_on: options.train_on.unwrap_or_default(), beginning: options.conversation.read()? };
+    let data = TrainingData::read(&options.data, &chat_options)?;
+    if !data.has_chats {
+        chat_settings::refuse(options, &chat_options)?;
+    }
+    if let Some(count) = options.show {
+        return show::run(app, options, data, chat_options, count);
+    }
+    let (trained, held_out) = plan::split(&data.held_out, options.eval_fraction, options.seed);
     let name = options.name.clone().unwrap_or_else(|| default_name(&options.data));
     let directory = options.output.clone().unwrap_or_else(|| Path::new("runs").join(&name));
     let settings = RunSettings {
-        data_sha256: file.sha256().to_owned(),
+        data_sha256: data.file.sha256().to_owned(),
         batch_size: options.batch_size,
         seed: options.seed,
         eval_fraction: options.eval_fraction,
         tokenizer: options.tokenizer.clone(),
         max_length: options.max_length,
         too_long: options.too_long,
+        chat: data.has_chats.then(|| ChatRecord::new(&chat_options)),
     };
     let config = app.config()?;
     let (record, start) = match &options.resume {
@@ -134,13 +125,15 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
             (record, Some(start))
         }
     };
-    let run = Run { options, trained, held_out, name, record, start };
-    run.plan("all examples")?;
+    let run = Run { options, chat_options, held_out, name, record, start };
+    // A conversation may be several examples, so the number of steps is not known yet.
+    let steps = if data.has_chats { options.steps } else { Some(run.order(trained.len())?.1) };
+    run.check_plan(trained.len(), steps, "all examples")?;
 
     app.require_service(&config)?;
     let report = App::in_session(config, |service| {
         let trainer = base_model::training_client(service, options, &run.name, run.start.as_ref())?;
-        let (report, is_saved) = run.train(app, service, &trainer, file);
+        let (report, is_saved) = run.train(app, service, &trainer, data);
         if is_saved {
             unload(&trainer);
         }
@@ -149,59 +142,32 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     app.output.report(&report.table(), &report)
 }
 
-/// The examples of the data file, and which of them it holds out.
-fn read_data(path: &Path) -> Result<(DataFile, Vec<bool>), Failure> {
-    let name = path.display();
-    let (mut held_out, mut unknown) = (Vec::new(), BTreeMap::new());
-    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if bytes >= LARGE_FILE && !screen::is_terminal() {
-        let size = human::size(Some(bytes));
-        screen::line(format_args!("reading {name} ({size}), to check its lines and their lengths"));
-    }
-    let bar = screen::start(Status { unit: Unit::Bytes, done: Some(0), ..Status::default() });
-    let file = DataFile::read(path, &bar, |number, line| {
-        let example = dataset::parse(line)?;
-        held_out.push(example.held_out);
-        for key in example.unknown_keys {
-            if unknown.len() < MAX_NAMED_KEYS {
-                unknown.entry(key).or_insert(number);
-            }
-        }
-        Ok(())
-    });
-    drop(bar);
-    let file = file?;
-    if file.len() == 0 {
-        return Err(Failure::usage(format!("{name} contains no examples; {} on each line", dataset::EXPECTED)));
-    }
-    if !unknown.is_empty() {
-        let keys: Vec<String> = unknown.iter().map(|(key, line)| format!("{key:?} (line {line})")).collect();
-        warn!("{name}: these keys have no meaning here: {}", keys.join(", "));
-    }
-    Ok((file, held_out))
-}
-
 impl Run<'_> {
-    /// The order of the examples to train on, and the number of steps. Fails if there is nothing to do; `all` then says which
-    /// examples are held out.
-    fn plan(&self, all: &str) -> Result<(BatchOrder, u64), Failure> {
+    /// The order of this many examples, and the number of steps.
+    fn order(&self, examples: usize) -> Result<(BatchOrder, u64), Failure> {
         let options = self.options;
-        if self.trained.is_empty() {
-            let name = options.data.display();
+        let examples = u32::try_from(examples).map_err(|_| Failure::usage("the file has more than 2³² examples"))?;
+        let order = BatchOrder { examples, batch_size: options.batch_size, seed: options.seed };
+        Ok((order, options.steps.unwrap_or_else(|| order.steps(options.epochs))))
+    }
+
+    /// Fails if there is nothing to do; `all` then says which examples are held out.
+    fn check_plan(&self, trained: usize, steps: Option<u64>, all: &str) -> Result<(), Failure> {
+        if trained == 0 {
+            let name = self.options.data.display();
             return Err(Failure::usage(format!(
                 "{name} holds out {all} for evaluation, so there is nothing to train on"
             )));
         }
-        let examples =
-            u32::try_from(self.trained.len()).map_err(|_| Failure::usage("the file has more than 2³² examples"))?;
-        let order = BatchOrder { examples, batch_size: options.batch_size, seed: options.seed };
-        let steps = options.steps.unwrap_or_else(|| order.steps(options.epochs));
         let completed = self.completed();
-        if completed >= steps {
-            let message = format!("the run is already complete: its checkpoint is from step {completed} of {steps}");
-            return Err(Failure::usage(message).hint("raise --steps or --epochs"));
+        match steps.filter(|steps| completed >= *steps) {
+            None => Ok(()),
+            Some(steps) => {
+                let message =
+                    format!("the run is already complete: its checkpoint is from step {completed} of {steps}");
+                Err(Failure::usage(message).hint("raise --steps or --epochs"))
+            }
         }
-        Ok((order, steps))
     }
 
     fn completed(&self) -> u64 {
@@ -214,10 +180,10 @@ impl Run<'_> {
         app: &App,
         service: &ServiceClient,
         trainer: &TrainingClient,
-        file: DataFile,
+        data: TrainingData,
     ) -> (Result<TrainingReport, Failure>, bool) {
-        let begun = self.begin(service, trainer, file);
-        let (examples, order, steps) = match begun {
+        let begun = self.begin(service, trainer, data);
+        let Begun { examples, trained, held_out, order, steps } = match begun {
             Ok(begun) => begun,
             Err(failure) => return (Err(failure), true),
         };
@@ -229,9 +195,9 @@ impl Run<'_> {
         let training_loop = TrainingLoop {
             trainer,
             examples: &examples,
-            trained: std::mem::take(&mut self.trained),
+            trained,
             order,
-            held_out: std::mem::take(&mut self.held_out),
+            held_out,
             name: &self.name,
             steps,
             optimizer,
@@ -256,27 +222,36 @@ impl Run<'_> {
         &mut self,
         service: &ServiceClient,
         trainer: &TrainingClient,
-        file: DataFile,
-    ) -> Result<(Examples, BatchOrder, u64), Failure> {
+        data: TrainingData,
+    ) -> Result<Begun, Failure> {
         let options = self.options;
         base_model::check(options, self.start.as_ref(), trainer)?;
         let max_length = base_model::max_length(service, options, trainer)?;
         let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || trainer.tokenizer())?;
-        let examples = Examples::new(file, tokenizer, max_length);
+        let chats = ChatSettings::find(options, &data, &self.chat_options, &tokenizer, service.config())?;
+        if let Some(ChatSettings { format, .. }) = &chats {
+            self.record.set_template(format.identity(), &format.origin.to_string())?;
+        }
+        let examples = Examples::new(data.file, tokenizer, self.chat_options.clone(), chats, max_length);
         let bar = screen::start(Status { done: Some(0), ..Status::default() });
-        let checked = examples.check_lengths(options.too_long, &bar);
+        let survey = examples.survey(options.too_long, &bar);
         drop(bar);
-        let (left_out, note) = checked?;
-        if let Some(note) = note {
-            warn!("{note}");
+        let survey = survey?;
+        survey.summary.iter().for_each(screen::line);
+        survey.warnings.iter().for_each(|warning| warn!("{warning}"));
+        if survey.examples.is_empty() {
+            let message = format!("all examples of {} are too long", options.data.display());
+            let hint = "shorten them, raise --max-length, or pass --too-long truncate if something of them is left";
+            return Err(Failure::usage(format!("{message}, so there is nothing to train on")).hint(hint));
         }
-        for list in [&mut self.trained, &mut self.held_out] {
-            list.retain(|example| left_out.binary_search(example).is_err());
-        }
-        let all = if left_out.is_empty() { "all examples" } else { "all examples that are short enough" };
-        let (order, steps) = self.plan(all)?;
+        // All examples of a conversation are on the same side.
+        let is_held_out = |example: &ExampleId| self.held_out.binary_search(&example.line).is_ok();
+        let (held_out, trained): (Vec<_>, Vec<_>) = survey.examples.into_iter().partition(is_held_out);
+        let all = if survey.leaves_out { "all examples that are short enough" } else { "all examples" };
+        let (order, steps) = self.order(trained.len())?;
+        self.check_plan(trained.len(), Some(steps), all)?;
         self.record.write()?;
-        Ok((examples, order, steps))
+        Ok(Begun { examples, trained, held_out, order, steps })
     }
 
     /// What comes after the last step.

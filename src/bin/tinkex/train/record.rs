@@ -11,59 +11,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use tinkex::fs::write_atomically;
 use tinkex::toolkit::{JsonLines, SavedCheckpoint};
 
 use super::chart;
-use super::examples::TooLong;
+use super::run_settings::RunSettings;
 use super::step_metrics::Metrics;
+use crate::chat_format::Identity;
 use crate::failure::Failure;
 
 const SETTINGS: &str = "run.json";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints.jsonl";
 const CHART: &str = "loss.svg";
-
-/// The settings that must be the same when a run is resumed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RunSettings {
-    /// SHA-256 of the data file, in hexadecimal.
-    pub(crate) data_sha256: String,
-    pub(crate) batch_size: usize,
-    pub(crate) seed: u64,
-    pub(crate) eval_fraction: f64,
-    /// The value of `--tokenizer`.
-    #[serde(default)]
-    pub(crate) tokenizer: Option<String>,
-    /// The value of `--max-length`.
-    #[serde(default)]
-    pub(crate) max_length: Option<usize>,
-    #[serde(default)]
-    pub(crate) too_long: TooLong,
-}
-
-impl RunSettings {
-    /// Describes the first setting that differs.
-    fn difference(&self, now: &RunSettings) -> Option<String> {
-        let differs = |name: &str, then: String, now: String| {
-            (then != now).then(|| format!("{name} was {then} when the run started, but is {now} now"))
-        };
-        differs("the SHA-256 of the data file", self.data_sha256.clone(), now.data_sha256.clone())
-            .or_else(|| differs("--batch-size", self.batch_size.to_string(), now.batch_size.to_string()))
-            .or_else(|| differs("--seed", self.seed.to_string(), now.seed.to_string()))
-            .or_else(|| differs("--eval-fraction", self.eval_fraction.to_string(), now.eval_fraction.to_string()))
-            .or_else(|| {
-                let name = |choice: &Option<String>| choice.clone().unwrap_or_else(|| "the model's own".to_owned());
-                differs("--tokenizer", name(&self.tokenizer), name(&now.tokenizer))
-            })
-            .or_else(|| {
-                let name = |length: Option<usize>| length.map_or("the model's context".to_owned(), |n| n.to_string());
-                differs("--max-length", name(self.max_length), name(now.max_length))
-            })
-            .or_else(|| differs("--too-long", self.too_long.to_string(), now.too_long.to_string()))
-    }
-}
+/// What to do about a setting that differs.
+const OTHER_SETTINGS: &str = "use the original value, start a new run with another --output, or go on from the checkpoint with the new value: --resume tinker://RUN/weights/NAME and another --output";
 
 /// The value of `--resume`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +51,8 @@ impl std::str::FromStr for ResumeFrom {
 pub(crate) struct RunRecord {
     directory: PathBuf,
     settings: RunSettings,
+    /// The template of the run that is resumed, if that is recorded.
+    template: Option<Identity>,
     metrics: Vec<Metrics>,
     checkpoints: Vec<SavedCheckpoint>,
     metrics_log: JsonLines<Metrics>,
@@ -104,7 +68,16 @@ impl RunRecord {
         let checkpoints_log = JsonLines::open(directory.join(CHECKPOINTS))?;
         let (metrics, checkpoints) = (metrics_log.read()?, checkpoints_log.read()?);
         let directory = directory.to_owned();
-        Ok(RunRecord { directory, settings, metrics, checkpoints, metrics_log, checkpoints_log, is_complete: true })
+        Ok(RunRecord {
+            directory,
+            settings,
+            template: None,
+            metrics,
+            checkpoints,
+            metrics_log,
+            checkpoints_log,
+            is_complete: true,
+        })
     }
 
     /// A new run. Fails if the directory already has steps of another. Writes nothing yet.
@@ -130,11 +103,10 @@ impl RunRecord {
         let directory_name = directory.display();
         let started = started_with(&directory.join(SETTINGS))?;
         if let Some(difference) = started.as_ref().and_then(|started| started.difference(&settings)) {
-            return Err(
-                Failure::usage(difference).hint("use the original value, start a new run with another --output, or go on from the checkpoint with the new value: --resume tinker://RUN/weights/NAME and another --output")
-            );
+            return Err(Failure::usage(difference).hint(OTHER_SETTINGS));
         }
         let mut record = RunRecord::read(directory, settings)?;
+        record.template = started.and_then(|started| started.chat).and_then(|chat| chat.template);
         let checkpoints = &record.checkpoints;
         let start = match from {
             ResumeFrom::Latest => checkpoints.last().cloned().ok_or_else(|| {
@@ -155,6 +127,26 @@ impl RunRecord {
         record.metrics.retain(|line| line.step <= start.step);
         record.checkpoints.retain(|checkpoint| checkpoint.step <= start.step);
         Ok((record, start))
+    }
+
+    /// Records the template, by what tells it from others. Fails if the run was started with another one.
+    pub(crate) fn set_template(&mut self, template: Identity, name: &str) -> Result<(), Failure> {
+        if let Some(started) = self.template.as_ref().filter(|started| !template.is_recorded_as(started)) {
+            let message = match started.name() {
+                Some(started) if template.name() == Some(started) => {
+                    format!("the run started with {name} of another version of tinkex, which differs")
+                }
+                Some(started) => format!("--template was {started} when the run started, but is {name} now"),
+                None => format!("the run started with another chat template than {name}"),
+            };
+            return Err(
+                Failure::usage(message).hint(format!("pass that of the run with --template; or {OTHER_SETTINGS}"))
+            );
+        }
+        if let Some(chat) = &mut self.settings.chat {
+            chat.template = Some(template);
+        }
+        Ok(())
     }
 
     /// Writes all files as the run starts with them.
@@ -257,24 +249,14 @@ fn write_failure(path: &Path, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
     use tempfile::TempDir;
 
     use super::*;
+    use crate::train::run_settings::tests::settings;
 
     fn text(folder: &TempDir, name: &str) -> String {
         fs::read_to_string(folder.path().join(name)).unwrap()
-    }
-
-    fn settings() -> RunSettings {
-        RunSettings {
-            data_sha256: "ab".to_owned(),
-            batch_size: 4,
-            seed: 1,
-            eval_fraction: 0.0,
-            tokenizer: None,
-            max_length: None,
-            too_long: TooLong::Error,
-        }
     }
 
     fn started_run(folder: &TempDir) -> RunRecord {
@@ -337,18 +319,9 @@ mod tests {
         let folder = TempDir::new().unwrap();
         started_run(&folder);
         assert!(RunRecord::new(folder.path(), settings()).unwrap_err().message().contains("already contains a run"));
-        for (other, what) in [
-            (RunSettings { seed: 2, ..settings() }, "--seed was 1"),
-            (RunSettings { batch_size: 8, ..settings() }, "--batch-size was 4"),
-            (RunSettings { data_sha256: "cd".to_owned(), ..settings() }, "the SHA-256 of the data file"),
-            (RunSettings { eval_fraction: 0.5, ..settings() }, "--eval-fraction was 0"),
-            (RunSettings { tokenizer: Some("bytes".to_owned()), ..settings() }, "--tokenizer was the model's own"),
-            (RunSettings { max_length: Some(9), ..settings() }, "--max-length was the model's context"),
-            (RunSettings { too_long: TooLong::Skip, ..settings() }, "--too-long was error"),
-        ] {
-            let failure = RunRecord::resume(folder.path(), other, &ResumeFrom::Latest).unwrap_err();
-            assert!(failure.message().contains(what), "{failure:?}");
-        }
+        let other = RunSettings { seed: 2, ..settings() };
+        let failure = RunRecord::resume(folder.path(), other, &ResumeFrom::Latest).unwrap_err();
+        assert!(failure.message().contains("--seed was 1"), "{failure:?}");
         fs::write(folder.path().join(SETTINGS), "{\"seed\": 1").unwrap();
         let failure = RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest).unwrap_err();
         assert!(failure.message().contains("cannot read the settings of the run in"), "{failure:?}");
@@ -357,5 +330,35 @@ mod tests {
         let empty = TempDir::new().unwrap();
         let failure = RunRecord::resume(empty.path(), settings(), &ResumeFrom::Latest).unwrap_err();
         assert!(failure.message().contains("no checkpoint"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_run_accepts_only_its_own_template() {
+        let folder = TempDir::new().unwrap();
+        let mut record = started_run(&folder);
+        let identity = |text: &str| serde_json::from_value::<Identity>(text.into()).unwrap();
+        record.set_template(identity("sha256:ab"), "x").unwrap();
+        record.write().unwrap();
+        let resume = || RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest).unwrap().0;
+        assert!(resume().set_template(identity("sha256:ab"), "x").is_ok());
+        let failure = resume().set_template(identity("plain sha256:cd"), "the plain format").unwrap_err();
+        assert_eq!(failure.message(), "the run started with another chat template than the plain format");
+
+        let recorded = text(&folder, SETTINGS).replace("\"sha256:ab\"", "\"plain sha256:ef\"");
+        fs::write(folder.path().join(SETTINGS), recorded).unwrap();
+        assert!(resume().set_template(identity("plain sha256:ef"), "the plain format").is_ok());
+        let failure = resume().set_template(identity("plain sha256:cd"), "the plain format").unwrap_err();
+        assert_eq!(
+            failure.message(),
+            "the run started with the plain format of another version of tinkex, which differs"
+        );
+        assert!(resume().set_template(identity("chatml sha256:ef"), "y").is_err());
+
+        // A run of an earlier version, which had no other format.
+        let mut recorded: Value = serde_json::from_str(&text(&folder, SETTINGS)).unwrap();
+        recorded.as_object_mut().unwrap().remove("chat");
+        fs::write(folder.path().join(SETTINGS), recorded.to_string()).unwrap();
+        assert!(resume().set_template(identity("plain sha256:cd"), "the plain format").is_ok());
+        assert!(resume().set_template(identity("sha256:ab"), "x").is_err());
     }
 }

@@ -8,13 +8,14 @@ use tinkex::types::{Batch, ForwardBackwardOutput, OptimStepResponse, SaveWeights
 use tinkex::{Pending, Result};
 
 use super::evaluation::Evaluation;
+use super::examples::ExampleId;
 use super::step_metrics::Metrics;
 
 /// A step whose requests were submitted. Results are taken one by one, so that it is known how far the step got.
 pub(crate) struct SubmittedStep {
     pub(crate) metrics: Metrics,
     /// The examples, in the order of the batch.
-    pub(crate) examples: Vec<u32>,
+    pub(crate) examples: Vec<ExampleId>,
     pub(crate) batch: Batch,
     pub(crate) forward_backward: Stage<ForwardBackwardOutput>,
     pub(crate) optim_step: Stage<OptimStepResponse>,

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tinkex::chat::TrainOn;
 
-use super::examples::TooLong;
 use super::plan::Schedule;
 use super::record::ResumeFrom;
+use super::too_long::TooLong;
+use crate::conversation_options::ConversationOptions;
 use crate::number::{self, at_least, within};
 
 /// This catches typing errors: the batch of a step is in memory as a whole.
@@ -22,6 +25,15 @@ const MAX_BATCH: usize = 1_000_000;
 pub(crate) struct Options {
     /// Training data in JSON Lines format: one example per line.
     pub(super) data: PathBuf,
+    /// Print the first N examples with what is trained in color, or between ⟦ and ⟧ without color, and exit. Trains nothing; with
+    /// --base-model or --tokenizer it needs no service.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize), conflicts_with = "resume")]
+    pub(super) show: Option<usize>,
+    /// What is trained of a conversation [default: all_assistant_messages].
+    #[arg(long, value_name = "MODE", value_parser = train_on())]
+    pub(super) train_on: Option<TrainOn>,
+    #[command(flatten)]
+    pub(super) conversation: ConversationOptions,
     /// Base model to fine-tune; optional if the service has only one.
     #[arg(long, alias = "model", value_name = "NAME")]
     pub(super) base_model: Option<String>,
@@ -77,8 +89,8 @@ pub(crate) struct Options {
     /// What to do with examples that are too long. They are found and named before the first step.
     #[arg(long, value_name = "ACTION", value_enum, default_value_t)]
     pub(super) too_long: TooLong,
-    /// Resume a run from a checkpoint: `latest` or the path of a checkpoint. Data, batch size, seed, evaluation fraction, tokenizer
-    /// and the limit of lengths must be those of the run; the base model and the LoRA rank are taken from the checkpoint.
+    /// Resume a run from a checkpoint: `latest` or the path of a checkpoint. Data, batch size, seed, evaluation fraction, tokenizer,
+    /// chat template, what is trained and the limit of lengths must be those of the run; the base model and the LoRA rank are taken from the checkpoint.
     #[arg(long, value_name = "PATH|latest")]
     pub(super) resume: Option<ResumeFrom>,
     /// Tokenizer to use instead of the model's own: `bytes`, a tokenizer.json, its directory, or an ID on the Hugging Face Hub.
@@ -94,20 +106,40 @@ const FORMATS: &str = r#"Data format:
       {"prompt": "green", "completion": "eengray"}
       {"messages": [{"role": "user", "content": "Hi"},
                     {"role": "assistant", "content": "Hello!"}]}     on one line
-  The loss covers completions and the assistant's messages, each followed by the
-  tokenizer's end-of-sequence token; everything else is context, and so is an
-  assistant's message with "weight": 0. Content may also be a list of parts of
-  the type "text". Lines with "split": "test" (or eval, evaluation, validation,
-  valid, val, dev) are held out for evaluation; "train" and "training" are not.
-  Values that are not understood are errors; other keys are named in a warning.
-  The file is UTF-8, its lines end with LF or CR LF, and it is read as needed:
-  memory hardly grows with it.
+  The roles are system, developer, user, assistant and tool. Content may also be
+  a list of parts of the type "text". A message may have "reasoning_content" (or
+  "reasoning", "thinking"), "tool_calls", "tool_call_id" and "name", and a line
+  "tools" and "chat_template_kwargs", all as in OpenAI's API. Lines with
+  "split": "test" (or eval, evaluation, validation, valid, val, dev) are held
+  out for evaluation; "train" and "training" are not. Values that are not
+  understood are errors; other keys that the chat template does not read are
+  named in a warning. The file is UTF-8, its lines end with LF or CR LF, and it
+  is read as needed: memory hardly grows with it.
 
+Conversations:
+  Messages are formatted by the chat template of the model's tokenizer, or by
+  that of --template. `plain`, for models without one, formats them as `User:
+  text`, `Assistant: text` and so on, with an empty line between messages. A
+  text that looks like a special token, such as <|im_end|>, stays a text.
+
+  The loss covers what --train-on says:
+      last_assistant_message        the assistant's last message
+      last_assistant_turn           its messages after the user's last one
+      all_assistant_messages        all messages of the assistant
+      all_messages                  all messages, without their headers
+      all_tokens                    everything
+      all_user_and_system_messages  all messages of user and system
+      customized                    messages with "trainable": true
+  A message's loss includes the token that ends it, and not what the template
+  writes before a reply. One with "weight": 0 is never trained. Where a template
+  changes earlier messages later on, as those that drop the reasoning of earlier
+  turns do, a conversation becomes several examples. `--show 2` prints two
+  examples with what is trained.
+
+Completions:
   Prompt and completion are joined with a line break, unless one of them has
-  white space there. Chats are formatted as `User: text`, `Assistant: text` and
-  so on, with an empty line between messages. This format is used for every
-  model: the chat template of the model's tokenizer is not applied. `tinkex
-  sample --chat` formats its prompt in the same way.
+  white space there. The loss covers the completion and the end-of-sequence
+  token after it.
 
 Metrics:
   Each line of metrics.jsonl describes a step:
@@ -119,6 +151,10 @@ Metrics:
       tokens             number of tokens in the batch
       trained_tokens     number of trained tokens in the batch
       tokens_per_second  throughput"#;
+
+fn train_on() -> impl TypedValueParser<Value = TrainOn> {
+    PossibleValuesParser::new(TrainOn::ALL.map(TrainOn::as_str)).try_map(|name| name.parse::<TrainOn>())
+}
 
 fn run_name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

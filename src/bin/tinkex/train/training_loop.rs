@@ -9,7 +9,7 @@ use tinkex::toolkit::{SavedCheckpoint, Schedule, nats_per_token};
 use tinkex::types::{AdamParams, LossFn};
 
 use super::evaluation::Evaluation;
-use super::examples::Examples;
+use super::examples::{ExampleId, Examples};
 use super::plan::{BatchOrder, Epoch};
 use super::progress::Progress;
 use super::record::{RunRecord, checkpoint_name};
@@ -29,10 +29,10 @@ pub(crate) struct TrainingLoop<'a> {
     pub(crate) trainer: &'a TrainingClient,
     pub(crate) examples: &'a Examples,
     /// The examples to train on, which the order counts.
-    pub(crate) trained: Vec<u32>,
+    pub(crate) trained: Vec<ExampleId>,
     pub(crate) order: BatchOrder,
     /// Examples for evaluation; may be empty.
-    pub(crate) held_out: Vec<u32>,
+    pub(crate) held_out: Vec<ExampleId>,
     /// The name of the run, and prefix of its checkpoints' names.
     pub(crate) name: &'a str,
     pub(crate) steps: u64,
@@ -98,7 +98,7 @@ impl TrainingLoop<'_> {
 
     fn submit(&self, step: u64, state: &mut State<'_>) -> Result<(), Failure> {
         let positions = self.order.batch(step, &mut state.epoch);
-        let examples: Vec<u32> =
+        let examples: Vec<ExampleId> =
             positions.into_iter().filter_map(|position| self.trained.get(position as usize).copied()).collect();
         let built = self.examples.batch(&examples)?;
         let learning_rate = self.schedule.rate(step);
