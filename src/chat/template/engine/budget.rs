@@ -7,7 +7,8 @@ use std::fmt::{self, Write};
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::python::MAX_DEPTH;
+/// How deep lists and dicts may lie in each other. The parser of JSON goes no deeper, either.
+pub(super) const MAX_DEPTH: usize = 200;
 
 /// How many bytes of texts and lists a rendering may make.
 pub(super) const MAX_MADE: usize = 256 << 20;

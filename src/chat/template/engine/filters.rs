@@ -3,10 +3,10 @@
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
-use super::budget::{self, Paid};
+use super::budget;
 use super::growth::{check_format, check_split};
 use super::json::tojson;
-use super::methods::{Side, replaced, strip};
+use super::methods::{Side, joined, replaced, strip};
 use super::operators::check_text;
 use super::python;
 
@@ -180,21 +180,4 @@ fn join(values: &Value, separator: Option<Value>, options: Kwargs) -> Result<Str
     let attribute = options.get::<Option<String>>("attribute")?;
     options.assert_all_used()?;
     joined(values, &separator, attribute.as_deref())
-}
-
-/// The items as a text, with a separator between them.
-pub(super) fn joined(values: &Value, separator: &Value, attribute: Option<&str>) -> Result<String, Error> {
-    let mut text = String::new();
-    for (index, value) in values.try_iter()?.enumerate() {
-        let mut out = Paid(&mut text);
-        if index > 0 {
-            python::write_str(&mut out, separator)?;
-        }
-        match attribute {
-            Some(attribute) => python::write_str(&mut out, &value.get_attr(attribute)?)?,
-            None => python::write_str(&mut out, &value)?,
-        }
-        check_text(text.len())?;
-    }
-    Ok(text)
 }

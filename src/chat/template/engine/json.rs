@@ -5,9 +5,9 @@ use std::fmt::{self, Write};
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
-use super::budget;
+use super::budget::{self, MAX_DEPTH};
 use super::operators::check_text;
-use super::python::{MAX_DEPTH, write_number};
+use super::python::write_number;
 
 /// How `json.dumps` writes.
 struct Style {

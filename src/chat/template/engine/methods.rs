@@ -4,10 +4,10 @@ use minijinja::value::from_args;
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-use super::budget;
-use super::filters::joined;
+use super::budget::{self, Paid};
 use super::growth::{check_format, check_split};
 use super::operators::check_text;
+use super::python;
 use super::slices;
 use crate::chat::literal::MARK;
 
@@ -154,4 +154,21 @@ fn justified(text: &str, args: &[Value], method: &str) -> Result<Value, Error> {
         return Ok(Value::from([sign, &fill, digits].concat()));
     }
     Ok(Value::from(if method == "ljust" { [text, &fill].concat() } else { [&fill, text].concat() }))
+}
+
+/// The items as a text, with a separator between them.
+pub(super) fn joined(values: &Value, separator: &Value, attribute: Option<&str>) -> Result<String, Error> {
+    let mut text = String::new();
+    for (index, value) in values.try_iter()?.enumerate() {
+        let mut out = Paid(&mut text);
+        if index > 0 {
+            python::write_str(&mut out, separator)?;
+        }
+        match attribute {
+            Some(attribute) => python::write_str(&mut out, &value.get_attr(attribute)?)?,
+            None => python::write_str(&mut out, &value)?,
+        }
+        check_text(text.len())?;
+    }
+    Ok(text)
 }

@@ -5,10 +5,7 @@ use std::fmt::{self, Write};
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::budget::{Paid, charge_items};
-
-/// How deep lists and dicts may lie in each other. The parser of JSON goes no deeper, either.
-pub(super) const MAX_DEPTH: usize = 200;
+use super::budget::{MAX_DEPTH, Paid, charge_items};
 
 /// Python's `str(value)`.
 pub(super) fn write_str(out: &mut impl Write, value: &Value) -> fmt::Result {
