@@ -12,7 +12,7 @@ use super::words::Words;
 
 /// The parts of a tokenizer.
 pub(super) struct Parts {
-    /// The ids of all tokens: words, written in [letters](letters), and added tokens, written as they are.
+    /// The ids of all tokens: words, written in letters ([`letters`]), and added tokens, written as they are.
     pub(super) ids: Vec<(String, u32)>,
     /// Pairs of words, the first ones to be merged first. They, and what they make, are among the tokens.
     pub(super) merges: Merges,
