@@ -195,8 +195,11 @@
 pub mod adam;
 mod builder;
 mod checkpoint_files;
+mod kernel;
 pub mod model;
 mod objective;
+#[cfg(feature = "pretrained")]
+pub mod pretrained;
 mod server;
 pub mod transformer;
 

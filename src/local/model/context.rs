@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::Adapter;
+use super::generation::FinishReason;
+use crate::types::TokenLogprob;
 
 /// The weights to sample with, where to keep what is computed of prompts, and whether the caller still wants the result.
 ///
@@ -26,6 +28,33 @@ pub struct SamplingContext {
     adapter: AdapterSource,
     cancellation: Cancellation,
     namespace: Option<KvNamespace>,
+    listener: Listener,
+}
+
+/// Who is told of each token.
+#[derive(Clone, Default)]
+struct Listener(Option<Arc<dyn Fn(SampledToken<'_>) + Send + Sync>>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Some" } else { "None" })
+    }
+}
+
+/// A token that has just been sampled; see [`SamplingContext::on_token`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SampledToken<'a> {
+    /// Which of the request's continuations it belongs to.
+    pub sequence: usize,
+    /// The token.
+    pub token: u32,
+    /// Natural logarithm of its probability under the model itself.
+    pub logprob: f32,
+    /// The most probable tokens in its place, most probable first; empty if not requested.
+    pub topk_logprobs: &'a [TokenLogprob],
+    /// Why generation ended with this token, if it did.
+    pub finish_reason: Option<FinishReason>,
 }
 
 #[derive(Clone, Default)]
@@ -34,6 +63,14 @@ enum AdapterSource {
     Base,
     Fixed(Arc<Adapter>),
     Latest(Arc<dyn Fn() -> Arc<Adapter> + Send + Sync>),
+}
+
+impl SampledToken<'_> {
+    /// A token of a continuation that goes on, with nothing else reported.
+    #[must_use]
+    pub fn new(sequence: usize, token: u32, logprob: f32) -> Self {
+        SampledToken { sequence, token, logprob, topk_logprobs: &[], finish_reason: None }
+    }
 }
 
 impl SamplingContext {
@@ -82,6 +119,34 @@ impl SamplingContext {
     pub fn namespace(mut self, namespace: &KvNamespace) -> Self {
         self.namespace = Some(namespace.clone());
         self
+    }
+
+    /// Calls this for each token as soon as it is sampled, on a thread of the model, which waits for it to return. Defaults to
+    /// nobody.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use tinkex::local::model::{GenerationOptions, Model, SamplingContext};
+    /// use tinkex::local::transformer::Transformer;
+    ///
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let shared = seen.clone();
+    /// let context = SamplingContext::base().on_token(move |sampled| shared.lock().unwrap().push(sampled.token));
+    /// let options = GenerationOptions::new().max_tokens(4).seed(1);
+    /// let samples = Transformer::bytes_tiny().sample(&context, &[97], 1, &options);
+    /// assert_eq!(*seen.lock().unwrap(), samples.sequences[0].tokens);
+    /// ```
+    #[must_use]
+    pub fn on_token(mut self, listener: impl Fn(SampledToken<'_>) + Send + Sync + 'static) -> Self {
+        self.listener = Listener(Some(Arc::new(listener)));
+        self
+    }
+
+    /// Tells the listener of a token, if there is one.
+    pub fn sampled(&self, token: SampledToken<'_>) {
+        if let Some(listener) = &self.listener.0 {
+            listener(token);
+        }
     }
 
     /// The adapter to use now; `None` samples from the base model.

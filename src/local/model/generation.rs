@@ -18,8 +18,10 @@ pub struct GenerationOptions {
     pub top_p: f32,
     /// The same seed generates the same tokens; `None` chooses a random seed.
     pub seed: Option<u64>,
-    /// Token sequences that end a sample: a single stop token, or the bytes of a stop string.
+    /// Token sequences that end a sample, such as a single stop token.
     pub stop_sequences: Vec<Vec<u32>>,
+    /// Texts that end a sample as soon as its text contains one.
+    pub stop_strings: Vec<String>,
     /// Whether the model's end-of-text token ends a sample, too.
     pub stop_at_end_of_text: bool,
     /// Report this number of most probable tokens in place of each sampled one.
@@ -35,6 +37,7 @@ impl Default for GenerationOptions {
             top_p: 1.0,
             seed: None,
             stop_sequences: Vec::new(),
+            stop_strings: Vec::new(),
             stop_at_end_of_text: true,
             topk_logprobs: 0,
         }
@@ -87,6 +90,13 @@ impl GenerationOptions {
     #[must_use]
     pub fn stop_sequences(mut self, stop_sequences: Vec<Vec<u32>>) -> Self {
         self.stop_sequences = stop_sequences;
+        self
+    }
+
+    /// Sets the texts that end a sample. Defaults to none.
+    #[must_use]
+    pub fn stop_strings(mut self, stop_strings: Vec<String>) -> Self {
+        self.stop_strings = stop_strings;
         self
     }
 

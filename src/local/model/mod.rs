@@ -136,6 +136,7 @@ mod adapter;
 mod context;
 mod generation;
 mod prompt;
+mod text_package;
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -143,9 +144,10 @@ use ndarray::Array2;
 
 pub use super::objective::Objective;
 pub use adapter::{Adapter, AdapterOptions};
-pub use context::{Cancellation, KvNamespace, SamplingContext};
+pub use context::{Cancellation, KvNamespace, SampledToken, SamplingContext};
 pub use generation::{FinishReason, GenerationOptions, Sample, Samples};
 pub use prompt::{PromptLogprobs, PromptOptions};
+pub use text_package::TextPackage;
 
 /// Named matrices: an adapter, or a gradient with respect to one. The order of the names is the order of every reduction,
 /// and of the tensors in a checkpoint.
@@ -165,10 +167,19 @@ pub trait Model: Debug + Send + Sync {
     fn name(&self) -> &str;
 
     /// The id of the model's tokenizer. Defaults to `bytes`, whose tokens are the UTF-8 bytes of a text, with 256 as the
-    /// end-of-text token ([`Tokenizer::bytes`](crate::Tokenizer::bytes)). The server knows no other tokenizer, and splits
-    /// stop strings into bytes for every model.
+    /// end-of-text token ([`Tokenizer::bytes`](crate::Tokenizer::bytes)).
     fn tokenizer(&self) -> &str {
         "bytes"
+    }
+
+    /// The tokenizer and the chat template. Defaults to none, for a model whose tokens are bytes.
+    fn text_package(&self) -> Option<&TextPackage> {
+        None
+    }
+
+    /// The tokens that end a text. Defaults to none.
+    fn end_tokens(&self) -> &[u32] {
+        &[]
     }
 
     /// Number of distinct tokens; ids run from zero to one less.

@@ -7,7 +7,7 @@ use super::ops::log_softmax;
 use super::sampling_weights::SamplingWeights;
 use super::splitmix::SplitMix64;
 use super::{END_OF_TEXT, Transformer};
-use crate::local::model::{FinishReason, GenerationOptions, Sample, SamplingContext};
+use crate::local::model::{FinishReason, GenerationOptions, Sample, SampledToken, SamplingContext};
 use crate::types::TokenLogprob;
 
 /// How the samples of one request are generated.
@@ -46,6 +46,7 @@ impl Decoder<'_> {
             if options.topk_logprobs > 0 {
                 sample.topk_logprobs.push(top_k(logprobs.view(), options.topk_logprobs));
             }
+            self.context.sampled(SampledToken::new(0, token, logprobs[token as usize]));
 
             let ends_with = |stop: &Vec<u32>| !stop.is_empty() && sample.tokens.ends_with(stop);
             let is_end = token == END_OF_TEXT && options.stop_at_end_of_text;

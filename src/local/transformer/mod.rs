@@ -30,6 +30,7 @@ mod lora;
 mod micro_batches;
 mod network;
 mod ops;
+mod parameters;
 mod prompt;
 mod prompt_cache;
 #[cfg(test)]
@@ -43,12 +44,14 @@ use std::{borrow::Cow, sync::OnceLock, thread::available_parallelism};
 
 use ndarray::{Array2, NdFloat};
 
-use self::config::ModelConfig;
+pub(super) use self::config::ModelConfig;
 use self::decoding::Decoder;
 pub(super) use self::lora::ALPHA as LORA_ALPHA;
 use self::micro_batches::run_batch;
 use self::network::{Network, Projections};
 use self::ops::RotaryEmbedding;
+#[allow(unused_imports, reason = "skeleton")]
+pub(super) use self::parameters::{LayerParameters, Parameters, Projection};
 use self::prompt_cache::PromptCache;
 use self::sampling_weights::SamplingWeights;
 use self::splitmix::SplitMix64;
@@ -128,8 +131,20 @@ impl Transformer {
         intermediate_size: usize,
     ) -> Transformer {
         let vocab_size = END_OF_TEXT as usize + 1;
-        let config =
-            ModelConfig { vocab_size, hidden_size, num_layers, num_heads, intermediate_size, context_length: 1024 };
+        let config = ModelConfig {
+            vocab_size,
+            hidden_size,
+            num_layers,
+            num_heads,
+            num_kv_heads: num_heads,
+            head_size: hidden_size / num_heads,
+            intermediate_size,
+            context_length: 1024,
+            rms_norm_eps: 1e-6,
+            rope_theta: 10_000.0,
+            rope_divisors: None,
+            end_tokens: vec![END_OF_TEXT],
+        };
         Transformer::new(name, config, BASE_SEED)
     }
 }

@@ -14,8 +14,14 @@ fn tiny<T: NdFloat>() -> Transformer<T> {
         hidden_size: 8,
         num_layers: 2,
         num_heads: 2,
+        num_kv_heads: 2,
+        head_size: 4,
         intermediate_size: 12,
         context_length: 24,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10_000.0,
+        rope_divisors: None,
+        end_tokens: Vec::new(),
     };
     Transformer::new("tiny", config, 5)
 }

@@ -50,6 +50,7 @@ pub(in crate::local::server::api) fn sample_params(
             top_p: params.top_p as f32,
             seed: params.seed,
             stop_sequences: stop_sequences(model, params.stop.as_ref())?,
+            stop_strings: Vec::new(),
             stop_at_end_of_text: !is_empty(params.stop.as_ref()),
             topk_logprobs,
         },

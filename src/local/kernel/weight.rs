@@ -1,0 +1,56 @@
+//! Frozen matrices, and products with them.
+
+use ndarray::{Array2, ArrayView2, ArrayViewMut1};
+
+use super::Real;
+
+/// A matrix that no training changes: outputs × inputs.
+#[derive(Clone, Debug)]
+pub(crate) enum Weight<T> {
+    Full(Array2<T>),
+    /// IEEE half precision: half the memory.
+    Half(Array2<u16>),
+}
+
+impl<T: Real> Weight<T> {
+    /// Outputs and inputs.
+    pub(crate) fn dim(&self) -> (usize, usize) {
+        match self {
+            Weight::Full(matrix) => matrix.dim(),
+            Weight::Half(matrix) => matrix.dim(),
+        }
+    }
+
+    /// The memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Weight::Full(matrix) => matrix.len() * size_of::<T>(),
+            Weight::Half(matrix) => matrix.len() * size_of::<u16>(),
+        }
+    }
+
+    /// Copies a row, as of an embedding.
+    pub(crate) fn copy_row(&self, index: usize, mut row: ArrayViewMut1<'_, T>) {
+        match self {
+            Weight::Full(matrix) => row.assign(&matrix.row(index)),
+            Weight::Half(matrix) => row.zip_mut_with(&matrix.row(index), |to, &from| *to = T::from_half(from)),
+        }
+    }
+
+    fn full(&self) -> Array2<T> {
+        match self {
+            Weight::Full(matrix) => matrix.clone(),
+            Weight::Half(matrix) => matrix.mapv(T::from_half),
+        }
+    }
+}
+
+/// `x · weightᵀ`: rows × inputs to rows × outputs.
+pub(crate) fn linear<T: Real>(x: ArrayView2<'_, T>, weight: &Weight<T>) -> Array2<T> {
+    x.dot(&weight.full().t())
+}
+
+/// `dy · weight`, the gradient of [`linear`] with respect to `x`: rows × outputs to rows × inputs.
+pub(crate) fn linear_backward<T: Real>(dy: ArrayView2<'_, T>, weight: &Weight<T>) -> Array2<T> {
+    dy.dot(&weight.full())
+}

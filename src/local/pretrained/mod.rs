@@ -1,0 +1,131 @@
+//! Real language models, read from files in the formats of Hugging Face and GGUF.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use tinkex::local::LocalServer;
+//! use tinkex::local::pretrained::ModelLoader;
+//!
+//! let model = ModelLoader::new("models/SmolLM2-135M-Instruct").load()?;
+//! let server = LocalServer::builder().model(Arc::new(model)).start()?;
+//! # Ok::<(), tinkex::Error>(())
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::model::Cancellation;
+use super::transformer::Transformer;
+use crate::error::{Error, Result};
+
+/// How the weights of a model are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WeightPrecision {
+    /// 16 bits where the file has 16 bits, 32 otherwise.
+    #[default]
+    Auto,
+    /// IEEE half precision: 2 bytes for each weight.
+    F16,
+    /// Single precision: 4 bytes for each weight.
+    F32,
+}
+
+/// What a [`ModelLoader`] is doing; see [`progress`](ModelLoader::progress).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum LoadProgress {
+    /// A file is being downloaded into the cache.
+    Downloading {
+        /// Its name in the repository.
+        file: String,
+        /// Bytes that are there, with those of an earlier download that is continued.
+        bytes: u64,
+        /// Its size, if the hub says it.
+        total: Option<u64>,
+    },
+    /// The model has been checked and fits; its weights are read next.
+    Planned {
+        /// How the weights will be kept: never [`WeightPrecision::Auto`].
+        precision: WeightPrecision,
+        /// The memory that the weights will take, in bytes.
+        weight_bytes: u64,
+    },
+    /// Weights are being read.
+    Reading {
+        /// Bytes of weights that are in memory.
+        bytes: u64,
+        /// All of them.
+        total: u64,
+    },
+}
+
+/// Loads a real model: from a directory in Hugging Face's format, from a GGUF file, or from the hub.
+#[derive(Clone)]
+#[must_use = "a loader does nothing until `load` is called"]
+pub struct ModelLoader {
+    model: String,
+    name: Option<String>,
+    weights: WeightPrecision,
+    threads: Option<usize>,
+    cancellation: Cancellation,
+    progress: Option<Arc<dyn Fn(LoadProgress) + Send + Sync>>,
+}
+
+impl ModelLoader {
+    /// A model at a path, or with this id on the hub.
+    pub fn new(model: impl Into<String>) -> Self {
+        ModelLoader {
+            model: model.into(),
+            name: None,
+            weights: WeightPrecision::Auto,
+            threads: None,
+            cancellation: Cancellation::new(),
+            progress: None,
+        }
+    }
+
+    /// The name by which clients request the model. Defaults to the id on the hub, or to the name of the directory or file.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How the weights are kept. Defaults to [`WeightPrecision::Auto`].
+    pub fn weights(mut self, precision: WeightPrecision) -> Self {
+        self.weights = precision;
+        self
+    }
+
+    /// The number of threads that compute. Defaults to one for each processor.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Ends the loading early, with an error, once this is cancelled.
+    pub fn cancellation(mut self, cancellation: &Cancellation) -> Self {
+        self.cancellation = cancellation.clone();
+        self
+    }
+
+    /// Calls this with what the loader is doing, on the thread that loads.
+    pub fn progress(mut self, progress: impl Fn(LoadProgress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Loads the model. Blocks until it is in memory.
+    ///
+    /// # Errors
+    ///
+    /// To be written.
+    pub fn load(self) -> Result<Transformer> {
+        Err(Error::invalid_input(format!("{}: not yet", self.model)))
+    }
+}
+
+impl fmt::Debug for ModelLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelLoader").field("model", &self.model).finish_non_exhaustive()
+    }
+}
