@@ -172,17 +172,10 @@ fn chosen(name: &str, config: &Config) -> Result<(ChatTemplate, Origin), Failure
 }
 
 /// The template of a tokenizer's package.
-#[cfg(feature = "tokenizers")]
 fn of_tokenizer(id: &str, config: &Config) -> Result<Option<ChatTemplate>, Failure> {
     let source = tinkex::TokenizerSource::from_env().config(config);
     let template = ChatTemplate::load(id, &source);
     template.map_err(|error| Failure::from(error).add_hint("or pass a chat template with --template"))
-}
-
-/// This build knows the tokenizer of bytes alone, which has no template.
-#[cfg(not(feature = "tokenizers"))]
-fn of_tokenizer(_: &str, _: &Config) -> Result<Option<ChatTemplate>, Failure> {
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -59,7 +59,6 @@ fn options_of_conversations_need_a_chat() {
     assert!(scene.samples().is_empty());
 }
 
-#[cfg(feature = "tokenizers")]
 #[test]
 fn the_tokenizer_brings_its_template() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/tokenizers/smollm2");

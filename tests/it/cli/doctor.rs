@@ -231,13 +231,8 @@ fn a_missing_tokenizer_is_named_with_its_path() {
     let done = tinkex("doctor -f json --model org/model").at(&server.base_url()).env("TINKEX_CACHE", "/no/cache").run();
     let document: Value = serde_json::from_str(&done.stdout).unwrap();
     let check = find(&document, "tokenizer");
-    if cfg!(feature = "tokenizers") {
-        assert_eq!((done.code, &check["status"]), (Some(1), &json!("failed")));
-        assert!(check.to_string().contains("/no/cache/tokenizers/org--model/tokenizer.json"), "{check}");
-    } else {
-        assert_eq!((done.code, &check["status"]), (Some(0), &json!("skipped")));
-        assert!(check.to_string().contains("a build with the feature `tokenizers`"), "{check}");
-    }
+    assert_eq!((done.code, &check["status"]), (Some(1), &json!("failed")));
+    assert!(check.to_string().contains("/no/cache/tokenizers/org--model/tokenizer.json"), "{check}");
     [health, capabilities, session, sampler].iter().for_each(Mock::assert);
 }
 

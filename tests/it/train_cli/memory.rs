@@ -70,7 +70,6 @@ fn a_huge_conversation_is_not_tokenized_whole() {
     check_huge_conversation("bytes");
 }
 
-#[cfg(feature = "tokenizers")]
 #[test]
 fn words_of_a_huge_conversation_are_not_tokenized() {
     check_huge_conversation(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/tokenizers/smollm2"));

@@ -69,7 +69,6 @@ fn flat(runs: &Value) -> Vec<f64> {
     runs.as_array().unwrap().iter().flat_map(run).collect()
 }
 
-#[cfg(feature = "tokenizers")]
 #[test]
 fn every_mode_trains_what_the_cookbook_does() {
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/modes/chatml_smollm2.json");
@@ -94,7 +93,6 @@ fn every_mode_trains_what_the_cookbook_does() {
     }
 }
 
-#[cfg(feature = "tokenizers")]
 #[test]
 fn texts_of_users_are_no_special_tokens() {
     let place = place(CHAT);
