@@ -1,119 +1,202 @@
-//! Causal multi-head attention over packed sequences.
+//! Causal attention with grouped queries: each head of keys and values serves several consecutive heads of queries.
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, NdFloat, linalg::general_mat_mul};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::config::ModelConfig;
 use super::ops::{softmax, softmax_backward};
 use super::splitmix::real;
+use super::views::{block, block_mut, rows, rows_mut};
+use crate::local::kernel::Real;
 
-/// One of the sequences that are packed into the rows of a batch.
-#[derive(Clone, Debug)]
-pub(super) struct PackedSequence {
-    /// The rows of its tokens among the queries.
-    pub(super) query_rows: Range<usize>,
-    /// The rows of its tokens among the keys and values. With a KV cache there are more of these than queries; the last
-    /// query belongs to the last key.
-    pub(super) key_rows: Range<usize>,
+/// Queries whose scores are held at once. It bounds the memory, and saves most of the scores that the mask would drop.
+const QUERIES: usize = 64;
+
+/// Where a layer's attention finds the keys and values of the tokens before.
+pub(super) trait Attend<T> {
+    /// The attention output of new tokens of a layer: rows × heads of queries. Queries and keys are rotated. A row per token,
+    /// with the heads side by side.
+    fn attend(
+        &mut self,
+        layer: usize,
+        queries: ArrayView2<'_, T>,
+        keys: ArrayView2<'_, T>,
+        values: ArrayView2<'_, T>,
+    ) -> Array2<T>;
 }
 
-/// Queries, keys and values: a row per token, with the heads side by side.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AttentionInputs<'a, T> {
-    pub(super) queries: ArrayView2<'a, T>,
-    pub(super) keys: ArrayView2<'a, T>,
-    pub(super) values: ArrayView2<'a, T>,
-    pub(super) num_heads: usize,
+/// Whole sequences below each other: each token sees itself and those before it in its sequence.
+#[derive(Debug)]
+pub(super) struct PackedSequences<'a> {
+    config: &'a ModelConfig,
+    /// The rows of each sequence.
+    rows: Vec<Range<usize>>,
 }
 
-/// For each sequence and head, the weight of each key (column) for each query (row).
-pub(super) type AttentionWeights<T> = Vec<Array2<T>>;
-
-impl<T: NdFloat> AttentionInputs<'_, T> {
-    /// The attention output of each query, and the weights for the backward pass.
-    pub(super) fn attend(&self, sequences: &[PackedSequence]) -> (Array2<T>, AttentionWeights<T>) {
-        let mut output = Array2::zeros(self.queries.raw_dim());
-        let mut all_weights = Vec::with_capacity(sequences.len() * self.num_heads);
-        for (sequence, head) in self.sequences_and_heads(sequences) {
-            let queries = block(self.queries, &sequence.query_rows, &head);
-            let keys = block(self.keys, &sequence.key_rows, &head);
-            let values = block(self.values, &sequence.key_rows, &head);
-
-            let mut weights = queries.dot(&keys.t());
-            weights *= self.scale();
-            let cached = keys.nrows() - queries.nrows();
-            for (query, scores) in weights.axis_iter_mut(Axis(0)).enumerate() {
-                let (visible, mut masked) = scores.split_at(Axis(0), cached + query + 1);
-                softmax(visible);
-                masked.fill(T::zero());
-            }
-            let mut output = block_mut(&mut output, &sequence.query_rows, &head);
-            general_mat_mul(T::one(), &weights, &values, T::zero(), &mut output);
-            all_weights.push(weights);
+impl<T: Real> Attend<T> for PackedSequences<'_> {
+    fn attend(
+        &mut self,
+        _: usize,
+        queries: ArrayView2<'_, T>,
+        keys: ArrayView2<'_, T>,
+        values: ArrayView2<'_, T>,
+    ) -> Array2<T> {
+        let mut output = Array2::zeros(queries.raw_dim());
+        for (part, result) in self.each_part(|part| part.attend(queries, keys, values)) {
+            block_mut(output.view_mut(), part.rows.clone(), part.query_columns()).assign(&result);
         }
-        (output, all_weights)
+        output
+    }
+}
+
+impl<'a> PackedSequences<'a> {
+    /// Sequences of these lengths.
+    pub(super) fn new(config: &'a ModelConfig, lengths: impl Iterator<Item = usize>) -> Self {
+        let mut end = 0;
+        let rows = lengths.map(|length| {
+            end += length;
+            end - length..end
+        });
+        PackedSequences { config, rows: rows.collect() }
     }
 
     /// The gradients with respect to queries, keys and values.
-    pub(super) fn backward(
+    pub(super) fn backward<T: Real>(
         &self,
-        doutput: &Array2<T>,
-        sequences: &[PackedSequence],
-        all_weights: &AttentionWeights<T>,
+        doutput: ArrayView2<'_, T>,
+        queries: ArrayView2<'_, T>,
+        keys: ArrayView2<'_, T>,
+        values: ArrayView2<'_, T>,
     ) -> [Array2<T>; 3] {
-        let mut dqueries = Array2::zeros(self.queries.raw_dim());
-        let mut dkeys = Array2::zeros(self.keys.raw_dim());
-        let mut dvalues = Array2::zeros(self.values.raw_dim());
-        for ((sequence, head), weights) in self.sequences_and_heads(sequences).zip(all_weights) {
-            let queries = block(self.queries, &sequence.query_rows, &head);
-            let keys = block(self.keys, &sequence.key_rows, &head);
-            let values = block(self.values, &sequence.key_rows, &head);
-            let doutput = block(doutput.view(), &sequence.query_rows, &head);
-
-            let mut dscores = doutput.dot(&values.t());
-            // No mask here: the softmax's gradient is a multiple of the weight, which is zero for masked keys.
-            for (dscores, weights) in dscores.rows_mut().into_iter().zip(weights.rows()) {
-                softmax_backward(dscores, weights);
-            }
-            dscores *= self.scale();
-            let (zero, one) = (T::zero(), T::one());
-            general_mat_mul(one, &dscores, &keys, zero, &mut block_mut(&mut dqueries, &sequence.query_rows, &head));
-            general_mat_mul(one, &dscores.t(), &queries, zero, &mut block_mut(&mut dkeys, &sequence.key_rows, &head));
-            general_mat_mul(one, &weights.t(), &doutput, zero, &mut block_mut(&mut dvalues, &sequence.key_rows, &head));
+        let [mut dqueries, mut dkeys, mut dvalues] = [queries, keys, values].map(|like| Array2::zeros(like.raw_dim()));
+        for (part, [dq, dk, dv]) in self.each_part(|part| part.backward(doutput, queries, keys, values)) {
+            block_mut(dqueries.view_mut(), part.rows.clone(), part.query_columns()).assign(&dq);
+            block_mut(dkeys.view_mut(), part.rows.clone(), part.key_columns()).assign(&dk);
+            block_mut(dvalues.view_mut(), part.rows.clone(), part.key_columns()).assign(&dv);
         }
         [dqueries, dkeys, dvalues]
     }
 
-    /// Every sequence with the columns of every head.
-    fn sequences_and_heads<'s>(
-        &self,
-        sequences: &'s [PackedSequence],
-    ) -> impl Iterator<Item = (&'s PackedSequence, Range<usize>)> + use<'s, T> {
-        let (num_heads, head_size) = (self.num_heads, self.head_size());
-        let columns = move |head| head * head_size..(head + 1) * head_size;
-        sequences.iter().flat_map(move |sequence| (0..num_heads).map(move |head| (sequence, columns(head))))
+    /// The results of all parts, which run on several threads.
+    fn each_part<R: Send>(&self, work: impl Fn(&Part) -> R + Send + Sync) -> Vec<(Part, R)> {
+        let ModelConfig { num_heads, num_kv_heads, head_size, .. } = *self.config;
+        let group = num_heads / num_kv_heads;
+        let parts = self.rows.iter().flat_map(|rows| {
+            (0..num_kv_heads).map(move |kv_head| Part { rows: rows.clone(), kv_head, group, head_size })
+        });
+        let parts: Vec<Part> = parts.collect();
+        let results: Vec<R> = parts.par_iter().map(work).collect();
+        parts.into_iter().zip(results).collect()
+    }
+}
+
+/// A head of keys and values of a sequence, with the heads of queries that it serves.
+#[derive(Clone, Debug)]
+struct Part {
+    rows: Range<usize>,
+    kv_head: usize,
+    group: usize,
+    head_size: usize,
+}
+
+impl Part {
+    fn key_columns(&self) -> Range<usize> {
+        self.kv_head * self.head_size..(self.kv_head + 1) * self.head_size
     }
 
-    fn head_size(&self) -> usize {
-        self.queries.ncols() / self.num_heads
+    fn query_columns(&self) -> Range<usize> {
+        let columns = self.key_columns();
+        columns.start * self.group..columns.end * self.group
+    }
+
+    /// Blocks of consecutive queries of the sequence, counted from its first.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let length = self.rows.len();
+        (0..length).step_by(QUERIES).map(move |start| start..length.min(start + QUERIES))
+    }
+
+    fn attend<T: Real>(
+        &self,
+        queries: ArrayView2<'_, T>,
+        keys: ArrayView2<'_, T>,
+        values: ArrayView2<'_, T>,
+    ) -> Array2<T> {
+        let mut output = Array2::zeros((self.rows.len(), self.group * self.head_size));
+        let (keys, values) = (self.of_keys(keys), self.of_keys(values));
+        for new in self.blocks() {
+            let weights = self.weights(&new, self.stacked(queries, &new).view(), keys);
+            let attended = weights.dot(&rows(values, 0..new.end));
+            self.unstack(&attended, &mut output, new);
+        }
+        output
+    }
+
+    fn backward<T: Real>(
+        &self,
+        doutput: ArrayView2<'_, T>,
+        queries: ArrayView2<'_, T>,
+        keys: ArrayView2<'_, T>,
+        values: ArrayView2<'_, T>,
+    ) -> [Array2<T>; 3] {
+        let mut dqueries = Array2::zeros((self.rows.len(), self.group * self.head_size));
+        let (keys, values) = (self.of_keys(keys), self.of_keys(values));
+        let (mut dkeys, mut dvalues) = (Array2::zeros(keys.raw_dim()), Array2::zeros(values.raw_dim()));
+        for new in self.blocks() {
+            let (queries, doutput) = (self.stacked(queries, &new), self.stacked(doutput, &new));
+            let weights = self.weights(&new, queries.view(), keys);
+            let visible = 0..new.end;
+            let mut dscores = doutput.dot(&rows(values, visible.clone()).t());
+            // No mask here: the softmax's gradient is a multiple of the weight, which is zero for masked keys.
+            for (dscores, weights) in dscores.rows_mut().into_iter().zip(weights.rows()) {
+                softmax_backward(dscores, weights);
+            }
+            dscores *= self.scale::<T>();
+            let one = T::one();
+            general_mat_mul(one, &weights.t(), &doutput, one, &mut rows_mut(dvalues.view_mut(), visible.clone()));
+            general_mat_mul(one, &dscores.t(), &queries, one, &mut rows_mut(dkeys.view_mut(), visible.clone()));
+            let dblock = dscores.dot(&rows(keys, visible));
+            self.unstack(&dblock, &mut dqueries, new);
+        }
+        [dqueries, dkeys, dvalues]
+    }
+
+    /// The weight of each key that the block sees, for each of its queries: (group · queries) × keys.
+    fn weights<T: Real>(&self, new: &Range<usize>, queries: ArrayView2<'_, T>, keys: ArrayView2<'_, T>) -> Array2<T> {
+        let mut weights = queries.dot(&rows(keys, 0..new.end).t());
+        weights *= self.scale::<T>();
+        for (index, row) in weights.rows_mut().into_iter().enumerate() {
+            let (visible, mut masked) = row.split_at(Axis(0), new.start + index % new.len() + 1);
+            softmax(visible);
+            masked.fill(T::zero());
+        }
+        weights
+    }
+
+    /// The rows of a block of the sequence, the heads of queries one below the other.
+    fn stacked<T: Real>(&self, matrix: ArrayView2<'_, T>, queries: &Range<usize>) -> Array2<T> {
+        let first = self.rows.start;
+        let part = block(matrix, first + queries.start..first + queries.end, self.query_columns());
+        let heads: Vec<_> = part.axis_chunks_iter(Axis(1), self.head_size).collect();
+        concatenate(Axis(0), &heads).expect("all heads have the same size")
+    }
+
+    fn unstack<T: Real>(&self, stacked: &Array2<T>, matrix: &mut Array2<T>, queries: Range<usize>) {
+        let heads = stacked.axis_chunks_iter(Axis(0), queries.len());
+        let mut part = rows_mut(matrix.view_mut(), queries);
+        for (head, mut columns) in heads.zip(part.axis_chunks_iter_mut(Axis(1), self.head_size)) {
+            columns.assign(&head);
+        }
+    }
+
+    fn of_keys<'a, T: Real>(&self, matrix: ArrayView2<'a, T>) -> ArrayView2<'a, T> {
+        block(matrix, self.rows.clone(), self.key_columns())
     }
 
     /// Keeps the standard deviation of the scores near one, whatever the head size (Vaswani et al. 2017).
-    fn scale(&self) -> T {
-        real((self.head_size() as f64).sqrt().recip())
+    fn scale<T: Real>(&self) -> T {
+        real((self.head_size as f64).sqrt().recip())
     }
-}
-
-fn block<'a, T>(matrix: ArrayView2<'a, T>, rows: &Range<usize>, columns: &Range<usize>) -> ArrayView2<'a, T> {
-    let (_, matrix) = matrix.split_at(Axis(0), rows.start);
-    let (matrix, _) = matrix.split_at(Axis(0), rows.len());
-    let (_, matrix) = matrix.split_at(Axis(1), columns.start);
-    matrix.split_at(Axis(1), columns.len()).0
-}
-
-fn block_mut<'a, T>(matrix: &'a mut Array2<T>, rows: &Range<usize>, columns: &Range<usize>) -> ArrayViewMut2<'a, T> {
-    let (_, matrix) = matrix.view_mut().split_at(Axis(0), rows.start);
-    let (matrix, _) = matrix.split_at(Axis(0), rows.len());
-    let (_, matrix) = matrix.split_at(Axis(1), columns.start);
-    matrix.split_at(Axis(1), columns.len()).0
 }

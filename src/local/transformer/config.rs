@@ -34,4 +34,14 @@ impl ModelConfig {
     pub(super) fn clamp_token(&self, token: u32) -> usize {
         (token as usize).min(self.vocab_size - 1)
     }
+
+    /// Features of the queries of all heads together.
+    pub(super) fn query_size(&self) -> usize {
+        self.num_heads * self.head_size
+    }
+
+    /// Features of the keys, or of the values, of all heads together.
+    pub(super) fn key_size(&self) -> usize {
+        self.num_kv_heads * self.head_size
+    }
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1};
 
-use super::layer::KvCache;
+use super::kv_cache::KvCache;
 use super::ops::log_softmax;
 use super::sampling_weights::SamplingWeights;
 use super::splitmix::SplitMix64;
@@ -15,7 +15,7 @@ use crate::types::TokenLogprob;
 pub(super) struct Decoder<'a> {
     pub(super) model: &'a Transformer,
     pub(super) context: &'a SamplingContext,
-    pub(super) weights: SamplingWeights<'a>,
+    pub(super) weights: SamplingWeights,
     pub(super) options: &'a GenerationOptions,
     pub(super) max_tokens: usize,
 }
@@ -34,9 +34,9 @@ impl Decoder<'_> {
         let mut sample = Sample::new(Vec::new(), Vec::new(), FinishReason::Length);
         while sample.tokens.len() < self.max_tokens && !self.context.is_cancelled() {
             if let Some(&last) = sample.tokens.last() {
-                self.weights.follow(self.model, self.context);
-                let network = self.model.network(&self.weights.projections);
-                logits = network.logits(network.extend(&mut caches, &[last]).view());
+                self.weights = SamplingWeights::latest(self.context);
+                let output = self.model.extend(&self.weights, &mut caches, &[last]);
+                logits = self.model.logits(&self.weights, output.view());
             }
             let mut logprobs = logits.row_mut(0);
             log_softmax(logprobs.view_mut());

@@ -1,148 +1,164 @@
 //! One layer: attention, then a gated MLP, each on normalized input and with a residual connection.
 
-use ndarray::{Array2, Axis, NdFloat};
+use ndarray::{Array1, Array2, ArrayView2};
 
-use super::attention::{AttentionInputs, AttentionWeights, PackedSequence};
-use super::ops::{RmsNorm, RotaryEmbedding, linear, linear_backward, rms_norm, swiglu, swiglu_backward};
+use super::attention::{Attend, PackedSequences};
+use super::config::ModelConfig;
+use super::lora::AdaptedRows;
+use super::modules::{Module, Place};
+use super::ops::{Normalized, normalize, swiglu, swiglu_backward};
+use super::parameters::{LayerParameters, Projection};
+use super::projection::{Backward, Linear, Projected};
+use super::rotary::Rotation;
+use crate::local::kernel::Real;
 
-/// The weights of a layer, or the gradients with respect to them; each outputs × inputs.
-#[derive(Clone, Debug)]
-pub(super) struct Layer<T> {
-    pub(super) query: Array2<T>,
-    pub(super) key: Array2<T>,
-    pub(super) value: Array2<T>,
-    pub(super) output: Array2<T>,
-    pub(super) gate: Array2<T>,
-    pub(super) up: Array2<T>,
-    pub(super) down: Array2<T>,
+/// A layer of the network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layer<'a, T> {
+    pub(super) index: usize,
+    pub(super) config: &'a ModelConfig,
+    pub(super) parameters: &'a LayerParameters<T>,
+    pub(super) rotation: &'a Rotation<T>,
 }
 
-/// Which rows of a batch belong to which sequence, and what all layers share.
+/// What the backward pass needs of the forward pass.
 #[derive(Debug)]
-pub(super) struct BatchLayout<'a, T> {
-    /// The position of each row's token in its sequence.
-    pub(super) positions: Vec<usize>,
-    pub(super) sequences: Vec<PackedSequence>,
-    pub(super) num_heads: usize,
-    pub(super) rotary: &'a RotaryEmbedding<T>,
+pub(super) struct Activations<T> {
+    attention_norm: Normalized<T>,
+    queries: Heads<T>,
+    keys: Heads<T>,
+    values: Projected<T>,
+    attended: Array2<T>,
+    attended_reduced: Vec<Array2<T>>,
+    mlp_norm: Normalized<T>,
+    gate: Projected<T>,
+    up: Projected<T>,
+    gated_reduced: Vec<Array2<T>>,
 }
 
-/// The keys and values of a layer, one row per token. Training fills it once per batch; sampling appends to it token by
-/// token.
-#[derive(Clone, Debug)]
-pub(super) struct KvCache<T> {
-    keys: Array2<T>,
-    values: Array2<T>,
-}
-
-impl<T: NdFloat> KvCache<T> {
-    pub(super) fn empty(hidden_size: usize) -> KvCache<T> {
-        KvCache { keys: Array2::zeros((0, hidden_size)), values: Array2::zeros((0, hidden_size)) }
-    }
-
-    /// Number of cached tokens.
-    pub(super) fn len(&self) -> usize {
-        self.keys.nrows()
-    }
-
-    /// How many numbers it holds.
-    pub(super) fn size(&self) -> usize {
-        self.keys.len() + self.values.len()
-    }
-
-    /// Appends the tokens of another cache of the same layer.
-    pub(super) fn extend(&mut self, other: &KvCache<T>) {
-        self.append(&other.keys, &other.values);
-    }
-
-    /// A copy of the tokens from this one on.
-    pub(super) fn copy_from(&self, start: usize) -> KvCache<T> {
-        let rows = |all: &Array2<T>| all.view().split_at(Axis(0), start.min(all.nrows())).1.to_owned();
-        KvCache { keys: rows(&self.keys), values: rows(&self.values) }
-    }
-
-    fn append(&mut self, keys: &Array2<T>, values: &Array2<T>) {
-        for (cached, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
-            cached.append(Axis(0), new.view()).expect("all keys and values of a layer have its hidden size");
-        }
-    }
-
-    fn attention_inputs<'a>(&'a self, queries: &'a Array2<T>, layout: &BatchLayout<'_, T>) -> AttentionInputs<'a, T> {
-        AttentionInputs {
-            queries: queries.view(),
-            keys: self.keys.view(),
-            values: self.values.view(),
-            num_heads: layout.num_heads,
-        }
-    }
-}
-
-/// What the backward pass needs of the forward pass, besides the keys and values.
+/// Queries or keys.
 #[derive(Debug)]
-pub(super) struct LayerActivations<T> {
-    attention_norm: RmsNorm<T>,
-    queries: Array2<T>,
-    attention_weights: AttentionWeights<T>,
-    attention_output: Array2<T>,
-    mlp_norm: RmsNorm<T>,
-    gate: Array2<T>,
-    up: Array2<T>,
-    gated: Array2<T>,
+struct Heads<T> {
+    /// Rotated.
+    projected: Projected<T>,
+    /// With a row for each head, if they are normalized.
+    norm: Option<Normalized<T>>,
 }
 
-impl<T: NdFloat> Layer<T> {
-    /// Adds the layer's output to the rows of `x`, and their keys and values to the cache.
+impl<'a, T: Real> Layer<'a, T> {
+    fn linear(&self, projection: &'a Projection<T>, module: Module) -> Linear<'a, T> {
+        let Projection { weight, bias } = projection;
+        Linear { weight, bias: bias.as_ref(), place: Place::in_layer(self.index, module) }
+    }
+
+    /// Adds the layer's output to the rows of `x`.
     pub(super) fn forward(
         &self,
         x: &mut Array2<T>,
-        layout: &BatchLayout<'_, T>,
-        cache: &mut KvCache<T>,
-    ) -> LayerActivations<T> {
-        let attention_norm = rms_norm(x);
-        let input = attention_norm.output.view();
-        let (mut queries, mut keys) = (linear(input, &self.query), linear(input, &self.key));
-        layout.rotary.rotate(&mut queries, &layout.positions);
-        layout.rotary.rotate(&mut keys, &layout.positions);
-        cache.append(&keys, &linear(input, &self.value));
-        let (attention_output, attention_weights) = cache.attention_inputs(&queries, layout).attend(&layout.sequences);
-        *x += &linear(attention_output.view(), &self.output);
+        adapters: &[AdaptedRows<'_, T>],
+        attention: &mut dyn Attend<T>,
+    ) -> Activations<T> {
+        let parameters = self.parameters;
+        let attention_norm = normalize(x.clone(), self.config.rms_norm_eps);
+        let input = attention_norm.scaled(&parameters.attention_norm);
+        let project =
+            |projection, module, input: &Array2<T>| self.linear(projection, module).forward(input.view(), adapters);
+        let queries = self.heads(project(&parameters.query, Module::Query, &input), parameters.query_norm.as_ref());
+        let keys = self.heads(project(&parameters.key, Module::Key, &input), parameters.key_norm.as_ref());
+        let values = project(&parameters.value, Module::Value, &input);
+        let attended = attention.attend(
+            self.index,
+            queries.projected.output.view(),
+            keys.projected.output.view(),
+            values.output.view(),
+        );
+        let Projected { output, reduced: attended_reduced } = project(&parameters.output, Module::Output, &attended);
+        *x += &output;
 
-        let mlp_norm = rms_norm(x);
-        let input = mlp_norm.output.view();
-        let (gate, up) = (linear(input, &self.gate), linear(input, &self.up));
-        let gated = swiglu(&gate, &up);
-        *x += &linear(gated.view(), &self.down);
+        let mlp_norm = normalize(x.clone(), self.config.rms_norm_eps);
+        let input = mlp_norm.scaled(&parameters.mlp_norm);
+        let gate = project(&parameters.gate, Module::Gate, &input);
+        let up = project(&parameters.up, Module::Up, &input);
+        let gated = swiglu(&gate.output, &up.output);
+        let Projected { output, reduced: gated_reduced } = project(&parameters.down, Module::Down, &gated);
+        *x += &output;
 
-        LayerActivations { attention_norm, queries, attention_weights, attention_output, mlp_norm, gate, up, gated }
+        Activations {
+            attention_norm,
+            queries,
+            keys,
+            values,
+            attended,
+            attended_reduced,
+            mlp_norm,
+            gate,
+            up,
+            gated_reduced,
+        }
     }
 
-    /// Turns the gradient with respect to the layer's output into the one with respect to its input, in place, and adds the
-    /// gradients with respect to the weights to `gradients`.
+    /// Turns the gradient with respect to the layer's output into the one with respect to its input, in place.
     pub(super) fn backward(
         &self,
         dx: &mut Array2<T>,
-        layout: &BatchLayout<'_, T>,
-        cache: &KvCache<T>,
-        activations: &LayerActivations<T>,
-        gradients: &mut Layer<T>,
+        activations: Activations<T>,
+        sequences: &PackedSequences<'_>,
+        pass: &mut Backward<'_, '_, T>,
     ) {
-        let dgated = linear_backward(dx, &activations.gated, &self.down, &mut gradients.down);
-        let (dgate, dup) = swiglu_backward(&dgated, &activations.gate, &activations.up);
-        let input = &activations.mlp_norm.output;
-        let mut dinput = linear_backward(&dgate, input, &self.gate, &mut gradients.gate);
-        dinput += &linear_backward(&dup, input, &self.up, &mut gradients.up);
-        *dx += &activations.mlp_norm.backward(dinput);
+        let (parameters, activations) = (self.parameters, &activations);
+        let Activations { attention_norm, queries, keys, values, attended, mlp_norm, gate, up, .. } = activations;
 
-        let doutput = linear_backward(dx, &activations.attention_output, &self.output, &mut gradients.output);
-        let inputs = cache.attention_inputs(&activations.queries, layout);
-        let [mut dqueries, mut dkeys, dvalues] =
-            inputs.backward(&doutput, &layout.sequences, &activations.attention_weights);
-        layout.rotary.rotate_backward(&mut dqueries, &layout.positions);
-        layout.rotary.rotate_backward(&mut dkeys, &layout.positions);
-        let input = &activations.attention_norm.output;
-        let mut dinput = linear_backward(&dqueries, input, &self.query, &mut gradients.query);
-        dinput += &linear_backward(&dkeys, input, &self.key, &mut gradients.key);
-        dinput += &linear_backward(&dvalues, input, &self.value, &mut gradients.value);
-        *dx += &activations.attention_norm.backward(dinput);
+        let gated = swiglu(&gate.output, &up.output);
+        let down = self.linear(&parameters.down, Module::Down);
+        let dgated = down.backward(dx.view(), gated.view(), &activations.gated_reduced, pass);
+        let [dgate, dup] = swiglu_backward(&dgated, &gate.output, &up.output);
+        let input = mlp_norm.scaled(&parameters.mlp_norm);
+        let mut back = |projection, module, dy: ArrayView2<'_, T>, input: &Array2<T>, reduced: &[Array2<T>]| {
+            self.linear(projection, module).backward(dy, input.view(), reduced, pass)
+        };
+        let mut dinput = back(&parameters.gate, Module::Gate, dgate.view(), &input, &gate.reduced);
+        dinput += &back(&parameters.up, Module::Up, dup.view(), &input, &up.reduced);
+        *dx += &mlp_norm.backward(dinput, &parameters.mlp_norm);
+
+        let doutput = back(&parameters.output, Module::Output, dx.view(), attended, &activations.attended_reduced);
+        let [q, k, v] = [&queries.projected, &keys.projected, values].map(|projected| projected.output.view());
+        let [dqueries, dkeys, dvalues] = sequences.backward(doutput.view(), q, k, v);
+        let dqueries = self.heads_backward(dqueries, queries, parameters.query_norm.as_ref());
+        let dkeys = self.heads_backward(dkeys, keys, parameters.key_norm.as_ref());
+        let input = attention_norm.scaled(&parameters.attention_norm);
+        let mut dinput = back(&parameters.query, Module::Query, dqueries.view(), &input, &queries.projected.reduced);
+        dinput += &back(&parameters.key, Module::Key, dkeys.view(), &input, &keys.projected.reduced);
+        dinput += &back(&parameters.value, Module::Value, dvalues.view(), &input, &values.reduced);
+        *dx += &attention_norm.backward(dinput, &parameters.attention_norm);
     }
+
+    /// Normalizes each head if there are gains for it, then rotates it.
+    fn heads(&self, projected: Projected<T>, gains: Option<&Array1<T>>) -> Heads<T> {
+        let Projected { output, reduced } = projected;
+        let columns = output.ncols();
+        let (mut output, norm) = match gains {
+            Some(gains) => {
+                let norm = normalize(reshape(output, self.config.head_size), self.config.rms_norm_eps);
+                (reshape(norm.scaled(gains), columns), Some(norm))
+            }
+            None => (output, None),
+        };
+        self.rotation.rotate(&mut output);
+        Heads { projected: Projected { output, reduced }, norm }
+    }
+
+    fn heads_backward(&self, mut dy: Array2<T>, heads: &Heads<T>, gains: Option<&Array1<T>>) -> Array2<T> {
+        self.rotation.rotate_backward(&mut dy);
+        let columns = dy.ncols();
+        match (&heads.norm, gains) {
+            (Some(norm), Some(gains)) => reshape(norm.backward(reshape(dy, self.config.head_size), gains), columns),
+            _ => dy,
+        }
+    }
+}
+
+/// The same numbers with other rows.
+fn reshape<T: Real>(rows: Array2<T>, columns: usize) -> Array2<T> {
+    let count = rows.len() / columns;
+    rows.into_shape_with_order((count, columns)).expect("heads fill the rows")
 }

@@ -1,84 +1,142 @@
 //! Low-rank adaptation (Hu et al. 2021, "LoRA"): a projection `W` becomes `W + (alpha / rank) · B · A`.
 //!
-//! The sum is computed once per call, and the network runs on it, forward and backward, without knowing about adapters: from
-//! the gradient `dW`, that of `A` is `(alpha / rank) · Bᵀ · dW` and that of `B` is `(alpha / rank) · dW · Aᵀ`. For models of
-//! this size that is also faster than two thin products per projection and token.
+//! The sum is never computed: a row `x` becomes `x · Wᵀ + (alpha / rank) · (x · Aᵀ) · Bᵀ`, so that the frozen weights exist once
+//! for all adapters, and have no gradient.
 
-use ndarray::{Array2, NdFloat, linalg::general_mat_mul};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::network::{ModuleGroup, ModuleId, Projections};
+use ndarray::Array2;
+
+use super::modules::{Adaptable, Place};
 use super::splitmix::{SplitMix64, real};
+use crate::local::kernel::Real;
 use crate::local::model::{Adapter, AdapterOptions, Tensors};
 
 /// Tinker's value (Schulman et al. 2025, "LoRA without regret"). With a fixed alpha, the division by the rank makes the best
 /// learning rate nearly independent of the rank.
 pub(in crate::local) const ALPHA: f64 = 32.0;
 
-impl AdapterOptions {
-    fn adapts(&self, group: ModuleGroup) -> bool {
-        match group {
-            ModuleGroup::Attention => self.train_attn,
-            ModuleGroup::Mlp => self.train_mlp,
-            ModuleGroup::Unembedding => self.train_unembed,
-        }
-    }
-}
-
-fn scaling<T: NdFloat>(options: &AdapterOptions) -> T {
-    real(ALPHA / options.rank.max(1) as f64)
-}
-
-/// The names of the factors `A` and `B` of a projection.
-fn factor_names(module: &ModuleId) -> [String; 2] {
-    ["lora_A", "lora_B"].map(|factor| format!("base_model.model.{}.{factor}.weight", module.name))
-}
-
 /// A new adapter: `A` random as in PEFT (uniform, bounded by 1/√inputs), and `B` zero.
-pub(super) fn init<T: NdFloat>(base: &Projections<T>, options: &AdapterOptions) -> Adapter<T> {
+pub(super) fn init<T: Real>(modules: &[Adaptable], options: &AdapterOptions) -> Adapter<T> {
     let mut random = SplitMix64::new(options.seed);
     let mut tensors = Tensors::new();
-    for (module, weight) in base.modules() {
-        if options.adapts(module.group) {
-            let (outputs, inputs) = weight.dim();
-            let [a, b] = factor_names(&module);
-            tensors.insert(a, random.matrix((options.rank, inputs), (3.0 * inputs as f64).sqrt().recip()));
-            tensors.insert(b, Array2::zeros((outputs, options.rank)));
-        }
+    for module in modules.iter().filter(|module| module.is_changed_by(options)) {
+        let [a, b] = module.names.clone();
+        let std_dev = (3.0 * module.inputs as f64).sqrt().recip();
+        tensors.insert(a, random.matrix((options.rank, module.inputs), std_dev));
+        tensors.insert(b, Array2::zeros((module.outputs, options.rank)));
     }
     Adapter { options: options.clone(), tensors }
 }
 
-/// The base projections with the adapter's changes added. Tensors whose name or shape does not match the model are ignored.
-pub(super) fn merge<T: NdFloat>(base: &Projections<T>, adapter: &Adapter<T>) -> Projections<T> {
-    let mut merged = base.clone();
-    for (module, weight) in merged.modules_mut() {
-        if let Some([a, b]) = factors(adapter, &module, weight) {
-            general_mat_mul(scaling(&adapter.options), b, a, T::one(), weight);
+/// Why the tensors of an adapter do not fit a model, if they do not.
+pub(super) fn misfit<T>(modules: &[Adaptable], adapter: &Adapter<T>) -> Option<String> {
+    let names: BTreeMap<&str, usize> = modules
+        .iter()
+        .enumerate()
+        .flat_map(|(index, module)| module.names.iter().map(move |name| (name.as_str(), index)))
+        .collect();
+    for (name, tensor) in &adapter.tensors {
+        let Some(module) = names.get(name.as_str()).map(|&index| &modules[index]) else {
+            return Some(format!("the model has no place for {name}"));
+        };
+        let is_a = *name == module.names[0];
+        let other = &module.names[usize::from(is_a)];
+        let Some(other_tensor) = adapter.tensors.get(other) else {
+            return Some(format!("{name} comes without {other}"));
+        };
+        let (rank, rows, columns) = if is_a {
+            (tensor.nrows(), tensor.nrows(), module.inputs)
+        } else {
+            (tensor.ncols(), module.outputs, tensor.ncols())
+        };
+        if tensor.dim() != (rows, columns) {
+            return Some(format!("{name} has the shape {:?}, and the model needs {:?}", tensor.dim(), (rows, columns)));
+        }
+        let other_rank = if is_a { other_tensor.ncols() } else { other_tensor.nrows() };
+        if rank != other_rank {
+            return Some(format!("{name} has rank {rank}, and {other} has rank {other_rank}"));
         }
     }
-    merged
+    None
 }
 
-/// Adds the gradient with respect to the adapter to `gradient`, given the one with respect to the merged projections.
-pub(super) fn accumulate_gradient<T: NdFloat>(
-    dprojections: &Projections<T>,
-    adapter: &Adapter<T>,
-    gradient: &mut Tensors<T>,
-) {
-    for (module, dweight) in dprojections.modules() {
-        if let Some([a, b]) = factors(adapter, &module, dweight) {
-            let [a_name, b_name] = factor_names(&module);
-            let sum = gradient.entry(a_name).or_insert_with(|| Array2::zeros(a.raw_dim()));
-            general_mat_mul(scaling(&adapter.options), &b.t(), dweight, T::one(), sum);
-            let sum = gradient.entry(b_name).or_insert_with(|| Array2::zeros(b.raw_dim()));
-            general_mat_mul(scaling(&adapter.options), dweight, &a.t(), T::one(), sum);
-        }
+/// An adapter, with its tensors in their places in a model.
+#[derive(Debug)]
+pub(super) struct Lora<'a, T> {
+    factors: Vec<Option<Factors<'a, T>>>,
+}
+
+/// The factors of one projection's change: `scale` · B · A.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factors<'a, T> {
+    /// Rank × inputs.
+    pub(super) a: &'a Array2<T>,
+    /// Outputs × rank.
+    pub(super) b: &'a Array2<T>,
+    pub(super) scale: T,
+}
+
+/// Rows of a batch that an adapter applies to.
+#[derive(Clone, Debug)]
+pub(super) struct AdaptedRows<'a, T> {
+    pub(super) rows: Range<usize>,
+    pub(super) lora: &'a Lora<'a, T>,
+}
+
+impl<'a, T: Real> Lora<'a, T> {
+    /// The adapter's tensors, as far as they fit the model.
+    pub(super) fn new(modules: &[Adaptable], adapter: &'a Adapter<T>) -> Lora<'a, T> {
+        let scale = real(ALPHA / adapter.options.rank.max(1) as f64);
+        let factors = modules.iter().map(|module| {
+            let [a, b] = module.names.each_ref().map(|name| adapter.tensors.get(name));
+            let (a, b) = (a?, b?);
+            let fits = (b.nrows(), a.ncols()) == (module.outputs, module.inputs) && b.ncols() == a.nrows();
+            fits.then_some(Factors { a, b, scale })
+        });
+        Lora { factors: factors.collect() }
+    }
+
+    pub(super) fn at(&self, place: Place) -> Option<Factors<'a, T>> {
+        self.factors.get(place.index()).copied().flatten()
+    }
+
+    /// Whether it changes anything in this layer or a lower one.
+    pub(super) fn reaches(&self, layer: usize) -> bool {
+        self.factors.iter().take(Place::end_of_layer(layer)).any(Option::is_some)
     }
 }
 
-/// The factors `A` and `B` of a projection, if the adapter has them with matching shapes.
-fn factors<'a, T>(adapter: &'a Adapter<T>, module: &ModuleId, weight: &Array2<T>) -> Option<[&'a Array2<T>; 2]> {
-    let [a, b] = factor_names(module).map(|name| adapter.tensors.get(&name));
-    let (a, b) = (a?, b?);
-    ((b.nrows(), a.ncols()) == weight.dim() && b.ncols() == a.nrows()).then_some([a, b])
+/// The gradient with respect to an adapter, in the places of its tensors.
+#[derive(Debug)]
+pub(super) struct LoraGradient<'a, T> {
+    factors: Vec<Option<[&'a mut Array2<T>; 2]>>,
+}
+
+impl<'a, T: Real> LoraGradient<'a, T> {
+    /// The entries of the tensors that `lora` has; those that are missing are created, with zeros.
+    pub(super) fn new(modules: &[Adaptable], lora: &Lora<'_, T>, gradient: &'a mut Tensors<T>) -> LoraGradient<'a, T> {
+        for (module, factors) in modules.iter().zip(&lora.factors) {
+            let Some(Factors { a, b, .. }) = factors else { continue };
+            for (name, tensor) in module.names.iter().zip([a, b]) {
+                let entry = gradient.entry(name.clone()).or_insert_with(|| Array2::zeros(tensor.raw_dim()));
+                if entry.dim() != tensor.dim() {
+                    *entry = Array2::zeros(tensor.raw_dim());
+                }
+            }
+        }
+        let mut entries: BTreeMap<&str, &mut Array2<T>> =
+            gradient.iter_mut().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let factors = modules.iter().zip(&lora.factors).map(|(module, factors)| {
+            let _ = factors.as_ref()?;
+            let [a, b] = module.names.each_ref().map(|name| entries.remove(name.as_str()));
+            Some([a?, b?])
+        });
+        LoraGradient { factors: factors.collect() }
+    }
+
+    pub(super) fn at(&mut self, place: Place) -> Option<&mut [&'a mut Array2<T>; 2]> {
+        self.factors.get_mut(place.index())?.as_mut()
+    }
 }

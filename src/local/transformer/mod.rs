@@ -25,39 +25,48 @@
 mod attention;
 mod config;
 mod decoding;
+mod kv_cache;
 mod layer;
 mod lora;
 mod micro_batches;
+mod modules;
 mod network;
 mod ops;
 mod parameters;
+mod projection;
 mod prompt;
 mod prompt_cache;
+mod rotary;
 #[cfg(test)]
 mod sampling_tests;
 mod sampling_weights;
 mod splitmix;
+mod target_logprobs;
 #[cfg(test)]
 mod tests;
+mod views;
 
-use std::{borrow::Cow, sync::OnceLock, thread::available_parallelism};
-
-use ndarray::{Array2, NdFloat};
+use std::sync::OnceLock;
 
 pub(super) use self::config::ModelConfig;
 use self::decoding::Decoder;
 pub(super) use self::lora::ALPHA as LORA_ALPHA;
+use self::lora::{Lora, LoraGradient};
 use self::micro_batches::run_batch;
-use self::network::{Network, Projections};
-use self::ops::RotaryEmbedding;
+use self::modules::{Adaptable, adaptable_modules};
+use self::network::Network;
 #[allow(unused_imports, reason = "skeleton")]
 pub(super) use self::parameters::{LayerParameters, Parameters, Projection};
 use self::prompt_cache::PromptCache;
+use self::rotary::Rotary;
+#[allow(unused_imports, reason = "skeleton")]
+pub(super) use self::rotary::llama3_divisors;
 use self::sampling_weights::SamplingWeights;
 use self::splitmix::SplitMix64;
+use super::kernel::{Real, Threads};
 use super::model::{
     Adapter, AdapterOptions, Example, GenerationOptions, Model, PromptLogprobs, PromptOptions, Samples,
-    SamplingContext, Tensors,
+    SamplingContext, Tensors, TextPackage,
 };
 
 /// The end-of-text token; 0 to 255 are the bytes. It ends every sample, with or without stop sequences.
@@ -77,17 +86,23 @@ const MAX_PROMPT_BYTES: usize = 64 << 20;
 pub struct Transformer<T = f32> {
     name: String,
     config: ModelConfig,
-    seed: u64,
-    weights: OnceLock<BaseWeights<T>>,
+    rotary: Rotary,
+    modules: Vec<Adaptable>,
+    parameters: Weights<T>,
+    threads: Threads,
     prompts: PromptCache<T>,
+    text: Option<TextPackage>,
 }
 
-/// The weights that no adapter changes, and the base of those that it does.
+/// The weights that no adapter changes.
 #[derive(Debug)]
-struct BaseWeights<T> {
-    rotary: RotaryEmbedding<T>,
-    embedding: Array2<T>,
-    projections: Projections<T>,
+enum Weights<T> {
+    /// From a seed; made on first use.
+    Random {
+        seed: u64,
+        made: OnceLock<Parameters<T>>,
+    },
+    Loaded(Parameters<T>),
 }
 
 impl Transformer {
@@ -149,38 +164,48 @@ impl Transformer {
     }
 }
 
-impl<T: NdFloat> BaseWeights<T> {
-    fn random(config: &ModelConfig, seed: u64) -> BaseWeights<T> {
-        let mut random = SplitMix64::new(seed);
-        BaseWeights {
-            rotary: RotaryEmbedding::new(config.context_length, config.hidden_size / config.num_heads),
-            // The scale hardly matters, since every layer normalizes its input. One is about the scale of what the layers
-            // add, so that the token is still recognizable after the last layer.
-            embedding: random.matrix((config.vocab_size, config.hidden_size), 1.0),
-            projections: Projections::random(config, &mut random),
-        }
-    }
-}
-
-impl<T: NdFloat> Transformer<T> {
+#[allow(private_bounds, reason = "the precision is part of the type for tests alone")]
+impl<T: Real> Transformer<T> {
+    /// A model with random weights.
     fn new(name: &str, config: ModelConfig, seed: u64) -> Transformer<T> {
+        let threads = Threads::new(None).expect("temporary");
+        Transformer::with_weights(name, config, Weights::Random { seed, made: OnceLock::new() }, threads, None)
+    }
+
+    /// A model whose weights are in memory.
+    #[cfg_attr(not(feature = "pretrained"), allow(dead_code, reason = "only real models are loaded"))]
+    pub(super) fn loaded(
+        name: &str,
+        config: ModelConfig,
+        parameters: Parameters<T>,
+        threads: Threads,
+        text: Option<TextPackage>,
+    ) -> Transformer<T> {
+        Transformer::with_weights(name, config, Weights::Loaded(parameters), threads, text)
+    }
+
+    fn with_weights(
+        name: &str,
+        config: ModelConfig,
+        parameters: Weights<T>,
+        threads: Threads,
+        text: Option<TextPackage>,
+    ) -> Transformer<T> {
+        let (rotary, modules) = (Rotary::new(&config), adaptable_modules(&config));
         let prompts = PromptCache::new(MAX_PROMPT_BYTES);
-        Transformer { name: name.to_owned(), config, seed, weights: OnceLock::new(), prompts }
+        Transformer { name: name.to_owned(), config, rotary, modules, parameters, threads, prompts, text }
     }
 
-    fn base_weights(&self) -> &BaseWeights<T> {
-        self.weights.get_or_init(|| BaseWeights::random(&self.config, self.seed))
+    fn network(&self) -> Network<'_, T> {
+        let parameters = match &self.parameters {
+            Weights::Random { seed, made } => made.get_or_init(|| Parameters::random(&self.config, *seed)),
+            Weights::Loaded(parameters) => parameters,
+        };
+        Network { config: &self.config, parameters, rotary: &self.rotary }
     }
 
-    /// The base projections, or their merge with an adapter.
-    fn projections(&self, adapter: Option<&Adapter<T>>) -> Cow<'_, Projections<T>> {
-        let base = &self.base_weights().projections;
-        adapter.map_or(Cow::Borrowed(base), |adapter| Cow::Owned(lora::merge(base, adapter)))
-    }
-
-    fn network<'a>(&'a self, projections: &'a Projections<T>) -> Network<'a, T> {
-        let BaseWeights { rotary, embedding, .. } = self.base_weights();
-        Network { config: &self.config, rotary, embedding, projections }
+    fn lora<'a>(&self, adapter: &'a Adapter<T>) -> Lora<'a, T> {
+        Lora::new(&self.modules, adapter)
     }
 
     fn forward_backward(
@@ -189,19 +214,27 @@ impl<T: NdFloat> Transformer<T> {
         batch: &[Example],
         gradient: Option<&mut Tensors<T>>,
     ) -> Vec<Vec<T>> {
-        let projections = self.projections(Some(adapter));
-        let threads = available_parallelism().map_or(1, usize::from);
-        let (logprobs, dprojections) = run_batch(self.network(&projections), batch, gradient.is_some(), threads);
-        if let (Some(gradient), Some(dprojections)) = (gradient, dprojections) {
-            lora::accumulate_gradient(&dprojections, adapter, gradient);
-        }
-        logprobs
+        let lora = self.lora(adapter);
+        let gradient = gradient.map(|gradient| LoraGradient::new(&self.modules, &lora, gradient));
+        self.threads.run(|| run_batch(self.network(), &lora, batch, gradient))
     }
 }
 
 impl Model for Transformer {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn tokenizer(&self) -> &str {
+        if self.text.is_some() { &self.name } else { "bytes" }
+    }
+
+    fn text_package(&self) -> Option<&TextPackage> {
+        self.text.as_ref()
+    }
+
+    fn end_tokens(&self) -> &[u32] {
+        &self.config.end_tokens
     }
 
     fn vocab_size(&self) -> usize {
@@ -213,7 +246,7 @@ impl Model for Transformer {
     }
 
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter {
-        lora::init(&self.base_weights().projections, options)
+        lora::init(&self.modules, options)
     }
 
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {
@@ -223,7 +256,7 @@ impl Model for Transformer {
     /// An empty prompt is treated as [`END_OF_TEXT`], which precedes a new text.
     fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples {
         let tokens = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
-        let weights = SamplingWeights::latest(self, context);
+        let weights = SamplingWeights::latest(context);
         // The prompt runs once; each sample continues from a copy of the caches.
         let Some(run) = self.run_prompt(&weights, context, tokens, tokens.len() - 1) else { return Samples::default() };
         let logits = self.logits_after(&weights, &run);
@@ -238,6 +271,6 @@ impl Model for Transformer {
     }
 
     fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], options: &PromptOptions) -> PromptLogprobs {
-        self.describe_prompt(&SamplingWeights::latest(self, context), context, tokens, options)
+        self.describe_prompt(&SamplingWeights::latest(context), context, tokens, options)
     }
 }

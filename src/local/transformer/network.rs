@@ -1,187 +1,115 @@
 //! The network from tokens to logits, and its backward pass.
 
-use std::iter::once;
+use ndarray::{Array2, ArrayView2};
 
-use ndarray::{Array2, ArrayView2, Axis, NdFloat};
-
-use super::attention::PackedSequence;
+use super::attention::{Attend, PackedSequences};
 use super::config::ModelConfig;
-use super::layer::{BatchLayout, KvCache, Layer, LayerActivations};
-use super::ops::{RmsNorm, RotaryEmbedding, linear, linear_backward, rms_norm};
-use super::splitmix::SplitMix64;
+use super::layer::{Activations, Layer};
+use super::lora::AdaptedRows;
+use super::modules::Place;
+use super::ops::{Normalized, normalize};
+use super::parameters::Parameters;
+use super::projection::{Backward, Linear};
+use super::rotary::{Rotary, Rotation};
+use crate::local::kernel::Real;
 
-/// The part of the network that a projection belongs to; an adapter may leave each part out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ModuleGroup {
-    Attention,
-    Mlp,
-    Unembedding,
-}
-
-/// Identifies a projection.
-#[derive(Debug)]
-pub(super) struct ModuleId {
-    /// Its name in PEFT's checkpoints.
-    pub(super) name: String,
-    pub(super) group: ModuleGroup,
-}
-
-/// Every matrix that an adapter can change, or the gradients with respect to them.
-#[derive(Clone, Debug)]
-pub(super) struct Projections<T> {
-    pub(super) layers: Vec<Layer<T>>,
-    /// Vocabulary × hidden size.
-    pub(super) unembedding: Array2<T>,
-}
-
-impl<T: NdFloat> Projections<T> {
-    /// Random projections that preserve the scale of a row: the standard deviation is 1/√inputs.
-    pub(super) fn random(config: &ModelConfig, random: &mut SplitMix64) -> Projections<T> {
-        let ModelConfig { vocab_size, hidden_size, intermediate_size, .. } = *config;
-        let mut matrix =
-            |outputs: usize, inputs: usize| random.matrix((outputs, inputs), (inputs as f64).sqrt().recip());
-        let layers = (0..config.num_layers)
-            .map(|_| Layer {
-                query: matrix(hidden_size, hidden_size),
-                key: matrix(hidden_size, hidden_size),
-                value: matrix(hidden_size, hidden_size),
-                output: matrix(hidden_size, hidden_size),
-                gate: matrix(intermediate_size, hidden_size),
-                up: matrix(intermediate_size, hidden_size),
-                down: matrix(hidden_size, intermediate_size),
-            })
-            .collect();
-        Projections { layers, unembedding: matrix(vocab_size, hidden_size) }
-    }
-
-    pub(super) fn zeros_like(&self) -> Projections<T> {
-        let mut zeros = self.clone();
-        for (_, matrix) in zeros.modules_mut() {
-            matrix.fill(T::zero());
-        }
-        zeros
-    }
-
-    /// All projections with their ids, always in the same order.
-    pub(super) fn modules(&self) -> impl Iterator<Item = (ModuleId, &Array2<T>)> {
-        let layers = self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            let Layer { query, key, value, output, gate, up, down } = layer;
-            layer_module_ids(index).into_iter().zip([query, key, value, output, gate, up, down])
-        });
-        layers.chain(once((unembedding_id(), &self.unembedding)))
-    }
-
-    /// All projections as [`modules`](Projections::modules), mutably.
-    pub(super) fn modules_mut(&mut self) -> impl Iterator<Item = (ModuleId, &mut Array2<T>)> {
-        let layers = self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
-            let Layer { query, key, value, output, gate, up, down } = layer;
-            layer_module_ids(index).into_iter().zip([query, key, value, output, gate, up, down])
-        });
-        layers.chain(once((unembedding_id(), &mut self.unembedding)))
-    }
-}
-
-/// The ids of a layer's projections, in the order of its fields.
-fn layer_module_ids(layer: usize) -> [ModuleId; 7] {
-    let attention =
-        |name| ModuleId { name: format!("model.layers.{layer}.self_attn.{name}_proj"), group: ModuleGroup::Attention };
-    let mlp = |name| ModuleId { name: format!("model.layers.{layer}.mlp.{name}_proj"), group: ModuleGroup::Mlp };
-    [attention("q"), attention("k"), attention("v"), attention("o"), mlp("gate"), mlp("up"), mlp("down")]
-}
-
-fn unembedding_id() -> ModuleId {
-    ModuleId { name: "lm_head".to_owned(), group: ModuleGroup::Unembedding }
-}
-
-/// The network, with borrowed weights.
+/// The network, with borrowed weights. Its products use the threads on which it runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network<'a, T> {
     pub(super) config: &'a ModelConfig,
-    pub(super) rotary: &'a RotaryEmbedding<T>,
-    /// Vocabulary × hidden size.
-    pub(super) embedding: &'a Array2<T>,
-    pub(super) projections: &'a Projections<T>,
+    pub(super) parameters: &'a Parameters<T>,
+    pub(super) rotary: &'a Rotary,
 }
 
 /// What the backward pass needs of a forward pass.
 #[derive(Debug)]
 pub(super) struct ForwardPass<'a, T> {
-    layout: BatchLayout<'a, T>,
-    caches: Vec<KvCache<T>>,
-    activations: Vec<LayerActivations<T>>,
-    final_norm: RmsNorm<T>,
+    rotation: Rotation<T>,
+    sequences: PackedSequences<'a>,
+    activations: Vec<Activations<T>>,
+    final_norm: Normalized<T>,
 }
 
-impl<'a, T: NdFloat> Network<'a, T> {
-    /// Runs whole sequences, packed one below the other. Returns the logits after each token: rows × vocabulary.
-    pub(super) fn forward(&self, sequences: &[&[u32]]) -> (Array2<T>, ForwardPass<'a, T>) {
-        let mut start = 0;
-        let packed = sequences
-            .iter()
-            .map(|tokens| {
-                let rows = start..start + tokens.len();
-                start = rows.end;
-                PackedSequence { query_rows: rows.clone(), key_rows: rows }
-            })
-            .collect();
-        let layout = BatchLayout {
-            positions: sequences.iter().flat_map(|tokens| 0..tokens.len()).collect(),
-            sequences: packed,
-            num_heads: self.config.num_heads,
-            rotary: self.rotary,
-        };
-        let mut caches = self.empty_caches();
-        let (final_norm, activations) = self.run_layers(&sequences.concat(), &layout, &mut caches);
-        let logits = self.logits(final_norm.output.view());
-        (logits, ForwardPass { layout, caches, activations, final_norm })
+impl<'a, T: Real> Network<'a, T> {
+    /// Runs new tokens, each at its position in its sequence. Returns the normalized output of the last layer: one row per token.
+    /// No row depends on others, except by what `attention` does.
+    pub(super) fn step(
+        &self,
+        tokens: &[u32],
+        positions: &[usize],
+        adapters: &[AdaptedRows<'_, T>],
+        attention: &mut dyn Attend<T>,
+    ) -> Array2<T> {
+        let rotation = self.rotary.at(positions);
+        let norm = self.run_layers(tokens, &rotation, adapters, attention, drop);
+        norm.scaled(&self.parameters.final_norm)
     }
 
-    /// Backpropagates from the logits; adds the gradients with respect to the projections to `gradients`.
-    pub(super) fn backward(&self, dlogits: &Array2<T>, pass: &ForwardPass<'_, T>, gradients: &mut Projections<T>) {
-        let ForwardPass { layout, caches, activations, final_norm } = pass;
-        let dnorm =
-            linear_backward(dlogits, &final_norm.output, &self.projections.unembedding, &mut gradients.unembedding);
-        let mut dx = final_norm.backward(dnorm);
-        let layers = self.projections.layers.iter().zip(&mut gradients.layers).zip(caches.iter().zip(activations));
-        for ((layer, gradients), (cache, activations)) in layers.rev() {
-            layer.backward(&mut dx, layout, cache, activations, gradients);
+    /// The logits of the token after each row, from the normalized output of the last layer: rows × vocabulary.
+    pub(super) fn logits(&self, output: ArrayView2<'_, T>, adapters: &[AdaptedRows<'_, T>]) -> Array2<T> {
+        self.head().forward(output, adapters).output
+    }
+
+    /// The projection to the vocabulary.
+    pub(super) fn head(&self) -> Linear<'a, T> {
+        let Parameters { embedding, unembedding, .. } = self.parameters;
+        let weight = unembedding.as_ref().unwrap_or(embedding);
+        Linear { weight, bias: None, place: Place::unembedding(self.config) }
+    }
+
+    /// Runs whole sequences, packed one below the other. Returns what [`step`](Network::step) does. With `is_kept`, the pass
+    /// has what [`backward`](Network::backward) needs.
+    pub(super) fn forward(
+        &self,
+        sequences: &[&[u32]],
+        adapters: &[AdaptedRows<'_, T>],
+        is_kept: bool,
+    ) -> (Array2<T>, ForwardPass<'a, T>) {
+        let positions: Vec<usize> = sequences.iter().flat_map(|tokens| 0..tokens.len()).collect();
+        let rotation = self.rotary.at(&positions);
+        let mut packed = PackedSequences::new(self.config, sequences.iter().map(|tokens| tokens.len()));
+        let mut activations = Vec::new();
+        let keep = |layer| {
+            if is_kept {
+                activations.push(layer);
+            }
+        };
+        let final_norm = self.run_layers(&sequences.concat(), &rotation, adapters, &mut packed, keep);
+        let output = final_norm.scaled(&self.parameters.final_norm);
+        (output, ForwardPass { rotation, sequences: packed, activations, final_norm })
+    }
+
+    /// Adds the gradients with respect to the adapter, from the one with respect to the output of [`forward`](Network::forward).
+    pub(super) fn backward(&self, doutput: Array2<T>, pass: ForwardPass<'_, T>, mut backward: Backward<'_, '_, T>) {
+        let ForwardPass { rotation, sequences, activations, final_norm } = pass;
+        let mut dx = final_norm.backward(doutput, &self.parameters.final_norm);
+        for (index, activations) in activations.into_iter().enumerate().rev() {
+            if !backward.lora.reaches(index) {
+                break;
+            }
+            self.layer(index, &rotation).backward(&mut dx, activations, &sequences, &mut backward);
         }
     }
 
-    /// One empty cache per layer.
-    pub(super) fn empty_caches(&self) -> Vec<KvCache<T>> {
-        self.projections.layers.iter().map(|_| KvCache::empty(self.config.hidden_size)).collect()
-    }
-
-    /// Runs further tokens of one sequence, whose earlier tokens are in the caches. Returns the normalized output of the last
-    /// layer: one row per token.
-    pub(super) fn extend(&self, caches: &mut [KvCache<T>], tokens: &[u32]) -> Array2<T> {
-        let cached = caches.first().map_or(0, KvCache::len);
-        let length = cached + tokens.len();
-        let layout = BatchLayout {
-            positions: (cached..length).collect(),
-            sequences: vec![PackedSequence { query_rows: 0..tokens.len(), key_rows: 0..length }],
-            num_heads: self.config.num_heads,
-            rotary: self.rotary,
-        };
-        self.run_layers(tokens, &layout, caches).0.output
-    }
-
-    /// The logits after each token, from the normalized output of the last layer: rows × vocabulary.
-    pub(super) fn logits(&self, output: ArrayView2<'_, T>) -> Array2<T> {
-        linear(output, &self.projections.unembedding)
+    fn layer<'b>(&'b self, index: usize, rotation: &'b Rotation<T>) -> Layer<'b, T> {
+        Layer { index, config: self.config, parameters: &self.parameters.layers[index], rotation }
     }
 
     fn run_layers(
         &self,
         tokens: &[u32],
-        layout: &BatchLayout<'_, T>,
-        caches: &mut [KvCache<T>],
-    ) -> (RmsNorm<T>, Vec<LayerActivations<T>>) {
-        let rows: Vec<_> = tokens.iter().map(|&token| self.config.clamp_token(token)).collect();
-        let mut x = self.embedding.select(Axis(0), &rows);
-        let layers = self.projections.layers.iter().zip(caches);
-        let activations = layers.map(|(layer, cache)| layer.forward(&mut x, layout, cache)).collect();
-        (rms_norm(&x), activations)
+        rotation: &Rotation<T>,
+        adapters: &[AdaptedRows<'_, T>],
+        attention: &mut dyn Attend<T>,
+        mut keep: impl FnMut(Activations<T>),
+    ) -> Normalized<T> {
+        let mut x = Array2::zeros((tokens.len(), self.config.hidden_size));
+        for (row, &token) in x.rows_mut().into_iter().zip(tokens) {
+            self.parameters.embedding.copy_row(self.config.clamp_token(token), row);
+        }
+        for index in 0..self.parameters.layers.len() {
+            keep(self.layer(index, rotation).forward(&mut x, adapters, attention));
+        }
+        normalize(x, self.config.rms_norm_eps)
     }
 }

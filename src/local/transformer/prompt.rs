@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayViewMut1, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, Axis};
 
 use super::Transformer;
 use super::decoding::{candidates, draw, top_k};
-use super::layer::KvCache;
+use super::kv_cache::{CachedAttention, KvCache};
+use super::lora::AdaptedRows;
 use super::ops::log_softmax;
 use super::prompt_cache::{BLOCK, PromptBlock};
 use super::sampling_weights::SamplingWeights;
@@ -24,16 +25,38 @@ pub(super) struct Prompt {
 }
 
 impl Transformer {
+    /// One empty cache per layer.
+    fn empty_caches(&self) -> Vec<KvCache<f32>> {
+        (0..self.config.num_layers).map(|_| KvCache::empty(self.config.key_size())).collect()
+    }
+
+    /// Runs further tokens of one sequence, whose earlier tokens are in the caches. Returns the normalized output of the last
+    /// layer: one row per token.
+    pub(super) fn extend(&self, weights: &SamplingWeights, caches: &mut [KvCache<f32>], tokens: &[u32]) -> Array2<f32> {
+        let cached = caches.first().map_or(0, KvCache::len);
+        let positions: Vec<usize> = (cached..cached + tokens.len()).collect();
+        let lora = weights.lora(self);
+        let adapters: Vec<_> = lora.iter().map(|lora| AdaptedRows { rows: 0..tokens.len(), lora }).collect();
+        let mut attention = CachedAttention { config: &self.config, caches };
+        self.network().step(tokens, &positions, &adapters, &mut attention)
+    }
+
+    /// The logits of the token after each row of an output.
+    pub(super) fn logits(&self, weights: &SamplingWeights, output: ArrayView2<'_, f32>) -> Array2<f32> {
+        let lora = weights.lora(self);
+        let adapters: Vec<_> = lora.iter().map(|lora| AdaptedRows { rows: 0..output.nrows(), lora }).collect();
+        self.network().logits(output, &adapters)
+    }
+
     /// Runs a prompt, as far as it is not in the prefix cache. The output of `needed` and later tokens is that of these weights.
     /// `None` if it is cancelled.
     pub(super) fn run_prompt(
         &self,
-        weights: &SamplingWeights<'_>,
+        weights: &SamplingWeights,
         context: &SamplingContext,
         tokens: &[u32],
         needed: usize,
     ) -> Option<Prompt> {
-        let network = self.network(&weights.projections);
         let namespace = context.kv_namespace();
         let is_kept = namespace.is_some() || weights.is_base();
         let mut blocks = if is_kept { self.prompts.find(namespace, tokens) } else { Vec::new() };
@@ -43,7 +66,7 @@ impl Transformer {
             |index: usize| (index + 1) * BLOCK > first_needed && !weights.are(blocks[index].adapter.as_ref());
         let known = (0..blocks.len()).find(|&index| is_stale(index)).unwrap_or(blocks.len());
         blocks.truncate(known);
-        let mut caches = network.empty_caches();
+        let mut caches = self.empty_caches();
         for block in &blocks {
             caches.iter_mut().zip(&block.caches).for_each(|(cache, block)| cache.extend(block));
         }
@@ -52,7 +75,7 @@ impl Transformer {
             if context.is_cancelled() {
                 return None;
             }
-            let output = network.extend(&mut caches, tokens);
+            let output = self.extend(weights, &mut caches, tokens);
             let caches = caches.iter().map(|cache| cache.copy_from(index * BLOCK)).collect();
             blocks.push(Arc::new(PromptBlock { caches, output, adapter: weights.identity() }));
         }
@@ -63,16 +86,16 @@ impl Transformer {
     }
 
     /// The logits of the token after a prompt: 1 × vocabulary, or 0 × vocabulary after no tokens at all.
-    pub(super) fn logits_after(&self, weights: &SamplingWeights<'_>, prompt: &Prompt) -> Array2<f32> {
+    pub(super) fn logits_after(&self, weights: &SamplingWeights, prompt: &Prompt) -> Array2<f32> {
         let Some(block) = prompt.blocks.last() else { return Array2::zeros((0, self.config.vocab_size)) };
         let (_, last) = block.output.view().split_at(Axis(0), block.output.nrows().saturating_sub(1));
-        self.network(&weights.projections).logits(last)
+        self.logits(weights, last)
     }
 
     /// What the options ask for about the tokens of a prompt, or the part of it until it is cancelled.
     pub(super) fn describe_prompt(
         &self,
-        weights: &SamplingWeights<'_>,
+        weights: &SamplingWeights,
         context: &SamplingContext,
         tokens: &[u32],
         options: &PromptOptions,
@@ -84,7 +107,6 @@ impl Transformer {
             return PromptLogprobs::default();
         };
         report.prompt.cached_tokens = prompt.cached_tokens;
-        let network = self.network(&weights.projections);
         for (index, block) in prompt.blocks.iter().enumerate() {
             if context.is_cancelled() {
                 break;
@@ -92,7 +114,7 @@ impl Transformer {
             let start = index * BLOCK + 1;
             let positions = start..tokens.len().min(start + block.output.nrows());
             if positions.clone().any(|position| report.needs(position)) {
-                let mut logits = network.logits(block.output.view());
+                let mut logits = self.logits(weights, block.output.view());
                 for (row, position) in logits.rows_mut().into_iter().zip(positions) {
                     report.add(position, row, self.config.clamp_token(tokens[position]), |token| {
                         self.config.clamp_token(token)

@@ -13,10 +13,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
-use ndarray::{Array2, NdFloat};
+use ndarray::Array2;
 use parking_lot::Mutex;
 
-use super::layer::KvCache;
+use super::kv_cache::KvCache;
+use crate::local::kernel::Real;
 use crate::local::model::{Adapter, KvNamespace};
 
 /// Tokens of a block. With fewer, products of matrices are slower; with more, less of similar prompts is shared.
@@ -33,7 +34,7 @@ pub(super) struct PromptBlock<T> {
     pub(super) adapter: Option<Weak<Adapter>>,
 }
 
-impl<T: NdFloat> PromptBlock<T> {
+impl<T: Real> PromptBlock<T> {
     fn bytes(&self) -> usize {
         let numbers = self.output.len() + self.caches.iter().map(KvCache::size).sum::<usize>();
         numbers * size_of::<T>() + self.output.nrows() * size_of::<u32>()
@@ -86,7 +87,7 @@ struct Entry<T> {
     block: Arc<PromptBlock<T>>,
 }
 
-impl<T: NdFloat> PromptCache<T> {
+impl<T: Real> PromptCache<T> {
     pub(super) fn new(max_bytes: usize) -> Self {
         let (blocks, by_use, namespaces) = (HashMap::new(), BTreeMap::new(), HashMap::new());
         let entries = Entries { blocks, by_use, namespaces, bytes: 0, uses: 0, created: 0 };
@@ -138,7 +139,7 @@ fn root(namespace: Option<&KvNamespace>) -> Parent {
     namespace.map_or(Parent::Base, |namespace| Parent::Namespace(namespace.identity().0))
 }
 
-impl<T: NdFloat> Entries<T> {
+impl<T: Real> Entries<T> {
     /// The id of a block, which is kept from now on, in place of an earlier one of the same tokens.
     fn id_or_insert(&mut self, key: &BlockKey, root: Parent, block: &Arc<PromptBlock<T>>) -> u64 {
         if let Some(entry) = self.blocks.get_mut(key) {

@@ -1,31 +1,24 @@
 //! The weights of a sample, which may be replaced while it is generated.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
 use super::Transformer;
-use super::network::Projections;
+use super::lora::Lora;
 use crate::local::model::{Adapter, SamplingContext};
 
-/// An adapter, and its merge with the base projections.
-#[derive(Debug)]
-pub(super) struct SamplingWeights<'a> {
+/// An adapter, or none for those of the base model.
+#[derive(Clone, Debug)]
+pub(super) struct SamplingWeights {
     adapter: Option<Arc<Adapter>>,
-    pub(super) projections: Cow<'a, Projections<f32>>,
 }
 
-impl<'a> SamplingWeights<'a> {
-    pub(super) fn latest(model: &'a Transformer, context: &SamplingContext) -> Self {
-        let adapter = context.adapter();
-        SamplingWeights { projections: model.projections(adapter.as_deref()), adapter }
+impl SamplingWeights {
+    pub(super) fn latest(context: &SamplingContext) -> Self {
+        SamplingWeights { adapter: context.adapter() }
     }
 
-    /// Merges the latest adapter, if it is another one than before.
-    pub(super) fn follow(&mut self, model: &'a Transformer, context: &SamplingContext) {
-        let latest = context.adapter();
-        if latest.as_ref().map(Arc::as_ptr) != self.adapter.as_ref().map(Arc::as_ptr) {
-            *self = SamplingWeights { projections: model.projections(latest.as_deref()), adapter: latest };
-        }
+    pub(super) fn lora(&self, model: &Transformer) -> Option<Lora<'_, f32>> {
+        self.adapter.as_deref().map(|adapter| model.lora(adapter))
     }
 
     pub(super) fn is_base(&self) -> bool {

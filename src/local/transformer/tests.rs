@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use ndarray::Array2;
+
 use super::*;
 use crate::local::adam::{Adam, AdamOptions};
 use crate::local::model::{FinishReason, Objective};
 use crate::types::TokenLogprob;
 
 /// A model small enough for numeric differentiation.
-fn tiny<T: NdFloat>() -> Transformer<T> {
+fn tiny<T: Real>() -> Transformer<T> {
     let config = ModelConfig {
         vocab_size: 11,
         hidden_size: 8,
@@ -31,8 +33,8 @@ fn adapter_options() -> AdapterOptions {
 }
 
 /// An adapter whose factors are all nonzero.
-fn trained<T: NdFloat>(model: &Transformer<T>) -> Adapter<T> {
-    let mut adapter = lora::init(&model.base_weights().projections, &adapter_options());
+fn trained<T: Real>(model: &Transformer<T>) -> Adapter<T> {
+    let mut adapter = lora::init(&model.modules, &adapter_options());
     let mut random = SplitMix64::new(9);
     for tensor in adapter.tensors.values_mut() {
         *tensor = random.matrix(tensor.dim(), 0.1);
@@ -89,7 +91,7 @@ fn batch(lengths: &[usize], vocab: u32) -> Vec<Example> {
     lengths.iter().map(|&length| example(length)).collect()
 }
 
-fn loss<T: NdFloat>(model: &Transformer<T>, adapter: &Adapter<T>, batch: &[Example]) -> f64 {
+fn loss<T: Real>(model: &Transformer<T>, adapter: &Adapter<T>, batch: &[Example]) -> f64 {
     let logprobs = model.forward_backward(adapter, batch, None);
     batch.iter().zip(&logprobs).map(|(example, logprobs)| example.objective.loss(logprobs)).sum()
 }
@@ -239,12 +241,12 @@ fn new_adapter_is_seeded_but_neutral() {
 #[test]
 fn thread_count_does_not_change_any_bit() {
     let model = tiny::<f32>();
-    let projections = model.projections(Some(&trained(&model))).into_owned();
+    let adapter = trained(&model);
     let batch = batch(&[20; 60], 11);
     let run = |threads| {
-        let (logprobs, gradient) = run_batch(model.network(&projections), &batch, true, threads);
-        let gradient = gradient.unwrap();
-        (logprobs, gradient.modules().map(|(_, matrix)| matrix.clone()).collect::<Vec<_>>())
+        let (model, mut gradient) =
+            (Transformer { threads: Threads::new(Some(threads)).unwrap(), ..tiny() }, Tensors::new());
+        (model.forward_backward(&adapter, &batch, Some(&mut gradient)), gradient)
     };
     let alone = run(1);
     for threads in [2, 3, 8, 20] {
