@@ -28,8 +28,9 @@ pub(crate) struct Download<'a> {
     pub(crate) redirected_from: Option<&'a str>,
     /// The `Authorization` for the URL's origin. It is not sent to any other origin that redirects lead to.
     pub(crate) authorization: Option<&'a Secret>,
-    /// Fetches only what follows this number of bytes, if the content still has this validator (an entity tag or a date).
-    pub(crate) resume_from: Option<(u64, &'a str)>,
+    /// Fetches only what follows this number of bytes, if the content still has this validator (an entity tag or a date). Without a
+    /// validator, the content never changes.
+    pub(crate) resume_from: Option<(u64, Option<&'a str>)>,
 }
 
 /// Receives a response.
@@ -135,7 +136,8 @@ fn head(uri: &Uri, download: &Download<'_>) -> Result<(ureq::http::Request<()>, 
         .header(header::ACCEPT_ENCODING, "identity")
         .header(header::USER_AGENT, super::headers::USER_AGENT);
     if let Some((bytes, validator)) = download.resume_from {
-        head = head.header(header::RANGE, format!("bytes={bytes}-")).header(header::IF_RANGE, validator);
+        head = head.header(header::RANGE, format!("bytes={bytes}-"));
+        head = validator.into_iter().fold(head, |head, validator| head.header(header::IF_RANGE, validator));
     }
     let secret = download.authorization.map(|secret| (&header::AUTHORIZATION, secret.expose().as_bytes()));
     if let Some((name, secret)) = secret {

@@ -9,7 +9,7 @@
 //!    ([`retry.rs`](retry)) waits.
 //! 4. The request ends with a 2xx [`Response`], or with an [`Error`] that says why no further attempt follows.
 //!
-//! Requests to other servers are in [`download.rs`](download), connections in [`transport`]. This layer knows nothing of
+//! Requests to other servers are in [`download.rs`](download), files from them in [`file_download`], connections in [`transport`]. This layer knows nothing of
 //! promises and their order.
 //!
 //! [`attempt`]: Http::attempt
@@ -20,6 +20,7 @@ mod cancel;
 mod credentials;
 mod deprecation;
 mod download;
+mod file_download;
 mod headers;
 mod observe;
 mod reached;
@@ -41,7 +42,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use cancel::RequestHandle;
+#[cfg(feature = "tokenizers")]
 pub(crate) use download::{BodySink, Download};
+#[cfg(feature = "pretrained")]
+pub(crate) use file_download::Watch;
+pub(crate) use file_download::{FileDownload, Interrupted, Location};
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
 pub(crate) use request::{JSON, Limits, Method, Purpose, Redirects, Request, RetryMode};
 pub(crate) use response::Response;

@@ -17,12 +17,15 @@ pub(crate) struct StoredProgress {
     pub(crate) total: Option<u64>,
     /// Identifies the content: a strong entity tag or a date. `None` if the server cannot send the rest of it.
     pub(crate) validator: Option<String>,
+    /// Whether the address always has the same content, so that the rest can be asked for without a validator.
+    pub(crate) is_fixed: bool,
 }
 
 impl StoredProgress {
     /// Where to resume, and the validator that the content must still have; `None` to start from the beginning.
-    pub(crate) fn resume_from(&self) -> Option<(u64, &str)> {
-        self.validator.as_deref().filter(|_| self.bytes > 0).map(|validator| (self.bytes, validator))
+    pub(crate) fn resume_from(&self) -> Option<(u64, Option<&str>)> {
+        let validator = self.validator.as_deref();
+        (self.bytes > 0 && (self.is_fixed || validator.is_some())).then_some((self.bytes, validator))
     }
 
     /// Whether everything is stored, as far as is known, after the end of a response.
@@ -80,7 +83,7 @@ pub(crate) fn decide<'h>(
             let tag = header("etag").filter(|tag| !tag.starts_with("W/"));
             let no_ranges = encoded || header("accept-ranges").is_some_and(|unit| unit.trim() == "none");
             let validator = tag.or_else(|| header("last-modified")).filter(|_| !no_ranges).map(str::to_owned);
-            ResumeDecision::Append(StoredProgress { bytes: 0, total, validator })
+            ResumeDecision::Append(StoredProgress { bytes: 0, total, validator, is_fixed: stored.is_fixed })
         }
         403 | 404 | 410 => ResumeDecision::LinkRejected,
         _ => ResumeDecision::Failed,
@@ -199,7 +202,7 @@ mod tests {
     }
 
     fn stored(bytes: u64, total: Option<u64>, validator: Option<&str>) -> StoredProgress {
-        StoredProgress { bytes, total, validator: validator.map(str::to_owned) }
+        StoredProgress { bytes, total, validator: validator.map(str::to_owned), is_fixed: false }
     }
 
     #[test]
@@ -226,6 +229,7 @@ mod tests {
     #[test]
     fn a_range_is_appended_only_if_it_fits() {
         let (before, unknown) = (stored(5, Some(9), Some("\"a\"")), stored(5, None, Some("\"a\"")));
+        let fixed = StoredProgress { is_fixed: true, ..stored(5, Some(9), None) };
         let append = |total| ResumeDecision::Append(stored(5, Some(total), Some("\"a\"")));
         for (before, status, range, expected) in [
             (&before, 206, "bytes 5-8/9", append(9)),
@@ -241,6 +245,8 @@ mod tests {
             (&before, 416, "bytes */9", ResumeDecision::Restart),
             (&stored(9, Some(9), Some("\"a\"")), 416, "bytes */9", ResumeDecision::Complete),
             (&stored(9, None, Some("\"a\"")), 416, "bytes */9", ResumeDecision::Restart),
+            (&fixed, 206, "bytes 5-8/9", ResumeDecision::Append(StoredProgress { total: Some(9), ..fixed.clone() })),
+            (&fixed, 206, "bytes 5-9/10", ResumeDecision::Restart),
             // No range was requested.
             (&stored(0, None, None), 206, "bytes 0-8/9", ResumeDecision::Failed),
             (&stored(5, Some(9), None), 416, "bytes */9", ResumeDecision::Failed),

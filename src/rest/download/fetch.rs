@@ -1,17 +1,16 @@
-//! Fetches a file from a signed link, with retries from where it was interrupted.
+//! Fetches a file from a signed link, and another link when that one has expired.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use log::Level;
 
 use super::download_options::{DownloadOptions, DownloadProgress};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{BodySink, Download, Http, Limits, Request, Response, RetryDecision};
+use crate::http::{FileDownload, Http, Interrupted, Limits, Location, Request, Response, RetryDecision};
 use crate::observer::WaitKind;
 use crate::rest::client::RestClient;
-use crate::rules::resume::{DownloadRetry, Interruption, ResumeDecision, StoredProgress, decide};
+use crate::rules::resume::{Interruption, StoredProgress};
 use crate::rules::retry::{AttemptFailure, RetryAdvice};
 use crate::threads::panic_text;
 use crate::types::CheckpointArchiveUrlResponse;
@@ -45,17 +44,8 @@ pub(super) struct Fetch<'a, 'o> {
     source: LinkSource<'a>,
     limits: Limits,
     link: Option<CheckpointArchiveUrlResponse>,
-    sink: StoredFile<'a, 'o>,
-}
-
-/// Where the content is stored.
-struct StoredFile<'a, 'o> {
     target: Target,
-    progress: StoredProgress,
-    retry: DownloadRetry,
     options: &'a mut DownloadOptions<'o>,
-    /// What was decided about the last response, and its head.
-    decision: Option<(ResumeDecision, Response)>,
 }
 
 impl<'a, 'o> Fetch<'a, 'o> {
@@ -66,10 +56,8 @@ impl<'a, 'o> Fetch<'a, 'o> {
         target: Target,
         options: &'a mut DownloadOptions<'o>,
     ) -> Self {
-        let retry = DownloadRetry::new(rest.config().retry_policy(), options.timeout_preparation);
-        let sink = StoredFile { target, progress: StoredProgress::default(), retry, options, decision: None };
         let limits = rest.http().waiting(&Limits { waits_for: Some(WaitKind::Download), ..limits.clone() });
-        Fetch { http: rest.http(), source, limits, link: None, sink }
+        Fetch { http: rest.http(), source, limits, link: None, target, options }
     }
 
     /// Begins with this link.
@@ -78,158 +66,88 @@ impl<'a, 'o> Fetch<'a, 'o> {
     }
 
     /// Returns the size of the file in bytes, once it is complete.
-    pub(super) fn run(mut self) -> Result<u64> {
-        let (http, limits) = (self.http, self.limits.clone());
-        http.with_retries(&limits, |_, _| {}, || self.attempt())?;
-        let Target { file, sync, what, .. } = &self.sink.target;
-        if *sync {
-            file.sync_all().map_err(|error| unwritable(what, error))?;
-        }
-        Ok(self.sink.progress.bytes)
-    }
-
-    fn attempt(&mut self) -> Result<(), RetryDecision> {
-        let url = self.link()?;
-        let resume_from = self.sink.progress.resume_from().map(|(bytes, validator)| (bytes, validator.to_owned()));
-        let download = Download {
-            url: &url,
-            redirected_from: Some(self.http.config().base_url()),
-            authorization: None,
-            resume_from: resume_from.as_ref().map(|(bytes, validator)| (*bytes, &**validator)),
+    pub(super) fn run(self) -> Result<u64> {
+        let Fetch { http, source, limits, mut link, target, options } = self;
+        let Target { file, what, sync, bytes_before, is_last } = target;
+        let preparation = options.timeout_preparation;
+        let mut watch = |progress: &StoredProgress| {
+            let bytes = bytes_before.saturating_add(progress.total.unwrap_or(0).max(progress.bytes));
+            let whole = if is_last && bytes_before == 0 { what } else { "checkpoint" };
+            check_size(bytes, options.max_bytes, whole)?;
+            let total = progress.total.filter(|_| is_last).map(|total| bytes_before + total);
+            report(options, DownloadProgress { bytes: bytes_before + progress.bytes, total })
         };
-        let outcome = self.http.download(&download, &self.limits, &mut self.sink);
-        let (decision, response) = match (outcome, self.sink.decision.take()) {
-            (Err(error), _) => return Err(self.connection_failed(error)),
-            (Ok(()), decision) => decision.unzip(),
-        };
-        match (decision, response) {
-            (Some(ResumeDecision::Append(_)), _) if self.sink.progress.is_complete() => Ok(()),
-            (Some(ResumeDecision::Complete), _) => Ok(()),
-            (Some(ResumeDecision::LinkRejected), Some(response)) => {
-                self.link = None;
-                Err(self.interrupted(&Interruption::LinkRejected, self.status_error(&response)))
-            }
-            (Some(ResumeDecision::Failed), Some(response)) => {
-                let failure = response.failure(self.http.config().clock().wall());
-                Err(self.interrupted(&Interruption::Failed(failure), self.status_error(&response)))
-            }
-            _ => {
-                self.sink.progress = StoredProgress::default();
-                let message = format!("the {} does not have the length that the server gave", self.sink.target.what);
-                let error = Error::new(ErrorKind::Decode, message);
-                Err(self.interrupted(&Interruption::Failed(AttemptFailure::Connection), error))
-            }
-        }
+        let policy = http.config().retry_policy();
+        let mut download = FileDownload::new(file, what, StoredProgress::default(), policy, preparation, &mut watch);
+        http.with_retries(
+            &limits,
+            |_, _| {},
+            || {
+                let url = source.link(http, &limits, &mut link, &mut download)?;
+                let from = Location { url: &url, redirected_from: Some(http.config().base_url()), authorization: None };
+                download.attempt(http, from, &limits).map_err(|interrupted| {
+                    if matches!(interrupted, Interrupted::LinkRejected(_)) {
+                        link = None;
+                    }
+                    interrupted.into()
+                })
+            },
+        )?;
+        download.finish(sync)
     }
+}
 
+impl LinkSource<'_> {
     /// The link: the one of an earlier attempt unless it has expired, else from the service.
-    fn link(&mut self) -> Result<String, RetryDecision> {
-        let config = self.http.config();
-        let now = config.clock().wall();
-        if let Some(link) = self.link.take().filter(|link| link.expires.system_time() > now) {
-            return Ok(self.link.insert(link).url.clone());
+    fn link(
+        &self,
+        http: &Http,
+        limits: &Limits,
+        known: &mut Option<CheckpointArchiveUrlResponse>,
+        download: &mut FileDownload<'_>,
+    ) -> Result<String, RetryDecision> {
+        let now = http.config().clock().wall();
+        if let Some(link) = known.take().filter(|link| link.expires.system_time() > now) {
+            return Ok(known.insert(link).url.clone());
         }
-        let response = match self.http.send_once(self.source.request, &self.limits) {
-            Ok(response) => response,
-            Err(error) => return Err(self.connection_failed(error)),
-        };
-        let operation = self.limits.operation;
+        let response = http.send_once(self.request, limits).map_err(|error| download.connection_failed(http, error))?;
         if response.is_success() || response.is_redirect() {
-            let link = (self.source.read)(response)?;
-            return Ok(self.link.insert(link).url.clone());
+            return Ok(known.insert((self.read)(response)?).url.clone());
         }
-        let now = config.clock().wall();
+        let now = http.config().clock().wall();
         let failure = response.failure(now);
         if let AttemptFailure::Status { status: 503, advice: RetryAdvice { retry_after, .. } } = failure {
             let error = response
-                .into_error(operation, now)
+                .into_error(limits.operation, now)
                 .with_hint("the archive is still being prepared; try again later, or raise timeout_preparation");
             return Err(RetryDecision {
                 level: Level::Info,
                 notice: Some("the archive is being prepared"),
-                ..self.interrupted(&Interruption::NotReady { retry_after }, error)
+                ..download.interrupted(http, &Interruption::NotReady { retry_after }, error)
             });
         }
         let is_missing = matches!(response.status, 404 | 405 | 410);
-        let mut error = response.into_error(operation, now);
+        let mut error = response.into_error(limits.operation, now);
         if is_missing {
-            error = error.with_hint(self.source.missing);
+            error = error.with_hint(self.missing);
         }
-        Err(self.interrupted(&Interruption::Failed(failure), error))
-    }
-
-    /// Without body and headers, which may repeat the URL's signature.
-    fn status_error(&self, response: &Response) -> Error {
-        let message = format!("the storage of the {} returned {}", self.sink.target.what, response.status);
-        Error::new(ErrorKind::Status, message).with_status(response.status)
-    }
-
-    fn connection_failed(&mut self, error: Error) -> RetryDecision {
-        match AttemptFailure::of_connection(&error) {
-            Some(failure) => self.interrupted(&Interruption::Failed(failure), error),
-            None => error.into(),
-        }
-    }
-
-    fn interrupted(&mut self, interruption: &Interruption, error: Error) -> RetryDecision {
-        let now = self.http.config().clock().now();
-        let wait = self.sink.retry.next(interruption, now, fastrand::f64());
-        let given_up_by = match (wait, interruption) {
-            (None, Interruption::NotReady { .. }) => Some("timeout_preparation"),
-            _ => None,
-        };
-        RetryDecision { end: self.sink.retry.end(), given_up_by, ..RetryDecision::new(error, wait) }
+        Err(download.interrupted(http, &Interruption::Failed(failure), error))
     }
 }
 
-impl StoredFile<'_, '_> {
-    fn report(&mut self) -> Result<()> {
-        let Some(report) = &mut self.options.progress else { return Ok(()) };
-        let before = self.target.bytes_before;
-        let total = self.progress.total.filter(|_| self.target.is_last).map(|total| before + total);
-        let at = DownloadProgress { bytes: before + self.progress.bytes, total };
-        catch_unwind(AssertUnwindSafe(|| report(at))).map_err(|panic| {
-            let message = format!("the progress function panicked: {}", panic_text(&*panic));
-            Error::new(ErrorKind::Panicked, message)
-        })
-    }
-
-    /// Refuses more bytes than allowed, those of other files included.
-    fn check_size(&self, bytes: u64) -> Result<()> {
-        let max = self.options.max_bytes;
-        if self.target.bytes_before.saturating_add(bytes) <= max {
-            return Ok(());
-        }
-        let whole = if self.target.is_last && self.target.bytes_before == 0 { self.target.what } else { "checkpoint" };
-        let message = format!("the {whole} is larger than {max} bytes");
-        Err(Error::new(ErrorKind::Decode, message).with_hint("raise max_bytes if this size is expected"))
-    }
+fn report(options: &mut DownloadOptions<'_>, at: DownloadProgress) -> Result<()> {
+    let Some(report) = &mut options.progress else { return Ok(()) };
+    catch_unwind(AssertUnwindSafe(|| report(at))).map_err(|panic| {
+        let message = format!("the progress function panicked: {}", panic_text(&*panic));
+        Error::new(ErrorKind::Panicked, message)
+    })
 }
 
-impl BodySink for StoredFile<'_, '_> {
-    fn head(&mut self, response: &Response) -> Result<bool> {
-        let decision = decide(&self.progress, response.status, |name| response.header(name));
-        self.decision = Some((decision.clone(), response.clone()));
-        let ResumeDecision::Append(progress) = decision else { return Ok(false) };
-        progress.total.map_or(Ok(()), |total| self.check_size(total))?;
-        self.progress = progress;
-        let (file, bytes) = (&mut self.target.file, self.progress.bytes);
-        file.set_len(bytes)
-            .and_then(|()| file.seek(SeekFrom::Start(bytes)))
-            .map_err(|error| unwritable(self.target.what, error))?;
-        self.report()?;
-        Ok(true)
+/// Refuses more bytes than allowed, those of other files included.
+fn check_size(bytes: u64, max: u64, whole: &str) -> Result<()> {
+    if bytes <= max {
+        return Ok(());
     }
-
-    fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
-        self.progress.bytes += chunk.len() as u64;
-        self.check_size(self.progress.bytes)?;
-        self.target.file.write_all(chunk).map_err(|error| unwritable(self.target.what, error))?;
-        self.retry.stored(self.progress.bytes);
-        self.report()
-    }
-}
-
-fn unwritable(what: &str, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("the {what} cannot be written")).with_source(error)
+    let message = format!("the {whole} is larger than {max} bytes");
+    Err(Error::new(ErrorKind::Decode, message).with_hint("raise max_bytes if this size is expected"))
 }
