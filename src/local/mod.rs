@@ -195,6 +195,7 @@
 pub mod adam;
 mod builder;
 mod checkpoint_files;
+mod directory_lock;
 mod kernel;
 pub mod model;
 mod objective;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
+
 use super::Adapter;
 use super::generation::FinishReason;
 use crate::types::TokenLogprob;
@@ -246,8 +248,15 @@ impl Default for KvNamespace {
 /// let samples = Transformer::bytes_tiny().sample(&context, &[97], 2, &GenerationOptions::new());
 /// assert!(samples.sequences.is_empty());
 /// ```
-#[derive(Clone, Debug, Default)]
-pub struct Cancellation(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub struct Cancellation(Arc<CancellationState>);
+
+#[derive(Default)]
+struct CancellationState {
+    is_cancelled: AtomicBool,
+    /// What to call then.
+    acts: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+}
 
 impl Cancellation {
     /// Work that is wanted, so far.
@@ -258,12 +267,52 @@ impl Cancellation {
 
     /// Ends the work early. There is no way back.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_cancelled.store(true, Ordering::SeqCst);
+        let acts = std::mem::take(&mut *self.0.acts.lock());
+        acts.iter().for_each(|act| act());
     }
 
     /// Whether the work is no longer wanted.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Has this called by the first cancellation, at once if it has come already: it wakes work that waits for something else. It
+    /// is kept as long as the cancellation.
+    #[cfg_attr(not(feature = "pretrained"), allow(dead_code, reason = "only downloads wait for something else"))]
+    pub(in crate::local) fn on_cancel(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.0.acts.lock().push(Box::new(act));
+        // The word may have come between; what was taken by then is called by `cancel`.
+        if self.0.is_cancelled.load(Ordering::SeqCst) {
+            self.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Cancellation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancellation").field("is_cancelled", &self.is_cancelled()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancellation_calls_each_act_once() {
+        let (cancellation, calls) = (Cancellation::new(), Arc::new(AtomicU64::new(0)));
+        let count = |step| {
+            let calls = calls.clone();
+            move || drop(calls.fetch_add(step, Ordering::Relaxed))
+        };
+        cancellation.on_cancel(count(1));
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+        cancellation.cancel();
+        cancellation.clone().cancel();
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        cancellation.on_cancel(count(10));
+        assert_eq!(calls.load(Ordering::Relaxed), 11, "at once, after a cancellation");
     }
 }

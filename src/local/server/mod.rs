@@ -61,8 +61,9 @@ pub use self::flags::{Flag, ParseFlagError};
 use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
 use self::request_dispatcher::Dispatcher;
 pub(super) use self::server_settings::Settings;
-use self::state::{DirectoryLock, PromiseSettings, PromiseTable, ServerRecord, ServerState, Store};
+use self::state::{PromiseSettings, PromiseTable, ServerRecord, ServerState, Store};
 pub use self::wire_formats::WireFormats;
+use crate::local::directory_lock::DirectoryLock;
 use crate::process::Process;
 
 /// More handler threads than this gain nothing: they share one lock on the tables.

@@ -43,7 +43,7 @@ pub(crate) use self::run_queue::{TaskQueue, task_queue};
 pub(crate) use self::sequence_log::Fingerprint;
 pub(crate) use self::server_record::ServerRecord;
 pub(crate) use self::server_state::ServerState;
-pub(crate) use self::store::{DirectoryLock, FolderPath, Store, checkpoint_folder, inflight_folder};
+pub(crate) use self::store::{FolderPath, Store, checkpoint_folder, inflight_folder};
 pub(crate) use self::tables::{
     CHECKPOINT_RECORD, CLIENTS_RECORD, INFLIGHT_RECORD, RUN_RECORD, Run, SAMPLER_RECORD, SESSION_RECORD,
     SamplingSession, Session, Tables, check_owner, not_found,

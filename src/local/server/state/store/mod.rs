@@ -30,7 +30,6 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use fs4::{FileExt, TryLockError};
 use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -39,6 +38,7 @@ use self::folders::{
 };
 use crate::fs::{write_atomically, write_private};
 use crate::local::checkpoint_files::CheckpointFiles;
+use crate::local::directory_lock::DirectoryLock;
 use crate::local::server::path_segment::{decode, encode};
 use crate::types::CheckpointPath;
 
@@ -54,33 +54,6 @@ pub(crate) fn checkpoint_folder(path: &CheckpointPath) -> [&str; 4] {
 /// The folder of the weights that the inflight sampling sessions of a run share.
 pub(crate) fn inflight_folder(run: &str) -> [&str; 3] {
     ["runs", run, "inflight"]
-}
-
-/// Reserves a directory for one server.
-#[derive(Debug)]
-pub(crate) struct DirectoryLock(File);
-
-impl DirectoryLock {
-    fn acquire(path: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path).map_err(at(path))?;
-        match FileExt::try_lock(&file) {
-            Ok(()) => Ok(DirectoryLock(file)),
-            Err(TryLockError::Error(error)) => Err(at(path)(error)),
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("another server is using {}", path.parent().unwrap_or(path).display());
-                Err(io::Error::new(ErrorKind::ResourceBusy, message))
-            }
-        }
-    }
-}
-
-impl Drop for DirectoryLock {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a process that another thread is just starting shares it for a moment.
-        if let Err(error) = FileExt::unlock(&self.0) {
-            log::warn!("the data directory stays locked until this process ends: {error}");
-        }
-    }
 }
 
 /// Weights and records, by folder.
@@ -104,7 +77,10 @@ impl Store {
     /// can open it until the lock is dropped.
     pub(crate) fn open(root: &Path) -> io::Result<(Self, DirectoryLock)> {
         fs::create_dir_all(root).map_err(at(root))?;
-        let lock = DirectoryLock::acquire(&root.join("server.lock"))?;
+        let path = root.join("server.lock");
+        let lock = DirectoryLock::try_acquire(&path).map_err(at(&path))?.ok_or_else(|| {
+            io::Error::new(ErrorKind::ResourceBusy, format!("another server is using {}", root.display()))
+        })?;
         recover(root)?;
         Ok((Store::Directory { root: root.to_owned(), folders: RwLock::default() }, lock))
     }
