@@ -26,7 +26,7 @@ pub(crate) mod gguf;
 #[cfg(feature = "tokenizers")]
 mod gguf_vocabulary;
 #[cfg(feature = "tokenizers")]
-mod hub;
+pub(crate) mod hub;
 #[cfg(feature = "tokenizers")]
 mod hugging_face;
 #[cfg(feature = "tokenizers")]

@@ -324,7 +324,8 @@ impl TokenizerSource {
         Ok(tokenizer)
     }
 
-    fn hub(&self, deadline: Option<Deadline>, hint: &str) -> Result<Hub> {
+    /// The hub. For errors, `hint` names an alternative.
+    pub(crate) fn hub(&self, deadline: Option<Deadline>, hint: &str) -> Result<Hub> {
         let config = match &self.config {
             Some(config) => config.clone(),
             // Nothing is sent to the service, so its URL does not matter.
@@ -334,13 +335,30 @@ impl TokenizerSource {
             .map_err(|error| error.with_hint(hint.to_owned()))
     }
 
-    /// The directory of a tokenizer in this crate's cache. No part of an id is only dots, and none has two hyphens in a row.
+    /// The directory of a tokenizer in this crate's cache.
     fn own_directory(&self, id: &HubId<'_>) -> Option<PathBuf> {
-        Some(self.cache_dir.as_ref()?.join("tokenizers").join(id.to_string().replace('/', "--")))
+        self.directory_of("tokenizers", id)
+    }
+
+    /// The directory of a model in this crate's cache.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn model_directory(&self, id: &HubId<'_>) -> Option<PathBuf> {
+        self.directory_of("models", id)
+    }
+
+    /// No part of an id is only dots, and none has two hyphens in a row.
+    fn directory_of(&self, kind: &str, id: &HubId<'_>) -> Option<PathBuf> {
+        Some(self.cache_dir.as_ref()?.join(kind).join(id.to_string().replace('/', "--")))
+    }
+
+    /// Whether nothing may be downloaded.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline
     }
 
     /// The latest snapshot of a revision in the cache of Hugging Face's programs. A commit is its own snapshot.
-    fn snapshot(&self, id: &HubId<'_>) -> Option<PathBuf> {
+    pub(crate) fn snapshot(&self, id: &HubId<'_>) -> Option<PathBuf> {
         let model = self.hub_cache_dir.as_ref()?.join(format!("models--{}", id.repository.replace('/', "--")));
         let is_hash = |commit: &str| !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
         let revision = id.revision.unwrap_or("main");

@@ -10,12 +10,15 @@
 //! # Ok::<(), tinkex::Error>(())
 //! ```
 
+mod download;
+
 use std::fmt;
 use std::sync::Arc;
 
 use super::model::Cancellation;
 use super::transformer::Transformer;
 use crate::error::{Error, Result};
+use crate::tokenizer::TokenizerSource;
 
 /// How the weights of a model are kept in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,18 +70,22 @@ pub struct ModelLoader {
     name: Option<String>,
     weights: WeightPrecision,
     threads: Option<usize>,
+    source: Option<TokenizerSource>,
     cancellation: Cancellation,
     progress: Option<Arc<dyn Fn(LoadProgress) + Send + Sync>>,
 }
 
 impl ModelLoader {
-    /// A model at a path, or with this id on the hub.
+    /// A model at a path: a directory or a GGUF file; or, where there is no such file, with this id on the hub:
+    /// `organization/name`, `organization/name@revision`, and either with `:FILE` for one of several GGUF files. A model of the hub is
+    /// fetched once, into the cache, and after an interruption from where that came.
     pub fn new(model: impl Into<String>) -> Self {
         ModelLoader {
             model: model.into(),
             name: None,
             weights: WeightPrecision::Auto,
             threads: None,
+            source: None,
             cancellation: Cancellation::new(),
             progress: None,
         }
@@ -102,6 +109,22 @@ impl ModelLoader {
         self
     }
 
+    /// Where models of the hub are looked for: in this crate's cache, below `models`; in that of Hugging Face's programs; on the hub.
+    /// Defaults to [`TokenizerSource::from_env`].
+    ///
+    /// ```
+    /// use tinkex::TokenizerSource;
+    /// use tinkex::local::pretrained::ModelLoader;
+    ///
+    /// let offline = TokenizerSource::from_env().cache_dir("/no/such/cache").hub_cache_dir("/no/such/cache").offline(true);
+    /// let error = ModelLoader::new("acme/small").source(&offline).load().unwrap_err();
+    /// assert!(error.to_string().contains("put its files at /no/such/cache/models/acme--small"), "{error}");
+    /// ```
+    pub fn source(mut self, source: &TokenizerSource) -> Self {
+        self.source = Some(source.clone());
+        self
+    }
+
     /// Ends the loading early, with an error, once this is cancelled.
     pub fn cancellation(mut self, cancellation: &Cancellation) -> Self {
         self.cancellation = cancellation.clone();
@@ -120,7 +143,14 @@ impl ModelLoader {
     ///
     /// To be written.
     pub fn load(self) -> Result<Transformer> {
-        Err(Error::invalid_input(format!("{}: not yet", self.model)))
+        let progress = |at| {
+            if let Some(report) = &self.progress {
+                report(at);
+            }
+        };
+        let source = self.source.unwrap_or_else(TokenizerSource::from_env);
+        let located = download::locate(&self.model, &source, &self.cancellation, &progress)?;
+        Err(Error::invalid_input(format!("{}, {}: not yet", located.path.display(), located.name)))
     }
 }
 

@@ -1,4 +1,7 @@
-//! Downloads from the Hugging Face hub.
+//! Downloads from the Hugging Face hub: files of tokenizers, into memory, and of models, onto the disk.
+
+#[cfg(feature = "pretrained")]
+mod models;
 
 use super::package::{SENTENCE_PIECE, TIKTOKEN, TOKENIZER, TOKENIZER_CONFIG, unreadable};
 use crate::clock::Deadline;
@@ -21,7 +24,7 @@ const MAX_BYTES: u64 = 256 << 20;
 const MAX_RETRIES: u32 = 3;
 
 /// The hub, or a mirror of it.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     http: Http,
     endpoint: String,
     authorization: Option<Secret>,
@@ -96,9 +99,13 @@ impl Hub {
 
     /// The address of a file.
     fn url(&self, id: &HubId<'_>, name: &str) -> String {
-        let repository: Vec<String> = id.repository.split('/').map(encode_segment).collect();
-        let revision = encode_segment(id.revision.unwrap_or("main"));
-        format!("{}/{}/resolve/{revision}/{name}", self.endpoint, repository.join("/"))
+        let [repository, name] = [id.repository, name].map(encode_path);
+        format!("{}/{repository}/resolve/{}/{name}", self.endpoint, revision(id))
+    }
+
+    fn policy(&self) -> RetryPolicy {
+        let config = self.http.config();
+        RetryPolicy { max_retries: MAX_RETRIES.min(config.max_retries()), ..config.retry_policy() }
     }
 
     fn download<'a>(&'a self, url: &'a str) -> Download<'a> {
@@ -113,10 +120,14 @@ impl Hub {
 
     /// Downloads one file, with retries by the policy of requests.
     fn file(&self, id: &HubId<'_>, name: &str) -> Result<Vec<u8>> {
+        self.content(&self.url(id, name))
+    }
+
+    /// Downloads what is at a URL, with retries by the policy of requests.
+    fn content(&self, url: &str) -> Result<Vec<u8>> {
         let config = self.http.config();
-        let url = self.url(id, name);
-        let download = self.download(&url);
-        let policy = RetryPolicy { max_retries: MAX_RETRIES.min(config.max_retries()), ..config.retry_policy() };
+        let download = self.download(url);
+        let policy = self.policy();
         let mut failures = Failures::default();
         let limits = self.http.waiting(&self.limits);
         self.http.with_retries(
@@ -145,6 +156,15 @@ impl Hub {
             },
         )
     }
+}
+
+/// The revision of an id as a part of a path.
+fn revision(id: &HubId<'_>) -> String {
+    encode_segment(id.revision.unwrap_or("main"))
+}
+
+fn encode_path(path: &str) -> String {
+    path.split('/').map(encode_segment).collect::<Vec<_>>().join("/")
 }
 
 /// Whether a response is a success; its body is not read.
