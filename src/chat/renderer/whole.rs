@@ -253,9 +253,10 @@ impl Places<'_> {
     }
 
     /// The end of a common part from `start` on, or the start of a tag that is only begun there: what goes on with another one.
+    /// A tag is on one line: a `<` that has a line break after it is a text's.
     fn outside_tags(&self, start: usize, end: usize) -> usize {
         let common = self.text.get(start..end).unwrap_or_default();
-        match common.rfind(['<', '>']) {
+        match common.rfind(['<', '>', '\n']) {
             Some(at) if common.get(at..).is_some_and(|tag| tag.starts_with('<')) => start + at,
             _ => end,
         }
