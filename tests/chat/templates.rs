@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tinkex::chat::{ChatTemplate, Conversation, Tool};
+use tinkex::chat::{ChatTemplate, Conversation, Message, Renderer, Tool, TrainOn};
 use tinkex::{Tokenizer, TokenizerSource};
 
 use crate::fixtures::{FOLDER, fixture, fixture_outside};
@@ -177,6 +177,24 @@ fn gguf_files_have_templates_and_tokens() {
     assert_eq!(template.render(&Conversation::default(), false).unwrap(), "<s>plain");
     let with_tools = Conversation::default().tools([Tool::function("add", "", json!({}))]);
     assert_eq!(template.render(&with_tools, false).unwrap(), "tools<s>");
+}
+
+#[test]
+fn texts_of_a_conversation_have_one_time() {
+    // Between two readings of the clock, microseconds pass.
+    let source = "{{ strftime_now('%Y-%f') }} {{ strftime_now('%Y-%f') }}|\
+        {% for message in messages %}{{ message.role ~ ': ' ~ message.content ~ '.' }}{% endfor %}\
+        {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+    let template = ChatTemplate::new(source).unwrap();
+    let renderer = Renderer::new(template, Tokenizer::bytes()).unwrap();
+    let messages = [Message::user("<|endoftext|>"), Message::assistant("b"), Message::user("c")];
+    let conversation = Conversation::from(messages);
+    for train_on in [TrainOn::AllAssistantMessages, TrainOn::AllMessages] {
+        let examples = renderer.examples(&conversation, train_on).unwrap().examples;
+        let text = renderer.tokenizer().decode(examples[0].weighted_tokens().tokens()).unwrap();
+        let (first, second) = text.split_once('|').unwrap().0.split_once(' ').unwrap();
+        assert_eq!(first, second);
+    }
 }
 
 #[test]

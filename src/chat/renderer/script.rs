@@ -1,6 +1,7 @@
 //! What a template is given for a conversation, and the texts that it makes of it.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
@@ -20,6 +21,7 @@ pub(super) struct Script<'a> {
     template_args: &'a Map<String, Value>,
     /// With marks; `None` if nothing needs one.
     marked: Option<Marked>,
+    now: SystemTime,
 }
 
 struct Marked {
@@ -66,7 +68,7 @@ impl<'a> Script<'a> {
             let marked = marked.iter_mut().flat_map(|marked| &mut marked.messages);
             marked.for_each(|message| habits.join_speech(message));
         }
-        Ok(Script { template, messages, tools, template_args, marked })
+        Ok(Script { template, messages, tools, template_args, marked, now: template.time() })
     }
 
     pub(super) fn messages(&self) -> &[Message] {
@@ -107,14 +109,15 @@ impl<'a> Script<'a> {
 
     fn plain(&self, messages: &[Message], len: usize, add_generation_prompt: bool) -> Result<String> {
         let messages = messages.get(..len).unwrap_or(messages);
-        let Script { tools, template_args, .. } = self;
-        self.template.render_messages(Rendering { messages, tools, template_args, add_generation_prompt })
+        let Script { tools, template_args, now, .. } = *self;
+        self.template.render_messages(Rendering { messages, tools, template_args, add_generation_prompt, now })
     }
 
     fn with(&self, marked: &Marked, messages: &[Message], len: usize, add_generation_prompt: bool) -> Result<String> {
         let messages = messages.get(..len).unwrap_or(messages);
         let Marked { tools, template_args, .. } = marked;
-        self.template.render_messages(Rendering { messages, tools, template_args, add_generation_prompt })
+        let now = self.now;
+        self.template.render_messages(Rendering { messages, tools, template_args, add_generation_prompt, now })
     }
 
     /// The messages of which the template leaves out a call: the text stays without it if its name and arguments are others.

@@ -30,9 +30,9 @@ impl Frame {
     /// What this template writes.
     pub(super) fn of(template: &ChatTemplate) -> Self {
         let messages = [Message::user(PLACE.to_string())];
-        let template_args = &serde_json::Map::new();
+        let (template_args, now) = (&serde_json::Map::new(), template.time());
         let render = |add_generation_prompt| {
-            let rendering = Rendering { messages: &messages, tools: &[], template_args, add_generation_prompt };
+            let rendering = Rendering { messages: &messages, tools: &[], template_args, add_generation_prompt, now };
             template.render_messages(rendering).unwrap_or_default()
         };
         let (history, prompt) = (render(false), render(true));
