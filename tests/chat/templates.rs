@@ -171,12 +171,31 @@ fn gguf_files_have_templates_and_tokens() {
         entry("tokenizer.ggml.bos_token_id", 4, 0_u32.to_le_bytes().to_vec()),
     ];
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.gguf");
-    std::fs::write(&path, file.concat()).unwrap();
-    let template = ChatTemplate::from_path(&path).unwrap();
-    assert_eq!(template.render(&Conversation::default(), false).unwrap(), "<s>plain");
-    let with_tools = Conversation::default().tools([Tool::function("add", "", json!({}))]);
-    assert_eq!(template.render(&with_tools, false).unwrap(), "tools<s>");
+    for name in ["model.gguf", "MODEL.GGUF"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, file.concat()).unwrap();
+        let template = ChatTemplate::from_path(&path).unwrap();
+        assert_eq!(template.render(&Conversation::default(), false).unwrap(), "<s>plain");
+        let with_tools = Conversation::default().tools([Tool::function("add", "", json!({}))]);
+        assert_eq!(template.render(&with_tools, false).unwrap(), "tools<s>");
+    }
+}
+
+#[test]
+fn a_vocabulary_is_no_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["tokenizer.model", "qwen.tiktoken", "QWEN.TIKTOKEN", "TOKENIZER.JSON"];
+    let paths = names.map(|name| folder.path().join(name));
+    for path in &paths {
+        std::fs::write(path, "{}").unwrap();
+        let error = ChatTemplate::from_path(path).unwrap_err();
+        assert!(error.to_string().contains("has no chat template"), "{error}");
+    }
+    // What lies beside it has the template.
+    std::fs::write(folder.path().join("chat_template.jinja"), "beside").unwrap();
+    for path in &paths {
+        assert_eq!(ChatTemplate::from_path(path).unwrap().source(), "beside");
+    }
 }
 
 #[test]
