@@ -43,10 +43,10 @@ impl Frame {
     }
 }
 
-/// The whole conversation, where these messages are trained; with `headers`, everything is.
+/// The whole conversation, where these messages are trained, ascending; with `headers`, everything is.
 pub(super) fn spans(
     script: &Script<'_>,
-    is_trained: impl Fn(usize, &Message) -> bool,
+    trained: &[usize],
     headers: bool,
     stop: &[String],
     frame: &Frame,
@@ -62,10 +62,9 @@ pub(super) fn spans(
         (Err(error), false) => return Err(error),
     };
     let mut end = 0;
-    for (index, (message, region)) in messages.iter().zip(regions).enumerate() {
-        let Region { start, end: until } = region;
+    for (index, Region { start, end: until }) in regions.into_iter().enumerate() {
         let header = if headers { 1.0 } else { 0.0 };
-        let body = if headers || is_trained(index, message) { 1.0 } else { 0.0 };
+        let body = if headers || trained.binary_search(&index).is_ok() { 1.0 } else { 0.0 };
         spans.ends.extend((start > end).then_some((start, header)));
         spans.ends.extend((until > start).then_some((until, body)));
         end = until.max(start);
