@@ -246,6 +246,8 @@ impl Places<'_> {
             if let Some(message) = messages.get_mut(next) {
                 put_place(message);
                 message.reasoning_content = None;
+                // Beside a call, a template may leave the content out.
+                message.tool_calls.iter_mut().for_each(|call| call.name = PLACE.to_string());
             }
         });
         other.map_or(limit, |other| common_prefix(&other, self.text).min(limit))
