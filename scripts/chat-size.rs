@@ -2,7 +2,7 @@
 //! it, it encodes its text.
 
 use tinkex::Tokenizer;
-use tinkex::types::{ModelInput, SamplingParams};
+use tinkex::types::SamplingParams;
 
 fn main() -> Result<(), tinkex::Error> {
     let service = tinkex::ServiceClient::connect(tinkex::Config::constrained().build()?)?;
@@ -13,7 +13,7 @@ fn main() -> Result<(), tinkex::Error> {
 
     #[cfg(not(feature = "chat"))]
     {
-        let response = sampler.sample(&ModelInput::from_text(&tokenizer, &text)?, 1, &params)?;
+        let response = sampler.sample(&tinkex::types::ModelInput::from_text(&tokenizer, &text)?, 1, &params)?;
         println!("{}", tokenizer.decode(&response.sequences[0].tokens)?);
     }
     #[cfg(feature = "chat")]

@@ -28,8 +28,7 @@ pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn write(file: &Path, content: &[u8], directories: &mut DirBuilder, options: &mut OpenOptions) -> io::Result<()> {
-    // A relative name has the empty path as its parent.
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = parent_of(file);
     directories.recursive(true).create(directory)?;
     let unfinished = unfinished_name(directory);
     let written = options
@@ -42,6 +41,11 @@ fn write(file: &Path, content: &[u8], directories: &mut DirBuilder, options: &mu
         fs::remove_file(&unfinished).ok();
     }
     written
+}
+
+/// The directory that a file is in: `.` for a name alone, which has the empty path as its parent.
+pub(crate) fn parent_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A name that no other writer uses: several threads or processes may write the same file at once.

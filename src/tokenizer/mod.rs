@@ -22,6 +22,8 @@ pub(crate) mod beginning;
 mod byte_level;
 mod bytes;
 #[cfg(any(feature = "chat", feature = "tokenizers"))]
+pub(crate) mod file_kind;
+#[cfg(any(feature = "chat", feature = "tokenizers"))]
 pub(crate) mod gguf;
 #[cfg(feature = "tokenizers")]
 mod gguf_vocabulary;

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::file_kind::FileKind;
 use super::hugging_face::{HuggingFace, caught};
 use super::{Tokenizer, gguf_vocabulary, tiktoken};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::parent_of;
 use crate::rules::tokenizer_id;
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -22,7 +24,8 @@ pub(super) fn find(directory: &Path) -> Result<Option<PathBuf>> {
         return Ok(Some(file));
     }
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = entries.filter(|file| is_gguf(file) && file.is_file()).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|file| FileKind::of(file) == FileKind::Gguf && file.is_file()).collect();
     files.sort();
     match files.as_slice() {
         [] => Ok(None),
@@ -45,23 +48,22 @@ pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     let file = if path.is_dir() { find(path)?.unwrap_or_else(|| path.join(TOKENIZER)) } else { path.to_owned() };
     let shown = file.display();
     if file.file_name().is_some_and(|name| name == SENTENCE_PIECE) && file.is_file() {
-        return Err(unreadable(id, &file.parent().unwrap_or(Path::new(".")).display().to_string(), None));
+        return Err(unreadable(id, &parent_of(&file).display().to_string(), None));
     }
-    if is_gguf(&file) {
+    let kind = FileKind::of(&file);
+    if kind == FileKind::Gguf {
         let (inner, eos_token) = gguf_vocabulary::read(&file)?;
         return Ok(Tokenizer::hugging_face(HuggingFace::new(id, inner, eos_token)));
     }
     let content = fs::read(&file).map_err(|error| {
-        let directory = file.parent().filter(|_| error.kind() == std::io::ErrorKind::NotFound);
-        let other = directory.filter(|directory| directory.join(SENTENCE_PIECE).is_file());
-        let other = other.map(|from| unreadable(id, &from.display().to_string(), Some(&shown.to_string())));
-        other.unwrap_or_else(|| {
-            Error::new(ErrorKind::Io, format!("the tokenizer {shown} cannot be read: {error}")).with_source(error)
-        })
+        let directory = parent_of(&file);
+        if error.kind() == std::io::ErrorKind::NotFound && directory.join(SENTENCE_PIECE).is_file() {
+            return unreadable(id, &directory.display().to_string(), Some(&shown.to_string()));
+        }
+        Error::new(ErrorKind::Io, format!("the tokenizer {shown} cannot be read: {error}")).with_source(error)
     })?;
     let config = fs::read(file.with_file_name(TOKENIZER_CONFIG)).ok();
-    let is_tiktoken = file.extension().is_some_and(|extension| extension == "model" || extension == "tiktoken");
-    parse(id, if is_tiktoken { TIKTOKEN } else { TOKENIZER }, &content, config.as_deref())
+    parse(id, if kind == FileKind::Model { TIKTOKEN } else { TOKENIZER }, &content, config.as_deref())
         .map_err(|error| error.with_hint(format!("{shown} is damaged or not a tokenizer; replace or delete it")))
 }
 
@@ -95,10 +97,6 @@ pub(super) fn unreadable(id: &str, place: &str, destination: Option<&str>) -> Er
         "convert it in Python with transformers.AutoTokenizer.from_pretrained and save_pretrained, and put it {to}; or load the id \
          of a repository that has a converted one"
     ))
-}
-
-fn is_gguf(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 /// A token in a configuration is its text, or an object with its text.

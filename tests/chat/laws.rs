@@ -320,9 +320,8 @@ fn literal(name: &str, renderer: &Renderer, line: &Value, hostile: &[String], fo
     }
 }
 
-/// The same conversations each time. Seed 5 finds a fault: with `role_colon`, `all_messages` trains only a part of a reply that ends
-/// in empty lines, with another reply after it.
-const SEED: u64 = 1;
+/// The same conversations each time. Among them is a reply with a `<` that nothing closes, before another reply.
+const SEED: u64 = 5;
 
 #[test]
 fn hold_for_any_conversation() {

@@ -350,6 +350,22 @@ fn replies_after_results_are_found() {
 }
 
 #[test]
+fn calls_in_a_row_are_found() {
+    let call = json!([{"type": "function", "function": {"name": "f", "arguments": {}}}]);
+    let line = json!({"messages": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "", "reasoning_content": "b", "tool_calls": call},
+        {"role": "assistant", "content": "", "tool_calls": call}, {"role": "assistant", "content": "c"},
+        {"role": "user", "content": "d"}, {"role": "assistant", "content": "e"},
+    ]});
+    // Its template leaves out what was thought before an answer.
+    let renderer = Renderer::new(template(&fixture("templates/gpt_oss")), byte_level("gpt_oss")).unwrap();
+    let text = marked_text(&renderer, line, TrainOn::AllMessages);
+    assert_eq!(text.matches("<|start|>assistant[[").count(), 4, "{text}");
+    assert_eq!(text.matches("<|call|>]]").count(), 2, "{text}");
+}
+
+#[test]
 fn formats_without_headers_train_all_messages() {
     let renderer = Renderer::new(ChatTemplate::builtin("tml_v0").unwrap(), byte_level("tml_v0")).unwrap();
     let line = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});

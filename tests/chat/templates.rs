@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tinkex::chat::{ChatTemplate, Conversation, Tool};
+use tinkex::chat::{ChatTemplate, Conversation, Message, Renderer, Tool, TrainOn};
 use tinkex::{Tokenizer, TokenizerSource};
 
 use crate::fixtures::{FOLDER, fixture, fixture_outside};
@@ -171,12 +171,49 @@ fn gguf_files_have_templates_and_tokens() {
         entry("tokenizer.ggml.bos_token_id", 4, 0_u32.to_le_bytes().to_vec()),
     ];
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.gguf");
-    std::fs::write(&path, file.concat()).unwrap();
-    let template = ChatTemplate::from_path(&path).unwrap();
-    assert_eq!(template.render(&Conversation::default(), false).unwrap(), "<s>plain");
-    let with_tools = Conversation::default().tools([Tool::function("add", "", json!({}))]);
-    assert_eq!(template.render(&with_tools, false).unwrap(), "tools<s>");
+    for name in ["model.gguf", "MODEL.GGUF"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, file.concat()).unwrap();
+        let template = ChatTemplate::from_path(&path).unwrap();
+        assert_eq!(template.render(&Conversation::default(), false).unwrap(), "<s>plain");
+        let with_tools = Conversation::default().tools([Tool::function("add", "", json!({}))]);
+        assert_eq!(template.render(&with_tools, false).unwrap(), "tools<s>");
+    }
+}
+
+#[test]
+fn a_vocabulary_is_no_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["tokenizer.model", "qwen.tiktoken", "QWEN.TIKTOKEN", "TOKENIZER.JSON"];
+    let paths = names.map(|name| folder.path().join(name));
+    for path in &paths {
+        std::fs::write(path, "{}").unwrap();
+        let error = ChatTemplate::from_path(path).unwrap_err();
+        assert!(error.to_string().contains("has no chat template"), "{error}");
+    }
+    // What lies beside it has the template.
+    std::fs::write(folder.path().join("chat_template.jinja"), "beside").unwrap();
+    for path in &paths {
+        assert_eq!(ChatTemplate::from_path(path).unwrap().source(), "beside");
+    }
+}
+
+#[test]
+fn texts_of_a_conversation_have_one_time() {
+    // Between two readings of the clock, microseconds pass.
+    let source = "{{ strftime_now('%Y-%f') }} {{ strftime_now('%Y-%f') }}|\
+        {% for message in messages %}{{ message.role ~ ': ' ~ message.content ~ '.' }}{% endfor %}\
+        {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+    let template = ChatTemplate::new(source).unwrap();
+    let renderer = Renderer::new(template, Tokenizer::bytes()).unwrap();
+    let messages = [Message::user("<|endoftext|>"), Message::assistant("b"), Message::user("c")];
+    let conversation = Conversation::from(messages);
+    for train_on in [TrainOn::AllAssistantMessages, TrainOn::AllMessages] {
+        let examples = renderer.examples(&conversation, train_on).unwrap().examples;
+        let text = renderer.tokenizer().decode(examples[0].weighted_tokens().tokens()).unwrap();
+        let (first, second) = text.split_once('|').unwrap().0.split_once(' ').unwrap();
+        assert_eq!(first, second);
+    }
 }
 
 #[test]

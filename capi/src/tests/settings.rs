@@ -94,7 +94,11 @@ fn every_error_kind_has_a_status() {
 }
 
 /// Hints of functions that no call of this interface reaches.
-const NO_NAMES_HERE: [&str; 1] = ["pass the whole text that SamplingClient::get_sampler_handle returned"];
+const NO_NAMES_HERE: [&str; 3] = [
+    "load it, and give it as Part::Image or as data:image/png;base64,…",
+    "pass the whole text that SamplingClient::get_sampler_handle returned",
+    "remove that text, or allow special tokens in texts with Renderer::special_tokens_in_text",
+];
 
 fn hints(directory: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {

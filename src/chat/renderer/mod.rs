@@ -286,9 +286,8 @@ impl Renderer {
             }
             examples
         } else {
-            let is_trained = |index: usize, _: &Message| trained.binary_search(&index).is_ok();
             let headers = train_on == TrainOn::AllTokens;
-            let spans = whole::spans(&script, is_trained, headers, stop, &self.frame)?;
+            let spans = whole::spans(&script, &trained, headers, stop, &self.frame)?;
             let calls = script.calls_left_out(messages.len(), false);
             for (index, message) in messages.iter().enumerate().filter(|(index, _)| trained.contains(index)) {
                 notes.extend(left_out(index, message, &spans.text, calls.contains(&index)));

@@ -1,6 +1,7 @@
 //! What a template is given for a conversation, and the texts that it makes of it.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
@@ -20,6 +21,7 @@ pub(super) struct Script<'a> {
     template_args: &'a Map<String, Value>,
     /// With marks; `None` if nothing needs one.
     marked: Option<Marked>,
+    now: SystemTime,
 }
 
 struct Marked {
@@ -66,7 +68,7 @@ impl<'a> Script<'a> {
             let marked = marked.iter_mut().flat_map(|marked| &mut marked.messages);
             marked.for_each(|message| habits.join_speech(message));
         }
-        Ok(Script { template, messages, tools, template_args, marked })
+        Ok(Script { template, messages, tools, template_args, marked, now: template.time() })
     }
 
     pub(super) fn messages(&self) -> &[Message] {
@@ -75,13 +77,13 @@ impl<'a> Script<'a> {
 
     /// The text of the first `len` messages, with marks.
     pub(super) fn render(&self, len: usize, add_generation_prompt: bool) -> Result<String> {
-        let text = self.plain(&self.messages, len, add_generation_prompt)?;
+        let text = self.text(None, &self.messages, len, add_generation_prompt)?;
         let Some(marked) = &self.marked else { return Ok(text) };
-        let marked_text = self.with(marked, &marked.messages, len, add_generation_prompt)?;
+        let marked_text = self.text(Some(marked), &marked.messages, len, add_generation_prompt)?;
         if literal::without_marks(&marked_text) == text {
             return Ok(marked_text);
         }
-        Err(self.changed_by_marks(marked, len, add_generation_prompt))
+        Err(self.changed_by_marks(marked, &text, len, add_generation_prompt))
     }
 
     /// The text of all messages, where some of them are others.
@@ -99,22 +101,24 @@ impl<'a> Script<'a> {
         let messages = self.marked.as_ref().map_or(&*self.messages, |marked| &marked.messages);
         let mut messages = messages.get(..len).unwrap_or(messages).to_vec();
         change(&mut messages);
-        match &self.marked {
-            Some(marked) => self.with(marked, &messages, len, add_generation_prompt),
-            None => self.plain(&messages, len, add_generation_prompt),
-        }
+        self.text(self.marked.as_ref(), &messages, len, add_generation_prompt)
     }
 
-    fn plain(&self, messages: &[Message], len: usize, add_generation_prompt: bool) -> Result<String> {
+    /// The text of the first `len` of these messages, with the tools and variables that are marked, or as they are.
+    fn text(
+        &self,
+        marked: Option<&Marked>,
+        messages: &[Message],
+        len: usize,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let messages = messages.get(..len).unwrap_or(messages);
-        let Script { tools, template_args, .. } = self;
-        self.template.render_messages(Rendering { messages, tools, template_args, add_generation_prompt })
-    }
-
-    fn with(&self, marked: &Marked, messages: &[Message], len: usize, add_generation_prompt: bool) -> Result<String> {
-        let messages = messages.get(..len).unwrap_or(messages);
-        let Marked { tools, template_args, .. } = marked;
-        self.template.render_messages(Rendering { messages, tools, template_args, add_generation_prompt })
+        let (tools, template_args) = match marked {
+            Some(marked) => (marked.tools.as_slice(), &marked.template_args),
+            None => (self.tools, self.template_args),
+        };
+        let now = self.now;
+        self.template.render_messages(Rendering { messages, tools, template_args, add_generation_prompt, now })
     }
 
     /// The messages of which the template leaves out a call: the text stays without it if its name and arguments are others.
@@ -143,20 +147,16 @@ impl<'a> Script<'a> {
             .collect()
     }
 
-    /// Names the message whose marks change what the template writes.
-    fn changed_by_marks(&self, marked: &Marked, len: usize, add_generation_prompt: bool) -> Error {
+    /// Names the message whose marks change what the template writes, which is `plain` without them.
+    fn changed_by_marks(&self, marked: &Marked, plain: &str, len: usize, add_generation_prompt: bool) -> Error {
         let is_changed = |index: &usize| {
             let mut messages = self.messages.to_vec();
             let (Some(message), Some(new)) = (messages.get_mut(*index), marked.messages.get(*index)) else {
                 return false;
             };
             *message = new.clone();
-            let alone = self.plain(&messages, len, add_generation_prompt);
-            let plain = self.plain(&self.messages, len, add_generation_prompt);
-            match (alone, plain) {
-                (Ok(alone), Ok(plain)) => literal::without_marks(&alone) != plain,
-                _ => true,
-            }
+            let alone = self.text(None, &messages, len, add_generation_prompt);
+            !alone.is_ok_and(|alone| literal::without_marks(&alone) == plain)
         };
         let place = match (0..len.min(self.messages.len())).find(is_changed) {
             Some(index) => format!("messages[{index}]"),

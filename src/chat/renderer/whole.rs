@@ -30,9 +30,9 @@ impl Frame {
     /// What this template writes.
     pub(super) fn of(template: &ChatTemplate) -> Self {
         let messages = [Message::user(PLACE.to_string())];
-        let template_args = &serde_json::Map::new();
+        let (template_args, now) = (&serde_json::Map::new(), template.time());
         let render = |add_generation_prompt| {
-            let rendering = Rendering { messages: &messages, tools: &[], template_args, add_generation_prompt };
+            let rendering = Rendering { messages: &messages, tools: &[], template_args, add_generation_prompt, now };
             template.render_messages(rendering).unwrap_or_default()
         };
         let (history, prompt) = (render(false), render(true));
@@ -43,10 +43,10 @@ impl Frame {
     }
 }
 
-/// The whole conversation, where these messages are trained; with `headers`, everything is.
+/// The whole conversation, where these messages are trained, ascending; with `headers`, everything is.
 pub(super) fn spans(
     script: &Script<'_>,
-    is_trained: impl Fn(usize, &Message) -> bool,
+    trained: &[usize],
     headers: bool,
     stop: &[String],
     frame: &Frame,
@@ -62,10 +62,9 @@ pub(super) fn spans(
         (Err(error), false) => return Err(error),
     };
     let mut end = 0;
-    for (index, (message, region)) in messages.iter().zip(regions).enumerate() {
-        let Region { start, end: until } = region;
+    for (index, Region { start, end: until }) in regions.into_iter().enumerate() {
         let header = if headers { 1.0 } else { 0.0 };
-        let body = if headers || is_trained(index, message) { 1.0 } else { 0.0 };
+        let body = if headers || trained.binary_search(&index).is_ok() { 1.0 } else { 0.0 };
         spans.ends.extend((start > end).then_some((start, header)));
         spans.ends.extend((until > start).then_some((until, body)));
         end = until.max(start);
@@ -247,15 +246,18 @@ impl Places<'_> {
             if let Some(message) = messages.get_mut(next) {
                 put_place(message);
                 message.reasoning_content = None;
+                // Beside a call, a template may leave the content out.
+                message.tool_calls.iter_mut().for_each(|call| call.name = PLACE.to_string());
             }
         });
         other.map_or(limit, |other| common_prefix(&other, self.text).min(limit))
     }
 
     /// The end of a common part from `start` on, or the start of a tag that is only begun there: what goes on with another one.
+    /// A tag is on one line: a `<` that has a line break after it is a text's.
     fn outside_tags(&self, start: usize, end: usize) -> usize {
         let common = self.text.get(start..end).unwrap_or_default();
-        match common.rfind(['<', '>']) {
+        match common.rfind(['<', '>', '\n']) {
             Some(at) if common.get(at..).is_some_and(|tag| tag.starts_with('<')) => start + at,
             _ => end,
         }

@@ -134,15 +134,12 @@ pub(super) struct CodedDecoder {
     text: TextDecoder,
     /// The tokens whose text is not complete.
     pending: Vec<u32>,
-    /// Whether an added token followed, or the tokens ended, within a character.
-    pub(super) broken_character: bool,
 }
 
 impl CodedDecoder {
     /// A decoder of what follows this text, of which some tokenizers take a space from the first token of a text.
     pub(super) fn after(text: &str, codes: &Codes) -> Self {
-        let mut decoder =
-            CodedDecoder { text: codes.tokenizer.decoder(), pending: Vec::new(), broken_character: false };
+        let mut decoder = CodedDecoder { text: codes.tokenizer.decoder(), pending: Vec::new() };
         let mut known = String::new();
         for token in codes.tokenizer.encode_continuation(text).unwrap_or_default() {
             decoder.push(token, codes, &mut known);
@@ -154,31 +151,30 @@ impl CodedDecoder {
         decoder
     }
 
-    /// Appends what a token completes.
-    pub(super) fn push(&mut self, token: u32, codes: &Codes, coded: &mut String) {
+    /// Appends what a token completes. Whether it breaks a character: an added token within one, or one that never ends.
+    pub(super) fn push(&mut self, token: u32, codes: &Codes, coded: &mut String) -> bool {
         if let Some(&number) = codes.numbers.get(&token) {
-            self.flush(codes, coded);
+            let is_broken = self.flush(codes, coded);
             codes.push_code(usize::try_from(number).unwrap_or(usize::MAX), coded);
-            return;
+            return is_broken;
         }
         self.pending.push(token);
         let text = self.text.push(&[token]).unwrap_or_default();
         if !text.is_empty() {
             push_text(&text, coded);
             self.pending.clear();
-        } else if self.pending.len() > LONGEST_CHARACTER {
-            self.flush(codes, coded);
         }
+        self.pending.len() > LONGEST_CHARACTER && self.flush(codes, coded)
     }
 
-    /// Appends what is there of an incomplete character.
-    pub(super) fn flush(&mut self, codes: &Codes, coded: &mut String) {
+    /// Appends what is there of an incomplete character, and says whether there is one.
+    pub(super) fn flush(&mut self, codes: &Codes, coded: &mut String) -> bool {
         let decoder = std::mem::replace(&mut self.text, codes.tokenizer.decoder());
         let text = decoder.finish().unwrap_or_default();
         // The replacement character may also be what was written.
         let written = codes.tokenizer.encode_text(&text).is_ok_and(|tokens| tokens == self.pending);
-        self.broken_character |= !text.is_empty() && !written;
         self.pending.clear();
         push_text(&text, coded);
+        !text.is_empty() && !written
     }
 }

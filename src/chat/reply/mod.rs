@@ -150,7 +150,11 @@ impl ReplyParser {
     pub fn push(&mut self, tokens: &[u32]) -> Vec<ReplyDelta> {
         self.tokens.extend_from_slice(tokens);
         for &token in tokens {
-            self.decoder.push(token, &self.format.0.codes, &mut self.buffer);
+            let is_broken = self.decoder.push(token, &self.format.0.codes, &mut self.buffer);
+            // What follows the stop changes nothing.
+            if is_broken && !self.has_ended() {
+                self.output.problem("a character is not whole");
+            }
             self.read();
         }
         self.output.take_deltas()
@@ -186,16 +190,12 @@ impl ReplyParser {
     pub fn finish(mut self) -> Reply {
         let has_ended = self.has_ended();
         let format = &self.format.0;
-        let is_broken = self.decoder.broken_character;
         if !has_ended {
             self.decoder.flush(&format.codes, &mut self.buffer);
             match &mut self.reader {
                 Reader::Text(reader) => reader.finish(&self.buffer, format, &mut self.output),
                 Reader::Messages(reader) => reader.finish(&self.buffer, &format.codes, &mut self.output),
             }
-        }
-        if is_broken {
-            self.output.problem("a character is not whole");
         }
         let Output { content, reasoning, calls, problem, .. } = self.output;
         let end = match problem {

@@ -9,7 +9,6 @@ use serde_json::Map;
 use super::engine::DateTime;
 use crate::chat::message::Message;
 use crate::chat::tools::Tool;
-use crate::clock::Clock;
 use crate::error::{Error, Result};
 
 /// The keys of a message's reasoning that templates read, in the order in which they are looked for.
@@ -22,12 +21,13 @@ pub(in crate::chat) struct Rendering<'a> {
     pub(in crate::chat) tools: &'a [Tool],
     pub(in crate::chat) template_args: &'a Map<String, serde_json::Value>,
     pub(in crate::chat) add_generation_prompt: bool,
+    /// What `strftime_now` takes for the current time: all texts of a conversation have the same.
+    pub(in crate::chat) now: SystemTime,
 }
 
 /// What the variables of a rendering are made of.
 pub(super) struct Variables<'a> {
     pub(super) special_tokens: &'a Map<String, serde_json::Value>,
-    pub(super) now: Option<SystemTime>,
     pub(super) reasoning_key: &'static str,
     pub(super) rendering: Rendering<'a>,
 }
@@ -44,7 +44,7 @@ impl Variables<'_> {
             ("tools", tools),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(rendering.add_generation_prompt)),
-            ("strftime_now", strftime(self.now)),
+            ("strftime_now", strftime(rendering.now)),
         ];
         let mut variables: Vec<(Value, Value)> = Vec::new();
         for (name, token) in self.special_tokens {
@@ -59,9 +59,8 @@ impl Variables<'_> {
 }
 
 /// The function `strftime_now(format)`.
-fn strftime(now: Option<SystemTime>) -> Value {
+fn strftime(now: SystemTime) -> Value {
     Value::from_function(move |format: &str| {
-        let now = now.unwrap_or_else(|| Clock::system().wall());
         DateTime::from(now).format(format).map_err(|directive| {
             let message = format!("strftime_now does not know {directive}");
             minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message)

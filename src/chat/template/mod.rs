@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use super::conversation::Conversation;
+use crate::clock::Clock;
 use crate::error::Result;
 pub(super) use context::Rendering;
 use context::Variables;
@@ -34,7 +35,7 @@ pub struct ChatTemplate {
     with_tools: Option<Arc<Parsed>>,
     /// `bos_token`, `eos_token` and the like.
     special_tokens: Map<String, Value>,
-    /// What `strftime_now` takes for the current time, if it is not the clock's.
+    /// The time of `strftime_now`, if it is not the clock's.
     now: Option<SystemTime>,
 }
 
@@ -154,13 +155,18 @@ impl ChatTemplate {
     #[doc(alias = "apply_chat_template")]
     pub fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String> {
         let Conversation { messages, tools, template_args } = conversation;
-        self.render_messages(Rendering { messages, tools, template_args, add_generation_prompt })
+        self.render_messages(Rendering { messages, tools, template_args, add_generation_prompt, now: self.time() })
+    }
+
+    /// The time that is set, or the current one.
+    pub(super) fn time(&self) -> SystemTime {
+        self.now.unwrap_or_else(|| Clock::system().wall())
     }
 
     pub(super) fn render_messages(&self, rendering: Rendering<'_>) -> Result<String> {
         let parsed = self.with_tools.as_ref().filter(|_| !rendering.tools.is_empty()).unwrap_or(&self.parsed);
-        let ChatTemplate { special_tokens, now, .. } = self;
-        let variables = Variables { special_tokens, now: *now, reasoning_key: parsed.reasoning_key, rendering };
+        let special_tokens = &self.special_tokens;
+        let variables = Variables { special_tokens, reasoning_key: parsed.reasoning_key, rendering };
         parsed.engine.render(variables.value()?)
     }
 }

@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 use super::ChatTemplate;
 use super::package::{self, CONFIG, TEMPLATE};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::parent_of;
 #[cfg(feature = "tokenizers")]
 use crate::rules::tokenizer_id;
+use crate::tokenizer::file_kind::FileKind;
 use crate::tokenizer::gguf::Metadata;
 
 /// How many bytes a file with a template may have: those with many added tokens have a few million.
@@ -33,6 +35,8 @@ impl ChatTemplate {
     /// - a `tokenizer_config.json` with one template, or with named ones: `default`, and `tool_use` for conversations with tools,
     /// - a directory of a tokenizer, with either of these files (the Jinja source wins),
     /// - a GGUF file.
+    ///
+    /// For another file of a tokenizer, such as `tokenizer.json` or `tiktoken.model`, it is that of the directory.
     ///
     /// # Errors
     ///
@@ -108,15 +112,15 @@ fn of_path(path: &Path) -> Result<Option<ChatTemplate>> {
     if path.is_dir() {
         return of_directory(path);
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gguf") => of_gguf(path),
-        Some("model") => of_directory(parent),
-        Some("json") => match package::template(&shown, None, Some(&read(path)?))? {
+    let parent = parent_of(path);
+    match FileKind::of(path) {
+        FileKind::Gguf => of_gguf(path),
+        FileKind::Model => of_directory(parent),
+        FileKind::Json => match package::template(&shown, None, Some(&read(path)?))? {
             Some(template) => Ok(Some(template)),
             None => of_directory(parent),
         },
-        _ => {
+        FileKind::Other => {
             let is_named = path.file_name().is_some_and(|name| name == TEMPLATE);
             let config = if is_named { read_if_there(&parent.join(CONFIG))? } else { None };
             package::template(&shown, Some(&read(path)?), config.as_deref())

@@ -12,6 +12,7 @@ use log::{debug, warn};
 
 use super::io_error;
 use crate::error::{Error, Result};
+use crate::fs::parent_of;
 use crate::process::unique_bits;
 
 /// How many other names are tried for the directory.
@@ -142,11 +143,6 @@ pub(super) fn checked_destination(destination: &Path, overwrite: bool) -> Result
 
 fn is_temporary(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound)
-}
-
-/// The parent directory of a path.
-fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes the names in a directory survive a power loss, if the system supports that.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use quickcheck::quickcheck;
 use serde_json::{Map, Value, json};
 use tinkex::Tokenizer;
-use tinkex::chat::{ChatTemplate, Conversation, Message, Renderer, ReplyDelta, ReplyEnd, Tool, ToolCall};
+use tinkex::chat::{
+    ChatTemplate, Conversation, Message, Prompt, Renderer, Reply, ReplyDelta, ReplyEnd, Tool, ToolCall,
+};
 
 use super::{FAMILIES, template};
 use crate::byte_level::byte_level;
@@ -157,6 +159,24 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
+/// A message, a prompt for it, and the tokens that the template writes for it.
+fn rendered(family: &str, renderer: &Renderer, choices: Vec<u16>) -> (Message, Prompt, Vec<u32>) {
+    let (message, tools) = message(family, &mut Choices(choices.into_iter()));
+    let conversation = Conversation::from([Message::user("Hi")]).tools(tools);
+    let prompt = renderer.prompt(&conversation).unwrap();
+    let mut whole = conversation;
+    whole.messages.push(message.clone());
+    let text = renderer.template().render(&whole, false).unwrap();
+    let completion = text.strip_prefix(&prompt.text).unwrap_or_else(|| panic!("{family}: {text:?} {prompt:?}"));
+    let mut tokens = renderer.tokenizer().encode_continuation(completion).unwrap();
+    if family == "plain" {
+        // The tokenizer of bytes does not find its one special token in a text.
+        tokens.truncate(completion.strip_suffix("<|endoftext|>").unwrap().len());
+        tokens.push(256);
+    }
+    (message, prompt, tokens)
+}
+
 #[test]
 fn a_rendered_reply_gives_the_message_back() {
     let renderers = renderers();
@@ -165,29 +185,35 @@ fn a_rendered_reply_gives_the_message_back() {
     for _ in 0..150 {
         let choices: Vec<u16> = quickcheck::Arbitrary::arbitrary(&mut generator);
         for (family, renderer) in &renderers {
-            let (expected, tools) = message(family, &mut Choices(choices.clone().into_iter()));
-            let conversation = Conversation::from([Message::user("Hi")]).tools(tools);
-            let prompt = renderer.prompt(&conversation).unwrap();
-            let mut whole = conversation.clone();
-            whole.messages.push(expected.clone());
-            let text = renderer.template().render(&whole, false).unwrap();
-            let completion = text.strip_prefix(&prompt.text).unwrap_or_else(|| panic!("{family}: {text:?} {prompt:?}"));
-            let mut tokens = renderer.tokenizer().encode_continuation(completion).unwrap();
-            if *family == "plain" {
-                // The tokenizer of bytes does not find its one special token in a text.
-                tokens.truncate(completion.strip_suffix("<|endoftext|>").unwrap().len());
-                tokens.push(256);
-            }
+            let (expected, prompt, tokens) = rendered(family, renderer, choices.clone());
             let reply = renderer.parse_reply(&prompt, &tokens);
             let mut ours = reply.message;
             for call in &mut ours.tool_calls {
                 call.id = None;
             }
-            assert_eq!((&ours, &reply.end), (&expected, &ReplyEnd::Complete), "{family}: {completion:?}");
+            assert_eq!((&ours, &reply.end), (&expected, &ReplyEnd::Complete), "{family}: {:?}", reply.raw);
             *read.entry(family).or_default() += 1;
         }
     }
     assert_eq!(read.len(), FAMILIES.len() + 5);
+}
+
+#[test]
+fn what_follows_the_stop_changes_nothing() {
+    let mut generator = quickcheck::Gen::new(60);
+    for (family, renderer) in renderers() {
+        let added = renderer.tokenizer().added_tokens().into_values().next().unwrap();
+        for _ in 0..20 {
+            let choices: Vec<u16> = quickcheck::Arbitrary::arbitrary(&mut generator);
+            let (_, prompt, tokens) = rendered(family, &renderer, choices);
+            let Reply { message, end, .. } = renderer.parse_reply(&prompt, &tokens);
+            // A character that a token, a text or the end breaks.
+            for rest in [vec![0xC3, added], vec![0xC3, b'a'.into()], vec![0xC3]] {
+                let longer = renderer.parse_reply(&prompt, &[tokens.clone(), rest].concat());
+                assert_eq!((&longer.message, &longer.end), (&message, &end), "{family}: {:?}", longer.raw);
+            }
+        }
+    }
 }
 
 quickcheck! {

@@ -83,3 +83,12 @@ fn the_tokenizer_brings_its_template() {
     );
     assert_eq!(scene.samples()[0]["sampling_params"]["stop"], json!([token]));
 }
+
+#[cfg(feature = "tokenizers")]
+#[test]
+fn a_file_needs_no_folder() {
+    let scene = Scene::new(&[]);
+    scene.file("tokenizer.model", "not read");
+    let done = scene.run_with(&["sample", "-m", MODEL, "--tokenizer", "tokenizer.model", "hi"], "");
+    assert!(done.stderr.contains("has no tokenizer.json at ., only tokenizer.model"), "{}", done.stderr);
+}

@@ -1,31 +1,23 @@
 //! Lines of the data file that cannot be used: the first of them are named together.
 
+use super::named::Named;
 use crate::failure::Failure;
 
-/// How many lines are named.
-const NAMED: usize = 20;
-
-/// Lines that cannot be used, with the reasons.
+/// Lines that cannot be used, by their reasons.
 #[derive(Debug, Default)]
-pub(crate) struct BadLines {
-    reasons: Vec<String>,
-    count: usize,
-}
+pub(crate) struct BadLines(Named);
 
 impl BadLines {
     /// Adds a line; the reason begins with its place.
     pub(crate) fn add(&mut self, reason: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.reasons.len() < NAMED {
-            self.reasons.push(reason());
-        }
+        self.0.add(reason);
     }
 
     /// Fails if there are any.
     pub(crate) fn check(self) -> Result<(), Failure> {
-        let BadLines { reasons, count } = self;
-        let named = reasons.len();
-        let mut reasons = reasons.into_iter();
+        let Named { first, count } = self.0;
+        let named = first.len();
+        let mut reasons = first.into_iter();
         let Some(first) = reasons.next() else { return Ok(()) };
         let failure = Failure::usage(first).and(reasons);
         Err(match count {

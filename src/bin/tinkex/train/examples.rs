@@ -15,10 +15,8 @@ use super::chat_settings::ChatSettings;
 use super::completion;
 use super::data_file::DataFile;
 use super::dataset::{self, ChatOptions, Content};
+use super::named::Named;
 use crate::failure::Failure;
-
-/// How many examples are named.
-const NAMED: usize = 20;
 
 /// An example of the data file: a part of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,7 +175,9 @@ impl Examples {
 
     /// Names these examples: `data.jsonl:3, data.jsonl:17`.
     pub(crate) fn places(&self, examples: &[ExampleId]) -> String {
-        listed(examples.iter().map(|&example| self.place(example)), examples.len())
+        let mut places = Named::default();
+        examples.iter().for_each(|&example| places.add(|| self.place(example)));
+        places.to_string()
     }
 
     /// Divides examples into parts whose lines have this many bytes together, or one example.
@@ -202,14 +202,5 @@ fn reason(error: tinkex::Error) -> String {
     match failure.hint_text() {
         "" => failure.message().to_owned(),
         hint => format!("{}; {hint}", failure.message()),
-    }
-}
-
-/// A list of which the first are named.
-pub(super) fn listed(places: impl Iterator<Item = String>, count: usize) -> String {
-    let places = places.take(NAMED).collect::<Vec<_>>().join(", ");
-    match count.saturating_sub(NAMED) {
-        0 => places,
-        more => format!("{places} and {more} more"),
     }
 }

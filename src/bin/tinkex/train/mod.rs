@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `train_options.rs` | the options and their help |
 //! | `training_data.rs`, `data_file.rs`, `dataset` | what the data file has: where its lines are, and what a line means |
-//! | `bad_lines.rs` | lines that cannot be used |
+//! | `bad_lines.rs`, `named.rs` | lines that cannot be used, and how many of many things are named |
 //! | `examples.rs`, `completion.rs` | the examples of a line as tokens, and the datums of a batch |
 //! | `survey.rs`, `too_long.rs` | the pass over all examples: how many there are, what is too long, what is lost |
 //! | `show.rs` | examples with what is trained marked, for `--show` |
@@ -26,6 +26,7 @@ mod data_file;
 mod dataset;
 mod evaluation;
 mod examples;
+mod named;
 mod plan;
 mod progress;
 mod record;

@@ -3,7 +3,8 @@
 use tinkex::toolkit::WeightedTokens;
 
 use super::bad_lines::BadLines;
-use super::examples::{ExampleId, Examples, Line, listed};
+use super::examples::{ExampleId, Examples, Line};
+use super::named::Named;
 use super::too_long::TooLong;
 use crate::failure::Failure;
 use crate::human::counted;
@@ -13,8 +14,6 @@ use crate::screen::Progress;
 const MAX_TOKENS_PER_BYTE: usize = 12;
 /// A longer line is not tokenized as a whole to tell how long it is.
 const LINE_THAT_IS_COUNTED: usize = 1 << 20;
-/// How many examples are named.
-const NAMED: usize = 20;
 
 /// What the pass has found.
 #[derive(Debug, Default)]
@@ -74,9 +73,8 @@ impl Examples {
 #[derive(Debug, Default)]
 struct Lengths {
     max_tokens: usize,
-    count: usize,
+    places: Named,
     left_out: usize,
-    places: Vec<String>,
     /// The trained tokens that are cut.
     cut: usize,
     /// Whether that of one is not known.
@@ -92,11 +90,8 @@ impl Lengths {
         is_counted: bool,
         place: impl FnOnce() -> String,
     ) -> bool {
-        self.count += 1;
-        if self.places.len() < NAMED {
-            let (more, tokens) = if is_counted { ("", example.len()) } else { ("more than ", self.max_tokens) };
-            self.places.push(format!("{} ({more}{} tokens)", place(), tokens.saturating_sub(1)));
-        }
+        let (more, tokens) = if is_counted { ("", example.len()) } else { ("more than ", self.max_tokens) };
+        self.places.add(|| format!("{} ({more}{} tokens)", place(), tokens.saturating_sub(1)));
         let kept = example.weights().iter().take(self.max_tokens).skip(1).filter(|weight| **weight != 0.0).count();
         let is_used = too_long == TooLong::Truncate && kept > 0;
         if is_used {
@@ -109,11 +104,11 @@ impl Lengths {
     }
 
     fn warning(self, too_long: TooLong) -> Result<Option<String>, Failure> {
-        if self.count == 0 {
+        let places = self.places;
+        if places.count == 0 {
             return Ok(None);
         }
-        let limit = self.max_tokens - 1;
-        let (count, places) = (counted(self.count as u64, "example"), listed(self.places.into_iter(), self.count));
+        let (count, limit) = (counted(places.count as u64, "example"), self.max_tokens - 1);
         match too_long {
             TooLong::Error => Err(Failure::usage(format!("{count} longer than {limit} tokens: {places}"))
                 .hint("shorten or remove them, or pass --too-long skip or --too-long truncate")),
@@ -143,28 +138,24 @@ struct Chats {
 /// Conversations with something in some of their messages.
 #[derive(Debug, Default)]
 struct Tally {
-    conversations: usize,
+    places: Named,
     messages: usize,
-    places: Vec<String>,
 }
 
 impl Tally {
     fn add(&mut self, messages: usize, place: impl FnOnce() -> String) {
         if messages > 0 {
             self.messages += messages;
-            self.conversations += 1;
-            if self.places.len() < NAMED {
-                self.places.push(place());
-            }
+            self.places.add(place);
         }
     }
 
     /// What there is to say about the conversations and messages, with the places.
     fn warning(self, says: impl FnOnce(String, String) -> String) -> Option<String> {
-        let Tally { conversations, messages, places } = self;
-        (conversations > 0).then(|| {
-            let counts = (counted(conversations as u64, "conversation"), counted(messages as u64, "trained message"));
-            format!("{}: {}", says(counts.0, counts.1), listed(places.into_iter(), conversations))
+        let Tally { places, messages } = self;
+        (places.count > 0).then(|| {
+            let conversations = counted(places.count as u64, "conversation");
+            format!("{}: {places}", says(conversations, counted(messages as u64, "trained message")))
         })
     }
 }

@@ -1,9 +1,9 @@
 //! Dates, as `strftime` prints them.
 
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use crate::types::calendar;
+use crate::types::{Timestamp, calendar};
 
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS: [&str; 12] = [
@@ -40,11 +40,10 @@ pub(in super::super) struct DateTime {
 }
 
 impl From<SystemTime> for DateTime {
+    /// A time outside the years 0 to 9999 becomes 1970.
     fn from(time: SystemTime) -> Self {
-        let (seconds, nanoseconds) = match time.duration_since(UNIX_EPOCH) {
-            Ok(since) => (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()),
-            Err(before) => (i64::try_from(before.duration().as_secs()).map_or(0, |seconds| -seconds), 0),
-        };
+        let time = Timestamp::from(time);
+        let seconds = time.unix_seconds();
         let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         let (year, month, day) = calendar::date(days);
         DateTime {
@@ -57,7 +56,7 @@ impl From<SystemTime> for DateTime {
             hour: second_of_day / 3600,
             minute: second_of_day / 60 % 60,
             second: second_of_day % 60,
-            microsecond: nanoseconds / 1000,
+            microsecond: time.subsec_nanos() / 1000,
         }
     }
 }
@@ -146,6 +145,18 @@ mod tests {
         ] {
             let date = DateTime::from(UNIX_EPOCH + Duration::from_secs(seconds));
             assert_eq!(date.format("%Y-%m-%d %H:%M:%S %A %j").as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn dates_before_1970_are_right() {
+        for (milliseconds, expected) in [
+            (500, "1969-12-31 23:59:59.500000"),
+            (86_400_000, "1969-12-31 00:00:00.000000"),
+            (86_400_001, "1969-12-30 23:59:59.999000"),
+        ] {
+            let date = DateTime::from(UNIX_EPOCH - Duration::from_millis(milliseconds));
+            assert_eq!(date.format("%Y-%m-%d %H:%M:%S.%f").as_deref(), Ok(expected));
         }
     }
 
