@@ -51,7 +51,8 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Adds a model. Defaults to the three sizes of [`Transformer`].
+    /// Adds a model: one of [`Transformer`], a real one that a `ModelLoader` of the feature `pretrained` has loaded, or one of your own.
+    /// Defaults to the three sizes of [`Transformer`] if none is added.
     pub fn model(mut self, model: Arc<dyn Model>) -> Self {
         self.settings.models.push(model);
         self
@@ -229,7 +230,9 @@ impl LocalServerBuilder {
             .enumerate()
             .find(|(index, model)| models[..*index].iter().any(|other| other.name() == model.name()));
         if let Some((_, model)) = duplicate {
-            return Err(Error::config(format!("two models have the name {:?}", model.name())).with_operation(OPERATION));
+            return Err(Error::config(format!("two models have the name {:?}", model.name()))
+                .with_operation(OPERATION)
+                .with_hint("give one of them another name"));
         }
         let mut addresses = self.address.to_socket_addrs().map_err(address_error)?;
         let address = addresses.next().ok_or_else(|| start_error(io::ErrorKind::AddrNotAvailable.into()))?;

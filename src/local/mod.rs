@@ -1,4 +1,4 @@
-//! A Tinker server inside this process: the same protocol over loopback, with small models that really train.
+//! A Tinker server inside this process: the same protocol over loopback, with small models that really train, and with real ones.
 //!
 //! Use it in tests, to try a program without an API key, or on a device without a network.
 //!
@@ -12,11 +12,17 @@
 //! # }
 //! ```
 //!
+//! # Models
+//!
+//! The models of [`transformer`] need no file: their tokens are bytes, and their weights random. The feature `pretrained` adds real
+//! models of the families Llama, Qwen 2, Qwen 3 and Mistral, from a directory in Hugging Face's format, a GGUF file or the hub. Both are
+//! served side by side, each under its name, and trained and sampled in the same way. `local::pretrained` has an example.
+//!
 //! # Limits
 //!
 //! | what | limit | status beyond it |
 //! |---|---|---|
-//! | tokens of a sequence | the model's context length, 1024 for each [`Transformer`](transformer::Transformer) | 400 |
+//! | tokens of a sequence | the model's context length, 1024 for models of bytes | 400 |
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request | 1024 | 400 |
 //! | log-probabilities of each kind in a response: top-k, targets, alternatives | 4 194 304 | 400 |
