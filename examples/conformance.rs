@@ -10,6 +10,7 @@ use tinkex::types::{
 };
 use tinkex::{Config, ServiceClient};
 
+/// The model, unless `TINKER_BASE_MODEL` names another one.
 const BASE_MODEL: &str = "tinkex/bytes-tiny";
 /// Losses for reinforcement learning, each with settings away from its defaults.
 const POLICY_LOSSES: [(&str, &[(&str, f64)]); 6] = [
@@ -25,7 +26,8 @@ const TEXTS: [&str; 3] = ["the quick brown fox", "jumps over", "the lazy dog aga
 fn main() -> Result<(), Box<dyn Error>> {
     let service = ServiceClient::connect(Config::from_env()?)?;
     let lora = LoraConfig::new().rank(8).seed(1);
-    let trainer = service.create_lora_training_client(BASE_MODEL, lora)?;
+    let base_model = std::env::var("TINKER_BASE_MODEL").unwrap_or_else(|_| BASE_MODEL.to_owned());
+    let trainer = service.create_lora_training_client(&base_model, lora)?;
     let batch = TEXTS.iter().map(|text| next_byte_datum(text)).collect::<Result<Batch, _>>()?;
 
     let mut losses = vec![trainer.forward(&batch, LossFn::CrossEntropy)?.metrics["loss:sum"]];

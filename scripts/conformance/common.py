@@ -2,11 +2,12 @@
 
 import inspect
 import math
+import os
 
 import tinker
 from tinker import types
 
-BASE = "tinkex/bytes-tiny"
+BASE = os.environ.get("TINKER_BASE_MODEL", "tinkex/bytes-tiny")
 TEXTS = ["the quick brown fox", "jumps over", "the lazy dog again and again"]
 RestClient = getattr(tinker, "RestClient", None)
 if RestClient is None:
