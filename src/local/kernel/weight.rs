@@ -1,6 +1,6 @@
 //! Frozen matrices, and products with them.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut1};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
 use super::Real;
 
@@ -36,21 +36,39 @@ impl<T: Real> Weight<T> {
             Weight::Half(matrix) => row.zip_mut_with(&matrix.row(index), |to, &from| *to = T::from_half(from)),
         }
     }
-
-    fn full(&self) -> Array2<T> {
-        match self {
-            Weight::Full(matrix) => matrix.clone(),
-            Weight::Half(matrix) => matrix.mapv(T::from_half),
-        }
-    }
 }
 
 /// `x · weightᵀ`: rows × inputs to rows × outputs.
 pub(crate) fn linear<T: Real>(x: ArrayView2<'_, T>, weight: &Weight<T>) -> Array2<T> {
-    x.dot(&weight.full().t())
+    let mut out = Array2::zeros((x.nrows(), weight.dim().0));
+    add_linear(x, weight, out.view_mut());
+    out
+}
+
+/// Adds [`linear`]'s result to `out`.
+pub(crate) fn add_linear<T: Real>(x: ArrayView2<'_, T>, weight: &Weight<T>, out: ArrayViewMut2<'_, T>) {
+    match weight {
+        Weight::Full(matrix) => T::add_product(T::one(), x, matrix.t(), out),
+        Weight::Half(matrix) => T::add_half_product(x, matrix.t(), out),
+    }
 }
 
 /// `dy · weight`, the gradient of [`linear`] with respect to `x`: rows × outputs to rows × inputs.
 pub(crate) fn linear_backward<T: Real>(dy: ArrayView2<'_, T>, weight: &Weight<T>) -> Array2<T> {
-    dy.dot(&weight.full())
+    let mut dx = Array2::zeros((dy.nrows(), weight.dim().1));
+    match weight {
+        Weight::Full(matrix) => T::add_product(T::one(), dy, matrix.view(), dx.view_mut()),
+        Weight::Half(matrix) => T::add_half_product(dy, matrix.view(), dx.view_mut()),
+    }
+    dx
+}
+
+/// Adds `alpha · left · right` to `out`.
+pub(crate) fn add_product<T: Real>(
+    alpha: T,
+    left: ArrayView2<'_, T>,
+    right: ArrayView2<'_, T>,
+    out: ArrayViewMut2<'_, T>,
+) {
+    T::add_product(alpha, left, right, out);
 }

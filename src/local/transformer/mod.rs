@@ -168,7 +168,7 @@ impl Transformer {
 impl<T: Real> Transformer<T> {
     /// A model with random weights.
     fn new(name: &str, config: ModelConfig, seed: u64) -> Transformer<T> {
-        let threads = Threads::new(None).expect("temporary");
+        let threads = Threads::new(None);
         Transformer::with_weights(name, config, Weights::Random { seed, made: OnceLock::new() }, threads, None)
     }
 
