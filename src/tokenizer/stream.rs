@@ -22,11 +22,19 @@ pub struct TextDecoder {
     tokens: Vec<u32>,
     /// How many of them were returned as text.
     returned: usize,
+    with_special: bool,
 }
 
 impl TextDecoder {
     pub(super) fn new(tokenizer: Tokenizer) -> Self {
-        TextDecoder { tokenizer, tokens: Vec::new(), returned: 0 }
+        TextDecoder { tokenizer, tokens: Vec::new(), returned: 0, with_special: false }
+    }
+
+    /// Returns the text of special tokens, too, as [`Tokenizer::decode_with_special_tokens`]. Defaults to leaving it out.
+    #[cfg(feature = "local")]
+    pub(crate) fn with_special_tokens(mut self) -> Self {
+        self.with_special = true;
+        self
     }
 
     /// Takes the next tokens, and returns the text that they complete.
@@ -76,8 +84,8 @@ impl TextDecoder {
 
     /// The text of the tokens that were not returned yet.
     fn next(&self) -> Result<String> {
-        let returned = self.tokenizer.decode(&self.tokens[..self.returned])?;
-        let all = self.tokenizer.decode(&self.tokens)?;
+        let returned = self.tokenizer.decoded(&self.tokens[..self.returned], self.with_special)?;
+        let all = self.tokenizer.decoded(&self.tokens, self.with_special)?;
         Ok(all.get(returned.len()..).unwrap_or_default().to_owned())
     }
 }
