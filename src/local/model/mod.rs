@@ -138,7 +138,7 @@ mod generation;
 mod prompt;
 mod text_package;
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, thread::available_parallelism};
 
 use ndarray::Array2;
 
@@ -203,6 +203,13 @@ pub trait Model: Debug + Send + Sync {
     ///
     /// Returns early, with whatever it has, once the context is [cancelled](SamplingContext::is_cancelled).
     fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples;
+
+    /// How many threads may call [`sample`](Model::sample) and [`prompt_logprobs`](Model::prompt_logprobs) at once: other samples
+    /// wait. At most 64 do in all. Defaults to one for each processor. A model that computes samples of several callers together,
+    /// as [`Transformer`](super::transformer::Transformer) does, takes more.
+    fn concurrent_samples(&self) -> usize {
+        available_parallelism().map_or(1, usize::from)
+    }
 
     /// The log-probability of each token of a sequence given those before it, and what else the options ask for. A model that
     /// leaves out targets or alternatives is one that cannot report them; the server then refuses the request. Returns early, with whatever it has, once the context is cancelled.

@@ -10,13 +10,13 @@
 //! generated on first use.
 //!
 //! The layer is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
-//! adapters in `lora`, the threads in `micro_batches`, the sampling of tokens in `decoding`, the work on prompts in `prompt`, and
-//! what is kept of them in `prompt_cache`.
+//! adapters in `lora`, the threads in `micro_batches`, and `sampling` has the batch that
+//! all samples share.
 //!
 //! # Prompts
 //!
 //! A model keeps the keys and values of the latest prompts ([`KvNamespace`](super::model::KvNamespace)), in blocks of 32 tokens,
-//! up to 64 MiB ([`prompt_cache`](Transformer::prompt_cache)). A sample whose prompt begins like an earlier one continues from
+//! up to 256 MiB ([`prompt_cache`](Transformer::prompt_cache)). A sample whose prompt begins like an earlier one continues from
 //! the last whole block that they share, and a sample of the same prompt from its end. No bit of the results depends on it.
 //!
 //! It is written on ndarray instead of a framework such as candle, whose dependencies would take minutes to build; numeric
@@ -24,8 +24,6 @@
 
 mod attention;
 mod config;
-mod decoding;
-mod kv_cache;
 mod layer;
 mod lora;
 mod micro_batches;
@@ -34,12 +32,8 @@ mod network;
 mod ops;
 mod parameters;
 mod projection;
-mod prompt;
-mod prompt_cache;
 mod rotary;
-#[cfg(test)]
-mod sampling_tests;
-mod sampling_weights;
+mod sampling;
 mod splitmix;
 mod target_logprobs;
 #[cfg(test)]
@@ -49,7 +43,6 @@ mod views;
 use std::sync::OnceLock;
 
 pub(super) use self::config::ModelConfig;
-use self::decoding::Decoder;
 pub(super) use self::lora::ALPHA as LORA_ALPHA;
 use self::lora::{Lora, LoraGradient};
 use self::micro_batches::run_batch;
@@ -57,12 +50,10 @@ use self::modules::{Adaptable, adaptable_modules};
 use self::network::Network;
 #[allow(unused_imports, reason = "skeleton")]
 pub(super) use self::parameters::{LayerParameters, Parameters, Projection};
-use self::prompt_cache::PromptCache;
 use self::rotary::Rotary;
 #[allow(unused_imports, reason = "skeleton")]
 pub(super) use self::rotary::llama3_divisors;
-use self::sampling_weights::SamplingWeights;
-use self::splitmix::SplitMix64;
+use self::sampling::{MAX_SEQUENCES, Sampler};
 use super::kernel::{Real, Threads};
 use super::model::{
     Adapter, AdapterOptions, Example, GenerationOptions, Model, PromptLogprobs, PromptOptions, Samples,
@@ -75,8 +66,9 @@ pub const END_OF_TEXT: u32 = 256;
 /// The seed of the base weights of all sizes. Changing it would invalidate every saved adapter.
 const BASE_SEED: u64 = 0;
 
-/// Enough for about fifty prompts of a thousand tokens with the smallest model, and five with the largest.
-const MAX_PROMPT_BYTES: usize = 64 << 20;
+/// Enough for about two hundred prompts of a thousand tokens with the smallest byte model, twenty with the largest, and five with a
+/// real model of 135 million weights.
+const MAX_PROMPT_BYTES: usize = 256 << 20;
 
 /// A decoder-only transformer with fixed random base weights.
 ///
@@ -90,7 +82,7 @@ pub struct Transformer<T = f32> {
     modules: Vec<Adaptable>,
     parameters: Weights<T>,
     threads: Threads,
-    prompts: PromptCache<T>,
+    sampler: Sampler,
     text: Option<TextPackage>,
 }
 
@@ -121,7 +113,7 @@ impl Transformer {
         Transformer::bytes("tinkex/bytes-medium", 256, 6, 8, 768)
     }
 
-    /// How many bytes of keys and values of prompts the model keeps; 0 keeps none. Defaults to 64 MiB.
+    /// How many bytes of keys and values of prompts the model keeps; 0 keeps none. Defaults to 256 MiB.
     ///
     /// ```
     /// use tinkex::local::model::{GenerationOptions, Model, SamplingContext};
@@ -134,7 +126,7 @@ impl Transformer {
     /// ```
     #[must_use]
     pub fn prompt_cache(mut self, bytes: usize) -> Transformer {
-        self.prompts = PromptCache::new(bytes);
+        self.sampler = Sampler::new(bytes);
         self
     }
 
@@ -192,8 +184,8 @@ impl<T: Real> Transformer<T> {
         text: Option<TextPackage>,
     ) -> Transformer<T> {
         let (rotary, modules) = (Rotary::new(&config), adaptable_modules(&config));
-        let prompts = PromptCache::new(MAX_PROMPT_BYTES);
-        Transformer { name: name.to_owned(), config, rotary, modules, parameters, threads, prompts, text }
+        let sampler = Sampler::new(MAX_PROMPT_BYTES);
+        Transformer { name: name.to_owned(), config, rotary, modules, parameters, threads, sampler, text }
     }
 
     fn network(&self) -> Network<'_, T> {
@@ -253,24 +245,19 @@ impl Model for Transformer {
         Transformer::forward_backward(self, adapter, batch, gradient)
     }
 
-    /// An empty prompt is treated as [`END_OF_TEXT`], which precedes a new text.
+    /// Blocks until the samples are done. All callers share the calls of the network; more than 64 sequences, or 1 GiB of keys and
+    /// values, wait in order.
+    ///
+    /// An empty prompt is treated as the model's first end token, which precedes a new text.
     fn sample(&self, context: &SamplingContext, prompt: &[u32], count: usize, options: &GenerationOptions) -> Samples {
-        let tokens = if prompt.is_empty() { &[END_OF_TEXT] } else { prompt };
-        let weights = SamplingWeights::latest(context);
-        // The prompt runs once; each sample continues from a copy of the caches.
-        let Some(run) = self.run_prompt(&weights, context, tokens, tokens.len() - 1) else { return Samples::default() };
-        let logits = self.logits_after(&weights, &run);
-        let remaining = self.config.context_length.saturating_sub(tokens.len());
-        let max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(remaining);
-        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
-        let mut decoder = Decoder { model: self, context, weights, options, max_tokens };
-        let indices = (0..count).take_while(|_| !context.is_cancelled());
-        let sequences =
-            indices.map(|index| decoder.generate(run.caches.clone(), logits.clone(), SplitMix64::stream(seed, index)));
-        Samples { sequences: sequences.collect(), cached_tokens: run.cached_tokens.min(prompt.len()) }
+        self.sampler.sample(self, context, prompt, count, options)
+    }
+
+    fn concurrent_samples(&self) -> usize {
+        MAX_SEQUENCES
     }
 
     fn prompt_logprobs(&self, context: &SamplingContext, tokens: &[u32], options: &PromptOptions) -> PromptLogprobs {
-        self.describe_prompt(&SamplingWeights::latest(context), context, tokens, options)
+        self.sampler.describe(self, context, tokens, options)
     }
 }

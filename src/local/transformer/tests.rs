@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
+use super::splitmix::SplitMix64;
 use super::*;
 use crate::local::adam::{Adam, AdamOptions};
 use crate::local::model::{FinishReason, Objective};

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::*;
-use crate::local::model::{Cancellation, FinishReason, KvNamespace, Sample};
+use super::super::splitmix::SplitMix64;
+use super::super::{END_OF_TEXT, Transformer};
+use crate::local::model::{
+    Adapter, AdapterOptions, Cancellation, FinishReason, GenerationOptions, KvNamespace, Model, PromptLogprobs,
+    PromptOptions, Sample, Samples, SamplingContext,
+};
 
 fn text(length: usize) -> Vec<u32> {
     (0..length).map(|at| (at * at * 7 % 251) as u32).collect()
@@ -154,14 +158,14 @@ fn a_sample_is_cancelled_between_tokens() {
     let (adapter, cancellation) = (adapter(&model, 1), Cancellation::new());
     let cancel = cancellation.clone();
     let context = watched(move |asked| {
-        // The first token needs one adapter, each further token one more.
+        // The first tokens need one adapter, the further token of all sequences one more.
         if asked == 3 {
             cancel.cancel();
         }
         adapter.clone()
     });
     let samples = model.sample(&context.cancellation(&cancellation), &text(9), 5, &options().max_tokens(500));
-    assert_eq!(samples.sequences.iter().map(|sample| sample.tokens.len()).collect::<Vec<_>>(), [4]);
+    assert_eq!(samples.sequences.iter().map(|sample| sample.tokens.len()).collect::<Vec<_>>(), [4; 5]);
     let context = SamplingContext::base().cancellation(&cancellation);
     assert_eq!(model.sample(&context, &text(9), 5, &options()), Samples::default());
     assert_eq!(model.prompt_logprobs(&context, &text(9), &PromptOptions::new()), PromptLogprobs::default());

@@ -1,0 +1,75 @@
+//! The batch that all samples of a model join, on the threads of their callers.
+
+use std::collections::HashMap;
+use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::super::Transformer;
+use super::admission::Limits;
+use super::job::{Finished, Job, Panic};
+use super::prompt_cache::PromptCache;
+use super::running::{Running, Ticket};
+
+/// Jobs that run together. One of the threads that wait for them does a round for all at a time; jobs join between two rounds.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) limits: Limits,
+    state: Mutex<State>,
+    /// Signaled when jobs are over.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Jobs so far.
+    joined: Ticket,
+    arrivals: Vec<(Ticket, Job)>,
+    /// `None` while a thread does a round.
+    running: Option<Running>,
+    over: HashMap<Ticket, Result<Finished, Panic>>,
+}
+
+impl Batch {
+    pub(super) fn new(limits: Limits) -> Self {
+        let state = State { running: Some(Running::default()), ..State::default() };
+        Batch { limits, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The number of jobs that have joined since the last round began.
+    #[cfg(test)]
+    pub(super) fn arrivals(&self) -> usize {
+        self.state.lock().arrivals.len()
+    }
+
+    /// Runs a job with all others. Blocks until it is over, and does rounds meanwhile if no other thread does.
+    pub(super) fn run(&self, model: &Transformer, cache: &PromptCache, job: Job) -> Finished {
+        let mut state = self.state.lock();
+        let ticket = state.joined;
+        state.joined += 1;
+        state.arrivals.push((ticket, job));
+        let result = loop {
+            if let Some(result) = state.over.remove(&ticket) {
+                break result;
+            }
+            let Some(mut running) = state.running.take() else {
+                self.changed.wait(&mut state);
+                continue;
+            };
+            running.join(take(&mut state.arrivals));
+            let over = MutexGuard::unlocked(&mut state, || {
+                let round = catch_unwind(AssertUnwindSafe(|| running.round(model, cache, self.limits)));
+                // Otherwise those who wait would do so for ever.
+                round.unwrap_or_else(|panic| running.abandon(&panic))
+            });
+            state.running = Some(running);
+            if !over.is_empty() {
+                state.over.extend(over);
+                self.changed.notify_all();
+            }
+        };
+        drop(state);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
