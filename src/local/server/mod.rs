@@ -5,7 +5,7 @@
 //! | event loop | one | owns all sockets and deadlines ([`net`]) |
 //! | handlers | one per processor, at most four | log a request, apply faults, run its endpoint ([`request_dispatcher`], [`api`]) |
 //! | run workers | one per training run in memory | execute its tasks in the order of arrival ([`compute`]) |
-//! | sampling workers | one per processor | execute sample tasks ([`compute`]) |
+//! | sampling workers | one for each sample that runs, at most 64 | execute sample tasks ([`compute`]) |
 //!
 //! Each module uses only modules below it:
 //!
@@ -54,7 +54,7 @@ use mio::{Poll, Waker};
 use self::activity::ActivityTracker;
 pub use self::activity::{Activity, LoggedRequest};
 use self::api::{ApiContext, LinkSigner, TokenSigner};
-use self::compute::run_sample_worker;
+use self::compute::spawn_sample_worker;
 use self::faults::FaultInjector;
 pub use self::faults::{Fault, Faults, ParseFaultsError};
 pub use self::flags::{Flag, ParseFlagError};
@@ -138,10 +138,7 @@ impl Server {
             server.activity.clone(),
         )?;
         let processors = available_parallelism().map_or(1, usize::from);
-        for _ in 0..processors {
-            let state = server.state.clone();
-            spawn("tinkex-sample", move || run_sample_worker(&state))?;
-        }
+        spawn_sample_worker(&server.state)?;
         let dispatcher = Arc::new(Dispatcher {
             context,
             activity: server.activity.clone(),

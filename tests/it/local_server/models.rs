@@ -70,7 +70,7 @@ impl Model for Gated {
     }
 }
 
-/// A model whose samples last until they are cancelled.
+/// A model whose samples last until they are cancelled. It takes three at once.
 #[derive(Debug)]
 pub struct Endless {
     began: Sender<()>,
@@ -107,6 +107,10 @@ impl Model for Endless {
 
     fn forward_backward(&self, _: &Adapter, batch: &[Example], _: Option<&mut Tensors>) -> Vec<Vec<f32>> {
         batch.iter().map(|example| vec![0.0; example.tokens.len()]).collect()
+    }
+
+    fn concurrent_samples(&self) -> usize {
+        3
     }
 
     fn sample(&self, context: &SamplingContext, _: &[u32], _: usize, _: &GenerationOptions) -> Samples {

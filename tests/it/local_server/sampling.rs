@@ -1,12 +1,15 @@
 //! What the local server reports about samples and their prompts, and what it keeps of prompts.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tinkex::local::LocalServer;
+use tinkex::local::transformer::Transformer;
 use tinkex::types::{ModelInput, SampleResponse, SamplingParams, TensorData};
 use tinkex::{Config, Proxy, SampleOptions, ServiceClient};
 
-use super::client::{Client, forward_backward, optim_step, sample};
-use super::models::Gated;
+use super::client::{Client, PATIENCE, forward_backward, optim_step, sample};
+use super::models::{Endless, Gated};
 
 const BASE: &str = "tinkex/bytes-tiny";
 const PROMPT: &str = "a prompt of forty tokens, more or less ..";
@@ -228,4 +231,23 @@ fn sequence_ids_name_the_session_and_number() {
     for _ in 0..2 {
         assert_eq!(client.ok("asample", body.clone())["sample_sequence_ids"], names);
     }
+}
+
+#[test]
+fn a_busy_model_leaves_workers_to_others() {
+    let (model, beginnings, ends) = Endless::new();
+    let models = LocalServer::builder().model(model).model(Arc::new(Transformer::bytes_tiny()));
+    let server = models.hold_time(PATIENCE).start().unwrap();
+    let mut client = Client::new(&server);
+    let (endless, bytes) = (client.sampler("test/endless"), client.sampler(BASE));
+    for number in 0..5 {
+        client.promise("asample", sample(&endless, number, "ab", json!({})));
+    }
+    // As many as it takes at once; those that wait are passed by the samples of other models.
+    (0..3).for_each(|_| beginnings.recv_timeout(PATIENCE).unwrap());
+    let result = client.call("asample", sample(&bytes, 0, "ab", json!({"max_tokens": 2})));
+    assert_eq!(result["sequences"].as_array().unwrap().len(), 1);
+    assert!(beginnings.try_recv().is_err());
+    server.stop();
+    (0..3).for_each(|_| ends.recv_timeout(PATIENCE).unwrap());
 }

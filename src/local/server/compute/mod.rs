@@ -1,5 +1,6 @@
 //! The threads that run the models: one worker per training run, which executes the run's tasks in the order of arrival,
-//! and a few sampling workers shared by all sampling sessions, so that no sample waits for a training step.
+//! and sampling workers shared by all sampling sessions, so that no sample waits for a training step. There is one for each sample that
+//! runs, up to a limit: a model computes the samples that it has at the same time together.
 //!
 //! A worker ends when its queue is dropped. The server never joins these threads: a training step cannot be interrupted, and
 //! dropping a server must not wait for one. Samples are cancelled when the server stops.
@@ -14,5 +15,5 @@ mod target_logprobs;
 mod weights;
 
 pub(crate) use self::run_worker::spawn_run_worker;
-pub(crate) use self::sample_worker::run_sample_worker;
+pub(crate) use self::sample_worker::spawn_sample_worker;
 pub(crate) use self::target_logprobs::target_rows;

@@ -1,5 +1,11 @@
 //! Sampling workers.
 
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use log::debug;
+
 use super::catch_panic::catch_panic;
 use super::sample_output::sample_response;
 use super::weights::sampling_adapter;
@@ -8,13 +14,28 @@ use crate::local::server::state::{
     SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, UsageKey, UsageKind, Weights,
 };
 
-/// Executes sample tasks until the server stops.
-pub(crate) fn run_sample_worker(state: &ServerState) {
+/// Starts a worker, which executes sample tasks until the server stops. It starts another one when it is busy, so that there is always
+/// one for the next sample, up to a limit.
+pub(crate) fn spawn_sample_worker(state: &Arc<ServerState>) -> io::Result<()> {
+    if !state.samples.needs_worker() {
+        return Ok(());
+    }
+    let shared = state.clone();
+    let spawned = thread::Builder::new().name("tinkex-sample".to_owned()).spawn(move || run_sample_worker(&shared));
+    spawned.map(drop).inspect_err(|_| state.samples.worker_failed())
+}
+
+fn run_sample_worker(state: &Arc<ServerState>) {
     while let Some(task) = state.samples.pop() {
+        if let Err(error) = spawn_sample_worker(state) {
+            // The workers that there are do the work.
+            debug!("no further worker for samples: {error}");
+        }
         state.timeline.started(task.promise);
         let result = catch_panic(|| sample(state, &task));
         state.timeline.finished(task.promise, result.is_err());
         state.promises.fulfill(task.promise, result);
+        state.samples.done(&*task.model);
     }
 }
 
