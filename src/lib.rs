@@ -126,6 +126,8 @@ mod dispatcher;
 mod error;
 #[doc(hidden)] // For the program `tinkex`; not part of the API.
 pub mod fs;
+#[cfg(any(feature = "chat", feature = "tokenizers"))]
+mod gguf;
 mod http;
 #[cfg(feature = "local")]
 pub mod local;

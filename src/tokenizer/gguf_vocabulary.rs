@@ -5,9 +5,9 @@ use std::path::Path;
 use tokenizers::AddedToken;
 
 use super::byte_level::Parts;
-use super::gguf::Metadata;
 use super::words;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::Metadata;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";

@@ -10,10 +10,10 @@ use super::ChatTemplate;
 use super::package::{self, CONFIG, TEMPLATE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::parent_of;
+use crate::gguf::Metadata;
 #[cfg(feature = "tokenizers")]
 use crate::rules::tokenizer_id;
 use crate::tokenizer::file_kind::FileKind;
-use crate::tokenizer::gguf::Metadata;
 
 /// How many bytes a file with a template may have: those with many added tokens have a few million.
 const MAX_FILE: u64 = 64 << 20;
