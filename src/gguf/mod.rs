@@ -5,6 +5,8 @@ mod header;
 mod metadata;
 #[cfg(feature = "pretrained")]
 mod tensors;
+#[cfg(feature = "chat")]
+mod vocabulary;
 
 #[cfg(feature = "pretrained")]
 pub(crate) use self::header::Header;

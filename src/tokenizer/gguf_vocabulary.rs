@@ -5,7 +5,8 @@ use std::path::Path;
 use tokenizers::AddedToken;
 
 use super::byte_level::Parts;
-use super::words;
+use super::hugging_face::HuggingFace;
+use super::{Tokenizer, words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Metadata;
 
@@ -24,11 +25,16 @@ const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const UNUSED: i64 = 5;
 
-/// Reads the tokenizer of a GGUF file, and its end-of-text token.
-pub(super) fn read(path: &Path) -> Result<(tokenizers::Tokenizer, Option<u32>)> {
+/// Reads the tokenizer of a GGUF file.
+pub(super) fn read(path: &Path, id: &str) -> Result<Tokenizer> {
     let keys = [MODEL, PRE, TOKENS, TYPES, MERGES, BOS, EOS, ADD_BOS, ADD_EOS];
-    let metadata = Metadata::read(path, |key| keys.contains(&key))?;
-    build(&metadata).map_err(|why| {
+    from_metadata(&Metadata::read(path, |key| keys.contains(&key))?, path, id)
+}
+
+/// The tokenizer of the metadata of this file.
+pub(crate) fn from_metadata(metadata: &Metadata, path: &Path, id: &str) -> Result<Tokenizer> {
+    let built = build(metadata);
+    built.map(|(inner, eos_token)| Tokenizer::hugging_face(HuggingFace::new(id, inner, eos_token))).map_err(|why| {
         let message = format!("the vocabulary of the GGUF file {} cannot be used: {why}", path.display());
         Error::new(ErrorKind::Decode, message)
             .with_hint("use the tokenizer.json of the model that the file was made from, with Tokenizer::from_path")

@@ -41,6 +41,20 @@ impl HuggingFace {
         self.inner.id_to_token(id)
     }
 
+    /// The content of a `tokenizer.json`.
+    #[cfg(feature = "pretrained")]
+    pub(super) fn to_json(&self) -> Result<String> {
+        self.inner
+            .to_string(false)
+            .map_err(|error| Error::invalid_input(format!("the tokenizer {:?} cannot be written: {error}", self.id)))
+    }
+
+    /// The highest id of a token.
+    #[cfg(feature = "pretrained")]
+    pub(super) fn highest_id(&self) -> Option<u32> {
+        self.inner.get_vocab(true).into_values().max()
+    }
+
     pub(super) fn special_tokens(&self) -> BTreeMap<String, u32> {
         let added = self.inner.get_added_tokens_decoder();
         added.into_iter().filter(|(_, token)| token.special).map(|(id, token)| (token.content, id)).collect()

@@ -29,13 +29,13 @@ pub(crate) mod gguf;
 =======
 >>>>>>> 8a11df8 (gguf: headers are read by a module of their own)
 #[cfg(feature = "tokenizers")]
-mod gguf_vocabulary;
+pub(crate) mod gguf_vocabulary;
 #[cfg(feature = "tokenizers")]
 pub(crate) mod hub;
 #[cfg(feature = "tokenizers")]
 mod hugging_face;
 #[cfg(feature = "tokenizers")]
-mod package;
+pub(crate) mod package;
 #[cfg(feature = "tokenizers")]
 mod source;
 mod stream;

@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::parent_of;
 use crate::rules::tokenizer_id;
 
-pub(super) const TOKENIZER: &str = "tokenizer.json";
-pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const TIKTOKEN: &str = "tiktoken.model";
 /// A format that cannot be read.
 pub(super) const SENTENCE_PIECE: &str = "tokenizer.model";
@@ -38,7 +38,7 @@ pub(super) fn find(directory: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Reads a tokenizer from a file, or from the directory that contains it.
-pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
+pub(crate) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     let mut name = path.to_string_lossy();
     // What looks like the id of another tokenizer would be taken for it.
     if tokenizer_id::parse(&name).is_ok() {
@@ -52,8 +52,7 @@ pub(super) fn from_path(path: &Path, id: Option<&str>) -> Result<Tokenizer> {
     }
     let kind = FileKind::of(&file);
     if kind == FileKind::Gguf {
-        let (inner, eos_token) = gguf_vocabulary::read(&file)?;
-        return Ok(Tokenizer::hugging_face(HuggingFace::new(id, inner, eos_token)));
+        return gguf_vocabulary::read(&file, id);
     }
     let content = fs::read(&file).map_err(|error| {
         let directory = parent_of(&file);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::bytes::{END_OF_BYTES, END_OF_BYTES_TEXT, token_of_byte};
 use super::{Kind, Tokenizer};
+#[cfg(feature = "pretrained")]
+use crate::error::Result;
 
 impl Tokenizer {
     /// The id of one token, special or not, by its text in the vocabulary; `None` if there is no such token. The vocabulary may
@@ -100,6 +102,24 @@ impl Tokenizer {
             Kind::Bytes => Some(END_OF_BYTES),
             #[cfg(feature = "tokenizers")]
             Kind::HuggingFace(inner) => inner.eos_token(),
+        }
+    }
+
+    /// The highest id of a token.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn highest_id(&self) -> Option<u32> {
+        match &*self.0 {
+            Kind::Bytes => Some(END_OF_BYTES),
+            Kind::HuggingFace(inner) => inner.highest_id(),
+        }
+    }
+
+    /// The content of a `tokenizer.json`; `None` for the tokenizer of bytes.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn to_json(&self) -> Result<Option<String>> {
+        match &*self.0 {
+            Kind::Bytes => Ok(None),
+            Kind::HuggingFace(inner) => inner.to_json().map(Some),
         }
     }
 }

@@ -30,6 +30,8 @@ mod local_futures;
 mod local_loop;
 #[cfg(feature = "local")]
 mod local_losses;
+#[cfg(feature = "pretrained")]
+mod local_models;
 #[cfg(feature = "local")]
 mod local_server;
 #[cfg(feature = "local")]

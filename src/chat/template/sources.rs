@@ -18,16 +18,6 @@ use crate::tokenizer::file_kind::FileKind;
 /// How many bytes a file with a template may have: those with many added tokens have a few million.
 const MAX_FILE: u64 = 64 << 20;
 
-const GGUF_TEMPLATE: &str = "tokenizer.chat_template";
-/// The variables of templates, and what GGUF files call the tokens.
-const GGUF_TOKENS: [(&str, &str); 5] = [
-    ("bos_token", "tokenizer.ggml.bos_token_id"),
-    ("eos_token", "tokenizer.ggml.eos_token_id"),
-    ("unk_token", "tokenizer.ggml.unknown_token_id"),
-    ("pad_token", "tokenizer.ggml.padding_token_id"),
-    ("sep_token", "tokenizer.ggml.separator_token_id"),
-];
-
 impl ChatTemplate {
     /// The template that this path has:
     ///
@@ -134,24 +124,10 @@ fn of_directory(directory: &Path) -> Result<Option<ChatTemplate>> {
 }
 
 fn of_gguf(path: &Path) -> Result<Option<ChatTemplate>> {
-    let is_kept = |key: &str| {
-        key.starts_with(GGUF_TEMPLATE) || key == "tokenizer.ggml.tokens" || GGUF_TOKENS.iter().any(|(_, id)| *id == key)
-    };
-    let metadata = Metadata::read(path, is_kept)?;
-    let named = metadata.keys().filter_map(|key| {
-        let name = match key.strip_prefix(GGUF_TEMPLATE)? {
-            "" => "default",
-            name => name.strip_prefix('.')?,
-        };
-        Some((name.to_owned(), metadata.text(key)?.to_owned()))
-    });
-    let sources: Vec<(String, String)> = named.collect();
-    let tokens = metadata.texts("tokenizer.ggml.tokens").unwrap_or_default();
-    let special_tokens = GGUF_TOKENS.into_iter().filter_map(|(name, id)| {
-        let token = tokens.get(usize::try_from(metadata.integer(id)?).ok()?)?;
-        Some((name.to_owned(), Value::from(token.as_str())))
-    });
-    package::of_sources(&path.display().to_string(), &sources, special_tokens.collect::<Map<_, _>>())
+    let metadata = Metadata::read(path, Metadata::is_for_templates)?;
+    let special_tokens = metadata.special_tokens().map(|(name, token)| (name.to_owned(), Value::from(token)));
+    let special_tokens = special_tokens.collect::<Map<_, _>>();
+    package::of_sources(&path.display().to_string(), &metadata.chat_templates(), special_tokens)
 }
 
 /// The bytes of a file, unless it is too large for one that has a template.

@@ -10,14 +10,27 @@
 //! # Ok::<(), tinkex::Error>(())
 //! ```
 
+pub(crate) mod architecture;
+pub(crate) mod checkpoint;
 mod download;
+pub(crate) mod encoding;
+mod gguf;
+mod hugging_face;
+mod load;
+pub(in crate::local) mod memory;
+mod open;
+mod parameters;
+pub(crate) mod stored;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::model::Cancellation;
 use super::transformer::Transformer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tokenizer::TokenizerSource;
 
 /// How the weights of a model are kept in memory.
@@ -137,20 +150,18 @@ impl ModelLoader {
         self
     }
 
-    /// Loads the model. Blocks until it is in memory.
+    /// Loads the model: the Llama family, Mistral, Qwen2 and Qwen3. Everything that can be refused without the weights is, before
+    /// they are read. Blocks until they are in memory.
     ///
     /// # Errors
     ///
-    /// To be written.
+    /// [`Io`](crate::ErrorKind::Io) for a file that cannot be read; [`Decode`](crate::ErrorKind::Decode) for one that is damaged,
+    /// for files that do not fit each other, and for weights that are not finite;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path without a model, a model of another family or with an option that
+    /// would change the numbers, by its name, and for a model that does not fit into the free memory, with numbers;
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) within a second of the [`cancellation`](ModelLoader::cancellation).
     pub fn load(self) -> Result<Transformer> {
-        let progress = |at| {
-            if let Some(report) = &self.progress {
-                report(at);
-            }
-        };
-        let source = self.source.unwrap_or_else(TokenizerSource::from_env);
-        let located = download::locate(&self.model, &source, &self.cancellation, &progress)?;
-        Err(Error::invalid_input(format!("{}, {}: not yet", located.path.display(), located.name)))
+        load::load(&self)
     }
 }
 

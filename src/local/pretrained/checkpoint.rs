@@ -1,0 +1,104 @@
+//! A model in files, of either format: what it is, and its tensors under the names of Hugging Face's format.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::architecture::Architecture;
+use super::stored::StoredTensor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::Metadata;
+use crate::local::model::Cancellation;
+use crate::local::transformer::ModelConfig;
+
+/// The name of the matrix of the last layer, which tied models do not have.
+pub(crate) const HEAD: &str = "lm_head.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const FINAL_NORM: &str = "model.norm.weight";
+
+/// A model in files, whose headers have been read and checked.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    /// The directory in Hugging Face's format, or the GGUF file.
+    pub(crate) path: PathBuf,
+    pub(crate) architecture: Architecture,
+    pub(in crate::local) config: ModelConfig,
+    /// Whether the embedding serves as the unembedding, too.
+    pub(crate) is_tied: bool,
+    /// The files with the tensors.
+    pub(super) files: Vec<PathBuf>,
+    /// By the names of Hugging Face's format.
+    pub(crate) tensors: BTreeMap<String, StoredTensor>,
+    /// The metadata, if it is a GGUF file.
+    pub(super) gguf: Option<Metadata>,
+}
+
+impl Checkpoint {
+    /// Reads the numbers of a tensor, row by row, and calls `sink` with a piece at a time. Needs a few hundred kilobytes.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tensor, the file cannot be read, a number is not finite, the work is no longer wanted, or an error of `sink`.
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        cancellation: &Cancellation,
+        sink: &mut dyn FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let tensor = self.tensors.get(name).ok_or_else(|| self.unusable(&format!("it has no tensor {name}")))?;
+        tensor.read(self.file(tensor), cancellation, sink)
+    }
+
+    /// The file that a tensor is in.
+    pub(crate) fn file(&self, tensor: &StoredTensor) -> &Path {
+        self.files.get(tensor.file).map_or(&self.path, PathBuf::as_path)
+    }
+
+    /// Whether there is exactly what the model needs: each tensor in its shape, and no other.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut expected = 0;
+        for (name, shape) in self.architecture.tensors(&self.config, self.is_tied) {
+            let Some(tensor) = self.tensors.get(&name) else {
+                let error = self.unusable(&format!("the tensor {} is missing", self.label(&name)));
+                return Err(if name == HEAD { error.with_hint(UNTIED) } else { error });
+            };
+            if tensor.shape != shape {
+                let found = &tensor.shape;
+                let why = format!("the tensor {} has the shape {found:?}, and {shape:?} is expected", tensor.label);
+                return Err(self.unusable(&why).with_hint("use the configuration that the weights were made with"));
+            }
+            expected += 1;
+        }
+        if expected == self.tensors.len() {
+            return Ok(());
+        }
+        let names: Vec<String> = self.architecture.tensors(&self.config, self.is_tied).map(|(name, _)| name).collect();
+        let other = self.tensors.iter().find(|(name, _)| !names.contains(name));
+        let label = other.map_or(String::new(), |(_, tensor)| tensor.label.clone());
+        let why = format!("the tensor {label} belongs to no {} model", self.architecture);
+        Err(self.unusable(&why).with_hint("results without it would be wrong; use the model's own configuration"))
+    }
+
+    /// What the files call a tensor.
+    fn label(&self, name: &str) -> String {
+        if self.gguf.is_some() { super::gguf::label(name) } else { name.to_owned() }
+    }
+
+    pub(super) fn unusable(&self, why: &str) -> Error {
+        unusable(&self.path, why)
+    }
+}
+
+const UNTIED: &str =
+    "if the model shares this matrix with its embedding, set \"tie_word_embeddings\": true in config.json";
+
+/// The error for files that are damaged, or do not fit each other.
+pub(super) fn unusable(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Decode, format!("the model {} cannot be used: {why}", path.display()))
+        .with_hint("download it again, or convert it again")
+}
+
+/// The error for a model that is fine, but not one that this crate computes.
+pub(super) fn unsupported(path: &Path, what: &str) -> Error {
+    Error::invalid_input(format!("the model {} is not supported: {what}", path.display()))
+        .with_hint("use a model of the Llama, Mistral, Qwen2 or Qwen3 family without it")
+}

@@ -1,0 +1,63 @@
+//! Models in Hugging Face's format: a directory with a `config.json` and safetensors files.
+
+mod config;
+mod options;
+mod rope;
+mod safetensors;
+mod shards;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use self::config::Description;
+use self::options::Options;
+use self::shards::Shards;
+use super::checkpoint::{Checkpoint, unsupported, unusable};
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
+const GENERATION: &str = "generation_config.json";
+
+/// Reads the configuration and the headers of a directory.
+pub(super) fn open(directory: &Path) -> Result<Checkpoint> {
+    let config = directory.join(CONFIG);
+    let map: Map<String, Value> = json(&config)?;
+    let Description { architecture, mut config, is_tied } =
+        config::read(&map).map_err(|what| unsupported(directory, &what))?;
+    let generation = directory.join(GENERATION);
+    if generation.is_file() {
+        let map: Map<String, Value> = json(&generation)?;
+        let tokens = Options(&map).tokens("eos_token_id").map_err(|why| unusable(&generation, &why))?;
+        config.end_tokens.extend(tokens);
+    }
+    let Shards { files, file_of } = shards::find(directory)?;
+    let mut tensors = BTreeMap::new();
+    for (index, path) in files.iter().enumerate() {
+        for tensor in safetensors::read(path, index)? {
+            let expected = file_of.as_ref().map_or(Some(&index), |file_of| file_of.get(&tensor.label));
+            if expected != Some(&index) {
+                return Err(unusable(path, &format!("its tensor {} is not there by the index", tensor.label)));
+            }
+            // Older files have a table of the rotary positions, which the configuration gives, too.
+            if !tensor.label.ends_with(".rotary_emb.inv_freq") {
+                tensors.insert(tensor.label.clone(), tensor);
+            }
+        }
+    }
+    let path = directory.to_owned();
+    Ok(Checkpoint { path, architecture, config, is_tied, files, tensors, gguf: None })
+}
+
+/// Reads a file of JSON.
+fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let content = fs::read(path).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("the file {} cannot be read: {error}", path.display())).with_source(error)
+    })?;
+    serde_json::from_slice(&content).map_err(|error| unusable(path, &format!("its JSON cannot be read: {error}")))
+}

@@ -1,0 +1,7 @@
+//! Real models behind the local server.
+
+mod files;
+mod files_gguf;
+mod files_hostile;
+mod files_text;
+mod model_copy;
