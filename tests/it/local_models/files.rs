@@ -45,7 +45,7 @@ fn what_would_change_numbers_is_refused_by_name() {
         let copy = ModelCopy::of(model).options(options);
         // Weights that nobody may read.
         fs::write(copy.file("model.safetensors"), b"damaged").unwrap();
-        let error = copy.load().unwrap_err();
+        let error = copy.load().map(|_| ()).unwrap_err();
         assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(why), "{why}: {error}");
         assert!(error.hint().is_some(), "{error}");
     }
@@ -59,7 +59,7 @@ fn options_that_change_nothing_are_read_over() {
         ("qwen3-bf16", json!({"rope_parameters": null, "rope_theta": 1_000_000.0})),
     ] {
         let copy = ModelCopy::of(model).options(options.clone());
-        assert!(copy.load().is_ok(), "{options}: {:?}", copy.load());
+        assert!(copy.load().is_ok(), "{options}: {:?}", copy.load().err());
     }
 }
 
@@ -81,7 +81,7 @@ fn tensors_must_be_those_of_the_model() {
         (ModelCopy::of(LLAMA).options(json!({"head_dim": 1u64 << 63})), "q_proj.weight has the shape [64, 64]"),
         (
             ModelCopy::of("qwen2-bias-bf16").options(json!({"architectures": null, "model_type": "llama"})),
-            "q_proj.bias",
+            "k_proj.bias belongs to no",
         ),
         (ModelCopy::of(LLAMA).options(json!({"architectures": null, "model_type": "qwen2"})), "q_proj.bias is missing"),
         (ModelCopy::of("qwen3-bf16").options(json!({"head_dim": null})), "q_proj.weight"),
@@ -108,7 +108,7 @@ fn tables_of_rotary_positions_are_read_over() {
         let table = json!({"dtype": "F32", "shape": [8], "data_offsets": [end, end + 32]});
         header.insert("model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(), table);
     });
-    assert!(copy.load().is_ok(), "{:?}", copy.load());
+    assert!(copy.load().is_ok(), "{:?}", copy.load().err());
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn head_and_embedding_are_tied_or_not() {
         let head = json!({"dtype": "F32", "shape": [272, 64], "data_offsets": [end, end + 272 * 64 * 4]});
         header.insert("lm_head.weight".to_owned(), head);
     });
-    assert!(copied.load().is_ok(), "{:?}", copied.load());
+    assert!(copied.load().is_ok(), "{:?}", copied.load().err());
     let untied = copied.options(json!({"tie_word_embeddings": false}));
-    assert!(untied.load().is_ok(), "{:?}", untied.load());
+    assert!(untied.load().is_ok(), "{:?}", untied.load().err());
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn links_lead_out_only_to_blobs() {
         fs::write(blobs.join(number.to_string()), fs::read(entry.path()).unwrap()).unwrap();
         symlink(format!("../../blobs/{number}"), snapshot.join(entry.file_name())).unwrap();
     }
-    assert!(load(&snapshot).is_ok(), "{:?}", load(&snapshot));
+    assert!(load(&snapshot).is_ok(), "{:?}", load(&snapshot).err());
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn check(model: &str, file: &str, header: usize) {
     };
     // Calls of a closure: quickcheck takes functions only.
     let mut random = Gen::new(6);
-    for _ in 0..150 {
+    for _ in 0..60 {
         let damages = Vec::<Damage>::arbitrary(&mut random);
         assert!(property(damages.clone()), "{damages:?}");
     }
@@ -110,7 +110,7 @@ fn every_cut_of_a_file_is_an_error() {
         let bytes = fs::read(golden(name)).unwrap();
         for end in (0..bytes.len()).step_by(bytes.len() / 97) {
             fs::write(copy.file(file), &bytes[..end]).unwrap();
-            let error = copy.load().unwrap_err();
+            let error = copy.load().map(|_| ()).unwrap_err();
             assert!(error.kind() == ErrorKind::Decode && error.hint().is_some(), "{end}: {error}");
         }
     }
@@ -127,7 +127,7 @@ fn claims_of_a_safetensors_header_are_checked() {
     }
     let error = ModelCopy::of(model).bytes(file, |bytes| bytes.truncate(7)).refusal();
     assert!(error.contains("too short"), "{error}");
-    let error = ModelCopy::of(model).bytes(file, |bytes| drop(bytes.pop())).refusal();
+    let error = ModelCopy::of(model).bytes(file, |bytes| bytes.truncate(bytes.len() - 1)).refusal();
     assert!(error.contains("cut off"), "{error}");
     let deep = [&(1u64 << 16).to_le_bytes()[..], &[b'['; 1 << 16]].concat();
     let error = ModelCopy::of(model).bytes(file, |bytes| *bytes = deep).refusal();

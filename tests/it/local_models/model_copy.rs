@@ -103,7 +103,7 @@ impl ModelCopy {
 
     /// The first line of the error of loading it.
     pub fn refusal(&self) -> String {
-        let error = self.load().map(|model| format!("{model:?}")).unwrap_err();
+        let error = self.load().map(|_| ()).unwrap_err();
         assert!(error.hint().is_some(), "no hint: {error}");
         error.to_string()
     }
