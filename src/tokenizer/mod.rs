@@ -21,13 +21,8 @@ pub(crate) mod beginning;
 #[cfg(feature = "tokenizers")]
 mod byte_level;
 mod bytes;
-<<<<<<< HEAD
 #[cfg(any(feature = "chat", feature = "tokenizers"))]
 pub(crate) mod file_kind;
-#[cfg(any(feature = "chat", feature = "tokenizers"))]
-pub(crate) mod gguf;
-=======
->>>>>>> 8a11df8 (gguf: headers are read by a module of their own)
 #[cfg(feature = "tokenizers")]
 pub(crate) mod gguf_vocabulary;
 #[cfg(feature = "tokenizers")]
