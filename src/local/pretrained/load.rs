@@ -4,7 +4,7 @@ use super::checkpoint::Checkpoint;
 use super::download::{self, Located};
 use super::stored::cancelled;
 use super::{LoadProgress, ModelLoader, WeightPrecision, memory, parameters, text};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::local::kernel::Threads;
 use crate::local::transformer::Transformer;
 use crate::tokenizer::TokenizerSource;
@@ -41,9 +41,5 @@ pub(super) fn load(loader: &ModelLoader) -> Result<Transformer> {
     let parameters = parameters::read(&checkpoint, precision, &loader.cancellation, &progress)?;
     let mut config = checkpoint.config;
     config.end_tokens = end_tokens;
-    let threads = Threads::new(loader.threads).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("the threads of the model {name} cannot be started: {error}"))
-            .with_source(error)
-    })?;
-    Ok(Transformer::loaded(&name, config, parameters, threads, Some(text)))
+    Ok(Transformer::loaded(&name, config, parameters, Threads::new(loader.threads), Some(text)))
 }
