@@ -19,9 +19,10 @@ use crate::failure::Failure;
 use crate::number::at_least;
 use crate::time_args::length;
 
-/// Run a local Tinker service with models that can be trained: tiny ones of bytes, and real ones.
+/// Run a local Tinker service with models that can be trained.
 ///
-/// A real model is a directory in Hugging Face's format, a GGUF file, or an ID on the hub, which is fetched once into the cache.
+/// They are tiny ones of bytes, and real ones: a directory in Hugging Face's format, a GGUF file, or an ID on the hub, which is
+/// fetched once into the cache.
 ///
 /// When the server is ready, it prints `listening on http://HOST:PORT` on stdout. Set TINKER_BASE_URL to that URL and
 /// TINKER_API_KEY to any text. Ctrl-C or SIGTERM stops the server, with exit code 0.

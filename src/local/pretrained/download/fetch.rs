@@ -52,23 +52,23 @@ impl<'a> Repository<'a> {
         let handle = Arc::new(RequestHandle::default());
         let hub = hub.with_handle(Arc::clone(&handle));
         cancellation.on_cancel(move || handle.cancel());
+        // Nothing is left of an id with a mistake.
+        let (listing, json) = match cache::listing(&directory) {
+            Some(listing) => (listing, None),
+            None => {
+                let json = hub.listing(&id.hub, &hint)?;
+                (Listing::parse(&json).map_err(|error| error.with_hint(hint.clone()))?, Some(json))
+            }
+        };
+        let choice = listing.choose(id)?;
         let path = directory.join(".lock");
         let lock = fs::create_dir_all(&directory).and_then(|()| DirectoryLock::try_acquire(&path));
         let lock = lock.map_err(|error| unusable(&path, &error))?.ok_or_else(|| {
             let message = format!("another program is downloading \"{}\" into {}", id.hub, directory.display());
             Error::new(ErrorKind::Io, message).with_hint("wait until it has finished, and try again")
         })?;
-        let listing = match cache::listing(&directory) {
-            Some(listing) => listing,
-            None => {
-                let json = hub.listing(&id.hub, &hint)?;
-                let listing = Listing::parse(&json).map_err(|error| error.with_hint(hint.clone()))?;
-                let path = directory.join(LISTING);
-                write_atomically(&path, &json).map_err(|error| unusable(&path, &error))?;
-                listing
-            }
-        };
-        let choice = listing.choose(id)?;
+        let path = directory.join(LISTING);
+        json.map_or(Ok(()), |json| write_atomically(&path, &json)).map_err(|error| unusable(&path, &error))?;
         Ok(Repository { hub, id: id.hub, directory, listing, choice, hint, cancellation, progress, _lock: lock })
     }
 
