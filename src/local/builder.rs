@@ -129,7 +129,7 @@ impl LocalServerBuilder {
     /// Decides which API keys may use the server. Defaults to all. An empty key is always refused, and so is one that begins with
     /// `eyJ`, as tokens do.
     pub fn api_key_check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.settings.key_check = Arc::new(check);
+        self.settings.key_check = Some(Arc::new(check));
         self
     }
 

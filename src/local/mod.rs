@@ -151,11 +151,23 @@
 //!   not at all. A sample that is being computed finishes with the weights that it began with.
 //! - A model that is created from a checkpoint (`load_weights` with `session_id`) has its base model and adapter. Only training
 //!   weights can be trained further.
+//! - Weights whose tensors are not those of the model, as of another one that had its name before, are refused when they are loaded.
 //! - A `weights_access_token`, and that of `copy_weights`, is an API key that may read the weights.
 //! - A copy is a run of its own that cannot be trained. It shares the bytes of its source where the file system can, and outlives it.
 //! - External weights are an adapter in PEFT's format, as in an archive, behind one signed URL for each file
 //!   ([`link_time`](LocalServerBuilder::link_time)). They are not encrypted: `age_encryption_recipients` gets 400.
 //! - The only optimizer is AdamW: Dimuon gets 400.
+//!
+//! # Tokenizers
+//!
+//! A [`Model`](model::Model) with a [`TextPackage`](model::TextPackage) brings its tokenizer and chat template along. `get_info`, the
+//! capabilities and the descriptions of sampling sessions tell clients so
+//! ([`TokenizerPackage`](crate::types::TokenizerPackage)), and [`SamplingClient::tokenizer`](crate::SamplingClient::tokenizer) then
+//! needs no hub. For other programs the server is a hub of these files: set `HF_ENDPOINT` to its [`base_url`](LocalServer::base_url),
+//! and, if the server [checks keys](LocalServerBuilder::api_key_check), `HF_TOKEN` to a key. The id is the model's name, without what
+//! follows a `:`, or what the official clients [make of it](crate::Tokenizer::id_of_model); the only revision is `main`.
+//!
+//! Texts that end a sample (`stop`) are compared with the text of the sample, or with its bytes if the tokens are bytes.
 //!
 //! # Loss functions
 //!

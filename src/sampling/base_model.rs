@@ -5,7 +5,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Limits, Purpose, Request, encode_segment};
 use crate::rules::tokenizer_id;
 use crate::tokenizer::Tokenizer;
-use crate::types::SamplerResponse;
+#[cfg(feature = "tokenizers")]
+use crate::tokenizer::TokenizerSource;
+use crate::types::{SamplerResponse, TokenizerPackage};
 
 impl SamplingClient {
     /// The name of the base model. Blocks for one request the first time, unless the client was opened on a base model.
@@ -68,13 +70,60 @@ impl SamplingClient {
     #[doc(alias = "get_tokenizer")]
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let deadline = self.blocking().deadline();
-        Tokenizer::named(&self.tokenizer_id()?, self.session.config(), deadline, "tokenizer")
+        let operation = "tokenizer";
+        let (id, package) = (self.tokenizer_id()?, self.tokenizer_package(operation)?);
+        Tokenizer::named(&id, self.session.config(), package, deadline, operation)
+    }
+
+    /// Where [`tokenizer`](SamplingClient::tokenizer) looks: as
+    /// [`TrainingClient::tokenizer_source`](crate::TrainingClient::tokenizer_source). Blocks for one request the first time, unless
+    /// the client was opened on a base model.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_base_model`](SamplingClient::get_base_model).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "chat")]
+    /// # fn f(sampler: tinkex::SamplingClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tinkex::chat::{ChatTemplate, Renderer};
+    ///
+    /// let tokenizer = sampler.tokenizer()?;
+    /// let template = ChatTemplate::load(tokenizer.id(), &sampler.tokenizer_source()?)?.ok_or("it is no chat model")?;
+    /// let renderer = Renderer::new(template, tokenizer)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tokenizers")]
+    pub fn tokenizer_source(&self) -> Result<TokenizerSource> {
+        let package = self.tokenizer_package("tokenizer_source")?;
+        Ok(TokenizerSource::of_service(self.session.config(), package))
+    }
+
+    /// What the service says of the tokenizer's files. One that never says anything is not asked.
+    fn tokenizer_package(&self, operation: &'static str) -> Result<Option<TokenizerPackage>> {
+        if let Some(known) = self.sampler.tokenizer_package() {
+            return Ok(known.clone());
+        }
+        // Of a handle, the base model alone is known.
+        let says_more = self.session.http().client_config().tokenizer_packages;
+        if self.sampler.base_model().is_some() && !says_more {
+            return Ok(None);
+        }
+        Ok(self.describe(operation)?.tokenizer_package)
     }
 
     pub(super) fn base_model(&self, operation: &'static str) -> Result<String> {
-        if let Some(known) = self.sampler.base_model() {
-            return Ok(known.to_owned());
+        match self.sampler.base_model() {
+            Some(known) => Ok(known.to_owned()),
+            None => Ok(self.describe(operation)?.base_model),
         }
+    }
+
+    /// Asks the service for the base model, and what it says of its tokenizer.
+    fn describe(&self, operation: &'static str) -> Result<SamplerResponse> {
         let path = format!("samplers/{}", encode_segment(self.sampling_session_id()));
         let http = self.session.http();
         let limits = Limits { deadline: self.blocking().deadline(), ..http.limits(operation, Purpose::Session) };
@@ -84,6 +133,7 @@ impl SamplingClient {
             return Err(error.with_operation(operation).with_hint("load the tokenizer by its id or from a file"));
         }
         self.sampler.know_base_model(sampler.base_model.clone());
-        Ok(sampler.base_model)
+        self.sampler.know_tokenizer_package(sampler.tokenizer_package.clone());
+        Ok(sampler)
     }
 }

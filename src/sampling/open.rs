@@ -49,6 +49,7 @@ impl SamplingClient {
         let client = SamplingClient::new(session, opened.sampling_session_id);
         if let Some(base_model) = base_model {
             client.sampler.know_base_model(base_model);
+            client.sampler.know_tokenizer_package(opened.tokenizer_package);
         }
         let retry = retry.map_or_else(|| Arc::clone(&client.retry), Arc::new);
         Ok(SamplingClient { retry, record_stability_info, ..client })

@@ -20,7 +20,7 @@ use crate::rules::wait_log::Doing;
 use crate::session::{SamplingLimiter, Task};
 use crate::threads::{Pool, Reservation, Slots};
 use crate::types::wire::Promise;
-use crate::types::{ModelInput, RequestKind};
+use crate::types::{ModelInput, RequestKind, TokenizerPackage};
 
 /// The ids of the sequences of a sample, from its last promise.
 pub(super) type SequenceIds = Arc<Mutex<Box<[String]>>>;
@@ -41,6 +41,7 @@ pub(super) struct Sampler {
     /// One for each sample from its submission to its result, if the service limits them.
     slots: Option<Arc<Slots<SampleJob>>>,
     base_model: OnceLock<String>,
+    tokenizer_package: OnceLock<Option<TokenizerPackage>>,
 }
 
 /// One sample to submit.
@@ -79,6 +80,7 @@ impl Sampler {
             next_seq_id: AtomicU64::new(first_seq_id),
             last_prompt: Mutex::default(),
             base_model: OnceLock::new(),
+            tokenizer_package: OnceLock::new(),
         }
     }
 
@@ -89,6 +91,15 @@ impl Sampler {
 
     pub(super) fn know_base_model(&self, name: String) {
         self.base_model.get_or_init(|| name);
+    }
+
+    /// What the service has said of the tokenizer's files, if it was asked.
+    pub(super) fn tokenizer_package(&self) -> Option<&Option<TokenizerPackage>> {
+        self.tokenizer_package.get()
+    }
+
+    pub(super) fn know_tokenizer_package(&self, package: Option<TokenizerPackage>) {
+        self.tokenizer_package.get_or_init(|| package);
     }
 
     /// A copy of the prompt that a sample keeps, to be submitted again. Consecutive samples of one prompt share the copy, and

@@ -32,6 +32,8 @@ mod hugging_face;
 #[cfg(feature = "tokenizers")]
 pub(crate) mod package;
 #[cfg(feature = "tokenizers")]
+mod service_files;
+#[cfg(feature = "tokenizers")]
 mod source;
 mod stream;
 #[cfg(feature = "tokenizers")]
@@ -51,7 +53,7 @@ pub use stream::TextDecoder;
 use crate::clock::Deadline;
 use crate::error::Result;
 use crate::rules::tokenizer_id::{self, BYTES};
-use crate::types::ModelInput;
+use crate::types::{ModelInput, TokenizerPackage};
 
 /// Converts text to the tokens of a model, and back. Cheap to clone.
 ///
@@ -129,11 +131,12 @@ impl Tokenizer {
         Tokenizer(Arc::new(Kind::HuggingFace(Box::new(inner))))
     }
 
-    /// Loads the tokenizer with this id, for a client's `tokenizer` method.
+    /// Loads the tokenizer with this id, for a client's `tokenizer` method, from the service if that has it.
     #[cfg_attr(not(feature = "tokenizers"), allow(unused_variables, reason = "the byte tokenizer needs no source"))]
     pub(crate) fn named(
         id: &str,
         config: &crate::config::Config,
+        package: Option<TokenizerPackage>,
         deadline: Option<Deadline>,
         operation: &'static str,
     ) -> Result<Self> {
@@ -141,8 +144,7 @@ impl Tokenizer {
             return Ok(Tokenizer::bytes());
         }
         #[cfg(feature = "tokenizers")]
-        return TokenizerSource::from_env()
-            .config(config)
+        return TokenizerSource::of_service(config, package)
             .load_until(id, deadline)
             .map_err(|error| error.with_operation(operation));
         #[cfg(not(feature = "tokenizers"))]

@@ -15,6 +15,8 @@ use crate::rules::tokenizer_id;
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const TIKTOKEN: &str = "tiktoken.model";
+/// The folder of this crate's cache with the names of the files that a tokenizer does not have.
+pub(super) const ABSENT: &str = "absent";
 /// A format that cannot be read.
 pub(super) const SENTENCE_PIECE: &str = "tokenizer.model";
 

@@ -6,19 +6,22 @@ use std::path::PathBuf;
 use log::{debug, warn};
 
 use super::hub::{self, Hub};
-use super::package::{self, SENTENCE_PIECE, TOKENIZER, TOKENIZER_CONFIG};
+use super::package::{self, ABSENT, SENTENCE_PIECE, TOKENIZER, TOKENIZER_CONFIG};
+use super::service_files::ServiceFiles;
 use super::{BYTES, Tokenizer};
 use crate::clock::Deadline;
 use crate::config::{Config, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::write_atomically;
 use crate::rules::tokenizer_id::{self, HubId};
-
-/// The folder of this crate's cache with the names of the files that a tokenizer does not have.
-const ABSENT: &str = "absent";
+use crate::types::TokenizerPackage;
 
 /// Finds tokenizers by their id on the Hugging Face hub: in this crate's cache, in the cache of Hugging Face's own programs,
 /// then on the hub itself. Downloads are stored in this crate's cache.
+///
+/// The source of a client ([`SamplingClient::tokenizer_source`](crate::SamplingClient::tokenizer_source)) first looks at the service
+/// itself, if that says that it has the tokenizer, as the local server does of real models. Such a tokenizer is stored under its id
+/// and a revision that is made of its files: another service may have another one under the same id.
 ///
 /// | variable | setting |
 /// |---|---|
@@ -51,6 +54,7 @@ pub struct TokenizerSource {
     token: Option<Secret>,
     offline: bool,
     config: Option<Config>,
+    service: Option<ServiceFiles>,
 }
 
 impl TokenizerSource {
@@ -96,7 +100,14 @@ impl TokenizerSource {
             offline: set("HF_HUB_OFFLINE")
                 .is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())),
             config: None,
+            service: None,
         }
+    }
+
+    /// The environment's, with the configuration of a client, after the files that its service has.
+    pub(crate) fn of_service(config: &Config, package: Option<TokenizerPackage>) -> Self {
+        let source = TokenizerSource::from_env().config(config);
+        package.into_iter().fold(source, |source, package| source.service(config, package))
     }
 
     /// This crate's cache. It is created when something is stored.
@@ -186,6 +197,27 @@ impl TokenizerSource {
         self
     }
 
+    /// Loads the tokenizer of this package from the service that has it, with the address and the key of this configuration, before
+    /// looking anywhere else. Defaults to none; the source of a client has its service's.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(config: tinkex::Config, service: tinkex::ServiceClient) -> tinkex::Result<()> {
+    /// for model in service.get_server_capabilities()?.supported_models {
+    ///     if let Some(package) = model.tokenizer_package {
+    ///         let id = package.id.clone();
+    ///         println!("{:?}", tinkex::TokenizerSource::from_env().service(&config, package).load(&id)?.encode("hello")?);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn service(mut self, config: &Config, package: TokenizerPackage) -> Self {
+        self.service = Some(ServiceFiles::new(config, package));
+        self
+    }
+
     /// Loads a tokenizer by its id: `organisation/name`, `organisation/name@revision`, or `bytes` for [`Tokenizer::bytes`]. Not cached in memory: keep the
     /// returned tokenizer. Blocks while it reads files and, if they are missing, for two downloads with up to 3 retries each.
     ///
@@ -227,10 +259,10 @@ impl TokenizerSource {
     /// # Ok::<(), tinkex::Error>(())
     /// ```
     pub fn load_file(&self, id: &str, name: &str) -> Result<Option<Vec<u8>>> {
-        if id == BYTES {
+        let service = self.service.as_ref().filter(|service| service.are_of(id));
+        if id == BYTES && service.is_none() {
             return Ok(None);
         }
-        let id = tokenizer_id::parse(id)?;
         if name.is_empty()
             || name.starts_with('.')
             || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -238,7 +270,11 @@ impl TokenizerSource {
             return Err(Error::invalid_input(format!("{name:?} is not the name of a file of a tokenizer"))
                 .with_hint("use a name such as tokenizer_config.json, without a directory"));
         }
-        self.file(&id, name).map_err(|error| error.with_operation("load_file"))
+        let file = match service {
+            Some(service) => service.file(self.directory_of_service(service), name),
+            None => self.file(&tokenizer_id::parse(id)?, name),
+        };
+        file.map_err(|error| error.with_operation("load_file"))
     }
 
     fn file(&self, id: &HubId<'_>, name: &str) -> Result<Option<Vec<u8>>> {
@@ -285,6 +321,10 @@ impl TokenizerSource {
     }
 
     pub(super) fn load_until(&self, id: &str, deadline: Option<Deadline>) -> Result<Tokenizer> {
+        let service = self.service.as_ref().filter(|service| service.are_of(id));
+        if let Some(loaded) = service.and_then(|service| service.load(self.directory_of_service(service), deadline)) {
+            return loaded;
+        }
         if id == BYTES {
             return Ok(Tokenizer::bytes());
         }
@@ -322,6 +362,11 @@ impl TokenizerSource {
             }
         }
         Ok(tokenizer)
+    }
+
+    /// The directory of a service's tokenizer in this crate's cache; `None` for an id that is no name of a directory.
+    fn directory_of_service(&self, service: &ServiceFiles) -> Option<PathBuf> {
+        self.own_directory(&tokenizer_id::parse(service.id()).ok()?)
     }
 
     /// The hub. For errors, `hint` names an alternative.

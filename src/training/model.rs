@@ -7,6 +7,8 @@ use crate::observer::WaitKind;
 use crate::pending::Pending;
 use crate::rules::tokenizer_id;
 use crate::tokenizer::Tokenizer;
+#[cfg(feature = "tokenizers")]
+use crate::tokenizer::TokenizerSource;
 use crate::types::wire::GetInfoRequest;
 use crate::types::{GetInfoResponse, UnloadModelResponse};
 
@@ -106,7 +108,8 @@ impl TrainingClient {
     /// The model's tokenizer. Not cached: keep the returned tokenizer. Blocks for one request and, unless it is the tokenizer of
     /// bytes, for reading its file or downloading it to the cache.
     ///
-    /// The environment decides where to look for it (`TokenizerSource::from_env`). To look elsewhere, pass the
+    /// If the service says that it has the tokenizer itself, as the local server does of real models, it comes from there. Otherwise
+    /// the environment decides where to look for it (`TokenizerSource::from_env`). To look elsewhere, pass the
     /// [`tokenizer_id`](TrainingClient::tokenizer_id) to your own `TokenizerSource`, or read a file with
     /// `Tokenizer::from_path`.
     ///
@@ -127,6 +130,28 @@ impl TrainingClient {
     #[doc(alias = "get_tokenizer")]
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let deadline = self.blocking().deadline();
-        Tokenizer::named(&self.tokenizer_id()?, self.core.session.config(), deadline, "tokenizer")
+        let (id, package) = (self.tokenizer_id()?, self.get_info()?.model_data.tokenizer_package);
+        Tokenizer::named(&id, self.core.session.config(), package, deadline, "tokenizer")
+    }
+
+    /// Where [`tokenizer`](TrainingClient::tokenizer) looks, to load the chat template or another file from the same place: at the
+    /// service, if it says that it has the files of the model's tokenizer itself, and then where the environment says. Blocks for
+    /// one request, the first time.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a request.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn f(trainer: tinkex::TrainingClient) -> tinkex::Result<()> {
+    /// let config = trainer.tokenizer_source()?.load_file(&trainer.tokenizer_id()?, "tokenizer_config.json")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tokenizers")]
+    pub fn tokenizer_source(&self) -> Result<TokenizerSource> {
+        Ok(TokenizerSource::of_service(self.core.session.config(), self.get_info()?.model_data.tokenizer_package))
     }
 }

@@ -40,7 +40,7 @@
 //! | passes and steps | [`ForwardBackwardOutput`] with a [`LossFnOutput`] for each datum; [`OptimStepResponse`] |
 //! | samples | [`SampleResponse`] with [`SampledSequence`]s ([`StopReason`], [`TokenLogprob`]) and [`PromptAltTokens`] |
 //! | saving and loading | [`SaveWeightsResponse`], [`SaveWeightsExternalResponse`], [`LoadWeightsResponse`], [`UnloadModelResponse`] |
-//! | the service | [`GetServerCapabilitiesResponse`] with [`SupportedModel`]s, [`HealthResponse`], [`GetInfoResponse`] with [`ModelData`], [`Whoami`], [`QueueState`] |
+//! | the service | [`GetServerCapabilitiesResponse`] with [`SupportedModel`]s, [`HealthResponse`], [`GetInfoResponse`] with [`ModelData`], [`TokenizerPackage`], [`Whoami`], [`QueueState`] |
 //! | runs and checkpoints | [`TrainingRun`], [`TrainingRunsResponse`]; [`Checkpoint`], [`CheckpointsListResponse`], [`CheckpointArchiveUrlResponse`], [`ExternalWeightsUrlsResponse`], [`WeightsInfoResponse`]; [`Cursor`], [`Timestamp`] |
 //! | sessions | [`SessionResponse`], [`SessionsListResponse`], [`SamplerResponse`]; [`SessionSearchResponse`] with [`SessionSummary`], [`SessionStatus`], [`SessionStatusType`] and [`SessionStatusReason`] |
 //! | administration | [`AuditLogResponse`] with [`AuditLogEntry`]; [`BillingUsageResponse`] with [`BillingUsageEvent`] ([`BillingEventInfo`], [`BillingEventType`], [`BillingUsageSession`]); [`CurrentCheckpointStorageUsageResponse`] with [`CurrentCheckpointStorageUsageItem`] |
@@ -89,6 +89,7 @@ mod session_search;
 mod severity;
 mod tensor;
 mod timestamp;
+mod tokenizer_package;
 mod training_output;
 mod training_run;
 mod whoami;
@@ -141,6 +142,9 @@ pub use tensor::{Dtype, Element, TensorData};
 pub use timestamp::Timestamp;
 #[cfg(feature = "chat")]
 pub(crate) use timestamp::calendar;
+pub use tokenizer_package::TokenizerPackage;
+#[cfg(any(feature = "local", feature = "tokenizers"))]
+pub(crate) use tokenizer_package::sha256_hex;
 pub use training_output::{ForwardBackwardOutput, LossFnOutput, OptimStepResponse};
 pub use training_run::{Cursor, TrainingRun, TrainingRunsResponse};
 pub use whoami::Whoami;

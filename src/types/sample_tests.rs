@@ -212,7 +212,7 @@ sample! { struct
     CheckpointArchiveUrlResponse { url, expires }
     SessionsListResponse { sessions }
     SessionResponse { training_run_ids, sampler_ids, user_metadata, display_name }
-    SamplerResponse { sampler_id, base_model, model_path }
+    SamplerResponse { sampler_id, base_model, model_path, tokenizer_package }
     WeightsInfoRequest<'_> { tinker_path }
     WeightsInfoResponse { base_model, is_lora, lora_rank, optimizer_config, train_unembed, train_mlp, train_attn }
     SamplingParams { max_tokens, seed, stop, temperature, top_k, top_p }
@@ -231,7 +231,8 @@ sample! { struct
     CreateSessionResponse { session_id, info_message, warning_message, error_message }
     HeartbeatRequest<'_> { session_id }
     HeartbeatResponse {}
-    SupportedModel { model_name, max_context_length, trainable, sampleable }
+    SupportedModel { model_name, max_context_length, trainable, sampleable, tokenizer_package }
+    TokenizerPackage { id, files, has_chat_template }
     GetServerCapabilitiesResponse { supported_models }
     HealthResponse { status }
     TelemetrySendRequest<'_> { events, platform, sdk_version, session_id }
@@ -243,12 +244,12 @@ sample! { struct
     DimuonParams { learning_rate, grad_clip_norm, beta1 }
     CreateModelResponse { model_id }
     GetInfoRequest<'_> { model_id }
-    ModelData { arch, model_name, tokenizer_id }
+    ModelData { arch, model_name, tokenizer_id, max_context_length, tokenizer_package }
     GetInfoResponse { model_id, model_data, is_lora, lora_rank, model_name, optimizer_config }
     UnloadModelRequest<'_> { model_id }
     UnloadModelResponse { model_id }
     CreateSamplingSessionRequest<'_> { session_id, sampling_session_seq_id, base_model, model_path }
-    CreateSamplingSessionResponse { sampling_session_id }
+    CreateSamplingSessionResponse { sampling_session_id, tokenizer_package }
     ForwardBackwardInput<'_> { data, loss_fn, loss_fn_config }
     ForwardRequest<'_> { forward_input, model_id, seq_id }
     ForwardBackwardRequest<'_> { forward_backward_input, model_id, seq_id }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::OptimizerConfig;
+use super::{OptimizerConfig, TokenizerPackage};
 
 /// What the server offers, from
 /// [`ServiceClient::get_server_capabilities`](crate::ServiceClient::get_server_capabilities).
@@ -36,6 +36,9 @@ pub struct SupportedModel {
     pub trainable: Option<bool>,
     /// Whether sampling clients can be created. None if the server does not say.
     pub sampleable: Option<bool>,
+    /// The files of its tokenizer, if the service itself has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_package: Option<TokenizerPackage>,
 }
 
 /// The server's health, from [`ServiceClient::health`](crate::ServiceClient::health).
@@ -93,6 +96,12 @@ pub struct ModelData {
     pub model_name: Option<String>,
     /// The id of the tokenizer to encode text with.
     pub tokenizer_id: Option<String>,
+    /// The maximum length of a sequence, in tokens. None if the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_context_length: Option<u64>,
+    /// The files of its tokenizer, if the service itself has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_package: Option<TokenizerPackage>,
 }
 
 /// Confirms that a model is unloaded, from [`TrainingClient::unload_model`](crate::TrainingClient::unload_model).

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::TokenizerPackage;
+
 /// A page of the user's sessions: `GET sessions`.
 ///
 /// [`RestClient`](crate::RestClient) fetches the [`SessionResponse`] for each id, and then the
@@ -51,4 +53,7 @@ pub struct SamplerResponse {
     pub base_model: String,
     /// The tinker path of the weights. None if the sampler uses the base model.
     pub model_path: Option<String>,
+    /// The files of its tokenizer, if the service itself has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_package: Option<TokenizerPackage>,
 }

@@ -84,4 +84,33 @@ impl<T> Adapter<T> {
     pub fn new(options: AdapterOptions, tensors: Tensors<T>) -> Self {
         Adapter { options, tensors }
     }
+
+    /// Checks that it has the same tensors as another adapter: the same names, with the same shapes.
+    ///
+    /// ```
+    /// use tinkex::local::model::{AdapterOptions, Model};
+    /// use tinkex::local::transformer::Transformer;
+    ///
+    /// let [tiny, small] = [Transformer::bytes_tiny(), Transformer::bytes_small()];
+    /// let adapter = tiny.new_adapter(&AdapterOptions::new().rank(2));
+    /// assert_eq!(adapter.check_shapes(&tiny.new_adapter(&AdapterOptions::new().rank(2).seed(1))), Ok(()));
+    /// assert!(adapter.check_shapes(&small.new_adapter(&AdapterOptions::new().rank(2))).is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first tensor that differs, in words.
+    pub fn check_shapes(&self, other: &Adapter<T>) -> Result<(), String> {
+        let Some(name) = other.tensors.keys().find(|name| !self.tensors.contains_key(*name)) else {
+            return self.tensors.iter().try_for_each(|(name, tensor)| match other.tensors.get(name) {
+                None => Err(format!("{name} is a tensor that the model does not have")),
+                Some(expected) if expected.dim() != tensor.dim() => {
+                    let ((rows, columns), (need, wide)) = (tensor.dim(), expected.dim());
+                    Err(format!("{name} has the shape {rows} × {columns}, not {need} × {wide}"))
+                }
+                Some(_) => Ok(()),
+            });
+        };
+        Err(format!("the tensor {name} is missing"))
+    }
 }

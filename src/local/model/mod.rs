@@ -191,6 +191,22 @@ pub trait Model: Debug + Send + Sync {
     /// A new adapter, with which the model behaves like its base. The same options always create the same tensors.
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter;
 
+    /// Checks that an adapter, such as that of a checkpoint, fits the model: that the model uses each of its tensors, and misses none.
+    /// Defaults to a comparison with a [new adapter](Model::new_adapter) of the same options, by names and shapes.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit, in words.
+    fn check_adapter(&self, adapter: &Adapter) -> Result<(), String> {
+        adapter.check_shapes(&self.new_adapter(&adapter.options))
+    }
+
+    /// The memory that a pass over this batch takes at its peak, in bytes, beyond what the model and the adapter take all the time. The
+    /// server refuses a batch for which there is too little. Defaults to 0: it is not worth a check.
+    fn pass_bytes(&self, _batch: &[Example]) -> u64 {
+        0
+    }
+
     /// The natural logarithm of the probability of every target token: one vector per example, in the order of the batch, with
     /// a number for each of the example's [`predictions`](Example::predictions).
     ///

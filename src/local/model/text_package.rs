@@ -1,9 +1,10 @@
 //! What a model's tokens mean, and how it writes conversations.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use crate::Tokenizer;
+use crate::tokenizer::Tokenizer;
 
 /// A model's tokenizer, with the files that clients need of the model's package: `tokenizer.json`, `tokenizer_config.json` and
 /// `chat_template.jinja`, as far as it has them. The server gives them to clients, which then need no hub.
@@ -14,8 +15,9 @@ use crate::Tokenizer;
 ///
 /// let package = TextPackage::new(Tokenizer::bytes()).file("chat_template.jinja", "{{ messages[0].content }}");
 /// assert!(package.get("chat_template.jinja").is_some() && package.get("tokenizer.json").is_none());
+/// assert_eq!(package.files().count(), 1);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TextPackage {
     tokenizer: Tokenizer,
     files: BTreeMap<String, Arc<[u8]>>,
@@ -41,9 +43,21 @@ impl TextPackage {
         &self.tokenizer
     }
 
+    /// The files, by name.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(name, content)| (name.as_str(), content.as_ref()))
+    }
+
     /// A file.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.files.get(name).map(AsRef::as_ref)
+    }
+}
+
+impl fmt::Debug for TextPackage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes: BTreeMap<_, _> = self.files().map(|(name, content)| (name, content.len())).collect();
+        f.debug_struct("TextPackage").field("tokenizer", &self.tokenizer.id()).field("file_sizes", &sizes).finish()
     }
 }

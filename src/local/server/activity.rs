@@ -64,7 +64,7 @@ const BYTES_OF_A_REQUEST: usize = 8 * 1024;
 
 /// Whether a header gives whoever knows its value access to something.
 fn is_secret(name: &str) -> bool {
-    matches!(name, "x-api-key" | "x-tinker-weights-access-token")
+    matches!(name, "authorization" | "x-api-key" | "x-tinker-weights-access-token")
 }
 
 /// The fields of a body that are logged; all others are skipped.

@@ -20,7 +20,7 @@
 //! net               event loop, connections, responders
 //! activity          log of requests, open connections and held polls
 //! http1             requests and responses as bytes
-//! flags, path_segment, time, wire_formats
+//! flags, path_segment, time, tokenizer_packages, wire_formats
 //! ```
 //!
 //! A request that takes time gets a promise ([`state`]). A poll that waits for a result costs a table entry, not a
@@ -40,6 +40,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tokenizer_packages;
 mod wire_formats;
 
 use std::net::SocketAddr;

@@ -25,7 +25,8 @@ pub(crate) struct Settings {
     pub(crate) max_models: usize,
     /// `None` keeps everything in memory.
     pub(crate) data_dir: Option<PathBuf>,
-    pub(crate) key_check: KeyCheck,
+    /// `None` accepts every key.
+    pub(crate) key_check: Option<KeyCheck>,
     pub(crate) token_time: Duration,
     pub(crate) wire: WireFormats,
     pub(crate) faults: Vec<Fault>,
@@ -48,7 +49,7 @@ impl Default for Settings {
             min_ttl: Duration::from_secs(MIN_SECONDS),
             max_models: 64,
             data_dir: None,
-            key_check: Arc::new(|_| true),
+            key_check: None,
             token_time: Duration::from_secs(3600),
             wire: WireFormats::default(),
             faults: Vec::new(),

@@ -68,6 +68,11 @@ pub struct ClientConfig {
     pub custom_loss_server_side: bool,
     /// Which of its two HTTP libraries the Python client uses. Defaults to true. This client does not use it.
     pub use_pyqwest_transport: bool,
+    /// Whether the service has tokenizers' files itself, and says so of its models
+    /// ([`TokenizerPackage`](crate::types::TokenizerPackage)). Defaults to false. An addition of this crate's local server, which is
+    /// left out if it is false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tokenizer_packages: bool,
 }
 
 impl Default for ClientConfig {
@@ -90,6 +95,7 @@ impl Default for ClientConfig {
             billing_exception_max_pause_duration_sec: 3600,
             custom_loss_server_side: false,
             use_pyqwest_transport: true,
+            tokenizer_packages: false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::FinishReason;
+use crate::types::{FinishReason, TokenizerPackage};
 
 /// Creates a session: `POST create_session`, returns [`CreateSessionResponse`].
 ///
@@ -130,4 +130,7 @@ pub struct CreateSamplingSessionRequest<'a> {
 pub struct CreateSamplingSessionResponse {
     /// The id of the sampling session.
     pub sampling_session_id: String,
+    /// The files of its tokenizer, if the service itself has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_package: Option<TokenizerPackage>,
 }

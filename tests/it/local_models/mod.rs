@@ -5,3 +5,6 @@ mod files_gguf;
 mod files_hostile;
 mod files_text;
 mod model_copy;
+mod server;
+mod server_tokenizers;
+mod text_model;

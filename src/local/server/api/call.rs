@@ -25,7 +25,8 @@ pub(crate) struct ApiContext {
     pub(crate) link_time: Duration,
     /// The shortest time to live of a checkpoint.
     pub(crate) min_ttl: Duration,
-    pub(crate) key_check: KeyCheck,
+    /// `None` accepts every key.
+    pub(crate) key_check: Option<KeyCheck>,
     pub(crate) tokens: TokenSigner,
     /// How long a token is valid.
     pub(crate) token_time: Duration,

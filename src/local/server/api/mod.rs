@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod decode;
 mod endpoints;
+mod hub;
 mod query;
 mod routes;
 mod signed_link;

@@ -2,7 +2,7 @@
 
 use super::call::{ApiContext, Call, Download, HandlerOutcome, HandlerResult};
 use super::endpoints::{DOWNLOADS, ROUTES};
-use super::unsupported;
+use super::{hub, unsupported};
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::path_segment;
@@ -30,6 +30,9 @@ pub(crate) fn handle(context: &ApiContext, request: &Request, responder: &Respon
 fn route(context: &ApiContext, request: &Request, responder: &Responder) -> HandlerResult {
     if let Some((download, rest)) = download(&request.path) {
         return follow_link(context, request, download, rest);
+    }
+    if let Some(outcome) = hub::handle(context, request) {
+        return outcome;
     }
     let key = request.header("x-api-key").unwrap_or_default();
     let owner = context.authenticate(key)?;

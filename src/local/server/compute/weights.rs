@@ -29,10 +29,12 @@ pub(super) fn sampling_adapter(
             Ok(adapter)
         })?,
         Weights::Snapshot(lora) => {
-            cache.get_or_load(|| Ok(load(state, &["samplers", sampler_id], SAMPLER_RECORD, lora)?.0))?
+            let folder = ["samplers", sampler_id];
+            cache.get_or_load(|| Ok(load(state, &folder, SAMPLER_RECORD, &record.base_model, lora)?.0))?
         }
         Weights::Inflight { run, lora } => {
-            cache.get_or_load(|| Ok(load(state, &inflight_folder(run), INFLIGHT_RECORD, lora)?.0))?
+            let folder = inflight_folder(run);
+            cache.get_or_load(|| Ok(load(state, &folder, INFLIGHT_RECORD, &record.base_model, lora)?.0))?
         }
     };
     state.adapters.used(cache);
@@ -42,22 +44,30 @@ pub(super) fn sampling_adapter(
 /// The adapter of a checkpoint, with the optimizer state of a training checkpoint.
 pub(super) fn load_checkpoint(state: &ServerState, path: &str) -> Result<(Adapter, Option<Adam>), TaskError> {
     let not_found = || TaskError::user(format!("there is no checkpoint {path}"));
-    let lora = state.lock().checkpoints.get(path).map(|record| record.lora.clone()).ok_or_else(not_found)?;
+    let record = state.lock().checkpoints.get(path).cloned().ok_or_else(not_found)?;
     let parsed = path.parse::<CheckpointPath>().map_err(|error| TaskError::user(error.to_string()))?;
-    load(state, &checkpoint_folder(&parsed), CHECKPOINT_RECORD, &lora)
+    load(state, &checkpoint_folder(&parsed), CHECKPOINT_RECORD, &record.base_model, &record.lora)
 }
 
 fn load(
     state: &ServerState,
     folder: FolderPath<'_>,
     record: &str,
+    base_model: &str,
     lora: &LoraConfig,
 ) -> Result<(Adapter, Option<Adam>), TaskError> {
     let files = state.store.load_files(folder, record);
-    files.and_then(|files| unpack(&files, adapter_options(lora))).map_err(|error| match error.kind() {
+    let unpacked = files.and_then(|files| unpack(&files, adapter_options(lora)));
+    let (adapter, optimizer) = unpacked.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => TaskError::user(format!("{} no longer exists", folder.join("/"))),
         _ => TaskError::server(format!("failed to read {}: {error}", folder.join("/"))),
-    })
+    })?;
+    let model = state.model(base_model).map_err(|response| TaskError::user(response.detail()))?;
+    model.check_adapter(&adapter).map_err(|why| {
+        // Another model had this name, before the server was restarted with this one.
+        TaskError::user(format!("the weights in {} do not fit {base_model}: {why}", folder.join("/")))
+    })?;
+    Ok((adapter, optimizer))
 }
 
 /// The options of a model's adapter. A seed that the client left out is zero.

@@ -28,12 +28,15 @@ use super::waiting_batches::WaitingBatches;
 use crate::local::model::Model;
 use crate::local::server::flags::Flags;
 use crate::local::server::http1::Response;
-use crate::types::{AuditEventType, AuditLogEntry, CheckpointPath};
+use crate::local::server::tokenizer_packages::TokenizerPackages;
+use crate::types::{AuditEventType, AuditLogEntry, CheckpointPath, TokenizerPackage};
 
 /// The state of a server.
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) models: Vec<Arc<dyn Model>>,
+    /// What clients may load of the models' tokenizers.
+    pub(crate) tokenizers: TokenizerPackages,
     /// What the server announces to its clients.
     pub(crate) flags: Flags,
     pub(crate) promises: PromiseTable,
@@ -57,7 +60,7 @@ impl ServerState {
     /// Recovers the state from the store.
     pub(crate) fn recover(
         models: Vec<Arc<dyn Model>>,
-        flags: Flags,
+        mut flags: Flags,
         promises: PromiseTable,
         store: Store,
         max_models: usize,
@@ -112,7 +115,10 @@ impl ServerState {
             }
         }
         let stopping = AtomicBool::new(false);
+        let tokenizers = TokenizerPackages::new(&models);
+        flags.client_config.tokenizer_packages = !tokenizers.is_empty();
         let state = ServerState {
+            tokenizers,
             models,
             flags,
             promises,
@@ -201,6 +207,11 @@ impl ServerState {
             let names: Vec<_> = self.models.iter().map(|model| model.name()).collect();
             Response::error(404, &format!("there is no base model {name:?}: this server has {}", names.join(", ")))
         })
+    }
+
+    /// What clients are told of a model's tokenizer, if the server has its files.
+    pub(crate) fn tokenizer_package(&self, model_name: &str) -> Option<TokenizerPackage> {
+        self.tokenizers.of_model(model_name).map(|served| served.package.clone())
     }
 
     /// Writes a record; 500 if that fails.

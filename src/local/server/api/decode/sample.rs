@@ -8,6 +8,7 @@ use crate::local::server::api::body::bad_request;
 use crate::local::server::compute::target_rows;
 use crate::local::server::http1::Response;
 use crate::local::server::state::SampleParams;
+use crate::rules::tokenizer_id::BYTES;
 use crate::types::wire::SampleRequest;
 use crate::types::{Dtype, Stop, TensorData};
 
@@ -40,6 +41,7 @@ pub(in crate::local::server::api) fn sample_params(
     let topk_logprobs = top(model, request.topk_sample_logprobs);
     let new_tokens = max_tokens.unwrap_or(context - length);
     check_size("topk_sample_logprobs", new_tokens.saturating_mul(request.num_samples as usize), topk_logprobs)?;
+    let (stop_sequences, stop_strings) = stops(model, params.stop.as_ref())?;
     Ok(SampleParams {
         prompt,
         num_samples: request.num_samples as usize,
@@ -49,8 +51,8 @@ pub(in crate::local::server::api) fn sample_params(
             top_k: usize::try_from(params.top_k).ok(),
             top_p: params.top_p as f32,
             seed: params.seed,
-            stop_sequences: stop_sequences(model, params.stop.as_ref())?,
-            stop_strings: Vec::new(),
+            stop_sequences,
+            stop_strings,
             stop_at_end_of_text: !is_empty(params.stop.as_ref()),
             topk_logprobs,
         },
@@ -145,18 +147,21 @@ fn is_empty(stop: Option<&Stop>) -> bool {
     }
 }
 
-fn stop_sequences(model: &dyn Model, stop: Option<&Stop>) -> Result<Vec<Vec<u32>>, Response> {
-    // A text is tokenized into its bytes: every model here is byte-level.
-    let text = |text: &String| match text.is_empty() {
-        true => Err(bad_request("a stop string is empty")),
-        false => Ok(text.bytes().map(u32::from).collect()),
-    };
+/// What ends a sample: sequences of tokens, and texts. A text is a sequence of tokens itself, its bytes, if the tokens are bytes.
+fn stops(model: &dyn Model, stop: Option<&Stop>) -> Result<(Vec<Vec<u32>>, Vec<String>), Response> {
+    let has_bytes = model.text_package().is_none_or(|text| text.tokenizer().id() == BYTES);
     match stop {
-        None => Ok(Vec::new()),
-        Some(Stop::Texts(texts)) => texts.iter().map(text).collect(),
+        None => Ok(Default::default()),
+        Some(Stop::Texts(texts)) if texts.iter().any(String::is_empty) => Err(bad_request("a stop string is empty")),
+        Some(Stop::Texts(texts)) if has_bytes => {
+            let sequences = texts.iter().map(|text| text.bytes().map(u32::from).collect());
+            Ok((sequences.collect(), Vec::new()))
+        }
+        Some(Stop::Texts(texts)) => Ok((Vec::new(), texts.clone())),
         Some(Stop::Tokens(tokens)) => {
             let token = |&token: &u32| check_token(model, token.into()).map(|token| vec![token]);
-            tokens.iter().map(token).collect::<Result<_, _>>().map_err(bad_request)
+            let sequences = tokens.iter().map(token).collect::<Result<_, _>>().map_err(bad_request)?;
+            Ok((sequences, Vec::new()))
         }
     }
 }

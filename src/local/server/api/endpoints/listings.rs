@@ -103,7 +103,12 @@ pub(super) fn sampler(call: &Call<'_>) -> HandlerResult {
         Weights::Checkpoint(path) => Some(path.clone()),
         Weights::Base | Weights::Snapshot(_) | Weights::Inflight { .. } => None,
     };
-    ok(&SamplerResponse { sampler_id: id.to_owned(), base_model: record.base_model.clone(), model_path })
+    ok(&SamplerResponse {
+        sampler_id: id.to_owned(),
+        base_model: record.base_model.clone(),
+        model_path,
+        tokenizer_package: call.state.tokenizer_package(&record.base_model),
+    })
 }
 
 pub(super) fn weights_info(call: &Call<'_>) -> HandlerResult {

@@ -16,6 +16,7 @@ use crate::local::server::http1::Response;
 use crate::local::server::state::{
     RUN_RECORD, RestingModel, Run, RunRecord, Tables, Task, TaskOutput, TaskQueue, tagged, timestamp,
 };
+use crate::local::server::tokenizer_packages::tokenizer_id;
 use crate::types::wire::{CreateModelRequest, GetInfoRequest, UnloadModelRequest};
 use crate::types::{GetInfoResponse, LoraConfig, ModelData, OptimizerConfig};
 
@@ -115,7 +116,9 @@ pub(super) fn get_info(call: &Call<'_>) -> HandlerResult {
         model_data: ModelData {
             arch: None,
             model_name: name.clone(),
-            tokenizer_id: Some(run.model.tokenizer().to_owned()),
+            tokenizer_id: Some(tokenizer_id(&*run.model)),
+            max_context_length: Some(run.model.context_length() as u64),
+            tokenizer_package: call.state.tokenizer_package(run.model.name()),
         },
         model_id: model_id.into_owned(),
         is_lora: Some(true),

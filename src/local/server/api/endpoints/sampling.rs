@@ -14,7 +14,8 @@ use crate::local::server::state::{
     Weights, tagged,
 };
 use crate::types::wire::{
-    CreateSamplingSessionRequest, JoinSamplingSessionRequest, JoinSamplingSessionResponse, SampleRequest,
+    CreateSamplingSessionRequest, CreateSamplingSessionResponse, JoinSamplingSessionRequest,
+    JoinSamplingSessionResponse, SampleRequest,
 };
 
 pub(super) fn create(call: &Call<'_>) -> HandlerResult {
@@ -29,6 +30,7 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
         (None, None) => return Err(Response::error(400, "base_model or model_path is required")),
     };
     let model = call.state.model(&base_model)?;
+    let tokenizer_package = call.state.tokenizer_package(model.name());
     let session = tables.session(&body.session_id, &call.owner)?;
     let id = session.sampler_id(&body.session_id, body.sampling_session_seq_id, call.fingerprint)?;
     let session_id = body.session_id.into_owned();
@@ -42,7 +44,7 @@ pub(super) fn create(call: &Call<'_>) -> HandlerResult {
             call.state.add_sampler(&mut tables, id.clone(), sampler);
         }
     }
-    ok(&tagged("create_sampling_session", json!({ "sampling_session_id": id })))
+    ok(&tagged("create_sampling_session", CreateSamplingSessionResponse { sampling_session_id: id, tokenizer_package }))
 }
 
 /// Gives a client that shares a sampling session its number: its samples are numbered from a billion times that.

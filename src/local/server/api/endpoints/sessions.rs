@@ -93,6 +93,7 @@ pub(super) fn capabilities(call: &Call<'_>) -> HandlerResult {
         max_context_length: Some(model.context_length() as u64),
         trainable: Some(true),
         sampleable: Some(true),
+        tokenizer_package: call.state.tokenizer_package(model.name()),
     });
     ok(&GetServerCapabilitiesResponse { supported_models: models.collect() })
 }
