@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tinkex::chat::{ChatTemplate, Conversation, ExampleNote, Prompt, Renderer};
-use tinkex::{Config, Tokenizer};
+use tinkex::{Tokenizer, TokenizerSource};
 
 use crate::conversation_options::Beginning;
 use crate::failure::Failure;
@@ -139,11 +139,15 @@ pub(crate) fn without_calls(prompt: &Prompt) -> impl Iterator<Item = usize> + '_
 }
 
 /// Finds the template that `--template` names: one that the library brings along, a path, or the ID of a tokenizer that has one.
-/// Without the option, that of the model's tokenizer, or the plain format if that has none.
-pub(crate) fn find(choice: Option<&str>, tokenizer: &Tokenizer, config: &Config) -> Result<ChatFormat, Failure> {
+/// Without the option, that of the model's tokenizer, or the plain format if that has none. `source` is where the tokenizer is from.
+pub(crate) fn find(
+    choice: Option<&str>,
+    tokenizer: &Tokenizer,
+    source: &TokenizerSource,
+) -> Result<ChatFormat, Failure> {
     let (template, origin) = match choice {
-        Some(name) => chosen(name, config)?,
-        None => match of_tokenizer(tokenizer.id(), config)? {
+        Some(name) => chosen(name, source)?,
+        None => match of_tokenizer(tokenizer.id(), source)? {
             Some(template) => (template, Origin::Tokenizer(tokenizer.id().to_owned())),
             None => (ChatTemplate::builtin(PLAIN)?, Origin::None(tokenizer.id().to_owned())),
         },
@@ -151,7 +155,7 @@ pub(crate) fn find(choice: Option<&str>, tokenizer: &Tokenizer, config: &Config)
     Ok(ChatFormat { template, origin })
 }
 
-fn chosen(name: &str, config: &Config) -> Result<(ChatTemplate, Origin), Failure> {
+fn chosen(name: &str, source: &TokenizerSource) -> Result<(ChatTemplate, Origin), Failure> {
     let unknown = match ChatTemplate::builtin(name) {
         Ok(template) => return Ok((template, Origin::Named(name.to_owned()))),
         Err(error) => error,
@@ -163,7 +167,7 @@ fn chosen(name: &str, config: &Config) -> Result<(ChatTemplate, Origin), Failure
         return Err(Failure::from(unknown).add_hint("or pass an existing file, or an ID such as organization/name"));
     }
     let template =
-        of_tokenizer(name, config).map_err(|failure| failure.subject(&format!("there is no file {name}")))?;
+        of_tokenizer(name, source).map_err(|failure| failure.subject(&format!("there is no file {name}")))?;
     match template {
         Some(template) => Ok((template, Origin::Tokenizer(name.to_owned()))),
         None => Err(Failure::usage(format!("{name} is no file, and no tokenizer with a chat template"))
@@ -172,9 +176,8 @@ fn chosen(name: &str, config: &Config) -> Result<(ChatTemplate, Origin), Failure
 }
 
 /// The template of a tokenizer's package.
-fn of_tokenizer(id: &str, config: &Config) -> Result<Option<ChatTemplate>, Failure> {
-    let source = tinkex::TokenizerSource::from_env().config(config);
-    let template = ChatTemplate::load(id, &source);
+fn of_tokenizer(id: &str, source: &TokenizerSource) -> Result<Option<ChatTemplate>, Failure> {
+    let template = ChatTemplate::load(id, source);
     template.map_err(|error| Failure::from(error).add_hint("or pass a chat template with --template"))
 }
 
@@ -184,13 +187,13 @@ mod tests {
 
     use super::*;
 
-    fn config() -> Config {
-        Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").build_with(|_| None).unwrap()
+    fn source() -> TokenizerSource {
+        TokenizerSource::from_env_with(|_| None).endpoint("http://127.0.0.1:1")
     }
 
     #[test]
     fn a_tokenizer_without_template_gets_plain() {
-        let format = find(None, &Tokenizer::bytes(), &config()).unwrap();
+        let format = find(None, &Tokenizer::bytes(), &source()).unwrap();
         assert_eq!(format.identity().name(), Some(PLAIN));
         assert_eq!(
             format.origin.to_string(),
@@ -205,23 +208,23 @@ mod tests {
 
     #[test]
     fn a_template_is_a_name_or_path() {
-        let plain = find(Some("plain"), &Tokenizer::bytes(), &config()).unwrap();
+        let plain = find(Some("plain"), &Tokenizer::bytes(), &source()).unwrap();
         assert_eq!(
             (plain.identity().name(), plain.origin.to_string().as_str()),
             (Some(PLAIN), "the plain format (`User: …`)")
         );
-        let unknown = find(Some("nope"), &Tokenizer::bytes(), &config()).unwrap_err();
+        let unknown = find(Some("nope"), &Tokenizer::bytes(), &source()).unwrap_err();
         assert!(unknown.message().contains("\"nope\""), "{unknown:?}");
         assert!(unknown.hint_text().contains("pass an existing file"), "{unknown:?}");
-        let missing = find(Some("not an/ID"), &Tokenizer::bytes(), &config()).unwrap_err();
+        let missing = find(Some("not an/ID"), &Tokenizer::bytes(), &source()).unwrap_err();
         assert!(missing.message().contains("no file") && missing.message().contains("not an/ID"), "{missing:?}");
     }
 
     #[test]
     fn identities_tell_sources_apart() {
         let identity = |text: &str| Identity(text.to_owned());
-        let chatml = find(Some("chatml"), &Tokenizer::bytes(), &config()).unwrap().identity();
-        assert_eq!(chatml, find(Some("chatml"), &Tokenizer::bytes(), &config()).unwrap().identity());
+        let chatml = find(Some("chatml"), &Tokenizer::bytes(), &source()).unwrap().identity();
+        assert_eq!(chatml, find(Some("chatml"), &Tokenizer::bytes(), &source()).unwrap().identity());
         assert!(chatml.0.starts_with("chatml sha256:"), "{chatml:?}");
         for (now, recorded, is_same) in [
             ("plain sha256:ab", "plain sha256:ab", true),

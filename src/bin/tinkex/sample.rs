@@ -116,9 +116,10 @@ fn generate(
 ) -> Result<Samples, Failure> {
     let sampler = service.create_sampling_client(&options.model);
     let sampler = sampler.map_err(|error| offered::explain(error, service, &options.model))?;
-    let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || sampler.tokenizer())?;
+    let of_model = || Ok((sampler.tokenizer()?, sampler.tokenizer_source()?));
+    let (tokenizer, source) = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), of_model)?;
     let (input, prompt, reader, params) = if options.chat {
-        let format = chat_format::find(options.conversation.template.as_deref(), &tokenizer, service.config())?;
+        let format = chat_format::find(options.conversation.template.as_deref(), &tokenizer, &source)?;
         app.output.note(format_args!("using {}", format.origin));
         let renderer = format.renderer(&tokenizer)?;
         let stop = options.sampling.stop_of_reply(renderer.stop(), &tokenizer)?;

@@ -6,14 +6,18 @@ use tinkex::{Config, ErrorKind, Tokenizer, TokenizerSource};
 
 use crate::failure::Failure;
 
-/// Loads the tokenizer that `--tokenizer` names: `bytes`, a path or an ID. Without the option, that of the model.
+/// A tokenizer, and where its chat template is.
+pub(crate) type Found = (Tokenizer, TokenizerSource);
+
+/// Loads the tokenizer that `--tokenizer` names. Without the option, that of the model.
 pub(crate) fn load(
     choice: Option<&str>,
     config: &Config,
-    model_tokenizer: impl FnOnce() -> tinkex::Result<Tokenizer>,
-) -> Result<Tokenizer, Failure> {
+    of_model: impl FnOnce() -> tinkex::Result<Found>,
+) -> Result<Found, Failure> {
     match choice {
-        None => model_tokenizer().map_err(|error| match error.kind() {
+        Some(name) => named(name, config),
+        None => of_model().map_err(|error| match error.kind() {
             // The model has a tokenizer that could not be loaded: a local file would help.
             ErrorKind::Status | ErrorKind::Decode | ErrorKind::Config => {
                 let hint = error.hint().map(|hint| format!("{hint}, or pass one with --tokenizer"));
@@ -21,13 +25,21 @@ pub(crate) fn load(
             }
             _ => error.into(),
         }),
-        Some("bytes") => Ok(Tokenizer::bytes()),
-        Some(path) if Path::new(path).exists() => Ok(Tokenizer::from_path(path)?),
-        Some(id) => TokenizerSource::from_env().config(config).load(id).map_err(|error| match error.kind() {
+    }
+}
+
+/// Loads a tokenizer by its name: `bytes`, a path or an ID.
+pub(crate) fn named(name: &str, config: &Config) -> Result<Found, Failure> {
+    let source = TokenizerSource::from_env().config(config);
+    let tokenizer = match name {
+        "bytes" => Tokenizer::bytes(),
+        path if Path::new(path).exists() => Tokenizer::from_path(path)?,
+        id => source.load(id).map_err(|error| match error.kind() {
             ErrorKind::InvalidInput => {
                 Failure::from(error).hint("pass an existing file or directory, or an ID such as organization/name")
             }
             _ => error.into(),
-        }),
-    }
+        })?,
+    };
+    Ok((tokenizer, source))
 }

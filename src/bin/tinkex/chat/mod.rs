@@ -85,8 +85,9 @@ impl Partner {
         let sampler = service.create_sampling_client(&options.model);
         let sampler = sampler.map_err(|error| offered::explain(error, service, &options.model))?;
         let config = service.config();
-        let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), config, || sampler.tokenizer())?;
-        let format = chat_format::find(options.conversation.template.as_deref(), &tokenizer, config)?;
+        let of_model = || Ok((sampler.tokenizer()?, sampler.tokenizer_source()?));
+        let (tokenizer, source) = tokenizer_choice::load(options.tokenizer.as_deref(), config, of_model)?;
+        let format = chat_format::find(options.conversation.template.as_deref(), &tokenizer, &source)?;
         let renderer = format.renderer(&tokenizer)?;
         let params = params.stop(options.sampling.stop_of_reply(renderer.stop(), &tokenizer)?);
         Ok(Partner { sampler, renderer, params, format })

@@ -1,7 +1,7 @@
 //! The model to train, and the length of its context.
 
 use tinkex::toolkit::SavedCheckpoint;
-use tinkex::types::{GetServerCapabilitiesResponse, LoraConfig};
+use tinkex::types::{LoraConfig, SupportedModel};
 use tinkex::{ServiceClient, TrainingClient, TrainingOptions};
 
 use super::train_options::Options;
@@ -20,7 +20,7 @@ pub(crate) fn training_client(
     }
     let base_model = match &options.base_model {
         Some(name) => name.clone(),
-        None => only_one(service.get_server_capabilities()?)?,
+        None => only_one(&service.get_server_capabilities()?.supported_models)?.to_owned(),
     };
     let lora = LoraConfig::default().rank(options.rank).seed(options.seed);
     let trainer =
@@ -29,13 +29,15 @@ pub(crate) fn training_client(
 }
 
 /// The model of a service that has only one.
-pub(crate) fn only_one(service: GetServerCapabilitiesResponse) -> Result<String, Failure> {
-    let mut names: Vec<String> = service.supported_models.into_iter().filter_map(|model| model.model_name).collect();
-    if names.len() != 1 {
-        let hint = format!("pass --base-model; the service has {}", names.join(", "));
-        return Err(Failure::usage("no base model given").hint(hint));
+pub(crate) fn only_one(models: &[SupportedModel]) -> Result<&str, Failure> {
+    let names: Vec<&str> = models.iter().filter_map(|model| model.model_name.as_deref()).collect();
+    match names[..] {
+        [name] => Ok(name),
+        _ => {
+            let hint = format!("pass --base-model; the service has {}", names.join(", "));
+            Err(Failure::usage("no base model given").hint(hint))
+        }
     }
-    Ok(names.remove(0))
 }
 
 /// Checks that a checkpoint is of the base model that the options name, if they name one.

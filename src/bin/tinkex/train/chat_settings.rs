@@ -1,7 +1,7 @@
 //! The format of conversations.
 
 use tinkex::chat::Renderer;
-use tinkex::{Config, Tokenizer};
+use tinkex::{Tokenizer, TokenizerSource};
 
 use super::dataset::ChatOptions;
 use super::train_options::Options;
@@ -25,12 +25,12 @@ impl ChatSettings {
         data: &TrainingData,
         chat_options: &ChatOptions,
         tokenizer: &Tokenizer,
-        config: &Config,
+        source: &TokenizerSource,
     ) -> Result<Option<Self>, Failure> {
         if !data.has_chats {
             return Ok(None);
         }
-        let format = chat_format::find(options.conversation.template.as_deref(), tokenizer, config)?;
+        let format = chat_format::find(options.conversation.template.as_deref(), tokenizer, source)?;
         screen::line(format_args!("conversations: {}, --train-on {}", format.origin, chat_options.train_on));
         format.check_options(&chat_options.beginning)?;
         data.template_keys.warn(&options.data, |key| format.reads(key));

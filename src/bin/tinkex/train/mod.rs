@@ -228,8 +228,9 @@ impl Run<'_> {
         let options = self.options;
         base_model::check(options, self.start.as_ref(), trainer)?;
         let max_length = base_model::max_length(service, options, trainer)?;
-        let tokenizer = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), || trainer.tokenizer())?;
-        let chats = ChatSettings::find(options, &data, &self.chat_options, &tokenizer, service.config())?;
+        let of_model = || Ok((trainer.tokenizer()?, trainer.tokenizer_source()?));
+        let (tokenizer, source) = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), of_model)?;
+        let chats = ChatSettings::find(options, &data, &self.chat_options, &tokenizer, &source)?;
         if let Some(ChatSettings { format, .. }) = &chats {
             self.record.set_template(format.identity(), &format.origin.to_string())?;
         }

@@ -6,8 +6,9 @@ use std::io;
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
-use tinkex::Tokenizer;
 use tinkex::toolkit::WeightedTokens;
+use tinkex::types::SupportedModel;
+use tinkex::{Tokenizer, TokenizerSource};
 
 use super::base_model;
 use super::chat_settings::ChatSettings;
@@ -20,7 +21,7 @@ use crate::app::App;
 use crate::failure::Failure;
 use crate::human::counted;
 use crate::text::multi_line;
-use crate::tokenizer_choice;
+use crate::tokenizer_choice::{self, Found};
 
 const TRAINED: Style = AnsiColor::Green.on_default().bold();
 const TITLE: Style = Style::new().dimmed();
@@ -66,17 +67,34 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     // Downloads alone need no key.
     let config = app.config_for_checks(false)?;
-    let id = match (&options.tokenizer, &options.base_model) {
-        (Some(id), _) => id.clone(),
-        (None, Some(model)) => Tokenizer::id_of_model(model),
-        (None, None) => Tokenizer::id_of_model(&base_model::only_one(app.rest()?.get_server_capabilities()?)?),
+    let models = || Ok::<_, Failure>(app.rest()?.get_server_capabilities()?.supported_models);
+    let (tokenizer, source) = match (&options.tokenizer, &options.base_model) {
+        (Some(name), _) => tokenizer_choice::named(name, &config)?,
+        // The service is asked only for what is nowhere else: it may not be reachable.
+        (None, Some(model)) => tokenizer_choice::named(&Tokenizer::id_of_model(model), &config)
+            .or_else(|failure| of_service(app, &models().unwrap_or_default(), model).unwrap_or(Err(failure)))?,
+        (None, None) => {
+            let models = models()?;
+            let model = base_model::only_one(&models)?;
+            let of_service = of_service(app, &models, model);
+            of_service.unwrap_or_else(|| tokenizer_choice::named(&Tokenizer::id_of_model(model), &config))?
+        }
     };
-    let tokenizer = tokenizer_choice::load(Some(&id), &config, || Ok(Tokenizer::bytes()))?;
-    let chats = ChatSettings::find(options, &data, &chat_options, &tokenizer, &config)?;
+    let chats = ChatSettings::find(options, &data, &chat_options, &tokenizer, &source)?;
     let examples = Examples::new(data.file, tokenizer, chat_options, chats, options.max_length);
     let shown = Shown { examples: first(&examples, options.too_long, count)? };
     let colors = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     app.output.report(&Text { shown: &shown, colors }, &shown)
+}
+
+/// The tokenizer of a model, if the service says that it has it itself.
+fn of_service(app: &App, models: &[SupportedModel], model: &str) -> Option<Result<Found, Failure>> {
+    let known = models.iter().find(|known| known.model_name.as_deref() == Some(model));
+    known?.tokenizer_package.clone().map(|package| {
+        let (id, config) = (package.id.clone(), app.config()?);
+        let source = TokenizerSource::from_env().config(&config).service(&config, package);
+        Ok((source.load(&id)?, source))
+    })
 }
 
 /// The first examples. They are cut if that is what `too_long` says.
