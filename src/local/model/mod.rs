@@ -167,7 +167,8 @@ pub trait Model: Debug + Send + Sync {
     fn name(&self) -> &str;
 
     /// The id of the model's tokenizer. Defaults to `bytes`, whose tokens are the UTF-8 bytes of a text, with 256 as the
-    /// end-of-text token ([`Tokenizer::bytes`](crate::Tokenizer::bytes)).
+    /// end-of-text token ([`Tokenizer::bytes`](crate::Tokenizer::bytes)). The tokenizer of a model with a
+    /// [text package](Model::text_package) has the id that clients make of the model's name.
     fn tokenizer(&self) -> &str {
         "bytes"
     }

@@ -11,7 +11,7 @@ use crate::local::kernel::Real;
 use crate::local::model::Example;
 
 /// Tokens of a micro-batch of more than one example: matrix products are slow with few rows, and memory grows with many.
-const MICRO_BATCH_TOKENS: usize = 512;
+pub(super) const MICRO_BATCH_TOKENS: usize = 512;
 
 /// Consecutive examples, with their indices in the batch.
 type MicroBatch<'a> = Vec<(usize, &'a Example)>;

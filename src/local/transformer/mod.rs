@@ -31,6 +31,7 @@ mod modules;
 mod network;
 mod ops;
 mod parameters;
+mod pass_memory;
 mod projection;
 mod rotary;
 mod sampling;
@@ -239,6 +240,10 @@ impl Model for Transformer {
 
     fn new_adapter(&self, options: &AdapterOptions) -> Adapter {
         lora::init(&self.modules, options)
+    }
+
+    fn pass_bytes(&self, batch: &[Example]) -> u64 {
+        pass_memory::pass_bytes(&self.config, batch)
     }
 
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {

@@ -6,5 +6,6 @@ mod files_hostile;
 mod files_text;
 mod model_copy;
 mod server;
+mod server_real;
 mod server_tokenizers;
 mod text_model;

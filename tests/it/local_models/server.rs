@@ -6,8 +6,8 @@ use tempfile::tempdir;
 use tinkex::local::LocalServer;
 use tinkex::local::model::Model;
 use tinkex::local::transformer::Transformer;
-use tinkex::types::{LoraConfig, ModelInput, SamplingParams, Stop};
-use tinkex::{Config, ServiceClient};
+use tinkex::types::{Datum, LoraConfig, LossFn, ModelInput, SamplingParams, Stop};
+use tinkex::{Config, ErrorKind, ServiceClient};
 
 use super::text_model::TextModel;
 
@@ -61,6 +61,17 @@ fn weights_of_another_model_are_refused() {
     assert!(error.to_string().contains("do not fit acme/smol"), "{error}");
     let trainer = service.create_lora_training_client("acme/smol", LoraConfig::default()).unwrap();
     assert!(trainer.load_state(&state).unwrap_err().to_string().contains("do not fit acme/smol"));
+}
+
+#[test]
+fn passes_must_fit_into_memory() {
+    let server = TextModel::new("acme/smol").pass_bytes(1 << 60).serve();
+    let trainer = service(&server).create_lora_training_client("acme/smol", LoraConfig::default()).unwrap();
+    let datum = Datum::new(vec![1, 2]).input("target_tokens", vec![2_i64, 3]).unwrap();
+    let datum = datum.input("weights", vec![1.0_f32, 1.0]).unwrap();
+    let error = trainer.forward_backward(datum, LossFn::CrossEntropy).unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(400)));
+    assert!(error.to_string().contains("2 tokens in its longest datum takes 1152921504.6 GB of memory"), "{error}");
 }
 
 #[test]

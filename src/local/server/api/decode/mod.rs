@@ -2,12 +2,14 @@
 
 mod loss_inputs;
 mod loss_settings;
+mod memory;
 mod optimizer;
 mod pass;
 mod pass_request;
 mod sample;
 mod weights;
 
+pub(super) use self::memory::check_pass;
 pub(super) use self::optimizer::{OptimStep, optimizer};
 pub(super) use self::pass::batch;
 pub(super) use self::pass_request::pass_request;

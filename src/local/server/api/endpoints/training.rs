@@ -115,7 +115,9 @@ impl Call<'_> {
         if input.loss_fn == LossFn::Custom {
             return Err(no_custom_loss());
         }
-        let batch = decode::batch(&*self.base_model(model_id)?, input, forward_only)?;
+        let model = self.base_model(model_id)?;
+        let batch = decode::batch(&*model, input, forward_only)?;
+        decode::check_pass(&*model, &batch)?;
         self.submit(model_id, seq_id, |_| {
             let batch = self.state.batches.add(batch)?;
             Ok(if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) })

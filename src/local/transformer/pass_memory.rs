@@ -1,0 +1,39 @@
+//! What a pass takes of memory.
+
+use super::config::ModelConfig;
+use super::micro_batches::MICRO_BATCH_TOKENS;
+use crate::local::model::Example;
+
+/// The memory of a forward and backward pass over a batch at its peak, in bytes: that of its largest micro-batch.
+pub(super) fn pass_bytes(config: &ModelConfig, batch: &[Example]) -> u64 {
+    let lengths = batch.iter().map(|example| example.tokens.len());
+    let longest = lengths.clone().max().unwrap_or_default();
+    let tokens = longest.max(MICRO_BATCH_TOKENS.min(lengths.sum()));
+    let [queries, keys] = [config.num_heads, config.num_kv_heads].map(|heads| heads * config.head_size);
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    // Each layer keeps its two inputs, gate and up, queries and keys twice if they have a norm, values, and the attention's output.
+    let kept = config.num_layers * (2 * (hidden + inner) + 3 * (queries + keys));
+    // One layer at a time has the gradients of these, and copies of the widest.
+    let working = 4 * hidden + 4 * inner + 2 * (queries + 2 * keys);
+    (tokens * (kept + working) * size_of::<f32>()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Transformer;
+    use super::*;
+    use crate::local::model::{Model, Objective};
+
+    #[test]
+    fn the_longest_example_counts() {
+        let model = Transformer::bytes_tiny();
+        let example = |tokens| Example::new(vec![0; tokens], Vec::new(), Objective::cross_entropy(Vec::new()));
+        let bytes =
+            |lengths: &[usize]| model.pass_bytes(&lengths.iter().map(|&tokens| example(tokens)).collect::<Vec<_>>());
+        assert_eq!(bytes(&[]), 0);
+        assert!(bytes(&[64]) > 64 * 4 && bytes(&[64]) < bytes(&[64, 64]));
+        // Micro-batches of short examples come one after the other.
+        assert_eq!(bytes(&[512; 9]), bytes(&[512]));
+        assert_eq!(bytes(&[1000, 5]), bytes(&[1000]));
+    }
+}
