@@ -9,6 +9,18 @@
 //! let server = LocalServer::builder().model(Arc::new(model)).start()?;
 //! # Ok::<(), tinkex::Error>(())
 //! ```
+//!
+//! | | what is read |
+//! |---|---|
+//! | families | Llama (with the stretched context of Llama 3), Mistral, Qwen2, Qwen3 |
+//! | a directory | `config.json`, `generation_config.json`; `model.safetensors`, or the files of `model.safetensors.index.json`, of F32, F16, BF16; `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` |
+//! | a GGUF file | F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K; the tokenizer and template in its metadata, or a `tokenizer.json` beside it where its vocabulary is of another kind than `gpt2` |
+//!
+//! Another family, or an option that would change the numbers, such as a sliding window, is refused by its name. Weights are used as
+//! they are stored, or as [`WeightPrecision`] says; quantised ones are unpacked once, when they are read.
+//!
+//! A model must fit into the memory that is free: its weights, and what it takes to sample 2048 tokens and to train an adapter of rank
+//! 32 with 512 tokens at a time. `open` finds and checks a model, `parameters` reads its weights, `text` its tokenizer.
 
 pub(crate) mod architecture;
 pub(crate) mod checkpoint;
