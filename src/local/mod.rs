@@ -218,7 +218,11 @@ mod kernel;
 pub mod model;
 mod objective;
 #[cfg(feature = "pretrained")]
+pub mod openai;
+#[cfg(feature = "pretrained")]
 pub mod pretrained;
+#[cfg(feature = "pretrained")]
+mod proxy;
 mod server;
 pub mod transformer;
 
@@ -226,6 +230,8 @@ use std::io;
 use std::time::Duration;
 
 pub use self::builder::LocalServerBuilder;
+#[cfg(feature = "pretrained")]
+pub use self::proxy::{OpenAiProxy, OpenAiProxyBuilder};
 use self::server::Server;
 pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError, WireFormats};
 use crate::error::{Error, ErrorKind, Result};

@@ -55,6 +55,27 @@ impl HuggingFace {
         self.inner.get_vocab(true).into_values().max()
     }
 
+    /// The bytes of one token in a text: those that its letters stand for with byte-level BPE; otherwise its text, where `▁` is a
+    /// space and `<0x0A>` a byte.
+    #[cfg(feature = "pretrained")]
+    pub(super) fn bytes_of_token(&self, id: u32) -> Vec<u8> {
+        let Some(token) = self.inner.id_to_token(id) else { return Vec::new() };
+        if self.inner.get_added_vocabulary().get_vocab().contains_key(&token) {
+            return token.into_bytes();
+        }
+        if self.inner.get_decoder().is_some_and(is_byte_level) {
+            let letters = super::byte_level::letters();
+            let byte =
+                |letter| letters.iter().position(|other| *other == letter).and_then(|byte| u8::try_from(byte).ok());
+            return token.chars().filter_map(byte).collect();
+        }
+        let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => vec![byte],
+            None => token.replace('▁', " ").into_bytes(),
+        }
+    }
+
     pub(super) fn special_tokens(&self) -> BTreeMap<String, u32> {
         let added = self.inner.get_added_tokens_decoder();
         added.into_iter().filter(|(_, token)| token.special).map(|(id, token)| (token.content, id)).collect()
@@ -161,6 +182,15 @@ impl HuggingFace {
     pub(super) fn decode(&self, tokens: &[u32], with_special: bool) -> Result<String> {
         caught(|| self.inner.decode(tokens, !with_special))
             .map_err(|error| Error::invalid_input(format!("{:?} cannot decode the tokens: {error}", self.id)))
+    }
+}
+
+#[cfg(feature = "pretrained")]
+fn is_byte_level(decoder: &tokenizers::DecoderWrapper) -> bool {
+    match decoder {
+        tokenizers::DecoderWrapper::ByteLevel(_) => true,
+        tokenizers::DecoderWrapper::Sequence(decoders) => decoders.get_decoders().iter().any(is_byte_level),
+        _ => false,
     }
 }
 

@@ -50,6 +50,17 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes of one token, special or not, in a text; none for an unknown one. A token may be a part of a character.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn bytes_of_token(&self, id: u32) -> Vec<u8> {
+        match &*self.0 {
+            Kind::Bytes => {
+                u8::try_from(id).map_or_else(|_| token_of_byte(id).unwrap_or_default().into(), |byte| vec![byte])
+            }
+            Kind::HuggingFace(inner) => inner.bytes_of_token(id),
+        }
+    }
+
     /// The special tokens, such as `<|im_start|>`, with their ids: those that [`decode`](Tokenizer::decode) leaves out.
     ///
     /// # Examples

@@ -37,6 +37,8 @@ mod local_server;
 #[cfg(feature = "local")]
 mod local_weights;
 mod not_finite;
+#[cfg(feature = "pretrained")]
+mod openai;
 mod passes;
 mod polling;
 #[cfg(feature = "local")]

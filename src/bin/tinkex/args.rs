@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::app::GlobalOptions;
-use crate::{auth, billing, chat, checkpoint, doctor, generate, model, run, sample, serve, session, train};
+use crate::{auth, billing, chat, checkpoint, doctor, generate, model, proxy, run, sample, serve, session, train};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
@@ -27,7 +27,7 @@ Environment:
   TINKER_BASE_URL   URL of the service, unless --base-url is given
   TINKER_LOG        log level on stderr: error, warn, info, debug, trace or off;
                     also by module, such as tinkex=debug [default: warn for
-                    `train` and `serve`, error for other commands]
+                    `train`, `serve` and `proxy`, error for others]
   TINKER_TELEMETRY  0 turns off telemetry of `sample`, `chat` and `train`
   TINKER_TAGS       tags of the sessions of `sample`, `chat` and `train`,
                     separated by commas
@@ -57,10 +57,10 @@ Exit codes:
   130  interrupted by Ctrl-C, SIGTERM or SIGHUP; a signal that is ignored when
        the program starts, as by nohup, stays ignored
 
-With --format json, stdout is exactly one JSON document; `serve`, `completions`
-and `man` ignore --format. `chat` prints a line of JSON for each conversation of
-stdin, in both formats. Errors are text on stderr in both formats; stdout is
-then empty unless the command's help says otherwise.";
+With --format json, stdout is exactly one JSON document; `serve`, `proxy`,
+`completions` and `man` ignore --format. `chat` prints a line of JSON for each
+conversation of stdin, in both formats. Errors are text on stderr in both
+formats; stdout is then empty unless the command's help says otherwise.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Chat(chat::Options),
     Train(train::Options),
     Serve(serve::Options),
+    Proxy(proxy::Options),
     Doctor(doctor::Options),
     /// Print the version and, with --format json, the features of this build.
     Version,
@@ -98,6 +99,7 @@ impl Command {
             Command::Sample(_)
                 | Command::Chat(_)
                 | Command::Train(_)
+                | Command::Proxy(_)
                 | Command::Doctor(_)
                 | Command::Checkpoint(Download(_))
         )

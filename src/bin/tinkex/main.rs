@@ -42,6 +42,7 @@ mod model;
 mod number;
 mod offered;
 mod output;
+mod proxy;
 mod reply;
 mod run;
 mod sample;
@@ -79,7 +80,11 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> Result<(), Failure> {
     // A short command reports a problem once, as its error. Long ones should also log warnings, such as those of an outage.
-    let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_)) { "warn" } else { "error" };
+    let log = if matches!(arguments.command, Command::Train(_) | Command::Serve(_) | Command::Proxy(_)) {
+        "warn"
+    } else {
+        "error"
+    };
     if arguments.global.project.is_some() && !arguments.command.opens_session() {
         return Err(Failure::usage("--project is for commands that open a session, and this one opens none")
             .hint("leave it out; `run list` and `billing checkpoint-storage` have --project-id"));
@@ -98,6 +103,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Train(options) => train::run(&app, &options),
         Command::Doctor(options) => doctor::run(&app, &options),
         Command::Serve(options) => serve::run(&app, options),
+        Command::Proxy(options) => proxy::run(&app, &options),
         Command::Version => version::run(&app),
         Command::Completions(options) => generate::completions(&app, Arguments::command(), &options),
         Command::Man(options) => generate::man(&app, Arguments::command(), &options),

@@ -79,19 +79,27 @@ impl ChatTemplate {
     #[cfg(feature = "tokenizers")]
     pub fn load(id: &str, source: &crate::tokenizer::TokenizerSource) -> Result<Option<Self>> {
         let path = Path::new(id);
-        let (found, config) = if path.exists() && tokenizer_id::parse(id).is_err() {
-            (of_path(path)?, None)
-        } else {
-            let (template, config) = (source.load_file(id, TEMPLATE)?, source.load_file(id, CONFIG)?);
-            (package::template(id, template.as_deref(), config.as_deref())?, config)
-        };
-        if found.is_some() {
-            return Ok(found);
+        if path.exists() && tokenizer_id::parse(id).is_err() {
+            return match of_path(path)? {
+                Some(found) => Ok(Some(found)),
+                None => ChatTemplate::of_package(id, None, None),
+            };
+        }
+        let (template, config) = (source.load_file(id, TEMPLATE)?, source.load_file(id, CONFIG)?);
+        ChatTemplate::of_package(id, template.as_deref(), config.as_deref())
+    }
+
+    /// The template of the package with this ID, by its `chat_template.jinja` and `tokenizer_config.json`: in this order, or a
+    /// built-in one for the ID.
+    #[cfg(feature = "tokenizers")]
+    pub(crate) fn of_package(id: &str, template: Option<&[u8]>, config: Option<&[u8]>) -> Result<Option<Self>> {
+        if let Some(found) = package::template(id, template, config)? {
+            return Ok(Some(found));
         }
         let Some(name) = ChatTemplate::builtin_name_for(id.split('@').next().unwrap_or(id)) else { return Ok(None) };
         let mut template = ChatTemplate::builtin(name)?;
         if let Some(config) = config {
-            template.special_tokens = package::special_tokens(&package::object(id, &config)?);
+            template.special_tokens = package::special_tokens(&package::object(id, config)?);
         }
         Ok(Some(template))
     }

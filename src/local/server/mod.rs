@@ -6,6 +6,7 @@
 //! | handlers | one per processor, at most four | log a request, apply faults, run its endpoint ([`request_dispatcher`], [`api`]) |
 //! | run workers | one per training run in memory | execute its tasks in the order of arrival ([`compute`]) |
 //! | sampling workers | one for each sample that runs, at most 64 | execute sample tasks ([`compute`]) |
+//! | answering threads | one per request of OpenAI's API, at most 64 | ask a model, and send what it samples ([`answer_pool`]) |
 //!
 //! Each module uses only modules below it:
 //!
@@ -14,7 +15,8 @@
 //! request_dispatcher
 //!                   request → log → faults → endpoint
 //! faults            rules that make requests fail
-//! api               routes, decoding and checks, handlers
+//! api               routes, decoding and checks, handlers; OpenAI's API
+//! answer_pool       threads that answer OpenAI's requests
 //! compute           worker threads, loading and saving of weights
 //! state             tables, promises, records on disk, tasks as data
 //! net               event loop, connections, responders
@@ -26,20 +28,22 @@
 //! A request that takes time gets a promise ([`state`]). A poll that waits for a result costs a table entry, not a
 //! thread, so thousands can wait at once.
 
-mod activity;
+pub(super) mod activity;
+#[cfg(feature = "pretrained")]
+pub(super) mod answer_pool;
 mod api;
 mod compute;
 mod faults;
 mod flags;
-mod http1;
-mod net;
-mod path_segment;
+pub(super) mod http1;
+pub(super) mod net;
+pub(super) mod path_segment;
 mod request_dispatcher;
 mod server_settings;
 mod state;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(super) mod time;
 mod tokenizer_packages;
 mod wire_formats;
 
@@ -54,6 +58,8 @@ use mio::{Poll, Waker};
 
 use self::activity::ActivityTracker;
 pub use self::activity::{Activity, LoggedRequest};
+#[cfg(feature = "pretrained")]
+use self::api::OpenAi;
 use self::api::{ApiContext, LinkSigner, TokenSigner};
 use self::compute::spawn_sample_worker;
 use self::faults::FaultInjector;
@@ -120,6 +126,8 @@ impl Server {
             wire: settings.wire,
             signer: LinkSigner::new(record.secret),
             address,
+            #[cfg(feature = "pretrained")]
+            openai: OpenAi::new(),
         };
 
         // If a thread fails to start below, dropping `server` stops those that did start. The drop joins the handlers, and

@@ -41,6 +41,7 @@ fn help_of_every_command() {
         "chat",
         "train",
         "serve",
+        "proxy",
         "doctor",
         "version",
         "completions",

@@ -33,6 +33,8 @@ pub(crate) struct ApiContext {
     pub(crate) wire: WireFormats,
     pub(crate) signer: LinkSigner,
     pub(crate) address: SocketAddr,
+    #[cfg(feature = "pretrained")]
+    pub(crate) openai: super::openai::shared::OpenAi,
 }
 
 /// One request to an endpoint.

@@ -9,6 +9,8 @@ mod call;
 mod decode;
 mod endpoints;
 mod hub;
+#[cfg(feature = "pretrained")]
+mod openai;
 mod query;
 mod routes;
 mod signed_link;
@@ -16,6 +18,8 @@ mod tokens;
 mod unsupported;
 
 pub(crate) use self::call::{ApiContext, KeyCheck};
+#[cfg(feature = "pretrained")]
+pub(crate) use self::openai::shared::OpenAi;
 pub(crate) use self::routes::{PREFIX, endpoint_names, handle};
 pub(crate) use self::signed_link::LinkSigner;
 pub(crate) use self::tokens::TokenSigner;

@@ -2,6 +2,8 @@
 
 use super::call::{ApiContext, Call, Download, HandlerOutcome, HandlerResult};
 use super::endpoints::{DOWNLOADS, ROUTES};
+#[cfg(feature = "pretrained")]
+use super::openai;
 use super::{hub, unsupported};
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
@@ -16,11 +18,16 @@ pub(crate) const PREFIX: &str = "/api/v1/";
 pub(crate) fn endpoint_names() -> impl Iterator<Item = &'static str> {
     let ends = |(_, route, _): &(_, &'static str, _)| [route.split('/').next(), route.rsplit('/').next()];
     let downloads = DOWNLOADS.iter().map(|(first, _)| *first);
-    ROUTES.iter().flat_map(ends).flatten().filter(|segment| *segment != "{}").chain(downloads)
+    let openai = ["completions", "models"].into_iter().filter(|_| cfg!(feature = "pretrained"));
+    ROUTES.iter().flat_map(ends).flatten().filter(|segment| *segment != "{}").chain(downloads).chain(openai)
 }
 
 /// Executes a request and responds to it, at once or later.
 pub(crate) fn handle(context: &ApiContext, request: &Request, responder: &Responder) {
+    #[cfg(feature = "pretrained")]
+    if request.path.starts_with(openai::PREFIX) {
+        return openai::handle(context, request, responder);
+    }
     match route(context, request, responder) {
         Ok(HandlerOutcome::Respond(response)) | Err(response) => responder.respond(response),
         Ok(HandlerOutcome::Defer) => {}

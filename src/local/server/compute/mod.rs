@@ -12,8 +12,13 @@ mod run_worker;
 mod sample_output;
 mod sample_worker;
 mod target_logprobs;
+mod usage;
 mod weights;
 
 pub(crate) use self::run_worker::spawn_run_worker;
 pub(crate) use self::sample_worker::spawn_sample_worker;
 pub(crate) use self::target_logprobs::target_rows;
+#[cfg(feature = "pretrained")]
+pub(crate) use self::usage::{Sampled, count_samples};
+#[cfg(feature = "pretrained")]
+pub(crate) use self::weights::sampling_adapter;

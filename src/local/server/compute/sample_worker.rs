@@ -8,11 +8,10 @@ use log::debug;
 
 use super::catch_panic::catch_panic;
 use super::sample_output::sample_response;
+use super::usage::{Sampled, count_samples};
 use super::weights::sampling_adapter;
-use crate::local::model::{Samples, SamplingContext};
-use crate::local::server::state::{
-    SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, UsageKey, UsageKind, Weights,
-};
+use crate::local::model::SamplingContext;
+use crate::local::server::state::{SampleTask, SamplingSessionRecord, ServerState, TaskError, TaskOutput, Weights};
 
 /// Starts a worker, which executes sample tasks until the server stops. It starts another one when it is busy, so that there is always
 /// one for the next sample, up to a limit.
@@ -64,26 +63,11 @@ fn sample(state: &ServerState, task: &SampleTask) -> Result<TaskOutput, TaskErro
     }
     // If the model ran the prompt for what is asked about it, it had kept less at that time than when it sampled.
     let cached_tokens = about_prompt.as_ref().map_or(samples.cached_tokens, |about| about.cached_tokens);
-    count_usage(state, task, &samples, cached_tokens);
+    let SamplingSessionRecord { owner, session_id, base_model, .. } = &task.record;
+    let sampled = Sampled { owner, session_id: Some(session_id), base_model };
+    count_samples(state, &sampled, params.prompt.len(), &samples, cached_tokens);
     let response = sample_response(params, about_prompt, samples.sequences, cached_tokens);
     response.map_err(|what| TaskError::user(format!("the model {} cannot report {what}", model.name())))
-}
-
-/// Counts tokens as the service does: the prompt once, and as cached for each further sample.
-fn count_usage(state: &ServerState, task: &SampleTask, samples: &Samples, cached_tokens: usize) {
-    let SamplingSessionRecord { owner, session_id, base_model, .. } = &task.record;
-    let (prompt, more) = (task.params.prompt.len(), samples.sequences.len().saturating_sub(1));
-    let sampled: usize = samples.sequences.iter().map(|sample| sample.tokens.len()).sum();
-    for (kind, tokens) in [
-        (UsageKind::Prefill, prompt - cached_tokens.min(prompt)),
-        (UsageKind::CachedPrefill, cached_tokens + more * prompt),
-        (UsageKind::Sample, sampled),
-    ] {
-        if tokens > 0 {
-            let (owner, session_id, base_model) = (owner.clone(), Some(session_id.clone()), base_model.clone());
-            state.usage.count(UsageKey { owner, session_id, base_model, kind }, tokens as u64);
-        }
-    }
 }
 
 fn cancelled() -> TaskError {

@@ -13,7 +13,7 @@ use crate::local::server::state::{
 use crate::types::{CheckpointPath, LoraConfig};
 
 /// The adapter of a sampling session, loaded if it is not cached; `None` for a base model.
-pub(super) fn sampling_adapter(
+pub(crate) fn sampling_adapter(
     state: &ServerState,
     cache: &Arc<AdapterCache>,
     sampler_id: &str,

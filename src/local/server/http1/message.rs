@@ -94,6 +94,17 @@ impl Response {
 
     /// The status line and the headers, with `date` as the time of sending.
     pub(crate) fn head(&self, keep_alive: bool, date: SystemTime) -> Vec<u8> {
+        let length = self.body.len().to_string();
+        self.head_of(Some(("content-length", &length)), keep_alive, date)
+    }
+
+    /// The head of a response whose body comes in pieces: in chunks, or up to the end of the connection.
+    pub(crate) fn stream_head(&self, keep_alive: bool, date: SystemTime) -> Vec<u8> {
+        self.head_of(keep_alive.then_some(("transfer-encoding", "chunked")), keep_alive, date)
+    }
+
+    /// `framing` is the header that says where the body ends.
+    fn head_of(&self, framing: Option<(&str, &str)>, keep_alive: bool, date: SystemTime) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
         let mut line = |name: &str, value: &str| {
             head.push_str(name);
@@ -109,7 +120,9 @@ impl Response {
             if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
                 line("content-type", "application/json");
             }
-            line("content-length", &self.body.len().to_string());
+            if let Some((name, value)) = framing {
+                line(name, value);
+            }
         }
         if !keep_alive {
             line("connection", "close");

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use socket2::SockRef;
 
+use super::awaited::Awaited;
 use super::delivery::{Delivery, DeliveryMode};
+use super::stream::{Backlog, Flow, Stream};
 use crate::local::server::http1::{Parsed, Parser, Request, Response};
 use crate::local::server::time::wall_clock;
 
@@ -50,7 +52,9 @@ pub(super) struct Connection {
     /// Number of the latest request, from 1.
     pub(super) request_number: u64,
     /// Present while the latest request has no response.
-    awaited: Option<Arc<()>>,
+    awaited: Option<Arc<Awaited>>,
+    /// Whether the connection closes when the client closes its sending side before the response is ready.
+    is_watched: bool,
     keep_alive: bool,
     /// The latest request is a HEAD request.
     is_head: bool,
@@ -69,6 +73,8 @@ enum Phase {
     /// The response is ready, and a fault withholds it until the deadline.
     Delayed(Response, DeliveryMode),
     Writing(Output),
+    /// The response is written while it is made.
+    Streaming(Stream),
     /// A fault suppresses the response.
     Silent,
     /// A fault resets the connection at the next byte from the client.
@@ -107,6 +113,7 @@ impl Connection {
             limits,
             request_number: 0,
             awaited: None,
+            is_watched: false,
             keep_alive: true,
             is_head: false,
             read_closed: false,
@@ -122,7 +129,7 @@ impl Connection {
     }
 
     /// A reference that expires once the latest request has its response.
-    pub(super) fn awaited(&self) -> Weak<()> {
+    pub(super) fn awaited(&self) -> Weak<Awaited> {
         self.awaited.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
@@ -156,7 +163,8 @@ impl Connection {
         }
         match (dispatch, &self.phase) {
             (Some(request), _) => NextStep::Dispatch(request),
-            (None, Phase::Handling | Phase::Writing(_)) => NextStep::Wait,
+            (None, Phase::Handling) if !self.is_watched => NextStep::Wait,
+            (None, Phase::Writing(_)) => NextStep::Wait,
             (None, _) if self.read_closed => NextStep::Close,
             (None, _) => NextStep::Wait,
         }
@@ -190,7 +198,8 @@ impl Connection {
                     self.keep_alive = request.keep_alive;
                     self.is_head = request.method == "HEAD";
                     self.request_number += 1;
-                    self.awaited = Some(Arc::new(()));
+                    self.awaited = Some(Arc::default());
+                    self.is_watched = false;
                     self.enter(Phase::Handling, None);
                     return NextStep::Dispatch(request);
                 }
@@ -210,8 +219,12 @@ impl Connection {
         delivery: Delivery,
         now: Instant,
     ) -> NextStep {
-        if request_number != self.request_number || !matches!(self.phase, Phase::Handling | Phase::Held(..)) {
-            return NextStep::Wait;
+        match self.phase {
+            _ if request_number != self.request_number => return NextStep::Wait,
+            Phase::Handling | Phase::Held(..) => {}
+            // Whoever made the body failed: only a body that ends early tells the client.
+            Phase::Streaming(_) => return NextStep::Close,
+            _ => return NextStep::Wait,
         }
         self.awaited = None;
         if delivery.delay > Duration::ZERO {
@@ -239,6 +252,58 @@ impl Connection {
         NextStep::Wait
     }
 
+    /// Nobody wants the response to a request any more once the client closes its sending side.
+    pub(super) fn on_watch(&mut self, request_number: u64) -> NextStep {
+        if request_number != self.request_number || !matches!(self.phase, Phase::Handling) {
+            return NextStep::Wait;
+        }
+        self.is_watched = true;
+        if self.read_closed { NextStep::Close } else { NextStep::Wait }
+    }
+
+    /// The response to a request will come in pieces.
+    pub(super) fn on_begin(
+        &mut self,
+        request_number: u64,
+        response: &Response,
+        backlog: Backlog,
+        delivery: Delivery,
+        now: Instant,
+    ) -> NextStep {
+        if request_number != self.request_number || !matches!(self.phase, Phase::Handling) {
+            return NextStep::Wait;
+        }
+        match delivery.mode {
+            _ if self.read_closed => return NextStep::Close,
+            DeliveryMode::Reset => return self.reset(),
+            DeliveryMode::Never => {
+                self.enter(Phase::Silent, None);
+                return NextStep::Wait;
+            }
+            _ => {}
+        }
+        let head = response.stream_head(self.keep_alive, wall_clock());
+        let stream = Stream::new(head, self.keep_alive, backlog, delivery, now);
+        let withheld_until = stream.withheld_until();
+        self.enter(Phase::Streaming(stream), withheld_until);
+        self.on_writable(now)
+    }
+
+    /// A piece of the response that has begun, or its end.
+    pub(super) fn on_piece(&mut self, request_number: u64, piece: Option<&[u8]>, now: Instant) -> NextStep {
+        match &mut self.phase {
+            Phase::Streaming(stream) if request_number == self.request_number => match piece {
+                Some(piece) => stream.push(piece),
+                None => {
+                    stream.end();
+                    self.awaited = None;
+                }
+            },
+            _ => return NextStep::Wait,
+        }
+        self.on_writable(now)
+    }
+
     pub(super) fn on_deadline(&mut self, now: Instant) -> NextStep {
         self.deadline = None;
         match std::mem::replace(&mut self.phase, Phase::Silent) {
@@ -247,6 +312,11 @@ impl Connection {
                 self.on_response(self.request_number, fallback, delivery, now)
             }
             Phase::Delayed(response, mode) => self.deliver(response, mode, now),
+            Phase::Streaming(mut stream) if stream.withheld_until().is_some() => {
+                stream.release();
+                self.phase = Phase::Streaming(stream);
+                self.on_writable(now)
+            }
             Phase::Reading if !self.parser.is_idle() => {
                 self.keep_alive = false;
                 self.deliver(Response::temporary(408, "the request timed out"), DeliveryMode::Complete, now)
@@ -284,7 +354,11 @@ impl Connection {
 
     /// The socket may accept more bytes.
     pub(super) fn on_writable(&mut self, now: Instant) -> NextStep {
-        let Phase::Writing(output) = &mut self.phase else { return NextStep::Wait };
+        let output = match &mut self.phase {
+            Phase::Writing(output) => output,
+            Phase::Streaming(_) => return self.write_stream(now),
+            _ => return NextStep::Wait,
+        };
         let then = output.then;
         match output.write(&mut self.stream) {
             Ok(true) => {}
@@ -294,6 +368,37 @@ impl Connection {
             }
             Err(_) => return NextStep::Close,
         }
+        self.after_write(then, now)
+    }
+
+    fn write_stream(&mut self, now: Instant) -> NextStep {
+        let Phase::Streaming(stream) = &mut self.phase else { return NextStep::Wait };
+        if stream.withheld_until().is_some() {
+            return NextStep::Wait;
+        }
+        match stream.write(&mut self.stream) {
+            Ok(Flow::Drained) => self.deadline = None,
+            Ok(Flow::Blocked { progress }) => {
+                if progress || self.deadline.is_none() {
+                    self.deadline = now.checked_add(self.limits.timeout_idle);
+                }
+            }
+            Ok(Flow::Ended) => {
+                let then = match stream.mode() {
+                    DeliveryMode::Truncated => AfterWrite::Close,
+                    DeliveryMode::ResetDuring => AfterWrite::Reset,
+                    DeliveryMode::ResetAfter => AfterWrite::ResetOnNextRequest,
+                    _ if self.keep_alive => AfterWrite::Read,
+                    _ => AfterWrite::Drain,
+                };
+                return self.after_write(then, now);
+            }
+            Err(_) => return NextStep::Close,
+        }
+        NextStep::Wait
+    }
+
+    fn after_write(&mut self, then: AfterWrite, now: Instant) -> NextStep {
         match then {
             AfterWrite::Read if !self.read_closed => {
                 self.enter(Phase::Reading, now.checked_add(self.limits.timeout_idle));

@@ -128,6 +128,19 @@ impl EventLoop {
                     connection.on_hold(to.request, until, fallback, delivery)
                 });
             }
+            Message::Watch { to } => {
+                self.update(Token(to.connection), |connection, _| connection.on_watch(to.request));
+            }
+            Message::Begin { to, response, backlog, delivery } => {
+                self.update(Token(to.connection), |connection, now| {
+                    connection.on_begin(to.request, &response, backlog, delivery, now)
+                });
+            }
+            Message::Piece { to, piece } => {
+                self.update(Token(to.connection), |connection, now| {
+                    connection.on_piece(to.request, piece.as_deref(), now)
+                });
+            }
             Message::Pause(result) => {
                 let paused = self.pause();
                 // Before the result: the caller of `pause` must see no open connection afterwards.

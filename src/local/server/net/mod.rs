@@ -7,14 +7,18 @@
 //! reset instead of a close, a reset on the next use of a connection. `tiny_http` has a thread per connection and neither
 //! control; async servers would bring their runtime into the library.
 
+mod awaited;
 mod connection;
 mod delivery;
 mod event_loop;
 mod listener;
 mod mailbox;
+mod stream;
 
 pub(crate) use self::connection::Limits;
 pub(crate) use self::delivery::{Delivery, DeliveryMode};
 pub(crate) use self::event_loop::{EventLoop, IncomingRequest, WAKER};
 pub(crate) use self::listener::bind_and_listen;
+#[cfg(feature = "pretrained")]
+pub(crate) use self::mailbox::StreamResponder;
 pub(crate) use self::mailbox::{Mailbox, Message, Responder};

@@ -21,6 +21,12 @@ impl TaskError {
     pub(crate) fn server(message: impl Into<String>) -> Self {
         TaskError { category: RequestErrorCategory::Server, message: message.into() }
     }
+
+    /// Whether it is the client's mistake, and what it is.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn parts(&self) -> (bool, &str) {
+        (self.category == RequestErrorCategory::User, &self.message)
+    }
 }
 
 /// The id of a promise: a number, in the order of creation.
