@@ -14,6 +14,7 @@ mod local;
 mod pipes;
 pub mod program;
 mod serve;
+mod serve_models;
 mod stored;
 #[cfg(unix)]
 mod terminal;

@@ -13,8 +13,8 @@ use tinkex::{Config, ServiceClient, Wire};
 use super::program::{KEY, Program, ignoring, read_to_end, shell, tinkex};
 use crate::local_server::client::{Client, sample};
 
-struct Server {
-    child: Child,
+pub(super) struct Server {
+    pub(super) child: Child,
     stdout: BufReader<ChildStdout>,
     url: String,
 }
@@ -26,11 +26,11 @@ impl Drop for Server {
     }
 }
 
-fn serve(options: &str) -> Server {
+pub(super) fn serve(options: &str) -> Server {
     started(tinkex(&format!("serve {options}")))
 }
 
-fn started(program: Program) -> Server {
+pub(super) fn started(program: Program) -> Server {
     let mut child = program.start();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -43,7 +43,7 @@ fn connect(server: &Server) -> tinkex::Result<ServiceClient> {
     ServiceClient::connect(Config::builder().base_url(&server.url).api_key(KEY).max_retries(0).build()?)
 }
 
-fn models(server: &Server) -> Vec<String> {
+pub(super) fn models(server: &Server) -> Vec<String> {
     let capabilities = connect(server).unwrap().get_server_capabilities().unwrap();
     capabilities.supported_models.into_iter().filter_map(|model| model.model_name).collect()
 }
