@@ -5,14 +5,14 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut1};
+use ndarray::{Array2, ArrayView2};
 use pulp::Arch;
 use rayon::prelude::*;
 
 use super::super::attention::Attend;
-use super::super::ops::softmax;
 use super::super::views::{block, block_mut};
 use super::kv::{BLOCK, SequenceKv};
+use crate::local::kernel::softmax;
 
 /// Less work than this, in products of a query with a key, is not worth the start of a task.
 const MIN_PRODUCTS: usize = 1024;
@@ -116,7 +116,7 @@ fn attend(query: &[f32], blocks: &[HeadBlock<'_>], visible: usize, scores: &mut 
         }
         start += tokens;
     }
-    softmax(ArrayViewMut1::from(&mut scores[..visible]));
+    softmax(&mut scores[..visible]);
     let mut start = 0;
     for &((_, values), tokens) in blocks {
         if start >= visible {

@@ -1,7 +1,7 @@
 //! Sampling: prompts, and the tokens after them.
 //!
 //! All samples of a model run in one [`batch`], on the threads that asked for them: one of these does the work for all, in rounds
-//! ([`running`]). A round computes one block of one prompt ([`prompt`], [`prompt_cache`]), then the next token of every sequence
+//! ([`running`]). A round computes a few blocks of one prompt ([`prompt`], [`prompt_cache`]), then the next token of every sequence
 //! in one call of the network ([`step`], [`kept_attention`]), so that the weights are read once for all. What is too much at once
 //! waits in order ([`admission`]). The keys and values lie in blocks ([`kv`]): those of a prompt are shared by its sequences.
 //!

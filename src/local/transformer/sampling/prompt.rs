@@ -1,6 +1,8 @@
-//! Running a prompt, block by block, as far as its blocks are not known.
+//! Running a prompt, as far as its blocks are not known.
 
 use std::sync::{Arc, Weak};
+
+use ndarray::Axis;
 
 use super::super::Transformer;
 use super::super::ops::log_softmax;
@@ -9,6 +11,10 @@ use super::kv::{BLOCK, KvShape, SequenceKv};
 use super::prompt_cache::{KeptPath, PromptBlock, PromptCache};
 use super::step::{Segment, logits, outputs};
 use crate::local::model::{Adapter, SamplingContext};
+
+/// Tokens that are computed in one call of the network: so many that reading the weights is a small part of the work, and so few
+/// that the other sequences need not wait long. Their number changes no bit.
+const PIECE: usize = 4 * BLOCK;
 
 /// A prompt, as far as it has run.
 #[derive(Debug)]
@@ -61,21 +67,23 @@ impl PromptRun {
         SequenceKv::after(shape, self.blocks.iter().map(|block| block.kv.clone()).collect())
     }
 
-    /// Takes the blocks that are known, and computes the one after them. Whether there was one.
+    /// Takes the blocks that are known, and computes the next ones. Whether there were any.
     pub(super) fn advance(&mut self, model: &Transformer, cache: &PromptCache) -> bool {
         self.take_known(cache);
         let start = self.blocks.len() * BLOCK;
-        let Some(tokens) = self.tokens.chunks(BLOCK).nth(self.blocks.len()) else { return false };
+        let Some(tokens) = self.tokens.get(start..).and_then(|rest| rest.chunks(PIECE).next()) else { return false };
         let mut kv = self.kv(KvShape::new(&model.config));
         let segment = Segment { tokens, position: start, adapter: self.adapter.as_deref(), kv: &mut kv };
         let output = outputs(model, &mut [segment]);
-        let adapter = self.adapter.as_ref().map(Arc::downgrade);
-        let Some(kv) = kv.into_own().pop() else { return false };
-        let block = Arc::new(PromptBlock { kv: Arc::new(kv), output, adapter });
-        if let Some(path) = &mut self.path {
-            cache.keep(path, tokens, &block);
+        let outputs = output.axis_chunks_iter(Axis(0), BLOCK);
+        for ((tokens, kv), output) in tokens.chunks(BLOCK).zip(kv.into_own()).zip(outputs) {
+            let adapter = self.adapter.as_ref().map(Arc::downgrade);
+            let block = Arc::new(PromptBlock { kv: Arc::new(kv), output: output.to_owned(), adapter });
+            if let Some(path) = &mut self.path {
+                cache.keep(path, tokens, &block);
+            }
+            self.blocks.push(block);
         }
-        self.blocks.push(block);
         true
     }
 

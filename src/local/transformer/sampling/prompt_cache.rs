@@ -1,8 +1,8 @@
 //! The prefix cache: what the transformer has computed of prompts, for further samples of prompts that begin alike.
 //!
-//! A prompt is computed in blocks of [`BLOCK`](super::kv::BLOCK) tokens, which always begin at a multiple of it. So a block is computed from the same
-//! numbers in the same order, whether the blocks before it were computed just now or for another prompt: no bit of a result
-//! depends on what is in the cache.
+//! A prompt is kept in blocks of [`BLOCK`](super::kv::BLOCK) tokens, which always begin at a multiple of it. No row of a product
+//! depends on the others, and attention goes block by block. So a block is computed from the same numbers in the same order,
+//! whether the blocks before it were computed just now or for another prompt: no bit of a result depends on what is in the cache.
 //!
 //! A block is found by its tokens and the block before it, so all tokens up to its end are the same. The last block of a prompt
 //! may be shorter; it is found by the same prompt only. A block that is computed again, with other weights, is another block: those

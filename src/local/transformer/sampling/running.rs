@@ -37,7 +37,7 @@ impl Running {
         self.jobs.extend(jobs);
     }
 
-    /// Does one round: at most one block of one prompt, and one token of each running sequence. Returns the jobs that are over.
+    /// Does one round: at most a few blocks of one prompt, and one token of each running sequence. Returns the jobs that are over.
     pub(super) fn round(
         &mut self,
         model: &Transformer,
@@ -69,7 +69,7 @@ impl Running {
         jobs.iter_mut().zip(claims).for_each(|(job, claim)| job.claim = claim);
     }
 
-    /// Runs prompts, each a block after that of another one, until a block had to be computed.
+    /// Runs prompts in turn, until blocks of one had to be computed.
     fn run_prompts(&mut self, model: &Transformer, cache: &PromptCache) {
         let last = self.last_prompt;
         let mut jobs: Vec<_> = self.jobs.iter_mut().filter(|(_, job)| job.has_prompt_to_run()).collect();
