@@ -6,6 +6,7 @@ mod files_gguf;
 mod files_hostile;
 mod files_text;
 mod model_copy;
+mod numbers_greedy;
 mod server;
 mod server_real;
 mod server_tokenizers;
