@@ -1,7 +1,8 @@
 //! Products with the frozen matrices of a model, on several threads.
 //!
-//! Every number of a result is summed in an order that depends on the matrix alone: neither the number of threads nor the other rows
-//! change a bit of a row.
+//! A product has one path for every number of rows, and each number of its result is summed in an order that depends on the matrix
+//! alone: neither the number of threads nor the other rows change a bit of a row. Another processor may have other vectors, and so
+//! other last bits.
 
 mod dots;
 mod exponential;
@@ -24,4 +25,4 @@ pub(crate) use self::rows::{
     log_softmax, rms_norm, rms_norm_backward, silu_gate, silu_gate_backward, softmax, softmax_backward,
 };
 pub(crate) use self::threads::Threads;
-pub(crate) use self::weight::{Weight, add_linear, add_product, linear, linear_backward};
+pub(crate) use self::weight::{Weight, add_product, linear, linear_backward};

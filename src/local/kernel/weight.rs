@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
-use super::Real;
+use super::real::Real;
 
 /// A matrix that no training changes: outputs × inputs.
 #[derive(Clone, Debug)]
@@ -40,17 +40,12 @@ impl<T: Real> Weight<T> {
 
 /// `x · weightᵀ`: rows × inputs to rows × outputs.
 pub(crate) fn linear<T: Real>(x: ArrayView2<'_, T>, weight: &Weight<T>) -> Array2<T> {
-    let mut out = Array2::zeros((x.nrows(), weight.dim().0));
-    add_linear(x, weight, out.view_mut());
-    out
-}
-
-/// Adds [`linear`]'s result to `out`.
-pub(crate) fn add_linear<T: Real>(x: ArrayView2<'_, T>, weight: &Weight<T>, out: ArrayViewMut2<'_, T>) {
+    let mut y = Array2::zeros((x.nrows(), weight.dim().0));
     match weight {
-        Weight::Full(matrix) => T::add_product(T::one(), x, matrix.t(), out),
-        Weight::Half(matrix) => T::add_half_product(x, matrix.t(), out),
+        Weight::Full(matrix) => T::add_product(T::one(), x, matrix.t(), y.view_mut()),
+        Weight::Half(matrix) => T::add_half_product(x, matrix.t(), y.view_mut()),
     }
+    y
 }
 
 /// `dy · weight`, the gradient of [`linear`] with respect to `x`: rows × outputs to rows × inputs.
