@@ -6,7 +6,7 @@ use std::io;
 use flate2::{Compression, write::GzEncoder};
 use ndarray::Array2;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::adam::Adam;
 use super::model::{Adapter, AdapterOptions, Tensors};
@@ -15,8 +15,8 @@ use super::transformer::LORA_ALPHA;
 /// The files of a checkpoint, by name.
 pub(super) type CheckpointFiles = BTreeMap<String, Vec<u8>>;
 
-const WEIGHTS: &str = "adapter_model.safetensors";
-const CONFIG: &str = "adapter_config.json";
+pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
+pub(super) const CONFIG: &str = "adapter_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const GRADIENT: &str = "gradient.safetensors";
 /// Metadata key of the number of steps in the optimizer file, whose tensors are the moments `m.NAME` and `v.NAME`.
@@ -25,7 +25,9 @@ const STEP: &str = "step";
 /// Serializes an adapter, with the optimizer state for a training checkpoint.
 pub(super) fn pack(base_model: &str, adapter: &Adapter, optimizer: Option<&Adam>) -> io::Result<CheckpointFiles> {
     let mut files = CheckpointFiles::new();
-    files.insert(CONFIG.to_owned(), config(base_model, adapter).into_bytes());
+    let modules = adapter.tensors.keys().filter_map(|name| Some(name.split_once(".lora_")?.0));
+    let config = peft_config(Some(base_model), adapter.options.rank, LORA_ALPHA, modules);
+    files.insert(CONFIG.to_owned(), format!("{config:#}\n").into_bytes());
     files.insert(
         WEIGHTS.to_owned(),
         write_tensors(adapter.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), None)?,
@@ -91,24 +93,27 @@ pub(super) fn archive(files: &CheckpointFiles) -> io::Result<Vec<u8>> {
     archive.into_inner()?.finish()
 }
 
-/// The configuration that PEFT's `LoraConfig.from_pretrained` reads.
-fn config(base_model: &str, adapter: &Adapter) -> String {
-    // "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" belongs to the module "q_proj".
-    let module = |name: &String| Some(name.split_once(".lora_")?.0.rsplit('.').next()?.to_owned());
-    let modules: BTreeSet<String> = adapter.tensors.keys().filter_map(module).collect();
-    let config = json!({
+/// The configuration that PEFT's `LoraConfig.from_pretrained` reads, for an adapter of these modules.
+pub(super) fn peft_config<'a>(
+    base_model: Option<&str>,
+    rank: usize,
+    alpha: f64,
+    modules: impl Iterator<Item = &'a str>,
+) -> Value {
+    // "model.layers.0.self_attn.q_proj" is one of those that PEFT finds as "q_proj".
+    let modules: BTreeSet<&str> = modules.filter_map(|module| module.rsplit('.').next()).collect();
+    json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model,
-        "r": adapter.options.rank,
-        "lora_alpha": LORA_ALPHA,
+        "r": rank,
+        "lora_alpha": alpha,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
         "target_modules": modules,
-    });
-    format!("{config:#}\n")
+    })
 }
 
 fn write_tensors<'a>(

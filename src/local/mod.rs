@@ -214,6 +214,8 @@ pub mod adam;
 mod builder;
 mod checkpoint_files;
 mod directory_lock;
+#[cfg(feature = "pretrained")]
+pub mod export;
 mod kernel;
 pub mod model;
 mod objective;

@@ -18,5 +18,7 @@ mod whoami;
 
 pub use copy_weights::CopyWeights;
 pub use download::{Canceller, DownloadOptions, DownloadProgress, Downloaded};
+#[cfg(feature = "pretrained")]
+pub(crate) use download::{StagingDir, unpack};
 pub use found_sessions::FoundSessions;
 pub use pages::Pages;

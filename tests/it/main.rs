@@ -23,6 +23,8 @@ mod custom_loss;
 #[cfg(all(feature = "local", unix))]
 mod device;
 mod events;
+#[cfg(feature = "pretrained")]
+mod export;
 mod http;
 #[cfg(feature = "local")]
 mod local_futures;

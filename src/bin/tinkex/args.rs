@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::app::GlobalOptions;
-use crate::{auth, billing, chat, checkpoint, doctor, generate, model, proxy, run, sample, serve, session, train};
+use crate::{
+    auth, billing, chat, checkpoint, doctor, export, generate, model, proxy, run, sample, serve, session, train,
+};
 
 /// Fine-tune and sample language models on a Tinker service.
 ///
@@ -81,6 +83,7 @@ pub(crate) enum Command {
     Sample(sample::Options),
     Chat(chat::Options),
     Train(train::Options),
+    Export(export::Options),
     Serve(serve::Options),
     Proxy(proxy::Options),
     Doctor(doctor::Options),
@@ -100,6 +103,7 @@ impl Command {
                 | Command::Chat(_)
                 | Command::Train(_)
                 | Command::Proxy(_)
+                | Command::Export(_)
                 | Command::Doctor(_)
                 | Command::Checkpoint(Download(_))
         )

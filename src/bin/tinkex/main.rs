@@ -33,6 +33,7 @@ mod conversation_options;
 mod csv;
 mod doctor;
 mod download_bar;
+mod export;
 mod failure;
 mod generate;
 mod human;
@@ -100,6 +101,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Auth(command) => auth::run(&app, &command),
         Command::Sample(options) => sample::run(&app, &options),
         Command::Chat(options) => chat::run(&app, &options),
+        Command::Export(options) => export::run(&app, &options),
         Command::Train(options) => train::run(&app, &options),
         Command::Doctor(options) => doctor::run(&app, &options),
         Command::Serve(options) => serve::run(&app, options),

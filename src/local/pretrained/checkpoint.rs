@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::WEIGHTS;
 use super::architecture::Architecture;
 use super::stored::StoredTensor;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +47,20 @@ impl Checkpoint {
     ) -> Result<()> {
         let tensor = self.tensors.get(name).ok_or_else(|| self.unusable(&format!("it has no tensor {name}")))?;
         tensor.read(self.file(tensor), cancellation, sink)
+    }
+
+    /// Whether it is a GGUF file.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.gguf.is_some()
+    }
+
+    /// The files in Hugging Face's format that have the tensors, or would have those of a GGUF file: names, each with the names of its
+    /// tensors.
+    pub(crate) fn shards(&self) -> Vec<(String, Vec<&String>)> {
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let names = self.files.iter().map(|path| if self.is_gguf() { WEIGHTS.to_owned() } else { name(path) });
+        let tensors = |index| self.tensors.iter().filter(move |(_, tensor)| tensor.file == index).map(|(name, _)| name);
+        names.enumerate().map(|(index, name)| (name, tensors(index).collect())).collect()
     }
 
     /// The file that a tensor is in.

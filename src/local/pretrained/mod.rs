@@ -40,6 +40,9 @@ mod text;
 use std::fmt;
 use std::sync::Arc;
 
+pub(in crate::local) use self::download::{Located, locate};
+pub(in crate::local) use self::hugging_face::{CONFIG, WEIGHTS, WEIGHTS_INDEX, tensors_of_file};
+pub(in crate::local) use self::text::package as text_package;
 use super::model::Cancellation;
 use super::transformer::Transformer;
 use crate::error::Result;

@@ -27,6 +27,11 @@ pub(crate) struct StoredTensor {
 }
 
 impl StoredTensor {
+    /// Its name in the file.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
     /// How many numbers it has.
     pub(crate) fn len(&self) -> usize {
         let (block, block_bytes) = self.encoding.block();
@@ -39,7 +44,7 @@ impl StoredTensor {
     }
 
     /// Reads the numbers, row by row, and calls `sink` with a piece at a time.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         path: &Path,
         cancellation: &Cancellation,

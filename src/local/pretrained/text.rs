@@ -23,7 +23,7 @@ const FILES: [&str; 6] = [
 ];
 
 /// The text package of a model with this name.
-pub(super) fn package(checkpoint: &Checkpoint, name: &str) -> Result<TextPackage> {
+pub(in crate::local) fn package(checkpoint: &Checkpoint, name: &str) -> Result<TextPackage> {
     let package = match &checkpoint.gguf {
         Some(metadata) => of_gguf(checkpoint, metadata, name)?,
         None => of_directory(&checkpoint.path, name)?,

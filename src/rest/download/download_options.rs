@@ -130,7 +130,7 @@ impl<'a> DownloadOptions<'a> {
         checked_destination(&self.destination, self.overwrite).map(drop)
     }
 
-    pub(super) fn unpack_limits(&self) -> UnpackLimits {
+    pub(crate) fn unpack_limits(&self) -> UnpackLimits {
         UnpackLimits { files: self.max_files, bytes: self.max_bytes }
     }
 }

@@ -21,8 +21,8 @@ use super::endpoint::{CheckpointEndpoint, NO_ARCHIVE, archive_url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Limits;
 use fetch::{Fetch, LinkSource, Target};
-use staging::StagingDir;
-use unpack::unpack;
+pub(crate) use staging::StagingDir;
+pub(crate) use unpack::unpack;
 
 /// The result of a download.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ const MAX_NAMES: usize = 8;
 
 /// A directory beside the destination, and therefore on the same file system. It is removed on drop.
 #[derive(Debug)]
-pub(super) struct StagingDir {
+pub(crate) struct StagingDir {
     directory: PathBuf,
     /// Without a trailing slash, which would name the target of a symbolic link.
     destination: PathBuf,
@@ -32,7 +32,7 @@ pub(super) struct StagingDir {
 }
 
 impl StagingDir {
-    pub(super) fn create(destination: &Path, overwrite: bool) -> Result<Self> {
+    pub(crate) fn create(destination: &Path, overwrite: bool) -> Result<Self> {
         let (parent, name, destination) = checked_destination(destination, overwrite)?;
         let created = parent.ancestors().take_while(|above| !above.as_os_str().is_empty() && !exists(above)).last();
         let mut staging = StagingDir {
@@ -62,17 +62,17 @@ impl StagingDir {
     }
 
     /// Where the archive is stored.
-    pub(super) fn archive(&self) -> PathBuf {
+    pub(crate) fn archive(&self) -> PathBuf {
         self.directory.join("archive")
     }
 
     /// Where the archive is unpacked to.
-    pub(super) fn content(&self) -> PathBuf {
+    pub(crate) fn content(&self) -> PathBuf {
         self.directory.join("content")
     }
 
     /// Moves the complete result to the destination. Old content is moved aside, and removed last.
-    pub(super) fn install(mut self, what: &Path) -> Result<()> {
+    pub(crate) fn install(mut self, what: &Path) -> Result<()> {
         let moved = |error| io_error("moved to its destination", what, error);
         if !exists(&self.destination) {
             fs::rename(what, &self.destination).map_err(|error| match error.kind() {

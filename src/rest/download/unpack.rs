@@ -29,14 +29,14 @@ const CHUNK: usize = 64 * 1024;
 
 /// The maximum content of an archive.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct UnpackLimits {
+pub(crate) struct UnpackLimits {
     pub(super) files: u64,
     pub(super) bytes: u64,
 }
 
 /// Unpacks a tar file, with or without gzip, into a new directory. Returns the number of files. `check` is called before
 /// each member and each chunk; its error ends the work.
-pub(super) fn unpack(archive: &Path, into: &Path, limits: UnpackLimits, check: &dyn Fn() -> Result<()>) -> Result<u64> {
+pub(crate) fn unpack(archive: &Path, into: &Path, limits: UnpackLimits, check: &dyn Fn() -> Result<()>) -> Result<u64> {
     let unreadable = |error| io_error("read", archive, error);
     let mut file = File::open(archive).map_err(unreadable)?;
     let mut magic = Vec::new();

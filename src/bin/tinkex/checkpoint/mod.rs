@@ -3,6 +3,7 @@
 mod change;
 mod delete;
 mod download;
+pub(crate) mod obtain;
 
 use std::time::SystemTime;
 

@@ -24,16 +24,16 @@ const LISTING: &str = "listing.json";
 
 /// A model that is on the disk.
 #[derive(Debug)]
-pub(super) struct Located {
+pub(in crate::local) struct Located {
     /// A directory, or a GGUF file.
-    pub(super) path: PathBuf,
+    pub(in crate::local) path: PathBuf,
     /// The name for clients: the id on the hub, or that of the directory or file.
     pub(super) name: String,
 }
 
 /// Finds a model by its path, or else by its id on the hub: in this crate's cache, in that of Hugging Face's programs, or on the hub,
 /// from which it is fetched into this crate's cache. Blocks while it is fetched; `cancellation` ends that.
-pub(super) fn locate(
+pub(in crate::local) fn locate(
     model: &str,
     source: &TokenizerSource,
     cancellation: &Cancellation,

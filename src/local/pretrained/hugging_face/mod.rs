@@ -17,11 +17,12 @@ use self::config::Description;
 use self::options::Options;
 use self::shards::Shards;
 use super::checkpoint::{Checkpoint, unsupported, unusable};
+use super::stored::StoredTensor;
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) const CONFIG: &str = "config.json";
-pub(super) const WEIGHTS: &str = "model.safetensors";
-pub(super) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
+pub(in crate::local) const CONFIG: &str = "config.json";
+pub(in crate::local) const WEIGHTS: &str = "model.safetensors";
+pub(in crate::local) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 const GENERATION: &str = "generation_config.json";
 
 /// Reads the configuration and the headers of a directory.
@@ -52,6 +53,11 @@ pub(super) fn open(directory: &Path) -> Result<Checkpoint> {
     }
     let path = directory.to_owned();
     Ok(Checkpoint { path, architecture, config, is_tied, files, tensors, gguf: None })
+}
+
+/// The tensors of one safetensors file, whatever they are of.
+pub(in crate::local) fn tensors_of_file(path: &Path) -> Result<Vec<StoredTensor>> {
+    safetensors::read(path, 0)
 }
 
 /// Reads a file of JSON.
