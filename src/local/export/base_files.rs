@@ -12,16 +12,13 @@ use super::precision::ExportPrecision;
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::pretrained::checkpoint::Checkpoint;
 use crate::local::pretrained::{CONFIG, WEIGHTS, WEIGHTS_INDEX, text_package};
-use crate::tokenizer::package::{TOKENIZER, TOKENIZER_CONFIG};
 
 /// Writes the configuration, the index, the tokenizer and what else is beside the base's weights. `precision` is what the user set.
 pub(super) fn write(base: &Checkpoint, plan: &Plan<'_>, precision: Option<ExportPrecision>, into: &Path) -> Result<()> {
     if base.is_gguf() {
         let package = text_package(base, &base.path.display().to_string())?;
-        for name in [TOKENIZER, TOKENIZER_CONFIG] {
-            if let Some(content) = package.get(name) {
-                new_file::write(&into.join(name), content)?;
-            }
+        for (name, content) in package.files() {
+            new_file::write(&into.join(name), content)?;
         }
         let precision = plan.precision().unwrap_or(ExportPrecision::F32);
         write_json(&into.join(CONFIG), &gguf_config::config(base, precision, plan.unties)?.into())?;
