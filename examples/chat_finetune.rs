@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let service = ServiceClient::connect(config)?;
     let trainer = service.create_lora_training_client(&base_model, LoraConfig::new().seed(1))?;
     let tokenizer = trainer.tokenizer()?;
-    let renderer = Renderer::new(template(&tokenizer)?, tokenizer)?;
+    let renderer = Renderer::new(template(&tokenizer, &trainer.tokenizer_source()?)?, tokenizer)?;
 
     let (batch, test) = (batch(&renderer, &trained)?, batch(&renderer, &held_out)?);
     println!("training {base_model} on {} examples; {} are held out", batch.len(), test.len());
@@ -65,8 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The format of the model: that of its tokenizer's package, or the plain one for a model that has none.
-fn template(tokenizer: &Tokenizer) -> Result<ChatTemplate, tinkex::Error> {
-    match ChatTemplate::load(tokenizer.id(), &TokenizerSource::from_env())? {
+fn template(tokenizer: &Tokenizer, source: &TokenizerSource) -> Result<ChatTemplate, tinkex::Error> {
+    match ChatTemplate::load(tokenizer.id(), source)? {
         Some(template) => Ok(template),
         None => ChatTemplate::builtin("plain"),
     }

@@ -15,7 +15,7 @@ use tinkex::chat::{ChatTemplate, Conversation, Message, Renderer, ReplyEnd, Tool
 use tinkex::local::LocalServer;
 use tinkex::serde_json::{Value, json};
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn, SamplingParams};
-use tinkex::{Config, SamplingClient, ServiceClient, TokenizerSource};
+use tinkex::{Config, SamplingClient, ServiceClient};
 
 const QUESTION: &str = "How warm is it in Paris?";
 /// The model must come to an end: it may call tools in so many of its replies.
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let service = ServiceClient::connect(Config::from_env()?)?;
             let sampler = service.create_sampling_client(std::env::var("TINKER_BASE_MODEL")?)?;
             let tokenizer = sampler.tokenizer()?;
-            let template = ChatTemplate::load(tokenizer.id(), &TokenizerSource::from_env())?;
+            let template = ChatTemplate::load(tokenizer.id(), &sampler.tokenizer_source()?)?;
             let template = template.ok_or("the model has no chat template; choose one with ChatTemplate::builtin")?;
             (sampler, Renderer::new(template, tokenizer)?)
         }

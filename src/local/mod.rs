@@ -23,6 +23,7 @@
 //! | what | limit | status beyond it |
 //! |---|---|---|
 //! | tokens of a sequence | the model's context length, 1024 for models of bytes | 400 |
+//! | memory of a pass of a real model, for its longest datum | what is free | 400 |
 //! | LoRA rank | 1024 | 400 |
 //! | samples per request | 1024 | 400 |
 //! | log-probabilities of each kind in a response: top-k, targets, alternatives | 4 194 304 | 400 |

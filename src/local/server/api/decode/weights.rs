@@ -8,7 +8,7 @@ use crate::local::server::path_segment::encode;
 use crate::rules::ttl::MAX_SECONDS;
 use crate::types::LoraConfig;
 
-/// A larger rank is a mistake: no model here is wider.
+/// A larger rank is a mistake: an adapter is much narrower than its model.
 const MAX_RANK: u32 = 1024;
 
 /// Maximum length of the file name of a checkpoint, in bytes: common file systems allow 255, and a temporary name is longer.
