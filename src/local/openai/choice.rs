@@ -94,10 +94,12 @@ impl Choice {
             return;
         }
         let deltas = match &mut self.reader {
-            Some(Reader::Chat(parser)) => parser.push(&[token.token]),
+            Some(Reader::Chat(parser)) if format.is_read(&token) => parser.push(&[token.token]),
             // A token that cannot be decoded has no text.
-            Some(Reader::Text(decoder)) => vec![ReplyDelta::Content(decoder.push(&[token.token]).unwrap_or_default())],
-            None => Vec::new(),
+            Some(Reader::Text(decoder)) if format.is_read(&token) => {
+                vec![ReplyDelta::Content(decoder.push(&[token.token]).unwrap_or_default())]
+            }
+            _ => Vec::new(),
         };
         let mut has_text = false;
         for delta in deltas {
@@ -106,7 +108,7 @@ impl Choice {
                 ReplyDelta::Reasoning(text) => self.add_reasoning(&text),
             };
         }
-        if self.reports_tokens && !format.end_tokens.contains(&token.token) {
+        if self.reports_tokens && !format.is_end(&token) {
             let text = TokenText::new(format.tokenizer(), token.token, token.logprob, token.topk_logprobs);
             self.waiting.push((text, has_text));
         }
@@ -128,6 +130,7 @@ impl Choice {
             let logprob = sample.logprobs.get(index).copied().unwrap_or(f32::NAN);
             let mut token = SampledToken::new(0, sample.tokens[index], logprob);
             token.topk_logprobs = sample.topk_logprobs.get(index).map(Vec::as_slice).unwrap_or_default();
+            token.finish_reason = (index + 1 == sample.tokens.len()).then_some(sample.finish_reason);
             self.push(format, token);
         }
         self.finish(sample.finish_reason);
@@ -281,6 +284,20 @@ mod tests {
         let delta = choice.take();
         assert_eq!((delta.content.as_str(), delta.tokens.len()), ("a", 1));
         assert_eq!(choice.end().unwrap().finish_reason, "stop");
+    }
+
+    #[test]
+    fn an_end_that_only_the_model_knows_is_silent() {
+        let renderer = Renderer::new(ChatTemplate::builtin("chatml").unwrap(), Tokenizer::bytes()).unwrap();
+        let format = TextFormat::new(renderer, &[b'!'.into()]);
+        for body in [CHAT, TEXT] {
+            let mut choice = choice(&format, body, &[]);
+            choice.push(&format, SampledToken::new(0, b'a'.into(), -0.5));
+            choice.push(&format, SampledToken::new(0, b'!'.into(), -0.5));
+            choice.finish(FinishReason::Stop);
+            let delta = choice.take();
+            assert_eq!((delta.content.as_str(), delta.tokens.len()), ("a", 1), "{body}");
+        }
     }
 
     #[test]

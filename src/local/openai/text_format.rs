@@ -1,8 +1,11 @@
 //! How a model reads prompts and writes answers.
 
+use std::collections::BTreeSet;
+
 use super::error::ApiError;
 use super::request::{PromptText, Request, Subject};
 use crate::chat::{Conversation, ExampleNote, Prompt, Renderer};
+use crate::local::model::{FinishReason, SampledToken};
 use crate::tokenizer::Tokenizer;
 use crate::types::Stop;
 
@@ -10,8 +13,12 @@ use crate::types::Stop;
 #[derive(Clone, Debug)]
 pub(in crate::local) struct TextFormat {
     pub(super) renderer: Renderer,
-    /// Tokens that end an answer, and are not part of it.
-    pub(super) end_tokens: Vec<u32>,
+    /// Tokens that end an answer wherever they are.
+    end_tokens: Vec<u32>,
+    /// Those of them that the renderer reads as an end.
+    read_ends: Vec<u32>,
+    /// Special tokens: one that ended a sample ended the answer.
+    special_tokens: BTreeSet<u32>,
 }
 
 /// A prompt, and what is needed to read an answer to it.
@@ -25,12 +32,24 @@ pub(super) struct ReadyPrompt {
 impl TextFormat {
     /// How a renderer's model reads and writes. `end_tokens` end a text of the model, besides those of the renderer.
     pub(in crate::local) fn new(renderer: Renderer, end_tokens: &[u32]) -> Self {
-        let mut end_tokens = end_tokens.to_vec();
-        end_tokens.extend(renderer.tokenizer().eos_token());
+        let tokenizer = renderer.tokenizer();
+        let mut read_ends: Vec<u32> = tokenizer.eos_token().into_iter().collect();
         if let Stop::Tokens(tokens) = renderer.stop() {
-            end_tokens.extend(tokens);
+            read_ends.extend(tokens);
         }
-        TextFormat { renderer, end_tokens }
+        let special_tokens = tokenizer.special_tokens().into_values().collect();
+        TextFormat { end_tokens: [end_tokens, &read_ends].concat(), read_ends, special_tokens, renderer }
+    }
+
+    /// Whether a token ends its answer, and is not part of it.
+    pub(super) fn is_end(&self, token: &SampledToken<'_>) -> bool {
+        let has_stopped = token.finish_reason == Some(FinishReason::Stop);
+        self.end_tokens.contains(&token.token) || (has_stopped && self.special_tokens.contains(&token.token))
+    }
+
+    /// Whether a token says something to the renderer: all do but the ends that only the model knows.
+    pub(super) fn is_read(&self, token: &SampledToken<'_>) -> bool {
+        self.read_ends.contains(&token.token) || !self.is_end(token)
     }
 
     pub(super) fn tokenizer(&self) -> &Tokenizer {
