@@ -24,6 +24,8 @@
 
 mod attention;
 mod config;
+#[cfg(test)]
+mod gradient_tests;
 mod layer;
 mod lora;
 mod micro_batches;
@@ -49,10 +51,10 @@ use self::lora::{Lora, LoraGradient};
 use self::micro_batches::run_batch;
 use self::modules::{Adaptable, adaptable_modules};
 use self::network::Network;
-#[allow(unused_imports, reason = "skeleton")]
+#[cfg(feature = "pretrained")]
 pub(super) use self::parameters::{LayerParameters, Parameters, Projection};
 use self::rotary::Rotary;
-#[allow(unused_imports, reason = "skeleton")]
+#[cfg(feature = "pretrained")]
 pub(super) use self::rotary::llama3_divisors;
 use self::sampling::{MAX_SEQUENCES, Sampler};
 use super::kernel::{Real, Threads};

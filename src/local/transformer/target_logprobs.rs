@@ -110,7 +110,7 @@ fn logprobs_to_dlogits<T: Real>(mut logprobs: Array2<T>, targets: &[Vec<(usize, 
     rows_in_parallel([&mut logprobs], |first, [mut rows]: [ArrayViewMut2<'_, T>; 1]| {
         for (mut row, targets) in rows.rows_mut().into_iter().zip(&targets[first..]) {
             let sum = targets.iter().fold(T::zero(), |sum, &(_, dlogprob)| sum + dlogprob);
-            row.mapv_inplace(|logprob| -sum * logprob.exp());
+            row.mapv_inplace(|logprob| -sum * logprob.exponential());
             targets.iter().for_each(|&(target, dlogprob)| row[target] += dlogprob);
         }
     });
