@@ -2,6 +2,7 @@
 
 use ndarray::{Array1, Array2};
 
+use super::splitmix::SplitMix64;
 use super::*;
 use crate::local::kernel::Weight;
 use crate::local::model::Objective;
