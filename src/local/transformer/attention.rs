@@ -2,15 +2,14 @@
 
 use std::ops::Range;
 
-use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::config::ModelConfig;
-use super::ops::{softmax, softmax_backward};
+use super::ops::{product, softmax, softmax_backward};
 use super::splitmix::real;
 use super::views::{block, block_mut, rows, rows_mut};
-use crate::local::kernel::Real;
+use crate::local::kernel::{Real, add_product};
 
 /// Queries whose scores are held at once. It bounds the memory, and saves most of the scores that the mask would drop.
 const QUERIES: usize = 64;
@@ -128,7 +127,7 @@ impl Part {
         let (keys, values) = (self.of_keys(keys), self.of_keys(values));
         for new in self.blocks() {
             let weights = self.weights(&new, self.stacked(queries, &new).view(), keys);
-            let attended = weights.dot(&rows(values, 0..new.end));
+            let attended = product(weights.view(), rows(values, 0..new.end));
             self.unstack(&attended, &mut output, new);
         }
         output
@@ -148,16 +147,16 @@ impl Part {
             let (queries, doutput) = (self.stacked(queries, &new), self.stacked(doutput, &new));
             let weights = self.weights(&new, queries.view(), keys);
             let visible = 0..new.end;
-            let mut dscores = doutput.dot(&rows(values, visible.clone()).t());
+            let mut dscores = product(doutput.view(), rows(values, visible.clone()).t());
             // No mask here: the softmax's gradient is a multiple of the weight, which is zero for masked keys.
-            for (dscores, weights) in dscores.rows_mut().into_iter().zip(weights.rows()) {
-                softmax_backward(dscores, weights);
+            for (index, dscores) in dscores.rows_mut().into_iter().enumerate() {
+                softmax_backward(dscores, &weights, index);
             }
             dscores *= self.scale::<T>();
-            let one = T::one();
-            general_mat_mul(one, &weights.t(), &doutput, one, &mut rows_mut(dvalues.view_mut(), visible.clone()));
-            general_mat_mul(one, &dscores.t(), &queries, one, &mut rows_mut(dkeys.view_mut(), visible.clone()));
-            let dblock = dscores.dot(&rows(keys, visible));
+            let (dvalues, dkeys) = (dvalues.view_mut(), dkeys.view_mut());
+            add_product(T::one(), weights.t(), doutput.view(), rows_mut(dvalues, visible.clone()));
+            add_product(T::one(), dscores.t(), queries.view(), rows_mut(dkeys, visible.clone()));
+            let dblock = product(dscores.view(), rows(keys, visible));
             self.unstack(&dblock, &mut dqueries, new);
         }
         [dqueries, dkeys, dvalues]
@@ -165,7 +164,7 @@ impl Part {
 
     /// The weight of each key that the block sees, for each of its queries: (group · queries) × keys.
     fn weights<T: Real>(&self, new: &Range<usize>, queries: ArrayView2<'_, T>, keys: ArrayView2<'_, T>) -> Array2<T> {
-        let mut weights = queries.dot(&rows(keys, 0..new.end).t());
+        let mut weights = product(queries, rows(keys, 0..new.end).t());
         weights *= self.scale::<T>();
         for (index, row) in weights.rows_mut().into_iter().enumerate() {
             let (visible, mut masked) = row.split_at(Axis(0), new.start + index % new.len() + 1);

@@ -1,12 +1,12 @@
 //! One layer: attention, then a gated MLP, each on normalized input and with a residual connection.
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2};
 
 use super::attention::{Attend, PackedSequences};
 use super::config::ModelConfig;
 use super::lora::AdaptedRows;
 use super::modules::{Module, Place};
-use super::ops::{Normalized, normalize, swiglu, swiglu_backward};
+use super::ops::{add, rms_norm, rms_norm_backward, swiglu, swiglu_backward};
 use super::parameters::{LayerParameters, Projection};
 use super::projection::{Backward, Linear, Projected};
 use super::rotary::Rotation;
@@ -24,13 +24,15 @@ pub(super) struct Layer<'a, T> {
 /// What the backward pass needs of the forward pass.
 #[derive(Debug)]
 pub(super) struct Activations<T> {
-    attention_norm: Normalized<T>,
+    /// Before the attention's norm.
+    before: Array2<T>,
     queries: Heads<T>,
     keys: Heads<T>,
     values: Projected<T>,
     attended: Array2<T>,
     attended_reduced: Vec<Array2<T>>,
-    mlp_norm: Normalized<T>,
+    /// Before the MLP's norm.
+    middle: Array2<T>,
     gate: Projected<T>,
     up: Projected<T>,
     gated_reduced: Vec<Array2<T>>,
@@ -41,8 +43,8 @@ pub(super) struct Activations<T> {
 struct Heads<T> {
     /// Rotated.
     projected: Projected<T>,
-    /// With a row for each head, if they are normalized.
-    norm: Option<Normalized<T>>,
+    /// Before their norm, with a row for each head, if they have one.
+    raw: Option<Array2<T>>,
 }
 
 impl<'a, T: Real> Layer<'a, T> {
@@ -58,43 +60,27 @@ impl<'a, T: Real> Layer<'a, T> {
         adapters: &[AdaptedRows<'_, T>],
         attention: &mut dyn Attend<T>,
     ) -> Activations<T> {
-        let parameters = self.parameters;
-        let attention_norm = normalize(x.clone(), self.config.rms_norm_eps);
-        let input = attention_norm.scaled(&parameters.attention_norm);
+        let (parameters, eps) = (self.parameters, self.config.rms_norm_eps);
         let project =
             |projection, module, input: &Array2<T>| self.linear(projection, module).forward(input.view(), adapters);
+        let before = x.clone();
+        let input = rms_norm(x, &parameters.attention_norm, eps);
         let queries = self.heads(project(&parameters.query, Module::Query, &input), parameters.query_norm.as_ref());
         let keys = self.heads(project(&parameters.key, Module::Key, &input), parameters.key_norm.as_ref());
         let values = project(&parameters.value, Module::Value, &input);
-        let attended = attention.attend(
-            self.index,
-            queries.projected.output.view(),
-            keys.projected.output.view(),
-            values.output.view(),
-        );
+        let [q, k, v] = [&queries.projected, &keys.projected, &values].map(|projected| projected.output.view());
+        let attended = attention.attend(self.index, q, k, v);
         let Projected { output, reduced: attended_reduced } = project(&parameters.output, Module::Output, &attended);
-        *x += &output;
+        add(x, &output);
 
-        let mlp_norm = normalize(x.clone(), self.config.rms_norm_eps);
-        let input = mlp_norm.scaled(&parameters.mlp_norm);
+        let middle = x.clone();
+        let input = rms_norm(x, &parameters.mlp_norm, eps);
         let gate = project(&parameters.gate, Module::Gate, &input);
         let up = project(&parameters.up, Module::Up, &input);
         let gated = swiglu(&gate.output, &up.output);
         let Projected { output, reduced: gated_reduced } = project(&parameters.down, Module::Down, &gated);
-        *x += &output;
-
-        Activations {
-            attention_norm,
-            queries,
-            keys,
-            values,
-            attended,
-            attended_reduced,
-            mlp_norm,
-            gate,
-            up,
-            gated_reduced,
-        }
+        add(x, &output);
+        Activations { before, queries, keys, values, attended, attended_reduced, middle, gate, up, gated_reduced }
     }
 
     /// Turns the gradient with respect to the layer's output into the one with respect to its input, in place.
@@ -105,53 +91,56 @@ impl<'a, T: Real> Layer<'a, T> {
         sequences: &PackedSequences<'_>,
         pass: &mut Backward<'_, '_, T>,
     ) {
-        let (parameters, activations) = (self.parameters, &activations);
-        let Activations { attention_norm, queries, keys, values, attended, mlp_norm, gate, up, .. } = activations;
-
-        let gated = swiglu(&gate.output, &up.output);
-        let down = self.linear(&parameters.down, Module::Down);
-        let dgated = down.backward(dx.view(), gated.view(), &activations.gated_reduced, pass);
-        let [dgate, dup] = swiglu_backward(&dgated, &gate.output, &up.output);
-        let input = mlp_norm.scaled(&parameters.mlp_norm);
-        let mut back = |projection, module, dy: ArrayView2<'_, T>, input: &Array2<T>, reduced: &[Array2<T>]| {
-            self.linear(projection, module).backward(dy, input.view(), reduced, pass)
+        let (parameters, eps) = (self.parameters, self.config.rms_norm_eps);
+        let mut back = |projection, module, dy: &Array2<T>, input: &Array2<T>, reduced: &[Array2<T>]| {
+            self.linear(projection, module).backward(dy.view(), input.view(), reduced, pass)
         };
-        let mut dinput = back(&parameters.gate, Module::Gate, dgate.view(), &input, &gate.reduced);
-        dinput += &back(&parameters.up, Module::Up, dup.view(), &input, &up.reduced);
-        *dx += &mlp_norm.backward(dinput, &parameters.mlp_norm);
+        let Activations { before, queries, keys, values, attended, middle, mut gate, mut up, .. } = activations;
+        let gated = swiglu(&gate.output, &up.output);
+        let dgated = back(&parameters.down, Module::Down, dx, &gated, &activations.gated_reduced);
+        drop(gated);
+        swiglu_backward(&dgated, &mut gate.output, &mut up.output);
+        drop(dgated);
+        let input = rms_norm(&middle, &parameters.mlp_norm, eps);
+        let mut dinput = back(&parameters.gate, Module::Gate, &gate.output, &input, &gate.reduced);
+        add(&mut dinput, &back(&parameters.up, Module::Up, &up.output, &input, &up.reduced));
+        add(dx, &rms_norm_backward(&middle, &parameters.mlp_norm, eps, dinput));
 
-        let doutput = back(&parameters.output, Module::Output, dx.view(), attended, &activations.attended_reduced);
-        let [q, k, v] = [&queries.projected, &keys.projected, values].map(|projected| projected.output.view());
+        let doutput = back(&parameters.output, Module::Output, dx, &attended, &activations.attended_reduced);
+        let [q, k, v] = [&queries.projected, &keys.projected, &values].map(|projected| projected.output.view());
         let [dqueries, dkeys, dvalues] = sequences.backward(doutput.view(), q, k, v);
-        let dqueries = self.heads_backward(dqueries, queries, parameters.query_norm.as_ref());
-        let dkeys = self.heads_backward(dkeys, keys, parameters.key_norm.as_ref());
-        let input = attention_norm.scaled(&parameters.attention_norm);
-        let mut dinput = back(&parameters.query, Module::Query, dqueries.view(), &input, &queries.projected.reduced);
-        dinput += &back(&parameters.key, Module::Key, dkeys.view(), &input, &keys.projected.reduced);
-        dinput += &back(&parameters.value, Module::Value, dvalues.view(), &input, &values.reduced);
-        *dx += &attention_norm.backward(dinput, &parameters.attention_norm);
+        let dqueries = self.heads_backward(dqueries, &queries, parameters.query_norm.as_ref());
+        let dkeys = self.heads_backward(dkeys, &keys, parameters.key_norm.as_ref());
+        let input = rms_norm(&before, &parameters.attention_norm, eps);
+        let mut dinput = back(&parameters.query, Module::Query, &dqueries, &input, &queries.projected.reduced);
+        add(&mut dinput, &back(&parameters.key, Module::Key, &dkeys, &input, &keys.projected.reduced));
+        add(&mut dinput, &back(&parameters.value, Module::Value, &dvalues, &input, &values.reduced));
+        add(dx, &rms_norm_backward(&before, &parameters.attention_norm, eps, dinput));
     }
 
     /// Normalizes each head if there are gains for it, then rotates it.
     fn heads(&self, projected: Projected<T>, gains: Option<&Array1<T>>) -> Heads<T> {
         let Projected { output, reduced } = projected;
         let columns = output.ncols();
-        let (mut output, norm) = match gains {
+        let (mut output, raw) = match gains {
             Some(gains) => {
-                let norm = normalize(reshape(output, self.config.head_size), self.config.rms_norm_eps);
-                (reshape(norm.scaled(gains), columns), Some(norm))
+                let raw = reshape(output, self.config.head_size);
+                (reshape(rms_norm(&raw, gains, self.config.rms_norm_eps), columns), Some(raw))
             }
             None => (output, None),
         };
         self.rotation.rotate(&mut output);
-        Heads { projected: Projected { output, reduced }, norm }
+        Heads { projected: Projected { output, reduced }, raw }
     }
 
     fn heads_backward(&self, mut dy: Array2<T>, heads: &Heads<T>, gains: Option<&Array1<T>>) -> Array2<T> {
         self.rotation.rotate_backward(&mut dy);
         let columns = dy.ncols();
-        match (&heads.norm, gains) {
-            (Some(norm), Some(gains)) => reshape(norm.backward(reshape(dy, self.config.head_size), gains), columns),
+        match (&heads.raw, gains) {
+            (Some(raw), Some(gains)) => {
+                let dy = reshape(dy, self.config.head_size);
+                reshape(rms_norm_backward(raw, gains, self.config.rms_norm_eps, dy), columns)
+            }
             _ => dy,
         }
     }

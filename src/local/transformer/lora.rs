@@ -30,38 +30,6 @@ pub(super) fn init<T: Real>(modules: &[Adaptable], options: &AdapterOptions) -> 
     Adapter { options: options.clone(), tensors }
 }
 
-/// Why the tensors of an adapter do not fit a model, if they do not.
-pub(super) fn misfit<T>(modules: &[Adaptable], adapter: &Adapter<T>) -> Option<String> {
-    let names: BTreeMap<&str, usize> = modules
-        .iter()
-        .enumerate()
-        .flat_map(|(index, module)| module.names.iter().map(move |name| (name.as_str(), index)))
-        .collect();
-    for (name, tensor) in &adapter.tensors {
-        let Some(module) = names.get(name.as_str()).map(|&index| &modules[index]) else {
-            return Some(format!("the model has no place for {name}"));
-        };
-        let is_a = *name == module.names[0];
-        let other = &module.names[usize::from(is_a)];
-        let Some(other_tensor) = adapter.tensors.get(other) else {
-            return Some(format!("{name} comes without {other}"));
-        };
-        let (rank, rows, columns) = if is_a {
-            (tensor.nrows(), tensor.nrows(), module.inputs)
-        } else {
-            (tensor.ncols(), module.outputs, tensor.ncols())
-        };
-        if tensor.dim() != (rows, columns) {
-            return Some(format!("{name} has the shape {:?}, and the model needs {:?}", tensor.dim(), (rows, columns)));
-        }
-        let other_rank = if is_a { other_tensor.ncols() } else { other_tensor.nrows() };
-        if rank != other_rank {
-            return Some(format!("{name} has rank {rank}, and {other} has rank {other_rank}"));
-        }
-    }
-    None
-}
-
 /// An adapter, with its tensors in their places in a model.
 #[derive(Debug)]
 pub(super) struct Lora<'a, T> {

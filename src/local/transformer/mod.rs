@@ -1,4 +1,5 @@
-//! A small decoder-only transformer over bytes, in three sizes.
+//! A decoder-only transformer: real models of the Llama family, Qwen2, Qwen3 and Mistral, which `ModelLoader` loads from files, and
+//! small ones over bytes, in three sizes.
 //!
 //! | model | layers | hidden size | heads | MLP | context | weights |
 //! |---|---|---|---|---|---|---|
@@ -6,12 +7,12 @@
 //! | `tinkex/bytes-small` | 4 | 128 | 4 | 384 | 1024 | 0.9 million |
 //! | `tinkex/bytes-medium` | 6 | 256 | 8 | 768 | 1024 | 5.2 million |
 //!
-//! The base weights are random, from a fixed seed, and untrained: a model learns everything in its adapter. They are
-//! generated on first use.
+//! The base weights of the small ones are random, from a fixed seed, and untrained: a model learns everything in its adapter. They
+//! are generated on first use.
 //!
-//! The layer is in `layer`, the mathematics in `ops` and `attention`, the forward and backward pass in `network`, the
-//! adapters in `lora`, the threads in `micro_batches`, and `sampling` has the batch that
-//! all samples share.
+//! The layer is in `layer`, the mathematics in `ops`, `rotary` and `attention`, the passes from tokens to the last norm in `network`,
+//! from there to log-probabilities in `target_logprobs`, the adapters in `lora` and `projection`, the batches of training in
+//! `micro_batches`, and `sampling` has the batch that all samples share.
 //!
 //! # Prompts
 //!
@@ -24,6 +25,8 @@
 
 mod attention;
 mod config;
+#[cfg(test)]
+mod gradient_tests;
 mod layer;
 mod lora;
 mod micro_batches;
@@ -49,10 +52,10 @@ use self::lora::{Lora, LoraGradient};
 use self::micro_batches::run_batch;
 use self::modules::{Adaptable, adaptable_modules};
 use self::network::Network;
-#[allow(unused_imports, reason = "skeleton")]
+#[cfg(feature = "pretrained")]
 pub(super) use self::parameters::{LayerParameters, Parameters, Projection};
 use self::rotary::Rotary;
-#[allow(unused_imports, reason = "skeleton")]
+#[cfg(feature = "pretrained")]
 pub(super) use self::rotary::llama3_divisors;
 use self::sampling::{MAX_SEQUENCES, Sampler};
 use super::kernel::{Real, Threads};
@@ -71,10 +74,10 @@ const BASE_SEED: u64 = 0;
 /// real model of 135 million weights.
 const MAX_PROMPT_BYTES: usize = 256 << 20;
 
-/// A decoder-only transformer with fixed random base weights.
+/// A decoder-only transformer with fixed base weights, random or loaded from files.
 ///
 /// RMS normalization before the attention and the MLP of each layer, rotary position embeddings, causal attention, SwiGLU
-/// MLPs, no biases.
+/// MLPs; loaded ones may have grouped queries, biases, norms of queries and keys, and the embedding as unembedding.
 #[derive(Debug)]
 pub struct Transformer<T = f32> {
     name: String,

@@ -7,7 +7,7 @@ use super::config::ModelConfig;
 use super::layer::{Activations, Layer};
 use super::lora::AdaptedRows;
 use super::modules::Place;
-use super::ops::{Normalized, normalize};
+use super::ops::{rms_norm, rms_norm_backward};
 use super::parameters::Parameters;
 use super::projection::{Backward, Linear};
 use super::rotary::{Rotary, Rotation};
@@ -27,7 +27,8 @@ pub(super) struct ForwardPass<'a, T> {
     rotation: Rotation<T>,
     sequences: PackedSequences<'a>,
     activations: Vec<Activations<T>>,
-    final_norm: Normalized<T>,
+    /// Before the final norm.
+    last: Array2<T>,
 }
 
 impl<'a, T: Real> Network<'a, T> {
@@ -41,8 +42,7 @@ impl<'a, T: Real> Network<'a, T> {
         attention: &mut dyn Attend<T>,
     ) -> Array2<T> {
         let rotation = self.rotary.at(positions);
-        let norm = self.run_layers(tokens, &rotation, adapters, attention, drop);
-        norm.scaled(&self.parameters.final_norm)
+        self.final_norm(&self.run_layers(tokens, &rotation, adapters, attention, drop))
     }
 
     /// The logits of the token after each row, from the normalized output of the last layer: rows × vocabulary.
@@ -74,21 +74,25 @@ impl<'a, T: Real> Network<'a, T> {
                 activations.push(layer);
             }
         };
-        let final_norm = self.run_layers(&sequences.concat(), &rotation, adapters, &mut packed, keep);
-        let output = final_norm.scaled(&self.parameters.final_norm);
-        (output, ForwardPass { rotation, sequences: packed, activations, final_norm })
+        let last = self.run_layers(&sequences.concat(), &rotation, adapters, &mut packed, keep);
+        (self.final_norm(&last), ForwardPass { rotation, sequences: packed, activations, last })
     }
 
     /// Adds the gradients with respect to the adapter, from the one with respect to the output of [`forward`](Network::forward).
     pub(super) fn backward(&self, doutput: Array2<T>, pass: ForwardPass<'_, T>, mut backward: Backward<'_, '_, T>) {
-        let ForwardPass { rotation, sequences, activations, final_norm } = pass;
-        let mut dx = final_norm.backward(doutput, &self.parameters.final_norm);
+        let ForwardPass { rotation, sequences, activations, last } = pass;
+        let eps = self.config.rms_norm_eps;
+        let mut dx = rms_norm_backward(&last, &self.parameters.final_norm, eps, doutput);
         for (index, activations) in activations.into_iter().enumerate().rev() {
             if !backward.lora.reaches(index) {
                 break;
             }
             self.layer(index, &rotation).backward(&mut dx, activations, &sequences, &mut backward);
         }
+    }
+
+    fn final_norm(&self, x: &Array2<T>) -> Array2<T> {
+        rms_norm(x, &self.parameters.final_norm, self.config.rms_norm_eps)
     }
 
     fn layer<'b>(&'b self, index: usize, rotation: &'b Rotation<T>) -> Layer<'b, T> {
@@ -102,7 +106,7 @@ impl<'a, T: Real> Network<'a, T> {
         adapters: &[AdaptedRows<'_, T>],
         attention: &mut dyn Attend<T>,
         mut keep: impl FnMut(Activations<T>),
-    ) -> Normalized<T> {
+    ) -> Array2<T> {
         let mut x = Array2::zeros((tokens.len(), self.config.hidden_size));
         for (row, &token) in x.rows_mut().into_iter().zip(tokens) {
             self.parameters.embedding.copy_row(self.config.clamp_token(token), row);
@@ -110,6 +114,6 @@ impl<'a, T: Real> Network<'a, T> {
         for index in 0..self.parameters.layers.len() {
             keep(self.layer(index, rotation).forward(&mut x, adapters, attention));
         }
-        normalize(x, self.config.rms_norm_eps)
+        x
     }
 }

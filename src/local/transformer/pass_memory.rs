@@ -2,6 +2,7 @@
 
 use super::config::ModelConfig;
 use super::micro_batches::MICRO_BATCH_TOKENS;
+use super::target_logprobs::LOGITS_ROWS;
 use crate::local::model::Example;
 
 /// The memory of a forward and backward pass over a batch at its peak, in bytes: that of its largest micro-batch.
@@ -15,7 +16,8 @@ pub(super) fn pass_bytes(config: &ModelConfig, batch: &[Example]) -> u64 {
     let kept = config.num_layers * (2 * (hidden + inner) + 3 * (queries + keys));
     // One layer at a time has the gradients of these, and copies of the widest.
     let working = 4 * hidden + 4 * inner + 2 * (queries + 2 * keys);
-    (tokens * (kept + working) * size_of::<f32>()) as u64
+    let logits = tokens.min(LOGITS_ROWS) * config.vocab_size;
+    ((tokens * (kept + working) + logits) * size_of::<f32>()) as u64
 }
 
 #[cfg(test)]

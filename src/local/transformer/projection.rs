@@ -1,12 +1,12 @@
 //! A linear map with its adapters: `y = x · Wᵀ + bias + scale · (x · Aᵀ) · Bᵀ`.
 
-use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::lora::{AdaptedRows, Factors, Lora, LoraGradient};
 use super::modules::Place;
+use super::ops::product;
 use super::views::{rows, rows_mut};
-use crate::local::kernel::{Real, Weight, linear, linear_backward};
+use crate::local::kernel::{Real, Weight, add_product, linear, linear_backward};
 
 /// A linear map at a place in the network, which adapters may change.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +41,8 @@ impl<T: Real> Linear<'_, T> {
         let mut reduced = Vec::new();
         for AdaptedRows { rows: range, lora } in adapters {
             if let Some(Factors { a, b, scale }) = lora.at(self.place) {
-                let low = rows(x, range.clone()).dot(&a.t());
-                let mut output = rows_mut(output.view_mut(), range.clone());
-                general_mat_mul(scale, &low, &b.t(), T::one(), &mut output);
+                let low = product(rows(x, range.clone()), a.t());
+                add_product(scale, low.view(), b.t(), rows_mut(output.view_mut(), range.clone()));
                 reduced.push(low);
             }
         }
@@ -62,10 +61,10 @@ impl<T: Real> Linear<'_, T> {
         let mut dx = linear_backward(dy, self.weight);
         let (factors, gradient) = (pass.lora.at(self.place), pass.gradient.at(self.place));
         if let (Some(Factors { a, b, scale }), Some([da, db]), [low]) = (factors, gradient, reduced) {
-            let dlow = dy.dot(b);
-            general_mat_mul(scale, &dlow, a, T::one(), &mut dx);
-            general_mat_mul(scale, &dlow.t(), &x, T::one(), da);
-            general_mat_mul(scale, &dy.t(), low, T::one(), db);
+            let dlow = product(dy, b.view());
+            add_product(scale, dlow.view(), a.view(), dx.view_mut());
+            add_product(scale, dlow.t(), x, da.view_mut());
+            add_product(scale, dy.t(), low.view(), db.view_mut());
         }
         dx
     }

@@ -1,7 +1,7 @@
 //! From the network's output to the log-probabilities of targets, and back.
 //!
 //! A row of logits is as wide as the vocabulary, so that those of all rows would be larger than everything else: they exist for
-//! [`ROWS`] rows at a time. The backward pass needs them only for rows with a gradient; it computes them again, unless they are
+//! [`LOGITS_ROWS`] rows at a time. The backward pass needs them only for rows with a gradient; it computes them again, unless they are
 //! still there.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use super::projection::{Backward, Linear, Projected};
 use crate::local::kernel::Real;
 
 /// Rows whose logits are held at once.
-const ROWS: usize = 512;
+pub(super) const LOGITS_ROWS: usize = 512;
 
 /// A target token of a row.
 #[derive(Clone, Copy, Debug)]
@@ -51,15 +51,15 @@ impl<'a, T: Real> Predictions<'a, T> {
         let mut targets = Vec::with_capacity(self.predictions.len());
         let mut predictions = self.predictions.iter().peekable();
         let mut last = None;
-        for (block, rows) in self.output.axis_chunks_iter(Axis(0), ROWS).enumerate() {
+        for (block, rows) in self.output.axis_chunks_iter(Axis(0), LOGITS_ROWS).enumerate() {
             let logprobs = all_logprobs(self.head, self.lora, rows);
-            let first = block * ROWS;
-            while let Some(prediction) = predictions.next_if(|prediction| prediction.row < first + ROWS) {
+            let first = block * LOGITS_ROWS;
+            while let Some(prediction) = predictions.next_if(|prediction| prediction.row < first + LOGITS_ROWS) {
                 targets.push(logprobs.output[[prediction.row - first, prediction.target]]);
             }
             last = Some(logprobs);
         }
-        self.kept = last.filter(|_| self.output.nrows() <= ROWS);
+        self.kept = last.filter(|_| self.output.nrows() <= LOGITS_ROWS);
         targets
     }
 
@@ -76,7 +76,7 @@ impl<'a, T: Real> Predictions<'a, T> {
         let rows: Vec<usize> = by_row.keys().copied().collect();
         let targets: Vec<Vec<(usize, T)>> = by_row.into_values().collect();
         let mut kept = self.kept;
-        for (rows, targets) in rows.chunks(ROWS).zip(targets.chunks(ROWS)) {
+        for (rows, targets) in rows.chunks(LOGITS_ROWS).zip(targets.chunks(LOGITS_ROWS)) {
             let output = self.output.select(Axis(0), rows);
             let Projected { output: logprobs, reduced } = match kept.take() {
                 Some(Projected { output, reduced }) => Projected {
@@ -110,7 +110,7 @@ fn logprobs_to_dlogits<T: Real>(mut logprobs: Array2<T>, targets: &[Vec<(usize, 
     rows_in_parallel([&mut logprobs], |first, [mut rows]: [ArrayViewMut2<'_, T>; 1]| {
         for (mut row, targets) in rows.rows_mut().into_iter().zip(&targets[first..]) {
             let sum = targets.iter().fold(T::zero(), |sum, &(_, dlogprob)| sum + dlogprob);
-            row.mapv_inplace(|logprob| -sum * logprob.exp());
+            row.mapv_inplace(|logprob| -sum * logprob.exponential());
             targets.iter().for_each(|&(target, dlogprob)| row[target] += dlogprob);
         }
     });
