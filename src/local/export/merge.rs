@@ -11,7 +11,8 @@ use super::precision::ExportPrecision;
 use super::tensor_file::{Planned, TensorFile};
 use crate::error::{Error, Result};
 use crate::local::model::Cancellation;
-use crate::local::pretrained::checkpoint::{Checkpoint, EMBEDDING, HEAD};
+use crate::local::pretrained::architecture::{EMBEDDING, HEAD};
+use crate::local::pretrained::checkpoint::Checkpoint;
 
 /// A tensor of the merged model.
 #[derive(Debug)]

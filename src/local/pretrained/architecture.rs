@@ -2,8 +2,12 @@
 
 use std::fmt;
 
-use super::checkpoint::{EMBEDDING, FINAL_NORM, HEAD};
 use crate::local::transformer::ModelConfig;
+
+/// The name of the matrix of the last layer, which tied models do not have.
+pub(crate) const HEAD: &str = "lm_head.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const FINAL_NORM: &str = "model.norm.weight";
 
 /// A family of models whose computation is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

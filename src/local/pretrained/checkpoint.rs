@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::WEIGHTS;
-use super::architecture::Architecture;
+use super::architecture::{Architecture, HEAD};
+use super::labels;
 use super::stored::StoredTensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Metadata;
 use crate::local::model::Cancellation;
 use crate::local::transformer::ModelConfig;
-
-/// The name of the matrix of the last layer, which tied models do not have.
-pub(crate) const HEAD: &str = "lm_head.weight";
-pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
-pub(crate) const FINAL_NORM: &str = "model.norm.weight";
 
 /// A model in files, whose headers have been read and checked.
 #[derive(Debug)]
@@ -95,7 +91,7 @@ impl Checkpoint {
 
     /// What the files call a tensor.
     fn label(&self, name: &str) -> String {
-        if self.gguf.is_some() { super::gguf::label(name) } else { name.to_owned() }
+        if self.gguf.is_some() { labels::label(name) } else { name.to_owned() }
     }
 
     pub(super) fn unusable(&self, why: &str) -> Error {

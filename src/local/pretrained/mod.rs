@@ -28,6 +28,7 @@ mod download;
 pub(crate) mod encoding;
 mod gguf;
 mod hugging_face;
+mod labels;
 mod load;
 pub(in crate::local) mod memory;
 mod open;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{Checkpoint, EMBEDDING, HEAD, unusable};
+use super::architecture::{EMBEDDING, HEAD};
+use super::checkpoint::{Checkpoint, unusable};
 use super::gguf;
 use super::hugging_face::{self, CONFIG, WEIGHTS, WEIGHTS_INDEX};
 use crate::error::{Error, ErrorKind, Result};

@@ -2,8 +2,8 @@
 
 use ndarray::{Array1, Array2};
 
-use super::architecture::layer_tensor;
-use super::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, HEAD};
+use super::architecture::{EMBEDDING, FINAL_NORM, HEAD, layer_tensor};
+use super::checkpoint::Checkpoint;
 use super::{LoadProgress, WeightPrecision};
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::kernel::{Weight, f32_to_f16};

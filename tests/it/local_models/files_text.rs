@@ -71,7 +71,7 @@ fn clients_find_the_chat_template_in_the_package() {
 }
 
 #[test]
-fn a_template_of_its_own_is_in_the_package() {
+fn a_template_file_is_in_the_package() {
     let copy = ModelCopy::of("llama-gqa-tied-f32");
     std::fs::write(copy.file("chat_template.jinja"), "{{ 1 }}").unwrap();
     let model = copy.load().unwrap();

@@ -1,17 +1,15 @@
 //! Models in GGUF files.
 
 mod config;
-mod names;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-pub(super) use self::names::label;
-use self::names::{ROPE_DIVISORS, of_label};
-use super::architecture::Architecture;
-use super::checkpoint::{Checkpoint, EMBEDDING, HEAD, unsupported, unusable};
+use super::architecture::{Architecture, EMBEDDING, HEAD};
+use super::checkpoint::{Checkpoint, unsupported, unusable};
 use super::encoding::Encoding;
+use super::labels::{ROPE_DIVISORS, of_label};
 use super::stored::StoredTensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Header, TensorInfo};

@@ -1,6 +1,6 @@
 //! The names of tensors in GGUF files, and in Hugging Face's format.
 
-use crate::local::pretrained::checkpoint::{EMBEDDING, FINAL_NORM, HEAD};
+use super::architecture::{EMBEDDING, FINAL_NORM, HEAD};
 
 /// The frequencies of rotary positions are divided by what this tensor has.
 pub(super) const ROPE_DIVISORS: &str = "rope_freqs.weight";
@@ -38,7 +38,7 @@ pub(super) fn of_label(label: &str) -> String {
 }
 
 /// The name in a GGUF file of a tensor of Hugging Face's format.
-pub(in crate::local::pretrained) fn label(name: &str) -> String {
+pub(super) fn label(name: &str) -> String {
     if let Some((label, _)) = OUTER.iter().find(|(_, known)| *known == name) {
         return (*label).to_owned();
     }
