@@ -33,6 +33,9 @@ pub(super) struct Factors {
     pub(super) precision: ExportPrecision,
 }
 
+/// A matrix, and how it is stored.
+type StoredMatrix = (Array2<f32>, ExportPrecision);
+
 impl LoraAdapter {
     /// Reads the adapter in a directory, and checks everything that can be checked without a base model. Errors name the
     /// checkpoint, which may be the archive that the directory was made of.
@@ -43,7 +46,7 @@ impl LoraAdapter {
             return Err(refused(checkpoint, &format!("it has no {WEIGHTS}"))
                 .with_hint("download the checkpoint again; its adapter must be in the safetensors format"));
         }
-        let mut factors: BTreeMap<String, [Option<(Array2<f32>, ExportPrecision)>; 2]> = BTreeMap::new();
+        let mut factors: BTreeMap<String, [Option<StoredMatrix>; 2]> = BTreeMap::new();
         for tensor in tensors_of_file(&weights)? {
             let name = tensor.label();
             let Some((module, factor)) = module_names::parse(name) else {

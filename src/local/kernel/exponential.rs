@@ -9,7 +9,7 @@ const ROUND: f32 = 12_582_912.0;
 #[inline(always)]
 pub(super) fn exponential(x: f32) -> f32 {
     /// ln 2 in two parts; the product of the first and n is exact.
-    const LN_2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
+    const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
 
     let n = x * std::f32::consts::LOG2_E + ROUND - ROUND;
     let r = x - n * LN_2.0 - n * LN_2.1;

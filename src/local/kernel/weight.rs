@@ -21,14 +21,6 @@ impl<T: Real> Weight<T> {
         }
     }
 
-    /// The memory that it takes.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Weight::Full(matrix) => matrix.len() * size_of::<T>(),
-            Weight::Half(matrix) => matrix.len() * size_of::<u16>(),
-        }
-    }
-
     /// Copies a row, as of an embedding.
     pub(crate) fn copy_row(&self, index: usize, mut row: ArrayViewMut1<'_, T>) {
         match self {

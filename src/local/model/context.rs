@@ -35,7 +35,9 @@ pub struct SamplingContext {
 
 /// Who is told of each token.
 #[derive(Clone, Default)]
-struct Listener(Option<Arc<dyn Fn(SampledToken<'_>) + Send + Sync>>);
+struct Listener(Option<Arc<OnToken>>);
+
+type OnToken = dyn Fn(SampledToken<'_>) + Send + Sync;
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -305,7 +307,9 @@ mod tests {
         let (cancellation, calls) = (Cancellation::new(), Arc::new(AtomicU64::new(0)));
         let count = |step| {
             let calls = calls.clone();
-            move || drop(calls.fetch_add(step, Ordering::Relaxed))
+            move || {
+                calls.fetch_add(step, Ordering::Relaxed);
+            }
         };
         cancellation.on_cancel(count(1));
         assert_eq!(calls.load(Ordering::Relaxed), 0);
