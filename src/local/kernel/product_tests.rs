@@ -39,7 +39,7 @@ impl Layout {
         match self {
             Layout::Rows => storage.view_mut(),
             Layout::Columns => storage.view_mut().reversed_axes(),
-            Layout::Head => storage.slice_axis_mut(Axis(1), Slice::from(3..-2)),
+            Layout::Head => storage.slice_axis_mut(Axis(1), Slice::new(3, Some(-2), 1)),
             Layout::Apart => storage.slice_axis_mut(Axis(1), Slice::new(0, None, 2)),
         }
     }
