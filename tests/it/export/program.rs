@@ -61,7 +61,7 @@ fn a_checkpoint_of_a_service_becomes_a_model() {
     // The model says what the service says of the checkpoint.
     let tokens: Vec<u32> = (0..24).map(|at| 5 + at * 37 % 250).collect();
     let said = sampler.compute_logprobs(&ModelInput::from_tokens(tokens)).unwrap();
-    let said: Vec<f32> = said.into_iter().flatten().map(|logprob| logprob as f32).collect();
+    let said: Vec<f32> = said.into_iter().flatten().collect();
     let difference = largest_difference(&said, &logprobs(&load(&folder.path().join("merged")), None));
     assert!(difference < 1e-4, "{difference}");
 

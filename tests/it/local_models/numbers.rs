@@ -103,7 +103,7 @@ fn micro_models_train_as_the_reference() {
 fn a_wrong_number_is_found() {
     let (path, mut reference) = micro_models().into_iter().find(|(path, _)| path.ends_with("qwen2-bias-bf16")).unwrap();
     let model = load(&path);
-    let name = reference["sequences"].as_object().unwrap().keys().last().unwrap().clone();
+    let name = reference["sequences"].as_object().unwrap().keys().next_back().unwrap().clone();
     let logprob = &mut reference["sequences"][&name]["logprobs"][1];
     *logprob = Value::from(logprob.as_f64().unwrap() + 1e-3);
     check_sequences(&model, &reference);

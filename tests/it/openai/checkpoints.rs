@@ -1,8 +1,9 @@
 //! Checkpoints that are asked by their paths.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tinkex::clock::Clock;
 use tinkex::local::LocalServer;
 use tinkex::types::{AdamParams, Datum, LoraConfig, LossFn, ModelInput, SamplingParams, Timestamp};
 use tinkex::{Config, ServiceClient, Tokenizer, TrainingOptions};
@@ -83,7 +84,7 @@ fn answers_are_counted_as_samples_are() {
     let rest = service.create_rest_client();
     let at = |hours: i64| {
         let seconds =
-            SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 / 3600 * 3600 + hours * 3600;
+            Clock::system().wall().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 / 3600 * 3600 + hours * 3600;
         Timestamp::from(UNIX_EPOCH + Duration::from_secs(seconds as u64))
     };
     let counted = || rest.get_billing_usage(&at(-1), &at(2)).unwrap().data.len();
