@@ -40,6 +40,7 @@ def value(name):
 def close(*paths):
     one, two = [json.load(open(path))["samples"][0] for path in paths]
     assert one["tokens"] == two["tokens"], (one["text"], two["text"])
+    assert min(one["logprobs"]) < -0.1, "each token is certain, whatever the model"
     apart = max(abs(a - b) for a, b in zip(one["logprobs"], two["logprobs"]))
     print(f"{len(one['tokens'])} tokens, log-probabilities at most {apart:.1e} apart")
     assert apart <= TOLERANCE, apart
