@@ -79,10 +79,10 @@ fn header(tensors: &[Planned]) -> String {
         entries.insert(tensor.name.clone(), entry);
         start = end;
     }
-    let header = serde_json::Value::from(entries).to_string();
-    // The numbers begin at a multiple of 8.
-    let length = header.len().next_multiple_of(8);
-    format!("{header:length$}")
+    let mut header = serde_json::Value::from(entries).to_string();
+    // The numbers begin at a multiple of 8 bytes.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    header
 }
 
 #[cfg(test)]
