@@ -13,6 +13,7 @@ pub(crate) fn f16_to_f32(bits: u16) -> f32 {
 }
 
 /// The nearest IEEE half-precision number, ties to even; infinite beyond 65 504.
+#[cfg(any(test, feature = "pretrained"))]
 pub(crate) fn f32_to_f16(value: f32) -> u16 {
     let bits = value.to_bits();
     let sign = (bits >> 16 & 0x8000) as u16;

@@ -19,6 +19,7 @@ mod weight;
 #[cfg(test)]
 mod product_tests;
 
+#[cfg(any(test, feature = "pretrained"))]
 pub(crate) use self::half::{f16_to_f32, f32_to_f16};
 pub(crate) use self::real::Real;
 pub(crate) use self::rows::{

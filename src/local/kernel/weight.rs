@@ -9,6 +9,7 @@ use super::real::Real;
 pub(crate) enum Weight<T> {
     Full(Array2<T>),
     /// IEEE half precision: half the memory.
+    #[cfg_attr(not(any(test, feature = "pretrained")), allow(dead_code, reason = "only real models are loaded"))]
     Half(Array2<u16>),
 }
 

@@ -52,8 +52,9 @@ use self::lora::{Lora, LoraGradient};
 use self::micro_batches::run_batch;
 use self::modules::{Adaptable, adaptable_modules};
 use self::network::Network;
+pub(super) use self::parameters::Parameters;
 #[cfg(feature = "pretrained")]
-pub(super) use self::parameters::{LayerParameters, Parameters, Projection};
+pub(super) use self::parameters::{LayerParameters, Projection};
 use self::rotary::Rotary;
 #[cfg(feature = "pretrained")]
 pub(super) use self::rotary::llama3_divisors;

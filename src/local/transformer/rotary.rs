@@ -1,6 +1,7 @@
 //! Rotary positions (Su et al. 2021, "RoFormer"): within each head, the features i and i + half are rotated by an angle
 //! proportional to the position, so that the product of a query and a key depends on their distance.
 
+#[cfg(any(test, feature = "pretrained"))]
 use std::f64::consts::TAU;
 
 use ndarray::{Array2, ArrayViewMut2, Axis, Zip};
@@ -44,6 +45,7 @@ fn frequencies(head_size: usize, theta: f64) -> Vec<f64> {
 /// The divisors of the frequencies that stretch the context of Llama 3.1 and later: slow frequencies are divided by `factor`,
 /// fast ones stay, those between change from one to the other. Fast is what turns more than `high_freq_factor` times within
 /// `original_context` tokens, slow what turns less than `low_freq_factor` times.
+#[cfg(any(test, feature = "pretrained"))]
 pub(in crate::local) fn llama3_divisors(
     head_size: usize,
     theta: f64,

@@ -7,12 +7,15 @@
 //! reset instead of a close, a reset on the next use of a connection. `tiny_http` has a thread per connection and neither
 //! control; async servers would bring their runtime into the library.
 
+#[cfg_attr(not(feature = "pretrained"), allow(dead_code, reason = "only OpenAI's API streams its responses"))]
 mod awaited;
 mod connection;
 mod delivery;
 mod event_loop;
 mod listener;
+#[cfg_attr(not(feature = "pretrained"), allow(dead_code, reason = "only OpenAI's API streams its responses"))]
 mod mailbox;
+#[cfg_attr(not(feature = "pretrained"), allow(dead_code, reason = "only OpenAI's API streams its responses"))]
 mod stream;
 
 pub(crate) use self::connection::Limits;
