@@ -2,6 +2,10 @@
 
 import json
 import sys
+import warnings
+
+# Deprecated ways are used on purpose.
+warnings.simplefilter("ignore")
 
 import tinker
 
