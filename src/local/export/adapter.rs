@@ -29,8 +29,8 @@ pub(super) struct LoraAdapter {
 pub(super) struct Factors {
     pub(super) a: Array2<f32>,
     pub(super) b: Array2<f32>,
-    /// How they are stored.
-    pub(super) precision: ExportPrecision,
+    /// How A and B are stored.
+    pub(super) precisions: [ExportPrecision; 2],
 }
 
 /// A matrix, and how it is stored.
@@ -66,7 +66,7 @@ impl LoraAdapter {
             return Err(refused(checkpoint, "its adapter has no tensors"));
         }
         let paired = factors.into_iter().map(|(module, pair)| match pair {
-            [Some((a, precision)), Some((b, _))] => Ok((module, Factors { a, b, precision })),
+            [Some((a, of_a)), Some((b, of_b))] => Ok((module, Factors { a, b, precisions: [of_a, of_b] })),
             [a, _] => {
                 let missing = module_names::tensor(&module, if a.is_some() { Factor::B } else { Factor::A });
                 Err(refused(checkpoint, &format!("its tensor {missing} is missing")))

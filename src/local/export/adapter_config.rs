@@ -29,6 +29,9 @@ const OTHER_COMPUTATIONS: [&str; 14] = [
     "use_rslora",
 ];
 
+/// How adapters begin that leave their base model as it is. All other ways by name change it.
+const INITIALIZATIONS: [&str; 3] = ["eva", "gaussian", "orthogonal"];
+
 /// Reads a configuration, or says why it cannot be used.
 pub(super) fn read(map: &Map<String, Value>) -> Result<AdapterConfig, String> {
     if let Some(other) = map.get("peft_type").filter(|kind| kind.as_str() != Some("LORA")) {
@@ -37,6 +40,9 @@ pub(super) fn read(map: &Map<String, Value>) -> Result<AdapterConfig, String> {
     if let Some(name) = OTHER_COMPUTATIONS.iter().find(|name| map.get(**name).is_some_and(|value| !is_off(value))) {
         return Err(format!("its option {name} is {}, with which it computes something else", map[*name]));
     }
+    if let Some(way) = map.get("init_lora_weights").filter(|way| !keeps_base(way)) {
+        return Err(format!("its option init_lora_weights is {way}, with which the base model itself was changed"));
+    }
     let rank = map.get("r").and_then(Value::as_u64).and_then(|rank| usize::try_from(rank).ok());
     let alpha = map.get("lora_alpha").and_then(Value::as_f64);
     Ok(AdapterConfig {
@@ -44,6 +50,15 @@ pub(super) fn read(map: &Map<String, Value>) -> Result<AdapterConfig, String> {
         alpha: alpha.ok_or("its lora_alpha is missing, or no number")?,
         base_model: map.get("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
     })
+}
+
+/// Whether an adapter that begins in this way is one of the unchanged base model.
+fn keeps_base(initialization: &Value) -> bool {
+    match initialization {
+        Value::Null | Value::Bool(_) => true,
+        Value::String(way) => INITIALIZATIONS.contains(&way.as_str()),
+        _ => false,
+    }
 }
 
 /// Whether this is how an option is written that is not used.
@@ -78,6 +93,9 @@ mod tests {
         let base_model = Some("acme/small".to_owned());
         assert_eq!(read_with(json!({})), Ok(AdapterConfig { rank: 8, alpha: 32.0, base_model }));
         assert_eq!(read_with(json!({"base_model_name_or_path": null, "lora_alpha": 0.5})).unwrap().base_model, None);
+        for way in [json!(null), json!(true), json!(false), json!("gaussian"), json!("eva"), json!("orthogonal")] {
+            assert!(read_with(json!({"init_lora_weights": way})).is_ok(), "{way}");
+        }
     }
 
     #[test]
@@ -89,6 +107,12 @@ mod tests {
             (json!({"bias": "all"}), "bias is \"all\""),
             (json!({"modules_to_save": ["embed_tokens"]}), "modules_to_save"),
             (json!({"rank_pattern": {"q_proj": 4}}), "rank_pattern"),
+            (json!({"init_lora_weights": "pissa"}), "init_lora_weights is \"pissa\""),
+            (json!({"init_lora_weights": "pissa_niter_16"}), "init_lora_weights"),
+            (json!({"init_lora_weights": "olora"}), "init_lora_weights"),
+            (json!({"init_lora_weights": "corda"}), "init_lora_weights"),
+            (json!({"init_lora_weights": "loftq"}), "init_lora_weights"),
+            (json!({"init_lora_weights": 1}), "init_lora_weights"),
             (json!({"r": 0}), "rank"),
             (json!({"r": -1}), "rank"),
             (json!({"r": null}), "rank"),

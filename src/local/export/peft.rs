@@ -1,5 +1,6 @@
 //! Writes an adapter in PEFT's format.
 
+use std::cmp::Reverse;
 use std::path::Path;
 
 use super::adapter::{Factors, LoraAdapter};
@@ -15,15 +16,17 @@ pub(super) fn write(adapter: &LoraAdapter, into: &Path) -> Result<()> {
     let base_model = config.base_model.as_deref();
     let peft_config = peft_config(base_model, config.rank, config.alpha, modules.keys().map(String::as_str));
     write_json(&into.join(CONFIG), &peft_config)?;
-    let tensors: Vec<_> = modules
+    let mut tensors: Vec<_> = modules
         .iter()
-        .flat_map(|(module, Factors { a, b, precision })| {
-            [(Factor::A, a), (Factor::B, b)].map(|(factor, matrix)| {
+        .flat_map(|(module, Factors { a, b, precisions: [of_a, of_b] })| {
+            [(Factor::A, a, of_a), (Factor::B, b, of_b)].map(|(factor, matrix, &precision)| {
                 let name = module_names::tensor(module, factor);
-                (Planned { name, shape: matrix.shape().to_vec(), precision: *precision }, matrix)
+                (Planned { name, shape: matrix.shape().to_vec(), precision }, matrix)
             })
         })
         .collect();
+    // Numbers of four bytes come first, so that each tensor begins at a multiple of the size of its numbers.
+    tensors.sort_by_key(|(planned, _)| Reverse(planned.precision.size()));
     let planned: Vec<Planned> = tensors.iter().map(|(planned, _)| planned.clone()).collect();
     let mut file = TensorFile::create(&into.join(WEIGHTS), &planned)?;
     for (planned, matrix) in &tensors {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use tempfile::tempdir;
 use tinkex::local::export::AdapterExport;
@@ -55,5 +56,36 @@ fn an_exported_adapter_is_exported_again() {
     AdapterExport::new(&first).write(&second).unwrap();
     for name in names(&first) {
         assert!(fs::read(first.join(&name)).unwrap() == fs::read(second.join(&name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn each_matrix_keeps_its_type() {
+    let folder = AdapterFolder::new(&adapter(&load(&golden(LLAMA)), AdapterOptions::new()));
+    let path = folder.path().join("adapter_model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let single = SafeTensors::deserialize(&bytes).unwrap();
+    // A is cut to its upper halves.
+    let halves = |data: &[u8]| data.chunks(4).flat_map(|number| [number[2], number[3]]).collect::<Vec<u8>>();
+    let mixed: Vec<_> = (single.iter())
+        .map(|(name, tensor)| {
+            let is_a = name.contains("lora_A");
+            let data = if is_a { halves(tensor.data()) } else { tensor.data().to_vec() };
+            (name, tensor.shape().to_vec(), if is_a { Dtype::BF16 } else { Dtype::F32 }, data)
+        })
+        .collect();
+    let views =
+        mixed.iter().map(|(name, shape, dtype, data)| (*name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    let file = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
+    fs::write(&path, file).unwrap();
+    let target = tempdir().unwrap();
+    let to = target.path().join("mixed");
+    AdapterExport::new(folder.path()).write(&to).unwrap();
+    let bytes = fs::read(to.join("adapter_model.safetensors")).unwrap();
+    let written = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(written.len(), mixed.len());
+    for (name, _, dtype, data) in &mixed {
+        let tensor = written.tensor(name).unwrap();
+        assert!(tensor.dtype() == *dtype && tensor.data() == data, "{name} {dtype:?}");
     }
 }
