@@ -105,14 +105,6 @@ def errors():
     ask(presence_penalty=0, user="judge", store=False)()
 
 
-def given_up():
-    """A client that leaves in the middle of a stream leaves the server free."""
-    stream = chat(stream=True)
-    next(iter(stream))
-    stream.close()
-    whole()
-
-
-for part in (models, whole, streamed, completions, tools, errors, given_up):
+for part in (models, whole, streamed, completions, tools, errors):
     part()
 print(f"openai: {checks} checks hold at {base_url}")

@@ -39,7 +39,6 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
-    app.interrupt.catch();
     let config = app.config()?;
     app.require_service(&config)?;
     App::in_session(config, |service| {
@@ -48,6 +47,8 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
         for model in &options.models {
             builder = with_model(app, builder, service, options, model)?;
         }
+        // Until then Ctrl-C ends the program at once: the service may be out of reach, and a download long.
+        app.interrupt.catch();
         let proxy = builder.start()?;
         app.output.raw(&format_args!("listening on {}", proxy.base_url()))?;
         app.output.note(format_args!(

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use super::conversation::Conversation;
+use super::tools::Tool;
 use crate::clock::Clock;
 use crate::error::Result;
 pub(super) use context::Rendering;
@@ -158,13 +159,25 @@ impl ChatTemplate {
         self.render_messages(Rendering { messages, tools, template_args, add_generation_prompt, now: self.time() })
     }
 
+    /// Whether the template that a conversation is written with has this name in its expressions. If it has not, a variable with this
+    /// name changes nothing.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn has_name(&self, conversation: &Conversation, name: &str) -> bool {
+        engine::has_name(&self.parsed_for(&conversation.tools).source, name)
+    }
+
+    /// The template for conversations with these tools.
+    fn parsed_for(&self, tools: &[Tool]) -> &Parsed {
+        self.with_tools.as_ref().filter(|_| !tools.is_empty()).unwrap_or(&self.parsed)
+    }
+
     /// The time that is set, or the current one.
     pub(super) fn time(&self) -> SystemTime {
         self.now.unwrap_or_else(|| Clock::system().wall())
     }
 
     pub(super) fn render_messages(&self, rendering: Rendering<'_>) -> Result<String> {
-        let parsed = self.with_tools.as_ref().filter(|_| !rendering.tools.is_empty()).unwrap_or(&self.parsed);
+        let parsed = self.parsed_for(rendering.tools);
         let special_tokens = &self.special_tokens;
         let variables = Variables { special_tokens, reasoning_key: parsed.reasoning_key, rendering };
         parsed.engine.render(variables.value()?)

@@ -150,6 +150,7 @@ impl Choice {
                 if reasoning.is_empty() && !self.is_reasoning_taken {
                     // What seemed to be reasoning was the content.
                     self.delta.reasoning.clear();
+                    self.reasoning.finish();
                 }
                 self.add_reasoning(reasoning.get(self.read.1..).unwrap_or_default());
                 self.add_content(reply.message.text().get(self.read.0..).unwrap_or_default());
@@ -216,7 +217,11 @@ mod tests {
     const TEXT: &str = r#"{"model": "m", "prompt": "Hi"}"#;
 
     fn format() -> TextFormat {
-        TextFormat::new(Renderer::new(ChatTemplate::builtin("chatml").unwrap(), Tokenizer::bytes()).unwrap(), &[])
+        format_of("chatml")
+    }
+
+    fn format_of(template: &str) -> TextFormat {
+        TextFormat::new(Renderer::new(ChatTemplate::builtin(template).unwrap(), Tokenizer::bytes()).unwrap(), &[])
     }
 
     fn choice(format: &TextFormat, body: &str, stops: &[&str]) -> Choice {
@@ -274,6 +279,24 @@ mod tests {
     }
 
     #[test]
+    fn text_is_content_or_reasoning_but_not_both() {
+        let format = format_of("deepseek_r1");
+        let body = r#"{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}"#;
+        let prompt = format.prompts(&Request::chat(body.as_bytes()).unwrap()).unwrap().remove(0);
+        for (text, reason, given) in [
+            ("abc E", FinishReason::Length, ("abc E", "")),
+            // Only the end shows that it was no reasoning.
+            ("abc E<｜end▁of▁sentence｜>", FinishReason::Stop, ("", "abc E")),
+        ] {
+            let mut choice = Choice::new(&format, &prompt, &["END".to_owned()], false);
+            text.bytes().for_each(|byte| choice.push(&format, SampledToken::new(0, byte.into(), -0.5)));
+            choice.finish(reason);
+            let delta = choice.take();
+            assert_eq!((delta.reasoning.as_str(), delta.content.as_str()), given, "{text}");
+        }
+    }
+
+    #[test]
     fn what_ends_a_text_is_not_reported() {
         let format = format();
         let mut choice = choice(&format, TEXT, &[]);
@@ -287,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_only_the_model_knows_is_silent() {
+    fn an_end_only_the_model_knows_is_silent() {
         let renderer = Renderer::new(ChatTemplate::builtin("chatml").unwrap(), Tokenizer::bytes()).unwrap();
         let format = TextFormat::new(renderer, &[b'!'.into()]);
         for body in [CHAT, TEXT] {

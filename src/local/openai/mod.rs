@@ -27,7 +27,7 @@
 //! |---|---|
 //! | `model`, `messages` or `prompt` | required; messages have texts alone: images and sounds are refused |
 //! | `max_completion_tokens`, `max_tokens` | of a chat: up to the context; of a completion: 16 |
-//! | `temperature`, `top_p`, `top_k`, `seed`, `n` (1 to 128) | as with Tinker |
+//! | `temperature`, `top_p`, `top_k`, `seed`, `n` (1 to 128) | as with Tinker; at most 1024 answers to all prompts together |
 //! | `stop` | a text, or texts, that end an answer and are not part of it |
 //! | `stream`, `stream_options.include_usage` | server-sent events |
 //! | `logprobs`, `top_logprobs` | up to 20; of each token that was sampled, those of reasoning included, but not of what ends the answer |

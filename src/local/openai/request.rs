@@ -11,6 +11,8 @@ use crate::types::SamplingParams;
 
 /// As many answers to one prompt as OpenAI allows.
 const MAX_CHOICES: u32 = 128;
+/// As many answers to all prompts of a request as one request of Tinker's API gives.
+const MAX_ANSWERS: usize = 1024;
 /// As many of the most probable tokens as OpenAI reports.
 const MAX_TOP_LOGPROBS: u32 = 20;
 /// How many tokens a completion has if the request does not say it, as with OpenAI.
@@ -47,6 +49,16 @@ pub(super) enum Subject {
     Completion(Vec<PromptText>),
 }
 
+impl Subject {
+    /// How many prompts there are.
+    fn prompts(&self) -> usize {
+        match self {
+            Subject::Chat { .. } => 1,
+            Subject::Completion(prompts) => prompts.len(),
+        }
+    }
+}
+
 /// A prompt of a completion.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
@@ -69,12 +81,6 @@ enum Stops {
     Several(Vec<String>),
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
 impl Request {
     /// A request of `/v1/chat/completions`.
     pub(in crate::local) fn chat(body: &[u8]) -> Result<Self, ApiError> {
@@ -87,7 +93,11 @@ impl Request {
         conversation.template_args = args;
         if let Some(effort) = parameters.take::<String>(EFFORT, "a text")? {
             template_args.push((EFFORT.to_owned(), EFFORT));
-            conversation.template_args.insert(EFFORT.to_owned(), effort.into());
+            let other = conversation.template_args.insert(EFFORT.to_owned(), effort.clone().into());
+            if let Some(other) = other.filter(|other| *other != effort) {
+                let problem = format!("is {effort:?}, but chat_template_kwargs has {other}: set one");
+                return Err(ApiError::invalid(EFFORT, problem));
+            }
         }
         check_response_format(&mut parameters)?;
 
@@ -138,6 +148,11 @@ impl Request {
         if n == 0 || n > MAX_CHOICES {
             return Err(ApiError::invalid("n", format!("must be a number from 1 to {MAX_CHOICES}")));
         }
+        let prompts = subject.prompts();
+        if prompts.saturating_mul(n as usize) > MAX_ANSWERS {
+            let asked = format!("{prompts} with n {n} are more than {MAX_ANSWERS} answers: send fewer at a time");
+            return Err(ApiError::invalid("prompt", asked));
+        }
         let default = SamplingParams::default();
         let params = SamplingParams {
             max_tokens,
@@ -158,15 +173,34 @@ impl Request {
             return Err(ApiError::invalid("stop", "a text in it is empty"));
         }
         let is_streamed = parameters.take::<bool>("stream", "true or false")?.unwrap_or_default();
-        let options = parameters.take::<StreamOptions>("stream_options", "an object")?;
+        let options = parameters.take::<Map<String, Value>>("stream_options", "an object")?;
         if options.is_some() && !is_streamed {
             return Err(ApiError::invalid("stream_options", "needs stream: set that to true"));
         }
-        let include_usage = options.unwrap_or_default().include_usage.unwrap_or_default();
+        let include_usage = includes_usage(&options.unwrap_or_default())?;
         let model = parameters.take_required("model", "the name of a model")?;
         parameters.finish()?;
         Ok(Request { model, subject, n, params, stop, logprobs, is_streamed, include_usage })
     }
+}
+
+/// Whether the options of a stream ask for the usage.
+fn includes_usage(options: &Map<String, Value>) -> Result<bool, ApiError> {
+    let mut is_included = false;
+    for (name, value) in options {
+        let param = format!("stream_options.{name}");
+        match (name.as_str(), value) {
+            (_, Value::Null) => {}
+            ("include_usage", Value::Bool(wanted)) => is_included = *wanted,
+            // Padding: it says nothing.
+            ("include_obfuscation", Value::Bool(_)) => {}
+            ("include_usage" | "include_obfuscation", _) => {
+                return Err(ApiError::invalid(param, "must be true or false"));
+            }
+            _ => return Err(ApiError::unsupported(param, "this server does not support it: leave it out")),
+        }
+    }
+    Ok(is_included)
 }
 
 /// Only texts: nothing keeps a model to a grammar.
@@ -256,6 +290,9 @@ mod tests {
             (json!({ "logprobs": true, "top_logprobs": 21 }), "top_logprobs"),
             (json!({ "max_tokens": 5, "max_completion_tokens": 6 }), "max_tokens"),
             (json!({ "stream_options": {} }), "stream_options"),
+            (json!({ "stream": true, "stream_options": { "include_usage": 1 } }), "stream_options.include_usage"),
+            (json!({ "stream": true, "stream_options": { "include_all": true } }), "stream_options.include_all"),
+            (json!({ "reasoning_effort": "low", "chat_template_kwargs": { "reasoning_effort": "high" } }), EFFORT),
             (json!({ "response_format": { "type": "json_object" } }), "response_format"),
             (json!({ "presence_penalty": 1 }), "presence_penalty"),
         ] {
@@ -263,6 +300,8 @@ mod tests {
         }
         for (more, name) in [
             (json!({ "prompt": 5 }), "prompt"),
+            (json!({ "prompt": vec!["a"; 1025] }), "prompt"),
+            (json!({ "prompt": vec!["a"; 9], "n": 128 }), "prompt"),
             (json!({ "logprobs": 21 }), "logprobs"),
             (json!({ "echo": true }), "echo"),
         ] {
@@ -273,11 +312,15 @@ mod tests {
         {
             assert_eq!(chat(more.clone()).unwrap_err().status, 400, "{more}");
         }
-        for more in
-            [json!({ "response_format": { "type": "text" } }), json!({ "max_tokens": 5, "max_completion_tokens": 5 })]
-        {
+        for more in [
+            json!({ "response_format": { "type": "text" } }),
+            json!({ "max_tokens": 5, "max_completion_tokens": 5 }),
+            json!({ "stream": true, "stream_options": { "include_usage": null, "include_obfuscation": false } }),
+            json!({ "reasoning_effort": "low", "chat_template_kwargs": { "reasoning_effort": "low" } }),
+        ] {
             assert!(chat(more.clone()).is_ok(), "{more}");
         }
+        assert!(completion(json!({ "prompt": vec!["a"; 8], "n": 128 })).is_ok());
     }
 
     #[test]

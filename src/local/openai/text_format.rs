@@ -61,8 +61,10 @@ impl TextFormat {
         match &request.subject {
             Subject::Completion(prompts) => prompts.iter().map(|prompt| self.completion(prompt)).collect(),
             Subject::Chat { conversation, template_args } => {
-                let source = self.renderer.template().source();
-                if let Some((name, param)) = template_args.iter().find(|(name, _)| !source.contains(name)) {
+                let template = self.renderer.template();
+                if let Some((name, param)) =
+                    template_args.iter().find(|(name, _)| !template.has_name(conversation, name))
+                {
                     let problem = format!("the chat template of this model does not read {name}: leave it out");
                     return Err(ApiError::unsupported(*param, problem));
                 }
@@ -157,5 +159,12 @@ mod tests {
         let args = json!({ "chat_template_kwargs": { "enable_thinking": false } });
         assert_eq!(prompts("plain", chat(args.clone())), Err(json!("chat_template_kwargs")));
         assert!(prompts("qwen3_8", chat(args)).is_ok());
+        // A part of a name, a word of a text, one of a comment, and nothing at all.
+        for name in ["enable", "thinking", "turns", ""] {
+            let args = json!({ "chat_template_kwargs": { name: false } });
+            assert_eq!(prompts("qwen3_8", chat(args)), Err(json!("chat_template_kwargs")), "{name}");
+        }
+        let own_default = "{% set thinks = thinks | default(true) %}{{ messages[0].content }}";
+        assert!(prompts(own_default, chat(json!({ "chat_template_kwargs": { "thinks": false } }))).is_ok());
     }
 }

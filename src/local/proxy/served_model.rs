@@ -28,7 +28,7 @@ impl AnsweringModel for ServedModel {
             .num_samples(count)
             .sampling_params(with_stop(params, stop_texts))
             .topk_sample_logprobs(top_logprobs);
-        let refused = |error: Error| ApiError::from(&error);
+        let refused = |error: Error| ApiError::from(&error).or_context();
         let pending = Arc::new(self.sampler.submit_sample_with(options).map_err(refused)?);
         let unwanted = Arc::clone(&pending);
         exchange.when_unwanted(Box::new(move || unwanted.cancel()));

@@ -237,6 +237,7 @@ mod tests {
                 headers: vec![("x-a".to_owned(), "b".repeat(1000))],
                 body: serde_json::json!({ "request_id": "x".repeat(id) }).to_string().into(),
                 keep_alive: true,
+                takes_chunks: true,
             };
             tracker.log(1, &request);
             tracker.read(|activity| activity.requests.len())

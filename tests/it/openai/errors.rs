@@ -37,7 +37,10 @@ fn requests_are_refused_by_name() {
     }
     assert_eq!(parts(client.get("embeddings")).0, 404);
     assert_eq!(parts(client.get("chat/completions")).0, 405);
-    assert_eq!(parts(client.get("models/none")), (404, json!("model_not_found"), json!("model")));
+    for name in ["none", "tinker:%2F%2Frun%2Fsampler_weights%2Fnone"] {
+        let found = parts(client.get(&format!("models/{name}")));
+        assert_eq!(found, (404, json!("model_not_found"), json!("model")), "{name}");
+    }
     // The connection is as good as before.
     assert_eq!(client.chat(&json!({})).0, 200);
 }

@@ -74,6 +74,8 @@ fn errors_of_the_service_keep_their_status() {
     }
     let (status, body) = client.chat(&json!({ "model": "test/other" }));
     assert_eq!((status, &body["error"]["code"]), (404, &json!("model_not_found")));
+    let (status, body) = client.chat(&json!({ "max_tokens": 2_000_000 }));
+    assert_eq!((status, &body["error"]["code"]), (400, &json!("context_length_exceeded")), "{body}");
     assert_eq!(client.chat(&json!({})).0, 200);
 }
 

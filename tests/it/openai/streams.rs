@@ -1,5 +1,6 @@
 //! Answers that are streamed, and clients that go away.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
@@ -56,6 +57,23 @@ fn a_stream_has_what_a_whole_answer_has() {
         let tokens = of_choice().filter_map(|found| found["logprobs"]["content"].as_array()).flatten().count();
         assert_eq!(tokens, whole["choices"][choice]["logprobs"]["content"].as_array().unwrap().len());
     }
+}
+
+#[test]
+fn an_older_client_reads_up_to_the_end() {
+    let server = Speaker::serve("abc");
+    let body = chat(&json!({ "stream": true })).to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let head = "POST /v1/chat/completions HTTP/1.0\r\nconnection: keep-alive\r\nauthorization: Bearer tml-test";
+    write!(stream, "{head}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, events) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nconnection: close") && !head.contains("transfer-encoding"), "{head}");
+    assert!(events.starts_with("data: {") && events.ends_with("data: [DONE]\n\n"), "{events:?}");
+    assert!(events.split("\n\n").all(|event| event.is_empty() || event.starts_with("data: ")), "{events:?}");
 }
 
 #[test]

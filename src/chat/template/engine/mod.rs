@@ -25,6 +25,8 @@ use failure::Raised;
 use output::{LimitedOutput, MAX_TEXT};
 
 pub(super) use date::DateTime;
+#[cfg(feature = "pretrained")]
+pub(super) use source::has_name;
 
 /// How many instructions a rendering may take: seconds of work, some thousand times more than a long conversation needs.
 const FUEL: u64 = 20_000_000;

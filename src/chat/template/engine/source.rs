@@ -57,6 +57,21 @@ pub(super) fn prepared(source: &str, limited: bool) -> String {
     text
 }
 
+/// Whether a tag of the source, other than a comment, has this name. A text in quotes has none.
+#[cfg(feature = "pretrained")]
+pub(in crate::chat::template) fn has_name(source: &str, name: &str) -> bool {
+    let mut rest = source;
+    while let Some(start) = rest.find('{') {
+        let from_tag = &rest[start..];
+        let (tag, after) = from_tag.split_at(tag_length(from_tag));
+        if !tag.starts_with("{#") && tokens(tag).iter().any(|token| token.is_word() && token.text == name) {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
 /// How many bytes the tag, print or comment has that begins here; 1 if none begins.
 fn tag_length(text: &str) -> usize {
     let end = match text.as_bytes().get(1) {

@@ -32,7 +32,8 @@ enum Wanted {
     Folder(String),
 }
 
-/// Responds to a request whose path is one of the hub's; `None` for any other path.
+/// Responds to a request whose path is one of the hub's; `None` for any other path. The paths of Tinker's API are not for it: a
+/// checkpoint may be named `resolve`.
 pub(super) fn handle(context: &ApiContext, request: &Request) -> Option<HandlerResult> {
     HubPath::parse(&request.path).map(|path| respond(context, request, &path))
 }

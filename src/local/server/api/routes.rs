@@ -38,12 +38,12 @@ fn route(context: &ApiContext, request: &Request, responder: &Responder) -> Hand
     if let Some((download, rest)) = download(&request.path) {
         return follow_link(context, request, download, rest);
     }
-    if let Some(outcome) = hub::handle(context, request) {
-        return outcome;
-    }
     let key = request.header("x-api-key").unwrap_or_default();
+    let Some(path) = request.path.strip_prefix(PREFIX) else {
+        let unknown = || context.authenticate(key).and_then(|_| Err(not_found()));
+        return hub::handle(context, request).unwrap_or_else(unknown);
+    };
     let owner = context.authenticate(key)?;
-    let path = request.path.strip_prefix(PREFIX).ok_or_else(not_found)?;
     let mut routes = ROUTES.iter().filter_map(|route| Some((route, captures(route.1, path)?))).peekable();
     routes.peek().ok_or_else(not_found)?;
     let route = routes.find(|((method, ..), _)| *method == request.method);

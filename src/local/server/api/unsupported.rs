@@ -327,6 +327,7 @@ mod tests {
             headers: Vec::new(),
             body: body.to_string().into(),
             keep_alive: true,
+            takes_chunks: true,
         };
         check(endpoint, &request).err().map(|response| {
             assert_eq!(response.status, 400);

@@ -46,6 +46,7 @@ mod tests {
             headers: vec![("content-encoding".to_owned(), encoding.to_owned())],
             body,
             keep_alive: true,
+            takes_chunks: true,
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) keep_alive: bool,
+    /// Whether the client reads a body in chunks: HTTP/1.0 has none (RFC 9112, 6.1).
+    pub(crate) takes_chunks: bool,
 }
 
 impl Request {

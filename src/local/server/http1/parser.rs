@@ -107,6 +107,7 @@ impl Parser {
                 .collect(),
             body: Vec::new(),
             keep_alive: parsed.version == Some(1),
+            takes_chunks: parsed.version == Some(1),
         };
         self.buffer.drain(..length);
         if let Some(connection) = request.header("connection").map(str::to_ascii_lowercase) {

@@ -56,6 +56,8 @@ pub(super) struct Connection {
     /// Whether the connection closes when the client closes its sending side before the response is ready.
     is_watched: bool,
     keep_alive: bool,
+    /// Whether the client of the latest request reads a body in chunks.
+    takes_chunks: bool,
     /// The latest request is a HEAD request.
     is_head: bool,
     /// The client has closed its sending side.
@@ -115,6 +117,7 @@ impl Connection {
             awaited: None,
             is_watched: false,
             keep_alive: true,
+            takes_chunks: true,
             is_head: false,
             read_closed: false,
         }
@@ -196,6 +199,7 @@ impl Connection {
                 }
                 Ok(Some(Parsed::Request(request))) => {
                     self.keep_alive = request.keep_alive;
+                    self.takes_chunks = request.takes_chunks;
                     self.is_head = request.method == "HEAD";
                     self.request_number += 1;
                     self.awaited = Some(Arc::default());
@@ -282,6 +286,8 @@ impl Connection {
             }
             _ => {}
         }
+        // Without chunks, only the end of the connection ends the body.
+        self.keep_alive &= self.takes_chunks;
         let head = response.stream_head(self.keep_alive, wall_clock());
         let stream = Stream::new(head, self.keep_alive, backlog, delivery, now);
         let withheld_until = stream.withheld_until();

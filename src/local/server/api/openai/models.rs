@@ -13,7 +13,7 @@ use crate::chat::{ChatTemplate, Renderer};
 use crate::local::model::{KvNamespace, Model};
 use crate::local::openai::{ApiError, ModelEntry, TextFormat};
 use crate::local::server::state::{
-    AdapterCache, CheckpointRecord, Owner, SamplingSessionRecord, ServerState, Weights, timestamp,
+    AdapterCache, CheckpointRecord, Owner, SamplingSessionRecord, ServerState, Tables, Weights, timestamp,
 };
 use crate::tokenizer::Tokenizer;
 use crate::types::{CheckpointPath, CheckpointType, Timestamp};
@@ -65,8 +65,7 @@ impl Models {
     pub(super) fn entry(&self, state: &ServerState, owner: &Owner, name: &str) -> Result<ModelEntry, ApiError> {
         if name.starts_with(CHECKPOINT) {
             let tables = state.lock();
-            let record = tables.readable_checkpoint(name, from_ref(owner)).map_err(|refusal| refused(&refusal))?;
-            return Ok(checkpoint_entry(state, name, record));
+            return Ok(checkpoint_entry(state, name, readable(&tables, owner, name)?));
         }
         let model = state.model(name).map_err(|refusal| ApiError::model_not_found(refusal.detail()))?;
         Ok(self.base_entry(&*model))
@@ -76,11 +75,7 @@ impl Models {
     pub(super) fn open(&self, state: &Arc<ServerState>, owner: &Owner, name: &str) -> Result<LocalModel, ApiError> {
         let (base_model, weights, time) = if name.starts_with(CHECKPOINT) {
             let tables = state.lock();
-            let found = tables.readable_checkpoint(name, from_ref(owner));
-            let record = found.map_err(|refusal| match refusal.status {
-                404 => ApiError::model_not_found(refusal.detail()),
-                _ => refused(&refusal),
-            })?;
+            let record = readable(&tables, owner, name)?;
             (record.base_model.clone(), Weights::Checkpoint(name.to_owned()), Some(record.time.clone()))
         } else {
             (name.to_owned(), Weights::Base, None)
@@ -153,6 +148,14 @@ impl Models {
             context_length: Some(model.context_length()),
         }
     }
+}
+
+/// The checkpoint with this path, which the owner may read.
+fn readable<'a>(tables: &'a Tables, owner: &Owner, path: &str) -> Result<&'a CheckpointRecord, ApiError> {
+    tables.readable_checkpoint(path, from_ref(owner)).map_err(|refusal| match refusal.status {
+        404 => ApiError::model_not_found(refusal.detail()),
+        _ => refused(&refusal),
+    })
 }
 
 fn checkpoint_entry(state: &ServerState, path: &str, record: &CheckpointRecord) -> ModelEntry {
