@@ -4,17 +4,20 @@ use std::io::{self, Read};
 
 /// The most bytes of a header that are read. The largest vocabularies take about 20 MB.
 const MAX_BYTES: u64 = 256 << 20;
+/// The most items of the lists that are kept, in all. A vocabulary with its merges has about a million.
+const MAX_ITEMS: u64 = 1 << 22;
 /// How deep lists may hold lists.
 const MAX_DEPTH: usize = 8;
 
 /// Reads one field after the other.
 pub(super) struct Fields<R> {
     reader: io::Take<R>,
+    items_left: u64,
 }
 
 impl<R: Read> Fields<R> {
     pub(super) fn new(reader: R) -> Self {
-        Fields { reader: reader.take(MAX_BYTES) }
+        Fields { reader: reader.take(MAX_BYTES), items_left: MAX_ITEMS }
     }
 
     /// How many bytes have been read.
@@ -101,6 +104,13 @@ impl<R: Read> Fields<R> {
             count if count <= limit => Ok(count),
             count => Err(invalid(format!("it claims {count} {what}, more than {limit}"))),
         }
+    }
+
+    /// How many items a list has that will be kept.
+    pub(super) fn items(&mut self) -> io::Result<u64> {
+        let items = self.count(self.items_left, "items in a list")?;
+        self.items_left -= items;
+        Ok(items)
     }
 
     pub(super) fn u32(&mut self) -> io::Result<u32> {

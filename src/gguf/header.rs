@@ -46,7 +46,10 @@ impl Header {
         }
         let metadata = Metadata::from_fields(fields, |_| true)?;
         let tensors = tensors::read(fields, count)?;
-        let alignment = metadata.integer("general.alignment").unwrap_or(ALIGNMENT);
+        let alignment = match metadata.has("general.alignment") {
+            true => metadata.integer("general.alignment").unwrap_or_default(),
+            false => ALIGNMENT,
+        };
         let alignment = u32::try_from(alignment).ok().filter(|alignment| alignment.is_power_of_two());
         let alignment = alignment.ok_or_else(|| invalid("its general.alignment is not a power of two"))?.into();
         Ok(Header { metadata, tensors, data_start: fields.position().next_multiple_of(alignment), alignment })
@@ -171,10 +174,23 @@ mod tests {
             (claims(1 << 63, 2, &[]), "9223372036854775808 tensors"),
             (claims(1, 2, &[alignment(0)]), "general.alignment"),
             (claims(1, 2, &[alignment(33)]), "general.alignment"),
+            (claims(1, 2, &[("general.alignment", 6, 64f32.to_le_bytes().to_vec())]), "general.alignment"),
         ] {
             let error = Header::from_reader(&bytes[..]).unwrap_err().to_string();
             assert!(error.contains(why), "{why}: {error}");
         }
+    }
+
+    #[test]
+    fn all_lists_share_one_budget() {
+        let half = list(0, &[vec![7; 1 << 21]]);
+        let half = [&half[..4], &(1u64 << 21).to_le_bytes(), &half[12..]].concat();
+        let two = file(3, &[("a", 9, half.clone()), ("b", 9, half.clone())]);
+        assert_eq!(Metadata::from_reader(&two[..], |_| true).unwrap().integers("b").unwrap().len(), 1 << 21);
+        let more = file(3, &[("a", 9, half.clone()), ("b", 9, half), ("c", 9, list(8, &[text("one")]))]);
+        let error = Metadata::from_reader(&more[..], |_| true).unwrap_err().to_string();
+        assert!(error.contains("1 items in a list, more than 0"), "{error}");
+        assert!(Metadata::from_reader(&more[..], |key| key != "a").is_ok());
     }
 
     #[test]

@@ -6,8 +6,6 @@ use std::io::{self, Read};
 use super::fields::{Fields, invalid};
 
 const MAX_KEYS: u64 = 1 << 16;
-/// The most items of a list that is kept.
-const MAX_ITEMS: u64 = 1 << 22;
 
 /// Some of the metadata of a file.
 #[derive(Debug)]
@@ -123,7 +121,7 @@ impl Value {
             fields.skip(kind, items)?;
             return Ok(Value::Other);
         }
-        let items = fields.count(MAX_ITEMS, "items in a list")?;
+        let items = fields.items()?;
         if kind == 8 {
             return (0..items).map(|_| fields.text()).collect::<io::Result<_>>().map(Value::Texts);
         }

@@ -9,7 +9,7 @@ use super::{AdapterExport, ExportProgress, Exported, base_files, peft};
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::checkpoint_files::CONFIG;
 use crate::local::pretrained::checkpoint::Checkpoint;
-use crate::local::pretrained::{LoadProgress, Located, locate};
+use crate::local::pretrained::{LoadProgress, locate};
 use crate::rest::{DownloadOptions, StagingDir, unpack};
 use crate::tokenizer::TokenizerSource;
 
@@ -121,8 +121,8 @@ fn open_base(export: &AdapterExport, base: &str) -> Result<Checkpoint> {
             export.report(ExportProgress::Downloading { file, bytes, total });
         }
     };
-    let Located { path, .. } = locate(base, &source, &export.cancellation, &progress)?;
-    Checkpoint::open(&path)
+    let path = locate(base, &source, &export.cancellation, &progress)?;
+    Checkpoint::open(&path, &export.cancellation)
 }
 
 /// The number of files in a directory, and their bytes.

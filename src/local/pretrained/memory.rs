@@ -32,12 +32,12 @@ pub(super) fn working_bytes(config: &ModelConfig) -> u64 {
     (layers * (cache + adapter + kept) + logits) * NUMBER
 }
 
-/// Refuses a model that does not fit into the free memory. `as_half` is what the weights would take as F16.
+/// Refuses a model that does not fit into the free memory. `as_half` is what the weights would take as F16, if that holds them.
 pub(super) fn check(
     shown: &str,
     precision: WeightPrecision,
     weights: u64,
-    as_half: u64,
+    as_half: Option<u64>,
     working: u64,
     free: u64,
 ) -> Result<()> {
@@ -53,7 +53,8 @@ pub(super) fn check(
         Size(weights),
         Size(working)
     );
-    let fits_as_half = precision != WeightPrecision::F16 && as_half.saturating_add(working) <= free;
+    let fits_as_half =
+        precision != WeightPrecision::F16 && as_half.is_some_and(|as_half| as_half.saturating_add(working) <= free);
     Err(Error::invalid_input(message).with_hint(if fits_as_half {
         "keep the weights as f16 (--weights f16)"
     } else {
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_model_that_does_not_fit_is_refused() {
-        let check = |precision, free| check("m", precision, 4_000_000_000, 2_000_000_000, 500_000_000, free);
+        let check = |precision, free| check("m", precision, 4_000_000_000, Some(2_000_000_000), 500_000_000, free);
         assert!(check(WeightPrecision::F32, 4_500_000_000).is_ok());
         let error = check(WeightPrecision::F32, 4_499_999_999).unwrap_err().to_string();
         assert!(

@@ -41,7 +41,7 @@ mod text;
 use std::fmt;
 use std::sync::Arc;
 
-pub(in crate::local) use self::download::{Located, locate};
+pub(in crate::local) use self::download::locate;
 pub(in crate::local) use self::hugging_face::{CONFIG, WEIGHTS, WEIGHTS_INDEX, tensors_of_file};
 pub(in crate::local) use self::text::package as text_package;
 use super::model::Cancellation;
@@ -53,10 +53,12 @@ use crate::tokenizer::TokenizerSource;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WeightPrecision {
-    /// 16 bits where the file has 16 bits, 32 otherwise.
+    /// F16 if all matrices of the file have 16 bits, and no number is beyond half precision; F32 otherwise. Numbers of BF16 below
+    /// 6e-5 become coarser as F16; F32 keeps them exactly.
     #[default]
     Auto,
-    /// IEEE half precision: 2 bytes for each weight.
+    /// IEEE half precision: 2 bytes for each weight. It reaches from 6e-8 to 65504, and is coarser below 6e-5; a number beyond that
+    /// is an error.
     F16,
     /// Single precision: 4 bytes for each weight.
     F32,
@@ -75,7 +77,8 @@ pub enum LoadProgress {
         /// Its size, if the hub says it.
         total: Option<u64>,
     },
-    /// The model has been checked and fits; its weights are read next.
+    /// The model has been checked and fits; its weights are read next. With [`WeightPrecision::Auto`] it comes a second time, if a
+    /// number turns out to be beyond half precision.
     Planned {
         /// How the weights will be kept: never [`WeightPrecision::Auto`].
         precision: WeightPrecision,
@@ -132,7 +135,7 @@ impl ModelLoader {
         self
     }
 
-    /// The number of threads that compute. Defaults to one for each processor.
+    /// The number of threads that compute, from 1 to 1024. Defaults to one for each processor.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -164,6 +167,22 @@ impl ModelLoader {
     pub fn progress(mut self, progress: impl Fn(LoadProgress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
         self
+    }
+
+    /// The name by which clients will request the model: the one that was [set](ModelLoader::name), or else that of its id or path.
+    ///
+    /// ```
+    /// use tinkex::local::pretrained::ModelLoader;
+    ///
+    /// assert_eq!(ModelLoader::new("acme/small:small.Q4_1.gguf").served_name()?, "acme/small");
+    /// # Ok::<(), tinkex::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is neither a path of something that exists nor an id.
+    pub fn served_name(&self) -> Result<String> {
+        self.name.clone().map_or_else(|| download::name(&self.model), Ok)
     }
 
     /// Loads the model: the Llama family, Mistral, Qwen2 and Qwen3. Everything that can be refused without the weights is, before

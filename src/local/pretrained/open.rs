@@ -8,6 +8,7 @@ use super::checkpoint::{Checkpoint, unusable};
 use super::gguf;
 use super::hugging_face::{self, CONFIG, WEIGHTS, WEIGHTS_INDEX};
 use crate::error::{Error, ErrorKind, Result};
+use crate::local::model::Cancellation;
 use crate::tokenizer::file_kind::FileKind;
 
 impl Checkpoint {
@@ -16,24 +17,25 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// The files cannot be read, are damaged, do not fit each other, or hold a model that this crate does not compute.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// The files cannot be read, are damaged, do not fit each other, or hold a model that this crate does not compute; or the work
+    /// is no longer wanted.
+    pub(crate) fn open(path: &Path, cancellation: &Cancellation) -> Result<Self> {
         let mut checkpoint = match gguf_file(path)? {
             Some(file) => gguf::open(&file)?,
             None => hugging_face::open(path)?,
         };
-        checkpoint.drop_copied_head()?;
+        checkpoint.drop_copied_head(cancellation)?;
         checkpoint.check()?;
         Ok(checkpoint)
     }
 
     /// Some files hold the embedding twice, the second time as the unembedding.
-    fn drop_copied_head(&mut self) -> Result<()> {
+    fn drop_copied_head(&mut self, cancellation: &Cancellation) -> Result<()> {
         let (true, Some(head), Some(embedding)) = (self.is_tied, self.tensors.get(HEAD), self.tensors.get(EMBEDDING))
         else {
             return Ok(());
         };
-        if !head.is_same(self.file(head), embedding, self.file(embedding))? {
+        if !head.is_same(self.file(head), embedding, self.file(embedding), cancellation)? {
             let why = format!("{HEAD} differs from the embedding, and \"tie_word_embeddings\" is true");
             return Err(self
                 .unusable(&why)

@@ -38,9 +38,31 @@ pub(super) fn read(
     precision: WeightPrecision,
     cancellation: &Cancellation,
     progress: &dyn Fn(LoadProgress),
-) -> Result<Parameters<f32>> {
+) -> Result<Parameters<f32>, Unread> {
     let total = bytes(checkpoint, precision);
     Reader { checkpoint, precision, cancellation, progress, bytes: 0, total }.parameters()
+}
+
+/// Why weights were not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// A number is too large for half precision.
+    BeyondHalf(Error),
+    Failed(Error),
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Unread::Failed(error)
+    }
+}
+
+impl From<Unread> for Error {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::BeyondHalf(error) | Unread::Failed(error) => error,
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -53,17 +75,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn parameters(mut self) -> Result<Parameters<f32>> {
+    fn parameters(mut self) -> Result<Parameters<f32>, Unread> {
         let (config, is_tied) = (&self.checkpoint.config, self.checkpoint.is_tied);
         Ok(Parameters {
             embedding: self.matrix(EMBEDDING)?,
-            layers: (0..config.num_layers).map(|index| self.layer(index)).collect::<Result<_>>()?,
+            layers: (0..config.num_layers).map(|index| self.layer(index)).collect::<Result<_, Unread>>()?,
             final_norm: self.vector(FINAL_NORM)?,
             unembedding: if is_tied { None } else { Some(self.matrix(HEAD)?) },
         })
     }
 
-    fn layer(&mut self, index: usize) -> Result<LayerParameters<f32>> {
+    fn layer(&mut self, index: usize) -> Result<LayerParameters<f32>, Unread> {
         let architecture = self.checkpoint.architecture;
         let (has_biases, has_head_norms) = (architecture.has_biases(), architecture.has_head_norms());
         let name = |part: &str| layer_tensor(index, part);
@@ -86,13 +108,13 @@ impl Reader<'_> {
         })
     }
 
-    fn projection(&mut self, name: &str, has_bias: bool) -> Result<Projection<f32>> {
+    fn projection(&mut self, name: &str, has_bias: bool) -> Result<Projection<f32>, Unread> {
         let weight = self.matrix(&format!("{name}.weight"))?;
         let bias = has_bias.then(|| self.vector(&format!("{name}.bias"))).transpose()?;
         Ok(Projection { weight, bias })
     }
 
-    fn matrix(&mut self, name: &str) -> Result<Weight<f32>> {
+    fn matrix(&mut self, name: &str) -> Result<Weight<f32>, Unread> {
         if self.precision == WeightPrecision::F16 {
             let mut is_finite = true;
             let halves = self.numbers(name, |number| {
@@ -102,7 +124,8 @@ impl Reader<'_> {
             })?;
             if !is_finite {
                 let why = format!("the tensor {name} has numbers that half precision does not reach");
-                return Err(self.checkpoint.unusable(&why).with_hint("load it with 32 bits (--weights f32)"));
+                let error = self.checkpoint.unusable(&why).with_hint("load it with 32 bits (--weights f32)");
+                return Err(Unread::BeyondHalf(error));
             }
             return Ok(Weight::Half(self.shaped(name, halves)?));
         }

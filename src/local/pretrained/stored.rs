@@ -86,7 +86,13 @@ impl StoredTensor {
     }
 
     /// Whether another tensor is stored as the same bytes.
-    pub(super) fn is_same(&self, path: &Path, other: &StoredTensor, other_path: &Path) -> Result<bool> {
+    pub(super) fn is_same(
+        &self,
+        path: &Path,
+        other: &StoredTensor,
+        other_path: &Path,
+        cancellation: &Cancellation,
+    ) -> Result<bool> {
         if (self.encoding, &self.shape) != (other.encoding, &other.shape) {
             return Ok(false);
         }
@@ -98,6 +104,9 @@ impl StoredTensor {
         let mut ours = data(self, path).map_err(|error| self.unreadable(path, error))?;
         let mut theirs = data(other, other_path).map_err(|error| other.unreadable(other_path, error))?;
         loop {
+            if cancellation.is_cancelled() {
+                return Err(cancelled());
+            }
             let ours_next = ours.fill_buf().map_err(|error| self.unreadable(path, error))?;
             let theirs_next = theirs.fill_buf().map_err(|error| other.unreadable(other_path, error))?;
             let count = ours_next.len().min(theirs_next.len());

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
 use super::{LoadProgress, WeightPrecision, parameters};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::local::kernel::Weight;
 use crate::local::model::Cancellation;
 
@@ -16,7 +16,7 @@ fn golden(path: &str) -> PathBuf {
 }
 
 fn open(path: &str) -> Checkpoint {
-    Checkpoint::open(&golden(path)).unwrap()
+    Checkpoint::open(&golden(path), &Cancellation::new()).unwrap()
 }
 
 fn numbers(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
@@ -153,5 +153,5 @@ fn reading_ends_with_the_next_piece() {
         cancellation.cancel();
     };
     let error = parameters::read(&checkpoint, WeightPrecision::F32, &cancellation, &report).unwrap_err();
-    assert_eq!((error.kind(), pieces.get()), (ErrorKind::Cancelled, 1));
+    assert_eq!((Error::from(error).kind(), pieces.get()), (ErrorKind::Cancelled, 1));
 }

@@ -44,6 +44,7 @@ mod target_logprobs;
 mod tests;
 mod views;
 
+use std::fmt;
 use std::sync::OnceLock;
 
 pub(super) use self::config::ModelConfig;
@@ -79,7 +80,6 @@ const MAX_PROMPT_BYTES: usize = 256 << 20;
 ///
 /// RMS normalization before the attention and the MLP of each layer, rotary position embeddings, causal attention, SwiGLU
 /// MLPs; loaded ones may have grouped queries, biases, norms of queries and keys, and the embedding as unembedding.
-#[derive(Debug)]
 pub struct Transformer<T = f32> {
     name: String,
     config: ModelConfig,
@@ -100,6 +100,13 @@ enum Weights<T> {
         made: OnceLock<Parameters<T>>,
     },
     Loaded(Parameters<T>),
+}
+
+impl<T> fmt::Debug for Transformer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its weights would fill pages.
+        f.debug_struct("Transformer").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Transformer {

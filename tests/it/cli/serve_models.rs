@@ -37,9 +37,11 @@ fn a_model_that_cannot_be_served_is_explained() {
         assert!(done.stderr.starts_with("error: ") && done.stderr.contains(words), "{done:?}");
         assert!(done.stderr.contains("\nhint: ") && done.stderr.contains(hint), "{done:?}");
     }
+    // Before any of them is loaded.
     let twice = format!("serve --model {MODELS}/llama3-rope-f16 --model {MODELS}/qwen3-bf16=llama3-rope-f16");
     let done = tinkex(&twice).run();
-    assert!(done.code == Some(1) && done.stderr.contains("two models have the name \"llama3-rope-f16\""), "{done:?}");
+    let said = "error: two models have the name \"llama3-rope-f16\"\nhint: give one of them another name, as in --model PATH=NAME\n";
+    assert_eq!((done.code, done.stderr.as_str()), (Some(2), said));
 }
 
 #[cfg(unix)]

@@ -192,7 +192,11 @@ fn shards_are_those_of_the_index() {
 fn an_index_may_not_name_other_files() {
     let index =
         |name: &str| json!({"metadata": {}, "weight_map": {"model.norm.weight": name}}).to_string().into_bytes();
-    for (name, words) in [("gone.safetensors", "does not have"), ("../../other", "is no name of a file")] {
+    for (name, words) in [
+        ("gone.safetensors", "does not have"),
+        ("../../other", "is no name of a file"),
+        ("listing.json", "is no name of a file"),
+    ] {
         let repository = Repository::of(SHARDED).with("model.safetensors.index.json", index(name));
         let error = Caches::new().refused(ID, &repository.serve());
         assert!(error.kind() == ErrorKind::Decode && error.to_string().contains(words), "{error}");
@@ -299,6 +303,21 @@ fn one_of_several_gguf_files_is_chosen() {
     let only = Repository::of_gguf().without("small-f32.gguf").serve();
     Caches::new().loader(ID, &only).load().unwrap();
     assert_eq!(paths(&only), resolved(&["small/q8_0.gguf"]));
+}
+
+#[test]
+fn a_file_that_is_new_is_found() {
+    let (caches, old) = (Caches::new(), Repository::of_gguf().without("small/q8_0.gguf").serve());
+    caches.loader("acme/small:small-f32.gguf", &old).load().unwrap();
+    let hub = Repository::of_gguf().serve();
+    caches.loader("acme/small:small/q8_0.gguf", &hub).load().unwrap();
+    assert_eq!(paths(&hub), resolved(&["small/q8_0.gguf"]));
+    // Of two files, the one that was fetched first is no answer.
+    assert!(caches.refused(ID, &hub).to_string().contains("has 2 GGUF files"));
+    for model in ["acme/small:small-f32.gguf", "acme/small:small/q8_0.gguf"] {
+        caches.loader(model, &hub).load().unwrap();
+    }
+    assert_eq!(hub.requests().len(), 3);
 }
 
 #[test]

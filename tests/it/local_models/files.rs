@@ -155,6 +155,23 @@ fn numbers_beyond_half_precision_need_more() {
 }
 
 #[test]
+fn such_numbers_make_auto_full_precision() {
+    // The second half of this number in 32 bits is the number in BF16.
+    let number = f32::from_bits(0x47c3_0000);
+    let copy = ModelCopy::of("qwen2-bias-bf16").number("model.layers.1.mlp.up_proj.weight", 5, number);
+    let plans = Arc::new(Mutex::new(Vec::new()));
+    let shared = plans.clone();
+    let loader = ModelLoader::new(copy.path().to_str().unwrap()).progress(move |progress| {
+        if let LoadProgress::Planned { precision, .. } = progress {
+            shared.lock().unwrap().push(precision);
+        }
+    });
+    let model = loader.load().unwrap();
+    assert_eq!(*plans.lock().unwrap(), [WeightPrecision::F16, WeightPrecision::F32]);
+    assert!(format!("{model:?}").len() < 100, "{model:?}");
+}
+
+#[test]
 fn an_index_stays_in_its_folder() {
     let outside = tempfile::tempdir().unwrap();
     let shard = "model-00002-of-00002.safetensors";
@@ -248,7 +265,10 @@ fn loading_ends_once_it_is_cancelled() {
 }
 
 #[test]
-fn no_threads_is_an_error() {
-    let loader = ModelLoader::new(golden(LLAMA).to_str().unwrap());
-    assert!(loader.threads(0).load().unwrap_err().to_string().contains("`threads` is 0"));
+fn threads_have_a_range() {
+    for threads in [0, 1025, 1_000_000] {
+        let error = ModelLoader::new(golden(LLAMA).to_str().unwrap()).threads(threads).load().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&format!("1 to 1024 threads, and `threads` is {threads}")), "{error}");
+    }
 }

@@ -35,6 +35,17 @@ fn with_text(name: &str, text: &str, other: &str) -> ModelCopy {
     })
 }
 
+/// A file with one more key, whose value has this type.
+fn with_key(key: &str, kind: u32, value: &[u8]) -> ModelCopy {
+    changed(LLAMA, |bytes| {
+        let keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 1;
+        bytes[16..24].copy_from_slice(&keys.to_le_bytes());
+        let length = key.len() as u64;
+        let entry = [&length.to_le_bytes()[..], key.as_bytes(), &kind.to_le_bytes(), value].concat();
+        bytes.splice(24..24, entry);
+    })
+}
+
 /// The description of a matrix, after its name: the number of dimensions, two dimensions, the type, the offset.
 fn with_matrix(tensor: &str, at: usize, number: u64, length: usize) -> ModelCopy {
     changed(LLAMA, |bytes| after(bytes, tensor)[at..at + length].copy_from_slice(&number.to_le_bytes()[..length]))
@@ -135,13 +146,36 @@ fn numbers_of_the_file_must_be_finite() {
 }
 
 #[test]
+fn no_key_passes_as_absent() {
+    let float = |number: f32| (6, number.to_le_bytes().to_vec());
+    let text = |text: &str| (8, [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat());
+    for (key, (kind, value), why) in [
+        ("expert_count", float(8.0), "llama.expert_count is not a whole number"),
+        ("attention.sliding_window", float(16.0), "llama.attention.sliding_window is not a whole number"),
+        ("rope.scaling.type", float(2.0), "llama.rope.scaling.type is not a text"),
+        ("rope.scaling.type", text("yarn"), "the method \"yarn\""),
+        ("rope.scaling.factor", float(4.0), "scaled (llama.rope.scaling.factor)"),
+        ("rope.scaling.factor", (4, vec![4, 0, 0, 0]), "scaled (llama.rope.scaling.factor)"),
+        ("rope.scale_linear", float(4.0), "scaled (llama.rope.scale_linear)"),
+        ("rope.scaling.attn_factor", float(0.5), "scaled (llama.rope.scaling.attn_factor)"),
+    ] {
+        let error = with_key(&format!("llama.{key}"), kind, &value).refusal();
+        assert!(error.contains(why), "{why}: {error}");
+    }
+    for (key, (kind, value)) in [
+        ("expert_count", (4, vec![0; 4])),
+        ("rope.scaling.type", text("none")),
+        ("rope.scaling.factor", float(1.0)),
+        ("rope.scale_linear", float(1.0)),
+    ] {
+        let loaded = with_key(&format!("llama.{key}"), kind, &value).load();
+        assert!(loaded.is_ok(), "{key}: {:?}", loaded.err());
+    }
+}
+
+#[test]
 fn one_of_several_files_is_refused() {
-    let split = b"\x0b\0\0\0\0\0\0\0split.count\x02\0\0\0\x03\0";
-    let copy = changed(LLAMA, |bytes| {
-        let keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 1;
-        bytes[16..24].copy_from_slice(&keys.to_le_bytes());
-        bytes.splice(24..24, split.iter().copied());
-    });
+    let copy = with_key("split.count", 2, &[3, 0]);
     let error = copy.refusal();
     assert!(error.contains("split.count") && error.contains("llama-gguf-split --merge"), "{error}");
 }

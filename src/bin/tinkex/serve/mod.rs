@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tinkex::ErrorKind;
 use tinkex::local::{Faults, Flag, LocalServer, WireFormats};
 
 use models::ModelOptions;
@@ -76,9 +75,6 @@ fn token_life(text: &str) -> Result<Duration, String> {
 /// Why the server did not start, with the options that help.
 fn explain(error: tinkex::Error, address: &str) -> Failure {
     let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    if error.kind() == ErrorKind::Config {
-        return Failure::from(error).hint("give one of them another name, as in --model PATH=NAME");
-    }
     let failure = Failure::from(error);
     match kind {
         Some(io::ErrorKind::AddrInUse) => failure.hint(format!(

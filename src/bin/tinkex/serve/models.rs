@@ -12,7 +12,7 @@ use tinkex::{ErrorKind, TokenizerSource};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::human;
-use crate::number::at_least;
+use crate::number::within;
 use crate::screen::{self, Status, Unit};
 
 /// The names of the models of bytes begin so.
@@ -30,7 +30,7 @@ pub(super) struct ModelOptions {
     #[arg(long, value_name = "PRECISION", value_enum, default_value_t, requires = "models")]
     weights: Precision,
     /// Threads that compute, for each real model [default: one for each processor].
-    #[arg(long, value_name = "N", requires = "models", value_parser = at_least(1_usize))]
+    #[arg(long, value_name = "N", requires = "models", value_parser = within(1..=1024_usize))]
     threads: Option<usize>,
 }
 
@@ -94,10 +94,19 @@ pub(super) fn load(app: &App, options: ModelOptions) -> Result<Vec<Arc<dyn Model
     }
     let bytes = if chosen.is_empty() { others } else { chosen };
     let mut models: Vec<Arc<dyn Model>> = bytes.into_iter().map(|model| Arc::new(model) as Arc<dyn Model>).collect();
-    for named in options.models.iter().filter(is_real) {
+    let mut loaders: Vec<(String, ModelLoader)> = Vec::new();
+    for named in &options.models {
         let Named::Real { model, alias } = named else { continue };
         let loader = loader(app, model, &options)?.cancellation(&cancellation);
         let loader = alias.iter().fold(loader, ModelLoader::name);
+        let name = loader.served_name()?;
+        if loaders.iter().any(|(taken, _)| *taken == name) || models.iter().any(|model| model.name() == name) {
+            return Err(Failure::usage(format!("two models have the name {name:?}"))
+                .hint("give one of them another name, as in --model PATH=NAME"));
+        }
+        loaders.push((name, loader));
+    }
+    for (_, loader) in loaders {
         models.push(Arc::new(loaded(app, loader)?));
     }
     Ok(models)

@@ -4,18 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::LISTING;
-use super::listing::{CONFIG, Choice, INDEX, Listed, Listing, WEIGHTS, shards};
+use super::listing::{Choice, Listed, Listing, shards};
 use super::model_id::{ModelId, is_gguf};
 use crate::error::Result;
+use crate::local::pretrained::hugging_face::{CONFIG, WEIGHTS, WEIGHTS_INDEX};
 
 /// The model in a directory, if it is whole: by what the hub said of it, or else, where somebody put the files there, by the files.
 pub(super) fn whole(directory: &Path, id: &ModelId<'_>) -> Result<Option<PathBuf>> {
     let Some(listing) = listing(directory) else { return Ok(placed(directory, id)) };
-    let choice = listing.choose(id)?;
+    // The repository may have more by now. Which of several files is meant, though, is not for those that are here to say.
+    let Ok(choice) = listing.choose(id) else { return Ok(id.file.and_then(|_| placed(directory, id))) };
     let has = |name: &str| has(directory, name, listing.get(name));
     let mut is_whole = choice.files().iter().all(|name| has(name));
     if is_whole && matches!(choice, Choice::Sharded(_)) {
-        is_whole = shards(&fs::read(directory.join(INDEX)).unwrap_or_default())?.iter().all(|name| has(name));
+        is_whole = shards(&fs::read(directory.join(WEIGHTS_INDEX)).unwrap_or_default())?.iter().all(|name| has(name));
     }
     Ok(is_whole.then(|| choice.path(directory)))
 }
@@ -38,7 +40,7 @@ fn placed(directory: &Path, id: &ModelId<'_>) -> Option<PathBuf> {
         return has(name).then(|| directory.join(name));
     }
     let has_shards = || {
-        let index = fs::read(directory.join(INDEX)).ok()?;
+        let index = fs::read(directory.join(WEIGHTS_INDEX)).ok()?;
         shards(&index).ok().filter(|shards| shards.iter().all(|name| has(name)))
     };
     if has(CONFIG) && (has(WEIGHTS) || has_shards().is_some()) {

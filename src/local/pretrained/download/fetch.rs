@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::LISTING;
 use super::cache;
-use super::listing::{Choice, INDEX, Listed, Listing, shards};
+use super::listing::{Choice, Listed, Listing, shards};
 use super::model_id::ModelId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{UNFINISHED, write_atomically};
@@ -17,6 +17,7 @@ use crate::http::RequestHandle;
 use crate::local::directory_lock::DirectoryLock;
 use crate::local::model::Cancellation;
 use crate::local::pretrained::LoadProgress;
+use crate::local::pretrained::hugging_face::WEIGHTS_INDEX;
 use crate::rules::resume::StoredProgress;
 use crate::rules::tokenizer_id::HubId;
 use crate::tokenizer::hub::Hub;
@@ -40,7 +41,7 @@ pub(super) struct Repository<'a> {
 }
 
 impl<'a> Repository<'a> {
-    /// Asks the hub what a repository has, unless an earlier try has done so, and decides what is needed of it.
+    /// Asks the hub what a repository has, unless an earlier try has learned of what is wanted, and decides what is needed of it.
     pub(super) fn open(
         hub: Hub,
         id: &ModelId<'a>,
@@ -53,7 +54,7 @@ impl<'a> Repository<'a> {
         let hub = hub.with_handle(Arc::clone(&handle));
         cancellation.on_cancel(move || handle.cancel());
         // Nothing is left of an id with a mistake.
-        let (listing, json) = match cache::listing(&directory) {
+        let (listing, json) = match cache::listing(&directory).filter(|listing| listing.choose(id).is_ok()) {
             Some(listing) => (listing, None),
             None => {
                 let json = hub.listing(&id.hub, &hint)?;
@@ -76,11 +77,12 @@ impl<'a> Repository<'a> {
     pub(super) fn fetch(self) -> Result<PathBuf> {
         self.choice.files().iter().try_for_each(|name| self.fetch_file(name))?;
         if matches!(self.choice, Choice::Sharded(_)) {
-            let path = self.directory.join(INDEX);
+            let path = self.directory.join(WEIGHTS_INDEX);
             let index = fs::read(&path).map_err(|error| unusable(&path, &error))?;
             let shards = shards(&index)?;
             if let Some(name) = shards.iter().find(|name| self.listing.get(name).is_none()) {
-                let message = format!("{INDEX} of \"{}\" names {name}, which the repository does not have", self.id);
+                let message =
+                    format!("{WEIGHTS_INDEX} of \"{}\" names {name}, which the repository does not have", self.id);
                 return Err(Error::new(ErrorKind::Decode, message).with_hint(self.hint));
             }
             shards.iter().try_for_each(|name| self.fetch_file(name))?;

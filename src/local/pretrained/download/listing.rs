@@ -7,10 +7,7 @@ use serde::Deserialize;
 
 use super::model_id::{ModelId, is_gguf, is_plain};
 use crate::error::{Error, ErrorKind, Result};
-
-pub(super) const CONFIG: &str = "config.json";
-pub(super) const WEIGHTS: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+use crate::local::pretrained::hugging_face::{CONFIG, WEIGHTS, WEIGHTS_INDEX};
 
 /// The small files that a model may have beside its weights and its configuration.
 const BESIDE: [&str; 5] =
@@ -125,10 +122,10 @@ impl Listing {
                     .map_err(|error| error.with_hint(format!("it has {}", list(&gguf)))),
             };
         }
-        if has(CONFIG) && (has(INDEX) || has(WEIGHTS)) {
+        if has(CONFIG) && (has(WEIGHTS_INDEX) || has(WEIGHTS)) {
             let beside = BESIDE.into_iter().filter(|name| has(name));
             let files = [CONFIG].into_iter().chain(beside);
-            let last = if has(WEIGHTS) { WEIGHTS } else { INDEX };
+            let last = if has(WEIGHTS) { WEIGHTS } else { WEIGHTS_INDEX };
             let files = files.chain([last]).map(str::to_owned).collect();
             return Ok(if has(WEIGHTS) { Choice::Directory(files) } else { Choice::Sharded(files) });
         }
@@ -145,15 +142,15 @@ impl Listing {
     }
 }
 
-/// The files that an index names, without repetition.
+/// The files that an index names, without repetition: of weights, so that none takes the place of another file of the cache.
 pub(super) fn shards(index: &[u8]) -> Result<Vec<String>> {
-    let unusable = |why: String| Error::new(ErrorKind::Decode, format!("{INDEX} cannot be used: {why}"));
+    let unusable = |why: String| Error::new(ErrorKind::Decode, format!("{WEIGHTS_INDEX} cannot be used: {why}"));
     let index: Index = serde_json::from_slice(index).map_err(|error| unusable(error.to_string()).with_source(error))?;
     let mut names: Vec<String> = index.weight_map.into_values().collect();
     names.sort();
     names.dedup();
-    match names.iter().find(|name| !is_plain(name)) {
-        Some(name) => Err(unusable(format!("{name:?} is no name of a file of the repository"))),
+    match names.iter().find(|name| !is_plain(name) || !name.ends_with(".safetensors")) {
+        Some(name) => Err(unusable(format!("{name:?} is no name of a file with weights"))),
         None => Ok(names),
     }
 }
@@ -243,7 +240,7 @@ mod tests {
         let index = |file: &str| json!({"metadata": {}, "weight_map": {"a": "x.safetensors", "b": file, "c": file}});
         let read = |file: &str| shards(index(file).to_string().as_bytes());
         assert_eq!(read("y.safetensors").unwrap(), ["x.safetensors", "y.safetensors"]);
-        for file in ["../x", "/etc/passwd", "a/../b", "", "a\\b", "C:x"] {
+        for file in ["../x", "/etc/passwd", "a/../b", "", "a\\b", "C:x", "listing.json"] {
             assert!(read(file).unwrap_err().to_string().contains("no name of a file"), "{file}");
         }
     }

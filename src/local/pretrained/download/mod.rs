@@ -22,34 +22,31 @@ use crate::tokenizer::TokenizerSource;
 /// The file of a model's directory in this crate's cache with what the hub said of the repository.
 const LISTING: &str = "listing.json";
 
-/// A model that is on the disk.
-#[derive(Debug)]
-pub(in crate::local) struct Located {
-    /// A directory, or a GGUF file.
-    pub(in crate::local) path: PathBuf,
-    /// The name for clients: the id on the hub, or that of the directory or file.
-    pub(super) name: String,
+/// The name of a model for clients: the id on the hub, or that of the directory or file.
+pub(super) fn name(model: &str) -> Result<String> {
+    let path = Path::new(model);
+    if path.exists() { Ok(name_of(path)) } else { ModelId::parse(model).map(|id| id.hub.repository.to_owned()) }
 }
 
 /// Finds a model by its path, or else by its id on the hub: in this crate's cache, in that of Hugging Face's programs, or on the hub,
-/// from which it is fetched into this crate's cache. Blocks while it is fetched; `cancellation` ends that.
+/// from which it is fetched into this crate's cache: a directory, or a GGUF file. Blocks while it is fetched; `cancellation` ends that.
 pub(in crate::local) fn locate(
     model: &str,
     source: &TokenizerSource,
     cancellation: &Cancellation,
     progress: &dyn Fn(LoadProgress),
-) -> Result<Located> {
+) -> Result<PathBuf> {
     let path = Path::new(model);
     if path.exists() {
-        return Ok(Located { path: path.to_owned(), name: name_of(path) });
+        return Ok(path.to_owned());
     }
     let id = ModelId::parse(model)?;
     let (own, snapshot) = (source.model_directory(&id.hub), source.snapshot(&id.hub));
     let found = |directory: &Option<PathBuf>| directory.as_ref().map_or(Ok(None), |at| cache::whole(at, &id));
-    let path = match (found(&own)?, found(&snapshot)?) {
+    match (found(&own)?, found(&snapshot)?) {
         (Some(path), _) | (None, Some(path)) => {
             debug!("reading the model \"{id}\" from {}", path.display());
-            path
+            Ok(path)
         }
         (None, None) => {
             let own = own.ok_or_else(|| {
@@ -62,10 +59,9 @@ pub(in crate::local) fn locate(
                 return Err(Error::new(ErrorKind::Io, message).with_hint(hint));
             }
             let hub = source.hub(None, &hint)?;
-            fetch::Repository::open(hub, &id, own, hint, cancellation, progress)?.fetch()?
+            fetch::Repository::open(hub, &id, own, hint, cancellation, progress)?.fetch()
         }
-    };
-    Ok(Located { path, name: id.hub.repository.to_owned() })
+    }
 }
 
 /// The name of a directory, or of a file without its ending.

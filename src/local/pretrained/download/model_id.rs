@@ -1,9 +1,11 @@
 //! The id of a model on the hub.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::rules::tokenizer_id::{self, HubId};
+use crate::tokenizer::file_kind::FileKind;
 
 /// `organization/name`, `organization/name@revision`, and either with `:FILE` for one of its GGUF files.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +41,7 @@ impl fmt::Display for ModelId<'_> {
 }
 
 pub(super) fn is_gguf(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, ending)| ending.eq_ignore_ascii_case("gguf"))
+    FileKind::of(Path::new(name)) == FileKind::Gguf
 }
 
 /// Whether a name of a file, perhaps in a folder, leads nowhere else, on any system, and is none of the cache's own.

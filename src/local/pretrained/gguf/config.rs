@@ -64,14 +64,22 @@ impl Keys<'_> {
         format!("it has no {}", self.key(name))
     }
 
-    /// A number of things: at least one.
-    fn count(&self, name: &str) -> Result<Option<usize>, String> {
+    /// A number of things, perhaps none.
+    fn whole(&self, name: &str) -> Result<Option<usize>, String> {
         let key = self.key(name);
         if !self.metadata.has(&key) {
             return Ok(None);
         }
         let count = self.metadata.integer(&key).and_then(|count| usize::try_from(count).ok());
-        count.filter(|&count| count > 0).map(Some).ok_or_else(|| format!("its {key} is not a number from 1"))
+        count.map(Some).ok_or_else(|| format!("its {key} is not a whole number"))
+    }
+
+    /// A number of things: at least one.
+    fn count(&self, name: &str) -> Result<Option<usize>, String> {
+        match self.whole(name)? {
+            Some(0) => Err(format!("its {} is not a number from 1", self.key(name))),
+            count => Ok(count),
+        }
     }
 
     fn needed(&self, name: &str) -> Result<usize, String> {
@@ -90,7 +98,7 @@ impl Keys<'_> {
 
     /// Refuses what makes a model compute something else.
     fn refuse_other_computations(&self, head_size: usize, context_length: usize) -> Result<(), String> {
-        if self.metadata.integer(&self.key("expert_count")).is_some_and(|count| count != 0) {
+        if self.whole("expert_count")?.is_some_and(|count| count != 0) {
             return Err(format!("it is a mixture of experts ({})", self.key("expert_count")));
         }
         for (name, expected) in [("rope.dimension_count", head_size), ("attention.value_length", head_size)] {
@@ -98,24 +106,32 @@ impl Keys<'_> {
                 return Err(format!("its {} is {other}, and a head has {head_size} features", self.key(name)));
             }
         }
-        let scaling = self.metadata.text(&self.key("rope.scaling.type"));
-        if let Some(other) = scaling.filter(|&kind| kind != "none") {
-            return Err(format!(
-                "its positions are scaled by the method {other:?} ({})",
-                self.key("rope.scaling.type")
-            ));
-        }
-        let old = self.key("rope.scale_linear");
-        if self.metadata.float(&old).is_some_and(|scale| scale != 1.0) {
-            return Err(format!("its positions are scaled ({old})"));
-        }
-        let window = self.metadata.integer(&self.key("attention.sliding_window")).filter(|&window| window != 0);
-        match window.and_then(|window| usize::try_from(window).ok()).filter(|&window| window < context_length) {
+        self.refuse_scaled_positions()?;
+        match self.whole("attention.sliding_window")?.filter(|&window| window != 0 && window < context_length) {
             Some(window) => Err(format!(
                 "its attention sees only the last {window} tokens ({})",
                 self.key("attention.sliding_window")
             )),
             None => Ok(()),
         }
+    }
+
+    /// Refuses scaled positions. llama.cpp scales in proportion where a factor is written without a method.
+    fn refuse_scaled_positions(&self) -> Result<(), String> {
+        let key = self.key("rope.scaling.type");
+        let is_off = match self.metadata.text(&key) {
+            Some("none") => true,
+            Some(other) => return Err(format!("its positions are scaled by the method {other:?} ({key})")),
+            None if self.metadata.has(&key) => return Err(format!("its {key} is not a text")),
+            None => false,
+        };
+        let factors = ["rope.scaling.factor", "rope.scale_linear"].into_iter().filter(|_| !is_off);
+        for name in factors.chain(["rope.scaling.attn_factor"]) {
+            let key = self.key(name);
+            if self.metadata.has(&key) && self.metadata.float(&key) != Some(1.0) {
+                return Err(format!("its positions are scaled ({key})"));
+            }
+        }
+        Ok(())
     }
 }

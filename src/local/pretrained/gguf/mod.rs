@@ -22,7 +22,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         Error::new(ErrorKind::Io, format!("the GGUF file {} cannot be read: {error}", path.display()))
             .with_source(error)
     })?;
-    if header.metadata.integer("split.count").is_some_and(|count| count > 1) {
+    if header.metadata.has("split.count") && !matches!(header.metadata.integer("split.count"), Some(0 | 1)) {
         return Err(unsupported(path, "it is one of several files (split.count)")
             .with_hint("join them with llama-gguf-split --merge"));
     }

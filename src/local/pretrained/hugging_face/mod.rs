@@ -7,7 +7,8 @@ mod safetensors;
 mod shards;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -23,6 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(in crate::local) const CONFIG: &str = "config.json";
 pub(in crate::local) const WEIGHTS: &str = "model.safetensors";
 pub(in crate::local) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
+/// The longest file of JSON that is read: the index of a model with ten thousands of tensors has a few million bytes.
+const MAX_JSON: u64 = 16 << 20;
 const GENERATION: &str = "generation_config.json";
 
 /// Reads the configuration and the headers of a directory.
@@ -62,8 +65,13 @@ pub(in crate::local) fn tensors_of_file(path: &Path) -> Result<Vec<StoredTensor>
 
 /// Reads a file of JSON.
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let content = fs::read(path).map_err(|error| {
+    let mut content = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_JSON + 1).read_to_end(&mut content));
+    read.map_err(|error| {
         Error::new(ErrorKind::Io, format!("the file {} cannot be read: {error}", path.display())).with_source(error)
     })?;
+    if content.len() as u64 > MAX_JSON {
+        return Err(unusable(path, &format!("it has more than {MAX_JSON} bytes")));
+    }
     serde_json::from_slice(&content).map_err(|error| unusable(path, &format!("its JSON cannot be read: {error}")))
 }

@@ -12,21 +12,31 @@ pub(super) struct Rope {
 
 /// Reads `rope_theta` and `rope_scaling`; or `rope_parameters`, which has both since transformers 5.
 pub(super) fn read(config: &Options<'_>, head_size: usize) -> Result<Rope, Refusal> {
-    let (name, scaling) = match config.object("rope_parameters")? {
-        Some(parameters) => ("rope_parameters", Some(parameters)),
-        None => ("rope_scaling", config.object("rope_scaling")?),
-    };
-    let theta = match &scaling {
-        Some(scaling) => scaling.positive("rope_theta")?,
-        None => None,
-    };
-    let theta = theta.or(config.positive("rope_theta")?).unwrap_or(10_000.0);
-    for options in scaling.iter().chain([config]) {
+    let (parameters, scaling) = (config.object("rope_parameters")?, config.object("rope_scaling")?);
+    for options in parameters.iter().chain(&scaling).chain([config]) {
         if options.positive("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
             return Err("it rotates a part of each head only (partial_rotary_factor)".to_owned());
         }
     }
-    let Some(scaling) = scaling else { return Ok(Rope { theta, divisors: None }) };
+    let written = match &parameters {
+        Some(parameters) => parameters.positive("rope_theta")?,
+        None => None,
+    };
+    let theta = written.or(config.positive("rope_theta")?).unwrap_or(10_000.0);
+    let rope = |name, part: Option<Options<'_>>| part.map(|part| read_part(name, &part, theta, head_size)).transpose();
+    match (rope("rope_parameters", parameters)?, rope("rope_scaling", scaling)?) {
+        // Which of them counts depends on the version of transformers.
+        (Some(parameters), Some(scaling)) if parameters != scaling => {
+            Err("its rope_parameters and rope_scaling differ".to_owned())
+        }
+        (Some(rope), _) | (None, Some(rope)) => Ok(rope),
+        (None, None) => Ok(Rope { theta, divisors: None }),
+    }
+}
+
+/// Reads one of the two objects. The base of the angles is `theta`, unless it is there.
+fn read_part(name: &str, scaling: &Options<'_>, theta: f64, head_size: usize) -> Result<Rope, Refusal> {
+    let theta = scaling.positive("rope_theta")?.unwrap_or(theta);
     if scaling.0.values().any(|value| value.is_object()) {
         return Err(format!("its layers rotate in different ways ({name})"));
     }
@@ -71,6 +81,10 @@ mod tests {
 
     #[test]
     fn other_rotations_are_refused_by_name() {
+        let llama3 = json!({"type": "llama3", "factor": 2.0, "low_freq_factor": 1, "high_freq_factor": 4,
+            "original_max_position_embeddings": 64});
+        let twice = of(&json!({"rope_parameters": llama3, "rope_scaling": llama3}));
+        assert!(twice.is_ok_and(|rope| rope.divisors.is_some()));
         for (config, why) in [
             (json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), "\"linear\""),
             (json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}), "\"yarn\""),
@@ -78,6 +92,11 @@ mod tests {
             (
                 json!({"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4, "high_freq_factor": 4}}),
                 "is not above",
+            ),
+            (json!({"rope_parameters": {"rope_type": "default"}, "rope_scaling": llama3}), "rope_scaling differ"),
+            (
+                json!({"rope_parameters": {"rope_theta": 1.0}, "rope_scaling": {"rope_theta": 2.0}}),
+                "rope_scaling differ",
             ),
             (json!({"rope_parameters": {"full_attention": {}}}), "different ways"),
             (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),

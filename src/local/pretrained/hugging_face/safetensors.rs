@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::pretrained::checkpoint::unusable;
@@ -72,13 +73,15 @@ struct Parsed {
 
 /// Reads a header, before this many bytes of data.
 fn parse(header: &[u8], data: u64) -> std::result::Result<BTreeMap<String, Parsed>, String> {
-    let mut entries: BTreeMap<String, serde_json::Value> =
+    // Values of JSON would take many times the memory of the header.
+    let mut entries: BTreeMap<String, &RawValue> =
         serde_json::from_slice(header).map_err(|error| format!("its header is no JSON: {error}"))?;
     entries.remove(METADATA);
     let mut tensors = BTreeMap::new();
     let mut places = Vec::new();
     for (name, entry) in entries {
-        let entry = Entry::deserialize(entry).map_err(|error| format!("its entry {name} cannot be read: {error}"))?;
+        let entry = serde_json::from_str(entry.get());
+        let entry = entry.map_err(|error| format!("its entry {name} cannot be read: {error}"))?;
         let Entry { dtype, shape, data_offsets: (start, end) } = entry;
         let encoding = Encoding::of_safetensors(&dtype)
             .ok_or_else(|| format!("its tensor {name} is stored as {dtype}, and only F32, F16 and BF16 can be read"))?;
