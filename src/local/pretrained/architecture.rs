@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::refusal::Refusal;
 use crate::local::transformer::ModelConfig;
 
 /// The name of the matrix of the last layer, which tied models do not have.
@@ -91,12 +92,14 @@ pub(super) fn layer_tensor(index: usize, name: &str) -> String {
 }
 
 /// Whether the heads can be computed with.
-pub(super) fn check_heads(heads: usize, kv_heads: usize, size: usize) -> Result<(), String> {
+pub(super) fn check_heads(heads: usize, kv_heads: usize, size: usize) -> Result<(), Refusal> {
     if heads % kv_heads != 0 {
-        return Err(format!("its {heads} heads of queries cannot share {kv_heads} heads of keys evenly"));
+        return Err(Refusal::Damaged(format!(
+            "its {heads} heads of queries cannot share {kv_heads} heads of keys evenly"
+        )));
     }
     if size == 0 || size % 2 != 0 {
-        return Err(format!("a head has {size} features, which are not pairs to rotate"));
+        return Err(Refusal::Damaged(format!("a head has {size} features, which are not pairs to rotate")));
     }
     Ok(())
 }

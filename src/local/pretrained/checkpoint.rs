@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::WEIGHTS;
 use super::architecture::{Architecture, HEAD};
 use super::labels;
+use super::refusal::unusable;
 use super::stored::StoredTensor;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::local::model::Cancellation;
 use crate::local::transformer::ModelConfig;
@@ -101,15 +102,3 @@ impl Checkpoint {
 
 const UNTIED: &str =
     "if the model shares this matrix with its embedding, set \"tie_word_embeddings\": true in config.json";
-
-/// The error for files that are damaged, or do not fit each other.
-pub(super) fn unusable(path: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::Decode, format!("the model {} cannot be used: {why}", path.display()))
-        .with_hint("download it again, or convert it again")
-}
-
-/// The error for a model that is fine, but not one that this crate computes.
-pub(super) fn unsupported(path: &Path, what: &str) -> Error {
-    Error::invalid_input(format!("the model {} is not supported: {what}", path.display()))
-        .with_hint("use a model of the Llama, Mistral, Qwen2 or Qwen3 family without it")
-}

@@ -33,6 +33,7 @@ mod load;
 pub(in crate::local) mod memory;
 mod open;
 mod parameters;
+mod refusal;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;

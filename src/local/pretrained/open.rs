@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::architecture::{EMBEDDING, HEAD};
-use super::checkpoint::{Checkpoint, unusable};
+use super::checkpoint::Checkpoint;
 use super::gguf;
 use super::hugging_face::{self, CONFIG, WEIGHTS, WEIGHTS_INDEX};
+use super::refusal::unusable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::model::Cancellation;
 use crate::tokenizer::file_kind::FileKind;

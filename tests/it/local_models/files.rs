@@ -38,6 +38,7 @@ fn what_would_change_numbers_is_refused_by_name() {
         (LLAMA, json!({"mlp_bias": true}), "mlp_bias"),
         (LLAMA, json!({"hidden_act": "gelu"}), "hidden_act"),
         (LLAMA, json!({"quantization_config": {"quant_method": "awq"}}), "awq"),
+        (LLAMA, json!({"rope_parameters": {}, "rope_scaling": {"rope_theta": 1.0}}), "rope_scaling differ"),
         (LLAMA, json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "\"yarn\""),
         ("qwen2-bias-bf16", json!({"use_sliding_window": true, "max_window_layers": 0}), "last 16 tokens"),
         ("qwen3-bf16", json!({"num_experts": 128}), "num_experts"),
@@ -49,6 +50,29 @@ fn what_would_change_numbers_is_refused_by_name() {
         assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(why), "{why}: {error}");
         assert!(error.hint().is_some(), "{error}");
     }
+}
+
+#[test]
+fn what_no_model_has_is_damage() {
+    for (name, value, why) in [
+        ("hidden_size", json!(null), "it has no hidden_size"),
+        ("num_attention_heads", json!("4"), "num_attention_heads is \"4\""),
+        ("num_key_value_heads", json!(3), "cannot share 3 heads"),
+    ] {
+        let error = ModelCopy::of(LLAMA).options(json!({ name: value })).load().map(|_| ()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Decode && error.to_string().contains(why), "{why}: {error}");
+    }
+}
+
+#[test]
+fn other_types_of_numbers_are_unsupported() {
+    let copy = ModelCopy::of(LLAMA).header("model.safetensors", |header| {
+        header["model.norm.weight"]["dtype"] = json!("F8_E4M3");
+    });
+    let error = copy.load().map(|_| ()).unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("stored as F8_E4M3, and only F32, F16 and BF16"), "{error}");
+    assert!(error.hint().unwrap().contains("convert it"), "{error}");
 }
 
 #[test]

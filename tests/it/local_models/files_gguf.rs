@@ -75,18 +75,26 @@ fn what_would_change_numbers_is_refused_by_name() {
     for (copy, why) in [
         (with_text(LLAMA, "\u{5}\0\0\0\0\0\0\0llama", "\u{5}\0\0\0\0\0\0\0gemma"), "its architecture is \"gemma\""),
         (with_number(LLAMA, "llama.rope.dimension_count", 8), "llama.rope.dimension_count is 8"),
-        (with_number(LLAMA, "llama.attention.head_count_kv", 3), "4 heads of queries cannot share 3"),
-        (with_matrix("blk.0.attn_q.weight", 20, 10, 4), "the type Q2_K, which cannot be read"),
+        (with_matrix("blk.0.attn_q.weight", 20, 10, 4), "the type Q2_K, and only F32, F16, Q4_0,"),
         (with_matrix("blk.0.attn_q.weight", 20, 77, 4), "the type number 77"),
     ] {
-        let error = copy.refusal();
-        assert!(error.contains(why), "{why}: {error}");
+        let error = copy.load().map(|_| ()).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(why), "{why}: {error}");
     }
+}
+
+#[test]
+fn the_family_is_checked_before_the_types() {
+    let copy = with_text(LLAMA, "\u{5}\0\0\0\0\0\0\0llama", "\u{5}\0\0\0\0\0\0\0gemma");
+    let copy =
+        copy.bytes(LLAMA, |bytes| after(bytes, "blk.0.attn_q.weight")[20..24].copy_from_slice(&39u32.to_le_bytes()));
+    assert!(copy.refusal().contains("its architecture is \"gemma\""), "{}", copy.refusal());
 }
 
 #[test]
 fn keys_must_fit_the_tensors() {
     for (copy, why) in [
+        (with_number(LLAMA, "llama.attention.head_count_kv", 3), "4 heads of queries cannot share 3"),
         (with_number(LLAMA, "llama.block_count", 3), "the tensor blk.2.attn_norm.weight is missing"),
         (with_number(LLAMA, "llama.block_count", u32::MAX), "the tensor blk.2.attn_norm.weight is missing"),
         (with_number(LLAMA, "llama.block_count", 1), "belongs to no LlamaForCausalLM model"),

@@ -68,6 +68,11 @@ impl Encoding {
         }
     }
 
+    /// The names of the types in GGUF files that can be read.
+    pub(super) fn names_of_ggml() -> impl Iterator<Item = &'static str> {
+        GGML_TYPES.iter().filter(|(_, _, encoding)| encoding.is_some()).map(|(_, name, _)| *name)
+    }
+
     /// The encoding with this name in safetensors files.
     pub(super) fn of_safetensors(dtype: &str) -> Option<Encoding> {
         match dtype {

@@ -2,22 +2,27 @@
 
 use crate::gguf::Metadata;
 use crate::local::pretrained::architecture::{Architecture, check_heads};
+use crate::local::pretrained::refusal::Refusal::{self, Damaged, Unsupported};
 use crate::local::transformer::ModelConfig;
 
 /// The tokens that end a text, a turn or a message to a tool.
 const END_TOKENS: [&str; 3] =
     ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
 
-/// Reads the metadata of a model with this number of rows in its embedding.
-pub(super) fn read(metadata: &Metadata, vocab_size: usize) -> Result<(Architecture, ModelConfig), String> {
-    let architecture = match metadata.text("general.architecture") {
+/// The family of the model.
+pub(super) fn architecture(metadata: &Metadata) -> Result<Architecture, Refusal> {
+    match metadata.text("general.architecture") {
         // Mistral's models, too: they differ by nothing else than their windows.
-        Some("llama") => Architecture::Llama,
-        Some("qwen2") => Architecture::Qwen2,
-        Some("qwen3") => Architecture::Qwen3,
-        Some(other) => return Err(format!("its architecture is {other:?}")),
-        None => return Err("it names no architecture".to_owned()),
-    };
+        Some("llama") => Ok(Architecture::Llama),
+        Some("qwen2") => Ok(Architecture::Qwen2),
+        Some("qwen3") => Ok(Architecture::Qwen3),
+        Some(other) => Err(Unsupported(format!("its architecture is {other:?}"))),
+        None => Err(Damaged("it names no architecture".to_owned())),
+    }
+}
+
+/// Reads the metadata of a model with this number of rows in its embedding.
+pub(super) fn read(architecture: Architecture, metadata: &Metadata, vocab_size: usize) -> Result<ModelConfig, Refusal> {
     let keys = Keys { metadata, prefix: architecture.names().1 };
     let (hidden_size, num_heads) = (keys.needed("embedding_length")?, keys.needed("attention.head_count")?);
     let num_kv_heads = keys.count("attention.head_count_kv")?.unwrap_or(num_heads);
@@ -28,9 +33,9 @@ pub(super) fn read(metadata: &Metadata, vocab_size: usize) -> Result<(Architectu
     let mut end_tokens = Vec::new();
     for key in END_TOKENS.into_iter().filter(|key| metadata.has(key)) {
         let token = metadata.integer(key).and_then(|token| u32::try_from(token).ok());
-        end_tokens.push(token.ok_or_else(|| format!("its {key} is not a token"))?);
+        end_tokens.push(token.ok_or_else(|| Damaged(format!("its {key} is not a token")))?);
     }
-    let config = ModelConfig {
+    Ok(ModelConfig {
         vocab_size,
         hidden_size,
         num_layers: keys.needed("block_count")?,
@@ -45,8 +50,7 @@ pub(super) fn read(metadata: &Metadata, vocab_size: usize) -> Result<(Architectu
         rope_theta: keys.positive("rope.freq_base")?.unwrap_or(10_000.0),
         rope_divisors: None,
         end_tokens,
-    };
-    Ok((architecture, config))
+    })
 }
 
 /// The keys of an architecture.
@@ -60,76 +64,81 @@ impl Keys<'_> {
         format!("{}.{name}", self.prefix)
     }
 
-    fn missing(&self, name: &str) -> String {
-        format!("it has no {}", self.key(name))
+    fn missing(&self, name: &str) -> Refusal {
+        Damaged(format!("it has no {}", self.key(name)))
     }
 
     /// A number of things, perhaps none.
-    fn whole(&self, name: &str) -> Result<Option<usize>, String> {
+    fn whole(&self, name: &str) -> Result<Option<usize>, Refusal> {
         let key = self.key(name);
         if !self.metadata.has(&key) {
             return Ok(None);
         }
         let count = self.metadata.integer(&key).and_then(|count| usize::try_from(count).ok());
-        count.map(Some).ok_or_else(|| format!("its {key} is not a whole number"))
+        count.map(Some).ok_or_else(|| Damaged(format!("its {key} is not a whole number")))
     }
 
     /// A number of things: at least one.
-    fn count(&self, name: &str) -> Result<Option<usize>, String> {
+    fn count(&self, name: &str) -> Result<Option<usize>, Refusal> {
         match self.whole(name)? {
-            Some(0) => Err(format!("its {} is not a number from 1", self.key(name))),
+            Some(0) => Err(Damaged(format!("its {} is not a number from 1", self.key(name)))),
             count => Ok(count),
         }
     }
 
-    fn needed(&self, name: &str) -> Result<usize, String> {
+    fn needed(&self, name: &str) -> Result<usize, Refusal> {
         self.count(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// A number above zero.
-    fn positive(&self, name: &str) -> Result<Option<f64>, String> {
+    fn positive(&self, name: &str) -> Result<Option<f64>, Refusal> {
         let key = self.key(name);
         if !self.metadata.has(&key) {
             return Ok(None);
         }
         let number = self.metadata.float(&key).filter(|number| number.is_finite() && *number > 0.0);
-        number.map(Some).ok_or_else(|| format!("its {key} is not a number above zero"))
+        number.map(Some).ok_or_else(|| Damaged(format!("its {key} is not a number above zero")))
     }
 
     /// Refuses what makes a model compute something else.
-    fn refuse_other_computations(&self, head_size: usize, context_length: usize) -> Result<(), String> {
+    fn refuse_other_computations(&self, head_size: usize, context_length: usize) -> Result<(), Refusal> {
         if self.whole("expert_count")?.is_some_and(|count| count != 0) {
-            return Err(format!("it is a mixture of experts ({})", self.key("expert_count")));
+            return Err(Unsupported(format!("it is a mixture of experts ({})", self.key("expert_count"))));
         }
         for (name, expected) in [("rope.dimension_count", head_size), ("attention.value_length", head_size)] {
             if let Some(other) = self.count(name)?.filter(|&size| size != expected) {
-                return Err(format!("its {} is {other}, and a head has {head_size} features", self.key(name)));
+                return Err(Unsupported(format!(
+                    "its {} is {other}, and a head has {head_size} features",
+                    self.key(name)
+                )));
             }
         }
         self.refuse_scaled_positions()?;
         match self.whole("attention.sliding_window")?.filter(|&window| window != 0 && window < context_length) {
-            Some(window) => Err(format!(
+            Some(window) => Err(Unsupported(format!(
                 "its attention sees only the last {window} tokens ({})",
                 self.key("attention.sliding_window")
-            )),
+            ))),
             None => Ok(()),
         }
     }
 
     /// Refuses scaled positions. llama.cpp scales in proportion where a factor is written without a method.
-    fn refuse_scaled_positions(&self) -> Result<(), String> {
+    fn refuse_scaled_positions(&self) -> Result<(), Refusal> {
         let key = self.key("rope.scaling.type");
         let is_off = match self.metadata.text(&key) {
             Some("none") => true,
-            Some(other) => return Err(format!("its positions are scaled by the method {other:?} ({key})")),
-            None if self.metadata.has(&key) => return Err(format!("its {key} is not a text")),
+            Some(other) => {
+                return Err(Unsupported(format!("its positions are scaled by the method {other:?} ({key})")));
+            }
+            None if self.metadata.has(&key) => return Err(Damaged(format!("its {key} is not a text"))),
             None => false,
         };
         let factors = ["rope.scaling.factor", "rope.scale_linear"].into_iter().filter(|_| !is_off);
         for name in factors.chain(["rope.scaling.attn_factor"]) {
             let key = self.key(name);
             if self.metadata.has(&key) && self.metadata.float(&key) != Some(1.0) {
-                return Err(format!("its positions are scaled ({key})"));
+                return Err(Unsupported(format!("its positions are scaled ({key})")));
             }
         }
         Ok(())

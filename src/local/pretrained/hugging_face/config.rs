@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::options::{Options, Refusal};
+use super::options::Options;
 use super::rope;
 use crate::local::pretrained::architecture::{Architecture, check_heads};
+use crate::local::pretrained::refusal::Refusal::{self, Damaged, Unsupported};
 use crate::local::transformer::ModelConfig;
 
 /// A model, by its configuration.
@@ -73,17 +74,19 @@ fn architecture(options: &Options<'_>) -> Result<Architecture, Refusal> {
     let model_type = options.text("model_type")?;
     let names = options.get("architectures").and_then(Value::as_array);
     let found = match names.and_then(|names| names.first()).and_then(Value::as_str) {
-        Some(name) => known(name).ok_or_else(|| format!("its architecture is {name}"))?,
+        Some(name) => known(name).ok_or_else(|| Unsupported(format!("its architecture is {name}")))?,
         None => {
             let by_type = Architecture::ALL.into_iter().find(|known| Some(known.names().1) == model_type);
             by_type.ok_or_else(|| match model_type {
-                Some(name) => format!("its model_type is {name:?}"),
-                None => "its config.json names no architecture".to_owned(),
+                Some(name) => Unsupported(format!("its model_type is {name:?}")),
+                None => Damaged("its config.json names no architecture".to_owned()),
             })?
         }
     };
     match model_type {
-        Some(name) if name != found.names().1 => Err(format!("its model_type {name:?} is not that of {found}")),
+        Some(name) if name != found.names().1 => {
+            Err(Damaged(format!("its model_type {name:?} is not that of {found}")))
+        }
         _ => Ok(found),
     }
 }
@@ -92,21 +95,21 @@ fn architecture(options: &Options<'_>) -> Result<Architecture, Refusal> {
 fn refuse_other_computations(options: &Options<'_>) -> Result<(), Refusal> {
     for name in ["attention_bias", "mlp_bias"] {
         if options.flag(name)?.unwrap_or(false) {
-            return Err(format!("it has biases ({name})"));
+            return Err(Unsupported(format!("it has biases ({name})")));
         }
     }
     for name in ["num_experts", "num_local_experts", "n_routed_experts"] {
         if options.get(name).is_some_and(|count| count.as_u64() != Some(0)) {
-            return Err(format!("it is a mixture of experts ({name})"));
+            return Err(Unsupported(format!("it is a mixture of experts ({name})")));
         }
     }
     if let Some(quantization) = options.get("quantization_config") {
         let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("an unknown method");
-        return Err(format!("its weights are quantised by {method} (quantization_config)"));
+        return Err(Unsupported(format!("its weights are quantised by {method} (quantization_config)")));
     }
     match options.text("hidden_act")? {
         None | Some("silu" | "swish") => Ok(()),
-        Some(other) => Err(format!("its activation is {other:?} (hidden_act)")),
+        Some(other) => Err(Unsupported(format!("its activation is {other:?} (hidden_act)"))),
     }
 }
 
@@ -122,7 +125,7 @@ fn refuse_sliding_windows(
         (Some(layers), _) => {
             let kinds = || layers.iter().map(|layer| layer.as_str().unwrap_or_default());
             if let Some(other) = kinds().find(|kind| !["full_attention", "sliding_attention"].contains(kind)) {
-                return Err(format!("its layers have {other:?} (layer_types)"));
+                return Err(Unsupported(format!("its layers have {other:?} (layer_types)")));
             }
             kinds().any(|kind| kind == "sliding_attention")
         }
@@ -135,7 +138,7 @@ fn refuse_sliding_windows(
     };
     match window {
         Some(window) if slides && window < config.context_length => {
-            Err(format!("its attention sees only the last {window} tokens (sliding_window)"))
+            Err(Unsupported(format!("its attention sees only the last {window} tokens (sliding_window)")))
         }
         _ => Ok(()),
     }
@@ -221,7 +224,7 @@ mod tests {
             ("Qwen3ForCausalLM", json!({"layer_types": ["linear_attention"]}), "layer_types"),
         ] {
             let error = of(architecture, changes).unwrap_err();
-            assert!(error.contains(why), "{why}: {error}");
+            assert!(error.why().contains(why), "{why}: {error:?}");
         }
     }
 

@@ -17,7 +17,8 @@ use serde_json::{Map, Value};
 use self::config::Description;
 use self::options::Options;
 use self::shards::Shards;
-use super::checkpoint::{Checkpoint, unsupported, unusable};
+use super::checkpoint::Checkpoint;
+use super::refusal::unusable;
 use super::stored::StoredTensor;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,11 +34,11 @@ pub(super) fn open(directory: &Path) -> Result<Checkpoint> {
     let config = directory.join(CONFIG);
     let map: Map<String, Value> = json(&config)?;
     let Description { architecture, mut config, is_tied } =
-        config::read(&map).map_err(|what| unsupported(directory, &what))?;
+        config::read(&map).map_err(|refusal| refusal.of(directory))?;
     let generation = directory.join(GENERATION);
     if generation.is_file() {
         let map: Map<String, Value> = json(&generation)?;
-        let tokens = Options(&map).tokens("eos_token_id").map_err(|why| unusable(&generation, &why))?;
+        let tokens = Options(&map).tokens("eos_token_id").map_err(|refusal| refusal.of(&generation))?;
         config.end_tokens.extend(tokens);
     }
     let Shards { files, file_of } = shards::find(directory)?;

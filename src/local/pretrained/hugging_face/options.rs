@@ -2,11 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use crate::local::pretrained::refusal::Refusal;
+
 /// The options of a configuration, or of a part of it. An option that is `null` is one that is not there.
 pub(super) struct Options<'a>(pub(super) &'a Map<String, Value>);
-
-/// Why an option cannot be used.
-pub(super) type Refusal = String;
 
 impl<'a> Options<'a> {
     pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
@@ -25,7 +24,7 @@ impl<'a> Options<'a> {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, Refusal> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| format!("{name} is {value}, and not {kind}"))
+        read(value).map(Some).ok_or_else(|| Refusal::Damaged(format!("{name} is {value}, and not {kind}")))
     }
 
     /// A number of things: at least one.
@@ -36,7 +35,7 @@ impl<'a> Options<'a> {
     }
 
     pub(super) fn needed_count(&self, name: &str) -> Result<usize, Refusal> {
-        self.count(name)?.ok_or_else(|| format!("it has no {name}"))
+        self.count(name)?.ok_or_else(|| Refusal::Damaged(format!("it has no {name}")))
     }
 
     /// A number above zero.

@@ -1,6 +1,7 @@
 //! Rotary positions in a `config.json`.
 
-use super::options::{Options, Refusal};
+use super::options::Options;
+use crate::local::pretrained::refusal::Refusal::{self, Damaged, Unsupported};
 use crate::local::transformer::llama3_divisors;
 
 /// The base of the angles, and what the frequencies are divided by.
@@ -15,7 +16,7 @@ pub(super) fn read(config: &Options<'_>, head_size: usize) -> Result<Rope, Refus
     let (parameters, scaling) = (config.object("rope_parameters")?, config.object("rope_scaling")?);
     for options in parameters.iter().chain(&scaling).chain([config]) {
         if options.positive("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
-            return Err("it rotates a part of each head only (partial_rotary_factor)".to_owned());
+            return Err(Unsupported("it rotates a part of each head only (partial_rotary_factor)".to_owned()));
         }
     }
     let written = match &parameters {
@@ -27,7 +28,7 @@ pub(super) fn read(config: &Options<'_>, head_size: usize) -> Result<Rope, Refus
     match (rope("rope_parameters", parameters)?, rope("rope_scaling", scaling)?) {
         // Which of them counts depends on the version of transformers.
         (Some(parameters), Some(scaling)) if parameters != scaling => {
-            Err("its rope_parameters and rope_scaling differ".to_owned())
+            Err(Unsupported("its rope_parameters and rope_scaling differ".to_owned()))
         }
         (Some(rope), _) | (None, Some(rope)) => Ok(rope),
         (None, None) => Ok(Rope { theta, divisors: None }),
@@ -38,21 +39,21 @@ pub(super) fn read(config: &Options<'_>, head_size: usize) -> Result<Rope, Refus
 fn read_part(name: &str, scaling: &Options<'_>, theta: f64, head_size: usize) -> Result<Rope, Refusal> {
     let theta = scaling.positive("rope_theta")?.unwrap_or(theta);
     if scaling.0.values().any(|value| value.is_object()) {
-        return Err(format!("its layers rotate in different ways ({name})"));
+        return Err(Unsupported(format!("its layers rotate in different ways ({name})")));
     }
     let kind = scaling.text("rope_type")?.or(scaling.text("type")?).unwrap_or("default");
     let divisors = match kind {
         "default" => None,
         "llama3" => {
-            let needed = |key: &str| scaling.positive(key)?.ok_or_else(|| format!("{name} has no {key}"));
+            let needed = |key: &str| scaling.positive(key)?.ok_or_else(|| Damaged(format!("{name} has no {key}")));
             let ramp = [needed("low_freq_factor")?, needed("high_freq_factor")?];
             if ramp[0] >= ramp[1] {
-                return Err(format!("high_freq_factor of {name} is not above low_freq_factor"));
+                return Err(Damaged(format!("high_freq_factor of {name} is not above low_freq_factor")));
             }
             let (factor, original) = (needed("factor")?, needed("original_max_position_embeddings")?);
             Some(llama3_divisors(head_size, theta, factor, ramp, original))
         }
-        other => return Err(format!("its positions are scaled by the method {other:?} ({name})")),
+        other => return Err(Unsupported(format!("its positions are scaled by the method {other:?} ({name})"))),
     };
     Ok(Rope { theta, divisors })
 }
@@ -103,7 +104,7 @@ mod tests {
             (json!({"rope_theta": -1}), "rope_theta is -1"),
         ] {
             let error = of(&config).unwrap_err();
-            assert!(error.contains(why), "{why}: {error}");
+            assert!(error.why().contains(why), "{why}: {error:?}");
         }
     }
 }

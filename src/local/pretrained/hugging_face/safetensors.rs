@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::local::pretrained::checkpoint::unusable;
 use crate::local::pretrained::encoding::Encoding;
+use crate::local::pretrained::refusal::Refusal::{self, Damaged, OtherType};
+use crate::local::pretrained::refusal::unusable;
 use crate::local::pretrained::stored::StoredTensor;
 
 /// The longest header that is read; those of models with ten thousands of tensors have a few million bytes.
@@ -61,7 +62,7 @@ pub(super) fn read(path: &Path, index: usize) -> Result<Vec<StoredTensor>> {
             });
             stored.collect()
         })
-        .map_err(|why| unusable(path, &why))
+        .map_err(|refusal| refusal.of(path))
 }
 
 struct Parsed {
@@ -72,22 +73,24 @@ struct Parsed {
 }
 
 /// Reads a header, before this many bytes of data.
-fn parse(header: &[u8], data: u64) -> std::result::Result<BTreeMap<String, Parsed>, String> {
+fn parse(header: &[u8], data: u64) -> std::result::Result<BTreeMap<String, Parsed>, Refusal> {
     // Values of JSON would take many times the memory of the header.
     let mut entries: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(header).map_err(|error| format!("its header is no JSON: {error}"))?;
+        serde_json::from_slice(header).map_err(|error| Damaged(format!("its header is no JSON: {error}")))?;
     entries.remove(METADATA);
     let mut tensors = BTreeMap::new();
     let mut places = Vec::new();
     for (name, entry) in entries {
         let entry = serde_json::from_str(entry.get());
-        let entry = entry.map_err(|error| format!("its entry {name} cannot be read: {error}"))?;
+        let entry = entry.map_err(|error| Damaged(format!("its entry {name} cannot be read: {error}")))?;
         let Entry { dtype, shape, data_offsets: (start, end) } = entry;
-        let encoding = Encoding::of_safetensors(&dtype)
-            .ok_or_else(|| format!("its tensor {name} is stored as {dtype}, and only F32, F16 and BF16 can be read"))?;
-        let bytes = encoding.bytes(&shape).ok_or_else(|| format!("its tensor {name} claims the size {shape:?}"))?;
+        let encoding = Encoding::of_safetensors(&dtype).ok_or_else(|| {
+            OtherType(format!("its tensor {name} is stored as {dtype}, and only F32, F16 and BF16 can be read"))
+        })?;
+        let bytes =
+            encoding.bytes(&shape).ok_or_else(|| Damaged(format!("its tensor {name} claims the size {shape:?}")))?;
         if end.checked_sub(start) != Some(bytes) {
-            return Err(format!("its tensor {name} of {bytes} bytes claims those from {start} to {end}"));
+            return Err(Damaged(format!("its tensor {name} of {bytes} bytes claims those from {start} to {end}")));
         }
         places.push((start, end, name.clone()));
         tensors.insert(name, Parsed { shape, encoding, offset: start });
@@ -98,14 +101,14 @@ fn parse(header: &[u8], data: u64) -> std::result::Result<BTreeMap<String, Parse
     for (start, end, name) in places {
         if start != covered {
             let what = if start < covered { "overlaps another one" } else { "leaves a gap before it" };
-            return Err(format!("its tensor {name} {what}"));
+            return Err(Damaged(format!("its tensor {name} {what}")));
         }
         covered = end;
     }
     match covered {
         _ if covered == data => Ok(tensors),
-        _ if covered > data => Err(format!("it was cut off: {data} bytes of {covered} are there")),
-        _ => Err(format!("it has {data} bytes of data, and its tensors only {covered}")),
+        _ if covered > data => Err(Damaged(format!("it was cut off: {data} bytes of {covered} are there"))),
+        _ => Err(Damaged(format!("it has {data} bytes of data, and its tensors only {covered}"))),
     }
 }
 
@@ -135,8 +138,11 @@ mod tests {
             (two(tensor(0, 4), tensor(4, 8))[..9].to_owned(), "no JSON"),
         ] {
             let error = parse(header.as_bytes(), 8).map(|_| ()).unwrap_err();
-            assert!(error.contains(why), "{why}: {error}");
+            assert!(error.why().contains(why), "{why}: {error:?}");
         }
-        assert!(parse(two(tensor(4, 8), tensor(0, 4)).as_bytes(), 7).is_err_and(|why| why.contains("cut off")));
+        assert!(
+            parse(two(tensor(4, 8), tensor(0, 4)).as_bytes(), 7)
+                .is_err_and(|refusal| refusal.why().contains("cut off"))
+        );
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{WEIGHTS, WEIGHTS_INDEX, json};
 use crate::error::Result;
-use crate::local::pretrained::checkpoint::unusable;
+use crate::local::pretrained::refusal::unusable;
 
 /// Which file has which tensor.
 #[derive(Deserialize)]
