@@ -35,14 +35,18 @@ fn with_text(name: &str, text: &str, other: &str) -> ModelCopy {
     })
 }
 
-/// A file with one more key, whose value has this type.
+/// A file with one more key, whose value has this type; and another one, so that the data begin at a multiple of 32 again.
 fn with_key(key: &str, kind: u32, value: &[u8]) -> ModelCopy {
+    let entry = |key: &str, kind: u32, value: &[u8]| {
+        [&(key.len() as u64).to_le_bytes()[..], key.as_bytes(), &kind.to_le_bytes(), value].concat()
+    };
+    let text = |length: usize| [&(length as u64).to_le_bytes()[..], &vec![b'-'; length]].concat();
     changed(LLAMA, |bytes| {
-        let keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 1;
+        let keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 2;
         bytes[16..24].copy_from_slice(&keys.to_le_bytes());
-        let length = key.len() as u64;
-        let entry = [&length.to_le_bytes()[..], key.as_bytes(), &kind.to_le_bytes(), value].concat();
-        bytes.splice(24..24, entry);
+        let entries = |padding| [entry(key, kind, value), entry("padding", 8, &text(padding))].concat();
+        let length = entries(0).len();
+        bytes.splice(24..24, entries(length.next_multiple_of(32) - length));
     })
 }
 
