@@ -128,6 +128,9 @@ impl SamplingContext {
     /// Calls this for each token as soon as it is sampled, on a thread of the model, which waits for it to return. Defaults to
     /// nobody.
     ///
+    /// The listener must not block: the samples of other callers may wait for it, too. It must not sample from the same model, which
+    /// would wait for itself; a [`Transformer`](crate::local::transformer::Transformer) panics instead.
+    ///
     /// ```
     /// use std::sync::{Arc, Mutex};
     /// use tinkex::local::model::{GenerationOptions, Model, SamplingContext};

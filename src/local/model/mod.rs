@@ -202,9 +202,10 @@ pub trait Model: Debug + Send + Sync {
         adapter.check_shapes(&self.new_adapter(&adapter.options))
     }
 
-    /// The memory that a pass over this batch takes at its peak, in bytes, beyond what the model and the adapter take all the time. The
-    /// server refuses a batch for which there is too little. Defaults to 0: it is not worth a check.
-    fn pass_bytes(&self, _batch: &[Example]) -> u64 {
+    /// The memory that a pass over this batch takes at its peak, in bytes, beyond what the model and the adapter take all the time:
+    /// forward and backward if it `has_gradient`, else forward alone, with an adapter of these options. The server refuses a batch
+    /// for which there is too little. Defaults to 0: it is not worth a check.
+    fn pass_bytes(&self, _adapter: &AdapterOptions, _batch: &[Example], _has_gradient: bool) -> u64 {
         0
     }
 

@@ -138,7 +138,7 @@ impl Transformer {
     /// ```
     #[must_use]
     pub fn prompt_cache(mut self, bytes: usize) -> Transformer {
-        self.sampler = Sampler::new(bytes);
+        self.sampler = Sampler::new(bytes, &self.threads);
         self
     }
 
@@ -196,7 +196,7 @@ impl<T: Real> Transformer<T> {
         text: Option<TextPackage>,
     ) -> Transformer<T> {
         let (rotary, modules) = (Rotary::new(&config), adaptable_modules(&config));
-        let sampler = Sampler::new(MAX_PROMPT_BYTES);
+        let sampler = Sampler::new(MAX_PROMPT_BYTES, &threads);
         Transformer { name: name.to_owned(), config, rotary, modules, parameters, threads, sampler, text }
     }
 
@@ -253,8 +253,8 @@ impl Model for Transformer {
         lora::init(&self.modules, options)
     }
 
-    fn pass_bytes(&self, batch: &[Example]) -> u64 {
-        pass_memory::pass_bytes(&self.config, batch)
+    fn pass_bytes(&self, adapter: &AdapterOptions, batch: &[Example], has_gradient: bool) -> u64 {
+        pass_memory::pass_bytes(&self.config, adapter.rank, batch, has_gradient)
     }
 
     fn forward_backward(&self, adapter: &Adapter, batch: &[Example], gradient: Option<&mut Tensors>) -> Vec<Vec<f32>> {

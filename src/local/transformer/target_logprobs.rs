@@ -50,16 +50,16 @@ impl<'a, T: Real> Predictions<'a, T> {
     pub(super) fn logprobs(&mut self) -> Vec<T> {
         let mut targets = Vec::with_capacity(self.predictions.len());
         let mut predictions = self.predictions.iter().peekable();
-        let mut last = None;
+        let is_kept = self.output.nrows() <= LOGITS_ROWS;
         for (block, rows) in self.output.axis_chunks_iter(Axis(0), LOGITS_ROWS).enumerate() {
             let logprobs = all_logprobs(self.head, self.lora, rows);
             let first = block * LOGITS_ROWS;
             while let Some(prediction) = predictions.next_if(|prediction| prediction.row < first + LOGITS_ROWS) {
                 targets.push(logprobs.output[[prediction.row - first, prediction.target]]);
             }
-            last = Some(logprobs);
+            // Otherwise it ends here, before the next block.
+            self.kept = is_kept.then_some(logprobs);
         }
-        self.kept = last.filter(|_| self.output.nrows() <= LOGITS_ROWS);
         targets
     }
 

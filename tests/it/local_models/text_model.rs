@@ -81,7 +81,7 @@ impl Model for TextModel {
         self.inner.new_adapter(options)
     }
 
-    fn pass_bytes(&self, _: &[Example]) -> u64 {
+    fn pass_bytes(&self, _: &AdapterOptions, _: &[Example], _: bool) -> u64 {
         self.pass_bytes
     }
 

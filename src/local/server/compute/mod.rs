@@ -20,5 +20,6 @@ pub(crate) use self::sample_worker::spawn_sample_worker;
 pub(crate) use self::target_logprobs::target_rows;
 #[cfg(feature = "pretrained")]
 pub(crate) use self::usage::{Sampled, count_samples};
+pub(crate) use self::weights::adapter_options;
 #[cfg(feature = "pretrained")]
 pub(crate) use self::weights::sampling_adapter;

@@ -71,7 +71,7 @@ fn load(
 }
 
 /// The options of a model's adapter. A seed that the client left out is zero.
-pub(super) fn adapter_options(lora: &LoraConfig) -> AdapterOptions {
+pub(crate) fn adapter_options(lora: &LoraConfig) -> AdapterOptions {
     AdapterOptions {
         rank: lora.rank as usize,
         seed: lora.seed.unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -28,6 +29,8 @@ struct State {
     arrivals: Vec<(Ticket, Job)>,
     /// `None` while a thread does a round.
     running: Option<Running>,
+    /// The thread that does a round.
+    worker: Option<ThreadId>,
     over: HashMap<Ticket, Result<Finished, Panic>>,
 }
 
@@ -44,8 +47,20 @@ impl Batch {
     }
 
     /// Runs a job with all others. Blocks until it is over, and does rounds meanwhile if no other thread does.
+    ///
+    /// # Panics
+    ///
+    /// Within a round, which would wait for itself for ever. The panic ends the job that the round is at.
     pub(super) fn run(&self, model: &Transformer, cache: &PromptCache, job: Job) -> Finished {
+        let this = thread::current().id();
         let mut state = self.state.lock();
+        let is_inside = state.worker == Some(this);
+        if is_inside {
+            drop(state);
+            panic!(
+                "a listener or a source of adapters samples from the model that waits for it: do it on another thread, later"
+            );
+        }
         let ticket = state.joined;
         state.joined += 1;
         state.arrivals.push((ticket, job));
@@ -58,12 +73,13 @@ impl Batch {
                 continue;
             };
             running.join(take(&mut state.arrivals));
+            state.worker = Some(this);
             let over = MutexGuard::unlocked(&mut state, || {
                 let round = catch_unwind(AssertUnwindSafe(|| running.round(model, cache, self.limits)));
                 // Otherwise those who wait would do so for ever.
                 round.unwrap_or_else(|panic| running.abandon(&panic))
             });
-            state.running = Some(running);
+            (state.running, state.worker) = (Some(running), None);
             if !over.is_empty() {
                 state.over.extend(over);
                 self.changed.notify_all();

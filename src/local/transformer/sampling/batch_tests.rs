@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crossbeam_channel::bounded;
@@ -11,6 +12,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 use super::super::Transformer;
 use super::super::splitmix::SplitMix64;
 use super::admission::Limits;
+use super::kv::KvShape;
 use crate::local::model::{
     Adapter, AdapterOptions, Cancellation, FinishReason, GenerationOptions, KvNamespace, Model, Sample, Samples,
     SamplingContext,
@@ -82,10 +84,9 @@ fn requests_share_their_steps() {
     let others: Vec<Box<dyn FnOnce() -> Samples + Send>> =
         ['b', 'c'].map(|name| noted(name, &notes)).map(|context| Box::new(move || sample(context)) as _).into();
     together(&model, sample, noted('a', &notes), others);
-    let mut notes = notes.lock().clone();
-    // Each is asked once for its prompt, and then takes nine steps. A round begins one of the prompts that have joined.
-    let mut steps = notes.split_off(3);
-    let lengths = [1, 2].into_iter().chain([3; 7]).chain([2, 1]);
+    let mut steps = notes.lock().clone();
+    // Each is asked once when its prompt begins, and then takes nine steps. A round begins one of the prompts that have joined.
+    let lengths = [1, 1, 1, 2, 1].into_iter().chain([3; 7]).chain([2, 1]);
     let steps: Vec<String> = lengths
         .map(|length| {
             let rest = steps.split_off(length);
@@ -94,8 +95,8 @@ fn requests_share_their_steps() {
             names.into_iter().collect()
         })
         .collect();
-    assert_eq!((steps[0].as_str(), steps[9].as_str()), ("a", "bc"));
-    assert_eq!(steps[2..9], ["abc"; 7]);
+    assert_eq!([&steps[0], &steps[1], &steps[12]], ["a", "a", "bc"]);
+    assert_eq!(steps[5..12], ["abc"; 7]);
 }
 
 #[test]
@@ -174,6 +175,45 @@ fn sequences_that_are_too_many_take_turns() {
     for (sequences, bytes) in [(1, usize::MAX), (3, usize::MAX), (64, 0), (64, 200_000)] {
         assert_eq!(sample(&limited(sequences, bytes)), expected, "{sequences} {bytes}");
     }
+}
+
+#[test]
+fn requests_without_a_limit_run_together() {
+    // Room for the whole context of two sequences.
+    let mut model = limited(64, KvShape::new(&Transformer::bytes_tiny().config).bytes(2 * 2500));
+    model.config.context_length = 2500;
+    let model = &model;
+    let cancellation = Cancellation::new();
+    let options = GenerationOptions::new().seed(1).stop_at_end_of_text(false);
+    let sample = |context: SamplingContext| model.sample(&context, &text(0, 9), 1, &options).sequences[0].tokens.len();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let base = SamplingContext::base().cancellation(&cancellation);
+    let others = (0..7).map(|_| {
+        let (begun, cancellation, is_first) = (begun.clone(), cancellation.clone(), AtomicBool::new(true));
+        let context = base.clone().on_token(move |_| {
+            if is_first.swap(false, Ordering::Relaxed) && begun.fetch_add(1, Ordering::Relaxed) == 6 {
+                cancellation.cancel();
+            }
+        });
+        Box::new(move || sample(context)) as Box<dyn FnOnce() -> usize + Send>
+    });
+    // The first one has not come far when the last one begins.
+    let lengths = together(model, sample, base.clone(), others.collect());
+    assert!(lengths.iter().all(|&length| length < 20), "{lengths:?}");
+}
+
+#[test]
+fn a_listener_cannot_sample_from_its_model() {
+    let model = Arc::new(Transformer::bytes_tiny());
+    let inner = model.clone();
+    let context = SamplingContext::base().on_token(move |_| {
+        inner.sample(&SamplingContext::base(), &[1], 1, &options(1));
+    });
+    let sample = |context: &SamplingContext| model.sample(context, &text(0, 9), 1, &options(3));
+    let panic = catch_unwind(AssertUnwindSafe(|| sample(&context))).unwrap_err();
+    let why = crate::threads::panic_text(&*panic);
+    assert!(why.starts_with("a listener or a source of adapters samples from the model that waits for it"), "{why}");
+    assert_eq!(sample(&SamplingContext::base()).sequences[0].tokens.len(), 3);
 }
 
 #[test]

@@ -25,6 +25,10 @@ pub(super) struct Plan {
     pub(super) ending: Ending,
 }
 
+/// What a sequence claims at most before it has run: most end long before a limit that is as large as the context. A longer one claims
+/// what it has.
+const MAX_CLAIMED_TOKENS: usize = 512;
+
 /// A request in the batch.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -37,7 +41,8 @@ pub(super) struct Job {
     /// How many sequences have begun.
     begun: usize,
     pub(super) running: Vec<Sequence>,
-    ended: Vec<Sequence>,
+    /// Their indices, and what they sampled. Their keys and values are gone.
+    ended: Vec<(usize, Sample)>,
     /// What a panic of this job was called with.
     pub(super) panic: Option<Panic>,
 }
@@ -49,7 +54,7 @@ impl Job {
         let claim = Claim {
             prompt_bytes: shape.bytes(prompt.len()),
             // The last token of a sequence is never run.
-            sequence_bytes: shape.bytes(plan.max_tokens.saturating_sub(1)),
+            sequence_bytes: shape.bytes(plan.max_tokens.saturating_sub(1).min(MAX_CLAIMED_TOKENS)),
             sequences: plan.count.max(1),
             admitted: 0,
             ended: 0,
@@ -101,13 +106,14 @@ impl Job {
     pub(super) fn push(&mut self, choices: impl IntoIterator<Item = Choice>) {
         let running = take(&mut self.running);
         for (mut sequence, choice) in running.into_iter().zip(choices) {
+            self.claim.sequence_bytes = self.claim.sequence_bytes.max(sequence.kv.own_bytes());
             if sequence.push(choice, &self.context) { self.end(sequence) } else { self.running.push(sequence) }
         }
     }
 
     fn end(&mut self, sequence: Sequence) {
         self.claim.ended += 1;
-        self.ended.push(sequence);
+        self.ended.push((sequence.index, sequence.sample));
     }
 
     /// The prompt, and the samples in their order; those that were cancelled as far as they got.
@@ -115,10 +121,10 @@ impl Job {
         if let Some(panic) = self.panic {
             return Err(panic);
         }
-        let mut sequences = self.ended;
-        sequences.extend(self.running);
-        sequences.sort_by_key(|sequence| sequence.index);
-        let samples = sequences.into_iter().map(|sequence| sequence.sample).collect();
+        let mut samples = self.ended;
+        samples.extend(self.running.into_iter().map(|sequence| (sequence.index, sequence.sample)));
+        samples.sort_by_key(|(index, _)| *index);
+        let samples = samples.into_iter().map(|(_, sample)| sample).collect();
         Ok(Finished { prompt: self.prompt, samples })
     }
 }

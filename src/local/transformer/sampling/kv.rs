@@ -139,6 +139,11 @@ impl SequenceKv {
         self.own.iter().map(KvBlock::tokens).sum()
     }
 
+    /// The memory that its own blocks take.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.own.iter().map(KvBlock::bytes).sum()
+    }
+
     /// Takes its own blocks.
     pub(super) fn into_own(self) -> Vec<KvBlock> {
         self.own

@@ -37,6 +37,7 @@ use self::prompt_cache::PromptCache;
 use self::prompt_report::PromptReport;
 use super::Transformer;
 use super::config::ModelConfig;
+use crate::local::kernel::Threads;
 use crate::local::model::{GenerationOptions, PromptLogprobs, PromptOptions, Samples, SamplingContext};
 use crate::tokenizer::Tokenizer;
 
@@ -44,7 +45,8 @@ use crate::tokenizer::Tokenizer;
 /// waits longer for its next token.
 pub(super) const MAX_SEQUENCES: usize = 64;
 
-/// More keys and values than this wait, those of the prefix cache aside: 1 GiB.
+/// While the keys and values have this many bytes or more, those of the prefix cache aside, no further sequence begins: 1 GiB. It
+/// limits admission alone: those that run continue, also beyond it.
 const MAX_KV_BYTES: usize = 1 << 30;
 
 /// What a model keeps for sampling.
@@ -52,13 +54,16 @@ const MAX_KV_BYTES: usize = 1 << 30;
 pub(super) struct Sampler {
     prompts: PromptCache,
     batch: Batch,
+    /// Its own: a thread that waits for others takes their next work, and a step should not wait for a whole pass of training.
+    threads: Threads,
 }
 
 impl Sampler {
-    /// One whose prefix cache has up to this number of bytes.
-    pub(super) fn new(max_prompt_bytes: usize) -> Self {
+    /// One whose prefix cache has up to this number of bytes, with as many threads as `training` has.
+    pub(super) fn new(max_prompt_bytes: usize, training: &Threads) -> Self {
         let limits = Limits { sequences: MAX_SEQUENCES, bytes: MAX_KV_BYTES };
-        Sampler { prompts: PromptCache::new(max_prompt_bytes), batch: Batch::new(limits) }
+        let threads = Threads::new(Some(training.count()));
+        Sampler { prompts: PromptCache::new(max_prompt_bytes), batch: Batch::new(limits), threads }
     }
 
     /// Continuations of a prompt.

@@ -20,7 +20,7 @@ const PIECE: usize = 4 * BLOCK;
 #[derive(Debug)]
 pub(super) struct PromptRun {
     tokens: Vec<u32>,
-    /// The weights that compute it.
+    /// The weights that compute it, from its first block on.
     pub(super) adapter: Option<Arc<Adapter>>,
     /// The first token whose output is that of these weights, not of earlier ones.
     needed: usize,
@@ -32,15 +32,19 @@ pub(super) struct PromptRun {
 }
 
 impl PromptRun {
-    /// A run with the latest weights of a context. The output of `needed` and later tokens will be theirs.
+    /// A run that has not begun. The output of `needed` and later tokens will be that of the weights with which it begins.
     pub(super) fn new(context: &SamplingContext, tokens: Vec<u32>, needed: usize) -> Self {
-        let adapter = context.adapter();
-        let namespace = context.kv_namespace();
-        let is_kept = namespace.is_some() || adapter.is_none();
         // Keys and values of earlier weights serve only weights that are replaced now and then.
         let needed = if context.is_replaceable() { needed } else { 0 };
-        let path = is_kept.then(|| KeptPath::new(namespace));
-        PromptRun { tokens, adapter, needed, path, blocks: Vec::new(), cached_tokens: 0 }
+        PromptRun { tokens, adapter: None, needed, path: None, blocks: Vec::new(), cached_tokens: 0 }
+    }
+
+    /// Takes the latest weights of a context.
+    fn begin(&mut self, context: &SamplingContext) {
+        self.adapter = context.adapter();
+        let namespace = context.kv_namespace();
+        let is_kept = namespace.is_some() || self.adapter.is_none();
+        self.path = is_kept.then(|| KeptPath::new(namespace));
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -67,8 +71,12 @@ impl PromptRun {
         SequenceKv::after(shape, self.blocks.iter().map(|block| block.kv.clone()).collect())
     }
 
-    /// Takes the blocks that are known, and computes the next ones. Whether there were any.
-    pub(super) fn advance(&mut self, model: &Transformer, cache: &PromptCache) -> bool {
+    /// Takes the blocks that are known, and computes the next ones, with the weights that the context had at the first call. Whether
+    /// there were any to compute.
+    pub(super) fn advance(&mut self, model: &Transformer, cache: &PromptCache, context: &SamplingContext) -> bool {
+        if self.blocks.is_empty() {
+            self.begin(context);
+        }
         self.take_known(cache);
         let start = self.blocks.len() * BLOCK;
         let Some(tokens) = self.tokens.get(start..).and_then(|rest| rest.chunks(PIECE).next()) else { return false };

@@ -76,7 +76,7 @@ impl Running {
         jobs.sort_by_key(|(ticket, _)| (*ticket <= last, *ticket));
         for (ticket, job) in jobs {
             self.last_prompt = *ticket;
-            if job.guard(|job| job.prompt.advance(model, cache)) == Some(true) {
+            if job.guard(|job| job.prompt.advance(model, cache, &job.context)) == Some(true) {
                 return;
             }
         }
@@ -130,7 +130,7 @@ fn choose(model: &Transformer, turns: &mut [Turn<'_>]) -> Vec<Choice> {
     if segments.is_empty() {
         return Vec::new();
     }
-    model.threads.run(|| {
+    model.sampler.threads.run(|| {
         let mut logits = next_logits(model, &mut segments);
         let rows: Vec<_> = logits.rows_mut().into_iter().zip(draws).collect();
         let choices = rows.into_par_iter().map(|(mut row, (options, random))| {

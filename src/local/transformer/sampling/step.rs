@@ -28,13 +28,13 @@ pub(super) struct Segment<'a> {
 /// matrices are, too.
 pub(super) fn outputs(model: &Transformer, segments: &mut [Segment<'_>]) -> Array2<f32> {
     let loras = loras(model, segments);
-    model.threads.run(|| run(model, segments, &adapted_rows(&loras)))
+    model.sampler.threads.run(|| run(model, segments, &adapted_rows(&loras)))
 }
 
 /// The logits of the token after each one: rows × vocabulary.
 pub(super) fn next_logits(model: &Transformer, segments: &mut [Segment<'_>]) -> Array2<f32> {
     let loras = loras(model, segments);
-    model.threads.run(|| {
+    model.sampler.threads.run(|| {
         let adapters = adapted_rows(&loras);
         let output = run(model, segments, &adapters);
         model.network().logits(output.view(), &adapters)
@@ -44,7 +44,7 @@ pub(super) fn next_logits(model: &Transformer, segments: &mut [Segment<'_>]) -> 
 /// The logits that follow from outputs with one adapter: rows × vocabulary.
 pub(super) fn logits(model: &Transformer, output: ArrayView2<'_, f32>, adapter: Option<&Adapter>) -> Array2<f32> {
     let loras: Vec<_> = adapter.map(|adapter| (0..output.nrows(), model.lora(adapter))).into_iter().collect();
-    model.threads.run(|| model.network().logits(output, &adapted_rows(&loras)))
+    model.sampler.threads.run(|| model.network().logits(output, &adapted_rows(&loras)))
 }
 
 fn run(model: &Transformer, segments: &mut [Segment<'_>], adapters: &[AdaptedRows<'_, f32>]) -> Array2<f32> {

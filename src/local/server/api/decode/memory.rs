@@ -1,14 +1,19 @@
 //! Whether a pass fits into the memory that is free.
 
-use crate::local::model::{Example, Model};
+use crate::local::model::{AdapterOptions, Example, Model};
 #[cfg(feature = "pretrained")]
 use crate::local::pretrained::memory;
 use crate::local::server::api::body::bad_request;
 use crate::local::server::http1::Response;
 
 /// Refuses a batch for which there is too little memory, instead of ending the process.
-pub(in crate::local::server::api) fn check_pass(model: &dyn Model, batch: &[Example]) -> Result<(), Response> {
-    check(batch, model.pass_bytes(batch), available())
+pub(in crate::local::server::api) fn check_pass(
+    model: &dyn Model,
+    adapter: &AdapterOptions,
+    batch: &[Example],
+    has_gradient: bool,
+) -> Result<(), Response> {
+    check(batch, model.pass_bytes(adapter, batch, has_gradient), available())
 }
 
 /// The memory that is free, if the system says so.

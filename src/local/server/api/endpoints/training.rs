@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::local::model::Model;
+use crate::local::model::{AdapterOptions, Model};
 use crate::local::server::api::body;
 use crate::local::server::api::call::{Call, HandlerResult, ok};
 use crate::local::server::api::decode::{self, OptimStep};
+use crate::local::server::compute::adapter_options;
 use crate::local::server::http1::Response;
 use crate::local::server::state::{PromiseId, Tables, Task, TaskQueue};
 use crate::rules::chunking::ChunkLimits;
@@ -83,9 +84,11 @@ pub(super) fn optim_step(call: &Call<'_>) -> HandlerResult {
 }
 
 impl Call<'_> {
-    /// The base model of a training run.
-    fn base_model(&self, model_id: &str) -> Result<Arc<dyn Model>, Response> {
-        Ok(self.state.lock().run(model_id, &self.owner)?.model.clone())
+    /// The base model of a training run, and the options of its adapter.
+    fn base_model(&self, model_id: &str) -> Result<(Arc<dyn Model>, AdapterOptions), Response> {
+        let mut tables = self.state.lock();
+        let run = tables.run(model_id, &self.owner)?;
+        Ok((run.model.clone(), adapter_options(&run.record.lora)))
     }
 
     /// Checks the limits of a chunk, which all clients that write protobuf know. Those of 2025 have limits of their own.
@@ -115,9 +118,9 @@ impl Call<'_> {
         if input.loss_fn == LossFn::Custom {
             return Err(no_custom_loss());
         }
-        let model = self.base_model(model_id)?;
+        let (model, adapter) = self.base_model(model_id)?;
         let batch = decode::batch(&*model, input, forward_only)?;
-        decode::check_pass(&*model, &batch)?;
+        decode::check_pass(&*model, &adapter, &batch, !forward_only)?;
         self.submit(model_id, seq_id, |_| {
             let batch = self.state.batches.add(batch)?;
             Ok(if forward_only { Task::Forward(batch) } else { Task::ForwardBackward(batch) })
