@@ -1,6 +1,7 @@
 //! The process that something was made in. `fork` copies a client's memory into the new process, and none of its threads.
 
 use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,6 +29,17 @@ impl Process {
         let (made, own) = (self.0, process::id());
         let message = format!("the client was made in process {made}, and does not work in its fork, process {own}");
         Err(Error::new(ErrorKind::Closed, message).with_hint("call ServiceClient::connect after the fork"))
+    }
+}
+
+/// How many forks lie between this process and the first one that asked.
+pub(crate) fn forks() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    let own = process::id();
+    match LAST.swap(own, Ordering::Relaxed) {
+        last if last == own || last == 0 => FORKS.load(Ordering::Relaxed),
+        _ => FORKS.fetch_add(1, Ordering::Relaxed) + 1,
     }
 }
 
