@@ -402,12 +402,12 @@ mod tests {
             .base_url("http://127.0.0.1:1")
             .build_with(|_| None)
             .unwrap();
-        let error = Tokenizer::named("Qwen/Qwen3-8B", &config, None, "tokenizer").unwrap_err();
+        let error = Tokenizer::named("Qwen/Qwen3-8B", &config, None, None, "tokenizer").unwrap_err();
         assert_eq!(error.kind(), crate::error::ErrorKind::Config);
         assert!(
             error.to_string().contains("Qwen/Qwen3-8B") && error.to_string().contains("feature `tokenizers`"),
             "{error}"
         );
-        assert_eq!(Tokenizer::named("bytes", &config, None, "tokenizer").unwrap().id(), "bytes");
+        assert_eq!(Tokenizer::named("bytes", &config, None, None, "tokenizer").unwrap().id(), "bytes");
     }
 }
