@@ -1,4 +1,4 @@
-//! OpenAI's API in this server; [`openai`](crate::local::openai) has what is the same in front of any service.
+//! OpenAI's API in this server; [`openai`] has what is the same in front of any service.
 
 mod local_model;
 mod models;
