@@ -1,7 +1,6 @@
 //! From a request to its response: the prompts are sampled one after the other, and what is sampled is sent as it comes.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -15,19 +14,19 @@ use super::token_text;
 use crate::local::model::{SampledToken, Samples};
 use crate::types::Stop;
 
-/// Answers a request. Blocks until the model has sampled all of it.
+/// Answers a request that came at this time, in seconds since 1970. Blocks until the model has sampled all of it.
 pub(in crate::local) fn answer(
     model: &dyn AnsweringModel,
     request: &Request,
     exchange: &Arc<dyn Exchange>,
-    now: SystemTime,
+    created: u64,
 ) {
-    let format = Arc::new(model.format().clone());
+    let format = Arc::clone(model.format());
     let prompts = match format.prompts(request) {
         Ok(prompts) => prompts,
         Err(error) => return exchange.respond(error.status, error.body()),
     };
-    let answers = Arc::new(Mutex::new(Answers::new(&format, request, &prompts, exchange, now)));
+    let answers = Arc::new(Mutex::new(Answers::new(&format, request, &prompts, exchange, created)));
     for (index, prompt) in prompts.into_iter().enumerate() {
         let first = index * request.n as usize;
         let generation = generation(&format, request, prompt);
@@ -76,7 +75,7 @@ impl Answers {
         request: &Request,
         prompts: &[ReadyPrompt],
         exchange: &Arc<dyn Exchange>,
-        now: SystemTime,
+        created: u64,
     ) -> Self {
         let is_chat = matches!(request.subject, Subject::Chat { .. });
         let reports_tokens = request.logprobs.is_some();
@@ -89,7 +88,7 @@ impl Answers {
         Answers {
             header: Header {
                 id: format!("{prefix}-{:032x}", fastrand::u128(..)),
-                created: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                created,
                 model: request.model.clone(),
                 is_chat,
                 reports_tokens,
@@ -217,7 +216,7 @@ mod tests {
 
     /// Answers each prompt with the next of these texts, token by token or at once.
     struct Scripted {
-        format: TextFormat,
+        format: Arc<TextFormat>,
         replies: Mutex<Vec<Result<&'static str, ApiError>>>,
         reports: bool,
         generations: Mutex<Vec<Generation>>,
@@ -226,13 +225,13 @@ mod tests {
     impl Scripted {
         fn new(replies: &[Result<&'static str, ApiError>], reports: bool) -> Self {
             let template = ChatTemplate::builtin("chatml").unwrap();
-            let format = TextFormat::new(Renderer::new(template, Tokenizer::bytes()).unwrap(), &[]);
+            let format = Arc::new(TextFormat::new(Renderer::new(template, Tokenizer::bytes()).unwrap(), &[]));
             Scripted { format, replies: Mutex::new(replies.to_vec()), reports, generations: Mutex::default() }
         }
     }
 
     impl AnsweringModel for Scripted {
-        fn format(&self) -> &TextFormat {
+        fn format(&self) -> &Arc<TextFormat> {
             &self.format
         }
 
@@ -261,7 +260,7 @@ mod tests {
     fn sent(model: &Scripted, request: &Request, has_no_room: bool) -> Vec<String> {
         let recorded = Arc::new(Recorded { has_no_room, ..Recorded::default() });
         let exchange: Arc<dyn Exchange> = recorded.clone();
-        answer(model, request, &exchange, UNIX_EPOCH);
+        answer(model, request, &exchange, 0);
         let sent = recorded.sent.lock();
         sent.clone()
     }

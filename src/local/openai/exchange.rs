@@ -43,7 +43,7 @@ pub(in crate::local) struct Generation {
 
 /// A model, or a checkpoint of one, that answers.
 pub(in crate::local) trait AnsweringModel: Send + Sync {
-    fn format(&self) -> &TextFormat;
+    fn format(&self) -> &Arc<TextFormat>;
 
     /// Samples, and blocks until all samples are there. A model that can reports each token at once; the others are reported from
     /// the samples. Ends early once the exchange is unwanted.

@@ -54,7 +54,7 @@ impl OpenAiProxyBuilder {
 
     /// Adds a model: the name by which clients ask for it, what samples from it, and how it writes chats.
     pub fn model(mut self, name: impl Into<String>, sampler: SamplingClient, renderer: Renderer) -> Self {
-        let format = TextFormat::new(renderer, &[]);
+        let format = Arc::new(TextFormat::new(renderer, &[]));
         self.settings.models.push(Arc::new(ServedModel { name: name.into(), sampler, format }));
         self
     }

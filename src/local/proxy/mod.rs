@@ -11,7 +11,7 @@ mod served_model;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::{fmt, io, mem};
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -26,7 +26,8 @@ use super::server::answer_pool::AnswerPool;
 use super::server::http1::{Request, Response, decode_content};
 use super::server::net::{EventLoop, IncomingRequest, Mailbox, Message, Responder, WAKER, bind_and_listen};
 use super::server::path_segment;
-use super::server::time::wall_clock;
+use super::server::spawn;
+use super::server::time::unix_seconds;
 use crate::process::Process;
 
 /// OpenAI's API in front of a Tinker service, so that programs that know only that API can use a base model or a checkpoint.
@@ -127,14 +128,6 @@ impl fmt::Debug for OpenAiProxy {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(run)
-}
-
-fn unix_seconds() -> u64 {
-    wall_clock().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// Reads requests, on one thread.
 struct Handler {
     started: u64,
@@ -175,7 +168,7 @@ impl Handler {
             Endpoint::Completion => AnswerRequest::completion(&request.body)?,
         };
         let model = Arc::clone(self.model(&asked.model)?);
-        let answer = move |exchange: &Arc<dyn Exchange>| openai::answer(&*model, &asked, exchange, wall_clock());
+        let answer = move |exchange: &Arc<dyn Exchange>| openai::answer(&*model, &asked, exchange, unix_seconds());
         self.pool.submit(responder, answer).map(|()| None)
     }
 

@@ -12,11 +12,11 @@ use crate::types::{ModelInput, SampleResponse, SampledSequence, SamplingParams, 
 pub(super) struct ServedModel {
     pub(super) name: String,
     pub(super) sampler: SamplingClient,
-    pub(super) format: TextFormat,
+    pub(super) format: Arc<TextFormat>,
 }
 
 impl AnsweringModel for ServedModel {
-    fn format(&self) -> &TextFormat {
+    fn format(&self) -> &Arc<TextFormat> {
         &self.format
     }
 

@@ -13,3 +13,9 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn wall_clock() -> SystemTime {
     Clock::system().wall()
 }
+
+/// The date and time of day, in whole seconds since 1970.
+#[cfg(feature = "pretrained")]
+pub(crate) fn unix_seconds() -> u64 {
+    wall_clock().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

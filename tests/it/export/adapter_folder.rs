@@ -1,7 +1,7 @@
 //! Folders with an adapter, as a checkpoint has them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::Array2;
@@ -12,11 +12,9 @@ use tinkex::local::model::{Adapter, AdapterOptions, Model, PromptOptions, Sampli
 use tinkex::local::pretrained::{ModelLoader, WeightPrecision};
 use tinkex::local::transformer::Transformer;
 
-pub const RANK: usize = 4;
+pub use crate::local_models::model_copy::golden;
 
-pub fn golden(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/models")).join(name)
-}
+pub const RANK: usize = 4;
 
 pub fn load(path: &Path) -> Transformer {
     ModelLoader::new(path.to_str().unwrap()).weights(WeightPrecision::F32).load().unwrap()

@@ -5,7 +5,7 @@ mod files;
 mod files_gguf;
 mod files_hostile;
 mod files_text;
-mod model_copy;
+pub mod model_copy;
 mod numbers;
 mod numbers_greedy;
 mod numbers_training;

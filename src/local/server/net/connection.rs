@@ -335,16 +335,14 @@ impl Connection {
         // These responses end with their headers: a client would take a body for the next response (RFC 9112, 6.3).
         let without_body = self.is_head || matches!(response.status, 204 | 304);
         let full_length = if without_body { 0 } else { response.body.len() };
-        let (body_length, then) = match mode {
-            DeliveryMode::Complete => (full_length, if self.keep_alive { AfterWrite::Read } else { AfterWrite::Drain }),
+        let body_length = match mode {
+            DeliveryMode::Complete | DeliveryMode::ResetAfter => full_length,
+            DeliveryMode::Truncated | DeliveryMode::ResetDuring => full_length / 2,
             DeliveryMode::Malformed => {
                 // The prefix makes any JSON invalid; content-length counts it.
                 let body = Arc::new([b"<", response.body.as_slice()].concat());
                 return self.deliver(Response { body, ..response }, DeliveryMode::Complete, now);
             }
-            DeliveryMode::Truncated => (full_length / 2, AfterWrite::Close),
-            DeliveryMode::ResetDuring => (full_length / 2, AfterWrite::Reset),
-            DeliveryMode::ResetAfter => (full_length, AfterWrite::ResetOnNextRequest),
             DeliveryMode::Reset => return self.reset(),
             DeliveryMode::Never if self.read_closed => return NextStep::Close,
             DeliveryMode::Never => {
@@ -353,6 +351,7 @@ impl Connection {
             }
         };
         let head = response.head(self.keep_alive, wall_clock());
+        let then = self.after_delivery(mode);
         let output = Output { head, body: response.body, body_length, written: 0, then };
         self.enter(Phase::Writing(output), now.checked_add(self.limits.timeout_idle));
         self.on_writable(now)
@@ -390,18 +389,23 @@ impl Connection {
                 }
             }
             Ok(Flow::Ended) => {
-                let then = match stream.mode() {
-                    DeliveryMode::Truncated => AfterWrite::Close,
-                    DeliveryMode::ResetDuring => AfterWrite::Reset,
-                    DeliveryMode::ResetAfter => AfterWrite::ResetOnNextRequest,
-                    _ if self.keep_alive => AfterWrite::Read,
-                    _ => AfterWrite::Drain,
-                };
-                return self.after_write(then, now);
+                let mode = stream.mode();
+                return self.after_write(self.after_delivery(mode), now);
             }
             Err(_) => return NextStep::Close,
         }
         NextStep::Wait
+    }
+
+    /// What follows a response that is delivered in this way.
+    fn after_delivery(&self, mode: DeliveryMode) -> AfterWrite {
+        match mode {
+            DeliveryMode::Truncated => AfterWrite::Close,
+            DeliveryMode::ResetDuring => AfterWrite::Reset,
+            DeliveryMode::ResetAfter => AfterWrite::ResetOnNextRequest,
+            _ if self.keep_alive => AfterWrite::Read,
+            _ => AfterWrite::Drain,
+        }
     }
 
     fn after_write(&mut self, then: AfterWrite, now: Instant) -> NextStep {

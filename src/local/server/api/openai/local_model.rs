@@ -24,7 +24,7 @@ pub(super) struct LocalModel {
 }
 
 impl AnsweringModel for LocalModel {
-    fn format(&self) -> &TextFormat {
+    fn format(&self) -> &Arc<TextFormat> {
         &self.format
     }
 

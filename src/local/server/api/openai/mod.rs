@@ -14,7 +14,7 @@ use crate::local::server::http1::{Request, Response};
 use crate::local::server::net::Responder;
 use crate::local::server::path_segment;
 use crate::local::server::state::Owner;
-use crate::local::server::time::wall_clock;
+use crate::local::server::time::unix_seconds;
 
 pub(super) use crate::local::openai::PREFIX;
 
@@ -42,7 +42,7 @@ fn route(context: &ApiContext, request: &Request, responder: &Responder) -> Resu
     };
     let (models, state) = (Arc::clone(models), Arc::clone(&context.state));
     let answer = move |exchange: &Arc<dyn openai::Exchange>| match models.open(&state, &owner, &asked.model) {
-        Ok(model) => openai::answer(&model, &asked, exchange, wall_clock()),
+        Ok(model) => openai::answer(&model, &asked, exchange, unix_seconds()),
         Err(error) => exchange.respond(error.status, error.body()),
     };
     context.openai.pool.submit(responder, answer).map(|()| None)

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::slice::from_ref;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -26,7 +25,7 @@ const CHECKPOINT: &str = "tinker://";
 
 /// The models of a server, with what was found out about them.
 pub(super) struct Models {
-    started: SystemTime,
+    started: u64,
     formats: Mutex<HashMap<String, Arc<TextFormat>>>,
     /// The one asked last is at the end.
     checkpoints: Mutex<VecDeque<OpenCheckpoint>>,
@@ -43,7 +42,7 @@ struct OpenCheckpoint {
 }
 
 impl Models {
-    pub(super) fn new(started: SystemTime) -> Self {
+    pub(super) fn new(started: u64) -> Self {
         Models { started, formats: Mutex::default(), checkpoints: Mutex::default() }
     }
 
@@ -143,7 +142,7 @@ impl Models {
     fn base_entry(&self, model: &dyn Model) -> ModelEntry {
         ModelEntry {
             name: model.name().to_owned(),
-            created: self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            created: self.started,
             base_model: None,
             context_length: Some(model.context_length()),
         }

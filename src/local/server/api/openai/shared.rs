@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::models::Models;
 use crate::local::server::answer_pool::AnswerPool;
-use crate::local::server::time::wall_clock;
+use crate::local::server::time::unix_seconds;
 
 /// The models, and the threads that answer.
 pub(crate) struct OpenAi {
@@ -14,6 +14,6 @@ pub(crate) struct OpenAi {
 
 impl OpenAi {
     pub(crate) fn new() -> Self {
-        OpenAi { models: Arc::new(Models::new(wall_clock())), pool: AnswerPool::new() }
+        OpenAi { models: Arc::new(Models::new(unix_seconds())), pool: AnswerPool::new() }
     }
 }
