@@ -10,7 +10,7 @@ pub(super) fn pass_bytes(config: &ModelConfig, rank: usize, batch: &[Example], h
     let lengths = batch.iter().map(|example| example.tokens.len());
     let longest = lengths.clone().max().unwrap_or_default();
     let tokens = longest.max(MICRO_BATCH_TOKENS.min(lengths.sum()));
-    let [queries, keys] = [config.num_heads, config.num_kv_heads].map(|heads| heads * config.head_size);
+    let (queries, keys) = (config.query_size(), config.key_size());
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     // A layer has its two inputs, gate and up, queries and keys twice if they have a norm, values, and the attention's output, and
     // what each projection reduces to the rank. The backward pass needs those of all layers.

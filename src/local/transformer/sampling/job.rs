@@ -38,8 +38,6 @@ pub(super) struct Job {
     pub(super) claim: Claim,
     /// The log-probabilities of the first token of every sequence.
     first: Vec<f32>,
-    /// How many sequences have begun.
-    begun: usize,
     pub(super) running: Vec<Sequence>,
     /// Their indices, and what they sampled. Their keys and values are gone.
     ended: Vec<(usize, Sample)>,
@@ -60,7 +58,7 @@ impl Job {
             ended: 0,
         };
         let (first, running, ended) = (Vec::new(), Vec::new(), Vec::new());
-        Job { context: context.clone(), plan, prompt, claim, first, begun: 0, running, ended, panic: None }
+        Job { context: context.clone(), plan, prompt, claim, first, running, ended, panic: None }
     }
 
     /// Does a part of the work. Its panic ends this job alone.
@@ -80,22 +78,27 @@ impl Job {
         self.claim.admitted > 0 && !self.prompt.is_done() && !self.is_over()
     }
 
+    /// How many sequences have begun.
+    fn begun(&self) -> usize {
+        self.running.len() + self.ended.len()
+    }
+
     /// Begins the sequences that are admitted, each with its first token, if the prompt is done.
     pub(super) fn begin_sequences(&mut self, model: &Transformer) {
-        while self.prompt.is_done() && self.begun < self.claim.admitted.min(self.plan.count) && !self.is_over() {
+        while self.prompt.is_done() && self.begun() < self.claim.admitted.min(self.plan.count) && !self.is_over() {
             if self.first.is_empty() {
                 self.first = self.prompt.next_logprobs(model);
             }
             let Plan { seed, max_tokens, .. } = self.plan;
+            let index = self.begun();
             let mut sequence = Sequence {
-                index: self.begun,
+                index,
                 kv: self.prompt.kv(KvShape::new(&model.config)),
-                random: SplitMix64::stream(seed, self.begun),
+                random: SplitMix64::stream(seed, index),
                 ending: self.plan.ending.clone(),
                 max_tokens,
                 sample: Sample::new(Vec::new(), Vec::new(), FinishReason::Length),
             };
-            self.begun += 1;
             let choice = Choice::new(self.first.as_slice().into(), &self.plan.options, sequence.random.clone());
             let has_ended = max_tokens == 0 || sequence.push(choice, &self.context);
             if has_ended { self.end(sequence) } else { self.running.push(sequence) }

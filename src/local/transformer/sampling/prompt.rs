@@ -97,13 +97,17 @@ impl PromptRun {
 
     fn take_known(&mut self, cache: &PromptCache) {
         let Some(path) = &mut self.path else { return };
-        for tokens in self.tokens.chunks(BLOCK).skip(self.blocks.len()) {
+        let known = self.blocks.len();
+        for tokens in self.tokens.chunks(BLOCK).skip(known) {
             let is_needed = (self.blocks.len() + 1) * BLOCK > self.needed;
             let own = self.adapter.as_ref().map(Arc::as_ptr);
             let is_own = |block: &PromptBlock| block.adapter.as_ref().map(Weak::as_ptr) == own;
-            let Some(block) = cache.find(path, tokens, |block| !is_needed || is_own(block)) else { return };
+            let Some(block) = cache.find(path, tokens, |block| !is_needed || is_own(block)) else { break };
             self.cached_tokens += tokens.len();
             self.blocks.push(block);
+        }
+        if self.blocks.len() > known {
+            cache.mark_used(path);
         }
     }
 }

@@ -94,9 +94,9 @@ pub(super) struct KeptPath {
 impl KeptPath {
     /// At the beginning of a prompt. Without a namespace, it is for the base model.
     pub(super) fn new(namespace: Option<&KvNamespace>) -> Self {
-        let namespace = namespace.map(KvNamespace::identity);
-        let root = namespace.as_ref().map_or(Parent::Base, |(id, _)| Parent::Namespace(*id));
-        KeptPath { namespace, keys: Vec::new(), last: Some(root) }
+        let mut path = KeptPath { namespace: namespace.map(KvNamespace::identity), keys: Vec::new(), last: None };
+        path.last = Some(path.root());
+        path
     }
 
     fn root(&self) -> Parent {
@@ -105,6 +105,11 @@ impl KeptPath {
 
     fn next(&self, tokens: &[u32]) -> Option<BlockKey> {
         self.last.map(|parent| BlockKey { parent, tokens: tokens.into() })
+    }
+
+    fn push(&mut self, key: BlockKey, id: u64) {
+        self.keys.push(key);
+        self.last = Some(Parent::Block(id));
     }
 }
 
@@ -115,7 +120,7 @@ impl PromptCache {
         PromptCache { max_bytes, entries: Mutex::new(entries) }
     }
 
-    /// The next block of a prompt, if it is known and of use.
+    /// The next block of a prompt, if it is known and of use. The path is to be marked as used after its last block.
     pub(super) fn find(
         &self,
         path: &mut KeptPath,
@@ -123,11 +128,15 @@ impl PromptCache {
         is_of_use: impl Fn(&PromptBlock) -> bool,
     ) -> Option<Arc<PromptBlock>> {
         let key = path.next(tokens)?;
-        let mut entries = self.entries.lock();
+        let entries = self.entries.lock();
         let entry = entries.blocks.get(&key).filter(|entry| is_of_use(&entry.block))?;
-        let (id, block) = (entry.id, entry.block.clone());
-        entries.follow(path, key, id);
-        Some(block)
+        path.push(key, entry.id);
+        Some(entry.block.clone())
+    }
+
+    /// Marks all blocks of a path as used.
+    pub(super) fn mark_used(&self, path: &KeptPath) {
+        self.entries.lock().mark_used(&path.keys);
     }
 
     /// Keeps the next block of a prompt, if it fits, in place of an earlier one of the same tokens.
@@ -145,7 +154,8 @@ impl PromptCache {
             entries.namespaces.insert(*id, exists.clone());
         }
         let id = entries.insert(&key, path.root(), block);
-        entries.follow(path, key, id);
+        path.push(key, id);
+        entries.mark_used(&path.keys);
         while entries.bytes > self.max_bytes {
             let Some(oldest) = entries.by_use.first_key_value().map(|(_, key)| key.clone()) else { break };
             entries.remove(&oldest);
@@ -166,12 +176,10 @@ impl Entries {
         id
     }
 
-    /// Lengthens a path by a block, and marks all of its blocks as used: the last one first, so that a block is dropped before
-    /// those that come before it, without which it cannot be found.
-    fn follow(&mut self, path: &mut KeptPath, key: BlockKey, id: u64) {
-        path.keys.push(key);
-        path.last = Some(Parent::Block(id));
-        for key in path.keys.iter().rev() {
+    /// Marks the blocks of a path as used: the last one first, so that a block is dropped before those that come before it, without
+    /// which it cannot be found.
+    fn mark_used(&mut self, keys: &[BlockKey]) {
+        for key in keys.iter().rev() {
             if let Some(entry) = self.blocks.get_mut(key) {
                 self.uses += 1;
                 self.by_use.remove(&entry.last_use);
@@ -226,6 +234,7 @@ mod tests {
                 cache.keep(&mut path, tokens, &Arc::new(block));
             }
         }
+        cache.mark_used(&path);
         path
     }
 
