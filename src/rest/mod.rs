@@ -19,6 +19,6 @@ mod whoami;
 pub use copy_weights::CopyWeights;
 pub use download::{Canceller, DownloadOptions, DownloadProgress, Downloaded};
 #[cfg(feature = "pretrained")]
-pub(crate) use download::{StagingDir, unpack};
+pub(crate) use download::{StagingDir, io_error, unpack};
 pub use found_sessions::FoundSessions;
 pub use pages::Pages;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use log::{debug, warn};
 
 use super::Tokenizer;
+use super::hub::encode_path;
 use super::package::{self, ABSENT, TIKTOKEN, TOKENIZER, TOKENIZER_CONFIG};
 use crate::clock::Deadline;
 use crate::config::Config;
@@ -97,8 +98,8 @@ impl ServiceFiles {
         let http = Http::new(&self.config)?;
         let waits_for = Some(WaitKind::Download);
         let limits = Limits { deadline, waits_for, ..http.limits(OPERATION, Purpose::Session) };
-        let id: Vec<String> = self.package.id.split('/').map(encode_segment).collect();
-        let path = format!("/{}/resolve/{}/{}", id.join("/"), self.package.revision(), encode_segment(name));
+        let path =
+            format!("/{}/resolve/{}/{}", encode_path(&self.package.id), self.package.revision(), encode_segment(name));
         let explained = |error: Error| {
             let (id, url) = (&self.package.id, self.config.base_url());
             error.with_detail(format!("downloading {name} of the tokenizer {id:?} from the service at {url}"))

@@ -12,6 +12,7 @@ use super::precision::ExportPrecision;
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::pretrained::checkpoint::Checkpoint;
 use crate::local::pretrained::{CONFIG, WEIGHTS, WEIGHTS_INDEX, text_package};
+use crate::rest::io_error;
 
 /// Writes the configuration, the index, the tokenizer and what else is beside the base's weights. `precision` is what the user set.
 pub(super) fn write(base: &Checkpoint, plan: &Plan<'_>, precision: Option<ExportPrecision>, into: &Path) -> Result<()> {
@@ -61,7 +62,7 @@ fn write_config(base: &Path, plan: &Plan<'_>, precision: Option<ExportPrecision>
 
 /// Copies the tokenizer, the template, the licence and what else is text.
 fn copy_texts(base: &Path, into: &Path) -> Result<()> {
-    let unreadable = |error| Error::new(ErrorKind::Io, format!("{} cannot be read", base.display())).with_source(error);
+    let unreadable = |error| io_error("read", base, error);
     for entry in fs::read_dir(base).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -82,8 +83,7 @@ fn is_text(name: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path)
-        .map_err(|error| Error::new(ErrorKind::Io, format!("{} cannot be read", path.display())).with_source(error))
+    fs::read(path).map_err(|error| io_error("read", path, error))
 }
 
 #[cfg(test)]

@@ -91,8 +91,8 @@ impl<'a> Plan<'a> {
     pub(super) fn write(&self, into: &Path, cancellation: &Cancellation, progress: &dyn Fn(u64)) -> Result<()> {
         let mut bytes = 0;
         for shard in &self.shards {
-            let planned: Vec<Planned> = shard.tensors.iter().map(|tensor| tensor.planned.clone()).collect();
-            let mut file = TensorFile::create(&into.join(&shard.name), &planned)?;
+            let planned = shard.tensors.iter().map(|tensor| &tensor.planned);
+            let mut file = TensorFile::create(&into.join(&shard.name), planned)?;
             for tensor in &shard.tensors {
                 self.write_tensor(tensor, &mut file, cancellation)?;
                 bytes += tensor.planned.bytes();

@@ -27,8 +27,7 @@ pub(super) fn write(adapter: &LoraAdapter, into: &Path) -> Result<()> {
         .collect();
     // Numbers of four bytes come first, so that each tensor begins at a multiple of the size of its numbers.
     tensors.sort_by_key(|(planned, _)| Reverse(planned.precision.size()));
-    let planned: Vec<Planned> = tensors.iter().map(|(planned, _)| planned.clone()).collect();
-    let mut file = TensorFile::create(&into.join(WEIGHTS), &planned)?;
+    let mut file = TensorFile::create(&into.join(WEIGHTS), tensors.iter().map(|(planned, _)| planned))?;
     for (planned, matrix) in &tensors {
         file.write(planned, matrix.as_slice().unwrap_or_default())?;
     }

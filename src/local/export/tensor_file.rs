@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, json};
 
-use super::new_file::unwritable;
 use super::precision::ExportPrecision;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rest::io_error;
 
 /// A tensor that is going to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,7 @@ pub(super) struct TensorFile {
 
 impl TensorFile {
     /// Creates the file for these tensors.
-    pub(super) fn create(path: &Path, tensors: &[Planned]) -> Result<Self> {
+    pub(super) fn create<'a>(path: &Path, tensors: impl IntoIterator<Item = &'a Planned>) -> Result<Self> {
         let header = header(tensors);
         File::create_new(path)
             .map(BufWriter::new)
@@ -44,7 +44,7 @@ impl TensorFile {
                 file.write_all(header.as_bytes())?;
                 Ok(TensorFile { path: path.to_owned(), file, bytes: Vec::new() })
             })
-            .map_err(|error| unwritable(path, error))
+            .map_err(|error| io_error("written", path, error))
     }
 
     /// Writes the next numbers of a tensor. They must be finite, also after they are rounded.
@@ -59,18 +59,18 @@ impl TensorFile {
             return Err(Error::new(ErrorKind::Decode, format!("the tensor {} {what}", tensor.name))
                 .with_hint("export it as f32 (--dtype f32), or an earlier checkpoint, if the training diverged"));
         }
-        self.file.write_all(&self.bytes).map_err(|error| unwritable(&self.path, error))
+        self.file.write_all(&self.bytes).map_err(|error| io_error("written", &self.path, error))
     }
 
     /// Has everything stored on the disk.
     pub(super) fn finish(self) -> Result<()> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error);
-        file.and_then(|file| file.sync_all()).map_err(|error| unwritable(&self.path, error))
+        file.and_then(|file| file.sync_all()).map_err(|error| io_error("written", &self.path, error))
     }
 }
 
 /// The header, as transformers wants it: with the metadata `format`.
-fn header(tensors: &[Planned]) -> String {
+fn header<'a>(tensors: impl IntoIterator<Item = &'a Planned>) -> String {
     let mut entries = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
     let mut start = 0;
     for tensor in tensors {

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::local::checkpoint_files::CONFIG;
 use crate::local::pretrained::checkpoint::Checkpoint;
 use crate::local::pretrained::{LoadProgress, locate};
-use crate::rest::{DownloadOptions, StagingDir, unpack};
+use crate::rest::{DownloadOptions, StagingDir, io_error, unpack};
 use crate::tokenizer::TokenizerSource;
 
 /// Exports into a new directory.
@@ -32,8 +32,7 @@ fn assemble(export: &AdapterExport, to: &Path) -> Result<Exported> {
     let directory = checkpoint_directory(export, &staging)?;
     let adapter = LoraAdapter::read(&directory, &export.checkpoint, cancellation)?;
     let content = staging.content();
-    let created =
-        |error| Error::new(ErrorKind::Io, format!("{} cannot be created", content.display())).with_source(error);
+    let created = |error| io_error("created", &content, error);
     let unties = match &export.base {
         None => {
             fs::create_dir(&content).map_err(created)?;
@@ -130,8 +129,6 @@ fn size(directory: &Path) -> Result<(u64, u64)> {
     let sizes = fs::read_dir(directory).and_then(|entries| {
         entries.map(|entry| entry.and_then(|entry| entry.metadata()).map(|metadata| metadata.len())).collect()
     });
-    let sizes: Vec<u64> = sizes.map_err(|error| {
-        Error::new(ErrorKind::Io, format!("{} cannot be read", directory.display())).with_source(error)
-    })?;
+    let sizes: Vec<u64> = sizes.map_err(|error| io_error("read", directory, error))?;
     Ok((sizes.len() as u64, sizes.iter().sum()))
 }

@@ -166,6 +166,6 @@ fn create_file(path: &Path) -> Result<fs::File> {
     fs::File::create_new(path).map_err(|error| io_error("written", path, error))
 }
 
-fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
+pub(crate) fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{} cannot be {what}", path.display())).with_source(error)
 }

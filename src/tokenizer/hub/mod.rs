@@ -163,7 +163,7 @@ fn revision(id: &HubId<'_>) -> String {
     encode_segment(id.revision.unwrap_or("main"))
 }
 
-fn encode_path(path: &str) -> String {
+pub(super) fn encode_path(path: &str) -> String {
     path.split('/').map(encode_segment).collect::<Vec<_>>().join("/")
 }
 
