@@ -38,6 +38,7 @@ mod failure;
 mod generate;
 mod human;
 mod interrupt;
+mod listen;
 mod listing;
 mod model;
 mod number;

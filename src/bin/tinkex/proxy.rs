@@ -7,6 +7,7 @@ use tinkex::local::{OpenAiProxy, OpenAiProxyBuilder};
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::listen::{self, ListenOptions};
 use crate::{chat_format, offered, tokenizer_choice};
 
 /// Serve OpenAI's API in front of a Tinker service, for programs that know only that API.
@@ -24,12 +25,8 @@ pub(crate) struct Options {
     /// NAME [default: the same text].
     #[arg(long = "model", value_name = "MODEL[=NAME]", required = true, value_parser = NonEmptyStringValueParser::new())]
     models: Vec<String>,
-    /// Address to listen on; port 0 picks a free port.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", conflicts_with = "port")]
-    addr: String,
-    /// Port of 127.0.0.1 to listen on, in place of --addr.
-    #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
+    #[command(flatten)]
+    listen: ListenOptions,
     /// Tokenizer to use instead of the models' own: `bytes`, a tokenizer.json, its directory, or an ID on the Hugging Face Hub.
     #[arg(long, value_name = "PATH|ID")]
     tokenizer: Option<String>,
@@ -42,14 +39,14 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     let config = app.config()?;
     app.require_service(&config)?;
     App::in_session(config, |service| {
-        let address = options.port.map_or_else(|| options.addr.clone(), |port| format!("127.0.0.1:{port}"));
-        let mut builder = OpenAiProxy::builder().addr(address);
+        let address = options.listen.address();
+        let mut builder = OpenAiProxy::builder().addr(address.as_str());
         for model in &options.models {
             builder = with_model(app, builder, service, options, model)?;
         }
         // Until then Ctrl-C ends the program at once: the service may be out of reach, and a download long.
         app.interrupt.catch();
-        let proxy = builder.start()?;
+        let proxy = builder.start().map_err(|error| listen::explain(error, &address))?;
         app.output.raw(&format_args!("listening on {}", proxy.base_url()))?;
         app.output.note(format_args!(
             "set OPENAI_BASE_URL={} and OPENAI_API_KEY to any text; press Ctrl-C to stop",

@@ -35,3 +35,14 @@ fn a_model_that_is_not_there_is_refused() {
     assert!(done.stderr.contains("tinkex/bytes-tiny"), "{done:?}");
     assert_eq!(tinkex("proxy").at(&server.base_url()).run().code, Some(2));
 }
+
+#[test]
+fn an_address_in_use_is_explained() {
+    let server = Speaker::serve("Hello!");
+    let port = server.port();
+    let options = format!("--model test/speaker --tokenizer bytes --template chatml --port {port}");
+    let done = tinkex(&format!("proxy {options}")).at(&server.base_url()).run();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let hint = format!("hint: another program listens on 127.0.0.1:{port}: choose another port with --port or --addr");
+    assert!(done.stderr.contains(&hint), "{done:?}");
+}

@@ -3,8 +3,6 @@
 mod help;
 mod models;
 
-use std::error::Error as _;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ use models::ModelOptions;
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::listen::{self, ListenOptions};
 use crate::number::at_least;
 use crate::time_args::length;
 
@@ -30,12 +29,8 @@ use crate::time_args::length;
 #[derive(Args, Debug)]
 #[command(after_long_help = format!("{}\n\n{}", help::CHAOS, help::FLAGS))]
 pub(crate) struct Options {
-    /// Address to listen on; port 0 picks a free port.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", conflicts_with = "port")]
-    addr: String,
-    /// Port of 127.0.0.1 to listen on, in place of --addr.
-    #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
+    #[command(flatten)]
+    listen: ListenOptions,
     /// Directory to store runs, sessions and checkpoints in, and to load existing ones from [default: keep them in memory].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -72,23 +67,8 @@ fn token_life(text: &str) -> Result<Duration, String> {
     (!life.is_zero()).then_some(life).ok_or_else(|| "expected 1 second or more".to_owned())
 }
 
-/// Why the server did not start, with the options that help.
-fn explain(error: tinkex::Error, address: &str) -> Failure {
-    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let failure = Failure::from(error);
-    match kind {
-        Some(io::ErrorKind::AddrInUse) => failure.hint(format!(
-            "another program listens on {address}: choose another port with --port or --addr; port 0 picks a free one"
-        )),
-        Some(io::ErrorKind::AddrNotAvailable) => {
-            failure.hint(format!("{address} is no address of this machine: choose another with --addr"))
-        }
-        _ => failure,
-    }
-}
-
 pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
-    let address = options.port.map_or(options.addr, |port| format!("127.0.0.1:{port}"));
+    let address = options.listen.address();
     let mut builder = LocalServer::builder()
         .addr(address.as_str())
         .wire(options.wire)
@@ -107,7 +87,7 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     if let Some(faults) = options.chaos {
         builder = builder.faults(faults);
     }
-    let server = builder.start().map_err(|error| explain(error, &address))?;
+    let server = builder.start().map_err(|error| listen::explain(error, &address))?;
     app.output.raw(&format_args!("listening on {}", server.base_url()))?;
     app.output.note(format_args!(
         "set TINKER_BASE_URL={} and TINKER_API_KEY to any text; press Ctrl-C to stop",
