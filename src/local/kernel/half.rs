@@ -12,6 +12,14 @@ pub(crate) fn f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(sign | if is_finite { finite } else { magnitude | 0x7f80_0000 })
 }
 
+/// The value of a finite number: [`f16_to_f32`] with half the work, of which there is much when few rows meet a large matrix.
+#[inline(always)]
+pub(crate) fn finite_f16_to_f32(bits: u16) -> f32 {
+    // As a signed number it has its sign in all bits above, of which the mask leaves the first.
+    let shifted = (i32::from(bits as i16) << 13) as u32 & 0x8fff_e000;
+    f32::from_bits(shifted) * f32::from_bits(0x7780_0000)
+}
+
 /// The nearest IEEE half-precision number, ties to even; infinite beyond 65 504.
 #[cfg(any(test, feature = "pretrained"))]
 pub(crate) fn f32_to_f16(value: f32) -> u16 {
@@ -45,6 +53,9 @@ mod tests {
                 assert!(f16_to_f32(f32_to_f16(value)).is_nan());
             } else {
                 assert_eq!(f32_to_f16(value), bits);
+            }
+            if value.is_finite() {
+                assert_eq!(finite_f16_to_f32(bits).to_bits(), value.to_bits());
             }
         }
         assert_eq!([0x3c00, 0xc000, 0x0001, 0x7bff].map(f16_to_f32), [1.0, -2.0, 5.960_464_5e-8, 65504.0]);

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 
-use super::half::f16_to_f32;
+use super::half::finite_f16_to_f32;
 
 /// A view of a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Matrix<'a> {
     Full(ArrayView2<'a, f32>),
-    /// IEEE half precision.
+    /// IEEE half precision, finite.
     Half(ArrayView2<'a, u16>),
 }
 
@@ -52,7 +52,7 @@ impl<'a> Matrix<'a> {
     pub(super) fn copy(self, row: usize, columns: Range<usize>, to: &mut [f32]) {
         match self {
             Matrix::Full(view) => copy(view.row(row), columns, to, |number| number),
-            Matrix::Half(view) => copy(view.row(row), columns, to, f16_to_f32),
+            Matrix::Half(view) => copy(view.row(row), columns, to, finite_f16_to_f32),
         }
     }
 }
