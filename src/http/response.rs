@@ -22,6 +22,12 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// A response that a test made.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn made(status: u16, headers: HeaderMap, body: &[u8]) -> Self {
+        Response { status, headers, body: body.to_vec() }
+    }
+
     /// The first value of a header, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -69,6 +75,8 @@ impl Response {
 
     /// The error for a 2xx response whose body cannot be decoded.
     pub(crate) fn decode_error(&self, why: &str) -> Error {
+        // It may quote a part of the response, of any length and with any characters.
+        let why = one_line(why).unwrap_or_default();
         self.describe(Error::new(ErrorKind::Decode, format!("{why} ({})", self.summary())))
             .with_hint("check that the base URL names a Tinker service")
     }
@@ -88,9 +96,9 @@ impl Response {
     }
 
     /// The target of a redirect, without its query, which may hold a secret.
-    fn redirect_target(&self) -> Option<&str> {
+    fn redirect_target(&self) -> Option<String> {
         let target = self.header("location").filter(|_| self.is_redirect())?;
-        target.split(['?', '#']).next()
+        target.split(['?', '#']).next().and_then(one_line)
     }
 
     /// The error that this status stands for.

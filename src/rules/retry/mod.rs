@@ -281,7 +281,8 @@ fn date(text: &str) -> Option<SystemTime> {
         _ => (text, "+0000"),
     };
     let (hours, minutes) = zone[1..].split_at_checked(2)?;
-    let offset = Duration::from_secs(60 * (60 * hours.parse::<u64>().ok()? + minutes.parse::<u64>().ok()?));
+    let number = |digits: &str| digits.parse::<u8>().map(u64::from).ok();
+    let offset = Duration::from_secs(60 * (60 * number(hours)? + number(minutes)?));
     let local = httpdate::parse_http_date(&format!("{local} GMT")).ok()?;
     if zone.starts_with('+') { local.checked_sub(offset) } else { local.checked_add(offset) }
 }

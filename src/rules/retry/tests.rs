@@ -156,6 +156,7 @@ fn an_absurd_retry_after_is_ignored() {
     assert_eq!(asked("99999999999999999999999"), None);
     assert_eq!(asked("86400"), Some(Duration::from_secs(86_400)));
     assert_eq!(asked("Sat, 01 Nov 2025 10:00:03 +99"), None);
+    assert_eq!(asked("Sat, 01 Nov 2025 10:00:03 +0018446744073709551615"), None);
     assert_eq!(asked("+é0"), None);
 }
 
