@@ -10,7 +10,7 @@ use tinkex::types::wire::{ClientConfig, ClientDynamicConfig};
 use tinkex::types::{Datum, LoraConfig, LossFn};
 use tinkex::{Config, ServiceClient, Wire};
 
-use super::program::{KEY, Program, ignoring, read_to_end, shell, tinkex};
+use super::program::{KEY, PROGRAM, Program, ignoring, read_to_end, shell, tinkex};
 use crate::local_server::client::{Client, sample};
 
 pub(super) struct Server {
@@ -70,6 +70,34 @@ fn a_port_is_enough() {
         );
     }
     assert_eq!(tinkex("serve --port 0 --addr 127.0.0.1:0").run().code, Some(2));
+}
+
+#[test]
+fn a_server_for_other_machines_says_so() {
+    let mut server = serve("--addr 0.0.0.0:0");
+    let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("other machines can reach this server at 0.0.0.0:"), "{line:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_without_descriptors_refuses_politely() {
+    let server = started(shell(&format!(r#"sh -c "ulimit -n 40; exec {PROGRAM} serve""#)));
+    let port = server.url.rsplit(':').next().unwrap().parse().unwrap();
+    let ask = |client: &mut Client| {
+        client.write("GET /api/v1/healthz HTTP/1.1\r\nx-api-key: k\r\n\r\n").ok();
+        client.receive().unwrap().status
+    };
+    let mut clients: Vec<Client> = (0..100).map(|_| Client::at(port)).collect();
+    let mut statuses: Vec<u16> = clients.iter_mut().map(ask).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    assert_eq!(statuses, [200, 503]);
+    drop(clients);
+    // The server hears of each end by itself.
+    assert!((0..1000).any(|_| ask(&mut Client::at(port)) == 200));
 }
 
 #[test]

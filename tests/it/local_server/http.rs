@@ -121,3 +121,19 @@ fn connections_beyond_the_limit_get_503() {
     assert!(server.wait_until(PATIENCE, |activity| activity.connections() == 0));
     assert_eq!(Client::new(&server).get("healthz").status, 200);
 }
+
+#[test]
+fn thousands_of_connections_are_refused_politely() {
+    let server = LocalServer::builder().max_connections(1).start().unwrap();
+    let mut first = Client::new(&server);
+    assert_eq!(first.get("healthz").status, 200);
+    for _ in 0..20 {
+        let mut more: Vec<Client> = (0..100).map(|_| Client::new(&server)).collect();
+        for client in &mut more {
+            // Fails if the refusal is there already, which can be read nevertheless.
+            client.write("POST /api/v1/create_session HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}").ok();
+        }
+        assert!(more.iter_mut().all(|client| client.receive().unwrap().status == 503));
+    }
+    assert_eq!(first.get("healthz").status, 200);
+}

@@ -1,5 +1,6 @@
 //! Promises: polls, repeated requests, expiry, panics.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -83,6 +84,27 @@ fn repeated_sequence_number_is_executed_once() {
     client.result(&step);
     assert_eq!(client.promise("optim_step", optim_step(&model_id, 2, 1.0)), step);
     // One step of length 1 from −1, not two.
+    let after = client.call("forward_backward", forward_backward(&model_id, 3, "ab"));
+    assert!(after["metrics"]["loss:sum"].as_f64().unwrap().abs() < 1e-6, "{after}");
+}
+
+#[test]
+fn concurrent_duplicates_are_executed_once() {
+    let (server, gate, mut client, model_id) = gated(PATIENCE);
+    drop(gate);
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let (mut client, model_id) = (Client::new(&server), model_id.clone());
+            std::thread::spawn(move || {
+                let pass = client.promise("forward_backward", forward_backward(&model_id, 1, "ab"));
+                [pass, client.promise("optim_step", optim_step(&model_id, 2, 1.0))]
+            })
+        })
+        .collect();
+    let promises: BTreeSet<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+    assert_eq!(promises.len(), 1, "{promises:?}");
+    promises.iter().flatten().for_each(|id| drop(client.result(id)));
+    // One step of length 1 from −1, not eight.
     let after = client.call("forward_backward", forward_backward(&model_id, 3, "ab"));
     assert!(after["metrics"]["loss:sum"].as_f64().unwrap().abs() < 1e-6, "{after}");
 }

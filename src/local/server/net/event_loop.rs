@@ -2,7 +2,7 @@
 //! else.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::connection::{Connection, Limits, NextStep};
 use super::delivery::Delivery;
-use super::listener::Listener;
+use super::listener::{Listener, Spare};
 use super::mailbox::{ExchangeId, Mailbox, Message, Responder};
 use crate::local::server::activity::ActivityTracker;
 use crate::local::server::http1::{Request, Response};
@@ -22,8 +22,7 @@ use crate::local::server::time::{now, wall_clock};
 const LISTENER: Token = Token(0);
 /// The token of the waker in the [`Mailbox`]; connections have the numbers between this and the listener's.
 pub(crate) const WAKER: Token = Token(usize::MAX);
-/// Pause after a failed accept. The usual cause is a lack of file descriptors; the listener would report itself ready again
-/// at once, and the loop would spin.
+/// Pause after a failed accept: the listener would report itself ready again at once, and the loop would spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A complete request, with the means to respond to it.
@@ -41,6 +40,10 @@ pub(crate) struct EventLoop {
     connections: HashMap<usize, Connection>,
     accepted: usize,
     max_connections: usize,
+    /// What is given up to refuse a connection when the process has no more file descriptors.
+    spare: Spare,
+    /// Whether the last connection was refused for want of descriptors, which is logged once.
+    is_short: bool,
     limits: Limits,
     /// The deadlines of the connections, and of the next accept after a failed one.
     deadlines: BTreeSet<(Instant, Token)>,
@@ -68,6 +71,8 @@ impl EventLoop {
             connections: HashMap::new(),
             accepted: 0,
             max_connections,
+            spare: Spare::new(),
+            is_short: false,
             limits,
             deadlines: BTreeSet::new(),
             held_polls: 0,
@@ -215,24 +220,36 @@ impl EventLoop {
     fn accept(&mut self) {
         while let Listener::Listening(listener) = &self.listener {
             match listener.accept() {
-                Ok((stream, _)) => self.add_connection(stream),
+                Ok((stream, _)) => {
+                    self.is_short = false;
+                    self.add_connection(stream);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
-                    log::warn!("failed to accept a connection: {error}");
-                    self.deadlines.insert((now() + ACCEPT_RETRY_DELAY, LISTENER));
-                    return;
+                    if !std::mem::replace(&mut self.is_short, true) {
+                        log::warn!("failed to accept a connection, and refusing others until it succeeds: {error}");
+                    }
+                    if !self.refuse_one() {
+                        self.deadlines.insert((now() + ACCEPT_RETRY_DELAY, LISTENER));
+                        return;
+                    }
                 }
             }
         }
     }
 
+    /// Refuses a connection with the spare descriptor. Returns whether there was one of each.
+    fn refuse_one(&mut self) -> bool {
+        let Listener::Listening(listener) = &self.listener else { return false };
+        let refused = self.spare.give_up() && listener.accept().map(|(stream, _)| refuse(stream)).is_ok();
+        self.spare = Spare::new();
+        refused
+    }
+
     fn add_connection(&mut self, mut stream: TcpStream) {
         if self.connections.len() >= self.max_connections {
-            let response = Response::temporary(503, "too many connections");
-            // So few bytes fit into the send buffer of a new socket; if not, the client sees the connection close.
-            let _ = stream.write_all(&[response.head(false, wall_clock()), response.body.to_vec()].concat());
-            return;
+            return refuse(stream);
         }
         self.accepted += 1;
         let token = Token(self.accepted);
@@ -263,4 +280,14 @@ impl EventLoop {
             });
         }
     }
+}
+
+/// Refuses a connection beyond the limit.
+fn refuse(mut stream: TcpStream) {
+    let response = Response::temporary(503, "too many connections");
+    // So few bytes fit into the send buffer of a new socket; if not, the client sees the connection close.
+    let _ = stream.write_all(&[response.head(false, wall_clock()), response.body.to_vec()].concat());
+    // Closing with unread bytes would reset the connection, perhaps before the client has read the response.
+    let mut unread = [0; 16 * 1024];
+    while stream.read(&mut unread).is_ok_and(|length| length > 0) {}
 }

@@ -55,9 +55,30 @@ impl Listener {
     }
 }
 
+/// A descriptor that is held for the time when the process has no more of them.
+#[derive(Debug)]
+pub(super) struct Spare(Option<Socket>);
+
+impl Spare {
+    pub(super) fn new() -> Self {
+        Spare(Socket::new(Domain::IPV4, Type::STREAM, None).ok())
+    }
+
+    /// Returns whether there was one.
+    pub(super) fn give_up(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
 /// A listening socket on this address.
 pub(crate) fn bind_and_listen(address: SocketAddr) -> io::Result<TcpListener> {
-    listen(bind(address)?)
+    let listener = listen(bind(address)?)?;
+    if !address.ip().to_canonical().is_loopback() {
+        log::warn!(
+            "other machines can reach this server at {address}: it uses plain HTTP, and accepts any API key by default"
+        );
+    }
+    Ok(listener)
 }
 
 /// A socket with this address, which refuses connections until it listens.
