@@ -122,6 +122,9 @@ pub mod clock;
 mod config;
 #[doc(hidden)] // For the program `tinkex`; not part of the API.
 pub mod credential_store;
+#[cfg(feature = "test-util")]
+#[doc(hidden)] // For the fuzz targets and their tests; not part of the API.
+pub mod decoders;
 mod dispatcher;
 mod error;
 #[doc(hidden)] // For the program `tinkex`; not part of the API.

@@ -3,6 +3,7 @@
 
 pub mod captured_log;
 mod connection;
+pub mod damage;
 pub mod double;
 mod example;
 mod gate;

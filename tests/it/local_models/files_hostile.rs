@@ -1,4 +1,4 @@
-//! Damaged headers, of either format: an error or a model, and never a panic.
+//! Damaged headers, of either format: an error or a model, and never a panic. `QUICKCHECK_TESTS` sets the number of them, 60 by default.
 
 use std::fs;
 
@@ -6,6 +6,7 @@ use quickcheck::{Arbitrary, Gen};
 use tinkex::ErrorKind;
 
 use super::model_copy::{ModelCopy, golden, load};
+use crate::support::damage::cases;
 
 /// Numbers that a header claims in the place of true ones.
 const CLAIMS: [u64; 8] = [0, 1, 1 << 31, 1 << 32, (1 << 53) + 1, 1 << 62, 1 << 63, u64::MAX];
@@ -76,7 +77,7 @@ fn check(model: &str, file: &str, header: usize) {
     };
     // Calls of a closure: quickcheck takes functions only.
     let mut random = Gen::new(6);
-    for _ in 0..60 {
+    for _ in 0..cases(60) {
         let damages = Vec::<Damage>::arbitrary(&mut random);
         assert!(property(damages.clone()), "{damages:?}");
     }

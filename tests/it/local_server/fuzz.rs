@@ -14,6 +14,7 @@ use tinkex::local::LocalServer;
 
 use super::client::{Client, Response};
 use super::golden::stock;
+use crate::support::damage::{Change, damage};
 use crate::support::golden::{FOLDER, FOLDER_2026};
 
 const BASE: &str = "tinkex/bytes-tiny";
@@ -80,73 +81,9 @@ enum Part {
     Head,
 }
 
-/// A change of a few bytes.
-#[derive(Clone, Debug)]
-enum Change {
-    Set(u16, u8),
-    Insert(u16, Vec<u8>),
-    Remove(u16, u8),
-    /// These many bytes again.
-    Repeat(u16, u8),
-}
-
 impl Arbitrary for Part {
     fn arbitrary(g: &mut Gen) -> Self {
         *g.choose(&[Part::Body, Part::Body, Part::Body, Part::Content, Part::Target, Part::Head]).unwrap()
-    }
-}
-
-impl Arbitrary for Change {
-    fn arbitrary(g: &mut Gen) -> Self {
-        let place = u16::arbitrary(g);
-        let words: [&[u8]; 12] = [
-            b"null",
-            b"-1",
-            b"1e999",
-            b"{",
-            b"]",
-            b"\"",
-            b"18446744073709551616",
-            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-            b"\xc0\xaf",
-            b"%00",
-            b"&limit=-1",
-            b"[[[[[[[[",
-        ];
-        match u8::arbitrary(g) % 5 {
-            0 => Change::Set(place, u8::arbitrary(g)),
-            1 => Change::Insert(place, g.choose(&words).unwrap().to_vec()),
-            2 => Change::Insert(place, Vec::arbitrary(g)),
-            3 => Change::Remove(place, u8::arbitrary(g)),
-            _ => Change::Repeat(place, u8::arbitrary(g)),
-        }
-    }
-}
-
-fn change(bytes: &mut Vec<u8>, changes: &[Change]) {
-    for change in changes {
-        let at = |place: u16| usize::from(place) % (bytes.len() + 1);
-        match change {
-            Change::Set(place, value) => {
-                let place = at(*place);
-                if let Some(byte) = bytes.get_mut(place) {
-                    *byte = *value;
-                }
-            }
-            Change::Insert(place, inserted) => {
-                let place = at(*place);
-                bytes.splice(place..place, inserted.iter().copied());
-            }
-            Change::Remove(place, count) => {
-                let place = at(*place);
-                bytes.drain(place..bytes.len().min(place + usize::from(*count)));
-            }
-            Change::Repeat(place, count) => {
-                let place = at(*place);
-                let again = bytes[place..bytes.len().min(place + usize::from(*count))].to_vec();
-                bytes.splice(place..place, again);
-            }
-        }
     }
 }
 
@@ -205,21 +142,21 @@ impl Fuzzed {
         let mut target = target.into_bytes();
         let mut client = Client::new(&self.server);
         match part {
-            Part::Body => change(&mut body, changes),
+            Part::Body => damage(&mut body, changes),
             Part::Content => {
-                change(&mut body, changes);
+                damage(&mut body, changes);
                 body = zstd::encode_all(&*body, 0).unwrap();
                 headers.push(("content-encoding".to_owned(), "zstd".to_owned()));
             }
             Part::Target => {
-                change(&mut target, changes);
+                damage(&mut target, changes);
                 target.retain(|byte| byte.is_ascii_graphic());
             }
             Part::Head => {
                 let mut head = format!("{method} /api/v1/{} HTTP/1.1\r\nx-api-key: tml-test\r\n", recorded.target);
                 head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
                 let mut bytes = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
-                change(&mut bytes, changes);
+                damage(&mut bytes, changes);
                 // The server may close the connection in the middle.
                 drop(client.write([bytes, body].concat()));
                 client.end();

@@ -175,6 +175,7 @@ fn split(value: &RawValue) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    use quickcheck::quickcheck;
     use serde_json::json;
     use tinkex::chat::{Message, ToolCall};
 
@@ -386,6 +387,22 @@ mod tests {
             let error = parse(line).unwrap_err();
             assert!(error.contains(why), "{line}: {error}");
             assert!(!error.contains("at line"), "{error}");
+        }
+    }
+
+    quickcheck! {
+        fn damaged_lines_never_panic(is_chat: bool, changes: Vec<(usize, u8)>, cut: usize) -> bool {
+            let line = match is_chat {
+                true => r#"{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "c"}], "weight": 1, "tool_calls": []}]}"#,
+                false => r#"{"prompt": "a\u00e9", "completion": "b", "split": "test"}"#,
+            };
+            let mut line = line.as_bytes().to_vec();
+            for (at, byte) in changes {
+                let at = at % line.len();
+                line[at] = byte;
+            }
+            line.truncate(line.len() - cut % 4);
+            String::from_utf8(line).map_or(true, |line| parse(&line).err() != Some(String::new()))
         }
     }
 }
