@@ -133,6 +133,18 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Lets web pages of this origin use OpenAI's API from a browser, such as `http://localhost:3000`, `null` for pages in files, or `*`
+    /// for all; can be repeated. Defaults to none: requests that a browser sends for a page get 403.
+    ///
+    /// ```
+    /// tinkex::local::LocalServer::builder().allow_origin("http://localhost:3000");
+    /// ```
+    #[cfg(feature = "pretrained")]
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.settings.allowed_origins.add(origin.into());
+        self
+    }
+
     /// The wire formats that the server takes, as a server of one generation does. Defaults to both.
     pub fn wire(mut self, formats: WireFormats) -> Self {
         self.settings.wire = formats;
@@ -211,7 +223,7 @@ impl LocalServerBuilder {
     /// # Errors
     ///
     /// The address is invalid or in use, a socket could not be opened or a thread not started, or the data directory cannot be
-    /// used ([`ErrorKind::Io`](crate::ErrorKind::Io)); two models have the same name
+    /// used ([`ErrorKind::Io`](crate::ErrorKind::Io)); two models have the same name, or an allowed origin is none
     /// ([`ErrorKind::Config`](crate::ErrorKind::Config)).
     pub fn start(mut self) -> Result<LocalServer> {
         const OPERATION: &str = "LocalServer::start";
@@ -220,6 +232,8 @@ impl LocalServerBuilder {
             let error = io::Error::new(error.kind(), format!("{:?}: {error}", self.address));
             start_error(error).with_hint("use an address HOST:PORT, such as 127.0.0.1:8000")
         };
+        #[cfg(feature = "pretrained")]
+        self.settings.allowed_origins.check().map_err(|error| error.with_operation(OPERATION))?;
         let models = &mut self.settings.models;
         if models.is_empty() {
             let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];

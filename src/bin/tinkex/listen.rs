@@ -15,6 +15,10 @@ pub(crate) struct ListenOptions {
     /// Port of 127.0.0.1 to listen on, in place of --addr.
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+    /// Origin of web pages that may use OpenAI's API from a browser, such as http://localhost:3000, null for files, or * for all; can be
+    /// repeated [default: none].
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub(crate) allowed_origins: Vec<String>,
 }
 
 impl ListenOptions {

@@ -41,6 +41,9 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
     App::in_session(config, |service| {
         let address = options.listen.address();
         let mut builder = OpenAiProxy::builder().addr(address.as_str());
+        for origin in &options.listen.allowed_origins {
+            builder = builder.allow_origin(origin);
+        }
         for model in &options.models {
             builder = with_model(app, builder, service, options, model)?;
         }

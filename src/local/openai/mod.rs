@@ -9,7 +9,8 @@
 //! | `POST /v1/completions` | the continuation of a text or of tokens, or of several |
 //! | `GET /v1/models`, `GET /v1/models/NAME` | the models: base models, and checkpoints by their `tinker://` path |
 //!
-//! The API key is that of Tinker's API: `authorization: Bearer KEY`.
+//! The API key is that of Tinker's API: `authorization: Bearer KEY`. Requests that a browser sends for a web page get 403, unless the
+//! page's origin is allowed ([`LocalServerBuilder::allow_origin`](super::LocalServerBuilder::allow_origin)).
 //!
 //! ```
 //! use tinkex::local::LocalServer;

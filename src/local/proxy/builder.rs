@@ -12,6 +12,7 @@ use crate::chat::Renderer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::openai::TextFormat;
 use crate::local::server::net::Limits;
+use crate::local::server::origins::AllowedOrigins;
 use crate::sampling::SamplingClient;
 
 const OPERATION: &str = "OpenAiProxy::start";
@@ -27,6 +28,7 @@ pub struct OpenAiProxyBuilder {
 pub(super) struct Settings {
     pub(super) models: Vec<Arc<ServedModel>>,
     pub(super) key_check: KeyCheck,
+    pub(super) origins: AllowedOrigins,
     pub(super) max_connections: usize,
     pub(super) limits: Limits,
 }
@@ -40,7 +42,13 @@ impl Default for OpenAiProxyBuilder {
             timeout_header: Duration::from_secs(10),
             timeout_idle: Duration::from_secs(120),
         };
-        let settings = Settings { models: Vec::new(), key_check: Box::new(|_| true), max_connections: 4096, limits };
+        let settings = Settings {
+            models: Vec::new(),
+            key_check: Box::new(|_| true),
+            origins: AllowedOrigins::default(),
+            max_connections: 4096,
+            limits,
+        };
         OpenAiProxyBuilder { address: "127.0.0.1:0".to_owned(), settings }
     }
 }
@@ -65,13 +73,25 @@ impl OpenAiProxyBuilder {
         self
     }
 
+    /// Lets web pages of this origin use the API from a browser, such as `http://localhost:3000`, `null` for pages in files, or `*` for
+    /// all; can be repeated. Defaults to none: requests that a browser sends for a page get 403, so that no page samples at your cost.
+    ///
+    /// ```
+    /// tinkex::local::OpenAiProxy::builder().allow_origin("http://localhost:3000");
+    /// ```
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.settings.origins.add(origin.into());
+        self
+    }
+
     /// Starts the proxy.
     ///
     /// # Errors
     ///
     /// The address is invalid or in use, a socket could not be opened or a thread not started ([`ErrorKind::Io`]); there is no
-    /// model, or two have the same name ([`ErrorKind::Config`]).
+    /// model, two have the same name, or an allowed origin is none ([`ErrorKind::Config`]).
     pub fn start(self) -> Result<OpenAiProxy> {
+        self.settings.origins.check().map_err(|error| error.with_operation(OPERATION))?;
         let names: Vec<&str> = self.settings.models.iter().map(|model| model.name.as_str()).collect();
         let duplicate = (1..names.len()).find(|index| names[..*index].contains(&names[*index]));
         let config_error = match duplicate {

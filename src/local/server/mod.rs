@@ -17,6 +17,7 @@
 //! faults            rules that make requests fail
 //! api               routes, decoding and checks, handlers; OpenAI's API
 //! answer_pool       threads that answer OpenAI's requests
+//! origins           web pages that may use OpenAI's API
 //! compute           worker threads, loading and saving of weights
 //! state             tables, promises, records on disk, tasks as data
 //! net               event loop, connections, responders
@@ -37,6 +38,8 @@ mod faults;
 mod flags;
 pub(super) mod http1;
 pub(super) mod net;
+#[cfg(feature = "pretrained")]
+pub(super) mod origins;
 pub(super) mod path_segment;
 mod request_dispatcher;
 mod server_settings;
@@ -127,7 +130,7 @@ impl Server {
             signer: LinkSigner::new(record.secret),
             address,
             #[cfg(feature = "pretrained")]
-            openai: OpenAi::new(),
+            openai: OpenAi::new(settings.allowed_origins),
         };
 
         // If a thread fails to start below, dropping `server` stops those that did start. The drop joins the handlers, and

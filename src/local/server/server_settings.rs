@@ -8,6 +8,8 @@ use super::api::KeyCheck;
 use super::faults::Fault;
 use super::flags::Flags;
 use super::net::Limits;
+#[cfg(feature = "pretrained")]
+use super::origins::AllowedOrigins;
 use super::wire_formats::WireFormats;
 use crate::local::model::Model;
 use crate::rules::ttl::MIN_SECONDS;
@@ -28,6 +30,8 @@ pub(crate) struct Settings {
     /// `None` accepts every key.
     pub(crate) key_check: Option<KeyCheck>,
     pub(crate) token_time: Duration,
+    #[cfg(feature = "pretrained")]
+    pub(crate) allowed_origins: AllowedOrigins,
     pub(crate) wire: WireFormats,
     pub(crate) faults: Vec<Fault>,
     pub(crate) fault_seed: u64,
@@ -51,6 +55,8 @@ impl Default for Settings {
             data_dir: None,
             key_check: None,
             token_time: Duration::from_secs(3600),
+            #[cfg(feature = "pretrained")]
+            allowed_origins: AllowedOrigins::default(),
             wire: WireFormats::default(),
             faults: Vec::new(),
             fault_seed: 0,

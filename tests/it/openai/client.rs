@@ -10,6 +10,8 @@ use crate::local_server::client::PATIENCE;
 pub struct Client {
     stream: BufReader<TcpStream>,
     key: String,
+    /// More headers, each line with its end.
+    headers: String,
 }
 
 /// The head of a response.
@@ -33,7 +35,7 @@ impl Client {
 
     pub fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream: BufReader::new(stream), key: "tml-test".to_owned() }
+        Client { stream: BufReader::new(stream), key: "tml-test".to_owned(), headers: String::new() }
     }
 
     pub fn key(mut self, key: &str) -> Self {
@@ -41,12 +43,19 @@ impl Client {
         self
     }
 
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
+        self
+    }
+
     pub fn send(&mut self, method: &str, path: &str, body: &Value) {
         let (body, key) = (if body.is_null() { String::new() } else { body.to_string() }, &self.key);
         let length = body.len();
         let authorization = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
-        let head =
-            format!("{method} /v1/{path} HTTP/1.1\r\nhost: local.test\r\n{authorization}content-length: {length}\r\n");
+        let headers = &self.headers;
+        let head = format!(
+            "{method} /v1/{path} HTTP/1.1\r\nhost: local.test\r\n{authorization}{headers}content-length: {length}\r\n"
+        );
         self.stream.get_mut().write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
     }
 

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod client;
 mod errors;
+mod pages;
 mod program;
 mod proxy;
 mod speaker;

@@ -3,14 +3,14 @@
 use serde_json::json;
 use tinkex::chat::{ChatTemplate, Renderer};
 use tinkex::local::model::Model;
-use tinkex::local::{Fault, LocalServer, OpenAiProxy};
+use tinkex::local::{Fault, LocalServer, OpenAiProxy, OpenAiProxyBuilder};
 use tinkex::{Config, ErrorKind, ServiceClient, Tokenizer};
 
 use super::client::{Client, chat, content, finish_reason};
 use super::speaker::Speaker;
 use crate::local_server::client::PATIENCE;
 
-fn service(server: &LocalServer) -> ServiceClient {
+pub fn service(server: &LocalServer) -> ServiceClient {
     let config = Config::builder().base_url(server.base_url()).api_key("tml-test").build_with(|_| None).unwrap();
     ServiceClient::connect(config).unwrap()
 }
@@ -21,8 +21,12 @@ fn renderer() -> Renderer {
 
 /// A proxy for the only model of a server.
 fn proxy(service: &ServiceClient) -> OpenAiProxy {
+    proxy_builder(service).start().unwrap()
+}
+
+pub fn proxy_builder(service: &ServiceClient) -> OpenAiProxyBuilder {
     let sampler = service.create_sampling_client("test/speaker").unwrap();
-    OpenAiProxy::builder().model("test/speaker", sampler, renderer()).start().unwrap()
+    OpenAiProxy::builder().model("test/speaker", sampler, renderer())
 }
 
 #[test]

@@ -75,6 +75,9 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
         .token_time(options.token_time)
         .metadata_above(options.metadata_above)
         .fault_seed(options.chaos_seed);
+    for origin in options.listen.allowed_origins {
+        builder = builder.allow_origin(origin);
+    }
     if let Some(directory) = options.data_dir {
         builder = builder.data_dir(directory);
     }

@@ -179,6 +179,7 @@ impl EventLoop {
                     mailbox: self.mailbox.clone(),
                     to: ExchangeId { connection: token.0, request: connection.request_number },
                     delivery: Delivery::default(),
+                    headers: Vec::new(),
                     awaited: connection.awaited(),
                 };
                 // Fails only once the handler threads have ended, which happens when the server stops.

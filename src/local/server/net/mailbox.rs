@@ -73,6 +73,8 @@ pub(crate) struct Responder {
     pub(crate) to: ExchangeId,
     /// How the response leaves the server; set by an injected fault.
     pub(crate) delivery: Delivery,
+    /// What every response gets besides its own headers.
+    pub(crate) headers: Vec<(&'static str, String)>,
     /// Expires when the connection no longer waits for this response.
     pub(super) awaited: Weak<Awaited>,
 }
@@ -83,6 +85,7 @@ impl Responder {
     }
 
     pub(crate) fn respond(&self, response: Response) {
+        let response = self.with_headers(response);
         self.mailbox.send(Message::Respond { to: self.to, response, delivery: self.delivery });
     }
 
@@ -101,10 +104,14 @@ impl Responder {
     /// Begins a response with this head, whose body follows in pieces. A [`respond`](Responder::respond) in place of the next piece
     /// ends it early, so that the client notices.
     pub(crate) fn begin(&self, response: Response) -> StreamResponder {
-        let backlog = Backlog::default();
+        let (response, backlog) = (self.with_headers(response), Backlog::default());
         let (to, delivery) = (self.to, self.delivery);
         self.mailbox.send(Message::Begin { to, response, backlog: backlog.clone(), delivery });
         StreamResponder { responder: self.clone(), backlog }
+    }
+
+    fn with_headers(&self, response: Response) -> Response {
+        self.headers.iter().fold(response, |response, (name, value)| response.header(*name, value))
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) use crate::local::openai::PREFIX;
 
 /// Executes a request and responds to it, at once or later.
 pub(super) fn handle(context: &ApiContext, request: &Request, responder: &Responder) {
-    match route(context, request, responder) {
+    let Some(responder) = context.openai.origins.admit(request, responder) else { return };
+    match route(context, request, &responder) {
         Ok(Some(body)) => responder.respond(Response::new(200, body)),
         Ok(None) => {}
         Err(error) => responder.respond(Response::new(error.status, error.body())),
