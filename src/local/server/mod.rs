@@ -214,6 +214,8 @@ impl Drop for Server {
         }
         // Only now: no client is to get the cancellation as the result of its sample.
         self.state.promises.cancel_all();
+        // Workers end after their current task; the directory belongs to the next server.
+        self.state.store.close();
     }
 }
 

@@ -51,7 +51,10 @@ impl RestingFiles {
 
 impl Drop for RestingFiles {
     fn drop(&mut self) {
-        // Those of a server that is killed are removed at the next start.
+        // Those of a server that has stopped or was killed are removed at the next start.
+        if self.store.is_closed() {
+            return;
+        }
         if let Err(error) = self.store.remove(&self.folder()) {
             log::warn!("failed to remove the files of {}: {error}", self.run);
         }

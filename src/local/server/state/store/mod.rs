@@ -30,7 +30,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::folders::{
@@ -65,6 +65,8 @@ pub(crate) enum Store {
         root: PathBuf,
         /// Locked for reading while the files of a folder are read, for writing while a folder is replaced or removed.
         folders: RwLock<()>,
+        /// Whether the server has stopped, and so another one may have the directory. Locked for reading while something is written.
+        is_closed: RwLock<bool>,
     },
 }
 
@@ -82,12 +84,23 @@ impl Store {
             io::Error::new(ErrorKind::ResourceBusy, format!("another server is using {}", root.display()))
         })?;
         recover(root)?;
-        Ok((Store::Directory { root: root.to_owned(), folders: RwLock::default() }, lock))
+        Ok((Store::Directory { root: root.to_owned(), folders: RwLock::default(), is_closed: RwLock::default() }, lock))
     }
 
     /// Whether it outlives the server.
     pub(crate) fn is_directory(&self) -> bool {
         matches!(self, Store::Directory { .. })
+    }
+
+    /// Refuses to write from now on, and waits for what is being written: workers may go on after their server has stopped.
+    pub(crate) fn close(&self) {
+        if let Store::Directory { is_closed, .. } = self {
+            *is_closed.write() = true;
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Store::Directory { is_closed, .. } if *is_closed.read())
     }
 
     /// Writes the files of a folder and a record next to them, all or none. Replaces an existing folder.
@@ -99,12 +112,12 @@ impl Store {
         record: &impl Serialize,
     ) -> io::Result<()> {
         let folder = relative(path);
-        let (root, folders) = match self {
+        let (root, folders, _writing) = match self {
             Store::Memory(saved) => {
                 saved.lock().insert(folder, files);
                 return Ok(());
             }
-            Store::Directory { root, folders } => (root, folders),
+            Store::Directory { root, folders, is_closed } => (root, folders, writing(is_closed)?),
         };
         files.insert(name.to_owned(), json(record)?);
         let folder = root.join(folder);
@@ -128,14 +141,14 @@ impl Store {
         name: &str,
         record: &impl Serialize,
     ) -> io::Result<()> {
-        let (root, folders) = match self {
+        let (root, folders, _writing) = match self {
             Store::Memory(saved) => {
                 let mut saved = saved.lock();
                 let files = saved.get(&relative(from)).cloned().ok_or(ErrorKind::NotFound)?;
                 saved.insert(relative(to), files);
                 return Ok(());
             }
-            Store::Directory { root, folders } => (root, folders),
+            Store::Directory { root, folders, is_closed } => (root, folders, writing(is_closed)?),
         };
         let folder = root.join(relative(to));
         let record = json(record)?;
@@ -163,7 +176,7 @@ impl Store {
             Store::Memory(saved) => {
                 return saved.lock().get(&folder).cloned().ok_or_else(|| ErrorKind::NotFound.into());
             }
-            Store::Directory { root, folders } => (root, folders),
+            Store::Directory { root, folders, .. } => (root, folders),
         };
         let _reading = folders.read();
         let mut files = CheckpointFiles::new();
@@ -178,12 +191,12 @@ impl Store {
     /// Removes a folder. Succeeds if the folder does not exist.
     pub(crate) fn remove(&self, path: FolderPath<'_>) -> io::Result<()> {
         let folder = relative(path);
-        let (root, folders) = match self {
+        let (root, folders, _writing) = match self {
             Store::Memory(saved) => {
                 saved.lock().remove(&folder);
                 return Ok(());
             }
-            Store::Directory { root, folders } => (root, folders),
+            Store::Directory { root, folders, is_closed } => (root, folders, writing(is_closed)?),
         };
         // Renamed first: after a crash, a folder with half of its files must not look complete.
         let folder = root.join(folder);
@@ -217,7 +230,8 @@ impl Store {
         name: &str,
         record: &impl Serialize,
     ) -> io::Result<()> {
-        let Store::Directory { root, .. } = self else { return Ok(()) };
+        let Store::Directory { root, is_closed, .. } = self else { return Ok(()) };
+        let _writing = writing(is_closed)?;
         let file = root.join(relative(path)).join(name);
         write_private(&file, &json(record)?).map_err(at(&file))?;
         sync_parent(&file)
@@ -225,7 +239,8 @@ impl Store {
 
     /// Writes a record, replacing an existing one.
     pub(crate) fn write_record(&self, path: FolderPath<'_>, name: &str, record: &impl Serialize) -> io::Result<()> {
-        let Store::Directory { root, .. } = self else { return Ok(()) };
+        let Store::Directory { root, is_closed, .. } = self else { return Ok(()) };
+        let _writing = writing(is_closed)?;
         let file = root.join(relative(path)).join(name);
         create_parent(&file)?;
         write_atomically(&file, &json(record)?).map_err(at(&file))?;
@@ -248,7 +263,8 @@ impl Store {
 
     /// Appends a line to a file of a folder, and flushes it to disk.
     pub(crate) fn append_line(&self, path: FolderPath<'_>, name: &str, line: &str) -> io::Result<()> {
-        let Store::Directory { root, .. } = self else { return Ok(()) };
+        let Store::Directory { root, is_closed, .. } = self else { return Ok(()) };
+        let _writing = writing(is_closed)?;
         let file = root.join(relative(path)).join(name);
         create_parent(&file)?;
         let appended = File::options().create(true).append(true).open(&file).and_then(|mut file| {
@@ -279,6 +295,12 @@ impl Store {
             paths => Ok(paths?.iter().filter_map(|path| decode(path.file_name()?.to_str()?)).collect()),
         }
     }
+}
+
+/// Held while something is written.
+fn writing(is_closed: &RwLock<bool>) -> io::Result<RwLockReadGuard<'_, bool>> {
+    let guard = is_closed.read();
+    if *guard { Err(io::Error::other("the server has stopped")) } else { Ok(guard) }
 }
 
 fn relative(path: FolderPath<'_>) -> PathBuf {
@@ -319,6 +341,28 @@ mod tests {
             assert!(store.copy_files(path, copy, "r.json", &4).is_err());
             assert_eq!(store.load_files(path, "r.json").unwrap_err().kind(), ErrorKind::NotFound);
         }
+    }
+
+    #[test]
+    fn a_closed_store_changes_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (store, _lock) = Store::open(scratch.path()).unwrap();
+        let path: FolderPath<'_> = &["samplers", "a"];
+        store.save_files(path, files("old"), "r.json", &1).unwrap();
+        store.close();
+        for result in [
+            store.save_files(path, files("new"), "r.json", &2),
+            store.copy_files(path, &["samplers", "b"], "r.json", &2),
+            store.write_record(path, "r.json", &2),
+            store.write_private_record(path, "r.json", &2),
+            store.append_line(path, "log", "line"),
+            store.remove(path),
+        ] {
+            assert_eq!(result.unwrap_err().to_string(), "the server has stopped");
+        }
+        assert_eq!(store.load_files(path, "r.json").unwrap(), files("old"));
+        assert_eq!(store.read_record(path, "r.json").unwrap(), Some(1));
+        assert_eq!(store.list(&["samplers"]).unwrap(), ["a"]);
     }
 
     #[test]
