@@ -256,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_client_sets_the_limits() {
+        let with_burst = |burst| {
+            let config = Config::builder().api_key("tml-first").base_url("http://localhost").sampling_burst(burst);
+            of(&config.build_with(|_| None).unwrap())
+        };
+        let first = with_burst(3);
+        assert!(Arc::ptr_eq(&first, &with_burst(5)));
+        assert_eq!(first.limits.0, 3);
+    }
+
+    #[test]
     fn the_registry_forgets_unused_keys() {
         let config = config("http://localhost:9", "tml-forgotten");
         let (first, second) = (of(&config), of(&config));

@@ -86,6 +86,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_tuple_has_the_hash_of_an_error() {
+        assert_eq!(tuple_hash([-8_496_733_470_247_235_670].into_iter()), 1_546_275_796);
+    }
+
     quickcheck! {
         fn hash_does_not_depend_on_order(values: Vec<f64>) -> bool {
             let backwards = hash_unordered(values.iter().rev().copied());

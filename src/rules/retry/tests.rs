@@ -3,6 +3,7 @@ use serde_json::Value;
 
 use super::super::testing::{float, golden, list, start};
 use super::*;
+use crate::error::ConnectionFault;
 
 const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -146,6 +147,44 @@ fn retry_after_matches_the_fixture() {
         let failure = response_at(now, 503, &headers);
         let wait = policy(10).next(failed(attempt), &failure, float(&case["random"])).unwrap();
         assert!(close(wait, float(&case["out"])), "{wait:?} {case}");
+    }
+}
+
+#[test]
+fn a_date_has_any_zone() {
+    // 10:00:00 in UTC.
+    let now = EPOCH + Duration::from_secs(1_761_991_200);
+    for (date, wait) in [
+        ("Sat, 01 Nov 2025 10:00:03 GMT", Some(3)),
+        ("Sat, 01 Nov 2025 10:00:03", Some(3)),
+        ("Sat, 01 Nov 2025 10:00:03 +0000", Some(3)),
+        ("Sat, 01 Nov 2025 15:30:03 +0530", Some(3)),
+        ("Sat, 01 Nov 2025 06:30:03 -0330", Some(3)),
+        ("Sat, 01 Nov 2025 06:30:03 +0330", None),
+        ("Sat, 01 Nov 2025 10:00:03 +1x00", None),
+        ("Sat, 01 Nov 2025 10:00:03 +00xx", None),
+        ("Sat, 01 Nov 2025 10:00:03 -00999999999999999999", None),
+    ] {
+        let asked = retry_after(|name| (name == "retry-after").then_some(date), now);
+        assert_eq!(asked, wait.map(Duration::from_secs), "{date}");
+    }
+}
+
+#[test]
+fn only_a_lost_connection_is_a_failure() {
+    let failure = |error: Error| AttemptFailure::of_connection(&error).map(|failure| format!("{failure:?}"));
+    let connect =
+        |outlook| Error::new(ErrorKind::Connect, "lost").with_connection_fault(ConnectionFault::Route, outlook);
+    for (error, expected) in [
+        (connect(Outlook::Temporary), Some("Connection")),
+        (connect(Outlook::Shortage), Some("Shortage")),
+        (connect(Outlook::OneMoreTry), Some("Permanent { one_more_try: true }")),
+        (connect(Outlook::Permanent), Some("Permanent { one_more_try: false }")),
+        (Error::timeout(Limit::Read), Some("Timeout")),
+        (Error::timeout(Limit::Operation), None),
+        (Error::new(ErrorKind::Decode, "no JSON"), None),
+    ] {
+        assert_eq!(failure(error).as_deref(), expected);
     }
 }
 
