@@ -34,11 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 const LOCAL_SERVER_LACKS: &[&str] = &[];
 
 #[test]
+#[ignore = "needs a service: set TEST_API_BASE_URL, TINKER_API_KEY and TEST_API_BASE_MODEL"]
 fn the_service_keeps_the_contract() {
-    let Ok(base_url) = env::var("TEST_API_BASE_URL") else {
-        say("skipped: set TEST_API_BASE_URL, TINKER_API_KEY and TEST_API_BASE_MODEL to test a service");
-        return;
-    };
+    let base_url = env::var("TEST_API_BASE_URL").expect("set TEST_API_BASE_URL to the address of the service");
     let model = env::var("TEST_API_BASE_MODEL").expect("set TEST_API_BASE_MODEL to a model of the service");
     let config = Config::builder().base_url(base_url).timeout_operation(Some(PATIENCE)).max_retries(1);
     let config = config.timeout_submit(Duration::from_secs(60)).build().unwrap();
@@ -56,7 +54,7 @@ fn the_local_server_keeps_the_contract() {
     assert_eq!(report.lacks(), LOCAL_SERVER_LACKS, "{report}");
 }
 
-/// Not `eprintln`, which the test harness captures: a skipped test and a table must be seen.
+/// Not `eprintln`, which the test harness captures: the table must be seen.
 fn say(text: &str) {
     std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
