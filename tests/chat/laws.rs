@@ -1,6 +1,8 @@
 //! Laws of training examples, for random conversations in every template.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::thread;
 
 use quickcheck::{Arbitrary, Gen};
 use serde_json::{Value, json};
@@ -160,6 +162,8 @@ fn laws(name: &str, renderer: &Renderer, line: &Value, found: &mut Found) {
     let conversation: Conversation = serde_json::from_value(line.clone()).unwrap();
     let shown = line.to_string();
     let mut by_mode = BTreeMap::new();
+    // The prompt for a message is the same in every mode.
+    let mut prompts = BTreeMap::new();
     let all_replies: Vec<usize> =
         (0..conversation.messages.len()).filter(|i| conversation.messages[*i].role == Role::Assistant).collect();
     let last_user = conversation.messages.iter().rposition(|m| m.role == Role::User);
@@ -236,7 +240,9 @@ fn laws(name: &str, renderer: &Renderer, line: &Value, found: &mut Found) {
                 for (number, (run, tokens, weight)) in example.iter().enumerate() {
                     if *weight == 1.0 {
                         let Some(index) = next.next() else { break };
-                        let prompt = renderer.prompt(&prefix(&conversation, *index)).unwrap();
+                        let prompt = prompts
+                            .entry(*index)
+                            .or_insert_with(|| renderer.prompt(&prefix(&conversation, *index)).unwrap());
                         if prompt.text != text {
                             found.add(
                                 format!("{name} {mode}: the text before is not the prompt"),
@@ -337,20 +343,31 @@ fn hold_for_any_conversation() {
     for (name, family) in super::properties::BUILTIN {
         templates.push((format!("builtin {name}"), ChatTemplate::builtin(name).unwrap(), family));
     }
-    for (name, template, family) in templates {
-        let mut found = Found::default();
-        let tokenizer = byte_level(family);
-        let renderer = Renderer::new(template, tokenizer.clone()).unwrap();
-        let hostile: Vec<String> = tokenizer.added_tokens().into_keys().collect();
-        let special: Vec<String> = tokenizer.special_tokens().into_keys().collect();
-        let mut words = Words { g: Gen::from_size_and_seed(20, SEED), hostile: &hostile };
-        for _ in 0..12 {
-            let line = words.conversation(&special);
-            laws(&name, &renderer, &line, &mut found);
-            literal(&name, &renderer, &line, &hostile, &mut found);
+    let templates = Mutex::new(templates.into_iter());
+    let next = || templates.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| {
+                while let Some((name, template, family)) = next() {
+                    hold(&name, template, family);
+                }
+            });
         }
-        let found: Vec<_> =
-            found.0.iter().map(|(what, (count, line))| format!("{count} times {what}: {line}")).collect();
-        assert!(found.is_empty(), "{}", found.join("\n"));
+    });
+}
+
+fn hold(name: &str, template: ChatTemplate, family: &str) {
+    let mut found = Found::default();
+    let tokenizer = byte_level(family);
+    let renderer = Renderer::new(template, tokenizer.clone()).unwrap();
+    let hostile: Vec<String> = tokenizer.added_tokens().into_keys().collect();
+    let special: Vec<String> = tokenizer.special_tokens().into_keys().collect();
+    let mut words = Words { g: Gen::from_size_and_seed(20, SEED), hostile: &hostile };
+    for _ in 0..12 {
+        let line = words.conversation(&special);
+        laws(name, &renderer, &line, &mut found);
+        literal(name, &renderer, &line, &hostile, &mut found);
     }
+    let found: Vec<_> = found.0.iter().map(|(what, (count, line))| format!("{count} times {what}: {line}")).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

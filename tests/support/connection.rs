@@ -115,7 +115,7 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
             continue;
         }
         if shared.options.record {
-            shared.record.lock().unwrap().requests.push(seen.clone());
+            shared.record.lock().requests.push(seen.clone());
             shared.changed.notify_all();
         }
         if let Some(reply) = early {

@@ -5,10 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+// A test that fails while it holds the record does not poison it: the end of the service would end all tests.
+use parking_lot::{Condvar, Mutex};
 use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 
@@ -137,7 +139,7 @@ impl Service {
                 stream.set_nodelay(true).unwrap();
                 let shared = Arc::clone(&accepting);
                 let connection = {
-                    let mut record = shared.record.lock().unwrap();
+                    let mut record = shared.record.lock();
                     let connection = record.opened;
                     record.opened += 1;
                     record.streams.insert(connection, stream.try_clone().unwrap());
@@ -145,7 +147,7 @@ impl Service {
                 };
                 thread::spawn(move || {
                     serve(&shared, connection, stream);
-                    let mut record = shared.record.lock().unwrap();
+                    let mut record = shared.record.lock();
                     record.streams.remove(&connection);
                     record.ended.insert(connection);
                     drop(record);
@@ -172,7 +174,7 @@ impl Service {
     }
 
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.shared.record.lock().unwrap().requests.clone()
+        self.shared.record.lock().requests.clone()
     }
 
     pub fn requests_to(&self, path: &str) -> Vec<RecordedRequest> {
@@ -181,9 +183,8 @@ impl Service {
 
     /// Blocks until the requests are as expected, and returns them.
     pub fn wait_until(&self, expected: impl Fn(&[RecordedRequest]) -> bool) -> Vec<RecordedRequest> {
-        let record = self.shared.record.lock().unwrap();
-        let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |record| !expected(&record.requests));
-        let (record, timeout) = waited.unwrap();
+        let mut record = self.shared.record.lock();
+        let timeout = self.shared.changed.wait_while_for(&mut record, |record| !expected(&record.requests), PATIENCE);
         let paths: Vec<_> = record.requests.iter().map(|request| &request.path).collect();
         assert!(!timeout.timed_out(), "not requested in time; requested: {paths:?}");
         record.requests.clone()
@@ -197,15 +198,15 @@ impl Service {
 
     /// Blocks until this connection has ended.
     pub fn wait_for_disconnect(&self, connection: usize) {
-        let record = self.shared.record.lock().unwrap();
-        let waited = self.shared.changed.wait_timeout_while(record, PATIENCE, |r| !r.ended.contains(&connection));
-        assert!(!waited.unwrap().1.timed_out(), "connection {connection} is still open");
+        let mut record = self.shared.record.lock();
+        let timeout = self.shared.changed.wait_while_for(&mut record, |r| !r.ended.contains(&connection), PATIENCE);
+        assert!(!timeout.timed_out(), "connection {connection} is still open");
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        for stream in self.shared.record.lock().unwrap().streams.values() {
+        for stream in self.shared.record.lock().streams.values() {
             stream.shutdown(Shutdown::Both).ok();
         }
     }
