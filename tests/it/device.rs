@@ -7,13 +7,13 @@ use std::{fs, thread};
 use tempfile::tempdir;
 use tinkex::local::LocalServer;
 
-use crate::support::example;
+use crate::support::{clear_environment, example};
 
 /// The example after this shell command. It makes two steps, and has no variables but the two of the client.
 fn after(shell: &str, program: &Path, server: &LocalServer) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{shell} exec \"$0\" 2 2 16")]).arg(program).env_clear();
-    command.env("TINKER_BASE_URL", server.base_url()).env("TINKER_API_KEY", "tml-device");
+    command.args(["-c", &format!("{shell} exec \"$0\" 2 2 16")]).arg(program);
+    clear_environment(&mut command).env("TINKER_BASE_URL", server.base_url()).env("TINKER_API_KEY", "tml-device");
     command
 }
 

@@ -17,6 +17,7 @@ mod service;
 pub mod terminal;
 mod tunnel;
 
+use std::process::Command;
 use std::time::Duration;
 
 pub use connection::{RecordedRequest, Reply};
@@ -37,6 +38,11 @@ pub const KEY: &str = "tml-test-key";
 /// A configuration for the service at this address. Without telemetry, so that every request is one that the test is about.
 fn config_for(url: String) -> ConfigBuilder {
     Config::builder().api_key(KEY).base_url(url).proxy(Proxy::Off).telemetry(false)
+}
+
+/// Takes all variables from a program, but for the one that says where `scripts/coverage` wants its counters.
+pub fn clear_environment(command: &mut Command) -> &mut Command {
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"))
 }
 
 /// Blocks until the client's shortest wait takes this number of milliseconds, and advances the clock past it.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
 pub use crate::support::KEY;
+use crate::support::clear_environment;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tinkex");
 
@@ -60,7 +61,7 @@ pub struct Program {
 impl Program {
     fn new(mut command: Command) -> Self {
         // Tests do not download tokenizers.
-        command.env_clear().env("TINKER_API_KEY", KEY).env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
+        clear_environment(&mut command).env("TINKER_API_KEY", KEY).env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
         Program { command }
     }
 
