@@ -206,6 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn only_what_cannot_have_changed_is_resumed() {
+        for (bytes, validator, is_fixed, expected) in [
+            (0, Some("v"), true, None),
+            (5, None, false, None),
+            (5, None, true, Some((5, None))),
+            (5, Some("v"), false, Some((5, Some("v")))),
+        ] {
+            let progress = StoredProgress { is_fixed, ..stored(bytes, None, validator) };
+            assert_eq!(progress.resume_from(), expected, "{progress:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_complete_at_its_length() {
+        for (total, expected) in [(None, true), (Some(4), false), (Some(5), true), (Some(6), false)] {
+            assert_eq!(stored(5, total, None).is_complete(), expected, "{total:?}");
+        }
+    }
+
+    #[test]
     fn a_whole_response_is_stored_from_the_start() {
         for (headers, expected) in [
             (vec![], stored(0, None, None)),

@@ -124,6 +124,14 @@ mod tests {
     }
 
     #[test]
+    fn the_next_token_is_due_when_whole() {
+        let now = start();
+        let mut bucket = TokenBucket::new(1, 10, now);
+        bucket.take(now).unwrap();
+        assert_eq!(bucket.take(now + Duration::from_millis(50)), Err(now + Duration::from_millis(100)));
+    }
+
+    #[test]
     fn a_full_bucket_gives_burst_then_rate() {
         let t0 = start();
         let mut bucket = TokenBucket::new(BURST, RATE, t0);

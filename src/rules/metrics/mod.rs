@@ -156,6 +156,14 @@ mod tests {
         reduce_all(&parts)
     }
 
+    #[test]
+    fn the_first_of_equal_numbers_is_kept() {
+        for name in ["a:min", "a:max", "a:slack"] {
+            assert!(one(name, &[(-0.0, 1), (0.0, 1)])[name].is_sign_negative(), "{name}");
+            assert!(one(name, &[(0.0, 1), (-0.0, 1)])[name].is_sign_positive(), "{name}");
+        }
+    }
+
     /// Equal up to rounding when decimal digits are parsed, and cancellation at this scale.
     fn same(left: &BTreeMap<String, f64>, right: &BTreeMap<String, f64>, scale: f64) -> bool {
         left.len() == right.len()

@@ -290,6 +290,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    #[test]
+    fn nobody_waiting_means_no_time_slice() {
+        assert_eq!([true, false].map(time_slice), [2 * SECOND, Duration::ZERO]);
+    }
+
     /// Picks and marks until nothing is due.
     fn picks(queue: &mut PollQueue, now: Instant) -> Vec<u64> {
         std::iter::from_fn(|| queue.next(now).inspect(|ticket| queue.mark_polling(*ticket)).map(|ticket| ticket.0))

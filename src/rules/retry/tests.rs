@@ -104,6 +104,9 @@ fn permanent_faults_end_after_one_or_two_attempts() {
         let retried = failures.iter().take_while(|failure| retry.next(failure, start(), 0.5).is_some()).count();
         assert_eq!(retried + 1, attempts, "{failures:?}");
     }
+    let mut without_window = RequestRetry::new(policy(10), None);
+    let retried = (0..9).take_while(|_| without_window.next(&shortage, start(), 0.5).is_some()).count();
+    assert_eq!(retried, 3);
 }
 
 #[test]
@@ -257,6 +260,22 @@ fn the_window_waits_up_to_30_seconds() {
     assert_eq!(window.remaining(now), Duration::from_secs(29));
     assert_eq!(window.remaining(started + Duration::from_secs(400)), Duration::ZERO);
     assert_eq!(window.next(1, &AttemptFailure::Timeout, started + Duration::from_secs(300)), None);
+}
+
+#[test]
+fn a_window_without_time_is_over() {
+    let (now, lost, refused) = (start(), AttemptFailure::Connection, response(400, &[]));
+    for (millis, failure, wait, is_over) in [
+        (1000, lost, None, true),
+        (1001, lost, Some(1), false),
+        (1000, refused, None, false),
+        (1001, refused, None, false),
+    ] {
+        let window = SubmitWindow::new(now, Duration::from_millis(millis));
+        let mut retry = RequestRetry::new(policy(0), Some(window));
+        assert_eq!(retry.next(&failure, now, 0.5), wait.map(Duration::from_secs), "{millis} {failure:?}");
+        assert_eq!(retry.is_window_over(), is_over, "{millis} {failure:?}");
+    }
 }
 
 #[test]
