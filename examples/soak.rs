@@ -38,7 +38,7 @@ const STEPS: usize = 6;
 const STUCK: Duration = Duration::from_secs(60);
 /// What the slope of memory and sockets may come to over the time that it is fitted to.
 const MAX_BYTES: f64 = 3.0 * 1024.0 * 1024.0;
-const MAX_SOCKETS: f64 = 8.0;
+const MAX_SOCKETS: f64 = 32.0;
 
 /// Most requests are delayed, so that the load is that of the faults and not of the processor.
 const CHAOS: &str = "*:reset%1; *:503%1; *:429%2,retry_after_ms=100; *:lost_response%1; *:truncate%0.5; *:reset_during%0.5; \

@@ -72,6 +72,23 @@ impl Reply {
         Reply::Json(200, body)
     }
 
+    /// The bytes of a reply with a status.
+    pub fn into_bytes(self) -> Vec<u8> {
+        let (status, headers, body) = match self {
+            Reply::Json(status, body) => {
+                (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
+            }
+            Reply::Full { status, headers, body } => (status, headers, body),
+            _ => panic!("a reply without a status"),
+        };
+        let mut bytes = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
+        for (name, value) in headers {
+            bytes.push_str(&format!("{name}: {value}\r\n"));
+        }
+        bytes.push_str("\r\n");
+        [bytes.as_bytes(), &body].concat()
+    }
+
     pub fn no_content() -> Self {
         Reply::Full { status: 204, headers: Vec::new(), body: Vec::new() }
     }
@@ -119,6 +136,10 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
             shared.changed.notify_all();
         }
         if let Some(reply) = early {
+            if matches!(reply, Reply::Close) {
+                // A close that does not linger is a reset.
+                return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
             write(&mut stream, reply);
             // Unread data turns the close into a reset.
             stream.peek(&mut [0]).ok();
@@ -132,29 +153,23 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
 
 /// Writes a reply. Returns whether the connection stays open.
 fn write(stream: &mut TcpStream, reply: Reply) -> bool {
-    let (status, headers, body) = match reply {
-        Reply::Json(status, body) => {
-            (status, vec![("content-type", "application/json".to_owned())], body.to_string().into_bytes())
-        }
-        Reply::Full { status, headers, body } => (status, headers, body),
+    match reply {
+        Reply::Json(..) | Reply::Full { .. } => return stream.write_all(&reply.into_bytes()).is_ok(),
         Reply::Held(gate, then) => return gate.pass_unless_closed(stream) && write(stream, *then),
         Reply::Silence => return write(stream, Reply::Stall(Vec::new())),
-        Reply::Close => return false,
+        Reply::Close => {}
         Reply::Raw(bytes) => {
             stream.write_all(&bytes).ok();
             stream.shutdown(Shutdown::Write).ok();
-            return false;
         }
         Reply::Stall(bytes) => {
             stream.write_all(&bytes).ok();
             let mut rest = [0; 1024];
             while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
-            return false;
         }
         Reply::StopReading(bytes, gate) => {
             stream.write_all(&bytes).ok();
             gate.pass();
-            return false;
         }
         Reply::Drip(pieces, pause) => {
             stream.set_read_timeout(Some(pause)).unwrap();
@@ -165,13 +180,8 @@ fn write(stream: &mut TcpStream, reply: Reply) -> bool {
             stream.set_read_timeout(None).unwrap();
             return sent;
         }
-    };
-    let mut bytes = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in headers {
-        bytes.push_str(&format!("{name}: {value}\r\n"));
     }
-    bytes.push_str("\r\n");
-    stream.write_all(&[bytes.as_bytes(), &body].concat()).is_ok()
+    false
 }
 
 /// The request without its body, the length of its head, and the length of its body. A malformed request gets a 400.

@@ -24,7 +24,7 @@ pub use connection::{RecordedRequest, Reply};
 pub use example::example;
 pub use gate::{Gate, Gauge};
 pub use healthy::{healthy_service, result, service_with_polls, service_with_settings};
-pub use service::{Service, is_for_current_services, listener_with_small_buffers};
+pub use service::{Connections, Service, is_for_current_services, listener_with_small_buffers};
 use tinkex::clock::ManualClock;
 use tinkex::{Config, ConfigBuilder, Proxy};
 pub use tunnel::{Tunnels, refusing_proxy, socks_proxy, tunnelling_proxy};

@@ -4,6 +4,7 @@
 //! which request came over which connection, and when a connection ended.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -25,6 +26,10 @@ pub(super) struct Record {
     opened: usize,
     ended: HashSet<usize>,
     streams: HashMap<usize, TcpStream>,
+    /// How many of the next connections are reset.
+    resets: usize,
+    /// Whether the service is to stop listening.
+    stops: bool,
 }
 
 pub(super) struct Shared {
@@ -81,6 +86,46 @@ pub struct Service {
     shared: Arc<Shared>,
 }
 
+/// Handles for faults of connections, for a script to use.
+#[derive(Clone)]
+pub struct Connections {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Connections {
+    /// Closes all open connections.
+    pub fn close_all(&self) {
+        for stream in self.shared.record.lock().streams.values() {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Closes all, and resets this many of the next ones as soon as they are accepted.
+    pub fn reset_next(&self, count: usize) {
+        self.shared.record.lock().resets = count;
+        self.close_all();
+    }
+
+    /// Stops listening, so that connections are refused. Those that are open stay.
+    pub fn refuse(&self) {
+        self.shared.record.lock().stops = true;
+        // The listener waits for a connection, and has ended when this one has.
+        if let Ok(mut woken) = TcpStream::connect(self.address) {
+            woken.read(&mut [0]).ok();
+        }
+    }
+
+    /// Listens again, on the same port. Returns whether connections were refused.
+    pub fn listen_again(&self) -> bool {
+        let was_refusing = std::mem::take(&mut self.shared.record.lock().stops);
+        if was_refusing {
+            accept(TcpListener::bind(self.address).unwrap(), &self.shared);
+        }
+        was_refusing
+    }
+}
+
 impl Service {
     pub fn start(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
         Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Options::default(), script)
@@ -114,6 +159,15 @@ impl Service {
         Service::listen(listener_with_small_buffers(), options, script)
     }
 
+    /// A service of 2026 that may reply so to the head of a request.
+    pub fn start_current_early(
+        reply_to_head: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 'static,
+        script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let options = Options { reply_to_head: Box::new(reply_to_head), is_current: true, ..Options::default() };
+        Service::listen(TcpListener::bind("127.0.0.1:0").unwrap(), options, script)
+    }
+
     /// A service that reads requests in pieces of this size, with a pause of real time before each. It reads the rest at once
     /// when no more is left than the client's send buffer holds.
     pub fn start_slow(
@@ -132,30 +186,13 @@ impl Service {
         let address = listener.local_addr().unwrap();
         let script = Box::new(script);
         let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), script, options });
-        let accepting = Arc::clone(&shared);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(stream) = stream else { return };
-                stream.set_nodelay(true).unwrap();
-                let shared = Arc::clone(&accepting);
-                let connection = {
-                    let mut record = shared.record.lock();
-                    let connection = record.opened;
-                    record.opened += 1;
-                    record.streams.insert(connection, stream.try_clone().unwrap());
-                    connection
-                };
-                thread::spawn(move || {
-                    serve(&shared, connection, stream);
-                    let mut record = shared.record.lock();
-                    record.streams.remove(&connection);
-                    record.ended.insert(connection);
-                    drop(record);
-                    shared.changed.notify_all();
-                });
-            }
-        });
+        accept(listener, &shared);
         Service { address, shared }
+    }
+
+    /// What can be done to its connections.
+    pub fn connections(&self) -> Connections {
+        Connections { address: self.address, shared: Arc::clone(&self.shared) }
     }
 
     pub fn url(&self) -> String {
@@ -196,6 +233,13 @@ impl Service {
         self.requests_to(path)
     }
 
+    /// Blocks until all connections have ended.
+    pub fn wait_for_no_connection(&self) {
+        let mut record = self.shared.record.lock();
+        let timeout = self.shared.changed.wait_while_for(&mut record, |record| !record.streams.is_empty(), PATIENCE);
+        assert!(!timeout.timed_out(), "{} connections are still open", record.streams.len());
+    }
+
     /// Blocks until this connection has ended.
     pub fn wait_for_disconnect(&self, connection: usize) {
         let mut record = self.shared.record.lock();
@@ -204,10 +248,46 @@ impl Service {
     }
 }
 
+/// Accepts connections on a thread, and serves each on one of its own.
+fn accept(listener: TcpListener, shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || {
+        let last = loop {
+            let Ok((stream, _)) = listener.accept() else { return };
+            let mut record = shared.record.lock();
+            if record.stops {
+                break stream;
+            }
+            let connection = record.opened;
+            record.opened += 1;
+            if record.resets > 0 {
+                record.resets -= 1;
+                record.ended.insert(connection);
+                // A close that does not linger is a reset.
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                continue;
+            }
+            stream.set_nodelay(true).unwrap();
+            record.streams.insert(connection, stream.try_clone().unwrap());
+            drop(record);
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                serve(&shared, connection, stream);
+                let mut record = shared.record.lock();
+                record.streams.remove(&connection);
+                record.ended.insert(connection);
+                drop(record);
+                shared.changed.notify_all();
+            });
+        };
+        drop(listener);
+        // Whoever waits for the end of this connection knows that nothing listens any more.
+        drop(last);
+    });
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
-        for stream in self.shared.record.lock().streams.values() {
-            stream.shutdown(Shutdown::Both).ok();
-        }
+        self.connections().close_all();
     }
 }

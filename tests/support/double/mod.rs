@@ -8,10 +8,12 @@
 //! | `sampling.rs` | sampling sessions and samples |
 //! | `polls.rs` | `retrieve_future`, `retrieve_futures`, and the form of results |
 //! | `stored.rs` | stored runs and weights, and their files |
+//! | `echo.rs` | batches whose outputs tell which datums they are for |
 //! | `pass.rs` | passes in both forms, and their results, which echo what was sent |
 //!
 //! A double keeps everything that was run, so that a test can assert that nothing ran twice.
 
+mod echo;
 mod pass;
 mod polls;
 mod sampling;
@@ -25,6 +27,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tinkex::ServiceClient;
 
+pub use echo::{assert_echo, batch, create_trainer, datum};
 pub use pass::{Form, SeenDatum, SeenPass, form_of, plain_body};
 pub use polls::pass_message;
 pub use server::{Failure, NotYet, Numbers, Optimizer, Results, Server, WeightsFiles};
@@ -39,6 +42,8 @@ pub enum Fault {
     Instead(Reply),
     /// The request is run, and this is the reply.
     After(Reply),
+    /// The request is run, and this is done to its reply.
+    Changed(fn(Reply) -> Reply),
 }
 
 pub struct Double {
@@ -63,15 +68,25 @@ impl Double {
         server: Server,
         fault: impl Fn(&RecordedRequest) -> Fault + Send + Sync + 'static,
     ) -> Self {
+        Double::start_with_early_faults(server, |_| None, fault)
+    }
+
+    /// The same, where a request may also get a reply to its head, which then is reset.
+    pub fn start_with_early_faults(
+        server: Server,
+        reply_to_head: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 'static,
+        fault: impl Fn(&RecordedRequest) -> Fault + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared { server, world: Mutex::default(), completed: Condvar::new() });
         let replying = Arc::clone(&shared);
-        let service = Service::start_current(move |request| match fault(request) {
+        let service = Service::start_current_early(reply_to_head, move |request| match fault(request) {
             Fault::Nothing => replying.reply(request),
             Fault::Instead(reply) => reply,
             Fault::After(reply) => {
                 replying.reply(request);
                 reply
             }
+            Fault::Changed(change) => change(replying.reply(request)),
         });
         Double { service, shared }
     }

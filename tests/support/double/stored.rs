@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::pass::Form;
 use super::server::WeightsFiles;
-use super::world::Weights;
+use super::world::{Execution, Weights};
 use super::{Shared, not_found};
 use crate::support::{RecordedRequest, Reply};
 
@@ -16,12 +17,19 @@ const EXPIRES: &str = "2030-01-01T00:00:00Z";
 impl Shared {
     pub(super) fn stored(&self, request: &RecordedRequest, path: &str) -> Reply {
         let host = request.header("host").unwrap_or_default();
-        let world = self.world.lock().unwrap();
+        let mut world = self.world.lock().unwrap();
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        let saved = |run: &str, kind: &str, name: &str| {
-            let long = format!("tinker://{}/{kind}/{name}", run.replace("%3A", ":"));
-            world.saved.contains_key(&long)
-        };
+        let path_of = |run: &str, kind: &str, name: &str| format!("tinker://{}/{kind}/{name}", run.replace("%3A", ":"));
+        if let (["training_runs", run, "checkpoints", kind, name], "DELETE") = (&*parts, &*request.method) {
+            let path = path_of(run, kind, name);
+            if world.saved.remove(&path).is_none() {
+                return not_found();
+            }
+            let (form, data) = (Form::Json, Vec::new());
+            world.executions.push(Execution { path: "delete", owner: path, number: 0, form, data });
+            return Reply::no_content();
+        }
+        let saved = |run: &str, kind: &str, name: &str| world.saved.contains_key(&path_of(run, kind, name));
         match (parts.as_slice(), self.server.weights_files) {
             (["weights_info"], _) => {
                 let weights = request.body["tinker_path"].as_str().and_then(|path| world.saved.get(path));

@@ -101,12 +101,14 @@ impl Shared {
         let model_id = format!("{session}:train:{number}");
         let base_model = body["base_model"].as_str().unwrap_or_default().to_owned();
         let rank = body["lora_config"]["rank"].as_u64().unwrap_or(32);
-        let weights = Weights { model_id: model_id.clone(), base_model, rank, ..Weights::default() };
-        if world.models.insert(model_id.clone(), Model { weights, ..Model::default() }).is_some() {
-            return refusal(409, "the model exists");
+        let ok = |id| Reply::ok(promise_body(id, self.server.number_ids));
+        if let Some(model) = world.models.get(&model_id) {
+            return ok(model.created);
         }
-        let id = world.promise(Outcome::Done(json!({"model_id": model_id})), ResultKind::Other);
-        Reply::ok(promise_body(id, self.server.number_ids))
+        let created = world.promise(Outcome::Done(json!({"model_id": model_id})), ResultKind::Other);
+        let weights = Weights { model_id: model_id.clone(), base_model, rank, ..Weights::default() };
+        world.models.insert(model_id, Model { weights, created, ..Model::default() });
+        ok(created)
     }
 
     /// Gives the promise of a request, and runs it when its turn has come.

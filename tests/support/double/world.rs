@@ -40,6 +40,8 @@ pub struct Model {
     pub weights: Weights,
     /// The last number that was run.
     pub last: u64,
+    /// The promise of its creation.
+    pub(super) created: u64,
     /// Whether a pass was run.
     pub(super) trained: bool,
     /// By number.

@@ -1,0 +1,166 @@
+//! The matrix: every operation with every fault, once and for ever, and what comes of it.
+//!
+//! `outcomes.txt` has the outcome of each cell. The default run compares a part of the cells; `MATRIX=all` compares all of them, and
+//! `UPDATE_GOLDEN=1` writes the file. No outcome may contain `WRONG`: something ran twice or never, an error hides that something was
+//! run, a later call fails, or a call is stuck.
+//!
+//! It is a process of its own, for it counts the threads that are left at the end.
+#![cfg(feature = "ndarray")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cell;
+mod faults;
+mod operations;
+mod outcomes;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{env, fs, panic, thread};
+
+use cell::Times;
+use faults::{Fault, Kind};
+use operations::Operation;
+
+/// Cells mostly wait, for a limit or for a thread of theirs.
+const AT_ONCE: usize = 24;
+
+#[allow(clippy::disallowed_methods, reason = "whether a call is stuck is a matter of real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// The operations that also have the statuses with headers.
+const WITH_HEADERS: [&str; 4] =
+    ["optim_step: submission", "optim_step: poll", "sample: submission", "get_training_run"];
+
+/// How many cells are known to be wrong.
+const KNOWN_WRONG: usize = 63;
+
+/// Where a cell is: its operation, how often the fault strikes, and the fault.
+type Place = (String, Times, String);
+
+/// A cell to run.
+#[derive(Clone)]
+struct Cell {
+    operation: &'static Operation,
+    fault: Arc<Fault>,
+    times: Times,
+}
+
+impl Cell {
+    fn place(&self) -> Place {
+        (self.operation.name.to_owned(), self.times, self.fault.name.clone())
+    }
+
+    /// Whether there is such a fault of such a request.
+    fn exists(&self) -> bool {
+        match self.fault.kind {
+            Kind::ResetAtOnce if !self.operation.is_first => false,
+            // The headers mean the same wherever the same rules apply.
+            Kind::Status(_, Some(_)) if !WITH_HEADERS.contains(&self.operation.name) => false,
+            // Which of several limits ends these is a matter of time.
+            Kind::Status(429, _) if self.operation.target == "asample" => self.times == Times::Once,
+            _ if self.operation.name == "forward_backward in three chunks: poll" => self.times == Times::Once,
+            _ => true,
+        }
+    }
+
+    /// Whether the default run has it: a few operations with all faults, and the others with those of every kind.
+    fn is_default(&self) -> bool {
+        let is_central =
+            matches!(self.operation.name, "optim_step: submission" | "optim_step: poll" | "sample: submission");
+        let is_short = matches!(
+            self.fault.name.as_str(),
+            "refused"
+                | "reset within the request"
+                | "closed after it is run"
+                | "closed within the body"
+                | "200, HTML"
+                | "400"
+                | "404"
+                | "429"
+                | "503"
+                | "524 after it is run"
+        );
+        is_central || is_short
+    }
+}
+
+#[test]
+fn every_fault_of_every_operation_has_its_outcome() {
+    let updates = env::var_os("UPDATE_GOLDEN").is_some();
+    let runs_all = updates || env::var("MATRIX").is_ok_and(|which| which == "all");
+    let only = env::var("MATRIX_ONLY").unwrap_or_default();
+    let operations: &'static [Operation] = Vec::leak(operations::all());
+    let faults: Vec<_> = faults::all().into_iter().map(Arc::new).collect();
+    let cells = operations.iter().flat_map(|operation| {
+        let of_fault = |fault: &Arc<Fault>| {
+            [Times::Once, Times::Ever].map(|times| Cell { operation, fault: Arc::clone(fault), times })
+        };
+        faults.iter().flat_map(of_fault).collect::<Vec<_>>()
+    });
+    let cells: Vec<_> = cells
+        .filter(|cell| cell.exists() && (runs_all || cell.is_default()))
+        .filter(|cell| cell.operation.name.contains(&only))
+        .collect();
+    // Panics of cells are their outcomes.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let seen = run(cells.clone());
+    panic::set_hook(hook);
+
+    if updates {
+        outcomes::write(
+            &cells.iter().map(Cell::place).map(|place| (place.clone(), seen[&place].clone())).collect::<Vec<_>>(),
+        );
+    }
+    let expected = outcomes::read();
+    let differences: Vec<_> = seen
+        .iter()
+        .filter(|(place, outcome)| expected.get(*place) != Some(*outcome))
+        .map(|(place, outcome)| format!("{place:?}\n  is       {outcome}\n  expected {:?}", expected.get(place)))
+        .collect();
+    assert!(differences.is_empty(), "{} of {}:\n{}", differences.len(), seen.len(), differences.join("\n"));
+    let wrong: Vec<_> = expected.iter().filter(|(_, outcome)| outcome.contains("WRONG")).collect();
+    assert!(wrong.len() <= KNOWN_WRONG, "{wrong:#?}");
+    assert_no_thread_is_left();
+}
+
+/// Runs the cells, many at once.
+fn run(mut cells: Vec<Cell>) -> BTreeMap<Place, String> {
+    cells.reverse();
+    let (queue, seen) = (Mutex::new(cells), Mutex::<BTreeMap<Place, String>>::default());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(cell) = queue.lock().unwrap().pop() else { return };
+                    let outcome = cell::outcome(cell.operation, &cell.fault, cell.times);
+                    seen.lock().unwrap().insert(cell.place(), outcome);
+                }
+            });
+        }
+    });
+    seen.into_inner().unwrap()
+}
+
+/// The threads of all clients have ended. The last ones may take a moment.
+fn assert_no_thread_is_left() {
+    let left = || -> Vec<String> {
+        let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("tinkex-")).collect()
+    };
+    let (_keep, never) = std::sync::mpsc::channel::<()>();
+    for _ in 0..100 {
+        if left().is_empty() {
+            return;
+        }
+        never.recv_timeout(Duration::from_millis(50)).ok();
+    }
+    panic!("threads are left: {:?}", left());
+}
