@@ -111,7 +111,7 @@ impl Responder {
     }
 
     fn with_headers(&self, response: Response) -> Response {
-        self.headers.iter().fold(response, |response, (name, value)| response.header(*name, value))
+        self.headers.iter().fold(response, |response, (name, value)| response.header(name, value))
     }
 }
 
