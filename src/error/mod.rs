@@ -360,8 +360,12 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Timeout(_))
     }
 
-    /// Whether the request may have been executed although the call failed: it was sent and the response was lost, or the wait
-    /// for its result ended early. Calling again may then execute it twice.
+    /// Whether the request may have been executed although the call failed: it was sent and the response was lost or says nothing
+    /// about it, or the wait for its result ended early. Calling again may then execute it twice.
+    ///
+    /// It is false if nothing was sent, if the request only reads, or if the service refused every attempt that was sent (most
+    /// 4xx). A failure of the server or of a gateway (408, 5xx) may come after the work was done, and no later attempt undoes that: a
+    /// deletion whose response was lost, and which is then not found, may have taken effect.
     ///
     /// # Examples
     ///

@@ -50,6 +50,8 @@ pub(super) enum Failed {
     NoCredential(NotObtained),
     /// The response cannot be used, and another one would be the same.
     Unusable(Error),
+    /// The response to a submission is damaged: the same one, sent again, gets another.
+    Damaged(Error),
     /// The client was closed, the request was cancelled or its deadline has passed: no further attempt is possible.
     Final(Error),
 }
@@ -64,7 +66,7 @@ impl Failed {
     /// A failure while the body of this response was read. A status that means failure counts even if its body was cut off.
     fn after_head(self, response: Response) -> Self {
         match self {
-            Failed::Final(_) | Failed::HttpStatus(_) | Failed::NoCredential(_) => self,
+            Failed::Final(_) | Failed::HttpStatus(_) | Failed::NoCredential(_) | Failed::Damaged(_) => self,
             _ if !response.is_success() => Failed::HttpStatus(Box::new(response)),
             Failed::Connection(error) => Failed::Connection(response.describe(error.with_detail(response.summary()))),
             Failed::Timeout(error) => Failed::Timeout(response.describe(error.with_detail(response.summary()))),
@@ -76,9 +78,11 @@ impl Failed {
         match self {
             Failed::HttpStatus(response) => response.into_error(operation, now),
             Failed::NoCredential(failed) => failed.error.replace_operation(operation),
-            Failed::Connection(error) | Failed::Timeout(error) | Failed::Unusable(error) | Failed::Final(error) => {
-                error.with_operation(operation)
-            }
+            Failed::Connection(error)
+            | Failed::Timeout(error)
+            | Failed::Unusable(error)
+            | Failed::Damaged(error)
+            | Failed::Final(error) => error.with_operation(operation),
         }
     }
 
@@ -89,16 +93,16 @@ impl Failed {
             Failed::NoCredential(failed) => failed.failure,
             Failed::Connection(error) => AttemptFailure::of_connection(error),
             Failed::Timeout(_) => Some(AttemptFailure::Timeout),
+            Failed::Damaged(_) => Some(AttemptFailure::Damaged),
             Failed::Unusable(_) | Failed::Final(_) => None,
         }
     }
 
-    /// Whether a request that was written may have taken effect: no response came, or that of a gateway which got none.
-    fn is_unanswered(&self) -> bool {
+    /// The status of the response, if one came that can be read.
+    fn status(&self) -> Option<u16> {
         match self {
-            Failed::HttpStatus(response) => matches!(response.status, 502 | 504),
-            Failed::NoCredential(_) => false,
-            Failed::Connection(_) | Failed::Timeout(_) | Failed::Unusable(_) | Failed::Final(_) => true,
+            Failed::HttpStatus(response) => Some(response.status),
+            _ => None,
         }
     }
 }
@@ -178,8 +182,8 @@ impl Http {
             Ok((response, Err(error))) => failed(error).after_head(response),
             Err(error) => failed(error),
         };
-        if target.method != Method::Get && failed.is_unanswered() {
-            limits.handle.mark_unanswered();
+        if !request.is_safe() {
+            limits.handle.mark_failed(failed.status());
         }
         Err(failed)
     }
@@ -233,7 +237,7 @@ impl Http {
             _ if self.is_closed_for(limits.purpose) => return Failed::Final(Error::closed()),
             _ if handle.is_cancelled() => return Failed::Final(cancelled()),
             ureq::Error::Timeout(Timeout::Global) => match limits.deadline {
-                Some(deadline) => return Failed::Final(limits.timed_out(deadline.limit, false)),
+                Some(deadline) => return Failed::Final(limits.timed_out(deadline.limit)),
                 None => Limit::Operation,
             },
             ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Limit::Connect,

@@ -9,6 +9,7 @@ use ureq::unversioned::transport::ShutdownHandle;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind};
+use crate::rules::effect::may_have_run;
 
 /// The error of a request that was cancelled.
 pub(super) fn cancelled() -> Error {
@@ -29,8 +30,8 @@ struct State {
     failure: Option<Arc<str>>,
     /// Some of the request was written, in any round trip.
     written: bool,
-    /// In any round trip, the request was written and its outcome is unknown.
-    unanswered: bool,
+    /// A failed round trip may have run it.
+    may_have_run: bool,
     round_trip: RoundTrip,
     /// The connection in use.
     connection: Option<ConnectionShutdown>,
@@ -198,15 +199,15 @@ impl RequestHandle {
         self.0.lock().round_trip.status
     }
 
-    /// This round trip brought no response that tells the outcome.
-    pub(super) fn mark_unanswered(&self) {
+    /// This round trip failed with this status, or without a response that can be read.
+    pub(super) fn mark_failed(&self, status: Option<u16>) {
         let mut state = self.0.lock();
-        state.unanswered |= state.round_trip.written;
+        state.may_have_run |= may_have_run(state.round_trip.written, status);
     }
 
-    /// Whether the request was written without such a response, in this attempt or an earlier one.
-    pub(crate) fn is_unanswered(&self) -> bool {
-        self.0.lock().unanswered
+    /// Whether a failed attempt, this one or one before, may have been run.
+    pub(crate) fn may_have_run(&self) -> bool {
+        self.0.lock().may_have_run
     }
 }
 

@@ -149,6 +149,20 @@ impl Http {
     /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts. While the service
     /// refuses a submission because of the account's billing, it pauses; its submit window then starts again.
     pub(crate) fn send(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
+        self.send_and_read(request, limits, Ok)
+    }
+
+    /// The same, and parses the response. A submission whose response is damaged is sent again.
+    pub(crate) fn send_for<T: DeserializeOwned>(&self, request: &Request<'_>, limits: &Limits) -> Result<T> {
+        self.send_and_read(request, limits, |response| response.json(limits.operation))
+    }
+
+    fn send_and_read<T>(
+        &self,
+        request: &Request<'_>,
+        limits: &Limits,
+        read: impl Fn(Response) -> Result<T>,
+    ) -> Result<T> {
         self.check_process(limits)?;
         let observer = RequestObserver::start(self, request, limits);
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
@@ -158,21 +172,23 @@ impl Http {
         };
         let limits = &self.waiting_until(limits, end);
         let outcome = match request.retry.billing_wait() {
-            None => self.send_in_window(request, limits, &key, &observer),
+            None => self.send_in_window(request, limits, &key, &observer, &read),
             Some(wait) => {
                 let on_retry = |error: &Error, wait| observer.retry(error, wait);
                 let mut refused_since = None;
-                self.with_retries(limits, on_retry, || match self.send_in_window(request, limits, &key, &observer) {
-                    Err(error) if error.kind() == ErrorKind::Billing => {
-                        let since = refused_since.get_or_insert_with(|| self.config.clock().now());
-                        let pause = self.pause_for_billing(Billed::Submission, wait, Some(*since), &error);
-                        Err(self.billing_decision(error, pause, *since))
-                    }
-                    outcome => {
-                        if outcome.is_ok() {
-                            self.end_billing_pause(Billed::Submission);
+                self.with_retries(limits, on_retry, || {
+                    match self.send_in_window(request, limits, &key, &observer, &read) {
+                        Err(error) if error.kind() == ErrorKind::Billing => {
+                            let since = refused_since.get_or_insert_with(|| self.config.clock().now());
+                            let pause = self.pause_for_billing(Billed::Submission, wait, Some(*since), &error);
+                            Err(self.billing_decision(error, pause, *since))
                         }
-                        outcome.map_err(RetryDecision::from)
+                        outcome => {
+                            if outcome.is_ok() {
+                                self.end_billing_pause(Billed::Submission);
+                            }
+                            outcome.map_err(RetryDecision::from)
+                        }
                     }
                 })
             }
@@ -183,18 +199,19 @@ impl Http {
             }
             (outcome, _) => outcome,
         };
-        observer.stop(&outcome);
-        outcome
+        observer.stop(outcome.as_ref().map(|(status, _)| *status));
+        outcome.map(|(_, value)| value)
     }
 
-    /// Makes attempts of a request as its retry mode says.
-    fn send_in_window(
+    /// Makes attempts of a request as its retry mode says. Returns the status of the response, and what was read from it.
+    fn send_in_window<T>(
         &self,
         request: &Request<'_>,
         limits: &Limits,
         key: &str,
         observer: &RequestObserver<'_>,
-    ) -> Result<Response> {
+        read: &impl Fn(Response) -> Result<T>,
+    ) -> Result<(u16, T)> {
         let clock = self.config.clock();
         let started = clock.now();
         let limits = &request.retry.limits(&self.config, started, limits);
@@ -203,14 +220,14 @@ impl Http {
             limits,
             |error, wait| observer.retry(error, wait),
             || {
-                let failed = match self.attempt(&Attempt::start(request, limits, key)) {
-                    Ok(response) => return Ok(response),
+                let response = self.attempt(&Attempt::start(request, limits, key));
+                let failed = match response.and_then(|response| read_success(request, limits, response, read)) {
+                    Ok(success) => return Ok(success),
                     Err(failed) => failed,
                 };
                 let failure = failed.failure(clock.wall());
                 let wait = failure.and_then(|failure| policy.next(&failure, clock.now(), fastrand::f64()));
                 let error = failed.into_error(limits.operation, clock.wall());
-                let error = error.with_effect(limits.handle.is_unanswered());
                 let given_up_by = policy.is_window_over().then_some(Limit::Submit.setting());
                 Err(RetryDecision {
                     end: request.retry.end(&self.config),
@@ -229,7 +246,7 @@ impl Http {
         body: &impl Serialize,
     ) -> Result<T> {
         let body = to_json(limits.operation, body)?;
-        self.send(&Request { body: &body, ..request }, limits)?.json(limits.operation)
+        self.send_for(&Request { body: &body, ..request }, limits)
     }
 
     /// Sends a request without retries, and returns the response whatever its status.
@@ -243,7 +260,7 @@ impl Http {
             Err(Failed::HttpStatus(response)) => Ok(*response),
             Err(failed) => Err(failed.into_error(limits.operation, self.config.clock().wall())),
         };
-        observer.stop(&outcome);
+        observer.stop(outcome.as_ref().map(|response| response.status));
         outcome
     }
 
@@ -296,7 +313,7 @@ impl Http {
         }
         let Some(deadline) = limits.deadline else { return Ok(None) };
         match deadline.at.saturating_duration_since(self.config.clock().now()) {
-            Duration::ZERO => Err(limits.timed_out(deadline.limit, false)),
+            Duration::ZERO => Err(limits.timed_out(deadline.limit)),
             left => Ok(Some(left)),
         }
     }
@@ -351,6 +368,22 @@ impl Http {
             _ => self.is_closed(),
         }
     }
+}
+
+/// Reads a success, which may be one only by its status.
+fn read_success<T>(
+    request: &Request<'_>,
+    limits: &Limits,
+    response: Response,
+    read: &impl Fn(Response) -> Result<T>,
+) -> Result<(u16, T), Failed> {
+    let status = response.status;
+    read(response).map(|value| (status, value)).map_err(|error| {
+        if !request.is_safe() {
+            limits.handle.mark_failed(Some(status));
+        }
+        if request.retry.has_window() { Failed::Damaged(error) } else { Failed::Unusable(error) }
+    })
 }
 
 /// Writes a request's body.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::Http;
 use super::request::{Limits, Purpose, Request};
-use super::response::Response;
 use crate::error::{Error, Result};
 use crate::observer::Event;
 
@@ -41,15 +40,15 @@ impl<'a> RequestObserver<'a> {
         observed.http.events.emit(Event::Retry { operation, method, path, attempt, wait, error, elapsed });
     }
 
-    /// The request has finished.
-    pub(super) fn stop(self, outcome: &Result<Response>) {
+    /// The request has finished, with this status or error.
+    pub(super) fn stop(self, outcome: Result<u16, &Error>) {
         let Some(observed) = self.0 else { return };
         if outcome.is_ok() && !observed.http.events.is_observed() {
             return;
         }
         let ((operation, method, path), attempts) = (observed.names(), observed.limits.handle.attempts());
         let (status, error) = match outcome {
-            Ok(response) => (Some(response.status), None),
+            Ok(status) => (Some(status), None),
             Err(error) => (error.status(), Some(error.clone())),
         };
         let duration = observed.elapsed();

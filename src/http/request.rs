@@ -98,7 +98,7 @@ pub(crate) enum RetryMode {
 }
 
 impl RetryMode {
-    fn has_window(self) -> bool {
+    pub(super) fn has_window(self) -> bool {
         matches!(self, RetryMode::Submit | RetryMode::SubmitSample { .. })
     }
 
@@ -146,6 +146,8 @@ impl RetryMode {
 #[derive(Clone, Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
+    /// It only reads, whatever its method.
+    pub(crate) reads_only: bool,
     /// Below `/api/v1/`; with a leading slash, below the base URL.
     pub(crate) path: Cow<'a, str>,
     /// In addition to the configuration's; a field of the same name overrides.
@@ -170,6 +172,7 @@ impl<'a> Request<'a> {
     pub(crate) fn get(path: impl Into<Cow<'a, str>>) -> Self {
         Request {
             method: Method::Get,
+            reads_only: false,
             path: path.into(),
             query: None,
             body: &[],
@@ -186,6 +189,16 @@ impl<'a> Request<'a> {
 
     pub(crate) fn post(path: impl Into<Cow<'a, str>>, body: &'a [u8]) -> Self {
         Request { method: Method::Post, body, ..Request::get(path) }
+    }
+
+    /// A POST that only reads.
+    pub(crate) fn reading(path: impl Into<Cow<'a, str>>, body: &'a [u8]) -> Self {
+        Request { reads_only: true, ..Request::post(path, body) }
+    }
+
+    /// Whether it changes nothing on the server.
+    pub(super) fn is_safe(&self) -> bool {
+        self.reads_only || self.method == Method::Get
     }
 }
 
@@ -220,8 +233,8 @@ impl Limits {
         self.deadline.map_or(WaitEnd::Never, |deadline| WaitEnd::At(deadline.at, deadline.limit.setting()))
     }
 
-    /// The error when this limit ends the request. `unanswered`: it was written, and its outcome is unknown.
-    pub(super) fn timed_out(&self, limit: Limit, unanswered: bool) -> Error {
-        Error::timeout(limit).with_operation(self.operation).with_effect(unanswered)
+    /// The error when this limit ends the request.
+    pub(super) fn timed_out(&self, limit: Limit) -> Error {
+        Error::timeout(limit).with_operation(self.operation)
     }
 }

@@ -109,14 +109,15 @@ impl Http {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
-            let error = error.with_operation(limits.operation);
+            let may_have_run = limits.handle.may_have_run();
+            let error = error.with_operation(limits.operation).with_effect(may_have_run);
             let wait = wait.filter(|_| !limits.handle.has_ended_retries());
             let Some(wait) = wait else { return Err(attempts.ended_by(error, given_up_by, clock.now())) };
-            let unanswered = limits.handle.is_unanswered();
             let next = clock.now() + wait;
             if let Some(deadline) = limits.deadline.filter(|deadline| deadline.at <= next) {
                 attempts.last_failure = Some(error);
-                return Err(attempts.ended_by(limits.timed_out(deadline.limit, unanswered), None, clock.now()));
+                let timed_out = limits.timed_out(deadline.limit).with_effect(may_have_run);
+                return Err(attempts.ended_by(timed_out, None, clock.now()));
             }
             let reason = error.reason();
             limits.handle.mark_failure(&reason);
@@ -135,7 +136,7 @@ impl Http {
                 return Err(attempts.ended_by(error, None, clock.now()));
             }
             attempts.last_failure = Some(error);
-            paused.map_err(|ended| ended.with_operation(limits.operation).with_effect(unanswered))?;
+            paused.map_err(|ended| ended.with_operation(limits.operation).with_effect(may_have_run))?;
         }
     }
 }

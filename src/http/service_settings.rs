@@ -70,7 +70,7 @@ impl Http {
         let (body, key) = (to_json(limits.operation, &request)?, idempotency_key());
         // With the key itself: the response says whether the service wants a token.
         let credential = RequestCredential::Key;
-        let request = Request { idempotency_key: Some(&key), credential, ..Request::post("client/config", &body) };
+        let request = Request { idempotency_key: Some(&key), credential, ..Request::reading("client/config", &body) };
         let clock = self.config().clock();
         let mut policy = request.retry.policy(self.config(), clock.now());
         let mut failures_500 = 0;
@@ -117,7 +117,7 @@ impl Http {
         let limits = Limits { deadline, waits_for: None, ..self.settings_limits("client_dynamic_config") };
         let request = ClientConfigRequest { sdk_version: PROTOCOL_VERSION.into() };
         let body = to_json(limits.operation, &request).unwrap_or_default();
-        let response = match self.send_once(&Request::post("client/dynamic_config", &body), &limits) {
+        let response = match self.send_once(&Request::reading("client/dynamic_config", &body), &limits) {
             Ok(response) => response,
             Err(error) => {
                 debug!("{error}; the last settings hold");

@@ -66,8 +66,8 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// [As for every method](RestClient#errors). If a response was lost, the retry may find that the checkpoint no longer exists
-    /// (404); [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is then true.
+    /// [As for every method](RestClient#errors). If the first attempt failed after it was carried out, the next one finds that
+    /// the checkpoint no longer exists (404); [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is then true.
     ///
     /// # Examples
     ///

@@ -255,7 +255,7 @@ impl RestClient {
         let operation = "get_weights_info_by_tinker_path";
         check_path(tinker_path).map_err(|error| error.with_operation(operation))?;
         let request = WeightsInfoRequest { tinker_path: tinker_path.into() };
-        self.http.send_json(Request::post("weights_info", &[]), &self.limits(operation), &request)
+        self.http.send_json(Request::reading("weights_info", &[]), &self.limits(operation), &request)
     }
 
     /// The model behind a sampler.

@@ -94,7 +94,7 @@ impl RestClient {
                 .with_operation(operation)
                 .with_hint("set a limit from 1 to 200"));
         }
-        self.http().send_json(Request::post("sessions/search", &[]), &self.limits(operation), search)
+        self.http().send_json(Request::reading("sessions/search", &[]), &self.limits(operation), search)
     }
 
     /// All sessions that match, fetched page by page while they are read. The search's limit is the size of a page.

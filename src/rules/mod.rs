@@ -6,6 +6,7 @@
 //! | rule | decides |
 //! |---|---|
 //! | [`retry`] | whether a failed HTTP attempt is retried, and when |
+//! | [`effect`] | whether a request whose attempts failed may have been run |
 //! | [`connection_failure`] | what a failed connection means, and whether another attempt can help |
 //! | [`backoff`] | how a wait grows with each failure |
 //! | [`credential`] | how long a token is used, and when it is replaced |
@@ -40,6 +41,7 @@ pub(crate) mod billing_period;
 pub(crate) mod chunking;
 pub(crate) mod connection_failure;
 pub(crate) mod credential;
+pub(crate) mod effect;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;
 pub(crate) mod json_numbers;

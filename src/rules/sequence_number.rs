@@ -3,6 +3,7 @@
 //! Servers identify a training request by its number. One that sees a number again returns the promise that it made for it; some
 //! insist that no number is left out. So a number is used again only if it is certain that the server has not taken it.
 
+use super::effect::may_have_run;
 use super::error_message::error_message;
 
 /// How a submission failed.
@@ -12,8 +13,8 @@ pub(crate) struct FailedSubmission<'a> {
     pub(crate) number: u64,
     /// Some of it was written, in any attempt.
     pub(crate) written: bool,
-    /// It was written, and no response told the outcome, in any attempt.
-    pub(crate) unanswered: bool,
+    /// It may have been run, in any attempt.
+    pub(crate) may_have_run: bool,
     /// The status of the last response, if one came.
     pub(crate) status: Option<u16>,
     /// The body of that response.
@@ -25,7 +26,7 @@ pub(crate) struct FailedSubmission<'a> {
 pub(crate) enum NumberFate {
     /// Nothing was run: the next request gets it.
     Free,
-    /// The server has taken it, or may have: the next request gets the one after it.
+    /// The server has taken it, or is not asked again: the next request gets the one after it.
     Passed,
     /// The server may have taken it, and sending the same request again tells.
     Open,
@@ -38,19 +39,15 @@ pub(crate) enum NumberFate {
 impl FailedSubmission<'_> {
     /// Decides about the number of a request.
     pub(crate) fn fate(&self) -> NumberFate {
-        let conflict = self.conflict();
-        match (self.status, &conflict) {
-            _ if !self.written => NumberFate::Free,
-            // An attempt whose response was lost has taken it.
-            (_, Some(Conflict::Expected(expected))) if self.unanswered && *expected > self.number => {
-                NumberFate::Taken(*expected)
+        match self.conflict() {
+            // An earlier attempt has taken it.
+            Some(Conflict::Expected(expected)) if self.may_have_run && expected > self.number => {
+                NumberFate::Taken(expected)
             }
-            (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(*expected),
-            _ if self.unanswered => NumberFate::Open,
-            (_, Some(Conflict::Used)) => NumberFate::Passed,
-            // A failure of the server, or a success whose body is no promise.
-            (None | Some(200..=299 | 408 | 500..), None) => NumberFate::Passed,
-            (Some(_), None) => NumberFate::Free,
+            Some(Conflict::Expected(expected)) => NumberFate::Expected(expected),
+            _ if self.may_have_run => NumberFate::Open,
+            Some(Conflict::Used) => NumberFate::Passed,
+            None => NumberFate::Free,
         }
     }
 
@@ -62,12 +59,12 @@ impl FailedSubmission<'_> {
             _ if !self.written => NumberFate::Open,
             (_, Some(Conflict::Expected(expected))) if expected > self.number => NumberFate::Taken(expected),
             (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
-            (None | Some(200..=299 | 408 | 409 | 500..), _) => NumberFate::Passed,
-            (_, Some(Conflict::Used)) => NumberFate::Passed,
+            (_, Some(Conflict::Used)) | (Some(409), _) => NumberFate::Passed,
+            (status, _) if may_have_run(true, status) => NumberFate::Passed,
             // The key, the account or the moment: the next request would be refused for it too.
             (Some(300..=399 | 401 | 402 | 429), _) => NumberFate::Open,
             // The server would have said the same the first time.
-            (Some(_), _) => NumberFate::Free,
+            _ => NumberFate::Free,
         }
     }
 
@@ -114,10 +111,10 @@ mod tests {
 
     #[test]
     fn only_a_definite_refusal_frees_the_number() {
-        // The last column is the fate if an attempt before it was lost.
-        for (status, body, answered, unanswered) in [
-            (None, &b""[..], Passed, Open),
-            (Some(200), b"", Passed, Open),
+        // The last column is the fate if an attempt before it may have been run.
+        for (status, body, alone, repeated) in [
+            (None, &b""[..], Open, Open),
+            (Some(200), b"", Open, Open),
             (Some(302), b"", Free, Open),
             (Some(400), b"", Free, Open),
             (Some(400), USED, Passed, Open),
@@ -128,7 +125,7 @@ mod tests {
             (Some(403), b"", Free, Open),
             (Some(404), b"", Free, Open),
             (Some(405), b"", Free, Open),
-            (Some(408), b"", Passed, Open),
+            (Some(408), b"", Open, Open),
             (Some(409), NAME, Free, Open),
             (Some(409), USED, Passed, Open),
             (Some(409), CONFLICT, Expected(4), Taken(4)),
@@ -138,14 +135,21 @@ mod tests {
             (Some(415), b"", Free, Open),
             (Some(422), CONFLICT, Free, Open),
             (Some(429), b"", Free, Open),
-            (Some(500), b"", Passed, Open),
-            (Some(503), b"", Passed, Open),
+            (Some(499), b"", Open, Open),
+            (Some(500), b"", Open, Open),
+            (Some(501), b"", Free, Open),
+            (Some(502), b"", Open, Open),
+            (Some(503), b"", Open, Open),
+            (Some(524), b"", Open, Open),
         ] {
-            let failed = FailedSubmission { number: 3, written: true, unanswered: false, status, body };
-            assert_eq!(failed.fate(), answered, "{status:?}");
-            assert_eq!(FailedSubmission { unanswered: true, ..failed }.fate(), unanswered, "{status:?}");
-            assert_eq!(FailedSubmission { written: false, ..failed }.fate(), Free, "{status:?}");
+            for (before, fate) in [(false, alone), (true, repeated)] {
+                let may_have_run = before || may_have_run(true, status);
+                let failed = FailedSubmission { number: 3, written: true, may_have_run, status, body };
+                assert_eq!(failed.fate(), fate, "{status:?} {before}");
+            }
         }
+        let unwritten = FailedSubmission { number: 3, written: false, may_have_run: false, status: None, body: b"" };
+        assert_eq!(unwritten.fate(), Free);
     }
 
     #[test]
@@ -167,10 +171,12 @@ mod tests {
             (Some(415), b"", Free),
             (Some(422), b"", Free),
             (Some(429), b"", Open),
+            (Some(499), b"", Passed),
             (Some(503), b"", Passed),
+            (Some(524), b"", Passed),
         ] {
-            for unanswered in [false, true] {
-                let failed = FailedSubmission { number: 3, written: true, unanswered, status, body };
+            for may_have_run in [false, true] {
+                let failed = FailedSubmission { number: 3, written: true, may_have_run, status, body };
                 assert_eq!(failed.fate_when_repeated(), expected, "{status:?}");
                 assert_eq!(FailedSubmission { written: false, ..failed }.fate_when_repeated(), Open, "{status:?}");
             }

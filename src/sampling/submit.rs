@@ -12,7 +12,7 @@ use super::retry_config::RetryConfig;
 use super::sample_options::SampleSettings;
 use crate::clock::Deadline;
 use crate::config::MAX_DURATION;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::{Http, Limits, Purpose, Request, RetryDecision, RetryMode, idempotency_key, to_json};
 use crate::pending::{Completer, PollClient, PollerHandle, PollingSession, Resubmission, TrackedPromise};
 use crate::rules::sample_admission::{estimate, pause_after_refusal};
@@ -217,8 +217,8 @@ impl SampleJob {
                     retry: RetryMode::SubmitSample { billing_wait: pause },
                     ..Request::post("asample", body)
                 };
-                match http.send(&request, &limits) {
-                    Ok(response) => Ok(response.json(operation).map_err(|error: Error| error.with_effect(true))?),
+                match http.send_for(&request, &limits) {
+                    Ok(promise) => Ok(promise),
                     Err(error) if error.status() == Some(429) => {
                         let wait = error.retry_after().unwrap_or(pause);
                         debug!("{operation}: all sampling with this key waits for {wait:?}, as the service requests");

@@ -92,10 +92,7 @@ impl ServiceClient {
             let limits = Limits { deadline: mode.deadline(), ..http.limits(operation, Purpose::Training) };
             let submitted_at = config.clock().now();
             let ready = completer.watch_submission(&limits.handle).and_then(|()| completer.begin_write());
-            let response = ready.and_then(|()| http.send(&request, &limits));
-            let promise = response
-                .and_then(|response| response.json::<Promise>(operation).map_err(|error| error.with_effect(true)));
-            match promise {
+            match ready.and_then(|()| http.send_for::<Promise>(&request, &limits)) {
                 Ok(promise) => {
                     let id = promise.request_id;
                     poller.track(TrackedPromise::new(id, kind, client, completer, config, submitted_at));

@@ -114,7 +114,7 @@ fn of_run(http: &Http, limits: &Limits, run: &str) -> Result<Saved> {
 /// The model of weights whose path does not name a training run in a form that is known.
 fn of_weights(http: &Http, limits: &Limits, path: &str) -> Result<Saved> {
     let body = WeightsInfoRequest { tinker_path: path.into() };
-    let info: WeightsInfoResponse = http.send_json(Request::post("weights_info", &[]), limits, &body)?;
+    let info: WeightsInfoResponse = http.send_json(Request::reading("weights_info", &[]), limits, &body)?;
     let Some(rank) = info.lora_rank.filter(|_| info.is_lora) else {
         return Err(Error::invalid_input(format!("the weights at {path:?} are not a LoRA adapter")));
     };

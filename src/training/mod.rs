@@ -42,12 +42,13 @@ use crate::types::{Batch, ForwardBackwardOutput, GetInfoResponse, Loss, OptimPar
 /// Requests are numbered, and some services wait for every number, or insist on it. So the client leaves none out:
 ///
 /// - A request that the service refused (most 4xx) was not run. The next one gets its number.
-/// - If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set because no response came, the next call first sends
-///   the lost request once more, with the same number and idempotency key. It is run once: now, if it was not before. Then a step
-///   is not missing, and must not be repeated; only its result is lost. The exception is a call of one request that the program
-///   makes again at once, with the same arguments: it takes the place of the lost one, and returns its result.
-/// - If the service still cannot be reached, that next call fails, and nothing of it was sent.
-/// - After status 408 or 5xx the failed request is not sent again.
+/// - If [`may_have_taken_effect`](crate::Error::may_have_taken_effect) is set because no response of the service says what became
+///   of the request (a lost connection, a response that cannot be read, status 408 or 5xx), the next call first sends that request
+///   once more, with the same number and idempotency key. It is run once: now, if it was not before. Then a step is not missing,
+///   and must not be repeated; only its result is lost. The exception is a call of one request that the program makes again at
+///   once, with the same arguments: it takes the place of the lost one, and returns its result.
+/// - If the service still cannot be reached, that next call fails, and nothing of it was sent. If it can, and fails that request
+///   again, the request is given up.
 ///
 /// # Examples
 ///

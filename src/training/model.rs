@@ -79,7 +79,7 @@ impl TrainingClient {
             ..http.limits("get_info", Purpose::Training)
         };
         let body = GetInfoRequest { model_id: (&*self.core.model_id).into() };
-        let info: GetInfoResponse = http.send_json(Request::post("get_info", &[]), &limits, &body)?;
+        let info: GetInfoResponse = http.send_json(Request::reading("get_info", &[]), &limits, &body)?;
         Ok(self.core.info.get_or_init(|| info).clone())
     }
 

@@ -22,6 +22,7 @@ mod contract;
 mod custom_loss;
 #[cfg(all(feature = "local", unix))]
 mod device;
+mod effects;
 mod events;
 #[cfg(feature = "pretrained")]
 mod export;

@@ -289,15 +289,3 @@ fn resuming_an_unsupported_run_takes_no_number() {
     assert_eq!(created["lora_config"]["rank"], 4);
     assert_eq!(service.requests_to("load_weights")[0].body["path"], "tinker://a b/weights/1");
 }
-
-#[test]
-fn an_invalid_model_promise_may_have_taken_effect() {
-    let service =
-        Service::start(
-            |request| if request.path == "create_model" { Reply::ok(json!({})) } else { healthy_service(request) },
-        );
-    let error = crate::support::connect(service.config())
-        .create_lora_training_client("base", LoraConfig::default())
-        .unwrap_err();
-    assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Decode, true), "{error}");
-}

@@ -69,6 +69,8 @@ pub enum Mishap {
     Refused(Reply),
     /// It is run, and its response is lost.
     LostResponse,
+    /// It is run, and this is the response.
+    Answered(Reply),
 }
 
 /// A connection that is lost after the response has begun. A reused one that is lost before that says nothing of the service, and
@@ -153,6 +155,10 @@ impl PassServer {
             Some(Mishap::LostResponse) => {
                 self.run(request);
                 lost()
+            }
+            Some(Mishap::Answered(reply)) => {
+                self.run(request);
+                reply
             }
             None => self.run(request),
         }

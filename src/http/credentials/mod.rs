@@ -272,7 +272,7 @@ impl Http {
             let until = limits.deadline.map(|deadline| deadline.at);
             let is_late = clock.wait_until(&self.closed, &mut closed, until);
             if let Some(deadline) = limits.deadline.filter(|_| is_late) {
-                return Err(final_error(limits.timed_out(deadline.limit, false)));
+                return Err(final_error(limits.timed_out(deadline.limit)));
             }
         }
     }

@@ -271,8 +271,8 @@ mod tests {
         });
     }
 
-    #[test]
-    fn each_attempt_fails_for_its_own_reason() {
+    /// The error of a POST whose first attempt gets this status, and whose second one is refused.
+    fn refused_after(status: u16) -> crate::error::Error {
         let manual = ManualClock::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = config(&listener).max_retries(1).clock(manual.clock());
@@ -283,14 +283,21 @@ mod tests {
             let mut stream = listener.accept().unwrap().0;
             read_request(&stream);
             drop(listener);
-            stream.write_all(b"HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+            let head = format!("HTTP/1.1 {status} No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
             manual.until_waiting(|waits| waits.len() == 1);
             manual.advance(Duration::from_secs(1));
-            let error = sent.join().unwrap().unwrap_err();
+            sent.join().unwrap().unwrap_err()
+        })
+    }
+
+    #[test]
+    fn each_attempt_fails_for_its_own_reason() {
+        for (status, effect) in [(503, true), (504, true), (429, false)] {
+            let error = refused_after(status);
             assert!(error.to_string().starts_with("test: cannot connect to"), "{error}");
-            // The only request that was written got a response.
-            assert!(!error.may_have_taken_effect());
-        });
+            assert_eq!(error.may_have_taken_effect(), effect, "{status}");
+        }
     }
 
     /// A connection that accepts everything.

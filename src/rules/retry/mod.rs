@@ -38,6 +38,8 @@ pub(crate) enum AttemptFailure {
     Shortage,
     /// An idle timeout.
     Timeout,
+    /// The response to a submission cannot be read: something in between has cut or replaced it.
+    Damaged,
 }
 
 /// What the server says about a retry.
@@ -136,7 +138,7 @@ impl RetryPolicy {
     /// `before` are the failures before this one; `jitter` is a random number in 0..1.
     pub(crate) fn next(&self, before: Failures, failure: &AttemptFailure, jitter: f64) -> Option<Duration> {
         let (is_retryable, asked) = match failure {
-            AttemptFailure::Connection | AttemptFailure::Timeout => (true, None),
+            AttemptFailure::Connection | AttemptFailure::Timeout | AttemptFailure::Damaged => (true, None),
             AttemptFailure::Shortage => (before.shortages < SHORTAGE_RETRIES, None),
             AttemptFailure::Permanent { one_more_try } => (*one_more_try && before.permanent == 0, None),
             AttemptFailure::Status { status, advice } => {
@@ -190,7 +192,9 @@ impl SubmitWindow {
 /// is final unless the server says otherwise.
 fn is_worth_another_round(failure: &AttemptFailure) -> bool {
     match failure {
-        AttemptFailure::Connection | AttemptFailure::Timeout | AttemptFailure::Shortage => true,
+        AttemptFailure::Connection | AttemptFailure::Timeout | AttemptFailure::Shortage | AttemptFailure::Damaged => {
+            true
+        }
         AttemptFailure::Permanent { .. } => false,
         AttemptFailure::Status { status: 409, advice } => advice.should_retry == Some(true),
         AttemptFailure::Status { status, .. } => is_transient(*status),

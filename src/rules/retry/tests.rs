@@ -123,7 +123,7 @@ fn a_shortage_is_retried_three_times_at_most() {
 
 #[test]
 fn attempts_are_limited_by_the_policy() {
-    for failure in [AttemptFailure::Connection, AttemptFailure::Timeout] {
+    for failure in [AttemptFailure::Connection, AttemptFailure::Timeout, AttemptFailure::Damaged] {
         assert!(policy(2).next(failed(1), &failure, 0.0).is_some());
         assert_eq!(policy(2).next(failed(2), &failure, 0.0), None);
         assert_eq!(policy(0).next(failed(0), &failure, 0.0), None);
@@ -243,7 +243,8 @@ fn statuses_for_another_round_match_the_fixture() {
         assert_eq!(window_retries(status, &[]), *out == true && !FINAL_HERE.contains(&status), "{status}");
     }
     assert!(window_retries(500, &[("x-should-retry", "false")]), "scenario 76: the header ends only the inner loop");
-    assert!(is_worth_another_round(&AttemptFailure::Connection) && is_worth_another_round(&AttemptFailure::Timeout));
+    let passing = [AttemptFailure::Connection, AttemptFailure::Timeout, AttemptFailure::Damaged];
+    assert!(passing.iter().all(is_worth_another_round));
 }
 
 #[test]

@@ -35,8 +35,8 @@ struct Submission<'a> {
     /// Of the call. Each request that is sent has a submit window of its own.
     deadline: Option<Deadline>,
     idempotency_key: String,
-    /// The same request was sent by an earlier call, whose outcome is unknown.
-    is_repeated: bool,
+    /// The same request may have been run already: for an earlier call, or in another format.
+    may_have_run: bool,
     /// Finds the format of a pass.
     negotiation: Option<Negotiation>,
     /// The error of the first format, if it was refused.
@@ -49,7 +49,7 @@ struct Submission<'a> {
 struct Failure {
     error: Error,
     written: bool,
-    unanswered: bool,
+    may_have_run: bool,
     /// Of the last response to the message.
     status: Option<u16>,
 }
@@ -128,7 +128,7 @@ impl Worker {
             is_numbered: kind != RequestKind::UnloadModel,
             deadline,
             idempotency_key: idempotency_key(),
-            is_repeated: false,
+            may_have_run: false,
             negotiation,
             first_error: None,
             is_renumbered: false,
@@ -162,7 +162,7 @@ impl Worker {
             }
         };
         if message == earlier.message && lost_before >= earlier.lost {
-            (submission.is_repeated, submission.idempotency_key) = (true, earlier.idempotency_key);
+            (submission.may_have_run, submission.idempotency_key) = (true, earlier.idempotency_key);
             return Ok(());
         }
         match self.post(&earlier.message, &earlier.idempotency_key, submission) {
@@ -192,14 +192,16 @@ impl Worker {
                 }
                 Err(failure) => failure,
             };
+            submission.may_have_run |= failure.may_have_run;
+            failure.may_have_run = submission.may_have_run;
+            failure.written |= failure.may_have_run;
             if self.switches_format(submission, format, &mut failure) {
                 continue;
             }
+            failure.error = failure.error.with_effect(failure.may_have_run);
             if !submission.is_numbered {
                 return Err(failure);
             }
-            failure.written |= submission.is_repeated;
-            failure.unanswered |= submission.is_repeated;
             let fate = failure.describe(self.numbers.next(), |failed| failed.fate());
             let idempotency_key = std::mem::replace(&mut submission.idempotency_key, idempotency_key());
             let lost = match fate {
@@ -209,13 +211,9 @@ impl Worker {
             self.numbers.failed(fate, Unresolved { message, idempotency_key, lost });
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {
-                failure.error = match submission.is_repeated {
-                    true => failure.error.with_effect(true),
-                    false => failure.error,
-                };
                 return Err(failure);
             }
-            submission.is_repeated = false;
+            submission.may_have_run = false;
         }
     }
 
@@ -292,20 +290,17 @@ impl Worker {
             // The close may have looked for a submission before there was one.
             limits.handle.cancel();
         }
-        let response = self.http.send(&request, &limits);
+        let promise = self.http.send_for::<Promise>(&request, &limits);
         self.shared.submission.lock().take();
-        let promise = response.and_then(|response| {
-            response.json::<Promise>(submission.completer.operation()).map_err(|error| error.with_effect(true))
-        });
-        let (written, unanswered) = (limits.handle.was_written(), limits.handle.is_unanswered());
-        promise.map_err(|error| Failure { error, written, unanswered, status: limits.handle.status() })
+        let (written, may_have_run) = (limits.handle.was_written(), limits.handle.may_have_run());
+        promise.map_err(|error| Failure { error, written, may_have_run, status: limits.handle.status() })
     }
 }
 
 impl Failure {
     /// Nothing was sent.
     fn unsent(error: Error) -> Self {
-        Failure { error, written: false, unanswered: false, status: None }
+        Failure { error, written: false, may_have_run: false, status: None }
     }
 
     /// Asks the rule what becomes of the number.
@@ -314,7 +309,7 @@ impl Failure {
         let source = std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
         let answered = source.filter(|_| self.error.status().is_none()).unwrap_or(&self.error);
         let body = answered.body().unwrap_or_default().as_bytes();
-        let (written, unanswered, status) = (self.written, self.unanswered, self.status);
-        fate(&FailedSubmission { number, written, unanswered, status, body })
+        let (written, may_have_run, status) = (self.written, self.may_have_run, self.status);
+        fate(&FailedSubmission { number, written, may_have_run, status, body })
     }
 }
