@@ -4,6 +4,7 @@ mod base_model;
 mod handle;
 mod logprobs;
 mod many;
+mod numbers;
 mod open;
 mod results;
 mod retry_config;

@@ -1,13 +1,13 @@
 //! The submission of one sample: through the limiter, with one sequence number and idempotency key for all attempts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use log::{Level, debug};
 use parking_lot::Mutex;
 
+use super::numbers::SampleNumbers;
 use super::retry_config::RetryConfig;
 use super::sample_options::SampleSettings;
 use crate::clock::Deadline;
@@ -33,9 +33,8 @@ pub(super) struct Sampler {
     poller: PollerHandle,
     submitters: Weak<Pool<Task>>,
     client: PollClient,
-    /// The next sequence number. The client that opened the sampling session starts with 0, each other one with a number of its
-    /// own.
-    next_seq_id: AtomicU64,
+    /// The client that opened the sampling session starts with 0, each other one with a number of its own.
+    numbers: SampleNumbers,
     /// The prompt of the last sample, while a sample of it is pending.
     last_prompt: Mutex<Weak<ModelInput>>,
     /// One for each sample from its submission to its result, if the service limits them.
@@ -77,7 +76,7 @@ impl Sampler {
             limiter: Arc::clone(session.inner().limiter()),
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
-            next_seq_id: AtomicU64::new(first_seq_id),
+            numbers: SampleNumbers::new(first_seq_id),
             last_prompt: Mutex::default(),
             base_model: OnceLock::new(),
             tokenizer_package: OnceLock::new(),
@@ -183,12 +182,12 @@ impl SampleJob {
         let key = idempotency_key();
         let limits = http.waiting(&Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) });
         self.completer.set_submission(&limits.handle);
-        let mut body: Option<Vec<u8>> = None;
+        let (mut number, mut body) = (None, None::<Vec<u8>>);
         let estimate = estimate(&self.prompt);
         let pause = pause_after_refusal(estimate);
         // Only a 429 is retried here, without a wait: the limiter makes all samples of the key wait together. Other failures are
         // retried by `Http::send`, within the submit window and while the permit is held.
-        http.with_retries(
+        let promise = http.with_retries(
             &limits,
             |_, _| {},
             || {
@@ -203,7 +202,7 @@ impl SampleJob {
                         // Taken here and not when the call is made, so that a sample that is never sent leaves no gap. A
                         // resubmission takes a new one: the server responds to a repeated number with the promise that it made
                         // for that number before.
-                        let seq_id = self.sampler.next_seq_id.fetch_add(1, Ordering::Relaxed);
+                        let seq_id = *number.insert(self.sampler.numbers.take());
                         let sampling_session_id = &self.sampler.sampling_session_id;
                         body.insert(to_json(
                             operation,
@@ -229,6 +228,10 @@ impl SampleJob {
                     Err(error) => Err(error.into()),
                 }
             },
-        )
+        );
+        if let Some(number) = number.filter(|_| promise.is_err() && !limits.handle.was_written()) {
+            self.sampler.numbers.give_back(number);
+        }
+        promise
     }
 }
