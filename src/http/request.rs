@@ -92,6 +92,8 @@ pub(crate) enum RetryMode {
     Policy { max_retries: Option<u32> },
     /// By the retry policy, in rounds within the submit window.
     Submit,
+    /// The same, for a request that the server has failed to run before: another failure of the server is returned at once.
+    SubmitAgain,
     /// Within the submit window. A 429 is returned at once, since the sampling limiter decides about it. After a 402 it waits
     /// this long.
     SubmitSample { billing_wait: Duration },
@@ -99,7 +101,7 @@ pub(crate) enum RetryMode {
 
 impl RetryMode {
     pub(super) fn has_window(self) -> bool {
-        matches!(self, RetryMode::Submit | RetryMode::SubmitSample { .. })
+        matches!(self, RetryMode::Submit | RetryMode::SubmitAgain | RetryMode::SubmitSample { .. })
     }
 
     /// The wait before a submission is sent again that the service refuses because of the account's billing. Other requests
@@ -107,7 +109,7 @@ impl RetryMode {
     pub(super) fn billing_wait(self) -> Option<Duration> {
         match self {
             RetryMode::Never | RetryMode::Policy { .. } => None,
-            RetryMode::Submit => Some(BILLING_WAIT),
+            RetryMode::Submit | RetryMode::SubmitAgain => Some(BILLING_WAIT),
             RetryMode::SubmitSample { billing_wait } => Some(billing_wait),
         }
     }
@@ -125,7 +127,9 @@ impl RetryMode {
             RetryMode::Policy { max_retries } => {
                 WaitEnd::Tries(max_retries.unwrap_or_else(|| config.max_retries()).saturating_add(1), "max_retries")
             }
-            RetryMode::Never | RetryMode::Submit | RetryMode::SubmitSample { .. } => WaitEnd::Never,
+            RetryMode::Never | RetryMode::Submit | RetryMode::SubmitAgain | RetryMode::SubmitSample { .. } => {
+                WaitEnd::Never
+            }
         }
     }
 
@@ -134,11 +138,16 @@ impl RetryMode {
         let max_retries = match self {
             RetryMode::Never | RetryMode::SubmitSample { .. } => 0,
             RetryMode::Policy { max_retries } => max_retries.unwrap_or_else(|| config.max_retries()),
-            RetryMode::Submit => config.max_retries(),
+            RetryMode::Submit | RetryMode::SubmitAgain => config.max_retries(),
         };
         let policy = RetryPolicy { max_retries, ..config.retry_policy() };
         let window = self.has_window().then(|| SubmitWindow::new(started, config.timeout_submit()));
-        RequestRetry::new(policy, window).return_429(matches!(self, RetryMode::SubmitSample { .. }))
+        let retry = RequestRetry::new(policy, window);
+        match self {
+            RetryMode::SubmitSample { .. } => retry.returning(|status| status == 429),
+            RetryMode::SubmitAgain => retry.returning(|status| matches!(status, 408 | 500..=599)),
+            _ => retry,
+        }
     }
 }
 

@@ -206,7 +206,8 @@ fn is_worth_another_round(failure: &AttemptFailure) -> bool {
 pub(crate) struct RequestRetry {
     policy: RetryPolicy,
     window: Option<SubmitWindow>,
-    returns_429: bool,
+    /// The statuses at which to give up.
+    returns: fn(u16) -> bool,
     failures: Failures,
     /// The rounds that failed.
     rounds: u32,
@@ -218,21 +219,21 @@ impl RequestRetry {
         RequestRetry {
             policy,
             window,
-            returns_429: false,
+            returns: |_| false,
             failures: Failures::default(),
             rounds: 0,
             is_window_over: false,
         }
     }
 
-    /// Whether to give up at a 429.
-    pub(crate) fn return_429(self, returns_429: bool) -> Self {
-        RequestRetry { returns_429, ..self }
+    /// Gives up at these statuses.
+    pub(crate) fn returning(self, returns: fn(u16) -> bool) -> Self {
+        RequestRetry { returns, ..self }
     }
 
     /// The wait before the next attempt; `None` to give up. `jitter` is a random number in 0..1.
     pub(crate) fn next(&mut self, failure: &AttemptFailure, now: Instant, jitter: f64) -> Option<Duration> {
-        if self.returns_429 && matches!(failure, AttemptFailure::Status { status: 429, .. }) {
+        if matches!(failure, AttemptFailure::Status { status, .. } if (self.returns)(*status)) {
             return None;
         }
         let wait = self.policy.next(self.failures, failure, jitter);

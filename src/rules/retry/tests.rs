@@ -294,9 +294,10 @@ fn a_submission_is_retried_in_rounds() {
 fn a_429_can_be_returned_at_once() {
     let started = start();
     let retry = || RequestRetry::new(policy(0), Some(SubmitWindow::new(started, Duration::from_secs(300))));
-    for (returns_429, status, retries) in [(true, 429, false), (true, 503, true), (false, 429, true)] {
-        let wait = retry().return_429(returns_429).next(&response(status, &[]), started, 0.0);
-        assert_eq!(wait.is_some(), retries, "{returns_429} {status}");
+    for (returned, status, retries) in [(429, 429, false), (429, 503, true), (503, 503, false), (503, 429, true)] {
+        let returns: fn(u16) -> bool = if returned == 429 { |status| status == 429 } else { |status| status == 503 };
+        let wait = retry().returning(returns).next(&response(status, &[]), started, 0.0);
+        assert_eq!(wait.is_some(), retries, "{returned} {status}");
     }
 }
 

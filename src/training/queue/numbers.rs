@@ -5,6 +5,7 @@
 //! says about its number.
 
 use super::Message;
+use crate::http::RetryMode;
 use crate::rules::sequence_number::NumberFate;
 
 /// The next number, and what is unknown about it.
@@ -18,6 +19,8 @@ pub(super) struct Numbers {
 pub(super) struct Unresolved {
     pub(super) message: Message,
     pub(super) idempotency_key: String,
+    /// How it is sent once more.
+    pub(super) retry: RetryMode,
     /// How many submissions were lost up to this one.
     pub(super) lost: u64,
 }

@@ -165,7 +165,7 @@ impl Worker {
             (submission.may_have_run, submission.idempotency_key) = (true, earlier.idempotency_key);
             return Ok(());
         }
-        match self.post(&earlier.message, &earlier.idempotency_key, submission) {
+        match self.post(&earlier.message, &earlier.idempotency_key, earlier.retry, submission) {
             Ok(_) => {
                 warn!("the request {number} of this training client, whose call had failed, is now accepted");
                 self.numbers.accepted();
@@ -185,7 +185,7 @@ impl Worker {
     fn submit(&mut self, submission: &mut Submission<'_>) -> Result<Promise, Failure> {
         loop {
             let (message, format) = self.write(submission).map_err(Failure::unsent)?;
-            let mut failure = match self.post(&message, &submission.idempotency_key, submission) {
+            let mut failure = match self.post(&message, &submission.idempotency_key, RetryMode::Submit, submission) {
                 Ok(promise) => {
                     self.accepted(submission, format);
                     return Ok(promise);
@@ -208,7 +208,12 @@ impl Worker {
                 NumberFate::Open => self.shared.lost.fetch_add(1, Ordering::AcqRel) + 1,
                 _ => 0,
             };
-            self.numbers.failed(fate, Unresolved { message, idempotency_key, lost });
+            let retry = if failure.status.is_some_and(|status| matches!(status, 408 | 500..)) {
+                RetryMode::SubmitAgain
+            } else {
+                RetryMode::Submit
+            };
+            self.numbers.failed(fate, Unresolved { message, idempotency_key, retry, lost });
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {
                 return Err(failure);
@@ -274,14 +279,20 @@ impl Worker {
     }
 
     /// Sends a message, with retries, until the server gives a promise or refuses it.
-    fn post(&self, message: &Message, idempotency_key: &str, submission: &Submission<'_>) -> Result<Promise, Failure> {
+    fn post(
+        &self,
+        message: &Message,
+        idempotency_key: &str,
+        retry: RetryMode,
+        submission: &Submission<'_>,
+    ) -> Result<Promise, Failure> {
         let limits = self.http.limits(submission.completer.operation(), Purpose::Training);
         let limits = Limits { deadline: submission.deadline, ..limits };
         let request = Request {
             content_type: message.content_type,
             content_encoding: message.content_encoding,
             idempotency_key: Some(idempotency_key),
-            retry: RetryMode::Submit,
+            retry,
             ..Request::post(message.path, &message.body)
         };
         submission.completer.watch_submission(&limits.handle).map_err(Failure::unsent)?;
