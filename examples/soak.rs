@@ -316,10 +316,10 @@ fn soak(time: Duration) -> Result<()> {
     check_end(&before)?;
     let failed = counts.failures.lock().expect("no panic").len();
     if failed > 0 {
-        Err(format!("{failed} threads failed").into())
-    } else {
-        Ok(println!("nothing lost, doubled, leaked or stuck"))
+        return Err(format!("{failed} threads failed").into());
     }
+    println!("nothing lost, doubled, leaked or stuck");
+    Ok(())
 }
 
 fn print_line(elapsed: Duration, counts: &Counts) {

@@ -112,7 +112,7 @@ impl Connections {
         self.shared.record.lock().stops = true;
         // The listener waits for a connection, and has ended when this one has.
         if let Ok(mut woken) = TcpStream::connect(self.address) {
-            woken.read(&mut [0]).ok();
+            woken.read_to_end(&mut Vec::new()).ok();
         }
     }
 
