@@ -275,7 +275,7 @@ fn body(
     striker.arm(0, 0);
     refusing.lock().unwrap().take();
     connections.reset_next(0);
-    connections.listen_again();
+    connections.listen_for_good();
     let was_run: Vec<_> = scene.double.executions().split_off(before);
     let later = match operation.name {
         "close" => ServiceClient::connect(scene.config.clone()).map(drop),
@@ -286,7 +286,7 @@ fn body(
     let Scene { double, service, trainer, sampler, .. } = scene;
     drop((trainer, sampler, service));
     double.service.wait_for_no_connection();
-    connections.refuse();
+    connections.end();
     outcome
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     pub(super) script: Script<Reply>,
     pub(super) options: Options,
+    /// Held while the service stops listening, or listens again. Whether it may stop.
+    listening: Mutex<bool>,
 }
 
 /// How a service differs from one that reads each request, records it and replies.
@@ -109,6 +111,10 @@ impl Connections {
 
     /// Stops listening, so that connections are refused. Those that are open stay.
     pub fn refuse(&self) {
+        let may_stop = self.shared.listening.lock();
+        if !*may_stop {
+            return;
+        }
         self.shared.record.lock().stops = true;
         // The listener waits for a connection, and has ended when this one has.
         if let Ok(mut woken) = TcpStream::connect(self.address) {
@@ -118,11 +124,24 @@ impl Connections {
 
     /// Listens again, on the same port. Returns whether connections were refused.
     pub fn listen_again(&self) -> bool {
+        let _listening = self.shared.listening.lock();
         let was_refusing = std::mem::take(&mut self.shared.record.lock().stops);
         if was_refusing {
             accept(TcpListener::bind(self.address).unwrap(), &self.shared);
         }
         was_refusing
+    }
+
+    /// Listens from now on, whatever a script still asks for.
+    pub fn listen_for_good(&self) {
+        *self.shared.listening.lock() = false;
+        self.listen_again();
+    }
+
+    /// Stops listening for good.
+    pub fn end(&self) {
+        *self.shared.listening.lock() = true;
+        self.refuse();
     }
 }
 
@@ -185,7 +204,13 @@ impl Service {
     ) -> Self {
         let address = listener.local_addr().unwrap();
         let script = Box::new(script);
-        let shared = Arc::new(Shared { record: Mutex::default(), changed: Condvar::new(), script, options });
+        let shared = Arc::new(Shared {
+            record: Mutex::default(),
+            changed: Condvar::new(),
+            script,
+            options,
+            listening: Mutex::new(true),
+        });
         accept(listener, &shared);
         Service { address, shared }
     }
