@@ -143,6 +143,8 @@ fn errors_say_what_and_where() {
         ("\n\n{{ none.x.y }}", "(line 3 of the template)"),
         ("\n{% if %}", "the chat template is not valid Jinja: syntax error"),
         ("{{ strftime_now('%Q') }}", "strftime_now does not know %Q"),
+        ("{{ raise_exception('a\u{1b}[2Jb') }}", "refuses the conversation: a [2Jb"),
+        ("{{ '%\u{1b}' | format(1) }}", "conversion type ' '"),
     ] {
         let error = error(source);
         assert!(error.contains(expected), "{source}: {error}");

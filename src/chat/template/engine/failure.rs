@@ -7,6 +7,7 @@ use minijinja::ErrorKind;
 
 use super::budget::{MAX_MADE, MAX_READ};
 use crate::error::Error;
+use crate::rules::error_message::one_line;
 
 /// What `raise_exception` was called with: the template refuses the conversation.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(super) fn rendering(error: &minijinja::Error, fuel: u64) -> Error {
     let chain = std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source());
     for cause in chain {
         if let Some(Raised(message)) = cause.downcast_ref::<Raised>() {
+            let message = one_line(message).unwrap_or_default();
             return Error::invalid_input(format!("the chat template refuses the conversation: {message}"));
         }
         let engine = cause.downcast_ref::<minijinja::Error>();
@@ -66,6 +68,8 @@ fn described(error: &minijinja::Error) -> String {
         innermost = cause;
     }
     let kind = innermost.kind();
-    let what = innermost.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
+    // It may quote the template, with any characters.
+    let detail = innermost.detail().and_then(one_line);
+    let what = detail.map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
     innermost.line().map_or_else(|| what.clone(), |line| format!("{what} (line {line} of the template)"))
 }
