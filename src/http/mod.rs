@@ -28,6 +28,7 @@ mod request;
 mod response;
 mod retry;
 mod service_settings;
+mod success_watch;
 mod transport;
 mod url;
 mod waits;
@@ -70,6 +71,7 @@ use headers::CommonHeaders;
 use observe::RequestObserver;
 use reached::ReachedServers;
 use service_settings::ServiceSettings;
+use success_watch::SuccessWatch;
 use transport::Agents;
 use waits::Waits;
 
@@ -95,6 +97,7 @@ pub(crate) struct Http {
     billing: Mutex<BillingPause>,
     deprecations: Deprecations,
     reached: ReachedServers,
+    successes: SuccessWatch,
 }
 
 impl Http {
@@ -117,6 +120,7 @@ impl Http {
             billing: Mutex::default(),
             deprecations: Deprecations::default(),
             reached: ReachedServers::default(),
+            successes: SuccessWatch::default(),
         })
     }
 
@@ -138,10 +142,20 @@ impl Http {
         &self.formats
     }
 
+    /// Calls this when a request other than a poll succeeds after [`watch_successes`](Http::watch_successes).
+    pub(crate) fn on_success(&self, on_success: impl Fn() + Send + Sync + 'static) {
+        self.successes.set(on_success);
+    }
+
+    /// Has the next success reported, once.
+    pub(crate) fn watch_successes(&self) {
+        self.successes.arm();
+    }
+
     /// The configured idle timeout, no deadline, and a new handle.
     pub(crate) fn limits(&self, operation: &'static str, purpose: Purpose) -> Limits {
         let (idle, waits_for) = (self.config.timeout_idle(), purpose.waits_for());
-        Limits { operation, purpose, idle, deadline: None, handle: Arc::default(), waits_for, wait: None }
+        Limits { operation, purpose, idle, head: None, deadline: None, handle: Arc::default(), waits_for, wait: None }
     }
 
     /// Sends a request, with retries, until the service responds with success.

@@ -149,6 +149,8 @@ pub(super) enum Command {
     },
     /// A poll has ended.
     Replied(Ticket, Reply),
+    /// A request other than a poll has succeeded, after polls failed.
+    Succeeded,
     /// Complete everything with `Closed` and end.
     Close,
 }

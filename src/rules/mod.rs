@@ -16,6 +16,7 @@
 //! | [`poll_response`] | what the response to a poll says about its promise |
 //! | [`poll_schedule`] | when a promise is polled again, and when it is given up |
 //! | [`outage`] | whether the service can be reached at all |
+//! | [`recovery`] | whether the service is back after an outage |
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`wait_log`] | when a call that waits is worth a line, and what the line says |
 //! | [`poll_queue`] | which promise is polled next when connections are few |
@@ -54,6 +55,7 @@ pub(crate) mod poll_response;
 pub(crate) mod poll_schedule;
 pub(crate) mod proxy;
 pub(crate) mod queue_log;
+pub(crate) mod recovery;
 pub(crate) mod result_form;
 pub(crate) mod resume;
 pub(crate) mod retry;

@@ -54,6 +54,11 @@ impl OutageDetector {
         self.silent_since.map_or(Duration::ZERO, |since| to.saturating_duration_since(from.max(since)))
     }
 
+    /// The service is back: the next poll may start now, and the others with it.
+    pub(crate) fn end(&mut self) {
+        (self.unreachable, self.next) = (0, None);
+    }
+
     /// A poll starts.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.next = self.next.map(|_| now + PACE);
@@ -112,6 +117,18 @@ mod tests {
         assert_eq!(record(&mut outage, NotReady::ServerError { status: 503 }, now), Some(OutageChange::Ended));
         assert!(outage.allows(now), "any response ends the outage");
         assert_eq!(record(&mut outage, NotReady::Unreachable, now), None);
+        assert!(outage.allows(now));
+    }
+
+    #[test]
+    fn an_outage_may_end_without_a_poll() {
+        let (mut outage, now) = (OutageDetector::default(), start());
+        for _ in 0..9 {
+            record(&mut outage, NotReady::Unreachable, now);
+        }
+        outage.end();
+        assert!(outage.allows(now) && outage.is_silent(), "no poll has had a response yet");
+        assert_eq!(record(&mut outage, NotReady::Unreachable, now), None, "it counts from the start");
         assert!(outage.allows(now));
     }
 

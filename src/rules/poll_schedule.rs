@@ -59,6 +59,8 @@ pub(crate) struct PollSchedule {
     unreachable: u32,
     /// 400s since the server last reported on the promise.
     bad_requests: u8,
+    /// Whether the wait for the next poll follows a failure of the service, and so ends with the outage.
+    is_after_failure: bool,
     /// When the first of the polls in a row ended that were refused because of the account's billing.
     unpaid_since: Option<Instant>,
 }
@@ -74,6 +76,7 @@ impl PollSchedule {
             error_statuses: 0,
             unreachable: 0,
             bad_requests: 0,
+            is_after_failure: false,
             unpaid_since: None,
         }
     }
@@ -106,6 +109,7 @@ impl PollSchedule {
         if !matches!(outcome, NotReady::Silent | NotReady::Unreachable) {
             self.unreachable = 0;
         }
+        self.is_after_failure = matches!(outcome, NotReady::Unreachable | NotReady::ServerError { .. });
         self.unpaid_since = match outcome {
             NotReady::Unpaid { .. } => self.unpaid_since.or(Some(now)),
             _ => None,
@@ -141,6 +145,17 @@ impl PollSchedule {
         }
         self.silent = self.silent.saturating_add(wait);
         Some(now + wait)
+    }
+
+    /// The service is back after an outage, with this much left of the wait for the next poll. Returns whether that poll is due
+    /// now; later failures then count from the start.
+    pub(crate) fn end_outage(&mut self, left: Duration) -> bool {
+        let is_due = std::mem::take(&mut self.is_after_failure);
+        if is_due {
+            (self.error_statuses, self.unreachable) = (0, 0);
+            self.silent = self.silent.saturating_sub(left);
+        }
+        is_due
     }
 
     /// Counts a wait for a connection during which the server responded to no poll.
@@ -331,6 +346,29 @@ mod tests {
         assert_eq!(wait(&mut schedule, &pending(None), SECOND), 0);
         assert_eq!(wait(&mut schedule, &pending(None), SECOND / 2), 100, "a held poll resets the count");
         assert_eq!(wait(&mut schedule, &NotReady::Silent, SECOND / 20), 0);
+    }
+
+    #[test]
+    fn the_end_of_an_outage_ends_waits_after_failures() {
+        let down = || NotReady::ServerError { status: 503 };
+        let limited = || NotReady::RateLimited { retry_after: Some(7 * SECOND) };
+        let rows: [(NotReady, bool, u128); 6] = [
+            (down(), true, 500),
+            (NotReady::Unreachable, true, 1000),
+            (pending(None), false, 200),
+            (limited(), false, 7000),
+            (NotReady::BadRequest, false, 0),
+            (NotReady::Unpaid { wait: SECOND }, false, 1000),
+        ];
+        for (outcome, is_due, next) in rows {
+            let mut schedule = PollSchedule::new(HOUR);
+            let first = wait(&mut schedule, &outcome, Duration::ZERO);
+            let silent = schedule.silent();
+            assert_eq!(schedule.end_outage(Duration::from_millis(first as u64)), is_due, "{outcome:?}");
+            assert_eq!(schedule.silent(), if is_due { Duration::ZERO } else { silent });
+            assert!(!schedule.end_outage(Duration::ZERO), "only once");
+            assert_eq!(wait(&mut schedule, &outcome, Duration::ZERO), next, "{outcome:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! It decides which promise is polled when, what an outcome leads to and who gets it; the rules are [`poll_schedule`],
 //! [`poll_queue`] and [`outage`]. The polls themselves run on a pool, one long poll per thread, which also classifies and
-//! decodes the responses.
+//! decodes the responses. After an outage, all that fail are polled at once ([`recovery`]).
 //!
 //! A promise is one [`TrackedPromise`] in one map. Everything else is a list of tickets. Where the service allows it, the samples
 //! of a session share one poll ([`sessions`]), which has a ticket of its own; only what is finished is then polled by itself.
@@ -10,6 +10,7 @@
 //! [`poll_schedule`]: crate::rules::poll_schedule
 //! [`poll_queue`]: crate::rules::poll_queue
 //! [`outage`]: crate::rules::outage
+//! [`recovery`]: crate::rules::recovery
 
 mod connections;
 mod dispatch;
@@ -38,11 +39,12 @@ use crate::rules::outage::OutageDetector;
 use crate::rules::payload_budget::PayloadBudget;
 use crate::rules::poll_queue::{PollQueue, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
+use crate::rules::recovery::RecoveryDetector;
 use crate::session::{Dependent, Telemetry};
 use crate::threads::{OwnedThread, Pool, panic_text};
 use crate::types::RequestKind;
 use sessions::SessionState;
-use trouble::{News, log_outage};
+use trouble::News;
 
 /// Owns the poller's thread and pool.
 pub(crate) struct Poller {
@@ -56,6 +58,8 @@ impl Poller {
         let config = http.config();
         let (commands, inbox) = unbounded();
         let handle = PollerHandle::new(config.clock().clone(), commands.clone());
+        let successes = commands.clone();
+        http.on_success(move || drop(successes.send(Command::Succeeded)));
         let observer = Arc::new(PromiseObserver::new(http, telemetry));
         let max_polls = config.max_poll_connections();
         let pool = {
@@ -77,6 +81,7 @@ impl Poller {
             polling: BTreeSet::new(),
             resubmits: ResubmitQueue::default(),
             outage: OutageDetector::default(),
+            recovery: RecoveryDetector::default(),
             news: News::default(),
             budget: PayloadBudget::new(http.client_config().inflight_response_bytes_semaphore_size as u64),
             given_up: VecDeque::new(),
@@ -145,6 +150,7 @@ struct Worker {
     /// Those in [`Phase::Resubmitting`].
     resubmits: ResubmitQueue,
     outage: OutageDetector,
+    recovery: RecoveryDetector,
     news: News,
     /// The results that are being received.
     budget: PayloadBudget,
@@ -213,6 +219,11 @@ impl Worker {
                     self.replied(ticket, reply, now);
                 }
                 self.give_up_silent(now);
+            }
+            Command::Succeeded => {
+                if self.recovery.record_success(now) {
+                    self.recover(now);
+                }
             }
             Command::Close => return ControlFlow::Break(()),
         }
@@ -301,7 +312,8 @@ impl Worker {
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
             Reply::SessionPolled { .. } | Reply::Cancelled => return,
         };
-        log_outage(self.outage.record(&outcome, now));
+        self.record(&outcome, now);
+        let Some(promise) = self.promises.get_mut(&ticket) else { return };
         match outcome {
             PollOutcome::NotReady(NotReady::Measured { size }) if promise.payload == Payload::Unknown => {
                 self.fetch(ticket, size);

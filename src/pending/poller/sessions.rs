@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::Worker;
-use super::trouble::log_outage;
 use crate::error::Error;
 use crate::http::RequestHandle;
 use crate::pending::job::{Job, SessionPollJob};
@@ -171,7 +170,7 @@ impl Worker {
         let phase = std::mem::replace(&mut session.phase, Phase::Queued);
         match reply {
             Reply::SessionPolled { outcome, held, trouble } => {
-                log_outage(self.outage.record(&outcome, now));
+                self.record(&outcome, now);
                 self.session_polled(ticket, outcome, trouble, held, now);
             }
             Reply::CutOff => self.queue.set_due(ticket, now + phase.away()),

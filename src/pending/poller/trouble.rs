@@ -1,4 +1,4 @@
-//! The promises that nothing is heard of, as it is reported while they wait and when they are given up.
+//! The promises that nothing is heard of, as it is reported while they wait and when they are given up, and the service's recovery.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::pending::call_state::LastWord;
 use crate::pending::trouble::{Trouble, Troubled};
 use crate::rules::outage::OutageChange;
 use crate::rules::poll_queue::Ticket;
+use crate::rules::poll_response::PollOutcome;
 use crate::rules::wait_log::{Doing, PATIENCE_PENDING, WaitEnd};
 
 /// The reason while there is no trouble.
@@ -86,15 +87,36 @@ impl Worker {
             None => error,
         }
     }
-}
 
-/// An outage has no line of its own above this level: the waits that it causes are reported.
-pub(super) fn log_outage(change: Option<OutageChange>) {
-    match change {
-        Some(OutageChange::Began) => {
-            debug!("the service cannot be reached; polls start one after another until it can")
+    /// Records what the outcome of a poll says about the service.
+    pub(super) fn record<T>(&mut self, outcome: &PollOutcome<T>, now: Instant) {
+        // An outage has no line of its own above this level: the waits that it causes are reported.
+        match self.outage.record(outcome, now) {
+            Some(OutageChange::Began) => {
+                debug!("the service cannot be reached; polls start one after another until it can");
+            }
+            Some(OutageChange::Ended) => debug!("the service can be reached again"),
+            None => {}
         }
-        Some(OutageChange::Ended) => debug!("the service can be reached again"),
-        None => {}
+        if self.recovery.record(outcome, now) {
+            self.recover(now);
+        }
+        if self.recovery.is_failing() {
+            self.http.watch_successes();
+        }
+    }
+
+    /// Polls everything at once that waits after a failure.
+    pub(super) fn recover(&mut self, now: Instant) {
+        debug!("the service is back; everything that waits after a failure is polled now");
+        self.outage.end();
+        let promises = self.promises.iter_mut().map(|(ticket, promise)| (*ticket, &mut promise.schedule));
+        let sessions = self.sessions.iter_mut().map(|(ticket, session)| (*ticket, &mut session.schedule));
+        for (ticket, schedule) in promises.chain(sessions) {
+            let Some(due) = self.queue.due(ticket) else { continue };
+            if schedule.end_outage(due.saturating_duration_since(now)) && due > now {
+                self.queue.set_due(ticket, now);
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! How results are asked for and handed over, through the public API: the poller and `Pending`.
 
 mod given_up;
+mod recovery;
 mod responses;
 mod together;
 
