@@ -57,13 +57,13 @@ settings! {
     /// The timeout for resolving a host name, and again for connecting, including the TLS handshake. Defaults to 5 s, as in the
     /// Python client.
     timeout_connect: Duration = Duration::from_secs(5), zero refused;
-    /// How long a request may go without a byte of progress while sending, waiting or reading. Not a total: a large body over
-    /// a slow link is not cut off. Defaults to 60 s, as in the Python client.
+    /// How long a request may go without a byte of progress while sending, waiting or reading. Not a total: neither a head nor a
+    /// large body that arrives slowly is cut off. Defaults to 60 s, as in the Python client.
     timeout_idle: Duration = Duration::from_secs(60), zero refused;
     /// How long a submission is retried, counted from the first attempt. An attempt still running at the end is cut off.
     /// For a sample, the time during which the service asks all sampling to wait (429) does not count. Defaults to 300 s.
     timeout_submit: Duration = Duration::from_secs(300), zero refused;
-    /// How long a poll waits for the response head before the next poll is sent. Must be longer than the server holds a poll.
+    /// How long a poll waits for the whole head of the response before the next poll is sent. Must be longer than the server holds a poll.
     /// Defaults to 45 s, as in the Python client.
     timeout_poll: Duration = Duration::from_secs(45), zero refused;
     /// How long a promise is polled without a valid response, not even "not ready yet", before the call fails. Defaults to 2 h,
@@ -161,3 +161,23 @@ macro_rules! limited_integers {
     })*};
 }
 limited_integers!(u32 u64 usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each documentation says the same; so does the README.
+    #[test]
+    fn every_default_is_as_documented() {
+        assert_eq!(
+            format!("{:?}", Settings::default()),
+            "Settings { timeout_connect: 5s, timeout_idle: 60s, timeout_submit: 300s, timeout_poll: 45s, \
+             timeout_progress: 7200s, timeout_operation: None, timeout_billing: None, timeout_drop: 500ms, \
+             heartbeat_interval: 10s, max_retries: 10, retry_base: 500ms, retry_cap: 10s, max_poll_connections: 128, \
+             max_sampling_threads: 32, max_sampling_in_flight: 400, sampling_burst: 400, sampling_rate: 10000, \
+             max_queued: 10000, max_queued_bytes: 1073741824, max_response_bytes: 1073741824, \
+             max_idle_connections: 128, idle_retention: 15s, dns_retention: 60s, connection_buffer: 16384, \
+             thread_stack_size: 262144 }"
+        );
+    }
+}

@@ -69,7 +69,7 @@ pub enum Limit {
     Connect,
     /// `timeout_idle`, while sending the request: no byte could be written.
     Write,
-    /// `timeout_idle`, while waiting for the head of the response.
+    /// `timeout_idle`, while waiting for the response: no byte of it arrived.
     Wait,
     /// `timeout_idle`, while reading the response: no byte arrived.
     Read,

@@ -8,7 +8,7 @@ use ureq::Timeout;
 use super::Http;
 use super::cancel::{RequestHandle, cancelled};
 use super::credentials::{NotObtained, SentCredential};
-use super::request::{Limits, Method, Redirects, Request};
+use super::request::{Limits, Method, Purpose, Redirects, Request};
 use super::response::Response;
 use super::transport::{ConnectError, CurrentRequest, SecretLines, mask_in};
 use super::url::{Target, join_base_url};
@@ -143,7 +143,7 @@ impl Http {
                 .timeout_global(left)
                 .timeout_per_write(Some(limits.idle))
                 .timeout_per_read(Some(limits.idle))
-                .timeout_recv_response(Some(limits.idle))
+                .timeout_recv_response(limits.head)
                 .build();
             let response = match target.method {
                 Method::Get => agent.run(head),
@@ -169,7 +169,12 @@ impl Http {
         }
         let failed = |error| self.failed(error, limits, self.config.base_url());
         let failed = match outcome {
-            Ok((response, Ok(_))) if response.is_success() => return Ok(response),
+            Ok((response, Ok(_))) if response.is_success() => {
+                if limits.purpose != Purpose::Futures {
+                    self.successes.note();
+                }
+                return Ok(response);
+            }
             Ok((response, Ok(_))) if response.is_redirect() && request.redirects == Redirects::Return => {
                 return Ok(response);
             }

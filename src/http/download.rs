@@ -100,7 +100,7 @@ impl Http {
                 .timeout_global(left)
                 .timeout_per_write(Some(limits.idle))
                 .timeout_per_read(Some(limits.idle))
-                .timeout_recv_response(Some(limits.idle))
+                .timeout_recv_response(limits.head)
                 .build();
             let (head, body) = agent.run(head).map_err(failed)?.into_parts();
             let response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };

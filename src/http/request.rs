@@ -219,6 +219,8 @@ pub(crate) struct Limits {
     pub(crate) purpose: Purpose,
     /// The maximum time without a byte of progress.
     pub(crate) idle: Duration,
+    /// The maximum time until the head of the response is complete, however it arrives.
+    pub(crate) head: Option<Duration>,
     /// The end of everything, including retries.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) handle: Arc<RequestHandle>,

@@ -105,8 +105,10 @@ impl SessionPollJob {
             },
         )?;
         let request = Request { retry: RetryMode::Never, ..Request::post("retrieve_futures", &body) };
+        let time = if holds { http.config().timeout_poll() } else { TIMEOUT_ACKNOWLEDGEMENT };
         let limits = Limits {
-            idle: if holds { http.config().timeout_poll() } else { TIMEOUT_ACKNOWLEDGEMENT },
+            idle: time,
+            head: Some(time),
             handle: Arc::clone(&self.request),
             ..http.limits(Self::OPERATION, Purpose::Futures)
         };

@@ -112,6 +112,7 @@ impl PollJob {
         let request = Request { headers, retry: RetryMode::Never, ..Request::post("retrieve_future", &body) };
         let limits = Limits {
             idle: http.config().timeout_poll(),
+            head: Some(http.config().timeout_poll()),
             handle: Arc::clone(&self.request),
             ..http.limits(self.operation, Purpose::Futures)
         };

@@ -151,6 +151,20 @@ fn an_unanswered_poll_is_repeated_after_its_timeout() {
     assert_eq!(iterations, ["0", "1", "2"]);
 }
 
+/// In real time: polls of 100 ms.
+#[test]
+fn a_poll_whose_head_drips_is_repeated_too() {
+    let polls = AtomicUsize::new(0);
+    let service = Service::start(move |request| {
+        let optim = request.request_id().starts_with("optim_step");
+        let head = b"HTTP/1.1 200 OK\r\n".iter().chain(&[b'x'; 1000]).map(|byte| vec![*byte]).collect();
+        let drips = optim && polls.fetch_add(1, Ordering::Relaxed) < 1;
+        if drips { Reply::Drip(head, Duration::from_millis(10)) } else { healthy_service(request) }
+    });
+    let trainer = train(&connect(service.config().timeout_poll(SHORT)).unwrap());
+    trainer.optim_step(adam()).unwrap();
+}
+
 #[test]
 fn the_progress_timeout_gives_up_a_silent_promise() {
     let service = Service::start(|request| match request.request_id().starts_with("optim_step") {
