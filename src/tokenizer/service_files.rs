@@ -84,13 +84,17 @@ impl ServiceFiles {
         Ok(tokenizer)
     }
 
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// A file of the package, from this directory if it is there; `None` if the package does not have it.
-    pub(super) fn file(&self, own: Option<PathBuf>, name: &str) -> Result<Option<Vec<u8>>> {
+    pub(super) fn file(&self, own: Option<PathBuf>, name: &str, deadline: Option<Deadline>) -> Result<Option<Vec<u8>>> {
         if !self.has(name) {
             return Ok(None);
         }
         let stored = own.and_then(|own| fs::read(own.join(name)).ok());
-        stored.map_or_else(|| self.fetch(name, None), Ok).map(Some)
+        stored.map_or_else(|| self.fetch(name, deadline), Ok).map(Some)
     }
 
     /// A file of the package. Fails for one that is not what the service has announced.

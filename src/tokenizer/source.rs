@@ -219,7 +219,8 @@ impl TokenizerSource {
     }
 
     /// Loads a tokenizer by its id: `organisation/name`, `organisation/name@revision`, or `bytes` for [`Tokenizer::bytes`]. Not cached in memory: keep the
-    /// returned tokenizer. Blocks while it reads files and, if they are missing, for two downloads with up to 3 retries each.
+    /// returned tokenizer. Blocks while it reads files and, if they are missing, for two downloads with up to 3 retries each, in all
+    /// for the `timeout_operation` of the configuration at most.
     ///
     /// # Errors
     ///
@@ -236,13 +237,13 @@ impl TokenizerSource {
     /// # Ok::<(), tinkex::Error>(())
     /// ```
     pub fn load(&self, id: &str) -> Result<Tokenizer> {
-        self.load_until(id, None).map_err(|error| error.with_operation("load"))
+        self.load_until(id, self.deadline()).map_err(|error| error.with_operation("load"))
     }
 
     /// Loads another file of a tokenizer's repository by its name, such as `chat_template.jinja`: from the caches, then from the
     /// hub, as [`load`](TokenizerSource::load). `None` if the repository has no such file, which is remembered in this crate's
     /// cache; if downloads are off, also if a cache holds the tokenizer and not the file. Blocks for one download with up to 3
-    /// retries.
+    /// retries, and for the `timeout_operation` of the configuration at most.
     ///
     /// # Errors
     ///
@@ -271,7 +272,7 @@ impl TokenizerSource {
                 .with_hint("use a name such as tokenizer_config.json, without a directory"));
         }
         let file = match service {
-            Some(service) => service.file(self.directory_of_service(service), name),
+            Some(service) => service.file(self.directory_of_service(service), name, self.deadline()),
             None => self.file(&tokenizer_id::parse(id)?, name),
         };
         file.map_err(|error| error.with_operation("load_file"))
@@ -308,7 +309,7 @@ impl TokenizerSource {
             return if is_cached { Ok(None) } else { Err(Error::new(ErrorKind::Io, message).with_hint(hint)) };
         }
         let alternative = if is_cached { format!("set HF_HUB_OFFLINE=1 to do without it, or {hint}") } else { hint };
-        let content = self.hub(None, &alternative)?.optional_file(id, name, &alternative)?;
+        let content = self.hub(self.deadline(), &alternative)?.optional_file(id, name, &alternative)?;
         let stored = match (&content, &own, absent) {
             (Some(content), Some(own), _) => write_atomically(&own.join(name), content),
             (None, _, Some(absent)) if is_cached => write_atomically(&absent, b""),
@@ -318,6 +319,12 @@ impl TokenizerSource {
             warn!("{name} of the tokenizer \"{id}\" cannot be stored in the cache: {error}");
         }
         Ok(content)
+    }
+
+    /// When a call that begins now must end, by the configuration's `timeout_operation`.
+    fn deadline(&self) -> Option<Deadline> {
+        let config = self.config.as_ref().or_else(|| self.service.as_ref().map(ServiceFiles::config))?;
+        Deadline::of_operation(config.clock(), config.timeout_operation())
     }
 
     pub(super) fn load_until(&self, id: &str, deadline: Option<Deadline>) -> Result<Tokenizer> {

@@ -10,6 +10,8 @@ mod api;
 mod auto_traits;
 mod better_than_python;
 mod billing;
+#[cfg(all(feature = "ndarray", feature = "tokenizers"))]
+mod call_limits;
 #[cfg(feature = "cli")]
 mod chat_cli;
 #[cfg(all(feature = "chat", feature = "local", feature = "tokenizers"))]
