@@ -27,6 +27,8 @@ pub(crate) struct Batcher<E> {
     dropped: u64,
     /// The number of requests that were accepted or rejected.
     answered: u64,
+    /// The number of events in the request that is being sent or will be retried.
+    outstanding: usize,
     ended: bool,
 }
 
@@ -81,6 +83,7 @@ impl<E> Default for Batcher<E> {
             flush_below: 0,
             dropped: 0,
             answered: 0,
+            outstanding: 0,
             ended: false,
         }
     }
@@ -118,7 +121,18 @@ impl<E> Batcher<E> {
     pub(crate) fn give_up(&mut self) {
         self.dropped += (self.queued.len() + self.retry.take().map_or(0, |(_, batch)| batch.events.len())) as u64;
         self.queued.clear();
+        self.outstanding = 0;
         self.ended = true;
+    }
+
+    /// The index of the next event.
+    pub(crate) fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// All events with lower indices were accepted, rejected or dropped.
+    pub(crate) fn settled_below(&self) -> u64 {
+        self.next_index - (self.queued.len() + self.outstanding) as u64
     }
 
     /// The number of dropped events, for any reason.
@@ -150,6 +164,7 @@ impl<E> Batcher<E> {
             return NextAction::Wait(Some(due));
         }
         let count = self.queued.len().min(MAX_BATCH);
+        self.outstanding = count;
         NextAction::Send(EventBatch {
             events: self.queued.drain(..count).map(|(_, event)| event).collect(),
             failures: 0,
@@ -159,7 +174,9 @@ impl<E> Batcher<E> {
     /// Records the outcome of a request. After the last event, nothing is retried: the thread that closes the session waits,
     /// and if one request fails, the others would fail, too.
     pub(crate) fn sent(&mut self, mut batch: EventBatch<E>, outcome: SendOutcome, now: Instant) {
-        self.answered += u64::from(!matches!(outcome, SendOutcome::Retry(_)));
+        if !matches!(outcome, SendOutcome::Retry(_)) {
+            (self.answered, self.outstanding) = (self.answered + 1, 0);
+        }
         match outcome {
             SendOutcome::Accepted => {}
             SendOutcome::Rejected => self.dropped += batch.events.len() as u64,

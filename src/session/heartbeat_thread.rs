@@ -45,14 +45,7 @@ pub(super) fn run(http: &Http, session_id: &str, is_dynamic: bool) {
 fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
     let clock = http.config().clock();
     let request = Request { retry: RetryMode::Never, ..Request::post("session_heartbeat", body) };
-    let limits = Limits {
-        idle: TIMEOUT,
-        deadline: Deadline::of_operation(clock, Some(TIMEOUT)),
-        // Silence of the service has a warning of its own.
-        waits_for: None,
-        ..http.limits("session_heartbeat", Purpose::Session)
-    };
-    let response = http.send(&request, &limits);
+    let response = http.send(&request, &limits(http));
     let result = match &response {
         Ok(_) => HeartbeatResult::Acknowledged,
         Err(error) if error.status() == Some(410) => HeartbeatResult::Gone,
@@ -74,4 +67,30 @@ fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
         _ => {}
     }
     true
+}
+
+fn limits(http: &Http) -> Limits {
+    Limits {
+        idle: TIMEOUT,
+        deadline: Deadline::of_operation(http.config().clock(), Some(TIMEOUT)),
+        // Silence of the service has a warning of its own.
+        waits_for: None,
+        ..http.limits("session_heartbeat", Purpose::Session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+
+    #[test]
+    fn a_heartbeat_has_ten_seconds_in_all() {
+        let clock = ManualClock::new().clock();
+        let config = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").clock(clock.clone());
+        let limits = limits(&Http::new(&config.build_with(|_| None).unwrap()).unwrap());
+        let ten = Duration::from_secs(10);
+        assert_eq!((limits.idle, limits.deadline.unwrap().at - clock.now()), (ten, ten));
+    }
 }

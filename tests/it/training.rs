@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tinkex::clock::ManualClock;
-use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
+use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn, SamplerKind};
 use tinkex::{ErrorKind, Limit, ServiceClient, TrainingClient, TrainingOptions};
 
 use crate::support::{Gate, Reply, Service, batch, healthy_service};
@@ -288,4 +288,24 @@ fn resuming_an_unsupported_run_takes_no_number() {
     assert_eq!((&created["model_seq_id"], &created["user_metadata"]), (&json!(0), &json!(null)));
     assert_eq!(created["lora_config"]["rank"], 4);
     assert_eq!(service.requests_to("load_weights")[0].body["path"], "tinker://a b/weights/1");
+}
+
+#[test]
+fn submitted_loads_and_saves_wait_their_turn() {
+    let service = Service::start(healthy_service);
+    let trainer = trainer(&service);
+    let path = "tinker://run/weights/a";
+    let loads = [trainer.submit_load_state(path).unwrap(), trainer.submit_load_state_with_optimizer(path).unwrap()];
+    let saved = trainer.submit_save_weights_for_sampler("a").unwrap();
+    let sampler = trainer.submit_save_weights_and_get_sampling_client_with(SamplerKind::Snapshot).unwrap();
+    for load in loads {
+        assert_eq!(load.wait().unwrap().path.as_deref(), Some(path));
+    }
+    assert_eq!(saved.wait().unwrap().path, "tinker://run/sampler_weights/a");
+    assert_eq!(sampler.wait().unwrap().sampling_session_id(), "saved");
+    let loads = service.requests_to("load_weights");
+    assert_eq!(loads.iter().map(|load| load.seq_id()).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    assert_eq!(loads.iter().map(|load| load.body["optimizer"] == true).collect::<Vec<_>>(), [false, true]);
+    let saves = service.requests_to("save_weights_for_sampler");
+    assert_eq!(saves.iter().map(|save| save.seq_id()).collect::<Vec<_>>(), [Some(3), Some(4)]);
 }

@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// [`Config::builder().telemetry(..)`](crate::ConfigBuilder::telemetry) or `TINKER_TELEMETRY` turns telemetry off; then the
 /// methods do nothing.
 ///
-/// An event is sent within 10 s, or as soon as 100 events are queued. No method blocks: while 10 000 events are queued, because
+/// An event is sent within 10 s, or as soon as 100 events are queued. No method but [`log_fatal`](Telemetry::log_fatal) blocks: while 10 000 events are queued, because
 /// the service cannot be reached, further ones are dropped, with one warning in the log.
 ///
 /// # Examples
@@ -104,6 +104,36 @@ impl Telemetry {
     /// ```
     pub fn log_exception(&self, error: &(dyn StdError + 'static)) {
         self.push(|| report::reported(error));
+    }
+
+    /// Reports an error that ends the program, as [`log_exception`](Telemetry::log_exception) does, and blocks until the service
+    /// has it and all events before it, for up to `timeout`. Returns whether none of them is queued any more; false if telemetry is
+    /// off. The session stays open: its end is reported when it is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn train(_: &tinkex::ServiceClient) -> tinkex::Result<()> { Ok(()) }
+    /// # fn f(service: tinkex::ServiceClient) {
+    /// if let Err(error) = train(&service) {
+    ///     service.telemetry().log_fatal(&error, std::time::Duration::from_secs(5));
+    ///     std::process::exit(1);
+    /// }
+    /// # }
+    /// ```
+    pub fn log_fatal(&self, error: &(dyn StdError + 'static), timeout: Duration) -> bool {
+        let Some(queue) = self.queue() else { return false };
+        queue.push(report::reported(error));
+        let deadline = queue.clock.now().checked_add(timeout);
+        let mut state = queue.state.lock();
+        state.flush();
+        let end = state.next_index();
+        queue.state.notify_all();
+        let mut is_over = false;
+        while state.settled_below() < end && !is_over {
+            is_over = queue.clock.wait_until(&queue.state, &mut state, deadline);
+        }
+        state.settled_below() >= end
     }
 
     /// Sends the queued events without waiting for more of them. Does not block.
@@ -270,6 +300,8 @@ impl EventSender {
             };
             let outcome = self.send(&batch);
             monitor.lock().sent(batch, outcome, clock.now());
+            // Someone may wait for the events to be sent.
+            monitor.notify_all();
         }
     }
 
@@ -287,12 +319,7 @@ impl EventSender {
         // session ends the wait.
         let request =
             Request { retry: RetryMode::Never, idempotency_key: key.as_deref(), ..Request::post("telemetry", &body) };
-        let limits = Limits {
-            idle: TIMEOUT,
-            deadline: Deadline::of_operation(&self.queue.clock, Some(TIMEOUT)),
-            ..self.http.limits("telemetry", Purpose::Telemetry)
-        };
-        match self.http.send(&request, &limits) {
+        match self.http.send(&request, &limits(&self.http)) {
             Ok(_) => SendOutcome::Accepted,
             Err(error) if error.is_retryable() => {
                 debug!("{error}; {} telemetry events will be retried", batch.events.len());
@@ -306,5 +333,26 @@ impl EventSender {
                 SendOutcome::Rejected
             }
         }
+    }
+}
+
+fn limits(http: &Http) -> Limits {
+    let deadline = Deadline::of_operation(http.config().clock(), Some(TIMEOUT));
+    Limits { idle: TIMEOUT, deadline, ..http.limits("telemetry", Purpose::Telemetry) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+
+    #[test]
+    fn a_request_has_five_seconds_in_all() {
+        let clock = ManualClock::new().clock();
+        let config = Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1").clock(clock.clone());
+        let limits = limits(&Http::new(&config.build_with(|_| None).unwrap()).unwrap());
+        let five = Duration::from_secs(5);
+        assert_eq!((limits.idle, limits.deadline.unwrap().at - clock.now()), (five, five));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tempfile::TempDir;
 use tinkex::types::wire::{ClientConfig, ClientDynamicConfig};
-use tinkex::types::{Datum, LoraConfig, LossFn};
+use tinkex::types::{AdamParams, Datum, LoraConfig, LossFn};
 use tinkex::{Config, ServiceClient, Wire};
 
 use super::program::{KEY, PROGRAM, Program, ignoring, read_to_end, shell, tinkex};
@@ -163,6 +163,25 @@ fn a_signal_stops_the_server_cleanly() {
         assert_eq!(server.child.wait().unwrap().code(), Some(0), "{signal}");
         assert_eq!(read_to_end(&mut server.stdout), "", "exactly one line");
         assert_eq!(read_to_end(server.child.stderr.take().unwrap()), "");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_client_waits_for_a_suspended_server() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    let server = serve("");
+    let send = |signal| kill(Pid::from_raw(server.child.id().try_into().unwrap()), signal).unwrap();
+    let client = connect(&server).unwrap();
+    let trainer = client.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default()).unwrap();
+    for _ in 0..3 {
+        send(Signal::SIGSTOP);
+        let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+        assert!(step.wait_timeout(Duration::from_millis(50)).is_none());
+        send(Signal::SIGCONT);
+        step.wait().unwrap();
     }
 }
 

@@ -9,8 +9,8 @@ use tinkex::ErrorKind;
 use tinkex::clock::ManualClock;
 
 use super::{connect, error_reply, health_after, is_own_wait, quiet, replying, through_waits};
-use crate::support::Reply;
 use crate::support::mock::{self, respond, session};
+use crate::support::{Reply, Service, healthy_service};
 
 #[test]
 fn temporary_statuses_are_retried_with_backoff() {
@@ -154,5 +154,19 @@ fn the_error_message_is_the_servers() {
         let hint = "correct the request, as the message says";
         assert_eq!(error.to_string(), format!("health: the server returned 422: {expected}; {hint}"));
         health.assert();
+    }
+}
+
+#[test]
+fn the_error_repeats_how_long_to_wait() {
+    for (status, retry_after, expected) in
+        [(429, "7", Some(Duration::from_secs(7))), (503, "0.5", Some(Duration::from_millis(500))), (503, "soon", None)]
+    {
+        let service = Service::start(move |request| match &*request.path {
+            "healthz" => Reply::with_headers(status, &[("retry-after", retry_after)], &json!({})),
+            _ => healthy_service(request),
+        });
+        let error = connect(service.config().max_retries(0)).unwrap().health().unwrap_err();
+        assert_eq!(error.retry_after(), expected, "{retry_after}");
     }
 }

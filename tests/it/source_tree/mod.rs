@@ -1,6 +1,7 @@
 //! Rules of the source tree itself: which module may use which, how files and tests are named, and
-//! which methods have examples.
+//! which methods have examples and are called by tests.
 
+mod called;
 mod examples;
 mod layers;
 mod modules;

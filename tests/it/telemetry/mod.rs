@@ -271,6 +271,55 @@ fn reported_errors_are_classified() {
     assert_eq!(severities, ["WARNING", "WARNING", "WARNING", "ERROR", "WARNING", "ERROR"]);
     assert_eq!(events[5]["event_data"]["status_code"], 404);
     assert_eq!(events[6]["error_message"], "the disk is full");
+    assert_eq!((&events[4]["error_type"], &events[6]["error_type"]), (&json!("Status"), &json!("Error")));
+}
+
+#[test]
+fn a_fatal_error_is_sent_before_the_return() {
+    let (service, manual) = (Service::start(healthy_service), ManualClock::new());
+    let client = connect(config(&service, &manual));
+    let telemetry = client.telemetry();
+    log_many(&telemetry, 150);
+    // The clock stands still: nothing waits for more events.
+    assert!(telemetry.log_fatal(&std::io::Error::other("the disk is full"), PATIENCE));
+    let events = events(&service);
+    assert_eq!((events.len(), names(&events)[151]), (152, "UNHANDLED_EXCEPTION"));
+    client.close(PATIENCE);
+    assert!(!telemetry.log_fatal(&std::io::Error::other("late"), PATIENCE) || self::events(&service).len() == 153);
+}
+
+#[test]
+fn a_fatal_error_waits_for_its_time_only() {
+    let service =
+        Service::start(|request| if request.path == "telemetry" { Reply::Silence } else { healthy_service(request) });
+    let manual = ManualClock::new();
+    let client = connect(config(&service, &manual));
+    let telemetry = client.telemetry();
+    let reporting = thread::spawn(move || telemetry.log_fatal(&std::io::Error::other("the disk is full"), 3 * SECOND));
+    manual.until_waiting(|waits| waits.contains(&(3 * SECOND)));
+    manual.advance(3 * SECOND);
+    assert!(!reporting.join().unwrap(), "the service has not responded");
+    assert!(!Telemetry::default().log_fatal(&std::io::Error::other("off"), PATIENCE));
+}
+
+#[test]
+fn a_paused_queue_is_reported_once_a_minute() {
+    let service = crate::support::service_with_polls(|request| match request.iteration() {
+        Some(0..=2) => Reply::ok(json!({"type": "try_again", "queue_state": "paused_capacity"})),
+        _ => crate::support::result(request.request_id()),
+    });
+    let manual = ManualClock::new();
+    let client = connect(config(&service, &manual));
+    let pending = client.pending::<Value>("optim_step:m:1", RequestKind::OptimStep);
+    for _ in 0..3 {
+        advance_past_wait(&manual, 1000..=1000);
+    }
+    pending.wait().unwrap();
+    client.close(PATIENCE);
+    let events = events(&service);
+    assert_eq!(names(&events), ["SESSION_START", "APIFuture.result_async.queue_state", "SESSION_END"]);
+    let data = json!({"request_id": "optim_step:m:1", "request_type": "OptimStep", "queue_state": "paused_capacity"});
+    assert_eq!((&events[1]["event_data"], &events[1]["severity"]), (&data, &json!("WARNING")));
 }
 
 /// A service that repeats everything that it received in each of its failures.
