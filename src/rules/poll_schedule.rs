@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_an_outage_ends_waits_after_failures() {
+    fn waits_after_failures_end_with_the_outage() {
         let down = || NotReady::ServerError { status: 503 };
         let limited = || NotReady::RateLimited { retry_after: Some(7 * SECOND) };
         let rows: [(NotReady, bool, u128); 6] = [

@@ -178,9 +178,12 @@ fn the_progress_timeout_gives_up_a_silent_promise() {
     let step = trainer.submit_optim_step(adam()).unwrap();
     let ready = step.ready();
     while ready.is_empty() {
-        manual.until_waiting(|waits| !ready.is_empty() || waits[0] <= Duration::from_secs(30));
+        manual.until_waiting(|waits| {
+            !ready.is_empty() || waits.first().is_some_and(|wait| *wait <= Duration::from_secs(30))
+        });
         if ready.is_empty() {
-            manual.advance(manual.waits()[0].min(Duration::from_secs(30)));
+            let next = manual.waits().first().copied().unwrap_or_default();
+            manual.advance(next.min(Duration::from_secs(30)));
         }
     }
     let error = step.wait().unwrap_err();
