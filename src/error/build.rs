@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::text::line;
 use super::{ConnectionFault, Error, ErrorKind, Inner, Limit, Outlook, RequestErrorCategory, Rounded, Tries};
 
 /// Maximum size of a response body in an error, in bytes.
@@ -16,7 +17,7 @@ impl Error {
         Error(Box::new(Inner {
             kind,
             operation: None,
-            message: message.into(),
+            message: line(message),
             hint: None,
             status: None,
             category: None,
@@ -58,25 +59,25 @@ impl Error {
 
     /// Sets the operation, unless an inner layer already has.
     pub(crate) fn with_operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
-        self.0.operation.get_or_insert_with(|| operation.into());
+        self.0.operation.get_or_insert_with(|| line(operation));
         self
     }
 
     /// Sets the operation, replacing one that an inner layer set.
     pub(crate) fn replace_operation(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
-        self.0.operation = Some(operation.into());
+        self.0.operation = Some(line(operation));
         self
     }
 
     /// Appends to the message, in parentheses.
     pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
-        self.0.message = format!("{} ({detail})", self.0.message).into();
+        self.0.message = line(format!("{} ({detail})", self.0.message));
         self
     }
 
     /// Sets the reason: why, in a few words.
     pub(crate) fn with_reason(mut self, reason: impl Into<Arc<str>>) -> Self {
-        self.0.reason = Some(reason.into());
+        self.0.reason = Some(line(&*reason.into()).into());
         self
     }
 
@@ -90,7 +91,7 @@ impl Error {
         let is_bare = self.0.kind == ErrorKind::Connect && self.connection_fault().is_none();
         let cause = self.0.source.as_ref().filter(|_| is_bare).map(ToString::to_string);
         match cause.filter(|cause| !self.0.message.contains(&**cause)) {
-            Some(cause) => format!("{}: {cause}", self.0.message).into(),
+            Some(cause) => line(format!("{}: {cause}", self.0.message)).into(),
             None => self.0.message.as_ref().into(),
         }
     }
@@ -130,14 +131,14 @@ impl Error {
     pub(crate) fn with_last_word(mut self, limit: Limit, reason: &str, tries: u32, elapsed: Duration) -> Self {
         let tries = if tries > 0 { format!(", {}", Tries(tries)) } else { String::new() };
         self.0.message =
-            format!("{}: {reason}{tries} in {} ({})", limit.what(), Rounded(elapsed), limit.setting()).into();
-        self.0.reason = Some(reason.into());
+            line(format!("{}: {reason}{tries} in {} ({})", limit.what(), Rounded(elapsed), limit.setting()));
+        self.0.reason = Some(line(reason).into());
         self.0.has_tries = true;
         self
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(line(hint));
         self
     }
 
@@ -175,6 +176,15 @@ impl Error {
     pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
         let kept = &body[..body.len().min(MAX_BODY)];
         self.0.body = Some(String::from_utf8_lossy(kept).into());
+        self
+    }
+
+    /// Passes the texts that it shows of a response through `hide`, which masks secrets.
+    pub(crate) fn hiding(mut self, hide: impl Fn(String) -> String) -> Self {
+        let inner = &mut *self.0;
+        inner.message = hide(std::mem::take(&mut inner.message).into_owned()).into();
+        inner.reason = inner.reason.take().map(|reason| hide(reason.as_ref().to_owned()).into());
+        inner.body = inner.body.take().map(|body| hide(body.into()).into());
         self
     }
 

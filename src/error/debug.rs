@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Error;
+use super::text::line;
 
 /// `{:?}` is the text of [`Display`](fmt::Display), and one line for each cause that it does not name yet. `{:#?}` shows the
 /// fields.
@@ -14,7 +15,7 @@ impl fmt::Debug for Error {
         let mut shown = self.to_string();
         f.write_str(&shown)?;
         for cause in self.sources() {
-            let cause = cause.to_string();
+            let cause = line(cause.to_string());
             if !shown.contains(&*cause) {
                 write!(f, "\ncaused by: {cause}")?;
                 shown.push('\n');

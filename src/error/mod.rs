@@ -24,6 +24,7 @@ mod connection;
 mod debug;
 mod figures;
 mod kind;
+mod text;
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -36,6 +37,7 @@ pub use connection::ConnectionFault;
 pub(crate) use connection::Outlook;
 pub(crate) use figures::{Rounded, Tries};
 pub use kind::{ErrorKind, Limit};
+pub(crate) use text::{one_line, shown_id, truncated};
 
 /// A `Result` with this crate's [`Error`].
 ///
@@ -386,7 +388,7 @@ impl fmt::Display for Error {
         }
         f.write_str(&self.0.message)?;
         if let Some(id) = &self.0.request_id {
-            write!(f, " (request {id})")?;
+            write!(f, " (request {})", shown_id(id))?;
         }
         if self.0.may_have_taken_effect {
             f.write_str("; the request may have taken effect")?;

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::error::{self, truncated};
+
 /// The maximum length of a message in bytes. The error keeps more of the response.
 const MAX_MESSAGE: usize = 1000;
 
@@ -22,7 +24,7 @@ pub(crate) fn error_message(status: u16, body: &[u8]) -> String {
 
 /// The status and the message of a response in a few words: `503 no GPU free`, else `503 Service Unavailable`.
 pub(crate) fn reason(status: u16, body: &[u8]) -> String {
-    let text = json_message(body).or_else(|| plain(body)).map(|text| truncated(text, MAX_REASON));
+    let text = json_message(body).or_else(|| plain(body)).map(|text| truncated(text.into(), MAX_REASON).into_owned());
     format!("{status}{}", text.map_or_else(|| status_name(status).to_owned(), |text| format!(" {text}")))
 }
 
@@ -70,20 +72,10 @@ fn plain(body: &[u8]) -> Option<String> {
 
 /// The text in one line and within the maximum length; `None` if it is blank.
 pub(crate) fn one_line(text: &str) -> Option<String> {
-    let line: String =
-        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE + 1).collect();
-    let line = truncated(line, MAX_MESSAGE);
-    (!line.is_empty()).then_some(line)
-}
-
-/// The text within a length in bytes.
-fn truncated(mut line: String, max: usize) -> String {
-    if line.len() > max {
-        let end = (0..=max - '…'.len_utf8()).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-        line.truncate(end);
-        line.push('…');
-    }
-    line
+    let start = text.trim();
+    let end = start.char_indices().nth(MAX_MESSAGE + 1).map_or(start.len(), |(end, _)| end);
+    let line = truncated(error::one_line(&start[..end]), MAX_MESSAGE);
+    (!line.is_empty()).then(|| line.into_owned())
 }
 
 /// The status by number and, if it is known, by name.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::error_message::one_line;
 use super::poll_queue::ClientId;
 use crate::types::{QueueState, RequestKind};
 
@@ -41,7 +42,8 @@ impl QueueLog {
 /// What is paused, and why. `None` for a queue that is not paused.
 pub(crate) fn paused(kind: RequestKind, queue_state: &QueueState, reason: Option<&str>) -> Option<String> {
     let what = if kind == RequestKind::Sample { "sampling" } else { "training" };
-    why(kind, queue_state, reason).map(|reason| format!("{what} is paused: {reason}"))
+    let reason = one_line(&why(kind, queue_state, reason)?)?;
+    Some(format!("{what} is paused: {reason}"))
 }
 
 /// Why a queue is paused: the server's reason, or the Python client's text for the state. `None` for a queue that is not

@@ -13,7 +13,7 @@ use tinkex::ErrorKind;
 use tinkex::types::FinishReason;
 
 use crate::screen;
-use crate::text::one_line;
+use crate::text::{one_line, shown_id};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Yellow.on_default();
@@ -181,7 +181,7 @@ impl From<tinkex::Error> for Failure {
         };
         let mut message = error.message().to_owned();
         if let Some(id) = error.request_id() {
-            message.push_str(&format!(" (request {id})"));
+            message.push_str(&format!(" (request {})", shown_id(id)));
         }
         if error.may_have_taken_effect() {
             message.push_str("; the request may have taken effect");

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::screen;
-use crate::text::one_line;
+use crate::text::{json, one_line};
 
 /// The format of results on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -50,8 +50,9 @@ impl Output {
         if self.format == Format::Table {
             return Ok(());
         }
-        let json = serde_json::to_string_pretty(document);
-        self.raw(&json.map_err(|error| Failure::failed(format!("the result cannot be written as JSON: {error}")))?)
+        let text = serde_json::to_string_pretty(document);
+        let text = text.map_err(|error| Failure::failed(format!("the result cannot be written as JSON: {error}")))?;
+        self.raw(&json(&text))
     }
 
     /// Prints text and a line break in both formats.

@@ -2,10 +2,39 @@
 
 use std::fmt::Write;
 
+/// The maximum length of an id in a message, in characters.
+const MAX_ID: usize = 200;
+
+/// An id from a service, as a message shows it.
+pub(crate) fn shown_id(id: &str) -> String {
+    match id.char_indices().nth(MAX_ID) {
+        Some((end, _)) => format!("{}…", &id[..end]),
+        None => id.to_owned(),
+    }
+}
+
+/// JSON with the control characters that it may have unescaped, escaped.
+pub(crate) fn json(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {
+        match character {
+            '\n' => safe.push(character),
+            // Writing to a string cannot fail. All of these are below U+10000.
+            _ if is_control(character) => write!(safe, "\\u{:04x}", u32::from(character)).unwrap_or_default(),
+            _ => safe.push(character),
+        }
+        safe
+    })
+}
+
+/// Whether a character controls the terminal, or changes the direction of the text after it.
+fn is_control(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// The text on one line: line breaks and tabs become spaces, other control characters are escaped, so that text from a service
 /// or a file cannot control the terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    escape(text, |character| if "\n\r\t".contains(character) { Some(' ') } else { None })
+    escape(text, |character| if "\n\r\t\u{2028}\u{2029}".contains(character) { Some(' ') } else { None })
 }
 
 /// The text with its line breaks and tabs; other control characters are escaped, so that it cannot control the terminal.
@@ -24,7 +53,7 @@ fn escape(text: &str, allowed: impl Fn(char) -> Option<char>) -> String {
         match allowed(character) {
             Some(instead) => safe.push(instead),
             // Writing to a string cannot fail.
-            None if character.is_control() => write!(safe, "{}", character.escape_unicode()).unwrap_or_default(),
+            None if is_control(character) => write!(safe, "{}", character.escape_unicode()).unwrap_or_default(),
             None => safe.push(character),
         }
         safe
@@ -38,7 +67,21 @@ mod tests {
     #[test]
     fn one_line_has_no_control_characters() {
         assert_eq!(one_line("a\nb\tc\rd"), "a b c d");
-        assert_eq!(one_line("\u{1b}[2Jü"), "\\u{1b}[2Jü");
+        assert_eq!(one_line("\u{1b}[2Jü\u{202e}"), "\\u{1b}[2Jü\\u{202e}");
+    }
+
+    #[test]
+    fn json_says_the_same_without_control_characters() {
+        let value = "ü\u{9b}31m\u{7f}\u{202e}\n";
+        let safe = json(&serde_json::to_string_pretty(&[value]).unwrap());
+        assert_eq!(safe, "[\n  \"ü\\u009b31m\\u007f\\u202e\\n\"\n]");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&safe).unwrap(), [value]);
+    }
+
+    #[test]
+    fn an_id_is_cut() {
+        assert_eq!(shown_id("run-1"), "run-1");
+        assert_eq!(shown_id(&"ü".repeat(201)), format!("{}…", "ü".repeat(200)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::conversation_options::Beginning;
 use crate::failure::Failure;
 use crate::reply::ReadReply;
 use crate::screen;
+use crate::text::json;
 
 /// The keys of a conversation.
 const KEYS: [&str; 3] = ["messages", "tools", "chat_template_kwargs"];
@@ -156,6 +157,7 @@ fn reply(partner: &Partner, prompt: Option<&Prompt>, response: SampleResponse) -
     };
     let reply = ReadReply::from(partner.renderer.parse_reply(prompt, &sequence.tokens));
     serde_json::to_string(&reply)
+        .map(|reply| json(&reply))
         .map_err(|error| Failure::failed(format!("the reply cannot be written as JSON: {error}")))
 }
 
