@@ -26,17 +26,17 @@ use crate::types::{
 /// [`RestClient::new`]. Cheap to clone.
 ///
 /// A run is named by its id; a checkpoint by the ids of its run and of itself (`weights/NAME`, `sampler_weights/NAME` or
-/// `external_weights/NAME`), or by its path `tinker://RUN/weights/NAME`. Ids may contain any characters: they are percent-encoded as one segment of
-/// the URL.
+/// `external_weights/NAME`), or by its path `tinker://RUN/weights/NAME`. Ids may contain any characters but line breaks: they
+/// are percent-encoded as one segment of the URL.
 ///
 /// Every method blocks for one request and its retries, up to the timeout set by
 /// [`with_timeout_operation`](RestClient::with_timeout_operation).
 ///
 /// # Errors
 ///
-/// Every method fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) before any request if an id is empty or a path
-/// does not parse, with [`Status`](crate::ErrorKind::Status) if the service refuses (404 if it does not exist), and otherwise
-/// with the error that ended the request.
+/// Every method fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) before any request if an id is empty or has a line
+/// break, a path does not parse, with [`Status`](crate::ErrorKind::Status) if the service refuses (404 if it does not exist),
+/// and otherwise with the error that ended the request.
 ///
 /// # Examples
 ///

@@ -7,6 +7,7 @@ use ureq::http::{HeaderName, HeaderValue};
 
 use crate::config::Secret;
 use crate::error::{Error, Result};
+use crate::rules::single_line;
 use crate::rules::ttl::ttl_seconds;
 use crate::types::check_path;
 use crate::types::wire::CopyWeightsRequest;
@@ -68,6 +69,7 @@ impl CopyWeights {
             return Err(Error::invalid_input("the copy has no project to go to")
                 .with_hint("set destination_project_id, or the project of the configuration"));
         }
+        single_line::check("the id of the project", project)?;
         let token = self.weights_access_token.as_ref().map(|token| {
             HeaderValue::from_str(token.expose())
                 .map_err(|_| Error::invalid_input("the weights access token has characters that HTTP does not allow"))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Redirects, Request, Response, encode_segment, external_url};
+use crate::rules::single_line;
 use crate::types::{CheckpointArchiveUrlResponse, CheckpointPath, ExternalWeightsUrlsResponse};
 
 /// The assumed lifetime of an archive's URL if the service gives none (Python client).
@@ -33,6 +34,8 @@ const EXTERNAL: &str = "external_weights";
 impl CheckpointEndpoint {
     pub(super) fn by_ids(operation: &'static str, training_run_id: &str, checkpoint_id: &str) -> Result<Self> {
         let run = run(operation, training_run_id)?;
+        single_line::check("the id of the checkpoint", checkpoint_id)
+            .map_err(|error| error.with_operation(operation))?;
         match checkpoint_id.split_once('/') {
             Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(CheckpointEndpoint {
                 operation,
@@ -50,9 +53,9 @@ impl CheckpointEndpoint {
         CheckpointEndpoint::by_ids(operation, path.training_run_id(), path.checkpoint_id())
     }
 
-    /// The path of the URLs of external weights.
-    pub(super) fn external_weights_urls(&self) -> String {
-        format!("{}/external_weights_urls", self.path)
+    /// Asks for the URLs of external weights.
+    pub(super) fn external_weights_request(&self) -> Request<'static> {
+        Request { gives_secret: true, ..Request::get(format!("{}/external_weights_urls", self.path)) }
     }
 
     /// Asks for the URL of the checkpoint's archive, to which the service redirects.
@@ -60,6 +63,7 @@ impl CheckpointEndpoint {
         Request {
             headers: vec![("accept", ACCEPT_ARCHIVE.into())],
             redirects: Redirects::Return,
+            gives_secret: true,
             ..Request::get(format!("{}/archive", self.path))
         }
     }
@@ -81,12 +85,12 @@ pub(super) fn item(operation: &'static str, collection: &str, id: &str) -> Resul
     Ok(format!("{collection}/{}", encode_segment(id)))
 }
 
-/// Refuses an empty id.
+/// Refuses an empty id, and one with a line break.
 pub(super) fn require_id(operation: &'static str, what: &str, id: &str) -> Result<()> {
     if id.is_empty() {
         return Err(Error::invalid_input(format!("the id of the {what} is empty")).with_operation(operation));
     }
-    Ok(())
+    single_line::check(&format!("the id of the {what}"), id).map_err(|error| error.with_operation(operation))
 }
 
 fn parsed(operation: &'static str, tinker_path: &str) -> Result<CheckpointPath> {

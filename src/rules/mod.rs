@@ -32,6 +32,7 @@
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`json_numbers`] | how the numbers of a response are read that are not finite |
 //! | [`result_form`] | whether a result is JSON or protobuf |
+//! | [`single_line`] | whether a text can be an id, a name or metadata |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
 //! | [`billing_period`] | for which time a service reports what it charges for |
@@ -64,6 +65,7 @@ pub(crate) mod sampler_handle;
 pub(crate) mod sequence_number;
 pub(crate) mod service_settings;
 pub(crate) mod session_poll;
+pub(crate) mod single_line;
 pub(crate) mod telemetry_batch;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -8,6 +8,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::http::{Limits, Purpose, Request, RetryMode};
 use crate::pending::PollingSession;
+use crate::rules::single_line;
 use crate::types::check_path;
 use crate::types::wire::{CreateSamplingSessionRequest, CreateSamplingSessionResponse};
 
@@ -64,6 +65,7 @@ impl SamplerOptions {
         if self.base_model.as_deref().is_some_and(|name| name.trim().is_empty()) {
             return Err(Error::invalid_input("the name of the model is empty"));
         }
+        single_line::check("the name of the model", self.base_model.as_deref().unwrap_or_default())?;
         self.model_path.as_deref().map_or(Ok(()), check_path)
     }
 }

@@ -247,8 +247,8 @@ impl ServiceClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, or neither, before any request; otherwise any error
-    /// of the request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or path, one with a line break, or neither, before
+    /// any request; otherwise any error of the request.
     ///
     /// # Examples
     ///

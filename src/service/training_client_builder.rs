@@ -66,8 +66,8 @@ impl LoraBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name or a LoRA configuration that trains nothing, before
-    /// any request; otherwise any error of a request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, a line break in the name or metadata, or a LoRA
+    /// configuration that trains nothing, before any request; otherwise any error of a request.
     pub fn create(self) -> Result<TrainingClient> {
         self.service.create_lora(&self.base_model, self.options, self.service.blocking())?.wait()
     }
@@ -128,8 +128,8 @@ impl FromStateBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a path or an empty name of a base model, before
-    /// any request, and for a checkpoint that is not a LoRA adapter; otherwise any error of a request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a path, an empty name of a base model, or a line
+    /// break, before any request, and for a checkpoint that is not a LoRA adapter; otherwise any error of a request.
     pub fn create(self) -> Result<TrainingClient> {
         self.service.create_from_state(self.from, self.service.blocking())?.wait()
     }
@@ -139,8 +139,8 @@ impl FromStateBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a path or an empty name of a base model, or
-    /// [`Closed`](crate::ErrorKind::Closed). The [`Pending`] returns all others.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a path, an empty name of a base model, or a line
+    /// break, or [`Closed`](crate::ErrorKind::Closed). The [`Pending`] returns all others.
     pub fn submit(self) -> Result<Pending<TrainingClient>> {
         self.service.create_from_state(self.from, self.service.submitting())
     }

@@ -10,6 +10,7 @@ use super::requests::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending};
+use crate::rules::single_line::{self, check_metadata};
 use crate::rules::ttl::ttl_seconds;
 use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::types::wire::{
@@ -30,9 +31,9 @@ impl TrainingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, and for a time limit below 1 hour or above 10 years,
-    /// before any request; for a name that is taken status 409, after at most two retries, or 400 from the local server; otherwise any
-    /// error of a request.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, for a line break in the name or metadata, and for a
+    /// time limit below 1 hour or above 10 years, before any request; for a name that is taken status 409, after at most two
+    /// retries, or 400 from the local server; otherwise any error of a request.
     ///
     /// # Examples
     ///
@@ -257,6 +258,7 @@ impl TrainingClient {
     fn queue_save_state(&self, options: SaveOptions, mode: CallMode) -> Result<Pending<SaveWeightsResponse>> {
         let operation = "save_state";
         let ttl_seconds = checked(operation, &options.name, options.ttl)?;
+        check_metadata(&options.user_metadata).map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
             let request = SaveWeightsRequest {
@@ -305,6 +307,7 @@ impl TrainingClient {
     ) -> Result<Pending<SaveWeightsResponse>> {
         let operation = SAVE_FOR_SAMPLER;
         let ttl_seconds = checked(operation, &options.name, options.ttl)?;
+        check_metadata(&options.user_metadata).map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
             let request = SaveWeightsForSamplerRequest {
@@ -367,6 +370,7 @@ fn checked(operation: &'static str, name: &str, ttl: Option<Duration>) -> Result
     if name.trim().is_empty() {
         return Err(Error::invalid_input("the name of the checkpoint is empty").with_operation(operation));
     }
+    single_line::check("the name of the checkpoint", name).map_err(|error| error.with_operation(operation))?;
     ttl.map(ttl_seconds).transpose().map_err(|error| error.with_operation(operation))
 }
 

@@ -133,7 +133,7 @@ pub(crate) fn check_path(path: &str) -> Result<()> {
             && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
     };
     let is_web = |scheme: &str| ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
-    match path.split_once("://") {
+    match path.split_once("://").filter(|_| !path.contains(['\r', '\n', '\0'])) {
         Some((scheme, rest)) if is_scheme(scheme) && !is_web(scheme) && !rest.is_empty() => Ok(()),
         _ => Err(Error::invalid_input(format!(
             "{path:?} is not the path of saved weights, such as {SCHEME}RUN/weights/NAME"

@@ -58,6 +58,7 @@ mod scenarios;
 mod servers;
 mod service_settings;
 mod session_end;
+mod single_lines;
 mod source_tree;
 mod telemetry;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::observer::{Observer, Observers, QueueStateObserver};
 use crate::rules::credential::Claims;
 use crate::rules::proxy::ProxyVariables;
+use crate::rules::single_line;
 use crate::types::Query;
 
 /// The minimum stack size of a thread: nested JSON and TLS overflow smaller ones, and an overflow aborts the process.
@@ -248,7 +249,7 @@ impl ConfigBuilder {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
     /// or host, a proxy that cannot be used, a file of certificates that cannot be read or holds none, a limit of zero, a stack below
-    /// 128 KiB, an invalid header.
+    /// 128 KiB, an invalid header, a line break in a tag, in metadata, in `project_id` or in `display_name`.
     ///
     /// # Examples
     ///
@@ -332,6 +333,13 @@ impl ConfigBuilder {
                 return Err(Error::config(format!("{name} is empty")).with_hint("leave it out, or set it to a text"));
             }
         }
+        let texts = [("project_id", &self.project_id), ("display_name", &self.display_name)];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
+        let tags = self.tags.iter().flatten().map(|tag| ("a tag", tag));
+        let checked = texts.chain(tags).try_for_each(|(name, text)| single_line::check(name, text));
+        checked
+            .and_then(|()| single_line::check_metadata(&self.user_metadata))
+            .map_err(|error| Error::config(error.message().to_owned()).with_hint("leave the character out"))?;
         self.settings.check()?;
         self.settings.cap_durations();
         if self.settings.thread_stack_size < MIN_STACK {
