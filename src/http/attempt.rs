@@ -10,7 +10,7 @@ use super::cancel::{RequestHandle, cancelled};
 use super::credentials::{NotObtained, SentCredential};
 use super::request::{Limits, Method, Purpose, Redirects, Request};
 use super::response::Response;
-use super::transport::{ConnectError, CurrentRequest, SecretLines, mask_in};
+use super::transport::{Body, ConnectError, CurrentRequest, Hidden, SecretLines};
 use super::url::{Target, join_base_url};
 use crate::error::{ConnectionFault, Error, ErrorKind, Limit, Outlook, Result};
 use crate::rules::connection_failure::ConnectionDiagnosis;
@@ -136,7 +136,9 @@ impl Http {
         let left = self.time_left(limits).map_err(Failed::Final)?;
         let (head, secrets) = self.head(attempt, target, credential);
         let agent = self.agents.of(limits.purpose);
+        let hidden = Hidden::new(secrets.clone(), self.credentials(credential));
         let current = CurrentRequest::set(&limits.handle, secrets);
+        current.veil(&hidden, if request.gives_secret { Body::GivesSecret } else { Body::Ordinary });
         let outcome = self.config.clock().outside(|| {
             let head = agent
                 .configure_request(head)
@@ -151,11 +153,13 @@ impl Http {
                 Method::Post | Method::Put | Method::Delete => agent.run(head.map(|()| request.body)),
             };
             let (head, body) = response?.into_parts();
-            let mut response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+            let mut response =
+                Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new(), hidden };
             let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
             let end = body.read_to_end(&mut response.body).map_err(ureq::Error::from);
+            response.change(|text| current.lift(text));
             if !response.is_success() {
-                mask_in(&mut response.body, credential.secret().expose().as_bytes());
+                response.mask();
             }
             Ok((response, end))
         });

@@ -11,7 +11,7 @@ use super::Http;
 use super::attempt::{Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
 use super::request::Limits;
 use super::response::Response;
-use super::transport::{CurrentRequest, SecretLines, mask, proxy_for};
+use super::transport::{Body, CurrentRequest, Hidden, SecretLines, mask, proxy_for, without_query};
 use super::url::{external_redirect, keeps_https, same_origin};
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
@@ -91,7 +91,9 @@ impl Http {
         let failed = |error| self.failed(error, limits, &origin(uri));
         let proxy = proxy_for(&self.config, uri).map_err(Failed::Final)?;
         let (head, secrets) = head(uri, download).map_err(|error| failed(error.into()))?;
-        let _current = CurrentRequest::set(&limits.handle, secrets);
+        let hidden = Hidden::new(secrets.clone(), Vec::new());
+        let current = CurrentRequest::set(&limits.handle, secrets);
+        current.veil(&hidden, Body::File);
         clock.outside(|| {
             let agent = self.agents.external();
             let head = agent
@@ -103,7 +105,9 @@ impl Http {
                 .timeout_recv_response(limits.head)
                 .build();
             let (head, body) = agent.run(head).map_err(failed)?.into_parts();
-            let response = Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+            let mut response =
+                Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new(), hidden };
+            response.change(|text| current.lift(text));
             self.reached.insert(&origin(uri));
             if let Some(location) = response.headers.get(header::LOCATION).filter(|_| response.is_redirect()) {
                 return Ok(Some(String::from_utf8_lossy(location.as_bytes()).into_owned()));
@@ -130,7 +134,7 @@ impl Http {
 
 /// The request with masked secrets, and the secrets for the connection to put in.
 fn head(uri: &Uri, download: &Download<'_>) -> Result<(ureq::http::Request<()>, SecretLines), ureq::http::Error> {
-    let mut head = ureq::http::Request::get(uri.clone())
+    let mut head = ureq::http::Request::get(without_query(uri))
         .header(header::ACCEPT, "*/*")
         // Lengths and ranges count the bytes as they are stored.
         .header(header::ACCEPT_ENCODING, "identity")
@@ -143,7 +147,7 @@ fn head(uri: &Uri, download: &Download<'_>) -> Result<(ureq::http::Request<()>, 
     if let Some((name, secret)) = secret {
         head = head.header(name, mask(secret));
     }
-    Ok((head.body(())?, SecretLines::new(secret)))
+    Ok((head.body(())?, SecretLines::new(secret).and_request_line("GET", uri)))
 }
 
 fn downgraded(uri: &Uri) -> Error {

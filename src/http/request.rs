@@ -175,6 +175,8 @@ pub(crate) struct Request<'a> {
     pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) retry: RetryMode,
     pub(crate) credential: RequestCredential,
+    /// Whether the response gives a secret: a token, or signed addresses.
+    pub(crate) gives_secret: bool,
 }
 
 impl<'a> Request<'a> {
@@ -193,6 +195,7 @@ impl<'a> Request<'a> {
             idempotency_key: None,
             retry: RetryMode::Policy { max_retries: None },
             credential: RequestCredential::Current,
+            gives_secret: false,
         }
     }
 

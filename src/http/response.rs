@@ -3,12 +3,16 @@
 use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, HeaderValue};
 
+use super::transport::Hidden;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rules::error_message::{error_message, one_line, reason};
 use crate::rules::json_numbers;
 use crate::rules::retry::{AttemptFailure, RetryAdvice};
+
+/// The maximum number of body bytes that are looked through for secrets, more than an error keeps.
+const MAX_SHOWN: usize = 16 * 1024;
 
 /// The maximum number of body bytes in an error message.
 const MAX_EXCERPT: usize = 80;
@@ -19,6 +23,8 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+    /// What errors and the log do not show of it.
+    pub(super) hidden: Hidden,
 }
 
 impl Response {
@@ -83,7 +89,8 @@ impl Response {
 
     /// The status and the first bytes of the body.
     pub(super) fn summary(&self) -> String {
-        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(MAX_EXCERPT)]);
+        let body = self.start_of_body();
+        let start = String::from_utf8_lossy(&body[..body.len().min(MAX_EXCERPT)]);
         match one_line(&start) {
             Some(start) => format!("status {}, starts with {start:?}", self.status),
             None => format!("status {}", self.status),
@@ -93,6 +100,35 @@ impl Response {
     /// The status and the server's message, in a few words.
     pub(crate) fn reason(&self) -> String {
         reason(self.status, &self.body)
+    }
+
+    /// Masks the secrets that the server repeats. For a response that means failure.
+    pub(crate) fn mask(&mut self) {
+        let hidden = self.hidden.clone();
+        self.change(|text| hidden.mask_in(text));
+    }
+
+    /// Changes the body and the values of the headers, if `change` says that it has.
+    pub(super) fn change(&mut self, change: impl Fn(&mut [u8]) -> bool) {
+        change(&mut self.body);
+        for value in self.headers.values_mut() {
+            let mut bytes = value.as_bytes().to_vec();
+            if change(&mut bytes) {
+                *value = HeaderValue::from_bytes(&bytes).unwrap_or_else(|_| HeaderValue::from_static(""));
+            }
+        }
+    }
+
+    /// A text of the service in one line, for the log.
+    pub(crate) fn line(&self, text: &str) -> Option<String> {
+        one_line(&self.hidden.mask(text.to_owned()))
+    }
+
+    /// The first bytes of the body, masked.
+    fn start_of_body(&self) -> Vec<u8> {
+        let mut start = self.body[..self.body.len().min(MAX_SHOWN)].to_vec();
+        self.hidden.mask_in(&mut start);
+        start
     }
 
     /// The target of a redirect, without its query, which may hold a secret.
@@ -132,10 +168,17 @@ impl Response {
 
     /// Adds the status, headers and body to an error.
     pub(super) fn describe(&self, error: Error) -> Error {
-        let headers = self
-            .headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
-        error.with_status(self.status).with_body(&self.body).with_headers(headers)
+        // A program may need the query of a redirect.
+        let hidden = self.hidden.with_login(self.header("location"));
+        let shown = |value: &HeaderValue| Some(hidden.mask(value.to_str().ok()?.to_owned()));
+        let headers = self.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), shown(value)?)));
+        let error = error.with_status(self.status).with_body(&self.start_of_body());
+        self.hide_in(error).with_headers(headers)
+    }
+
+    /// Masks secrets in an error that shows something of this response.
+    pub(crate) fn hide_in(&self, error: Error) -> Error {
+        let hidden = self.hidden.with_address(self.header("location"));
+        error.hiding(|text| hidden.mask(text))
     }
 }

@@ -251,7 +251,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("location", HeaderValue::from_bytes(location.as_bytes()).unwrap());
         let target = Target { method, uri: "http://host/base/a?q=1".parse().unwrap() };
-        let next = target.redirected(&Response { status, headers, body: Vec::new() })?;
+        let next = target.redirected(&Response { status, headers, body: Vec::new(), hidden: Default::default() })?;
         Some((next.method, next.uri.to_string()))
     }
 

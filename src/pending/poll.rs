@@ -11,7 +11,7 @@ use super::observe::PromiseObserver;
 use super::reply_sender::ReplySender;
 use super::trouble::Trouble;
 use crate::config::Wire;
-use crate::error::{Error, ErrorKind, Limit, Outlook, Result};
+use crate::error::{Error, ErrorKind, Limit, Outlook, Result, shown_id};
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode, to_json};
 use crate::observer::{Event, QueueStateUpdate};
 use crate::rules::billing::{BILLING_WAIT, Billed};
@@ -66,7 +66,7 @@ impl PollJob {
                 (outcome, failure, trouble)
             }
             Err(error) => {
-                debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, self.request_id);
+                debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, shown_id(&self.request_id));
                 let trouble = Trouble::in_error(&error);
                 (outcome_of(&error, &self.request, self.unreachable), Some(error), Some(trouble))
             }
@@ -129,14 +129,14 @@ impl PollJob {
         let into_error = |failure| match failure {
             PollFailure::Request { message, category } => {
                 // The service accepted the request, and it failed there.
-                Error::new(ErrorKind::RequestFailed, format!("the request failed on the server: {message}"))
-                    .with_category(category)
+                let message = format!("the request failed on the server: {message}");
+                response.hide_in(Error::new(ErrorKind::RequestFailed, message).with_category(category))
             }
             PollFailure::HttpStatus { .. } => response.clone().into_error(self.operation, wall),
             PollFailure::Undecodable { why } => response.decode_error(&why),
         };
         let quoted;
-        let outcome = match protobuf {
+        let mut outcome = match protobuf {
             Some(body) => PollOutcome::Ready(ResultBody::Protobuf(body)).resolve(self.decode, into_error),
             None => {
                 let mut outcome = classify(response.status, &response.body, retry_after);
@@ -149,6 +149,9 @@ impl PollJob {
                 outcome.resolve(|body| (self.decode)(ResultBody::Json(body)), into_error)
             }
         };
+        if let PollOutcome::NotReady(NotReady::Pending { reason: Some(reason), .. }) = &mut outcome {
+            *reason = response.line(reason).unwrap_or_default();
+        }
         let outcome = excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome);
         if response.is_success() || matches!(response.status, 408 | 410) {
             http.end_billing_pause(Billed::Poll);

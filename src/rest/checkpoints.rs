@@ -264,7 +264,7 @@ impl RestClient {
                 .with_operation(operation)
                 .with_hint("use tinker://RUN/external_weights/NAME, from save_weights_external"));
         }
-        let response = self.http().send(&Request::get(checkpoint.external_weights_urls()), &self.limits(operation))?;
+        let response = self.http().send(&checkpoint.external_weights_request(), &self.limits(operation))?;
         endpoint::external_urls(operation, &response)
     }
 

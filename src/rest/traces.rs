@@ -79,7 +79,8 @@ impl RestClient {
 
 /// Asks for the export of a session's trace.
 pub(super) fn trace_request(operation: &'static str, session_id: &str) -> Result<Request<'static>> {
-    Ok(Request::get(format!("{}/trace_export", endpoint::item(operation, "sessions", session_id)?)))
+    let path = format!("{}/trace_export", endpoint::item(operation, "sessions", session_id)?);
+    Ok(Request { gives_secret: true, ..Request::get(path) })
 }
 
 /// Reads the URL of a trace; `None` if it is not ready yet.

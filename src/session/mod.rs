@@ -23,7 +23,7 @@ pub use telemetry::Telemetry;
 use crate::clock::{Clock, Deadline};
 use crate::config::{Config, MAX_DURATION};
 use crate::error::Result;
-use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request};
+use crate::http::{Http, Limits, PROTOCOL_VERSION, Purpose, Request, to_json};
 use crate::observer::WaitKind;
 use crate::rules::wait_log::{Doing, PATIENCE, WaitEnd};
 use crate::threads::{Budget, OwnedThread, Pool};
@@ -72,13 +72,15 @@ impl Session {
         http.ask_client_config(deadline)?;
         let is_dynamic = http.has_client_config() && http.ask_dynamic_config(deadline);
         let limits = Limits { deadline, ..http.limits("create_session", Purpose::Session) };
-        let session: CreateSessionResponse = http.send_json(Request::post("create_session", &[]), &limits, &request)?;
+        let body = to_json(limits.operation, &request)?;
+        let response = http.send(&Request::post("create_session", &body), &limits)?;
+        let session: CreateSessionResponse = response.json(limits.operation)?;
         for (message, level) in [
             (&session.info_message, Level::Info),
             (&session.warning_message, Level::Warn),
             (&session.error_message, Level::Error),
         ] {
-            if let Some(message) = message {
+            if let Some(message) = message.as_deref().and_then(|message| response.line(message)) {
                 log!(level, "the service says: {message}");
             }
         }

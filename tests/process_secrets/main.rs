@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod repeated;
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::{Debug, Write};
@@ -171,9 +173,13 @@ fn no_secret_is_shown_anywhere() {
     assert_hidden("the log of the bytes on the wire", &wire);
     access_to_weights_is_hidden(&key);
     tokens_are_hidden(&key);
+    repeated::repeated_secrets_are_hidden(&key);
+    repeated::a_hostile_id_is_not_shown();
+    #[cfg(feature = "tokenizers")]
+    repeated::the_token_of_the_hub_is_hidden();
 }
 
-/// Tokens for weights of another user, at trace; and signed URLs, below trace, since the service sends them.
+/// Tokens for weights of another user, and signed URLs.
 fn access_to_weights_is_hidden(key: &str) {
     let refused = AtomicU32::new(0);
     let service = Service::start_current(move |request| {
@@ -230,7 +236,6 @@ fn access_to_weights_is_hidden(key: &str) {
     assert_hidden("the log", &log);
     assert_hidden("the log of the bytes on the wire", &wire);
 
-    log::set_max_level(log::LevelFilter::Debug);
     let external = rest.get_external_weights_urls("tinker://run/external_weights/e").unwrap();
     let archive = rest.get_checkpoint_archive_url("run", "weights/a").unwrap();
     assert!(external.urls["a.json"].contains(WORD) && archive.url.contains(WORD));
@@ -253,6 +258,7 @@ fn access_to_weights_is_hidden(key: &str) {
     let log = taken_log();
     assert!(log.contains("retrying in"), "the log was not captured");
     assert_hidden("the log", &log);
+    assert_hidden("the log of the bytes on the wire", &bytes_on_the_wire(&log));
 }
 
 /// What ureq logs at trace: the bytes on the wire, in rows of 16, in hex and as text.
@@ -261,9 +267,8 @@ fn bytes_on_the_wire(log: &str) -> String {
     rows.filter_map(|row| row.get(row.len().checked_sub(16)?..)).collect()
 }
 
-/// Below trace: at that level ureq logs what it receives, and so a token that the service has just given.
+/// Tokens that the service gives in exchange for the key, and stored keys.
 fn tokens_are_hidden(key: &str) {
-    log::set_max_level(log::LevelFilter::Debug);
     let given = AtomicU32::new(0);
     let service = Service::start_current(move |request| match request.path.as_str() {
         "client/config" => Reply::ok(json!({"pjwt_auth_enabled": true})),
@@ -322,6 +327,7 @@ fn tokens_are_hidden(key: &str) {
     let log = taken_log();
     assert!(log.contains("exchanged for a token"), "the log was not captured");
     assert_hidden("the log", &log);
+    assert_hidden("the log of the bytes on the wire", &bytes_on_the_wire(&log));
 }
 
 /// The lines that were logged since the last call.

@@ -181,6 +181,12 @@ impl Http {
         Ok(current.claims.clone())
     }
 
+    /// The key and the token of this client, as far as it has them, and the one that a request is sent with.
+    pub(super) fn credentials(&self, sent: &SentCredential) -> Vec<Secret> {
+        let held = [&self.credentials.key, &self.credentials.token].map(|slot| slot.0.lock().current.clone());
+        held.iter().flatten().map(|held| held.secret.clone()).chain([sent.secret.clone()]).collect()
+    }
+
     fn slot(&self, which: Which) -> &Slot {
         match which {
             Which::Key => &self.credentials.key,
@@ -308,6 +314,7 @@ impl Http {
         };
         let request = Request {
             credential: RequestCredential::Key,
+            gives_secret: true,
             retry: RetryMode::Never,
             ..Request::post("auth/token", b"{}")
         };

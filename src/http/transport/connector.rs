@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{
 
 use super::super::cancel::{ConnectionShutdown, RequestHandle};
 use super::connect_error::ConnectError;
-use super::current::{unmask_current, with_current};
+use super::current::{unmask_current, veil_current, with_current};
 use super::early_response::EarlyResponses;
 use super::resolver::CachingResolver;
 use super::security::Security;
@@ -109,6 +109,7 @@ impl<T: Transport> Transport for RequestTransport<T> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let before = self.inner.buffers().input().len();
         let received = self.inner.await_input(timeout)?;
         if received {
             if !self.used && is_tls_record(self.inner.buffers().input()) {
@@ -116,6 +117,7 @@ impl<T: Transport> Transport for RequestTransport<T> {
             }
             self.used = true;
             with_current(RequestHandle::mark_response_started);
+            veil_current(self.inner.buffers(), before);
         }
         Ok(received)
     }

@@ -8,8 +8,12 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use log::{Level, log_enabled};
+use ureq::unversioned::transport::Buffers;
+
 use super::super::cancel::RequestHandle;
-use super::redact::SecretLines;
+use super::redact::{Hidden, SecretLines};
+use super::veil::{Body, Veil};
 
 thread_local! {
     static CURRENT: RefCell<Option<CurrentRequest>> = const { RefCell::new(None) };
@@ -22,6 +26,8 @@ pub(in crate::http) struct CurrentRequest {
     secrets: Option<SecretLines>,
     /// Some of them are written: this is the head of the request, not of the handshake with a proxy.
     unmasked: bool,
+    /// Over its response, while ureq's log shows what is read.
+    veil: Option<Veil>,
 }
 
 /// While it lives, the connections that the thread uses belong to its request.
@@ -36,8 +42,28 @@ impl CurrentRequest {
     pub(in crate::http) fn set(handle: &Arc<RequestHandle>, secrets: SecretLines) -> CurrentRequestGuard {
         handle.start_round_trip();
         let handle = Arc::clone(handle);
-        let outer = CURRENT.replace(Some(CurrentRequest { handle, secrets: Some(secrets), unmasked: false }));
+        let current = CurrentRequest { handle, secrets: Some(secrets), unmasked: false, veil: None };
+        let outer = CURRENT.replace(Some(current));
         CurrentRequestGuard { outer }
+    }
+}
+
+impl CurrentRequestGuard {
+    /// Keeps secrets of the response out of ureq's log. [`lift`](Self::lift) gets them back.
+    pub(in crate::http) fn veil(&self, hidden: &Hidden, body: Body) {
+        // As ureq decides about its log of bytes.
+        if log_enabled!(target: "ureq_proto::util", Level::Trace) {
+            CURRENT.with_borrow_mut(|current| {
+                current.iter_mut().for_each(|current| current.veil = Some(Veil::new(hidden.clone(), body)));
+            });
+        }
+    }
+
+    /// Puts back what was kept out of ureq's log. Returns whether there was any.
+    pub(in crate::http) fn lift(&self, text: &mut [u8]) -> bool {
+        CURRENT.with_borrow(|current| {
+            current.as_ref().and_then(|current| current.veil.as_ref()).is_some_and(|veil| veil.lift(text))
+        })
     }
 }
 
@@ -52,6 +78,19 @@ impl Drop for CurrentRequestGuard {
 /// Acts on the request of the calling thread, if there is one.
 pub(super) fn with_current<R>(act: impl FnOnce(&RequestHandle) -> R) -> Option<R> {
     CURRENT.with_borrow(|current| current.as_ref().map(|current| act(&current.handle)))
+}
+
+/// Hides secrets in the bytes that have come after the first `before` ones in the buffer of a connection.
+pub(super) fn veil_current(buffers: &mut dyn Buffers, before: usize) {
+    CURRENT.with_borrow_mut(|current| {
+        let Some(veil) = current.as_mut().and_then(|current| current.veil.as_mut()) else { return };
+        let mut input = buffers.input().to_vec();
+        if veil.cover(&mut input[before..]) {
+            buffers.input_consume(input.len());
+            buffers.input_append_buf()[..input.len()].copy_from_slice(&input);
+            buffers.input_appended(input.len());
+        }
+    });
 }
 
 /// Puts the secrets of the calling thread's request into bytes that are about to leave, until its head is written.

@@ -10,8 +10,11 @@ mod resolver;
 #[cfg(feature = "rustls")]
 mod rustls_connector;
 mod security;
+mod veil;
 
 pub(super) use agent::{Agents, proxy_for};
 pub(super) use connect_error::ConnectError;
 pub(super) use current::CurrentRequest;
-pub(super) use redact::{SecretLines, mask, mask_in};
+pub(crate) use redact::Hidden;
+pub(super) use redact::{SecretLines, mask, without_query};
+pub(super) use veil::Body;

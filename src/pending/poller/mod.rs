@@ -33,7 +33,7 @@ use super::messages::{Command, Payload, Phase, Reply, TrackedPromise, panicked};
 use super::observe::PromiseObserver;
 use super::resubmit::ResubmitQueue;
 use crate::clock::{Clock, Received};
-use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::error::{Error, ErrorKind, Limit, Result, shown_id};
 use crate::http::Http;
 use crate::rules::outage::OutageDetector;
 use crate::rules::payload_budget::PayloadBudget;
@@ -368,7 +368,7 @@ impl Worker {
             return self.finish(ticket, Err(error));
         };
         let wait = resubmission.wait();
-        debug!("promise {} expired; resubmitting its request in {wait:?}", promise.request_id);
+        debug!("promise {} expired; resubmitting its request in {wait:?}", shown_id(&promise.request_id));
         let at = now + wait;
         promise.phase = Phase::Resubmitting { at };
         let payload = std::mem::replace(&mut promise.payload, Payload::Unknown);

@@ -9,7 +9,7 @@ use super::staging::StagingDir;
 use super::unpack::{below, create_dirs};
 use super::{DownloadOptions, Downloaded, create_file, io_error};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Limits, Request, Response, external_url};
+use crate::http::{Limits, Response, external_url};
 use crate::rest::client::RestClient;
 use crate::rest::endpoint::{CheckpointEndpoint, external_urls};
 use crate::types::{CheckpointArchiveUrlResponse, ExternalWeightsUrlsResponse};
@@ -24,7 +24,7 @@ impl RestClient {
         let operation = checkpoint.operation;
         let limits = Limits { handle: options.handle.clone(), ..self.limits(operation) };
         let staging = StagingDir::create(&options.destination, options.overwrite)?;
-        let request = Request::get(checkpoint.external_weights_urls());
+        let request = checkpoint.external_weights_request();
         let urls = external_urls(operation, &self.http().send(&request, &limits)?)?;
         let files = checked_names(&urls, options.max_files)?;
 

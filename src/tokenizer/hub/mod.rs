@@ -140,7 +140,8 @@ impl Hub {
                 let now = config.clock().wall();
                 let (failure, error) = match (buffer.response, outcome) {
                     // A status that means failure counts even if its body was cut off.
-                    (Some(response), _) if !response.is_success() => {
+                    (Some(mut response), _) if !response.is_success() => {
+                        response.mask();
                         (Some(response.failure(now)), response.into_error(OPERATION, now))
                     }
                     (_, Err(error)) => (AttemptFailure::of_connection(&error), error),
