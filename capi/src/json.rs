@@ -44,10 +44,19 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Err
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let Object(value) = serde_ignored::deserialize(&mut deserializer, |path| unknown.push(path.to_string()))
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Error::invalid(format!("{name}: {error}")))?;
+        .map_err(|error| Error::invalid(format!("{name}: {}", without_found_string(&error))))?;
     match unknown.first() {
         Some(key) => Err(Error::invalid(format!("{name}: unknown key {key}"))),
         None => Ok(value),
+    }
+}
+
+/// The text of an error without a string that was found in the wrong place: it may be a key or a password.
+fn without_found_string(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find("string \""), text.rfind("\", expected")) {
+        (Some(start), Some(end)) if start < end => format!("{}a string{}", &text[..start], &text[end + 1..]),
+        _ => text,
     }
 }
 

@@ -145,3 +145,19 @@ fn statuses_have_the_names_of_the_header() {
     }
     assert_eq!(count, 18);
 }
+
+#[test]
+fn no_error_shows_a_secret() {
+    for config in [
+        r#"{"cloudflare_access": "hidden"}"#,
+        r#"{"headers": "hidden \", expected"}"#,
+        r#"{"max_retries": "hidden"}"#,
+        r#"{"api_key": "hidden\n"}"#,
+        r#"{"api_key": "tml-k", "headers": {"authorization": "hidden\r\n"}}"#,
+        r#"{"api_key": "tml-k", "proxy": "http://me:hidden@"}"#,
+        r#"{"api_key": "tml-k", "base_url": "http://me:hidden@host"}"#,
+    ] {
+        let error = format!("{:?}", config::read(Some(config)).unwrap_err());
+        assert!(!error.contains("hidden"), "{error}");
+    }
+}

@@ -45,8 +45,8 @@ impl LoggedRequest {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The headers in the order sent, with lower-case names. The values of `x-api-key` and
-    /// `x-tinker-weights-access-token` are replaced by `…`.
+    /// The headers in the order sent, with lower-case names. The values of those that may give access to something, such as
+    /// `x-api-key`, `authorization`, `cookie` and names that end in `-token`, are replaced by `…`.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -64,7 +64,8 @@ const BYTES_OF_A_REQUEST: usize = 8 * 1024;
 
 /// Whether a header gives whoever knows its value access to something.
 fn is_secret(name: &str) -> bool {
-    matches!(name, "authorization" | "x-api-key" | "x-tinker-weights-access-token")
+    const SECRETS: [&str; 5] = ["x-api-key", "authorization", "cookie", "cf-access-client-id", "secret"];
+    SECRETS.iter().any(|secret| name.contains(secret)) || name.ends_with("-token")
 }
 
 /// The fields of a body that are logged; all others are skipped.
@@ -225,6 +226,24 @@ impl ActivityTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_that_give_access_are_secret() {
+        for (name, expected) in [
+            ("x-api-key", true),
+            ("authorization", true),
+            ("proxy-authorization", true),
+            ("cookie", true),
+            ("x-tinker-weights-access-token", true),
+            ("cf-access-client-id", true),
+            ("cf-access-client-secret", true),
+            ("x-idempotency-key", false),
+            ("x-tinker-request-type", false),
+            ("user-agent", false),
+        ] {
+            assert_eq!(is_secret(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn large_requests_take_the_room_of_others() {
