@@ -31,7 +31,7 @@ impl Response {
     /// A response that a test made.
     #[cfg(feature = "test-util")]
     pub(crate) fn made(status: u16, headers: HeaderMap, body: &[u8]) -> Self {
-        Response { status, headers, body: body.to_vec() }
+        Response { status, headers, body: body.to_vec(), hidden: Hidden::default() }
     }
 
     /// The first value of a header, if it is text.
@@ -82,7 +82,7 @@ impl Response {
     /// The error for a 2xx response whose body cannot be decoded.
     pub(crate) fn decode_error(&self, why: &str) -> Error {
         // It may quote a part of the response, of any length and with any characters.
-        let why = one_line(why).unwrap_or_default();
+        let why = self.line(why).unwrap_or_default();
         self.describe(Error::new(ErrorKind::Decode, format!("{why} ({})", self.summary())))
             .with_hint("check that the base URL names a Tinker service")
     }
@@ -134,7 +134,7 @@ impl Response {
     /// The target of a redirect, without its query, which may hold a secret.
     fn redirect_target(&self) -> Option<String> {
         let target = self.header("location").filter(|_| self.is_redirect())?;
-        target.split(['?', '#']).next().and_then(one_line)
+        target.split(['?', '#']).next().and_then(|target| self.line(target))
     }
 
     /// The error that this status stands for.
