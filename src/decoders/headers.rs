@@ -72,7 +72,7 @@ pub(super) fn response_headers(bytes: &[u8]) -> bool {
     decide(&StoredProgress::default(), 200, |name| response.header(name));
     taken_of_service(response.json::<u8>("decode"));
     for status in [307, 402, 429, 503] {
-        let failed = Response { status, ..response.clone() };
+        let failed = Response::made(status, response.headers.clone(), b"<html>");
         taken_of_service::<()>(Err(failed.into_error("decode", SystemTime::UNIX_EPOCH)));
     }
     true
