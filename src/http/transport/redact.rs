@@ -137,7 +137,11 @@ impl Hidden {
     /// Masks what is hidden. Returns whether there was any.
     pub(in crate::http) fn mask_in(&self, text: &mut [u8]) -> bool {
         let address = self.address.iter().map(String::as_bytes);
-        address.chain(self.secrets()).fold(false, |masked, secret| mask_in(text, secret) || masked)
+        let mut masked = false;
+        for secret in address.chain(self.secrets()) {
+            masked |= mask_in(text, secret);
+        }
+        masked
     }
 
     /// The text, masked.
