@@ -171,7 +171,8 @@ impl Http {
         self.send_and_read(request, limits, |response| response.json(limits.operation))
     }
 
-    fn send_and_read<T>(
+    /// The same, with another way to read the response.
+    pub(crate) fn send_and_read<T>(
         &self,
         request: &Request<'_>,
         limits: &Limits,

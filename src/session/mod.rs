@@ -73,17 +73,19 @@ impl Session {
         let is_dynamic = http.has_client_config() && http.ask_dynamic_config(deadline);
         let limits = Limits { deadline, ..http.limits("create_session", Purpose::Session) };
         let body = to_json(limits.operation, &request)?;
-        let response = http.send(&Request::post("create_session", &body), &limits)?;
-        let session: CreateSessionResponse = response.json(limits.operation)?;
-        for (message, level) in [
-            (&session.info_message, Level::Info),
-            (&session.warning_message, Level::Warn),
-            (&session.error_message, Level::Error),
-        ] {
-            if let Some(message) = message.as_deref().and_then(|message| response.line(message)) {
-                log!(level, "the service says: {message}");
+        let session = http.send_and_read(&Request::post("create_session", &body), &limits, |response| {
+            let session: CreateSessionResponse = response.json(limits.operation)?;
+            for (message, level) in [
+                (&session.info_message, Level::Info),
+                (&session.warning_message, Level::Warn),
+                (&session.error_message, Level::Error),
+            ] {
+                if let Some(message) = message.as_deref().and_then(|message| response.line(message)) {
+                    log!(level, "the service says: {message}");
+                }
             }
-        }
+            Ok(session)
+        })?;
         let heartbeat = {
             let (http, id) = (Arc::clone(&http), session.session_id.clone());
             OwnedThread::spawn(&config.thread_options(), "heartbeat", move || {
