@@ -110,7 +110,7 @@ settings! {
     /// The maximum size of a response in bytes. Defaults to 1 GiB.
     max_response_bytes: u64 = 1 << 30, zero refused;
     /// The maximum number of idle connections for each purpose (training, sampling, session, futures, telemetry). Defaults to
-    /// 128.
+    /// 128, or to [`max_poll_connections`](ConfigBuilder::max_poll_connections) if that is more.
     max_idle_connections: usize = 128, zero refused;
     /// How long an idle connection or pool thread is kept. Defaults to 15 s.
     idle_retention: Duration = Duration::from_secs(15), zero refused;
@@ -121,6 +121,15 @@ settings! {
     /// The stack size in bytes of each of the library's threads. Defaults to 256 KiB; less than 128 KiB is refused. A build
     /// without optimization needs 192 KiB for TLS.
     thread_stack_size: usize = 256 * 1024, zero refused;
+}
+
+impl Settings {
+    /// Keeps as many idle connections as polls use at once, unless another number was set: they would be opened anew all the time.
+    pub(super) fn tie_connections(&mut self) {
+        if self.max_idle_connections == Settings::default().max_idle_connections {
+            self.max_idle_connections = self.max_idle_connections.max(self.max_poll_connections);
+        }
+    }
 }
 
 /// A year. Longer durations are capped at this, so that adding one to an instant cannot overflow.

@@ -32,6 +32,8 @@ struct State {
     written: bool,
     /// A failed round trip may have run it.
     may_have_run: bool,
+    /// It gave its connection up for another request.
+    yielded: bool,
     round_trip: RoundTrip,
     /// The connection in use.
     connection: Option<ConnectionShutdown>,
@@ -145,6 +147,25 @@ impl RequestHandle {
         }
     }
 
+    /// Ends a round trip whose response has not started: another request needs the descriptor. Returns whether that was possible.
+    pub(super) fn yield_connection(&self) -> bool {
+        let mut state = self.0.lock();
+        if state.round_trip.response_started {
+            return false;
+        }
+        let Some(connection) = state.connection.take().and_then(|connection| connection.upgrade()) else {
+            return false;
+        };
+        state.yielded = true;
+        connection.shutdown();
+        true
+    }
+
+    /// Whether it failed because it gave its connection up for another request.
+    pub(crate) fn has_yielded(&self) -> bool {
+        self.0.lock().yielded
+    }
+
     /// Lets go of the connection: cancelling the request no longer shuts it down.
     pub(super) fn release_connection(&self) {
         self.0.lock().connection = None;
@@ -185,7 +206,7 @@ impl RequestHandle {
     /// before it saw this request.
     pub(super) fn is_connection_stale(&self) -> bool {
         let state = self.0.lock();
-        state.round_trip.reused && !state.round_trip.response_started
+        state.round_trip.reused && !state.round_trip.response_started && !state.yielded
     }
 
     /// A response with this status came.

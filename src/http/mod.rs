@@ -373,6 +373,11 @@ impl Http {
         self.agents.shut_down_telemetry();
     }
 
+    /// Joins the thread that closes idle connections. None is left once the client is closed.
+    pub(crate) fn join_idle(&self, deadline: Instant) {
+        self.agents.join_by(deadline);
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         *self.closed.lock()
     }

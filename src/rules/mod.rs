@@ -46,6 +46,7 @@ pub(crate) mod credential;
 pub(crate) mod effect;
 pub(crate) mod error_message;
 pub(crate) mod heartbeat;
+pub(crate) mod idle_list;
 pub(crate) mod json_numbers;
 pub(crate) mod metrics;
 pub(crate) mod outage;

@@ -225,6 +225,7 @@ impl Session {
         wait.during(Doing::Blocked("its last requests and threads end"), || self.end(reason, detail, deadline));
         drop(wait);
         self.http.close_waits(deadline);
+        self.http.join_idle(deadline);
         self.http.events().close(deadline);
     }
 

@@ -1,6 +1,7 @@
 //! How clients start and end: connections, heartbeats, close, drops, lost responses.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
+mod black_hole;
 mod connections;
 mod dropped;
 mod heartbeats;

@@ -30,6 +30,10 @@ pub(super) struct Record {
     resets: usize,
     /// Whether the service is to stop listening.
     stops: bool,
+    /// Whether new connections are neither accepted nor refused.
+    vanished: bool,
+    /// Those that wait in vain to be accepted.
+    ignored: Vec<TcpStream>,
 }
 
 pub(super) struct Shared {
@@ -49,6 +53,8 @@ pub(super) struct Options {
     pub(super) slow: Option<(usize, Duration)>,
     /// Whether requests are recorded.
     pub(super) record: bool,
+    /// Whether it can turn into a black hole.
+    pub(super) may_vanish: bool,
     /// Whether the script gets the requests that only services of 2026 know. Otherwise they get a 404 and are not recorded.
     pub(super) is_current: bool,
 }
@@ -62,7 +68,7 @@ pub fn is_for_current_services(path: &str) -> bool {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { reply_to_head: Box::new(|_| None), slow: None, record: true, is_current: false }
+        Options { reply_to_head: Box::new(|_| None), slow: None, record: true, may_vanish: false, is_current: false }
     }
 }
 
@@ -70,6 +76,14 @@ impl Default for Options {
 /// together, measured. Small packets keep the client's buffer small, too, but the system may let it grow on a busy machine.
 pub fn listener_with_small_buffers() -> TcpListener {
     listener(16 * 1024, Some(536))
+}
+
+/// A listener whose queue of connections is soon full.
+fn listener_with_short_queue() -> TcpListener {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    socket.into()
 }
 
 fn listener(receive_buffer: usize, packet: Option<u32>) -> TcpListener {
@@ -197,6 +211,21 @@ impl Service {
         Service::listen(listener(32 * 1024, None), Options { slow: Some((piece, pause)), ..Options::default() }, script)
     }
 
+    /// A service that can [`vanish`](Service::vanish).
+    pub fn start_vanishing(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
+        let options = Options { may_vanish: true, ..Options::default() };
+        Service::listen(listener_with_short_queue(), options, script)
+    }
+
+    /// Turns into a black hole for new connections: they are neither accepted nor refused.
+    pub fn vanish(&self) {
+        assert!(self.shared.options.may_vanish);
+        self.shared.record.lock().vanished = true;
+        while let Ok(stream) = TcpStream::connect_timeout(&self.address, Duration::from_millis(100)) {
+            self.shared.record.lock().ignored.push(stream);
+        }
+    }
+
     fn listen(
         listener: TcpListener,
         options: Options,
@@ -280,6 +309,13 @@ fn accept(listener: TcpListener, shared: &Arc<Shared>) {
         let last = loop {
             let Ok((stream, _)) = listener.accept() else { return };
             let mut record = shared.record.lock();
+            if record.vanished {
+                record.ignored.push(stream);
+                drop(record);
+                loop {
+                    thread::park();
+                }
+            }
             if record.stops {
                 break stream;
             }

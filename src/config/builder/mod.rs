@@ -341,6 +341,7 @@ impl ConfigBuilder {
             .and_then(|()| single_line::check_metadata(&self.user_metadata))
             .map_err(|error| Error::config(error.message().to_owned()).with_hint("leave the character out"))?;
         self.settings.check()?;
+        self.settings.tie_connections();
         self.settings.cap_durations();
         if self.settings.thread_stack_size < MIN_STACK {
             return Err(Error::config(format!("thread_stack_size must be at least {MIN_STACK} bytes")));

@@ -1,10 +1,15 @@
 //! The agents, and how ureq is set up: proxy, certificates, buffers and connections.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use ureq::config::AutoHeaderValue;
 use ureq::http::Uri;
 use ureq::{Agent, ProxyProtocol};
 
+use super::connections::{Connections, Group};
 use super::connector::connector;
+use super::pooling::PoolingConnector;
 use super::resolver::CachingResolver;
 use super::security::Security;
 use crate::config::Config;
@@ -12,26 +17,31 @@ use crate::error::{Error, Result};
 use crate::http::request::Purpose;
 use crate::rules::proxy::{ChosenProxy, ProxyScheme};
 
-/// One agent for each purpose, and one for other servers than the service. They share the resolver's cache.
+/// One agent for each purpose, and one for other servers than the service. They share the resolver's cache, and what watches their
+/// idle connections.
 pub(in crate::http) struct Agents {
     service: [Agent; Purpose::ALL.len()],
     external: Agent,
+    connections: Arc<Connections>,
 }
 
 impl Agents {
     pub(in crate::http) fn new(config: &Config) -> Result<Self> {
-        let resolver = CachingResolver::new(
-            config.clock().clone(),
-            config.dns_retention(),
-            config.timeout_connect(),
-            config.thread_stack_size(),
-        );
+        let connections = Connections::new(config);
+        let resolver = CachingResolver::new(config, &connections, Group::External);
         let security = Security::new(config);
-        let agent =
-            |settings| Agent::with_parts(settings, connector(resolver.clone(), security.clone()), resolver.clone());
+        let agent = |settings, group| {
+            let resolver = resolver.of(group);
+            let fresh = connector(resolver.clone(), security.clone(), config.thread_options());
+            Agent::with_parts(settings, PoolingConnector::new(fresh, &connections, group), resolver)
+        };
         let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
         let service = settings(config, proxy)?;
-        Ok(Agents { service: Purpose::ALL.map(|_| agent(service.clone())), external: agent(settings(config, None)?) })
+        Ok(Agents {
+            service: Purpose::ALL.map(|purpose| agent(service.clone(), Group::Service(purpose))),
+            external: agent(settings(config, None)?, Group::External),
+            connections,
+        })
     }
 
     pub(in crate::http) fn of(&self, purpose: Purpose) -> &Agent {
@@ -45,14 +55,27 @@ impl Agents {
 
     /// Ends every request but telemetry's, and refuses new ones.
     pub(in crate::http) fn shut_down_all_but_telemetry(&self) {
-        let purposes = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry);
-        for agent in purposes.map(|purpose| self.of(purpose)).chain([&self.external]) {
-            agent.clone().shutdown();
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Telemetry) {
+            self.shut_down(Group::Service(purpose));
         }
+        self.shut_down(Group::External);
     }
 
     pub(in crate::http) fn shut_down_telemetry(&self) {
-        self.of(Purpose::Telemetry).clone().shutdown();
+        self.shut_down(Group::Service(Purpose::Telemetry));
+    }
+
+    fn shut_down(&self, group: Group) {
+        match group {
+            Group::Service(purpose) => self.of(purpose).clone().shutdown(),
+            Group::External => self.external.clone().shutdown(),
+        }
+        self.connections.close(group);
+    }
+
+    /// Joins the thread that closes idle connections, once all agents are shut down.
+    pub(in crate::http) fn join_by(&self, deadline: Instant) {
+        self.connections.join_by(deadline);
     }
 }
 
@@ -89,9 +112,7 @@ fn settings(config: &Config, proxy: Option<ureq::Proxy>) -> Result<ureq::config:
         .accept(AutoHeaderValue::None)
         .input_buffer_size(config.connection_buffer())
         .output_buffer_size(config.connection_buffer())
-        .max_idle_connections(config.max_idle_connections())
-        .max_idle_connections_per_host(config.max_idle_connections())
-        .max_idle_age(config.idle_retention())
+        .max_idle_connections(0)
         .timeout_connect(Some(config.timeout_connect()));
     #[cfg(all(feature = "native-tls", not(feature = "rustls")))]
     let builder = builder.tls_config(tls(config)?);

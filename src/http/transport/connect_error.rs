@@ -5,7 +5,9 @@ use std::io;
 
 use ureq::config::Config;
 
-use crate::rules::connection_failure::{ConnectionDiagnosis, ConnectionFailure, ConnectionReport, ConnectionStage};
+use crate::rules::connection_failure::{
+    ConnectionDiagnosis, ConnectionFailure, ConnectionReport, ConnectionStage, is_out_of_files,
+};
 
 /// An error of ureq, with the stage of the connection at which it came. It travels inside [`ureq::Error::Other`].
 #[derive(Debug)]
@@ -50,6 +52,15 @@ impl ConnectError {
             }
             error => Err(error),
         }
+    }
+
+    /// Whether the process has no descriptor left for a connection.
+    pub(super) fn is_out_of_files(error: &ureq::Error) -> bool {
+        let error = match error {
+            ureq::Error::Other(other) => other.downcast_ref::<ConnectError>().map(|known| &known.error),
+            error => Some(error),
+        };
+        matches!(error, Some(ureq::Error::Io(error)) if is_out_of_files(&error.to_string()))
     }
 
     pub(in crate::http) fn diagnosis(&self) -> ConnectionDiagnosis {

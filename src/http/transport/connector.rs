@@ -1,7 +1,7 @@
 //! Ties each connection to the request that uses it, so that one request can be cancelled without touching others.
 //!
 //! ureq can only shut down a whole agent. This connector wraps ureq's own, keeps each connection's shutdown handle, and
-//! lends it to the [`RequestHandle`] of the request that uses the connection, also when it comes from the pool. The same
+//! lends it to the [`RequestHandle`] of the request that uses the connection, also when it was idle before. The same
 //! wrapper records whether a request was written, and puts the request's secrets into its head.
 
 use std::fmt;
@@ -14,28 +14,32 @@ use ureq::unversioned::transport::{
 };
 
 use super::super::cancel::{ConnectionShutdown, RequestHandle};
+use super::apart;
 use super::connect_error::ConnectError;
 use super::current::{unmask_current, veil_current, with_current};
 use super::early_response::EarlyResponses;
+use super::pooling::copy_of;
 use super::resolver::CachingResolver;
 use super::security::Security;
 use crate::rules::connection_failure::ConnectionStage;
+use crate::threads::ThreadOptions;
 
 /// ureq's connectors, with their connections tied to requests.
 #[derive(Debug)]
 pub(super) struct RequestConnector<R, S> {
     /// By TCP, and through a proxy.
-    route: R,
+    route: Arc<R>,
     /// TLS over the route.
     security: S,
     addresses: CachingResolver,
+    threads: ThreadOptions,
 }
 
 /// Connects by TCP, through a proxy and with TLS if configured.
-pub(super) fn connector(addresses: CachingResolver, security: Security) -> impl Connector<()> {
+pub(super) fn connector(addresses: CachingResolver, security: Security, threads: ThreadOptions) -> impl Connector<()> {
     let proxies = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
-    let route = proxies.chain(TcpConnector::default()).chain(EarlyResponses);
-    RequestConnector { route, security, addresses }
+    let route = Arc::new(proxies.chain(TcpConnector::default()).chain(EarlyResponses));
+    RequestConnector { route, security, addresses, threads }
 }
 
 impl<R, S> Connector<()> for RequestConnector<R, S>
@@ -45,31 +49,21 @@ where
 {
     type Out = RequestTransport<S::Out>;
 
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
         let shutdown = Arc::new(Mutex::new(None::<ConnectionShutdown>));
         let (seen, register) = (Arc::clone(&shutdown), Arc::clone(&details.register_shutdown));
-        let details = ConnectionDetails {
-            uri: details.uri,
-            addrs: details.addrs.clone(),
-            config: details.config,
-            request_level: details.request_level,
-            resolver: details.resolver,
-            now: details.now,
-            timeout: details.timeout,
-            current_time: Arc::clone(&details.current_time),
-            run_connector: Arc::clone(&details.run_connector),
-            register_shutdown: Arc::new(move |handle: ConnectionShutdown| {
-                *seen.lock() = Some(Weak::clone(&handle));
-                with_current(|request| request.use_connection(&handle)).transpose()?;
-                register(handle)
-            }),
-        };
+        let mut details = copy_of(details);
+        details.register_shutdown = Arc::new(move |handle: ConnectionShutdown| {
+            *seen.lock() = Some(Weak::clone(&handle));
+            register(handle)
+        });
         let written = with_current(RequestHandle::was_written).unwrap_or_default();
-        let connected = self
-            .route
-            .connect(&details, chained)
+        let connected = apart::connect(&self.route, &details, &self.addresses, &self.threads)
             .map_err(|error| ConnectError::on_route(error, details.config))
             .and_then(|route| {
+                if let Some(shutdown) = &*shutdown.lock() {
+                    with_current(|request| request.use_connection(shutdown)).transpose()?;
+                }
                 let secured = self.security.connect(&details, route);
                 secured.map_err(|error| ConnectError::at(ConnectionStage::Tls, error))
             });
@@ -122,8 +116,8 @@ impl<T: Transport> Transport for RequestTransport<T> {
         Ok(received)
     }
 
-    /// ureq asks before it puts the connection into the pool, and when it takes it out. From then on, cancelling the request
-    /// that used it must not shut it down for the next one.
+    /// Asked before the connection becomes idle, and when it is taken again. From then on, cancelling the request that used it
+    /// must not shut it down for the next one.
     fn is_open(&mut self) -> bool {
         with_current(RequestHandle::release_connection);
         self.inner.is_open()

@@ -75,6 +75,11 @@ impl Drop for CurrentRequestGuard {
     }
 }
 
+/// The request of the calling thread, if there is one.
+pub(super) fn current() -> Option<Arc<RequestHandle>> {
+    CURRENT.with_borrow(|current| current.as_ref().map(|current| Arc::clone(&current.handle)))
+}
+
 /// Acts on the request of the calling thread, if there is one.
 pub(super) fn with_current<R>(act: impl FnOnce(&RequestHandle) -> R) -> Option<R> {
     CURRENT.with_borrow(|current| current.as_ref().map(|current| act(&current.handle)))

@@ -1,10 +1,13 @@
 //! What lies below a request: agents, connections, name resolution, and the secrets in the bytes that leave.
 
 mod agent;
+mod apart;
 mod connect_error;
+mod connections;
 mod connector;
 mod current;
 mod early_response;
+mod pooling;
 mod redact;
 mod resolver;
 #[cfg(feature = "rustls")]

@@ -146,6 +146,11 @@ const EXPIRED: &str = "it has expired";
 const NOT_YET_VALID: &str = "it is not valid yet";
 const OTHER_HOST: &str = "it is that of another host";
 
+/// Whether the process has no descriptors left, by the text of an I/O error.
+pub(crate) fn is_out_of_files(text: &str) -> bool {
+    shortage(ConnectionStage::Route, text) == Some(TOO_MANY_FILES)
+}
+
 /// What this process lacks, by the codes of Linux, macOS and Windows: only some of them have an [`io::ErrorKind`].
 fn shortage(stage: ConnectionStage, text: &str) -> Option<&'static str> {
     let has = |codes: &[u32]| codes.iter().any(|code| text.ends_with(&format!("(os error {code})")));

@@ -145,6 +145,39 @@ fn an_idle_connection_expires_after_its_retention() {
 }
 
 #[test]
+fn idle_connections_close_in_time_without_another_request() {
+    let (service, gate) = gated("healthz");
+    let manual = ManualClock::new();
+    let client = connect(service.manual_config(&manual).idle_retention(Duration::from_secs(15))).unwrap();
+    let both = two_at_once(&service, &gate, &client);
+    manual.advance(Duration::from_secs(14));
+    client.health().unwrap();
+    let used_last = service.requests_to("healthz")[2].connection;
+    assert!(both.contains(&used_last));
+    manual.advance(Duration::from_secs(1));
+    both.iter().filter(|connection| **connection != used_last).for_each(|other| service.wait_for_disconnect(*other));
+    client.health().unwrap();
+    assert_eq!(service.requests_to("healthz")[3].connection, used_last);
+    manual.advance(Duration::from_secs(15));
+    service.wait_for_disconnect(used_last);
+    client.health().unwrap();
+}
+
+#[test]
+fn idle_connections_kept_follow_the_poll_connections() {
+    let config = || Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1");
+    for (config, kept) in [
+        (config(), 128),
+        (config().max_poll_connections(400), 400),
+        (config().max_poll_connections(16), 128),
+        (config().max_poll_connections(400).max_idle_connections(16), 16),
+        (Config::constrained().api_key("tml-k").base_url("http://127.0.0.1:1"), 2),
+    ] {
+        assert_eq!(config.build().unwrap().max_idle_connections(), kept);
+    }
+}
+
+#[test]
 fn an_impossible_stack_size_is_an_error() {
     let service = Service::start(healthy_service);
     // The size of the address space.
