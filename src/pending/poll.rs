@@ -193,6 +193,7 @@ pub(super) fn outcome_of<T>(error: &Error, request: &RequestHandle, unreachable:
         _ if error.outlook() == Outlook::Shortage && is_lasting_shortage(unreachable) => {
             PollOutcome::Failed(error.clone())
         }
+        _ if error.outlook() == Outlook::Shortage || request.has_yielded() => PollOutcome::NotReady(NotReady::Shortage),
         // The response is too large, and would be again.
         ErrorKind::Decode => PollOutcome::Failed(error.clone()),
         ErrorKind::Timeout(Limit::Wait) if request.was_written() => PollOutcome::NotReady(NotReady::Silent),

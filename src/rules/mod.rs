@@ -54,6 +54,7 @@ pub(crate) mod pagination;
 pub(crate) mod payload_budget;
 pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
+pub(crate) mod poll_room;
 pub(crate) mod poll_schedule;
 pub(crate) mod proxy;
 pub(crate) mod queue_log;

@@ -66,7 +66,7 @@ impl OutageDetector {
 
     /// Records the outcome of a poll. Returns whether an outage began or ended with it.
     pub(crate) fn record<T, E>(&mut self, outcome: &PollOutcome<T, E>, now: Instant) -> Option<OutageChange> {
-        let is_unreachable = matches!(outcome, PollOutcome::NotReady(NotReady::Unreachable));
+        let is_unreachable = matches!(outcome, PollOutcome::NotReady(NotReady::Unreachable | NotReady::Shortage));
         if is_unreachable || matches!(outcome, PollOutcome::NotReady(NotReady::Silent)) {
             self.silent_since.get_or_insert(now);
         } else {

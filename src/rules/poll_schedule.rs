@@ -106,7 +106,7 @@ impl PollSchedule {
     /// The earliest instant of the next poll, after one that took `held` and ended at `now` without a result. `None` once
     /// there was no word about the promise for the whole progress timeout. `jitter` is a random number in 0..1.
     pub(crate) fn next(&mut self, outcome: &NotReady, held: Duration, now: Instant, jitter: f64) -> Option<Instant> {
-        if !matches!(outcome, NotReady::Silent | NotReady::Unreachable) {
+        if !matches!(outcome, NotReady::Silent | NotReady::Unreachable | NotReady::Shortage) {
             self.unreachable = 0;
         }
         self.is_after_failure = matches!(outcome, NotReady::Unreachable | NotReady::ServerError { .. });
@@ -137,7 +137,7 @@ impl PollSchedule {
                 let usual = self.after_error_status(jitter);
                 retry_after.filter(|wait| *wait <= MAX_RETRY_AFTER).unwrap_or(usual)
             }
-            NotReady::Unreachable => unreachable_wait(increment(&mut self.unreachable)),
+            NotReady::Unreachable | NotReady::Shortage => unreachable_wait(increment(&mut self.unreachable)),
         };
         self.silent = self.silent.saturating_add(held);
         if self.expires_after(Duration::ZERO) {

@@ -38,7 +38,7 @@ impl RecoveryDetector {
     /// Records the outcome of a poll. Returns whether it ended an outage.
     pub(crate) fn record<T, E>(&mut self, outcome: &PollOutcome<T, E>, now: Instant) -> bool {
         match outcome {
-            PollOutcome::NotReady(NotReady::Unreachable | NotReady::ServerError { .. }) => {
+            PollOutcome::NotReady(NotReady::Unreachable | NotReady::Shortage | NotReady::ServerError { .. }) => {
                 self.outage_since.get_or_insert(now);
                 self.polls_fail_since.get_or_insert(now);
                 false

@@ -22,6 +22,8 @@ mod config;
 mod contract;
 #[cfg(feature = "ndarray")]
 mod custom_loss;
+#[cfg(unix)]
+mod descriptors;
 #[cfg(all(feature = "local", unix))]
 mod device;
 mod effects;

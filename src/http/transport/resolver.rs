@@ -309,8 +309,8 @@ mod tests {
     fn closing_ends_a_lookup_that_hangs() {
         let resolver = resolver(&ManualClock::new());
         let _hanging = hang(&resolver, "localhost:80");
+        let (uri, config) = ("http://localhost".parse().unwrap(), ureq::config::Config::default());
         std::thread::scope(|scope| {
-            let (uri, config) = ("http://localhost".parse().unwrap(), ureq::config::Config::default());
             let waiting = || resolver.resolve(&uri, &config, NextTimeout::default()).unwrap_err();
             let waiters = [scope.spawn(waiting), scope.spawn(waiting)];
             until_waiting(&resolver, "localhost:80", 3);

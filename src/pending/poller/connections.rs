@@ -12,7 +12,7 @@ const MIN_BETWEEN_CUTS: Duration = Duration::from_millis(250);
 impl Worker {
     /// When there is something to do, unless a command comes first.
     pub(super) fn wake_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.running < self.max_polls {
+        if self.running < self.room.limit() {
             // Promises that are already due wait only for the end of an outage.
             let due = self.queue.next(now).and(self.outage.next());
             return due.into_iter().chain(self.queue.wake_at()).min();
@@ -42,7 +42,7 @@ impl Worker {
 
     /// Cuts a poll off when all connections are in use and someone waits for a promise without one.
     pub(super) fn make_room(&mut self, now: Instant) {
-        if self.running < self.max_polls || self.starving(now).is_none() {
+        if self.running < self.room.limit() || self.starving(now).is_none() {
             return;
         }
         let Some((_, ticket)) = self.next_to_cut_off().filter(|(at, _)| *at <= now) else { return };
@@ -50,6 +50,16 @@ impl Worker {
         if self.cut_off(ticket, away) {
             self.next_cut = now + MIN_BETWEEN_CUTS;
         }
+    }
+
+    /// There was no descriptor for a poll. Has fewer run from now on, and ends some of the running ones. Returns false if none run.
+    pub(super) fn yield_descriptors(&mut self, now: Instant) -> bool {
+        let Some(ends) = self.room.shrink(self.running, now) else { return false };
+        for _ in 0..ends {
+            let Some((_, ticket)) = self.next_to_cut_off() else { break };
+            self.cut_off(ticket, time_slice(self.queue.is_waited(ticket)));
+        }
+        true
     }
 
     /// Ends a running poll, and keeps it away from the connections for this long. Returns whether one was running.

@@ -19,7 +19,7 @@ use crate::rules::poll_schedule::is_lasting_shortage;
 impl Worker {
     /// Starts as many polls as there are connections for.
     pub(super) fn dispatch(&mut self, now: Instant) {
-        while self.running < self.max_polls && self.outage.allows(now) {
+        while self.running < self.room.limit() && self.outage.allows(now) {
             let Some(ticket) = self.queue.next(now) else { return };
             let request = Arc::<RequestHandle>::default();
             let Some(job) = self.poll_job(ticket, &request, now).or_else(|| self.session_job(ticket, &request)) else {
@@ -92,7 +92,7 @@ impl Worker {
             return;
         }
         let most = self.http.dynamic_config().sample_cancel_max_batch_size;
-        while self.running < self.max_polls && self.cancelling.len() < most && self.outage.allows(now) {
+        while self.running < self.room.limit() && self.cancelling.len() < most && self.outage.allows(now) {
             let Some((ticket, request_id)) = self.given_up.pop_front() else { return };
             let job = Job::Cancel(CancelJob { request_id, reply: ReplySender::new(ticket, &self.replies) });
             match self.pool.submit(job) {

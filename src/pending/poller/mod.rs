@@ -39,6 +39,7 @@ use crate::rules::outage::OutageDetector;
 use crate::rules::payload_budget::PayloadBudget;
 use crate::rules::poll_queue::{PollQueue, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
+use crate::rules::poll_room::PollRoom;
 use crate::rules::recovery::RecoveryDetector;
 use crate::session::{Dependent, Telemetry};
 use crate::threads::{OwnedThread, Pool, panic_text};
@@ -87,7 +88,7 @@ impl Poller {
             given_up: VecDeque::new(),
             cancelling: BTreeSet::new(),
             running: 0,
-            max_polls,
+            room: PollRoom::new(max_polls),
             next_cut: config.clock().now(),
         };
         let thread = OwnedThread::spawn(&config.thread_options(), "poller", move || {
@@ -160,7 +161,7 @@ struct Worker {
     cancelling: BTreeSet<Ticket>,
     /// The number of jobs that have not replied, those that were cut off included.
     running: usize,
-    max_polls: usize,
+    room: PollRoom,
     /// The earliest instant at which the next poll may be cut off.
     next_cut: Instant,
 }
@@ -171,6 +172,7 @@ impl Worker {
         loop {
             // One instant for all steps: a promise that becomes due in between still counts as asleep, so it sets the alarm.
             let now = clock.now();
+            self.room.grow(now);
             self.resubmit_due(now);
             self.cancel_samples(now);
             self.dispatch(now);
@@ -312,6 +314,9 @@ impl Worker {
             Reply::Panicked => return self.finish(ticket, Err(panicked())),
             Reply::SessionPolled { .. } | Reply::Cancelled => return,
         };
+        if matches!(outcome, PollOutcome::NotReady(NotReady::Shortage)) && self.yield_descriptors(now) {
+            return self.enqueue(ticket, now);
+        }
         self.record(&outcome, now);
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
         match outcome {

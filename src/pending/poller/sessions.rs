@@ -169,6 +169,11 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(&ticket) else { return };
         let phase = std::mem::replace(&mut session.phase, Phase::Queued);
         match reply {
+            Reply::SessionPolled { outcome: PollOutcome::NotReady(NotReady::Shortage), .. }
+                if self.yield_descriptors(now) =>
+            {
+                self.queue.set_due(ticket, now);
+            }
             Reply::SessionPolled { outcome, held, trouble } => {
                 self.record(&outcome, now);
                 self.session_polled(ticket, outcome, trouble, held, now);

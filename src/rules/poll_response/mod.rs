@@ -68,6 +68,8 @@ pub(crate) enum NotReady {
     BadRequest,
     /// There was no connection, or it was lost before the response was complete.
     Unreachable,
+    /// The process lacked what a connection needs, such as a descriptor.
+    Shortage,
 }
 
 /// Why there will be no result.
