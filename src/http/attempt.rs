@@ -138,7 +138,10 @@ impl Http {
         let agent = self.agents.of(limits.purpose);
         let hidden = Hidden::new(secrets.clone(), self.credentials(credential));
         let current = CurrentRequest::set(&limits.handle, secrets);
-        current.veil(&hidden, if request.gives_secret { Body::GivesSecret } else { Body::Ordinary });
+        // A connection through a proxy has another one below it, which reads the same bytes.
+        if self.config.proxy_in_use().is_none() {
+            current.veil(&hidden, if request.gives_secret { Body::GivesSecret } else { Body::Ordinary });
+        }
         let outcome = self.config.clock().outside(|| {
             let head = agent
                 .configure_request(head)

@@ -93,7 +93,9 @@ impl Http {
         let (head, secrets) = head(uri, download).map_err(|error| failed(error.into()))?;
         let hidden = Hidden::new(secrets.clone(), Vec::new());
         let current = CurrentRequest::set(&limits.handle, secrets);
-        current.veil(&hidden, Body::File);
+        if proxy.is_none() {
+            current.veil(&hidden, Body::File);
+        }
         clock.outside(|| {
             let agent = self.agents.external();
             let head = agent
