@@ -139,6 +139,8 @@ fn a_client_goes_on_after_a_suspension() {
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
     service.wait_until(|requests| requests.iter().any(|request| request.request_id() == "optim_step:model-0:1"));
+    // The first heartbeat.
+    manual.until_waiting(|waits| waits.contains(&(10 * SECOND)));
     // The lid is closed for a night: every wait is over, and the wall clock has jumped.
     manual.advance(8 * 3600 * SECOND);
     service.wait_for_count("session_heartbeat", 1);
