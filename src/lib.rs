@@ -92,7 +92,7 @@
 //! | [`Billing`](ErrorKind::Billing) | the account's billing must be put right (402) |
 //! | [`RequestFailed`](ErrorKind::RequestFailed) | the service accepted the request, which then failed: [`Error::category`] |
 //! | [`Expired`](ErrorKind::Expired) | the service no longer knows the request; the outcome is unknown |
-//! | [`Decode`](ErrorKind::Decode) | the response does not follow the protocol |
+//! | [`Decode`](ErrorKind::Decode) | the response does not follow the protocol, or has not what was asked for |
 //! | [`Closed`](ErrorKind::Closed), [`Cancelled`](ErrorKind::Cancelled), [`Panicked`](ErrorKind::Panicked) | the client was closed, the call was cancelled, or a thread of the client panicked |
 //!
 //! ```no_run

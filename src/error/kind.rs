@@ -36,7 +36,7 @@ pub enum ErrorKind {
     RequestFailed,
     /// The server has dropped the promise of the request, so its outcome is unknown.
     Expired,
-    /// The server's response could not be decoded.
+    /// The server's response could not be decoded, or has not what was asked for.
     Decode,
     /// The client was closed, its last handle was dropped, or it is used in a fork of the process that connected.
     Closed,

@@ -313,6 +313,24 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_has_its_schemes_port() {
+        for (one, other, expected) in [
+            ("https://a/x", "https://A:443/y", true),
+            ("https://a:443", "https://a", true),
+            ("https://a", "https://a", true),
+            ("http://a", "http://a:80", true),
+            ("https://a", "https://a:80", false),
+            ("https://a", "http://a:443", false),
+            ("https://a:8443", "https://a", false),
+            ("https://a", "https://b", false),
+            ("https://a", "https://me@a", false),
+            ("ftp://a", "ftp://a", false),
+        ] {
+            assert_eq!(same_origin(&one.parse().unwrap(), &other.parse().unwrap()), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
     fn the_status_decides_the_method_after_redirects() {
         use Method::{Delete, Get, Post, Put};
         for (status, method, expected) in [

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::call_state::CallHandle;
+use super::call_state::{CallHandle, Received};
 use super::handle::PollerHandle;
 use super::{Collect, Pending};
 use crate::clock::{Clock, Deadline};
@@ -89,7 +89,7 @@ pub(crate) struct SubmittedCall<R> {
 
 impl<R: PromiseResult> SubmittedCall<R> {
     /// A pending result. `combine` turns the results of the requests into it, on the thread that waits.
-    pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<R>) -> Result<T> + Send + 'static) -> Pending<T> {
+    pub(crate) fn pending<T>(self, combine: impl FnOnce(Vec<Received<R>>) -> Result<T> + Send + 'static) -> Pending<T> {
         let SubmittedCall { handle, operation, mode, poller, keep_alive } = self;
         let collect: Collect<T> = Box::new(move |state| {
             let results = state.lock().take()?;
@@ -101,11 +101,11 @@ impl<R: PromiseResult> SubmittedCall<R> {
 
     /// A pending result of a single request.
     pub(crate) fn pending_one(self) -> Pending<R> {
-        self.pending(single)
+        self.pending(|results| Ok(single(results)?.result))
     }
 }
 
 /// The result of a call of a single request.
-pub(crate) fn single<R>(results: Vec<R>) -> Result<R> {
+pub(crate) fn single<R>(results: Vec<Received<R>>) -> Result<Received<R>> {
     results.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Decode, "the result is missing"))
 }

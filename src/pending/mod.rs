@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 
 pub(crate) use call_mode::{CallMode, SubmittedCall, single};
-pub(crate) use call_state::{CallHandle, Completer};
+pub(crate) use call_state::{CallHandle, Completer, Received};
 pub(crate) use handle::PollerHandle;
 pub(crate) use messages::{PollClient, TrackedPromise};
 #[cfg(test)]

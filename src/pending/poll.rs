@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use log::debug;
 
-use super::call_state::{Decode, Decoded, ResultBody};
+use super::call_state::{Decode, Decoded, ResultBody, WRONG_RESULT};
 use super::messages::Reply;
 use super::observe::PromiseObserver;
 use super::reply_sender::ReplySender;
@@ -133,7 +133,7 @@ impl PollJob {
                 response.hide_in(Error::new(ErrorKind::RequestFailed, message).with_category(category))
             }
             PollFailure::HttpStatus { .. } => response.clone().into_error(self.operation, wall),
-            PollFailure::Undecodable { why } => response.decode_error(&why),
+            PollFailure::Undecodable { why } => response.decode_error(&why).with_hint(WRONG_RESULT),
         };
         let quoted;
         let mut outcome = match protobuf {

@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 use std::vec;
 
 use super::client::RestClient;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::rules::pagination::{PageRequest, Paging};
 
 /// The page size of the Python command line.
@@ -17,7 +17,7 @@ type Fetch<T> = Box<dyn Fn(&RestClient, u64, u64) -> Result<(Vec<T>, Option<u64>
 /// A list of the service, fetched page by page while it is read. The first call of `next` makes the first request, and no
 /// page is requested before it is needed. `next` blocks for the request and its retries.
 ///
-/// A page that cannot be fetched is an error, and ends the list. If the list changes while it is read, an item may be missing
+/// A page that cannot be fetched is an error, and ends the list; so is one without items, if there are more by the total number. If the list changes while it is read, an item may be missing
 /// or appear twice.
 ///
 /// # Examples
@@ -96,6 +96,10 @@ impl<T: Clone + PartialEq> Iterator for Pages<T> {
                     return Some(Err(error));
                 }
             };
+            if self.paging.lacks_items(items.len(), total) {
+                self.paging.end();
+                return Some(Err(lacking(offset, total)));
+            }
             let repeated = items.first().is_some_and(|first| self.first.as_ref() == Some(first));
             self.first = items.first().cloned();
             self.total = total;
@@ -103,6 +107,12 @@ impl<T: Clone + PartialEq> Iterator for Pages<T> {
             self.items = items.into_iter();
         }
     }
+}
+
+fn lacking(offset: u64, total: Option<u64>) -> Error {
+    let total = total.unwrap_or_default();
+    Error::new(ErrorKind::Decode, format!("the page after {offset} of {total} items of the list is empty"))
+        .with_hint("this is a fault of the service; the items before this error are right")
 }
 
 impl<T: Clone + PartialEq> FusedIterator for Pages<T> {}

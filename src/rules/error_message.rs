@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::json_numbers::is_deep;
 use crate::error::{self, truncated};
 
 /// The maximum length of a message in bytes. The error keeps more of the response.
@@ -30,6 +31,9 @@ pub(crate) fn reason(status: u16, body: &[u8]) -> String {
 
 /// The message in a JSON body, if there is one.
 pub(crate) fn json_message(body: &[u8]) -> Option<String> {
+    if is_deep(body) {
+        return None;
+    }
     serde_json::from_slice(body).ok().as_ref().and_then(message)
 }
 
@@ -66,7 +70,8 @@ fn located(object: &Map<String, Value>, text: String) -> String {
 /// A body of short plain text, as proxies send it. An HTML page says less than the status.
 fn plain(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?.trim();
-    let readable = text.len() <= MAX_PLAIN && !text.starts_with('<') && serde_json::from_str::<Value>(text).is_err();
+    let is_json = || is_deep(text.as_bytes()) || serde_json::from_str::<Value>(text).is_ok();
+    let readable = text.len() <= MAX_PLAIN && !text.starts_with('<') && !is_json();
     readable.then(|| one_line(text)).flatten()
 }
 

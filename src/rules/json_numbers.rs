@@ -1,12 +1,13 @@
 //! Reads responses whose numbers are not finite. JSON has no such numbers, and services write them in four ways: `null`, which the
 //! types take for NaN where a number must be; the words `NaN`, `Infinity` and `-Infinity`, which Python's `json` writes; and the
-//! same words as strings.
+//! same words as strings. A number that is too large for its type, such as 1e39 for a float of 32 bits, is infinite, as in Python.
 //!
-//! Such a response is rare, so it is first read as plain JSON. Only if that fails, and one of the words occurs, is it read again
-//! with every float taken from a number or a word.
+//! Such a response is rare, so it is first read as plain JSON. Only if that fails, and one of these may be the reason, is it read
+//! again with every float taken from a number or a word.
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::str::FromStr;
 
 use serde::de::{
     self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
@@ -19,22 +20,28 @@ const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
 /// Reads a value from JSON in which floats may be words.
 pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).or_else(|error| {
-        if !has_word(json) {
+    if is_deep(json) {
+        return read_parts(json);
+    }
+    serde_json::from_slice(json).or_else(|error: Error| {
+        // A number that is too large counts as wrong syntax.
+        let has_word = has_word(json);
+        if !has_word && !error.is_syntax() {
             return Err(error);
         }
-        let quoted = quoted(json);
-        match serde_json::from_slice::<&RawValue>(quoted.as_deref().unwrap_or(json)) {
-            Ok(raw) => T::deserialize(Lenient(raw)),
-            Err(_) => Err(error),
-        }
+        read_parts(json).map_err(|second: Error| if has_word && second.is_data() { second } else { error })
     })
+}
+
+fn read_parts<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+    let quoted = quoted(json);
+    T::deserialize(Lenient::new(serde_json::from_slice(quoted.as_deref().unwrap_or(json))?))
 }
 
 /// [`read`], and null is NaN where a float must be: serde_json writes numbers so that are not finite.
 pub(crate) fn read_with_null<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
     read(json).or_else(|error| match serde_json::from_slice::<&RawValue>(json) {
-        Ok(raw) => T::deserialize(Lenient(raw)).map_err(|_| error),
+        Ok(raw) => T::deserialize(Lenient::new(raw)).map_err(|_| error),
         Err(_) => Err(error),
     })
 }
@@ -76,10 +83,47 @@ fn number(word: &str) -> Option<f32> {
     }
 }
 
-/// JSON that is read part by part, each from its own text, so that a float can be a number or a word.
-struct Lenient<'de>(&'de RawValue);
+/// How deep a value may be nested that is kept. Results have six levels, and the stack of a poll thread is small: serde_json's own
+/// limit of 128 levels is too much for it.
+const MAX_DEPTH: u8 = 32;
+
+/// Whether anything in this JSON is nested deeper than that.
+pub(crate) fn is_deep(json: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    json.iter().any(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > MAX_DEPTH.into()
+    })
+}
+
+/// JSON that is read part by part, each from its own text, so that a float can be a number or a word. And how deep the part is.
+struct Lenient<'de>(&'de RawValue, u8);
 
 impl<'de> Lenient<'de> {
+    fn new(json: &'de RawValue) -> Self {
+        Lenient(json, 0)
+    }
+
+    /// The depth of the parts of this one.
+    fn depth_inside(&self) -> Result<u8, Error> {
+        if self.1 < MAX_DEPTH { Ok(self.1 + 1) } else { Err(invalid("recursion limit exceeded")) }
+    }
+
+    /// The infinity that stands for a number that is too large, if this is one.
+    fn beyond<F: FromStr + PartialEq + From<f32>>(&self) -> Option<F> {
+        let is_infinite = |number: &F| *number == F::from(f32::INFINITY) || *number == F::from(f32::NEG_INFINITY);
+        // The words of JSON never begin so, and those of Rust do.
+        let is_number = self.0.get().starts_with(|start: char| start == '-' || start.is_ascii_digit());
+        self.0.get().parse().ok().filter(|number| is_number && is_infinite(number))
+    }
+
     fn plain<T: Deserialize<'de>>(&self) -> Result<T, Error> {
         serde_json::from_str(self.0.get())
     }
@@ -114,24 +158,26 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.starts_with('[') {
-            return visitor.visit_seq(Elements(self.plain::<Vec<&RawValue>>()?.into_iter()));
+            let depth = self.depth_inside()?;
+            return visitor.visit_seq(Elements(self.plain::<Vec<&RawValue>>()?.into_iter(), depth));
         }
         if self.starts_with('{') {
-            return visitor.visit_map(Fields { entries: entries(self.0)?.into_iter(), value: None });
+            let depth = self.depth_inside()?;
+            return visitor.visit_map(Fields { entries: entries(self.0)?.into_iter(), value: None, depth });
         }
         serde_json::Deserializer::from_str(self.0.get()).deserialize_any(visitor)
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.word() {
+        match self.word().or_else(|| self.beyond()) {
             Some(number) => visitor.visit_f32(number),
             None => serde_json::Deserializer::from_str(self.0.get()).deserialize_f32(visitor),
         }
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.word() {
-            Some(number) => visitor.visit_f64(number.into()),
+        match self.word().map(f64::from).or_else(|| self.beyond()) {
+            Some(number) => visitor.visit_f64(number),
             None => serde_json::Deserializer::from_str(self.0.get()).deserialize_f64(visitor),
         }
     }
@@ -148,6 +194,11 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
         visitor.visit_newtype_struct(self)
     }
 
+    /// Its syntax is known to be right, and it may be nested to any depth.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
     plainly! {
         deserialize_bool() deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
         deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
@@ -156,16 +207,16 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
     }
 
-    forward_to_deserialize_any! { seq tuple tuple_struct map struct ignored_any }
+    forward_to_deserialize_any! { seq tuple tuple_struct map struct }
 }
 
-struct Elements<'de>(std::vec::IntoIter<&'de RawValue>);
+struct Elements<'de>(std::vec::IntoIter<&'de RawValue>, u8);
 
 impl<'de> SeqAccess<'de> for Elements<'de> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        self.0.next().map(|element| seed.deserialize(Lenient(element))).transpose()
+        self.0.next().map(|element| seed.deserialize(Lenient(element, self.1))).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -176,6 +227,7 @@ impl<'de> SeqAccess<'de> for Elements<'de> {
 struct Fields<'de> {
     entries: std::vec::IntoIter<(Cow<'de, str>, &'de RawValue)>,
     value: Option<&'de RawValue>,
+    depth: u8,
 }
 
 impl<'de> MapAccess<'de> for Fields<'de> {
@@ -189,7 +241,7 @@ impl<'de> MapAccess<'de> for Fields<'de> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let value = self.value.take().ok_or_else(|| invalid("a value was read before its key"))?;
-        seed.deserialize(Lenient(value))
+        seed.deserialize(Lenient(value, self.depth))
     }
 }
 
@@ -287,6 +339,40 @@ mod tests {
     }
 
     #[test]
+    fn a_number_beyond_its_type_is_infinite() {
+        let singles: Vec<f32> = read(b"[1e39, -1e39, 3.4028236e38, 1e400, 3e38]").unwrap();
+        assert_eq!(shown(&singles[..4]), ["inf", "-inf", "inf", "inf"]);
+        assert_eq!(singles[4], 3e38);
+        let doubles: Vec<f64> = read(b"[1e39, 1e400, -1e400, NaN]").unwrap();
+        assert_eq!((doubles[0], shown(&doubles[1..])), (1e39, vec!["inf".into(), "-inf".into(), "NaN".into()]));
+        let digits = format!("[{}]", "9".repeat(100_000));
+        assert_eq!(shown(read::<Vec<f64>>(digits.as_bytes()).unwrap()), ["inf"]);
+        for integers in [&b"[1e400]"[..], b"[1e39]", b"[99999999999]"] {
+            assert!(read::<Vec<u32>>(integers).is_err());
+        }
+        assert!(read::<Vec<f32>>(b"[1e39, 1").is_err());
+    }
+
+    #[test]
+    fn deep_nesting_is_ignored_or_refused() {
+        let deep = format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000));
+        let json = format!(r#"{{"metrics": {{"loss": NaN}}, "later": {deep}}}"#);
+        assert!(read::<OptimStepResponse>(json.as_bytes()).unwrap().metrics.unwrap()["loss"].is_nan());
+        assert!(read::<Value>(json.as_bytes()).unwrap_err().to_string().contains("recursion limit"));
+        for (levels, expected) in [(32, true), (33, false), (127, false), (200_000, false)] {
+            for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+                let json = format!("{}1{}", open.repeat(levels), close.repeat(levels));
+                assert_eq!(read::<Value>(json.as_bytes()).is_ok(), expected, "{open} {levels}");
+                assert_eq!(is_deep(json.as_bytes()), !expected, "{open} {levels}");
+            }
+        }
+        let wide = "[[[]],{}],".repeat(100);
+        assert!(
+            !is_deep(format!("[{wide}1]").as_bytes()) && !is_deep(format!("[\"\\\"{}\"]", "[".repeat(99)).as_bytes())
+        );
+    }
+
+    #[test]
     fn a_word_is_no_integer_and_no_text() {
         assert!(read::<Vec<u32>>(b"[1, NaN]").unwrap_err().to_string().contains("NaN"));
         assert!(read::<Vec<f64>>(br#"["nan"]"#).is_err());
@@ -319,7 +405,7 @@ mod tests {
             let value = any_json(words, numbers, nested);
             let text = value.to_string();
             let raw: &RawValue = serde_json::from_str(&text).unwrap();
-            quoted(text.as_bytes()).is_none() && Value::deserialize(Lenient(raw)).unwrap() == value
+            quoted(text.as_bytes()).is_none() && Value::deserialize(Lenient::new(raw)).unwrap() == value
         }
 
         fn any_bytes_never_panic(bytes: Vec<u8>) -> bool {

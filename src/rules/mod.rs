@@ -30,6 +30,7 @@
 //! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
 //! | [`sequence_number`] | whether the number of a failed training request is used again |
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
+//! | [`pass_result`] | whether the result of a pass has what belongs to each datum |
 //! | [`json_numbers`] | how the numbers of a response are read that are not finite |
 //! | [`result_form`] | whether a result is JSON or protobuf |
 //! | [`single_line`] | whether a text can be an id, a name or metadata |
@@ -51,6 +52,7 @@ pub(crate) mod json_numbers;
 pub(crate) mod metrics;
 pub(crate) mod outage;
 pub(crate) mod pagination;
+pub(crate) mod pass_result;
 pub(crate) mod payload_budget;
 pub(crate) mod poll_queue;
 pub(crate) mod poll_response;

@@ -58,6 +58,11 @@ impl Paging {
         usize::try_from(kept).unwrap_or(usize::MAX)
     }
 
+    /// Whether a page without items lacks some: the list has more than were read.
+    pub(crate) fn lacks_items(&self, received: usize, total: Option<u64>) -> bool {
+        received == 0 && total.is_some_and(|total| total > self.offset)
+    }
+
     /// Requests no more pages.
     pub(crate) fn end(&mut self) {
         self.ended = true;
@@ -119,8 +124,11 @@ mod tests {
             assert_eq!(paging.received(3, false, Some(total)), 3, "received items count");
             assert_eq!(paging.next().is_none(), ends, "{total}");
         }
-        // Items were removed: the page is empty although the total promises more.
+        // An empty page ends it, and lacks items if the total promises more.
         let mut paging = Paging::new(3);
+        paging.received(3, false, Some(9));
+        let lacking = [None, Some(0), Some(3), Some(4)].map(|total| paging.lacks_items(0, total));
+        assert_eq!((lacking, paging.lacks_items(1, Some(9))), ([false, false, false, true], false));
         assert_eq!((paging.received(0, false, Some(9)), paging.next()), (0, None));
     }
 

@@ -82,8 +82,12 @@ impl SessionPoll {
         self.cursor
     }
 
-    /// Adds a promise. If it is finished already, it is not added: returns the size of its result, as far as it is known.
+    /// Adds a promise, unless it is polled by itself: it is finished already, or the server gave its id to two samples. Then returns
+    /// the size of its result, as far as it is known.
     pub(crate) fn add(&mut self, request_id: &Arc<str>, ticket: Ticket) -> Option<Option<u64>> {
+        if self.waiting.contains_key(request_id) {
+            return Some(None);
+        }
         let early = self.early.remove(&**request_id);
         if early.is_none() {
             self.waiting.insert(Arc::clone(request_id), ticket);
@@ -299,6 +303,14 @@ mod tests {
             assert!(matches!(read(status), PollOutcome::Failed(PollFailure::HttpStatus { .. })), "{status}");
         }
         assert!(matches!(classify_completions(200, b"[]", None), PollOutcome::Failed(PollFailure::Undecodable { .. })));
+    }
+
+    #[test]
+    fn one_id_of_two_promises_is_polled_alone() {
+        let mut poll = SessionPoll::new(0);
+        assert_eq!(poll.add(&id("a"), Ticket(1)), None);
+        assert_eq!(poll.add(&id("a"), Ticket(2)), Some(None));
+        assert_eq!(poll.completed(response(&["a"], 1)).ready, [(Ticket(1), None)]);
     }
 
     quickcheck! {

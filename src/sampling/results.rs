@@ -1,7 +1,7 @@
 //! What the result of a sample must look like, given what was asked for.
 
 use super::sample_options::{SampleSettings, target_shape};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::types::{Dtype, ModelInput, ModelInputChunk, SampleResponse, TensorData};
 
 /// What was asked for, as far as the result has to fit it.
@@ -12,7 +12,7 @@ pub(super) struct Expected {
     is_text: bool,
     prompt_logprobs: bool,
     last_n: Option<usize>,
-    topk_sample_logprobs: bool,
+    topk_prompt_logprobs: bool,
     target_shape: Option<[usize; 2]>,
     alt_tokens: usize,
 }
@@ -27,32 +27,32 @@ impl Expected {
             is_text: prompt.chunks.iter().all(|chunk| matches!(chunk, ModelInputChunk::EncodedText(_))),
             prompt_logprobs: settings.prompt_logprobs,
             last_n: settings.prompt_logprobs_last_n.map(|n| n as usize),
-            topk_sample_logprobs: settings.topk_sample_logprobs > 0,
+            topk_prompt_logprobs: settings.topk_prompt_logprobs > 0,
             target_shape: targets.map(|targets| target_shape(targets, length)).transpose()?,
             alt_tokens: settings.prompt_alt_tokens_k as usize,
         };
         let is_checked = expected.prompt_logprobs
-            || expected.topk_sample_logprobs
+            || expected.topk_prompt_logprobs
             || expected.target_shape.is_some()
             || expected.alt_tokens > 0;
         Ok(is_checked.then(|| Box::new(expected)))
     }
 
-    /// Checks a result. What a service does not know is absent; what is there must have the right shape.
-    pub(super) fn check(&self, response: &mut SampleResponse) -> Result<()> {
-        if let Some(logprobs) = response.prompt_logprobs.as_mut().filter(|_| self.prompt_logprobs) {
-            let computed = one_per_token(logprobs, self.length, self.last_n)?;
+    /// Checks a result. The results of options that not every service knows may be absent; what is there must have the right shape.
+    pub(super) fn check(&self, response: &mut SampleResponse) -> Result<(), String> {
+        if self.prompt_logprobs {
+            // A prompt of one token has none, which a service may write as none at all.
+            let none = || self.length.filter(|&length| length < 2).map(|_| Vec::new());
+            let logprobs =
+                response.prompt_logprobs.take().or_else(none).ok_or("the response has no prompt_logprobs")?;
+            let logprobs = response.prompt_logprobs.insert(logprobs);
+            let computed = one_per_token("prompt_logprobs", logprobs, self.length, self.last_n)?;
             if self.is_text {
                 name_missing(&mut logprobs[computed..]);
             }
         }
-        if self.topk_sample_logprobs {
-            for sequence in &response.sequences {
-                let (rows, tokens) = (sequence.topk_logprobs.as_ref().map(Vec::len), sequence.tokens.len());
-                if let Some(rows) = rows.filter(|rows| *rows != tokens) {
-                    return Err(unfit(format!("topk_logprobs for {rows} tokens of a sequence of {tokens}")));
-                }
-            }
+        if let Some(rows) = response.topk_prompt_logprobs.as_mut().filter(|_| self.topk_prompt_logprobs) {
+            one_per_token("topk_prompt_logprobs", rows, self.length, self.last_n)?;
         }
         if let (Some(shape), Some(logprobs)) = (self.target_shape, &mut response.target_prompt_logprobs) {
             shaped("target_prompt_logprobs", logprobs, Dtype::Float32, shape)?;
@@ -70,14 +70,19 @@ impl Expected {
 
 /// Gives the log-probabilities of a prompt an entry for each token. Some servers leave out the first token, which has none, or
 /// all before the last `last_n`; others compute more than was asked for. Returns the first token that must have one.
-fn one_per_token(logprobs: &mut Vec<Option<f32>>, tokens: Option<usize>, last_n: Option<usize>) -> Result<usize> {
+fn one_per_token<T: Clone>(
+    name: &str,
+    logprobs: &mut Vec<Option<T>>,
+    tokens: Option<usize>,
+    last_n: Option<usize>,
+) -> Result<usize, String> {
     let tokens = tokens.unwrap_or(logprobs.len());
     let received = logprobs.len();
     if received + 1 == tokens || last_n == Some(received) {
         logprobs.splice(..0, std::iter::repeat_n(None, tokens.saturating_sub(received)));
     }
     if logprobs.len() != tokens {
-        return Err(unfit(format!("{received} prompt_logprobs for {tokens} tokens")));
+        return Err(format!("the response has {received} {name} for {tokens} tokens"));
     }
     let left_out = tokens.saturating_sub(last_n.unwrap_or(tokens));
     logprobs[..left_out].fill(None);
@@ -92,23 +97,22 @@ fn name_missing(logprobs: &mut [Option<f32>]) {
 }
 
 /// Checks a tensor of a result, and gives it its shape if the service sent none.
-fn shaped(name: &str, tensor: &mut TensorData, dtype: Dtype, shape: [usize; 2]) -> Result<()> {
+fn shaped(name: &str, tensor: &mut TensorData, dtype: Dtype, shape: [usize; 2]) -> Result<(), String> {
     if tensor.dtype() != dtype {
-        return Err(unfit(format!("{name} of the type {}, not {dtype}", tensor.dtype())));
+        return Err(format!("the response has {name} of the type {}, not {dtype}", tensor.dtype()));
     }
     let values = tensor.len();
     match tensor.shape() {
         Some(found) if found == shape => Ok(()),
         None if values == shape[0].saturating_mul(shape[1]) => {
-            *tensor = tensor.clone().with_shape(shape)?;
+            *tensor = tensor.clone().with_shape(shape).map_err(|error| error.to_string())?;
             Ok(())
         }
-        found => Err(unfit(format!("{name} of the shape {:?}, not {shape:?}", found.unwrap_or(&[values])))),
+        found => {
+            let found = found.unwrap_or(std::slice::from_ref(&values));
+            Err(format!("the response has {name} of the shape {found:?}, not {shape:?}"))
+        }
     }
-}
-
-fn unfit(what: String) -> Error {
-    Error::new(ErrorKind::Decode, format!("the response has {what}"))
 }
 
 #[cfg(test)]
@@ -132,7 +136,7 @@ mod tests {
             (vec![], Some(1), None, Some(vec![None])),
         ] {
             let mut logprobs = received.clone();
-            let outcome = one_per_token(&mut logprobs, tokens, last_n);
+            let outcome = one_per_token("prompt_logprobs", &mut logprobs, tokens, last_n);
             assert_eq!(outcome.ok().map(|_| logprobs), expected, "{received:?} {tokens:?} {last_n:?}");
         }
     }

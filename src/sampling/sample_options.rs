@@ -40,10 +40,10 @@ pub struct SampleOptions<'a> {
 /// Everything but the prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SampleSettings {
-    num_samples: u32,
+    pub(super) num_samples: u32,
     sampling_params: SamplingParams,
     pub(super) prompt_logprobs: bool,
-    topk_prompt_logprobs: u32,
+    pub(super) topk_prompt_logprobs: u32,
     pub(super) topk_sample_logprobs: u32,
     pub(super) target_prompt_logprobs: Option<Arc<TensorData>>,
     pub(super) prompt_alt_tokens_k: u32,

@@ -75,7 +75,7 @@ impl ServiceClient {
         }
         let (session, timeout) = (self.session.clone(), self.timeout_operation);
         Ok(self.session.call(operation, handle, mode).pending(move |created| {
-            let model_id = model_id(single(created)?);
+            let model_id = model_id(single(created)?.result);
             finish(TrainingClient::new(&session, &model_id)?.with_timeout_operation(timeout), mode)
         }))
     }

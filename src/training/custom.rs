@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ndarray::Array1;
 
 use super::TrainingClient;
-use super::passes::{Pass, combine};
+use super::passes::Pass;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pending::{CallMode, Pending};
 use crate::threads::panic_text;
@@ -205,8 +205,10 @@ impl TrainingClient {
         let unchanged = |error: Error| error.with_effect(false);
         let first =
             self.queue_pass(OPERATION, Pass::Forward, &with_weights(batch).map_err(named)?, cross_entropy, mode)?;
-        let output = first.pending(combine).wait().map_err(unchanged)?;
-        let logprobs = logprobs(batch, output).map_err(named)?;
+        let output = first.requiring_logprobs().pending().wait().map_err(unchanged)?;
+        let outputs = output.loss_fn_outputs.into_iter();
+        let logprobs: Vec<Array1<f32>> =
+            outputs.map(|output| output.into_logprobs().unwrap_or_default().into()).collect();
         let custom = match catch_unwind(AssertUnwindSafe(|| loss(batch, &logprobs))) {
             Ok(custom) => custom.map_err(|error| Error::callback("the loss function", error.into())),
             Err(panic) => {
@@ -221,8 +223,7 @@ impl TrainingClient {
         let weighted = weighted(batch, &logprobs, gradients).map_err(named)?;
         let cross_entropy = LossFn::CrossEntropy.into();
         let second = self.queue_pass(OPERATION, Pass::ForwardBackward, &weighted, cross_entropy, mode)?;
-        Ok(second.pending(move |chunks| {
-            let mut output = combine(chunks)?;
+        Ok(second.pending_then(move |mut output| {
             let surrogate = output.metrics.insert(LOSS.to_owned(), loss);
             output.metrics.extend(surrogate.map(|surrogate| (SURROGATE_LOSS.to_owned(), surrogate)));
             output.metrics.extend(metrics);
@@ -264,29 +265,6 @@ fn targets(index: usize, datum: &Datum) -> Result<&TensorData> {
             "datum {index} has no target_tokens; the loss function gets their log-probabilities"
         ))),
     }
-}
-
-/// The log-probabilities of each datum's targets.
-fn logprobs(batch: &Batch, output: ForwardBackwardOutput) -> Result<Vec<Array1<f32>>> {
-    let (outputs, datums) = (output.loss_fn_outputs, batch.len());
-    if outputs.len() != datums {
-        let message = format!("the response has {} outputs for {datums} datums", outputs.len());
-        return Err(Error::new(ErrorKind::Decode, message));
-    }
-    let each = outputs.into_iter().zip(batch.iter()).enumerate();
-    each.map(|(index, (output, datum))| {
-        let targets = targets(index, datum)?.len();
-        match output.into_logprobs() {
-            Some(logprobs) if logprobs.len() == targets => Ok(logprobs.into()),
-            Some(logprobs) => {
-                let message =
-                    format!("the response has {} logprobs for {targets} targets of datum {index}", logprobs.len());
-                Err(Error::new(ErrorKind::Decode, message))
-            }
-            None => Err(Error::new(ErrorKind::Decode, format!("the response has no logprobs for datum {index}"))),
-        }
-    })
-    .collect()
 }
 
 /// The batch of the second pass. The derivative of cross-entropy with respect to a log-probability is minus its weight.

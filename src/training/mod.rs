@@ -16,7 +16,7 @@ use std::time::Duration;
 
 #[cfg(feature = "ndarray")]
 pub use custom::CustomLoss;
-use passes::{Pass, combine};
+use passes::Pass;
 use queue::TrainingQueue;
 
 use crate::clock::Clock;
@@ -194,7 +194,7 @@ impl TrainingClient {
     /// # }
     /// ```
     pub fn forward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
-        self.queue_pass("forward", Pass::Forward, &batch.into(), loss.into(), self.blocking())?.pending(combine).wait()
+        self.queue_pass("forward", Pass::Forward, &batch.into(), loss.into(), self.blocking())?.pending().wait()
     }
 
     /// Submits [`forward`](TrainingClient::forward).
@@ -220,7 +220,7 @@ impl TrainingClient {
         batch: impl Into<Batch>,
         loss: impl Into<Loss>,
     ) -> Result<Pending<ForwardBackwardOutput>> {
-        Ok(self.queue_pass("forward", Pass::Forward, &batch.into(), loss.into(), self.submitting())?.pending(combine))
+        Ok(self.queue_pass("forward", Pass::Forward, &batch.into(), loss.into(), self.submitting())?.pending())
     }
 
     /// Computes the loss of a batch and accumulates its gradient. Blocks.
@@ -251,7 +251,7 @@ impl TrainingClient {
     /// ```
     pub fn forward_backward(&self, batch: impl Into<Batch>, loss: impl Into<Loss>) -> Result<ForwardBackwardOutput> {
         let (batch, loss, mode) = (batch.into(), loss.into(), self.blocking());
-        self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending(combine).wait()
+        self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending().wait()
     }
 
     /// Submits [`forward_backward`](TrainingClient::forward_backward).
@@ -280,7 +280,7 @@ impl TrainingClient {
         loss: impl Into<Loss>,
     ) -> Result<Pending<ForwardBackwardOutput>> {
         let (batch, loss, mode) = (batch.into(), loss.into(), self.submitting());
-        Ok(self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending(combine))
+        Ok(self.queue_pass("forward_backward", Pass::ForwardBackward, &batch, loss, mode)?.pending())
     }
 
     /// Updates the adapter from the accumulated gradient, and clears the gradient. Blocks.

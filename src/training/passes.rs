@@ -1,24 +1,27 @@
 //! Turns passes over a batch into requests of limited size, and combines their results.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use log::warn;
+use parking_lot::Mutex;
 
 use super::TrainingClient;
 use super::compression::compressed;
 use super::queue::{Message, Requests};
 use crate::error::{Error, Result};
 use crate::http::{Http, to_json};
-use crate::pending::{CallMode, SubmittedCall};
+use crate::pending::{CallMode, Pending, Received, SubmittedCall};
 use crate::rules::chunking::ChunkLimits;
 use crate::rules::metrics;
+use crate::rules::pass_result::PassTargets;
 pub(super) use crate::rules::wire_format::Pass;
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, protobuf};
 use crate::types::{Batch, Datum, ForwardBackwardOutput, Loss, RequestKind};
 
 impl TrainingClient {
-    /// Queues a pass over a batch, in chunks that are small enough for one request. [`combine`] makes the result from theirs.
+    /// Queues a pass over a batch, in chunks that are small enough for one request.
     pub(super) fn queue_pass(
         &self,
         operation: &'static str,
@@ -26,7 +29,7 @@ impl TrainingClient {
         batch: &Batch,
         loss: Loss,
         mode: CallMode,
-    ) -> Result<SubmittedCall<ForwardBackwardOutput>> {
+    ) -> Result<SubmittedPass> {
         if batch.is_empty() {
             return Err(Error::invalid_input("the batch is empty")
                 .with_operation(operation)
@@ -42,8 +45,48 @@ impl TrainingClient {
             Pass::Forward => RequestKind::Forward,
             Pass::ForwardBackward => RequestKind::ForwardBackward,
         };
-        let requests = PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0 };
-        self.queue(operation, kind, Box::new(requests), bytes, mode)
+        let (targets, chunks) = (PassTargets::of(&batch, &loss), Chunks::default());
+        let accepted = Arc::clone(&chunks);
+        let requests = PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0, chunks };
+        let call = self.queue(operation, kind, Box::new(requests), bytes, mode)?;
+        Ok(SubmittedPass { call, targets, chunks: accepted })
+    }
+}
+
+/// The datums of each request that the service has accepted.
+type Chunks = Arc<Mutex<Vec<Range<usize>>>>;
+
+/// A pass that was queued, and what its results must have.
+pub(super) struct SubmittedPass {
+    call: SubmittedCall<ForwardBackwardOutput>,
+    targets: PassTargets,
+    chunks: Chunks,
+}
+
+impl SubmittedPass {
+    /// Makes an output without log-probabilities an error.
+    pub(super) fn requiring_logprobs(mut self) -> Self {
+        self.targets.are_required = true;
+        self
+    }
+
+    pub(super) fn pending(self) -> Pending<ForwardBackwardOutput> {
+        self.pending_then(Ok)
+    }
+
+    /// A pending result, made by `then` of that of the batch.
+    pub(super) fn pending_then<T>(
+        self,
+        then: impl FnOnce(ForwardBackwardOutput) -> Result<T> + Send + 'static,
+    ) -> Pending<T> {
+        let SubmittedPass { call, targets, chunks } = self;
+        call.pending(move |results| {
+            let chunks = std::mem::take(&mut *chunks.lock());
+            let check = |(received, datums): (Received<ForwardBackwardOutput>, _)| {
+                received.check(|output| targets.check(datums, &output.loss_fn_outputs))
+            };
+            then(combine(results.into_iter().zip(chunks).map(check).collect::<Result<_>>()?))
+        })
     }
 }
 
@@ -58,6 +101,7 @@ struct PassRequests {
     accepted: usize,
     /// How many datums the last written request has, after those.
     chunk: usize,
+    chunks: Chunks,
 }
 
 impl Requests for PassRequests {
@@ -102,13 +146,15 @@ impl Requests for PassRequests {
     }
 
     fn advance(&mut self) -> bool {
+        let first = self.accepted;
         self.accepted += self.chunk;
+        self.chunks.lock().push(first..self.accepted);
         self.accepted < self.batch.len()
     }
 }
 
 /// The result of a batch from those of its chunks: outputs in order, metrics reduced.
-pub(super) fn combine(chunks: Vec<ForwardBackwardOutput>) -> Result<ForwardBackwardOutput> {
+fn combine(chunks: Vec<ForwardBackwardOutput>) -> ForwardBackwardOutput {
     let parts: Vec<_> = chunks.iter().map(|chunk| (&chunk.metrics, chunk.loss_fn_outputs.len())).collect();
     let reduced = metrics::reduce(&parts);
     for metrics::Dropped { name, reason } in reduced.dropped {
@@ -120,5 +166,5 @@ pub(super) fn combine(chunks: Vec<ForwardBackwardOutput>) -> Result<ForwardBackw
         combined.loss_fn_outputs.extend(chunk.loss_fn_outputs);
     }
     combined.metrics = reduced.metrics;
-    Ok(combined)
+    combined
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::TrainingClient;
 use super::requests::Body;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::http::to_json;
-use crate::pending::{CallMode, Pending};
+use crate::pending::{CallMode, Pending, single};
 use crate::rules::single_line::{self, check_metadata};
 use crate::rules::ttl::ttl_seconds;
 use crate::sampling::{SamplerOptions, SamplingClient};
@@ -323,9 +323,10 @@ impl TrainingClient {
         let kind = RequestKind::SaveWeightsForSampler;
         let call = self.queue_one::<SaveWeightsForSamplerResponse>(operation, SAVE_FOR_SAMPLER, kind, body, mode)?;
         Ok(call.pending(move |saved| {
-            let path = saved.into_iter().find_map(|saved| saved.path);
+            let mut saved = single(saved)?;
+            let path = saved.result.path.take();
             path.map(|path| SaveWeightsResponse { path })
-                .ok_or_else(|| Error::new(ErrorKind::Decode, "the service saved the weights but returned no path"))
+                .ok_or_else(|| saved.unfit("the service saved the weights but returned no path"))
         }))
     }
 
@@ -349,15 +350,15 @@ impl TrainingClient {
         let kind = RequestKind::SaveWeightsForSampler;
         let call = self.queue_one::<SaveWeightsForSamplerResponse>(operation, SAVE_FOR_SAMPLER, kind, body, mode)?;
         Ok(call.pending(move |saved| {
-            let saved = saved.into_iter().next();
-            let client = match saved.map(|saved| (saved.sampling_session_id, saved.path)) {
-                Some((Some(id), _)) => SamplingClient::new(&session, id),
-                Some((None, Some(path))) => {
+            let mut saved = single(saved)?;
+            let client = match (saved.result.sampling_session_id.take(), saved.result.path.take()) {
+                (Some(id), _) => SamplingClient::new(&session, id),
+                (None, Some(path)) => {
                     SamplingClient::open(operation, &session, SamplerOptions::new().model_path(path), mode.deadline())?
                 }
-                _ => {
-                    let message = "the service saved the weights but returned neither a sampling session nor a path";
-                    return Err(Error::new(ErrorKind::Decode, message));
+                (None, None) => {
+                    let why = "the service saved the weights but returned neither a sampling session nor a path";
+                    return Err(saved.unfit(why));
                 }
             };
             Ok(client.with_timeout_operation(timeout))

@@ -276,6 +276,26 @@ mod tests {
     }
 
     #[test]
+    fn a_size_of_zero_is_none() {
+        let png = |width: [u8; 4], height: [u8; 4]| [&PNG[..16], &width, &height].concat();
+        let jpeg = |height: [u8; 2], width: [u8; 2]| [&JPEG[..JPEG.len() - 5], &height, &width, b"\x03"].concat();
+        let (one, zero) = ([0, 0, 0, 1], [0; 4]);
+        for (data, size) in [
+            (png(one, one), Some((1, 1))),
+            (png(one, zero), None),
+            (png(zero, one), None),
+            (png([1, 0, 0, 0], [0xff; 4]), Some((1 << 24, u32::MAX))),
+            (jpeg([0, 1], [0, 1]), Some((1, 1))),
+            (jpeg([0, 0], [0, 1]), None),
+            (jpeg([0, 1], [0, 0]), None),
+            (jpeg([0xff; 2], [1, 0]), Some((256, 65_535))),
+        ] {
+            let found = ImageChunk::new(data, 1).ok().and_then(|image| image.width.zip(image.height));
+            assert_eq!(found, size);
+        }
+    }
+
+    #[test]
     fn image_files_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image.png");

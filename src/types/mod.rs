@@ -46,8 +46,14 @@
 //! | administration | [`AuditLogResponse`] with [`AuditLogEntry`]; [`BillingUsageResponse`] with [`BillingUsageEvent`] ([`BillingEventInfo`], [`BillingEventType`], [`BillingUsageSession`]); [`CurrentCheckpointStorageUsageResponse`] with [`CurrentCheckpointStorageUsageItem`] |
 //! | any of them | [`PromiseResult`]: what a promise can have as its result; [`RequestErrorCategory`] |
 //!
-//! A number of a response that is not finite arrives as such, whether the service writes `null`, `NaN` or `"NaN"`. With serde alone
-//! these types read `null` as NaN, where a number must be.
+//! A number of a response that is not finite arrives as such, whether the service writes `null`, `NaN` or `"NaN"`, and one that is
+//! too large for its type, such as `1e39` for a log-probability, is infinite. With serde alone these types read `null` as NaN, where
+//! a number must be.
+//!
+//! The clients check that a result has what was asked for: an output for each datum and a log-probability for each of its targets, as
+//! many sequences as requested, a log-probability for each token. A result that has not is an error of kind
+//! [`Decode`](crate::ErrorKind::Decode) with the [`request_id`](crate::Error::request_id); the request itself was carried out. What a
+//! service says more than it was asked for is ignored, and so are ids in the response to a poll.
 //!
 //! # The wire
 //!

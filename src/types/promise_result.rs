@@ -34,6 +34,13 @@ pub trait PromiseResult: DeserializeOwned + Send + 'static {
         let _ = body;
         Err("the result is protobuf, which only the types of passes and samples can be read from".to_owned())
     }
+
+    /// Checks a result that was read from JSON, as [`from_protobuf`](PromiseResult::from_protobuf) does. Returns what is wrong with
+    /// it. Defaults to nothing.
+    #[doc(hidden)]
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 impl PromiseResult for CreateModelResponse {}

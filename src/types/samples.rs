@@ -28,14 +28,14 @@ use super::nan::Number;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SampleResponse {
-    /// The sampled sequences, as many as requested.
+    /// The sampled sequences, as many as requested: any other number is an error of the call.
     pub sequences: Vec<SampledSequence>,
     /// The log-probability of each token of the prompt; `None` for the first token, which has no predecessor, and NaN for a value
-    /// that is not a number. Present if requested.
+    /// that is not a number. Present if requested: otherwise the call is an error.
     #[serde(default)]
     pub prompt_logprobs: Option<Vec<Option<f32>>>,
     /// The most likely tokens at each position of the prompt, most likely first; `None` where the server sent null.
-    /// Present if requested.
+    /// Present if requested and the service knows the option.
     #[serde(default)]
     pub topk_prompt_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
     /// The number of tokens of the prompt that the server had in its cache. 0 if it does not say.
@@ -138,7 +138,7 @@ pub struct SampledSequence {
     pub stop_reason: StopReason,
     /// The token ids.
     pub tokens: Vec<u32>,
-    /// The log-probability of each token in nats, one for each of `tokens`; NaN where the server sent null.
+    /// The log-probability of each token in nats, one for each of `tokens`; NaN where the server sent null. None if it sent none.
     #[serde(default, deserialize_with = "super::nan::optional_logprobs")]
     pub logprobs: Option<Vec<f32>>,
     /// The most likely tokens in place of each of `tokens`, most likely first. Present if requested.
@@ -153,6 +153,18 @@ pub struct SampledSequence {
     /// The id of the sequence on the server, for the provenance of training examples. None if the server does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence_id: Option<String>,
+}
+
+impl SampledSequence {
+    /// Returns what is wrong if some tokens lack their log-probabilities.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let tokens = self.tokens.len();
+        let lengths = [self.logprobs.as_ref().map(Vec::len), self.topk_logprobs.as_ref().map(Vec::len)];
+        match lengths.into_iter().flatten().find(|&length| length != tokens) {
+            Some(length) => Err(format!("a sequence of {tokens} tokens has {length} log-probabilities")),
+            None => Ok(()),
+        }
+    }
 }
 
 open_enum! {

@@ -28,7 +28,7 @@ pub struct ForwardBackwardOutput {
     /// The name of the outputs' type on the server.
     #[serde(default)]
     pub loss_fn_output_type: String,
-    /// One output for each datum, in the order of the batch.
+    /// One output for each datum, in the order of the batch: any other number is an error of the call.
     pub loss_fn_outputs: Vec<LossFnOutput>,
     /// Metrics of the whole batch. The end of a name says how the metrics of several chunks are combined: `loss:sum`,
     /// `mfu:mean`, `step_max:max`. NaN where the server sent null.
@@ -59,8 +59,8 @@ impl LossFnOutput {
         LossFnOutput::default()
     }
 
-    /// The log-probability of each target token in nats, one for each token of the model input. None if there is no
-    /// tensor of that name, or if it is one of integers.
+    /// The log-probability of each target token in nats, one for each of the datum's targets. None if there is no tensor of that
+    /// name, or if it is one of integers, which only a loss that was created on the server may have.
     #[must_use]
     pub fn logprobs(&self) -> Option<&[f32]> {
         self.get("logprobs").and_then(TensorData::as_f32)

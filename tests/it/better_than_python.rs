@@ -173,7 +173,7 @@ fn fault_15_odd_metrics_are_results() {
     for metrics in [json!({}), json!({"plain": 1.0}), json!({"a:b:sum": 2.0})] {
         let service = service_with_polls(move |request| match request.request_id() {
             id if id.starts_with("forward") => {
-                let outputs = json!([{"logprobs": {"data": [-0.5], "dtype": "float32", "shape": [1]}}]);
+                let outputs = json!([{"logprobs": {"data": [-0.5, -0.5, -0.5], "dtype": "float32", "shape": [3]}}]);
                 Reply::ok(json!({"loss_fn_output_type": "A", "loss_fn_outputs": outputs, "metrics": metrics}))
             }
             id => result(id),

@@ -75,3 +75,4 @@ mod types_golden;
 mod waiting;
 mod waits;
 mod weights;
+mod wrong_results;

@@ -23,7 +23,7 @@ fn results_with(word: &'static str) -> crate::support::Service {
     service_with_polls(move |request| {
         let body = match request.request_id().split(':').next() {
             Some("forward") => format!(
-                r#"{{"loss_fn_outputs": [{{"logprobs": {{"data": [{word}, -1], "dtype": "float32"}}}}],
+                r#"{{"loss_fn_outputs": [{{"logprobs": {{"data": [{word}, -1, -2], "dtype": "float32"}}}}],
                      "metrics": {{"loss:sum": {word}}}}}"#
             ),
             Some("asample") => format!(

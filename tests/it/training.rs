@@ -24,7 +24,7 @@ fn blocking_calls_are_numbered_from_one() {
     let trainer = trainer(&service);
     let output = trainer.forward_backward(batch(), LossFn::CrossEntropy).unwrap();
     assert_eq!(output.metrics["loss:sum"], 1.0);
-    assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-0.5_f32][..]));
+    assert_eq!(output.loss_fn_outputs[0].logprobs(), Some(&[-0.5_f32; 3][..]));
     let step = trainer.optim_step(AdamParams::default()).unwrap();
     assert_eq!(step.metrics.unwrap()["step"], 2.0);
     assert_eq!(trainer.save_weights_for_sampler("a").unwrap().path, "tinker://run/sampler_weights/a");
@@ -83,7 +83,7 @@ fn chunks_of_a_large_batch_keep_their_order() {
     let trainer = trainer(&service);
     let datums: Vec<_> = (0..130).map(|_| batch()[0].clone()).collect();
     let output = trainer.forward_backward(Batch::from(datums), LossFn::CrossEntropy).unwrap();
-    assert_eq!(output.loss_fn_outputs.len(), 2);
+    assert_eq!(output.loss_fn_outputs.len(), 130);
     assert_eq!(output.metrics["loss:sum"], 3.0);
     let chunks: Vec<_> = service
         .requests_to("forward_backward")

@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::double::{SeenDatum, SeenPass};
 use super::{RecordedRequest, Reply, Service};
 
-/// The response of a healthy service. The id of a promise names its request: `PATH:MODEL OR SAMPLER:SEQ`.
+/// The response of a healthy service. The id of a promise names its request: `PATH:MODEL OR SAMPLER:SEQ`. If the request is not
+/// for one sample, or a pass over one datum of three targets, the number of its samples, or of the targets of each datum, follows
+/// after `#`.
 pub fn healthy_service(request: &RecordedRequest) -> Reply {
     let body = &request.body;
     Reply::ok(match request.path.as_str() {
@@ -21,21 +24,53 @@ pub fn healthy_service(request: &RecordedRequest) -> Reply {
         "retrieve_future" => return result(request.request_id()),
         path => {
             let owner = body["model_id"].as_str().or(body["sampling_session_id"].as_str()).unwrap_or_default();
-            json!({"request_id": format!("{path}:{owner}:{}", body["seq_id"])})
+            json!({"request_id": format!("{path}:{owner}:{}{}", body["seq_id"], asked(request))})
         }
     })
 }
 
+/// What a request asks for, if it is not the usual.
+fn asked(request: &RecordedRequest) -> String {
+    let (asked, usual) = match &*request.path {
+        "asample" => (request.body["num_samples"].as_u64().unwrap_or(1).to_string(), USUAL_SAMPLE),
+        "forward" | "forward_backward" => {
+            let targets = |datum: &SeenDatum| datum.inputs.get("target_tokens").map_or(0, Vec::len).to_string();
+            let pass = SeenPass::read(request);
+            let targets = pass.map(|pass| pass.data.iter().map(targets).collect::<Vec<_>>().join(","));
+            (targets.unwrap_or_else(|_| USUAL_PASS.to_owned()), USUAL_PASS)
+        }
+        _ => return String::new(),
+    };
+    if asked == usual { String::new() } else { format!("#{asked}") }
+}
+
+const USUAL_SAMPLE: &str = "1";
+const USUAL_PASS: &str = "3";
+
+/// The number in the id of a promise that [`healthy_service`] gave.
+pub fn number_of(request_id: &str) -> &str {
+    request_id.split('#').next().and_then(|id| id.rsplit(':').next()).unwrap_or_default()
+}
+
 /// The result of a promise that [`healthy_service`] gave.
 pub fn result(request_id: &str) -> Reply {
+    let (request_id, asked) = request_id.split_once('#').map_or((request_id, None), |(id, asked)| (id, Some(asked)));
     let mut parts = request_id.split(':');
     let (path, owner, seq_id) = (parts.next(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let seq_id: u32 = seq_id.parse().unwrap_or_default();
+    let outputs = || -> Vec<Value> {
+        let output = |targets: &str| {
+            let logprobs = vec![-0.5; targets.parse().unwrap()];
+            json!({"logprobs": {"data": logprobs, "dtype": "float32", "shape": [logprobs.len()]}})
+        };
+        asked.unwrap_or(USUAL_PASS).split(',').map(output).collect()
+    };
+    let sequence = json!({"stop_reason": "stop", "tokens": [seq_id], "logprobs": [-0.25]});
     Reply::ok(match path.unwrap_or_default() {
         "create_model" => json!({"model_id": owner}),
         "forward" | "forward_backward" => json!({
             "loss_fn_output_type": "ArrayRecord",
-            "loss_fn_outputs": [{"logprobs": {"data": [-0.5], "dtype": "float32", "shape": [1]}}],
+            "loss_fn_outputs": outputs(),
             "metrics": {"loss:sum": f64::from(seq_id)},
         }),
         "optim_step" => json!({"metrics": {"step": f64::from(seq_id)}}),
@@ -44,7 +79,7 @@ pub fn result(request_id: &str) -> Reply {
         "load_weights" => json!({"path": "tinker://run/weights/a"}),
         "save_weights_external" => json!({"path": "tinker://run/external_weights/a", "size_bytes": 7}),
         "save_weights_for_sampler" => json!({"path": "tinker://run/sampler_weights/a", "sampling_session_id": "saved"}),
-        "asample" => json!({"sequences": [{"stop_reason": "stop", "tokens": [seq_id], "logprobs": [-0.25]}]}),
+        "asample" => json!({"sequences": vec![sequence; asked.unwrap_or(USUAL_SAMPLE).parse().unwrap()]}),
         other => panic!("no result for {other:?}"),
     })
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use connection::{RecordedRequest, Reply};
 pub use example::example;
 pub use gate::{Gate, Gauge};
-pub use healthy::{healthy_service, result, service_with_polls, service_with_settings};
+pub use healthy::{healthy_service, number_of, result, service_with_polls, service_with_settings};
 pub use service::{Connections, Service, is_for_current_services, listener_with_small_buffers};
 use tinkex::clock::ManualClock;
 use tinkex::{Config, ConfigBuilder, Proxy};

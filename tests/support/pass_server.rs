@@ -201,10 +201,12 @@ impl PassServer {
                 json!({"logprobs": {"data": logprobs, "dtype": "float32", "shape": [datum.tokens.len()]}})
             })
             .collect();
+        let first = run.data.first().and_then(|datum| datum.tokens.first());
         let result = json!({
             "loss_fn_output_type": "ArrayRecord",
             "loss_fn_outputs": outputs,
-            "metrics": {"loss:sum": run.number},
+            // Of the first token, so that the weight of each chunk shows.
+            "metrics": {"loss:sum": run.number, "first:mean": first, "first:slack": first},
         });
         if self.0.generation.results == Results::Json {
             return Reply::ok(result);

@@ -11,6 +11,7 @@
 //! the program's logger may call this client.
 
 mod last_word;
+mod received;
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -21,6 +22,8 @@ use log::warn;
 
 pub(crate) use last_word::LastWord;
 pub(super) use last_word::Submission;
+pub(crate) use received::Received;
+pub(super) use received::WRONG_RESULT;
 
 use crate::clock::Monitor;
 use crate::error::{Error, ErrorKind, Result};
@@ -189,11 +192,12 @@ impl CallState {
     }
 
     /// The results of the requests, in order, once all are complete. They can be taken once.
-    pub(super) fn take<R: 'static>(&mut self) -> Result<Vec<R>> {
-        let results = self.requests.iter_mut().filter_map(|request| request.result.take());
+    pub(super) fn take<R: 'static>(&mut self) -> Result<Vec<Received<R>>> {
+        let results =
+            self.requests.iter_mut().filter_map(|request| Some((request.result.take()?, &request.request_id)));
         results
-            .map(|result| match result.downcast::<R>() {
-                Ok(result) => Ok(*result),
+            .map(|(result, request_id)| match result.downcast::<R>() {
+                Ok(result) => Ok(Received { result: *result, request_id: request_id.clone() }),
                 Err(_) => Err(Error::new(
                     ErrorKind::Decode,
                     "the result was decoded into a type other than the requested one",
@@ -230,7 +234,10 @@ impl<R: PromiseResult> CallHandle<R> {
 
 fn decode<R: PromiseResult>(body: ResultBody<'_>) -> Result<Decoded, String> {
     let result = match body {
-        ResultBody::Json(bytes) => json_numbers::read::<R>(bytes).map_err(|error| error.to_string()),
+        ResultBody::Json(bytes) => {
+            let result = json_numbers::read::<R>(bytes).map_err(|error| error.to_string());
+            result.and_then(|result| result.check().map(|()| result))
+        }
         // No message of the protocol begins with this byte.
         ResultBody::Protobuf(bytes) if bytes.first() == Some(&b'{') => {
             let start = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EXCERPT)]).into_owned();

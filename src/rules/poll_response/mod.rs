@@ -181,11 +181,7 @@ impl<'a> Envelope<'a> {
         let message = text(self.error)
             .and_then(|error| one_line(&error))
             .or_else(|| json_message(body))
-            .or_else(|| {
-                self.error
-                    .filter(|error| !matches!(error.get(), "null" | "\"\""))
-                    .and_then(|error| one_line(error.get()))
-            })
+            .or_else(|| self.error.filter(|error| error.get() != "\"\"").and_then(|error| one_line(error.get())))
             .unwrap_or_else(|| "the server gave no reason".to_owned());
         let category =
             text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::from(&*word));
@@ -258,6 +254,8 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
             };
             *value = Some(map.next_value()?);
         }
+        // Some servers write every key of their type, and null is no error.
+        envelope.error = envelope.error.filter(|error| error.get() != "null");
         Ok(envelope)
     }
 }

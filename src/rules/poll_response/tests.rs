@@ -42,7 +42,10 @@ fn responses_follow_the_protocols_table_in_order() {
         (200, r#"{"status":"failed","category":"SERVER"}"#, failed("the server gave no reason", Server)),
         (200, r#"{"status":"failed","message":"oom"}"#, failed("oom", Unknown)),
         (200, r#"{"error":""}"#, failed("the server gave no reason", Unknown)),
-        (200, r#"{"error":null,"model_id":"m"}"#, failed("the server gave no reason", Unknown)),
+        (200, r#"{"error":null,"model_id":"m"}"#, ready(r#"{"error":null,"model_id":"m"}"#)),
+        (200, r#"{"error":null,"category":null,"status":"completed","result":{}}"#, ready("{}")),
+        (200, r#"{"error":null,"status":"failed","category":"user"}"#, failed("the server gave no reason", User)),
+        (200, r#"{"error":null,"type":"try_again"}"#, pending(None, None)),
         (200, r#"{"error":{"code":7},"category":3}"#, failed(r#"{"code":7}"#, Unknown)),
         (200, r#"{"type":"try_again","status":"completed","result":{}}"#, pending(None, None)),
         (

@@ -301,6 +301,27 @@ fn a_429_can_be_returned_at_once() {
     }
 }
 
+#[test]
+fn a_date_may_have_a_zone() {
+    let seconds = |text| Some(date(text)?.duration_since(EPOCH).ok()?.as_secs());
+    let noon = seconds("Wed, 21 Oct 2015 12:00:00 GMT").unwrap();
+    for (text, expected) in [
+        ("Wed, 21 Oct 2015 12:00:00", Some(noon)),
+        ("Wed, 21 Oct 2015 12:00:00 +0000", Some(noon)),
+        ("Wed, 21 Oct 2015 17:30:00 +0530", Some(noon)),
+        ("Wed, 21 Oct 2015 08:30:00 -0330", Some(noon)),
+        ("Wed, 21 Oct 2015 13:00:00 +0100", Some(noon)),
+        ("Wed, 21 Oct 2015 12:00:00 +01", None),
+        ("Wed, 21 Oct 2015 12:00:00 +", None),
+        ("Wed, 21 Oct 2015 12:00:00 +0\u{fc}", None),
+        ("Wed, 21 Oct 2015 12:00:00 +00999999999999999999", None),
+        ("Wed, 21 Oct 2015 12:00:00 -99999999999999999999", None),
+        ("Thu, 01 Jan 1970 00:00:00 +9999", None),
+    ] {
+        assert_eq!(seconds(text), expected, "{text}");
+    }
+}
+
 quickcheck! {
     fn any_header_is_parsed_without_a_panic(value: String, millis: bool) -> bool {
         let name = if millis { "retry-after-ms" } else { "retry-after" };

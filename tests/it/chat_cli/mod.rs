@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli::program::{Done, Program, read_to_end, tinkex_with};
-use crate::support::{Gate, Reply, Service, service_with_polls};
+use crate::support::{Gate, Reply, Service, number_of, service_with_polls};
 
 /// Its tokens are bytes, and 256 ends a reply.
 const MODEL: &str = "tinkex/bytes-tiny";
@@ -46,7 +46,7 @@ impl Scene {
     /// The replies by number, from 0.
     fn with(reply: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Scene {
         let service = service_with_polls(move |request| {
-            let number = request.request_id().rsplit(':').next().and_then(|number| number.parse().ok());
+            let number = number_of(request.request_id()).parse().ok();
             reply(number.expect("a promise with the number of its sample"))
         });
         Scene { service, place: TempDir::new().unwrap() }

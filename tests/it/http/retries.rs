@@ -92,6 +92,11 @@ fn retry_after_is_respected_within_its_maximum() {
         (vec![("retry-after", "inf")], None),
         (vec![("retry-after", "1e300")], None),
         (vec![("retry-after", "99999999999999999999999999")], None),
+        // 2^63, and the most that a time can be.
+        (vec![("retry-after", "9223372036854775808")], None),
+        (vec![("retry-after-ms", "9223372036854775808")], None),
+        (vec![("retry-after", "18446744073709551615")], None),
+        (vec![("retry-after", "Wed, 21 Oct 2015 07:28:00 +00999999999999999999")], None),
         (vec![("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], None),
         (vec![("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], None),
     ] {
@@ -118,7 +123,14 @@ fn retry_after_may_be_a_date() {
 
 #[test]
 fn permanent_errors_keep_status_body_and_headers() {
-    for (status, remedy) in [(400, ""), (401, "TINKER_API_KEY"), (403, "no permission"), (404, "base URL"), (422, "")] {
+    for (status, remedy) in [
+        (400, "correct the request"),
+        (401, "TINKER_API_KEY"),
+        (403, "no permission"),
+        (404, "base URL"),
+        (413, "smaller batches"),
+        (422, "correct the request"),
+    ] {
         let server = MockServer::start();
         session(&server);
         let health = respond(&server, GET, "healthz", |then| {
@@ -131,6 +143,20 @@ fn permanent_errors_keep_status_body_and_headers() {
         assert!(error.is_user_error() && !error.is_retryable() && !error.may_have_taken_effect());
         assert!(error.to_string().starts_with(&format!("health: the server returned {status}: not now")), "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
+        health.assert();
+    }
+}
+
+#[test]
+fn a_temporary_refusal_says_what_to_do() {
+    for (status, remedy) in [(409, "another name"), (429, "try again later"), (503, "try again later")] {
+        let server = MockServer::start();
+        session(&server);
+        let health =
+            respond(&server, GET, "healthz", |then| then.status(status).json_body(json!({"detail": "not now"})));
+        let error = connect(mock::config(&server).max_retries(0)).unwrap().health().unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(status)), "{error}");
+        assert!(error.is_retryable() && error.hint().unwrap().contains(remedy), "{error}");
         health.assert();
     }
 }

@@ -42,3 +42,24 @@ fn missing_and_short_inputs_send_nothing() {
         assert!(sent(&service).is_empty());
     }
 }
+
+#[test]
+fn loss_settings_that_are_not_finite_send_nothing() {
+    for wire in [Wire::Json, Wire::Protobuf] {
+        let (_, service) = generation(BOTH);
+        let trainer = trainer(service.config().wire(wire));
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let loss = || Loss::from(LossFn::CrossEntropy).config("beta", 0.5).config("temperature", value);
+            let errors = [
+                trainer.forward(self::datum(&[5]), loss()).unwrap_err(),
+                trainer.forward_backward(self::datum(&[5]), loss()).unwrap_err(),
+                trainer.submit_forward_backward(self::datum(&[5]), loss()).unwrap_err(),
+            ];
+            for error in errors {
+                assert!(error.kind() == ErrorKind::InvalidInput && error.operation().is_some(), "{error:?}");
+                assert!(error.to_string().contains("temperature"), "{error}");
+            }
+        }
+        assert!(sent(&service).is_empty());
+    }
+}

@@ -23,8 +23,9 @@ fn options_are_sent_only_if_set() {
     let prompt = prompt(&[1, 2, 3]);
     let plain = SampleOptions::new(&prompt).prompt_logprobs(true);
     let all = plain.clone().topk_sample_logprobs(2).target_prompt_logprobs(targets()).prompt_alt_tokens_k(4);
-    sampler.sample_with(plain).unwrap();
-    sampler.sample_with(all.prompt_logprobs_last_n(2)).unwrap();
+    // The service sends no log-probabilities of the prompt.
+    sampler.sample_with(plain).unwrap_err();
+    sampler.sample_with(all.prompt_logprobs_last_n(2)).unwrap_err();
     sampler.submit_compute_logprobs_last_n(&prompt, 2).unwrap().wait().unwrap_err();
     let sent = service.requests_to("asample");
     let names = ["topk_sample_logprobs", "target_prompt_logprobs", "prompt_alt_tokens_k", "prompt_logprobs_last_n"];
@@ -78,17 +79,19 @@ fn unknown_options_leave_the_results_absent() {
 fn results_of_another_shape_are_refused() {
     let float = |rows: usize| json!({"data": vec![-1.0; rows * 2], "dtype": "float32", "shape": [rows, 2]});
     let integers = |rows: usize| json!({"data": vec![1; rows * 2], "dtype": "int64", "shape": [rows, 2]});
-    let sequence = json!({"stop_reason": "stop", "tokens": [5, 6], "topk_sampled_logprobs": [[[5, -0.5]]]});
-    for (result, part) in [
-        (json!({"sequences": [sequence]}), "topk_logprobs for 1 tokens"),
-        (json!({"sequences": [], "target_prompt_logprobs": float(3)}), "shape [3, 2], not [2, 2]"),
-        (json!({"sequences": [], "target_prompt_logprobs": integers(2)}), "type int64, not float32"),
-        (
-            json!({"sequences": [], "prompt_alt_tokens": {"tokens": integers(2), "logprobs": float(1)}}),
-            "shape [1, 2], not [2, 2]",
-        ),
-        (json!({"sequences": [], "prompt_logprobs": [-1.0]}), "1 prompt_logprobs for 3 tokens"),
+    let sequence = |top: usize| {
+        let top = vec![json!([[5, -0.5]]); top];
+        json!({"stop_reason": "stop", "tokens": [5, 6], "topk_sampled_logprobs": top})
+    };
+    for (rows, field, value, part) in [
+        (1, "prompt_logprobs", json!([null, -1.0, -2.0]), "a sequence of 2 tokens has 1 log-probabilities"),
+        (2, "target_prompt_logprobs", float(3), "shape [3, 2], not [2, 2]"),
+        (2, "target_prompt_logprobs", integers(2), "type int64, not float32"),
+        (2, "prompt_alt_tokens", json!({"tokens": integers(2), "logprobs": float(1)}), "shape [1, 2], not [2, 2]"),
+        (2, "prompt_logprobs", json!([-1.0]), "1 prompt_logprobs for 3 tokens"),
     ] {
+        let mut result = json!({"sequences": [sequence(rows)], "prompt_logprobs": [null, -1.0, -2.0]});
+        result[field] = value;
         let service = with_result(result);
         let prompt = prompt(&[1, 2, 3]);
         let options = SampleOptions::new(&prompt).topk_sample_logprobs(1).target_prompt_logprobs(targets());
@@ -102,7 +105,8 @@ fn results_of_another_shape_are_refused() {
 #[test]
 fn earlier_logprobs_than_asked_for_are_dropped() {
     for served in [json!([null, -1.0, -2.0]), json!([-1.0, -2.0]), json!([-2.0]), json!([null, null, -2.0])] {
-        let service = with_result(json!({"sequences": [], "prompt_logprobs": served}));
+        let sequence = json!({"stop_reason": "stop", "tokens": [5]});
+        let service = with_result(json!({"sequences": [sequence], "prompt_logprobs": served}));
         let sampler = sampler(service.config());
         let prompt = prompt(&[1, 2, 3]);
         let expected = [None, None, Some(-2.0)];

@@ -74,7 +74,13 @@ fn sample_requests_match_the_python_client() {
 
 #[test]
 fn every_option_of_a_sample_reaches_the_service() {
-    let service = Service::start(healthy_service);
+    let service = Service::start(|request| match is_sample(request) {
+        true => {
+            let sequence = json!({"stop_reason": "stop", "tokens": [5]});
+            Reply::ok(json!({"sequences": vec![sequence; 4], "prompt_logprobs": [null, -0.5]}))
+        }
+        false => healthy_service(request),
+    });
     let sampler = sampler(service.config());
     let prompt = prompt(&[7, 8]);
     let options = SampleOptions::new(&prompt)
@@ -137,7 +143,8 @@ fn any_path_of_the_service_is_sampled() {
 fn with_prompt_logprobs(logprobs: Value) -> Service {
     Service::start(move |request| {
         if is_sample(request) {
-            return Reply::ok(json!({"sequences": [], "prompt_logprobs": logprobs}));
+            let sequence = json!({"stop_reason": "stop", "tokens": [5]});
+            return Reply::ok(json!({"sequences": [sequence], "prompt_logprobs": logprobs}));
         }
         healthy_service(request)
     })
@@ -170,7 +177,6 @@ fn compute_logprobs_has_one_entry_per_token() {
         }
         match expected {
             Some(expected) => assert_eq!(sampled.unwrap().prompt_logprobs.unwrap(), expected, "{served}"),
-            None if served.is_null() => assert_eq!(sampled.unwrap().prompt_logprobs, None),
             None => assert_eq!(sampled.unwrap_err().kind(), ErrorKind::Decode, "{served}"),
         }
         let golden = golden("43_compute_logprobs");
@@ -186,6 +192,25 @@ fn invalid_parameters_are_refused_before_any_request() {
     let service = Service::start(healthy_service);
     let sampler = sampler(service.config());
     let cold = SamplingParams::default().temperature(-1.0);
+    let params = SamplingParams::default;
+    for (refused, name) in [
+        (params().temperature(f64::NAN), "temperature"),
+        (params().temperature(f64::INFINITY), "temperature"),
+        (params().top_k(0), "top_k"),
+        (params().top_k(-2), "top_k"),
+        (params().max_tokens(0), "max_tokens"),
+        (params().top_p(1.5), "top_p"),
+        (params().top_p(-0.1), "top_p"),
+        (params().top_p(f64::NAN), "top_p"),
+    ] {
+        let error = sampler.sample(&prompt(&[1]), 1, &refused).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidInput && error.message().contains(name), "{error}");
+    }
+    for accepted in
+        [params().top_k(-1), params().top_k(1), params().max_tokens(1), params().top_p(1.0).temperature(0.0)]
+    {
+        accepted.validate().unwrap();
+    }
     let errors = [
         sampler.sample(&prompt(&[1]), 0, &SamplingParams::default()).unwrap_err(),
         sampler.sample(&prompt(&[]), 1, &SamplingParams::default()).unwrap_err(),

@@ -48,6 +48,7 @@ impl Scenario {
     pub fn of_2026(name: &str, is_ours: impl Fn(&Value) -> bool) -> Self {
         let mut exchanges = golden::exchanges_2026(name);
         exchanges.retain(is_ours);
+        in_order(&mut exchanges);
         let (service, exchanges) = replay(exchanges, Service::start_current);
         Scenario { generation: Generation::Of2026, exchanges, service, clock: ManualClock::new() }
     }
@@ -119,6 +120,15 @@ impl Scenario {
         });
         compare_all(self.generation, &seen, &exchanges);
     }
+}
+
+/// Python sends the chunks of a batch at the same time. This crate sends them in order, each with the same number and result.
+fn in_order(exchanges: &mut [Value]) {
+    let passes = exchanges.iter_mut().filter(|exchange| exchange["body"]["proto"]["seq_id"].is_u64());
+    let mut places: Vec<_> = passes.collect();
+    let mut sorted: Vec<_> = places.iter().map(|exchange| (**exchange).clone()).collect();
+    sorted.sort_by_key(|exchange| exchange["body"]["proto"]["seq_id"].as_u64());
+    places.iter_mut().zip(sorted).for_each(|(place, exchange)| **place = exchange);
 }
 
 fn replay(

@@ -8,7 +8,7 @@ use tinkex::local::LocalServer;
 use super::place::Place;
 use super::train::scripted;
 use crate::cli::program::Done;
-use crate::support::{Reply, result};
+use crate::support::{Reply, number_of, result};
 
 const MODEL: &str = "tinkex/bytes-tiny";
 const STEPS: [&str; 6] = ["--batch-size", "2", "--steps", "12", "--output", "out"];
@@ -55,7 +55,7 @@ fn more_runs_than_models_fit() {
 #[test]
 fn a_failed_step_saves_the_steps_before() {
     // Requests 5 and 6 are the third step; nothing was saved until then.
-    let service = scripted(|id| match id.starts_with("forward_backward") && id.ends_with(":5") {
+    let service = scripted(|id| match id.starts_with("forward_backward") && number_of(id) == "5" {
         true => Reply::ok(json!({"error": "datum 1 is too long", "category": "user"})),
         false => result(id),
     });
@@ -82,7 +82,7 @@ fn a_failed_step_saves_the_steps_before() {
 #[test]
 fn a_checkpoint_before_the_failure_is_offered() {
     // The second step is requests 3 and 4, and its checkpoint 5. The fourth is 8 and 9.
-    let service = scripted(|id| match (id.starts_with("forward_backward"), id.rsplit(':').next().unwrap()) {
+    let service = scripted(|id| match (id.starts_with("forward_backward"), number_of(id)) {
         (true, "8") => Reply::ok(json!({"error": "out of memory", "category": "server"})),
         (false, "5") => Reply::ok(json!({"path": "tinker://run/weights/exact", "type": "save_weights"})),
         _ => result(id),
@@ -107,7 +107,7 @@ fn a_checkpoint_before_the_failure_is_offered() {
 
 #[test]
 fn work_that_cannot_be_saved_stays_loaded() {
-    let service = scripted(|id| match (id.split(':').next().unwrap(), id.rsplit(':').next().unwrap()) {
+    let service = scripted(|id| match (id.split(':').next().unwrap(), number_of(id)) {
         ("forward_backward", "3") | ("save_weights", _) => {
             Reply::ok(json!({"error": "out of memory", "category": "server"}))
         }

@@ -8,7 +8,7 @@ use tinkex::local::LocalServer;
 use super::place::Place;
 use super::train::{FINISH, scripted};
 use crate::support::terminal::Terminal;
-use crate::support::{Gate, Reply, Service, healthy_service, result};
+use crate::support::{Gate, Reply, Service, healthy_service, number_of, result};
 
 const NOTE: &str = "press Ctrl-C again to stop immediately";
 
@@ -60,7 +60,7 @@ fn a_second_interrupt_stops_immediately() {
 fn exactly_one_step_is_submitted_ahead() {
     let gate = Arc::new(Gate::default());
     let held = Arc::clone(&gate);
-    let service = scripted(move |id| match id.starts_with("forward_backward") && id.ends_with(":1") {
+    let service = scripted(move |id| match id.starts_with("forward_backward") && number_of(id) == "1" {
         true => Reply::held(&held, result(id)),
         false => result(id),
     });

@@ -8,7 +8,7 @@ use tinkex::{Config, RestClient};
 
 use super::place::Place;
 use crate::cli::program::KEY;
-use crate::support::{Reply, Service, healthy_service, is_for_current_services, result};
+use crate::support::{Reply, Service, healthy_service, is_for_current_services, number_of, result};
 
 /// The end of the session of [`scripted`].
 pub const FINISH: &str = "sessions/session-1/finish";
@@ -161,7 +161,7 @@ pub fn scripted(poll: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Service
 #[test]
 fn a_failed_step_shows_how_to_resume() {
     // The service counts all requests: 1 and 2 are the first step, 3 is its checkpoint.
-    let service = scripted(|id| match id.starts_with("forward_backward") && id.ends_with(":4") {
+    let service = scripted(|id| match id.starts_with("forward_backward") && number_of(id) == "4" {
         true => Reply::ok(json!({"error": "out of memory", "category": "server"})),
         false => result(id),
     });

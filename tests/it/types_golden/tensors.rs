@@ -140,6 +140,11 @@ fn integers_that_do_not_fit_are_refused() {
     assert!(refused(TensorData::of_dtype([f64::NAN], Dtype::Int64)).contains("NaN"));
     assert!(refused(TensorData::of_dtype([9.3e18], Dtype::Int64)).contains("index 0"));
     assert!(refused(TensorData::new([1_u8]).unwrap().with_shape([2])).contains("[2]"));
+    for shape in [vec![0], vec![0, 3], vec![3, 0], vec![usize::MAX, 0, usize::MAX]] {
+        assert!(TensorData::from(Vec::<f32>::new()).with_shape(shape.clone()).is_ok(), "{shape:?}");
+        assert!(refused(TensorData::new([1_u8]).unwrap().with_shape(shape)).contains("does not hold 1 numbers"));
+    }
+    assert!(refused(TensorData::from(Vec::<f32>::new()).with_shape([])).contains("does not hold 0 numbers"));
     assert!(refused(TensorData::new([1_u8]).unwrap().with_shape([usize::MAX, 2])).contains("does not hold 1 numbers"));
     assert_eq!(TensorData::new([1_usize, 2]).unwrap(), TensorData::from(vec![1_i64, 2]));
     assert_eq!(

@@ -17,6 +17,10 @@ impl PromiseResult for types::SampleResponse {
         check_count(&body, 1)?;
         response(SampleResponse::decode(Bytes::from(body)).map_err(|error| error.to_string())?)
     }
+
+    fn check(&self) -> Result<(), String> {
+        self.sequences.iter().try_for_each(types::SampledSequence::check)
+    }
 }
 
 impl TryFrom<SampleResponse> for types::SampleResponse {
@@ -65,11 +69,8 @@ fn sequence(message: SampledSequence) -> Result<types::SampledSequence, String> 
     // A server may write none as empty.
     let logprobs = logprobs.filter(|logprobs| !logprobs.is_empty() || tokens.is_empty());
     let topk = topk_sampled_logprobs.map(|topk| rows(&topk, "topk_sampled_logprobs")).transpose()?.flatten();
-    let lengths = logprobs.as_ref().map(Vec::len).into_iter().chain(topk.as_ref().map(Vec::len));
-    if let Some(length) = lengths.into_iter().find(|&length| length != tokens.len()) {
-        return Err(format!("a sequence of {} tokens has {length} log-probabilities", tokens.len()));
-    }
-    Ok(types::SampledSequence { stop_reason, tokens, logprobs, topk_logprobs: topk, sequence_id: None })
+    let sequence = types::SampledSequence { stop_reason, tokens, logprobs, topk_logprobs: topk, sequence_id: None };
+    sequence.check().map(|()| sequence)
 }
 
 /// Log-probabilities; NaN where there is none.

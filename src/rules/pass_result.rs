@@ -1,0 +1,103 @@
+//! Whether the result of a pass has what belongs to each datum. A result that lacks one would shift the others to the wrong datums.
+
+use std::ops::Range;
+
+use crate::types::{Batch, Datum, Dtype, Loss, LossFn, LossFnOutput};
+
+/// How many log-probabilities the outputs for a batch have.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PassTargets {
+    /// For each datum; none where only the service knows.
+    each: Box<[Option<u32>]>,
+    /// Whether an output may not be without them.
+    pub(crate) are_required: bool,
+}
+
+impl PassTargets {
+    pub(crate) fn of(batch: &Batch, loss: &Loss) -> Self {
+        // What a loss that was created on the server returns is its own affair.
+        let is_known = loss.function != LossFn::Custom;
+        let targets = |datum: &Datum| {
+            let targets =
+                datum.loss_fn_inputs.get("target_tokens").filter(|targets| is_known && !targets.is_sparse())?;
+            u32::try_from(targets.len()).ok()
+        };
+        PassTargets { each: batch.iter().map(targets).collect(), are_required: false }
+    }
+
+    /// Checks the outputs for these datums, which were one request.
+    pub(crate) fn check(&self, datums: Range<usize>, outputs: &[LossFnOutput]) -> Result<(), String> {
+        if outputs.len() != datums.len() {
+            return Err(format!("the response has {} outputs for {} datums", outputs.len(), datums.len()));
+        }
+        datums.zip(outputs).try_for_each(|(index, output)| {
+            let Some(targets) = self.each.get(index).copied().flatten() else { return Ok(()) };
+            let Some(logprobs) = output.get("logprobs") else {
+                let missing = || format!("the response has no logprobs for datum {index}");
+                return if self.are_required { Err(missing()) } else { Ok(()) };
+            };
+            if logprobs.dtype() != Dtype::Float32 {
+                return Err(format!("the response has logprobs of the type {} for datum {index}", logprobs.dtype()));
+            }
+            match logprobs.len() {
+                found if found == targets as usize => Ok(()),
+                found => Err(format!("the response has {found} logprobs for {targets} targets of datum {index}")),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::TensorData;
+
+    /// Datums of one, two and three targets, and one of 2 times 2.
+    fn batch() -> Batch {
+        let grid = TensorData::from(vec![1_i64; 4]).with_shape([2, 2]).unwrap();
+        let lists = (1..4).map(|count| TensorData::from(vec![1_i64; count]));
+        let datum = |targets| Datum::new([1]).input("target_tokens", targets).unwrap();
+        lists.chain([grid]).map(datum).collect()
+    }
+
+    fn outputs(lengths: &[usize]) -> Vec<LossFnOutput> {
+        let output = |&length: &usize| [("logprobs", TensorData::from(vec![-0.5_f32; length]))].into_iter().collect();
+        lengths.iter().map(output).collect()
+    }
+
+    #[test]
+    fn each_datum_has_its_output_and_logprobs() {
+        let targets = PassTargets::of(&batch(), &LossFn::Ppo.into());
+        for (datums, lengths, expected) in [
+            (0..4, &[1, 2, 3, 4][..], None),
+            (1..3, &[2, 3], None),
+            (0..0, &[], None),
+            (0..4, &[1, 2, 3], Some("the response has 3 outputs for 4 datums")),
+            (0..2, &[1, 2, 3], Some("the response has 3 outputs for 2 datums")),
+            (0..4, &[], Some("the response has 0 outputs for 4 datums")),
+            (0..4, &[1, 2, 2, 4], Some("the response has 2 logprobs for 3 targets of datum 2")),
+            (2..4, &[3, 2], Some("the response has 2 logprobs for 4 targets of datum 3")),
+            (1..2, &[1], Some("the response has 1 logprobs for 2 targets of datum 1")),
+        ] {
+            let found = targets.check(datums.clone(), &outputs(lengths)).err();
+            assert_eq!(found.as_deref(), expected, "{datums:?} {lengths:?}");
+        }
+    }
+
+    #[test]
+    fn other_outputs_may_be_any() {
+        let integers: LossFnOutput = [("logprobs", TensorData::from(vec![1_i64]))].into_iter().collect();
+        let others: LossFnOutput = [("entropy", TensorData::from(vec![0.5_f32; 9]))].into_iter().collect();
+        let check = |loss: Loss, output: &LossFnOutput| {
+            PassTargets::of(&batch(), &loss).check(0..1, std::slice::from_ref(output))
+        };
+        let wrong = check(LossFn::CrossEntropy.into(), &integers).unwrap_err();
+        assert_eq!(wrong, "the response has logprobs of the type int64 for datum 0");
+        assert_eq!(check(LossFn::CrossEntropy.into(), &others), Ok(()));
+        let required = PassTargets { are_required: true, ..PassTargets::of(&batch(), &LossFn::CrossEntropy.into()) };
+        assert_eq!(required.check(0..1, &[others]).unwrap_err(), "the response has no logprobs for datum 0");
+        assert_eq!(check(LossFn::Custom.into(), &integers), Ok(()));
+        let bare = Batch::from(Datum::new([1, 2]));
+        assert_eq!(PassTargets::of(&bare, &LossFn::CrossEntropy.into()).check(0..1, &[integers]), Ok(()));
+    }
+}
