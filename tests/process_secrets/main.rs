@@ -175,6 +175,7 @@ fn no_secret_is_shown_anywhere() {
     tokens_are_hidden(&key);
     repeated::repeated_secrets_are_hidden(&key);
     repeated::a_hostile_id_is_not_shown();
+    repeated::the_login_of_a_proxy_is_hidden();
     #[cfg(feature = "tokenizers")]
     repeated::the_token_of_the_hub_is_hidden();
 }
