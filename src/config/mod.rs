@@ -23,9 +23,11 @@ pub use proxy::Proxy;
 #[cfg(feature = "rustls")]
 pub(crate) use roots::Roots;
 pub(crate) use settings::MAX_DURATION;
-pub(crate) use validate::is_official;
+#[cfg(any(feature = "tokenizers", feature = "test-util"))]
+pub(crate) use validate::base_url as check_url;
 #[cfg(feature = "tokenizers")]
-pub(crate) use validate::{base_url as check_url, header as check_header};
+pub(crate) use validate::header as check_header;
+pub(crate) use validate::is_official;
 pub use wire::Wire;
 
 use crate::clock::Clock;

@@ -17,8 +17,10 @@ mod training_runs;
 mod whoami;
 
 pub use copy_weights::CopyWeights;
+#[cfg(any(feature = "pretrained", feature = "test-util"))]
+pub(crate) use download::unpack;
 pub use download::{Canceller, DownloadOptions, DownloadProgress, Downloaded};
 #[cfg(feature = "pretrained")]
-pub(crate) use download::{StagingDir, io_error, unpack};
+pub(crate) use download::{StagingDir, io_error};
 pub use found_sessions::FoundSessions;
 pub use pages::Pages;

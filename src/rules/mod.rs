@@ -33,7 +33,7 @@
 //! | [`pass_result`] | whether the result of a pass has what belongs to each datum |
 //! | [`json_numbers`] | how the numbers of a response are read that are not finite |
 //! | [`result_form`] | whether a result is JSON or protobuf |
-//! | [`single_line`] | whether a text can be an id, a name or metadata |
+//! | [`single_line`] | whether a text can be an id or a name |
 //! | [`tokenizer_id`] | which tokenizer a model has |
 //! | [`ttl`] | how long a checkpoint may be kept before it expires |
 //! | [`billing_period`] | for which time a service reports what it charges for |

@@ -7,7 +7,7 @@ use super::{ServiceClient, TrainingOptions};
 use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, to_json};
 use crate::pending::{CallHandle, CallMode, Completer, Pending, TrackedPromise, single};
-use crate::rules::single_line::{self, check_metadata};
+use crate::rules::single_line;
 use crate::session::Task;
 use crate::training::TrainingClient;
 use crate::types::wire::{CreateModelRequest, CreateModelResponse, Promise};
@@ -37,7 +37,6 @@ impl ServiceClient {
             return Err(Error::invalid_input("the name of the base model is empty").with_operation(operation));
         }
         single_line::check("the name of the base model", base_model)
-            .and_then(|()| check_metadata(&options.user_metadata))
             .map_err(|error| error.with_operation(operation))?;
         options.lora.validate().map_err(|error| error.with_operation(operation))?;
         // Taken in the caller, so that calls made one after the other have ascending numbers, whichever threads send them.

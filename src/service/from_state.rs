@@ -8,7 +8,7 @@ use super::{FromStateOptions, ServiceClient, TrainingOptions};
 use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, encode_segment, to_json};
 use crate::pending::{CallMode, Pending};
-use crate::rules::single_line::{self, check_metadata};
+use crate::rules::single_line;
 use crate::session::Sequence;
 use crate::training::TrainingClient;
 use crate::types::wire::{LoadWeightsRequest, WeightsInfoRequest};
@@ -28,7 +28,6 @@ impl ServiceClient {
             return Err(Error::invalid_input("the name of the base model is empty").with_operation(operation));
         }
         single_line::check("the name of the base model", from.base_model.as_deref().unwrap_or_default())
-            .and_then(|()| check_metadata(&from.user_metadata))
             .map_err(|error| error.with_operation(operation))?;
         if from.weights_access_token.is_some() {
             return self.create_by_load(operation, from, mode);

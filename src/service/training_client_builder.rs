@@ -66,7 +66,7 @@ impl LoraBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, a line break in the name or metadata, or a LoRA
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, a line break in the name, or a LoRA
     /// configuration that trains nothing, before any request; otherwise any error of a request.
     pub fn create(self) -> Result<TrainingClient> {
         self.service.create_lora(&self.base_model, self.options, self.service.blocking())?.wait()

@@ -10,7 +10,7 @@ use super::requests::Body;
 use crate::error::{Error, Result};
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending, single};
-use crate::rules::single_line::{self, check_metadata};
+use crate::rules::single_line;
 use crate::rules::ttl::ttl_seconds;
 use crate::sampling::{SamplerOptions, SamplingClient};
 use crate::types::wire::{
@@ -31,7 +31,7 @@ impl TrainingClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, for a line break in the name or metadata, and for a
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty name, for a line break in the name, and for a
     /// time limit below 1 hour or above 10 years, before any request; for a name that is taken status 409, after at most two
     /// retries, or 400 from the local server; otherwise any error of a request.
     ///
@@ -258,7 +258,6 @@ impl TrainingClient {
     fn queue_save_state(&self, options: SaveOptions, mode: CallMode) -> Result<Pending<SaveWeightsResponse>> {
         let operation = "save_state";
         let ttl_seconds = checked(operation, &options.name, options.ttl)?;
-        check_metadata(&options.user_metadata).map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
             let request = SaveWeightsRequest {
@@ -307,7 +306,6 @@ impl TrainingClient {
     ) -> Result<Pending<SaveWeightsResponse>> {
         let operation = SAVE_FOR_SAMPLER;
         let ttl_seconds = checked(operation, &options.name, options.ttl)?;
-        check_metadata(&options.user_metadata).map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
             let request = SaveWeightsForSamplerRequest {

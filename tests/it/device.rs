@@ -41,27 +41,14 @@ fn no_home_and_no_writable_directory_are_needed() {
 }
 
 #[test]
-fn too_few_descriptors_are_named_at_once() {
+fn four_descriptors_are_enough() {
     let server = LocalServer::start().unwrap();
     let usual = run(&mut after("", &example("device"), &server)).unwrap();
-    assert_eq!(run(&mut after("ulimit -n 16 &&", &example("device"), &server)), Ok(usual.clone()));
-    // A poll is repeated for 15 s, so all run at once.
-    let runs: Vec<_> = (4..=8)
-        .map(|files| (files, after(&format!("ulimit -n {files} &&"), &example("device"), &server)))
-        .map(|(files, mut command)| (files, thread::spawn(move || run(&mut command))))
-        .collect();
-    let mut refused = 0;
-    for (files, outcome) in runs {
-        match outcome.join().unwrap() {
-            Ok(lines) => assert_eq!(lines, usual, "{files} descriptors"),
-            Err(error) => {
-                refused += 1;
-                assert!(error.contains("too many open files"), "{files} descriptors: {error}");
-                assert!(error.contains("ulimit -n"), "{files} descriptors: {error}");
-            }
-        }
+    // Of these, three are the standard streams: one connection at a time.
+    for files in [4, 5, 8, 16] {
+        let lines = run(&mut after(&format!("ulimit -n {files} &&"), &example("device"), &server));
+        assert_eq!(lines, Ok(usual.clone()), "{files} descriptors");
     }
-    assert!(refused > 0, "no limit was too low");
 }
 
 /// Root may start any number of threads, so that another user runs a copy of the example.

@@ -1,12 +1,10 @@
-//! No header, id, name or metadata has a line break, which would begin another line of a head or of a log.
+//! No header, id or name has a line break, which would begin another line of a head or of a log.
 
 use std::time::Duration;
 
 use tinkex::rest::CopyWeights;
-use tinkex::types::{LoraConfig, SamplerSaveOptions, SaveOptions};
-use tinkex::{
-    ConfigBuilder, Error, ErrorKind, FromStateOptions, Result, ServiceClient, TrainingClient, TrainingOptions,
-};
+use tinkex::types::LoraConfig;
+use tinkex::{ConfigBuilder, Error, ErrorKind, Result, ServiceClient, TrainingClient};
 
 use crate::support::{Service, connect, healthy_service};
 
@@ -16,7 +14,7 @@ type Set = fn(ConfigBuilder, &str) -> ConfigBuilder;
 
 #[test]
 fn settings_with_line_breaks_are_refused() {
-    let settings: [(&str, Set); 11] = [
+    let settings: [(&str, Set); 9] = [
         ("api_key", |config, text| config.api_key(format!("tml-{text}-"))),
         ("header", |config, text| config.header("x-a", format!("{text}b"))),
         ("name of a header", |config, text| config.header(text, "b")),
@@ -24,8 +22,6 @@ fn settings_with_line_breaks_are_refused() {
         ("cloudflare secret", |config, text| config.cloudflare_access("b", format!("{text}b"))),
         ("base_url", |config, text| config.base_url(format!("http://127.0.0.1:1/{text}b"))),
         ("tags", |config, text| config.tags(["a", text])),
-        ("user_metadata", |config, text| config.user_metadata("a", text)),
-        ("key of user_metadata", |config, text| config.user_metadata(text, "a")),
         ("project_id", |config, text| config.project_id(format!("{text}b"))),
         ("display_name", |config, text| config.display_name(format!("{text}b"))),
     ];
@@ -47,27 +43,13 @@ fn of_run(text: &str) -> String {
 
 #[test]
 fn arguments_with_line_breaks_are_refused() {
-    let calls: [(&str, Call); 22] = [
+    let calls: [(&str, Call); 18] = [
         ("base model", |client, _, text| client.create_lora_training_client(text, LoraConfig::default()).map(drop)),
-        ("metadata of a run", |client, _, text| {
-            let options = TrainingOptions::from(LoraConfig::default()).user_metadata("a", text);
-            client.create_lora_training_client("base", options).map(drop)
-        }),
-        ("metadata of a state", |client, _, text| {
-            let options = FromStateOptions::new("tinker://run/weights/a").user_metadata(text, "a");
-            client.create_training_client_from_state(options).map(drop)
-        }),
         ("path of a state", |client, _, text| client.create_training_client_from_state(&*of_run(text)).map(drop)),
         ("model of a sampler", |client, _, text| client.create_sampling_client(&*format!("{text}b")).map(drop)),
         ("path of a sampler", |client, _, text| client.create_sampling_client(&*of_run(text)).map(drop)),
         ("save_state", |_, trainer, text| trainer.save_state(text).map(drop)),
-        ("metadata of save_state", |_, trainer, text| {
-            trainer.save_state(SaveOptions::new("a").user_metadata("a", text)).map(drop)
-        }),
         ("save_weights_for_sampler", |_, trainer, text| trainer.save_weights_for_sampler(text).map(drop)),
-        ("metadata of save_weights_for_sampler", |_, trainer, text| {
-            trainer.save_weights_for_sampler(SamplerSaveOptions::new("a").user_metadata(text, "a")).map(drop)
-        }),
         ("load_state", |_, trainer, text| trainer.load_state(&*of_run(text)).map(drop)),
         ("get_session", |client, _, text| client.create_rest_client().get_session(text).map(drop)),
         ("get_sampler", |client, _, text| client.create_rest_client().get_sampler(text).map(drop)),

@@ -249,7 +249,7 @@ impl ConfigBuilder {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting: a missing or empty API key, a base URL without scheme
     /// or host, a proxy that cannot be used, a file of certificates that cannot be read or holds none, a limit of zero, a stack below
-    /// 128 KiB, an invalid header, a line break in a tag, in metadata, in `project_id` or in `display_name`.
+    /// 128 KiB, an invalid header, a line break in a tag, in `project_id` or in `display_name`.
     ///
     /// # Examples
     ///
@@ -337,9 +337,7 @@ impl ConfigBuilder {
         let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
         let tags = self.tags.iter().flatten().map(|tag| ("a tag", tag));
         let checked = texts.chain(tags).try_for_each(|(name, text)| single_line::check(name, text));
-        checked
-            .and_then(|()| single_line::check_metadata(&self.user_metadata))
-            .map_err(|error| Error::config(error.message().to_owned()).with_hint("leave the character out"))?;
+        checked.map_err(|error| Error::config(error.message().to_owned()).with_hint("leave the character out"))?;
         self.settings.check()?;
         self.settings.tie_connections();
         self.settings.cap_durations();

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_response_with_a_secret_are_hidden() {
+    fn a_response_that_gives_a_secret_is_hidden() {
         let token = "eyJhbGciOiJIUzI1NiJ9.e30.word";
         let text = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nlocation: http://a:80/b?sig=0123456789abc\r\n\r\n{{\"jwt\":\"{token}\"}}"
