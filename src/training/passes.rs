@@ -65,6 +65,7 @@ pub(super) struct SubmittedPass {
 
 impl SubmittedPass {
     /// Makes an output without log-probabilities an error.
+    #[cfg(feature = "ndarray")]
     pub(super) fn requiring_logprobs(mut self) -> Self {
         self.targets.are_required = true;
         self

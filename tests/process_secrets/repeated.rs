@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tinkex::types::{AdamParams, LoraConfig, LossFn};
 use tinkex::{Error, ErrorKind, Event, Proxy, ServiceClient};
 
@@ -267,7 +267,7 @@ pub fn the_token_of_the_hub_is_hidden() {
             "repeats" => Reply::with_headers(403, &[("x-echo", token)], &json!({"error": format!("{token}{HOSTILE}")})),
             _ => {
                 let location = format!("{target}/file?sig={WORD}-0123456789-signature");
-                Reply::with_headers(302, &[("location", &location)], &Value::Null)
+                Reply::with_headers(302, &[("location", &location)], &serde_json::Value::Null)
             }
         }
     });
