@@ -152,7 +152,7 @@ fn no_error_shows_a_secret() {
         r#"{"cloudflare_access": "hidden"}"#,
         r#"{"headers": "hidden \", expected"}"#,
         r#"{"max_retries": "hidden"}"#,
-        r#"{"api_key": "hidden\n"}"#,
+        r#"{"api_key": "hidden\nhidden"}"#,
         r#"{"api_key": "tml-k", "headers": {"authorization": "hidden\r\n"}}"#,
         r#"{"api_key": "tml-k", "proxy": "http://me:hidden@"}"#,
         r#"{"api_key": "tml-k", "base_url": "http://me:hidden@host"}"#,
