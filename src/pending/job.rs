@@ -58,8 +58,8 @@ impl Job {
 pub(super) struct SessionPollJob {
     pub(super) target: Arc<SamplingTarget>,
     pub(super) content: SessionPollRequest,
-    /// How many polls in a row did not reach the service.
-    pub(super) unreachable: u32,
+    /// How many polls in a row found no descriptor or thread.
+    pub(super) shortages: u32,
     /// Whether a 400 may be a proxy's.
     pub(super) excuses_bad_request: bool,
     /// Since when all its polls were refused because of the account's billing, if they were.
@@ -83,7 +83,7 @@ impl SessionPollJob {
             Ok(response) => (self.read(http, &response), Trouble::in_response(&response)),
             Err(error) => {
                 debug!("{error}");
-                (outcome_of(&error, &self.request, self.unreachable), Some(Trouble::in_error(&error)))
+                (outcome_of(&error, &self.request, self.shortages), Some(Trouble::in_error(&error)))
             }
         };
         self.reply.send(Reply::SessionPolled { outcome, held, trouble });

@@ -37,6 +37,8 @@ pub(super) struct PollJob {
     pub(super) iteration: u32,
     /// How many polls in a row did not reach the service.
     pub(super) unreachable: u32,
+    /// How many of the last of those found no descriptor or thread.
+    pub(super) shortages: u32,
     /// Whether a 400 may be a proxy's.
     pub(super) excuses_bad_request: bool,
     /// Since when all its polls were refused because of the account's billing, if they were.
@@ -68,7 +70,7 @@ impl PollJob {
             Err(error) => {
                 debug!("{}: poll {} of {}: {error}", self.operation, self.iteration, shown_id(&self.request_id));
                 let trouble = Trouble::in_error(&error);
-                (outcome_of(&error, &self.request, self.unreachable), Some(error), Some(trouble))
+                (outcome_of(&error, &self.request, self.shortages), Some(error), Some(trouble))
             }
         };
         if let Some(error) = failure.filter(|_| http.events().wants_failures()) {
@@ -187,10 +189,11 @@ pub(super) fn excuse<T>(
     }
 }
 
-/// What a poll without a response means, after `unreachable` others in a row.
-pub(super) fn outcome_of<T>(error: &Error, request: &RequestHandle, unreachable: u32) -> PollOutcome<T> {
+/// What a poll without a response means, after `shortages` others in a row that found no descriptor or
+/// thread.
+pub(super) fn outcome_of<T>(error: &Error, request: &RequestHandle, shortages: u32) -> PollOutcome<T> {
     match error.kind() {
-        _ if error.outlook() == Outlook::Shortage && is_lasting_shortage(unreachable) => {
+        _ if error.outlook() == Outlook::Shortage && is_lasting_shortage(shortages) => {
             PollOutcome::Failed(error.clone())
         }
         _ if error.outlook() == Outlook::Shortage || request.has_yielded() => PollOutcome::NotReady(NotReady::Shortage),

@@ -24,6 +24,11 @@ impl PollRoom {
         self.limit
     }
 
+    /// When more polls may run, if fewer do than are configured.
+    pub(crate) fn grows_at(&self) -> Option<Instant> {
+        self.grows_at
+    }
+
     /// Time has passed.
     pub(crate) fn grow(&mut self, now: Instant) {
         while let Some(at) = self.grows_at.filter(|at| *at <= now) {

@@ -57,6 +57,8 @@ pub(crate) struct PollSchedule {
     error_statuses: u8,
     /// Connections lost or not made in a row. Any HTTP response resets it.
     unreachable: u32,
+    /// How many of the last of those found no descriptor or thread.
+    shortages: u8,
     /// 400s since the server last reported on the promise.
     bad_requests: u8,
     /// Whether the wait for the next poll follows a failure of the service, and so ends with the outage.
@@ -75,6 +77,7 @@ impl PollSchedule {
             early: 0,
             error_statuses: 0,
             unreachable: 0,
+            shortages: 0,
             bad_requests: 0,
             is_after_failure: false,
             unpaid_since: None,
@@ -93,6 +96,11 @@ impl PollSchedule {
         self.unreachable
     }
 
+    /// How many polls in a row found no descriptor or thread.
+    pub(crate) fn shortages(&self) -> u32 {
+        self.shortages.into()
+    }
+
     /// Whether a 400 to the next poll may be taken for a proxy's.
     pub(crate) fn excuses_bad_request(&self) -> bool {
         self.bad_requests < BAD_REQUESTS
@@ -108,6 +116,9 @@ impl PollSchedule {
     pub(crate) fn next(&mut self, outcome: &NotReady, held: Duration, now: Instant, jitter: f64) -> Option<Instant> {
         if !matches!(outcome, NotReady::Silent | NotReady::Unreachable | NotReady::Shortage) {
             self.unreachable = 0;
+        }
+        if !matches!(outcome, NotReady::Shortage) {
+            self.shortages = 0;
         }
         self.is_after_failure = matches!(outcome, NotReady::Unreachable | NotReady::ServerError { .. });
         self.unpaid_since = match outcome {
@@ -137,7 +148,11 @@ impl PollSchedule {
                 let usual = self.after_error_status(jitter);
                 retry_after.filter(|wait| *wait <= MAX_RETRY_AFTER).unwrap_or(usual)
             }
-            NotReady::Unreachable | NotReady::Shortage => unreachable_wait(increment(&mut self.unreachable)),
+            NotReady::Unreachable => unreachable_wait(increment(&mut self.unreachable)),
+            NotReady::Shortage => {
+                count(&mut self.shortages);
+                unreachable_wait(increment(&mut self.unreachable))
+            }
         };
         self.silent = self.silent.saturating_add(held);
         if self.expires_after(Duration::ZERO) {
@@ -152,10 +167,15 @@ impl PollSchedule {
     pub(crate) fn end_outage(&mut self, left: Duration) -> bool {
         let is_due = std::mem::take(&mut self.is_after_failure);
         if is_due {
-            (self.error_statuses, self.unreachable) = (0, 0);
+            (self.error_statuses, self.unreachable, self.shortages) = (0, 0, 0);
             self.silent = self.silent.saturating_sub(left);
         }
         is_due
+    }
+
+    /// When the next poll is due, after one that failed with what was so before the service came back: `at`, or now.
+    pub(crate) fn due_after_recovery(&mut self, at: Instant, now: Instant) -> Instant {
+        if self.end_outage(at.saturating_duration_since(now)) { now } else { at }
     }
 
     /// Counts a wait for a connection during which the server responded to no poll.
@@ -198,10 +218,9 @@ pub(crate) fn unreachable_wait(n: u32) -> Duration {
     backoff(UNREACHABLE_BASE, n, UNREACHABLE_CAP)
 }
 
-/// Whether a poll ends with its failure to find a descriptor or a thread, after `unreachable` others in a row that did not reach
-/// the server.
-pub(crate) fn is_lasting_shortage(unreachable: u32) -> bool {
-    unreachable >= SHORTAGES
+/// Whether a poll ends with its failure to find a descriptor or a thread, after so many others in a row that found none.
+pub(crate) fn is_lasting_shortage(shortages: u32) -> bool {
+    shortages >= SHORTAGES
 }
 
 /// Increments a counter that matters only up to the cap of a wait, and returns its previous value. Small, since each unresolved
@@ -407,10 +426,20 @@ mod tests {
     fn a_shortage_lasts_after_fifteen_seconds() {
         let mut schedule = PollSchedule::new(HOUR);
         let mut waited = 0;
-        while !is_lasting_shortage(schedule.unreachable()) {
-            waited += wait(&mut schedule, &NotReady::Unreachable, Duration::ZERO);
+        while !is_lasting_shortage(schedule.shortages()) {
+            waited += wait(&mut schedule, &NotReady::Shortage, Duration::ZERO);
         }
         assert_eq!(waited, 15_000);
+    }
+
+    #[test]
+    fn an_outage_is_no_shortage() {
+        let mut schedule = PollSchedule::new(HOUR);
+        for _ in 0..9 {
+            wait(&mut schedule, &NotReady::Unreachable, Duration::ZERO);
+        }
+        wait(&mut schedule, &NotReady::Shortage, Duration::ZERO);
+        assert!(!is_lasting_shortage(schedule.shortages()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const TIMES: [(&str, Times); 2] = [("once", Times::Once), ("for ever", Times::Ev
 const WIDTH: usize = 120;
 
 const HEAD: &str = "\
-# What comes of each fault of each operation. Written by `UPDATE_GOLDEN=1 cargo test --test process_matrix`.
+# What comes of each fault of each operation. Written by `UPDATE_GOLDEN=1 cargo test --features cli --test process_matrix`.
 # Each outcome is followed by the faults that have it. An error is given by its kind, with its status if that is not the fault's.
 ";
 

@@ -260,7 +260,8 @@ impl Connections {
 
     /// Joins the thread, once all groups are closed.
     pub(in crate::http) fn join_by(&self, deadline: Instant) {
-        if let Some(thread) = &*self.thread.lock() {
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
             thread.join_by(deadline);
         }
     }

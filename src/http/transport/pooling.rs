@@ -50,7 +50,9 @@ impl<C: Connector<()>> PoolingConnector<C> {
                 Err(error) if ConnectError::is_out_of_files(&error) => error,
                 made => return Ok(made?.map(|made| made.boxed())),
             };
-            if self.connections.close_idle() > 0 {
+            if clock.now() < until && self.connections.close_idle() > 0 {
+                let left = until.saturating_duration_since(clock.now());
+                (details.timeout.after, details.now) = (left.into(), (details.current_time)());
                 continue;
             }
             let is_wanted = || clock.now() < until && !with_current(RequestHandle::is_cancelled).unwrap_or_default();
@@ -64,7 +66,9 @@ impl<C: Connector<()>> PoolingConnector<C> {
             if !is_free {
                 return Err(error);
             }
-            details.timeout.after = until.saturating_duration_since(clock.now()).into();
+            // What was waited for is taken off once: connectors count from `now`.
+            let left = until.saturating_duration_since(clock.now());
+            (details.timeout.after, details.now) = (left.into(), (details.current_time)());
         }
     }
 }

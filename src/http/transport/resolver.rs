@@ -96,6 +96,10 @@ impl CachingResolver {
             return Ok(addresses);
         }
         let (wait, reporter) = Wait::begin()?;
+        // Before others can rely on this lookup.
+        if !self.connections.interrupt_on_close(self.group, wait.interrupt()) {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+        }
         let starts = {
             let mut names = self.names.lock();
             if let Some(addresses) = names.cached(name, self.options.clock.now()) {
@@ -106,9 +110,6 @@ impl CachingResolver {
             waiting.push(reporter);
             waiting.len() == 1
         };
-        if !self.connections.interrupt_on_close(self.group, wait.interrupt()) {
-            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
-        }
         if starts {
             self.start_lookup(name);
         }

@@ -38,9 +38,6 @@ pub(crate) type Decoded = Box<dyn Any + Send>;
 /// Decodes a result.
 pub(crate) type Decode = fn(ResultBody<'_>) -> Result<Decoded, String>;
 
-/// The maximum number of bytes of a result in an error message.
-const MAX_EXCERPT: usize = 80;
-
 /// The body of a result.
 pub(crate) enum ResultBody<'a> {
     Json(&'a [u8]),
@@ -240,8 +237,7 @@ fn decode<R: PromiseResult>(body: ResultBody<'_>) -> Result<Decoded, String> {
         }
         // No message of the protocol begins with this byte.
         ResultBody::Protobuf(bytes) if bytes.first() == Some(&b'{') => {
-            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EXCERPT)]).into_owned();
-            Err(format!("the content-type says protobuf, but the response starts with {start:?}"))
+            Err("the content-type says protobuf, but the response is JSON".to_owned())
         }
         ResultBody::Protobuf(bytes) => {
             R::from_protobuf(bytes).map_err(|why| format!("the result in protobuf is not valid: {why}"))

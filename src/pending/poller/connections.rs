@@ -18,7 +18,7 @@ impl Worker {
             return due.into_iter().chain(self.queue.wake_at()).min();
         }
         let cut = self.starving(now).and_then(|_| self.next_to_cut_off()).map(|(at, _)| at);
-        cut.into_iter().chain(self.queue.wake_at()).min()
+        cut.into_iter().chain(self.queue.wake_at()).chain(self.room.grows_at()).min()
     }
 
     /// A promise that someone waits for and that has no connection, unless one is about to become free after a cut.
@@ -31,7 +31,7 @@ impl Worker {
     /// on a slow connection would start again and again.
     fn next_to_cut_off(&self) -> Option<(Instant, Ticket)> {
         let candidates = self.polling.iter().filter_map(|ticket| match self.phase(*ticket)? {
-            Phase::Polling { request, began } if !request.has_response_started() => {
+            Phase::Polling { request, began, .. } if !request.has_response_started() => {
                 let waited = self.queue.is_waited(*ticket);
                 Some((waited, (*began + time_slice(waited)).max(self.next_cut), *ticket))
             }
@@ -55,7 +55,9 @@ impl Worker {
     /// There was no descriptor for a poll. Has fewer run from now on, and ends some of the running ones. Returns false if none run.
     pub(super) fn yield_descriptors(&mut self, now: Instant) -> bool {
         let Some(ends) = self.room.shrink(self.running, now) else { return false };
-        for _ in 0..ends {
+        // Those that were cut off before still run until they reply.
+        let ending = self.running.saturating_sub(self.polling.len());
+        for _ in ending..ends {
             let Some((_, ticket)) = self.next_to_cut_off() else { break };
             self.cut_off(ticket, time_slice(self.queue.is_waited(ticket)));
         }

@@ -26,8 +26,9 @@ impl Worker {
                 self.queue.remove(ticket);
                 continue;
             };
+            let recoveries = self.recoveries;
             if let Some(phase) = self.phase_mut(ticket) {
-                *phase = Phase::Polling { request, began: now };
+                *phase = Phase::Polling { request, began: now, recoveries };
             }
             self.queue.mark_polling(ticket);
             self.polling.insert(ticket);
@@ -57,6 +58,7 @@ impl Worker {
             promised_at: promise.promised_at,
             iteration: promise.schedule.begin(),
             unreachable: promise.schedule.unreachable(),
+            shortages: promise.schedule.shortages(),
             excuses_bad_request: promise.schedule.excuses_bad_request(),
             unpaid_since: promise.schedule.unpaid_since(),
             is_measured: promise.payload != Payload::Unknown,
@@ -77,10 +79,10 @@ impl Worker {
             return;
         }
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
-        if is_lasting_shortage(promise.schedule.unreachable()) {
+        if is_lasting_shortage(promise.schedule.shortages()) {
             return self.finish(ticket, Err(error));
         }
-        match promise.schedule.next(&NotReady::Unreachable, Duration::ZERO, now, fastrand::f64()) {
+        match promise.schedule.next(&NotReady::Shortage, Duration::ZERO, now, fastrand::f64()) {
             Some(at) => self.enqueue(ticket, at),
             None => self.finish(ticket, Err(error)),
         }

@@ -83,6 +83,7 @@ impl Poller {
             resubmits: ResubmitQueue::default(),
             outage: OutageDetector::default(),
             recovery: RecoveryDetector::default(),
+            recoveries: 0,
             news: News::default(),
             budget: PayloadBudget::new(http.client_config().inflight_response_bytes_semaphore_size as u64),
             given_up: VecDeque::new(),
@@ -152,6 +153,8 @@ struct Worker {
     resubmits: ResubmitQueue,
     outage: OutageDetector,
     recovery: RecoveryDetector,
+    /// How many outages have ended.
+    recoveries: u32,
     news: News,
     /// The results that are being received.
     budget: PayloadBudget,
@@ -327,7 +330,9 @@ impl Worker {
             PollOutcome::Failed(error) => self.finish(ticket, Err(error)),
             PollOutcome::Gone { detail } => self.expired(ticket, &detail, now),
             PollOutcome::NotReady(not_ready) => {
+                let is_old = promise.phase.began_before(self.recoveries);
                 let next = promise.schedule.next(&not_ready, held, now, fastrand::f64());
+                let next = next.map(|at| if is_old { promise.schedule.due_after_recovery(at, now) } else { at });
                 self.note_trouble(ticket, trouble, held, now);
                 match next {
                     Some(at) => self.enqueue(ticket, at),

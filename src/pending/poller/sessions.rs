@@ -144,7 +144,7 @@ impl Worker {
         Some(Job::Session(Box::new(SessionPollJob {
             target: Arc::clone(&session.target),
             content: session.samples.begin()?,
-            unreachable: session.schedule.unreachable(),
+            shortages: session.schedule.shortages(),
             excuses_bad_request: session.schedule.excuses_bad_request(),
             unpaid_since: session.schedule.unpaid_since(),
             request: Arc::clone(request),
@@ -155,12 +155,12 @@ impl Worker {
     /// Polls a session again that could not be polled. Returns whether the ticket is one's.
     pub(super) fn retry_session(&mut self, ticket: Ticket, error: &Error, now: Instant) -> bool {
         let Some(session) = self.sessions.get_mut(&ticket) else { return false };
-        if is_lasting_shortage(session.schedule.unreachable()) {
+        if is_lasting_shortage(session.schedule.shortages()) {
             self.split_session(ticket, &error.to_string(), now);
             return true;
         }
         session.phase = Phase::Queued;
-        let at = session.schedule.next(&NotReady::Unreachable, Duration::ZERO, now, fastrand::f64());
+        let at = session.schedule.next(&NotReady::Shortage, Duration::ZERO, now, fastrand::f64());
         self.queue.set_due(ticket, at.unwrap_or(now));
         true
     }
@@ -176,7 +176,8 @@ impl Worker {
             }
             Reply::SessionPolled { outcome, held, trouble } => {
                 self.record(&outcome, now);
-                self.session_polled(ticket, outcome, trouble, held, now);
+                let is_old = phase.began_before(self.recoveries);
+                self.session_polled(ticket, outcome, trouble, (held, is_old), now);
             }
             Reply::CutOff => self.queue.set_due(ticket, now + phase.away()),
             Reply::Panicked => self.split_session(ticket, "the client panicked", now),
@@ -190,7 +191,7 @@ impl Worker {
         ticket: Ticket,
         outcome: PollOutcome<RetrieveFuturesResponse>,
         trouble: Option<Trouble>,
-        held: Duration,
+        (held, is_old): (Duration, bool),
         now: Instant,
     ) {
         let Some(session) = self.sessions.get_mut(&ticket) else { return };
@@ -204,6 +205,7 @@ impl Worker {
             PollOutcome::NotReady(not_ready) => not_ready,
         };
         let at = session.schedule.next(&not_ready, held, now, fastrand::f64());
+        let at = at.map(|at| if is_old { session.schedule.due_after_recovery(at, now) } else { at });
         self.queue.set_due(ticket, at.unwrap_or(now));
         if session.samples.waiting().next().is_some() {
             let (troubled, schedule) = (&mut session.troubled, &session.schedule);

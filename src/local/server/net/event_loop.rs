@@ -288,7 +288,12 @@ fn refuse(mut stream: TcpStream) {
     let response = Response::temporary(503, "too many connections");
     // So few bytes fit into the send buffer of a new socket; if not, the client sees the connection close.
     let _ = stream.write_all(&[response.head(false, wall_clock()), response.body.to_vec()].concat());
-    // Closing with unread bytes would reset the connection, perhaps before the client has read the response.
+    // Closing with unread bytes would reset the connection, perhaps before the client has read the response. A client that goes on
+    // sending must not hold up the others.
     let mut unread = [0; 16 * 1024];
-    while stream.read(&mut unread).is_ok_and(|length| length > 0) {}
+    for _ in 0..16 {
+        if !stream.read(&mut unread).is_ok_and(|length| length > 0) {
+            break;
+        }
+    }
 }
