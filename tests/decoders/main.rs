@@ -68,6 +68,7 @@ fn damaged(seeds: &[Vec<u8>], which: usize, changes: &[Change]) -> Vec<u8> {
 fn try_damage(names: &[&str], usual: u64) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // Some decoders catch the panics of a library. A backtrace of one, if the environment asks for it, takes more memory than they may.
+    #[allow(clippy::print_stderr, reason = "it is what the usual hook does")]
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let chosen: Vec<_> = DECODERS.iter().filter(|(name, _)| names.contains(name)).collect();
     assert_eq!(chosen.len(), names.len(), "{names:?}");
