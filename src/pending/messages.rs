@@ -62,12 +62,7 @@ pub(super) enum Phase {
     /// Its next poll, in the poll queue.
     Queued,
     /// The response to a poll.
-    Polling {
-        request: Arc<RequestHandle>,
-        began: Instant,
-        /// How many outages had ended then.
-        recoveries: u32,
-    },
+    Polling { request: Arc<RequestHandle>, began: Instant },
     /// The end of its poll, which was cut off in favor of another promise.
     CutOff {
         /// How long it leaves the connection to others.
@@ -83,11 +78,6 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Whether it is a poll that began before the last of so many outages ended: its failure says nothing about the time after.
-    pub(super) fn began_before(&self, ended: u32) -> bool {
-        matches!(self, Phase::Polling { recoveries, .. } if *recoveries != ended)
-    }
-
     /// How long a poll that was cut off leaves the connection to others.
     pub(super) fn away(&self) -> Duration {
         if let Phase::CutOff { away } = self { *away } else { Duration::ZERO }

@@ -31,7 +31,7 @@ impl Worker {
     /// on a slow connection would start again and again.
     fn next_to_cut_off(&self) -> Option<(Instant, Ticket)> {
         let candidates = self.polling.iter().filter_map(|ticket| match self.phase(*ticket)? {
-            Phase::Polling { request, began, .. } if !request.has_response_started() => {
+            Phase::Polling { request, began } if !request.has_response_started() => {
                 let waited = self.queue.is_waited(*ticket);
                 Some((waited, (*began + time_slice(waited)).max(self.next_cut), *ticket))
             }

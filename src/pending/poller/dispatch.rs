@@ -26,9 +26,8 @@ impl Worker {
                 self.queue.remove(ticket);
                 continue;
             };
-            let recoveries = self.recoveries;
             if let Some(phase) = self.phase_mut(ticket) {
-                *phase = Phase::Polling { request, began: now, recoveries };
+                *phase = Phase::Polling { request, began: now };
             }
             self.queue.mark_polling(ticket);
             self.polling.insert(ticket);

@@ -83,7 +83,7 @@ impl Poller {
             resubmits: ResubmitQueue::default(),
             outage: OutageDetector::default(),
             recovery: RecoveryDetector::default(),
-            recoveries: 0,
+            outdated: BTreeSet::new(),
             news: News::default(),
             budget: PayloadBudget::new(http.client_config().inflight_response_bytes_semaphore_size as u64),
             given_up: VecDeque::new(),
@@ -153,8 +153,8 @@ struct Worker {
     resubmits: ResubmitQueue,
     outage: OutageDetector,
     recovery: RecoveryDetector,
-    /// How many outages have ended.
-    recoveries: u32,
+    /// Polls that began before the last outage ended: their failures say nothing about the time after.
+    outdated: BTreeSet<Ticket>,
     news: News,
     /// The results that are being received.
     budget: PayloadBudget,
@@ -304,8 +304,9 @@ impl Worker {
     }
 
     fn replied(&mut self, ticket: Ticket, reply: Reply, now: Instant) {
+        let is_outdated = self.outdated.remove(&ticket);
         if self.sessions.contains_key(&ticket) {
-            return self.session_replied(ticket, reply, now);
+            return self.session_replied(ticket, reply, is_outdated, now);
         }
         let Some(promise) = self.promises.get_mut(&ticket) else { return };
         let (outcome, held, trouble) = match reply {
@@ -330,9 +331,8 @@ impl Worker {
             PollOutcome::Failed(error) => self.finish(ticket, Err(error)),
             PollOutcome::Gone { detail } => self.expired(ticket, &detail, now),
             PollOutcome::NotReady(not_ready) => {
-                let is_old = promise.phase.began_before(self.recoveries);
                 let next = promise.schedule.next(&not_ready, held, now, fastrand::f64());
-                let next = next.map(|at| if is_old { promise.schedule.due_after_recovery(at, now) } else { at });
+                let next = next.map(|at| if is_outdated { promise.schedule.due_after_recovery(at, now) } else { at });
                 self.note_trouble(ticket, trouble, held, now);
                 match next {
                     Some(at) => self.enqueue(ticket, at),

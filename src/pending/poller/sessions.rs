@@ -165,7 +165,7 @@ impl Worker {
         true
     }
 
-    pub(super) fn session_replied(&mut self, ticket: Ticket, reply: Reply, now: Instant) {
+    pub(super) fn session_replied(&mut self, ticket: Ticket, reply: Reply, is_outdated: bool, now: Instant) {
         let Some(session) = self.sessions.get_mut(&ticket) else { return };
         let phase = std::mem::replace(&mut session.phase, Phase::Queued);
         match reply {
@@ -176,8 +176,7 @@ impl Worker {
             }
             Reply::SessionPolled { outcome, held, trouble } => {
                 self.record(&outcome, now);
-                let is_old = phase.began_before(self.recoveries);
-                self.session_polled(ticket, outcome, trouble, (held, is_old), now);
+                self.session_polled(ticket, outcome, trouble, (held, is_outdated), now);
             }
             Reply::CutOff => self.queue.set_due(ticket, now + phase.away()),
             Reply::Panicked => self.split_session(ticket, "the client panicked", now),
@@ -191,7 +190,7 @@ impl Worker {
         ticket: Ticket,
         outcome: PollOutcome<RetrieveFuturesResponse>,
         trouble: Option<Trouble>,
-        (held, is_old): (Duration, bool),
+        (held, is_outdated): (Duration, bool),
         now: Instant,
     ) {
         let Some(session) = self.sessions.get_mut(&ticket) else { return };
@@ -205,7 +204,7 @@ impl Worker {
             PollOutcome::NotReady(not_ready) => not_ready,
         };
         let at = session.schedule.next(&not_ready, held, now, fastrand::f64());
-        let at = at.map(|at| if is_old { session.schedule.due_after_recovery(at, now) } else { at });
+        let at = at.map(|at| if is_outdated { session.schedule.due_after_recovery(at, now) } else { at });
         self.queue.set_due(ticket, at.unwrap_or(now));
         if session.samples.waiting().next().is_some() {
             let (troubled, schedule) = (&mut session.troubled, &session.schedule);

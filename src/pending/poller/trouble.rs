@@ -110,7 +110,7 @@ impl Worker {
     pub(super) fn recover(&mut self, now: Instant) {
         debug!("the service is back; everything that waits after a failure is polled now");
         self.outage.end();
-        self.recoveries = self.recoveries.wrapping_add(1);
+        self.outdated.extend(&self.polling);
         let promises = self.promises.iter_mut().map(|(ticket, promise)| (*ticket, &mut promise.schedule));
         let sessions = self.sessions.iter_mut().map(|(ticket, session)| (*ticket, &mut session.schedule));
         for (ticket, schedule) in promises.chain(sessions) {
