@@ -6,8 +6,11 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::process::forks;
 
-/// Stacks of threads that a C library or Rust starts with its defaults are no larger.
-const LARGEST_DEFAULT: usize = 8 << 20;
+/// The sizes of the stacks that Rust and a C library give their threads by default.
+const DEFAULTS: [usize; 2] = [2 << 20, 8 << 20];
+
+/// A thread gets no stack that is more than so many times as large as it wants.
+const LARGEST_FACTOR: usize = 4;
 
 /// What each fork adds.
 const FORK_STEP: usize = 64 << 10;
@@ -32,14 +35,18 @@ impl ThreadOptions {
 
 /// The size of a stack, in bytes, in a process that is the result of so many forks.
 ///
-/// In a fork, the system gives a new thread the stack of a thread that was left behind in the parent, if that is large enough. But
-/// parking_lot still has that thread in its table if it was waiting, by the address of its memory: a thread at the same address is
-/// then in two lists, and others miss their wake-ups. So the stacks of a fork are larger than any that the parent had. No memory is
-/// used for the difference, only addresses.
+/// In a fork, the system gives a new thread the stack of a thread that was left behind in the parent, if that is large enough, and not
+/// far too large. But parking_lot still has that thread in its table if it was waiting, by the address of its memory: a thread at the
+/// same address is then in two lists, and others miss their wake-ups. So the stacks of a fork are larger than those that this crate's
+/// threads had in the parent, and too small for the default ones. Where they cannot be, they are larger than all of these, which is
+/// the second choice: the system keeps 40 MB of stacks that nobody uses, and gives the oldest back beyond that, which the table still
+/// points to.
 fn stack_size(wanted: usize, forks: u32) -> usize {
-    match forks as usize {
-        0 => wanted,
-        forks => wanted.max(LARGEST_DEFAULT) + forks * FORK_STEP,
+    let [smallest, largest] = DEFAULTS;
+    let step = forks as usize * FORK_STEP;
+    match wanted + step {
+        own if forks == 0 || LARGEST_FACTOR * own < smallest => own,
+        _ => wanted.max(largest) + step,
     }
 }
 
@@ -54,14 +61,24 @@ pub(super) fn test_options(clock: Clock) -> ThreadOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::stack_size;
+    use super::{DEFAULTS, LARGEST_FACTOR, stack_size};
 
     #[test]
     fn stacks_of_a_fork_fit_no_earlier_one() {
-        assert_eq!(stack_size(256 << 10, 0), 256 << 10);
-        for wanted in [256 << 10, 2 << 20, 64 << 20] {
-            assert!(stack_size(wanted, 1) > (8 << 20).max(wanted));
-            assert!((1..9).all(|forks| stack_size(wanted, forks + 1) > stack_size(wanted, forks)));
+        for wanted in [128 << 10, 256 << 10, 400 << 10, 2 << 20, 64 << 20] {
+            assert_eq!(stack_size(wanted, 0), wanted);
+            for forks in 1..9 {
+                let size = stack_size(wanted, forks);
+                for left_behind in (0..forks).map(|before| stack_size(wanted, before)).chain(DEFAULTS) {
+                    let is_given = (size..=LARGEST_FACTOR * size).contains(&left_behind);
+                    assert!(!is_given, "{wanted} bytes, {forks} forks: {size} in {left_behind}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn the_stacks_of_a_fork_stay_small() {
+        assert_eq!(stack_size(256 << 10, 1), 320 << 10);
     }
 }
