@@ -1,45 +1,43 @@
 //! Texts: paths, times, addresses, credentials, templates, rules.
 
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
 use std::time::UNIX_EPOCH;
 
 use super::{of_text, taken};
 use crate::clock::Clock;
 use crate::config::check_url;
+use crate::error::Error;
 use crate::rules::credential::{Claims, Life};
 use crate::rules::proxy::{ProxyAddress, ProxyTarget, ProxyVariables};
 use crate::rules::sampler_handle as handle;
 use crate::types::wire::SessionDuration;
 use crate::types::{CheckpointPath, Timestamp};
 
+/// Reads a text as this type. What is taken is the same when it is written and read again.
+fn written_again<T: FromStr<Err = Error> + Display + Debug + PartialEq>(text: &str) -> bool {
+    let value = text.parse::<T>();
+    if let Ok(value) = &value {
+        assert_eq!(value.to_string().parse::<T>().ok().as_ref(), Some(value));
+    }
+    taken(value)
+}
+
 pub(super) fn checkpoint_path(bytes: &[u8]) -> bool {
-    of_text(bytes, |text| {
-        let path = text.parse::<CheckpointPath>();
-        if let Ok(path) = &path {
-            assert_eq!(path.to_string().parse::<CheckpointPath>().ok().as_ref(), Some(path));
-        }
-        taken(path)
-    })
+    of_text(bytes, written_again::<CheckpointPath>)
 }
 
 pub(super) fn timestamp(bytes: &[u8]) -> bool {
     of_text(bytes, |text| {
-        let time = text.parse::<Timestamp>();
-        if let Ok(time) = &time {
-            assert_eq!(time.to_string().parse::<Timestamp>().ok().as_ref(), Some(time));
-            assert_eq!(Timestamp::from(time.system_time()), *time, "{time:?}");
+        if let Ok(time) = text.parse::<Timestamp>() {
+            assert_eq!(Timestamp::from(time.system_time()), time, "{time:?}");
         }
-        taken(time)
+        written_again::<Timestamp>(text)
     })
 }
 
 pub(super) fn session_duration(bytes: &[u8]) -> bool {
-    of_text(bytes, |text| {
-        let duration = text.parse::<SessionDuration>();
-        if let Ok(duration) = &duration {
-            assert_eq!(duration.to_string().parse::<SessionDuration>().ok().as_ref(), Some(duration));
-        }
-        taken(duration)
-    })
+    of_text(bytes, written_again::<SessionDuration>)
 }
 
 #[cfg(feature = "tokenizers")]

@@ -139,7 +139,7 @@ impl Http {
         let hidden = Hidden::new(secrets.clone(), self.credentials(credential));
         let current = CurrentRequest::set(&limits.handle, secrets);
         // A connection through a proxy has another one below it, which reads the same bytes.
-        if self.config.proxy_in_use().is_none() {
+        if agent.config().proxy().is_none() {
             current.veil(&hidden, if request.gives_secret { Body::GivesSecret } else { Body::Ordinary });
         }
         let outcome = self.config.clock().outside(|| {
@@ -160,7 +160,7 @@ impl Http {
                 Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new(), hidden };
             let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
             let end = body.read_to_end(&mut response.body).map_err(ureq::Error::from);
-            response.change(|text| current.lift(text));
+            current.lift(|lift| response.change(lift));
             if !response.is_success() {
                 response.mask();
             }

@@ -109,7 +109,7 @@ impl Http {
             let (head, body) = agent.run(head).map_err(failed)?.into_parts();
             let mut response =
                 Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new(), hidden };
-            response.change(|text| current.lift(text));
+            current.lift(|lift| response.change(lift));
             self.reached.insert(&origin(uri));
             if let Some(location) = response.headers.get(header::LOCATION).filter(|_| response.is_redirect()) {
                 return Ok(Some(String::from_utf8_lossy(location.as_bytes()).into_owned()));

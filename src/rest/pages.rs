@@ -89,17 +89,18 @@ impl<T: Clone + PartialEq> Iterator for Pages<T> {
                 return Some(Ok(item));
             }
             let PageRequest { limit, offset } = self.paging.next()?;
-            let (mut items, total) = match (self.fetch)(&self.rest, limit, offset) {
+            let page = (self.fetch)(&self.rest, limit, offset);
+            let page = page.and_then(|(items, total)| match self.paging.lacks_items(items.len(), total) {
+                true => Err(lacking(offset, total)),
+                false => Ok((items, total)),
+            });
+            let (mut items, total) = match page {
                 Ok(page) => page,
                 Err(error) => {
                     self.paging.end();
                     return Some(Err(error));
                 }
             };
-            if self.paging.lacks_items(items.len(), total) {
-                self.paging.end();
-                return Some(Err(lacking(offset, total)));
-            }
             let repeated = items.first().is_some_and(|first| self.first.as_ref() == Some(first));
             self.first = items.first().cloned();
             self.total = total;

@@ -12,6 +12,14 @@ pub(crate) fn check(what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a name that is blank, or has a line break or a NUL. `what` names it in the error.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.trim().is_empty() {
+        return Err(Error::invalid_input(format!("{what} is empty")));
+    }
+    check(what, name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

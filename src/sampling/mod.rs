@@ -331,9 +331,8 @@ impl Finish {
         if found != asked as usize {
             return Err(received.unfit(format!("the response has {found} sequences, not {asked}")));
         }
-        let sequence_ids = Arc::clone(&self.sequence_ids);
+        let ids = std::mem::take(&mut *self.sequence_ids.lock());
         let mut response = self.numbers(received)?;
-        let ids = std::mem::take(&mut *sequence_ids.lock());
         // A server that gave another number of ids does not say which sequence is which.
         if ids.len() == response.sequences.len() {
             for (sequence, id) in response.sequences.iter_mut().zip(ids.into_vec()) {

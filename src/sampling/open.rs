@@ -62,10 +62,9 @@ impl SamplerOptions {
         if self.base_model.is_none() && self.model_path.is_none() {
             return Err(Error::invalid_input("neither a base model nor a path is given"));
         }
-        if self.base_model.as_deref().is_some_and(|name| name.trim().is_empty()) {
-            return Err(Error::invalid_input("the name of the model is empty"));
+        if let Some(name) = &self.base_model {
+            single_line::check_name("the name of the model", name)?;
         }
-        single_line::check("the name of the model", self.base_model.as_deref().unwrap_or_default())?;
         self.model_path.as_deref().map_or(Ok(()), check_path)
     }
 }

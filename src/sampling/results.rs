@@ -42,10 +42,10 @@ impl Expected {
     pub(super) fn check(&self, response: &mut SampleResponse) -> Result<(), String> {
         if self.prompt_logprobs {
             // A prompt of one token has none, which a service may write as none at all.
-            let none = || self.length.filter(|&length| length < 2).map(|_| Vec::new());
-            let logprobs =
-                response.prompt_logprobs.take().or_else(none).ok_or("the response has no prompt_logprobs")?;
-            let logprobs = response.prompt_logprobs.insert(logprobs);
+            if response.prompt_logprobs.is_none() && self.length.is_some_and(|length| length < 2) {
+                response.prompt_logprobs = Some(Vec::new());
+            }
+            let logprobs = response.prompt_logprobs.as_mut().ok_or("the response has no prompt_logprobs")?;
             let computed = one_per_token("prompt_logprobs", logprobs, self.length, self.last_n)?;
             if self.is_text {
                 name_missing(&mut logprobs[computed..]);

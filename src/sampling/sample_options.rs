@@ -44,7 +44,7 @@ pub(super) struct SampleSettings {
     sampling_params: SamplingParams,
     pub(super) prompt_logprobs: bool,
     pub(super) topk_prompt_logprobs: u32,
-    pub(super) topk_sample_logprobs: u32,
+    topk_sample_logprobs: u32,
     pub(super) target_prompt_logprobs: Option<Arc<TensorData>>,
     pub(super) prompt_alt_tokens_k: u32,
     pub(super) prompt_logprobs_last_n: Option<u32>,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{ServiceClient, TrainingOptions};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, to_json};
 use crate::pending::{CallHandle, CallMode, Completer, Pending, TrackedPromise, single};
 use crate::rules::single_line;
@@ -33,12 +33,9 @@ impl ServiceClient {
         mode: CallMode,
     ) -> Result<Pending<TrainingClient>> {
         let operation = "create_lora_training_client";
-        if base_model.trim().is_empty() {
-            return Err(Error::invalid_input("the name of the base model is empty").with_operation(operation));
-        }
-        single_line::check("the name of the base model", base_model)
+        single_line::check_name("the name of the base model", base_model)
+            .and_then(|()| options.lora.validate())
             .map_err(|error| error.with_operation(operation))?;
-        options.lora.validate().map_err(|error| error.with_operation(operation))?;
         // Taken in the caller, so that calls made one after the other have ascending numbers, whichever threads send them.
         let model_seq_id = self.session.inner().models().next();
         let body = create_model(operation, self.session_id(), model_seq_id, base_model, options)?;

@@ -24,11 +24,10 @@ impl ServiceClient {
             false => "create_training_client_from_state",
         };
         check_path(&from.path).map_err(|error| error.with_operation(operation))?;
-        if from.base_model.as_ref().is_some_and(|name| name.trim().is_empty()) {
-            return Err(Error::invalid_input("the name of the base model is empty").with_operation(operation));
+        if let Some(name) = &from.base_model {
+            single_line::check_name("the name of the base model", name)
+                .map_err(|error| error.with_operation(operation))?;
         }
-        single_line::check("the name of the base model", from.base_model.as_deref().unwrap_or_default())
-            .map_err(|error| error.with_operation(operation))?;
         if from.weights_access_token.is_some() {
             return self.create_by_load(operation, from, mode);
         }

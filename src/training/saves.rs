@@ -366,10 +366,7 @@ impl TrainingClient {
 
 /// Checks a name and a time limit, and returns the limit in seconds.
 fn checked(operation: &'static str, name: &str, ttl: Option<Duration>) -> Result<Option<u64>> {
-    if name.trim().is_empty() {
-        return Err(Error::invalid_input("the name of the checkpoint is empty").with_operation(operation));
-    }
-    single_line::check("the name of the checkpoint", name).map_err(|error| error.with_operation(operation))?;
+    single_line::check_name("the name of the checkpoint", name).map_err(|error| error.with_operation(operation))?;
     ttl.map(ttl_seconds).transpose().map_err(|error| error.with_operation(operation))
 }
 

@@ -1,7 +1,5 @@
 //! Text from elsewhere, made safe to print.
 
-use std::fmt::Write;
-
 /// The maximum length of an id in a message, in characters.
 const MAX_ID: usize = 200;
 
@@ -13,17 +11,10 @@ pub(crate) fn shown_id(id: &str) -> String {
     }
 }
 
-/// JSON with the control characters that it may have unescaped, escaped.
+/// JSON with the control characters that it may have unescaped, escaped. All of these are below U+10000.
 pub(crate) fn json(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {
-        match character {
-            '\n' => safe.push(character),
-            // Writing to a string cannot fail. All of these are below U+10000.
-            _ if is_control(character) => write!(safe, "\\u{:04x}", u32::from(character)).unwrap_or_default(),
-            _ => safe.push(character),
-        }
-        safe
-    })
+    let escaped = |character| format!("\\u{:04x}", u32::from(character));
+    escape(text, |character| (character == '\n').then_some(character), escaped)
 }
 
 /// Whether a character controls the terminal, or changes the direction of the text after it.
@@ -34,12 +25,12 @@ fn is_control(character: char) -> bool {
 /// The text on one line: line breaks and tabs become spaces, other control characters are escaped, so that text from a service
 /// or a file cannot control the terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    escape(text, |character| if "\n\r\t\u{2028}\u{2029}".contains(character) { Some(' ') } else { None })
+    escape(text, |character| "\n\r\t\u{2028}\u{2029}".contains(character).then_some(' '), code)
 }
 
 /// The text with its line breaks and tabs; other control characters are escaped, so that it cannot control the terminal.
 pub(crate) fn multi_line(text: &str) -> String {
-    escape(text, |character| if "\n\t".contains(character) { Some(character) } else { None })
+    escape(text, |character| "\n\t".contains(character).then_some(character), code)
 }
 
 /// The text as a file name that is valid on every file system.
@@ -48,12 +39,16 @@ pub(crate) fn portable(text: &str) -> String {
     text.chars().map(|letter| if is_portable(letter) { letter } else { '_' }).collect()
 }
 
-fn escape(text: &str, allowed: impl Fn(char) -> Option<char>) -> String {
+/// A character as Rust writes it: `\u{1b}`.
+fn code(character: char) -> String {
+    character.escape_unicode().to_string()
+}
+
+fn escape(text: &str, allowed: impl Fn(char) -> Option<char>, escaped: impl Fn(char) -> String) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {
         match allowed(character) {
             Some(instead) => safe.push(instead),
-            // Writing to a string cannot fail.
-            None if is_control(character) => write!(safe, "{}", character.escape_unicode()).unwrap_or_default(),
+            None if is_control(character) => safe.push_str(&escaped(character)),
             None => safe.push(character),
         }
         safe

@@ -183,8 +183,13 @@ impl Http {
 
     /// The key and the token of this client, as far as it has them, and the one that a request is sent with.
     pub(super) fn credentials(&self, sent: &SentCredential) -> Vec<Secret> {
-        let held = [&self.credentials.key, &self.credentials.token].map(|slot| slot.0.lock().current.clone());
-        held.iter().flatten().map(|held| held.secret.clone()).chain([sent.secret.clone()]).collect()
+        let other = |slot: &Slot| {
+            let state = slot.0.lock();
+            let held = state.current.as_ref().filter(|held| !std::ptr::eq(Arc::as_ptr(held), sent));
+            held.map(|held| held.secret.clone())
+        };
+        let slots = [&self.credentials.key, &self.credentials.token];
+        slots.into_iter().filter_map(other).chain([sent.secret.clone()]).collect()
     }
 
     fn slot(&self, which: Which) -> &Slot {

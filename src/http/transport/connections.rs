@@ -71,7 +71,7 @@ struct State {
     groups: [GroupState; Group::COUNT],
     /// Whether the thread runs that closes them in time.
     is_watched: bool,
-    /// The polls that use connections, the longest first.
+    /// The polls that use connections, the longest first, and some that have ended.
     polls: Vec<Weak<RequestHandle>>,
     /// When a poll last gave its connection up.
     yielded_at: Option<Instant>,
@@ -132,9 +132,14 @@ impl Connections {
     /// A request uses a connection from now on.
     pub(super) fn begin_use(&self, group: Group) {
         let mut state = self.state.lock();
-        state.groups[group.index()].used += 1;
+        let own = &mut state.groups[group.index()];
+        own.used += 1;
+        let used = own.used;
         if group == Group::Service(Purpose::Futures) {
-            state.polls.retain(|poll| poll.strong_count() > 0);
+            // Not each time: there may be many.
+            if state.polls.len() > 2 * used {
+                state.polls.retain(|poll| poll.strong_count() > 0);
+            }
             state.polls.extend(current().map(|poll| Arc::downgrade(&poll)));
         }
     }

@@ -59,11 +59,14 @@ impl CurrentRequestGuard {
         }
     }
 
-    /// Puts back what was kept out of ureq's log. Returns whether there was any.
-    pub(in crate::http) fn lift(&self, text: &mut [u8]) -> bool {
+    /// If something may have been kept out of ureq's log, calls `change` with what puts it back into a text, and says whether there
+    /// was any.
+    pub(in crate::http) fn lift(&self, change: impl FnOnce(&dyn Fn(&mut [u8]) -> bool)) {
         CURRENT.with_borrow(|current| {
-            current.as_ref().and_then(|current| current.veil.as_ref()).is_some_and(|veil| veil.lift(text))
-        })
+            if let Some(veil) = current.as_ref().and_then(|current| current.veil.as_ref()) {
+                change(&|text| veil.lift(text));
+            }
+        });
     }
 }
 

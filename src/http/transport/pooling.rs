@@ -50,13 +50,8 @@ impl<C: Connector<()>> PoolingConnector<C> {
                 Err(error) if ConnectError::is_out_of_files(&error) => error,
                 made => return Ok(made?.map(|made| made.boxed())),
             };
-            if clock.now() < until && self.connections.close_idle() > 0 {
-                let left = until.saturating_duration_since(clock.now());
-                (details.timeout.after, details.now) = (left.into(), (details.current_time)());
-                continue;
-            }
             let is_wanted = || clock.now() < until && !with_current(RequestHandle::is_cancelled).unwrap_or_default();
-            let mut is_free = false;
+            let mut is_free = clock.now() < until && self.connections.close_idle() > 0;
             while !is_free && is_wanted() && self.connections.is_worth_waiting(self.group) {
                 is_free = self.connections.wait_for_descriptor(given_up, until.min(clock.now() + LOOK));
                 if !is_free {

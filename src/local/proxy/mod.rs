@@ -139,9 +139,9 @@ impl Handler {
     /// Handles requests until the event loop ends.
     fn run(&self, requests: &Receiver<IncomingRequest>) {
         for IncomingRequest { mut request, responder } in requests {
+            let Some(responder) = self.settings.origins.admit(&request, &responder) else { continue };
             let decoded = decode_content(&mut request, self.settings.limits.max_body);
             let decoded = decoded.map_err(|refusal| ApiError::new(refusal.status, refusal.detail()));
-            let Some(responder) = self.settings.origins.admit(&request, &responder) else { continue };
             match decoded.and_then(|()| self.handle(&request, &responder)) {
                 Ok(Some(body)) => responder.respond(Response::new(200, body)),
                 Ok(None) => {}

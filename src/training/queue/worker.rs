@@ -208,11 +208,8 @@ impl Worker {
                 NumberFate::Open => self.shared.lost.fetch_add(1, Ordering::AcqRel) + 1,
                 _ => 0,
             };
-            let retry = if failure.status.is_some_and(|status| matches!(status, 408 | 500..)) {
-                RetryMode::SubmitAgain
-            } else {
-                RetryMode::Submit
-            };
+            let server_failed = matches!(failure.status, Some(408 | 500..));
+            let retry = if server_failed { RetryMode::SubmitAgain } else { RetryMode::Submit };
             self.numbers.failed(fate, Unresolved { message, idempotency_key, retry, lost });
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {
