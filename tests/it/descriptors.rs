@@ -36,7 +36,6 @@ fn sample(url: String) {
 
 /// In a process with few descriptors, each sample gets its result, though the service holds all polls of a round until the last
 /// sample of the round is submitted: neither polls nor idle connections may keep the descriptors.
-#[cfg(unix)]
 #[test]
 fn two_hundred_samples_share_sixty_four_descriptors() {
     if let Ok(url) = env::var(URL) {

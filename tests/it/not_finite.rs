@@ -32,7 +32,7 @@ fn results_with(word: &'static str) -> crate::support::Service {
             ),
             _ => return crate::support::result(request.request_id()),
         };
-        Reply::Full { status: 200, headers: vec![("content-type", "application/json".to_owned())], body: body.into() }
+        Reply::typed("application/json", body)
     })
 }
 

@@ -110,8 +110,9 @@ impl Scene {
                         double::Fault::Instead(Reply::Close)
                     }
                     Kind::Instead(reply) => double::Fault::Instead(reply()),
+                    Kind::Silence => double::Fault::Instead(Reply::Silence),
                     Kind::Status(code, header) => double::Fault::Instead(status(code, header)),
-                    Kind::Changed(change) => healthy(request, change),
+                    Kind::Changed(change) | Kind::Stalled(change) => healthy(request, change),
                     Kind::StatusAfter(code) => double::Fault::After(status(code, None)),
                 },
             )
@@ -176,7 +177,7 @@ impl Scene {
         self.saved.get().unwrap().clone()
     }
 
-    /// Closes the client, and connects another one for what comes later.
+    /// Closes the client.
     pub fn close(&self) {
         self.service().close(LONGER);
     }

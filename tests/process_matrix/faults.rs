@@ -23,10 +23,14 @@ pub enum Kind {
     ResetWithin,
     /// The request is not run, and this is the reply.
     Instead(fn() -> Reply),
+    /// The request is not run, and gets no response.
+    Silence,
     /// The request is not run, and this is the status, with a header.
     Status(u16, Option<(&'static str, &'static str)>),
     /// The request is run, and this is done to its reply.
     Changed(fn(Reply) -> Reply),
+    /// The request is run, and this makes its reply stop, or come slower than the limit.
+    Stalled(fn(Reply) -> Reply),
     /// The request is run, and this is the status.
     StatusAfter(u16),
 }
@@ -36,19 +40,14 @@ impl Kind {
     pub fn status(&self) -> Option<u16> {
         match self {
             Kind::Status(status, _) | Kind::StatusAfter(status) => Some(*status),
-            Kind::Changed(_) => Some(200),
+            Kind::Changed(_) | Kind::Stalled(_) => Some(200),
             _ => None,
         }
     }
 
     /// Whether the client notices it by a limit of real time.
     pub fn is_silent(&self) -> bool {
-        let silent: [fn(Reply) -> Reply; 4] = [never, stall_in_head, stall_in_body, drip_slowly];
-        match self {
-            Kind::Instead(reply) => std::ptr::fn_addr_eq(*reply, silence as fn() -> Reply),
-            Kind::Changed(change) => silent.iter().any(|silent| std::ptr::fn_addr_eq(*change, *silent)),
-            _ => false,
-        }
+        matches!(self, Kind::Silence | Kind::Stalled(_))
     }
 }
 
@@ -63,28 +62,28 @@ const CONNECTIONS: [(&str, Kind); 14] = [
     ("reset before the request", Kind::ResetAtOnce),
     ("reset within the request", Kind::ResetWithin),
     ("closed before it is run", Kind::Instead(|| Reply::Close)),
-    ("silence before it is run", Kind::Instead(silence)),
+    ("silence before it is run", Kind::Silence),
     ("not HTTP", Kind::Instead(|| Reply::Raw(b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec()))),
     ("closed after it is run", Kind::Changed(|_| Reply::Close)),
-    ("silence after it is run", Kind::Changed(never)),
+    ("silence after it is run", Kind::Stalled(|_| Reply::Silence)),
     ("closed within the head", Kind::Changed(|reply| Reply::Raw(head(reply)))),
-    ("silence within the head", Kind::Changed(stall_in_head)),
+    ("silence within the head", Kind::Stalled(|reply| Reply::Stall(head(reply)))),
     ("closed within the body", Kind::Changed(|reply| Reply::Raw(cut(reply)))),
-    ("silence within the body", Kind::Changed(stall_in_body)),
+    ("silence within the body", Kind::Stalled(|reply| Reply::Stall(cut(reply)))),
     ("a slow response", Kind::Changed(|reply| drip(reply, IDLE / 10))),
-    ("a response slower than the limit", Kind::Changed(drip_slowly)),
+    ("a response slower than the limit", Kind::Stalled(|reply| drip(reply, 3 * IDLE))),
 ];
 
 const BODIES: [(&str, Kind); 9] = [
-    ("200, empty", Kind::Changed(|_| full("application/json", b""))),
-    ("200, half of the JSON", Kind::Changed(|_| full("application/json", br#"{"request_id": "a", "#))),
-    ("200, HTML", Kind::Changed(|_| full("text/html", b"<html><body>Please log in</body></html>"))),
-    ("200, a number", Kind::Changed(|_| full("application/json", b"7"))),
-    ("200, an empty object", Kind::Changed(|_| full("application/json", b"{}"))),
+    ("200, empty", Kind::Changed(|_| Reply::typed("application/json", b""))),
+    ("200, half of the JSON", Kind::Changed(|_| Reply::typed("application/json", br#"{"request_id": "a", "#))),
+    ("200, HTML", Kind::Changed(|_| Reply::typed("text/html", b"<html><body>Please log in</body></html>"))),
+    ("200, a number", Kind::Changed(|_| Reply::typed("application/json", b"7"))),
+    ("200, an empty object", Kind::Changed(|_| Reply::typed("application/json", b"{}"))),
     ("200, an error that is null", Kind::Changed(null_error)),
     ("200, content type text", Kind::Changed(|reply| retyped(reply, "text/plain"))),
     ("200, content type protobuf", Kind::Changed(|reply| retyped(reply, protobuf::CONTENT_TYPE))),
-    ("200, too large", Kind::Changed(|_| full("application/json", &vec![b' '; MOST_BYTES as usize + 1]))),
+    ("200, too large", Kind::Changed(|_| Reply::typed("application/json", vec![b' '; MOST_BYTES as usize + 1]))),
 ];
 
 const STATUSES: [u16; 17] = [400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 500, 502, 503, 504];
@@ -127,18 +126,6 @@ pub fn status(status: u16, header: Option<(&'static str, &'static str)>) -> Repl
     Reply::with_headers(status, header.as_slice(), &json!({"detail": "a fault"}))
 }
 
-fn full(content_type: &str, body: &[u8]) -> Reply {
-    Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.to_vec() }
-}
-
-fn silence() -> Reply {
-    Reply::Silence
-}
-
-fn never(_: Reply) -> Reply {
-    Reply::Silence
-}
-
 fn head(reply: Reply) -> Vec<u8> {
     let mut bytes = reply.into_bytes();
     bytes.truncate(30);
@@ -152,14 +139,6 @@ fn cut(reply: Reply) -> Vec<u8> {
     bytes
 }
 
-fn stall_in_head(reply: Reply) -> Reply {
-    Reply::Stall(head(reply))
-}
-
-fn stall_in_body(reply: Reply) -> Reply {
-    Reply::Stall(cut(reply))
-}
-
 /// The head, and then a body that comes in pieces, with these pauses.
 fn drip(reply: Reply, pause: Duration) -> Reply {
     let bytes = reply.into_bytes();
@@ -167,10 +146,6 @@ fn drip(reply: Reply, pause: Duration) -> Reply {
     let (head, body) = bytes.split_at(head);
     let pieces = body.chunks(body.len().div_ceil(4).max(1)).map(<[u8]>::to_vec);
     Reply::Drip(std::iter::once(head.to_vec()).chain(pieces).collect(), pause)
-}
-
-fn drip_slowly(reply: Reply) -> Reply {
-    drip(reply, 3 * IDLE)
 }
 
 /// The same JSON with an error that is none.

@@ -12,7 +12,7 @@ use crate::support::double::{Numbers, Server, assert_echo, batch};
 /// An operation, and the request that is struck.
 pub struct Operation {
     pub name: &'static str,
-    /// The path of the request, without what comes before `*`; or `DELETE`.
+    /// The path of the request, where `*` stands for anything; or `DELETE`, for any such request.
     pub target: &'static str,
     /// How many such requests are left alone.
     pub skip: usize,

@@ -68,6 +68,11 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// A success of this content type.
+    pub fn typed(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
+    }
+
     pub fn ok(body: Value) -> Self {
         Reply::Json(200, body)
     }
@@ -137,8 +142,7 @@ pub(super) fn serve(shared: &Shared, connection: usize, mut stream: TcpStream) {
         }
         if let Some(reply) = early {
             if matches!(reply, Reply::Close) {
-                // A close that does not linger is a reset.
-                return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                return reset_on_close(&stream);
             }
             write(&mut stream, reply);
             // Unread data turns the close into a reset.
@@ -226,4 +230,9 @@ fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
             true
         }
     }
+}
+
+/// Has the close of this connection reset it: such a close does not linger.
+pub(super) fn reset_on_close(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub const KEY: &str = "tml-test-key";
 
 /// A configuration for the service at this address. Without telemetry, so that every request is one that the test is about.
-fn config_for(url: String) -> ConfigBuilder {
+pub fn config_for(url: String) -> ConfigBuilder {
     Config::builder().api_key(KEY).base_url(url).proxy(Proxy::Off).telemetry(false)
 }
 

@@ -1,5 +1,6 @@
 //! A service for training that takes the formats of one generation, keeps its numbers in one way, and records what it runs.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -67,8 +68,6 @@ pub struct Run {
 pub enum Mishap {
     /// This reply, before anything is run.
     Refused(Reply),
-    /// It is run, and its response is lost.
-    LostResponse,
     /// It is run, and this is the response.
     Answered(Reply),
 }
@@ -105,6 +104,19 @@ impl PassServer {
     ) -> Self {
         let (mishaps, runs) = (Box::new(mishaps), Mutex::default());
         PassServer(Arc::new(Shared { generation, settings, mishaps, runs }))
+    }
+
+    /// A server with these settings, where this happens to requests to a path, in turn.
+    pub fn in_turn(
+        generation: Generation,
+        settings: Value,
+        path: &'static str,
+        mishaps: impl Fn(usize) -> Option<Mishap> + Send + Sync + 'static,
+    ) -> Self {
+        let count = AtomicUsize::new(0);
+        PassServer::with(generation, settings, move |request| {
+            (request.path == path).then(|| mishaps(count.fetch_add(1, Ordering::SeqCst))).flatten()
+        })
     }
 
     /// What was run, in order.
@@ -152,10 +164,6 @@ impl PassServer {
         let mishap = (self.0.mishaps)(request);
         match mishap {
             Some(Mishap::Refused(reply)) => reply,
-            Some(Mishap::LostResponse) => {
-                self.run(request);
-                lost()
-            }
             Some(Mishap::Answered(reply)) => {
                 self.run(request);
                 reply
@@ -211,8 +219,7 @@ impl PassServer {
         if self.0.generation.results == Results::Json {
             return Reply::ok(result);
         }
-        let headers = vec![("content-type", protobuf::CONTENT_TYPE.to_owned())];
-        Reply::Full { status: 200, headers, body: pass_message(result) }
+        Reply::typed(protobuf::CONTENT_TYPE, pass_message(result))
     }
 }
 

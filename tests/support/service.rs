@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 
-use super::connection::serve;
+use super::connection::{reset_on_close, serve};
 use super::{PATIENCE, RecordedRequest, Reply, config_for};
 
 pub(super) type Script<R> = Box<dyn Fn(&RecordedRequest) -> R + Send + Sync>;
@@ -324,8 +324,7 @@ fn accept(listener: TcpListener, shared: &Arc<Shared>) {
             if record.resets > 0 {
                 record.resets -= 1;
                 record.ended.insert(connection);
-                // A close that does not linger is a reset.
-                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                reset_on_close(&stream);
                 continue;
             }
             stream.set_nodelay(true).unwrap();

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tinkex::local::{Faults, LocalServer, WireFormats};
 use tinkex::types::{AdamParams, Batch, Datum, ExternalSaveOptions, LoraConfig, LossFn, ModelInput};
-use tinkex::{Config, Event, Proxy, ServiceClient};
+use tinkex::{Event, ServiceClient};
+
+use crate::support::config_for;
 
 const BASE: &str = "tinkex/bytes-tiny";
 
@@ -42,7 +44,7 @@ fn train(wire: WireFormats, chaos: &str) -> Run {
     let server = LocalServer::builder().wire(wire).fault_seed(3).start().unwrap();
     let retries = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&retries);
-    let config = Config::builder().api_key("tml-local").base_url(server.base_url()).proxy(Proxy::Off).telemetry(false);
+    let config = config_for(server.base_url());
     let config = config.retry_base(Duration::from_millis(5)).retry_cap(Duration::from_millis(20));
     let config = config.observer(move |event: &Event| {
         counted.fetch_add(usize::from(matches!(event, Event::Retry { .. })), Ordering::Relaxed);

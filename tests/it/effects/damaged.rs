@@ -1,15 +1,13 @@
 //! Responses to submissions that are cut or replaced on the way. The same request, sent again, gets another.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
 use tinkex::ErrorKind;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
 
-use super::{quick, step, trainer};
-use crate::support::pass_server::{BOTH, CONTIGUOUS, Mishap, PassServer};
+use super::{assert_runs_once, failing, quick, server, step, trainer};
+use crate::support::pass_server::{BOTH, Mishap};
 use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
 
 /// Successes that are no promise.
@@ -24,16 +22,12 @@ const DAMAGED: [(&str, &[u8]); 7] = [
 ];
 
 fn damaged((kind, body): (&'static str, &[u8])) -> Reply {
-    Reply::Full { status: 200, headers: vec![("content-type", kind.to_owned())], body: body.to_vec() }
+    Reply::typed(kind, body)
 }
 
 /// A service that damages the first response to this path.
 fn damaging(path: &'static str, damage: (&'static str, &'static [u8])) -> Service {
-    let count = AtomicUsize::new(0);
-    Service::start(move |request| match request.path == path && count.fetch_add(1, Ordering::SeqCst) == 0 {
-        true => damaged(damage),
-        false => healthy_service(request),
-    })
+    failing(path, 1, move || damaged(damage))
 }
 
 /// Asserts that a request was sent twice, unchanged.
@@ -46,13 +40,7 @@ fn assert_repeated(service: &Service, path: &str) {
 #[test]
 fn a_damaged_promise_is_asked_for_again() {
     for damage in DAMAGED {
-        let steps = AtomicUsize::new(0);
-        let server = PassServer::with(BOTH, json!({}), move |request: &RecordedRequest| {
-            let first = request.path == "optim_step" && steps.fetch_add(1, Ordering::SeqCst) == 0;
-            first.then(|| Mishap::Answered(damaged(damage)))
-        });
-        let replies = server.clone();
-        let service = Service::start_current(move |request| replies.reply(request));
+        let (server, service) = server(BOTH, move |nth| (nth == 0).then(|| Mishap::Answered(damaged(damage))));
         let trainer = trainer(quick(&service));
         assert_eq!((step(&trainer).unwrap(), step(&trainer).unwrap()), (1.0, 2.0), "{damage:?}");
         assert_eq!(server.order(), [("optim_step", 1), ("optim_step", 2)], "{damage:?}");
@@ -63,18 +51,7 @@ fn a_damaged_promise_is_asked_for_again() {
 
 #[test]
 fn a_step_of_a_damaged_promise_runs_once() {
-    let steps = AtomicUsize::new(0);
-    let server = PassServer::with(CONTIGUOUS, json!({}), move |request: &RecordedRequest| {
-        let first = request.path == "optim_step" && steps.fetch_add(1, Ordering::SeqCst) == 0;
-        first.then(|| Mishap::Answered(damaged(DAMAGED[0])))
-    });
-    let replies = server.clone();
-    let service = Service::start_current(move |request| replies.reply(request));
-    let trainer = trainer(quick(&service));
-    let error = step(&trainer).unwrap_err();
-    assert_eq!((error.status(), error.may_have_taken_effect()), (Some(409), true), "{error}");
-    assert_eq!(step(&trainer).unwrap(), 2.0);
-    assert_eq!(server.order(), [("optim_step", 1), ("optim_step", 2)]);
+    assert_runs_once(damaged(DAMAGED[0]));
 }
 
 #[test]

@@ -7,15 +7,15 @@ use std::time::Duration;
 use tinkex::clock::ManualClock;
 use tinkex::local::{Fault, LocalServer, LoggedRequest};
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SampleResponse, SamplingParams};
-use tinkex::{Config, ErrorKind, Proxy, SamplingClient, ServiceClient};
+use tinkex::{ErrorKind, SamplingClient, ServiceClient};
 
-use crate::support::advance_past_wait;
+use crate::support::{advance_past_wait, config_for};
 
 const BASE: &str = "tinkex/bytes-tiny";
 
 /// A client whose submissions have time for two attempts.
 fn connect(server: &LocalServer, manual: &ManualClock) -> ServiceClient {
-    let config = Config::builder().api_key("tml-local").base_url(server.base_url()).proxy(Proxy::Off).telemetry(false);
+    let config = config_for(server.base_url());
     let config = config.clock(manual.clock()).timeout_submit(Duration::from_millis(1300)).max_retries(1);
     ServiceClient::connect(config.build().unwrap()).unwrap()
 }

@@ -1,14 +1,13 @@
 //! Responses that hide that the request was run, and those that say that it was not.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use tinkex::ErrorKind;
 use tinkex::types::{ModelInput, SamplingParams};
 
-use super::{quick, step, trainer};
-use crate::support::pass_server::{BOTH, CONTIGUOUS, Generation, Mishap, PassServer, lost};
+use super::{assert_runs_once, quick, server, step, trainer};
+use crate::support::pass_server::{BOTH, CONTIGUOUS, Mishap, lost};
 use crate::support::{RecordedRequest, Reply, Service, connect, healthy_service};
 
 /// Statuses that a server or gateway may send for a request that was run.
@@ -19,19 +18,6 @@ const REFUSALS: [u16; 11] = [400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 5
 
 fn refused(status: u16) -> Reply {
     Reply::Json(status, json!({"detail": "no"}))
-}
-
-/// A server whose first steps meet this, in turn.
-fn server(
-    generation: Generation,
-    mishap: impl Fn(usize) -> Option<Mishap> + Send + Sync + 'static,
-) -> (PassServer, Service) {
-    let steps = AtomicUsize::new(0);
-    let server = PassServer::with(generation, json!({}), move |request: &RecordedRequest| {
-        (request.path == "optim_step").then(|| mishap(steps.fetch_add(1, Ordering::SeqCst))).flatten()
-    });
-    let replies = server.clone();
-    (server, Service::start_current(move |request| replies.reply(request)))
 }
 
 #[test]
@@ -65,14 +51,7 @@ fn a_refused_step_has_no_effect() {
 #[test]
 fn a_retried_step_runs_once() {
     for hidden in [refused(503), refused(524), refused(408), lost()] {
-        let hidden = std::sync::Mutex::new(Some(hidden));
-        let (server, service) = server(CONTIGUOUS, move |_| hidden.lock().unwrap().take().map(Mishap::Answered));
-        let trainer = trainer(quick(&service));
-        // The server insists on the next number, and so refuses the one that it has seen.
-        let error = step(&trainer).unwrap_err();
-        assert_eq!((error.status(), error.may_have_taken_effect()), (Some(409), true), "{error}");
-        assert_eq!(step(&trainer).unwrap(), 2.0);
-        assert_eq!(server.order(), [("optim_step", 1), ("optim_step", 2)]);
+        assert_runs_once(hidden);
     }
 }
 
@@ -94,14 +73,11 @@ fn a_later_refusal_hides_no_effect() {
 
 /// A service that answers the first request to this path in this way, and all others with this status.
 fn twice(path: &'static str, first: impl Fn() -> Reply + Send + Sync + 'static, then: u16) -> Service {
-    let count = Arc::<AtomicUsize>::default();
-    Service::start(move |request| match count.load(Ordering::SeqCst) {
-        _ if request.path != path => healthy_service(request),
-        0 => {
-            count.fetch_add(1, Ordering::SeqCst);
-            first()
-        }
-        _ => refused(then),
+    let count = AtomicUsize::new(0);
+    Service::start(move |request| match request.path == path {
+        false => healthy_service(request),
+        true if count.fetch_add(1, Ordering::SeqCst) == 0 => first(),
+        true => refused(then),
     })
 }
 

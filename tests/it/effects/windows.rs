@@ -1,6 +1,5 @@
 //! Submissions that are refused for a while, and cancelled between two attempts.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,18 +7,9 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{LoraConfig, ModelInput, SamplingParams};
 use tinkex::{ErrorKind, Limit};
 
-use super::{step, trainer};
+use super::{failing, step, trainer};
 use crate::support::pass_server::lost;
 use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
-
-/// A service that answers the first requests to this path in this way.
-fn failing(path: &'static str, count: usize, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Service {
-    let seen = AtomicUsize::new(0);
-    Service::start(move |request| match request.path == path && seen.fetch_add(1, Ordering::SeqCst) < count {
-        true => reply(),
-        false => healthy_service(request),
-    })
-}
 
 fn busy() -> Reply {
     Reply::Json(503, json!({"detail": "starting"}))

@@ -1,7 +1,6 @@
 //! The numbers of training requests: none is left out, and none is used for two requests that the service may have seen.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,7 +10,7 @@ use tinkex::{ConfigBuilder, ErrorKind, TrainingClient};
 
 use super::{counted, sent, start, trainer};
 use crate::support::pass_server::{BOTH, CONTIGUOUS, Generation, Mishap, PassServer, lost};
-use crate::support::{Gate, RecordedRequest, Reply, Service};
+use crate::support::{Gate, Reply, Service};
 
 /// A server to which this happens to requests to a path, in turn.
 fn server(
@@ -19,14 +18,7 @@ fn server(
     path: &'static str,
     mishaps: impl Fn(usize) -> Option<Mishap> + Send + Sync + 'static,
 ) -> PassServer {
-    let count = AtomicUsize::new(0);
-    PassServer::with(
-        generation,
-        json!({"billing_exception_max_pause_duration_sec": 0}),
-        move |request: &RecordedRequest| {
-            (request.path == path).then(|| mishaps(count.fetch_add(1, Ordering::SeqCst))).flatten()
-        },
-    )
+    PassServer::in_turn(generation, json!({"billing_exception_max_pause_duration_sec": 0}), path, mishaps)
 }
 
 /// A client that makes one attempt of each submission.
@@ -65,7 +57,7 @@ fn an_unknown_outcome_is_settled_first() {
     for generation in [BOTH, CONTIGUOUS] {
         for was_run in [false, true] {
             let lose = move |nth| match (nth, was_run) {
-                (0, true) => Some(Mishap::LostResponse),
+                (0, true) => Some(Mishap::Answered(lost())),
                 (0, false) => Some(Mishap::Refused(lost())),
                 _ => None,
             };
@@ -92,7 +84,7 @@ fn an_unknown_outcome_is_settled_first() {
 fn the_same_request_again_is_the_lost_one() {
     for was_run in [false, true] {
         let lose = move |nth| match (nth, was_run) {
-            (0, true) => Some(Mishap::LostResponse),
+            (0, true) => Some(Mishap::Answered(lost())),
             (0, false) => Some(Mishap::Refused(lost())),
             _ => None,
         };
@@ -126,7 +118,7 @@ fn a_pipelined_twin_of_a_lost_request_runs() {
 #[test]
 fn a_lost_step_gets_no_new_number() {
     // The server refuses a number that it has seen, so its promise is lost for good.
-    let server = server(CONTIGUOUS, "optim_step", |nth| (nth == 0).then_some(Mishap::LostResponse));
+    let server = server(CONTIGUOUS, "optim_step", |nth| (nth == 0).then(|| Mishap::Answered(lost())));
     let service = start(&server);
     let trainer = trainer(hasty(&service));
     assert!(step(&trainer).unwrap_err().may_have_taken_effect());
@@ -198,7 +190,7 @@ fn an_unwritten_request_takes_no_number() {
 
 #[test]
 fn an_unload_keeps_an_unknown_outcome() {
-    let server = server(BOTH, "optim_step", |nth| (nth == 0).then_some(Mishap::LostResponse));
+    let server = server(BOTH, "optim_step", |nth| (nth == 0).then(|| Mishap::Answered(lost())));
     let passes = server.clone();
     let service = Service::start_current(move |request| match &*request.path {
         "unload_model" => Reply::Json(404, json!({"detail": "Not Found"})),
@@ -216,7 +208,7 @@ fn an_unload_keeps_an_unknown_outcome() {
 fn an_empty_400_frees_no_number() {
     let bare = || Reply::Full { status: 400, headers: Vec::new(), body: Vec::new() };
     let server = server(BOTH, "optim_step", move |nth| match nth {
-        0 => Some(Mishap::LostResponse),
+        0 => Some(Mishap::Answered(lost())),
         1 => Some(Mishap::Refused(bare())),
         _ => None,
     });

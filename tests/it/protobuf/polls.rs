@@ -9,7 +9,7 @@ use super::bytes;
 use crate::support::{Reply, connect, golden, service_with_polls};
 
 fn reply(content_type: &str, body: &[u8]) -> Reply {
-    Reply::Full { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.to_vec() }
+    Reply::typed(content_type, body)
 }
 
 /// The result of a promise to which the service responds with this body.

@@ -7,7 +7,7 @@ use crate::support::{batch, service_with_polls};
 
 /// What an optimizer step makes of a result with this body.
 fn step(body: Vec<u8>) -> Result<Option<f64>, Error> {
-    let service = with_bodies(move |request| (request.path == "optim_step").then(|| json_body(body.clone())));
+    let service = with_result("optim_step", body);
     let response = trainer(&service, Wire::Json).optim_step(AdamParams::default())?;
     Ok(response.metrics.and_then(|metrics| metrics.get("norm").copied()))
 }

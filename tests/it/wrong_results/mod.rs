@@ -8,7 +8,6 @@ mod samples;
 mod steps;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tinkex::types::wire::protobuf::{self, prost::Message};
@@ -16,16 +15,15 @@ use tinkex::types::{LoraConfig, SampleResponse};
 use tinkex::{Error, ErrorKind, TrainingClient, Wire};
 
 use crate::support::double::{Form, SeenPass, pass_message};
-use crate::support::{RecordedRequest, Reply, Service, connect, healthy_service};
+use crate::support::{RecordedRequest, Reply, Service, connect, healthy_service, service_with_settings};
 
 const WIRES: [Wire; 2] = [Wire::Json, Wire::Protobuf];
 
 /// A service whose results have these bodies, by the request of their promise. The rest is healthy.
 fn with_bodies(body: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 'static) -> Service {
-    let (accepted, count) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-    Service::start_current(move |request| match &*request.path {
-        "client/config" => Reply::ok(json!({"fwdbwd_max_chunk_len": 128, "fwdbwd_max_chunk_bytes_count": 5_000_000})),
-        "client/dynamic_config" => Reply::ok(json!({})),
+    let accepted = Mutex::new(Vec::new());
+    let settings = json!({"fwdbwd_max_chunk_len": 128, "fwdbwd_max_chunk_bytes_count": 5_000_000});
+    service_with_settings(settings, move |request| match &*request.path {
         "retrieve_future" => {
             let number = request.request_id().strip_prefix("wrong-").map(|number| number.parse::<usize>().unwrap());
             match number {
@@ -34,19 +32,26 @@ fn with_bodies(body: impl Fn(&RecordedRequest) -> Option<Reply> + Send + Sync + 
             }
         }
         _ if body(request).is_some() => {
-            accepted.lock().unwrap().push(request.clone());
-            Reply::ok(json!({"request_id": format!("wrong-{}", count.fetch_add(1, Ordering::SeqCst))}))
+            let mut accepted = accepted.lock().unwrap();
+            accepted.push(request.clone());
+            Reply::ok(json!({"request_id": format!("wrong-{}", accepted.len() - 1)}))
         }
         _ => healthy_service(request),
     })
 }
 
 fn json_body(body: impl Into<Vec<u8>>) -> Reply {
-    Reply::Full { status: 200, headers: vec![("content-type", "application/json".to_owned())], body: body.into() }
+    Reply::typed("application/json", body)
 }
 
 fn protobuf_body(body: Vec<u8>) -> Reply {
-    Reply::Full { status: 200, headers: vec![("content-type", protobuf::CONTENT_TYPE.to_owned())], body }
+    Reply::typed(protobuf::CONTENT_TYPE, body)
+}
+
+/// A service whose results of requests to a path have this body.
+fn with_result(path: &'static str, body: impl Into<Vec<u8>>) -> Service {
+    let body = body.into();
+    with_bodies(move |request| (request.path == path).then(|| json_body(body.clone())))
 }
 
 /// A service that changes the honest results of passes, which come in the format of their requests. `lie` gets the number of the

@@ -158,9 +158,9 @@ fn a_surplus_of_names_names_nothing() {
 fn two_samples_of_one_promise_both_end() {
     let gate = Arc::<Gate>::default();
     let held = Arc::clone(&gate);
-    let service = Service::start_current(move |request| match &*request.path {
-        "client/config" => Reply::ok(json!({"sample_use_retrieve_futures": true})),
-        "client/dynamic_config" | "cancel_future" => Reply::ok(json!({})),
+    let settings = json!({"sample_use_retrieve_futures": true});
+    let service = service_with_settings(settings, move |request| match &*request.path {
+        "cancel_future" => Reply::ok(json!({})),
         "asample" => Reply::ok(json!({"request_id": "asample:sampler-0:7"})),
         "retrieve_futures" if request.body["prev_cursor"] == 0 => {
             let completion = json!({"state": "finished", "request_id": "asample:sampler-0:7"});

@@ -1,20 +1,16 @@
 //! Results of other requests, and numbers that are none.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tinkex::types::{AdamParams, LossFn, OptimStepResponse, RequestKind, SamplingParams};
 
 use super::*;
 use crate::support::batch;
 
-/// A service whose results of requests to a path have this body.
-fn with_result(path: &'static str, body: &'static str) -> Service {
-    with_bodies(move |request| (request.path == path).then(|| json_body(body)))
-}
-
 #[test]
 fn metrics_that_are_no_numbers_are_errors() {
     for value in ["\"high\"", "[1]", "{}", "true", "\"nan\"", "\"1\""] {
-        let body: &'static str = format!(r#"{{"metrics": {{"norm": {value}}}}}"#).leak();
-        let service = with_result("optim_step", body);
+        let service = with_result("optim_step", format!(r#"{{"metrics": {{"norm": {value}}}}}"#));
         let trainer = trainer(&service, Wire::Json);
         let error = trainer.optim_step(AdamParams::default()).unwrap_err();
         assert_wrong(&error, "wrong-0", "optim_step", "invalid type");
@@ -22,8 +18,7 @@ fn metrics_that_are_no_numbers_are_errors() {
     for (value, expected) in
         [("null", "NaN"), ("NaN", "NaN"), ("1e400", "inf"), ("-1e400", "-inf"), ("1e39", "1e39"), ("-0", "-0")]
     {
-        let body: &'static str = format!(r#"{{"metrics": {{"norm": {value}}}}}"#).leak();
-        let service = with_result("optim_step", body);
+        let service = with_result("optim_step", format!(r#"{{"metrics": {{"norm": {value}}}}}"#));
         let response = trainer(&service, Wire::Json).optim_step(AdamParams::default()).unwrap();
         let norm = response.metrics.unwrap()["norm"];
         let expected: f64 = expected.parse().unwrap();
@@ -45,13 +40,12 @@ fn numbers_of_the_wrong_type_are_errors() {
         (r#"{"data": [1, 2, 3], "dtype": "float32", "shape": [-3]}"#, "invalid value"),
         (r#"{"data": [1, 2, 3], "dtype": "float32", "shape": [18446744073709551616]}"#, "invalid"),
     ] {
-        let body: &'static str = output(logprobs).leak();
-        let service = with_result("forward", body);
+        let service = with_result("forward", output(logprobs));
         let error = trainer(&service, Wire::Json).forward(batch(), LossFn::CrossEntropy).unwrap_err();
         assert_wrong(&error, "wrong-0", "forward", why);
     }
     for (logprobs, expected) in [("[-1e39, 1e39, 0]", ["-inf", "inf", "0"]), ("[null, NaN, 1]", ["NaN", "NaN", "1"])] {
-        let body = output(&format!(r#"{{"data": {logprobs}, "dtype": "float32"}}"#)).leak();
+        let body = output(&format!(r#"{{"data": {logprobs}, "dtype": "float32"}}"#));
         let service = with_result("forward", body);
         let output = trainer(&service, Wire::Json).forward(batch(), LossFn::CrossEntropy).unwrap();
         let shown: Vec<_> = output.loss_fn_outputs[0].logprobs().unwrap().iter().map(f32::to_string).collect();
@@ -59,7 +53,7 @@ fn numbers_of_the_wrong_type_are_errors() {
     }
     for tokens in ["[null]", "[-1]", "[1.5]", "[4294967296]", "[NaN]", "[\"5\"]"] {
         let sequence = format!(r#"{{"sequences": [{{"stop_reason": "stop", "tokens": {tokens}}}]}}"#);
-        let service = with_result("asample", sequence.leak());
+        let service = with_result("asample", sequence);
         let sampler = connect(service.config()).create_sampling_client("base").unwrap();
         let error = sampler.sample(&[1].into(), 1, &SamplingParams::default()).unwrap_err();
         assert_wrong(&error, "wrong-0", "sample", "");

@@ -55,7 +55,7 @@ impl Shared {
             promise.size_told = true;
             return Reply::ok(json!({"status": "complete_metadata", "response_payload_size": body.len()}));
         }
-        Reply::Full { status: 200, headers: vec![("content-type", kind.to_owned())], body }
+        Reply::typed(kind, body)
     }
 
     /// The completions of a sampling session after a cursor. Held while there is none and the client has someone waiting.
