@@ -48,11 +48,11 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
     let argument = env::args().nth(1);
-    let result = match (argument.as_deref(), argument.as_deref().unwrap_or("1").parse()) {
-        (Some("serve"), _) => serve(),
-        (_, Ok(minutes)) => soak(Duration::from_secs_f64(60.0 * f64::clamp(minutes, 0.1, 1e5))),
-        (Some(other), Err(_)) => Err(format!("{other} is not a number of minutes; usage: soak [MINUTES]").into()),
-        (None, Err(_)) => unreachable!("the default is a number"),
+    let argument = argument.as_deref().unwrap_or("1");
+    let result = match (argument, argument.parse::<f64>()) {
+        ("serve", _) => serve(),
+        (_, Ok(minutes)) => soak(Duration::from_secs_f64(60.0 * minutes.clamp(0.1, 1e5))),
+        (other, Err(_)) => Err(format!("{other} is not a number of minutes; usage: soak [MINUTES]").into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,17 +139,6 @@ impl Counts {
     fn stops(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
-
-    /// Makes a blocking call, and notes how long it takes.
-    fn call<T>(&self, thread: usize, name: &'static str, call: impl FnOnce() -> tinkex::Result<T>) -> Result<T> {
-        let start = Instant::now();
-        self.under_way.lock().expect("no panic").insert(thread, (name, start));
-        let result = call();
-        self.under_way.lock().expect("no panic").remove(&thread);
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.durations.lock().expect("no panic").push(start.elapsed().as_millis() as u64);
-        result.map_err(|error| format!("{name}: {error}").into())
-    }
 }
 
 /// What undisturbed calls return, by kind.
@@ -168,8 +157,15 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
+    /// Makes a blocking call, and notes how long it takes.
     fn call<T>(&self, name: &'static str, call: impl FnOnce() -> tinkex::Result<T>) -> Result<T> {
-        self.counts.call(self.thread, name, call)
+        let (counts, start) = (self.counts, Instant::now());
+        counts.under_way.lock().expect("no panic").insert(self.thread, (name, start));
+        let result = call();
+        counts.under_way.lock().expect("no panic").remove(&self.thread);
+        counts.calls.fetch_add(1, Ordering::Relaxed);
+        counts.durations.lock().expect("no panic").push(start.elapsed().as_millis() as u64);
+        result.map_err(|error| format!("{name}: {error}").into())
     }
 
     /// Trains a model, one step ahead, with a custom loss at last, and samples from it.
