@@ -151,6 +151,34 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Computes nothing, so that a program can measure what clients cost: passes, optimizer steps and samples are not checked, and their
+    /// results have the right form and size, with numbers that mean nothing. They are ready after `delay`; everything else is done as
+    /// usual. The log of requests is off, unless [`log_capacity`](LocalServerBuilder::log_capacity) is set after this. The flag
+    /// `sample_use_retrieve_futures` must be off.
+    ///
+    /// `GET /stub` returns what [`activity`](LocalServer::activity) counts, and `POST /stub/release` makes all results ready from then on.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tinkex::local::LocalServer;
+    /// use tinkex::types::{Datum, LoraConfig, LossFn, ModelInput};
+    /// use tinkex::{Config, ServiceClient};
+    ///
+    /// # fn main() -> tinkex::Result<()> {
+    /// let server = LocalServer::builder().stub(Duration::ZERO).start()?;
+    /// let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build()?;
+    /// let trainer = ServiceClient::connect(config)?.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default())?;
+    /// let datum = Datum::new(ModelInput::from_tokens([1, 2])).input("target_tokens", [2, 3])?.input("weights", [1, 1])?;
+    /// let outputs = trainer.forward_backward([datum.clone(), datum], LossFn::CrossEntropy)?.loss_fn_outputs;
+    /// assert_eq!(outputs.iter().map(|output| output.logprobs().unwrap().len()).collect::<Vec<_>>(), [2, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stub(mut self, delay: Duration) -> Self {
+        self.settings.stub = Some(delay);
+        self.log_capacity(0)
+    }
+
     /// Sets a flag that the server announces to its clients.
     pub fn flag(mut self, flag: Flag) -> Self {
         flag.set(&mut self.settings.flags);

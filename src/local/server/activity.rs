@@ -1,6 +1,7 @@
 //! The requests that the server received and what is open now, for tests and demonstrations.
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -122,6 +123,23 @@ pub struct Activity {
     pub(crate) arrived: u64,
     pub(crate) connections: usize,
     pub(crate) held_polls: usize,
+    pub(crate) traffic: Traffic,
+}
+
+/// What went over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) accepted: usize,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Traffic) {
+        self.accepted += more.accepted;
+        self.received += more.received;
+        self.sent += more.sent;
+    }
 }
 
 impl Activity {
@@ -151,6 +169,24 @@ impl Activity {
     #[must_use]
     pub fn held_polls(&self) -> usize {
         self.held_polls
+    }
+
+    /// Number of TCP connections that were accepted since the start.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.traffic.accepted
+    }
+
+    /// Number of bytes received since the start, with the heads of requests.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.traffic.received
+    }
+
+    /// Number of bytes sent since the start, with the heads of responses.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.traffic.sent
     }
 }
 

@@ -15,6 +15,7 @@
 //! request_dispatcher
 //!                   request → log → faults → endpoint
 //! faults            rules that make requests fail
+//! stub              answers without computing
 //! api               routes, decoding and checks, handlers; OpenAI's API
 //! answer_pool       threads that answer OpenAI's requests
 //! origins           web pages that may use OpenAI's API
@@ -44,6 +45,7 @@ pub(super) mod path_segment;
 mod request_dispatcher;
 mod server_settings;
 mod state;
+mod stub;
 #[cfg(test)]
 mod tests;
 pub(super) mod time;
@@ -72,6 +74,7 @@ use self::net::{EventLoop, Mailbox, Message, WAKER, bind_and_listen};
 use self::request_dispatcher::Dispatcher;
 pub(super) use self::server_settings::Settings;
 use self::state::{PromiseSettings, PromiseTable, ServerRecord, ServerState, Store};
+use self::stub::Stub;
 pub use self::wire_formats::WireFormats;
 use crate::local::directory_lock::DirectoryLock;
 use crate::process::Process;
@@ -118,6 +121,7 @@ impl Server {
         let flags = settings.flags;
         let state = ServerState::recover(settings.models, flags, promises, store, max_models, session_time)?;
         let state = Arc::new(state);
+        let stub = settings.stub.map(|delay| Stub::new(delay, settings.hold_time, settings.wire));
         let context = ApiContext {
             state: state.clone(),
             hold_time: settings.hold_time,
@@ -155,6 +159,7 @@ impl Server {
             context,
             activity: server.activity.clone(),
             faults: server.faults.clone(),
+            stub,
             max_body,
             reap_interval: session_time.clamp(Duration::from_secs(1), Duration::from_secs(60)),
         });

@@ -9,8 +9,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::activity::ActivityTracker;
 use super::api::{ApiContext, handle};
 use super::faults::FaultInjector;
-use super::http1::{Response, decode_content};
-use super::net::IncomingRequest;
+use super::http1::{Request, Response, decode_content};
+use super::net::{IncomingRequest, Responder};
+use super::stub::Stub;
 use super::time::now;
 
 /// Shared by the handler threads.
@@ -18,6 +19,8 @@ pub(crate) struct Dispatcher {
     pub(crate) context: ApiContext,
     pub(crate) activity: Arc<ActivityTracker>,
     pub(crate) faults: Arc<FaultInjector>,
+    /// Answers in place of some endpoints.
+    pub(crate) stub: Option<Stub>,
     /// Maximum size of a decompressed body in bytes.
     pub(crate) max_body: usize,
     /// How often expired sessions, checkpoints and results are reaped while no request arrives.
@@ -48,8 +51,15 @@ impl Dispatcher {
             responder.respond(response);
         } else if let Err(refusal) = decoded {
             responder.respond(refusal);
-        } else if catch_unwind(AssertUnwindSafe(|| handle(&self.context, &request, &responder))).is_err() {
+        } else if catch_unwind(AssertUnwindSafe(|| self.answer(&mut request, &responder))).is_err() {
             responder.respond(Response::temporary(500, "internal server error"));
+        }
+    }
+
+    fn answer(&self, request: &mut Request, responder: &Responder) {
+        let is_answered = self.stub.as_ref().is_some_and(|stub| stub.answer(&self.activity, request, responder));
+        if !is_answered {
+            handle(&self.context, request, responder);
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     #[cfg(feature = "pretrained")]
     pub(crate) allowed_origins: AllowedOrigins,
     pub(crate) wire: WireFormats,
+    /// How long results take, if nothing is computed.
+    pub(crate) stub: Option<Duration>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) fault_seed: u64,
     pub(crate) log_capacity: usize,
@@ -58,6 +60,7 @@ impl Default for Settings {
             #[cfg(feature = "pretrained")]
             allowed_origins: AllowedOrigins::default(),
             wire: WireFormats::default(),
+            stub: None,
             faults: Vec::new(),
             fault_seed: 0,
             log_capacity: 10_000,

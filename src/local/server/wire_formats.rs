@@ -54,6 +54,11 @@ impl WireFormats {
     pub(crate) fn takes(self, format: WireFormat) -> bool {
         !matches!((self, format), (WireFormats::Json, WireFormat::Protobuf) | (WireFormats::Protobuf, WireFormat::Json))
     }
+
+    /// The format of a result for a poll that prefers this one.
+    pub(crate) fn answered(self, preferred: WireFormat) -> WireFormat {
+        if self == WireFormats::Json { WireFormat::Json } else { preferred }
+    }
 }
 
 impl FromStr for WireFormats {

@@ -110,6 +110,17 @@ fn chaos_rules_inject_faults() {
 }
 
 #[test]
+fn a_stub_computes_nothing() {
+    let server = serve("--stub --stub-delay-ms 1 --max-connections 100");
+    let trainer = connect(&server).unwrap().create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default());
+    // No model of bytes has such a token.
+    let datum = Datum::new([1, 2]).input("target_tokens", [2, 99_999]).unwrap().input("weights", [1, 1]).unwrap();
+    let output = trainer.unwrap().forward([datum], LossFn::CrossEntropy).unwrap();
+    assert_eq!(output.loss_fn_outputs[0].logprobs().unwrap().len(), 2);
+    assert_eq!(tinkex("serve --stub-delay-ms 1").run().code, Some(2));
+}
+
+#[test]
 fn flags_are_announced_and_explained() {
     let server = serve("--flag pjwt_auth_enabled=true --flag sample_cancel_enabled=true --token-time 2h");
     let whoami = tinkex("auth whoami -f json").at(&server.url).run();

@@ -27,6 +27,7 @@ mod resting;
 mod sampling;
 mod search;
 mod sessions;
+mod stub;
 mod traces;
 mod training;
 mod weights;

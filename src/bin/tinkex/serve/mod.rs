@@ -49,6 +49,16 @@ pub(crate) struct Options {
     /// Size of a result in bytes above which a client that allows it first gets the size alone.
     #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
     metadata_above: usize,
+    /// Compute nothing, to measure clients: passes, steps and samples get results of the right form and size, with numbers that mean
+    /// nothing. GET /stub returns counts of requests, bytes and connections; POST /stub/release makes all results ready.
+    #[arg(long)]
+    stub: bool,
+    /// When the results of --stub are ready, in milliseconds after the request.
+    #[arg(long, value_name = "MS", default_value_t = 0, requires = "stub")]
+    stub_delay_ms: u64,
+    /// Maximum number of open connections.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    max_connections: usize,
     /// Rules for injecting faults; see below.
     #[arg(long, value_name = "RULES")]
     chaos: Option<Faults>,
@@ -74,6 +84,7 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
         .wire(options.wire)
         .token_time(options.token_time)
         .metadata_above(options.metadata_above)
+        .max_connections(options.max_connections)
         .fault_seed(options.chaos_seed);
     for origin in options.listen.allowed_origins {
         builder = builder.allow_origin(origin);
@@ -86,6 +97,9 @@ pub(crate) fn run(app: &App, options: Options) -> Result<(), Failure> {
     }
     for flag in options.flags {
         builder = builder.flag(flag);
+    }
+    if options.stub {
+        builder = builder.stub(Duration::from_millis(options.stub_delay_ms));
     }
     if let Some(faults) = options.chaos {
         builder = builder.faults(faults);

@@ -18,10 +18,7 @@ pub(super) fn format(request: &Request) -> WireFormat {
 
 /// The format in which a poll gets a result.
 pub(super) fn accepted_format(request: &Request, formats: WireFormats) -> WireFormat {
-    match (request.preferred_format(), formats) {
-        (_, WireFormats::Json) => WireFormat::Json,
-        (accepted, _) => accepted,
-    }
+    formats.answered(request.preferred_format())
 }
 
 /// The format in which a client of 2026 gets results.

@@ -13,8 +13,10 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::awaited::Awaited;
+use super::counted::Counted;
 use super::delivery::{Delivery, DeliveryMode};
 use super::stream::{Backlog, Flow, Stream};
+use crate::local::server::activity::Traffic;
 use crate::local::server::http1::{Parsed, Parser, Request, Response};
 use crate::local::server::time::wall_clock;
 
@@ -43,7 +45,7 @@ pub(super) enum NextStep {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Counted,
     parser: Parser,
     limits: Limits,
     phase: Phase,
@@ -108,7 +110,7 @@ enum AfterWrite {
 impl Connection {
     pub(super) fn new(stream: TcpStream, limits: Limits, now: Instant) -> Self {
         Connection {
-            stream,
+            stream: Counted::new(stream),
             parser: Parser::new(limits.max_body),
             phase: Phase::Reading,
             deadline: now.checked_add(limits.timeout_idle),
@@ -124,7 +126,12 @@ impl Connection {
     }
 
     pub(super) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        &mut self.stream.stream
+    }
+
+    /// The bytes that went through the connection since the last call.
+    pub(super) fn take_traffic(&mut self) -> Traffic {
+        std::mem::take(&mut self.stream.traffic)
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -414,7 +421,7 @@ impl Connection {
                 self.enter(Phase::Reading, now.checked_add(self.limits.timeout_idle));
                 self.on_readable(now)
             }
-            AfterWrite::Drain if !self.read_closed && self.stream.shutdown(Shutdown::Write).is_ok() => {
+            AfterWrite::Drain if !self.read_closed && self.stream.stream.shutdown(Shutdown::Write).is_ok() => {
                 self.enter(Phase::Draining, now.checked_add(LINGER));
                 self.on_readable(now)
             }
@@ -429,7 +436,7 @@ impl Connection {
 
     /// Closing with a linger time of zero sends a reset, which may also discard bytes written before.
     fn reset(&mut self) -> NextStep {
-        if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+        if let Err(error) = SockRef::from(&self.stream.stream).set_linger(Some(Duration::ZERO)) {
             log::warn!("failed to reset a connection, closing it instead: {error}");
         }
         NextStep::Close
@@ -443,7 +450,7 @@ impl Connection {
 
 impl Output {
     /// Writes as much as the socket accepts; returns whether everything is written.
-    fn write(&mut self, stream: &mut TcpStream) -> io::Result<bool> {
+    fn write(&mut self, stream: &mut impl Write) -> io::Result<bool> {
         let total = self.head.len() + self.body_length;
         while self.written < total {
             let head = self.head.get(self.written..).unwrap_or_default();

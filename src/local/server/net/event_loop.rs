@@ -15,7 +15,7 @@ use super::connection::{Connection, Limits, NextStep};
 use super::delivery::Delivery;
 use super::listener::{Listener, Spare};
 use super::mailbox::{ExchangeId, Mailbox, Message, Responder};
-use crate::local::server::activity::ActivityTracker;
+use crate::local::server::activity::{ActivityTracker, Traffic};
 use crate::local::server::http1::{Request, Response};
 use crate::local::server::time::{now, wall_clock};
 
@@ -38,7 +38,6 @@ pub(crate) struct EventLoop {
     listener: Listener,
     address: SocketAddr,
     connections: HashMap<usize, Connection>,
-    accepted: usize,
     max_connections: usize,
     /// What is given up to refuse a connection when the process has no more file descriptors.
     spare: Spare,
@@ -48,6 +47,7 @@ pub(crate) struct EventLoop {
     /// The deadlines of the connections, and of the next accept after a failed one.
     deadlines: BTreeSet<(Instant, Token)>,
     held_polls: usize,
+    traffic: Traffic,
     mailbox: Arc<Mailbox>,
     requests: Sender<IncomingRequest>,
     activity: Arc<ActivityTracker>,
@@ -69,13 +69,13 @@ impl EventLoop {
             address: listener.local_addr()?,
             listener: Listener::Listening(listener),
             connections: HashMap::new(),
-            accepted: 0,
             max_connections,
             spare: Spare::new(),
             is_short: false,
             limits,
             deadlines: BTreeSet::new(),
             held_polls: 0,
+            traffic: Traffic::default(),
             mailbox,
             requests,
             activity,
@@ -167,6 +167,7 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(&token.0) else { return };
         let (deadline, held) = (connection.deadline, connection.is_held());
         let next = act(connection, now());
+        self.traffic += connection.take_traffic();
         if connection.deadline != deadline {
             deadline.map(|deadline| self.deadlines.remove(&(deadline, token)));
             connection.deadline.map(|deadline| self.deadlines.insert((deadline, token)));
@@ -252,8 +253,8 @@ impl EventLoop {
         if self.connections.len() >= self.max_connections {
             return refuse(stream);
         }
-        self.accepted += 1;
-        let token = Token(self.accepted);
+        self.traffic.accepted += 1;
+        let token = Token(self.traffic.accepted);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let ready = stream.set_nodelay(true).and_then(|()| self.poll.registry().register(&mut stream, token, interest));
         if let Err(error) = ready {
@@ -272,12 +273,14 @@ impl EventLoop {
     }
 
     fn publish_activity(&self) {
-        let (connections, held_polls) = (self.connections.len(), self.held_polls);
+        let (connections, held_polls, traffic) = (self.connections.len(), self.held_polls, self.traffic);
         // Only a change wakes those who wait for one.
-        if self.activity.read(|activity| (activity.connections, activity.held_polls)) != (connections, held_polls) {
+        let published = self.activity.read(|activity| (activity.connections, activity.held_polls, activity.traffic));
+        if published != (connections, held_polls, traffic) {
             self.activity.update(|activity| {
                 activity.connections = connections;
                 activity.held_polls = held_polls;
+                activity.traffic = traffic;
             });
         }
     }

@@ -10,6 +10,7 @@
 #[cfg_attr(not(feature = "pretrained"), allow(dead_code, reason = "only OpenAI's API streams its responses"))]
 mod awaited;
 mod connection;
+mod counted;
 mod delivery;
 mod event_loop;
 mod listener;

@@ -31,8 +31,8 @@ pub(crate) use self::adapter_cache::AdapterCache;
 pub(crate) use self::audit_log::{AuditEvent, day};
 pub(crate) use self::owner::Owner;
 pub(crate) use self::promises::{
-    HeldSessionPoll, PollResult, PromiseId, PromiseSettings, PromiseTable, ResultPoll, SamplerClient, TaskError,
-    TaskOutput, tagged,
+    HeldSessionPoll, PollResult, PromiseId, PromiseSettings, PromiseTable, ResultPoll, SamplerClient, StoredResult,
+    TaskError, TaskOutput, tagged,
 };
 pub(crate) use self::records::{
     CheckpointRecord, RunRecord, SamplingSessionRecord, SessionRecord, Weights, time_in, timestamp, timestamp_in,

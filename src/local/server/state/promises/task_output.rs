@@ -74,7 +74,7 @@ pub(crate) struct StoredResult {
 }
 
 impl StoredResult {
-    pub(super) fn new(output: Result<TaskOutput, RequestFailedResponse>) -> Self {
+    pub(crate) fn new(output: Result<TaskOutput, RequestFailedResponse>) -> Self {
         StoredResult { output, json: OnceLock::new(), protobuf: OnceLock::new(), size_told: AtomicBool::new(false) }
     }
 
