@@ -1,6 +1,8 @@
 //! TLS with a private certificate authority, to the service and to a proxy, with the TLS library of this build.
 
 mod faults;
+#[cfg(feature = "rustls")]
+mod resumption;
 mod roots;
 
 use std::io::{self, Read, Write};
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ALL_VERSIONS, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 use tinkex::api::Api;
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ConfigBuilder, ErrorKind, Proxy, ServiceClient};
@@ -26,10 +28,10 @@ type Identity = (&'static [u8], &'static [u8]);
 
 const SERVER: Identity = (include_bytes!("server.pem"), include_bytes!("server.key"));
 
-fn server_config((certificate, key): Identity) -> Arc<ServerConfig> {
+fn server_config((certificate, key): Identity, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
     let certificate = CertificateDer::from_pem_slice(certificate).unwrap();
     let key = PrivateKeyDer::from_pem_slice(key).unwrap();
-    let builder = ServerConfig::builder().with_no_client_auth();
+    let builder = ServerConfig::builder_with_protocol_versions(versions).with_no_client_auth();
     Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
 }
 
@@ -39,32 +41,49 @@ pub fn tls_in_front_of(service: &Service, is_proxy: bool) -> (u16, Tunnels) {
 }
 
 fn tls_with(identity: Identity, service: &Service, is_proxy: bool) -> (u16, Tunnels) {
+    terminated(server_config(identity, ALL_VERSIONS), service, is_proxy, |_| {})
+}
+
+/// `opened` gets each connection, once its first request has come.
+fn terminated(
+    config: Arc<ServerConfig>,
+    service: &Service,
+    is_proxy: bool,
+    opened: impl Fn(&ServerConnection) + Send + Sync + 'static,
+) -> (u16, Tunnels) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let target = service.url().replace("http://", "");
     let tunnels = Tunnels::default();
-    let seen = Arc::clone(&tunnels);
+    let (seen, opened) = (Arc::clone(&tunnels), Arc::new(opened));
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (target, seen) = (target.clone(), Arc::clone(&seen));
-            thread::spawn(move || serve(identity, stream.unwrap(), &target, is_proxy.then_some(&seen)).ok());
+            let (target, seen, opened) = (target.clone(), Arc::clone(&seen), Arc::clone(&opened));
+            let stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream.unwrap());
+            thread::spawn(move || serve(stream, &target, is_proxy.then_some(&seen), &*opened).ok());
         }
     });
     (port, tunnels)
 }
 
-fn serve(identity: Identity, stream: TcpStream, target: &str, tunnels: Option<&Tunnels>) -> io::Result<()> {
-    let connection = ServerConnection::new(server_config(identity)).unwrap();
-    let mut outside = StreamOwned::new(connection, stream);
+fn serve(
+    mut outside: StreamOwned<ServerConnection, TcpStream>,
+    target: &str,
+    tunnels: Option<&Tunnels>,
+    opened: &dyn Fn(&ServerConnection),
+) -> io::Result<()> {
     if let Some(tunnels) = tunnels {
         let head = read_message(&mut outside)?;
         tunnels.lock().unwrap().push(String::from_utf8(head).unwrap());
         outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     }
     let mut inside = TcpStream::connect(target)?;
+    let mut request = read_message(&mut outside)?;
+    opened(&outside.conn);
     loop {
-        inside.write_all(&read_message(&mut outside)?)?;
+        inside.write_all(&request)?;
         outside.write_all(&read_message(&mut inside)?)?;
+        request = read_message(&mut outside)?;
     }
 }
 
@@ -171,8 +190,10 @@ fn responding_early(then: Then) -> (u16, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);
     thread::spawn(move || {
-        let mut connection =
-            StreamOwned::new(ServerConnection::new(server_config(SERVER)).unwrap(), listener.accept().unwrap().0);
+        let mut connection = StreamOwned::new(
+            ServerConnection::new(server_config(SERVER, ALL_VERSIONS)).unwrap(),
+            listener.accept().unwrap().0,
+        );
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
