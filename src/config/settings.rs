@@ -110,7 +110,8 @@ settings! {
     /// The maximum size of a response in bytes. Defaults to 1 GiB.
     max_response_bytes: u64 = 1 << 30, zero refused;
     /// The maximum number of idle connections for each purpose (training, sampling, session, futures, telemetry). Defaults to
-    /// 128, or to [`max_poll_connections`](ConfigBuilder::max_poll_connections) if that is more.
+    /// 128, or to [`max_poll_connections`](ConfigBuilder::max_poll_connections) or
+    /// [`max_sampling_threads`](ConfigBuilder::max_sampling_threads) if one of them is more.
     max_idle_connections: usize = 128, zero refused;
     /// How long an idle connection or pool thread is kept. Defaults to 15 s.
     idle_retention: Duration = Duration::from_secs(15), zero refused;
@@ -124,10 +125,12 @@ settings! {
 }
 
 impl Settings {
-    /// Keeps as many idle connections as polls use at once, unless another number was set: they would be opened anew all the time.
+    /// Keeps as many idle connections as polls or submissions of samples use at once, unless another number was set: they would be
+    /// opened anew all the time.
     pub(super) fn tie_connections(&mut self) {
         if self.max_idle_connections == Settings::default().max_idle_connections {
-            self.max_idle_connections = self.max_idle_connections.max(self.max_poll_connections);
+            let used_at_once = self.max_poll_connections.max(self.max_sampling_threads);
+            self.max_idle_connections = self.max_idle_connections.max(used_at_once);
         }
     }
 }

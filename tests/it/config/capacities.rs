@@ -164,12 +164,13 @@ fn idle_connections_close_in_time_without_another_request() {
 }
 
 #[test]
-fn idle_connections_kept_follow_the_poll_connections() {
+fn idle_connections_kept_follow_those_in_use() {
     let config = || Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1");
     for (config, kept) in [
         (config(), 128),
         (config().max_poll_connections(400), 400),
         (config().max_poll_connections(16), 128),
+        (config().max_sampling_threads(200), 200),
         (config().max_poll_connections(400).max_idle_connections(16), 16),
         (Config::constrained().api_key("tml-k").base_url("http://127.0.0.1:1"), 2),
     ] {
