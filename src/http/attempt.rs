@@ -11,7 +11,7 @@ use super::credentials::{NotObtained, SentCredential};
 use super::request::{Limits, Method, Purpose, Redirects, Request};
 use super::response::Response;
 use super::transport::{Body, ConnectError, CurrentRequest, Hidden, SecretLines};
-use super::url::{Target, join_base_url};
+use super::url::Target;
 use crate::error::{ConnectionFault, Error, ErrorKind, Limit, Outlook, Result};
 use crate::rules::connection_failure::ConnectionDiagnosis;
 use crate::rules::retry::AttemptFailure;
@@ -114,15 +114,14 @@ impl Http {
             Some(query) => &*query.over(self.config.query()).to_string(),
             None => &*self.query,
         };
-        let (base_url, path) = (self.config.base_url(), &*request.path);
-        let url = if path.starts_with('/') {
-            join_base_url(base_url, path, query)
-        } else {
-            join_base_url(base_url, &format!("api/v1/{path}"), query)
+        let path = &*request.path;
+        let uri = match path.starts_with('/') {
+            true => self.base_url.join(path, query),
+            false => self.base_url.join(&["api/v1/", path].concat(), query),
         };
         let invalid = || Error::invalid_input(format!("{path:?} is not a path below the base URL"));
-        let uri = url.ok_or_else(invalid).and_then(|url| url.parse().map_err(|error| invalid().with_source(error)));
-        Ok(Target { method: request.method, uri: uri.map_err(|error| error.with_operation(limits.operation))? })
+        let uri = uri.ok_or_else(|| invalid().with_operation(limits.operation))?;
+        Ok(Target { method: request.method, uri })
     }
 
     /// Sends the request to this URL over one connection, and reads the whole response.
@@ -219,7 +218,7 @@ impl Http {
             own.push(("accept-encoding", "identity"));
         }
         own.extend(request.headers.iter().map(|(name, value)| (*name, &**value)));
-        let (headers, secrets) = self.headers.with(own, credential.secret(), request.overrides);
+        let (headers, secrets) = self.headers.with(own, credential.headers(), request.overrides);
         let mut head = ureq::http::Request::new(());
         *head.method_mut() = match target.method {
             Method::Get => ureq::http::Method::GET,

@@ -36,6 +36,12 @@ pub(super) struct CommonHeaders {
     secrets: SecretLines,
 }
 
+/// Those of them that requests with one key or token share, with the key, and the secrets for the connection to put in.
+pub(super) struct KeyHeaders {
+    headers: HeaderMap,
+    secrets: SecretLines,
+}
+
 impl CommonHeaders {
     pub(super) fn new(config: &Config) -> Self {
         let mut own = HeaderMap::new();
@@ -75,26 +81,35 @@ impl CommonHeaders {
         self.user.contains_key(API_KEY) || overrides.iter().any(|(name, _)| *name == API_KEY)
     }
 
-    /// The headers of one request: the shared ones with the key or token, then `own`, then the user's, then `overrides`, where one
-    /// without a value is left out. With them, the secrets for the connection to put in.
-    pub(super) fn with<'a>(
-        &self,
-        own: impl IntoIterator<Item = (&'static str, &'a str)>,
-        key: &Secret,
-        overrides: &[(HeaderName, Option<HeaderValue>)],
-    ) -> (HeaderMap, SecretLines) {
+    /// The headers of requests with this key or token.
+    pub(super) fn with_key(&self, key: &Secret) -> KeyHeaders {
         let mut headers = self.own.clone();
-        for (name, value) in own {
-            insert(&mut headers, HeaderName::from_static(name), value);
-        }
         for (name, value) in &self.user {
             headers.insert(name.clone(), value.clone());
         }
         let mut secrets = Vec::new();
-        if let (false, Ok(value)) = (self.has_own_key(overrides), HeaderValue::from_str(key.expose())) {
+        if let (false, Ok(value)) = (self.has_own_key(&[]), HeaderValue::from_str(key.expose())) {
             headers.insert(API_KEY, mask(value.as_bytes()));
             secrets.push((HeaderName::from_static(API_KEY), value));
         }
+        KeyHeaders { headers, secrets: self.secrets.with(&secrets) }
+    }
+
+    /// The headers of one request: the shared ones, then `own` where the user has none of that name, then `overrides`, where one
+    /// without a value is left out. With them, the secrets for the connection to put in.
+    pub(super) fn with<'a>(
+        &self,
+        own: impl IntoIterator<Item = (&'static str, &'a str)>,
+        shared: &KeyHeaders,
+        overrides: &[(HeaderName, Option<HeaderValue>)],
+    ) -> (HeaderMap, SecretLines) {
+        let mut headers = shared.headers.clone();
+        for (name, value) in own {
+            if !self.user.contains_key(name) {
+                insert(&mut headers, HeaderName::from_static(name), value);
+            }
+        }
+        let mut secrets = Vec::new();
         for (name, value) in overrides {
             match value {
                 None => {
@@ -109,7 +124,7 @@ impl CommonHeaders {
                 }
             }
         }
-        (headers, self.secrets.with(&secrets))
+        (headers, shared.secrets.with(&secrets))
     }
 }
 
@@ -174,8 +189,9 @@ mod tests {
             .header("Accept", "text/plain")
             .build_with(|_| None)
             .unwrap();
-        let key = Secret::new("tml-hidden");
-        let (headers, _) = CommonHeaders::new(&config).with([("accept", "application/gzip")], &key, &[]);
+        let common = CommonHeaders::new(&config);
+        let shared = common.with_key(&Secret::new("tml-hidden"));
+        let (headers, _) = common.with([("accept", "application/gzip")], &shared, &[]);
         assert_eq!(headers["accept"], "text/plain");
         assert_eq!(headers["x-api-key"], "**********");
     }

@@ -73,6 +73,7 @@ use reached::ReachedServers;
 use service_settings::ServiceSettings;
 use success_watch::SuccessWatch;
 use transport::Agents;
+use url::BaseUrl;
 use waits::Waits;
 
 /// The connections of one client.
@@ -81,6 +82,7 @@ pub(crate) struct Http {
     process: Process,
     agents: Agents,
     headers: CommonHeaders,
+    base_url: BaseUrl,
     /// The configuration's query: `a=b`, or empty.
     query: String,
     closed: Arc<Monitor<bool>>,
@@ -108,6 +110,7 @@ impl Http {
             process: Process::current(),
             agents: Agents::new(config)?,
             headers: CommonHeaders::new(config),
+            base_url: BaseUrl::new(config.base_url()).ok_or_else(|| Error::config("the base URL is not a URL"))?,
             query: config.query().to_string(),
             closed: Monitor::new(false),
             telemetry_closed: AtomicBool::new(false),

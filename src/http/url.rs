@@ -1,7 +1,10 @@
 //! Where a request goes: paths made of ids, joined with the base URL, and redirects.
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Uri;
+use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 
 use super::request::Method;
 use super::response::Response;
@@ -41,8 +44,8 @@ pub(crate) fn encode_segment(text: &str) -> String {
 }
 
 /// Encodes what no URL may have in a path or query. Percent codes stay.
-fn encode_path(path: &str) -> String {
-    utf8_percent_encode(path, PATH_AND_QUERY).to_string()
+fn encode_path(path: &str) -> Cow<'_, str> {
+    utf8_percent_encode(path, PATH_AND_QUERY).into()
 }
 
 /// Whether this names a host rather than a path.
@@ -55,20 +58,47 @@ fn has_scheme(path: &str) -> bool {
     before_query.split('/').next().is_some_and(|first| first.contains(':'))
 }
 
-/// The URL of a path below the base URL, with both queries. `None` if the path names a host.
-pub(super) fn join_base_url(base_url: &str, path: &str, query: &str) -> Option<String> {
-    let path = path.split('#').next().unwrap_or_default();
-    if is_url(path) {
-        return None;
+/// The longest URL that [`Uri`] takes, in bytes.
+const MAX_URL: usize = u16::MAX as usize - 1;
+
+/// The base URL, of which requests need the parts: only the path differs among them.
+pub(super) struct BaseUrl {
+    scheme: Scheme,
+    authority: Authority,
+    /// Without the slash before the path of a request.
+    path: String,
+}
+
+impl BaseUrl {
+    /// `None` if it is no absolute URL.
+    pub(super) fn new(base_url: &str) -> Option<Self> {
+        let base_url = encode_path(base_url);
+        let uri: Uri = base_url.parse().ok()?;
+        let after_scheme = base_url.split_once("://")?.1;
+        let path = after_scheme.find('/').map_or("", |at| &after_scheme[at..]).to_owned();
+        Some(BaseUrl { scheme: uri.scheme()?.clone(), authority: uri.authority()?.clone(), path })
     }
-    let path = encode_path(path.strip_prefix('/').unwrap_or(path));
-    let query = query.trim_start_matches('?');
-    let separator = match (query.is_empty(), path.contains('?')) {
-        (true, _) => "",
-        (false, false) => "?",
-        (false, true) => "&",
-    };
-    Some(format!("{}/{path}{separator}{query}", encode_path(base_url)))
+
+    /// The URL of a path below it, with both queries. `None` if the path names a host, or is too long.
+    pub(super) fn join(&self, path: &str, query: &str) -> Option<Uri> {
+        let path = path.split('#').next().unwrap_or_default();
+        if is_url(path) {
+            return None;
+        }
+        let path = encode_path(path.strip_prefix('/').unwrap_or(path));
+        let query = query.trim_start_matches('?');
+        let separator = match (query.is_empty(), path.contains('?')) {
+            (true, _) => "",
+            (false, false) => "?",
+            (false, true) => "&",
+        };
+        let path = [&*self.path, "/", &*path, separator, query].concat();
+        if self.authority.as_str().len() + path.len() + "https://".len() > MAX_URL {
+            return None;
+        }
+        let path = PathAndQuery::try_from(path).ok()?;
+        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build().ok()
+    }
 }
 
 /// One hop of a request. A redirect leads to the next.
@@ -96,7 +126,7 @@ impl Target {
 
 /// Resolves a `Location` against the URL it was received from (RFC 3986, section 5.2).
 fn resolve_reference(base: &Uri, location: &str) -> Option<Uri> {
-    let location = encode_path(location.trim().split('#').next().unwrap_or_default());
+    let location = encode_path(location.trim().split('#').next().unwrap_or_default()).into_owned();
     let origin = format!("{}://{}", base.scheme_str()?, base.authority()?);
     let target = if has_scheme(&location) {
         location
@@ -227,7 +257,7 @@ mod tests {
                 assert!(is_refused(base) || (!HAS_TLS && base.starts_with("https")), "{case}");
                 continue;
             };
-            let url = join_base_url(config.base_url(), path, "");
+            let url = BaseUrl::new(config.base_url()).unwrap().join(path, "").map(|url| url.to_string());
             if path.starts_with("//") || path.starts_with("http") {
                 // The Python client sends the key to that host, or mistakes the first segment for one and drops it.
                 assert_eq!(url, None, "{case}");
@@ -241,10 +271,23 @@ mod tests {
 
     #[test]
     fn queries_are_joined() {
-        assert_eq!(join_base_url("http://h", "x?a=1#f", "?b=2").unwrap(), "http://h/x?a=1&b=2");
-        assert_eq!(join_base_url("http://h", "x", "?b=2").unwrap(), "http://h/x?b=2");
-        assert_eq!(join_base_url("http://h", "/x?at=12:30", "").unwrap(), "http://h/x?at=12:30");
-        assert_eq!(join_base_url("http://h", "ftp:x", ""), None);
+        let base = BaseUrl::new("http://h").unwrap();
+        for (path, query, expected) in [
+            ("x?a=1#f", "?b=2", Some("http://h/x?a=1&b=2")),
+            ("x", "?b=2", Some("http://h/x?b=2")),
+            ("/x?at=12:30", "", Some("http://h/x?at=12:30")),
+            ("ftp:x", "", None),
+        ] {
+            assert_eq!(base.join(path, query).map(|url| url.to_string()).as_deref(), expected, "{path} {query}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_url_is_limited() {
+        let base = BaseUrl::new("http://h/base").unwrap();
+        let longest = "x".repeat(MAX_URL - "https://h/base/".len());
+        assert_eq!(base.join(&longest, "").unwrap().path().len(), "/base/".len() + longest.len());
+        assert_eq!(base.join(&longest, "y"), None);
     }
 
     fn after(status: u16, method: Method, location: &str) -> Option<(Method, String)> {

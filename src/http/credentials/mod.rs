@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::cancel::cancelled;
+use super::headers::KeyHeaders;
 use super::request::{Limits, Purpose, Request, RequestCredential, RetryMode};
 use super::{Http, Response};
 use crate::clock::Deadline;
@@ -64,6 +65,8 @@ enum Which {
 /// A key or token, as it is sent.
 pub(super) struct SentCredential {
     secret: Secret,
+    /// Those of all requests with it.
+    headers: KeyHeaders,
     /// Those of a token.
     claims: Option<Claims>,
     life: Option<Life>,
@@ -71,8 +74,8 @@ pub(super) struct SentCredential {
 }
 
 impl SentCredential {
-    pub(super) fn secret(&self) -> &Secret {
-        &self.secret
+    pub(super) fn headers(&self) -> &KeyHeaders {
+        &self.headers
     }
 }
 
@@ -357,7 +360,8 @@ impl Http {
     fn sent(&self, secret: Secret, claims: Option<Claims>, which: Which) -> SentCredential {
         let clock = self.config().clock();
         let life = claims.as_ref().and_then(|claims| Life::of_new(claims, clock.now(), clock.wall(), fastrand::f64()));
-        SentCredential { secret, claims, life, which }
+        let headers = self.headers.with_key(&secret);
+        SentCredential { secret, headers, claims, life, which }
     }
 }
 
