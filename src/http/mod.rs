@@ -181,6 +181,16 @@ impl Http {
         limits: &Limits,
         read: impl Fn(Response) -> Result<T>,
     ) -> Result<T> {
+        let mut value = None;
+        self.send_until_read(request, limits, &mut |response| {
+            value = Some(read(response)?);
+            Ok(())
+        })?;
+        Ok(value.expect("the response was read"))
+    }
+
+    /// Without a type parameter, since one copy of this code is enough.
+    fn send_until_read(&self, request: &Request<'_>, limits: &Limits, read: &mut ReadResponse<'_>) -> Result<()> {
         self.check_process(limits)?;
         let observer = RequestObserver::start(self, request, limits);
         let key = request.idempotency_key.map_or_else(idempotency_key, str::to_owned);
@@ -190,12 +200,12 @@ impl Http {
         };
         let limits = &self.waiting_until(limits, end);
         let outcome = match request.retry.billing_wait() {
-            None => self.send_in_window(request, limits, &key, &observer, &read),
+            None => self.send_in_window(request, limits, &key, &observer, read),
             Some(wait) => {
                 let on_retry = |error: &Error, wait| observer.retry(error, wait);
                 let mut refused_since = None;
                 self.with_retries(limits, on_retry, || {
-                    match self.send_in_window(request, limits, &key, &observer, &read) {
+                    match self.send_in_window(request, limits, &key, &observer, read) {
                         Err(error) if error.kind() == ErrorKind::Billing => {
                             let since = refused_since.get_or_insert_with(|| self.config.clock().now());
                             let pause = self.pause_for_billing(Billed::Submission, wait, Some(*since), &error);
@@ -217,19 +227,19 @@ impl Http {
             }
             (outcome, _) => outcome,
         };
-        observer.stop(outcome.as_ref().map(|(status, _)| *status));
-        outcome.map(|(_, value)| value)
+        observer.stop(outcome.as_ref().copied());
+        outcome.map(drop)
     }
 
-    /// Makes attempts of a request as its retry mode says. Returns the status of the response, and what was read from it.
-    fn send_in_window<T>(
+    /// Makes attempts of a request as its retry mode says. Returns the status of the response, once it is read.
+    fn send_in_window(
         &self,
         request: &Request<'_>,
         limits: &Limits,
         key: &str,
         observer: &RequestObserver<'_>,
-        read: &impl Fn(Response) -> Result<T>,
-    ) -> Result<(u16, T)> {
+        read: &mut ReadResponse<'_>,
+    ) -> Result<u16> {
         let clock = self.config.clock();
         let started = clock.now();
         let limits = &request.retry.limits(&self.config, started, limits);
@@ -393,15 +403,18 @@ impl Http {
     }
 }
 
-/// Reads a success, which may be one only by its status.
-fn read_success<T>(
+/// Takes a response, and fails if it cannot be used.
+type ReadResponse<'a> = dyn FnMut(Response) -> Result<()> + 'a;
+
+/// Reads a success, which may be one only by its status. Returns the status.
+fn read_success(
     request: &Request<'_>,
     limits: &Limits,
     response: Response,
-    read: &impl Fn(Response) -> Result<T>,
-) -> Result<(u16, T), Failed> {
+    read: &mut ReadResponse<'_>,
+) -> Result<u16, Failed> {
     let status = response.status;
-    read(response).map(|value| (status, value)).map_err(|error| {
+    read(response).map(|()| status).map_err(|error| {
         if !request.is_safe() {
             limits.handle.mark_failed(Some(status));
         }

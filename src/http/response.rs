@@ -58,25 +58,27 @@ impl Response {
         AttemptFailure::Status { status: self.status, advice: RetryAdvice::read(|name| self.header(name), now) }
     }
 
-    /// Parses the body.
+    /// Parses the body as a type that holds no float.
     pub(crate) fn json<T: DeserializeOwned>(&self, operation: &'static str) -> Result<T> {
-        self.parse().map_err(|error| error.with_operation(operation))
+        json_numbers::read_without_floats(&self.body).map_err(|error| self.unreadable(&error).with_operation(operation))
     }
 
     /// Parses the body; the caller names the operation.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        json_numbers::read(&self.body).map_err(|error| {
-            let what = if self.body.iter().all(u8::is_ascii_whitespace) {
-                "the response is empty".to_owned()
-            } else if error.is_data() {
-                format!("the response does not have the expected shape: {error}")
-            } else if let Some(kind) = self.header("content-type").filter(|kind| !kind.contains("json")) {
-                format!("the response is not JSON but {kind}")
-            } else {
-                format!("the response is not valid JSON: {error}")
-            };
-            self.decode_error(&what)
-        })
+        json_numbers::read(&self.body).map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &serde_json::Error) -> Error {
+        let what = if self.body.iter().all(u8::is_ascii_whitespace) {
+            "the response is empty".to_owned()
+        } else if error.is_data() {
+            format!("the response does not have the expected shape: {error}")
+        } else if let Some(kind) = self.header("content-type").filter(|kind| !kind.contains("json")) {
+            format!("the response is not JSON but {kind}")
+        } else {
+            format!("the response is not valid JSON: {error}")
+        };
+        self.decode_error(&what)
     }
 
     /// The error for a 2xx response whose body cannot be decoded.

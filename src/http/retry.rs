@@ -99,6 +99,21 @@ impl Http {
         on_retry: impl Fn(&Error, Duration),
         mut attempt: impl FnMut() -> Result<T, RetryDecision>,
     ) -> Result<T> {
+        let mut value = None;
+        self.retry_until_done(limits, &on_retry, &mut || {
+            value = Some(attempt()?);
+            Ok(())
+        })?;
+        Ok(value.expect("an attempt has succeeded"))
+    }
+
+    /// Without a type parameter, since one copy of this code is enough.
+    fn retry_until_done(
+        &self,
+        limits: &Limits,
+        on_retry: &dyn Fn(&Error, Duration),
+        attempt: &mut dyn FnMut() -> Result<(), RetryDecision>,
+    ) -> Result<()> {
         self.check_process(limits)?;
         let clock = self.config.clock();
         let limits = &self.waiting(limits);
@@ -106,7 +121,7 @@ impl Http {
         loop {
             attempts.count += 1;
             let RetryDecision { error, wait, level, notice, end, given_up_by } = match attempt() {
-                Ok(value) => return Ok(value),
+                Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
             let may_have_run = limits.handle.may_have_run();

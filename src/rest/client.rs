@@ -288,7 +288,8 @@ impl RestClient {
         query: Option<Query>,
     ) -> Result<T> {
         let request = Request { query: query.as_ref(), ..Request::get(path) };
-        self.http.send(&request, &self.limits(operation))?.json(operation)
+        let response = self.http.send(&request, &self.limits(operation))?;
+        response.parse().map_err(|error| error.with_operation(operation))
     }
 
     /// A request with a JSON body whose response has no content.

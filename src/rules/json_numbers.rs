@@ -38,6 +38,12 @@ fn read_parts<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
     T::deserialize(Lenient::new(serde_json::from_slice(quoted.as_deref().unwrap_or(json))?))
 }
 
+/// [`read`] for a type that holds no float: words can only stand where a text is, or something that the type ignores. The code for it
+/// is half as large.
+pub(crate) fn read_without_floats<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(json).or_else(|error| quoted(json).map_or(Err(error), |json| serde_json::from_slice(&json)))
+}
+
 /// [`read`], and null is NaN where a float must be: serde_json writes numbers so that are not finite.
 pub(crate) fn read_with_null<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
     read(json).or_else(|error| match serde_json::from_slice::<&RawValue>(json) {
@@ -280,7 +286,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::types::{BillingUsageEvent, ForwardBackwardOutput, OptimStepResponse, SampleResponse};
+    use crate::types::{
+        BillingUsageEvent, ForwardBackwardOutput, OptimStepResponse, SampleResponse, UnloadModelResponse,
+    };
 
     /// A number as text that tells all of them apart.
     fn shown<T: Display>(numbers: impl IntoIterator<Item = T>) -> Vec<String> {
@@ -379,6 +387,18 @@ mod tests {
         let texts: BTreeMap<String, String> = read(br#"{"a": NaN, "b": "Infinity"}"#).unwrap();
         assert_eq!(texts["a"], "NaN");
         assert!(read::<BillingUsageEvent>(b"NaN").is_err());
+    }
+
+    #[test]
+    fn a_type_without_floats_ignores_words() {
+        let read = read_without_floats::<UnloadModelResponse>;
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        for later in ["1", "NaN", "[-Infinity, {\"a\": NaN}]", "\"NaN\"", &deep] {
+            let json = format!(r#"{{"model_id": "m", "later": {later}}}"#);
+            assert_eq!(read(json.as_bytes()).unwrap().model_id, "m", "{later}");
+        }
+        assert_eq!(read(br#"{"model_id": NaN}"#).unwrap().model_id, "NaN");
+        assert!(read(br#"{"model_id": 1}"#).is_err() && read(br#"{"model_id": "m", "later": nan}"#).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! finished; the next ones follow once a minute. There is one line for all calls of a kind, about the one that has waited the
 //! longest; and one when none of them waits for long any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -192,7 +192,9 @@ impl WaitLog {
     /// The lines that are due.
     pub(crate) fn report(&mut self, now: Instant) -> Vec<Waiting> {
         let due = self.waits.iter().filter(|(id, entry)| self.entry_due(id.kind, entry) <= now);
-        let kinds: BTreeSet<WaitKind> = due.map(|(id, _)| id.kind).collect();
+        // In order, as the waits are.
+        let mut kinds: Vec<WaitKind> = due.map(|(id, _)| id.kind).collect();
+        kinds.dedup();
         kinds.into_iter().filter_map(|kind| self.report_kind(kind, now)).collect()
     }
 

@@ -28,6 +28,10 @@ use super::{
 /// The service may send the results of passes and samples as protobuf. Those can only be read as
 /// [`ForwardBackwardOutput`](super::ForwardBackwardOutput) and [`SampleResponse`](super::SampleResponse).
 pub trait PromiseResult: DeserializeOwned + Send + 'static {
+    /// Whether any of its numbers is a float, which JSON may hold as a word. Defaults to true.
+    #[doc(hidden)]
+    const HAS_FLOATS: bool = true;
+
     /// Reads a result in protobuf. Returns what is wrong with it. Defaults to an error: the type has no form in protobuf.
     #[doc(hidden)]
     fn from_protobuf(body: Vec<u8>) -> Result<Self, String> {
@@ -43,11 +47,18 @@ pub trait PromiseResult: DeserializeOwned + Send + 'static {
     }
 }
 
-impl PromiseResult for CreateModelResponse {}
-impl PromiseResult for LoadWeightsResponse {}
 impl PromiseResult for OptimStepResponse {}
-impl PromiseResult for SaveWeightsExternalResponse {}
-impl PromiseResult for SaveWeightsForSamplerResponse {}
-impl PromiseResult for SaveWeightsResponse {}
-impl PromiseResult for UnloadModelResponse {}
 impl PromiseResult for serde_json::Value {}
+
+macro_rules! without_floats {
+    ($($result:ty)*) => {$(
+        impl PromiseResult for $result {
+            const HAS_FLOATS: bool = false;
+        }
+    )*};
+}
+
+without_floats! {
+    CreateModelResponse LoadWeightsResponse SaveWeightsExternalResponse SaveWeightsForSamplerResponse SaveWeightsResponse
+    UnloadModelResponse
+}

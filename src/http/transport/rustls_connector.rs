@@ -8,7 +8,9 @@ use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
 use log::warn;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
@@ -37,11 +39,21 @@ impl RustlsConnector {
             return Ok(Arc::clone(client));
         }
         let roots = store(self.config.roots()?)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() });
         let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let versions = versions.map_err(|error| error::Error::config("TLS cannot be set up").with_source(error))?;
         let client = Arc::new(versions.with_root_certificates(roots).with_no_client_auth());
         Ok(Arc::clone(self.client.get_or_init(|| client)))
+    }
+}
+
+/// A client has no certificate of its own. What signs with the key of one would be 1 % of a small program.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("there are no keys".to_owned()))
     }
 }
 

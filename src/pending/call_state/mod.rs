@@ -232,8 +232,11 @@ impl<R: PromiseResult> CallHandle<R> {
 fn decode<R: PromiseResult>(body: ResultBody<'_>) -> Result<Decoded, String> {
     let result = match body {
         ResultBody::Json(bytes) => {
-            let result = json_numbers::read::<R>(bytes).map_err(|error| error.to_string());
-            result.and_then(|result| result.check().map(|()| result))
+            let result = match R::HAS_FLOATS {
+                true => json_numbers::read::<R>(bytes),
+                false => json_numbers::read_without_floats(bytes),
+            };
+            result.map_err(|error| error.to_string()).and_then(|result| result.check().map(|()| result))
         }
         // No message of the protocol begins with this byte.
         ResultBody::Protobuf(bytes) if bytes.first() == Some(&b'{') => {

@@ -4,7 +4,7 @@
 /// computes it. `None` if a value is not finite.
 pub(super) fn hash_unordered(values: impl Iterator<Item = f64>) -> Option<i64> {
     let mut values: Vec<f64> = values.map(|value| value.is_finite().then_some(value.trunc())).collect::<Option<_>>()?;
-    values.sort_by(f64::total_cmp);
+    values.sort_unstable_by(f64::total_cmp);
     Some(tuple_hash(values.into_iter().map(int_hash)))
 }
 
