@@ -26,6 +26,7 @@
 //! | [`heartbeat`] | when missing heartbeats are worth a warning |
 //! | [`service_settings`] | what a service says about its settings, or without saying it |
 //! | [`telemetry_batch`] | which telemetry events go into the next request, and when |
+//! | [`telemetry_close`] | how long a close waits for the last of them |
 //! | [`chunking`] | how a batch is split into requests |
 //! | [`wire_format`] | how a pass over a batch is written, and in which format it is sent again when the service refuses one |
 //! | [`sequence_number`] | whether the number of a failed training request is used again |
@@ -71,6 +72,7 @@ pub(crate) mod service_settings;
 pub(crate) mod session_poll;
 pub(crate) mod single_line;
 pub(crate) mod telemetry_batch;
+pub(crate) mod telemetry_close;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod token_bucket;

@@ -20,6 +20,7 @@ use crate::observer::{Event, Observer, QueueStateUpdate};
 use crate::process::Process;
 use crate::rules::retry::MAX_RETRY_AFTER;
 use crate::rules::telemetry_batch::{Batcher, EventBatch, MAX_QUEUED, NextAction, NotQueued, SendOutcome};
+use crate::rules::telemetry_close::ClosePatience;
 use crate::threads::OwnedThread;
 use crate::types::wire::{TelemetryEvent, TelemetryEventKind, TelemetrySendRequest};
 use crate::types::{RequestKind, Severity};
@@ -28,9 +29,6 @@ use report::EventData;
 
 /// The time limit of one request (Python client: `HTTP_TIMEOUT_SECONDS`).
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// During a close, the maximum wait for a response before the remaining events are dropped.
-const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Reports events to the service's operators, in addition to those that the client reports on its own. Obtained from
 /// [`ServiceClient::telemetry`](crate::ServiceClient::telemetry). Cheap to clone. It does not keep the session open.
@@ -257,12 +255,11 @@ impl Reporter {
     /// thread.
     pub(super) fn join_by(&self, deadline: Instant) {
         let system = Clock::system();
-        let rest = deadline.saturating_duration_since(system.now());
-        let give_up = deadline - rest / 5;
+        let mut patience = ClosePatience::new(system.now(), deadline);
         loop {
             let answered = self.queue.state.lock().answered();
-            let until = (system.now() + PATIENCE).min(give_up);
-            if self.thread.ends_by(until) || until == give_up || self.queue.state.lock().answered() == answered {
+            let Some(until) = patience.next(answered, system.now()) else { break };
+            if self.thread.ends_by(until) {
                 break;
             }
         }
