@@ -34,7 +34,8 @@ use crate::types::{PromiseResult, RequestKind, session_page};
 ///
 /// A `fork` copies the memory of a process without its threads. There, each call of a client that was connected before fails at
 /// once with an error of kind [`Closed`](crate::ErrorKind::Closed), and closing or dropping it neither blocks nor ends the session.
-/// Connect in the fork to use the service there.
+/// Connect in the fork to use the service there. The fork has copies of the open connections: they take descriptors of it until it
+/// ends or runs another program, and they keep none open that this process has closed.
 ///
 /// # Examples
 ///

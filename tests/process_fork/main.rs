@@ -7,6 +7,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -255,6 +257,28 @@ fn a_client_of_the_fork_is_independent() {
     assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 3, "both processes draw other keys: {keys:?}");
     gate.open();
     pending.wait().unwrap();
+}
+
+#[test]
+fn a_fork_keeps_no_connection_alive() {
+    let _alone = one_at_a_time();
+    let service = Service::start(healthy_service);
+    let client = connect(config(&service));
+    client.health().unwrap();
+    let (own, mut of_child) = UnixStream::pair().unwrap();
+    let child = match fork().unwrap() {
+        Fork::Parent(child) => child,
+        Fork::Child => {
+            // Until the parent lets it go.
+            drop(own);
+            process::exit(of_child.read(&mut [0]).map_or(1, |_| 0))
+        }
+    };
+    drop(of_child);
+    client.close(HANG);
+    service.wait_for_no_connection();
+    drop(own);
+    waitpid(child).unwrap();
 }
 
 #[cfg(feature = "local")]

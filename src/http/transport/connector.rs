@@ -21,6 +21,7 @@ use super::early_response::EarlyResponses;
 use super::pooling::copy_of;
 use super::resolver::CachingResolver;
 use super::security::Security;
+use crate::process::Process;
 use crate::rules::connection_failure::ConnectionStage;
 use crate::threads::ThreadOptions;
 
@@ -75,7 +76,8 @@ where
             }
         })?;
         let shutdown = shutdown.lock().take();
-        Ok(inner.map(|inner| RequestTransport { inner, shutdown, used: false }))
+        let process = Process::current();
+        Ok(inner.map(|inner| RequestTransport { inner, shutdown, used: false, process }))
     }
 }
 
@@ -85,6 +87,7 @@ pub(super) struct RequestTransport<T> {
     shutdown: Option<ConnectionShutdown>,
     /// Whether a response was read from it before.
     used: bool,
+    process: Process,
 }
 
 impl<T: Transport> Transport for RequestTransport<T> {
@@ -125,6 +128,16 @@ impl<T: Transport> Transport for RequestTransport<T> {
 
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
+    }
+}
+
+/// Ends the connection, of which a fork may keep a copy open. The drop of such a copy ends nothing.
+impl<T> Drop for RequestTransport<T> {
+    fn drop(&mut self) {
+        let shutdown = self.shutdown.take().filter(|_| self.process.is_current());
+        if let Some(shutdown) = shutdown.and_then(|shutdown| shutdown.upgrade()) {
+            shutdown.shutdown();
+        }
     }
 }
 
@@ -338,6 +351,7 @@ mod tests {
                 inner: Endless { buffers: LazyBuffers::new(1, 1) },
                 shutdown: Some(shutdown),
                 used: false,
+                process: Process::current(),
             };
             let request = Arc::<RequestHandle>::default();
             let _current = CurrentRequest::set(&request, SecretLines::default());
