@@ -310,6 +310,34 @@ fn a_refused_printed_token_is_printed_again() {
     assert!(service.requests_to("auth/token").is_empty());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_close_ends_a_command_that_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ran, printed_token) = (folder.path().join("ran"), token(0, HOUR));
+    let service = service(HOUR, |request| (request.path == "optim_step").then(refused));
+    // The service refuses what it prints first, so it is run again.
+    let command = format!("if [ -e {0} ]; then exec sleep 90; fi; touch {0}; echo {printed_token}", ran.display());
+    let manual = ManualClock::new();
+    let builder = Config::builder().base_url(service.url()).proxy(tinkex::Proxy::Off).telemetry(false);
+    let builder = builder.clock(manual.clock());
+    let config = builder.build_with(|name| (name == "TINKER_CREDENTIAL_CMD").then(|| command.clone())).unwrap();
+    let client = ServiceClient::connect(config).unwrap();
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    manual.until_waiting(|waits| waits.contains(&Duration::from_secs(60)));
+    let (sender, ended) = crossbeam_channel::bounded(1);
+    thread::spawn(move || {
+        client.close(Duration::from_secs(60));
+        sender.send(step.wait().unwrap_err().kind()).unwrap();
+    });
+    // For half of its time the close waits for a credential to tell the service of the end.
+    let half = Duration::from_secs(29)..=Duration::from_secs(30);
+    manual.until_waiting(|waits| waits.iter().any(|wait| half.contains(wait)));
+    manual.advance(Duration::from_secs(30));
+    assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(ErrorKind::Closed));
+}
+
 #[test]
 fn a_failed_exchange_says_nothing_of_the_number() {
     let (exchanges, steps) = (AtomicUsize::new(0), AtomicUsize::new(0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::clock::{Deadline, Received};
+use crate::clock::{Deadline, Monitor};
 use crate::config::{Secret, checked_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::threads::{OwnedThread, ThreadOptions};
@@ -23,8 +23,15 @@ const HINT: &str =
     "run the command in TINKER_CREDENTIAL_CMD in a shell; it must print the key or token, and nothing else";
 
 /// Runs the command in the system's shell, and returns what it prints, without the white space around it. It reads nothing; what it
-/// writes to stderr is the program's. Blocks until it has ended, for 60 s at most, or until the deadline.
-pub(super) fn run(command: &Secret, options: &ThreadOptions, deadline: Option<Deadline>) -> Result<Secret> {
+/// writes to stderr is the program's. Blocks until it has ended, for 60 s at most, until the deadline, or until `check` fails with
+/// the value of the monitor, which is notified of a change.
+pub(super) fn run(
+    command: &Secret,
+    options: &ThreadOptions,
+    deadline: Option<Deadline>,
+    monitor: &Arc<Monitor<bool>>,
+    check: impl Fn(bool) -> Result<()>,
+) -> Result<Secret> {
     let failed = |why: String| Error::config(format!("the command that prints the credential {why}")).with_hint(HINT);
     let io_failed = |error| {
         let error =
@@ -41,28 +48,42 @@ pub(super) fn run(command: &Secret, options: &ThreadOptions, deadline: Option<De
     let mut stdout = child.stdout.take();
     let child = Arc::new(Mutex::new(child));
     let (send, ended) = bounded(1);
-    let reading = Arc::clone(&child);
+    let (reading, notified) = (Arc::clone(&child), Arc::clone(monitor));
     let _thread = OwnedThread::spawn(options, "credential", move || {
         let mut output = Vec::new();
         let read = stdout.take().map_or(Ok(0), |stdout| stdout.take(MAX_OUTPUT + 1).read_to_end(&mut output));
         send.send(read.and_then(|_| Ok((output, end(&reading)?)))).ok();
+        // A thread between its check and its wait holds the lock, so this notification reaches it.
+        drop(notified.lock());
+        notified.notify_all();
     })?;
     let clock = &options.clock;
     let limit = clock.now() + TIMEOUT;
     let until = deadline.map_or(limit, |deadline| deadline.at.min(limit));
-    let (output, status) = match clock.receive_until(&ended, Some(until)) {
-        Received::Message(outcome) => outcome.map_err(io_failed)?,
-        Received::Deadline | Received::Disconnected => {
-            // If the thread waits for its end, the command has closed its output, and is left alone.
-            if let Some(mut child) = child.try_lock() {
-                child.kill().ok();
-            }
-            return Err(match deadline.filter(|deadline| deadline.at <= limit) {
+    let mut state = monitor.lock();
+    let outcome = loop {
+        if let Ok(outcome) = ended.try_recv() {
+            break Ok(outcome);
+        }
+        if let Err(error) = check(*state) {
+            break Err(error);
+        }
+        if clock.wait_until(monitor, &mut state, Some(until)) {
+            break Err(match deadline.filter(|deadline| deadline.at <= limit) {
                 Some(deadline) => Error::timeout(deadline.limit).with_hint(HINT),
                 None => failed(format!("has not ended within {TIMEOUT:?}")),
             });
         }
     };
+    drop(state);
+    let (output, status) = outcome
+        .inspect_err(|_| {
+            // If the thread waits for its end, the command has closed its output, and is left alone.
+            if let Some(mut child) = child.try_lock() {
+                child.kill().ok();
+            }
+        })?
+        .map_err(io_failed)?;
     if output.len() as u64 > MAX_OUTPUT {
         return Err(failed(format!("printed more than {MAX_OUTPUT} bytes")));
     }
@@ -92,7 +113,7 @@ mod tests {
     }
 
     fn run_command(command: &str) -> Result<Secret> {
-        run(&Secret::new(command), &options(Clock::system()), None)
+        run(&Secret::new(command), &options(Clock::system()), None, &Monitor::new(false), |_| Ok(()))
     }
 
     #[test]
@@ -128,7 +149,10 @@ mod tests {
             let deadline = Deadline { at: manual.clock().now() + ten, limit: Limit::Operation };
             let deadline = is_limited.then_some(deadline);
             std::thread::scope(|scope| {
-                let running = scope.spawn(|| run(&Secret::new("exec sleep 1000"), &options(manual.clock()), deadline));
+                let running = scope.spawn(|| {
+                    let (command, options) = (Secret::new("exec sleep 1000"), options(manual.clock()));
+                    run(&command, &options, deadline, &Monitor::new(false), |_| Ok(()))
+                });
                 manual.until_waiting(|waits| waits == [wait]);
                 manual.advance(wait);
                 let error = running.join().unwrap().unwrap_err();

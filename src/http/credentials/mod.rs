@@ -250,7 +250,10 @@ impl Http {
             Err(failed) => {
                 state.retry_at = Some(retry_at(self.config().clock().now()));
                 // What ended only this request says nothing to the others.
-                let is_own = matches!(failed.error.kind(), ErrorKind::Closed | ErrorKind::Timeout(Limit::Operation));
+                let is_own = matches!(
+                    failed.error.kind(),
+                    ErrorKind::Closed | ErrorKind::Cancelled | ErrorKind::Timeout(Limit::Operation)
+                );
                 if !is_own {
                     (state.failures, state.failed) = (state.failures + 1, Some(failed.clone()));
                 }
@@ -277,12 +280,7 @@ impl Http {
                     return Ok(());
                 }
             }
-            if *closed && limits.purpose != Purpose::Telemetry {
-                return Err(final_error(Error::closed()));
-            }
-            if limits.handle.is_cancelled() {
-                return Err(final_error(cancelled()));
-            }
+            check(*closed, limits).map_err(final_error)?;
             let until = limits.deadline.map(|deadline| deadline.at);
             let is_late = clock.wait_until(&self.closed, &mut closed, until);
             if let Some(deadline) = limits.deadline.filter(|_| is_late) {
@@ -296,10 +294,12 @@ impl Http {
         let options = self.config().thread_options();
         let secret = match self.config().credential() {
             Credential::Key(secret) => secret.clone(),
-            Credential::Command(command) => limits
-                .during(Doing::Blocked("the command in TINKER_CREDENTIAL_CMD is running"), || {
-                    command::run(command, &options, limits.deadline)
-                })?,
+            Credential::Command(command) => {
+                limits.handle.wake_on_cancel(&self.closed);
+                limits.during(Doing::Blocked("the command in TINKER_CREDENTIAL_CMD is running"), || {
+                    command::run(command, &options, limits.deadline, &self.closed, |closed| check(closed, limits))
+                })?
+            }
         };
         let (claims, clock) = (Claims::read(secret.expose()), self.config().clock());
         if claims.as_ref().is_some_and(|claims| claims.has_expired(clock.wall())) {
@@ -362,6 +362,15 @@ impl Http {
         let life = claims.as_ref().and_then(|claims| Life::of_new(claims, clock.now(), clock.wall(), fastrand::f64()));
         let headers = self.headers.with_key(&secret);
         SentCredential { secret, headers, claims, life, which }
+    }
+}
+
+/// Fails if a request waits for nothing: its client is closed, or it is cancelled.
+fn check(closed: bool, limits: &Limits) -> Result<()> {
+    match closed && limits.purpose != Purpose::Telemetry {
+        true => Err(Error::closed()),
+        false if limits.handle.is_cancelled() => Err(cancelled()),
+        false => Ok(()),
     }
 }
 
