@@ -38,7 +38,8 @@ pub(crate) enum AttemptFailure {
     Shortage,
     /// An idle timeout.
     Timeout,
-    /// The response to a submission cannot be read: something in between has cut or replaced it.
+    /// The response to a submission cannot be read: something in between has cut or replaced it. That rarely passes at once, so it
+    /// is sent again in the next round of the submit window.
     Damaged,
 }
 
@@ -138,7 +139,8 @@ impl RetryPolicy {
     /// `before` are the failures before this one; `jitter` is a random number in 0..1.
     pub(crate) fn next(&self, before: Failures, failure: &AttemptFailure, jitter: f64) -> Option<Duration> {
         let (is_retryable, asked) = match failure {
-            AttemptFailure::Connection | AttemptFailure::Timeout | AttemptFailure::Damaged => (true, None),
+            AttemptFailure::Connection | AttemptFailure::Timeout => (true, None),
+            AttemptFailure::Damaged => (false, None),
             AttemptFailure::Shortage => (before.shortages < SHORTAGE_RETRIES, None),
             AttemptFailure::Permanent { one_more_try } => (*one_more_try && before.permanent == 0, None),
             AttemptFailure::Status { status, advice } => {

@@ -123,7 +123,7 @@ fn a_shortage_is_retried_three_times_at_most() {
 
 #[test]
 fn attempts_are_limited_by_the_policy() {
-    for failure in [AttemptFailure::Connection, AttemptFailure::Timeout, AttemptFailure::Damaged] {
+    for failure in [AttemptFailure::Connection, AttemptFailure::Timeout] {
         assert!(policy(2).next(failed(1), &failure, 0.0).is_some());
         assert_eq!(policy(2).next(failed(2), &failure, 0.0), None);
         assert_eq!(policy(0).next(failed(0), &failure, 0.0), None);
@@ -288,6 +288,15 @@ fn a_submission_is_retried_in_rounds() {
     let after = started + Duration::from_secs(300);
     assert!(retry.next(&AttemptFailure::Connection, after, 0.0).is_some(), "the policy does not know the window");
     assert_eq!(retry.next(&AttemptFailure::Connection, after, 0.0), None);
+}
+
+#[test]
+fn each_damaged_response_is_a_round() {
+    let (lost, damaged) = (AttemptFailure::Connection, AttemptFailure::Damaged);
+    let mut retry = RequestRetry::new(policy(1), Some(SubmitWindow::new(start(), Duration::from_secs(300))));
+    let failures = [damaged, damaged, lost, damaged, lost, lost, damaged];
+    let waits = failures.map(|failure| retry.next(&failure, start(), 0.0).unwrap().as_millis());
+    assert_eq!(waits, [1000, 2000, 500, 4000, 500, 8000, 16_000]);
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Responses to submissions that are cut or replaced on the way. The same request, sent again, gets another.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tinkex::ErrorKind;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
+use tinkex::{ErrorKind, ServiceClient};
 
-use super::{assert_runs_once, failing, quick, server, step, trainer};
+use super::{after_a_wait, assert_runs_once, failing, quick, server, step, trainer};
 use crate::support::pass_server::{BOTH, Mishap};
 use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
+
+/// The wait after a damaged response, in milliseconds: no other retry follows it at once.
+const SECOND: RangeInclusive<u128> = 1000..=1000;
 
 /// Successes that are no promise.
 const DAMAGED: [(&str, &[u8]); 7] = [
@@ -30,19 +34,14 @@ fn damaging(path: &'static str, damage: (&'static str, &'static [u8])) -> Servic
     failing(path, 1, move || damaged(damage))
 }
 
-/// Asserts that a request was sent twice, unchanged.
-fn assert_repeated(service: &Service, path: &str) {
-    let [first, second] = &service.requests_to(path)[..] else { panic!("{path} was not sent twice") };
-    let key = |request: &RecordedRequest| request.header("x-idempotency-key").unwrap().to_owned();
-    assert_eq!((&first.raw, key(first)), (&second.raw, key(second)), "{path}");
-}
-
 #[test]
 fn a_damaged_promise_is_asked_for_again() {
     for damage in DAMAGED {
         let (server, service) = server(BOTH, move |nth| (nth == 0).then(|| Mishap::Answered(damaged(damage))));
-        let trainer = trainer(quick(&service));
-        assert_eq!((step(&trainer).unwrap(), step(&trainer).unwrap()), (1.0, 2.0), "{damage:?}");
+        let manual = ManualClock::new();
+        let trainer = trainer(service.manual_config(&manual));
+        let first = after_a_wait(&manual, SECOND, || step(&trainer));
+        assert_eq!((first.unwrap(), step(&trainer).unwrap()), (1.0, 2.0), "{damage:?}");
         assert_eq!(server.order(), [("optim_step", 1), ("optim_step", 2)], "{damage:?}");
         let sent = service.requests_to("optim_step");
         assert!(sent.len() == 3 && sent[0].raw == sent[1].raw);
@@ -57,26 +56,24 @@ fn a_step_of_a_damaged_promise_runs_once() {
 #[test]
 fn every_submission_is_asked_for_again() {
     for damage in [DAMAGED[0], DAMAGED[6]] {
-        let service = damaging("create_model", damage);
-        connect(quick(&service)).create_lora_training_client("base", LoraConfig::default()).unwrap();
-        assert_repeated(&service, "create_model");
-
-        let service = damaging("create_sampling_session", damage);
-        connect(quick(&service)).create_sampling_client("base").unwrap();
-        assert_repeated(&service, "create_sampling_session");
-
-        let service = damaging("save_weights", damage);
-        trainer(quick(&service)).save_state("a").unwrap();
-        assert_repeated(&service, "save_weights");
-
-        let service = damaging("asample", damage);
-        // A sample is retried in rounds of the submit window, which wait for a second.
-        let manual = ManualClock::new();
-        let sampler = connect(service.manual_config(&manual)).create_sampling_client("base").unwrap();
-        let sample = sampler.submit_sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default()).unwrap();
-        advance_past_wait(&manual, 1000..=1000);
-        assert_eq!(sample.wait().unwrap().sequences[0].tokens, [0]);
-        assert_repeated(&service, "asample");
+        let repeats = |path, call: &(dyn Fn(&ServiceClient) + Sync)| {
+            let (service, manual) = (damaging(path, damage), ManualClock::new());
+            let client = connect(service.manual_config(&manual));
+            after_a_wait(&manual, SECOND, || call(&client));
+            let [first, second] = &service.requests_to(path)[..] else { panic!("{path} was not sent twice") };
+            let key = |request: &RecordedRequest| request.header("x-idempotency-key").unwrap().to_owned();
+            assert_eq!((&first.raw, key(first)), (&second.raw, key(second)), "{path}");
+        };
+        let trainer =
+            |client: &ServiceClient| client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+        let sampler = |client: &ServiceClient| client.create_sampling_client("base").unwrap();
+        repeats("create_model", &|client| drop(trainer(client)));
+        repeats("create_sampling_session", &|client| drop(sampler(client)));
+        repeats("save_weights", &|client| drop(trainer(client).save_state("a").unwrap()));
+        repeats("asample", &|client| {
+            let sample = sampler(client).sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default());
+            assert_eq!(sample.unwrap().sequences[0].tokens, [0]);
+        });
     }
 }
 
@@ -96,6 +93,21 @@ fn lasting_damage_ends_with_the_window() {
     let expected = "optim_step: the response is not JSON but text/html (status 200";
     assert!(error.to_string().starts_with(expected) && error.to_string().contains("timeout_submit"), "{error}");
     assert_eq!(service.requests_to("optim_step").len(), 2);
+}
+
+#[test]
+fn lasting_damage_is_asked_for_seldom() {
+    let service = failing("optim_step", usize::MAX, || damaged(DAMAGED[6]));
+    let manual = ManualClock::new();
+    // With no wait but those of the step.
+    let trainer = trainer(service.manual_config(&manual).idle_retention(Duration::from_secs(24 * 3600)));
+    let pending = trainer.submit_optim_step(AdamParams::default()).unwrap();
+    // All of the window's five minutes.
+    for seconds in [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30, 30] {
+        advance_past_wait(&manual, 1000 * seconds..=1000 * seconds);
+    }
+    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Decode);
+    assert_eq!(service.requests_to("optim_step").len(), 14);
 }
 
 #[test]
