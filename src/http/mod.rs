@@ -60,7 +60,7 @@ use crate::config::Config;
 use crate::dispatcher::EventDispatcher;
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::process::Process;
-use crate::rules::billing::{Billed, BillingPause};
+use crate::rules::billing::BillingPause;
 use crate::rules::wait_log::WaitEnd;
 use crate::rules::wire_format::LearnedFormats;
 use attempt::{Attempt, Failed, MAX_REDIRECTS, MAX_STALE_CONNECTIONS};
@@ -208,12 +208,12 @@ impl Http {
                     match self.send_in_window(request, limits, &key, &observer, read) {
                         Err(error) if error.kind() == ErrorKind::Billing => {
                             let since = refused_since.get_or_insert_with(|| self.config.clock().now());
-                            let pause = self.pause_for_billing(Billed::Submission, wait, Some(*since), &error);
+                            let pause = self.pause_for_billing(limits.purpose.billed(), wait, Some(*since), &error);
                             Err(self.billing_decision(error, pause, *since))
                         }
                         outcome => {
                             if outcome.is_ok() {
-                                self.end_billing_pause(Billed::Submission);
+                                self.end_billing_pause(limits.purpose.billed());
                             }
                             outcome.map_err(RetryDecision::from)
                         }

@@ -12,7 +12,7 @@ use crate::clock::Deadline;
 use crate::config::Config;
 use crate::error::{Error, Limit};
 use crate::observer::WaitKind;
-use crate::rules::billing::BILLING_WAIT;
+use crate::rules::billing::{BILLING_WAIT, Billed};
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::rules::wait_log::{Doing, WaitEnd};
 use crate::types::Query;
@@ -31,6 +31,11 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// What a submission for this is to the bill.
+    pub(super) fn billed(self) -> Billed {
+        if self == Purpose::Sampling { Billed::Sample } else { Billed::Submission }
+    }
+
     /// What a request for this waits for. Polls have a rule of their own.
     pub(super) fn waits_for(self) -> Option<WaitKind> {
         match self {

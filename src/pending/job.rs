@@ -123,7 +123,7 @@ impl SessionPollJob {
             PollFailure::Undecodable { why } => response.decode_error(&why).with_operation(Self::OPERATION),
             _ => response.clone().into_error(Self::OPERATION, wall),
         });
-        if response.is_success() {
+        if outcome.is_taken() {
             http.end_billing_pause(Billed::Poll);
         }
         excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome)

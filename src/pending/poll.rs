@@ -155,7 +155,7 @@ impl PollJob {
             *reason = response.line(reason).unwrap_or_default();
         }
         let outcome = excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome);
-        if response.is_success() || matches!(response.status, 408 | 410) {
+        if outcome.is_taken() {
             http.end_billing_pause(Billed::Poll);
         }
         let failure = match &outcome {

@@ -2,9 +2,9 @@
 //!
 //! A refusal is no failure: whoever pays the bill may be about to do so, and a run of days must not end meanwhile. So the same
 //! request is sent again after a pause, until the refusals have lasted too long. They are counted for the account as a whole,
-//! not for each request, and a success in between ends the incident. Submissions and polls are counted apart, since a service
-//! may refuse new work while it still reports on the old. It may also refuse some requests and accept others; so a request that
-//! is refused each time gives up on its own count.
+//! not for each request, and a success of the same kind in between ends the incident. Samples, other submissions and polls are
+//! counted apart: a service may refuse new work while it still reports on the old, or one kind of work. It may also refuse some
+//! requests of a kind and accept others; so a request that is refused each time gives up on its own count.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ const MAX_GAP: Duration = Duration::from_secs(300);
 /// What the service refuses or accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Billed {
+    Sample,
+    /// Any other request for work.
     Submission,
     Poll,
 }
@@ -37,8 +39,8 @@ pub(crate) enum Refusal {
 /// The refusals of one account so far.
 #[derive(Debug, Default)]
 pub(crate) struct BillingPause {
-    submissions: Option<Incident>,
-    polls: Option<Incident>,
+    /// By kind.
+    incidents: [Option<Incident>; 3],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +60,8 @@ impl BillingPause {
         since: Instant,
         now: Instant,
     ) -> Refusal {
-        let begins = self.submissions.is_none() && self.polls.is_none();
-        let incident = self.incident(what);
+        let begins = self.is_over();
+        let incident = &mut self.incidents[what as usize];
         let continued = incident.filter(|known| now.saturating_duration_since(known.last) <= MAX_GAP);
         let first = continued.map_or(now, |known| known.first);
         *incident = Some(Incident { first, last: now });
@@ -71,16 +73,12 @@ impl BillingPause {
 
     /// Records that the service did not refuse. Returns how long everything was paused, if that is over now.
     pub(crate) fn accepted(&mut self, what: Billed, now: Instant) -> Option<Duration> {
-        let incident = self.incident(what).take()?;
-        let is_over = self.submissions.is_none() && self.polls.is_none();
-        is_over.then(|| now.saturating_duration_since(incident.first))
+        let incident = self.incidents[what as usize].take()?;
+        self.is_over().then(|| now.saturating_duration_since(incident.first))
     }
 
-    fn incident(&mut self, what: Billed) -> &mut Option<Incident> {
-        match what {
-            Billed::Submission => &mut self.submissions,
-            Billed::Poll => &mut self.polls,
-        }
+    fn is_over(&self) -> bool {
+        self.incidents.iter().all(Option::is_none)
     }
 }
 
@@ -131,6 +129,19 @@ mod tests {
         assert_eq!(polled, pause(5, true), "it is polls' first");
         assert_eq!(billing.accepted(Billed::Poll, at(2)), None, "submissions are still refused");
         assert_eq!(submit(&mut billing, at(5)), Refusal::GiveUp);
+    }
+
+    #[test]
+    fn each_kind_ends_its_own_pause() {
+        let (kinds, t0) = ([Billed::Sample, Billed::Submission, Billed::Poll], start());
+        for refused in kinds {
+            for accepted in kinds {
+                let mut billing = BillingPause::default();
+                billing.refused(refused, BILLING_WAIT, HOUR, t0, t0);
+                let ended = billing.accepted(accepted, t0 + BILLING_WAIT);
+                assert_eq!(ended, (refused == accepted).then_some(BILLING_WAIT), "{refused:?} {accepted:?}");
+            }
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! During an outage polls start one after another, with growing waits after each failure, and all other promises stay where
 //! they are. Otherwise each of thousands of promises would try to connect on its own. A single lost connection is not yet an outage.
-//! The same holds while the service refuses polls because of the account's billing.
+//! The same holds while the service refuses polls because of the account's billing: until it takes one.
 
 use std::time::{Duration, Instant};
 
 use super::poll_response::{NotReady, PollOutcome};
 use super::poll_schedule::unreachable_wait;
+use crate::error::ErrorKind;
 
 /// This many polls in a row that do not reach the service are an outage.
 const THRESHOLD: u32 = 3;
@@ -20,8 +21,10 @@ const PACE: Duration = Duration::from_secs(1);
 pub(crate) struct OutageDetector {
     /// Polls in a row that did not reach the service.
     unreachable: u32,
-    /// During an outage or a billing pause, when the next poll may start.
+    /// During an outage, when the next poll may start.
     next: Option<Instant>,
+    /// The same while polls are refused because of the account's billing. Only a poll that is taken says that the bill is paid.
+    unpaid: Option<Instant>,
     /// Since when no poll at all got a response.
     silent_since: Option<Instant>,
 }
@@ -36,12 +39,12 @@ pub(crate) enum OutageChange {
 impl OutageDetector {
     /// During an outage or a billing pause, when the next poll may start.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.next
+        self.next.max(self.unpaid)
     }
 
     /// Whether a poll may start now.
     pub(crate) fn allows(&self, now: Instant) -> bool {
-        self.next.is_none_or(|at| at <= now)
+        self.next().is_none_or(|at| at <= now)
     }
 
     /// Whether the last poll that ended got no response.
@@ -54,18 +57,27 @@ impl OutageDetector {
         self.silent_since.map_or(Duration::ZERO, |since| to.saturating_duration_since(from.max(since)))
     }
 
-    /// The service is back: the next poll may start now, and the others with it.
+    /// The service is back: the next poll may start now, and the others with it, unless the bill is unpaid.
     pub(crate) fn end(&mut self) {
         (self.unreachable, self.next) = (0, None);
     }
 
     /// A poll starts.
     pub(crate) fn begin(&mut self, now: Instant) {
-        self.next = self.next.map(|_| now + PACE);
+        for next in [&mut self.next, &mut self.unpaid] {
+            *next = next.map(|_| now + PACE);
+        }
     }
 
     /// Records the outcome of a poll. Returns whether an outage began or ended with it.
-    pub(crate) fn record<T, E>(&mut self, outcome: &PollOutcome<T, E>, now: Instant) -> Option<OutageChange> {
+    pub(crate) fn record<T>(&mut self, outcome: &PollOutcome<T>, now: Instant) -> Option<OutageChange> {
+        match outcome {
+            PollOutcome::NotReady(NotReady::Unpaid { wait }) => self.unpaid = Some(now + *wait),
+            // The others have waited for as long: they end with their next poll, too.
+            PollOutcome::Failed(error) if error.kind() == ErrorKind::Billing => self.unpaid = None,
+            outcome if outcome.is_taken() => self.unpaid = None,
+            _ => {}
+        }
         let is_unreachable = matches!(outcome, PollOutcome::NotReady(NotReady::Unreachable | NotReady::Shortage));
         if is_unreachable || matches!(outcome, PollOutcome::NotReady(NotReady::Silent)) {
             self.silent_since.get_or_insert(now);
@@ -77,10 +89,7 @@ impl OutageDetector {
             self.next = self.unreachable.checked_sub(THRESHOLD).map(|n| now + unreachable_wait(n));
             (self.unreachable == THRESHOLD).then_some(OutageChange::Began)
         } else {
-            self.next = match outcome {
-                PollOutcome::NotReady(NotReady::Unpaid { wait }) => Some(now + *wait),
-                _ => None,
-            };
+            self.next = None;
             (std::mem::take(&mut self.unreachable) >= THRESHOLD).then_some(OutageChange::Ended)
         }
     }
@@ -89,10 +98,11 @@ impl OutageDetector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::rules::testing::start;
 
     fn record(outage: &mut OutageDetector, outcome: NotReady, now: Instant) -> Option<OutageChange> {
-        outage.record(&PollOutcome::<(), ()>::NotReady(outcome), now)
+        outage.record(&PollOutcome::<()>::NotReady(outcome), now)
     }
 
     #[test]
@@ -141,8 +151,27 @@ mod tests {
         let now = now + wait;
         outage.begin(now);
         assert!(!outage.allows(now) && outage.allows(now + PACE));
-        assert_eq!(record(&mut outage, NotReady::ServerError { status: 503 }, now), None);
-        assert!(outage.allows(now));
+        let now = now + PACE;
+        for other in
+            [NotReady::ServerError { status: 503 }, NotReady::Unreachable, NotReady::RateLimited { retry_after: None }]
+        {
+            record(&mut outage, NotReady::Unpaid { wait }, now);
+            record(&mut outage, other, now);
+            outage.end();
+            assert_eq!(outage.next(), Some(now + wait), "it does not say that the bill is paid");
+        }
+        let failed = |kind| PollOutcome::<()>::Failed(Error::new(kind, "refused"));
+        for (outcome, ends) in [
+            (failed(ErrorKind::Status), false),
+            (failed(ErrorKind::Billing), true),
+            (failed(ErrorKind::RequestFailed), true),
+            (PollOutcome::Ready(()), true),
+            (PollOutcome::NotReady(NotReady::Pending { queue_state: None, reason: None }), true),
+        ] {
+            record(&mut outage, NotReady::Unpaid { wait }, now);
+            outage.record(&outcome, now);
+            assert_eq!(outage.allows(now), ends, "{outcome:?}");
+        }
     }
 
     #[test]

@@ -168,7 +168,13 @@ fn each_pause_is_reported_and_limited_apart() {
 fn other_requests_do_not_prolong_a_pause() {
     let manual = ManualClock::new();
     let service = refusing("asample", usize::MAX);
-    let client = connect(quiet(&service, &manual).timeout_billing(Some(3 * SECOND)));
+    let (sender, events) = unbounded();
+    let observe = move |event: &Event| match event {
+        Event::BillingPaused { .. } => sender.send("paused").unwrap(),
+        Event::BillingResumed { .. } => sender.send("resumed").unwrap(),
+        _ => {}
+    };
+    let client = connect(quiet(&service, &manual).timeout_billing(Some(3 * SECOND)).observer(observe));
     let sampler = client.create_sampling_client("base").unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let prompt = ModelInput::from_tokens([1]);
@@ -182,6 +188,8 @@ fn other_requests_do_not_prolong_a_pause() {
         }
         assert_eq!(sample.join().unwrap().kind(), ErrorKind::Billing);
     });
+    client.close(30 * SECOND);
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), ["paused"], "the service has accepted no sample");
 }
 
 #[test]

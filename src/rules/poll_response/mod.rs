@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error_message::{error_message, json_message, one_line};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::types::{QueueState, RequestErrorCategory};
 
 /// The outcome of one poll. `T` is the result: a slice of the body at first, then the decoded value. `E` is why there is
@@ -107,6 +107,20 @@ pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) 
         429 => PollOutcome::NotReady(NotReady::RateLimited { retry_after }),
         500..=599 => PollOutcome::NotReady(NotReady::ServerError { status }),
         _ => PollOutcome::Failed(PollFailure::HttpStatus { status, detail: error_message(status, body) }),
+    }
+}
+
+impl<T> PollOutcome<T> {
+    /// Whether the service took the poll, and said something about the promise.
+    pub(crate) fn is_taken(&self) -> bool {
+        match self {
+            PollOutcome::Ready(_) | PollOutcome::Gone { .. } => true,
+            PollOutcome::NotReady(not_ready) => {
+                matches!(not_ready, NotReady::Pending { .. } | NotReady::Measured { .. })
+            }
+            // A response that is too large, or no result, is a success all the same.
+            PollOutcome::Failed(error) => matches!(error.kind(), ErrorKind::RequestFailed | ErrorKind::Decode),
+        }
     }
 }
 

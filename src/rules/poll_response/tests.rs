@@ -29,8 +29,32 @@ fn http_status<T>(status: u16, detail: &str) -> PollOutcome<T, PollFailure> {
     PollOutcome::Failed(PollFailure::HttpStatus { status, detail: detail.into() })
 }
 
-fn gone<T>(detail: &str) -> PollOutcome<T, PollFailure> {
+fn gone<T, E>(detail: &str) -> PollOutcome<T, E> {
     PollOutcome::Gone { detail: detail.into() }
+}
+
+#[test]
+fn a_poll_of_a_known_promise_is_taken() {
+    let failed = |kind| PollOutcome::<()>::Failed(Error::new(kind, "no"));
+    for (outcome, expected) in [
+        (PollOutcome::Ready(()), true),
+        (gone("expired"), true),
+        (pending(Some("active"), None), true),
+        (PollOutcome::NotReady(NotReady::Measured { size: 1 }), true),
+        (failed(ErrorKind::RequestFailed), true),
+        (failed(ErrorKind::Decode), true),
+        (failed(ErrorKind::Billing), false),
+        (failed(ErrorKind::Status), false),
+        (PollOutcome::NotReady(NotReady::Unpaid { wait: Duration::ZERO }), false),
+        (PollOutcome::NotReady(NotReady::RateLimited { retry_after: None }), false),
+        (PollOutcome::NotReady(NotReady::ServerError { status: 503 }), false),
+        (PollOutcome::NotReady(NotReady::BadRequest), false),
+        (PollOutcome::NotReady(NotReady::Silent), false),
+        (PollOutcome::NotReady(NotReady::Unreachable), false),
+        (PollOutcome::NotReady(NotReady::Shortage), false),
+    ] {
+        assert_eq!(outcome.is_taken(), expected, "{outcome:?}");
+    }
 }
 
 #[test]

@@ -106,6 +106,32 @@ fn samples_polled_together_come_after_an_outage() {
 }
 
 #[test]
+fn another_success_pays_no_bill() {
+    let is_paid = Arc::new(AtomicBool::new(false));
+    let paid = Arc::clone(&is_paid);
+    let service = service_with_polls(move |request| match request.request_id() {
+        id if paid.load(Ordering::SeqCst) => result(id),
+        "optim_step:m:1" => Reply::Json(503, json!({})),
+        _ => Reply::Json(402, json!({"detail": "pay"})),
+    });
+    let outage = Outage { service, manual: ManualClock::new(), is_down: Arc::default() };
+    let client = outage.client();
+    let failing: Pending<Value> = client.pending("optim_step:m:1", RequestKind::OptimStep);
+    outage.pass();
+    let unpaid: Pending<Value> = client.pending("optim_step:m:2", RequestKind::OptimStep);
+    outage.manual.until_waiting(|waits| waits.contains(&(5 * SECOND)));
+    let polls = || outage.service.requests_to("retrieve_future").len();
+    let before = polls();
+    client.health().unwrap();
+    outage.manual.advance(4 * SECOND);
+    outage.manual.until_waiting(|waits| waits.contains(&SECOND));
+    is_paid.store(true, Ordering::SeqCst);
+    outage.manual.advance(SECOND);
+    assert!(is_ready(&unpaid) && is_ready(&failing));
+    assert_eq!(polls(), before + 2, "none while the bill was unpaid");
+}
+
+#[test]
 fn a_promise_that_alone_fails_is_not_hurried() {
     let outage = Outage::with(|| Reply::Json(503, json!({})));
     let client = outage.client();
