@@ -81,7 +81,7 @@ impl RequestHandle {
     }
 
     /// Whether no attempt follows the current one.
-    pub(super) fn has_ended_retries(&self) -> bool {
+    pub(crate) fn has_ended_retries(&self) -> bool {
         self.0.lock().retries_ended
     }
 
@@ -189,7 +189,7 @@ impl RequestHandle {
     }
 
     /// Whether some of it was written in this round trip.
-    pub(super) fn was_written_now(&self) -> bool {
+    pub(crate) fn was_written_now(&self) -> bool {
         self.0.lock().round_trip.written
     }
 

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Limit};
 use crate::observer::WaitKind;
 use crate::rules::billing::{BILLING_WAIT, Billed};
+use crate::rules::effect::is_of_gateway;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::rules::wait_log::{Doing, WaitEnd};
 use crate::types::Query;
@@ -97,7 +98,7 @@ pub(crate) enum RetryMode {
     Policy { max_retries: Option<u32> },
     /// By the retry policy, in rounds within the submit window.
     Submit,
-    /// The same, for a request that the server has failed to run before: another failure of the server is returned at once.
+    /// The same, for a request that the server has failed to run before: another failure of the server itself is returned at once.
     SubmitAgain,
     /// Within the submit window. A 429 is returned at once, since the sampling limiter decides about it. After a 402 it waits
     /// this long.
@@ -150,7 +151,7 @@ impl RetryMode {
         let retry = RequestRetry::new(policy, window);
         match self {
             RetryMode::SubmitSample { .. } => retry.returning(|status| status == 429),
-            RetryMode::SubmitAgain => retry.returning(|status| matches!(status, 408 | 500..=599)),
+            RetryMode::SubmitAgain => retry.returning(|status| status >= 500 && !is_of_gateway(status)),
             _ => retry,
         }
     }

@@ -20,6 +20,12 @@ fn is_refusal(status: u16) -> bool {
     }
 }
 
+/// Whether a failure with this status is most likely that of a gateway, which did not get through to the server or did not wait for
+/// it. It says nothing about the request: the same one may succeed a moment later.
+pub(crate) fn is_of_gateway(status: u16) -> bool {
+    matches!(status, 408 | 502..=504 | 520..=530)
+}
+
 #[cfg(test)]
 mod tests {
     use quickcheck::quickcheck;
@@ -41,6 +47,19 @@ mod tests {
             }
         }
         assert!(may_have_run(true, None));
+    }
+
+    #[test]
+    fn a_gateway_fails_for_others() {
+        for (statuses, expected) in [
+            (&[408, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530][..], true),
+            (&[200, 302, 400, 404, 409, 410, 429, 499, 500, 501, 505, 507, 508, 511, 519, 531, 599], false),
+        ] {
+            for &status in statuses {
+                assert_eq!(is_of_gateway(status), expected, "{status}");
+                assert!(!expected || may_have_run(true, Some(status)), "{status}");
+            }
+        }
     }
 
     quickcheck! {

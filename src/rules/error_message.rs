@@ -37,6 +37,25 @@ pub(crate) fn json_message(body: &[u8]) -> Option<String> {
     serde_json::from_slice(body).ok().as_ref().and_then(message)
 }
 
+/// How the body of a refusal in the service's own form begins, if it is too long to be kept whole.
+const OWN_START: &[u8] = br#"{"detail":"#;
+
+/// Whether a refusal is the service's own: FastAPI's `detail`, in other words than the name of the status, which is what any router
+/// says of a path that it does not know.
+pub(crate) fn is_services_own(status: u16, body: &[u8]) -> bool {
+    if is_deep(body) {
+        return false;
+    }
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(object)) => object
+            .get("detail")
+            .and_then(message)
+            .is_some_and(|text| !text.eq_ignore_ascii_case(status_name(status).trim_start())),
+        Ok(_) => false,
+        Err(error) => error.is_eof() && body.starts_with(OWN_START),
+    }
+}
+
 /// The message of a JSON value: a string, the validation errors of a list, or the well-known keys of an object.
 fn message(value: &Value) -> Option<String> {
     match value {
@@ -125,6 +144,32 @@ mod tests {
 
     fn of(body: &Value) -> String {
         error_message(422, body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_services_own_refusals_have_details() {
+        for (status, body, expected) in [
+            (404, r#"{"detail":"no such model"}"#, true),
+            (422, r#"{"detail":[{"loc":["body"],"msg":"Field required"}]}"#, true),
+            (413, r#"{"detail":"{"detail":[{"loc":["body"],"inp"#, false),
+            (413, r#"{"detail":[{"loc":["body"],"inp"#, true),
+            (404, r#"{"detail":"Not Found"}"#, false),
+            (405, r#"{"detail":"method not allowed"}"#, false),
+            (404, r#"{"detail":"Method Not Allowed"}"#, true),
+            (451, r#"{"detail":""}"#, false),
+            (404, r#"{"detail":null}"#, false),
+            (404, r#"{"detail":[]}"#, false),
+            (404, r#"{"message":"no Route matched with those values"}"#, false),
+            (404, r#"{"error":"Not Found"}"#, false),
+            (404, r#"["detail"]"#, false),
+            (404, r#"{"message":"no Rou"#, false),
+            (404, "<html>nginx</html>", false),
+            (404, "", false),
+        ] {
+            assert_eq!(is_services_own(status, body.as_bytes()), expected, "{status} {body}");
+        }
+        let deep = format!(r#"{{"detail":{}"no"{}}}"#, "[".repeat(1000), "]".repeat(1000));
+        assert!(!is_services_own(404, deep.as_bytes()));
     }
 
     #[test]

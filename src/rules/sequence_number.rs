@@ -3,18 +3,23 @@
 //! Servers identify a training request by its number. One that sees a number again returns the promise that it made for it; some
 //! insist that no number is left out. So a number is used again only if it is certain that the server has not taken it.
 
-use super::effect::may_have_run;
-use super::error_message::error_message;
+use super::effect::{is_of_gateway, may_have_run};
+use super::error_message::{error_message, is_services_own};
+
+/// How many calls a repeated request may fail that gets no response but those of gateways. Then the request itself may be why.
+const MAX_GATEWAY_RESPONSES: u32 = 3;
 
 /// How a submission failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailedSubmission<'a> {
     /// The number that it had.
     pub(crate) number: u64,
-    /// Some of it was written, in any attempt.
-    pub(crate) written: bool,
+    /// Some of it was written in the last attempt.
+    pub(crate) written_last: bool,
     /// It may have been run, in any attempt.
     pub(crate) may_have_run: bool,
+    /// It was not tried for as long as it may be: its call has ended.
+    pub(crate) is_cut_short: bool,
     /// The status of the last response, if one came.
     pub(crate) status: Option<u16>,
     /// The body of that response.
@@ -51,21 +56,35 @@ impl FailedSubmission<'_> {
         }
     }
 
-    /// Decides about a number whose fate was [`Open`](NumberFate::Open), after its request was sent once more. It is sent no
-    /// more than that unless nothing of it arrived, or any request would be refused now: a request that fails the same way each
-    /// time must not stop those behind it.
-    pub(crate) fn fate_when_repeated(&self) -> NumberFate {
+    /// Decides about a number whose fate was [`Open`](NumberFate::Open), after its request was sent once more, and got no response
+    /// but a gateway's this many times. It is sent no more than that unless nothing of it arrived, or any request would be refused
+    /// now: a request that fails the same way each time must not stop those behind it.
+    pub(crate) fn fate_when_repeated(&self, gateway_responses: u32) -> NumberFate {
         match (self.status, self.conflict()) {
-            _ if !self.written => NumberFate::Open,
+            _ if !self.written_last => NumberFate::Open,
             (_, Some(Conflict::Expected(expected))) if expected > self.number => NumberFate::Taken(expected),
             (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
-            (_, Some(Conflict::Used)) | (Some(409), _) => NumberFate::Passed,
-            (status, _) if may_have_run(true, status) => NumberFate::Passed,
+            (_, Some(Conflict::Used)) => NumberFate::Passed,
+            (None, _) if self.is_cut_short => NumberFate::Open,
             // The key, the account or the moment: the next request would be refused for it too.
             (Some(300..=399 | 401 | 402 | 429), _) => NumberFate::Open,
+            _ if self.is_of_gateway() && gateway_responses < MAX_GATEWAY_RESPONSES => NumberFate::Open,
+            _ if self.is_of_gateway() => NumberFate::Passed,
+            (Some(409), _) => NumberFate::Passed,
+            (status, _) if may_have_run(true, status) => NumberFate::Passed,
             // The server would have said the same the first time.
             _ => NumberFate::Free,
         }
+    }
+
+    /// Whether the last response does not say what the service did with the request, which may not have got there: a success
+    /// without a promise, or a refusal that is not in the service's own form.
+    pub(crate) fn is_of_gateway(&self) -> bool {
+        self.status.is_some_and(|status| match status {
+            200..=299 => true,
+            _ if may_have_run(true, self.status) => is_of_gateway(status),
+            _ => !is_services_own(status, self.body),
+        })
     }
 
     /// What a refusal says about the number, if it is about numbers and not, for example, about the name of a checkpoint. The
@@ -103,6 +122,16 @@ fn expected(conflict: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use NumberFate::{Expected, Free, Open, Passed, Taken};
+
+    /// A request without a response.
+    const WRITTEN: FailedSubmission<'_> = FailedSubmission {
+        number: 3,
+        written_last: true,
+        may_have_run: true,
+        is_cut_short: false,
+        status: None,
+        body: b"",
+    };
 
     const CONFLICT: &[u8] = br#"{"detail":"Sequence conflict: expected 4, got 3"}"#;
     const BEHIND: &[u8] = br#"{"detail":"Sequence conflict: expected 2, got 3"}"#;
@@ -144,41 +173,56 @@ mod tests {
         ] {
             for (before, fate) in [(false, alone), (true, repeated)] {
                 let may_have_run = before || may_have_run(true, status);
-                let failed = FailedSubmission { number: 3, written: true, may_have_run, status, body };
+                let failed = FailedSubmission { may_have_run, status, body, ..WRITTEN };
                 assert_eq!(failed.fate(), fate, "{status:?} {before}");
             }
         }
-        let unwritten = FailedSubmission { number: 3, written: false, may_have_run: false, status: None, body: b"" };
+        let unwritten = FailedSubmission { written_last: false, may_have_run: false, ..WRITTEN };
         assert_eq!(unwritten.fate(), Free);
     }
 
     #[test]
     fn a_repeated_request_settles_its_number() {
-        for (status, body, expected) in [
-            (None, &b""[..], Passed),
-            (Some(200), b"", Passed),
-            (Some(400), b"", Free),
-            (Some(400), USED, Passed),
-            (Some(410), USED, Passed),
-            (Some(401), b"", Open),
-            (Some(402), b"", Open),
-            (Some(403), b"", Free),
-            (Some(404), b"", Free),
-            (Some(409), NAME, Passed),
-            (Some(409), USED, Passed),
-            (Some(409), CONFLICT, Taken(4)),
-            (Some(409), BEHIND, Expected(2)),
-            (Some(415), b"", Free),
-            (Some(422), b"", Free),
-            (Some(429), b"", Open),
-            (Some(499), b"", Passed),
-            (Some(503), b"", Passed),
-            (Some(524), b"", Passed),
+        const OWN: &[u8] = br#"{"detail":"no"}"#;
+        const ROUTER: &[u8] = br#"{"detail":"Not Found"}"#;
+        // The last column is the fate after the third response of a gateway.
+        for (status, body, early, late) in [
+            (None, &b""[..], Passed, Passed),
+            (Some(200), b"", Open, Passed),
+            (Some(302), b"", Open, Open),
+            (Some(400), OWN, Free, Free),
+            (Some(400), USED, Passed, Passed),
+            (Some(410), USED, Passed, Passed),
+            (Some(401), OWN, Open, Open),
+            (Some(402), b"", Open, Open),
+            (Some(403), OWN, Free, Free),
+            (Some(404), OWN, Free, Free),
+            (Some(404), ROUTER, Open, Passed),
+            (Some(404), b"<html>", Open, Passed),
+            (Some(409), NAME, Passed, Passed),
+            (Some(409), b"<html>", Open, Passed),
+            (Some(409), USED, Passed, Passed),
+            (Some(409), CONFLICT, Taken(4), Taken(4)),
+            (Some(409), BEHIND, Expected(2), Expected(2)),
+            (Some(413), b"", Open, Passed),
+            (Some(415), OWN, Free, Free),
+            (Some(422), OWN, Free, Free),
+            (Some(429), b"", Open, Open),
+            (Some(408), OWN, Open, Passed),
+            (Some(499), OWN, Passed, Passed),
+            (Some(500), b"", Passed, Passed),
+            (Some(501), b"", Open, Passed),
+            (Some(503), OWN, Open, Passed),
+            (Some(524), b"", Open, Passed),
         ] {
-            for may_have_run in [false, true] {
-                let failed = FailedSubmission { number: 3, written: true, may_have_run, status, body };
-                assert_eq!(failed.fate_when_repeated(), expected, "{status:?}");
-                assert_eq!(FailedSubmission { written: false, ..failed }.fate_when_repeated(), Open, "{status:?}");
+            let failed = FailedSubmission { status, body, ..WRITTEN };
+            for (responses, expected) in [(1, early), (2, early), (3, late), (4, late)] {
+                assert_eq!(failed.fate_when_repeated(responses), expected, "{status:?} {responses}");
+                let not_now = FailedSubmission { written_last: false, ..failed };
+                assert_eq!(not_now.fate_when_repeated(responses), Open, "{status:?}");
+                let cut_short = FailedSubmission { is_cut_short: true, ..failed };
+                let expected = if status.is_none() { Open } else { expected };
+                assert_eq!(cut_short.fate_when_repeated(responses), expected, "{status:?} {responses}");
             }
         }
     }

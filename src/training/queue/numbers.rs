@@ -23,6 +23,8 @@ pub(super) struct Unresolved {
     pub(super) retry: RetryMode,
     /// How many submissions were lost up to this one.
     pub(super) lost: u64,
+    /// How many calls have sent it once more and got no response but a gateway's.
+    pub(super) gateway_responses: u32,
 }
 
 impl Default for Numbers {

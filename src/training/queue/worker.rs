@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::numbers::{Numbers, Unresolved};
 use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate};
@@ -49,7 +49,10 @@ struct Submission<'a> {
 struct Failure {
     error: Error,
     written: bool,
+    written_last: bool,
     may_have_run: bool,
+    /// The call has ended.
+    is_cut_short: bool,
     /// Of the last response to the message.
     status: Option<u16>,
 }
@@ -152,7 +155,7 @@ impl Worker {
         if !submission.is_numbered {
             return Ok(());
         }
-        let Some(earlier) = self.numbers.take_unresolved() else { return Ok(()) };
+        let Some(mut earlier) = self.numbers.take_unresolved() else { return Ok(()) };
         let (number, open) = (self.numbers.next(), NumberFate::Open);
         let message = match self.write(submission) {
             Ok((message, _)) => message,
@@ -171,7 +174,9 @@ impl Worker {
                 self.numbers.accepted();
             }
             Err(failure) => {
-                let fate = failure.describe(number, |failed| failed.fate_when_repeated());
+                let failed = failure.describe(number);
+                earlier.gateway_responses += u32::from(failed.is_of_gateway());
+                let fate = failed.fate_when_repeated(earlier.gateway_responses);
                 self.numbers.failed(fate, earlier);
                 if fate == open {
                     return Err(failure.error.with_effect(false));
@@ -202,7 +207,7 @@ impl Worker {
             if !submission.is_numbered {
                 return Err(failure);
             }
-            let fate = failure.describe(self.numbers.next(), |failed| failed.fate());
+            let fate = failure.describe(self.numbers.next()).fate();
             let idempotency_key = std::mem::replace(&mut submission.idempotency_key, idempotency_key());
             let lost = match fate {
                 NumberFate::Open => self.shared.lost.fetch_add(1, Ordering::AcqRel) + 1,
@@ -210,7 +215,8 @@ impl Worker {
             };
             let server_failed = matches!(failure.status, Some(408 | 500..));
             let retry = if server_failed { RetryMode::SubmitAgain } else { RetryMode::Submit };
-            self.numbers.failed(fate, Unresolved { message, idempotency_key, retry, lost });
+            let request = Unresolved { message, idempotency_key, retry, lost, gateway_responses: 0 };
+            self.numbers.failed(fate, request);
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {
                 return Err(failure);
@@ -300,24 +306,34 @@ impl Worker {
         }
         let promise = self.http.send_for::<Promise>(&request, &limits);
         self.shared.submission.lock().take();
-        let (written, may_have_run) = (limits.handle.was_written(), limits.handle.may_have_run());
-        promise.map_err(|error| Failure { error, written, may_have_run, status: limits.handle.status() })
+        promise.map_err(|error| Failure {
+            written: limits.handle.was_written(),
+            written_last: limits.handle.was_written_now(),
+            may_have_run: limits.handle.may_have_run(),
+            is_cut_short: limits.handle.has_ended_retries()
+                || matches!(
+                    error.kind(),
+                    ErrorKind::Timeout(Limit::Operation) | ErrorKind::Cancelled | ErrorKind::Closed
+                ),
+            status: limits.handle.status(),
+            error,
+        })
     }
 }
 
 impl Failure {
     /// Nothing was sent.
     fn unsent(error: Error) -> Self {
-        Failure { error, written: false, may_have_run: false, status: None }
+        Failure { error, written: false, written_last: false, may_have_run: false, is_cut_short: false, status: None }
     }
 
-    /// Asks the rule what becomes of the number.
-    fn describe(&self, number: u64, fate: impl FnOnce(&FailedSubmission<'_>) -> NumberFate) -> NumberFate {
+    /// What the rule needs, to decide what becomes of the number.
+    fn describe(&self, number: u64) -> FailedSubmission<'_> {
         // An error of the deadline has the last response as its source.
         let source = std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
         let answered = source.filter(|_| self.error.status().is_none()).unwrap_or(&self.error);
         let body = answered.body().unwrap_or_default().as_bytes();
-        let (written, may_have_run, status) = (self.written, self.may_have_run, self.status);
-        fate(&FailedSubmission { number, written, may_have_run, status, body })
+        let Failure { written_last, may_have_run, is_cut_short, status, .. } = *self;
+        FailedSubmission { number, written_last, may_have_run, is_cut_short, status, body }
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "local")]
 mod chaos;
 mod damaged;
+mod mixed;
 #[cfg(feature = "local")]
 mod outage;
 mod statuses;

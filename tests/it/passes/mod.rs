@@ -4,6 +4,7 @@ mod chunks;
 mod formats;
 mod numbers;
 mod refused;
+mod repeated;
 
 use tinkex::types::{Batch, Datum, LoraConfig, ModelInput};
 use tinkex::{Config, ConfigBuilder, Proxy, TrainingClient};

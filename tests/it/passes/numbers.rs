@@ -13,7 +13,7 @@ use crate::support::pass_server::{BOTH, CONTIGUOUS, Generation, Mishap, PassServ
 use crate::support::{Gate, Reply, Service};
 
 /// A server to which this happens to requests to a path, in turn.
-fn server(
+pub(super) fn server(
     generation: Generation,
     path: &'static str,
     mishaps: impl Fn(usize) -> Option<Mishap> + Send + Sync + 'static,
@@ -22,16 +22,16 @@ fn server(
 }
 
 /// A client that makes one attempt of each submission.
-fn hasty(service: &Service) -> ConfigBuilder {
+pub(super) fn hasty(service: &Service) -> ConfigBuilder {
     let manual = ManualClock::new();
     service.config().clock(manual.clock()).max_retries(0).timeout_submit(Duration::from_millis(999))
 }
 
-fn pass(trainer: &TrainingClient) -> tinkex::Result<f64> {
+pub(super) fn pass(trainer: &TrainingClient) -> tinkex::Result<f64> {
     trainer.forward_backward(counted(2), LossFn::CrossEntropy).map(|output| output.metrics["loss:sum"])
 }
 
-fn step(trainer: &TrainingClient) -> tinkex::Result<f64> {
+pub(super) fn step(trainer: &TrainingClient) -> tinkex::Result<f64> {
     trainer.optim_step(AdamParams::default()).map(|response| response.metrics.unwrap()["step"])
 }
 
