@@ -19,6 +19,9 @@ use crate::rules::retry::AttemptFailure;
 /// How many pooled connections in a row may turn out to be closed by the server before that counts as a failure.
 pub(super) const MAX_STALE_CONNECTIONS: usize = 3;
 
+/// The maximum number of bytes that a response gets before they have come: more than results usually have.
+const MAX_RESERVED: u64 = 64 << 20;
+
 /// The maximum number of redirects in a row.
 pub(super) const MAX_REDIRECTS: usize = 10;
 
@@ -157,6 +160,9 @@ impl Http {
             let (head, body) = response?.into_parts();
             let mut response =
                 Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new(), hidden };
+            // At once, and no more than that, where the size is known. If there is no memory, reading says so.
+            let length = body.content_length().unwrap_or(0).min(self.config.max_response_bytes()).min(MAX_RESERVED);
+            response.body.try_reserve_exact(length as usize).ok();
             let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
             let end = body.read_to_end(&mut response.body).map_err(ureq::Error::from);
             current.lift(|lift| response.change(lift));

@@ -22,6 +22,7 @@ mod deprecation;
 mod download;
 mod file_download;
 mod headers;
+mod json_body;
 mod observe;
 mod reached;
 mod request;
@@ -49,6 +50,7 @@ pub(crate) use download::{BodySink, Download};
 pub(crate) use file_download::Watch;
 pub(crate) use file_download::{FileDownload, Interrupted, Location};
 pub(crate) use headers::{PROTOCOL_VERSION, idempotency_key, platform};
+pub(crate) use json_body::{to_json, write_json};
 pub(crate) use request::{JSON, Limits, Method, Purpose, Redirects, Request, RetryMode};
 pub(crate) use response::Response;
 pub(crate) use retry::RetryDecision;
@@ -419,12 +421,5 @@ fn read_success(
             limits.handle.mark_failed(Some(status));
         }
         if request.retry.has_window() { Failed::Damaged(error) } else { Failed::Unusable(error) }
-    })
-}
-
-/// Writes a request's body.
-pub(crate) fn to_json(operation: &'static str, body: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
-    serde_json::to_vec(body).map_err(|error| {
-        Error::invalid_input("the request cannot be written as JSON").with_operation(operation).with_source(error)
     })
 }

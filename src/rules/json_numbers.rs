@@ -16,6 +16,8 @@ use serde::forward_to_deserialize_any;
 use serde_json::Error;
 use serde_json::value::RawValue;
 
+use super::json_structure::is_deeper_than;
+
 const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
 /// Reads a value from JSON in which floats may be words.
@@ -95,18 +97,7 @@ const MAX_DEPTH: u8 = 32;
 
 /// Whether anything in this JSON is nested deeper than that.
 pub(crate) fn is_deep(json: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    json.iter().any(|byte| {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth > MAX_DEPTH.into()
-    })
+    is_deeper_than(MAX_DEPTH.into(), json)
 }
 
 /// JSON that is read part by part, each from its own text, so that a float can be a number or a word. And how deep the part is.

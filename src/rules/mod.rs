@@ -33,6 +33,7 @@
 //! | [`metrics`] | how the metrics of its parts become those of the batch |
 //! | [`pass_result`] | whether the result of a pass has what belongs to each datum |
 //! | [`json_numbers`] | how the numbers of a response are read that are not finite |
+//! | [`json_structure`] | how deep a JSON text is, and which words its top level has |
 //! | [`result_form`] | whether a result is JSON or protobuf |
 //! | [`single_line`] | whether a text can be an id or a name |
 //! | [`tokenizer_id`] | which tokenizer a model has |
@@ -50,6 +51,7 @@ pub(crate) mod error_message;
 pub(crate) mod heartbeat;
 pub(crate) mod idle_list;
 pub(crate) mod json_numbers;
+pub(crate) mod json_structure;
 pub(crate) mod metrics;
 pub(crate) mod outage;
 pub(crate) mod pagination;

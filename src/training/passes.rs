@@ -10,7 +10,7 @@ use super::TrainingClient;
 use super::compression::compressed;
 use super::queue::{Message, Requests};
 use crate::error::{Error, Result};
-use crate::http::{Http, to_json};
+use crate::http::{Http, write_json};
 use crate::pending::{CallMode, Pending, Received, SubmittedCall};
 use crate::rules::chunking::ChunkLimits;
 use crate::rules::metrics;
@@ -52,6 +52,9 @@ impl TrainingClient {
         Ok(SubmittedPass { call, targets, chunks: accepted })
     }
 }
+
+/// About as many bytes as a number and its comma take in JSON: a token has six digits at most, a float up to twelve characters.
+const JSON_BYTES: usize = 10;
 
 /// The datums of each request that the service has accepted.
 type Chunks = Arc<Mutex<Vec<Range<usize>>>>;
@@ -110,7 +113,7 @@ impl Requests for PassRequests {
         Some(self.pass)
     }
 
-    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64) -> Result<Message> {
+    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64, buffer: &mut Vec<u8>) -> Result<Message> {
         let rest = &self.batch[self.accepted..];
         let path = self.pass.path(format);
         match format {
@@ -118,13 +121,19 @@ impl Requests for PassRequests {
                 self.chunk = ChunkLimits::JSON.first_chunk(rest.iter().map(Datum::size));
                 let input = ForwardBackwardInput::new(&rest[..self.chunk], &self.loss);
                 let (model_id, seq_id) = ((&*self.model_id).into(), Some(seq_id));
-                let body = match self.pass {
-                    Pass::Forward => to_json(path, &ForwardRequest { forward_input: input, model_id, seq_id }),
-                    Pass::ForwardBackward => {
-                        to_json(path, &ForwardBackwardRequest { forward_backward_input: input, model_id, seq_id })
+                let mut body = std::mem::take(buffer);
+                body.clear();
+                body.reserve(rest[..self.chunk].iter().map(Datum::size).sum::<usize>() * JSON_BYTES);
+                match self.pass {
+                    Pass::Forward => {
+                        write_json(path, &ForwardRequest { forward_input: input, model_id, seq_id }, &mut body)?;
                     }
-                };
-                Ok(Message::json(path, body?))
+                    Pass::ForwardBackward => {
+                        let request = ForwardBackwardRequest { forward_backward_input: input, model_id, seq_id };
+                        write_json(path, &request, &mut body)?;
+                    }
+                }
+                Ok(Message::json(path, body))
             }
             WireFormat::Protobuf => {
                 let config = http.client_config();
@@ -136,7 +145,8 @@ impl Requests for PassRequests {
                     protobuf::check_data(rest)?;
                 }
                 let (chunk, forward_only) = (&rest[..self.chunk], self.pass == Pass::Forward);
-                let body = protobuf::pass_request(chunk, &self.loss, &self.model_id, seq_id, forward_only)?;
+                let (buffer, model_id) = (std::mem::take(buffer), &self.model_id);
+                let body = protobuf::write_pass_request(buffer, chunk, &self.loss, model_id, seq_id, forward_only)?;
                 let (body, content_encoding) = match config.proto_compress_fwdbwd {
                     true => compressed(body)?,
                     false => (body, None),

@@ -22,7 +22,7 @@ struct SingleRequest {
 }
 
 impl Requests for SingleRequest {
-    fn write(&mut self, _: &Http, _: WireFormat, seq_id: u64) -> Result<Message> {
+    fn write(&mut self, _: &Http, _: WireFormat, seq_id: u64, _: &mut Vec<u8>) -> Result<Message> {
         (self.body)(seq_id).map(|body| Message::json(self.path, body))
     }
 }

@@ -69,6 +69,24 @@ fn passes() {
     QuickCheck::new().quickcheck(holds as fn(Pass));
 }
 
+#[test]
+fn long_columns_fill_any_buffer() {
+    let numbers = || 0..1000_u32;
+    let datum = Datum::new(numbers().collect::<Vec<_>>()).input("target_tokens", numbers().collect::<Vec<_>>());
+    let data =
+        [datum.unwrap().input("weights", numbers().map(|number| number as f32 / 3.0).collect::<Vec<_>>()).unwrap()];
+    let loss = Loss::cross_entropy();
+    let body = protobuf::pass_request(&data, &loss, "m", 1, false).unwrap();
+    let read = PassRequest::try_from(ForwardBackwardRequest::decode(&*body).unwrap()).unwrap();
+    assert_eq!(read.data, data);
+    for used in [vec![7], vec![7; 100_000]] {
+        let (place, room) = (used.as_ptr(), used.capacity());
+        let again = protobuf::write_pass_request(used, &data, &loss, "m", 1, false).unwrap();
+        assert_eq!(again, body);
+        assert!(room < body.len() || again.as_ptr() == place);
+    }
+}
+
 /// Writes a result as a server does, and reads it as a client does.
 fn round_trip<T, M>(result: &T) -> T
 where

@@ -98,7 +98,12 @@ impl LossFnOutput {
 
 impl<N: Into<String>> FromIterator<(N, TensorData)> for LossFnOutput {
     fn from_iter<I: IntoIterator<Item = (N, TensorData)>>(tensors: I) -> Self {
-        LossFnOutput(tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect())
+        let mut output = BTreeMap::new();
+        // Most have one tensor: a collected map would sort a list first.
+        for (name, tensor) in tensors {
+            output.insert(name.into(), tensor);
+        }
+        LossFnOutput(output)
     }
 }
 

@@ -1,19 +1,30 @@
-//! The memory of an unresolved result. The only test of its process, since the allocator counts everything in it.
+//! The memory of an unresolved result, and of one that is read. One test at a time, since the allocator counts everything in the
+//! process.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::alloc::System;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::Value;
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use serde_json::{Value, json};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::hold::Hold;
-use tinkex::types::{AdamParams, LoraConfig, ModelInput, RequestKind, SamplingParams};
-use tinkex::{Config, Error, Proxy, ServiceClient};
+use support::{Reply, Service, config_for, connect};
+use tinkex::types::wire::protobuf::{self, prost::Message};
+use tinkex::types::{
+    AdamParams, Batch, Datum, ForwardBackwardOutput, LoraConfig, Loss, ModelInput, RequestKind, SamplingParams,
+    TensorData,
+};
+use tinkex::{Config, Error, Proxy, ServiceClient, Wire};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Held by the test that runs.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A few more than fit into the next smaller hash table, so that tables are as empty as possible.
 const COUNT: usize = 1_800;
@@ -42,6 +53,7 @@ fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() ->
 
 #[test]
 fn an_unresolved_result_takes_under_one_kibibyte() {
+    let _alone = ALONE.lock().unwrap();
     let (service, _hold) = Hold::start();
     let config =
         Config::builder().api_key("tml-memory").base_url(service.url()).proxy(Proxy::Off).max_queued(2 * COUNT);
@@ -65,4 +77,71 @@ fn an_unresolved_result_takes_under_one_kibibyte() {
     let flush = || trainer.unload_model().unwrap_err();
     let (bytes, _steps) = each(&client, &flush, &|| trainer.submit_optim_step(AdamParams::default()).unwrap());
     assert!(bytes < LIMIT, "a training step takes {bytes} bytes");
+}
+
+/// The log-probabilities of one datum, not quite as many as a vector has room for that was doubled.
+const LOGPROBS: usize = 500_000;
+
+/// What else is allocated while a result is read, in all threads.
+const SLACK: usize = 256 << 10;
+
+#[test]
+fn a_result_takes_itself_and_its_body() {
+    let _alone = ALONE.lock().unwrap();
+    let logprobs: Vec<f32> = (0..LOGPROBS).map(|index| -(index as f32) / 7.0).collect();
+    let output = json!({"loss_fn_outputs": [{"logprobs": TensorData::from(logprobs)}], "metrics": {}});
+    let json = output.to_string().into_bytes();
+    let output: ForwardBackwardOutput = serde_json::from_value(output).unwrap();
+    let protobuf = protobuf::ForwardBackwardOutput::from(&output).encode_to_vec();
+    for (kind, body) in [("application/json", json), (protobuf::CONTENT_TYPE, protobuf)] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\ncontent-type: {kind}\r\n\r\n", body.len());
+        let reply = [head.as_bytes(), &body].concat();
+        let service = Service::start_unrecorded(move |request| match request.path.as_str() {
+            "create_session" => Reply::ok(json!({"session_id": "session"})),
+            "retrieve_future" if request.request_id() == "large" => Reply::Raw(reply.clone()),
+            _ => Reply::ok(json!({})),
+        });
+        let client = connect(config_for(service.url()));
+        client.pending::<Value>("small", RequestKind::OptimStep).wait().unwrap();
+        let region = Region::new(ALLOCATOR);
+        let result = client.pending::<ForwardBackwardOutput>("large", RequestKind::ForwardBackward).wait().unwrap();
+        // A vector that grows counts with its last size, and the service's copy of the body counts, too.
+        let (result_size, allocated) = (size_of::<f32>() * LOGPROBS, region.change().bytes_allocated);
+        assert_eq!(result.loss_fn_outputs[0].logprobs().unwrap().len(), LOGPROBS);
+        let limit = result_size + 2 * body.len() + SLACK;
+        assert!(allocated < limit, "{kind}: {allocated} bytes, more than {limit}");
+        assert!(allocated > result_size + 2 * body.len(), "{kind}: {allocated} bytes cannot be all");
+    }
+}
+
+#[test]
+fn the_requests_of_a_batch_share_one_buffer() {
+    const TOKENS: usize = 300_000;
+    const DATUMS: usize = 4;
+    let _alone = ALONE.lock().unwrap();
+    let passes = AtomicUsize::new(0);
+    let service = Service::start_unrecorded(move |request| {
+        Reply::ok(match request.path.as_str() {
+            "create_session" => json!({"session_id": "session"}),
+            "create_model" => json!({"request_id": "model"}),
+            "forward_backward" => json!({"request_id": format!("pass {}", passes.fetch_add(1, Ordering::Relaxed))}),
+            "retrieve_future" if request.request_id() == "model" => json!({"model_id": "model"}),
+            "retrieve_future" => json!({"loss_fn_outputs": [{}], "metrics": {}}),
+            _ => json!({}),
+        })
+    });
+    let client = connect(config_for(service.url()).wire(Wire::Protobuf));
+    let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
+    // Each is a request by itself.
+    let datum = Datum::new(vec![1; TOKENS]).input("target_tokens", vec![1; TOKENS]).unwrap();
+    let batch: Batch = vec![datum.input("weights", vec![1.0; TOKENS]).unwrap(); DATUMS].into();
+    let body = TOKENS * (size_of::<u32>() + size_of::<i64>() + size_of::<f32>());
+    let region = Region::new(ALLOCATOR);
+    let output = trainer.forward_backward(&batch, Loss::cross_entropy()).unwrap();
+    let allocated = region.change().bytes_allocated;
+    assert_eq!(output.loss_fn_outputs.len(), DATUMS);
+    // The service has a copy of each body, and a buffer of at least one and at most two.
+    let of_service = (DATUMS + 1) * body..(DATUMS + 2) * body;
+    assert!(allocated > of_service.start + body, "{allocated} bytes cannot be all");
+    assert!(allocated < of_service.end + 2 * body, "{allocated} bytes for {DATUMS} requests of {body}");
 }

@@ -1,8 +1,8 @@
 //! What the response to a poll says about its promise.
 //!
 //! `retrieve_future` reports "done", "failed" and "not yet" in several ways, some by status, some by the shape of the body.
-//! [`classify`] tries them in the protocol's order. A result can take many megabytes: only the top-level keys are read, and
-//! the result stays a slice of the body until it is decoded straight into the caller's type.
+//! [`classify`] tries them in the protocol's order. A result can take many megabytes: only the top-level keys are read, those of a
+//! large one without reading the rest, and the result stays a slice of the body until it is decoded straight into the caller's type.
 
 use std::fmt;
 use std::time::Duration;
@@ -143,8 +143,17 @@ impl<T> PollOutcome<T, PollFailure> {
     }
 }
 
+/// From this number of bytes on, a response that has none of the words that say something else is taken for a result.
+const LARGE: usize = 1 << 16;
+
+/// The words, as keys or as the value of `type`.
+const WORDS: [&[u8]; 3] = [b"error", b"status", b"try_again"];
+
 /// Classifies a 2xx response.
 fn classify_success(body: &[u8]) -> PollOutcome<&[u8], PollFailure> {
+    if body.len() >= LARGE && super::json_structure::is_object_without(&WORDS, body) {
+        return PollOutcome::Ready(body);
+    }
     let undecodable = |why: String| PollOutcome::Failed(PollFailure::Undecodable { why });
     if body.trim_ascii().is_empty() {
         return undecodable("the response is empty".to_owned());

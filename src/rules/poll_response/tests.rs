@@ -136,6 +136,30 @@ fn a_truncated_response_is_undecodable() {
 }
 
 #[test]
+fn a_large_response_says_the_same() {
+    use RequestErrorCategory::Unknown;
+    let padding = "7,".repeat(LARGE / 2);
+    let large = |rest: &str| format!(r#"{{"padding":[{padding}7],{rest}}}"#);
+    for (rest, expected) in [
+        (r#""error":"no""#, failed("no", Unknown)),
+        (r#""status":"failed","message":"oom""#, failed("oom", Unknown)),
+        (r#""type":"try_again""#, pending(None, None)),
+        (r#""st\u0061tus":"pending""#, pending(None, None)),
+        (r#""status":"completed","result":{"value":42}"#, ready(r#"{"value":42}"#)),
+    ] {
+        assert_eq!(read(200, &large(rest)), expected, "{rest}");
+    }
+    for rest in [r#""type":"sample","sequences":[]"#, r#""metrics":{"status":1,"error":2}"#, r#""error":null"#] {
+        assert_eq!(read(200, &large(rest)), ready(&large(rest)), "{rest}");
+    }
+    let whole = large(r#""metrics":{}"#);
+    assert!(matches!(read(200, &whole[..whole.len() - 1]), PollOutcome::Failed(PollFailure::Undecodable { .. })));
+    // That is seen when it is decoded.
+    let damaged = large(r#""metrics":{"loss":}"#);
+    assert_eq!(read(200, &damaged), ready(&damaged));
+}
+
+#[test]
 fn a_result_of_the_wrong_shape_is_undecodable() {
     let wrong = read(200, "{}").resolve(|_| Err::<(), _>("no logprobs".to_owned()), |failure| failure);
     assert_eq!(wrong, undecodable("no logprobs"));

@@ -54,8 +54,8 @@ pub(super) trait Requests: Send {
     }
 
     /// Writes the next request with this sequence number, in this format if it is a pass. May be called again, with another
-    /// number or format, until the service accepts the request.
-    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64) -> Result<Message>;
+    /// number or format, until the service accepts the request. A large one takes the buffer for its body, whatever is in it.
+    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64, buffer: &mut Vec<u8>) -> Result<Message>;
 
     /// Goes on to the request after the one that was accepted. Returns whether there is one.
     fn advance(&mut self) -> bool {

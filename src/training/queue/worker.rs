@@ -25,6 +25,8 @@ pub(super) struct Worker {
     client: PollClient,
     shared: Arc<Shared>,
     numbers: Numbers,
+    /// The body of the last large request, for the next one.
+    buffer: Vec<u8>,
 }
 
 /// One request on its way to a promise: in one format or the other, with one number or another.
@@ -59,8 +61,8 @@ struct Failure {
 
 impl Worker {
     pub(super) fn new(http: &Arc<Http>, poller: &PollerHandle, shared: &Arc<Shared>) -> Self {
-        let (client, numbers) = (poller.new_client(true), Numbers::default());
-        Worker { http: Arc::clone(http), poller: poller.clone(), client, shared: Arc::clone(shared), numbers }
+        let (client, numbers, buffer) = (poller.new_client(true), Numbers::default(), Vec::new());
+        Worker { http: Arc::clone(http), poller: poller.clone(), client, shared: Arc::clone(shared), numbers, buffer }
     }
 
     pub(super) fn run(mut self, entries: &Receiver<Entry>) {
@@ -79,6 +81,10 @@ impl Worker {
                 Entry::Call { .. } if self.shared.stopping.load(Ordering::Acquire) => unsent += 1,
                 Entry::Call { job, lost_before, reservation: _reservation } => self.execute(job, lost_before),
                 Entry::Place(calls, _reservation) => unsent += self.work_off(&calls),
+            }
+            if entries.is_empty() {
+                // An idle client keeps no megabytes.
+                self.buffer = Vec::new();
             }
         }
         unsent
@@ -193,6 +199,9 @@ impl Worker {
             let mut failure = match self.post(&message, &submission.idempotency_key, RetryMode::Submit, submission) {
                 Ok(promise) => {
                     self.accepted(submission, format);
+                    if message.body.capacity() > self.buffer.capacity() {
+                        self.buffer = message.body;
+                    }
                     return Ok(promise);
                 }
                 Err(failure) => failure,
@@ -225,10 +234,11 @@ impl Worker {
         }
     }
 
-    fn write(&self, submission: &mut Submission<'_>) -> Result<(Message, WireFormat)> {
+    fn write(&mut self, submission: &mut Submission<'_>) -> Result<(Message, WireFormat)> {
         let learned = *self.http.formats().lock();
         let format = submission.negotiation.map_or(WireFormat::Json, |negotiation| negotiation.format(learned));
-        submission.requests.write(&self.http, format, self.numbers.next()).map(|message| (message, format))
+        let number = self.numbers.next();
+        submission.requests.write(&self.http, format, number, &mut self.buffer).map(|message| (message, format))
     }
 
     /// The server has accepted the request in this format.

@@ -72,7 +72,10 @@ impl<'de> Deserialize<'de> for Numbers {
                 let mut integers = Vec::new();
                 let first = loop {
                     match list.next_element()? {
-                        None => return Ok(Numbers::Integers(integers)),
+                        None => {
+                            integers.shrink_to_fit();
+                            return Ok(Numbers::Integers(integers));
+                        }
                         Some(Number::Integer(value)) => integers.push(value),
                         Some(Number::Float(value)) => break value,
                     }
@@ -85,6 +88,8 @@ impl<'de> Deserialize<'de> for Numbers {
                         Number::Float(value) => value,
                     });
                 }
+                // It may be kept for long, with room for as many again.
+                floats.shrink_to_fit();
                 Ok(Numbers::Floats(floats))
             }
         }

@@ -34,8 +34,8 @@ pub use messages::*;
 #[cfg(feature = "local")]
 pub(crate) use packed::check_request;
 pub use pass_reader::PassRequest;
-pub(crate) use pass_request::check_data;
 pub use pass_request::pass_request;
+pub(crate) use pass_request::{check_data, write_pass_request};
 pub use prost;
 
 /// The content type of these messages.

@@ -55,7 +55,11 @@ fn for_each_field<'a>(message: &'a [u8], mut each: impl FnMut(usize, &'a [u8])) 
 }
 
 /// Reads numbers of `N` bytes each. `what` names the array in the error.
-pub(super) fn read<T, const N: usize>(bytes: &[u8], what: &str, from_le: fn([u8; N]) -> T) -> Result<Vec<T>, String> {
+pub(super) fn read<T, const N: usize>(
+    bytes: &[u8],
+    what: &str,
+    from_le: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, String> {
     let numbers = bytes.chunks_exact(N);
     if !numbers.remainder().is_empty() {
         return Err(format!("{what} has {} bytes, which are no numbers of {N} bytes each", bytes.len()));

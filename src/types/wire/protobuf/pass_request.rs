@@ -26,10 +26,22 @@ use crate::types::{Datum, Loss, LossSetting, ModelInputChunk, ProvenanceSource, 
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn pass_request(data: &[Datum], loss: &Loss, model_id: &str, seq_id: u64, forward_only: bool) -> Result<Vec<u8>> {
+    write_pass_request(Vec::new(), data, loss, model_id, seq_id, forward_only)
+}
+
+/// The same, in this buffer, whose content is lost.
+pub(crate) fn write_pass_request(
+    buffer: Vec<u8>,
+    data: &[Datum],
+    loss: &Loss,
+    model_id: &str,
+    seq_id: u64,
+    forward_only: bool,
+) -> Result<Vec<u8>> {
     let seq_id = i32::try_from(seq_id)
         .map_err(|_| Error::invalid_input(format!("the sequence number {seq_id} does not fit int32")))?;
     check_data(data)?;
-    Ok(Writer::message_to_vec(|request| {
+    Ok(Writer::write_message(buffer, |request| {
         request.string(1, model_id);
         request.integer(2, seq_id.into());
         for datum in data {
@@ -70,6 +82,8 @@ pub(crate) fn check_data(data: &[Datum]) -> Result<()> {
 fn unfit(chunk: &ModelInputChunk) -> Option<String> {
     match chunk {
         ModelInputChunk::EncodedText(text) => {
+            // Without a branch for each token.
+            i32::try_from(text.tokens.iter().fold(0, |bits, token| bits | token)).err()?;
             let token = text.tokens.iter().find(|&&token| i32::try_from(token).is_err())?;
             Some(format!("the token id {token} does not fit int32"))
         }

@@ -122,7 +122,8 @@ impl Field {
 
     fn tensor(&self, datum: usize) -> Result<TensorData, String> {
         let range = self.ranges.get(datum).cloned().unwrap_or_default();
-        let mut shape = vec![range.len() / self.row];
+        let mut shape = Vec::with_capacity(1 + self.trailing_shape.len());
+        shape.push(range.len() / self.row);
         shape.extend_from_slice(&self.trailing_shape);
         let tensor = read_tensor(&self.data[range], self.dtype, &self.name)?;
         tensor.with_shape(shape).map_err(|error| error.to_string())
