@@ -30,8 +30,8 @@ const CAP: Duration = Duration::from_secs(10);
 /// How many 400s in a row are followed by another poll, at once: a proxy may have sent them (Python client: 3).
 const BAD_REQUESTS: u8 = 3;
 
-/// A progress timeout of this length is none.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// A progress timeout of this length, a year, is none.
+const NO_LIMIT: Duration = Duration::from_secs(31_536_000);
 
 /// The first and the maximum wait while the server cannot be reached (Python client: min(2ⁿ, 30) s).
 const UNREACHABLE_BASE: Duration = Duration::from_secs(1);

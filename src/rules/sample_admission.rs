@@ -20,8 +20,8 @@ const STRICT_IN_FLIGHT: usize = 10;
 /// How many times an estimate counts meanwhile.
 const STRICT_FACTOR: usize = 20;
 
-/// A prompt with a larger estimate is a large one.
-const LARGE: usize = 128 * 1024;
+/// A prompt with a larger estimate, 128 KiB, is a large one.
+const LARGE: usize = 131_072;
 
 /// The pause after a refusal (429, 402) that does not say how long.
 const PAUSE: Duration = Duration::from_secs(1);

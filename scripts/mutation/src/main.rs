@@ -2,7 +2,7 @@
 //!
 //! `mutation switch ROOT WITHOUT` reads the list of `cargo mutants --list --json` from the standard input and rewrites its files
 //! below ROOT. The environment variable `TINKEX_MUTANT` then switches one mutant on by its number, the place in the list. Those whose
-//! numbers are in the file WITHOUT are left out. Prints each number and its mutant.
+//! numbers are in the file WITHOUT are left out. Prints each number and its mutant, with `-` for the number where no switch can stand.
 //!
 //! `mutation refused ROOT` reads cargo's messages as JSON and prints the numbers of the mutants that do not compile.
 
@@ -15,9 +15,25 @@ use std::path::Path;
 use serde_json::Value;
 use switches::{Mutant, Position};
 
-/// What a switch asks; at the end of the library.
+/// At the beginning of the library: what a switch needs, and what stood there before, may be more than enough.
+const ALLOWED: &str = "#![allow(unused_parens, unused_braces)]\n";
+
+/// What a switch asks, and what a function of a hidden type returns; at the end of the library.
 const MODULE: &str = r#"
 pub(crate) mod mutant {
+    pub(crate) enum Either<L, R> { Left(L), Right(R) }
+
+    impl<T, L: Iterator<Item = T>, R: Iterator<Item = T>> Iterator for Either<L, R> {
+        type Item = T;
+
+        fn next(&mut self) -> Option<T> {
+            match self {
+                Either::Left(left) => left.next(),
+                Either::Right(right) => right.next(),
+            }
+        }
+    }
+
     pub(crate) fn on(number: usize) -> bool {
         static NUMBER: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
         *NUMBER.get_or_init(|| {
@@ -50,19 +66,21 @@ fn switch(root: &Path, without: &Path) {
     for (number, entry) in list.iter().enumerate().filter(|(number, _)| !without.contains(number)) {
         files.entry(text(entry, "file")).or_default().push(mutant(number, entry));
     }
+    let mut switched = BTreeSet::new();
     for (file, mutants) in files {
         let path = root.join(file);
         let source = std::fs::read_to_string(&path).expect("a source file");
-        let (source, mut switched) = switches::rewrite(&source, mutants);
+        let (source, numbers) = switches::rewrite(&source, mutants);
         std::fs::write(&path, source).expect("the file can be written");
-        switched.sort_unstable();
-        for number in switched {
-            println!("{number} {}", text(&list[number], "name"));
-        }
+        switched.extend(numbers);
+    }
+    for (number, entry) in list.iter().enumerate().filter(|(number, _)| !without.contains(number)) {
+        let number = if switched.contains(&number) { number.to_string() } else { "-".to_owned() };
+        println!("{number} {}", text(entry, "name"));
     }
     let lib = root.join("src/lib.rs");
     let source = std::fs::read_to_string(&lib).expect("the library's source");
-    std::fs::write(&lib, source + MODULE).expect("the library can be written");
+    std::fs::write(&lib, format!("{ALLOWED}{source}{MODULE}")).expect("the library can be written");
 }
 
 fn mutant(number: usize, entry: &Value) -> Mutant {
@@ -98,7 +116,8 @@ fn refused(root: &Path) {
             let lines: Vec<&str> = source.lines().take(line("line_end")).collect();
             let (above, own) = lines.split_at(line("line_start") - 1);
             let own: Vec<usize> = own.iter().flat_map(|line| switches_in(line)).collect();
-            let nearest = above.iter().rev().take(LINES_OF_A_SWITCH).map(|line| switches_in(line)).find(|n| !n.is_empty());
+            let nearest =
+                above.iter().rev().take(LINES_OF_A_SWITCH).map(|line| switches_in(line)).find(|n| !n.is_empty());
             numbers.extend(if own.is_empty() { nearest.unwrap_or_default() } else { own });
         }
     }

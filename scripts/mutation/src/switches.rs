@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proc_macro2::Span;
 use quote::quote;
+use syn::punctuated::Pair;
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Arm, BinOp, Block, Expr, ReturnType, Signature, Type};
@@ -55,18 +56,45 @@ impl Switches {
         found
     }
 
-    /// A function begins with one early return for each value that replaces its result. Constant functions cannot ask a switch,
-    /// and a result of a hidden type has one type only.
+    /// A function begins with one early return for each value that replaces its result. Constant functions cannot ask a switch.
     fn function(&mut self, signature: &Signature, block: &mut Block) {
-        let is_hidden = matches!(&signature.output, ReturnType::Type(_, output) if matches!(**output, Type::ImplTrait(_)));
-        if signature.constness.is_some() || is_hidden {
+        if signature.constness.is_some() {
             return;
         }
+        let is_hidden =
+            matches!(&signature.output, ReturnType::Type(_, output) if matches!(**output, Type::ImplTrait(_)));
         let first = block.stmts.first().map_or_else(|| block.span(), |statement| statement.span());
         for (number, value) in self.take(first, "FnValue").into_iter().rev() {
             let Ok(value) = syn::parse_str::<Expr>(&value) else { continue };
-            block.stmts.insert(0, syn::parse_quote!(if crate::mutant::on(#number) { return #value; }));
+            if is_hidden {
+                // One type for what it returns in any case: an iterator.
+                let body = block.clone();
+                let either: Expr = syn::parse_quote!(
+                    if crate::mutant::on(#number) {
+                        crate::mutant::Either::Left(#value)
+                    } else {
+                        crate::mutant::Either::Right(#body)
+                    }
+                );
+                *block = syn::parse_quote!({ #either });
+            } else {
+                block.stmts.insert(0, syn::parse_quote!(if crate::mutant::on(#number) { return #value; }));
+            }
         }
+    }
+
+    /// A struct may lack a field that its base has, too.
+    fn fields(&mut self, expr: &mut Expr) {
+        let Expr::Struct(whole) = &*expr else { return };
+        let mut result = expr.clone();
+        for field in &whole.fields {
+            let Some(&(number, _)) = self.take(field.span(), "StructField").first() else { continue };
+            let mut lacking = whole.clone();
+            let others = whole.fields.iter().filter(|other| other.member != field.member).cloned();
+            lacking.fields = others.map(|other| Pair::Punctuated(other, Default::default())).collect();
+            result = syn::parse_quote!((if crate::mutant::on(#number) { #lacking } else { #result }));
+        }
+        *expr = result;
     }
 
     fn binary(&mut self, expr: &mut Expr) {
@@ -123,6 +151,7 @@ impl VisitMut for Switches {
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
         visit_mut::visit_expr_mut(self, expr);
         self.binary(expr);
+        self.fields(expr);
         let Expr::Unary(unary) = &*expr else { return };
         let inner = unary.expr.clone();
         if let Some((number, _)) = self.take(unary.op.span(), "UnaryOperator").first() {

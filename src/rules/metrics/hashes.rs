@@ -39,7 +39,7 @@ fn tuple_hash(items: impl ExactSizeIterator<Item = i64>) -> i64 {
 
 /// CPython's hash of an integer, given as a whole float: its remainder modulo 2⁶¹ − 1, with its sign.
 fn int_hash(whole: f64) -> i64 {
-    const MODULUS: u128 = (1 << 61) - 1;
+    const MODULUS: u128 = 0x1fff_ffff_ffff_ffff;
     let bits = whole.abs().to_bits();
     // A float is mantissa × 2^exponent, and 2⁶¹ ≡ 1 for this modulus.
     let exponent = i32::try_from(bits >> 52).unwrap_or(0) - 1075;
