@@ -140,10 +140,7 @@ impl Http {
         let agent = self.agents.of(limits.purpose);
         let hidden = Hidden::new(secrets.clone(), self.credentials(credential));
         let current = CurrentRequest::set(&limits.handle, secrets);
-        // A connection through a proxy has another one below it, which reads the same bytes.
-        if agent.config().proxy().is_none() {
-            current.veil(&hidden, if request.gives_secret { Body::GivesSecret } else { Body::Ordinary });
-        }
+        current.veil(&hidden, if request.gives_secret { Body::GivesSecret } else { Body::Ordinary });
         let outcome = self.config.clock().outside(|| {
             let head = agent
                 .configure_request(head)
@@ -165,7 +162,7 @@ impl Http {
             response.body.try_reserve_exact(length as usize).ok();
             let mut body = body.into_with_config().limit(self.config.max_response_bytes()).reader();
             let end = body.read_to_end(&mut response.body).map_err(ureq::Error::from);
-            current.lift(|lift| response.change(lift));
+            current.lift(&mut response.headers, &mut response.body);
             if !response.is_success() {
                 response.mask();
             }

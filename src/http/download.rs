@@ -93,9 +93,7 @@ impl Http {
         let (head, secrets) = head(uri, download).map_err(|error| failed(error.into()))?;
         let hidden = Hidden::new(secrets.clone(), Vec::new());
         let current = CurrentRequest::set(&limits.handle, secrets);
-        if proxy.is_none() {
-            current.veil(&hidden, Body::File);
-        }
+        current.veil(&hidden, Body::File);
         clock.outside(|| {
             let agent = self.agents.external();
             let head = agent
@@ -109,7 +107,7 @@ impl Http {
             let (head, body) = agent.run(head).map_err(failed)?.into_parts();
             let mut response =
                 Response { status: head.status.as_u16(), headers: head.headers, body: Vec::new(), hidden };
-            current.lift(|lift| response.change(lift));
+            current.lift(&mut response.headers, &mut response.body);
             self.reached.insert(&origin(uri));
             if let Some(location) = response.headers.get(header::LOCATION).filter(|_| response.is_redirect()) {
                 return Ok(Some(String::from_utf8_lossy(location.as_bytes()).into_owned()));

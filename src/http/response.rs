@@ -106,16 +106,10 @@ impl Response {
 
     /// Masks the secrets that the server repeats. For a response that means failure.
     pub(crate) fn mask(&mut self) {
-        let hidden = self.hidden.clone();
-        self.change(|text| hidden.mask_in(text));
-    }
-
-    /// Changes the body and the values of the headers, if `change` says that it has.
-    pub(super) fn change(&mut self, change: impl Fn(&mut [u8]) -> bool) {
-        change(&mut self.body);
+        self.hidden.mask_in(&mut self.body);
         for value in self.headers.values_mut() {
             let mut bytes = value.as_bytes().to_vec();
-            if change(&mut bytes) {
+            if self.hidden.mask_in(&mut bytes) {
                 *value = HeaderValue::from_bytes(&bytes).unwrap_or_else(|_| HeaderValue::from_static(""));
             }
         }

@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "pretrained")]
+mod openai;
 mod repeated;
 
 use std::collections::HashMap;
@@ -176,8 +178,11 @@ fn no_secret_is_shown_anywhere() {
     repeated::repeated_secrets_are_hidden(&key);
     repeated::a_hostile_id_is_not_shown();
     repeated::the_login_of_a_proxy_is_hidden();
+    repeated::secrets_repeated_through_a_proxy_are_hidden(&key);
     #[cfg(feature = "tokenizers")]
     repeated::the_token_of_the_hub_is_hidden();
+    #[cfg(feature = "pretrained")]
+    openai::keys_of_openais_api_are_hidden(&key);
 }
 
 /// Tokens for weights of another user, and signed URLs.

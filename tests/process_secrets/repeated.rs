@@ -288,3 +288,38 @@ pub fn the_token_of_the_hub_is_hidden() {
     assert!(wire.contains("/file?****"), "the bytes on the wire were not captured");
     assert_hidden("the log of the bytes on the wire", &wire);
 }
+
+/// A service behind a proxy, which also says something before its response.
+pub fn secrets_repeated_through_a_proxy_are_hidden(key: &str) {
+    log::set_max_level(log::LevelFilter::Trace);
+    taken_log();
+    let link = format!("</a?sig={WORD}-0123456789-signature>");
+    let (known, link_there) = (Seen::default(), link.clone());
+    let service = Service::start(move |request| match &*request.path {
+        "healthz" => {
+            let (said, link) = (known.add(request), &link_there);
+            let body = json!({"detail": said}).to_string();
+            let headers = format!("link: {link}\r\nx-echo: {said}\r\n");
+            let length = body.len();
+            let interim = format!("HTTP/1.1 103 Early Hints\r\n{headers}\r\n");
+            let last = format!("HTTP/1.1 409 No\r\n{headers}content-length: {length}\r\n\r\n{body}");
+            Reply::Raw(format!("HTTP/1.1 100 Continue\r\n\r\n{interim}{last}").into_bytes())
+        }
+        _ => healthy_service(request),
+    });
+    let (port, tunnels) = tunnelling_proxy(str::to_owned);
+    for (proxy, count) in [(Proxy::Off, 0), (Proxy::Url(format!("http://127.0.0.1:{port}")), 1)] {
+        let config = service.config().api_key(key).header("x-gateway", format!("{WORD}-gateway"));
+        let client = ServiceClient::connect(config.proxy(proxy).max_retries(0).build().unwrap()).unwrap();
+        let error = client.health().unwrap_err();
+        assert_eq!((error.status(), error.header("link")), (Some(409), Some(&*link)), "programs get what came");
+        assert_eq!(tunnels.lock().unwrap().len(), count);
+        check(&mut Shown::default(), "through a proxy", &error);
+        client.close(Duration::from_secs(60));
+        let log = taken_log();
+        assert_hidden("the log", &log);
+        let wire = bytes_on_the_wire(&log);
+        assert!(wire.contains("HTTP/1.1.103") && wire.contains("*0000*"), "the bytes on the wire were not captured");
+        assert_hidden("the log of the bytes on the wire", &wire);
+    }
+}

@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 use super::super::cancel::{ConnectionShutdown, RequestHandle};
 use super::apart;
 use super::connect_error::ConnectError;
-use super::current::{unmask_current, veil_current, with_current};
+use super::current::{unmask_current, unveiled, veil_current, with_current};
 use super::early_response::EarlyResponses;
 use super::pooling::copy_of;
 use super::resolver::CachingResolver;
@@ -59,15 +59,17 @@ where
             register(handle)
         });
         let written = with_current(RequestHandle::was_written).unwrap_or_default();
-        let connected = apart::connect(&self.route, &details, &self.addresses, &self.threads)
-            .map_err(|error| ConnectError::on_route(error, details.config))
-            .and_then(|route| {
-                if let Some(shutdown) = &*shutdown.lock() {
-                    with_current(|request| request.use_connection(shutdown)).transpose()?;
-                }
-                let secured = self.security.connect(&details, route);
-                secured.map_err(|error| ConnectError::at(ConnectionStage::Tls, error))
-            });
+        let connected = unveiled(|| {
+            apart::connect(&self.route, &details, &self.addresses, &self.threads)
+                .map_err(|error| ConnectError::on_route(error, details.config))
+                .and_then(|route| {
+                    if let Some(shutdown) = &*shutdown.lock() {
+                        with_current(|request| request.use_connection(shutdown)).transpose()?;
+                    }
+                    let secured = self.security.connect(&details, route);
+                    secured.map_err(|error| ConnectError::at(ConnectionStage::Tls, error))
+                })
+        });
         with_current(|request| request.connected(written));
         let inner = connected.inspect_err(|_| {
             // A cancelled connect says nothing about the address.
@@ -107,7 +109,7 @@ impl<T: Transport> Transport for RequestTransport<T> {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let before = self.inner.buffers().input().len();
-        let received = self.inner.await_input(timeout)?;
+        let received = unveiled(|| self.inner.await_input(timeout))?;
         if received {
             if !self.used && is_tls_record(self.inner.buffers().input()) {
                 return Err(ConnectError::tls_record());

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use log::{Level, log_enabled};
+use ureq::http::HeaderMap;
 use ureq::unversioned::transport::Buffers;
 
 use super::super::cancel::RequestHandle;
@@ -59,12 +60,11 @@ impl CurrentRequestGuard {
         }
     }
 
-    /// If something may have been kept out of ureq's log, calls `change` with what puts it back into a text, and says whether there
-    /// was any.
-    pub(in crate::http) fn lift(&self, change: impl FnOnce(&dyn Fn(&mut [u8]) -> bool)) {
+    /// Puts what was kept out of ureq's log back into the headers and the body of the response.
+    pub(in crate::http) fn lift(&self, headers: &mut HeaderMap, body: &mut [u8]) {
         CURRENT.with_borrow(|current| {
             if let Some(veil) = current.as_ref().and_then(|current| current.veil.as_ref()) {
-                change(&|text| veil.lift(text));
+                veil.lift(headers, body);
             }
         });
     }
@@ -86,6 +86,20 @@ pub(super) fn current() -> Option<Arc<RequestHandle>> {
 /// Acts on the request of the calling thread, if there is one.
 pub(super) fn with_current<R>(act: impl FnOnce(&RequestHandle) -> R) -> Option<R> {
     CURRENT.with_borrow(|current| current.as_ref().map(|current| act(&current.handle)))
+}
+
+/// Runs something that reads no response: it makes a connection, or is one below another, which veils what both read.
+pub(super) fn unveiled<R>(run: impl FnOnce() -> R) -> R {
+    let veil = CURRENT.with_borrow_mut(|current| current.as_mut()?.veil.take());
+    let result = run();
+    if veil.is_some() {
+        CURRENT.with_borrow_mut(|current| {
+            if let Some(current) = current {
+                current.veil = veil;
+            }
+        });
+    }
+    result
 }
 
 /// Hides secrets in the bytes that have come after the first `before` ones in the buffer of a connection.

@@ -3,7 +3,7 @@
 //! At level trace ureq logs the bytes that it reads. So it gets them with placeholders of the same length, from the connection below
 //! that log, and the response that it made of them gets the secrets back.
 
-use std::cmp::Reverse;
+use ureq::http::{HeaderMap, HeaderValue};
 
 use super::redact::Hidden;
 
@@ -38,14 +38,16 @@ pub(super) struct Veil {
     body: Body,
     /// Whether the body has begun.
     is_in_body: bool,
-    /// The number of bytes that have come.
-    read: usize,
+    /// The head, as it came.
+    head: Vec<u8>,
     /// The last bytes, as they came.
     recent: Vec<u8>,
     /// Whether the last byte is hidden.
     is_open: bool,
     /// What the placeholders stand for.
     pieces: Vec<Vec<u8>>,
+    /// How many of them are before the body.
+    before_body: usize,
 }
 
 impl Veil {
@@ -57,19 +59,18 @@ impl Veil {
     pub(super) fn cover(&mut self, new: &mut [u8]) -> bool {
         let start = self.recent.len();
         let text = [&self.recent, &*new].concat();
-        if self.body == Body::File
-            && self.read <= STATUS_AT
-            && text.get(STATUS_AT).is_some_and(|status| *status != b'2')
-        {
-            self.body = Body::Ordinary;
-        }
-        let covered = self.covered(&text).split_off(start);
+        let in_heads = self.read_heads(new);
+        let head = if in_heads == 0 { 0 } else { start + in_heads };
+        let covered = self.covered(&text, head).split_off(start);
         let mut at = 0;
         for run in covered.chunk_by(|one, next| one == next) {
             let end = at + run.len();
             if run[0] {
                 if at > 0 || !self.is_open {
                     self.pieces.push(Vec::new());
+                }
+                if at < in_heads {
+                    self.before_body = self.pieces.len();
                 }
                 let number = self.pieces.len() - 1;
                 let piece = &mut self.pieces[number];
@@ -81,37 +82,77 @@ impl Veil {
             at = end;
         }
         let longest = self.hidden.secrets().map(<[u8]>::len).max().unwrap_or_default().max(MIN_WORD);
-        self.read += new.len();
-        self.is_in_body |= head_of(&text).is_some();
         self.recent = text[text.len().saturating_sub(longest)..].to_vec();
         covered.contains(&true)
     }
 
-    /// Puts what is hidden back. Returns whether there was any.
-    pub(super) fn lift(&self, text: &mut [u8]) -> bool {
-        let mut has_changed = false;
-        let mut numbers: Vec<_> = (0..self.pieces.len()).collect();
-        // Short placeholders are the beginnings of longer ones.
-        numbers.sort_by_key(|number| Reverse(self.pieces[*number].len()));
-        for (number, piece) in numbers.into_iter().map(|number| (number, &self.pieces[number])) {
-            let placeholder = placeholder(number, piece.len());
-            if let Some(at) = text.windows(piece.len()).position(|part| part == placeholder) {
-                text[at..at + piece.len()].copy_from_slice(piece);
-                has_changed = true;
+    /// Reads on in the head, before which there may be those of interim responses. Returns how many of the bytes are of heads.
+    fn read_heads(&mut self, new: &[u8]) -> usize {
+        for (at, byte) in new.iter().enumerate() {
+            if self.is_in_body {
+                return at;
+            }
+            self.head.push(*byte);
+            if self.head.ends_with(b"\r\n\r\n") {
+                let status = self.head.get(STATUS_AT..).unwrap_or_default();
+                if status.starts_with(b"1") && !status.starts_with(b"101") {
+                    self.head.clear();
+                    continue;
+                }
+                if self.body == Body::File && !status.starts_with(b"2") {
+                    self.body = Body::Ordinary;
+                }
+                self.is_in_body = true;
             }
         }
-        has_changed
+        new.len()
     }
 
-    /// Whether each byte is to be hidden.
-    fn covered(&self, text: &[u8]) -> Vec<bool> {
+    /// Puts what is hidden back into the headers and the body that ureq made of the response.
+    pub(super) fn lift(&self, headers: &mut HeaderMap, body: &mut [u8]) {
+        if self.before_body > 0 {
+            // Those of one name follow each other, in their order.
+            let (mut last, mut number) = (None, 0);
+            for (name, value) in headers.iter_mut() {
+                number = if last == Some(name) { number + 1 } else { 0 };
+                last = Some(name);
+                let original = self.header(name.as_str(), number).and_then(|value| HeaderValue::from_bytes(value).ok());
+                *value = original.unwrap_or_else(|| HeaderValue::from_static(""));
+            }
+        }
+        let mut at = 0;
+        for (number, piece) in self.pieces.iter().enumerate().skip(self.before_body) {
+            let placeholder = placeholder(number, piece.len());
+            // Each asterisk is part of a placeholder, so this is the one, however short it is.
+            if let Some(before) = body[at..].windows(piece.len()).position(|part| part == placeholder) {
+                let end = at + before + piece.len();
+                body[at + before..end].copy_from_slice(piece);
+                at = end;
+            }
+        }
+    }
+
+    /// The value of a header as it came; of several with this name, the one with this number.
+    fn header(&self, name: &str, number: usize) -> Option<&[u8]> {
+        let mut values = self.head.split(|byte| *byte == b'\n').filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+        });
+        values.nth(number)
+    }
+
+    /// Whether each byte is to be hidden. So many of the bytes are of a head.
+    fn covered(&self, text: &[u8], head: usize) -> Vec<bool> {
         let mut covered = vec![false; text.len()];
-        let head = if self.is_in_body { 0 } else { head_of(text).unwrap_or(text.len()) };
         let (known, words) = match self.body {
             Body::Ordinary => (text, &text[..head]),
             Body::GivesSecret => (text, text),
             Body::File => (&text[..head], &text[..head]),
         };
+        // An asterisk, too, so that each one stands for something.
+        for (covered, byte) in covered.iter_mut().zip(known) {
+            *covered = *byte == b'*';
+        }
         for secret in self.hidden.secrets() {
             for at in 0..known.len() {
                 let length = secret.len().min(known.len() - at);
@@ -136,11 +177,6 @@ impl Veil {
     }
 }
 
-/// The length of the head, if it has ended.
-fn head_of(text: &[u8]) -> Option<usize> {
-    text.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4)
-}
-
 /// A colon ends the name of a header, unless it is that of an address.
 fn is_in_word(byte: u8, next: Option<&u8>) -> bool {
     match byte {
@@ -159,6 +195,7 @@ fn placeholder(number: usize, length: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use quickcheck::quickcheck;
+    use ureq::http::HeaderName;
 
     use super::*;
     use crate::config::Secret;
@@ -170,27 +207,81 @@ mod tests {
         Veil::new(Hidden::new(SecretLines::default(), vec![Secret::new(KEY)]), body)
     }
 
-    /// What ureq reads of a text that comes in pieces of this length, and what becomes of it.
+    /// What ureq reads of a text that comes in pieces of this length, and what becomes of it: of the last head, the values of its
+    /// headers do.
     fn read(text: &str, length: usize, mut veil: Veil) -> (String, String) {
         let mut shown = text.as_bytes().to_vec();
         for piece in shown.chunks_mut(length) {
             veil.cover(piece);
         }
-        let mut lifted = shown.clone();
-        veil.lift(&mut lifted);
-        (String::from_utf8(shown).unwrap(), String::from_utf8(lifted).unwrap())
+        let shown = String::from_utf8(shown).unwrap();
+        let start = shown.rfind("HTTP/1.1 ").unwrap();
+        let (head, body) = shown[start..].split_once("\r\n\r\n").unwrap();
+        let mut headers = HeaderMap::new();
+        for line in head.split("\r\n").skip(1) {
+            let (name, value) = line.split_once(": ").unwrap();
+            headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+        }
+        let mut body = body.as_bytes().to_vec();
+        veil.lift(&mut headers, &mut body);
+        let mut lifted = head.lines().next().unwrap().to_owned();
+        for line in head.split("\r\n").skip(1) {
+            let name = line.split_once(": ").unwrap().0;
+            let number = lifted.to_lowercase().matches(&format!("\r\n{}: ", name.to_lowercase())).count();
+            let value = headers.get_all(name).iter().nth(number).unwrap();
+            lifted.push_str(&format!("\r\n{name}: {}", value.to_str().unwrap()));
+        }
+        let lifted = format!("{}{lifted}\r\n\r\n{}", &text[..start], String::from_utf8(body).unwrap());
+        (shown, lifted)
     }
 
     #[test]
     fn a_repeated_key_is_hidden_however_it_comes() {
-        let text = format!("x-echo: {KEY}\r\n\r\nno {KEY}, tml-012345");
-        let shown = "x-echo: *0000*********\r\n\r\nno *0001*********, *0002*****";
+        let head = "HTTP/1.1 400 No\r\nx-echo: ";
+        let text = format!("{head}{KEY}\r\n\r\nno {KEY}, tml-012345");
+        let shown = format!("{head}*0000*********\r\n\r\nno *0001*********, *0002*****");
         assert_eq!(read(&text, 1000, veil(Body::Ordinary)).0, shown);
         for length in 1..text.len() {
             let (shown, lifted) = read(&text, length, veil(Body::Ordinary));
             assert_eq!(lifted, text, "{length}");
             assert!(!shown.contains("0123456789"), "{length}: {shown}");
         }
+    }
+
+    /// The ends of secrets whose beginnings came before are as short as one letter, and so are asterisks that are none.
+    #[test]
+    fn short_placeholders_are_told_apart() {
+        let secrets = ["key-a-01", "key-b-12", "key-c-23"];
+        let veil = || Veil::new(Hidden::new(SecretLines::default(), secrets.map(Secret::new).to_vec()), Body::Ordinary);
+        let [a, b, c] = secrets;
+        let text = format!(
+            "HTTP/1.1 400 No *\r\nx-echo: {a}*\r\nx-other: {b}\r\nX-Echo: *, {c}{b}\r\n\r\n*{b} ** {a} *0000*** {c}{a} **"
+        );
+        for length in 1..text.len() {
+            let (shown, lifted) = read(&text, length, veil());
+            assert_eq!(lifted, text, "{length}");
+            assert!(secrets.iter().all(|secret| !shown.contains(secret)), "{length}: {shown}");
+        }
+    }
+
+    #[test]
+    fn heads_of_interim_responses_come_before() {
+        let address = "https://me:word-1234@host:81/a?sig=abcdef";
+        let text = format!(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: {address}\r\nx-echo: {KEY}\r\n\r\n\
+             HTTP/1.1 307 Moved\r\nlocation: {address}\r\n\r\n{KEY} {address}"
+        );
+        for length in [1, 7, 24, 1000] {
+            for body in [Body::Ordinary, Body::File] {
+                let (shown, lifted) = read(&text, length, veil(body));
+                let head = &shown[..shown.len() - KEY.len() - address.len() - 1];
+                assert!(!head.contains("abcdef"), "{length}: {shown}");
+                assert!(!shown.contains("0123456789"), "{length}: {shown}");
+                assert_eq!(lifted[text.find("HTTP/1.1 307").unwrap()..], text[text.find("HTTP/1.1 307").unwrap()..]);
+            }
+        }
+        let file = text.replace("307 Moved", "200 OK");
+        assert!(read(&file, 7, veil(Body::File)).0.ends_with(&format!("{KEY} {address}")), "a file is left alone");
     }
 
     #[test]
@@ -238,16 +329,17 @@ mod tests {
     quickcheck! {
         fn every_text_comes_back(parts: Vec<(String, bool)>, length: u8, gives_secret: bool) -> bool {
             let body = if gives_secret { Body::GivesSecret } else { Body::Ordinary };
-            let parts = parts.iter().map(|(text, has_key)| format!("{}{}", text.replace('*', ""), if *has_key { KEY } else { "" }));
-            let text = parts.collect::<String>();
-            let mut shown = text.as_bytes().to_vec();
+            let parts = parts.iter().map(|(text, has_key)| format!("{text}{}", if *has_key { KEY } else { "*" }));
+            let body_text = parts.collect::<String>();
+            let head = b"HTTP/1.1 200 OK\r\n\r\n";
+            let mut shown = [head, body_text.as_bytes()].concat();
             let mut veil = veil(body);
             for piece in shown.chunks_mut(usize::from(length.max(1))) {
                 veil.cover(piece);
             }
-            let same_length = shown.len() == text.len();
-            veil.lift(&mut shown);
-            same_length && shown == text.as_bytes()
+            let mut lifted = shown.split_off(head.len());
+            veil.lift(&mut HeaderMap::new(), &mut lifted);
+            lifted == body_text.as_bytes()
         }
     }
 }

@@ -21,7 +21,7 @@ impl AllowedOrigins {
     pub(in crate::local) fn check(&self) -> Result<()> {
         match self.0.iter().find(|origin| !is_origin(origin)) {
             None => Ok(()),
-            Some(origin) => Err(Error::config(format!("{origin:?} is no origin of web pages")).with_hint(
+            Some(origin) => Err(Error::config(format!("{:?} is no origin of web pages", without_secrets(origin))).with_hint(
                 "give scheme, host and port alone, such as http://localhost:3000; null for files, or * for all pages",
             )),
         }
@@ -63,6 +63,15 @@ fn permission(request: &Request) -> Response {
     response
 }
 
+/// The text without what may be a login or, in an address, a token.
+fn without_secrets(text: &str) -> String {
+    let (start, rest) = text.split_at(text.find(['?', '#']).unwrap_or(text.len()));
+    let host = start.rfind('@').map_or(0, |at| at + 1);
+    let scheme = start.find("://").map_or(0, |at| at + 3).min(host);
+    let mask = |part: &str| if part.is_empty() { "" } else { "…" };
+    format!("{}{}{}{}", &start[..scheme], mask(&start[scheme..host]), &start[host..], mask(rest))
+}
+
 /// Whether a browser can send this as an origin, or it is `*`.
 fn is_origin(text: &str) -> bool {
     if matches!(text, "*" | "null") {
@@ -98,6 +107,18 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_origin(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_no_login_and_no_token() {
+        for (text, shown) in [
+            ("https://me:word@example.org", "https://…example.org"),
+            ("me@a@example.org/chat?token=word@#x", "…example.org/chat…"),
+            ("localhost:3000", "localhost:3000"),
+            ("http://", "http://"),
+        ] {
+            assert_eq!(without_secrets(text), shown, "{text:?}");
         }
     }
 }
