@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, system};
 use crate::fs::write_private;
 
 /// The version of the file's format.
@@ -144,8 +144,9 @@ impl CredentialStore {
     }
 
     fn failed(&self, done: &str, error: io::Error) -> Error {
+        let hint = system::hint(&error);
         Error::new(ErrorKind::Io, format!("the stored keys in {} cannot be {done}: {error}", self.file.display()))
-            .with_hint("check the permissions of the file and its directory, or set TINKER_API_KEY")
+            .with_hint(hint.unwrap_or("check the permissions of the file and its directory, or set TINKER_API_KEY"))
     }
 
     fn unusable(&self, why: &str) -> Error {

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::error::system;
 use crate::process::unique_bits;
 
 /// The suffix of a file that is still being written, or was when its process crashed.
@@ -25,6 +26,11 @@ pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
         options.mode(0o600);
     }
     write(file, content, &mut directories, &mut options)
+}
+
+/// What to do about an error of the system, if that is clear.
+pub fn hint(error: &io::Error) -> Option<&'static str> {
+    system::hint(error)
 }
 
 fn write(file: &Path, content: &[u8], directories: &mut DirBuilder, options: &mut OpenOptions) -> io::Result<()> {

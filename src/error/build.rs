@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::text::line;
-use super::{ConnectionFault, Error, ErrorKind, Inner, Limit, Outlook, RequestErrorCategory, Rounded, Tries};
+use super::{ConnectionFault, Error, ErrorKind, Inner, Limit, Outlook, RequestErrorCategory, Rounded, Tries, system};
 
 /// Maximum size of a response body in an error, in bytes.
 const MAX_BODY: usize = 8 * 1024;
@@ -193,8 +194,17 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Arc::new(source));
+    /// An error of the system that says what to do gives the hint, if there is no other.
+    pub(crate) fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.with_shared_source(Arc::new(source))
+    }
+
+    fn with_shared_source(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+        if self.0.kind == ErrorKind::Io && self.0.hint.is_none() {
+            let system = source.downcast_ref::<io::Error>();
+            self.0.hint = system.and_then(system::hint).map(Cow::Borrowed);
+        }
+        self.0.source = Some(source);
         self
     }
 }

@@ -24,6 +24,7 @@ mod connection;
 mod debug;
 mod figures;
 mod kind;
+pub(crate) mod system;
 mod text;
 
 use std::borrow::Cow;

@@ -11,8 +11,7 @@ pub(crate) fn write(file: &Path, header: &[&str], rows: impl IntoIterator<Item =
     let text: String = std::iter::once(line(header.iter().copied()))
         .chain(rows.into_iter().map(|row| line(row.iter().map(|cell| &**cell))))
         .collect();
-    write_atomically(file, text.as_bytes())
-        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", file.display())))
+    write_atomically(file, text.as_bytes()).map_err(|error| Failure::unwritable(file.display(), &error))
 }
 
 fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {

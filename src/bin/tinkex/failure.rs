@@ -120,8 +120,18 @@ impl Failure {
     pub(crate) fn stdout(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::new(Exit::ClosedPipe, None),
-            _ => Failure::failed(format!("cannot write to stdout: {error}")),
+            _ => Failure::unwritable("to stdout", &error),
         }
+    }
+
+    /// Writing this failed: a file, or `to` somewhere.
+    pub(crate) fn unwritable(what: impl std::fmt::Display, error: &io::Error) -> Self {
+        Failure::system(format_args!("cannot write {what}"), error)
+    }
+
+    /// The system refused something.
+    pub(crate) fn system(what: impl std::fmt::Display, error: &io::Error) -> Self {
+        Failure::failed(format!("{what}: {error}")).add_hints(tinkex::fs::hint(error).map(str::to_owned))
     }
 
     /// Prints it and returns the exit code.

@@ -1,11 +1,12 @@
 //! `tinkex completions` and `tinkex man`: files to install beside the program.
 
-use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use tinkex::fs::write_atomically;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -37,13 +38,26 @@ pub(crate) fn completions(app: &App, mut program: Command, options: &Completions
 
 pub(crate) fn man(app: &App, program: Command, options: &ManOptions) -> Result<(), Failure> {
     match &options.dir {
-        Some(directory) => fs::create_dir_all(directory)
-            .and_then(|()| clap_mangen::generate_to(program, directory))
-            .map_err(|error| Failure::failed(format!("cannot write manual pages to {}: {error}", directory.display()))),
+        Some(directory) => {
+            let mut program = program.disable_help_subcommand(true);
+            program.build();
+            write_pages(&program, directory)
+                .map_err(|error| Failure::unwritable(format_args!("manual pages to {}", directory.display()), &error))
+        }
         None => {
             let mut page = Vec::new();
             Man::new(program).render(&mut page).map_err(Failure::stdout)?;
             app.output.raw(&String::from_utf8_lossy(&page).trim_end())
         }
     }
+}
+
+/// Writes the page of a command, after those of its commands.
+fn write_pages(program: &Command, directory: &Path) -> io::Result<()> {
+    for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
+        write_pages(command, directory)?;
+    }
+    let (man, mut page) = (Man::new(program.clone()), Vec::new());
+    man.render(&mut page)?;
+    write_atomically(&directory.join(man.get_filename()), &page)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::OpenAiProxy;
 use super::served_model::ServedModel;
 use crate::chat::Renderer;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, system};
 use crate::local::openai::TextFormat;
 use crate::local::server::net::Limits;
 use crate::local::server::origins::AllowedOrigins;
@@ -107,9 +107,10 @@ impl OpenAiProxyBuilder {
         }
         let OpenAiProxyBuilder { address, settings } = self;
         let start_error = |error: io::Error| {
+            let hint = system::hint(&error).unwrap_or("use an address HOST:PORT that is free, such as 127.0.0.1:0");
             let error = io::Error::new(error.kind(), format!("{address:?}: {error}"));
             Error::new(ErrorKind::Io, "failed to start the proxy")
-                .with_hint("use an address HOST:PORT that is free, such as 127.0.0.1:0")
+                .with_hint(hint)
                 .with_operation(OPERATION)
                 .with_source(error)
         };

@@ -4,6 +4,8 @@ mod chats;
 mod data;
 mod failures;
 #[cfg(unix)]
+mod full_disk;
+#[cfg(unix)]
 mod interrupt;
 #[cfg(target_os = "linux")]
 mod memory;

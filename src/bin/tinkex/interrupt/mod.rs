@@ -42,7 +42,7 @@ impl Interrupt {
                 Some(note) => screen::stopping(note),
             }
         })
-        .map_err(|error| Failure::failed(format!("cannot install the signal handler: {error}")))?;
+        .map_err(|error| Failure::system("cannot install the signal handler", &error))?;
         Ok(Interrupt { note, ctrl_c, requested })
     }
 
@@ -64,7 +64,7 @@ impl Interrupt {
             function();
         };
         let spawned = thread::Builder::new().name("tinkex-interrupt".to_owned()).spawn(wait);
-        spawned.map_err(|error| Failure::failed(format!("cannot start a thread for signals: {error}")))?;
+        spawned.map_err(|error| Failure::system("cannot start a thread for signals", &error))?;
         self.catch();
         Ok(())
     }

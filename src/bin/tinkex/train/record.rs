@@ -244,7 +244,7 @@ pub(crate) fn checkpoint_name(run: &str, step: u64) -> String {
 }
 
 fn write_failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!("cannot write {}: {error}", path.display()))
+    Failure::unwritable(path.display(), error)
 }
 
 #[cfg(test)]
