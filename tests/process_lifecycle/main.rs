@@ -2,10 +2,13 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 mod black_hole;
+mod closing;
 mod connections;
 mod dropped;
+mod exits;
 mod heartbeats;
 mod logger;
+mod orders;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,106 @@
+//! A process that ends with work in flight, and one that is stopped for a while.
+#![cfg(target_os = "linux")]
+
+use std::io::{self, BufRead};
+use std::process::{Child, Command, Stdio};
+use std::{env, fs, mem, process};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::support::config_for;
+use super::*;
+
+/// Set in the process that ends: the base URL, and how it ends.
+const URL: &str = "TINKEX_TEST_EXIT_URL";
+const HOW: &str = "TINKEX_TEST_EXIT_HOW";
+
+/// Has a step, a sample and a pass in flight, and ends in this way when its input does.
+fn end(url: String, how: &str) {
+    let client = ServiceClient::connect(config_for(url).build().unwrap()).unwrap();
+    let (trainer, sampler) = (train(&client), client.create_sampling_client("base").unwrap());
+    let step = trainer.submit_optim_step(adam()).unwrap();
+    let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();
+    let blocked = trainer.clone();
+    thread::spawn(move || blocked.forward(batch(), LossFn::CrossEntropy));
+    io::stdin().lock().read_line(&mut String::new()).unwrap();
+    match how {
+        "returns" => {}
+        "exits" => process::exit(0),
+        "panics" => panic!("as the test wants"),
+        "forgets" => mem::forget((client, trainer, sampler, step, reply)),
+        "closes" => client.close(Duration::from_secs(1)),
+        "waits" => {
+            step.wait().unwrap();
+            reply.wait().unwrap();
+            trainer.optim_step(adam()).unwrap();
+        }
+        other => unreachable!("{other}"),
+    }
+}
+
+/// A process that has its work in flight.
+fn started(service: &Service, how: &str, test: &str) -> Child {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(URL, service.url()).env(HOW, how);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    service.wait_until(|requests| polls(requests, "") - polls(requests, "create_model") >= 3);
+    child
+}
+
+/// The code of a process, which ends promptly.
+fn code(mut child: Child) -> Option<i32> {
+    promptly(move || {
+        drop(child.stdin.take());
+        child.wait().unwrap().code()
+    })
+}
+
+#[test]
+fn a_process_ends_with_work_in_flight() {
+    if let (Ok(url), Ok(how)) = (env::var(URL), env::var(HOW)) {
+        return end(url, &how);
+    }
+    for (how, expected) in [("returns", 0), ("exits", 0), ("panics", 101), ("forgets", 0), ("closes", 0)] {
+        for vanishes in [false, true] {
+            let service = Service::start_vanishing(silent);
+            let child = started(&service, how, "exits::a_process_ends_with_work_in_flight");
+            if vanishes {
+                service.vanish();
+            }
+            assert_eq!(code(child), Some(expected), "{how}, vanishes: {vanishes}");
+        }
+    }
+}
+
+/// A suspended laptop: when the process goes on, its connections are gone.
+#[test]
+fn a_stopped_process_goes_on() {
+    if let (Ok(url), Ok(how)) = (env::var(URL), env::var(HOW)) {
+        return end(url, &how);
+    }
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let service = Service::start(move |request| match &*request.path {
+        "retrieve_future" if !request.request_id().starts_with("create_model") => {
+            Reply::held(&held, healthy_service(request))
+        }
+        _ => healthy_service(request),
+    });
+    let child = started(&service, "waits", "exits::a_stopped_process_goes_on");
+    let id = Pid::from_raw(child.id().try_into().unwrap());
+    kill(id, Signal::SIGSTOP).unwrap();
+    let state = move || fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    promptly(move || {
+        while !state().contains(") T ") {
+            thread::yield_now();
+        }
+    });
+    service.connections().close_all();
+    service.wait_for_no_connection();
+    gate.open();
+    kill(id, Signal::SIGCONT).unwrap();
+    assert_eq!(code(child), Some(0));
+    let steps = service.requests_to("optim_step");
+    assert_eq!(steps.iter().map(|step| step.seq_id().unwrap()).collect::<Vec<_>>(), [1, 3], "each step once");
+}
