@@ -95,7 +95,8 @@ impl ServiceClient {
             match ready.and_then(|()| http.send_for::<Promise>(&request, &limits)) {
                 Ok(promise) => {
                     let id = promise.request_id;
-                    poller.track(TrackedPromise::new(id, kind, client, completer, config, submitted_at));
+                    let promise = TrackedPromise::new(id, kind, client, completer, config, submitted_at);
+                    poller.track(promise, Some(0));
                 }
                 Err(error) => completer.complete(Err(error)),
             }

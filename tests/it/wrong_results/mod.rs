@@ -4,6 +4,7 @@
 mod hostile;
 mod lists;
 mod passes;
+mod promises;
 mod samples;
 mod steps;
 
