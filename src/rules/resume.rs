@@ -331,6 +331,23 @@ mod tests {
         assert_eq!(wait(95, None), None);
     }
 
+    #[test]
+    fn attempts_end_by_number_or_after_the_preparation() {
+        let (now, lost) = (start(), Interruption::Failed(AttemptFailure::Connection));
+        let not_ready = Interruption::NotReady { retry_after: None };
+        let preparation = WaitEnd::At(now + Duration::from_secs(100), "timeout_preparation");
+        let mut retry = retry();
+        assert_eq!(retry.end(), WaitEnd::Tries(3, "max_retries"));
+        retry.next(&not_ready, now, 0.0);
+        retry.next(&not_ready, now + Duration::from_secs(9), 0.0);
+        assert_eq!(retry.end(), preparation, "from the first such response on");
+        retry.next(&lost, now, 0.0);
+        assert_eq!(retry.end(), WaitEnd::Tries(3, "max_retries"));
+        let mut patient = DownloadRetry::new(retry.policy, Duration::MAX);
+        patient.next(&not_ready, now, 0.0);
+        assert_eq!(patient.end(), WaitEnd::Never);
+    }
+
     quickcheck! {
         fn any_range_is_parsed_without_a_panic(text: String, bytes: u64) -> bool {
             let before = stored(bytes, None, Some("\"a\""));

@@ -129,6 +129,7 @@ mod tests {
     fn limits_are_stricter_after_a_429() {
         let (now, mut admission) = (start(), Admission::new(400, 1000));
         admission.refused(now);
+        assert_eq!(admission.check(now), Ok(()), "few are in flight");
         assert_eq!(admission.begin(40, now), 800);
         assert_eq!(admission.begin(40, now), 800);
         assert_eq!(admission.check(now), Err(None), "too many bytes");

@@ -135,6 +135,8 @@ mod tests {
 
     const CONFLICT: &[u8] = br#"{"detail":"Sequence conflict: expected 4, got 3"}"#;
     const BEHIND: &[u8] = br#"{"detail":"Sequence conflict: expected 2, got 3"}"#;
+    const SAME: &[u8] = br#"{"detail":"Sequence conflict: expected 3, got 3"}"#;
+    const LONG: &[u8] = br#"{"detail":"the sequence number is too long"}"#;
     const USED: &[u8] = br#"{"error":"this sequence number was used for a different request"}"#;
     const NAME: &[u8] = br#"{"detail":"the checkpoint a exists; expected 1 of its kind"}"#;
 
@@ -147,6 +149,7 @@ mod tests {
             (Some(302), b"", Free, Open),
             (Some(400), b"", Free, Open),
             (Some(400), USED, Passed, Open),
+            (Some(400), LONG, Free, Open),
             (Some(400), CONFLICT, Free, Open),
             (Some(410), USED, Passed, Open),
             (Some(401), b"", Free, Open),
@@ -159,6 +162,7 @@ mod tests {
             (Some(409), USED, Passed, Open),
             (Some(409), CONFLICT, Expected(4), Taken(4)),
             (Some(409), BEHIND, Expected(2), Expected(2)),
+            (Some(409), SAME, Expected(3), Expected(3)),
             (Some(410), b"", Free, Open),
             (Some(413), b"", Free, Open),
             (Some(415), b"", Free, Open),
@@ -204,6 +208,7 @@ mod tests {
             (Some(409), USED, Passed, Passed),
             (Some(409), CONFLICT, Taken(4), Taken(4)),
             (Some(409), BEHIND, Expected(2), Expected(2)),
+            (Some(409), SAME, Expected(3), Expected(3)),
             (Some(413), b"", Open, Passed),
             (Some(415), OWN, Free, Free),
             (Some(422), OWN, Free, Free),

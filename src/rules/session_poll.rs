@@ -268,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_kept_of_what_is_gone() {
+        let mut poll = SessionPoll::new(0);
+        poll.give_up(&id("unknown"));
+        poll.add(&id("a"), Ticket(1));
+        poll.remove(&id("a"));
+        assert!(poll.is_idle());
+        for number in 0..=MAX_UNKNOWN {
+            let sample = id(&number.to_string());
+            poll.add(&sample, Ticket(1));
+            poll.give_up(&sample);
+        }
+        assert_eq!(poll.given_up.len(), MAX_UNKNOWN);
+    }
+
+    #[test]
     fn nothing_is_told_forever() {
         let mut poll = SessionPoll::new(7);
         poll.retrieved(&id("a"));

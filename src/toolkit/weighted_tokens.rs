@@ -223,6 +223,51 @@ mod tests {
         }
     }
 
+    /// An image of this many tokens.
+    fn image(tokens: u32) -> ImageChunk {
+        ImageChunk::new(*b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x02\x80\0\0\x01\xe0", tokens).unwrap()
+    }
+
+    /// Two tokens, an image of three, and two tokens that are trained.
+    fn with_image() -> WeightedTokens {
+        WeightedTokens::new().context([1, 2]).image(image(3)).unwrap().trained([6, 7])
+    }
+
+    #[test]
+    fn an_image_stands_at_its_place() {
+        let tokens = with_image();
+        assert_eq!(tokens.tokens(), [1, 2, 0, 0, 0, 6, 7]);
+        assert_eq!(tokens.weights(), [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+        assert_eq!((tokens.len(), tokens.trained_len(), tokens.is_empty()), (7, 2, false));
+        let datum = tokens.datum().unwrap();
+        assert_eq!(datum.model_input, ModelInput::new().append(&[1_u32, 2][..]).append(image(3)).append(&[6_u32][..]));
+        assert_eq!(datum.loss_fn_inputs["target_tokens"].as_i64(), Some(&[2, 0, 0, 0, 6, 7][..]));
+        let one_behind = WeightedTokens::new().context([1]).image(image(2)).unwrap().trained([4]);
+        assert_eq!(one_behind.datum().unwrap().model_input, ModelInput::new().append(&[1_u32][..]).append(image(2)));
+        let at_the_end = WeightedTokens::new().context([1]).image(image(2)).unwrap().datum().unwrap_err();
+        assert!(at_the_end.to_string().contains("ends in an image"), "{at_the_end}");
+        assert!(WeightedTokens::new().image(image(0)).is_err());
+    }
+
+    #[test]
+    fn an_image_is_cut_off_as_a_whole() {
+        for (len, left) in [(9, 7), (7, 7), (6, 6), (5, 5), (4, 2), (3, 2), (2, 2), (1, 1), (0, 0)] {
+            let mut tokens = with_image();
+            tokens.truncate(len);
+            assert_eq!((tokens.len(), tokens.images.len()), (left, usize::from(left >= 5)), "{len}");
+        }
+    }
+
+    #[test]
+    fn each_token_has_its_weight() {
+        let tokens = WeightedTokens::from_parts([7, 8, 9], [0.0, 0.5, 1.0]).unwrap();
+        assert_eq!(tokens, WeightedTokens::new().context([7]).weighted([8], 0.5).trained([9]));
+        assert_eq!(tokens.trained_len(), 2);
+        let error = WeightedTokens::from_parts([7, 8, 9], [1.0]).unwrap_err().to_string();
+        assert!(error.contains("1 weights for 3 tokens"), "{error}");
+        assert!(WeightedTokens::new().is_empty());
+    }
+
     #[test]
     fn too_few_tokens_are_refused() {
         for tokens in [&[][..], &[5]] {

@@ -340,13 +340,12 @@ impl Completer {
 
     /// Hands the result or the error over.
     pub(crate) fn complete(mut self, result: Result<Decoded>) {
-        let unheard = self.settle(result.map_err(|error| error.with_operation(self.operation)));
-        if let Some(error) = unheard.filter(|error| error.kind() != ErrorKind::Cancelled) {
+        if let Some(error) = self.settle(result.map_err(|error| error.with_operation(self.operation))) {
             warn!("{error}; nobody waits for its result");
         }
     }
 
-    /// Returns the error if nobody will get it.
+    /// Returns the error if nobody will get it, unless the caller asked for it.
     fn settle(&mut self, result: Result<Decoded>) -> Option<Error> {
         self.completed = true;
         let mut state = self.state.lock();
@@ -368,7 +367,7 @@ impl Completer {
                 // requests of the call.
                 let promised = error.request_id().is_some() && error.kind() != ErrorKind::RequestFailed;
                 let error = if promised || others_written { error.with_effect(true) } else { error };
-                unheard = state.abandoned.then(|| error.clone());
+                unheard = (state.abandoned && error.kind() != ErrorKind::Cancelled).then(|| error.clone());
                 state.error.get_or_insert(error);
             }
         }
