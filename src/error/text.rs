@@ -68,7 +68,7 @@ mod tests {
     }
 
     quickcheck! {
-        fn any_text_becomes_a_line(text: String, repeat: u16) -> bool {
+        fn any_text_becomes_a_line(text: String, repeat: u8) -> bool {
             let shown = line(text.repeat(usize::from(repeat))).into_owned();
             shown.len() <= MAX_LINE && !shown.chars().any(is_unreadable)
         }

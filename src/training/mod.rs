@@ -11,7 +11,7 @@ mod requests;
 mod saves;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 #[cfg(feature = "ndarray")]
@@ -80,6 +80,8 @@ struct Core {
     model_id: Arc<str>,
     /// Once it has been asked for.
     info: OnceLock<GetInfoResponse>,
+    /// Done once the log says that the service has no outputs for datums.
+    has_no_outputs: Arc<Once>,
 }
 
 impl Drop for Core {
@@ -96,7 +98,13 @@ impl TrainingClient {
     pub(crate) fn new(session: &PollingSession, model_id: &str) -> Result<Self> {
         let queue = Arc::new(TrainingQueue::spawn(session.http(), session.poller())?);
         session.inner().adopt(Arc::clone(&queue) as Arc<dyn Dependent>);
-        let core = Core { session: session.clone(), queue, model_id: model_id.into(), info: OnceLock::new() };
+        let core = Core {
+            session: session.clone(),
+            queue,
+            model_id: model_id.into(),
+            info: OnceLock::new(),
+            has_no_outputs: Arc::new(Once::new()),
+        };
         let timeout_operation = session.config().timeout_operation();
         Ok(TrainingClient { core: Arc::new(core), timeout_operation, waiting_submits: false })
     }

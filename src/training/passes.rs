@@ -1,7 +1,7 @@
 //! Turns passes over a batch into requests of limited size, and combines their results.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use log::warn;
 use parking_lot::Mutex;
@@ -49,7 +49,8 @@ impl TrainingClient {
         let accepted = Arc::clone(&chunks);
         let requests = PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0, chunks };
         let call = self.queue(operation, kind, Box::new(requests), bytes, mode)?;
-        Ok(SubmittedPass { call, targets, chunks: accepted })
+        let has_no_outputs = Arc::clone(&self.core.has_no_outputs);
+        Ok(SubmittedPass { call, targets, chunks: accepted, has_no_outputs })
     }
 }
 
@@ -64,6 +65,7 @@ pub(super) struct SubmittedPass {
     call: SubmittedCall<ForwardBackwardOutput>,
     targets: PassTargets,
     chunks: Chunks,
+    has_no_outputs: Arc<Once>,
 }
 
 impl SubmittedPass {
@@ -83,13 +85,18 @@ impl SubmittedPass {
         self,
         then: impl FnOnce(ForwardBackwardOutput) -> Result<T> + Send + 'static,
     ) -> Pending<T> {
-        let SubmittedPass { call, targets, chunks } = self;
+        let SubmittedPass { call, mut targets, chunks, has_no_outputs } = self;
         call.pending(move |results| {
             let chunks = std::mem::take(&mut *chunks.lock());
-            let check = |(received, datums): (Received<ForwardBackwardOutput>, _)| {
-                received.check(|output| targets.check(datums, &output.loss_fn_outputs))
+            let check = |(received, datums): (Received<ForwardBackwardOutput>, Range<usize>)| {
+                let count = datums.len();
+                received.check(|output| targets.check(datums, output)).map(|output| (output, count))
             };
-            then(combine(results.into_iter().zip(chunks).map(check).collect::<Result<_>>()?))
+            let output = combine(results.into_iter().zip(chunks).map(check).collect::<Result<_>>()?);
+            if output.loss_fn_outputs.is_empty() {
+                has_no_outputs.call_once(|| warn!("the service gives no outputs for datums: loss_fn_outputs is empty"));
+            }
+            then(output)
         })
     }
 }
@@ -164,15 +171,15 @@ impl Requests for PassRequests {
     }
 }
 
-/// The result of a batch from those of its chunks: outputs in order, metrics reduced.
-fn combine(chunks: Vec<ForwardBackwardOutput>) -> ForwardBackwardOutput {
-    let parts: Vec<_> = chunks.iter().map(|chunk| (&chunk.metrics, chunk.loss_fn_outputs.len())).collect();
+/// The result of a batch from those of its chunks, each with its number of datums: outputs in order, metrics reduced.
+fn combine(chunks: Vec<(ForwardBackwardOutput, usize)>) -> ForwardBackwardOutput {
+    let parts: Vec<_> = chunks.iter().map(|(chunk, datums)| (&chunk.metrics, *datums)).collect();
     let reduced = metrics::reduce(&parts);
     for metrics::Dropped { name, reason } in reduced.dropped {
         warn!("dropping the metric {name:?}: {reason}");
     }
     let mut combined = ForwardBackwardOutput::default();
-    for chunk in chunks {
+    for (chunk, _) in chunks {
         combined.loss_fn_output_type = chunk.loss_fn_output_type;
         combined.loss_fn_outputs.extend(chunk.loss_fn_outputs);
     }

@@ -10,7 +10,7 @@ use log::{Level, LevelFilter};
 use serde_json::json;
 use support::{Reply, Service, advance_past_wait, captured_log, healthy_service};
 use tinkex::clock::ManualClock;
-use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams, Severity};
+use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SamplingParams, Severity};
 use tinkex::{Config, ServiceClient};
 
 /// The lines that the library logs during this.
@@ -124,4 +124,18 @@ fn warnings_are_logged_once() {
         (Level::Info, "the service accepts requests again, after a pause of 5s".to_owned()),
     ];
     assert_eq!(lines, expected);
+
+    let service = Service::start(|request| match request.path.as_str() {
+        "retrieve_future" if request.request_id().starts_with("forward:") => {
+            Reply::ok(json!({"loss_fn_outputs": [], "metrics": {"loss:sum": 1.0}}))
+        }
+        _ => healthy_service(request),
+    });
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
+    let lines = lines_of(|| {
+        (0..2).for_each(|_| drop(trainer.forward(support::batch(), LossFn::CrossEntropy).unwrap()));
+    });
+    let expected = "the service gives no outputs for datums: loss_fn_outputs is empty";
+    assert_eq!(lines, [(Level::Warn, expected.to_owned())]);
 }

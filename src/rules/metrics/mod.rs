@@ -26,7 +26,7 @@ pub(crate) struct Dropped {
     pub(crate) reason: &'static str,
 }
 
-/// Reduces the metrics of a batch's chunks, each with its number of `loss_fn_outputs`, which is its weight. The names are
+/// Reduces the metrics of a batch's chunks, each with its number of datums, which is its weight. The names are
 /// those of the first chunk; a metric that is missing in another chunk is dropped.
 pub(crate) fn reduce(parts: &[(&BTreeMap<String, f64>, usize)]) -> Reduced {
     let mut reduced = Reduced::default();

@@ -160,6 +160,21 @@ fn outputs_without_logprobs_are_tolerated() {
     }
 }
 
+/// Some services have no outputs for datums: what cannot be shifted is no error.
+#[test]
+fn services_may_have_no_outputs_at_all() {
+    for wire in WIRES {
+        for form in [json!([]), json!([{"logprobs": {"data": [], "dtype": "float32", "shape": [0]}}])] {
+            let service = with_passes(move |_, result| result["loss_fn_outputs"] = form.clone());
+            let trainer = trainer(&service, wire);
+            let output = trainer.forward_backward(datums(300), LossFn::CrossEntropy).unwrap();
+            assert_eq!(output.loss_fn_outputs, [], "{wire:?}");
+            let honest = self::trainer(&with_passes(|_, _| {}), wire);
+            assert_eq!(output.metrics, honest.forward_backward(datums(300), LossFn::CrossEntropy).unwrap().metrics);
+        }
+    }
+}
+
 #[cfg(feature = "ndarray")]
 type Lie = fn(&mut Value);
 
@@ -169,7 +184,8 @@ fn custom_losses_need_every_logprob() {
     use std::convert::Infallible;
 
     for wire in WIRES {
-        let rows: [(Lie, &str); 3] = [
+        let rows: [(Lie, &str); 4] = [
+            (|result| outputs(result).clear(), "0 outputs for 3 datums"),
             (|result| drop(outputs(result).pop()), "2 outputs for 3 datums"),
             (|result| set_logprobs(result, 1, 1), "1 logprobs for 2 targets of datum 1"),
             (|result| outputs(result)[2] = json!({}), "no logprobs for datum 2"),
