@@ -9,7 +9,6 @@ use super::messages::{Command, PollClient, SamplingTarget, TrackedPromise, panic
 use crate::clock::Clock;
 use crate::process::Process;
 use crate::rules::poll_queue::{ClientId, Ticket};
-use crate::rules::promise_ids::Submitted;
 
 /// How many sequence numbers each of the clients has that share a sampling session.
 const NUMBERS_PER_CLONE: u64 = 1_000_000_000;
@@ -67,9 +66,7 @@ impl PollerHandle {
     }
 
     /// Has a promise polled until its result is ready or nobody wants it any more. In a fork, it ends with an error.
-    /// `number` is the sequence number of its submission, if this client made it and it has one: if the promise was given for another
-    /// one, it ends with an error, too.
-    pub(crate) fn track(&self, promise: TrackedPromise, number: Option<u64>) {
+    pub(crate) fn track(&self, promise: TrackedPromise) {
         if let Err(error) = self.0.process.check() {
             return promise.completer.complete(Err(error));
         }
@@ -81,8 +78,8 @@ impl PollerHandle {
             // call, could send this ticket before the promise, and the poller would ignore it.
             let mut state = state.lock();
             match promise.completer.record_promise(&mut state, &promise.request_id, ticket) {
-                Some(waited) => self.0.commands.send(Command::Add { ticket, promise, number, waited }).map_err(|e| e.0),
-                None => Err(Command::Add { ticket, promise, number, waited: false }),
+                Some(waited) => self.0.commands.send(Command::Add { ticket, promise, waited }).map_err(|e| e.0),
+                None => Err(Command::Add { ticket, promise, waited: false }),
             }
         };
         // Outside the lock: a completer takes it when it completes or drops.
@@ -91,12 +88,6 @@ impl PollerHandle {
                 promise.completer.complete(Err(panicked()));
             }
         }
-    }
-
-    /// The service has accepted a submission whose call has failed before: no other one has this promise.
-    pub(crate) fn settle(&self, request_id: String, client: &PollClient, operation: &'static str, number: u64) {
-        let submitted = Submitted { client: client.id, operation, number };
-        self.send(Command::Settled { request_id: request_id.into(), submitted });
     }
 
     /// Sets whether someone waits for the result. Promises that someone waits for are polled first.

@@ -13,7 +13,6 @@ use crate::http::RequestHandle;
 use crate::rules::poll_queue::{ClientId, Ticket};
 use crate::rules::poll_response::PollOutcome;
 use crate::rules::poll_schedule::PollSchedule;
-use crate::rules::promise_ids::Submitted;
 use crate::types::RequestKind;
 use crate::types::wire::RetrieveFuturesResponse;
 
@@ -137,13 +136,9 @@ pub(super) enum Command {
     Add {
         ticket: Ticket,
         promise: Box<TrackedPromise>,
-        /// Of its submission, if it has one, and this client made it.
-        number: Option<u64>,
         /// Whether someone waits for it already.
         waited: bool,
     },
-    /// The service has accepted this submission, whose call has failed before.
-    Settled { request_id: Arc<str>, submitted: Submitted },
     /// Whether someone waits for the result has changed.
     SetWaited { ticket: Ticket, waited: bool },
     /// Nobody will take the result.

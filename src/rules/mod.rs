@@ -19,7 +19,6 @@
 //! | [`recovery`] | whether the service is back after an outage |
 //! | [`queue_log`] | when a paused queue is logged, and how |
 //! | [`wait_log`] | when a call that waits is worth a line, and what the line says |
-//! | [`promise_ids`] | whether a promise belongs to one submission alone |
 //! | [`poll_queue`] | which promise is polled next when connections are few |
 //! | [`pagination`] | which page of a list is requested next, and when the list has ended |
 //! | [`resume`] | how an interrupted download resumes, and when it is retried |
@@ -62,7 +61,6 @@ pub(crate) mod poll_queue;
 pub(crate) mod poll_response;
 pub(crate) mod poll_room;
 pub(crate) mod poll_schedule;
-pub(crate) mod promise_ids;
 pub(crate) mod proxy;
 pub(crate) mod queue_log;
 pub(crate) mod recovery;

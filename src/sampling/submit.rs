@@ -130,7 +130,7 @@ impl SampleJob {
         let clock = self.sampler.http.config().clock();
         let submitted_at = clock.now();
         match self.submit() {
-            Ok((promise, number)) => {
+            Ok(promise) => {
                 let sampler = Arc::clone(&self.sampler);
                 let config = sampler.http.config();
                 *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default().into();
@@ -164,7 +164,7 @@ impl SampleJob {
                 let promise = TrackedPromise::new(id, kind, sampler.client.clone(), completer, config, submitted_at)
                     .timeout_progress(timeout_progress)
                     .resubmission(resubmission);
-                sampler.poller.track(promise, number);
+                sampler.poller.track(promise);
             }
             Err(error) => self.completer.complete(Err(error)),
         }
@@ -177,8 +177,7 @@ impl SampleJob {
         submitters.submit(Box::new(move || self.run())).is_ok()
     }
 
-    /// Returns the promise, and the sequence number.
-    fn submit(&self) -> Result<(Promise, Option<u64>)> {
+    fn submit(&self) -> Result<Promise> {
         let (http, limiter, operation) = (&self.sampler.http, &self.sampler.limiter, self.completer.operation());
         let key = idempotency_key();
         let limits = http.waiting(&Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) });
@@ -233,6 +232,6 @@ impl SampleJob {
         if let Some(number) = number.filter(|_| promise.is_err() && !limits.handle.was_written()) {
             self.sampler.numbers.give_back(number);
         }
-        promise.map(|promise| (promise, number))
+        promise
     }
 }

@@ -95,8 +95,7 @@ impl ServiceClient {
             match ready.and_then(|()| http.send_for::<Promise>(&request, &limits)) {
                 Ok(promise) => {
                     let id = promise.request_id;
-                    let promise = TrackedPromise::new(id, kind, client, completer, config, submitted_at);
-                    poller.track(promise, Some(0));
+                    poller.track(TrackedPromise::new(id, kind, client, completer, config, submitted_at));
                 }
                 Err(error) => completer.complete(Err(error)),
             }

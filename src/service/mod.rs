@@ -294,7 +294,7 @@ impl ServiceClient {
         let (handle, completer) = CallHandle::<T>::new(operation);
         let (poller, config) = (self.session.poller(), self.config());
         let (client, now) = (poller.new_client(false), config.clock().now());
-        poller.track(TrackedPromise::new(request_id, kind, client, completer, config, now), None);
+        poller.track(TrackedPromise::new(request_id, kind, client, completer, config, now));
         self.session.call(operation, handle, self.submitting()).pending_one()
     }
 

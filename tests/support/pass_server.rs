@@ -58,7 +58,6 @@ pub const GENERATIONS: [Generation; 5] = [JSON_ONLY, PROTOBUF_ONLY, CONTIGUOUS, 
 /// A request that was run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
-    pub model: String,
     pub kind: &'static str,
     pub number: u64,
     /// The batch of a pass.
@@ -176,8 +175,8 @@ impl PassServer {
     fn run(&self, request: &RecordedRequest) -> Reply {
         let run = run(request);
         let mut runs = self.0.runs.lock().unwrap();
-        let next = runs.iter().filter(|known| known.model == run.model).count() as u64 + 1;
-        let known = runs.iter().position(|known| (&known.model, known.number) == (&run.model, run.number));
+        let next = runs.len() as u64 + 1;
+        let known = runs.iter().position(|known| known.number == run.number);
         let index = match (self.0.generation.numbers, known) {
             (Numbers::Contiguous, _) if run.number != next => {
                 let detail = format!("Sequence conflict: expected {next}, got {}", run.number);
@@ -232,9 +231,8 @@ fn run(request: &RecordedRequest) -> Run {
         _ => {
             let pass = SeenPass::read(request).unwrap();
             let kind = if pass.forward_only { "forward" } else { "forward_backward" };
-            return Run { model: pass.model_id, kind, number: pass.seq_id, data: pass.data };
+            return Run { kind, number: pass.seq_id, data: pass.data };
         }
     };
-    let model = request.body["model_id"].as_str().unwrap().to_owned();
-    Run { model, kind, number: request.seq_id().unwrap(), data: Vec::new() }
+    Run { kind, number: request.seq_id().unwrap(), data: Vec::new() }
 }

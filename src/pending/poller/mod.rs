@@ -12,7 +12,6 @@
 //! [`outage`]: crate::rules::outage
 //! [`recovery`]: crate::rules::recovery
 
-mod arrivals;
 mod connections;
 mod dispatch;
 mod sessions;
@@ -41,7 +40,6 @@ use crate::rules::payload_budget::PayloadBudget;
 use crate::rules::poll_queue::{PollQueue, Ticket};
 use crate::rules::poll_response::{NotReady, PollOutcome};
 use crate::rules::poll_room::PollRoom;
-use crate::rules::promise_ids::PromiseIds;
 use crate::rules::recovery::RecoveryDetector;
 use crate::session::{Dependent, Telemetry};
 use crate::threads::{OwnedThread, Pool, panic_text};
@@ -79,7 +77,6 @@ impl Poller {
             pool: Arc::clone(&pool),
             observer,
             promises: HashMap::new(),
-            ids: PromiseIds::default(),
             sessions: HashMap::new(),
             queue: PollQueue::default(),
             polling: BTreeSet::new(),
@@ -146,8 +143,6 @@ struct Worker {
     observer: Arc<PromiseObserver>,
     /// Boxed: there may be tens of thousands of promises, and a hash table keeps empty slots of their size.
     promises: HashMap<Ticket, Box<TrackedPromise>>,
-    /// The last promises of submissions.
-    ids: PromiseIds,
     /// The sampling sessions whose samples are polled together, by the ticket of that poll.
     sessions: HashMap<Ticket, SessionState>,
     /// Those to be polled.
@@ -216,10 +211,7 @@ impl Worker {
     /// Executes one command. Breaks when the poller is to end.
     fn execute(&mut self, command: Command, now: Instant) -> ControlFlow<()> {
         match command {
-            Command::Add { ticket, promise, number, waited } => self.add(ticket, promise, number, waited, now),
-            Command::Settled { request_id, submitted } => {
-                self.ids.promised(&request_id, submitted);
-            }
+            Command::Add { ticket, promise, waited } => self.add(ticket, promise, waited, now),
             Command::SetWaited { ticket, waited } => {
                 self.queue.set_waited(ticket, waited);
                 self.set_waited_in_session(ticket, waited);
@@ -241,6 +233,24 @@ impl Worker {
             Command::Close => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
+    }
+
+    /// Has a promise polled: with the other samples of its session, or by itself.
+    fn add(&mut self, ticket: Ticket, promise: Box<TrackedPromise>, waited: bool, now: Instant) {
+        let target = promise.client.target.clone();
+        self.promises.insert(ticket, promise);
+        match target {
+            Some(target) => self.join_session(ticket, &target, waited, now),
+            None => self.poll_alone(ticket, waited, now),
+        }
+    }
+
+    /// Has a promise polled by itself from this instant on.
+    fn poll_alone(&mut self, ticket: Ticket, waited: bool, at: Instant) {
+        let Some(promise) = self.promises.get_mut(&ticket) else { return };
+        promise.phase = Phase::Queued;
+        self.queue.insert(ticket, promise.client.id, promise.client.ordered, at);
+        self.queue.set_waited(ticket, waited);
     }
 
     fn abandon(&mut self, ticket: Ticket, expired: bool, now: Instant) {

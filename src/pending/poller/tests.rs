@@ -24,7 +24,7 @@ fn track_for(
     let (handle, completer) = CallHandle::new("test");
     let now = config.clock().now();
     let promise = TrackedPromise::new("r-1", RequestKind::Sample, client, completer, config, now);
-    poller.handle().track(promise.resubmission(resubmission), None);
+    poller.handle().track(promise.resubmission(resubmission));
     let (poller, mode) = (poller.handle().clone(), CallMode::submitting(None));
     SubmittedCall { handle, operation: "test", mode, poller, keep_alive: Arc::new(()) }.pending_one()
 }

@@ -17,7 +17,6 @@ pub(super) struct Numbers {
 /// A request of which nobody knows whether the server has taken it. It has the next number.
 #[derive(Debug)]
 pub(super) struct Unresolved {
-    pub(super) operation: &'static str,
     pub(super) message: Message,
     pub(super) idempotency_key: String,
     /// How it is sent once more.

@@ -95,12 +95,18 @@ impl Worker {
         let Job { kind, deadline, mut requests, mut completer, .. } = job;
         loop {
             match self.send(&mut *requests, kind, deadline, &completer, lost_before) {
-                Ok((promise, number, submitted_at)) => {
+                Ok((promise, submitted_at)) => {
                     // Before the poller can complete this request, so that the call does not end with it.
                     let next = requests.advance().then(|| completer.add_request());
                     let (id, config) = (promise.request_id, self.http.config());
-                    let promise = TrackedPromise::new(id, kind, self.client.clone(), completer, config, submitted_at);
-                    self.poller.track(promise, number);
+                    self.poller.track(TrackedPromise::new(
+                        id,
+                        kind,
+                        self.client.clone(),
+                        completer,
+                        config,
+                        submitted_at,
+                    ));
                     match next {
                         Some(next) => completer = next,
                         None => return,
@@ -111,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// Sends one request. Returns its promise, its number if it has one, and when the submission began.
+    /// Sends one request. Returns its promise, and when the submission began.
     fn send(
         &mut self,
         requests: &mut dyn Requests,
@@ -119,7 +125,7 @@ impl Worker {
         deadline: Option<Deadline>,
         completer: &Completer,
         lost_before: u64,
-    ) -> Result<(Promise, Option<u64>, Instant)> {
+    ) -> Result<(Promise, Instant)> {
         completer.begin_write()?;
         let config = self.http.config();
         let submitted_at = config.clock().now();
@@ -140,7 +146,7 @@ impl Worker {
             .resolve(&mut submission, lost_before)
             .map_err(Failure::unsent)
             .and_then(|()| self.submit(&mut submission));
-        promise.map(|(promise, number)| (promise, number, submitted_at)).map_err(|failure| {
+        promise.map(|promise| (promise, submitted_at)).map_err(|failure| {
             if !failure.written {
                 completer.mark_unwritten();
             }
@@ -169,9 +175,8 @@ impl Worker {
             return Ok(());
         }
         match self.post(&earlier.message, &earlier.idempotency_key, earlier.retry, submission) {
-            Ok(promise) => {
+            Ok(_) => {
                 warn!("the request {number} of this training client, whose call had failed, is now accepted");
-                self.poller.settle(promise.request_id, &self.client, earlier.operation, number);
                 self.numbers.accepted();
             }
             Err(failure) => {
@@ -188,17 +193,16 @@ impl Worker {
     }
 
     /// Sends a request until it is accepted, or refused for something else than its format or number.
-    fn submit(&mut self, submission: &mut Submission<'_>) -> Result<(Promise, Option<u64>), Failure> {
+    fn submit(&mut self, submission: &mut Submission<'_>) -> Result<Promise, Failure> {
         loop {
             let (message, format) = self.write(submission).map_err(Failure::unsent)?;
             let mut failure = match self.post(&message, &submission.idempotency_key, RetryMode::Submit, submission) {
                 Ok(promise) => {
-                    let number = submission.is_numbered.then(|| self.numbers.next());
                     self.accepted(submission, format);
                     if message.body.capacity() > self.buffer.capacity() {
                         self.buffer = message.body;
                     }
-                    return Ok((promise, number));
+                    return Ok(promise);
                 }
                 Err(failure) => failure,
             };
@@ -220,8 +224,7 @@ impl Worker {
             };
             let server_failed = matches!(failure.status, Some(408 | 500..));
             let retry = if server_failed { RetryMode::SubmitAgain } else { RetryMode::Submit };
-            let operation = submission.completer.operation();
-            let request = Unresolved { operation, message, idempotency_key, retry, lost, gateway_responses: 0 };
+            let request = Unresolved { message, idempotency_key, retry, lost, gateway_responses: 0 };
             self.numbers.failed(fate, request);
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {

@@ -7,12 +7,9 @@ use super::*;
 /// A response names its prompt: the scripted sample of `asked` has that token.
 fn echoing(request: &RecordedRequest) -> Reply {
     match request.path.as_str() {
-        "asample" => {
-            let (token, number) = (asked(request), request.seq_id().unwrap());
-            Reply::ok(json!({"request_id": format!("echo:{token}:{number}")}))
-        }
+        "asample" => Reply::ok(json!({"request_id": format!("echo:{}", asked(request))})),
         "retrieve_future" => {
-            let token: u64 = request.request_id().split(':').nth(1).unwrap().parse().unwrap();
+            let token: u64 = request.request_id()["echo:".len()..].parse().unwrap();
             match token {
                 13 => Reply::ok(json!({"error": "unlucky", "category": "user"})),
                 token => Reply::ok(json!({"sequences": [{"stop_reason": "stop", "tokens": [token]}]})),

@@ -4,7 +4,6 @@
 mod hostile;
 mod lists;
 mod passes;
-mod promises;
 mod samples;
 mod steps;
 

@@ -1,9 +1,12 @@
 //! Samples whose results do not fit what was asked for.
 
+use std::sync::Arc;
+
 use tinkex::types::{ModelInput, SampledSequence, SamplingParams};
 use tinkex::{SampleOptions, SamplingClient};
 
 use super::*;
+use crate::support::Gate;
 
 fn sampler(service: &Service, wire: Wire) -> SamplingClient {
     connect(service.config().wire(wire)).create_sampling_client("base").unwrap()
@@ -148,4 +151,33 @@ fn a_surplus_of_names_names_nothing() {
     let response = sampler(&service, Wire::Json).sample(&prompt(), 1, &SamplingParams::default()).unwrap();
     let SampledSequence { sequence_id, tokens, .. } = &response.sequences[0];
     assert_eq!((sequence_id, &tokens[..]), (&None, &[7][..]));
+}
+
+/// A service that gives one promise to all samples, and tells of its completion once.
+#[test]
+fn two_samples_of_one_promise_both_end() {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let settings = json!({"sample_use_retrieve_futures": true});
+    let service = service_with_settings(settings, move |request| match &*request.path {
+        "cancel_future" => Reply::ok(json!({})),
+        "asample" => Reply::ok(json!({"request_id": "asample:sampler-0:7"})),
+        "retrieve_futures" if request.body["prev_cursor"] == 0 => {
+            let completion = json!({"state": "finished", "request_id": "asample:sampler-0:7"});
+            Reply::held(&held, Reply::ok(json!({"completions": [completion], "cursor": 1})))
+        }
+        "retrieve_futures" => Reply::ok(json!({"completions": [], "cursor": 1})),
+        _ => healthy_service(request),
+    });
+    let sampler = sampler(&service, Wire::Json);
+    let submit = || sampler.submit_sample(&prompt(), 1, &SamplingParams::default()).unwrap();
+    let (first, second) = (submit(), submit());
+    // The poller knows both before it hears of the completion.
+    while [&first, &second].iter().any(|pending| pending.request_id().is_none()) {
+        std::thread::yield_now();
+    }
+    gate.open();
+    for pending in [first, second] {
+        assert_eq!(pending.wait().unwrap().sequences[0].tokens, [7]);
+    }
 }
