@@ -157,5 +157,7 @@ pub(super) fn protobuf_requests(body: &[u8]) -> bool {
 fn json<T: DeserializeOwned>(body: &[u8]) -> bool {
     let kind = HeaderValue::from_static("application/json");
     let response = Response::made(200, HeaderMap::from_iter([(CONTENT_TYPE, kind)]), body);
-    taken_of_service(response.json::<T>("decode"))
+    let named = |error: Error| error.with_operation("decode");
+    // As a type that holds floats, and as one that holds none.
+    taken_of_service(response.parse::<T>().map_err(named)) | taken_of_service(response.json::<T>("decode"))
 }
