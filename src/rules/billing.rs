@@ -49,6 +49,13 @@ struct Incident {
     last: Instant,
 }
 
+impl Incident {
+    /// Whether a refusal now would be part of it.
+    fn lasts(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) <= MAX_GAP
+    }
+}
+
 impl BillingPause {
     /// Records a refusal. `wait` is the wait before the request is sent again; the incident lasts up to `limit`, and so do the
     /// refusals of this request, which began at `since`.
@@ -60,9 +67,9 @@ impl BillingPause {
         since: Instant,
         now: Instant,
     ) -> Refusal {
-        let begins = self.is_over();
+        let begins = self.is_over(now);
         let incident = &mut self.incidents[what as usize];
-        let continued = incident.filter(|known| now.saturating_duration_since(known.last) <= MAX_GAP);
+        let continued = incident.filter(|known| known.lasts(now));
         let first = continued.map_or(now, |known| known.first);
         *incident = Some(Incident { first, last: now });
         match limit.saturating_sub(now.saturating_duration_since(first.min(since))) {
@@ -73,12 +80,12 @@ impl BillingPause {
 
     /// Records that the service did not refuse. Returns how long everything was paused, if that is over now.
     pub(crate) fn accepted(&mut self, what: Billed, now: Instant) -> Option<Duration> {
-        let incident = self.incidents[what as usize].take()?;
-        self.is_over().then(|| now.saturating_duration_since(incident.first))
+        let incident = self.incidents[what as usize].take().filter(|incident| incident.lasts(now))?;
+        self.is_over(now).then(|| now.saturating_duration_since(incident.first))
     }
 
-    fn is_over(&self) -> bool {
-        self.incidents.iter().all(Option::is_none)
+    fn is_over(&self, now: Instant) -> bool {
+        !self.incidents.iter().flatten().any(|incident| incident.lasts(now))
     }
 }
 
@@ -129,6 +136,21 @@ mod tests {
         assert_eq!(polled, pause(5, true), "it is polls' first");
         assert_eq!(billing.accepted(Billed::Poll, at(2)), None, "submissions are still refused");
         assert_eq!(submit(&mut billing, at(5)), Refusal::GiveUp);
+    }
+
+    #[test]
+    fn what_was_given_up_long_ago_is_over() {
+        let (mut billing, t0) = (BillingPause::default(), start());
+        let at = |seconds| t0 + Duration::from_secs(seconds);
+        let given_up = billing.refused(Billed::Sample, BILLING_WAIT, Duration::ZERO, t0, t0);
+        assert_eq!(given_up, Refusal::GiveUp);
+        let submit =
+            |billing: &mut BillingPause, now| billing.refused(Billed::Submission, BILLING_WAIT, HOUR, now, now);
+        assert_eq!(submit(&mut billing, at(296)), pause(5, true));
+        assert_eq!(billing.accepted(Billed::Submission, at(299)), None, "samples may still be refused");
+        assert_eq!(submit(&mut billing, at(299)), pause(5, true));
+        assert_eq!(billing.accepted(Billed::Submission, at(301)), Some(Duration::from_secs(2)));
+        assert_eq!(billing.accepted(Billed::Sample, at(301)), None, "nobody waits for them");
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl PassTargets {
         PassTargets { each: batch.iter().map(targets).collect(), are_required: false, have_outputs: None }
     }
 
+    /// The service has had outputs for such a batch before: one without them is wrong.
+    pub(crate) fn expect_outputs(&mut self) {
+        self.have_outputs = Some(true);
+    }
+
     /// Checks the result for these datums, which were one request, the next of the batch.
     ///
     /// Some services have metrics, but no outputs for datums, and say so with an empty list or with tensors without any value. Then
@@ -34,8 +39,7 @@ impl PassTargets {
     pub(crate) fn check(&mut self, datums: Range<usize>, result: &mut ForwardBackwardOutput) -> Result<(), String> {
         let outputs = &mut result.loss_fn_outputs;
         let fit = self.fit(datums, outputs);
-        let have_values = outputs.iter().flatten().any(|(_, tensor)| !tensor.is_empty());
-        if fit.is_err() && !have_values && !result.metrics.is_empty() && !self.are_required {
+        if fit.is_err() && !have_values(outputs) && !result.metrics.is_empty() && !self.are_required {
             outputs.clear();
             return match *self.have_outputs.get_or_insert(false) {
                 true => fit,
@@ -67,6 +71,11 @@ impl PassTargets {
             }
         })
     }
+}
+
+/// Whether outputs for datums have any value.
+pub(crate) fn have_values(outputs: &[LossFnOutput]) -> bool {
+    outputs.iter().flatten().any(|(_, tensor)| !tensor.is_empty())
 }
 
 #[cfg(test)]
@@ -132,6 +141,12 @@ mod tests {
             let found = targets.check(0..2, before).and_then(|()| targets.check(2..4, after));
             let found = found.map(|()| after.loss_fn_outputs.len());
             assert_eq!(found.as_ref().copied().map_err(|why| &**why), expected, "{are_required} {first:?} {second:?}");
+        }
+        for lengths in [none, empty] {
+            let mut targets = PassTargets::of(&batch(), &LossFn::Ppo.into());
+            targets.expect_outputs();
+            targets.check(0..2, &mut with_logprobs(lengths)).unwrap_err();
+            assert_eq!(targets.check(0..2, &mut with_logprobs(whole)), Ok(()));
         }
         let without_metrics = PassTargets::of(&batch(), &LossFn::Ppo.into()).check(0..2, &mut Default::default());
         assert_eq!(without_metrics.unwrap_err(), missing);

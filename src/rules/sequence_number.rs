@@ -3,10 +3,12 @@
 //! Servers identify a training request by its number. One that sees a number again returns the promise that it made for it; some
 //! insist that no number is left out. So a number is used again only if it is certain that the server has not taken it.
 
+use std::time::Duration;
+
 use super::effect::{is_of_gateway, may_have_run};
 use super::error_message::{error_message, is_services_own};
 
-/// How many calls a repeated request may fail that gets no response but those of gateways. Then the request itself may be why.
+/// How many calls may get nothing but a gateway's response to a repeated request. Then the request itself may be why.
 const MAX_GATEWAY_RESPONSES: u32 = 3;
 
 /// How a submission failed.
@@ -56,30 +58,9 @@ impl FailedSubmission<'_> {
         }
     }
 
-    /// Decides about a number whose fate was [`Open`](NumberFate::Open), after its request was sent once more, and got no response
-    /// but a gateway's this many times. It is sent no more than that unless nothing of it arrived, or any request would be refused
-    /// now: a request that fails the same way each time must not stop those behind it.
-    pub(crate) fn fate_when_repeated(&self, gateway_responses: u32) -> NumberFate {
-        match (self.status, self.conflict()) {
-            _ if !self.written_last => NumberFate::Open,
-            (_, Some(Conflict::Expected(expected))) if expected > self.number => NumberFate::Taken(expected),
-            (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
-            (_, Some(Conflict::Used)) => NumberFate::Passed,
-            (None, _) if self.is_cut_short => NumberFate::Open,
-            // The key, the account or the moment: the next request would be refused for it too.
-            (Some(300..=399 | 401 | 402 | 429), _) => NumberFate::Open,
-            _ if self.is_of_gateway() && gateway_responses < MAX_GATEWAY_RESPONSES => NumberFate::Open,
-            _ if self.is_of_gateway() => NumberFate::Passed,
-            (Some(409), _) => NumberFate::Passed,
-            (status, _) if may_have_run(true, status) => NumberFate::Passed,
-            // The server would have said the same the first time.
-            _ => NumberFate::Free,
-        }
-    }
-
     /// Whether the last response does not say what the service did with the request, which may not have got there: a success
     /// without a promise, or a refusal that is not in the service's own form.
-    pub(crate) fn is_of_gateway(&self) -> bool {
+    fn is_of_gateway(&self) -> bool {
         self.status.is_some_and(|status| match status {
             200..=299 => true,
             _ if may_have_run(true, self.status) => is_of_gateway(status),
@@ -99,6 +80,46 @@ impl FailedSubmission<'_> {
             // Most of these are about the request, which may be about sequences, too.
             400 | 410 if text.contains("sequence number") && text.contains("was used") => Some(Conflict::Used),
             _ => None,
+        }
+    }
+}
+
+/// What came of sending a request once more, in the calls that settled nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Repetitions {
+    /// How many of them got nothing but a gateway's response.
+    gateway_responses: u32,
+    /// How long those sent it that ended meanwhile.
+    cut_short: Duration,
+}
+
+impl Repetitions {
+    /// Decides about a number whose fate was [`Open`](NumberFate::Open), after a call has sent its request once more, for this
+    /// long, and failed. A request that fails the same way each time must not stop those behind it: unless nothing of it arrives,
+    /// or any request would be refused now, three responses of gateways end the repetition, and so do calls that ended meanwhile
+    /// and together took the submit window.
+    pub(crate) fn failed(&mut self, failed: &FailedSubmission<'_>, took: Duration, window: Duration) -> NumberFate {
+        let open_if = |is_open| if is_open { NumberFate::Open } else { NumberFate::Passed };
+        match (failed.status, failed.conflict()) {
+            _ if !failed.written_last => NumberFate::Open,
+            (_, Some(Conflict::Expected(expected))) if expected > failed.number => NumberFate::Taken(expected),
+            (_, Some(Conflict::Expected(expected))) => NumberFate::Expected(expected),
+            (_, Some(Conflict::Used)) => NumberFate::Passed,
+            // The key, the account or the moment: the next request would be refused for it too.
+            (Some(300..=399 | 401 | 402 | 429), _) => NumberFate::Open,
+            // It might have been settled in the rest of the window, whatever the last attempt got.
+            (status, _) if failed.is_cut_short && may_have_run(true, status) => {
+                self.cut_short = self.cut_short.saturating_add(took);
+                open_if(self.cut_short < window)
+            }
+            _ if failed.is_of_gateway() => {
+                self.gateway_responses = self.gateway_responses.saturating_add(1);
+                open_if(self.gateway_responses < MAX_GATEWAY_RESPONSES)
+            }
+            (Some(409), _) => NumberFate::Passed,
+            (status, _) if may_have_run(true, status) => NumberFate::Passed,
+            // The server would have said the same the first time.
+            _ => NumberFate::Free,
         }
     }
 }
@@ -132,6 +153,8 @@ mod tests {
         status: None,
         body: b"",
     };
+
+    const WINDOW: Duration = Duration::from_secs(300);
 
     const CONFLICT: &[u8] = br#"{"detail":"Sequence conflict: expected 4, got 3"}"#;
     const BEHIND: &[u8] = br#"{"detail":"Sequence conflict: expected 2, got 3"}"#;
@@ -221,15 +244,50 @@ mod tests {
             (Some(524), b"", Open, Passed),
         ] {
             let failed = FailedSubmission { status, body, ..WRITTEN };
-            for (responses, expected) in [(1, early), (2, early), (3, late), (4, late)] {
-                assert_eq!(failed.fate_when_repeated(responses), expected, "{status:?} {responses}");
+            let mut repetitions = Repetitions::default();
+            for expected in [early, early, late, late] {
                 let not_now = FailedSubmission { written_last: false, ..failed };
-                assert_eq!(not_now.fate_when_repeated(responses), Open, "{status:?}");
-                let cut_short = FailedSubmission { is_cut_short: true, ..failed };
-                let expected = if status.is_none() { Open } else { expected };
-                assert_eq!(cut_short.fate_when_repeated(responses), expected, "{status:?} {responses}");
+                assert_eq!(repetitions.failed(&not_now, WINDOW, WINDOW), Open, "{status:?}");
+                assert_eq!(repetitions.failed(&failed, WINDOW, WINDOW), expected, "{status:?} {repetitions:?}");
             }
         }
+    }
+
+    #[test]
+    fn calls_that_end_settle_nothing_within_the_window() {
+        let fates = |status, body, took, calls| {
+            let (failed, mut repetitions) =
+                (FailedSubmission { is_cut_short: true, status, body, ..WRITTEN }, Repetitions::default());
+            (0..calls).map(|_| repetitions.failed(&failed, took, WINDOW)).collect::<Vec<_>>()
+        };
+        for status in [None, Some(200), Some(408), Some(499), Some(500), Some(503), Some(524)] {
+            assert_eq!(fates(status, b"", WINDOW / 3, 4), [Open, Open, Passed, Passed], "{status:?}");
+            assert_eq!(fates(status, b"", WINDOW / 1000, 999), [Open; 999], "{status:?}");
+        }
+        // What they would say without an end, too.
+        for (status, body, fate) in [
+            (303, &b""[..], Open),
+            (402, b"", Open),
+            (404, br#"{"detail":"no"}"#, Free),
+            (409, CONFLICT, Taken(4)),
+            (409, USED, Passed),
+        ] {
+            assert_eq!(fates(Some(status), body, WINDOW, 4), [fate; 4], "{status}");
+        }
+    }
+
+    #[test]
+    fn refusals_for_the_moment_do_not_count() {
+        let mut repetitions = Repetitions::default();
+        let mut failed = |status, is_cut_short| {
+            let failed = FailedSubmission { status: Some(status), is_cut_short, ..WRITTEN };
+            repetitions.failed(&failed, WINDOW / 10, WINDOW)
+        };
+        for status in [302, 401, 402, 429] {
+            assert_eq!(failed(status, false), Open, "{status}");
+            assert_eq!(failed(503, true), Open, "its call ended");
+        }
+        assert_eq!([503, 404, 503].map(|status| failed(status, false)), [Open, Open, Passed]);
     }
 
     #[test]

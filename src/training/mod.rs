@@ -11,12 +11,12 @@ mod requests;
 mod saves;
 
 use std::fmt;
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 #[cfg(feature = "ndarray")]
 pub use custom::CustomLoss;
-use passes::Pass;
+use passes::{Pass, SeenOutputs};
 use queue::TrainingQueue;
 
 use crate::clock::Clock;
@@ -47,8 +47,9 @@ use crate::types::{Batch, ForwardBackwardOutput, GetInfoResponse, Loss, OptimPar
 ///   once more, with the same number and idempotency key. It is run once: now, if it was not before. Then a step is not missing,
 ///   and must not be repeated; only its result is lost. The exception is a call of one request that the program makes again at
 ///   once, with the same arguments: it takes the place of the lost one, and returns its result.
-/// - If the service still cannot be reached, that next call fails, and nothing of it was sent. If it can, and fails that request
-///   again, the request is given up.
+/// - If the service still cannot be reached, or that next call ends before (its deadline, a cancellation), the call fails, and nothing
+///   of it was sent. If the service can be reached, and fails that request again, the request is given up; so it is after calls that
+///   ended have sent it for [`timeout_submit`](crate::ConfigBuilder::timeout_submit) in all.
 ///
 /// # Examples
 ///
@@ -80,8 +81,7 @@ struct Core {
     model_id: Arc<str>,
     /// Once it has been asked for.
     info: OnceLock<GetInfoResponse>,
-    /// Done once the log says that the service has no outputs for datums.
-    has_no_outputs: Arc<Once>,
+    seen: Arc<SeenOutputs>,
 }
 
 impl Drop for Core {
@@ -103,7 +103,7 @@ impl TrainingClient {
             queue,
             model_id: model_id.into(),
             info: OnceLock::new(),
-            has_no_outputs: Arc::new(Once::new()),
+            seen: Arc::default(),
         };
         let timeout_operation = session.config().timeout_operation();
         Ok(TrainingClient { core: Arc::new(core), timeout_operation, waiting_submits: false })

@@ -1,7 +1,8 @@
 //! Turns passes over a batch into requests of limited size, and combines their results.
 
 use std::ops::Range;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::warn;
 use parking_lot::Mutex;
@@ -14,11 +15,11 @@ use crate::http::{Http, write_json};
 use crate::pending::{CallMode, Pending, Received, SubmittedCall};
 use crate::rules::chunking::ChunkLimits;
 use crate::rules::metrics;
-use crate::rules::pass_result::PassTargets;
+use crate::rules::pass_result::{PassTargets, have_values};
 pub(super) use crate::rules::wire_format::Pass;
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, protobuf};
-use crate::types::{Batch, Datum, ForwardBackwardOutput, Loss, RequestKind};
+use crate::types::{Batch, Datum, ForwardBackwardOutput, Loss, LossFn, RequestKind};
 
 impl TrainingClient {
     /// Queues a pass over a batch, in chunks that are small enough for one request.
@@ -46,11 +47,10 @@ impl TrainingClient {
             Pass::ForwardBackward => RequestKind::ForwardBackward,
         };
         let (targets, chunks) = (PassTargets::of(&batch, &loss), Chunks::default());
-        let accepted = Arc::clone(&chunks);
+        let (accepted, is_known) = (Arc::clone(&chunks), loss.function != LossFn::Custom);
         let requests = PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0, chunks };
         let call = self.queue(operation, kind, Box::new(requests), bytes, mode)?;
-        let has_no_outputs = Arc::clone(&self.core.has_no_outputs);
-        Ok(SubmittedPass { call, targets, chunks: accepted, has_no_outputs })
+        Ok(SubmittedPass { call, targets, chunks: accepted, is_known, seen: Arc::clone(&self.core.seen) })
     }
 }
 
@@ -60,12 +60,23 @@ const JSON_BYTES: usize = 10;
 /// The datums of each request that the service has accepted.
 type Chunks = Arc<Mutex<Vec<Range<usize>>>>;
 
+/// What the results of a client's passes had.
+#[derive(Default)]
+pub(super) struct SeenOutputs {
+    /// Some result had outputs for datums. A loss that was created on the server does not count: what it returns is its own affair.
+    any: AtomicBool,
+    /// The log says that a result had none.
+    is_lack_logged: AtomicBool,
+}
+
 /// A pass that was queued, and what its results must have.
 pub(super) struct SubmittedPass {
     call: SubmittedCall<ForwardBackwardOutput>,
     targets: PassTargets,
     chunks: Chunks,
-    has_no_outputs: Arc<Once>,
+    /// Its loss was not created on the server.
+    is_known: bool,
+    seen: Arc<SeenOutputs>,
 }
 
 impl SubmittedPass {
@@ -85,16 +96,22 @@ impl SubmittedPass {
         self,
         then: impl FnOnce(ForwardBackwardOutput) -> Result<T> + Send + 'static,
     ) -> Pending<T> {
-        let SubmittedPass { call, mut targets, chunks, has_no_outputs } = self;
+        let SubmittedPass { call, mut targets, chunks, is_known, seen } = self;
         call.pending(move |results| {
             let chunks = std::mem::take(&mut *chunks.lock());
+            if is_known && seen.any.load(Ordering::Acquire) {
+                targets.expect_outputs();
+            }
             let check = |(received, datums): (Received<ForwardBackwardOutput>, Range<usize>)| {
                 let count = datums.len();
                 received.check(|output| targets.check(datums, output)).map(|output| (output, count))
             };
             let output = combine(results.into_iter().zip(chunks).map(check).collect::<Result<_>>()?);
-            if output.loss_fn_outputs.is_empty() {
-                has_no_outputs.call_once(|| warn!("the service gives no outputs for datums: loss_fn_outputs is empty"));
+            if output.loss_fn_outputs.is_empty() && !seen.is_lack_logged.swap(true, Ordering::AcqRel) {
+                warn!("the service gives no outputs for datums: loss_fn_outputs is empty");
+            }
+            if is_known && have_values(&output.loss_fn_outputs) {
+                seen.any.store(true, Ordering::Release);
             }
             then(output)
         })

@@ -29,7 +29,8 @@ pub struct ForwardBackwardOutput {
     #[serde(default)]
     pub loss_fn_output_type: String,
     /// One output for each datum, in the order of the batch: any other number is an error of the call. Empty if the service has no
-    /// outputs for datums, which the log says once: its responses have metrics, but no output with a value.
+    /// outputs for datums, which the log says once: its responses have metrics, but no output with a value. Once it had some for this
+    /// client, that is an error, too, unless the loss was created on the server.
     pub loss_fn_outputs: Vec<LossFnOutput>,
     /// Metrics of the whole batch. The end of a name says how the metrics of several chunks are combined: `loss:sum`,
     /// `mfu:mean`, `step_max:max`. NaN where the server sent null.

@@ -6,7 +6,7 @@
 
 use super::Message;
 use crate::http::RetryMode;
-use crate::rules::sequence_number::NumberFate;
+use crate::rules::sequence_number::{NumberFate, Repetitions};
 
 /// The next number, and what is unknown about it.
 pub(super) struct Numbers {
@@ -23,8 +23,8 @@ pub(super) struct Unresolved {
     pub(super) retry: RetryMode,
     /// How many submissions were lost up to this one.
     pub(super) lost: u64,
-    /// How many calls have sent it once more and got no response but a gateway's.
-    pub(super) gateway_responses: u32,
+    /// What calls have got that sent it once more.
+    pub(super) repetitions: Repetitions,
 }
 
 impl Default for Numbers {

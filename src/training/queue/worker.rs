@@ -13,7 +13,7 @@ use crate::clock::{Deadline, Received};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
-use crate::rules::sequence_number::{FailedSubmission, NumberFate};
+use crate::rules::sequence_number::{FailedSubmission, NumberFate, Repetitions};
 use crate::rules::wire_format::{AfterRefusal, Negotiation, WireFormat};
 use crate::types::RequestKind;
 use crate::types::wire::Promise;
@@ -174,15 +174,16 @@ impl Worker {
             (submission.may_have_run, submission.idempotency_key) = (true, earlier.idempotency_key);
             return Ok(());
         }
+        let config = self.http.config();
+        let began = config.clock().now();
         match self.post(&earlier.message, &earlier.idempotency_key, earlier.retry, submission) {
             Ok(_) => {
                 warn!("the request {number} of this training client, whose call had failed, is now accepted");
                 self.numbers.accepted();
             }
             Err(failure) => {
-                let failed = failure.describe(number);
-                earlier.gateway_responses += u32::from(failed.is_of_gateway());
-                let fate = failed.fate_when_repeated(earlier.gateway_responses);
+                let took = config.clock().now().saturating_duration_since(began);
+                let fate = earlier.repetitions.failed(&failure.describe(number), took, config.timeout_submit());
                 self.numbers.failed(fate, earlier);
                 if fate == open {
                     return Err(failure.error.with_effect(false));
@@ -224,7 +225,7 @@ impl Worker {
             };
             let server_failed = matches!(failure.status, Some(408 | 500..));
             let retry = if server_failed { RetryMode::SubmitAgain } else { RetryMode::Submit };
-            let request = Unresolved { message, idempotency_key, retry, lost, gateway_responses: 0 };
+            let request = Unresolved { message, idempotency_key, retry, lost, repetitions: Repetitions::default() };
             self.numbers.failed(fate, request);
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {

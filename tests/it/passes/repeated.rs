@@ -5,15 +5,33 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex::ErrorKind;
+use tinkex::clock::ManualClock;
+use tinkex::{ConfigBuilder, ErrorKind};
 
 use super::numbers::{hasty, pass, server, step};
 use super::{start, trainer};
 use crate::support::pass_server::{BOTH, CONTIGUOUS, Mishap, PassServer, lost};
-use crate::support::{Gate, Reply, Service};
+use crate::support::{Gate, Reply, Service, advance_past_wait};
 
 /// Both requests, each under its own number.
 const IN_ORDER: [(&str, u64); 2] = [("optim_step", 1), ("forward_backward", 2)];
+
+/// The waits between the four attempts of each submission, in milliseconds.
+const WAITS: [u128; 3] = [1000, 2000, 4000];
+
+/// A client that makes four attempts of each submission, the last with seconds left.
+fn patient(service: &Service, manual: &ManualClock) -> ConfigBuilder {
+    service.manual_config(manual).max_retries(0).timeout_submit(Duration::from_secs(12))
+}
+
+/// Runs a call that waits so often.
+fn after_waits<T: Send>(manual: &ManualClock, waits: &[u128], call: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let call = scope.spawn(call);
+        waits.iter().for_each(|&millis| advance_past_wait(manual, millis..=millis));
+        call.join().unwrap()
+    })
+}
 
 /// Refusals that are not the service's own.
 fn foreign() -> Vec<Reply> {
@@ -80,16 +98,15 @@ fn a_repetition_outlasts_a_gateways_failure() {
         for status in [408, 502, 503, 504, 520, 524, 529] {
             let fails = |status| Some(Mishap::Refused(Reply::Json(status, json!({"detail": "no"}))));
             let server = server(BOTH, "optim_step", move |nth| match nth {
-                0 | 1 => fails(first),
-                2 => fails(status),
+                0..=3 => fails(first),
+                4 => fails(status),
                 _ => None,
             });
-            let service = start(&server);
-            // Time for two attempts.
-            let config = service.config().max_retries(1).retry_base(Duration::from_millis(1));
-            let trainer = trainer(config.timeout_submit(Duration::from_millis(900)));
-            assert_eq!(step(&trainer).unwrap_err().status(), Some(first));
-            assert_eq!(pass(&trainer).unwrap(), 2.0, "{status}");
+            let (service, manual) = (start(&server), ManualClock::new());
+            let trainer = trainer(patient(&service, &manual));
+            let error = after_waits(&manual, &WAITS, || step(&trainer)).unwrap_err();
+            assert_eq!(error.status(), Some(first));
+            assert_eq!(after_waits(&manual, &WAITS[..1], || pass(&trainer)).unwrap(), 2.0, "{status}");
             assert_eq!(server.order(), IN_ORDER, "{status}");
         }
     }
@@ -139,21 +156,20 @@ fn a_service_that_goes_away_settles_no_number() {
     let gate = Arc::new(Gate::default());
     let held = Arc::clone(&gate);
     let server = server(BOTH, "optim_step", move |nth| match nth {
-        0 | 1 => Some(Mishap::Refused(lost())),
-        2 => Some(Mishap::Refused(Reply::held(&held, lost()))),
+        0..=3 => Some(Mishap::Refused(lost())),
+        4 => Some(Mishap::Refused(Reply::held(&held, lost()))),
         _ => None,
     });
-    let service = start(&server);
-    // Each submission has two attempts.
-    let config = service.config().max_retries(1).retry_base(Duration::from_millis(1));
-    let trainer = trainer(config.timeout_submit(Duration::from_millis(900)));
-    step(&trainer).unwrap_err();
+    let (service, manual) = (start(&server), ManualClock::new());
+    let trainer = trainer(patient(&service, &manual));
+    after_waits(&manual, &WAITS, || step(&trainer)).unwrap_err();
     let connections = service.connections();
     let error = thread::scope(|scope| {
         let next = scope.spawn(|| pass(&trainer).unwrap_err());
-        service.wait_for_count("optim_step", 3);
+        service.wait_for_count("optim_step", 5);
         connections.refuse();
         gate.open();
+        WAITS.iter().for_each(|&millis| advance_past_wait(&manual, millis..=millis));
         next.join().unwrap()
     });
     assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Connect, false), "{error}");

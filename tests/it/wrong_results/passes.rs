@@ -1,6 +1,6 @@
 //! Passes whose results do not fit the batch.
 
-use tinkex::types::{Batch, Datum, LossFn, ModelInput, TensorData};
+use tinkex::types::{Batch, Datum, Loss, LossFn, ModelInput, TensorData};
 
 use super::*;
 
@@ -172,6 +172,24 @@ fn services_may_have_no_outputs_at_all() {
             let honest = self::trainer(&with_passes(|_, _| {}), wire);
             assert_eq!(output.metrics, honest.forward_backward(datums(300), LossFn::CrossEntropy).unwrap().metrics);
         }
+    }
+}
+
+/// A client that got outputs once gets an error when they are missing, but for losses that were created on the server.
+#[test]
+fn outputs_are_not_left_out_later() {
+    let custom = || Loss::new(LossFn::Custom).config("loss_id", "loss-1");
+    for wire in WIRES {
+        let service = with_passes(|number, result| {
+            if !matches!(number, 1 | 3) {
+                outputs(result).clear();
+            }
+        });
+        let trainer = trainer(&service, wire);
+        let count = |loss: Loss| trainer.forward_backward(datums(2), loss).map(|output| output.loss_fn_outputs.len());
+        let known = || Loss::from(LossFn::CrossEntropy);
+        assert_eq!([custom(), known(), known(), custom()].map(|loss| count(loss).unwrap()), [2, 0, 2, 0], "{wire:?}");
+        assert_wrong(&count(known()).unwrap_err(), "wrong-4", "forward_backward", "0 outputs for 2 datums");
     }
 }
 
