@@ -1,5 +1,5 @@
-//! The work that `scripts/compare/run` measures, done with this crate, or as little as is possible without it. compare.py does the same
-//! with the official Python client. Prints one line of JSON; the base URL is that of `tinkex serve --stub`.
+//! The work that `scripts/compare/run` measures, done with this crate, or as little as is possible without it. `scripts/compare/work.py`
+//! does the same with the official Python client. Prints one line of JSON; the base URL is that of `tinkex serve --stub`.
 //!
 //! ```text
 //! cargo run --release --example compare WORK [NUMBER]…
@@ -21,6 +21,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -61,6 +62,7 @@ fn main() -> Result<()> {
         ("floor-prompt", &[tokens, calls]) => floor_prompt(tokens, calls)?,
         _ => return Err(format!("unknown work {arguments:?}").into()),
     };
+    let measured = with(measured, json!({ "own_connections": CONNECTIONS.load(Ordering::Relaxed) }));
     println!("{}", Value::Object(measured));
     Ok(())
 }
@@ -125,34 +127,34 @@ fn base_url() -> Result<String> {
     Ok(env::var("TINKER_BASE_URL")?)
 }
 
+/// The connections of the measurement itself: one for each request to the stub as such.
+static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
 /// Something that the stub counts.
 fn counted(name: &str) -> Result<u64> {
+    CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     let counts = ureq::get(format!("{}/stub", base_url()?)).call()?.body_mut().read_to_vec()?;
     let counts: Value = serde_json::from_slice(&counts)?;
     counts[name].as_u64().ok_or_else(|| "the stub does not count this".into())
 }
 
-/// Waits until the stub has given as many promises, or, without a number, has given some and then no more for a while.
-fn wait_for_promises(count: Option<u64>) -> Result<()> {
-    let mut last = 0;
-    loop {
+/// Waits until the stub has as many of something.
+fn wait_for(name: &str, count: usize) -> Result<()> {
+    while counted(name)? < count as u64 {
         thread::sleep(Duration::from_millis(200));
-        let promises = counted("promises")?;
-        if count.map_or(promises > 0 && promises == last, |count| promises >= count) {
-            return Ok(());
-        }
-        last = promises;
     }
+    Ok(())
 }
 
 fn release() -> Result<()> {
+    CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     ureq::post(format!("{}/stub/release", base_url()?)).send_empty()?;
     Ok(())
 }
 
 /// `queued` is how many samples wait at most, if they are more than the default.
 fn service(queued: usize) -> Result<ServiceClient> {
-    let config = Config::builder().api_key("tml-compare").base_url(base_url()?).proxy(Proxy::Off);
+    let config = Config::builder().api_key("tml-compare").base_url(base_url()?).proxy(Proxy::Off).telemetry(false);
     let config = config.wire(Config::from_env()?.wire()).max_queued(queued.max(10_000));
     Ok(ServiceClient::connect(config.build()?)?)
 }
@@ -219,14 +221,16 @@ fn result(datums: usize, tokens: usize) -> Result<Map<String, Value>> {
     let batch: Batch = data(datums, tokens)?.into();
     let trainer = trainer()?;
     let pending = trainer.submit_forward(&batch, LossFn::CrossEntropy)?;
-    wait_for_promises(None)?;
-    let ((output, measured), above) = peak(|| {
+    // Each chunk has a promise.
+    wait_for("promises", datums.div_ceil(chunk_length(tokens)))?;
+    let (measured, above) = peak(|| {
         let meter = Meter::start()?;
         release()?;
-        Ok((pending.wait()?, meter.stop(1)?))
+        let outputs = pending.wait()?.loss_fn_outputs;
+        let numbers: usize = outputs.iter().filter_map(|output| output.logprobs()).map(<[_]>::len).sum();
+        assert_eq!(numbers, datums * tokens);
+        meter.stop(1)
     })?;
-    let numbers: usize = output.loss_fn_outputs.iter().filter_map(|output| output.logprobs()).map(<[_]>::len).sum();
-    assert_eq!(numbers, datums * tokens);
     Ok(with(measured, json!({ "peak": above, "calls": 1 })))
 }
 
@@ -266,11 +270,11 @@ fn futures(count: usize) -> Result<Map<String, Value>> {
         (0..count).map(|_| Ok(sampler.submit_sample(&prompt, 1, &params)?)).collect()
     };
     let warm = submit(WARM)?;
-    wait_for_promises(Some(WARM as u64))?;
+    wait_for("promises", WARM)?;
     let before = status("VmRSS")?;
     let meter = Meter::start()?;
     let pending = submit(count)?;
-    wait_for_promises(Some((WARM + count) as u64))?;
+    wait_for("promises", WARM + count)?;
     let submitted = meter.stop(count)?;
     let resident = status("VmRSS")?.saturating_sub(before) / count;
     let meter = Meter::start()?;
@@ -307,6 +311,12 @@ fn is_json() -> bool {
     env::var("TINKER_WIRE").is_ok_and(|wire| wire == "json")
 }
 
+/// How many datums of so many tokens a request has.
+fn chunk_length(tokens: usize) -> usize {
+    let length = if is_json() { CHUNK_NUMBERS / (3 * tokens) } else { CHUNK_BYTES / (16 * tokens) };
+    length.clamp(1, 1024)
+}
+
 /// Posts bytes to the stub and returns the body of the response.
 fn post(agent: &ureq::Agent, endpoint: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>> {
     let request = agent.post(format!("{}/api/v1/{endpoint}", base_url()?)).header("x-api-key", "tml-compare");
@@ -327,9 +337,8 @@ fn floor_pass(datums: usize, tokens: usize, count: usize) -> Result<Map<String, 
     let agent = ureq::Agent::new_with_defaults();
     let is_json = is_json();
     let loss = Loss::cross_entropy();
-    let length = if is_json { CHUNK_NUMBERS / (3 * tokens) } else { CHUNK_BYTES / (16 * tokens) };
     calls(count, || {
-        for chunk in data.chunks(length.clamp(1, 1024)) {
+        for chunk in data.chunks(chunk_length(tokens)) {
             let (body, content_type) = match is_json {
                 true => {
                     let forward_backward_input = ForwardBackwardInput::new(chunk, &loss);
@@ -356,15 +365,23 @@ fn decode_pass(body: Vec<u8>) -> Result<usize> {
 }
 
 fn floor_result(datums: usize, tokens: usize) -> Result<Map<String, Value>> {
-    let agent = ureq::Agent::new_with_defaults();
-    let promise = json!({ "request_id": format!("stub-0-0-pass-{tokens}x{datums}") }).to_string();
-    // The stub makes the result only once.
-    release()?;
-    promised(&agent, promise.as_bytes())?;
-    calls(5, || {
-        assert_eq!(decode_pass(promised(&agent, promise.as_bytes())?)?, datums);
-        Ok(())
-    })
+    let (agent, length) = (ureq::Agent::new_with_defaults(), chunk_length(tokens));
+    // What the stub would promise for the chunks, with a time that is far.
+    let chunks = (0..datums).step_by(length).map(|first| length.min(datums - first));
+    let polls: Vec<_> = chunks
+        .map(|chunk| json!({ "request_id": format!("stub-0-100000000-pass-{tokens}x{chunk}") }).to_string())
+        .map(|promise| (agent.clone(), promise))
+        .map(|(agent, promise)| thread::spawn(move || decode_pass(promised(&agent, promise.as_bytes())?)))
+        .collect();
+    wait_for("held_polls", polls.len())?;
+    let (measured, above) = peak(|| {
+        let meter = Meter::start()?;
+        release()?;
+        let read: usize = polls.into_iter().map(|poll| poll.join().expect("it ends")).sum::<Result<_>>()?;
+        assert_eq!(read, datums);
+        meter.stop(1)
+    })?;
+    Ok(with(measured, json!({ "peak": above, "calls": 1 })))
 }
 
 fn sample_body(prompt: &ModelInput) -> Result<Vec<u8>> {

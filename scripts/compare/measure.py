@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import plots
@@ -22,6 +24,8 @@ OURS, FLOOR = "tinkex", "floor"
 HELD = ["--stub-delay-ms", "100000000", "--flag", "sample_max_concurrent_requests=1000000", "--max-connections", "100000"]
 DELAYED = ["--stub-delay-ms", "50", "--max-connections", "100000"]
 PATIENCE = 1800
+# From this version on, the official client sends passes in protobuf only; older ones send JSON only.
+SENDS_PROTOBUF = (0, 38)
 
 
 @dataclass
@@ -30,8 +34,8 @@ class Work:
     words: str
     stub: tuple = ()
     has_floor: bool = False
-    # In JSON, which the newest official client does not send.
-    json: bool = False
+    # The formats that the server takes. The newest servers take passes in protobuf only, as the newest official client sends them.
+    wire: str = "protobuf"
     official: bool = True
     # Takes so long that it is done only once.
     once: bool = False
@@ -40,11 +44,12 @@ class Work:
 WORKS = [
     Work("start to the first accepted request", "start"),
     Work("`forward_backward` 128 × 4096", "pass 128 4096 5", has_floor=True),
-    Work("the same in JSON", "pass 128 4096 5", has_floor=True, json=True, official=False),
+    Work("the same, with a server that takes both formats", "pass 128 4096 5", wire="both"),
+    Work("the same in JSON", "pass 128 4096 5", has_floor=True, wire="json", official=False),
     Work("`forward_backward` 1 × 32 768", "pass 1 32768 20", has_floor=True),
     Work("`forward_backward` 1024 × 64", "pass 1024 64 10", has_floor=True),
     Work("a result of 500 000 logprobs", "result 125 4000", stub=HELD, has_floor=True),
-    Work("such a result in JSON", "result 125 4000", stub=HELD, has_floor=True, json=True, official=False),
+    Work("such a result in JSON", "result 125 4000", stub=HELD, has_floor=True, wire="json", official=False),
     Work("4 000 samples of 50 ms, 400 at a time", "samples 4000 400", stub=DELAYED, has_floor=True),
     Work("a sample of a 32 000-token prompt", "prompt 32000 20", has_floor=True),
     Work("400 samples at once, 10 rounds", "rounds 4000 400", stub=DELAYED),
@@ -104,30 +109,39 @@ def size(value):
 SHOWN = {"wall": seconds, "cpu": seconds, "peak": size, "received": size, "sent": size}
 
 
-class Stub:
-    """A server of one run."""
-
-    def __init__(self, program, options):
+@contextmanager
+def started_stub(program, options):
+    """The URL of a server of one run."""
+    with tempfile.TemporaryFile() as errors:
         command = [program, "serve", "--port", "0", "--stub", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.url = self.process.stdout.readline().split()[-1]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            line = process.stdout.readline()
+            if not line:
+                process.wait()
+                errors.seek(0)
+                sys.exit(f"compare: the stub did not start: {' '.join(command)}\n{errors.read().decode()}")
+            yield line.split()[-1]
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
-    def counts(self):
-        with urllib.request.urlopen(f"{self.url}/stub") as response:
-            return json.load(response)
 
-    def __enter__(self):
-        return self
+def counts(url):
+    with urllib.request.urlopen(f"{url}/stub") as response:
+        return json.load(response)
 
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
+
+def sends_protobuf(version):
+    return tuple(int(part) for part in version.split(".")[:2]) >= SENDS_PROTOBUF
 
 
 class Clients:
     def __init__(self, options):
         self.options = options
         self.names = [OURS, FLOOR, *options.version]
+        self.has_failed = False
 
     def command(self, name, words):
         if name == OURS:
@@ -141,17 +155,19 @@ class Clients:
 
     def measure(self, name, work):
         """What one run took: for each call, except connections; None if it failed."""
-        # The newest servers take passes in protobuf only, and old official clients send JSON.
-        wire = "json" if work.json else "protobuf" if name in (OURS, FLOOR) else "both"
-        with Stub(self.options.stub, ["--wire", wire, *work.stub]) as stub:
+        wire = work.wire
+        if name not in (OURS, FLOOR) and not sends_protobuf(name):
+            wire = "json"
+        with started_stub(self.options.stub, ["--wire", wire, *work.stub]) as url:
             environment = {
                 "PATH": os.environ["PATH"],
                 "HOME": self.options.programs,
-                "TINKER_BASE_URL": stub.url,
+                "TINKER_BASE_URL": url,
                 "TINKER_API_KEY": "tml-compare",
                 "TINKER_TELEMETRY": "0",
-                "TINKER_WIRE": "json" if work.json else "auto",
+                "TINKER_WIRE": "json" if wire == "json" else "auto",
                 "PYTHONWARNINGS": "ignore",
+                "PYTHONDONTWRITEBYTECODE": "1",
                 # Old versions import torch, for which there is a stub.
                 "PYTHONPATH": f"{HERE}/../conformance/stubs",
             }
@@ -160,24 +176,31 @@ class Clients:
                 command = self.command(name, work.words.split())
                 child = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
                 end = threading.Timer(PATIENCE, child.kill)
+                end.daemon = True
                 end.start()
-                # Also what the process as a whole took.
-                _, child.returncode, used = os.wait4(child.pid, 0)
+                try:
+                    # Also what the process as a whole took.
+                    _, child.returncode, used = os.wait4(child.pid, 0)
+                finally:
+                    end.cancel()
+                    child.kill()
+                    child.wait()
                 wall = time.perf_counter() - began
-                end.cancel()
                 output.seek(0)
                 errors.seek(0)
                 if child.returncode != 0:
                     about = errors.read().decode()[-2000:]
                     print(f"compare: {name} failed: {work.words}\n{about}", file=sys.stderr)
+                    self.has_failed = True
                     return None
                 measured = json.load(output)
-            counts = stub.counts()
+            counted = counts(url)
         calls = measured.get("calls", 1)
         whole = {"wall": wall, "cpu": used.ru_utime + used.ru_stime}
         measured = {**whole, **measured}
-        measured.update({key: counts[key] / calls for key in ("received", "sent", "requests")})
-        measured["accepted"] = counts["accepted"] - 1
+        measured.update({key: counted[key] / calls for key in ("received", "sent", "requests")})
+        # One more is that of the counts.
+        measured["accepted"] = counted["accepted"] - measured["own_connections"] - 1
         return measured
 
 
@@ -213,33 +236,38 @@ def table(measured, clients):
     yield "| work | client | wall | CPU | memory | sent | received | connections |"
     yield "|---|---|---|---|---|---|---|---|"
     for work in WORKS:
-        ours = measured.get((work.name, OURS))
+        ours, title = measured.get((work.name, OURS)), work.name
         for name in clients.names:
             values = measured.get((work.name, name))
             if not values:
                 continue
-            cells = [work.name if name == OURS else "", name]
+            cells, title = [title, name], ""
             for key, show in SHOWN.items():
                 cells.append(show(values[key]) + (beside(values[key], ours[key]) if name != OURS and ours else ""))
             yield f"| {' | '.join(cells)} | {values['accepted']:.0f} |"
 
 
-def goals(measured, newest):
-    """A row for each goal."""
+def goals(measured, newest, only):
+    """A row for each goal of the work that has this word."""
     yield "| work | goal | measured | |"
     yield "|---|---|---|---|"
     for work, other, key, bound in GOALS:
+        if only not in work:
+            continue
         is_floor = other == FLOOR
         ours, other = measured.get((work, OURS)), measured.get((work, other if is_floor else newest))
+        goal = f"{WORDS[key]} ≤ {bound} × the floor" if is_floor else f"≥ {bound} times less {WORDS[key]} than {newest}"
         if not ours or not other or not ours[key] or not other[key]:
+            yield f"| {work} | {goal} | not measured | |"
             continue
         value = ours[key] / other[key] if is_floor else other[key] / ours[key]
-        goal = f"{WORDS[key]} ≤ {bound} × the floor" if is_floor else f"≥ {bound} times less {WORDS[key]} than {newest}"
         yield f"| {work} | {goal} | {ratio(value)} | {verdict(value <= bound if is_floor else value >= bound)} |"
     for work, key, bound in LIMITS:
-        if ours := measured.get((work, OURS)):
-            show = SHOWN[key]
-            yield f"| {work} | {WORDS[key]} ≤ {show(bound)} | {show(ours[key])} | {verdict(ours[key] <= bound)} |"
+        if only not in work:
+            continue
+        ours, show = measured.get((work, OURS)), SHOWN[key]
+        value, met = (show(ours[key]), verdict(ours[key] <= bound)) if ours else ("not measured", "")
+        yield f"| {work} | {WORDS[key]} ≤ {show(bound)} | {value} | {met} |"
 
 
 def verdict(is_met):
@@ -257,8 +285,8 @@ def machine():
     )
 
 
-def draw(clients):
-    """The plots of how cost grows."""
+def drawn(clients):
+    """What the plots of how cost grows show: their name, axis, unit and lines."""
     for name, axis, each, numbers, words, stub in SERIES:
         lines = {}
         for client in clients.names:
@@ -269,7 +297,7 @@ def draw(clients):
                 if measured:
                     for key in ("cpu", "peak"):
                         lines.setdefault(key, {}).setdefault(client, []).append((number, measured[key]))
-        plots.write(os.path.join(os.path.dirname(PAGE), f"performance/{name}.svg"), axis, each, lines)
+        yield name, axis, each, lines
 
 
 def renew(tables):
@@ -295,14 +323,22 @@ def main():
     options = parser.parse_args()
     if options.write and options.only:
         parser.error("--write renews whole tables: leave --only out")
+    if options.write and not options.version:
+        parser.error("--write needs the official client beside")
+    # Ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     clients = Clients(options)
     measured = measure_all(clients, options)
     tables = {"machine": [machine()], "table": list(table(measured, clients))}
     if options.version:
-        tables["goals"] = list(goals(measured, options.version[0]))
+        tables["goals"] = list(goals(measured, options.version[0], options.only))
     print("\n\n".join("\n".join(lines) for lines in tables.values()))
+    plotted = list(drawn(clients)) if options.write and not clients.has_failed else []
+    if clients.has_failed:
+        sys.exit("compare: some of the work failed" + (", so that nothing is written" if options.write else ""))
     if options.write:
-        draw(clients)
+        for name, axis, each, lines in plotted:
+            plots.write(os.path.join(os.path.dirname(PAGE), f"performance/{name}.svg"), axis, each, lines)
         renew(tables)
 
 

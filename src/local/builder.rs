@@ -154,7 +154,7 @@ impl LocalServerBuilder {
     /// Computes nothing, so that a program can measure what clients cost: passes, optimizer steps and samples are not checked, and their
     /// results have the right form and size, with numbers that mean nothing. They are ready after `delay`; everything else is done as
     /// usual. The log of requests is off, unless [`log_capacity`](LocalServerBuilder::log_capacity) is set after this. The flag
-    /// `sample_use_retrieve_futures` must be off.
+    /// `sample_use_retrieve_futures` must be off, and [`metadata_above`](LocalServerBuilder::metadata_above) has no effect.
     ///
     /// `GET /stub` returns what [`activity`](LocalServer::activity) counts, and `POST /stub/release` makes all results ready from then on.
     ///
@@ -251,8 +251,8 @@ impl LocalServerBuilder {
     /// # Errors
     ///
     /// The address is invalid or in use, a socket could not be opened or a thread not started, or the data directory cannot be
-    /// used ([`ErrorKind::Io`](crate::ErrorKind::Io)); two models have the same name, or an allowed origin is none
-    /// ([`ErrorKind::Config`](crate::ErrorKind::Config)).
+    /// used ([`ErrorKind::Io`](crate::ErrorKind::Io)); two models have the same name, an allowed origin is none, or a
+    /// [`stub`](LocalServerBuilder::stub) has the flag `sample_use_retrieve_futures` ([`ErrorKind::Config`](crate::ErrorKind::Config)).
     pub fn start(mut self) -> Result<LocalServer> {
         const OPERATION: &str = "LocalServer::start";
         let start_error = |error| io_error(OPERATION, "start", error);
@@ -262,6 +262,11 @@ impl LocalServerBuilder {
         };
         #[cfg(feature = "pretrained")]
         self.settings.allowed_origins.check().map_err(|error| error.with_operation(OPERATION))?;
+        if self.settings.stub.is_some() && self.settings.flags.client_config.sample_use_retrieve_futures {
+            return Err(Error::config("a server that computes nothing has no polls for all samples of a session")
+                .with_operation(OPERATION)
+                .with_hint("leave the flag sample_use_retrieve_futures off"));
+        }
         let models = &mut self.settings.models;
         if models.is_empty() {
             let all = [Transformer::bytes_tiny(), Transformer::bytes_small(), Transformer::bytes_medium()];

@@ -1,7 +1,7 @@
 //! A process that ends with work in flight, and one that is stopped for a while.
 #![cfg(target_os = "linux")]
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs, mem, process};
 
@@ -39,21 +39,32 @@ fn end(url: String, how: &str) {
     }
 }
 
+/// A process, also a stopped one, that does not outlive its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// A process that has its work in flight.
-fn started(service: &Service, how: &str, test: &str) -> Child {
+fn started(service: &Service, how: &str, test: &str) -> Started {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env(URL, service.url()).env(HOW, how);
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let child = Started(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     service.wait_until(|requests| polls(requests, "") - polls(requests, "create_model") >= 3);
     child
 }
 
 /// The code of a process, which ends promptly.
-fn code(mut child: Child) -> Option<i32> {
-    promptly(move || {
-        drop(child.stdin.take());
-        child.wait().unwrap().code()
-    })
+fn code(mut child: Started) -> Option<i32> {
+    drop(child.0.stdin.take());
+    // Its output ends when it does.
+    let mut output = child.0.stdout.take().unwrap();
+    promptly(move || output.read_to_end(&mut Vec::new()).unwrap());
+    child.0.wait().unwrap().code()
 }
 
 #[test]
@@ -88,7 +99,7 @@ fn a_stopped_process_goes_on() {
         _ => healthy_service(request),
     });
     let child = started(&service, "waits", "exits::a_stopped_process_goes_on");
-    let id = Pid::from_raw(child.id().try_into().unwrap());
+    let id = Pid::from_raw(child.0.id().try_into().unwrap());
     kill(id, Signal::SIGSTOP).unwrap();
     let state = move || fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     promptly(move || {

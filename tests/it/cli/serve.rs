@@ -117,7 +117,13 @@ fn a_stub_computes_nothing() {
     let datum = Datum::new([1, 2]).input("target_tokens", [2, 99_999]).unwrap().input("weights", [1, 1]).unwrap();
     let output = trainer.unwrap().forward([datum], LossFn::CrossEntropy).unwrap();
     assert_eq!(output.loss_fn_outputs[0].logprobs().unwrap().len(), 2);
-    assert_eq!(tinkex("serve --stub-delay-ms 1").run().code, Some(2));
+    for (without_effect, code) in [
+        ("--stub-delay-ms 1", 2),
+        ("--stub --metadata-above 5", 2),
+        ("--stub --flag sample_use_retrieve_futures=true", 2),
+    ] {
+        assert_eq!(tinkex(&format!("serve {without_effect}")).run().code, Some(code), "{without_effect}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tinkex::local::{LocalServer, WireFormats};
 use tinkex::types::{AdamParams, Batch, Datum, LoraConfig, LossFn, ModelInput, SamplingParams};
-use tinkex::{Config, Proxy, SampleOptions, ServiceClient, Wire};
+use tinkex::{Config, ErrorKind, Proxy, SampleOptions, ServiceClient, Wire};
 
 use super::client::{Client, PATIENCE, forward_backward, optim_step, sample};
 
@@ -44,6 +44,16 @@ fn results_have_the_size_of_the_request() {
         assert_eq!(samples.sequences.iter().map(lengths).collect::<Vec<_>>(), [(5, 5); 2]);
         assert_eq!(samples.prompt_logprobs.unwrap().len(), 3);
     }
+}
+
+#[test]
+fn samples_cannot_be_polled_together() {
+    let flag = "sample_use_retrieve_futures=true".parse().unwrap();
+    let error = LocalServer::builder().flag(flag).stub(Duration::ZERO).start().unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Config && error.hint().unwrap().contains("sample_use_retrieve_futures"),
+        "{error:?}"
+    );
 }
 
 /// A request outside the API.

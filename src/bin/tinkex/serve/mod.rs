@@ -47,7 +47,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = token_life)]
     token_time: Duration,
     /// Size of a result in bytes above which a client that allows it first gets the size alone.
-    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, conflicts_with = "stub")]
     metadata_above: usize,
     /// Compute nothing, to measure clients: passes, steps and samples get results of the right form and size, with numbers that mean
     /// nothing. GET /stub returns counts of requests, bytes and connections; POST /stub/release makes all results ready.
