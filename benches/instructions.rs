@@ -1,5 +1,6 @@
 //! Pieces of work whose instructions `scripts/instructions` counts: requests that are encoded, results that are decoded, and calls
-//! that are submitted and resolved, against a service in another process.
+//! that are submitted and resolved, against a service in another process. `serialize-json` is what `serde_json` makes of the public
+//! types; how the client itself writes JSON is part of `pass-json`.
 //!
 //! `cargo bench --bench instructions -- WORK TIMES` does one of them that many times, and `list` prints their names, each with the
 //! times that make a good average. Without a name, as under `cargo test`, it does each once.
@@ -31,8 +32,8 @@ use tinkex::{Config, Proxy, ServiceClient, Wire};
 type Work = (&'static str, usize, fn(usize));
 
 const WORKS: [Work; 12] = [
-    ("encode-json", 2, |times| encode(times, (16, 4096), json_body)),
-    ("encode-json-small", 4, |times| encode(times, (128, 64), json_body)),
+    ("serialize-json", 2, |times| encode(times, (16, 4096), json_body)),
+    ("serialize-json-small", 4, |times| encode(times, (128, 64), json_body)),
     ("encode-protobuf", 2, |times| encode(times, (128, 4096), protobuf_body)),
     ("encode-protobuf-small", 4, |times| encode(times, (1024, 64), protobuf_body)),
     ("decode-json", 3, |times| resolve(times, "json 1 100000")),

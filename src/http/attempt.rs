@@ -216,8 +216,8 @@ impl Http {
             own.extend([("content-type", request.content_type), ("x-idempotency-key", attempt.idempotency_key)]);
             own.extend(request.content_encoding.map(|encoding| ("content-encoding", encoding)));
         }
-        if request.gives_secret {
-            // What hides the secret from ureq's log sees the bytes as they come.
+        if request.gives_secret || CurrentRequest::are_bytes_logged() {
+            // What hides secrets from ureq's log sees the bytes as they come.
             own.push(("accept-encoding", "identity"));
         }
         own.extend(request.headers.iter().map(|(name, value)| (*name, &**value)));

@@ -237,7 +237,7 @@ pub use self::builder::LocalServerBuilder;
 pub use self::proxy::{OpenAiProxy, OpenAiProxyBuilder};
 use self::server::Server;
 pub use self::server::{Activity, Fault, Faults, Flag, LoggedRequest, ParseFaultsError, ParseFlagError, WireFormats};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, system};
 
 /// A Tinker server on a port of this machine.
 ///
@@ -367,7 +367,7 @@ fn io_error(operation: &'static str, verb: &str, error: io::Error) -> Error {
             failed.with_hint("use a data directory that can be created and written")
         }
         io::ErrorKind::InvalidData => failed.with_hint("restore that file, or use a different data directory"),
-        _ => failed,
+        _ => system::start_hint(&error).into_iter().fold(failed, |failed, hint| failed.with_hint(hint)),
     };
     failed.with_operation(operation).with_source(error)
 }

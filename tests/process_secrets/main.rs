@@ -178,6 +178,7 @@ fn no_secret_is_shown_anywhere() {
     repeated::repeated_secrets_are_hidden(&key);
     repeated::a_hostile_id_is_not_shown();
     repeated::the_login_of_a_proxy_is_hidden();
+    repeated::compressed_bodies_stay_whole();
     repeated::secrets_repeated_through_a_proxy_are_hidden(&key);
     #[cfg(feature = "tokenizers")]
     repeated::the_token_of_the_hub_is_hidden();

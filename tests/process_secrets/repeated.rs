@@ -1,12 +1,15 @@
 //! A service that repeats every secret it has seen, with control characters, wherever it can say something.
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde::Deserialize;
 use serde_json::json;
 use tinkex::types::{AdamParams, LoraConfig, LossFn};
@@ -249,6 +252,35 @@ pub fn a_hostile_id_is_not_shown() {
     for line in lines.iter().filter(|line| line.target.starts_with("tinkex")) {
         assert_readable("the log", &line.text);
     }
+}
+
+/// A body with asterisks that is compressed, though nobody asked for that.
+pub fn compressed_bodies_stay_whole() {
+    log::set_max_level(log::LevelFilter::Trace);
+    let text = |number: u32| format!("{{\"number\": {number}}}").into_bytes();
+    let compress = |text: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let (text, compressed) = (0..)
+        .map(|number| (text(number), compress(&text(number))))
+        .find(|(_, compressed)| compressed.windows(2).any(|pair| pair == b"**"))
+        .unwrap();
+    let body = compressed.clone();
+    let service = Service::start(move |request| match &*request.path {
+        "compressed" => Reply::Full {
+            status: 200,
+            headers: vec![("content-type", "application/json".to_owned()), ("content-encoding", "gzip".to_owned())],
+            body: body.clone(),
+        },
+        _ => healthy_service(request),
+    });
+    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let response = client.api().get("/api/v1/compressed").send().unwrap();
+    assert_eq!(response.bytes(), if cfg!(feature = "gzip") { &text } else { &compressed });
+    assert_eq!(service.requests_to("compressed")[0].header("accept-encoding"), Some("identity"));
+    client.close(Duration::from_secs(60));
 }
 
 /// A hub that repeats the token, and one that redirects elsewhere.

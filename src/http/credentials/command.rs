@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Deadline, Monitor};
 use crate::config::{Secret, checked_key};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, system};
 use crate::threads::{OwnedThread, ThreadOptions};
 
 /// How long the command may take.
@@ -34,9 +34,9 @@ pub(super) fn run(
 ) -> Result<Secret> {
     let failed = |why: String| Error::config(format!("the command that prints the credential {why}")).with_hint(HINT);
     let io_failed = |error| {
-        let error =
-            Error::new(ErrorKind::Io, "the command that prints the credential cannot be run").with_source(error);
-        error.with_hint(HINT)
+        let hint = system::start_hint(&error).unwrap_or(HINT);
+        let failed = Error::new(ErrorKind::Io, "the command that prints the credential cannot be run");
+        failed.with_hint(hint).with_source(error)
     };
     let (shell, argument) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let mut child = Command::new(shell)

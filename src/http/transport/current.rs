@@ -47,13 +47,17 @@ impl CurrentRequest {
         let outer = CURRENT.replace(Some(current));
         CurrentRequestGuard { outer }
     }
+
+    /// Whether ureq logs the bytes that it reads and writes, as it decides about that itself.
+    pub(in crate::http) fn are_bytes_logged() -> bool {
+        log_enabled!(target: "ureq_proto::util", Level::Trace)
+    }
 }
 
 impl CurrentRequestGuard {
     /// Keeps secrets of the response out of ureq's log. [`lift`](Self::lift) gets them back.
     pub(in crate::http) fn veil(&self, hidden: &Hidden, body: Body) {
-        // As ureq decides about its log of bytes.
-        if log_enabled!(target: "ureq_proto::util", Level::Trace) {
+        if CurrentRequest::are_bytes_logged() {
             CURRENT.with_borrow_mut(|current| {
                 current.iter_mut().for_each(|current| current.veil = Some(Veil::new(hidden.clone(), body)));
             });

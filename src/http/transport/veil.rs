@@ -29,6 +29,8 @@ pub(in crate::http) enum Body {
     GivesSecret,
     /// Nothing, if the response is a success: it is a file.
     File,
+    /// Known secrets, for good: the bytes are decoded or passed on before anything could get them back.
+    Kept,
 }
 
 /// What is hidden of one response.
@@ -92,15 +94,21 @@ impl Veil {
             if self.is_in_body {
                 return at;
             }
+            // ureq skips empty lines before a head, and its lines may end without a carriage return.
+            if self.head.is_empty() && matches!(byte, b'\r' | b'\n') {
+                continue;
+            }
             self.head.push(*byte);
-            if self.head.ends_with(b"\r\n\r\n") {
+            if self.head.ends_with(b"\n\n") || self.head.ends_with(b"\n\r\n") {
                 let status = self.head.get(STATUS_AT..).unwrap_or_default();
                 if status.starts_with(b"1") && !status.starts_with(b"101") {
                     self.head.clear();
                     continue;
                 }
-                if self.body == Body::File && !status.starts_with(b"2") {
-                    self.body = Body::Ordinary;
+                // An encoded one that gives a secret stays hidden, even if it is damaged by that.
+                let is_failed_file = self.body == Body::File && !status.starts_with(b"2");
+                if is_failed_file || (self.body == Body::Ordinary && self.is_encoded()) {
+                    self.body = Body::Kept;
                 }
                 self.is_in_body = true;
             }
@@ -116,9 +124,15 @@ impl Veil {
             for (name, value) in headers.iter_mut() {
                 number = if last == Some(name) { number + 1 } else { 0 };
                 last = Some(name);
-                let original = self.header(name.as_str(), number).and_then(|value| HeaderValue::from_bytes(value).ok());
-                *value = original.unwrap_or_else(|| HeaderValue::from_static(""));
+                match self.header(name.as_str(), number).and_then(|value| HeaderValue::from_bytes(value).ok()) {
+                    Some(original) => *value = original,
+                    None if value.as_bytes().contains(&b'*') => *value = HeaderValue::from_static(""),
+                    None => (),
+                }
             }
+        }
+        if self.body == Body::Kept {
+            return;
         }
         let mut at = 0;
         for (number, piece) in self.pieces.iter().enumerate().skip(self.before_body) {
@@ -141,16 +155,23 @@ impl Veil {
         values.nth(number)
     }
 
+    /// Whether the body is compressed, which no request asks for while there is a veil.
+    fn is_encoded(&self) -> bool {
+        self.header("content-encoding", 0).is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity"))
+    }
+
     /// Whether each byte is to be hidden. So many of the bytes are of a head.
     fn covered(&self, text: &[u8], head: usize) -> Vec<bool> {
         let mut covered = vec![false; text.len()];
-        let (known, words) = match self.body {
-            Body::Ordinary => (text, &text[..head]),
-            Body::GivesSecret => (text, text),
-            Body::File => (&text[..head], &text[..head]),
+        let heads = &text[..head];
+        let (known, asterisks, words) = match self.body {
+            Body::Ordinary => (text, text, heads),
+            Body::GivesSecret => (text, text, text),
+            Body::File => (heads, heads, heads),
+            Body::Kept => (text, heads, heads),
         };
         // An asterisk, too, so that each one stands for something.
-        for (covered, byte) in covered.iter_mut().zip(known) {
+        for (covered, byte) in covered.iter_mut().zip(asterisks) {
             *covered = *byte == b'*';
         }
         for secret in self.hidden.secrets() {
@@ -277,11 +298,58 @@ mod tests {
                 let head = &shown[..shown.len() - KEY.len() - address.len() - 1];
                 assert!(!head.contains("abcdef"), "{length}: {shown}");
                 assert!(!shown.contains("0123456789"), "{length}: {shown}");
-                assert_eq!(lifted[text.find("HTTP/1.1 307").unwrap()..], text[text.find("HTTP/1.1 307").unwrap()..]);
+                let last = text.find("HTTP/1.1 307").unwrap();
+                // That of a failed download stays hidden.
+                let end = if body == Body::File { text.rfind(KEY).unwrap() } else { text.len() };
+                assert_eq!(lifted[last..end], text[last..end]);
             }
         }
         let file = text.replace("307 Moved", "200 OK");
         assert!(read(&file, 7, veil(Body::File)).0.ends_with(&format!("{KEY} {address}")), "a file is left alone");
+        for (start, end) in [("", "\n"), ("", "\r\n"), ("\n\r\n", "\n")] {
+            let heads = ["HTTP/1.1 100 Continue\n", &format!("HTTP/1.1 200 OK\nlocation: {address}\n")];
+            let text = format!("{start}{}{end}{start}{}{end}{KEY} *", heads[0], heads[1]).into_bytes();
+            for length in [1, 7, 1000] {
+                let (mut shown, mut veil) = (text.clone(), veil(Body::File));
+                for piece in shown.chunks_mut(length) {
+                    veil.cover(piece);
+                }
+                let shown = String::from_utf8(shown).unwrap();
+                assert!(shown.ends_with(&format!("{end}{KEY} *")), "{length} {start:?} {end:?}: {shown}");
+                assert!(!shown.contains("abcdef"), "{length}: {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_was_not_hidden_stays() {
+        let mut veil = veil(Body::Ordinary);
+        let mut shown = format!("HTTP/1.1 200 OK\r\nx-echo: {KEY}\r\n\r\n").into_bytes();
+        veil.cover(&mut shown);
+        let headers = [("x-echo", "*0000*********"), ("x-other", "kept"), ("x-unknown", "*0001*")];
+        let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::from_iter(headers);
+        veil.lift(&mut headers, &mut []);
+        assert_eq!(["x-echo", "x-other", "x-unknown"].map(|name| &headers[name]), [KEY, "kept", ""]);
+    }
+
+    /// The decoder, which reads what ureq's log shows, finds each asterisk.
+    #[test]
+    fn an_encoded_body_is_left_alone() {
+        for (encoding, is_encoded) in [("gzip", true), ("Identity", false)] {
+            let head = format!("HTTP/1.1 200 OK\r\nx-echo: *{KEY}\r\nContent-Encoding: {encoding}\r\n\r\n");
+            let body = b"\x1f\x8b\x08**\xff *0001*";
+            for length in [1, 7, 1000] {
+                let (mut shown, mut veil) = ([head.as_bytes(), body].concat(), veil(Body::Ordinary));
+                for piece in shown.chunks_mut(length) {
+                    veil.cover(piece);
+                }
+                let mut shown = shown.split_off(head.len());
+                assert_eq!(shown == body, is_encoded, "{length}: {shown:?}");
+                veil.lift(&mut HeaderMap::new(), &mut shown);
+                assert_eq!(shown, body, "{length}");
+            }
+        }
     }
 
     #[test]
@@ -316,6 +384,8 @@ mod tests {
         for length in [1, 7, 1000] {
             let (shown, _) = read(&format!("HTTP/1.1 403 No\r\n\r\n{KEY}"), length, veil(Body::File));
             assert!(!shown.contains("0123456789"), "that of a failure is not: {shown}");
+            let text = "HTTP/1.1 403 No\r\n\r\n2 * 3 ** 4";
+            assert_eq!(read(text, length, veil(Body::File)).0, text, "nothing gets its asterisks back");
         }
         let head = "HTTP/1.1 200 OK\r\nlocation: //a/0123456789?01234567890123456789\r\n\r\n";
         let text = format!("{head}{KEY} 0123456789012345678901234");

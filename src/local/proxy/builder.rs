@@ -107,7 +107,8 @@ impl OpenAiProxyBuilder {
         }
         let OpenAiProxyBuilder { address, settings } = self;
         let start_error = |error: io::Error| {
-            let hint = system::hint(&error).unwrap_or("use an address HOST:PORT that is free, such as 127.0.0.1:0");
+            let hint =
+                system::start_hint(&error).unwrap_or("use an address HOST:PORT that is free, such as 127.0.0.1:0");
             let error = io::Error::new(error.kind(), format!("{address:?}: {error}"));
             Error::new(ErrorKind::Io, "failed to start the proxy")
                 .with_hint(hint)

@@ -177,6 +177,18 @@ fn each_mode_refuses_like_its_generation() {
     }
 }
 
+/// No message has one, and what is counted would end before it.
+#[test]
+fn a_group_is_no_pass() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let model = client.model(BASE);
+    let body = [&[0x7b, 0x7c][..], &pass(&model, 1, false)].concat();
+    let response = client.post_protobuf("forward_backward", &body);
+    assert_eq!(response.status, 422);
+    assert!(String::from_utf8_lossy(&response.body).contains("the field 15 is a group"));
+}
+
 #[test]
 fn other_endpoints_take_json_only() {
     let server = LocalServer::start().unwrap();

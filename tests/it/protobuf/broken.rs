@@ -110,7 +110,17 @@ fn copies_for_each_datum_are_limited() {
 #[test]
 fn empty_messages_are_limited() {
     let record = [0x12, 0].repeat((1 << 20) + 1);
-    assert!(types::ForwardBackwardOutput::from_protobuf(record).unwrap_err().contains("1048577 messages"));
+    // Behind unknown fields, too: a group, its end, and the largest number.
+    let largest = [&[0x78][..], &[0xff; 9], &[1]].concat();
+    for (before, why) in [
+        (&[][..], "1048577 messages"),
+        (&[0x7b, 0x7c], "the field 15 is a group"),
+        (&[0x7c], "the field 15 is a group"),
+        (&largest, "1048577 messages"),
+    ] {
+        let error = types::ForwardBackwardOutput::from_protobuf([before, &record].concat()).unwrap_err();
+        assert!(error.contains(why), "{before:?}: {error}");
+    }
     let sequence = [0x0a, 0].repeat((1 << 20) + 1);
     assert!(types::SampleResponse::from_protobuf(sequence).unwrap_err().contains("1048577 messages"));
     assert_eq!(types::SampleResponse::from_protobuf([0x0a, 0].repeat(3)).unwrap().sequences.len(), 3);

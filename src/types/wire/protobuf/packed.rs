@@ -1,6 +1,6 @@
 //! Packed arrays: little-endian numbers in a row, without alignment. And how many messages a body may have.
 
-use prost::decode_length_delimiter;
+use prost::encoding::decode_varint;
 
 use super::DType;
 use crate::types::TensorData;
@@ -9,9 +9,12 @@ use crate::types::TensorData;
 const MAX_MESSAGES: usize = 1 << 20;
 
 /// Fails if a body has too many of the messages with this tag to decode it.
-pub(super) fn check_count(body: &[u8], tag: usize) -> Result<(), String> {
+pub(super) fn check_count(body: &[u8], tag: u64) -> Result<(), String> {
     let mut count = 0;
-    for_each_field(body, |field, _| count += usize::from(field == tag));
+    for_each_field(body, |field, _| {
+        count += usize::from(field == tag);
+        Ok(())
+    })?;
     within_limit(count, &format!("the field {tag} has"))
 }
 
@@ -23,9 +26,13 @@ pub(crate) fn check_request(body: &[u8]) -> Result<(), String> {
     for_each_field(body, |field, content| {
         if field == 3 {
             count += 1;
-            for_each_field(content, |_, _| count += 1);
+            for_each_field(content, |_, _| {
+                count += 1;
+                Ok(())
+            })?;
         }
-    });
+        Ok(())
+    })?;
     within_limit(count, "data and its fields have")
 }
 
@@ -37,21 +44,28 @@ fn within_limit(count: usize, what: &str) -> Result<(), String> {
 }
 
 /// Calls back with the number and the content of each field of a message, up to the first malformed one. What is wrong with
-/// that, the decoder says.
-fn for_each_field<'a>(message: &'a [u8], mut each: impl FnMut(usize, &'a [u8])) {
+/// that, the decoder says. A group is an error: no message of the protocol has one, and the decoder would read on behind it.
+fn for_each_field<'a>(
+    message: &'a [u8],
+    mut each: impl FnMut(u64, &'a [u8]) -> Result<(), String>,
+) -> Result<(), String> {
     let mut rest = message;
-    while let Ok(key) = decode_length_delimiter(&mut rest) {
-        let length = match key & 7 {
-            0 => decode_length_delimiter(&mut rest).map(|_| 0),
+    while let Ok(key) = decode_varint(&mut rest) {
+        let (field, wire_type) = (key >> 3, key & 7);
+        let length = match wire_type {
+            0 => decode_varint(&mut rest).map(|_| 0),
             1 => Ok(8),
-            2 => decode_length_delimiter(&mut rest),
+            2 => decode_varint(&mut rest),
+            3 | 4 => return Err(format!("the field {field} is a group")),
             5 => Ok(4),
-            _ => return,
+            _ => return Ok(()),
         };
-        let Some((content, next)) = length.ok().and_then(|length| rest.split_at_checked(length)) else { return };
-        each(key >> 3, content);
+        let length = length.ok().and_then(|length| usize::try_from(length).ok());
+        let Some((content, next)) = length.and_then(|length| rest.split_at_checked(length)) else { return Ok(()) };
+        each(field, content)?;
         rest = next;
     }
+    Ok(())
 }
 
 /// Reads numbers of `N` bytes each. `what` names the array in the error.
