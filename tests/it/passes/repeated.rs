@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tinkex::clock::ManualClock;
-use tinkex::{ConfigBuilder, ErrorKind};
+use tinkex::{ConfigBuilder, ErrorKind, Limit};
 
 use super::numbers::{hasty, pass, server, step};
 use super::{start, trainer};
@@ -19,9 +19,10 @@ const IN_ORDER: [(&str, u64); 2] = [("optim_step", 1), ("forward_backward", 2)];
 /// The waits between the four attempts of each submission, in milliseconds.
 const WAITS: [u128; 3] = [1000, 2000, 4000];
 
-/// A client that makes four attempts of each submission, the last with seconds left.
+/// A client that makes four attempts of each submission, the last with seconds left. It has no other wait.
 fn patient(service: &Service, manual: &ManualClock) -> ConfigBuilder {
-    service.manual_config(manual).max_retries(0).timeout_submit(Duration::from_secs(12))
+    let config = service.manual_config(manual).idle_retention(Duration::from_secs(24 * 3600));
+    config.max_retries(0).timeout_submit(Duration::from_secs(12))
 }
 
 /// Runs a call that waits so often.
@@ -133,6 +134,33 @@ fn the_next_calls_deadline_settles_no_number() {
     assert!(matches!(error.kind(), ErrorKind::Timeout(_)) && !error.may_have_taken_effect(), "{error}");
     assert_eq!(pass(&trainer).unwrap(), 2.0);
     assert_eq!(server.order(), IN_ORDER);
+}
+
+#[test]
+fn short_deadlines_stop_nothing_for_ever() {
+    for status in [500, 503] {
+        let server = server(BOTH, "optim_step", move |nth| {
+            Some(match nth {
+                0 => Mishap::Answered(lost()),
+                1..=4 => Mishap::Refused(lost()),
+                _ => Mishap::Refused(Reply::Json(status, json!({"detail": "no"}))),
+            })
+        });
+        let (service, manual) = (start(&server), ManualClock::new());
+        // The wait after the fourth attempt fits the window, but not the deadline.
+        let trainer = trainer(patient(&service, &manual).timeout_submit(Duration::from_secs(16)));
+        assert!(
+            after_waits(&manual, &[1000, 2000, 4000, 8000], || step(&trainer)).unwrap_err().may_have_taken_effect()
+        );
+        let short = trainer.with_timeout_operation(Some(Duration::from_millis(14_900)));
+        for _ in 0..2 {
+            let error = after_waits(&manual, &WAITS, || pass(&short)).unwrap_err();
+            assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Timeout(Limit::Operation), false));
+        }
+        // All three together have taken more than the window.
+        assert_eq!(after_waits(&manual, &WAITS, || pass(&short)).unwrap(), 2.0, "{status}");
+        assert_eq!((server.order(), service.requests_to("optim_step").len()), (IN_ORDER.to_vec(), 17), "{status}");
+    }
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn empty_messages_are_limited() {
     for (before, why) in [
         (&[][..], "1048577 messages"),
         (&[0x7b, 0x7c], "the field 15 is a group"),
-        (&[0x7c], "the field 15 is a group"),
+        (&[0x7c], "unexpected end group tag"),
         (&largest, "1048577 messages"),
     ] {
         let error = types::ForwardBackwardOutput::from_protobuf([before, &record].concat()).unwrap_err();

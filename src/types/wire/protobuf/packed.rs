@@ -44,7 +44,8 @@ fn within_limit(count: usize, what: &str) -> Result<(), String> {
 }
 
 /// Calls back with the number and the content of each field of a message, up to the first malformed one. What is wrong with
-/// that, the decoder says. A group is an error: no message of the protocol has one, and the decoder would read on behind it.
+/// that, the decoder says. The start of a group is an error: no message of the protocol has one, and the decoder would read on behind
+/// it.
 fn for_each_field<'a>(
     message: &'a [u8],
     mut each: impl FnMut(u64, &'a [u8]) -> Result<(), String>,
@@ -56,7 +57,7 @@ fn for_each_field<'a>(
             0 => decode_varint(&mut rest).map(|_| 0),
             1 => Ok(8),
             2 => decode_varint(&mut rest),
-            3 | 4 => return Err(format!("the field {field} is a group")),
+            3 => return Err(format!("the field {field} is a group")),
             5 => Ok(4),
             _ => return Ok(()),
         };
