@@ -416,10 +416,12 @@ fn read_success(
     read: &mut ReadResponse<'_>,
 ) -> Result<u16, Failed> {
     let status = response.status;
+    // JSON of another shape is what the service means: the same request, sent again, gets it again.
+    let may_be_damaged = request.retry.has_window() && !response.is_json();
     read(response).map(|()| status).map_err(|error| {
         if !request.is_safe() {
             limits.handle.mark_failed(Some(status));
         }
-        if request.retry.has_window() { Failed::Damaged(error) } else { Failed::Unusable(error) }
+        if may_be_damaged { Failed::Damaged(error) } else { Failed::Unusable(error) }
     })
 }

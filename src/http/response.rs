@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use ureq::http::{HeaderMap, HeaderValue};
 
 use super::transport::Hidden;
@@ -56,6 +56,11 @@ impl Response {
     /// What the retry rules need to know of a response that means failure.
     pub(crate) fn failure(&self, now: SystemTime) -> AttemptFailure {
         AttemptFailure::Status { status: self.status, advice: RetryAdvice::read(|name| self.header(name), now) }
+    }
+
+    /// Whether the body is JSON, and whole.
+    pub(super) fn is_json(&self) -> bool {
+        serde_json::from_slice::<IgnoredAny>(&self.body).is_ok()
     }
 
     /// Parses the body as a type that holds no float.
