@@ -11,12 +11,7 @@
 //! and how long all results take.
 //! Without `--bench` (as under `cargo test --all-targets`) it runs with 200 results.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a benchmark prints its results and panics if it cannot measure"
-)]
-#![allow(unreachable_pub, reason = "the server, shared with a test, is not an API")]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -9,8 +9,8 @@
     clippy::unwrap_used,
     reason = "a benchmark prints its results and panics if it cannot measure"
 )]
-#![allow(unreachable_pub, reason = "the server, shared with a test, is not an API")]
 
+mod bodies;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -18,15 +18,15 @@ use std::hint::black_box;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
+use bodies::{json_body, noise, protobuf_body};
 use serde_json::json;
-use support::{KEY, RecordedRequest, Reply, Service, connect};
+use support::{RecordedRequest, Reply, Service, config_for, connect};
 use tinkex::types::wire::protobuf::{self, prost::Message};
-use tinkex::types::wire::{ForwardBackwardInput, ForwardBackwardRequest};
 use tinkex::types::{
     AdamParams, Batch, Datum, ForwardBackwardOutput, LoraConfig, Loss, ModelInput, RequestKind, SamplingParams,
     TensorData,
 };
-use tinkex::{Config, Proxy, ServiceClient, Wire};
+use tinkex::{ServiceClient, Wire};
 
 /// Its name, how often it is done for a good average, and what does it so often.
 type Work = (&'static str, usize, fn(usize));
@@ -49,12 +49,6 @@ const WORKS: [Work; 12] = [
 /// The batch of a pass: datums, and tokens in each.
 const PASS: (usize, usize) = (16, 1024);
 
-/// Pseudo-random numbers that are the same on every run.
-fn noise(index: usize) -> u32 {
-    let x = (index as u32).wrapping_mul(2_654_435_761);
-    (x ^ x >> 15).wrapping_mul(2_246_822_519)
-}
-
 /// Datums of supervised fine-tuning on a text, whose words repeat: the last three quarters of the tokens count.
 fn batch((datums, tokens): (usize, usize)) -> Batch {
     let token = |index: usize| noise(noise(index) as usize % 700) % 150_000;
@@ -66,16 +60,6 @@ fn batch((datums, tokens): (usize, usize)) -> Batch {
         datum.input("target_tokens", targets).and_then(|datum| datum.input("weights", weights)).unwrap()
     };
     (0..datums).map(datum).collect()
-}
-
-fn json_body(data: &[Datum], loss: &Loss) -> Vec<u8> {
-    let forward_backward_input = ForwardBackwardInput::new(data, loss);
-    let request = ForwardBackwardRequest { forward_backward_input, model_id: "model".into(), seq_id: Some(1) };
-    serde_json::to_vec(&request).unwrap()
-}
-
-fn protobuf_body(data: &[Datum], loss: &Loss) -> Vec<u8> {
-    protobuf::pass_request(data, loss, "model", 1, false).unwrap()
 }
 
 fn encode(times: usize, size: (usize, usize), body: fn(&[Datum], &Loss) -> Vec<u8>) {
@@ -141,8 +125,7 @@ fn result(id: &str) -> Reply {
 /// Works with a client of a service that has been used before, so that its threads and connections are there.
 fn with_client(wire: Wire, work: impl FnOnce(&ServiceClient)) {
     let (mut service, url) = start_service();
-    let config = Config::builder().api_key(KEY).base_url(url).proxy(Proxy::Off).telemetry(false).wire(wire);
-    work(&connect(config));
+    work(&connect(config_for(url).wire(wire)));
     drop(service.stdin.take());
     service.wait().unwrap();
 }

@@ -8,14 +8,16 @@
 //! library, which the allocator of the program does not see.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+mod bodies;
+
 use std::alloc::System;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bodies::{json_body, noise, protobuf_body};
 use serde::Serialize;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tinkex::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, protobuf};
 use tinkex::types::{Datum, ForwardBackwardOutput, Loss, LossFn, ModelInput};
 
 #[global_allocator]
@@ -29,13 +31,6 @@ const CHUNKS: [usize; 4] = [40, 40, 40, 8];
 const PROTOBUF_CHUNKS: [usize; 2] = [76, 52];
 const LOGPROBS: usize = 500_000;
 const MAX_RATIO: f64 = 1.3;
-
-/// Pseudo-random numbers that are the same on every run.
-fn noise(index: usize) -> u32 {
-    let mut x = u32::try_from(index).unwrap_or_default().wrapping_mul(2_654_435_761);
-    x ^= x >> 15;
-    x.wrapping_mul(2_246_822_519)
-}
 
 fn token(index: usize) -> u32 {
     noise(index) % 150_000
@@ -75,19 +70,6 @@ fn write(buffer: &mut Vec<u8>, value: &impl Serialize) {
 fn tuned(plain: &Plain) -> Datum {
     let weights: Vec<f32> = (0..TOKENS).map(|place| if place < TOKENS / 4 { 0.0 } else { 1.0 }).collect();
     datum(&Plain { tokens: plain.tokens.clone(), targets: plain.targets.clone(), weights })
-}
-
-fn json_body(chunk: &[Datum], loss: &Loss) -> Vec<u8> {
-    let request = ForwardBackwardRequest {
-        forward_backward_input: ForwardBackwardInput::new(chunk, loss),
-        model_id: "model".into(),
-        seq_id: Some(1),
-    };
-    serde_json::to_vec(&request).expect("it can be serialized")
-}
-
-fn protobuf_body(chunk: &[Datum], loss: &Loss) -> Vec<u8> {
-    protobuf::pass_request(chunk, loss, "model", 1, false).expect("it can be serialized")
 }
 
 #[cfg(feature = "zstd")]

@@ -21,6 +21,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::error::Error;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,7 +100,12 @@ impl Meter {
 
 /// A value of `/proc/self/status`: bytes, or a count.
 fn status(name: &str) -> Result<usize> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    status_of(Path::new("/proc/self"), name)
+}
+
+/// The same of a process or thread.
+fn status_of(task: &Path, name: &str) -> Result<usize> {
+    let status = fs::read_to_string(task.join("status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let value = line.ok_or("no such line")?.trim();
     Ok(match value.strip_suffix(" kB") {
@@ -207,6 +213,16 @@ fn calls(calls: usize, mut call: impl FnMut() -> Result<()>) -> Result<Map<Strin
     Ok(with(meter.stop(calls)?, json!({ "peak": above, "calls": calls + 1 })))
 }
 
+/// Measures one call, with its memory.
+fn once(call: impl FnOnce() -> Result<()>) -> Result<Map<String, Value>> {
+    let (measured, above) = peak(|| {
+        let meter = Meter::start()?;
+        call()?;
+        meter.stop(1)
+    })?;
+    Ok(with(measured, json!({ "peak": above, "calls": 1 })))
+}
+
 fn pass(datums: usize, tokens: usize, count: usize) -> Result<Map<String, Value>> {
     let batch: Batch = data(datums, tokens)?.into();
     let trainer = trainer()?;
@@ -223,22 +239,19 @@ fn result(datums: usize, tokens: usize) -> Result<Map<String, Value>> {
     let pending = trainer.submit_forward(&batch, LossFn::CrossEntropy)?;
     // Each chunk has a promise.
     wait_for("promises", datums.div_ceil(chunk_length(tokens)))?;
-    let (measured, above) = peak(|| {
-        let meter = Meter::start()?;
+    once(|| {
         release()?;
         let outputs = pending.wait()?.loss_fn_outputs;
         let numbers: usize = outputs.iter().filter_map(|output| output.logprobs()).map(<[_]>::len).sum();
         assert_eq!(numbers, datums * tokens);
-        meter.stop(1)
-    })?;
-    Ok(with(measured, json!({ "peak": above, "calls": 1 })))
+        Ok(())
+    })
 }
 
 fn samples(count: usize, at_once: usize, in_rounds: bool) -> Result<Map<String, Value>> {
     let (_service, sampler) = sampler(0)?;
     let (prompt, params) = (long_prompt(16), SamplingParams::default().max_tokens(16));
-    let (measured, above) = peak(|| {
-        let meter = Meter::start()?;
+    once(|| {
         let mut pending: VecDeque<Pending<SampleResponse>> = VecDeque::new();
         for _ in 0..count {
             if pending.len() == at_once {
@@ -248,9 +261,8 @@ fn samples(count: usize, at_once: usize, in_rounds: bool) -> Result<Map<String, 
             pending.push_back(sampler.submit_sample(&prompt, 1, &params)?);
         }
         pending.into_iter().try_for_each(|sample| sample.wait().map(drop))?;
-        meter.stop(1)
-    })?;
-    Ok(with(measured, json!({ "peak": above, "calls": 1 })))
+        Ok(())
+    })
 }
 
 fn prompt(tokens: usize, count: usize) -> Result<Map<String, Value>> {
@@ -290,14 +302,9 @@ fn idle(seconds: usize) -> Result<Map<String, Value>> {
     let _trainer = service.create_lora_training_client(MODEL, LoraConfig::default())?;
     // What starting left behind ends first.
     thread::sleep(Duration::from_secs(12));
-    let wakes = || -> Result<u64> {
-        let mut sum = 0;
-        for task in fs::read_dir("/proc/self/task")? {
-            let text = fs::read_to_string(task?.path().join("status"))?;
-            let count = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            sum += count.unwrap_or_default().trim().parse::<u64>().unwrap_or_default();
-        }
-        Ok(sum)
+    let wakes = || -> Result<usize> {
+        let tasks = fs::read_dir("/proc/self/task")?;
+        tasks.map(|task| status_of(&task?.path(), "voluntary_ctxt_switches")).sum()
     };
     let (before, meter) = (wakes()?, Meter::start()?);
     thread::sleep(Duration::from_secs(seconds as u64));
@@ -374,14 +381,12 @@ fn floor_result(datums: usize, tokens: usize) -> Result<Map<String, Value>> {
         .map(|(agent, promise)| thread::spawn(move || decode_pass(promised(&agent, promise.as_bytes())?)))
         .collect();
     wait_for("held_polls", polls.len())?;
-    let (measured, above) = peak(|| {
-        let meter = Meter::start()?;
+    once(|| {
         release()?;
         let read: usize = polls.into_iter().map(|poll| poll.join().expect("it ends")).sum::<Result<_>>()?;
         assert_eq!(read, datums);
-        meter.stop(1)
-    })?;
-    Ok(with(measured, json!({ "peak": above, "calls": 1 })))
+        Ok(())
+    })
 }
 
 fn sample_body(prompt: &ModelInput) -> Result<Vec<u8>> {
@@ -401,15 +406,13 @@ fn floor_samples(count: usize, at_once: usize) -> Result<Map<String, Value>> {
     let config = ureq::Agent::config_builder().max_idle_connections(at_once).max_idle_connections_per_host(at_once);
     let (agent, prompt) = (config.build().new_agent(), long_prompt(16));
     let each = || (0..count / at_once).try_for_each(|_| floor_sample(&agent, &prompt));
-    let (measured, above) = peak(|| {
-        let meter = Meter::start()?;
+    once(|| {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(each)).collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("it ends"))
         })?;
-        meter.stop(1)
-    })?;
-    Ok(with(measured, json!({ "peak": above, "calls": 1 })))
+        Ok(())
+    })
 }
 
 fn floor_prompt(tokens: usize, count: usize) -> Result<Map<String, Value>> {

@@ -13,9 +13,7 @@ URL = os.environ["TINKER_BASE_URL"]
 
 
 def start():
-    import tinker
-
-    tinker.ServiceClient().get_server_capabilities()
+    service().get_server_capabilities()
     return {"peak": status("VmHWM")}
 
 
@@ -131,6 +129,16 @@ def calls(count, call):
     return {**meter.stop(count), "peak": above, "calls": count + 1}
 
 
+def once(call):
+    def act():
+        meter = Meter()
+        call()
+        return meter.stop(1)
+
+    measured, above = peak(act)
+    return {**measured, "peak": above, "calls": 1}
+
+
 def train(datums, tokens, count):
     batch, client = data(datums, tokens), trainer()
 
@@ -149,22 +157,19 @@ def result(datums, tokens):
     wait_for("promises", -(-datums // length))
 
     def read():
-        meter = Meter()
         release()
         outputs = pending.result().loss_fn_outputs
         # Packed numbers become a list when they are read.
         assert sum(len(output["logprobs"].data) for output in outputs) == datums * tokens
-        return meter.stop(1)
 
-    measured, above = peak(read)
-    return {**measured, "peak": above, "calls": 1}
+    return once(read)
 
 
 def samples(count, at_once, in_rounds=False):
     client, prompt = sampler(), long_prompt(16)
 
     def act():
-        meter, pending = Meter(), deque()
+        pending = deque()
         for _ in range(count):
             if len(pending) == at_once:
                 for _ in range(at_once if in_rounds else 1):
@@ -172,10 +177,8 @@ def samples(count, at_once, in_rounds=False):
             pending.append(sampled(client, prompt))
         for sample in pending:
             sample.result()
-        return meter.stop(1)
 
-    measured, above = peak(act)
-    return {**measured, "peak": above, "calls": 1}
+    return once(act)
 
 
 def rounds(count, at_once):

@@ -173,6 +173,13 @@ impl<T> Monitor<T> {
     pub(crate) fn notify_all(&self) {
         self.changed.notify_all();
     }
+
+    /// Notifies all of a change that is not in the state.
+    pub(crate) fn wake_all(&self) {
+        // A thread between its check and its wait holds the lock, so this notification reaches it.
+        drop(self.lock());
+        self.notify_all();
+    }
 }
 
 /// See [`Clock::own_thread`].

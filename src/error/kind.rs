@@ -54,6 +54,13 @@ pub enum ErrorKind {
     Io,
 }
 
+impl ErrorKind {
+    /// Whether it says only that the call has ended, and nothing of the service.
+    pub(crate) fn is_end_of_call(self) -> bool {
+        matches!(self, ErrorKind::Closed | ErrorKind::Cancelled | ErrorKind::Timeout(Limit::Operation))
+    }
+}
+
 /// Which timeout expired, in an [`ErrorKind::Timeout`]. Each belongs to a setting of [`Config`](crate::Config).
 ///
 /// ```

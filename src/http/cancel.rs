@@ -235,9 +235,7 @@ impl RequestHandle {
 /// Wakes the threads that wait at this monitor.
 fn wake(monitor: Option<Arc<Monitor<bool>>>) {
     if let Some(monitor) = monitor {
-        // A thread between its check and its wait holds the lock, so this notification reaches it.
-        drop(monitor.lock());
-        monitor.notify_all();
+        monitor.wake_all();
     }
 }
 

@@ -168,7 +168,7 @@ impl Http {
     /// The body (and with it a sequence number in it) and the idempotency key are the same in all attempts. While the service
     /// refuses a submission because of the account's billing, it pauses; its submit window then starts again.
     pub(crate) fn send(&self, request: &Request<'_>, limits: &Limits) -> Result<Response> {
-        self.send_and_read(request, limits, Ok)
+        self.send_and_read(request, limits, |response| Ok(std::mem::take(response)))
     }
 
     /// The same, and parses the response. A submission whose response is damaged is sent again.
@@ -181,7 +181,7 @@ impl Http {
         &self,
         request: &Request<'_>,
         limits: &Limits,
-        read: impl Fn(Response) -> Result<T>,
+        read: impl Fn(&mut Response) -> Result<T>,
     ) -> Result<T> {
         let mut value = None;
         self.send_until_read(request, limits, &mut |response| {
@@ -405,23 +405,23 @@ impl Http {
     }
 }
 
-/// Takes a response, and fails if it cannot be used.
-type ReadResponse<'a> = dyn FnMut(Response) -> Result<()> + 'a;
+/// Reads a response, or takes it, and fails if it cannot be used.
+type ReadResponse<'a> = dyn FnMut(&mut Response) -> Result<()> + 'a;
 
 /// Reads a success, which may be one only by its status. Returns the status.
 fn read_success(
     request: &Request<'_>,
     limits: &Limits,
-    response: Response,
+    mut response: Response,
     read: &mut ReadResponse<'_>,
 ) -> Result<u16, Failed> {
     let status = response.status;
-    // JSON of another shape is what the service means: the same request, sent again, gets it again.
-    let may_be_damaged = request.retry.has_window() && !response.is_json();
-    read(response).map(|()| status).map_err(|error| {
+    read(&mut response).map(|()| status).map_err(|error| {
         if !request.is_safe() {
             limits.handle.mark_failed(Some(status));
         }
-        if may_be_damaged { Failed::Damaged(error) } else { Failed::Unusable(error) }
+        // JSON of another shape is what the service means: the same request, sent again, gets it again.
+        let is_damaged = request.retry.has_window() && !response.is_json();
+        if is_damaged { Failed::Damaged(error) } else { Failed::Unusable(error) }
     })
 }

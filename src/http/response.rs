@@ -18,7 +18,7 @@ const MAX_SHOWN: usize = 16 * 1024;
 const MAX_EXCERPT: usize = 80;
 
 /// A response of any status.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,

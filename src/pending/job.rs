@@ -12,7 +12,6 @@ use super::reply_sender::ReplySender;
 use super::trouble::Trouble;
 use crate::error::Result;
 use crate::http::{Http, Limits, Purpose, Request, RequestHandle, Response, RetryMode, to_json};
-use crate::rules::billing::Billed;
 use crate::rules::poll_response::{PollFailure, PollOutcome};
 use crate::rules::retry::retry_after;
 use crate::rules::session_poll::{SessionPollRequest, Wanted, classify_completions};
@@ -123,9 +122,6 @@ impl SessionPollJob {
             PollFailure::Undecodable { why } => response.decode_error(&why).with_operation(Self::OPERATION),
             _ => response.clone().into_error(Self::OPERATION, wall),
         });
-        if outcome.is_taken() {
-            http.end_billing_pause(Billed::Poll);
-        }
         excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome)
     }
 }

@@ -155,9 +155,6 @@ impl PollJob {
             *reason = response.line(reason).unwrap_or_default();
         }
         let outcome = excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome);
-        if outcome.is_taken() {
-            http.end_billing_pause(Billed::Poll);
-        }
         let failure = match &outcome {
             PollOutcome::Failed(error) => Some(error.clone()),
             // It is no failure, so nobody is told of one.
@@ -169,7 +166,7 @@ impl PollJob {
     }
 }
 
-/// Takes a refusal for temporary, if it may be.
+/// Records what the outcome says about the bill, and takes a refusal for temporary, if it may be.
 pub(super) fn excuse<T>(
     http: &Http,
     status: u16,
@@ -177,6 +174,9 @@ pub(super) fn excuse<T>(
     unpaid_since: Option<Instant>,
     outcome: PollOutcome<T>,
 ) -> PollOutcome<T> {
+    if outcome.is_taken() {
+        http.end_billing_pause(Billed::Poll);
+    }
     match (status, outcome) {
         (402, PollOutcome::Failed(error)) => {
             match http.pause_for_billing(Billed::Poll, BILLING_WAIT, unpaid_since, &error) {

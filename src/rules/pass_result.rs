@@ -9,6 +9,8 @@ use crate::types::{Batch, Datum, Dtype, ForwardBackwardOutput, Loss, LossFn, Los
 pub(crate) struct PassTargets {
     /// For each datum; none where only the service knows.
     each: Box<[Option<u32>]>,
+    /// Whether the loss was not created on the server: what such a one returns is its own affair.
+    pub(crate) is_known: bool,
     /// Whether an output may not be without them.
     pub(crate) are_required: bool,
     /// Whether the results seen so far had outputs.
@@ -17,14 +19,13 @@ pub(crate) struct PassTargets {
 
 impl PassTargets {
     pub(crate) fn of(batch: &Batch, loss: &Loss) -> Self {
-        // What a loss that was created on the server returns is its own affair.
         let is_known = loss.function != LossFn::Custom;
         let targets = |datum: &Datum| {
             let targets =
                 datum.loss_fn_inputs.get("target_tokens").filter(|targets| is_known && !targets.is_sparse())?;
             u32::try_from(targets.len()).ok()
         };
-        PassTargets { each: batch.iter().map(targets).collect(), are_required: false, have_outputs: None }
+        PassTargets { each: batch.iter().map(targets).collect(), is_known, are_required: false, have_outputs: None }
     }
 
     /// The service has had outputs for such a batch before: one without them is wrong.

@@ -19,7 +19,7 @@ use crate::rules::pass_result::{PassTargets, have_values};
 pub(super) use crate::rules::wire_format::Pass;
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, protobuf};
-use crate::types::{Batch, Datum, ForwardBackwardOutput, Loss, LossFn, RequestKind};
+use crate::types::{Batch, Datum, ForwardBackwardOutput, Loss, RequestKind};
 
 impl TrainingClient {
     /// Queues a pass over a batch, in chunks that are small enough for one request.
@@ -47,10 +47,10 @@ impl TrainingClient {
             Pass::ForwardBackward => RequestKind::ForwardBackward,
         };
         let (targets, chunks) = (PassTargets::of(&batch, &loss), Chunks::default());
-        let (accepted, is_known) = (Arc::clone(&chunks), loss.function != LossFn::Custom);
+        let accepted = Arc::clone(&chunks);
         let requests = PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0, chunks };
         let call = self.queue(operation, kind, Box::new(requests), bytes, mode)?;
-        Ok(SubmittedPass { call, targets, chunks: accepted, is_known, seen: Arc::clone(&self.core.seen) })
+        Ok(SubmittedPass { call, targets, chunks: accepted, seen: Arc::clone(&self.core.seen) })
     }
 }
 
@@ -74,8 +74,6 @@ pub(super) struct SubmittedPass {
     call: SubmittedCall<ForwardBackwardOutput>,
     targets: PassTargets,
     chunks: Chunks,
-    /// Its loss was not created on the server.
-    is_known: bool,
     seen: Arc<SeenOutputs>,
 }
 
@@ -96,10 +94,10 @@ impl SubmittedPass {
         self,
         then: impl FnOnce(ForwardBackwardOutput) -> Result<T> + Send + 'static,
     ) -> Pending<T> {
-        let SubmittedPass { call, mut targets, chunks, is_known, seen } = self;
+        let SubmittedPass { call, mut targets, chunks, seen } = self;
         call.pending(move |results| {
             let chunks = std::mem::take(&mut *chunks.lock());
-            if is_known && seen.any.load(Ordering::Acquire) {
+            if targets.is_known && seen.any.load(Ordering::Acquire) {
                 targets.expect_outputs();
             }
             let check = |(received, datums): (Received<ForwardBackwardOutput>, Range<usize>)| {
@@ -110,7 +108,7 @@ impl SubmittedPass {
             if output.loss_fn_outputs.is_empty() && !seen.is_lack_logged.swap(true, Ordering::AcqRel) {
                 warn!("the service gives no outputs for datums: loss_fn_outputs is empty");
             }
-            if is_known && have_values(&output.loss_fn_outputs) {
+            if targets.is_known && have_values(&output.loss_fn_outputs) {
                 seen.any.store(true, Ordering::Release);
             }
             then(output)

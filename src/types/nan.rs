@@ -23,12 +23,11 @@ pub(super) fn optional_metrics<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<BTreeMap<String, f64>>, D::Error> {
     let metrics = Option::<BTreeMap<String, Number<f64>>>::deserialize(deserializer)?;
-    // Not collected, which would sort the names again.
     Ok(metrics.map(|metrics| {
-        metrics.into_iter().fold(BTreeMap::new(), |mut all, (name, Number(value))| {
-            all.insert(name, value);
-            all
-        })
+        // Extended, not collected, which would sort the names again.
+        let mut all = BTreeMap::new();
+        all.extend(metrics.into_iter().map(|(name, Number(value))| (name, value)));
+        all
     }))
 }
 

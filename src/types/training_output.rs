@@ -100,11 +100,9 @@ impl LossFnOutput {
 
 impl<N: Into<String>> FromIterator<(N, TensorData)> for LossFnOutput {
     fn from_iter<I: IntoIterator<Item = (N, TensorData)>>(tensors: I) -> Self {
+        // Most have one tensor: a map that is collected, not extended, would sort a list first.
         let mut output = BTreeMap::new();
-        // Most have one tensor: a collected map would sort a list first.
-        for (name, tensor) in tensors {
-            output.insert(name.into(), tensor);
-        }
+        output.extend(tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)));
         LossFnOutput(output)
     }
 }

@@ -11,7 +11,7 @@ use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
 use tinkex::{ConfigBuilder, ErrorKind, Event, Limit};
 
-use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
+use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, after_waits, connect, healthy_service};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -47,11 +47,7 @@ fn step_after(
     let manual = ManualClock::new();
     let client = connect(settings(quiet(service, &manual)));
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    thread::scope(|scope| {
-        let step = scope.spawn(|| trainer.optim_step(AdamParams::default()).map(drop));
-        (0..pauses).for_each(|_| advance_past_wait(&manual, 5000..=5000));
-        step.join().unwrap()
-    })
+    after_waits(&manual, &vec![5000; pauses], || trainer.optim_step(AdamParams::default()).map(drop))
 }
 
 #[test]

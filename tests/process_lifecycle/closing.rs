@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tinkex::{RestClient, Result, SamplingClient};
 
+use super::support::each_at_once;
 use super::*;
 
 struct Parts {
@@ -140,15 +141,5 @@ fn a_close_ends_and_refuses_every_call() {
         assert!(count > 0, "{} makes no request", call.0);
         (0..count).flat_map(move |number| HOLDS.map(|hold| (call, number, hold)))
     });
-    let cells = Mutex::new(cells.collect::<Vec<_>>());
-    thread::scope(|scope| {
-        for _ in 0..12 {
-            scope.spawn(|| {
-                loop {
-                    let Some((call, number, hold)) = cells.lock().unwrap().pop() else { return };
-                    closed_at(call, number, hold);
-                }
-            });
-        }
-    });
+    each_at_once(12, cells.collect::<Vec<_>>(), |(call, number, hold)| closed_at(call, number, hold));
 }

@@ -1,6 +1,6 @@
 //! The parts of a client, dropped in every order, while their work is under way.
 
-use super::support::service_with_settings;
+use super::support::{each_at_once, service_with_settings};
 use super::*;
 
 const PARTS: usize = 6;
@@ -33,18 +33,10 @@ fn parts(service: &Service, number: usize) -> [Box<dyn Any + Send>; PARTS] {
 fn parts_may_be_dropped_in_any_order() {
     let service = service_with_settings(json!({}), silent);
     let orders = orders(PARTS);
-    let next = Mutex::new(orders.iter().cloned().enumerate());
     assert_eq!(orders.iter().collect::<BTreeSet<_>>().len(), 720);
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let Some((number, order)) = next.lock().unwrap().next() else { return };
-                    let mut parts = parts(&service, number).map(Some);
-                    promptly(move || order.into_iter().for_each(|part| drop(parts[part].take())));
-                }
-            });
-        }
+    each_at_once(AT_ONCE, orders.iter().cloned().enumerate(), |(number, order)| {
+        let mut parts = parts(&service, number).map(Some);
+        promptly(move || order.into_iter().for_each(|part| drop(parts[part].take())));
     });
     service.wait_for_no_connection();
     // The last part ends the session.

@@ -19,11 +19,12 @@ mod outcomes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use std::{env, fs, panic, thread};
+use std::{env, fs, panic};
 
 use cell::Times;
 use faults::{Fault, Kind};
 use operations::Operation;
+use support::each_at_once;
 
 /// Cells mostly wait, for a limit or for a thread of theirs.
 const AT_ONCE: usize = 24;
@@ -128,19 +129,11 @@ fn every_fault_of_every_operation_has_its_outcome() {
 }
 
 /// Runs the cells, many at once.
-fn run(mut cells: Vec<Cell>) -> BTreeMap<Place, String> {
-    cells.reverse();
-    let (queue, seen) = (Mutex::new(cells), Mutex::<BTreeMap<Place, String>>::default());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let Some(cell) = queue.lock().unwrap().pop() else { return };
-                    let outcome = cell::outcome(cell.operation, &cell.fault, cell.times);
-                    seen.lock().unwrap().insert(cell.place(), outcome);
-                }
-            });
-        }
+fn run(cells: Vec<Cell>) -> BTreeMap<Place, String> {
+    let seen = Mutex::<BTreeMap<Place, String>>::default();
+    each_at_once(AT_ONCE, cells, |cell| {
+        let outcome = cell::outcome(cell.operation, &cell.fault, cell.times);
+        seen.lock().unwrap().insert(cell.place(), outcome);
     });
     seen.into_inner().unwrap()
 }

@@ -33,23 +33,31 @@ fn request(line: &str, key: &str, headers: &str, body: &str) -> String {
     format!("{head}{headers}content-length: {length}\r\n\r\n{body}")
 }
 
+const CHAT: &str = "POST /v1/chat/completions";
+
+/// The body of a chat, with these further fields.
+fn chat(more: &str) -> String {
+    format!(
+        "{{\"model\": \"{MODEL}\", \"messages\": [{{\"role\": \"user\", \"content\": \"a\"}}], \"max_tokens\": 2{more}}}"
+    )
+}
+
+/// A request that works.
+fn works(key: &str) -> String {
+    request(CHAT, key, "", &chat(""))
+}
+
 /// Everything that a client of OpenAI's API can get wrong, and something that works, with this key.
 fn requests(key: &str) -> Vec<String> {
-    let chat = |more: &str| {
-        format!(
-            "{{\"model\": \"{MODEL}\", \"messages\": [{{\"role\": \"user\", \"content\": \"a\"}}], \"max_tokens\": 2{more}}}"
-        )
-    };
-    let post = "POST /v1/chat/completions";
     let cookie = format!("cookie: session={key}\r\nx-api-key: {key}\r\nproxy-authorization: Basic {key}\r\n");
     vec![
-        request(post, key, "", &chat("")),
-        request(post, key, &cookie, &chat(", \"stream\": true")),
-        request(post, key, &cookie, &chat(", \"top_k\": \"many\"")),
-        request(post, key, &cookie, "{"),
-        request(post, key, "content-encoding: gzip\r\n", "no gzip"),
-        request(post, key, "expect: nothing\r\n", &chat("")),
-        request(post, key, &cookie, &chat("").replace(MODEL, "tinkex/none")),
+        works(key),
+        request(CHAT, key, &cookie, &chat(", \"stream\": true")),
+        request(CHAT, key, &cookie, &chat(", \"top_k\": \"many\"")),
+        request(CHAT, key, &cookie, "{"),
+        request(CHAT, key, "content-encoding: gzip\r\n", "no gzip"),
+        request(CHAT, key, "expect: nothing\r\n", &chat("")),
+        request(CHAT, key, &cookie, &chat("").replace(MODEL, "tinkex/none")),
         request(&format!("GET /v1/models?key={key}"), key, "", ""),
         request("GET /v1/none", key, &cookie, ""),
         request("DELETE /v1/models", key, &cookie, ""),
@@ -122,9 +130,4 @@ pub fn keys_of_openais_api_are_hidden(key: &str) {
     assert!(log.contains("tinkex"), "the log was not captured");
     assert_hidden("the log", &log);
     assert_hidden("the log of the bytes on the wire", &bytes_on_the_wire(&log));
-}
-
-/// A request that works.
-fn works(key: &str) -> String {
-    requests(key).swap_remove(0)
 }

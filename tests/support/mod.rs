@@ -1,5 +1,6 @@
 //! What the tests share: a scripted service, an httpmock server and a proxy, fixtures, the captured log, a terminal.
 #![allow(dead_code, unused_imports, reason = "each binary uses its own part of the support")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "it is no API, and panics if something is wrong")]
 
 pub mod captured_log;
 mod connection;
@@ -18,6 +19,8 @@ pub mod terminal;
 mod tunnel;
 
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 pub use connection::{RecordedRequest, Reply};
@@ -53,6 +56,31 @@ pub fn advance_past_wait(manual: &ManualClock, millis: std::ops::RangeInclusive<
         millis.contains(&wait.as_millis())
     });
     manual.advance(wait);
+}
+
+/// Runs a call that waits so often, each time for this many milliseconds.
+pub fn after_waits<T: Send>(manual: &ManualClock, waits: &[u128], call: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let call = scope.spawn(call);
+        waits.iter().for_each(|&millis| advance_past_wait(manual, millis..=millis));
+        call.join().unwrap()
+    })
+}
+
+/// Runs this for each item, on so many threads.
+pub fn each_at_once<T>(threads: usize, items: impl IntoIterator<Item = T, IntoIter: Send>, run: impl Fn(T) + Sync) {
+    let items = Mutex::new(items.into_iter());
+    // Not in the condition of the loop, which would hold the lock while an item runs.
+    let next = || items.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    run(item);
+                }
+            });
+        }
+    });
 }
 
 /// A client of this configuration.

@@ -53,9 +53,7 @@ pub(super) fn run(
         let mut output = Vec::new();
         let read = stdout.take().map_or(Ok(0), |stdout| stdout.take(MAX_OUTPUT + 1).read_to_end(&mut output));
         send.send(read.and_then(|_| Ok((output, end(&reading)?)))).ok();
-        // A thread between its check and its wait holds the lock, so this notification reaches it.
-        drop(notified.lock());
-        notified.notify_all();
+        notified.wake_all();
     })?;
     let clock = &options.clock;
     let limit = clock.now() + TIMEOUT;

@@ -250,11 +250,7 @@ impl Http {
             Err(failed) => {
                 state.retry_at = Some(retry_at(self.config().clock().now()));
                 // What ended only this request says nothing to the others.
-                let is_own = matches!(
-                    failed.error.kind(),
-                    ErrorKind::Closed | ErrorKind::Cancelled | ErrorKind::Timeout(Limit::Operation)
-                );
-                if !is_own {
+                if !failed.error.kind().is_end_of_call() {
                     (state.failures, state.failed) = (state.failures + 1, Some(failed.clone()));
                 }
             }
@@ -383,8 +379,6 @@ struct Obtaining<'a> {
 impl Drop for Obtaining<'_> {
     fn drop(&mut self) {
         self.http.slot(self.which).0.lock().is_obtaining = false;
-        // A thread between its check and its wait holds the lock, so this notification reaches it.
-        drop(self.http.closed.lock());
-        self.http.closed.notify_all();
+        self.http.closed.wake_all();
     }
 }

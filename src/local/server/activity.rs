@@ -205,10 +205,10 @@ impl ActivityTracker {
     }
 
     pub(crate) fn log(&self, connection: usize, request: &Request) {
-        let fields: LoggedFields = match self.capacity {
-            0 => LoggedFields::default(),
-            _ => LoggedFields::of(request),
-        };
+        if self.capacity == 0 {
+            return self.update(|activity| activity.arrived += 1);
+        }
+        let fields = LoggedFields::of(request);
         let entry = LoggedRequest {
             index: 0,
             connection,

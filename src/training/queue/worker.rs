@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::numbers::{Numbers, Unresolved};
 use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, ErrorKind, Limit, Result};
+use crate::error::{Error, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate, Repetitions};
@@ -321,11 +321,7 @@ impl Worker {
             written: limits.handle.was_written(),
             written_last: limits.handle.was_written_now(),
             may_have_run: limits.handle.may_have_run(),
-            is_cut_short: limits.handle.has_ended_retries()
-                || matches!(
-                    error.kind(),
-                    ErrorKind::Timeout(Limit::Operation) | ErrorKind::Cancelled | ErrorKind::Closed
-                ),
+            is_cut_short: limits.handle.has_ended_retries() || error.kind().is_end_of_call(),
             status: limits.handle.status(),
             error,
         })

@@ -1,18 +1,17 @@
 //! Responses to submissions that are cut or replaced on the way. The same request, sent again, gets another.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig, ModelInput, SamplingParams};
 use tinkex::{ErrorKind, ServiceClient};
 
-use super::{after_a_wait, assert_runs_once, failing, quick, server, step, trainer};
+use super::{assert_runs_once, failing, quick, server, step, trainer};
 use crate::support::pass_server::{BOTH, Mishap};
-use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
+use crate::support::{RecordedRequest, Reply, Service, advance_past_wait, after_waits, connect, healthy_service};
 
 /// The wait after a damaged response, in milliseconds: no other retry follows it at once.
-const SECOND: RangeInclusive<u128> = 1000..=1000;
+const SECOND: [u128; 1] = [1000];
 
 /// Successes that are no promise.
 const DAMAGED: [(&str, &[u8]); 4] = [
@@ -37,7 +36,7 @@ fn a_damaged_promise_is_asked_for_again() {
         let (server, service) = server(BOTH, move |nth| (nth == 0).then(|| Mishap::Answered(damaged(damage))));
         let manual = ManualClock::new();
         let trainer = trainer(service.manual_config(&manual));
-        let first = after_a_wait(&manual, SECOND, || step(&trainer));
+        let first = after_waits(&manual, &SECOND, || step(&trainer));
         assert_eq!((first.unwrap(), step(&trainer).unwrap()), (1.0, 2.0), "{damage:?}");
         assert_eq!(server.order(), [("optim_step", 1), ("optim_step", 2)], "{damage:?}");
         let sent = service.requests_to("optim_step");
@@ -74,7 +73,7 @@ fn every_submission_is_asked_for_again() {
         let repeats = |path, call: &(dyn Fn(&ServiceClient) + Sync)| {
             let (service, manual) = (damaging(path, damage), ManualClock::new());
             let client = connect(service.manual_config(&manual));
-            after_a_wait(&manual, SECOND, || call(&client));
+            after_waits(&manual, &SECOND, || call(&client));
             let [first, second] = &service.requests_to(path)[..] else { panic!("{path} was not sent twice") };
             let key = |request: &RecordedRequest| request.header("x-idempotency-key").unwrap().to_owned();
             assert_eq!((&first.raw, key(first)), (&second.raw, key(second)), "{path}");

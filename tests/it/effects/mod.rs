@@ -9,19 +9,16 @@ mod outage;
 mod statuses;
 mod windows;
 
-use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{ConfigBuilder, TrainingClient};
 
 use crate::support::pass_server::{CONTIGUOUS, Generation, Mishap, PassServer};
-use crate::support::{Reply, Service, advance_past_wait, connect, healthy_service};
+use crate::support::{Reply, Service, connect, healthy_service};
 
 /// A client whose retries follow at once, in real time.
 fn quick(service: &Service) -> ConfigBuilder {
@@ -34,15 +31,6 @@ fn trainer(config: ConfigBuilder) -> TrainingClient {
 
 fn step(trainer: &TrainingClient) -> tinkex::Result<f64> {
     trainer.optim_step(AdamParams::default()).map(|response| response.metrics.unwrap()["step"])
-}
-
-/// Runs a call that waits once, for this many milliseconds.
-fn after_a_wait<T: Send>(manual: &ManualClock, millis: RangeInclusive<u128>, call: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let call = scope.spawn(call);
-        advance_past_wait(manual, millis);
-        call.join().unwrap()
-    })
 }
 
 /// A service that answers the first requests to this path in this way.

@@ -11,7 +11,7 @@ use tinkex::{ConfigBuilder, ErrorKind, Limit};
 use super::numbers::{hasty, pass, server, step};
 use super::{start, trainer};
 use crate::support::pass_server::{BOTH, CONTIGUOUS, Mishap, PassServer, lost};
-use crate::support::{Gate, Reply, Service, advance_past_wait};
+use crate::support::{Gate, Reply, Service, advance_past_wait, after_waits};
 
 /// Both requests, each under its own number.
 const IN_ORDER: [(&str, u64); 2] = [("optim_step", 1), ("forward_backward", 2)];
@@ -23,15 +23,6 @@ const WAITS: [u128; 3] = [1000, 2000, 4000];
 fn patient(service: &Service, manual: &ManualClock) -> ConfigBuilder {
     let config = service.manual_config(manual).idle_retention(Duration::from_secs(24 * 3600));
     config.max_retries(0).timeout_submit(Duration::from_secs(12))
-}
-
-/// Runs a call that waits so often.
-fn after_waits<T: Send>(manual: &ManualClock, waits: &[u128], call: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let call = scope.spawn(call);
-        waits.iter().for_each(|&millis| advance_past_wait(manual, millis..=millis));
-        call.join().unwrap()
-    })
 }
 
 /// Refusals that are not the service's own.

@@ -156,7 +156,7 @@ impl RunRecord {
         let file = self.directory.join(SETTINGS);
         settings()
             .and_then(|settings| write_atomically(&file, &settings))
-            .map_err(|error| write_failure(&file, &error))?;
+            .map_err(|error| Failure::unwritable(file.display(), &error))?;
         let (last, checkpoints) = (self.metrics.last().map(|line| line.step), &self.checkpoints);
         self.metrics_log.retain(|line| last.is_some_and(|last| line.step <= last))?;
         Ok(self.checkpoints_log.retain(|checkpoint| checkpoints.contains(checkpoint))?)
@@ -180,7 +180,7 @@ impl RunRecord {
     pub(crate) fn draw(&self, title: &str) -> Result<(), Failure> {
         let file = self.chart_file();
         write_atomically(&file, chart::svg(title, &self.metrics).as_bytes())
-            .map_err(|error| write_failure(&file, &error))
+            .map_err(|error| Failure::unwritable(file.display(), &error))
     }
 
     /// The metrics of the last completed step.
@@ -241,10 +241,6 @@ fn step_in(path: &str) -> Option<u64> {
 /// The name of a checkpoint. [`step_in`] reads the step back.
 pub(crate) fn checkpoint_name(run: &str, step: u64) -> String {
     format!("{run}-{step:06}")
-}
-
-fn write_failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::unwritable(path.display(), error)
 }
 
 #[cfg(test)]

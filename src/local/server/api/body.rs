@@ -8,27 +8,11 @@ use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
 use crate::local::server::http1::{Request, Response};
-use crate::local::server::wire_formats::WireFormats;
 use crate::rules::wire_format::WireFormat;
-
-/// The format of a request's body. The body itself is decompressed before it gets here.
-pub(super) fn format(request: &Request) -> WireFormat {
-    request.format()
-}
-
-/// The format in which a poll gets a result.
-pub(super) fn accepted_format(request: &Request, formats: WireFormats) -> WireFormat {
-    formats.answered(request.preferred_format())
-}
-
-/// The format in which a client of 2026 gets results.
-pub(super) fn preferred_format(formats: WireFormats) -> WireFormat {
-    if formats == WireFormats::Json { WireFormat::Json } else { WireFormat::Protobuf }
-}
 
 /// Parses a body in JSON. A field that may be absent may also be null.
 pub(super) fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Response> {
-    if format(request) != WireFormat::Json {
+    if request.format() != WireFormat::Json {
         return Err(Response::error(415, "this endpoint takes JSON only: send content-type application/json"));
     }
     serde_json::from_slice(&request.body).or_else(|error| {

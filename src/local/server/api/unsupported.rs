@@ -9,7 +9,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::body::{bad_request, format};
+use super::body::bad_request;
 use crate::local::server::http1::{Request, Response};
 use crate::rules::wire_format::WireFormat;
 
@@ -206,7 +206,7 @@ const RULES: &[Rule] = &[
 /// Refuses a request with a field that this server does not support. A malformed body passes: its parser says more.
 pub(super) fn check(endpoint: &str, request: &Request) -> Result<(), Response> {
     let rules: Vec<&Rule> = RULES.iter().filter(|rule| rule.endpoint == endpoint).collect();
-    if rules.is_empty() || format(request) != WireFormat::Json {
+    if rules.is_empty() || request.format() != WireFormat::Json {
         return Ok(());
     }
     let (mut refusal, mut json) = (None, serde_json::Deserializer::from_slice(&request.body));

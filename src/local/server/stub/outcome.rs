@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
 use crate::local::server::state::{TaskOutput, tagged};
 use crate::rules::wire_format::WireFormat;
 use crate::types::wire::protobuf::prost::Message;
 use crate::types::wire::protobuf::prost::bytes::Bytes;
-use crate::types::wire::protobuf::{DType, ForwardBackwardRequest, Tensor, tensor};
+use crate::types::wire::protobuf::{ForwardBackwardRequest, Tensor, size_of_dtype, tensor};
 use crate::types::{
     ForwardBackwardOutput, LossFnOutput, OptimStepResponse, SampleResponse, SampledSequence, StopReason, TensorData,
 };
@@ -41,7 +41,7 @@ impl Outcome {
         let targets: Vec<usize> = match format {
             WireFormat::Json => {
                 let pass: Pass = serde_json::from_slice(&body).ok()?;
-                pass.input.data.into_iter().map(|datum| datum.loss_fn_inputs.target_tokens.data.0).collect()
+                pass.input.data.into_iter().map(|datum| datum.loss_fn_inputs.target_tokens.data.len()).collect()
             }
             WireFormat::Protobuf => {
                 // Its tensors share the memory of the body.
@@ -63,7 +63,7 @@ impl Outcome {
     /// What the sample of this body results in; `None` if it is malformed.
     pub(super) fn of_sample(body: &[u8]) -> Option<Self> {
         let sample: Sample = serde_json::from_slice(body).ok()?;
-        let prompt = || sample.prompt.chunks.iter().map(|chunk| chunk.tokens.0).sum();
+        let prompt = || sample.prompt.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         Some(Outcome::Sample {
             sequences: sample.num_samples.unwrap_or(1),
             tokens: sample.sampling_params.max_tokens.unwrap_or(TOKENS),
@@ -187,44 +187,14 @@ fn logprob(index: usize) -> f32 {
 fn length(tensor: &Tensor) -> usize {
     let of_shape = || tensor.shape.iter().try_fold(1_usize, |all, &side| all.checked_mul(usize::try_from(side).ok()?));
     match &tensor.encoding {
-        Some(tensor::Encoding::Dense(numbers)) if tensor.shape.is_empty() => match tensor.dtype() {
-            DType::DtypeInt64 => numbers.len() / 8,
-            DType::DtypeBfloat16 => numbers.len() / 2,
-            _ => numbers.len() / 4,
-        },
+        Some(tensor::Encoding::Dense(numbers)) if tensor.shape.is_empty() => {
+            size_of_dtype(tensor.dtype, "target_tokens").map_or(0, |size| numbers.len() / size)
+        }
         _ => of_shape().unwrap_or_default(),
     }
 }
 
-/// The number of elements of a list.
-#[derive(Default)]
-struct Count(usize);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Counter;
-
-        impl<'de> Visitor<'de> for Counter {
-            type Value = Count;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Count, A::Error> {
-                let mut count = 0;
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                Ok(Count(count))
-            }
-        }
-
-        deserializer.deserialize_seq(Counter)
-    }
-}
-
-/// The parts of a pass in JSON that say how many numbers its result has.
+/// The parts of a pass in JSON that say how many numbers its result has. Those are counted, not read.
 #[derive(Deserialize)]
 struct Pass {
     #[serde(alias = "forward_input", rename = "forward_backward_input")]
@@ -249,7 +219,7 @@ struct LossFnInputs {
 
 #[derive(Default, Deserialize)]
 struct Targets {
-    data: Count,
+    data: Vec<IgnoredAny>,
 }
 
 /// Those of a sample.
@@ -269,7 +239,7 @@ struct Prompt {
 #[derive(Deserialize)]
 struct Chunk {
     #[serde(default)]
-    tokens: Count,
+    tokens: Vec<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

@@ -32,7 +32,7 @@ mod writer;
 
 pub use messages::*;
 #[cfg(feature = "local")]
-pub(crate) use packed::check_request;
+pub(crate) use packed::{check_request, size_of_dtype};
 pub use pass_reader::PassRequest;
 pub use pass_request::pass_request;
 pub(crate) use pass_request::{check_data, write_pass_request};

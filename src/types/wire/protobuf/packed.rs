@@ -113,7 +113,7 @@ pub(super) fn read_tensor(bytes: &[u8], dtype: i32, what: &str) -> Result<Tensor
 }
 
 /// The size of a number of this type in bytes.
-pub(super) fn size_of_dtype(dtype: i32, what: &str) -> Result<usize, String> {
+pub(crate) fn size_of_dtype(dtype: i32, what: &str) -> Result<usize, String> {
     match dtype_of(dtype, what)? {
         DType::DtypeInt64 => Ok(8),
         DType::DtypeFloat32 | DType::DtypeInt32 => Ok(4),

@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::local::server::api::body::{self, accepted_format, bad_request, preferred_format};
+use crate::local::server::api::body::{self, bad_request};
 use crate::local::server::api::call::{Call, HandlerOutcome, HandlerResult, ok};
 use crate::local::server::http1::Response;
 use crate::local::server::state::{HeldSessionPoll, PollResult, ResultPoll, SamplerClient};
 use crate::local::server::time::now;
+use crate::rules::wire_format::WireFormat;
 use crate::types::QueueState;
 use crate::types::wire::{CancelFutureRequest, RetrieveFutureRequest, RetrieveFuturesRequest, RetrieveFuturesResponse};
 
@@ -17,7 +18,7 @@ pub(super) fn retrieve_future(call: &Call<'_>) -> HandlerResult {
     let RetrieveFutureRequest { request_id, allow_metadata_only } = body::parse(call.request)?;
     let poll = ResultPoll {
         responder: call.responder.clone(),
-        format: accepted_format(call.request, call.context.wire),
+        format: call.context.wire.answered(call.request.preferred_format()),
         allow_metadata_only: allow_metadata_only.unwrap_or_default(),
     };
     let not_ready = Response::json(408, &json!({ "queue_state": QueueState::Active }));
@@ -50,7 +51,8 @@ pub(super) fn retrieve_futures(call: &Call<'_>) -> HandlerResult {
     let (sampler_id, prev_cursor) = (&*body.target.sampling_session_id, body.prev_cursor);
     call.state.lock().sampler(sampler_id, &call.owner)?;
     let client = SamplerClient::new(sampler_id, body.target.cloned_sampler_id);
-    let format = preferred_format(call.context.wire);
+    // A client of 2026, which prefers it.
+    let format = call.context.wire.answered(WireFormat::Protobuf);
     let poll = HeldSessionPoll { responder: call.responder.clone(), format, prev_cursor };
     let (retrieved, hold) = (&body.retrieved_request_ids, !hold_time.is_zero());
     let result = call.state.promises.poll_samples(&client, &call.owner, retrieved, poll, hold);

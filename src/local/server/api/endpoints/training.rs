@@ -29,7 +29,7 @@ pub(super) fn forward(call: &Call<'_>) -> HandlerResult {
 }
 
 pub(super) fn forward_backward(call: &Call<'_>) -> HandlerResult {
-    let format = body::format(call.request);
+    let format = call.request.format();
     if !call.context.wire.takes(format) {
         return Err(refused_format(format));
     }
