@@ -44,7 +44,9 @@
     } while (0)
 
 #define MODEL "tinkex/bytes-tiny"
-#define LONG_SAMPLE "{\"num_samples\": 64, \"sampling_params\": {\"max_tokens\": 512, \"stop\": []}}"
+/* Samples of it take far longer than this program needs to end them, however slowly it runs. */
+#define SLOW_MODEL "tinkex/bytes-medium"
+#define LONG_SAMPLE "{\"num_samples\": 64, \"sampling_params\": {\"max_tokens\": 900, \"stop\": []}}"
 
 /* Not UTF-8. */
 static const char BAD[] = "bad \xff";
@@ -498,7 +500,16 @@ static void *wait_for_ever(void *pending) {
     return (void *)status;
 }
 
-static void sampling(tinkex_trainer *trainer, tinkex_batch *batch) {
+/* The id of a request is known while the result is not ready. */
+static char *id_while_running(tinkex_pending *pending) {
+    char *id;
+    while ((id = tinkex_pending_request_id(pending)) == NULL) {
+        CHECK(tinkex_pending_wait(pending, 1, NULL, &error) == TINKEX_NOT_READY);
+    }
+    return id;
+}
+
+static void sampling(tinkex_service *service, tinkex_trainer *trainer, tinkex_batch *batch) {
     tinkex_sampler *sampler = NULL;
     tinkex_tokenizer *tokenizer = NULL;
     tinkex_result *result = NULL;
@@ -508,7 +519,6 @@ static void sampling(tinkex_trainer *trainer, tinkex_batch *batch) {
     float values[5];
     uint8_t marks[5];
     size_t count = 0;
-    char *id;
     pthread_t thread;
     void *status;
     OK(tinkex_trainer_get_sampler(trainer, &sampler, &error));
@@ -547,14 +557,13 @@ static void sampling(tinkex_trainer *trainer, tinkex_batch *batch) {
     CHECK(marks[0] == 0 && isnan(values[0]) && marks[1] == 1 && values[4] <= 0);
     OK(tinkex_sampler_compute_logprobs(sampler, TOKENS, 5, values, NULL, &error));
     INVALID("logprobs is NULL", tinkex_sampler_compute_logprobs(sampler, TOKENS, 5, NULL, NULL, &error));
+    tinkex_sampler_free(sampler);
 
+    OK(tinkex_sampler_create(service, SLOW_MODEL, &sampler, &error));
     OK(tinkex_sampler_submit_sample(sampler, TOKENS, 5, LONG_SAMPLE, &pending, &error));
     CHECK(tinkex_pending_wait(pending, 0, &result, &error) == TINKEX_NOT_READY && error == NULL && result == NULL);
     CHECK(tinkex_pending_is_ready(pending) == 0);
-    while ((id = tinkex_pending_request_id(pending)) == NULL) {
-        CHECK(tinkex_pending_wait(pending, 1, NULL, &error) == TINKEX_NOT_READY);
-    }
-    tinkex_string_free(id);
+    tinkex_string_free(id_while_running(pending));
     CHECK(pthread_create(&thread, NULL, wait_for_ever, pending) == 0);
     tinkex_pending_cancel(pending);
     CHECK(pthread_join(thread, &status) == 0 && (intptr_t)status == TINKEX_CANCELLED);
@@ -570,22 +579,17 @@ static void results_by_id(tinkex_service *service, tinkex_trainer *trainer) {
     tinkex_pending *pending = NULL;
     const uint32_t *tokens = NULL, *tokens_again = NULL;
     size_t count = 0, count_again = 0;
-    char *id = NULL;
-    OK(tinkex_sampler_create(service, MODEL, &sampler, &error));
-    /* The id is known while the result is not ready. */
-    while (id == NULL) {
-        tinkex_pending_free(pending);
-        OK(tinkex_sampler_submit_sample(sampler, TOKENS, 5, "{\"sampling_params\": {\"max_tokens\": 200, \"stop\": []}}", &pending, &error));
-        while ((id = tinkex_pending_request_id(pending)) == NULL && tinkex_pending_is_ready(pending) == 0) {
-        }
-    }
+    char *id;
+    OK(tinkex_sampler_create(service, SLOW_MODEL, &sampler, &error));
+    OK(tinkex_sampler_submit_sample(sampler, TOKENS, 5, "{\"sampling_params\": {\"max_tokens\": 900, \"stop\": []}}", &pending, &error));
+    id = id_while_running(pending);
     OK(tinkex_pending_wait(pending, -1, &result, &error));
     tinkex_pending_free(pending);
     OK(tinkex_service_pending(service, "sample", id, &pending, &error));
     OK(tinkex_pending_wait(pending, -1, &again, &error));
     OK(tinkex_result_tokens(result, 0, &tokens, &count, &error));
     OK(tinkex_result_tokens(again, 0, &tokens_again, &count_again, &error));
-    CHECK(count == 200 && count_again == count && memcmp(tokens, tokens_again, count * sizeof *tokens) == 0);
+    CHECK(count == 900 && count_again == count && memcmp(tokens, tokens_again, count * sizeof *tokens) == 0);
     tinkex_result_free(result);
     tinkex_result_free(again);
     tinkex_pending_free(pending);
@@ -636,7 +640,7 @@ static void closing(tinkex_service *service) {
     tinkex_pending *pending = NULL;
     pthread_t thread;
     void *status;
-    OK(tinkex_sampler_create(service, MODEL, &sampler, &error));
+    OK(tinkex_sampler_create(service, SLOW_MODEL, &sampler, &error));
     OK(tinkex_sampler_submit_sample(sampler, TOKENS, 5, LONG_SAMPLE, &pending, &error));
     CHECK(pthread_create(&thread, NULL, wait_for_ever, pending) == 0);
     INVALID("timeout_ms is -1", tinkex_service_close(service, -1, &error));
@@ -698,7 +702,7 @@ int main(void) {
     batch = batches();
     passes(trainer, batch);
     saves(service, trainer);
-    sampling(trainer, batch);
+    sampling(service, trainer, batch);
     tinkex_batch_free(batch);
     diverged(service);
     results_by_id(service, trainer);
